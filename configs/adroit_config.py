@@ -1,0 +1,22 @@
+"""Adroit. The paper prints no values for it: XQL's are those of the authors' example for pen-human."""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import suite_config
+
+DIFFERENCES = {
+    "xql": {
+        "beta": 8.0,
+        "clip": 5.0,
+        "uniform_actions": 1,
+        "awr_temperature": 0.5,
+        "layer_norm": True,
+        "dropout_rate": 0.1,
+    },
+    "iql": {"expectile": 0.7, "awr_temperature": 0.5, "dropout_rate": 0.1},
+    "bc": {"dropout_rate": 0.1},
+}
+
+
+def get_config(algorithm: str = "xql") -> ConfigDict:
+    return suite_config(algorithm, suites=("adroit",), differences=DIFFERENCES, decay_actor_lr=True)

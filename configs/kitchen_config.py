@@ -1,0 +1,24 @@
+"""Franka Kitchen (Table 4). XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B."""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import suite_config
+
+DIFFERENCES = {
+    "xql": {"beta": 5.0, "clip": 7.0, "awr_temperature": 0.5, "layer_norm": True, "dropout_rate": 0.1},
+    "iql": {"expectile": 0.7, "awr_temperature": 0.5, "dropout_rate": 0.1},
+    "bc": {"dropout_rate": 0.1},
+}
+
+# Table 4, in parentheses: beta, clip, batch size, v_updates.
+TABLE_4 = {
+    "kitchen-complete-v0": (2.0, 7.0, 1024, 1),
+    "kitchen-partial-v0": (5.0, 7.0, 1024, 1),
+    "kitchen-mixed-v0": (8.0, 7.0, 1024, 1),
+}
+
+
+def get_config(algorithm: str = "xql") -> ConfigDict:
+    return suite_config(
+        algorithm, suites=("kitchen",), differences=DIFFERENCES, decay_actor_lr=True, tuned=TABLE_4
+    )

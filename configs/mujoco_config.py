@@ -1,0 +1,30 @@
+"""Gym locomotion (Table 4). XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B."""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import suite_config
+
+DIFFERENCES = {
+    # Table 4 prints no clip for the untuned column; 7 is what the authors' script passes.
+    "xql": {"beta": 2.0, "clip": 7.0, "awr_temperature": 3.0, "layer_norm": True},
+    "iql": {"expectile": 0.7, "awr_temperature": 3.0},
+}
+
+# Table 4, in parentheses: beta, clip, batch size, v_updates.
+TABLE_4 = {
+    "halfcheetah-medium-v2": (1.0, 7.0, 256, 1),
+    "hopper-medium-v2": (5.0, 7.0, 256, 1),
+    "walker2d-medium-v2": (10.0, 7.0, 256, 1),
+    "halfcheetah-medium-replay-v2": (1.0, 5.0, 256, 1),
+    "hopper-medium-replay-v2": (2.0, 7.0, 256, 1),
+    "walker2d-medium-replay-v2": (5.0, 5.0, 256, 1),
+    "halfcheetah-medium-expert-v2": (1.0, 5.0, 1024, 1),
+    "hopper-medium-expert-v2": (2.0, 7.0, 1024, 1),
+    "walker2d-medium-expert-v2": (2.0, 5.0, 1024, 1),
+}
+
+
+def get_config(algorithm: str = "xql") -> ConfigDict:
+    return suite_config(
+        algorithm, suites=("locomotion",), differences=DIFFERENCES, decay_actor_lr=True, tuned=TABLE_4
+    )

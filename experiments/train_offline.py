@@ -1,0 +1,83 @@
+"""Trains an offline learner on a D4RL task, an embedded maze or a dataset of your own.
+
+Examples:
+  python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --max_steps=30000 --num_seeds=3
+  python experiments/train_offline.py --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
+  python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py:iql \
+      --config.expectile=0.8
+  python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --sweep='beta=0.3,0.5,1' --num_seeds=2
+
+What a run writes is in SAVE_DIR/ENV/ALGORITHM/RUN/; `--resume` goes on with a run that was stopped.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from xql_jax import command_line
+
+ROOT = Path(__file__).resolve().parents[1]
+
+flags.DEFINE_string(
+    "env_name", "pointmaze-umaze-v0", "Task: a D4RL name, or pointmaze-{umaze,medium,large}-v0."
+)
+flags.DEFINE_string(
+    "dataset", None, "A file (.hdf5 in D4RL's layout, .npz) instead of the task's own dataset."
+)
+flags.DEFINE_string("save_dir", "results", "Folder under which runs are written.")
+flags.DEFINE_integer("seed", 42, "First random seed.", lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer("num_seeds", 1, "Seeds seed, seed + 1, ... trained as one program.", lower_bound=1)
+flags.DEFINE_string(
+    "sweep", "", "Grid over traced hyperparameters, in the same program: 'beta=0.6,1,2 tau=0.005,0.01'."
+)
+flags.DEFINE_integer(
+    "eval_episodes", 10, "Episodes of each evaluation, per seed; 0: no evaluation.", lower_bound=0
+)
+flags.DEFINE_integer("log_interval", 1000, "Updates between rows of metrics.csv.", lower_bound=1)
+flags.DEFINE_integer("eval_interval", 5000, "Updates between evaluations.", lower_bound=1)
+flags.DEFINE_integer("checkpoint_interval", 5000, "Updates between checkpoints.", lower_bound=1)
+flags.DEFINE_integer(
+    "batch_size", None, "Transitions per update; 256, or Table 4's with --tuned.", lower_bound=1
+)
+flags.DEFINE_integer("max_steps", int(1e6), "Updates.", lower_bound=1)
+flags.DEFINE_boolean("tqdm", True, "Show a progress bar.")
+flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
+flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
+config_flags.DEFINE_config_file(
+    "config",
+    str(ROOT / "configs" / "pointmaze_config.py"),
+    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc); --config.FIELD=VALUE "
+    "changes one.",
+    lock_config=True,
+)
+FLAGS = flags.FLAGS
+
+
+def main() -> int:
+    # Imported here, so that --help and mistakes in flags need not wait for JAX.
+    from xql_jax.training.offline import Schedule
+    from xql_jax.training.offline_run import OfflineSettings, run_offline
+
+    schedule = Schedule(FLAGS.max_steps, FLAGS.log_interval, FLAGS.eval_interval, FLAGS.checkpoint_interval)
+    settings = OfflineSettings(
+        env_name=FLAGS.env_name,
+        config=FLAGS.config,
+        config_overrides=frozenset(config_flags.get_override_values(FLAGS["config"])),
+        dataset=FLAGS.dataset,
+        save_dir=FLAGS.save_dir,
+        seed=FLAGS.seed,
+        num_seeds=FLAGS.num_seeds,
+        sweep=FLAGS.sweep,
+        schedule=schedule,
+        eval_episodes=FLAGS.eval_episodes,
+        batch_size=FLAGS.batch_size,
+        tuned=FLAGS.tuned,
+        resume=FLAGS.resume,
+        show_progress=FLAGS.tqdm,
+    )
+    return run_offline(settings)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

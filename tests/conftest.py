@@ -1,0 +1,34 @@
+"""What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from xql_jax.data.cache import cached_file
+from xql_jax.tasks import get_task
+
+
+@pytest.fixture(scope="session")
+def d4rl_package(tmp_path_factory):
+    """The d4rl package, imported as it must be where MuJoCo 2.1 is not installed."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gym and glfw have much to say
+        patch.setitem(sys.modules, "mujoco_py", None)
+        patch.setenv("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+        patch.setenv("D4RL_DATASET_DIR", str(tmp_path_factory.mktemp("d4rl")))  # the import makes this folder
+        return pytest.importorskip(
+            "d4rl", reason="the legacy d4rl package is the oracle here", exc_type=ImportError
+        )
+
+
+@pytest.fixture(scope="session")
+def kitchen_file():
+    """The path of D4RL's own kitchen-complete-v0 file: 3,680 rows, 19 demonstrations."""
+    cached = cached_file(get_task("kitchen-complete-v0"))
+    shared = Path(__file__).resolve().parents[2] / "shared" / "data" / cached.name
+    for path in (shared, cached):
+        if path.is_file():
+            return path
+    return pytest.skip(f"D4RL's kitchen-complete-v0 file is neither at {shared} nor at {cached}")

@@ -1,0 +1,101 @@
+"""Where trajectories end, and what `validated` passes and refuses."""
+
+import numpy as np
+import pytest
+
+from xql_jax.data.dataset import from_transitions, validated
+from xql_jax.errors import UserError
+
+
+def rows(count=4):
+    return {
+        "observations": np.arange(2.0 * count).reshape(count, 2),
+        "actions": np.zeros((count, 1)),
+        "rewards": np.arange(count),
+        "terminals": np.zeros(count, bool),
+    }
+
+
+def transitions(observations, next_observations, terminals, **more):
+    return {
+        "observations": np.array(observations, np.float32)[:, None],
+        "actions": np.zeros((len(terminals), 1), np.float32),
+        "rewards": np.zeros(len(terminals), np.float32),
+        "next_observations": np.array(next_observations, np.float32)[:, None],
+        "terminals": np.array(terminals, bool),
+        **more,
+    }
+
+
+def test_trajectories_end_at_terminals_at_jumps_and_at_the_last_row():
+    # 0->1, 1->2 | jump to 7: 7->8 terminal | 8->9: the observation goes on although the episode does not.
+    arrays = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0])
+    dataset = from_transitions(arrays, "file")
+    np.testing.assert_array_equal(dataset.ends, [False, True, True, True])
+    np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 0, 1])
+
+
+@pytest.mark.parametrize(("gap", "ends"), [(5e-7, False), (2e-6, True)])
+def test_a_jump_is_farther_than_1e_6(gap, ends):
+    dataset = from_transitions(transitions([0, gap], [0, 1], [0, 0]), "file")
+    assert dataset.ends[0] == ends
+
+
+def test_timeouts_end_trajectories_and_leave_masks_alone():
+    arrays = transitions([0, 1, 2], [1, 2, 3], [0, 0, 0], timeouts=np.array([0, 1, 0]))
+    dataset = from_transitions(arrays, "file")
+    np.testing.assert_array_equal(dataset.ends, [False, True, True])
+    np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1])
+
+
+def test_no_transitions_is_an_error():
+    with pytest.raises(UserError, match=r"file: no transition is left"):
+        from_transitions({key: array[:0] for key, array in transitions([0], [0], [0]).items()}, "file")
+
+
+def test_sizes():
+    dataset = from_transitions(
+        {**validated(rows(3), "file"), "next_observations": np.ones((3, 2), np.float32)}, "file"
+    )
+    assert (len(dataset), dataset.size, dataset.observation_dim, dataset.action_dim) == (3, 3, 2, 1)
+
+
+def test_validated_casts_and_lays_out_in_rows():
+    observations = np.asfortranarray(np.arange(8, dtype=np.int64).reshape(4, 2))
+    arrays = validated({**rows(), "observations": observations, "rewards": np.arange(4)[:, None]}, "file")
+    np.testing.assert_array_equal(arrays["observations"], observations)
+    np.testing.assert_array_equal(arrays["rewards"], [0, 1, 2, 3])  # a column passes for a vector, as in D4RL
+    assert all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays.values())
+
+
+def spoilt(key, row, value):
+    array = rows()[key].astype(np.float64)
+    array[row] = value
+    return {key: array}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoilt("observations", 2, np.nan), r"file: observations holds nan at row 2 \(shape \(4, 2\)\)"),
+        (spoilt("rewards", [1, 3], np.inf), r"file: rewards holds inf at row 1 \(shape \(4,\)\)"),
+        (spoilt("actions", 3, -np.inf), r"file: actions holds -inf at row 3"),
+        (spoilt("rewards", 1, 1e39), r"file: rewards holds inf at row 1"),  # finite in float64 only
+        (spoilt("terminals", 0, np.nan), r"file: terminals holds nan at row 0"),
+        ({"rewards": np.zeros(3)}, r"file: rewards and observations disagree.*\(3,\) and \(4, 2\)"),
+        ({"actions": np.zeros((5, 1))}, r"file: actions and observations disagree.*\(5, 1\) and \(4, 2\)"),
+        ({"actions": np.zeros(4)}, r"file: actions has shape \(4,\), expected \(rows, entries\)"),
+        ({"actions": np.zeros((4, 0))}, r"file: actions has shape \(4, 0\), expected \(rows, entries\)"),
+        ({"rewards": np.zeros((4, 2))}, r"file: rewards has shape \(4, 2\), expected \(rows,\)"),
+        ({"observations": np.zeros((4, 8, 8))}, r"file: observations has shape \(4, 8, 8\)"),
+        ({"rewards": np.float64(1.0)}, r"file: rewards has shape \(\), expected \(rows,\)"),
+        ({"rewards": np.array(["a"] * 4)}, r"file: rewards has type <U1, not a real number"),
+        ({"rewards": np.zeros(4, complex)}, r"file: rewards has type complex128, not a real number"),
+        ({"next_observations": np.zeros((4, 3))}, r"file: next_observations has shape \(4, 3\).*\(4, 2\)"),
+        (rows(1), r"file: observations has shape \(1, 2\): at least 2 rows"),
+        (rows(0), r"file: observations has shape \(0, 2\): at least 2 rows"),
+    ],
+)
+def test_unfit_arrays_are_refused_by_key_and_row(change, message):
+    with pytest.raises(UserError, match=message):
+        validated({**rows(), **change}, "file")

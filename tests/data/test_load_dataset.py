@@ -1,0 +1,100 @@
+"""The way in: a task's own file or a given one, and the dimensions an environment expects."""
+
+import shutil
+import sys
+import types
+
+import h5py
+import numpy as np
+import pytest
+
+from xql_jax.data import check_spaces, load_dataset
+from xql_jax.data.cache import cache_folder, cached_file
+from xql_jax.errors import UserError
+from xql_jax.tasks import get_task
+
+KITCHEN = "mini_kitchen_microwave_kettle_light_slider-v0.hdf5"
+ROWS = {
+    "observations": np.arange(12.0).reshape(6, 2),
+    "actions": np.zeros((6, 1)),
+    "rewards": np.arange(6.0),
+    "terminals": np.zeros(6),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    return tmp_path
+
+
+def write(path):
+    with h5py.File(path, "w") as file:
+        for key, array in ROWS.items():
+            file[key] = array
+    return path
+
+
+def test_cache_is_that_of_d4rl(monkeypatch, folder):
+    assert cached_file(get_task("kitchen-complete-v0")) == folder / KITCHEN
+    assert cached_file(get_task("pointmaze-umaze-v0")) == folder / "pointmaze-umaze-v0.hdf5"
+    monkeypatch.delenv("D4RL_DATASET_DIR")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(cache_folder()) == "/home/someone/.d4rl/datasets"
+
+
+def test_a_task_finds_its_own_file(kitchen_file, folder):
+    shutil.copy(kitchen_file, folder / KITCHEN)
+    dataset = load_dataset(get_task("kitchen-complete-v0"), None)
+    assert (len(dataset), dataset.source) == (3679, str(folder / KITCHEN))
+
+
+def test_absent_dataset_says_whence_and_where(folder):
+    task = get_task("hopper-medium-v2")
+    with pytest.raises(UserError) as error:
+        load_dataset(task, None)
+    assert task.dataset_url in str(error.value)
+    assert str(folder / "hopper_medium-v2.hdf5") in str(error.value)
+
+
+def test_pointmaze_is_generated(monkeypatch, folder):
+    task = get_task("pointmaze-umaze-v0")
+    generator = types.SimpleNamespace(
+        generated_file=lambda task: write(folder / f"made-for-{task.name}.hdf5")
+    )
+    monkeypatch.setitem(sys.modules, "xql_jax.data.pointmaze", generator)
+    assert load_dataset(task, None).source == str(folder / "made-for-pointmaze-umaze-v0.hdf5")
+
+
+@pytest.mark.parametrize("name", ["mine.hdf5", "mine.h5", "mine.HDF5", "mine.npz"])
+def test_a_path_goes_before_the_task_and_is_read_by_its_suffix(folder, name):
+    path = folder / name
+    np.savez(path, **ROWS) if name.endswith("npz") else write(path)
+    # No time-outs in it: the kitchen's limit of 280 steps, longer than the file, drops its last row only.
+    dataset = load_dataset(get_task("kitchen-mixed-v0"), str(path))
+    np.testing.assert_array_equal(dataset.batch.rewards, [0, 1, 2, 3, 4])
+    with pytest.raises(UserError, match="no timeouts, and no task"):
+        load_dataset(None, str(path))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("data.csv", r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
+        ("data", r"data: unknown suffix ''"),
+        ("no-such-file.hdf5", r"no-such-file.hdf5: no such file"),
+        (None, "name a D4RL task or give a dataset file"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(path, message):
+    with pytest.raises(UserError, match=message):
+        load_dataset(None, path)
+
+
+def test_spaces_must_agree(folder):
+    dataset = load_dataset(get_task("kitchen-mixed-v0"), str(write(folder / "a.hdf5")))
+    check_spaces(dataset, 2, 1, "some-env")
+    with pytest.raises(UserError, match=r"a.hdf5: observations have 2 entries, those of some-env have 11"):
+        check_spaces(dataset, 11, 1, "some-env")
+    with pytest.raises(UserError, match=r"a.hdf5: actions have 1 entries, those of some-env have 3"):
+        check_spaces(dataset, 2, 3, "some-env")

@@ -1,0 +1,137 @@
+"""The generated dataset: statistics of D4RL's recipe, its own dynamics, and the file."""
+
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+from xql_jax.data import pointmaze
+from xql_jax.envs.point_maze import PointMaze
+from xql_jax.errors import UserError
+from xql_jax.tasks import get_task
+
+TASK = get_task("pointmaze-umaze-v0")
+GOAL = np.array([1.0, 1.0], np.float32)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return pointmaze.generate(TASK, num_steps=40_000, seed=1)
+
+
+def test_statistics_of_the_recipe(data):
+    # D4RL's script with noise gives 78 steps a goal (500 goals, standard error 3); a seventh of them lie in
+    # the last one's cell and take one step; the mean reward is 0.067; 31 to 33% of action entries are ±1.
+    steps = np.diff(np.flatnonzero(data["timeouts"]))
+    assert steps.mean() == pytest.approx(78, abs=9)
+    assert (steps == 1).mean() == pytest.approx(1 / 7, abs=0.05)
+    assert data["rewards"].mean() == pytest.approx(0.067, abs=0.02)
+    assert (np.abs(data["actions"]) == 1).mean() == pytest.approx(0.32, abs=0.015)
+    # The release's positions, as others print them, lie in [0.39, 3.22] x [0.63, 3.22].
+    np.testing.assert_allclose(data["observations"].max(0), [3.22, 3.22, 5.23, 5.23], atol=0.02)
+    assert (data["observations"].min(0) > [0.38, 0.6, -5.24, -5.24]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "steps_to_goal", "saturated"), [("medium", 170, (0.31, 0.345)), ("large", 235, (0.305, 0.335))]
+)
+def test_statistics_of_the_larger_mazes(name, steps_to_goal, saturated):
+    larger = pointmaze.generate(get_task(f"pointmaze-{name}-v0"), num_steps=100_000, seed=0)
+    steps = np.diff(np.flatnonzero(larger["timeouts"]))
+    assert steps.mean() == pytest.approx(steps_to_goal, rel=0.12)
+    assert steps.max() <= get_task(f"pointmaze-{name}-v0").episode_limit
+    assert saturated[0] < (np.abs(larger["actions"]) == 1).mean() < saturated[1]
+
+
+def test_layout_is_d4rls(data):
+    n = 40_000
+    layout = {key: (array.shape, array.dtype.str) for key, array in data.items()}
+    assert layout == {
+        "observations": ((n, 4), "<f4"),
+        "actions": ((n, 2), "<f4"),
+        "rewards": ((n,), "<f4"),
+        "terminals": ((n,), "|b1"),
+        "timeouts": ((n,), "|b1"),
+        "infos/goal": ((n, 2), "<f4"),
+        "infos/qpos": ((n, 2), "<f4"),
+        "infos/qvel": ((n, 2), "<f4"),
+    }
+    assert not data["terminals"].any()
+    np.testing.assert_array_equal(np.hstack([data["infos/qpos"], data["infos/qvel"]]), data["observations"])
+
+
+def test_actions_explain_the_next_rows(data):
+    # Across arrivals too: the run is unbroken and no row is repeated. Stored states are rounded to float32,
+    # which contacts magnify a little.
+    env = PointMaze.for_task(TASK)
+    for t in range(10_000):
+        env.set_state(data["infos/qpos"][t], data["infos/qvel"][t])
+        observation, *_ = env.step(data["actions"][t])
+        np.testing.assert_allclose(observation, data["observations"][t + 1], atol=2e-5, err_msg=f"row {t}")
+    assert data["timeouts"][:10_000].sum() > 50
+
+
+def test_rewards_are_those_of_the_same_row(data):
+    near = np.hypot(*(data["observations"][:, :2] - GOAL).T) <= 0.5
+    np.testing.assert_array_equal(data["rewards"], near.astype(np.float32))
+    assert (near[1:] != near[:-1]).sum() > 50  # of the next row would be another answer
+
+
+def test_timeouts_are_arrivals_at_targets(data):
+    targets, positions = data["infos/goal"], data["infos/qpos"]
+    distances = np.hypot(*(positions - np.round(targets)).T)
+    np.testing.assert_array_equal(distances < 0.1, data["timeouts"])
+    changed = np.append((targets[1:] != targets[:-1]).any(1), False)
+    np.testing.assert_array_equal(changed[:-1], data["timeouts"][:-1])
+    assert np.abs(targets - np.round(targets)).max() == pytest.approx(0.1, abs=2e-3)
+    assert len(np.unique(np.round(targets), axis=0)) == 7
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "datasets"))
+    monkeypatch.setattr(pointmaze, "NUM_STEPS", 1000)
+    return tmp_path / "datasets"
+
+
+def test_file_has_the_same_bytes_each_time(folder):
+    path = pointmaze.generated_file(TASK)
+    first = path.read_bytes()
+    assert path == folder / "pointmaze-umaze-v0.hdf5"
+    path.unlink()
+    time.sleep(1.1)  # time stamps in HDF5 have a resolution of a second
+    assert pointmaze.generated_file(TASK).read_bytes() == first
+    assert list(folder.iterdir()) == [path]
+    with h5py.File(path) as file:
+        for key, array in pointmaze.generate(TASK, 1000, pointmaze.SEED).items():
+            np.testing.assert_array_equal(file[key], array)
+
+
+def test_seeds_differ():
+    first, second = (pointmaze.generate(TASK, 100, seed)["observations"] for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_file_is_made_once(folder, monkeypatch):
+    path = pointmaze.generated_file(TASK)
+    monkeypatch.setattr(pointmaze, "generate", None)
+    assert pointmaze.generated_file(TASK) == path
+
+
+def test_interrupted_generation_leaves_nothing(folder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pointmaze, "generate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pointmaze.generated_file(TASK)
+    assert list(folder.iterdir()) == []
+
+
+def test_unusable_folder_is_the_users_error(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"file/pointmaze-umaze-v0.hdf5: cannot write"):
+        pointmaze.generated_file(TASK)

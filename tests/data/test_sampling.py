@@ -1,0 +1,52 @@
+"""Minibatches are uniform and their rows stay whole."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from xql_jax.data.sampling import sample
+from xql_jax.types import Batch
+
+SIZE = 37  # no power of two
+INDEX = jnp.arange(SIZE, dtype=jnp.float32)
+DATA = Batch(
+    observations=jnp.stack([INDEX, -INDEX], 1),
+    actions=INDEX[:, None] / SIZE,
+    rewards=INDEX,
+    masks=INDEX % 2,
+    next_observations=jnp.stack([INDEX + 1, -INDEX - 1], 1),
+)
+draw = jax.jit(sample, static_argnames="batch_size")
+
+
+def test_rows_stay_whole():
+    batch = draw(DATA, jax.random.key(0), batch_size=500)
+    index = np.asarray(batch.rewards)
+    assert set(index) == set(range(SIZE))
+    np.testing.assert_array_equal(batch.observations, np.stack([index, -index], 1))
+    np.testing.assert_allclose(batch.actions[:, 0], index / SIZE, rtol=1e-6)
+    np.testing.assert_array_equal(batch.masks, index % 2)
+    np.testing.assert_array_equal(batch.next_observations, np.stack([index + 1, -index - 1], 1))
+
+
+def test_every_transition_is_equally_likely():
+    counts = np.bincount(np.asarray(draw(DATA, jax.random.key(1), batch_size=200_000).rewards, int))
+    assert len(counts) == SIZE
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_draws_of_a_batch_are_independent():
+    # Neighbours in a batch, as pairs: with 37 * 37 equal cells.
+    index = np.asarray(draw(DATA, jax.random.key(2), batch_size=200_000).rewards, int).reshape(-1, 2)
+    counts = np.bincount(index[:, 0] * SIZE + index[:, 1], minlength=SIZE**2)
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_the_key_decides():
+    first, again, other = (draw(DATA, jax.random.key(seed), batch_size=64).rewards for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(
+        first, sample(jax.tree.map(np.asarray, DATA), jax.random.key(3), 64).rewards
+    )

@@ -1,0 +1,167 @@
+"""The point maze against Gymnasium-Robotics' PointMaze, numbers by hand and D4RL's reference returns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xql_jax.envs.mazes import MAZES
+from xql_jax.envs.point_maze import PointMaze
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.tasks import get_task
+
+ALL_MAZES = pytest.mark.parametrize("name", MAZES)
+AT_REST = np.zeros(2)
+
+
+def umaze(**kwargs) -> PointMaze:
+    return PointMaze(MAZES["umaze"], episode_limit=300, **kwargs)
+
+
+@pytest.fixture
+def other_env(request):
+    """Gymnasium-Robotics' environment of a maze in D4RL's orientation, and what to add to its xy."""
+    point_maze = pytest.importorskip("gymnasium_robotics.envs.maze.point_maze")
+    walls = MAZES[request.param].walls
+    env = point_maze.PointMazeEnv(maze_map=np.rot90(walls).astype(int).tolist())
+    Path(env.tmp_xml_file_path).unlink()  # it leaves this one behind
+    yield request.param, env.point_env, np.array(walls.shape) / 2 - 0.7
+    env.close()
+
+
+@pytest.mark.parametrize("other_env", MAZES, indirect=True)
+def test_walls_stand_where_gymnasium_robotics_has_them(other_env):
+    name, other, offset = other_env
+    model = PointMaze(MAZES[name], episode_limit=300).model
+
+    def walls(m, start):
+        boxes = m.geom_type == 6  # mjGEOM_BOX
+        return sorted(np.round(m.geom_pos[boxes, :2] - start, 9).tolist())
+
+    # Relative to where the ball is at position 0: (1.2, 1.2) here, the offset away from the origin there.
+    np.testing.assert_allclose(walls(model, 1.2), walls(other.model, -offset), atol=1e-9)
+    np.testing.assert_allclose(model.body_mass[1], other.model.body_mass[1])
+
+
+@pytest.mark.parametrize("other_env", MAZES, indirect=True)
+def test_moves_as_in_gymnasium_robotics(other_env):
+    name, other, offset = other_env
+    env = PointMaze(MAZES[name], episode_limit=2000)
+    rng = np.random.default_rng(0)
+    contacts = 0
+    env.reset(seed=0)
+    other.reset(seed=0)
+    other.set_state(env.data.qpos - offset, env.data.qvel)
+    for t in range(2000):
+        if t % 20 == 0:  # pushes long enough to bump into many walls
+            action = rng.uniform(-1.3, 1.3, 2)
+        env.step(action)
+        other.step(action)
+        contacts += env.data.ncon
+        np.testing.assert_allclose(env.data.qpos - offset, other.data.qpos, atol=1e-6)
+        np.testing.assert_allclose(env.data.qvel, other.data.qvel, atol=1e-5)
+    assert contacts > 200
+
+
+@pytest.mark.parametrize(("direction", "stop"), [(-1.0, 0.4), (1.0, 3.2)])
+def test_cell_spans(direction, stop):
+    # The upper row's three cells span y in [1 - 0.7, 3 + 0.3], the ball's radius is 0.1; walls are soft.
+    env = umaze()
+    env.set_state(np.array([1.0, 2.0]), AT_REST)
+    for _ in range(300):
+        observation, *_ = env.step(np.array([0.0, direction]))
+    np.testing.assert_allclose(observation[:2], [1.0, stop], atol=0.03)
+
+
+def test_free_flight_by_hand():
+    # F = 100 N, m = 4/3 pi 0.1^3 1000 kg, damping 1 kg/s (implicit), dt = 0.01 s. Speed 7 is first cut to 5.
+    mass = 4 / 3 * np.pi
+    env = umaze()
+    env.set_state(np.array([1.0, 2.0]), np.array([0.0, 7.0]))
+    observation, *_ = env.step(np.array([3.0, 0.0]))  # the push is clipped to 1
+    velocity = np.array([0.01 * 100 / (mass + 0.01), 5.0 * mass / (mass + 0.01)])
+    np.testing.assert_allclose(
+        observation, [1 + 0.01 * velocity[0], 2 + 0.01 * velocity[1], *velocity], rtol=1e-6
+    )
+
+
+def test_starts():
+    env = umaze()
+    starts = np.array([env.reset(seed=seed)[0] for seed in range(2000)])
+    cells = np.round(starts[:, :2])
+    assert np.abs(starts[:, :2] - cells).max() == pytest.approx(0.1, abs=1e-3)
+    _, counts = np.unique(cells, axis=0, return_counts=True)
+    assert {tuple(cell) for cell in cells.astype(int).tolist()} == set(
+        map(tuple, env.maze.free_cells.tolist())
+    )
+    np.testing.assert_allclose(counts / 2000, 1 / 7, atol=5 * np.sqrt(1 / 7 * 6 / 7 / 2000))
+    np.testing.assert_allclose(starts[:, 2:].std(0), 0.1, rtol=0.08)
+
+
+def test_episode_depends_on_the_seed_alone():
+    used, fresh = umaze(), umaze()
+    rng = np.random.default_rng(0)
+    used.reset(seed=5)
+    for action in rng.uniform(-1, 1, (200, 2)):
+        used.step(np.sign(action))
+    np.testing.assert_array_equal(used.reset(seed=1)[0], fresh.reset(seed=1)[0])
+    for action in rng.uniform(-1, 1, (200, 2)):
+        np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
+
+
+def test_solver_remembers_nothing_of_the_last_episode():
+    used, fresh = umaze(), umaze()
+    used.reset(seed=5)
+    for action in np.random.default_rng(0).uniform(-1, 1, (200, 2)):
+        used.step(np.sign(action))
+    for env in (used, fresh):
+        env.set_state(
+            np.array([0.35, 0.35]), np.array([-1.0, -2.0])
+        )  # in a corner's walls: contacts to solve
+        for _ in range(2):
+            env.step(np.array([-1.0, -0.5]))
+    np.testing.assert_array_equal(used.data.qvel, fresh.data.qvel)
+
+
+@pytest.mark.parametrize(("distance", "speed", "reward"), [(0.505, -1.0, 1.0), (0.495, 1.0, 0.0)])
+def test_reward_is_that_of_the_position_after_the_step(distance, speed, reward):
+    env = umaze()
+    env.set_state(np.array([1.0, 1.0 + distance]), np.array([0.0, speed]))
+    assert env.step(AT_REST)[1] == reward
+
+
+def test_dense_reward():
+    env = PointMaze.for_task(get_task("maze2d-large-dense-v1"))
+    env.reset(seed=0)
+    observation, reward, *_ = env.step(np.array([1.0, -1.0]))
+    assert reward == pytest.approx(np.exp(-np.linalg.norm(observation[:2] - [7.0, 9.0])), rel=1e-5)
+
+
+def test_episodes_end_at_the_limit_only():
+    env = PointMaze.for_task(get_task("pointmaze-umaze-v0"))
+    env.set_state(np.array([1.0, 1.0]), AT_REST)
+    ends = [env.step(AT_REST)[1:4] for _ in range(300)]
+    assert ends == [(1.0, False, False)] * 299 + [(1.0, False, True)]
+
+
+@pytest.mark.slow
+@ALL_MAZES
+def test_reference_returns(name):
+    """D4RL's references are means of 100 episodes, of a random policy and of its controller.
+
+    That controller is made once and plans only when the goal changes: from its second episode on it pushes
+    straight towards the goal, through walls if need be. (Planning in each episode gives 229, 416 and 534.)
+    """
+    task = get_task(f"maze2d-{name}-v1")
+    rng = np.random.default_rng(0)
+    goal = np.array(MAZES[name].goal)
+    evaluator = Evaluator(task, num_members=2, num_episodes=200, seed=0, max_environments=400)
+
+    def act(observations):
+        straight = 10.0 * (goal - observations[1, :, :2]) - observations[1, :, 2:]
+        return np.stack([rng.uniform(-1, 1, straight.shape), straight])
+
+    returns = evaluator.run(act).returns
+    error = returns.std(1) * np.sqrt(1 / 200 + 1 / 100)
+    np.testing.assert_array_less(np.abs(returns.mean(1) - [task.min_return, task.max_return]), 3 * error)
+    evaluator.close()

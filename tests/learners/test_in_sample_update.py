@@ -1,0 +1,220 @@
+"""Updates of XQL and IQL against a float64 NumPy account of Algorithm 1 with linear networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import flat, init, make_batch, update
+
+from xql_jax.learners.registry import make_learner
+
+SIZE = 16
+ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
+
+
+class Network:
+    """A linear map's weights, stacked with its bias, and Adam's moments."""
+
+    def __init__(self, layer, **others):
+        self.params = {"w": np.vstack([layer["kernel"], layer["bias"]]).astype(np.float64)}
+        self.params |= {name: np.asarray(value, np.float64) for name, value in others.items()}
+        self.moments = {name: (np.zeros_like(p), np.zeros_like(p)) for name, p in self.params.items()}
+        self.steps = 0
+
+    def step(self, gradients, rate, max_norm):
+        norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
+        self.steps += 1
+        for name, gradient in gradients.items():
+            gradient = gradient * min(1.0, max_norm / norm)
+            first, second = self.moments[name]
+            first = ADAM["b1"] * first + (1 - ADAM["b1"]) * gradient
+            second = ADAM["b2"] * second + (1 - ADAM["b2"]) * gradient**2
+            self.moments[name] = first, second
+            first = first / (1 - ADAM["b1"] ** self.steps)
+            second = second / (1 - ADAM["b2"] ** self.steps)
+            self.params[name] = self.params[name] - rate * first / (np.sqrt(second) + ADAM["eps"])
+
+
+def features(*arrays):
+    """The arrays side by side, and a column of ones for the bias."""
+    return np.hstack([*(np.float64(array) for array in arrays), np.ones((SIZE, 1))])
+
+
+class Reference:
+    """V, then pi, then Q, then the target, in NumPy; gradients by hand."""
+
+    def __init__(self, config, state):
+        self.config = config
+        self.value = Network(state.value.params["params"]["Dense_0"])
+        self.critics = [Network(params["params"]["Dense_0"]) for params in state.critic.params]
+        self.targets = [critic.params["w"] for critic in self.critics]
+        actor = state.actor.params["params"]
+        self.actor = Network(actor["Dense_0"], log_std=actor["log_std"])
+
+    def update(self, batch, slope_of_value_loss):
+        config, norm = self.config, self.config["max_grad_norm"]
+        s, pair = features(batch.observations), features(batch.observations, batch.actions)
+        q = np.min([pair @ target for target in self.targets], axis=0)[:, 0]
+
+        for _ in range(config["v_updates"]):
+            slope = slope_of_value_loss(q - (s @ self.value.params["w"])[:, 0])
+            self.value.step({"w": s.T @ slope[:, None] / SIZE}, config["value_lr"], norm)
+        v = (s @ self.value.params["w"])[:, 0]
+
+        weight = np.minimum(np.exp(config["awr_temperature"] * (q - v)), config["max_weight"])[:, None]
+        mean, std = np.tanh(s @ self.actor.params["w"]), np.exp(self.actor.params["log_std"])
+        error = (batch.actions - mean) / std
+        gradients = {
+            "w": s.T @ (-weight * error / std * (1 - mean**2)) / SIZE,
+            "log_std": (-weight * (error**2 - 1)).mean(0),
+        }
+        self.actor.step(gradients, config["actor_lr"], norm)
+
+        next_v = (features(batch.next_observations) @ self.value.params["w"])[:, 0]
+        target = batch.rewards + config["discount"] * batch.masks * next_v
+        gradients = []
+        for critic in self.critics:
+            error = (pair @ critic.params["w"])[:, 0] - target
+            slope = np.clip(error, -20, 20) if config["critic_loss"] == "huber" else 2 * error
+            gradients.append(pair.T @ slope[:, None] / SIZE / len(self.critics))
+        shared = np.sqrt(
+            sum((gradient**2).sum() for gradient in gradients)
+        )  # one norm for the whole ensemble
+        for critic, gradient in zip(self.critics, gradients, strict=True):
+            critic.step({"w": gradient * min(1.0, norm / shared)}, config["critic_lr"], np.inf)
+
+        tau = config["tau"]
+        pairs = zip(self.critics, self.targets, strict=True)
+        self.targets = [tau * critic.params["w"] + (1 - tau) * target for critic, target in pairs]
+
+
+def xql_slope(config):
+    """d loss / d V of the max-rescaled loss with the paper's clip."""
+
+    def slope(difference):
+        z = difference / config["beta"]
+        inside = np.abs(z) < config["clip"]
+        m = max(np.clip(z, -config["clip"], config["clip"]).max(), -1.0)
+        return np.where(inside, -np.exp(-m) * (np.exp(z) - 1) / config["beta"], 0.0)
+
+    return slope
+
+
+def iql_slope(config):
+    tail = config["expectile"]
+    return lambda difference: -2 * np.where(difference > 0, tail, 1 - tail) * difference
+
+
+COMMON = {
+    "hidden_dims": (),
+    "discount": 0.8,
+    "tau": 0.3,
+    "actor_lr": 0.01,
+    "value_lr": 0.02,
+    "critic_lr": 0.03,
+    "awr_temperature": 2.0,
+    "max_weight": 3.0,
+    "max_grad_norm": np.inf,
+    "v_updates": 1,
+    "num_critics": 2,
+    "critic_loss": "mse",
+}
+CASES = {
+    "xql": ("xql", {"beta": 0.7, "clip": 3.0}, 1.0),
+    "iql": ("iql", {"expectile": 0.8}, 1.0),
+    "one critic, two V updates": ("xql", {"beta": 0.7, "clip": 3.0, "num_critics": 1, "v_updates": 2}, 1.0),
+    "huber": ("iql", {"expectile": 0.8, "critic_loss": "huber"}, 30.0),
+    "gradient norm": ("iql", {"expectile": 0.8, "max_grad_norm": 0.5, "num_critics": 3}, 3.0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_updates(case):
+    algorithm, changes, reward_scale = CASES[case]
+    config = COMMON | changes
+    learner = make_learner(algorithm, config)
+    batches = [make_batch(seed) for seed in range(3)]
+    batches = [batch._replace(rewards=reward_scale * batch.rewards) for batch in batches]
+    state = init(learner, batches[0])
+    reference = Reference(config, state)
+    for batch in batches:
+        state, _ = update(learner, state, batch, jax.random.key(1))
+        reference.update(batch, (xql_slope if algorithm == "xql" else iql_slope)(config))
+
+    def check(params, expected):
+        layer = params["params"]["Dense_0"]
+        np.testing.assert_allclose(np.vstack([layer["kernel"], layer["bias"]]), expected, atol=1e-5)
+
+    assert state.step == 3
+    check(state.value.params, reference.value.params["w"])
+    check(state.actor.params, reference.actor.params["w"])
+    np.testing.assert_allclose(
+        state.actor.params["params"]["log_std"], reference.actor.params["log_std"], atol=1e-5
+    )
+    for params, critic in zip(state.critic.params, reference.critics, strict=True):
+        check(params, critic.params["w"])
+    for params, target in zip(state.target_critic, reference.targets, strict=True):
+        check(params, target)
+
+
+def test_critics_start_apart_and_targets_equal():
+    batch = make_batch()
+    state = init(make_learner("xql", {"hidden_dims": (8,), "num_critics": 3}), batch)
+    kernels = [params["params"]["Dense_0"]["kernel"] for params in state.critic.params]
+    for first, second in ((0, 1), (1, 2), (0, 2)):
+        assert np.abs(kernels[first] - kernels[second]).max() > 0.01
+    jax.tree.map(np.testing.assert_array_equal, state.critic.params, state.target_critic)
+
+
+def test_a_terminal_mask_removes_the_bootstrap():
+    learner = make_learner("iql", {"hidden_dims": (8,)})
+    batch, other = make_batch(0), make_batch(1)
+    state = init(learner, batch)
+
+    def critic_after(masks, next_observations):
+        changed = batch._replace(masks=np.full(SIZE, masks, np.float32), next_observations=next_observations)
+        # Two updates: Adam's first step tells only the gradient's sign.
+        after, _ = update(learner, state, changed, jax.random.key(1))
+        after, _ = update(learner, after, changed, jax.random.key(2))
+        return flat(after.critic.params)
+
+    ended = critic_after(0.0, batch.next_observations)
+    np.testing.assert_array_equal(ended, critic_after(0.0, other.next_observations))
+    going_on = critic_after(1.0, batch.next_observations)
+    assert np.abs(going_on - critic_after(1.0, other.next_observations)).max() > 1e-5
+    assert np.abs(going_on - ended).max() > 1e-5
+
+
+def test_layer_norm_is_on_the_value_network_alone():
+    batch = make_batch()
+    state = init(make_learner("xql", {"hidden_dims": (8,), "layer_norm": True}), batch)
+    names = {
+        name: str(jax.tree.structure(getattr(state, name).params)) for name in ("value", "critic", "actor")
+    }
+    assert [name for name, text in names.items() if "LayerNorm" in text] == ["value"]
+    plain = init(make_learner("xql", {"hidden_dims": (8,)}), batch)
+    assert "LayerNorm" not in str(jax.tree.structure(plain.value.params))
+
+
+def test_metrics_are_the_batchs_means():
+    config = COMMON | {"beta": 0.7, "clip": 3.0}
+    learner, batch = make_learner("xql", config), make_batch()
+    state = init(learner, batch)
+    reference = Reference(config, state)
+    _, metrics = update(learner, state, batch, jax.random.key(1))
+    s, pair = features(batch.observations), features(batch.observations, batch.actions)
+    q = np.min([pair @ target for target in reference.targets], axis=0)[:, 0]
+    before = q - (s @ reference.value.params["w"])[:, 0]
+    z = np.clip(before / 0.7, -3.0, 3.0)
+    m = max(z.max(), -1.0)
+    np.testing.assert_allclose(metrics["value/loss"], (np.exp(-m) * (np.exp(z) - z - 1)).mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["value/v"], (q - before).mean(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        metrics["critic/q"], (pair @ reference.targets[0]).mean(), rtol=1e-4, atol=1e-5
+    )
+    reference.update(batch, xql_slope(config))
+    advantage = q - (s @ reference.value.params["w"])[:, 0]  # of the new V
+    np.testing.assert_allclose(metrics["actor/advantage"], advantage.mean(), rtol=1e-4, atol=1e-5)
+    weight = np.minimum(np.exp(2.0 * advantage), 3.0)
+    np.testing.assert_allclose(metrics["actor/weight"], weight.mean(), rtol=1e-4)
+    assert all(jnp.shape(metric) == () for metric in metrics.values())

@@ -1,0 +1,89 @@
+"""Float hyperparameters are traced, so that one program serves a sweep; static ones build another program."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import flat, init, make_batch
+
+from xql_jax.learners.registry import LEARNERS, default_config, make_learner, traced_fields
+
+SMALL = {"hidden_dims": (4,)}
+OTHER_STATICS = [
+    ("xql", {"hidden_dims": (4, 4)}),
+    ("xql", {"loss": "log"}),
+    ("xql", {"clip_rule": "above"}),
+    ("xql", {"critic_loss": "huber"}),
+    ("xql", {"v_updates": 2}),
+    ("xql", {"uniform_actions": 1}),
+    ("xql", {"action_noise": 0.1}),
+    ("xql", {"layer_norm": True}),
+    ("xql", {"num_critics": 1}),
+    ("bc", {"dropout_rate": 0.1}),
+]
+
+
+class Counted:
+    """A jitted update that counts its traces."""
+
+    def __init__(self):
+        self.traces = 0
+
+        @jax.jit
+        def update(learner, state, batch, key):
+            self.traces += 1
+            return learner.update(state, batch, key)
+
+        self.update = update
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_one_trace_serves_every_float(name):
+    counted, batch = Counted(), make_batch()
+
+    def run(config):
+        learner = make_learner(name, SMALL | config)
+        state = init(learner, batch)
+        for step in range(2):  # the state that comes out must fit the trace that took the first one in
+            state, _ = counted.update(learner, state, batch, jax.random.key(step))
+        return flat(state)
+
+    # Not the defaults, and small enough for the caps and the clips to bite: each field must have its effect.
+    changes = {
+        "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "actor_decay_steps": 2, "max_grad_norm": 1e-9,
+        "discount": 0.5, "tau": 0.5, "awr_temperature": 1, "max_weight": 0.1, "beta": 0.6, "clip": 0.1,
+        "expectile": 0.9,
+    }  # fmt: skip
+    fields = traced_fields(name)
+    assert set(fields) <= set(changes)
+    reference = run({})
+    for field in fields:
+        assert np.abs(run({field: changes[field]}) - reference).max() > 1e-8, field
+    assert counted.traces == 1
+
+
+@pytest.mark.parametrize(("name", "change"), OTHER_STATICS)
+def test_static_change_builds_another_program(name, change):
+    counted, programs = Counted(), []
+    for config in ({}, change, {}):
+        learner = make_learner(name, SMALL | config)
+        state = jax.eval_shape(init, learner, make_batch())
+        programs.append(str(counted.update.trace(learner, state, make_batch(), jax.random.key(0)).jaxpr))
+    assert counted.traces == 2
+    assert programs[0] != programs[1]
+    assert programs[0] == programs[2]
+
+
+def test_every_static_field_is_among_them():
+    changed = {field for _, change in OTHER_STATICS for field in change}
+    for name in LEARNERS:
+        assert set(default_config(name)) - set(traced_fields(name)) <= changed
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_leaves_are_strong_float32(name):
+    leaves = jax.tree.leaves(make_learner(name, {"actor_lr": 1, "max_grad_norm": np.float64(2.0)}))
+    assert len(leaves) == len(traced_fields(name))
+    for leaf in leaves:
+        assert leaf.dtype == jnp.float32
+        assert not leaf.weak_type

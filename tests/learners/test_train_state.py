@@ -1,0 +1,69 @@
+"""One step of Adam, its traced rate and the clip of the gradient's norm."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from learner_runs import init, make_batch, update
+
+from xql_jax.learners.registry import make_learner
+from xql_jax.learners.train_state import TrainState
+
+START = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(0.5)}
+SLOPE = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(-4.0)}  # of norm 5
+
+
+def linear(params):
+    """A loss whose gradient is SLOPE everywhere."""
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, slope: (x * slope).sum(), params, SLOPE))), {}
+
+
+def test_equals_optax_adam():
+    def loss(params):
+        return (params["a"] ** 4).sum() + jnp.exp(params["b"]), {}
+
+    optimizer = optax.adam(0.05)
+    expected, moments = START, optimizer.init(START)
+    state = TrainState.create(START)
+    for _ in range(5):
+        updates, moments = optimizer.update(jax.grad(lambda p: loss(p)[0])(expected), moments)
+        expected = optax.apply_updates(expected, updates)
+        state, _ = state.minimize(loss, learning_rate=jnp.float32(0.05), max_grad_norm=jnp.inf)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), state.params, expected)
+
+
+@pytest.mark.parametrize(
+    ("max_norm", "factor"), [(np.inf, 1.0), (10.0, 1.0), (5.0, 1.0), (2.5, 0.5), (1e-3, 2e-4)]
+)
+def test_gradient_norm_is_bounded_jointly(max_norm, factor):
+    state, _ = TrainState.create(START).minimize(linear, learning_rate=0.1, max_grad_norm=max_norm)
+    # Adam's first moment is a tenth of the gradient that it was given.
+    jax.tree.map(
+        lambda moment, slope: np.testing.assert_allclose(moment, 0.1 * factor * slope, rtol=1e-5),
+        state.optimizer_state.mu,
+        SLOPE,
+    )
+
+
+def test_zero_gradient_moves_nothing():
+    state, _ = TrainState.create(START).minimize(
+        lambda params: (0.0 * params["b"], {}), learning_rate=0.1, max_grad_norm=1.0
+    )
+    jax.tree.map(np.testing.assert_array_equal, state.params, START)
+
+
+@pytest.mark.parametrize("algorithm", ["xql", "iql", "bc"])
+def test_every_network_is_bounded(algorithm):
+    batch = make_batch()
+    networks = ("actor",) if algorithm == "bc" else ("actor", "value", "critic")
+    norms = {}
+    for bound in (1e-3, np.inf):
+        learner = make_learner(algorithm, {"hidden_dims": (8,), "max_grad_norm": bound})
+        state = init(learner, batch)
+        after, _ = update(learner, state, batch, jax.random.key(1))
+        for name in networks:
+            norms[name, bound] = 10 * float(optax.global_norm(getattr(after, name).optimizer_state.mu))
+    for name in networks:
+        assert norms[name, np.inf] > 2e-3
+        assert norms[name, 1e-3] == pytest.approx(1e-3, rel=1e-4)

@@ -1,0 +1,98 @@
+"""MSE, Huber, expectile and the one-step target against closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xql_jax.losses.critic import huber_loss, mse_loss, td_target
+from xql_jax.losses.value import expectile_loss
+
+VALUES = np.linspace(-3.0, 3.0, 41).astype(np.float32)
+TARGETS = np.random.default_rng(0).normal(scale=30.0, size=41).astype(np.float32)
+ERROR = np.float64(TARGETS) - np.float64(VALUES)
+
+
+def slopes(loss):
+    """Each example's derivative with respect to its value."""
+    return jax.grad(lambda v: loss(v, TARGETS).sum())(jnp.asarray(VALUES))
+
+
+def expectile_at(expectile):
+    return lambda values, targets: expectile_loss(values, targets, expectile=expectile)
+
+
+def test_mse():
+    np.testing.assert_allclose(mse_loss(VALUES, TARGETS), ERROR**2, rtol=1e-5)
+    np.testing.assert_allclose(slopes(mse_loss), -2.0 * ERROR, rtol=1e-5)
+
+
+def test_huber_is_half_the_mse_within_delta_and_linear_beyond():
+    inside = np.abs(ERROR) <= 20.0
+    assert 5 < inside.sum() < 36
+    loss = huber_loss(VALUES, TARGETS)
+    np.testing.assert_allclose(loss[inside], mse_loss(VALUES, TARGETS)[inside] / 2, rtol=1e-6)
+    np.testing.assert_allclose(loss[~inside], 20.0 * np.abs(ERROR[~inside]) - 200.0, rtol=1e-5)
+    np.testing.assert_allclose(slopes(huber_loss), -np.clip(ERROR, -20.0, 20.0), rtol=1e-5)
+
+
+def test_huber_delta():
+    np.testing.assert_allclose(huber_loss(jnp.zeros(2), jnp.array([1.0, -5.0]), delta=2.0), [0.5, 8.0])
+
+
+@pytest.mark.parametrize("expectile", [0.1, 0.5, 0.9])
+def test_expectile(expectile):
+    weight = np.where(ERROR < 0, 1.0 - expectile, expectile)
+    loss = expectile_at(expectile)
+    np.testing.assert_allclose(loss(VALUES, TARGETS), weight * ERROR**2, rtol=1e-5)
+    np.testing.assert_allclose(slopes(loss), -2.0 * weight * ERROR, rtol=1e-5)
+
+
+@pytest.mark.parametrize("expectile", [0.1, 0.5, 0.7, 0.9])
+def test_minimiser_is_the_expectile(expectile):
+    # Of a fair coin's 0 and 1: expectile * (1 - v) = (1 - expectile) * v, so v is the expectile itself.
+    derivative = jax.grad(lambda v: expectile_at(expectile)(jnp.full(2, v), jnp.array([0.0, 1.0])).mean())
+    assert abs(float(derivative(expectile))) < 1e-6
+    assert derivative(expectile - 0.01) < -1e-3
+    assert derivative(expectile + 0.01) > 1e-3
+
+
+def test_target_by_hand():
+    target = td_target(
+        jnp.array([1.0, 1.0, -2.0]), jnp.array([1.0, 0.0, 1.0]), jnp.array([10.0, 10.0, 4.0]), discount=0.9
+    )
+    np.testing.assert_allclose(target, [10.0, 1.0, 1.6], rtol=1e-6)
+
+
+def test_targets_are_constants():
+    for loss in (mse_loss, huber_loss, expectile_at(0.7)):
+        gradient = jax.grad(lambda t, loss=loss: loss(jnp.asarray(VALUES), t).sum())(jnp.asarray(TARGETS))
+        np.testing.assert_array_equal(gradient, 0.0)
+    gradients = jax.grad(lambda r, v: td_target(r, jnp.ones(3), v, discount=0.9).sum(), argnums=(0, 1))(
+        jnp.ones(3), jnp.ones(3)
+    )
+    np.testing.assert_array_equal(gradients, 0.0)
+
+
+@pytest.mark.parametrize("loss", [mse_loss, huber_loss, expectile_at(0.7)], ids=["mse", "huber", "expectile"])
+@pytest.mark.parametrize("shapes", [((4,), (4, 1)), ((4, 1), (4, 1)), ((4,), ()), ((4,), (5,))])
+def test_shapes_are_checked_while_tracing(loss, shapes):
+    with pytest.raises(AssertionError):
+        jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize("wrong", range(3))
+def test_shapes_of_the_target_are_checked(wrong):
+    shapes = [(4, 1) if i == wrong else (4,) for i in range(3)]
+    with pytest.raises(AssertionError):
+        jax.eval_shape(
+            lambda *arrays: td_target(*arrays, discount=0.9),
+            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes),
+        )
+
+
+@pytest.mark.parametrize("loss", [mse_loss, huber_loss, expectile_at(0.7)], ids=["mse", "huber", "expectile"])
+def test_jit_and_vmap_equal_eager(loss):
+    values, targets = np.stack([VALUES, -VALUES]), np.stack([TARGETS, 2 * TARGETS])
+    eager = [loss(*row) for row in zip(values, targets, strict=True)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(loss))(values, targets), eager, rtol=1e-6)

@@ -1,0 +1,70 @@
+"""The value networks against a NumPy forward pass, and their initialisation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xql_jax.networks.mlp import MLP, ActionValue, StateValue
+
+OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+ACTIONS = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
+
+
+def randomised(params):
+    """Fresh normal draws everywhere, so that biases and LayerNorm scales count."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    drawn = [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, drawn)
+
+
+def forward(params, x, layer_norm):
+    """Dense, LayerNorm, ReLU in each hidden layer, then a linear output, in float64."""
+    params = jax.tree.map(np.float64, params["params"])
+    x = np.float64(x)
+    for i in range(2):
+        layer = params["MLP_0"][f"Dense_{i}"]
+        x = x @ layer["kernel"] + layer["bias"]
+        if layer_norm:
+            norm = params["MLP_0"][f"LayerNorm_{i}"]
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+            x = x * norm["scale"] + norm["bias"]
+        x = np.maximum(x, 0.0)
+    return (x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])[:, 0]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_state_value(layer_norm):
+    network = StateValue((8, 6), layer_norm)
+    params = randomised(jax.jit(network.init)(jax.random.key(0), OBSERVATIONS))
+    expected = forward(params, OBSERVATIONS, layer_norm)
+    np.testing.assert_allclose(network.apply(params, OBSERVATIONS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_action_value_takes_observations_then_actions():
+    network = ActionValue((8, 6))
+    params = randomised(jax.jit(network.init)(jax.random.key(0), OBSERVATIONS, ACTIONS))
+    expected = forward(params, np.hstack([OBSERVATIONS, ACTIONS]), layer_norm=False)
+    np.testing.assert_allclose(network.apply(params, OBSERVATIONS, ACTIONS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_initial_kernels_are_orthogonal_with_gain_root_two():
+    params = jax.jit(ActionValue((16, 4)).init)(jax.random.key(0), OBSERVATIONS, ACTIONS)["params"]
+    for layer in (*params["MLP_0"].values(), params["Dense_0"]):
+        kernel = np.asarray(layer["kernel"])
+        gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
+        np.testing.assert_allclose(gram, 2.0 * np.eye(len(gram)), atol=1e-5)
+        np.testing.assert_array_equal(layer["bias"], 0.0)
+
+
+def test_dropout_zeroes_its_share_in_training_only():
+    network = MLP((400,), dropout_rate=0.25)
+    x = jnp.ones((20, 3))
+    params = jax.jit(network.init)(jax.random.key(0), x)
+    plain = np.asarray(network.apply(params, x))
+    dropped = np.asarray(network.apply(params, x, training=True, rngs={"dropout": jax.random.key(1)}))
+    kept = dropped[plain > 0] != 0
+    assert abs(kept.mean() - 0.75) < 0.03  # 5 standard errors of about 4,000 draws
+    np.testing.assert_allclose(dropped[plain > 0][kept], plain[plain > 0][kept] / 0.75, rtol=1e-5)
+    np.testing.assert_array_equal(MLP((400,)).apply(params, x), plain)

@@ -1,0 +1,109 @@
+"""The task table against the installed d4rl package, and the score."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xql_jax.errors import UserError
+from xql_jax.tasks import TASKS, get_task
+
+D4RL_TASKS = [task for task in TASKS.values() if task.suite != "pointmaze"]
+
+# The rows of the paper's Tables 1, 2 and 3, in D4RL's names.
+PAPER = [
+    *(
+        f"{robot}-{data}-v2"
+        for robot in ("halfcheetah", "hopper", "walker2d")
+        for data in ("medium", "medium-replay", "medium-expert")
+    ),
+    *(
+        f"antmaze-{maze}-v0"
+        for maze in ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
+    ),
+    *(f"kitchen-{data}-v0" for data in ("complete", "partial", "mixed")),
+    *(
+        f"{robot}-{data}-v{version}"
+        for robot in ("pen", "hammer", "door", "relocate")
+        for data in ("human", "cloned")
+        for version in (0, 1)
+    ),
+]
+
+
+@pytest.fixture(scope="session")
+def registered(d4rl_package):
+    """By name, (episode limit, URL) of D4RL's `register` calls, read as text: most suites need mujoco-py."""
+    block = re.compile(
+        r"register\(\s*id='([\w-]+)',.*?max_episode_steps=(\d+),.*?'dataset_url'\s*:\s*'([^']+)'", re.DOTALL
+    )
+    suites = ("locomotion", "gym_mujoco", "hand_manipulation_suite", "kitchen", "pointmaze")
+    folder = Path(d4rl_package.__file__).parent
+    text = "".join((folder / suite / "__init__.py").read_text() for suite in suites)
+    # Split first: a call without a dataset would else run into the next one.
+    calls = [block.match("register(" + call) for call in text.split("register(")[1:]]
+    return {call[1]: (int(call[2]), call[3]) for call in calls if call}
+
+
+def test_every_task_of_the_paper_is_known():
+    assert set(PAPER) <= TASKS.keys()
+    assert all(name == task.name for name, task in TASKS.items())
+
+
+def test_addresses_are_those_of_d4rl(d4rl_package, registered):
+    for task in D4RL_TASKS:
+        # antmaze-*-v1 stand only in the `register` calls.
+        url = d4rl_package.infos.DATASET_URLS.get(task.name) or registered[task.name][1]
+        assert task.dataset_url == url, task.name
+
+
+def test_reference_returns_are_those_of_d4rl(d4rl_package):
+    infos = d4rl_package.infos
+    for task in D4RL_TASKS:
+        name = re.sub("^(antmaze.*)-v1", r"\1-v0", task.name)
+        assert (task.min_return, task.max_return) == (infos.REF_MIN_SCORE[name], infos.REF_MAX_SCORE[name]), (
+            name
+        )
+
+
+def test_no_dataset_of_these_suites_is_left_out(d4rl_package):
+    wanted = re.compile(
+        "(halfcheetah|hopper|walker2d|antmaze|kitchen|pen|door|hammer|relocate)-.*|maze2d-(umaze|medium|large)(-dense)?-v1"
+    )
+    names = {name for name in d4rl_package.infos.DATASET_URLS if wanted.fullmatch(name)}
+    assert {name for name in names - TASKS.keys() if "full-replay" not in name} == set()
+
+
+def test_episode_limits_are_those_of_d4rl(registered):
+    compared = 0
+    for task in D4RL_TASKS:
+        # Locomotion and Adroit register later versions in a loop, with the limits of v0.
+        name = task.name if task.name in registered else re.sub(r"-v\d$", "-v0", task.name)
+        assert task.episode_limit == registered[name][0], task.name
+        compared += 1
+    assert compared == len(D4RL_TASKS) > 80
+
+
+@pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
+def test_pointmaze_has_the_rules_of_maze2d(maze):
+    ours, theirs = get_task(f"pointmaze-{maze}-v0"), get_task(f"maze2d-{maze}-v1")
+    same = {"name": theirs.name, "suite": "maze2d", "dataset_url": theirs.dataset_url}
+    assert dataclasses.replace(ours, **same) == theirs
+    assert ours.suite == "pointmaze"
+    assert ours.dataset_url is None
+
+
+def test_score_is_0_at_random_and_100_at_expert():
+    # kitchen: 0 and 4 tasks; 3 of 4 tasks are 75.
+    scores = get_task("kitchen-mixed-v0").normalized_score(np.array([0.0, 3.0, 4.0]))
+    np.testing.assert_allclose(scores, [0.0, 75.0, 100.0])
+    # hopper: (3234.3 - 20.272305) / 2 = 1607.01... is half way.
+    half = (3234.3 + -20.272305) / 2
+    np.testing.assert_allclose(get_task("hopper-medium-v2").normalized_score(np.array([half])), [50.0])
+
+
+def test_unknown_name_says_what_is_near():
+    with pytest.raises(UserError, match=r"'hoper-medium-v2'.*hopper-medium-v2"):
+        get_task("hoper-medium-v2")

@@ -1,0 +1,81 @@
+"""How the files in configs/ are made, and how a config becomes a learner."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners.registry import default_config, make_learner
+from xql_jax.tasks import Task
+from xql_jax.types import Learner
+
+ABOUT = ("algorithm", "suites", "tuned", "decay_actor_lr")  # entries of a config that are no learner's field
+
+TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
+
+
+def suite_config(
+    algorithm: str,
+    *,
+    suites: Sequence[str],
+    differences: Mapping[str, Mapping[str, Any]],
+    decay_actor_lr: bool,
+    tuned: Mapping[str, Sequence[float]] | None = None,
+) -> ml_collections.ConfigDict:
+    """A config of every field of the algorithm, locked: a misspelt override raises instead of vanishing.
+
+    Args:
+        algorithm: a registered learner's name.
+        suites: the suites (see `Task.suite`) that the values are meant for.
+        differences: by algorithm, the fields that differ from the learner's own defaults.
+        decay_actor_lr: whether the actor's rate falls to 0 along a half cosine over max_steps.
+        tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
+            XQL.
+    Raises:
+        UserError: if there is no such algorithm.
+    """
+    config = ml_collections.ConfigDict(default_config(algorithm))
+    del config.actor_decay_steps  # known when max_steps is
+    config.update(differences.get(algorithm, {}))
+    config.algorithm = algorithm
+    config.suites = tuple(suites)
+    config.decay_actor_lr = decay_actor_lr
+    rows = (tuned or {}) if algorithm == "xql" else {}
+    config.tuned = {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()}
+    return config.lock()
+
+
+def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
+    """Raises UserError if the config is meant for other suites than the task's."""
+    if task.suite not in config.suites:
+        raise UserError(
+            f"--config is for {', '.join(config.suites)}, and {task.name} is of the suite {task.suite}: "
+            f"give configs/{'mujoco' if task.suite == 'locomotion' else task.suite}_config.py, or a file of "
+            "your own"
+        )
+
+
+def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]) -> int | None:
+    """Sets the dataset's tuned values (Table 4, in parentheses) but for the fields given explicitly.
+
+    Returns:
+        The tuned batch size.
+    Raises:
+        UserError: if there are none for the dataset.
+    """
+    if env_name not in config.tuned:
+        known = nearest(env_name, config.tuned) if config.tuned else "none in this config"
+        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
+    values = dict(config.tuned[env_name])
+    batch_size = values.pop("batch_size", None)
+    config.update({field: value for field, value in values.items() if field not in explicit})
+    return batch_size
+
+
+def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Learner:
+    """Builds the learner; raises UserError if a value is impossible."""
+    fields = {name: value for name, value in config.items() if name not in ABOUT}
+    if config.decay_actor_lr:
+        fields["actor_decay_steps"] = float(max_steps)
+    return make_learner(config.algorithm, fields)

@@ -1,0 +1,90 @@
+"""D4RL's Franka kitchen on today's MuJoCo."""
+
+import contextlib
+import io
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.tasks import Task
+
+SUBTASKS = {
+    "kitchen-complete-v0": ("microwave", "kettle", "light switch", "slide cabinet"),
+    "kitchen-partial-v0": ("microwave", "kettle", "light switch", "slide cabinet"),
+    "kitchen-mixed-v0": ("microwave", "kettle", "bottom burner", "light switch"),
+}
+
+NOISE_RATIO = 0.1  # D4RL's, of the amplitudes of robot and objects alike
+NUM_JOINTS = 9  # arm and gripper come first in positions and velocities
+# D4RL's noise amplitudes of positions 9 to 29: knobs and burners, light switch, slide cabinet, hinge cabinet,
+# microwave, kettle (position and quaternion). The metres and radians of the robot's are in the simulator's
+# own config.
+OBJECT_NOISE = np.repeat([0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1])
+
+
+class Kitchen(gymnasium.Env):
+    """An arm with nine velocity-controlled joints that has to do four household tasks in any order.
+
+    Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
+    (30), which are zero but for the four tasks'. Actions [9] in [-1, 1], times 2 rad/s, for 0.08 s. The
+    reward is the number of tasks newly done in the step. The episode terminates when all are done, and is
+    truncated at `episode_limit` steps.
+
+    Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has the same bodies, tasks,
+    threshold and starts. Differs from the latter: the noise is D4RL's (there robot and objects have less, and
+    the objects' amplitudes are shifted by one index), and observations have D4RL's layout. Differs from D4RL:
+    tasks are judged on the true positions, not the noisy ones; the noise is at most 0.02 of a threshold of
+    0.3. D4RL's dataset rewards are on another scale: tasks satisfied, counted again in each step.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    def __init__(self, subtasks: tuple[str, ...], episode_limit: int):
+        with contextlib.redirect_stderr(io.StringIO()):  # its import prints a notice about other environments
+            from gymnasium_robotics.envs.franka_kitchen import kitchen_env
+
+        self.simulation = kitchen_env.KitchenEnv(
+            tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
+        )
+        self.observation_space = spaces.Box(-np.inf, np.inf, (60,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (NUM_JOINTS,), np.float32)
+        self._goal = np.zeros(30)
+        for subtask in subtasks:
+            self._goal[kitchen_env.OBS_ELEMENT_INDICES[subtask]] = kitchen_env.OBS_ELEMENT_GOALS[subtask]
+        self._episode_limit = episode_limit
+        self._steps = 0
+
+    @classmethod
+    def for_task(cls, task: Task) -> "Kitchen":
+        """Returns the environment of a task of the suite kitchen."""
+        return cls(SUBTASKS[task.name], task.episode_limit)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts at D4RL's one pose; `seed` fixes all of the episode's noise."""
+        observation, info = self.simulation.reset(seed=seed)
+        self._steps = 0
+        return self._observation(observation), info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Moves for 0.08 s towards the last *noisy* joint positions + velocity * 0.08 s, as D4RL does."""
+        observation, reward, terminated, _, info = self.simulation.step(action)
+        self._steps += 1
+        return self._observation(observation), reward, terminated, self._steps >= self._episode_limit, info
+
+    def close(self) -> None:
+        self.simulation.close()
+
+    def _observation(self, observation: dict[str, Any]) -> np.ndarray:
+        """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""
+        flat = observation["observation"]
+        joints, objects = flat[:NUM_JOINTS], flat[2 * NUM_JOINTS :][: len(OBJECT_NOISE)]
+        # The simulator's own generator: one seeded alike would repeat the joints' noise in the objects.
+        noise = self.simulation.robot_env.np_random.uniform(-1.0, 1.0, len(OBJECT_NOISE))
+        return np.concatenate(
+            (joints, objects + NOISE_RATIO * OBJECT_NOISE * noise, self._goal), dtype=np.float32
+        )

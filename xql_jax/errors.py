@@ -1,0 +1,20 @@
+"""The one exception that means "the user can mend this"."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: its message is one line naming what, where and the valid choices.
+
+    Entry points print the message without a traceback and exit with code 2.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Returns the known names most like `name`, or all of them when none is near, as text for a message."""
+    known = sorted(known)
+    return ", ".join(difflib.get_close_matches(name, known, n=count, cutoff=0.5) or known)

@@ -1,0 +1,1 @@
+"""Evaluation: episodes of a policy, and what a handful of scores says."""

@@ -1,0 +1,1 @@
+"""Loggers: CSV files that survive a kill, and TensorBoard."""

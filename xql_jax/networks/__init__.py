@@ -1,0 +1,1 @@
+"""Flax networks: values, critics and policies over flat observations."""

@@ -1,0 +1,123 @@
+"""The tasks by name: where the data comes from, how long an episode is, how a return becomes a score."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from xql_jax.errors import UserError, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One of D4RL's tasks, or one of the embedded `pointmaze-*` which share maze2d's rules and references."""
+
+    name: str
+    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d or pointmaze
+    dataset_url: str | None  # where D4RL serves the file; None where the dataset is generated
+    min_return: float  # D4RL's reference returns: random policy ...
+    max_return: float  # ... and expert
+    episode_limit: int  # steps
+
+    def normalized_score(self, returns: np.ndarray) -> np.ndarray:
+        """D4RL's score of undiscounted returns: 0 at the random policy's return, 100 at the expert's."""
+        return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)
+
+
+# Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.
+_SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
+
+# Reference returns (random, expert), and the limit in steps where it differs within the suite.
+_LOCOMOTION = {
+    "halfcheetah": (-280.178953, 12135.0),
+    "hopper": (-20.272305, 3234.3),
+    "walker2d": (1.629008, 4592.3),
+}
+_ADROIT = {
+    "pen": (96.262799, 3076.8331017826877, 100),
+    "door": (-56.512833, 2880.5693087298737, 200),
+    "hammer": (-274.856578, 12794.134825156867, 200),
+    "relocate": (-6.425911, 4233.877797728884, 200),
+}
+_MAZE2D = {  # sparse, dense, limit
+    "umaze": ((23.85, 161.86), (68.537689, 193.66285642381482), 300),
+    "medium": ((13.13, 277.39), (44.264742, 297.4552547777125), 600),
+    "large": ((6.7, 273.99), (30.569041, 303.4857382709002), 800),
+}
+
+
+def _locomotion_tasks() -> Iterator[Task]:
+    for robot, returns in _LOCOMOTION.items():
+        for data in ("random", "medium", "expert", "medium-replay", "medium-expert"):
+            stem = f"{robot}_{data.replace('-', '_')}"
+            old_stem = stem.replace("medium_replay", "mixed").replace("walker2d_mixed", "walker_mixed")
+            files = [f"gym_mujoco/{old_stem}", *(f"gym_mujoco_v{v}/{stem}-v{v}" for v in (1, 2))]
+            for version, file in enumerate(files):
+                name = f"{robot}-{data}-v{version}"
+                yield Task(name, "locomotion", f"{_SERVER}/{file}.hdf5", *returns, episode_limit=1000)
+
+
+def _antmaze_tasks() -> Iterator[Task]:
+    # By version: D4RL's folder, its names of the mazes, and the end of the file's name.
+    old_mazes = {"umaze": "u-maze", "medium": "big-maze", "large": "hardest-maze"}
+    versions = [
+        ("new", old_mazes, ""),
+        ("v1", {maze: maze for maze in old_mazes}, ""),
+        ("v2", old_mazes, "_fixed"),
+    ]
+    for data in ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse"):
+        maze = data.split("-")[0]
+        limit = 700 if maze == "umaze" else 1000
+        starts = f"multistart_{data != 'umaze'}_multigoal_{data.endswith('diverse')}"
+        for version, (folder, mazes, ending) in enumerate(versions):
+            url = f"{_SERVER}/ant_maze_{folder}/Ant_maze_{mazes[maze]}_noisy_{starts}_sparse{ending}.hdf5"
+            yield Task(f"antmaze-{data}-v{version}", "antmaze", url, 0.0, 1.0, limit)
+
+
+def _kitchen_tasks() -> Iterator[Task]:
+    files = {
+        "complete": "mini_kitchen_microwave_kettle_light_slider",
+        "partial": "kitchen_microwave_kettle_light_slider",
+        "mixed": "kitchen_microwave_kettle_bottomburner_light",
+    }
+    for data, file in files.items():
+        yield Task(f"kitchen-{data}-v0", "kitchen", f"{_SERVER}/kitchen/{file}-v0.hdf5", 0.0, 4.0, 280)
+
+
+def _adroit_tasks() -> Iterator[Task]:
+    old_files = {
+        "human": "{}-v0_demos_clipped",
+        "cloned": "{}-demos-v0-bc-combined",
+        "expert": "{}-v0_expert_clipped",
+    }
+    for robot, reference in _ADROIT.items():
+        for data, old_file in old_files.items():
+            files = [f"hand_dapg/{old_file.format(robot)}", f"hand_dapg_v1/{robot}-{data}-v1"]
+            for version, file in enumerate(files):
+                yield Task(f"{robot}-{data}-v{version}", "adroit", f"{_SERVER}/{file}.hdf5", *reference)
+
+
+def _maze_tasks() -> Iterator[Task]:
+    for maze, (sparse, dense, limit) in _MAZE2D.items():
+        url = f"{_SERVER}/maze2d/maze2d-{maze}"
+        yield Task(f"maze2d-{maze}-v1", "maze2d", f"{url}-sparse-v1.hdf5", *sparse, limit)
+        yield Task(f"maze2d-{maze}-dense-v1", "maze2d", f"{url}-dense-v1.hdf5", *dense, limit)
+        yield Task(f"pointmaze-{maze}-v0", "pointmaze", None, *sparse, limit)
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for tasks in (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks)
+    for task in tasks()
+}
+
+
+def get_task(name: str) -> Task:
+    """Returns the task of that name.
+
+    Raises:
+        UserError: naming the nearest known tasks.
+    """
+    if name not in TASKS:
+        raise UserError(f"unknown environment {name!r}; nearest known: {nearest(name, TASKS)}")
+    return TASKS[name]

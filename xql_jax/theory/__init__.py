@@ -1,0 +1,1 @@
+"""Exact tabular quantities: the oracle for tests and plots."""

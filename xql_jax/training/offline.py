@@ -1,0 +1,162 @@
+"""The loop of offline training: compiled updates, and between them logs, evaluations and checkpoints."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.logs.csv_logger import CSVLogger
+from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.tasks import Task
+from xql_jax.training.checkpoint import Checkpoints, Progress
+from xql_jax.training.population import Divergence, Population
+from xql_jax.training.run_folder import RunFolder
+from xql_jax.training.signals import StopSignals
+from xql_jax.types import Metrics
+
+SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When the loop does what, in updates. The last update is always logged, evaluated and saved."""
+
+    max_steps: int
+    log_interval: int
+    eval_interval: int
+    checkpoint_interval: int
+
+    def is_due(self, step: int, interval: int) -> bool:
+        return step % interval == 0 or step == self.max_steps
+
+    def next_stop(self, step: int) -> int:
+        """The next update after which something is due."""
+        intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval)
+        return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
+
+
+class OfflineTraining:
+    """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would."""
+
+    def __init__(
+        self,
+        population: Population,
+        evaluator: Evaluator | None,
+        task: Task,
+        schedule: Schedule,
+        folder: RunFolder,
+    ):
+        self.population = population
+        self.progress = Progress()
+        self._evaluator = evaluator
+        self._task = task
+        self._schedule = schedule
+        self._checkpoints = Checkpoints(folder.path / "checkpoints")
+        if self._checkpoints.latest_step is not None:
+            population.states, self.progress = self._checkpoints.restore(population.states)
+            population.diverged = {int(i): Divergence(**d) for i, d in self.progress.diverged.items()}
+        step = self.progress.step
+        self._metrics_csv = CSVLogger(folder.metrics, step)
+        self._evaluations_csv = CSVLogger(folder.evaluations, step)
+        names = [str(member).replace(", ", "_").replace(" ", "") for member in population.members]
+        self._tensorboard = TensorBoardLogger(folder.path / "tb", names, step)
+
+    def run(self, *, show_progress: bool, steps_per_call: int | None = None) -> StopSignals:
+        """Trains until max_steps or a signal; the returned `received` is the signal, or None.
+
+        Args:
+            show_progress: draw a bar.
+            steps_per_call: the most updates in one compiled call; None for about a second's worth.
+        """
+        schedule, population = self._schedule, self.population
+        call = steps_per_call or 100
+        bar = tqdm(
+            total=schedule.max_steps, initial=self.progress.step, unit=" updates", disable=not show_progress
+        )
+        with StopSignals() as signals, bar:
+            while self.progress.step < schedule.max_steps and not signals.received:
+                start = self.progress.step
+                stop = min(start + call, schedule.next_stop(start))
+                began = time.perf_counter()
+                diverged_before = set(population.diverged)
+                metrics = population.advance(start, stop)
+                seconds = time.perf_counter() - began
+                if steps_per_call is None:
+                    call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
+                self._advance_progress(step=stop, update_seconds=seconds)
+                for index in sorted(set(population.diverged) - diverged_before):
+                    self._report_divergence(index)
+                if schedule.is_due(stop, schedule.log_interval):
+                    self._log(metrics)
+                if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
+                    bar.set_postfix_str(self._log_evaluation(self._evaluator))
+                if schedule.is_due(stop, schedule.checkpoint_interval) or signals.received:
+                    self._checkpoints.save(population.states, self.progress)
+                bar.update(stop - start)
+        return signals
+
+    def close(self) -> None:
+        for resource in (self._checkpoints, self._metrics_csv, self._evaluations_csv, self._tensorboard):
+            resource.close()
+
+    def _advance_progress(
+        self, *, step: int | None = None, update_seconds=0.0, evaluation_seconds=0.0
+    ) -> None:
+        diverged = {str(i): dataclasses.asdict(d) for i, d in self.population.diverged.items()}
+        self.progress = Progress(
+            step=self.progress.step if step is None else step,
+            diverged=diverged,
+            update_seconds=self.progress.update_seconds + update_seconds,
+            evaluation_seconds=self.progress.evaluation_seconds + evaluation_seconds,
+        )
+
+    def _report_divergence(self, index: int) -> None:
+        divergence = self.population.diverged[index]
+        tqdm.write(
+            f"{self.population.members[index]} diverged at update {divergence.step} ({divergence.quantity} "
+            "not finite); it stays at its last finite state"
+        )
+
+    def _log(self, metrics: Metrics) -> None:
+        columns = {name: np.asarray(metric) for name, metric in metrics.items()}
+        for index in range(len(self.population.members)):
+            if index in self.population.diverged:
+                continue
+            scalars = {name: float(column[index]) for name, column in columns.items()}
+            self._metrics_csv.write({**self._row_start(index), **scalars, **self._row_end()})
+            self._tensorboard.write(index, self.progress.step, scalars)
+
+    def _log_evaluation(self, evaluator: Evaluator) -> str:
+        """Evaluates, writes a row a member, and returns the scores as text."""
+        began = time.perf_counter()
+        results = evaluator.run(self.population.policy())
+        self._advance_progress(evaluation_seconds=time.perf_counter() - began)
+        returns = results.returns.mean(axis=1)
+        scores = self._task.normalized_score(returns)
+        for index in range(len(self.population.members)):
+            divergence = self.population.diverged.get(index)
+            scalars = {
+                "return": float(returns[index]),
+                "score": float(scores[index]),
+                "length": float(results.lengths[index].mean()),
+            }
+            diverged = {"diverged_at": divergence.step if divergence else ""}
+            self._evaluations_csv.write({**self._row_start(index), **scalars, **diverged, **self._row_end()})
+            scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
+            self._tensorboard.write(index, self.progress.step, scalars)
+        text = f"score {scores.mean():.1f}" + (
+            f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
+        )
+        tqdm.write(f"update {self.progress.step:,}: {text}")
+        return text
+
+    def _row_start(self, index: int) -> Mapping[str, Any]:
+        member = self.population.members[index]
+        return {"step": self.progress.step, "seed": member.seed, **member.hyperparameters}
+
+    def _row_end(self) -> Mapping[str, float]:
+        return {"seconds": round(self.progress.update_seconds + self.progress.evaluation_seconds, 3)}

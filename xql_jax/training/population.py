@@ -1,0 +1,241 @@
+"""A population: one algorithm under several seeds and hyperparameters, trained as one compiled program."""
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from xql_jax.data.sampling import sample
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners.registry import check_domain, traced_fields
+from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
+
+AXIS = "population"
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One run of the population: a seed, and the hyperparameters that a sweep gives it."""
+
+    seed: int
+    hyperparameters: Mapping[str, float]
+
+    def __str__(self) -> str:
+        settings = (f"{name}={value:g}" for name, value in self.hyperparameters.items())
+        return ", ".join((f"seed {self.seed}", *settings))
+
+
+def parse_sweep(text: str, algorithm: str) -> dict[str, list[float]]:
+    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid.
+
+    Raises:
+        UserError: if the text has another form, or a field is unknown, not traced, or given an impossible
+            value.
+    """
+    grid: dict[str, list[float]] = {}
+    for part in text.replace(";", " ").split():
+        name, _, values = part.partition("=")
+        known = traced_fields(algorithm)
+        if name not in known:
+            raise UserError(f"--sweep cannot vary {name!r} of {algorithm}; it varies: {nearest(name, known)}")
+        try:
+            grid[name] = [float(value) for value in values.split(",")]
+        except ValueError:
+            raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {part!r}") from None
+        for value in grid[name]:
+            check_domain(name, value)
+    return grid
+
+
+def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> list[Member]:
+    """Every combination of the grid's values with every seed; seeds of one combination are neighbours."""
+    combinations = itertools.product(*grid.values())
+    settings = [dict(zip(grid, combination, strict=True)) for combination in combinations]
+    return [Member(seed, setting) for setting in settings for seed in seeds]
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first update after which a member's metrics or state were not all finite."""
+
+    step: int  # counted from 1, as in the logs
+    quantity: str  # the metrics that were not finite, or "state"
+
+
+class Population:
+    """Stacked learners, states and keys of the members, and the one compiled program that advances them.
+
+    The leading axis of every leaf is the member. It is split over the devices; on one device, members run
+    together under `vmap` on an accelerator, and one after the other on a CPU, where a batched matrix product
+    is slower.
+    Attributes:
+        states: the members' states; a member that diverged stays at its last finite one.
+        diverged: by the member's index.
+        compile_seconds: what tracing and compiling took.
+    """
+
+    def __init__(self, learner: Learner, members: Sequence[Member], data: Batch, batch_size: int):
+        self.members = list(members)
+        self.diverged: dict[int, Divergence] = {}
+        mesh = _mesh(len(members))
+        split, shared = PartitionSpec(AXIS), PartitionSpec()
+
+        learners = [_with_hyperparameters(learner, member.hyperparameters) for member in members]
+        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(member.seed) for member in members]))
+        example = jax.tree.map(lambda array: array[:1], data)
+        # One by one: a batch of QR factorisations (the orthogonal initialisation) waits in jaxlib 0.10.2 for
+        # the thread pool that runs it, and two of them at once on two cores wait for ever.
+        init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
+        states = [init(one, key) for one, key in zip(learners, keys[:, 0], strict=True)]
+        on_members = NamedSharding(mesh, split)
+        self.learners, self._keys = jax.device_put((_stack(learners), keys[:, 1]), on_members)
+        self.states: State = jax.device_put(_stack(states), on_members)
+        self._data = jax.device_put(data, NamedSharding(mesh, shared))
+
+        together = jax.default_backend() != "cpu"
+        program = jax.shard_map(
+            functools.partial(_train_members, batch_size=batch_size, together=together),
+            mesh=mesh,
+            in_specs=(split, split, split, shared, shared, shared),
+            out_specs=split,
+            check_vma=False,
+        )
+        arguments = (self.learners, self.states, self._keys, self._data, np.int32(0), np.int32(1))
+        started = time.perf_counter()
+        self._program = jax.jit(program, donate_argnums=1).lower(*arguments).compile()
+        self.compile_seconds = time.perf_counter() - started
+
+    def advance(self, start: int, stop: int) -> Metrics:
+        """Runs updates start, ..., stop - 1 of every member; returns the last one's metrics, each f32[M].
+
+        The result does not depend on how steps are cut into calls: update t draws everything random from
+        fold_in(key, t), and one program serves every start and stop. For the same reason the program need not
+        look for divergence at every update: when a call ends with numbers that are not finite, the member's
+        last finite state is found by running the same updates again, and the member is frozen there.
+        """
+        before = _copy(self.states)
+        states, metrics, finite = self._run(self.states, start, stop)
+        for index in np.flatnonzero(~finite).tolist():
+            if index not in self.diverged:
+                last_finite, self.diverged[index] = self._find_divergence(before, index, start, stop)
+                before = _select(_one_hot(index, len(self.members)), last_finite, before)
+        if self.diverged:
+            frozen = np.isin(np.arange(len(self.members)), list(self.diverged))
+            states = _select(frozen, before, states)
+        self.states = states
+        return metrics
+
+    def policy(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A]."""
+        learners, states = jax.device_put((self.learners, self.states), jax.devices()[0])
+        return lambda observations: np.asarray(_act(learners, states, observations))
+
+    def member(self, index: int) -> tuple[Learner, State]:
+        """Returns one member's learner and state."""
+        return jax.tree.map(lambda leaf: leaf[index], (self.learners, self.states))
+
+    def _run(self, states: State, start: int, stop: int) -> tuple[State, Metrics, np.ndarray]:
+        """Consumes `states`; the last result is bool[M], was all of it finite."""
+        states, metrics, finite = self._program(
+            self.learners, states, self._keys, self._data, np.int32(start), np.int32(stop)
+        )
+        return states, metrics, np.asarray(finite) & np.asarray(_all_finite(states))
+
+    def _find_divergence(self, before: State, index: int, start: int, stop: int) -> tuple[State, Divergence]:
+        """Bisects the calls from `start` for the member's last finite state; what is not finite stays so."""
+        good, bad = start, stop
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            finite = self._run(_copy(before), start, middle)[2]
+            good, bad = (middle, bad) if finite[index] else (good, middle)
+        last_finite = self._run(_copy(before), start, good)[0]
+        metrics = self._run(_copy(last_finite), good, bad)[1]
+        names = [name for name, metric in metrics.items() if not np.isfinite(np.asarray(metric)[index])]
+        return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
+
+
+def train(
+    learner: Learner, state: State, key: PRNGKey, data: Batch, start: Array, stop: Array, batch_size: int
+) -> tuple[State, Metrics, Array]:
+    """Updates start, ..., stop - 1 of one learner, batches drawn on the device.
+
+    Returns:
+        The state, the last update's metrics, and bool[]: were the metrics of all updates finite.
+    """
+
+    def update(step: Array, carry: tuple[State, Metrics, Array]) -> tuple[State, Metrics, Array]:
+        state, _, finite = carry
+        key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
+        state, metrics = learner.update(state, sample(data, key_batch, batch_size), key_update)
+        return state, metrics, finite & jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+
+    batch = jax.eval_shape(lambda: sample(data, key, batch_size))
+    metrics = jax.eval_shape(learner.update, state, batch, key)[1]
+    no_metrics = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
+    return jax.lax.fori_loop(start, stop, update, (state, no_metrics, jnp.bool_(True)))
+
+
+def _train_members(learners, states, keys, data, start, stop, *, batch_size: int, together: bool):
+    """`train` for the members on one device."""
+
+    def one(learner: Learner, state: State, key: PRNGKey) -> tuple[State, Metrics, Array]:
+        return train(learner, state, key, data, start, stop, batch_size)
+
+    if together:
+        return jax.vmap(one)(learners, states, keys)
+    return jax.lax.map(lambda member: one(*member), (learners, states, keys))
+
+
+def _mesh(num_members: int) -> Mesh:
+    """As many of the devices as divide the members evenly."""
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if num_members % n == 0)
+    return Mesh(np.array(devices[:count]), (AXIS,))
+
+
+def _with_hyperparameters(learner: Learner, hyperparameters: Mapping[str, float]) -> Learner:
+    return learner.replace(**{name: jnp.float32(value) for name, value in hyperparameters.items()})
+
+
+def _stack(trees: Sequence[State]) -> State:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _one_hot(index: int, size: int) -> np.ndarray:
+    return np.arange(size) == index
+
+
+@jax.jit
+def _act(learners: Learner, states: State, observations: Array) -> Array:
+    def act(learner: Learner, state: State, batch: Array) -> Array:
+        return learner.act(state, batch, jax.random.key(0), deterministic=True)
+
+    return jax.vmap(act)(learners, states, observations)
+
+
+@jax.jit
+def _copy(states: State) -> State:
+    return jax.tree.map(jnp.copy, states)
+
+
+@jax.jit
+def _select(mask: Array, chosen: State, others: State) -> State:
+    """Members where mask bool[M] from `chosen`, the rest from `others`."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, chosen, others)
+
+
+@jax.jit
+def _all_finite(states: State) -> Array:
+    """bool[M]: is every number of each member's state finite."""
+    leaves = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(-1) for leaf in jax.tree.leaves(states)]
+    return jnp.stack(leaves).all(0)

@@ -1,0 +1,59 @@
+"""The few types that rooms exchange."""
+
+from typing import Any, NamedTuple, Protocol, Self
+
+import jax
+import numpy as np
+from gymnasium import spaces
+
+Array = jax.Array
+Numeric = jax.Array | float
+PRNGKey = jax.Array
+Params = Any  # a pytree of arrays
+State = Any  # a learner's own pytree
+Metrics = dict[str, jax.Array]  # scalars, named `network/quantity`
+
+
+class Batch(NamedTuple):
+    """Transitions; the leading axis B is a minibatch, or a whole dataset.
+
+    `masks` is 1 - terminal and multiplies the bootstrap. A time-out is not a terminal and never enters a
+    target.
+    """
+
+    observations: Array  # f32[B, O]
+    actions: Array  # f32[B, A], in [-1, 1]
+    rewards: Array  # f32[B]
+    masks: Array  # f32[B], 0 where the transition ends in a terminal state
+    next_observations: Array  # f32[B, O]
+
+
+class Learner(Protocol):
+    """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""
+        ...
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """One iteration of the algorithm."""
+        ...
+
+    def act(self, state: State, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """Actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
+        ...
+
+    def replace(self, **changes: Any) -> Self: ...
+
+
+class Environment(Protocol):
+    """What evaluation needs of an environment: the Gymnasium interface with flat float observations."""
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]: ...
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]: ...
+
+    def close(self) -> None: ...
