@@ -17,7 +17,7 @@ TABLE_4 = {
     "walker2d-medium-v2": (10.0, 7.0, 256, 1),
     "halfcheetah-medium-replay-v2": (1.0, 5.0, 256, 1),
     "hopper-medium-replay-v2": (2.0, 7.0, 256, 1),
-    "walker2d-medium-replay-v2": (5.0, 5.0, 256, 1),
+    "walker2d-medium-replay-v2": (5.0, 7.0, 256, 1),
     "halfcheetah-medium-expert-v2": (1.0, 5.0, 1024, 1),
     "hopper-medium-expert-v2": (2.0, 7.0, 1024, 1),
     "walker2d-medium-expert-v2": (2.0, 5.0, 1024, 1),

@@ -44,12 +44,10 @@ flags.DEFINE_integer("max_steps", int(1e6), "Updates.", lower_bound=1)
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar.")
 flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
-config_flags.DEFINE_config_file(
-    "config",
-    str(ROOT / "configs" / "pointmaze_config.py"),
+command_line.define_config(
+    ROOT / "configs" / "pointmaze_config.py",
     "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc); --config.FIELD=VALUE "
     "changes one.",
-    lock_config=True,
 )
 FLAGS = flags.FLAGS
 

@@ -119,7 +119,7 @@ class InSample(PolicyRegression):
         return jnp.stack(qs).min(axis=0)
 
     def smoothed(self, observations: Array, actions: Array, key: PRNGKey) -> tuple[Array, Array]:
-        """States and actions: the data's with Gaussian noise, then `uniform_actions` uniform ones per action."""
+        """Data actions with Gaussian noise, then `uniform_actions` uniform ones each, with their states."""
         key_noise, key_uniform = jax.random.split(key)
         noise = self.action_noise * jax.random.normal(key_noise, actions.shape)
         noisy = jnp.clip(actions + jnp.clip(noise, -ACTION_NOISE_CLIP, ACTION_NOISE_CLIP), -1.0, 1.0)

@@ -58,7 +58,9 @@ class OfflineTraining:
         self._checkpoints = Checkpoints(folder.path / "checkpoints")
         if self._checkpoints.latest_step is not None:
             population.states, self.progress = self._checkpoints.restore(population.states)
+            population.step = self.progress.step
             population.diverged = {int(i): Divergence(**d) for i, d in self.progress.diverged.items()}
+        self._reported = set(population.diverged)
         step = self.progress.step
         self._metrics_csv = CSVLogger(folder.metrics, step)
         self._evaluations_csv = CSVLogger(folder.evaluations, step)
@@ -82,14 +84,12 @@ class OfflineTraining:
                 start = self.progress.step
                 stop = min(start + call, schedule.next_stop(start))
                 began = time.perf_counter()
-                diverged_before = set(population.diverged)
                 metrics = population.advance(start, stop)
                 seconds = time.perf_counter() - began
                 if steps_per_call is None:
                     call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
                 self._advance_progress(step=stop, update_seconds=seconds)
-                for index in sorted(set(population.diverged) - diverged_before):
-                    self._report_divergence(index)
+                self._report_divergences()
                 if schedule.is_due(stop, schedule.log_interval):
                     self._log(metrics)
                 if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
@@ -114,12 +114,14 @@ class OfflineTraining:
             evaluation_seconds=self.progress.evaluation_seconds + evaluation_seconds,
         )
 
-    def _report_divergence(self, index: int) -> None:
-        divergence = self.population.diverged[index]
-        tqdm.write(
-            f"{self.population.members[index]} diverged at update {divergence.step} ({divergence.quantity} "
-            "not finite); it stays at its last finite state"
-        )
+    def _report_divergences(self) -> None:
+        for index in sorted(set(self.population.diverged) - self._reported):
+            divergence = self.population.diverged[index]
+            tqdm.write(
+                f"{self.population.members[index]} diverged at update {divergence.step} "
+                f"({divergence.quantity} not finite); it stays at its last finite state"
+            )
+            self._reported.add(index)
 
     def _log(self, metrics: Metrics) -> None:
         columns = {name: np.asarray(metric) for name, metric in metrics.items()}
@@ -135,6 +137,7 @@ class OfflineTraining:
         began = time.perf_counter()
         results = evaluator.run(self.population.policy())
         self._advance_progress(evaluation_seconds=time.perf_counter() - began)
+        self._report_divergences()
         returns = results.returns.mean(axis=1)
         scores = self._task.normalized_score(returns)
         for index in range(len(self.population.members)):

@@ -44,12 +44,16 @@ def parse_sweep(text: str, algorithm: str) -> dict[str, list[float]]:
         known = traced_fields(algorithm)
         if name not in known:
             raise UserError(f"--sweep cannot vary {name!r} of {algorithm}; it varies: {nearest(name, known)}")
+        if name in grid:
+            raise UserError(f"--sweep gives {name} twice: write all its values as {name}=NUMBER,NUMBER,...")
         try:
             grid[name] = [float(value) for value in values.split(",")]
         except ValueError:
             raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {part!r}") from None
         for value in grid[name]:
             check_domain(name, value)
+        if len(np.unique(np.asarray(grid[name], np.float32))) < len(grid[name]):
+            raise UserError(f"--sweep gives {name} the same value (in float32) twice: {part!r}")
     return grid
 
 
@@ -62,10 +66,10 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """The first update after which a member's metrics or state were not all finite."""
+    """The first update after which a member's metrics, state or evaluated actions were not all finite."""
 
     step: int  # counted from 1, as in the logs
-    quantity: str  # the metrics that were not finite, or "state"
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
 
 
 class Population:
@@ -75,6 +79,7 @@ class Population:
     together under `vmap` on an accelerator, and one after the other on a CPU, where a batched matrix product
     is slower.
     Attributes:
+        step: updates done.
         states: the members' states; a member that diverged stays at its last finite one.
         diverged: by the member's index.
         compile_seconds: what tracing and compiling took.
@@ -82,6 +87,7 @@ class Population:
 
     def __init__(self, learner: Learner, members: Sequence[Member], data: Batch, batch_size: int):
         self.members = list(members)
+        self.step = 0
         self.diverged: dict[int, Divergence] = {}
         mesh = _mesh(len(members))
         split, shared = PartitionSpec(AXIS), PartitionSpec()
@@ -129,12 +135,26 @@ class Population:
             frozen = np.isin(np.arange(len(self.members)), list(self.diverged))
             states = _select(frozen, before, states)
         self.states = states
+        self.step = stop
         return metrics
 
     def policy(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A]."""
+        """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
+
+        Finite parameters can be so large that an action is not finite. Then 0 stands in its place, so that
+        the other members' evaluation goes on, and the member has diverged if it had not before.
+        """
+        step = self.step
         learners, states = jax.device_put((self.learners, self.states), jax.devices()[0])
-        return lambda observations: np.asarray(_act(learners, states, observations))
+
+        def act(observations: np.ndarray) -> np.ndarray:
+            actions = np.asarray(_act(learners, states, observations))
+            finite = np.isfinite(actions)
+            for index in np.flatnonzero(~finite.all(axis=(1, 2))).tolist():
+                self.diverged.setdefault(index, Divergence(step, "actions"))
+            return np.where(finite, actions, np.float32(0.0))
+
+        return act
 
     def member(self, index: int) -> tuple[Learner, State]:
         """Returns one member's learner and state."""

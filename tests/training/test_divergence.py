@@ -1,0 +1,146 @@
+"""Members that stop being finite: when, what of, where they are frozen, and that nobody else notices."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_runs import Start, advance, assert_same_bits, make_data, make_growth, make_training, snapshot
+
+from xql_jax.learners.registry import make_learner
+from xql_jax.training.population import Divergence, Population, make_members
+
+# Members: steady, square overflows at update 64 (2^128), at update 32 (4^64), y overflows unseen at update 128.
+CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}
+EXPECTED = {
+    1: Divergence(128, "state"),
+    2: Divergence(64, "walk/square"),
+    3: Divergence(64, "walk/square"),
+    4: Divergence(32, "walk/square"),
+    5: Divergence(32, "walk/square"),
+}
+
+
+@pytest.fixture(scope="module")
+def six():
+    return Start(make_growth(seeds=[0], grid=CASES))
+
+
+@pytest.mark.parametrize("call", [1, 7, 64, 1000])
+def test_frozen_at_the_last_finite_state(six, call):
+    population = six.again()
+    advance(population, 150, call)
+    assert population.diverged == EXPECTED
+    # 2^(t - 1) and 4^(t - 1): exact in float32.
+    np.testing.assert_array_equal(population.states["x"], np.float32([1, 1, 2.0**63, 2.0**63, 4.0**31, 4.0**31]))
+    np.testing.assert_array_equal(population.states["y"], np.float32([1, 2.0**127, 1, 2.0**63, 1, 2.0**31]))
+
+
+@pytest.mark.parametrize("call", [1, 7, 1000])
+def test_frozen_bits_are_those_of_a_run_stopped_before(six, call):
+    population = six.again()
+    advance(population, 150, call)
+    frozen = snapshot(population.states)
+    for index, divergence in EXPECTED.items():
+        stopped = six.again()
+        stopped.advance(0, divergence.step - 1)
+        assert index not in stopped.diverged
+        assert_same_bits([leaf[index] for leaf in frozen], [leaf[index] for leaf in snapshot(stopped.states)])
+
+
+def test_the_others_do_not_notice(six):
+    population = six.again()
+    advance(population, 150, 40)
+    steady = make_growth(seeds=[0])
+    advance(steady, 150, 40)
+    assert_same_bits([leaf[0] for leaf in snapshot(population.states)], [leaf[0] for leaf in snapshot(steady.states)])
+
+
+def test_frozen_for_good(six):
+    population = six.again()
+    population.advance(0, 70)
+    frozen = snapshot(population.states)
+    for start in (70, 71, 90):
+        population.advance(start, start + 1)
+    assert {index: EXPECTED[index] for index in (2, 3, 4, 5)} == population.diverged
+    for before, after in zip(frozen, snapshot(population.states), strict=True):
+        assert before[2:].tobytes() == after[2:].tobytes()
+    assert (snapshot(population.states)[2][:2] != frozen[2][:2]).all()  # the others went on
+
+
+def test_xql_with_huge_rewards():
+    """The plain loss without a clip, exp(Q / beta), where rewards of 1e3 teach Q what exp cannot take."""
+    learner = make_learner(
+        "xql", {"hidden_dims": (8,), "loss": "plain", "clip": jnp.inf, "critic_lr": 3.0, "tau": 0.5, "num_critics": 1}
+    )
+    members = make_members([0], {"beta": [0.5, 1e6]})
+    start = Start(Population(learner, members, make_data(reward_scale=1e3), batch_size=8))
+    population = start.again()
+    advance(population, 60, 60)
+    assert list(population.diverged) == [0]
+    step, quantity = population.diverged[0].step, population.diverged[0].quantity
+    assert 1 < step <= 60
+    diverged, frozen = dict(population.diverged), snapshot(population.states)
+    assert all(np.isfinite(leaf).all() for leaf in frozen)
+
+    cut = start.again()
+    advance(cut, 60, 7)
+    assert cut.diverged == diverged
+    assert_same_bits(cut.states, frozen)
+
+    stopped = start.again()
+    stopped.advance(0, step - 1)
+    assert not stopped.diverged
+    for leaf, expected in zip(snapshot(stopped.states), frozen, strict=True):
+        assert leaf[0].tobytes() == expected[0].tobytes()
+    metrics = stopped.advance(step - 1, step)
+    assert list(stopped.diverged) == [0]
+    assert "actor/weight" in quantity  # exp of an advantage over the V that the update ruined
+    for name, metric in metrics.items():
+        assert np.isfinite(metric).tolist() == [name not in quantity.split(", "), True]
+
+
+def test_one_member_with_an_absurd_learning_rate_in_a_run(tmp_path, capsys):
+    """The run says who, when and what of; its rows say so; it survives a checkpoint; and nobody else notices."""
+    population = make_growth(seeds=[7], grid={"growth": [1.0, 2.0]})
+    start = Start(population)
+    schedule = 90, 20, 30, 30
+    training, folder = make_training(tmp_path / "run", start.again(), schedule)
+    training.run(show_progress=False, steps_per_call=50)
+    training.close()
+    said = capsys.readouterr().out
+    assert "seed 7, growth=2 diverged at update 64 (walk/square not finite)" in said
+    assert "growth=1 diverged" not in said
+
+    metrics = [line.split(",")[:3] for line in folder.metrics.read_text().splitlines()[1:]]
+    both = [[str(step), "7", growth] for step in (20, 40, 60) for growth in ("1", "2")]
+    assert metrics == [*both, ["80", "7", "1"], ["90", "7", "1"]]
+    header, *rows = [line.split(",") for line in folder.evaluations.read_text().splitlines()]
+    column = header.index("diverged_at")
+    assert [row[column] for row in rows] == ["", "", "", "", "", "64"]
+
+    frozen, last = snapshot(population.states), training.progress
+    assert last.diverged == {"1": {"step": 64, "quantity": "walk/square"}}
+    resumed, _ = make_training(tmp_path / "run", start.again(), (120, *schedule[1:]))
+    assert population.diverged == {1: Divergence(64, "walk/square")}
+    assert_same_bits(population.states, frozen)
+    resumed.run(show_progress=False)
+    resumed.close()
+    assert "diverged" not in capsys.readouterr().out  # it was said once
+    assert float(population.states["x"][1]) == 2.0**63
+    assert (np.array(population.states["z"][0]) != frozen[2][0]).all()
+    assert (np.array(population.states["z"][1]) == frozen[2][1]).all()
+
+
+def test_finite_parameters_whose_actions_are_not(tmp_path, capsys):
+    # x = 2^t stays finite with its square until update 64; its cube, in the actions, overflows from update 43 on.
+    population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0]}, fragile=True)
+    training, folder = make_training(tmp_path, population, (100, 100, 25, 100))
+    training.run(show_progress=False)
+    training.close()
+    assert population.diverged == {1: Divergence(50, "actions")}
+    assert float(population.states["x"][1]) == 2.0**50
+    assert "growth=2 diverged at update 50 (actions not finite)" in capsys.readouterr().out
+    header, *rows = [line.split(",") for line in folder.evaluations.read_text().splitlines()]
+    steps = [(row[header.index("step")], row[header.index("diverged_at")]) for row in rows]
+    assert steps == [("25", "")] * 2 + [("50", ""), ("50", "50"), ("75", ""), ("75", "50"), ("100", ""), ("100", "50")]
+    assert np.isfinite([float(row[header.index("return")]) for row in rows]).all()
+    assert training.progress.diverged == {"1": {"step": 50, "quantity": "actions"}}

@@ -1,0 +1,118 @@
+"""What the training tests share: a learner whose arithmetic is exact and cheap to compile, its data, its population."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.evaluation.rollout import EpisodeResults
+from xql_jax.learners.train_state import static
+from xql_jax.tasks import get_task
+from xql_jax.training.offline import OfflineTraining, Schedule
+from xql_jax.training.population import Population, make_members
+from xql_jax.training.run_folder import RunFolder
+from xql_jax.types import Batch
+
+TRACES = []  # one entry whenever Python runs Growth.update
+TASK = get_task("pointmaze-umaze-v0")
+
+
+@flax.struct.dataclass
+class Growth:
+    """x and y grow by whole powers of two, so float32 overflows where the exponent says; z is a noisy average.
+
+    With growth 2, x is 2^t after update t; its square, a metric, overflows at update 64, where x itself is still finite.
+    With silent_growth 2, y is 2^t, shows in no metric, and overflows at update 128.
+    """
+
+    growth: jax.Array
+    silent_growth: jax.Array
+    fragile: bool = static(False)  # the actions need x^3 to be finite
+
+    def init(self, key, observations, actions):
+        return {"x": jnp.float32(1.0), "y": jnp.float32(1.0), "z": jax.random.normal(key, (3,))}
+
+    def update(self, state, batch, key):
+        TRACES.append(batch.rewards.shape)
+        x, y = state["x"] * self.growth, state["y"] * self.silent_growth
+        z = 0.9 * state["z"] + jax.random.normal(key, (3,)) + (batch.rewards[:, None] * batch.observations).mean(0)
+        return {"x": x, "y": y, "z": z}, {"walk/square": x * x, "walk/z": z.sum(), "walk/x": x}
+
+    def act(self, state, observations, key, deterministic):
+        actions = jnp.tanh(state["z"][:2] + observations[:, :2])
+        return actions + 0.0 * state["x"] ** 3 if self.fragile else actions
+
+
+def make_data(size=40, seed=0, reward_scale=1.0):
+    """Observations f32[size, 3], actions f32[size, 2]; half of the transitions are terminal."""
+    generator = np.random.default_rng(seed)
+    arrays = (
+        generator.normal(size=(size, 3)),
+        generator.uniform(-1, 1, (size, 2)),
+        reward_scale * generator.normal(size=size),
+        generator.integers(0, 2, size),
+        generator.normal(size=(size, 3)),
+    )
+    return Batch(*(np.asarray(array, np.float32) for array in arrays))
+
+
+def make_growth(seeds=(0, 1), grid=None, **fields):
+    """A population of Growth; what neither the grid nor the fields set does not grow."""
+    learner = Growth(**{"growth": jnp.float32(1.0), "silent_growth": jnp.float32(1.0), **fields})
+    return Population(learner, make_members(list(seeds), grid or {}), make_data(), batch_size=4)
+
+
+def snapshot(tree):
+    """The leaves as NumPy copies, safe from donation."""
+    return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_same_bits(tree, other):
+    for leaf, expected in zip(snapshot(tree), snapshot(other), strict=True):
+        assert leaf.dtype == expected.dtype
+        assert leaf.tobytes() == expected.tobytes()
+
+
+class Start:
+    """A population's start, so that one compilation serves many runs."""
+
+    def __init__(self, population):
+        self.population = population
+        self._states = jax.tree.map(jnp.copy, population.states)
+
+    def again(self):
+        population = self.population
+        population.states = jax.tree.map(jnp.copy, self._states)
+        population.diverged, population.step = {}, 0
+        return population
+
+
+def advance(population, stop, call):
+    """Updates 0 to `stop` in calls of `call`; returns the last metrics."""
+    for start in range(0, stop, call):
+        metrics = population.advance(start, min(start + call, stop))
+    return metrics
+
+
+class OneStep:
+    """Stands in for an Evaluator: a member's return is the sum of its actions at one observation."""
+
+    def __init__(self, num_members):
+        self._observations = np.full((num_members, 1, 3), 0.25, np.float32)
+
+    def run(self, act):
+        actions = act(self._observations).astype(np.float64)
+        return EpisodeResults(actions.sum(-1), np.ones(actions.shape[:2], np.int64), None)
+
+
+def make_training(path, population, schedule):
+    folder = RunFolder(path, TASK.name, "growth", [0], {})
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return OfflineTraining(population, OneStep(len(population.members)), TASK, Schedule(*schedule), folder), folder
+
+
+def untimed(path):
+    """A CSV file's lines without their last cell, the seconds."""
+    lines = path.read_text().splitlines()
+    assert all(line.count(",") == lines[0].count(",") for line in lines)
+    return [line.rsplit(",", 1)[0] for line in lines]
