@@ -41,7 +41,7 @@ flags.DEFINE_integer(
     "batch_size", None, "Transitions per update; 256, or Table 4's with --tuned.", lower_bound=1
 )
 flags.DEFINE_integer("max_steps", int(1e6), "Updates.", lower_bound=1)
-flags.DEFINE_boolean("tqdm", True, "Show a progress bar.")
+flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
 command_line.define_config(

@@ -62,10 +62,13 @@ def run(main: Callable[[], int | None]) -> None:
 
 def _check_config(arguments: Sequence[str], default: Path) -> None:
     """Raises UserError if the arguments name a config file that cannot be used, or a field that it lacks."""
-    path, overridden = str(default), []
+    path = str(default)
+    overridden: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
             path = following if match[1] is None else match[1]
+            if overridden:
+                raise UserError(f"give --config before --config.{overridden[0]}: it sets every field anew")
         elif match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
             overridden.append(match[1])
     config = _load_config(path)

@@ -12,6 +12,8 @@ from xql_jax.types import Learner
 
 ABOUT = ("algorithm", "suites", "tuned", "decay_actor_lr")  # entries of a config that are no learner's field
 
+FILES = {"locomotion": "mujoco", "maze2d": "pointmaze"}  # by suite, where the names differ
+
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 
 
@@ -51,7 +53,7 @@ def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     if task.suite not in config.suites:
         raise UserError(
             f"--config is for {', '.join(config.suites)}, and {task.name} is of the suite {task.suite}: "
-            f"give configs/{'mujoco' if task.suite == 'locomotion' else task.suite}_config.py, or a file of "
+            f"give configs/{FILES.get(task.suite, task.suite)}_config.py, or a file of "
             "your own"
         )
 

@@ -8,7 +8,7 @@ from training_runs import Start, advance, assert_same_bits, make_data, make_grow
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.population import Divergence, Population, make_members
 
-# Members: steady, square overflows at update 64 (2^128), at update 32 (4^64), y overflows unseen at update 128.
+# Steady; x^2 overflows at update 64 (2^128) or 32 (4^64); y overflows at update 128, in no metric.
 CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}
 EXPECTED = {
     1: Divergence(128, "state"),
@@ -30,7 +30,9 @@ def test_frozen_at_the_last_finite_state(six, call):
     advance(population, 150, call)
     assert population.diverged == EXPECTED
     # 2^(t - 1) and 4^(t - 1): exact in float32.
-    np.testing.assert_array_equal(population.states["x"], np.float32([1, 1, 2.0**63, 2.0**63, 4.0**31, 4.0**31]))
+    np.testing.assert_array_equal(
+        population.states["x"], np.float32([1, 1, 2.0**63, 2.0**63, 4.0**31, 4.0**31])
+    )
     np.testing.assert_array_equal(population.states["y"], np.float32([1, 2.0**127, 1, 2.0**63, 1, 2.0**31]))
 
 
@@ -51,7 +53,9 @@ def test_the_others_do_not_notice(six):
     advance(population, 150, 40)
     steady = make_growth(seeds=[0])
     advance(steady, 150, 40)
-    assert_same_bits([leaf[0] for leaf in snapshot(population.states)], [leaf[0] for leaf in snapshot(steady.states)])
+    assert_same_bits(
+        [leaf[0] for leaf in snapshot(population.states)], [leaf[0] for leaf in snapshot(steady.states)]
+    )
 
 
 def test_frozen_for_good(six):
@@ -69,7 +73,15 @@ def test_frozen_for_good(six):
 def test_xql_with_huge_rewards():
     """The plain loss without a clip, exp(Q / beta), where rewards of 1e3 teach Q what exp cannot take."""
     learner = make_learner(
-        "xql", {"hidden_dims": (8,), "loss": "plain", "clip": jnp.inf, "critic_lr": 3.0, "tau": 0.5, "num_critics": 1}
+        "xql",
+        {
+            "hidden_dims": (8,),
+            "loss": "plain",
+            "clip": jnp.inf,
+            "critic_lr": 3.0,
+            "tau": 0.5,
+            "num_critics": 1,
+        },
     )
     members = make_members([0], {"beta": [0.5, 1e6]})
     start = Start(Population(learner, members, make_data(reward_scale=1e3), batch_size=8))
@@ -99,7 +111,7 @@ def test_xql_with_huge_rewards():
 
 
 def test_one_member_with_an_absurd_learning_rate_in_a_run(tmp_path, capsys):
-    """The run says who, when and what of; its rows say so; it survives a checkpoint; and nobody else notices."""
+    """The run says who, when and what of; its rows say so; it survives a checkpoint; nobody else notices."""
     population = make_growth(seeds=[7], grid={"growth": [1.0, 2.0]})
     start = Start(population)
     schedule = 90, 20, 30, 30
@@ -131,7 +143,7 @@ def test_one_member_with_an_absurd_learning_rate_in_a_run(tmp_path, capsys):
 
 
 def test_finite_parameters_whose_actions_are_not(tmp_path, capsys):
-    # x = 2^t stays finite with its square until update 64; its cube, in the actions, overflows from update 43 on.
+    # The square of x = 2^t is finite until update 64; its cube, in the actions, overflows from update 43 on.
     population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0]}, fragile=True)
     training, folder = make_training(tmp_path, population, (100, 100, 25, 100))
     training.run(show_progress=False)
@@ -141,6 +153,13 @@ def test_finite_parameters_whose_actions_are_not(tmp_path, capsys):
     assert "growth=2 diverged at update 50 (actions not finite)" in capsys.readouterr().out
     header, *rows = [line.split(",") for line in folder.evaluations.read_text().splitlines()]
     steps = [(row[header.index("step")], row[header.index("diverged_at")]) for row in rows]
-    assert steps == [("25", "")] * 2 + [("50", ""), ("50", "50"), ("75", ""), ("75", "50"), ("100", ""), ("100", "50")]
+    assert steps == [("25", "")] * 2 + [
+        ("50", ""),
+        ("50", "50"),
+        ("75", ""),
+        ("75", "50"),
+        ("100", ""),
+        ("100", "50"),
+    ]
     assert np.isfinite([float(row[header.index("return")]) for row in rows]).all()
     assert training.progress.diverged == {"1": {"step": 50, "quantity": "actions"}}

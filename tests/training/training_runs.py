@@ -1,4 +1,4 @@
-"""What the training tests share: a learner whose arithmetic is exact and cheap to compile, its data, its population."""
+"""What the training tests share: a learner of exact arithmetic that compiles quickly, and its runs."""
 
 import flax.struct
 import jax
@@ -19,10 +19,10 @@ TASK = get_task("pointmaze-umaze-v0")
 
 @flax.struct.dataclass
 class Growth:
-    """x and y grow by whole powers of two, so float32 overflows where the exponent says; z is a noisy average.
+    """x and y grow by powers of two, so float32 overflows where the exponent says; z is a noisy average.
 
-    With growth 2, x is 2^t after update t; its square, a metric, overflows at update 64, where x itself is still finite.
-    With silent_growth 2, y is 2^t, shows in no metric, and overflows at update 128.
+    With growth 2, x is 2^t after update t; its square, a metric, overflows at update 64, where x is still
+    finite. With silent_growth 2, y is 2^t, shows in no metric, and overflows at update 128.
     """
 
     growth: jax.Array
@@ -35,7 +35,11 @@ class Growth:
     def update(self, state, batch, key):
         TRACES.append(batch.rewards.shape)
         x, y = state["x"] * self.growth, state["y"] * self.silent_growth
-        z = 0.9 * state["z"] + jax.random.normal(key, (3,)) + (batch.rewards[:, None] * batch.observations).mean(0)
+        z = (
+            0.9 * state["z"]
+            + jax.random.normal(key, (3,))
+            + (batch.rewards[:, None] * batch.observations).mean(0)
+        )
         return {"x": x, "y": y, "z": z}, {"walk/square": x * x, "walk/z": z.sum(), "walk/x": x}
 
     def act(self, state, observations, key, deterministic):
@@ -108,7 +112,9 @@ class OneStep:
 def make_training(path, population, schedule):
     folder = RunFolder(path, TASK.name, "growth", [0], {})
     folder.path.mkdir(parents=True, exist_ok=True)
-    return OfflineTraining(population, OneStep(len(population.members)), TASK, Schedule(*schedule), folder), folder
+    return OfflineTraining(
+        population, OneStep(len(population.members)), TASK, Schedule(*schedule), folder
+    ), folder
 
 
 def untimed(path):

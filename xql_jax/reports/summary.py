@@ -61,6 +61,7 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
                 "last_score_by_seed": scores[:, -1].tolist(),
                 "best_score_by_seed": scores.max(axis=1).tolist(),
                 "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
+                "diverged_seeds": sorted({int(row["seed"]) for row in group if row["diverged_at"]}),
             }
         )
     return results

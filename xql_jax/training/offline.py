@@ -77,7 +77,10 @@ class OfflineTraining:
         schedule, population = self._schedule, self.population
         call = steps_per_call or 100
         bar = tqdm(
-            total=schedule.max_steps, initial=self.progress.step, unit=" updates", disable=not show_progress
+            total=schedule.max_steps,
+            initial=self.progress.step,
+            unit=" updates",
+            disable=None if show_progress else True,
         )
         with StopSignals() as signals, bar:
             while self.progress.step < schedule.max_steps and not signals.received:

@@ -180,7 +180,10 @@ def _print_results(summary: dict[str, Any], path: Path, heading: str) -> None:
             if interval
             else ""
         )
-        by_seed = ", ".join(f"{score:.1f}" for score in result["last_score_by_seed"])
+        by_seed = ", ".join(
+            f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
+            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True)
+        )
         print(
             f"  {setting + ': ' if setting else ''}last score {result['last_score']:.1f}{spread}; "
             f"by seed: {by_seed}"

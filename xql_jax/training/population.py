@@ -141,8 +141,9 @@ class Population:
     def policy(self) -> Callable[[np.ndarray], np.ndarray]:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
-        Finite parameters can be so large that an action is not finite. Then 0 stands in its place, so that
-        the other members' evaluation goes on, and the member has diverged if it had not before.
+        They serve until the next `advance`, which consumes the states. Finite parameters can be so large that
+        an action is not finite. Then 0 stands in its place, so that the other members' evaluation goes on,
+        and the member has diverged if it had not before.
         """
         step = self.step
         learners, states = jax.device_put((self.learners, self.states), jax.devices()[0])

@@ -1,0 +1,152 @@
+"""Every config file for every algorithm, and their numbers against the paper's Table 4."""
+
+import csv
+import runpy
+from pathlib import Path
+
+import ml_collections
+import pytest
+
+from xql_jax.configuration import apply_tuned, check_suite, learner_from_config, suite_config
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import LEARNERS, default_config
+from xql_jax.tasks import TASKS, get_task
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = {path.stem.removesuffix("_config"): path for path in sorted((ROOT / "configs").glob("*_config.py"))}
+TABLE_4 = ROOT.parent / "shared" / "paper" / "table4_hyperparameters.csv"
+FILE_OF_ROBOT = {"halfcheetah": "mujoco", "hopper": "mujoco", "walker2d": "mujoco"}
+
+
+def get_config(name, *algorithm):
+    return runpy.run_path(str(FILES[name]))["get_config"](*algorithm)
+
+
+def table_4():
+    if not TABLE_4.is_file():
+        return []
+    with TABLE_4.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def config_for(row):
+    robot = row["dataset"].split("-")[0]
+    return get_config(FILE_OF_ROBOT.get(robot, robot))
+
+
+def test_there_is_a_file_for_every_suite():
+    suites = [suite for name in FILES for suite in get_config(name).suites]
+    assert sorted(suites) == sorted({task.suite for task in TASKS.values()})
+
+
+@pytest.mark.parametrize("algorithm", sorted(LEARNERS))
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_gives_every_algorithm(name, algorithm):
+    config = get_config(name, algorithm)
+    assert config.algorithm == algorithm
+    assert set(default_config(algorithm)) - {"actor_decay_steps"} <= set(config)
+    assert config.is_locked
+    with pytest.raises(AttributeError):
+        config.betta = 1.0
+    learner = learner_from_config(config, max_steps=500)
+    assert float(learner.actor_lr) == pytest.approx(config.actor_lr)
+    assert float(learner.actor_decay_steps) == (500.0 if config.decay_actor_lr else float("inf"))
+    assert learner.hidden_dims == config.hidden_dims
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_xql_is_the_default_and_others_are_refused(name):
+    assert get_config(name).to_dict() == get_config(name, "xql").to_dict()
+    with pytest.raises(UserError, match=r"'xqll'.*xql"):
+        get_config(name, "xqll")
+
+
+def test_a_difference_that_is_no_field_is_refused():
+    config = suite_config("iql", suites=(), differences={"iql": {"beta": 1.0}}, decay_actor_lr=True)
+    with pytest.raises(UserError, match="'beta' for iql"):
+        learner_from_config(config, max_steps=1)
+
+
+@pytest.mark.skipif(not TABLE_4.is_file(), reason=f"the paper's table is not at {TABLE_4}")
+def test_table_4_is_whole():
+    tuned = {dataset for name in FILES for dataset in get_config(name).tuned}
+    assert tuned == {row["dataset"] for row in table_4()}
+    assert len(tuned) == 18
+
+
+@pytest.mark.parametrize("row", table_4() or [None], ids=lambda row: row and row["dataset"])
+def test_numbers_are_those_of_table_4(row):
+    if row is None:
+        pytest.skip(f"the paper's table is not at {TABLE_4}")
+    config = config_for(row)
+    check_suite(config, get_task(row["dataset"]))
+    # The table leaves the first clip of locomotion blank; the authors' script passes 7.
+    assert (config.beta, config.clip) == (float(row["beta"]), float(row["grad_clip"] or 7))
+    assert config.v_updates == int(row["v_updates"])
+    assert int(row["batch_size"]) == 256  # the main's default
+
+    batch_size = apply_tuned(config, row["dataset"], explicit=())
+    assert (config.beta, config.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
+    assert (config.v_updates, batch_size) == (int(row["v_updates_tuned"]), int(row["batch_size_tuned"]))
+    learner = learner_from_config(config, max_steps=1)
+    assert (float(learner.beta), learner.v_updates) == (pytest.approx(config.beta), config.v_updates)
+
+
+def test_an_explicit_override_wins_over_tuned():
+    config = get_config("antmaze")
+    config.beta = 3.5
+    assert apply_tuned(config, "antmaze-umaze-v0", explicit={"beta"}) == 256
+    assert (config.beta, config.v_updates) == (3.5, 4)  # tuned: 1.0 and 4
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "env_name", "words"),
+    [
+        ("mujoco", "xql", "hopper-random-v2", ["hopper-random-v2", "hopper-medium-v2"]),
+        ("mujoco", "iql", "hopper-medium-v2", ["hopper-medium-v2", "iql", "none"]),
+        ("pointmaze", "xql", "pointmaze-umaze-v0", ["pointmaze-umaze-v0", "none"]),
+    ],
+)
+def test_tuned_without_values(name, algorithm, env_name, words):
+    config = get_config(name, algorithm)
+    with pytest.raises(UserError) as error:
+        apply_tuned(config, env_name, explicit=())
+    for word in ("--tuned", *words):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "task", [get_task(n) for n in ("hopper-medium-v2", "pen-human-v1", "maze2d-large-v1")]
+)
+def test_a_config_for_other_suites_is_refused(task):
+    config = get_config("kitchen")
+    with pytest.raises(UserError) as error:
+        check_suite(config, task)
+    advised = str(error.value).split("configs/")[1].split("_config.py")[0]
+    check_suite(get_config(advised), task)  # the file that the message names is right for the task
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("beta", 0.0),
+        ("beta", float("nan")),
+        ("clip", -1.0),
+        ("v_updates", 0),
+        ("hidden_dims", (8, 0)),
+        ("loss", "mse"),
+    ],
+)
+def test_impossible_values_are_refused(field, value):
+    config = get_config("mujoco")
+    config[field] = value
+    with pytest.raises(UserError, match=f"config.{field} must be"):
+        learner_from_config(config, max_steps=1)
+
+
+def test_a_config_is_a_copy():
+    first = get_config("mujoco")
+    first.beta = 9.0
+    apply_tuned(first, "hopper-medium-v2", explicit=())
+    assert get_config("mujoco").beta == 2.0
+    assert isinstance(first.tuned, ml_collections.ConfigDict)

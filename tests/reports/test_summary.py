@@ -1,0 +1,70 @@
+"""Last and best scores from rows made by hand."""
+
+import pytest
+
+from xql_jax.reports.summary import by_setting, read_evaluations, scores_by_seed, summarize
+
+HEADER = "step,seed,return,score,length,diverged_at,seconds"
+CSV = (
+    HEADER
+    + """
+10,3,0,40,300,,1.5
+10,4,0,10,300,,1.5
+20,3,0,20,300,,2.5
+20,4,0,30,300,15,2.5
+"""
+)
+
+
+def read(tmp_path, text):
+    (tmp_path / "evaluations.csv").write_text(text)
+    return read_evaluations(tmp_path / "evaluations.csv")
+
+
+def test_last_is_the_result_and_best_is_beside_it(tmp_path):
+    (result,) = summarize(read(tmp_path, CSV))
+    # 20 and 30: mean 25, standard deviation 50^0.5, standard error 5; Student's t with 1 degree of freedom.
+    assert result.pop("last_score_interval_95") == pytest.approx(12.7062 * 5.0, rel=1e-5)
+    assert result == {
+        "hyperparameters": {},
+        "seeds": [3, 4],
+        "last_step": 20,
+        "last_score": 25.0,
+        "last_score_by_seed": [20.0, 30.0],
+        "best_score_by_seed": [40.0, 30.0],
+        "best_step_by_seed": [10, 20],
+        "diverged_seeds": [4],
+    }
+
+
+def test_one_seed_has_no_interval(tmp_path):
+    (result,) = summarize(read(tmp_path, HEADER + "\n5,3,0,7,300,,1\n"))
+    assert result["last_score_interval_95"] is None
+    assert (result["last_score"], result["diverged_seeds"]) == (7.0, [])
+
+
+def test_groups_by_the_settings_of_a_sweep(tmp_path):
+    rows = read(
+        tmp_path,
+        "step,seed,beta,tau,return,score,length,diverged_at,seconds\n"
+        "5,0,0.5,0.1,0,1,300,,1\n5,1,0.5,0.1,0,3,300,,1\n"
+        "5,0,2,0.1,0,10,300,,1\n5,1,2,0.1,0,30,300,,1\n",
+    )
+    results = summarize(rows)
+    assert [result["hyperparameters"] for result in results] == [
+        {"beta": 0.5, "tau": 0.1},
+        {"beta": 2.0, "tau": 0.1},
+    ]
+    assert [result["last_score"] for result in results] == [2.0, 20.0]
+    assert [len(group) for group in by_setting(rows).values()] == [2, 2]
+
+
+def test_scores_by_seed_whatever_the_order(tmp_path):
+    rows = read(tmp_path, CSV)
+    steps, seeds, scores = scores_by_seed(rows[::-1])
+    assert (steps, seeds, scores.tolist()) == ([10, 20], [3, 4], [[40.0, 20.0], [10.0, 30.0]])
+
+
+def test_no_evaluations(tmp_path):
+    assert read_evaluations(tmp_path / "evaluations.csv") == []
+    assert summarize(read(tmp_path, "")) == []

@@ -1,0 +1,183 @@
+"""The loop: what is due when, and that a broken run's files and states are those of an unbroken one."""
+
+import itertools
+import os
+import signal
+
+import numpy as np
+import pytest
+from training_runs import Start, assert_same_bits, make_growth, make_training, snapshot, untimed
+
+from xql_jax.training.offline import Schedule
+from xql_jax.training.population import Divergence
+
+# Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
+SCHEDULE = 42, 4, 10, 6
+SEEDED = {"seeds": [3], "grid": {"growth": [1.0, 4.0]}}
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing between here and the test catches it."""
+
+
+@pytest.fixture(scope="module")
+def start():
+    return Start(make_growth(**SEEDED))
+
+
+@pytest.fixture(scope="module")
+def unbroken(start, tmp_path_factory):
+    """States, metrics.csv and evaluations.csv of a run that nobody disturbed, made in calls of one update."""
+    training, folder = make_training(tmp_path_factory.mktemp("unbroken"), start.again(), SCHEDULE)
+    training.run(show_progress=False, steps_per_call=1)
+    training.close()
+    return snapshot(training.population.states), untimed(folder.metrics), untimed(folder.evaluations)
+
+
+def assert_as_unbroken(training, folder, unbroken):
+    states, metrics, evaluations = unbroken
+    assert training.progress.step == SCHEDULE[0]
+    assert_same_bits(training.population.states, states)
+    assert untimed(folder.metrics) == metrics
+    assert untimed(folder.evaluations) == evaluations
+    assert training.population.diverged == {1: Divergence(32, "walk/square")}
+    restored, progress = training._checkpoints.restore(training.population.states)
+    assert_same_bits(restored, states)
+    assert (progress.step, progress.diverged) == (42, {"1": {"step": 32, "quantity": "walk/square"}})
+
+
+def test_rows_of_an_unbroken_run(unbroken):
+    _, metrics, evaluations = unbroken
+    steps = [int(line.split(",")[0]) for line in metrics[1:]]
+    assert steps == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28, 32, 36, 40, 42]  # one row from 32 on
+    steps = [int(line.split(",")[0]) for line in evaluations[1:]]
+    assert steps == [10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
+    assert metrics[0] == "step,seed,growth,walk/square,walk/x,walk/z"
+    assert evaluations[0] == "step,seed,growth,return,score,length,diverged_at"
+
+
+@pytest.mark.parametrize("call", [7, 1000, None])
+def test_cutting_into_calls_changes_nothing(start, unbroken, tmp_path, call):
+    training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+    training.run(show_progress=False, steps_per_call=call)
+    assert_as_unbroken(training, folder, unbroken)
+    training.close()
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9, 10, 12, 31, 32, 33, 41])
+def test_sigterm_after_an_update(start, unbroken, tmp_path, monkeypatch, stop):
+    population = start.again()
+    advance = population.advance
+
+    def advance_and_signal(first, last):
+        metrics = advance(first, last)
+        if last == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return metrics
+
+    with monkeypatch.context() as patch:
+        patch.setattr(population, "advance", advance_and_signal)
+        training, folder = make_training(tmp_path, population, SCHEDULE)
+        signals = training.run(show_progress=False, steps_per_call=1)
+        training.close()
+    assert signals.received is signal.SIGTERM
+    assert training.progress.step == training._checkpoints.latest_step == stop
+
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.progress == training.progress
+    assert resumed.run(show_progress=False, steps_per_call=5).received is None
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+def killed_at(number, training):
+    """Lets the training be killed before its call `number` of anything that changes states or files."""
+    calls = itertools.count()
+
+    def guard(owner, name):
+        method = getattr(owner, name)
+
+        def guarded(*arguments):
+            if next(calls) == number:
+                raise Killed(f"before {name}")
+            return method(*arguments)
+
+        setattr(owner, name, guarded)
+
+    for owner, name in (
+        (training.population, "advance"),
+        (training._metrics_csv, "write"),
+        (training._evaluations_csv, "write"),
+        (training._evaluator, "run"),
+        (training._checkpoints, "save"),
+    ):
+        guard(owner, name)
+
+
+@pytest.mark.parametrize("first", range(0, 55, 4))
+def test_killed_twice_between_any_two_operations(start, unbroken, tmp_path, first):
+    """55 operations make the run; it is killed before one, resumed, and killed again four later."""
+    folder = None
+    for number in (first, 4):
+        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        killed_at(number, training)
+        with pytest.raises(Killed):
+            training.run(show_progress=False, steps_per_call=5)
+        training.close()
+        del training.population.advance  # the guard
+        for path, torn in ((folder.metrics, "31,3,4,1.2"), (folder.evaluations, "4")):
+            with path.open("a") as file:
+                file.write(torn)  # a row that the kill cut short
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    resumed.run(show_progress=False, steps_per_call=5)
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
+    clock = itertools.count(0, 2)  # every look takes 2 s, so an update call and an evaluation last 2 s each
+    monkeypatch.setattr("xql_jax.training.offline.time.perf_counter", lambda: float(next(clock)))
+    for max_steps in (6, 12):
+        training, _ = make_training(tmp_path, start.again(), (max_steps, 3, 6, 6))
+        training.run(show_progress=False, steps_per_call=3)
+        training.close()
+    assert (training.progress.update_seconds, training.progress.evaluation_seconds) == (8.0, 4.0)
+
+
+def test_without_an_evaluator_there_are_no_evaluations(start, tmp_path):
+    training, folder = make_training(tmp_path, start.again(), (8, 4, 4, 4))
+    training._evaluator = None
+    training.run(show_progress=False)
+    training.close()
+    assert folder.evaluations.read_text() == ""
+    assert len(untimed(folder.metrics)) == 1 + 2 * 2
+
+
+def test_schedule():
+    schedule = Schedule(max_steps=23, log_interval=4, eval_interval=10, checkpoint_interval=100)
+    stops = [0]
+    while stops[-1] < 23:
+        stops.append(schedule.next_stop(stops[-1]))
+    assert stops == [0, 4, 8, 10, 12, 16, 20, 23]
+    assert schedule.next_stop(9) == 10
+    assert [step for step in range(1, 24) if schedule.is_due(step, 4)] == [4, 8, 12, 16, 20, 23]
+    assert [step for step in range(1, 24) if schedule.is_due(step, 100)] == [23]
+
+
+def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
+    """About a second of updates a call: here 0.2 s an update, so five updates after the first call."""
+    population, now = start.again(), [0.0]
+    advance, calls = population.advance, []
+
+    def slow_advance(first, last):
+        calls.append(last - first)
+        now[0] += 0.2 * (last - first)
+        return advance(first, last)
+
+    monkeypatch.setattr("xql_jax.training.offline.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(population, "advance", slow_advance)
+    training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
+    training.run(show_progress=False)
+    training.close()
+    assert calls == [20, 5, 5]
+    assert np.isclose(training.progress.update_seconds, 6.0)

@@ -1,0 +1,51 @@
+"""Signals to this very process: the first is noted, the second does what it would have done."""
+
+import os
+import signal
+
+import pytest
+
+from xql_jax.training.signals import StopSignals
+
+
+@pytest.fixture
+def heard():
+    """Signals that reached the handlers in place before, for SIGINT and SIGTERM."""
+    numbers = []
+    previous = {
+        number: signal.signal(number, lambda number, frame: numbers.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    yield numbers
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_first_is_noted_and_second_goes_through(heard, first, second):
+    with StopSignals() as signals:
+        assert signals.received is None
+        os.kill(os.getpid(), first)
+        assert signals.received is first
+        assert heard == []
+        os.kill(os.getpid(), second)
+        assert heard == [second]
+        assert signals.received is first
+
+
+def test_handlers_are_put_back(heard):
+    with StopSignals():
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(RuntimeError), StopSignals():
+        raise RuntimeError
+    os.kill(os.getpid(), signal.SIGINT)
+    assert heard == [signal.SIGTERM, signal.SIGINT]
+
+
+def test_each_use_starts_anew(heard):
+    with StopSignals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    with StopSignals() as signals:
+        assert signals.received is None
