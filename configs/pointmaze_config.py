@@ -4,16 +4,21 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
+# Chosen on seeds 100 to 103. A step is 0.01 s and a detour costs some 80 of them: a shorter horizon than usual,
+# with a small beta and a sharp policy, makes staying at the goal worth braking for. The least of two critics is
+# too shy here.
 IN_SAMPLE = {
     "hidden_dims": (128, 128),
     "actor_lr": 1e-3,
     "value_lr": 1e-3,
     "critic_lr": 1e-3,
     "tau": 0.02,
-    "awr_temperature": 10.0,
+    "discount": 0.97,
+    "num_critics": 1,
+    "awr_temperature": 30.0,
 }
 DIFFERENCES = {
-    "xql": {**IN_SAMPLE, "beta": 0.5, "clip": 7.0},
+    "xql": {**IN_SAMPLE, "beta": 0.2, "clip": 5.0},
     "iql": {**IN_SAMPLE, "expectile": 0.9},
     "bc": {"hidden_dims": (128, 128), "actor_lr": 1e-3},
 }

@@ -16,6 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from xql_jax import command_line
+from xql_jax.training.offline import Schedule
+from xql_jax.training.offline_run import OfflineSettings, run_offline
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,10 +55,6 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    # Imported here, so that --help and mistakes in flags need not wait for JAX.
-    from xql_jax.training.offline import Schedule
-    from xql_jax.training.offline_run import OfflineSettings, run_offline
-
     schedule = Schedule(FLAGS.max_steps, FLAGS.log_interval, FLAGS.eval_interval, FLAGS.checkpoint_interval)
     settings = OfflineSettings(
         env_name=FLAGS.env_name,

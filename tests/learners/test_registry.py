@@ -163,6 +163,6 @@ def test_infinity_switches_off():
 
 
 def test_check_domain():
-    check_domain("beta", 0.1)
+    check_domain("config.beta", "beta", 0.1)
     with pytest.raises(UserError, match="expectile"):
-        check_domain("expectile", 1.0)
+        check_domain("config.expectile", "expectile", 1.0)

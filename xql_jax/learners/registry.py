@@ -88,15 +88,15 @@ def make_learner(name: str, config: Mapping[str, Any]) -> Learner:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), learner)
 
 
-def check_domain(field: str, value: float) -> None:
+def check_domain(where: str, field: str, value: float) -> None:
     """Raises UserError if the numeric field cannot have this value, judged as the float32 that it becomes."""
     text, holds = DOMAINS.get(field, ("a number", lambda x: True))
     with np.errstate(over="ignore", under="ignore"):
         number = np.float32(value)
     if np.isinf(number) and field not in INFINITE_IS_OFF:
-        raise UserError(f"config.{field} must be finite in float32, not {value:g}")
+        raise UserError(f"{where} must be finite in float32, not {value:g}")
     if np.isnan(number) or not holds(number):
-        raise UserError(f"config.{field} must be {text}, not {value:g}")
+        raise UserError(f"{where} must be {text}, not {value:g}")
 
 
 def _fields(name: str) -> tuple[dataclasses.Field, ...]:
@@ -124,5 +124,5 @@ def _from_config(field: str, value: Any, default: Any) -> Any:
     if not isinstance(value, known) or isinstance(value, bool) != isinstance(default, bool):  # bools are ints
         raise UserError(f"config.{field} must be {type(default).__name__}, not {value!r}")
     if not isinstance(default, bool):
-        check_domain(field, value)
+        check_domain(f"config.{field}", field, value)
     return float(value) if isinstance(default, float) else value

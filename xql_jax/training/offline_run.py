@@ -1,6 +1,7 @@
 """One offline run from its settings: data, learner, population, loop and reports put together."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,10 @@ def run_offline(settings: OfflineSettings) -> int:
     signals = training.run(show_progress=settings.show_progress)
     training.close()
 
-    stopped = signals.received
+    stopped = signals.received if training.progress.step < schedule.max_steps else None
     summary = _summary(task, config.algorithm, training, folder, "interrupted" if stopped else "finished")
-    _draw(task, config.algorithm, training, evaluator, folder)
+    if not stopped:  # who stops a run does not wait for pictures
+        _draw(task, config.algorithm, training, evaluator, folder)
     folder.write_summary(summary)  # last: its "finished" says that all else is there
     if evaluator:
         evaluator.close()
@@ -107,7 +109,9 @@ def run_offline(settings: OfflineSettings) -> int:
 def _identity(settings: OfflineSettings, batch_size: int, dataset: Dataset) -> dict[str, Any]:
     """All that the run's numbers depend on."""
     config = {
-        name: value for name, value in settings.config.to_dict().items() if name not in ("suites", "tuned")
+        name: str(value) if value == math.inf else value  # JSON has no infinity
+        for name, value in settings.config.to_dict().items()
+        if name not in ("suites", "tuned")
     }
     return {
         "env_name": settings.env_name,
