@@ -4,9 +4,9 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
-# Chosen on seeds 100 to 103. A step is 0.01 s and a detour costs some 80 of them: a shorter horizon than usual,
-# with a small beta and a sharp policy, makes staying at the goal worth braking for. The least of two critics is
-# too shy here.
+# Chosen on seeds 100 to 103. A step is 0.01 s and a detour costs some 80 of them: a shorter horizon than
+# usual, with a small beta and a sharp policy, makes staying at the goal worth braking for. The least of two
+# critics is too shy here.
 IN_SAMPLE = {
     "hidden_dims": (128, 128),
     "actor_lr": 1e-3,
