@@ -71,9 +71,10 @@ def main() -> int:
     for name, values in ratios.items():
         print_row(name, values, ".2f")
     print(f"{flops / 1e6:.0f} MFLOP an update; compiled in {alone.compile_seconds:.1f} s")
-    bytes_held = sum(array.nbytes for array in jax.live_arrays() if array.shape[:1] == (SIZE,))
-    data_bytes = sum(array.nbytes for array in data)
-    held, size = bytes_held / 2**20, data_bytes / 2**20
+    rows = [array for array in jax.live_arrays() if array.shape[:1] == (SIZE,)]
+    shards = [shard.data for array in rows for shard in array.addressable_shards]
+    buffers = {shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}  # arrays may share one
+    held, size = sum(buffers.values()) / 2**20, sum(array.nbytes for array in data) / 2**20
     print(f"data on the device: {held:.0f} MiB for {1 + FLAGS.members} members, the dataset: {size:.0f} MiB")
     print(json.dumps({name: float(np.median(values)) for name, values in (measured | ratios).items()}))
     return 0
