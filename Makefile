@@ -25,7 +25,7 @@ clean:
 
 # What runs need, at the versions that were tested.
 $(VENV)/run.stamp: setup.py requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@
 

@@ -28,17 +28,18 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.training.population import Population, make_members
 from xql_jax.types import Batch
 
-flags.DEFINE_string("algorithm", "xql", "A registered learner.")
+flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")
 flags.DEFINE_integer("members", 4, "Members of the population.", lower_bound=1)
 flags.DEFINE_integer("turns", 5, "How often everything is timed; one more turn warms up.", lower_bound=1)
 flags.DEFINE_integer("updates", 1000, "Updates per timing.", lower_bound=1)
+flags.DEFINE_integer("transitions", 1_000_000, "Size of the dataset.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-SIZE, OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 1_000_000, 11, 3, 256
+OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 11, 3, 256
 
 
 def main() -> int:
-    data = jax.device_put(hopper_sized_data())
+    data = jax.device_put(random_data(FLAGS.transitions))
     learner = make_learner(FLAGS.algorithm, {})
     alone = Population(learner, make_members([0], {}), data, BATCH_SIZE)
     together = Population(learner, make_members(range(FLAGS.members), {}), data, BATCH_SIZE)
@@ -71,18 +72,18 @@ def main() -> int:
     for name, values in ratios.items():
         print_row(name, values, ".2f")
     print(f"{flops / 1e6:.0f} MFLOP an update; compiled in {alone.compile_seconds:.1f} s")
-    rows = [array for array in jax.live_arrays() if array.shape[:1] == (SIZE,)]
+    rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
     shards = [shard.data for array in rows for shard in array.addressable_shards]
     buffers = {shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}  # arrays may share one
     held, size = sum(buffers.values()) / 2**20, sum(array.nbytes for array in data) / 2**20
-    print(f"data on the device: {held:.0f} MiB for {1 + FLAGS.members} members, the dataset: {size:.0f} MiB")
+    print(f"data on the device: {held:.1f} MiB for {1 + FLAGS.members} members, the dataset: {size:.1f} MiB")
     print(json.dumps({name: float(np.median(values)) for name, values in (measured | ratios).items()}))
     return 0
 
 
-def hopper_sized_data() -> Batch:
+def random_data(size: int) -> Batch:
     random = np.random.default_rng(0)
-    shapes = ((SIZE, OBSERVATION_DIM), (SIZE, ACTION_DIM), (SIZE,), (SIZE,), (SIZE, OBSERVATION_DIM))
+    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size,), (size, OBSERVATION_DIM))
     observations, actions, rewards, masks, next_observations = (
         random.standard_normal(shape, dtype=np.float32) for shape in shapes
     )
@@ -99,7 +100,7 @@ def python_loop(learner, data: Batch):
     def run(num_updates: int) -> None:
         nonlocal state, key
         for _ in range(num_updates):
-            rows = random.integers(SIZE, size=BATCH_SIZE)
+            rows = random.integers(len(data.rewards), size=BATCH_SIZE)
             key, key_update = jax.random.split(key)
             state, _ = update(state, Batch(*(array[rows] for array in data)), key_update)
         jax.block_until_ready(state)
@@ -129,9 +130,10 @@ def matrix_products():
 
 
 def update_flops() -> float:
-    """Of the matrix products in one update of an in-sample learner with twin critics and layers of 256.
+    """Of the matrix products in one update: an in-sample learner's with twin critics, or cloning's.
 
-    A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient of the first input.
+    Layers are 256 wide. A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient
+    of the first input.
     """
 
     def network(inputs: int, outputs: int) -> tuple[int, int]:
@@ -142,6 +144,8 @@ def update_flops() -> float:
     v_forward, v_step = network(OBSERVATION_DIM, 1)
     q_forward, q_step = network(OBSERVATION_DIM + ACTION_DIM, 1)
     _, actor_step = network(OBSERVATION_DIM, ACTION_DIM)
+    if FLAGS.algorithm == "bc":
+        return actor_step
     return 2 * q_forward + v_step + 2 * v_forward + actor_step + 2 * q_step
 
 

@@ -1,4 +1,7 @@
-"""Adroit. The paper prints no values for it: XQL's are those of the authors' example for pen-human."""
+"""Adroit. The paper prints no values for it: XQL's are the authors' example for pen-human.
+
+That example also has batches of 1024: --batch_size=1024.
+"""
 
 from ml_collections import ConfigDict
 
@@ -19,4 +22,4 @@ DIFFERENCES = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("adroit",), differences=DIFFERENCES, decay_actor_lr=True)
+    return suite_config(algorithm, suites=("adroit",), differences=DIFFERENCES)

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import suite_config
 
 DIFFERENCES = {
-    "xql": {"beta": 0.6, "clip": 7.0, "awr_temperature": 10.0, "layer_norm": True},
+    "xql": {"beta": 0.6, "clip": 7.0, "awr_temperature": 10.0, "layer_norm": True, "decay_actor_lr": False},
     "iql": {"expectile": 0.9, "awr_temperature": 10.0},
 }
 
@@ -21,6 +21,4 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm, suites=("antmaze",), differences=DIFFERENCES, decay_actor_lr=False, tuned=TABLE_4
-    )
+    return suite_config(algorithm, suites=("antmaze",), differences=DIFFERENCES, tuned=TABLE_4)

@@ -19,6 +19,4 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm, suites=("kitchen",), differences=DIFFERENCES, decay_actor_lr=True, tuned=TABLE_4
-    )
+    return suite_config(algorithm, suites=("kitchen",), differences=DIFFERENCES, tuned=TABLE_4)

@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from xql_jax.configuration import ABOUT
 from xql_jax.errors import UserError, nearest
 
 # What absl and ml_collections raise for a flag or a config file that they cannot read.
@@ -23,10 +24,6 @@ PARSE_ERRORS = (
     ValueError,
     UserError,
 )
-
-
-# Entries of a config that say what it is for, and are not for the command line to change.
-NOT_OVERRIDDEN = ("algorithm", "suites", "tuned")
 
 
 def define_config(default: Path, help_text: str) -> None:
@@ -72,7 +69,7 @@ def _check_config(arguments: Sequence[str], default: Path) -> None:
         elif match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
             overridden.append(match[1])
     config = _load_config(path)
-    known = [field for field in config if field not in NOT_OVERRIDDEN]
+    known = [field for field in config if field not in ABOUT]
     for field in overridden:
         if field == "algorithm":
             raise UserError(

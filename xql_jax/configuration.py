@@ -10,9 +10,10 @@ from xql_jax.learners.registry import default_config, make_learner
 from xql_jax.tasks import Task
 from xql_jax.types import Learner
 
-ABOUT = ("algorithm", "suites", "tuned", "decay_actor_lr")  # entries of a config that are no learner's field
+# Entries of a config that say what it is for, and are not for the command line to change.
+ABOUT = ("algorithm", "suites", "tuned")
 
-FILES = {"locomotion": "mujoco", "maze2d": "pointmaze"}  # by suite, where the names differ
+FILE_BY_SUITE = {"locomotion": "mujoco", "maze2d": "pointmaze"}  # in configs/, where the names differ
 
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 
@@ -22,7 +23,6 @@ def suite_config(
     *,
     suites: Sequence[str],
     differences: Mapping[str, Mapping[str, Any]],
-    decay_actor_lr: bool,
     tuned: Mapping[str, Sequence[float]] | None = None,
 ) -> ml_collections.ConfigDict:
     """A config of every field of the algorithm, locked: a misspelt override raises instead of vanishing.
@@ -30,8 +30,9 @@ def suite_config(
     Args:
         algorithm: a registered learner's name.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by algorithm, the fields that differ from the learner's own defaults.
-        decay_actor_lr: whether the actor's rate falls to 0 along a half cosine over max_steps.
+        differences: by algorithm, the fields that differ from the learner's own defaults, and
+            `decay_actor_lr` (true unless given): whether the actor's rate falls to 0 along a half cosine over
+            max_steps.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
     Raises:
@@ -39,10 +40,10 @@ def suite_config(
     """
     config = ml_collections.ConfigDict(default_config(algorithm))
     del config.actor_decay_steps  # known when max_steps is
+    config.decay_actor_lr = True
     config.update(differences.get(algorithm, {}))
     config.algorithm = algorithm
     config.suites = tuple(suites)
-    config.decay_actor_lr = decay_actor_lr
     rows = (tuned or {}) if algorithm == "xql" else {}
     config.tuned = {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()}
     return config.lock()
@@ -53,7 +54,7 @@ def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     if task.suite not in config.suites:
         raise UserError(
             f"--config is for {', '.join(config.suites)}, and {task.name} is of the suite {task.suite}: "
-            f"give configs/{FILES.get(task.suite, task.suite)}_config.py, or a file of "
+            f"give configs/{FILE_BY_SUITE.get(task.suite, task.suite)}_config.py, or a file of "
             "your own"
         )
 
@@ -78,6 +79,6 @@ def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Coll
 def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Learner:
     """Builds the learner; raises UserError if a value is impossible."""
     fields = {name: value for name, value in config.items() if name not in ABOUT}
-    if config.decay_actor_lr:
+    if fields.pop("decay_actor_lr"):
         fields["actor_decay_steps"] = float(max_steps)
     return make_learner(config.algorithm, fields)

@@ -1,10 +1,14 @@
 """The few types that rooms exchange."""
 
-from typing import Any, NamedTuple, Protocol, Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
-from gymnasium import spaces
+
+if TYPE_CHECKING:  # a loss needs these types, and no simulator's library
+    from gymnasium import spaces
 
 Array = jax.Array
 Numeric = jax.Array | float

@@ -62,7 +62,7 @@ def test_xql_is_the_default_and_others_are_refused(name):
 
 
 def test_a_difference_that_is_no_field_is_refused():
-    config = suite_config("iql", suites=(), differences={"iql": {"beta": 1.0}}, decay_actor_lr=True)
+    config = suite_config("iql", suites=(), differences={"iql": {"beta": 1.0}})
     with pytest.raises(UserError, match="'beta' for iql"):
         learner_from_config(config, max_steps=1)
 

@@ -72,7 +72,7 @@ def test_file_gives_the_transitions_of_d4rl(d4rl_package, tmp_path, with_timeout
     rows = random_rows(1, 3000, terminals, timeouts if with_timeouts else None)
     more = {"next_observations": np.zeros((3000, 3)), "infos/goal": np.zeros((7, 2))}  # D4RL reads neither
     dataset = read_hdf5(write(tmp_path / "rows.hdf5", {**rows, **more}), episode_limit=25)
-    assert 2000 < len(dataset) < 2999
+    assert 2000 < dataset.size < 2999
     assert_batch_equals(dataset.batch, theirs(d4rl_package, rows, 25))
 
 
@@ -83,7 +83,7 @@ def test_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_file):
     assert_batch_equals(dataset.batch, theirs(d4rl_package, rows, 280))
     # 3,680 rows without a time-out, the last of them unused; 19 demonstrations, of which 18 end in their
     # terminal row and the last at the end of the data.
-    assert len(dataset) == 3679
+    assert dataset.size == 3679
     assert dataset.ends.sum() == 19
     assert (dataset.batch.masks == 0).sum() == 18
     assert (dataset.observation_dim, dataset.action_dim) == (60, 9)

@@ -57,7 +57,7 @@ def test_sizes():
     dataset = from_transitions(
         {**validated(rows(3), "file"), "next_observations": np.ones((3, 2), np.float32)}, "file"
     )
-    assert (len(dataset), dataset.size, dataset.observation_dim, dataset.action_dim) == (3, 3, 2, 1)
+    assert (dataset.size, dataset.observation_dim, dataset.action_dim) == (3, 2, 1)
 
 
 def test_validated_casts_and_lays_out_in_rows():

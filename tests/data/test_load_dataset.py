@@ -46,7 +46,7 @@ def test_cache_is_that_of_d4rl(monkeypatch, folder):
 def test_a_task_finds_its_own_file(kitchen_file, folder):
     shutil.copy(kitchen_file, folder / KITCHEN)
     dataset = load_dataset(get_task("kitchen-complete-v0"), None)
-    assert (len(dataset), dataset.source) == (3679, str(folder / KITCHEN))
+    assert (dataset.size, dataset.source) == (3679, str(folder / KITCHEN))
 
 
 def test_absent_dataset_says_whence_and_where(folder):

@@ -120,6 +120,62 @@ def test_file_is_made_once(folder, monkeypatch):
     assert pointmaze.generated_file(TASK) == path
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("NUM_STEPS", 900, "num_steps 900, recipe 1, seed 0; it has num_steps 1000, recipe 1, seed 0"),
+        ("SEED", 1, "num_steps 1000, recipe 1, seed 1; it has num_steps 1000, recipe 1, seed 0"),
+        ("RECIPE", 2, "num_steps 1000, recipe 2, seed 0; it has num_steps 1000, recipe 1, seed 0"),
+    ],
+)
+def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, capsys, name, value, message):
+    monkeypatch.setattr(pointmaze, "RECIPE", 1)
+    old = pointmaze.generated_file(TASK).read_bytes()
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(pointmaze, name, value)
+    path = pointmaze.generated_file(TASK)
+    assert capsys.readouterr().out == f"{path}: making it anew, with {message}\n"
+    assert path.read_bytes() != old
+    with h5py.File(path) as file:
+        attributes = {"recipe": pointmaze.RECIPE, "num_steps": pointmaze.NUM_STEPS, "seed": pointmaze.SEED}
+        assert dict(file.attrs) == attributes
+        expected = pointmaze.generate(TASK, pointmaze.NUM_STEPS, pointmaze.SEED)
+        np.testing.assert_array_equal(file["observations"], expected["observations"])
+    new = path.read_bytes()
+    monkeypatch.setattr(pointmaze, "generate", None)
+    assert pointmaze.generated_file(TASK).read_bytes() == new  # once, not each time
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("damage", ["no attributes", "cut short", "not HDF5"])
+def test_file_of_unknown_recipe_is_made_anew(folder, capsys, damage):
+    path = pointmaze.generated_file(TASK)
+    good = path.read_bytes()
+    if damage == "no attributes":  # as before there were any
+        with h5py.File(path, "a") as file:
+            for name in list(file.attrs):
+                del file.attrs[name]
+    else:
+        path.write_bytes(good[:3000] if damage == "cut short" else b"not HDF5 at all")
+    assert pointmaze.generated_file(TASK).read_bytes() == good
+    assert "it has none of these" in capsys.readouterr().out
+    assert list(folder.iterdir()) == [path]
+
+
+def test_recipe_1_is_these_arrays():
+    # If this fails, `generate` makes other data than before: raise RECIPE, and put the new numbers here. They
+    # are no digest, as another processor may round otherwise.
+    made = pointmaze.generate(TASK, num_steps=1001, seed=0)
+    assert (pointmaze.RECIPE, pointmaze.NUM_STEPS, pointmaze.SEED) == (1, 200_000, 0)
+    assert made["timeouts"].sum() == 11
+    np.testing.assert_allclose(
+        made["observations"][[500, 1000]],
+        [[2.91971, 0.85239, -1.01327, -1.81926], [2.82966, 2.64927, -0.07464, 4.24783]],
+        atol=1e-3,
+    )
+    np.testing.assert_allclose(made["actions"][[500, 1000]], [[0.91834, 1.0], [0.28438, -1.0]], atol=1e-3)
+
+
 def test_interrupted_generation_leaves_nothing(folder, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt

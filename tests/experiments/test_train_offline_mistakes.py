@@ -1,6 +1,7 @@
 """A user's mistakes at the real command line: exit code 2, one clear line, no earlier run touched."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,19 @@ def write_files(folder):
     write_dataset(folder / "words.npz", rewards=np.array(["high"] * 120))
     write_dataset(folder / "one.npz", size=1)
     source = (ROOT / "configs" / "pointmaze_config.py").read_text()
-    (folder / "syntax_config.py").write_text(source.replace("def get_config(", "def get_config(("))
+    (folder / "syntax_config.py").write_text(replaced(source, r"def get_config\(", "def get_config(("))
     (folder / "raises_config.py").write_text("def get_config(algorithm='xql'):\n    return 1 / 0\n")
     (folder / "typeless_config.py").write_text("def get_config():\n    return {'beta': 1.0}\n")
     (folder / "nothing_config.py").write_text("")
-    (folder / "field_config.py").write_text(source.replace('"beta": 0.5', '"betta": 0.5'))
-    (folder / "value_config.py").write_text(source.replace('"beta": 0.5', '"beta": -0.5'))
+    (folder / "field_config.py").write_text(replaced(source, r'"beta": [\d.]+', '"betta": 0.5'))
+    (folder / "value_config.py").write_text(replaced(source, r'"beta": [\d.]+', '"beta": -0.5'))
     (folder / "plain_file").touch()
+
+
+def replaced(source, pattern, replacement):
+    text, count = re.subn(pattern, replacement, source)
+    assert count, f"nothing in the config file is like {pattern}: the case would test nothing"
+    return text
 
 
 # By name: what is added to a good command, and what the message must say.

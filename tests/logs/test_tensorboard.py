@@ -37,7 +37,7 @@ def test_one_folder_a_member(tmp_path):
     assert scalars(tmp_path / "seed_1") == [(5, "value/loss", 2.0), (10, "value/loss", 4.0)]
 
 
-@pytest.mark.parametrize(("resume_step", "starts"), [(0, []), (7, [8])])
+@pytest.mark.parametrize(("resume_step", "starts"), [(0, [1]), (7, [8])])
 def test_a_resumed_run_hides_what_it_repeats(tmp_path, resume_step, starts):
     # TensorBoard drops what it has of a run from the step of a START event on.
     logger = TensorBoardLogger(tmp_path, ["seed_0"], resume_step)

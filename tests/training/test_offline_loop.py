@@ -78,15 +78,45 @@ def test_sigterm_after_an_update(start, unbroken, tmp_path, monkeypatch, stop):
     with monkeypatch.context() as patch:
         patch.setattr(population, "advance", advance_and_signal)
         training, folder = make_training(tmp_path, population, SCHEDULE)
-        signals = training.run(show_progress=False, steps_per_call=1)
+        received = training.run(show_progress=False, steps_per_call=1)
         training.close()
-    assert signals.received is signal.SIGTERM
+    assert received is signal.SIGTERM
     assert training.progress.step == training._checkpoints.latest_step == stop
 
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
     assert resumed.progress == training.progress
-    assert resumed.run(show_progress=False, steps_per_call=5).received is None
+    assert resumed.run(show_progress=False, steps_per_call=5) is None
     assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+@pytest.mark.parametrize("stop", [10, 42])
+def test_sigterm_in_the_midst_of_an_evaluation(start, unbroken, tmp_path, stop):
+    """The evaluation is left to the resumed run, also if that is stopped there too, or killed after it."""
+    for attempt in range(2):
+        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        evaluate = training._evaluator.run
+
+        def evaluate_and_signal(act, training=training, evaluate=evaluate):
+            if training.progress.step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(act)
+
+        training._evaluator.run = evaluate_and_signal
+        assert training.run(show_progress=False, steps_per_call=5) is signal.SIGTERM, attempt
+        training.close()
+        assert (training.progress.step, training.progress.evaluation_due) == (stop, True)
+        assert not training.finished
+        assert f"\n{stop}," not in folder.evaluations.read_text()
+    with folder.evaluations.open("a") as file:
+        header = "" if file.tell() else "step,seed,growth,return,score,length,diverged_at,seconds\n"
+        file.write(f"{header}{stop},0,9,9,9,9,,9\n")  # a kill cut the next evaluation short after a row
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.run(show_progress=False, steps_per_call=5) is None
+    assert resumed.finished
+    assert untimed(folder.metrics) == unbroken[1]
+    assert untimed(folder.evaluations) == unbroken[2]
+    assert_same_bits(resumed.population.states, unbroken[0])
     resumed.close()
 
 

@@ -28,18 +28,13 @@ class Dataset:
     """Transitions in file order, N of them, on the host."""
 
     batch: Batch  # NumPy float32, C-contiguous; the leading axis is all transitions
-    ends: (
-        np.ndarray
-    )  # bool[N], the last transition of each trajectory: terminal, time-out, or a jump in the data
+    ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file, for messages
-
-    def __len__(self) -> int:
-        return len(self.ends)
 
     @property
     def size(self) -> int:
-        """The number of transitions."""
-        return len(self)
+        """N, the number of transitions."""
+        return len(self.ends)
 
     @property
     def observation_dim(self) -> int:
@@ -125,7 +120,6 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     ends[:-1] |= np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > 1e-6
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
+    # Any: a Batch is typed for arrays on the device, and here they are the host's.
     fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
-    return Dataset(
-        Batch(*fields), ends, source
-    )  # Any: a Batch is typed for the device, here it is on the host
+    return Dataset(Batch(*fields), ends, source)

@@ -9,6 +9,7 @@ released files.
 import contextlib
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,7 @@ from xql_jax.tasks import Task
 
 NUM_STEPS = 200_000
 SEED = 0
+RECIPE = 1  # raise it with any change by which `generate` returns other arrays: cached files are made anew
 ACTION_NOISE = 0.5
 ARRIVAL_RADIUS = 0.1
 WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer position, per axis
@@ -125,16 +127,22 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
 def generated_file(task: Task) -> Path:
     """Returns the task's HDF5 file in D4RL's dataset folder, made on first use: the same bytes each time.
 
+    Its attributes say how it was made. A file that was made otherwise, or is damaged, is replaced.
     Raises:
         UserError: if the folder or the file cannot be written.
     """
     path = cached_file(task)
+    recipe = {"num_steps": NUM_STEPS, "recipe": RECIPE, "seed": SEED}
     if path.exists():
-        return path
+        found = _attributes(path)
+        if found == recipe:
+            return path
+        print(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found) or 'none of these'}")
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with h5py.File(unfinished, "w") as file:
+            file.attrs.update(recipe)
             for key, array in generate(task, NUM_STEPS, SEED).items():
                 file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
         unfinished.replace(path)
@@ -144,6 +152,20 @@ def generated_file(task: Task) -> Path:
         with contextlib.suppress(OSError):
             unfinished.unlink()
     return path
+
+
+def _attributes(path: Path) -> dict[str, int]:
+    """The whole numbers among the attributes of an HDF5 file; none if it cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = dict(file.attrs)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError):  # h5py's ways to say "damaged"
+        return {}
+    return {name: int(value) for name, value in attributes.items() if isinstance(value, np.integer)}
+
+
+def _text(attributes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in attributes.items())
 
 
 def _cell_at(position: np.ndarray) -> Cell:

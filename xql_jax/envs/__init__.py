@@ -27,7 +27,7 @@ class Suite:
 
     make: Callable[[Task], Environment]
     num_threads: int = 1  # that step at once: pays for steps of a millisecond, slows those of microseconds
-    max_environments: int = 1024  # that exist at once, if more are asked for: few where they are dear
+    max_environments: int = 64  # that exist at once, or one a member if that is more: few where they are dear
 
 
 SUITES = {

@@ -36,19 +36,24 @@ class Evaluator:
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
         seed: of the starts and of the environments' noise.
-        max_environments: at most so many exist at once, or one a member if that is more.
+        max_environments: at most so many exist at once, or one a member if that is more; None: the suite's.
     Raises:
         UserError: if there is no environment for the task.
     """
 
     def __init__(
-        self, task: Task, num_members: int, num_episodes: int, seed: int, max_environments: int = 64
+        self,
+        task: Task,
+        num_members: int,
+        num_episodes: int,
+        seed: int,
+        max_environments: int | None = None,
     ):
         self._task = task
         self._suite = get_suite(task)
         self._num_members = num_members
         self._seeds = [_episode_seed(seed, episode) for episode in range(num_episodes)]
-        affordable = max(1, min(max_environments, self._suite.max_environments) // num_members)
+        affordable = max(1, (max_environments or self._suite.max_environments) // num_members)
         num_waves = math.ceil(num_episodes / affordable)
         self._num_slots = math.ceil(num_episodes / num_waves)  # K: no more than even waves need
         self._environments: dict[Slot, Environment] = {}

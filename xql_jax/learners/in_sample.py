@@ -29,7 +29,8 @@ class InSampleState:
 
 @flax.struct.dataclass
 class InSample(PolicyRegression):
-    """V, then pi, then Q from dataset actions only; a method is this skeleton with its own value loss.
+    """V, then pi, then Q from dataset actions only; a method is this skeleton with its own value loss,
+    and where it needs one its own policy weight.
 
     Source: Garg et al. 2023, Algorithm 1, in the order of the authors' code: the paper prints Q, V, pi.
     """
@@ -51,6 +52,12 @@ class InSample(PolicyRegression):
         """The method's own loss of V(s) f32[B] against Q(s, a) f32[B]; the caller takes the mean."""
         raise NotImplementedError
 
+    def policy_weight(self, advantages: Array) -> Array:
+        """How much each data action counts in the policy's regression, f32[B] from Q - V f32[B]; Eq. 12."""
+        return exponential_advantage_weight(
+            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
+        )
+
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> InSampleState:
         key_actor, key_value, *keys_critic = jax.random.split(key, 2 + self.num_critics)
         critic = tuple(self.critic_network.init(k, observations, actions) for k in keys_critic)
@@ -71,14 +78,14 @@ class InSample(PolicyRegression):
         # The new V at s and at s' in one pass: on CPU two passes of half the size are slower.
         both = jnp.concatenate([batch.observations, batch.next_observations])
         v, next_v = jnp.split(self.v(value.params, both), 2)
-        weights = exponential_advantage_weight(
-            q - v, awr_temperature=self.awr_temperature, max_weight=self.max_weight
-        )
+        weights = self.policy_weight(q - v)
         actor, actor_info = self.update_actor(state.actor, batch, weights, state.step, key_actor)
         critic, critic_info = self.update_critic(state.critic, next_v, batch)
 
         target_critic = optax.incremental_update(critic.params, state.target_critic, self.tau)
-        state = InSampleState(state.step + 1, actor, critic, value, target_critic)
+        state = InSampleState(
+            step=state.step + 1, actor=actor, critic=critic, value=value, target_critic=target_critic
+        )
         advantage_info = {"actor/advantage": (q - v).mean(), "actor/weight": weights.mean()}
         return state, {**value_info, **actor_info, **advantage_info, **critic_info}
 

@@ -8,7 +8,9 @@ from typing import IO, Any
 
 
 class CSVLogger:
-    """Appends rows, each whole on disk before `write` returns. The first column is `step`.
+    """Appends rows, each whole in the file before `write` returns, where a kill of the process leaves it.
+
+    The first column is `step`.
 
     Rows are written before the checkpoint of their step, so a run resumed from step s first drops the rows
     after s, and a last row cut short by a kill with them.

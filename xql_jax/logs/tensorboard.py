@@ -10,12 +10,16 @@ class TensorBoardLogger:
     """One event folder a member: TensorBoard shows members as runs; a resumed run hides what it repeats."""
 
     def __init__(self, folder: Path, names: list[str], resume_step: int = 0):
-        purge_step = resume_step + 1 if resume_step else None
-        self._writers = [SummaryWriter(str(folder / name), purge_step=purge_step) for name in names]
+        self._writers = [SummaryWriter(str(folder / name), purge_step=resume_step + 1) for name in names]
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._writers[member].add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Hands over what was written: rows before a checkpoint are not written again by a resumed run."""
+        for writer in self._writers:
+            writer.flush()
 
     def close(self) -> None:
         for writer in self._writers:

@@ -17,6 +17,7 @@ class Progress:
     """What the loop must know to go on, beside the states. Times in seconds."""
 
     step: int = 0
+    evaluation_due: bool = False  # at `step`: a signal came before it or in its midst
     diverged: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0

@@ -1,6 +1,7 @@
 """The loop of offline training: compiled updates, and between them logs, evaluations and checkpoints."""
 
 import dataclasses
+import signal
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,10 @@ class Schedule:
         return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
 
 
+class _Interrupted(Exception):
+    """A signal came during an evaluation."""
+
+
 class OfflineTraining:
     """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would."""
 
@@ -63,15 +68,19 @@ class OfflineTraining:
         self._reported = set(population.diverged)
         step = self.progress.step
         self._metrics_csv = CSVLogger(folder.metrics, step)
-        self._evaluations_csv = CSVLogger(folder.evaluations, step)
+        self._evaluations_csv = CSVLogger(folder.evaluations, step - self.progress.evaluation_due)
         names = [str(member).replace(", ", "_").replace(" ", "") for member in population.members]
         self._tensorboard = TensorBoardLogger(folder.path / "tb", names, step)
 
-    def run(self, *, show_progress: bool, steps_per_call: int | None = None) -> StopSignals:
-        """Trains until max_steps or a signal; the returned `received` is the signal, or None.
+    @property
+    def finished(self) -> bool:
+        return self.progress.step == self._schedule.max_steps and not self.progress.evaluation_due
+
+    def run(self, *, show_progress: bool, steps_per_call: int | None = None) -> signal.Signals | None:
+        """Trains until max_steps or a signal, and returns the signal.
 
         Args:
-            show_progress: draw a bar.
+            show_progress: draw a bar, if stderr is a terminal.
             steps_per_call: the most updates in one compiled call; None for about a second's worth.
         """
         schedule, population = self._schedule, self.population
@@ -83,6 +92,8 @@ class OfflineTraining:
             disable=None if show_progress else True,
         )
         with StopSignals() as signals, bar:
+            if self.progress.evaluation_due:
+                self._evaluate(signals, bar)
             while self.progress.step < schedule.max_steps and not signals.received:
                 start = self.progress.step
                 stop = min(start + call, schedule.next_stop(start))
@@ -91,31 +102,27 @@ class OfflineTraining:
                 seconds = time.perf_counter() - began
                 if steps_per_call is None:
                     call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
-                self._advance_progress(step=stop, update_seconds=seconds)
+                self._advance_progress(step=stop, update_seconds=self.progress.update_seconds + seconds)
                 self._report_divergences()
+                bar.update(stop - start)
                 if schedule.is_due(stop, schedule.log_interval):
                     self._log(metrics)
                 if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
-                    bar.set_postfix_str(self._log_evaluation(self._evaluator))
+                    self._evaluate(signals, bar)
                 if schedule.is_due(stop, schedule.checkpoint_interval) or signals.received:
+                    if not self._evaluator:  # the evaluations' lines tell otherwise how far it is
+                        tqdm.write(f"update {stop:,}")
+                    self._tensorboard.flush()
                     self._checkpoints.save(population.states, self.progress)
-                bar.update(stop - start)
-        return signals
+        return signals.received
 
     def close(self) -> None:
         for resource in (self._checkpoints, self._metrics_csv, self._evaluations_csv, self._tensorboard):
             resource.close()
 
-    def _advance_progress(
-        self, *, step: int | None = None, update_seconds=0.0, evaluation_seconds=0.0
-    ) -> None:
+    def _advance_progress(self, **changes: Any) -> None:
         diverged = {str(i): dataclasses.asdict(d) for i, d in self.population.diverged.items()}
-        self.progress = Progress(
-            step=self.progress.step if step is None else step,
-            diverged=diverged,
-            update_seconds=self.progress.update_seconds + update_seconds,
-            evaluation_seconds=self.progress.evaluation_seconds + evaluation_seconds,
-        )
+        self.progress = dataclasses.replace(self.progress, diverged=diverged, **changes)
 
     def _report_divergences(self) -> None:
         for index in sorted(set(self.population.diverged) - self._reported):
@@ -135,11 +142,24 @@ class OfflineTraining:
             self._metrics_csv.write({**self._row_start(index), **scalars, **self._row_end()})
             self._tensorboard.write(index, self.progress.step, scalars)
 
-    def _log_evaluation(self, evaluator: Evaluator) -> str:
-        """Evaluates, writes a row a member, and returns the scores as text."""
+    def _evaluate(self, signals: StopSignals, bar: tqdm) -> None:
+        """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
+        assert self._evaluator is not None
+        policy = self.population.policy()
+
+        def act(observations: np.ndarray) -> np.ndarray:
+            if signals.received:
+                raise _Interrupted
+            return policy(observations)
+
         began = time.perf_counter()
-        results = evaluator.run(self.population.policy())
-        self._advance_progress(evaluation_seconds=time.perf_counter() - began)
+        try:
+            results = self._evaluator.run(act)
+        except _Interrupted:
+            self._advance_progress(evaluation_due=True)
+            return
+        seconds = self.progress.evaluation_seconds + time.perf_counter() - began
+        self._advance_progress(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         returns = results.returns.mean(axis=1)
         scores = self._task.normalized_score(returns)
@@ -154,11 +174,9 @@ class OfflineTraining:
             self._evaluations_csv.write({**self._row_start(index), **scalars, **diverged, **self._row_end()})
             scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
             self._tensorboard.write(index, self.progress.step, scalars)
-        text = f"score {scores.mean():.1f}" + (
-            f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
-        )
-        tqdm.write(f"update {self.progress.step:,}: {text}")
-        return text
+        spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
+        bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
+        tqdm.write(f"update {self.progress.step:,}: score {scores.mean():.1f}{spread}")
 
     def _row_start(self, index: int) -> Mapping[str, Any]:
         member = self.population.members[index]

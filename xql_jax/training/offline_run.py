@@ -1,7 +1,6 @@
 """One offline run from its settings: data, learner, population, loop and reports put together."""
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any
 
@@ -83,35 +82,36 @@ def run_offline(settings: OfflineSettings) -> int:
     if finished:
         _print_results(finished, folder.path, heading="this run has ended already")
         return 0
-    folder.open(settings.resume)
-    print(f"{task.name}: {dataset.size:,} transitions from {dataset.source}")
-    print(
-        f"{config.algorithm}: {len(members)} member(s), {schedule.max_steps:,} updates; "
-        f"files in {folder.path}"
-    )
-    population = Population(learner, members, dataset.batch, batch_size)
-    training = OfflineTraining(population, evaluator, task, schedule, folder)
-    signals = training.run(show_progress=settings.show_progress)
-    training.close()
+    with folder.opened(settings.resume):
+        print(f"{task.name}: {dataset.size:,} transitions from {dataset.source}")
+        print(
+            f"{config.algorithm}: {len(members)} member(s), {schedule.max_steps:,} updates; "
+            f"files in {folder.path}"
+        )
+        population = Population(learner, members, dataset.batch, batch_size)
+        del dataset  # the device has the data now
+        training = OfflineTraining(population, evaluator, task, schedule, folder)
+        received = training.run(show_progress=settings.show_progress)
+        training.close()
 
-    stopped = signals.received if training.progress.step < schedule.max_steps else None
-    summary = _summary(task, config.algorithm, training, folder, "interrupted" if stopped else "finished")
-    if not stopped:  # who stops a run does not wait for pictures
-        _draw(task, config.algorithm, training, evaluator, folder)
-    folder.write_summary(summary)  # last: its "finished" says that all else is there
+        status = "finished" if training.finished else "interrupted"
+        summary = _summary(task, config.algorithm, training, folder, status)
+        if training.finished:  # who stops a run does not wait for pictures
+            _draw(task, config.algorithm, training, evaluator, folder)
+        folder.write_summary(summary)  # last: its "finished" says that all else is there
     if evaluator:
         evaluator.close()
-    heading = f"stopped by {stopped.name}; go on with --resume" if stopped else "done"
-    _print_results(summary, folder.path, heading)
-    return 128 + stopped if stopped else 0
+    if training.finished or received is None:
+        _print_results(summary, folder.path, heading="done")
+        return 0
+    _print_results(summary, folder.path, heading=f"stopped by {received.name}; go on with --resume")
+    return 128 + received
 
 
 def _identity(settings: OfflineSettings, batch_size: int, dataset: Dataset) -> dict[str, Any]:
     """All that the run's numbers depend on."""
     config = {
-        name: str(value) if value == math.inf else value  # JSON has no infinity
-        for name, value in settings.config.to_dict().items()
-        if name not in ("suites", "tuned")
+        name: value for name, value in settings.config.to_dict().items() if name not in ("suites", "tuned")
     }
     return {
         "env_name": settings.env_name,

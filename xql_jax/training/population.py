@@ -93,14 +93,15 @@ class Population:
         split, shared = PartitionSpec(AXIS), PartitionSpec()
 
         learners = [_with_hyperparameters(learner, member.hyperparameters) for member in members]
-        keys = jax.vmap(jax.random.split)(jnp.stack([jax.random.key(member.seed) for member in members]))
+        seeds = jnp.stack([jax.random.key(member.seed) for member in members])
+        init_keys, run_keys = jax.vmap(jax.random.split)(seeds).T
         example = jax.tree.map(lambda array: array[:1], data)
-        # One by one: a batch of QR factorisations (the orthogonal initialisation) waits in jaxlib 0.10.2 for
-        # the thread pool that runs it, and two of them at once on two cores wait for ever.
+        # One by one, each awaited: a batch of QR factorisations (the orthogonal initialisation) waits in
+        # jaxlib 0.10.2 for the thread pool that runs it, and two of them at once on two cores wait for ever.
         init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
-        states = [init(one, key) for one, key in zip(learners, keys[:, 0], strict=True)]
+        states = [jax.block_until_ready(init(*member)) for member in zip(learners, init_keys, strict=True)]
         on_members = NamedSharding(mesh, split)
-        self.learners, self._keys = jax.device_put((_stack(learners), keys[:, 1]), on_members)
+        self.learners, self._keys = jax.device_put((_stack(learners), run_keys), on_members)
         self.states: State = jax.device_put(_stack(states), on_members)
         self._data = jax.device_put(data, NamedSharding(mesh, shared))
 
@@ -110,7 +111,7 @@ class Population:
             mesh=mesh,
             in_specs=(split, split, split, shared, shared, shared),
             out_specs=split,
-            check_vma=False,
+            check_vma=False,  # members never exchange anything
         )
         arguments = (self.learners, self.states, self._keys, self._data, np.int32(0), np.int32(1))
         started = time.perf_counter()

@@ -1,12 +1,15 @@
 """A run's folder: where it is, what it was asked to do, and what came of it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(_finite(self.identity), sort_keys=True).encode()).hexdigest()[:8]
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
         return self.save_dir / self.env_name / self.algorithm / f"{seeds}_{digest}"
 
@@ -52,22 +55,43 @@ class RunFolder:
     def summary(self) -> Path:
         return self.path / "summary.json"
 
-    def open(self, resume: bool) -> None:
-        """Makes the folder and writes config.json.
+    @contextlib.contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Makes the folder, holds it against other processes, and notes in config.json what runs here.
 
         Raises:
-            UserError: if the run is there already and is not to be resumed, or the folder cannot be made.
+            UserError: if the run is there already and is not to be resumed, another process is at it, or the
+                folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if (self.path / "config.json").exists() and not resume:
-                raise UserError(
-                    f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
-                )
-            config = {**self.identity, "versions": _versions(), "commit": _commit()}
-            write_atomically(self.path / "config.json", json.dumps(config, indent=2) + "\n")
+            lock = (self.path / ".lock").open("w")
         except OSError as error:
             raise UserError(f"cannot write to --save_dir: {error}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"another process is at this run: {self.path}") from None
+            self._note_start(resume)
+            yield
+
+    def _note_start(self, resume: bool) -> None:
+        file = self.path / "config.json"
+        here = {"versions": _versions(), "commit": _commit()}
+        if not file.exists():
+            write_json(file, {**self.identity, **here, "resumed": []})
+            return
+        if not resume:
+            raise UserError(
+                f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
+            )
+        config = json.loads(file.read_text())
+        if config["versions"] != here["versions"]:
+            print(
+                "warning: the run began with other versions (config.json): its bits may differ from here on"
+            )
+        write_json(file, {**config, "resumed": [*config["resumed"], here]})
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has ended."""
@@ -77,7 +101,20 @@ class RunFolder:
         return summary if summary["status"] == "finished" else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+        write_json(self.summary, summary)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON whole or not at all; numbers that JSON has not become text, "inf" or "nan"."""
+    write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fingerprint(arrays: Iterable[ArrayLike]) -> str:
@@ -98,9 +135,14 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs, None for an installed package or without git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit of the source tree that runs; None for an installed package or without git."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # or the tree is another project's
+        return _git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,207 @@
+"""What whole runs leave, by the real main: files, pictures, sweeps, the paper's tuned values."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from main_runs import ROOT, ForkServer, contents, write_dataset
+
+FILES = {
+    "summary.json", "evaluations.csv", "metrics.csv", "learning_curve.png", "maze.png", "config.json", "tb",
+    "checkpoints",
+}  # fmt: skip
+SETTINGS = (
+    "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=2",
+    "--checkpoint_interval=2", "--eval_episodes=1", "--notqdm",
+)  # fmt: skip
+POINTMAZE = ROOT / "configs" / "pointmaze_config.py"
+KITCHEN = ROOT / "configs" / "kitchen_config.py"
+BETAS, SEEDS = (0.3, 0.5), (42, 43)
+SWEEP = (f"--config={POINTMAZE}", "--sweep=beta=0.3,0.5", "--num_seeds=2")
+pytestmark = pytest.mark.slow
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    folder: Path
+    server: ForkServer
+
+    def main(self, save_dir, *arguments):
+        """A good run's outcome; later flags win, but a config file must come first."""
+        first = [argument for argument in arguments if argument.startswith("--config=")]
+        last = [argument for argument in arguments if argument not in first]
+        data = f"--dataset={self.folder / 'maze.npz'}"
+        outcome = self.server.run([*first, data, f"--save_dir={save_dir}", *SETTINGS, *last], self.folder)
+        assert (outcome.code, outcome.err) == (0, "")
+        return outcome
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_dataset(folder / "maze.npz")
+    generator = np.random.default_rng(0)
+    observations, actions = generator.standard_normal((120, 60)), generator.uniform(-1, 1, (120, 9))
+    write_dataset(folder / "kitchen.npz", observations=observations, actions=actions)
+    server = ForkServer(tmp_path_factory.mktemp("streams"))
+    yield Place(folder, server)
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def sweep(place):
+    """The folder of a run of XQL with two betas and two seeds."""
+    place.main(place.folder / "sweep", *SWEEP)
+    return run_folder(place.folder / "sweep")
+
+
+def run_folder(save_dir):
+    (config,) = save_dir.rglob("config.json")
+    return config.parent
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def strict_json(path):
+    """The file's content; NaN and Infinity, which are not JSON, are refused as most other parsers do."""
+
+    def refuse(constant):
+        raise AssertionError(f"{path.name} holds {constant}")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def picture(path):
+    """f32[H, W, 3] and the number of its colours."""
+    pixels = matplotlib.image.imread(path)[..., :3]
+    return pixels, len(np.unique(pixels.reshape(-1, 3), axis=0))
+
+
+def assert_every_documented_file(run, members):
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == FILES
+    for name in ("metrics.csv", "evaluations.csv"):
+        assert [row["step"] for row in rows(run / name)] == ["2"] * members + ["4"] * members
+    assert {int(path.name) for path in (run / "checkpoints").iterdir()} == {2, 4}
+    logs = list((run / "tb").iterdir())
+    assert len(logs) == members
+    for log in logs:
+        (events,) = log.iterdir()
+        assert events.stat().st_size > 200
+    for name in ("learning_curve.png", "maze.png"):
+        pixels, colours = picture(run / name)
+        assert min(pixels.shape[:2]) > 300
+        assert colours > 20
+        blank = (pixels == 1).all(-1).mean()
+        assert 0.05 < blank < 0.95  # neither all white nor without a margin
+    for path in run.rglob("*.json"):
+        strict_json(path)
+
+
+@pytest.mark.parametrize("algorithm", ["iql", "bc"])
+def test_a_run_leaves_every_documented_file(place, algorithm):
+    save_dir = place.folder / algorithm
+    outcome = place.main(save_dir, f"--config={POINTMAZE}:{algorithm}")
+    run = save_dir / "pointmaze-umaze-v0" / algorithm / run_folder(save_dir).name
+    assert run.name.startswith("seed42_")
+    assert str(run) in outcome.out
+    assert_every_documented_file(run, members=1)
+    summary = strict_json(run / "summary.json")
+    assert (summary["status"], summary["algorithm"], summary["step"]) == ("finished", algorithm, 4)
+    assert strict_json(run / "config.json")["config"]["algorithm"] == algorithm
+    # Only a method with a V paints the maze with it.
+    pixels, _ = picture(run / "maze.png")
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    yellow = (red > 0.8) & (green > 0.8) & (blue < 0.3)  # the upper end of viridis
+    assert (yellow.sum() > 100) == (algorithm == "iql")
+
+
+def test_a_sweep_trains_every_beta_with_every_seed(sweep):
+    assert_every_documented_file(sweep, members=4)
+    assert sweep.name.startswith("seeds42-43_")
+    members = [(beta, seed) for beta in BETAS for seed in SEEDS]
+    for name in ("metrics.csv", "evaluations.csv"):
+        found = [(float(row["beta"]), int(row["seed"])) for row in rows(sweep / name)]
+        assert found == members * 2
+    losses = [row["value/loss"] for row in rows(sweep / "metrics.csv") if row["step"] == "4"]
+    assert len(set(losses)) == 4
+    logs = {path.name for path in (sweep / "tb").iterdir()}
+    assert logs == {f"seed{seed}_beta={beta}" for beta, seed in members}
+
+
+def test_a_sweep_is_summed_up_by_setting(sweep):
+    results = strict_json(sweep / "summary.json")["results"]
+    assert [result["hyperparameters"] for result in results] == [{"beta": beta} for beta in BETAS]
+    for beta, result in zip(BETAS, results, strict=True):
+        scores = np.array(
+            [
+                [float(row["score"]) for row in rows(sweep / "evaluations.csv")
+                 if (float(row["beta"]), int(row["seed"])) == (beta, seed)]
+                for seed in SEEDS
+            ]
+        )  # fmt: skip
+        assert scores.shape == (2, 2)
+        assert (result["seeds"], result["last_step"]) == ([42, 43], 4)
+        np.testing.assert_allclose(result["last_score_by_seed"], scores[:, -1])
+        np.testing.assert_allclose(result["best_score_by_seed"], scores.max(1))
+        assert result["best_step_by_seed"] == [(2, 4)[index] for index in scores.argmax(1)]
+        np.testing.assert_allclose(result["last_score"], scores[:, -1].mean())
+        # Two values: the standard error is half their distance, and t at 97.5% with one degree is 12.706.
+        interval = 12.706 * abs(scores[0, -1] - scores[1, -1]) / 2
+        np.testing.assert_allclose(result["last_score_interval_95"], interval, rtol=1e-4)
+
+
+def test_a_finished_run_is_not_touched_by_resume(place, sweep):
+    save_dir = place.folder / "sweep"
+    before, times = contents(save_dir), {path: path.stat().st_mtime_ns for path in save_dir.rglob("*")}
+    outcome = place.main(save_dir, *SWEEP, "--resume")
+    assert "has ended already" in outcome.out
+    assert "update 4" not in outcome.out  # nothing is evaluated again
+    for beta in BETAS:
+        assert f"beta={beta}: last score" in outcome.out
+    assert contents(save_dir) == before
+    assert {path: path.stat().st_mtime_ns for path in save_dir.rglob("*")} == times
+
+
+def test_infinity_is_written_as_json_knows_it(place):
+    # Infinity turns the clip, and the cap of the policy's weights, off.
+    save_dir = place.folder / "infinite"
+    arguments = (f"--config={POINTMAZE}", "--sweep=clip=7,inf", "--config.max_weight=inf")
+    first = place.main(save_dir, *arguments)
+    run = run_folder(save_dir)
+    assert [row["clip"] for row in rows(run / "metrics.csv")] == ["7", "inf"] * 2
+    found = {str(path.relative_to(run)): strict_json(path) for path in run.rglob("*.json")}
+    assert {"summary.json", "config.json"} <= found.keys()
+    settings = [result["hyperparameters"] for result in found["summary.json"]["results"]]
+    assert settings == [{"clip": 7.0}, {"clip": "inf"}]
+    assert found["config.json"]["config"]["max_weight"] == "inf"
+    again = place.main(save_dir, *arguments, "--resume")
+    for setting in ("clip=7: last score", "clip=inf: last score"):
+        assert setting in first.out
+        assert setting in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batch_size", "beta"),
+    [
+        ((), 1024, 2.0),  # the untuned are 256 and 5
+        (("--batch_size=32", "--config.beta=3"), 32, 3.0),
+    ],
+)
+def test_tuned_applies_table_4_but_for_what_is_given(place, tmp_path, arguments, batch_size, beta):
+    place.main(
+        tmp_path, f"--config={KITCHEN}", "--env_name=kitchen-complete-v0",
+        f"--dataset={place.folder / 'kitchen.npz'}", "--eval_episodes=0", "--tuned", *arguments,
+    )  # fmt: skip
+    run = run_folder(tmp_path)
+    config = strict_json(run / "config.json")
+    assert (config["batch_size"], config["config"]["beta"]) == (batch_size, beta)
+    assert (config["config"]["clip"], config["config"]["v_updates"]) == (7.0, 1)
+    assert not list(run.glob("*.png"))
+    assert strict_json(run / "summary.json")["results"] == []

@@ -1,0 +1,97 @@
+"""Who may import whom, read from the source; and what a loss drags in."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import xql_jax
+
+PACKAGE = Path(xql_jax.__file__).parent
+TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "reports"}  # what a learner is not to know of
+
+
+def room(module):
+    """`xql_jax.losses.gumbel` is of the room `losses`; a module at the top is a room of its own."""
+    return module.split(".")[1]
+
+
+def imported(path):
+    """Every module of the package that a file imports, within functions and under TYPE_CHECKING too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("xql_jax."))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import, which this test cannot follow"
+            if node.module == "xql_jax":
+                yield from (f"xql_jax.{alias.name}" for alias in node.names)
+            elif node.module.startswith("xql_jax."):
+                yield node.module
+            else:
+                assert node.module.split(".")[0] not in ("experiments", "configs", "tests", "benchmarks")
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """By room, the other rooms that it imports."""
+    rooms = {}
+    for path in PACKAGE.rglob("*.py"):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if here != "__init__":
+            rooms.setdefault(here, set()).update(map(room, imported(path)))
+    return {here: others - {here} for here, others in rooms.items()}
+
+
+def reached(graph, start):
+    found, pending = set(), [start]
+    while pending:
+        new = graph[pending.pop()] - found
+        found |= new
+        pending += new
+    return found
+
+
+@pytest.mark.parametrize(
+    ("start", "unknown"),
+    [
+        ("losses", {"networks", "learners", *TO_TRAIN}),
+        ("networks", {"learners", *TO_TRAIN}),
+        ("learners", TO_TRAIN),
+        ("data", {"learners", "networks", "losses", "training"}),
+        ("envs", {"learners", "networks", "losses", "training", "data"}),
+        ("evaluation", {"learners", "training", "data"}),
+    ],
+)
+def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):
+    assert not reached(graph, start) & unknown
+
+
+def test_imports_point_one_way(graph):
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises if there is a way round
+    assert order.index("losses") < order.index("learners") < order.index("training")
+
+
+def test_the_graph_is_that_of_the_package(graph):
+    # Were files not found or imports not seen, the tests above would pass for that.
+    assert {"losses", "networks", "types"} <= graph["learners"]
+    assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
+
+
+def test_losses_and_learners_need_no_simulator_and_no_plots():
+    modules = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for folder in ("losses", "learners")
+        for path in sorted((PACKAGE / folder).glob("[!_]*.py"))
+    ]
+    assert {"xql_jax.losses.gumbel", "xql_jax.learners.registry"} <= set(modules)
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    heavy = {"gymnasium", "gymnasium_robotics", "mujoco", "gym", "d4rl", "matplotlib", "h5py"}
+    loaded = set(run.stdout.split())
+    assert "xql_jax.losses.gumbel" in loaded
+    assert not loaded & heavy
