@@ -4,9 +4,10 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
-# XQL's were chosen on umaze, seeds 100 to 103. Nothing in the data stays at a goal, so the policy must learn to
-# brake there: that takes a small beta and a sharp policy, and a shorter horizon than usual keeps both stable.
-# The least of two critics is too shy here. On large, whose goal is several hundred steps away, it is too short.
+# XQL's were chosen on umaze, seeds 100 to 103. Nothing in the data stays at a goal, so the policy must learn
+# to brake there: that takes a small beta and a sharp policy, and a shorter horizon than usual keeps both
+# stable. The least of two critics is too shy here. On large, whose goal is several hundred steps away, the
+# horizon is too short.
 IN_SAMPLE = {
     "hidden_dims": (128, 128),
     "actor_lr": 1e-3,

@@ -89,7 +89,12 @@ def test_losses_and_learners_need_no_simulator_and_no_plots():
     assert {"xql_jax.losses.gumbel", "xql_jax.learners.registry"} <= set(modules)
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
     )
     heavy = {"gymnasium", "gymnasium_robotics", "mujoco", "gym", "d4rl", "matplotlib", "h5py"}
     loaded = set(run.stdout.split())

@@ -17,5 +17,5 @@ class UserError(Exception):
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Returns the known names most like `name`, or if none is near all of a few, as text for a message."""
     known = sorted(known)
-    cutoff = 0.5 if len(known) <= 20 else 0.0  # of a hundred names, the least unlike say more than all
+    cutoff = 0.5 if len(known) <= 40 else 0.0  # of a hundred names, the least unlike say more than all
     return ", ".join(difflib.get_close_matches(name, known, n=count, cutoff=cutoff) or known)

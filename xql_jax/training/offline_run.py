@@ -177,7 +177,7 @@ def _draw(
 def _print_results(summary: dict[str, Any], path: Path, heading: str) -> None:
     print(f"{heading}: {summary['env_name']}, {summary['algorithm']}, {summary['step']:,} updates")
     for result in summary["results"]:
-        setting = ", ".join(f"{name}={value:g}" for name, value in result["hyperparameters"].items())
+        setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
         interval = result["last_score_interval_95"]
         spread = (
             f" ± {interval:.1f} (95% interval of the mean over {len(result['seeds'])} seeds)"
