@@ -91,7 +91,7 @@ class RunFolder:
             print(
                 "warning: the run began with other versions (config.json): its bits may differ from here on"
             )
-        write_json(file, {**config, "resumed": [*config.get("resumed", []), here]})
+        write_json(file, {**config, "resumed": [*config["resumed"], here]})
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has ended."""
