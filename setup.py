@@ -37,6 +37,6 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
         "tpu": ["jax[tpu]>=0.10.2,<0.12"],
         "d4rl": ["d4rl==1.1", "gym==0.24.1"],
-        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "hypothesis"],
+        "dev": ["ruff", "mypy", "pytest", "hypothesis"],
     },
 )

@@ -3,9 +3,8 @@
 Examples:
   python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --max_steps=30000 --num_seeds=3
   python experiments/train_offline.py --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
-  python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py:iql \
-      --config.expectile=0.8
-  python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --sweep='beta=0.3,0.5,1' --num_seeds=2
+  python experiments/train_offline.py --config=configs/pointmaze_config.py:iql --config.expectile=0.8
+  python experiments/train_offline.py --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
 
 What a run writes is in SAVE_DIR/ENV/ALGORITHM/RUN/; `--resume` goes on with a run that was stopped.
 """
@@ -48,9 +47,10 @@ flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or 
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
 command_line.define_config(
     ROOT / "configs" / "pointmaze_config.py",
-    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc); --config.FIELD=VALUE "
-    "changes one.",
+    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc). After it, "
+    "--config.FIELD=VALUE changes one.",
 )
+flags.declare_key_flag("config")
 FLAGS = flags.FLAGS
 
 

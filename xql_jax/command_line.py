@@ -33,7 +33,8 @@ def define_config(default: Path, help_text: str) -> None:
     mistake in words of its own; so the file and the names of the fields are looked at before.
     """
     try:
-        _check_config(sys.argv[1:], default)
+        fields = _check_config(sys.argv[1:], default)
+        help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
         config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
     except PARSE_ERRORS as error:
         sys.exit(_fail(error))
@@ -57,8 +58,12 @@ def run(main: Callable[[], int | None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
-def _check_config(arguments: Sequence[str], default: Path) -> None:
-    """Raises UserError if the arguments name a config file that cannot be used, or a field that it lacks."""
+def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
+    """Returns the fields of the config file that the arguments name, those that they may change.
+
+    Raises:
+        UserError: if the file cannot be used, or lacks a field that the arguments change.
+    """
     path = str(default)
     overridden: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -79,6 +84,7 @@ def _check_config(arguments: Sequence[str], default: Path) -> None:
             raise UserError(
                 f"unknown config field {field!r} in {path}; nearest known: {nearest(field, known)}"
             )
+    return known
 
 
 def _load_config(path: str) -> ConfigDict:
