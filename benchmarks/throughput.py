@@ -110,7 +110,7 @@ def python_loop(learner, data: Batch):
 
 def advance(population: Population):
     def run(num_updates: int) -> None:
-        population.advance(0, num_updates)
+        population.advance(population.step + num_updates)
         jax.block_until_ready(population.states)
 
     return run

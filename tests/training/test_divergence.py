@@ -43,7 +43,7 @@ def test_frozen_bits_are_those_of_a_run_stopped_before(six, call):
     frozen = snapshot(population.states)
     for index, divergence in EXPECTED.items():
         stopped = six.again()
-        stopped.advance(0, divergence.step - 1)
+        stopped.advance(divergence.step - 1)
         assert index not in stopped.diverged
         assert_same_bits([leaf[index] for leaf in frozen], [leaf[index] for leaf in snapshot(stopped.states)])
 
@@ -60,10 +60,10 @@ def test_the_others_do_not_notice(six):
 
 def test_frozen_for_good(six):
     population = six.again()
-    population.advance(0, 70)
+    population.advance(70)
     frozen = snapshot(population.states)
-    for start in (70, 71, 90):
-        population.advance(start, start + 1)
+    for stop in (71, 72, 91):
+        population.advance(stop)
     assert {index: EXPECTED[index] for index in (2, 3, 4, 5)} == population.diverged
     for before, after in zip(frozen, snapshot(population.states), strict=True):
         assert before[2:].tobytes() == after[2:].tobytes()
@@ -99,11 +99,11 @@ def test_xql_with_huge_rewards():
     assert_same_bits(cut.states, frozen)
 
     stopped = start.again()
-    stopped.advance(0, step - 1)
+    stopped.advance(step - 1)
     assert not stopped.diverged
     for leaf, expected in zip(snapshot(stopped.states), frozen, strict=True):
         assert leaf[0].tobytes() == expected[0].tobytes()
-    metrics = stopped.advance(step - 1, step)
+    metrics = stopped.advance(step)
     assert list(stopped.diverged) == [0]
     assert "actor/weight" in quantity  # exp of an advantage over the V that the update ruined
     for name, metric in metrics.items():

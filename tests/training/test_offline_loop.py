@@ -69,8 +69,8 @@ def test_sigterm_after_an_update(start, unbroken, tmp_path, monkeypatch, stop):
     population = start.again()
     advance = population.advance
 
-    def advance_and_signal(first, last):
-        metrics = advance(first, last)
+    def advance_and_signal(last):
+        metrics = advance(last)
         if last == stop:
             os.kill(os.getpid(), signal.SIGTERM)
         return metrics
@@ -199,10 +199,10 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
     population, now = start.again(), [0.0]
     advance, calls = population.advance, []
 
-    def slow_advance(first, last):
-        calls.append(last - first)
-        now[0] += 0.2 * (last - first)
-        return advance(first, last)
+    def slow_advance(last):
+        calls.append(last - population.step)
+        now[0] += 0.2 * calls[-1]
+        return advance(last)
 
     monkeypatch.setattr("xql_jax.training.offline.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(population, "advance", slow_advance)

@@ -74,10 +74,11 @@ def test_update_t_depends_on_t():
     # z follows the key of its update: the same two updates under other numbers draw other noise.
     start = Start(make_growth())
     first = start.again()
-    first.advance(0, 2)
+    first.advance(2)
     expected = snapshot(first.states)
     second = start.again()
-    second.advance(2, 4)
+    second.step = 2
+    second.advance(4)
     assert (snapshot(second.states)[2] != expected[2]).all()
 
 
@@ -91,7 +92,7 @@ from training_runs import make_data, snapshot
 
 population = make_xql([5, 6], GRID)
 shards = [shard for leaf in jax.tree.leaves(population.states) for shard in leaf.addressable_shards]
-metrics = population.advance(0, 10)
+metrics = population.advance(10)
 actions = population.policy()(make_data().observations[None, :4].repeat(4, 0))
 result = {"devices": sorted({shard.device.id for shard in shards}), "loss": metrics["value/loss"].tolist()}
 result |= {"states": [leaf.tolist() for leaf in snapshot(population.states)], "actions": actions.tolist()}
@@ -119,7 +120,7 @@ def test_one_trace_a_run():
     population = make_growth()
     # One trace of the loop's body, and one abstract evaluation for the shapes of its metrics.
     assert len(TRACES) == 2
-    population.advance(0, 3)
+    population.advance(3)
     assert count_compilations(lambda: jax.jit(lambda x: x + len(TRACES))(1.0)) == 1
     assert count_compilations(lambda: [advance(population, 40, call) for call in (1, 2, 13, 40)]) == 0
     assert len(TRACES) == 2
@@ -147,7 +148,7 @@ def test_data_is_held_once(num_members):
     data = make_data(size=41)
     learner = Growth(growth=jnp.float32(1.0), silent_growth=jnp.float32(1.0))
     population = Population(learner, make_members(range(num_members), {}), data, batch_size=4)
-    population.advance(0, 3)
+    population.advance(3)
     population.policy()(np.zeros((num_members, 1, 3), np.float32))
     held = [array for array in jax.live_arrays() if 41 in array.shape]
     assert sorted(array.shape for array in held) == sorted(array.shape for array in data)
@@ -158,7 +159,7 @@ def test_data_is_held_once(num_members):
 
 def test_member_gives_its_own_learner_and_state():
     population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0, 4.0]})
-    population.advance(0, 3)
+    population.advance(3)
     learner, state = population.member(2)
     assert (float(learner.growth), float(state["x"])) == (4.0, 64.0)
 
@@ -166,8 +167,8 @@ def test_member_gives_its_own_learner_and_state():
 def test_policy_is_that_of_the_moment():
     population = make_growth()
     observations = np.zeros((2, 1, 3), np.float32)
-    for start in (0, 5):
-        population.advance(start, start + 5)
+    for stop in (5, 10):
+        population.advance(stop)
         expected = np.tanh(np.array(population.states["z"])[:, :2])
         np.testing.assert_allclose(population.policy()(observations)[:, 0], expected, rtol=1e-6)
 

@@ -94,7 +94,7 @@ class Start:
 def advance(population, stop, call):
     """Updates 0 to `stop` in calls of `call`; returns the last metrics."""
     for start in range(0, stop, call):
-        metrics = population.advance(start, min(start + call, stop))
+        metrics = population.advance(min(start + call, stop))
     return metrics
 
 

@@ -98,7 +98,7 @@ class OfflineTraining:
                 start = self.progress.step
                 stop = min(start + call, schedule.next_stop(start))
                 began = time.perf_counter()
-                metrics = population.advance(start, stop)
+                metrics = population.advance(stop)
                 seconds = time.perf_counter() - began
                 if steps_per_call is None:
                     call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))

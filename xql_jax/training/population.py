@@ -118,15 +118,15 @@ class Population:
         self._program = jax.jit(program, donate_argnums=1).lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - started
 
-    def advance(self, start: int, stop: int) -> Metrics:
-        """Runs updates start, ..., stop - 1 of every member; returns the last one's metrics, each f32[M].
+    def advance(self, stop: int) -> Metrics:
+        """Runs updates step, ..., stop - 1 of every member; returns the last one's metrics, each f32[M].
 
         The result does not depend on how steps are cut into calls: update t draws everything random from
         fold_in(key, t), and one program serves every start and stop. For the same reason the program need not
         look for divergence at every update: when a call ends with numbers that are not finite, the member's
         last finite state is found by running the same updates again, and the member is frozen there.
         """
-        before = _copy(self.states)
+        start, before = self.step, _copy(self.states)
         states, metrics, finite = self._run(self.states, start, stop)
         for index in np.flatnonzero(~finite).tolist():
             if index not in self.diverged:
