@@ -12,6 +12,9 @@ demo: $(VENV)/run.stamp
 	$(TRAIN) --config=configs/pointmaze_config.py:bc --max_steps=10000 --eval_interval=5000
 	$(TRAIN) --config=configs/pointmaze_config.py:xql --max_steps=30000 --eval_interval=3000
 
+# Most of the suite's time is XLA's compiler: the second time, what it made is at hand.
+test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
+test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
