@@ -49,6 +49,18 @@ def test_member_equals_lone_run(after_ten):
         np.testing.assert_allclose(metrics[name][1], metric[0], rtol=1e-4, atol=1e-6)
 
 
+def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
+    """The program that accelerators run, under `vmap`, compiled for the CPU."""
+    monkeypatch.setattr("xql_jax.training.population.jax.default_backend", lambda: "gpu")
+    population = make_xql([5, 6], GRID)
+    monkeypatch.undo()
+    metrics = advance(population, 10, 10)
+    for together, in_turn in zip(snapshot(population.states), after_ten[0], strict=True):
+        np.testing.assert_allclose(together, in_turn, rtol=1e-4, atol=1e-6)
+    for name, metric in metrics.items():
+        np.testing.assert_allclose(metric, after_ten[1][name], rtol=1e-4, atol=1e-6)
+
+
 def test_every_member_is_another_run(after_ten):
     # Seeds differ in the networks and the batches, the two betas of a seed in the value loss alone.
     states, metrics = after_ten
