@@ -14,6 +14,7 @@ from training_runs import TRACES, Growth, Start, advance, assert_same_bits, make
 
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
+from xql_jax.training import population as population_module
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
 
 FIELDS = {"hidden_dims": (8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
@@ -51,9 +52,17 @@ def test_member_equals_lone_run(after_ten):
 
 def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
     """The program that accelerators run, under `vmap`, compiled for the CPU."""
-    monkeypatch.setattr("xql_jax.training.population.jax.default_backend", lambda: "gpu")
+    train_members, chosen = population_module._train_members, set()
+
+    def spy(*arguments, together, **keywords):
+        chosen.add(together)
+        return train_members(*arguments, together=together, **keywords)
+
+    monkeypatch.setattr(population_module, "_train_members", spy)
+    monkeypatch.setattr(population_module.jax, "default_backend", lambda: "gpu")
     population = make_xql([5, 6], GRID)
     monkeypatch.undo()
+    assert chosen == {True}
     metrics = advance(population, 10, 10)
     for together, in_turn in zip(snapshot(population.states), after_ten[0], strict=True):
         np.testing.assert_allclose(together, in_turn, rtol=1e-4, atol=1e-6)
