@@ -27,8 +27,12 @@ setup(
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
         "h5py>=3.11,<4",
+        "minari>=0.5.3,<0.6",
+        "requests>=2.32,<3",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
+        "imageio>=2.36,<3",
+        "imageio-ffmpeg>=0.6,<1",  # brings its own ffmpeg
         "gymnasium>=1.2,<2",
         "gymnasium-robotics>=1.4.2,<1.4.3",  # the corrections in xql_jax/envs were checked against this one
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1

@@ -51,7 +51,10 @@ class Learner(Protocol):
 
 
 class Environment(Protocol):
-    """What evaluation needs of an environment: the Gymnasium interface with flat float observations."""
+    """What evaluation needs of an environment: the Gymnasium interface with flat float observations.
+
+    `info["success"]` of a step, where a task knows success, is true once the episode has met its criterion.
+    """
 
     observation_space: spaces.Box
     action_space: spaces.Box
@@ -59,5 +62,9 @@ class Environment(Protocol):
     def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]: ...
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]: ...
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of the state, u8[height, width, 3]."""
+        ...
 
     def close(self) -> None: ...

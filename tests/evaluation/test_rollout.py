@@ -20,6 +20,7 @@ class Clock:
     observation_space = spaces.Box(0.0, 10.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     made: list = []  # noqa: RUF012
+    tells_success = False
 
     def __init__(self, task):
         self.made.append(self)
@@ -39,7 +40,7 @@ class Clock:
             float(action[0]),
             over and not self.length % 2,
             over and bool(self.length % 2),
-            {},
+            {"success": self.steps >= 3} if self.tells_success else {},
         )
 
     def observation(self):
@@ -188,3 +189,11 @@ def test_real_episodes_equal_lone_ones_to_the_bit(num_threads, monkeypatch):
             np.testing.assert_array_equal(results.paths[member][episode], path)
             assert results.returns[member, episode] == sum(rewards)
     assert len(np.unique(results.returns)) > 2
+
+
+def test_an_episode_succeeds_if_its_last_step_says_so(clocks, monkeypatch):
+    assert Evaluator(TASK, 2, 20, seed=0).run(member_rewards).successes is None
+    monkeypatch.setattr(clocks, "tells_success", True)
+    results = Evaluator(TASK, 2, 20, seed=0, max_environments=6).run(member_rewards)
+    assert (results.successes == (results.lengths >= 3)).all()
+    assert 0 < results.successes.mean() < 1

@@ -1,6 +1,7 @@
 """Environments by task. A new suite is one factory below and one line in SUITES."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 
@@ -25,9 +26,10 @@ def _kitchen(task: Task) -> Environment:
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
 
-    make: Callable[[Task], Environment]
+    make: Callable[..., Environment]  # of a Task, and of `legacy_inertia` where the suite offers it
     num_threads: int = 1  # that step at once: pays for steps of a millisecond, slows those of microseconds
     max_environments: int = 64  # that exist at once, or one a member if that is more: few where they are dear
+    has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes otherwise than D4RL's
 
 
 SUITES = {
@@ -38,24 +40,33 @@ SUITES = {
 }
 
 
-def get_suite(task: Task) -> Suite:
-    """Returns the suite of a task.
+def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
+    """Returns the suite of a task, whose `make` then needs the task alone.
 
+    Args:
+        task: any.
+        legacy_inertia: give capsules the masses of MuJoCo before 2.1.2, with which D4RL's data was made.
     Raises:
-        UserError: if its environments are not here yet.
+        UserError: if its environments are not here, or have no such masses.
     """
     if task.suite not in SUITES:
         raise UserError(
-            f"no environment for {task.name} yet (suite {task.suite}): train with --eval_episodes=0; "
+            f"no environment for {task.name} (suite {task.suite}): train with --eval_episodes=0; "
             f"environments exist for: {', '.join(SUITES)}"
         )
-    return SUITES[task.suite]
+    suite = SUITES[task.suite]
+    if not legacy_inertia:
+        return suite
+    if not suite.has_legacy_inertia:
+        known = ", ".join(name for name, suite in SUITES.items() if suite.has_legacy_inertia)
+        raise UserError(f"--legacy_inertia changes nothing in the suite {task.suite}; it is for: {known}")
+    return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
 
 
-def make_environment(task: Task) -> Environment:
+def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:
     """Returns a new environment of the task; `reset(seed=...)` alone determines its episode.
 
     Raises:
-        UserError: if the suite's environments are not here yet.
+        UserError: as `get_suite`.
     """
-    return get_suite(task).make(task)
+    return get_suite(task, legacy_inertia).make(task)

@@ -8,11 +8,13 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from xql_jax.envs.camera import Camera
 from xql_jax.envs.mazes import Maze, maze_of
 from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
 MAX_SPEED = 5.0  # per axis; D4RL clips the velocity before each step
+BODY_POSITION = 1.2  # in x and y, of the ball where its joints' positions are 0
 RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and scale of its velocity
 
 
@@ -22,7 +24,8 @@ class PointMaze(gymnasium.Env):
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell,
     fixed. The reward of a step is computed, as in D4RL's environment, from the position *after* the step: 1
     within 0.5 of the goal, else 0; or exp(-distance) where `dense`. (D4RL's datasets hold the reward of the
-    position *before* it.) An episode never terminates, it is truncated at `episode_limit` steps.
+    position *before* it.) An episode never terminates, it is truncated at `episode_limit` steps; it succeeds
+    once it has been within 0.5 of the goal.
 
     Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Gymnasium-Robotics'
     PointMaze has the same dynamics in a maze turned by 90 degrees, but other starts, goals and reward radius.
@@ -43,6 +46,8 @@ class PointMaze(gymnasium.Env):
         self._episode_limit = episode_limit
         self._dense = dense
         self._steps = 0
+        self._success = False
+        self._camera: Camera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "PointMaze":
@@ -62,7 +67,7 @@ class PointMaze(gymnasium.Env):
         mujoco.mj_resetData(self.model, self.data)  # the solver's warm start too: nothing is left of the past
         self.data.qpos[:] = position
         self.data.qvel[:] = velocity
-        self._steps = 0
+        self._steps, self._success = 0, False
         return self._observation()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -71,7 +76,24 @@ class PointMaze(gymnasium.Env):
         self._steps += 1
         distance = math.dist(self.data.qpos.tolist(), self._goal)
         reward = math.exp(-distance) if self._dense else float(distance <= GOAL_RADIUS)
-        return self._observation(), reward, False, self._steps >= self._episode_limit, {}
+        self._success |= distance <= GOAL_RADIUS
+        info = {"success": self._success}
+        return self._observation(), reward, False, self._steps >= self._episode_limit, info
+
+    def render(self) -> np.ndarray:
+        """Returns the maze seen from above, u8[height, width, 3]; rows grow downwards as in the maze."""
+        if self._camera is None:
+            rows, columns = self.maze.walls.shape
+            middle = np.array([(rows + 1) / 2, (columns + 1) / 2, 0.0])
+            distance = 1.3 * max(rows, columns)
+            self._camera = Camera(
+                self.model, self.data, lookat=middle, distance=distance, azimuth=180.0, elevation=-90.0
+            )
+        return self._camera.picture()
+
+    def close(self) -> None:
+        if self._camera:
+            self._camera.close()
 
     def _observation(self) -> np.ndarray:
         return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
@@ -105,21 +127,23 @@ def point_mass_model(maze: Maze) -> mujoco.MjModel:
     walls = "\n".join(
         f'<geom type="box" size="0.5 0.5 0.2" pos="{r + 1} {c + 1} 0"/>' for r, c in np.argwhere(maze.walls)
     )
+    goal_x, goal_y = np.array(maze.goal) + BODY_POSITION
     return mujoco.MjModel.from_xml_string(f"""
         <mujoco>
           <option timestep="0.01" gravity="0 0 0" iterations="20" integrator="Euler"/>
           <default>
             <joint type="slide" damping="1"/>
-            <geom density="1000" margin="0.002" condim="1" contype="2" conaffinity="1"/>
+            <geom density="1000" margin="0.002" condim="1" contype="2" conaffinity="1" rgba="0.75 0.75 0.8 1"/>
             <motor ctrllimited="true" ctrlrange="-1 1" gear="100"/>
           </default>
           <worldbody>
             {walls}
-            <body pos="1.2 1.2 0">
+            <body pos="{BODY_POSITION} {BODY_POSITION} 0">
               <joint name="x" axis="1 0 0"/>
               <joint name="y" axis="0 1 0"/>
-              <geom type="sphere" size="0.1" contype="1"/>
+              <geom type="sphere" size="0.1" contype="1" rgba="1 0.4 0.2 1"/>
             </body>
+            <site pos="{goal_x} {goal_y} 0" size="0.15" rgba="0.2 0.8 0.3 1"/>
           </worldbody>
           <actuator>
             <motor joint="x"/>

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.envs import get_suite
+from xql_jax.envs import Suite, get_suite
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
@@ -21,6 +21,7 @@ class EpisodeResults:
 
     returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
     lengths: np.ndarray  # i64[M, E], steps
+    successes: np.ndarray | None  # bool[M, E]; None where the task has no criterion of success
     paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]
 
 
@@ -32,11 +33,12 @@ class Evaluator:
     another batch shape. Environments are made when first needed and kept until `close`.
 
     Args:
-        task: names the environment.
+        task: whose environments to run.
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
         seed: of the starts and of the environments' noise.
         max_environments: at most so many exist at once, or one a member if that is more; None: the suite's.
+        suite: makes the environments; None: `get_suite(task)`.
     Raises:
         UserError: if there is no environment for the task.
     """
@@ -48,9 +50,10 @@ class Evaluator:
         num_episodes: int,
         seed: int,
         max_environments: int | None = None,
+        suite: Suite | None = None,
     ):
         self._task = task
-        self._suite = get_suite(task)
+        self._suite = suite or get_suite(task)
         self._num_members = num_members
         self._seeds = [_episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, (max_environments or self._suite.max_environments) // num_members)
@@ -83,14 +86,20 @@ class Evaluator:
         """
         returns = np.zeros((self._num_members, len(self._seeds)))
         lengths = np.zeros(returns.shape, np.int64)
+        successes = np.full(returns.shape, -1, np.int8)  # -1: nothing was said of success
         paths: list[list[np.ndarray]] = [[] for _ in range(self._num_members)]
         for start in range(0, len(self._seeds), self._num_slots):
             wave = slice(start, start + self._num_slots)
-            history = self._run_wave(act, wave, returns[:, wave], lengths[:, wave], record_paths)
+            history = self._run_wave(
+                act, wave, returns[:, wave], lengths[:, wave], successes[:, wave], record_paths
+            )
             if record_paths:
                 for (member, k), length in np.ndenumerate(lengths[:, wave]):
                     paths[member].append(np.stack([step[member, k] for step in history[: length + 1]]))
-        return EpisodeResults(returns, lengths, paths if record_paths else None)
+        known = successes.min() >= 0
+        return EpisodeResults(
+            returns, lengths, successes.astype(bool) if known else None, paths if record_paths else None
+        )
 
     def close(self) -> None:
         """Closes the environments."""
@@ -101,9 +110,15 @@ class Evaluator:
             self._threads.shutdown()
 
     def _run_wave(
-        self, act: Act, wave: slice, returns: np.ndarray, lengths: np.ndarray, record: bool
+        self,
+        act: Act,
+        wave: slice,
+        returns: np.ndarray,
+        lengths: np.ndarray,
+        successes: np.ndarray,
+        record: bool,
     ) -> list[np.ndarray]:
-        """Runs a wave's episodes, adds to returns and lengths [M, <= K]; gives the observations recorded."""
+        """Runs a wave's episodes; fills returns, lengths, successes [M, <= K]; gives what it recorded."""
         seeds = self._seeds[wave]
         running: list[Slot] = [(member, k) for member in range(self._num_members) for k in range(len(seeds))]
         starts = {slot: self._environment(slot).reset(seed=seeds[slot[1]])[0] for slot in running}
@@ -118,9 +133,11 @@ class Evaluator:
         def step(slots: list[Slot]) -> None:
             for slot in slots:
                 outcome = self._environments[slot].step(actions[slot])
-                observations[slot], reward, terminated, truncated, _ = outcome
+                observations[slot], reward, terminated, truncated, info = outcome
                 returns[slot] += reward
                 lengths[slot] += 1
+                if "success" in info:
+                    successes[slot] = info["success"]
                 over[slot] = terminated or truncated
 
         while running:

@@ -1,0 +1,56 @@
+"""Pictures of a simulation, without a screen."""
+
+import mujoco
+import numpy as np
+
+WIDTH, HEIGHT = 640, 480
+
+
+class Camera:
+    """Looks at a MuJoCo simulation; made on first use, since it needs OpenGL.
+
+    Without a screen MuJoCo needs `MUJOCO_GL=egl` (or `osmesa`) in the environment before it is imported.
+
+    Args:
+        model: of the simulation.
+        data: looked at whenever a picture is taken.
+        follow: a body's name that the camera turns to; None for one that stands still.
+        lookat: f64[3] in metres, where a camera that stands still looks; None for the model's centre.
+        distance: in metres; None for 1.5 times the model's extent.
+        azimuth, elevation: in degrees.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        *,
+        follow: str | None = None,
+        lookat: np.ndarray | None = None,
+        distance: float | None = None,
+        azimuth: float = 90.0,
+        elevation: float = -30.0,
+    ):
+        self._model, self._data = model, data
+        width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
+        self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
+        self._view = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(model, self._view)
+        if follow is not None:
+            self._view.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+            self._view.trackbodyid = model.body(follow).id
+        if lookat is not None:
+            self._view.lookat[:] = lookat
+        if distance is not None:
+            self._view.distance = distance
+        self._view.azimuth, self._view.elevation = azimuth, elevation
+
+    def picture(self) -> np.ndarray:
+        """Returns u8[height, width, 3]."""
+        mujoco.mj_kinematics(self._model, self._data)  # bodies as they lie after the step; touches no dynamics
+        mujoco.mj_camlight(self._model, self._data)
+        self._renderer.update_scene(self._data, self._view)
+        return self._renderer.render()
+
+    def close(self) -> None:
+        self._renderer.close()
