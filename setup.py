@@ -29,6 +29,7 @@ setup(
         "h5py>=3.11,<4",
         "minari>=0.5.3,<0.6",
         "requests>=2.32,<3",
+        "psutil>=6,<8",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
         "imageio>=2.36,<3",

@@ -1,22 +1,24 @@
-"""Updates per second of offline training, beside the machine's limit and beside the usual loop.
+"""Updates per second of offline training, beside the usual loops and the machine's limit.
 
 The data has hopper's size (1,000,000 transitions, 11 observations, 3 actions); batch 256, hidden 256, 256.
 All is timed in turn, several times over, so that a machine whose speed drifts treats each alike:
 
   loop        one jitted update per Python step, batches drawn by NumPy, as in the authors' code
-  compiled    `Population` with one member: many updates per compiled call, batches drawn on the device
-  population  the same with --members members, in updates of all members together
+  unrolled    eight updates unrolled in one jitted call, batches drawn on the device, as in JAX-CORL
+  M resident  a `Population` of M members, the data on the device; updates of all members together
+  M streamed  the same with minibatches gathered on the host, as for data that does not fit
   peak        matrix products of 1024 x 1024 x 1024 in float32
 
 Ratios are medians of the turns' own ratios.
 
 Example:
-  python benchmarks/throughput.py --algorithm=xql --turns=5
+  python benchmarks/throughput.py --algorithm=xql --members=1,4,16,64 --turns=5
 """
 
 import json
 import os
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -24,94 +26,143 @@ import numpy as np
 from absl import flags
 
 from xql_jax import command_line
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.sampling import sample
+from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.population import Population, make_members
-from xql_jax.types import Batch
+from xql_jax.types import Batch, Learner
 
 flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")
-flags.DEFINE_integer("members", 4, "Members of the population.", lower_bound=1)
+flags.DEFINE_list("members", ["1", "2", "4", "8", "16", "32", "64"], "Sizes of populations.")
 flags.DEFINE_integer("turns", 5, "How often everything is timed; one more turn warms up.", lower_bound=1)
-flags.DEFINE_integer("updates", 1000, "Updates per timing.", lower_bound=1)
+flags.DEFINE_integer("updates", 1000, "Updates per timing, of all members together.", lower_bound=1)
 flags.DEFINE_integer("transitions", 1_000_000, "Size of the dataset.", lower_bound=1)
 FLAGS = flags.FLAGS
 
 OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 11, 3, 256
+UNROLLED = 8
+Run = Callable[[int], int]  # does about so many updates, and returns how many
 
 
 def main() -> int:
-    data = jax.device_put(random_data(FLAGS.transitions))
+    sizes = parse_sizes(FLAGS.members)
+    on_host = random_data(FLAGS.transitions)
+    on_device = jax.device_put(on_host.batch)
     learner = make_learner(FLAGS.algorithm, {})
-    alone = Population(learner, make_members([0], {}), data, BATCH_SIZE)
-    together = Population(learner, make_members(range(FLAGS.members), {}), data, BATCH_SIZE)
-    loop = python_loop(learner, jax.tree.map(np.asarray, data))
+    runs: dict[str, Run] = {
+        "loop": python_loop(learner, on_host.batch),
+        "unrolled": unrolled_loop(learner, on_device),
+    }
+    compile_seconds = {}
+    for size in sizes:
+        for where, data in (("resident", on_device), ("streamed", on_host)):
+            population = Population(learner, make_members(range(size), {}), data, BATCH_SIZE)
+            compile_seconds[f"{size} {where}"] = population.compile_seconds
+            runs[f"{size} {where}"] = advance(population)
     peak = matrix_products()
 
     turns = []
     for _ in range(1 + FLAGS.turns):
-        turns.append(
-            {
-                "loop": FLAGS.updates / seconds(loop, FLAGS.updates),
-                "compiled": FLAGS.updates / seconds(advance(alone), FLAGS.updates),
-                "population": FLAGS.members * FLAGS.updates / seconds(advance(together), FLAGS.updates),
-                "peak": 40 * 2 * 1024**3 / seconds(peak, 40),
-            }
-        )
+        turn = {name: updates_per_second(run) for name, run in runs.items()}
+        turns.append(turn | {"peak": 40 * 2 * 1024**3 / seconds(peak, 40)})
     measured = {name: np.array([turn[name] for turn in turns[1:]]) for name in turns[0]}
-    flops = update_flops()
-    ratios = {
-        "compiled / loop": measured["compiled"] / measured["loop"],
-        "population / compiled": measured["population"] / measured["compiled"],
-        "compiled / peak": measured["compiled"] * flops / measured["peak"],
-    }
 
     print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}; {FLAGS.algorithm}")
-    print(f"{'':24}{'median':>10}{'min':>10}{'max':>10}")
-    for name in ("loop", "compiled", "population"):
-        print_row(f"{name} [updates/s]", measured[name], ".0f")
-    print_row("peak [GFLOP/s]", measured["peak"] / 1e9, ".0f")
-    for name, values in ratios.items():
-        print_row(name, values, ".2f")
-    print(f"{flops / 1e6:.0f} MFLOP an update; compiled in {alone.compile_seconds:.1f} s")
-    rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
-    shards = [shard.data for array in rows for shard in array.addressable_shards]
-    buffers = {shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}  # arrays may share one
-    held, size = sum(buffers.values()) / 2**20, sum(array.nbytes for array in data) / 2**20
-    print(f"data on the device: {held:.1f} MiB for {1 + FLAGS.members} members, the dataset: {size:.1f} MiB")
-    print(json.dumps({name: float(np.median(values)) for name, values in (measured | ratios).items()}))
+    print(f"{'':22}{'updates/s':>10}{'min':>8}{'max':>8}{'/ loop':>8}{'/ unrolled':>11}{'/ resident':>11}")
+    results = {}
+    for name in runs:
+        resident = measured[name.replace("streamed", "resident")]
+        ratios = {
+            "loop": np.median(measured[name] / measured["loop"]),
+            "unrolled": np.median(measured[name] / measured["unrolled"]),
+            "resident": np.median(measured[name] / resident),
+        }
+        results[name] = {"updates_per_second": float(np.median(measured[name]))}
+        results[name] |= {f"over_{other}": float(ratio) for other, ratio in ratios.items()}
+        low, middle, high = measured[name].min(), np.median(measured[name]), measured[name].max()
+        print(
+            f"{name:22}{middle:>10.0f}{low:>8.0f}{high:>8.0f}{ratios['loop']:>8.2f}{ratios['unrolled']:>11.2f}"
+            + (f"{ratios['resident']:>11.2f}" if "streamed" in name else "")
+        )
+    flops = update_flops()
+    share = np.median(measured[f"{sizes[0]} resident"] * flops / measured["peak"])
+    print(
+        f"matrix products: {np.median(measured['peak']) / 1e9:.0f} GFLOP/s; an update: {flops / 1e6:.0f} "
+        f"MFLOP; {sizes[0]} resident is at {share:.2f} of that peak"
+    )
+    print("compiled in " + ", ".join(f"{value:.1f} s ({name})" for name, value in compile_seconds.items()))
+    held, size = bytes_on_device(), sum(array.nbytes for array in on_device)
+    print(f"data on the device: {held / 2**20:.1f} MiB for all of these; the dataset: {size / 2**20:.1f} MiB")
+    print(json.dumps(results | {"share_of_peak": float(share)}))
     return 0
 
 
-def random_data(size: int) -> Batch:
+def parse_sizes(texts: list[str]) -> list[int]:
+    if not all(text.isdigit() and int(text) > 0 for text in texts):
+        raise UserError(f"--members must be positive whole numbers, not {','.join(texts)!r}")
+    return sorted({int(text) for text in texts})
+
+
+def random_data(size: int) -> Dataset:
     random = np.random.default_rng(0)
     shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size,), (size, OBSERVATION_DIM))
     observations, actions, rewards, masks, next_observations = (
         random.standard_normal(shape, dtype=np.float32) for shape in shapes
     )
-    return Batch(observations, np.tanh(actions), rewards, np.ones_like(masks), next_observations)
+    batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(masks), next_observations)
+    return Dataset(batch, np.zeros(size, bool), "random numbers")
 
 
-def python_loop(learner, data: Batch):
+def python_loop(learner: Learner, data: Batch) -> Run:
     """The usual loop: NumPy draws the batch, one jitted update a step."""
     random = np.random.default_rng(0)
     key = jax.random.key(0)
-    update = jax.jit(learner.update)
+    update = jax.jit(learner.update, donate_argnums=0)
     state = jax.jit(learner.init)(key, data.observations[:1], data.actions[:1])
 
-    def run(num_updates: int) -> None:
+    def run(num_updates: int) -> int:
         nonlocal state, key
         for _ in range(num_updates):
             rows = random.integers(len(data.rewards), size=BATCH_SIZE)
             key, key_update = jax.random.split(key)
             state, _ = update(state, Batch(*(array[rows] for array in data)), key_update)
         jax.block_until_ready(state)
+        return num_updates
 
     return run
 
 
-def advance(population: Population):
-    def run(num_updates: int) -> None:
-        population.advance(population.step + num_updates)
+def unrolled_loop(learner: Learner, data: Batch) -> Run:
+    """Eight updates written out in one jitted function, which draws their batches on the device."""
+    key = jax.random.key(0)
+    state = jax.jit(learner.init)(key, data.observations[:1], data.actions[:1])
+
+    def update_eight_times(state, data, key):
+        for key_batch, key_update in jax.random.split(key, (UNROLLED, 2)):
+            state, metrics = learner.update(state, sample(data, key_batch, BATCH_SIZE), key_update)
+        return state, metrics
+
+    update = jax.jit(update_eight_times, donate_argnums=0)
+
+    def run(num_updates: int) -> int:
+        nonlocal state, key
+        calls = -(-num_updates // UNROLLED)
+        for _ in range(calls):
+            key, key_update = jax.random.split(key)
+            state, _ = update(state, data, key_update)
+        jax.block_until_ready(state)
+        return calls * UNROLLED
+
+    return run
+
+
+def advance(population: Population) -> Run:
+    def run(num_updates: int) -> int:
+        steps = -(-num_updates // len(population.members))
+        population.advance(population.step + steps)
         jax.block_until_ready(population.states)
+        return steps * len(population.members)
 
     return run
 
@@ -149,17 +200,23 @@ def update_flops() -> float:
     return 2 * q_forward + v_step + 2 * v_forward + actor_step + 2 * q_step
 
 
-def seconds(run, count: int) -> float:
+def bytes_on_device() -> int:
+    """Of all arrays that are as long as the dataset; a buffer that arrays share counts once."""
+    rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
+    shards = [shard.data for array in rows for shard in array.addressable_shards]
+    return sum({shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}.values())
+
+
+def updates_per_second(run: Run) -> float:
+    started = time.perf_counter()
+    updates = run(FLAGS.updates)
+    return updates / (time.perf_counter() - started)
+
+
+def seconds(run: Callable[[int], None], count: int) -> float:
     started = time.perf_counter()
     run(count)
     return time.perf_counter() - started
-
-
-def print_row(name: str, values: np.ndarray, form: str) -> None:
-    print(
-        f"{name:24}"
-        + "".join(f"{value:>10{form}}" for value in (np.median(values), values.min(), values.max()))
-    )
 
 
 if __name__ == "__main__":

@@ -25,4 +25,4 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("locomotion",), differences=DIFFERENCES, tuned=TABLE_4)
+    return suite_config(algorithm, suites=("locomotion", "bullet"), differences=DIFFERENCES, tuned=TABLE_4)

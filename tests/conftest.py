@@ -1,5 +1,7 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
+import ctypes.util
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -8,6 +10,10 @@ import pytest
 
 from xql_jax.data.cache import cached_file
 from xql_jax.tasks import get_task
+
+# Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
+if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
+    os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 @pytest.fixture(scope="session")

@@ -13,23 +13,46 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def run_benchmark(name, *arguments):
+    run = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / name, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
 @pytest.mark.slow
 def test_throughput_prints_every_number():
-    run = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "throughput.py",
-         "--algorithm=bc", "--transitions=20000", "--members=2", "--updates=5", "--turns=1"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr
-    *_, memory, last = run.stdout.splitlines()
-    numbers = json.loads(last)
-    assert set(numbers) == {
-        "loop", "compiled", "population", "peak",
-        "compiled / loop", "population / compiled", "compiled / peak",
-    }  # fmt: skip
-    assert all(math.isfinite(number) and number > 0 for number in numbers.values())
-    # One copy for three members and two populations: 20,000 rows of 11 + 3 + 1 + 1 + 11 numbers of 4 bytes.
+    *_, memory, last = run_benchmark(
+        "throughput.py",
+        "--algorithm=bc",
+        "--transitions=20000",
+        "--members=1,3",
+        "--updates=5",
+        "--turns=1",
+    )
+    results = json.loads(last)
+    share = results.pop("share_of_peak")
+    assert set(results) == {"loop", "unrolled", "1 resident", "1 streamed", "3 resident", "3 streamed"}
+    numbers = [share, *(number for result in results.values() for number in result.values())]
+    assert all(math.isfinite(number) and number > 0 for number in numbers)
+    assert results["loop"]["over_loop"] == results["3 resident"]["over_resident"] == 1.0
+    # One copy for both populations and the unrolled loop: 20,000 rows of 11 + 3 + 1 + 1 + 11 numbers.
     held, size = re.fullmatch(
-        r"data on the device: (\S+) MiB for 3 members, the dataset: (\S+) MiB", memory
+        r"data on the device: (\S+) MiB for all of these; the dataset: (\S+) MiB", memory
     ).groups()
     assert held == size == f"{20_000 * 27 * 4 / 2**20:.1f}"
+
+
+@pytest.mark.slow
+def test_evaluation_prints_every_task():
+    *_, last = run_benchmark("evaluation.py", "--tasks=maze2d-umaze-v1,hopper-medium-v2", "--seconds=0.2")
+    results = json.loads(last)
+    assert set(results) == {"maze2d-umaze-v1", "hopper-medium-v2"}
+    for speeds in results.values():
+        assert set(speeds) == {"alone", "together", "make_seconds"}
+        assert all(math.isfinite(number) and number > 0 for number in speeds.values())

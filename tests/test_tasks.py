@@ -1,6 +1,7 @@
 """The task table against the installed d4rl package, and the score."""
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
 
@@ -44,7 +45,12 @@ def registered(d4rl_package):
     text = "".join((folder / suite / "__init__.py").read_text() for suite in suites)
     # Split first: a call without a dataset would else run into the next one.
     calls = [block.match("register(" + call) for call in text.split("register(")[1:]]
-    return {call[1]: (int(call[2]), call[3]) for call in calls if call}
+    # PyBullet's can be asked.
+    gym = importlib.import_module("gym")
+    bullet = [spec for name, spec in gym.envs.registry.items() if name.startswith("bullet-") and spec.kwargs]
+    return {call[1]: (int(call[2]), call[3]) for call in calls if call} | {
+        spec.id: (spec.max_episode_steps, spec.kwargs["dataset_url"]) for spec in bullet
+    }
 
 
 def test_every_task_of_the_paper_is_known():
@@ -70,7 +76,8 @@ def test_reference_returns_are_those_of_d4rl(d4rl_package):
 
 def test_no_dataset_of_these_suites_is_left_out(d4rl_package):
     wanted = re.compile(
-        "(halfcheetah|hopper|walker2d|antmaze|kitchen|pen|door|hammer|relocate)-.*|maze2d-(umaze|medium|large)(-dense)?-v1"
+        "(halfcheetah|hopper|walker2d|antmaze|kitchen|pen|door|hammer|relocate|bullet)-.*"
+        "|maze2d-(umaze|medium|large)(-dense)?-v1"
     )
     names = {name for name in d4rl_package.infos.DATASET_URLS if wanted.fullmatch(name)}
     assert {name for name in names - TASKS.keys() if "full-replay" not in name} == set()

@@ -10,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from xql_jax.configuration import ABOUT
+from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 
 # What absl and ml_collections raise for a flag or a config file that they cannot read.
@@ -40,14 +41,37 @@ def define_config(default: Path, help_text: str) -> None:
         sys.exit(_fail(error))
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Parses the flags and runs main, whose result is the exit code."""
+def define_environment_flags() -> None:
+    """Defines the flags that say how a task's environment is made."""
+    flags.DEFINE_enum(
+        "env_backend",
+        "mujoco",
+        BACKENDS,
+        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
+    )
+    flags.DEFINE_boolean(
+        "legacy_inertia",
+        False,
+        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
+    )
+    for name in ("env_backend", "legacy_inertia"):
+        flags.declare_key_flag(name)
+
+
+def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
+    """Parses the flags and runs main, whose result is the exit code.
+
+    Args:
+        main: called with the arguments that are no flags.
+        max_arguments: how many of those there may be.
+    """
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
-            if len(arguments) > 1:
-                raise UserError(f"unexpected argument {arguments[1]!r}; flags are --name=value, see --help")
-            return main()
+            positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
+            if unexpected:
+                raise UserError(f"unexpected argument {unexpected[0]!r}; flags are --name=value, see --help")
+            return main(*positional)
         except UserError as error:
             return _fail(error)
         except KeyboardInterrupt:  # before or after the training, which itself takes it for a stop
@@ -100,7 +124,7 @@ def _load_config(path: str) -> ConfigDict:
         config = runpy.run_path(name)["get_config"](*algorithm)
     except UserError:
         raise
-    except Exception as error:  # it is the user's code, and may fail in any way
+    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")

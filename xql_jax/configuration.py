@@ -13,7 +13,8 @@ from xql_jax.types import Learner
 # Entries of a config that say what it is for, and are not for the command line to change.
 ABOUT = ("algorithm", "suites", "tuned")
 
-FILE_BY_SUITE = {"locomotion": "mujoco", "maze2d": "pointmaze"}  # in configs/, where the names differ
+# In configs/, where the names differ.
+FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaze"}
 
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 

@@ -13,7 +13,7 @@ class Task:
     """One of D4RL's tasks, or one of the embedded `pointmaze-*` which share maze2d's rules and references."""
 
     name: str
-    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d or pointmaze
+    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d, bullet or pointmaze
     dataset_url: str | None  # where D4RL serves the file; None where the dataset is generated
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert
@@ -43,6 +43,18 @@ _MAZE2D = {  # sparse, dense, limit
     "umaze": ((23.85, 161.86), (68.537689, 193.66285642381482), 300),
     "medium": ((13.13, 277.39), (44.264742, 297.4552547777125), 600),
     "large": ((6.7, 273.99), (30.569041, 303.4857382709002), 800),
+}
+_BULLET = {
+    "halfcheetah": (-1275.766996, 2381.6725),
+    "hopper": (20.058972, 1441.8059623430963),
+    "ant": (373.705955, 2650.495),
+    "walker2d": (16.523877, 1623.6476303317536),
+}
+_BULLET_MAZE2D = {
+    "open": (8.75, 64.15, 150),
+    "umaze": (32.46, 153.99, 300),
+    "medium": (14.87, 238.05, 600),
+    "large": (1.82, 285.92, 800),
 }
 
 
@@ -105,9 +117,26 @@ def _maze_tasks() -> Iterator[Task]:
         yield Task(f"pointmaze-{maze}-v0", "pointmaze", None, *sparse, limit)
 
 
+def _bullet_tasks() -> Iterator[Task]:
+    for robot, returns in _BULLET.items():
+        for data in ("random", "medium", "expert", "medium-replay", "medium-expert"):
+            url = f"{_SERVER}/bullet/bullet-{robot}_{data.replace('-', '_')}.hdf5"
+            yield Task(f"bullet-{robot}-{data}-v0", "bullet", url, *returns, episode_limit=1000)
+    for maze, reference in _BULLET_MAZE2D.items():
+        url = f"{_SERVER}/bullet/bullet-maze2d-{maze}-sparse.hdf5"
+        yield Task(f"bullet-maze2d-{maze}-v0", "bullet", url, *reference)
+
+
 TASKS: dict[str, Task] = {
     task.name: task
-    for tasks in (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks)
+    for tasks in (
+        _locomotion_tasks,
+        _antmaze_tasks,
+        _kitchen_tasks,
+        _adroit_tasks,
+        _maze_tasks,
+        _bullet_tasks,
+    )
     for task in tasks()
 }
 

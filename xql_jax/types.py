@@ -32,6 +32,19 @@ class Batch(NamedTuple):
     next_observations: Array  # f32[B, O]
 
 
+class Transitions(Protocol):
+    """Transitions on the host, drawn by number: a dataset in memory, or mapped from files larger than it."""
+
+    @property
+    def size(self) -> int:
+        """N, the number of transitions."""
+        ...
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Returns transitions i32[K], each below N, in that order: NumPy float32 fields [K, ...]."""
+        ...
+
+
 class Learner(Protocol):
     """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
 
@@ -56,6 +69,7 @@ class Environment(Protocol):
     `info["success"]` of a step, where a task knows success, is true once the episode has met its criterion.
     """
 
+    steps_per_second: float  # of the environment's own time
     observation_space: spaces.Box
     action_space: spaces.Box
 

@@ -110,6 +110,19 @@ def test_dropped_timeout_ends_its_trajectory(tmp_path):
 GOOD = random_rows(0, 6, np.zeros(6, bool), np.zeros(6, bool))
 
 
+def never_written(path):
+    """Claims 4 TB in a file of some thousand bytes."""
+    with h5py.File(write(path, GOOD), "a") as file:
+        del file["observations"]
+        file.create_dataset("observations", (10**9, 1000), "f4", chunks=(1000, 1000))
+
+
+def without_shape(path):
+    with h5py.File(write(path, GOOD), "a") as file:
+        del file["rewards"]
+        file["rewards"] = h5py.Empty("f4")
+
+
 def truncated(path):
     path.write_bytes(write(path, GOOD).read_bytes()[:-500])
 
@@ -122,6 +135,8 @@ def truncated(path):
         (lambda path: path.write_bytes(b""), "empty"),
         (truncated, "not a readable HDF5 file.*truncated"),
         (lambda path: path.write_text("observations"), "not a readable HDF5 file"),
+        (never_written, r"observations claims the shape \(1000000000, 1000\), 4,000,000,000,000 bytes"),
+        (without_shape, "rewards is empty: it has no shape"),
         (lambda path: write(path, {}), "no array observations, actions, rewards, terminals; .*holds nothing"),
         (
             lambda path: write(path, {"states": GOOD["observations"], "rewards": GOOD["rewards"]}),

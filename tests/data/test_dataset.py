@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xql_jax.data.dataset import from_transitions, validated
+from xql_jax.data.dataset import from_transitions, joined, validated
 from xql_jax.errors import UserError
 
 
@@ -80,6 +80,14 @@ def spoilt(key, row, value):
         (spoilt("observations", 2, np.nan), r"file: observations holds nan at row 2 \(shape \(4, 2\)\)"),
         (spoilt("rewards", [1, 3], np.inf), r"file: rewards holds inf at row 1 \(shape \(4,\)\)"),
         (spoilt("actions", 3, -np.inf), r"file: actions holds -inf at row 3"),
+        (
+            spoilt("rewards", [1, 3], np.inf),
+            r"row 1 \(shape \(4,\)\), and further down: 2 rows in all, 1, 3$",
+        ),
+        (
+            spoilt("rewards", 0, np.nan) | spoilt("actions", 2, np.nan),  # all that is amiss, at once
+            r"file: actions holds nan at row 2 \(shape \(4, 1\)\); rewards holds nan at row 0",
+        ),
         (spoilt("rewards", 1, 1e39), r"file: rewards holds inf at row 1"),  # finite in float64 only
         (spoilt("terminals", 0, np.nan), r"file: terminals holds nan at row 0"),
         ({"rewards": np.zeros(3)}, r"file: rewards and observations disagree.*\(3,\) and \(4, 2\)"),
@@ -99,3 +107,15 @@ def spoilt(key, row, value):
 def test_unfit_arrays_are_refused_by_key_and_row(change, message):
     with pytest.raises(UserError, match=message):
         validated({**rows(), **change}, "file")
+
+
+def test_of_many_bad_rows_the_first_are_named():
+    arrays = rows(40)
+    arrays["observations"][5:] = np.nan
+    with pytest.raises(UserError, match=r"35 rows in all, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, \.\.\.$"):
+        validated(arrays, "file")
+
+
+def test_one_dataset_joined_is_itself():
+    dataset = from_transitions(transitions([0, 1], [1, 2], [0, 0]), "file")
+    assert joined([dataset]) is dataset

@@ -45,16 +45,31 @@ def test_cache_is_that_of_d4rl(monkeypatch, folder):
 
 def test_a_task_finds_its_own_file(kitchen_file, folder):
     shutil.copy(kitchen_file, folder / KITCHEN)
-    dataset = load_dataset(get_task("kitchen-complete-v0"), None)
+    dataset = load_dataset(get_task("kitchen-complete-v0"), [])
     assert (dataset.size, dataset.source) == (3679, str(folder / KITCHEN))
 
 
-def test_absent_dataset_says_whence_and_where(folder):
+@pytest.mark.parametrize("url", [None, "http://mirror/elsewhere.hdf5"])
+def test_an_absent_dataset_is_downloaded_under_its_name(monkeypatch, folder, url):
     task = get_task("hopper-medium-v2")
-    with pytest.raises(UserError) as error:
-        load_dataset(task, None)
-    assert task.dataset_url in str(error.value)
-    assert str(folder / "hopper_medium-v2.hdf5") in str(error.value)
+    calls = []
+
+    def download(address, path):
+        calls.append(address)
+        write(path)
+
+    monkeypatch.setattr("xql_jax.data.download.download", download)
+    dataset = load_dataset(task, [], url)
+    assert calls == [url or task.dataset_url]
+    assert dataset.source == str(folder / "hopper_medium-v2.hdf5")
+    np.testing.assert_array_equal(dataset.batch.rewards, [0, 1, 2, 3, 4])
+
+
+def test_an_address_goes_with_a_tasks_own_download_only(folder):
+    with pytest.raises(UserError, match="pointmaze-umaze-v0 is generated on this machine"):
+        load_dataset(get_task("pointmaze-umaze-v0"), [], "http://mirror/a.hdf5")
+    with pytest.raises(UserError, match="--dataset replaces that"):
+        load_dataset(get_task("hopper-medium-v2"), [str(write(folder / "a.hdf5"))], "http://mirror/a.hdf5")
 
 
 def test_pointmaze_is_generated(monkeypatch, folder):
@@ -63,7 +78,7 @@ def test_pointmaze_is_generated(monkeypatch, folder):
         generated_file=lambda task: write(folder / f"made-for-{task.name}.hdf5")
     )
     monkeypatch.setitem(sys.modules, "xql_jax.data.pointmaze", generator)
-    assert load_dataset(task, None).source == str(folder / "made-for-pointmaze-umaze-v0.hdf5")
+    assert load_dataset(task, []).source == str(folder / "made-for-pointmaze-umaze-v0.hdf5")
 
 
 @pytest.mark.parametrize("name", ["mine.hdf5", "mine.h5", "mine.HDF5", "mine.npz"])
@@ -71,28 +86,60 @@ def test_a_path_goes_before_the_task_and_is_read_by_its_suffix(folder, name):
     path = folder / name
     np.savez(path, **ROWS) if name.endswith("npz") else write(path)
     # No time-outs in it: the kitchen's limit of 280 steps, longer than the file, drops its last row only.
-    dataset = load_dataset(get_task("kitchen-mixed-v0"), str(path))
+    dataset = load_dataset(get_task("kitchen-mixed-v0"), [str(path)])
     np.testing.assert_array_equal(dataset.batch.rewards, [0, 1, 2, 3, 4])
     with pytest.raises(UserError, match="no timeouts, and no task"):
-        load_dataset(None, str(path))
+        load_dataset(None, [str(path)])
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("sources", "message"),
     [
-        ("data.csv", r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
-        ("data", r"data: unknown suffix ''"),
-        ("no-such-file.hdf5", r"no-such-file.hdf5: no such file"),
-        (None, "name a D4RL task or give a dataset file"),
+        (["data.csv"], r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
+        (["data"], r"data: unknown suffix ''.*a directory of .npz episodes, ogbench:FILE.npz, minari:ID"),
+        (["no-such-file.hdf5"], r"no-such-file.hdf5: no such file"),
+        (["ogbench:no-such-file.npz"], r"no-such-file.npz: no such file"),
+        ([], "name a D4RL task or give a dataset file"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(path, message):
+def test_what_cannot_be_loaded_is_said(sources, message):
     with pytest.raises(UserError, match=message):
-        load_dataset(None, path)
+        load_dataset(None, sources)
+
+
+def test_several_sources_are_joined_in_their_order(folder):
+    rows = {**ROWS, "next_observations": ROWS["observations"] + 2}
+    np.savez(folder / "b.npz", **rows)
+    np.savez(folder / "a.npz", **{key: array[:2] for key, array in rows.items()}, timeouts=[1, 0])
+    sources = [str(folder / "b.npz"), str(folder / "a.npz")]
+    dataset = load_dataset(None, sources)
+    np.testing.assert_array_equal(dataset.batch.rewards, [0, 1, 2, 3, 4, 5, 0, 1])
+    np.testing.assert_array_equal(dataset.batch.next_observations[:, 1], [3, 5, 7, 9, 11, 13, 3, 5])
+    np.testing.assert_array_equal(dataset.ends, [0, 0, 0, 0, 0, 1, 1, 1])
+    assert dataset.source == ", ".join(sources)
+    assert [dataset.batch.masks.dtype, dataset.ends.dtype] == [np.float32, bool]
+
+
+@pytest.mark.parametrize("key", ["observations", "actions"])
+def test_sources_of_different_sizes_are_named_both(folder, key):
+    rows = {**ROWS, "next_observations": ROWS["observations"]}
+    np.savez(folder / "a.npz", **rows)
+    wider = {name: np.ones((6, 7)) for name in rows if key in name}
+    np.savez(folder / "b.npz", **{**rows, **wider})
+    size = ROWS[key].shape[1]
+    with pytest.raises(UserError, match=rf"{key} have {size} entries in .*a.npz and 7 in .*b.npz"):
+        load_dataset(None, [str(folder / "a.npz"), str(folder / "a.npz"), str(folder / "b.npz")])
+
+
+def test_a_minari_folder_is_not_taken_for_episodes(folder):
+    (folder / "some" / "data").mkdir(parents=True)
+    (folder / "some" / "data" / "metadata.json").write_text("{}")
+    with pytest.raises(UserError, match=r"if it is a Minari dataset, give minari:.*some"):
+        load_dataset(None, [str(folder / "some")])
 
 
 def test_spaces_must_agree(folder):
-    dataset = load_dataset(get_task("kitchen-mixed-v0"), str(write(folder / "a.hdf5")))
+    dataset = load_dataset(get_task("kitchen-mixed-v0"), [str(write(folder / "a.hdf5"))])
     check_spaces(dataset, 2, 1, "some-env")
     with pytest.raises(UserError, match=r"a.hdf5: observations have 2 entries, those of some-env have 11"):
         check_spaces(dataset, 11, 1, "some-env")

@@ -1,5 +1,8 @@
 """The .npz reader: both layouts, and files that are no good."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -75,6 +78,14 @@ def flipped(path):
     path.write_bytes(content)
 
 
+def claiming(path, shape):
+    """A member whose header claims another shape than its bytes have, and which passes zipfile's checks."""
+    member = io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(write(path, without(ROWS, "rewards")), "a") as archive:
+        archive.writestr("rewards.npy", member.getvalue() + bytes(48))
+
+
 def lone_array(path):
     with path.open("wb") as file:
         np.save(file, ROWS["observations"])
@@ -90,6 +101,9 @@ def lone_array(path):
         (flipped, "not a readable .npz archive.*Bad CRC-32"),
         (lambda path: path.write_text("observations"), "not a readable .npz archive"),
         (lone_array, "a single NumPy array"),
+        (lambda path: claiming(path, (10**13,)), r"rewards claims the shape \(10000000000000,\)"),
+        (lambda path: claiming(path, (2**61, 8, 3)), "rewards claims the shape"),  # 48 bytes, modulo 2^64
+        (lambda path: claiming(path, (-6,)), "negative length|claims the shape"),
         (
             lambda path: write(path, {"states": np.zeros(3), "rewards": np.zeros(3)}),
             r"no array observations, actions, terminals \(or masks\); the file holds states, rewards",

@@ -16,10 +16,8 @@ def dataset(rewards=(1.0, 2.0, 4.0, -1.0, 0.5), ends=(0, 1, 0, 0, 1), actions=(0
 
 
 def test_returns_by_trajectory():
-    np.testing.assert_array_equal(transforms.trajectory_returns(dataset()), [3.0, 3.5])
-    np.testing.assert_array_equal(
-        transforms.trajectory_returns(dataset(ends=(1, 1, 1, 1, 1))), dataset().batch.rewards
-    )
+    np.testing.assert_array_equal(dataset().trajectory_returns(), [3.0, 3.5])
+    np.testing.assert_array_equal(dataset(ends=(1, 1, 1, 1, 1)).trajectory_returns(), dataset().batch.rewards)
 
 
 def test_clipped_actions_leave_all_else():
@@ -35,7 +33,7 @@ def test_scaled_rewards_make_returns_span_1000():
     # The returns 3 and 3.5 are 0.5 apart: the factor is 2000.
     after = transforms.scale_rewards_by_return_range(dataset())
     np.testing.assert_allclose(after.batch.rewards, [2000, 4000, 8000, -2000, 1000])
-    np.testing.assert_allclose(np.ptp(transforms.trajectory_returns(after)), 1000)
+    np.testing.assert_allclose(np.ptp(after.trajectory_returns()), 1000)
 
 
 @pytest.mark.parametrize(

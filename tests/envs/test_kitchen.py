@@ -1,5 +1,7 @@
 """The kitchen against the real kitchen-complete file and D4RL's noise."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -62,21 +64,41 @@ def test_noise_is_d4rls(env):
 
 
 def test_demonstrations_complete_all_tasks_once(env, demonstrations):
-    for observations, actions in demonstrations[:3]:
+    errors = []
+    for observations, actions in demonstrations:
         env.reset(seed=0)
-        rewards, ends = [], []
+        rewards, outcomes, positions = [], [], []
         for observation, action in zip(observations, actions, strict=True):
+            positions.append(env.simulation.data.qpos[:9].copy())
             # A command starts from the last noisy joint positions: give it those of the demonstration.
             env.simulation.robot_env._last_robot_qpos = observation[:9].astype(float)
-            _, reward, terminated, truncated, _ = env.step(action)
+            _, reward, terminated, truncated, info = env.step(action)
             rewards.append(reward)
-            ends.append((terminated, truncated))
+            outcomes.append((terminated, truncated, info["success"]))
             if terminated:
                 break
+        errors.append(np.abs(positions - observations[: len(positions), :9]))
         assert sum(rewards) == 4.0
         assert set(rewards) == {0.0, 1.0}  # one at a time, each counted in one step only
         assert rewards[-1] == 1.0
-        assert ends == [(False, False)] * (len(ends) - 1) + [(True, False)]
+        assert outcomes == [(False, False, False)] * (len(outcomes) - 1) + [(True, False, True)]
+    assert len(demonstrations) == 19
+    # Demonstrations start in other poses than ours, and 20 steps take the arm from one to the other. What is
+    # left then is the data's noise, U(-0.01, 0.01): its absolute value has the median 0.005.
+    assert max(error[20].max() for error in errors) < 0.01
+    np.testing.assert_allclose(np.median(np.concatenate([error[20:] for error in errors])), 0.005, rtol=0.01)
+
+
+@pytest.mark.slow
+def test_random_policy_gets_d4rls_reference_return(env):
+    returns = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        env.reset(seed=seed)
+        returns.append(sum(env.step(rng.uniform(-1, 1, 9))[1] for _ in range(280)))
+    # 0 is D4RL's by definition: here 5 of the 100 episodes do one task by accident, which is a score of 1.25.
+    assert set(returns) <= {0.0, 1.0}
+    assert np.mean(returns) < 0.15
 
 
 def test_idling_is_truncated(env):
@@ -85,13 +107,29 @@ def test_idling_is_truncated(env):
     assert outcomes == [(0.0, False, False)] * 279 + [(0.0, False, True)]
 
 
+def episode(env, seed, look=lambda: None):
+    """Observations of two random steps; `look` is called after each."""
+    observations = [env.reset(seed=seed)[0]]
+    for action in np.random.default_rng(0).uniform(-1, 1, (2, 9)):
+        observations.append(env.step(action)[0])
+        look()
+    return np.array(observations)
+
+
 def test_episode_depends_on_the_seed_alone(env):
-    actions = np.random.default_rng(0).uniform(-1, 1, (10, 9))
-
-    def episode(seed):
-        return np.array([env.reset(seed=seed)[0], *(env.step(action)[0] for action in actions)])
-
-    first = episode(1)
-    other = episode(2)
-    np.testing.assert_array_equal(episode(1), first)
+    first = episode(env, 1)
+    other = episode(env, 2)
+    np.testing.assert_array_equal(episode(env, 1), first)
     assert (np.abs(other - first)[:, :30] > 0).mean() > 0.99
+
+
+@pytest.mark.skipif(
+    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
+)
+def test_pictures_show_what_moves_and_change_nothing(env):
+    pictures = []
+    unseen = episode(env, 1)
+    np.testing.assert_array_equal(episode(env, 1, look=lambda: pictures.append(env.render())), unseen)
+    assert pictures[0].shape == (480, 640, 3)
+    assert pictures[0].dtype == np.uint8
+    assert (pictures[0] != pictures[1]).any()

@@ -1,119 +1,29 @@
 """Runs killed at random moments and resumed, against one that nobody disturbed: the same bits everywhere."""
 
-import csv
-import dataclasses
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from main_runs import MAIN, ROOT, write_dataset
+from broken_runs import MAX_STEPS, Bench, arrays, assert_same_run, checkpoint_steps, rows, run_folder
 
 # XQL_JAX_KILLS=50 python -m pytest tests/experiments/test_train_offline_kills.py: the long version.
 KILLS = int(os.environ.get("XQL_JAX_KILLS", "3"))
 SEED = int(os.environ.get("XQL_JAX_KILL_SEED", "0"))
-MAX_STEPS = 600
 pytestmark = pytest.mark.slow
-ARGUMENTS = (
-    "--env_name=pointmaze-umaze-v0", "--config.hidden_dims=(16,16)", "--batch_size=32", "--num_seeds=2",
-    f"--max_steps={MAX_STEPS}", "--log_interval=50", "--eval_interval=200", "--checkpoint_interval=100",
-    "--eval_episodes=2", "--notqdm",
-)  # fmt: skip
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """One dataset and compilation cache for all runs: with it a restart costs three seconds, not nine."""
-
-    folder: Path
-
-    def start(self, save_dir, *arguments):
-        environment = {
-            "PYTHONPATH": str(ROOT),
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        }
-        with (self.folder / "log").open("a") as log:
-            return subprocess.Popen(
-                [sys.executable, str(MAIN), *ARGUMENTS, f"--dataset={self.folder / 'data.npz'}",
-                 f"--save_dir={save_dir}", *arguments],
-                env={**os.environ, **environment}, stdout=log, stderr=log,
-            )  # fmt: skip
-
-    def finish(self, process, timeout=120):
-        try:
-            return process.wait(timeout)
-        finally:
-            process.kill()
-
-    def log(self):
-        return (self.folder / "log").read_text()
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("kills")
-    write_dataset(folder / "data.npz")
-    return Bench(folder)
+    return Bench.make(tmp_path_factory.mktemp("kills"))
 
 
 @pytest.fixture(scope="module")
 def unbroken(bench):
     """The folder of a run that compiles its programs."""
-    assert bench.finish(bench.start(bench.folder / "unbroken")) == 0, bench.log()
-    return run_folder(bench.folder / "unbroken")
-
-
-def run_folder(save_dir):
-    (config,) = save_dir.rglob("config.json")
-    return config.parent
-
-
-def arrays(run):
-    """The last checkpoint's arrays by name, and its step."""
-    step = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdigit())
-    tree = ocp.StandardCheckpointer().restore(run / "checkpoints" / str(step) / "states")
-    return step, dict(flatten(tree, ""))
-
-
-def flatten(tree, name):
-    if isinstance(tree, dict | list | tuple):
-        for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from flatten(branch, f"{name}/{key}")
-    elif tree is not None:
-        yield name, np.asarray(tree)
-
-
-def rows(path):
-    """A CSV file's rows without `seconds`; every row is whole."""
-    with path.open(newline="") as file:
-        header, *found = csv.reader(file)
-    assert all(len(row) == len(header) for row in found)
-    assert header[-1] == "seconds"
-    return [row[:-1] for row in (header, *found)]
-
-
-def assert_same_run(run, expected):
-    step, states = arrays(run)
-    expected_step, expected_states = arrays(expected)
-    assert step == expected_step == MAX_STEPS
-    assert states.keys() == expected_states.keys()
-    assert len(states) > 20  # networks, targets, moments
-    for name, array in states.items():
-        assert array.tobytes() == expected_states[name].tobytes(), name
-    for file in ("metrics.csv", "evaluations.csv"):
-        assert rows(run / file) == rows(expected / file)
-    summaries = [json.loads((path / "summary.json").read_text()) for path in (run, expected)]
-    for key in ("status", "step", "results", "diverged"):
-        assert summaries[0][key] == summaries[1][key]
+    return bench.run(bench.folder / "unbroken")
 
 
 def test_unbroken_run_has_every_row(unbroken):
@@ -124,15 +34,15 @@ def test_unbroken_run_has_every_row(unbroken):
         [step for step in range(50, 601, 50) for _ in range(2)],
         [step for step in (200, 400, 600) for _ in range(2)],
     ]
-    assert sorted(int(path.name) for path in (unbroken / "checkpoints").iterdir()) == [400, 500, 600]
+    assert checkpoint_steps(unbroken) == [400, 500, 600]
+    assert len(list((unbroken / "checkpoints").iterdir())) == 3  # and nothing else
 
 
 @pytest.fixture(scope="module")
 def again(bench, unbroken):
     """The same run once more, its programs read from the cache; and the seconds that it took."""
     began = time.monotonic()
-    assert bench.finish(bench.start(bench.folder / "again")) == 0, bench.log()
-    return run_folder(bench.folder / "again"), time.monotonic() - began
+    return bench.run(bench.folder / "again"), time.monotonic() - began
 
 
 def test_the_compilation_cache_changes_no_bit(unbroken, again):
@@ -156,9 +66,7 @@ def test_sigkill_at_random_moments(bench, unbroken, again):
         if code == 0:
             assert_same_run(run_folder(save_dir), unbroken)
             runs += 1
-    save_dir = bench.folder / f"killed {runs}"
-    assert bench.finish(bench.start(save_dir, "--resume")) == 0, bench.log()
-    assert_same_run(run_folder(save_dir), unbroken)
+    assert_same_run(bench.run(bench.folder / f"killed {runs}", "--resume"), unbroken)
 
 
 def test_sigkill_when_a_file_appears(bench, unbroken):
@@ -170,8 +78,55 @@ def test_sigkill_when_a_file_appears(bench, unbroken):
             time.sleep(0.001)
         process.kill()
         assert bench.finish(process) in (0, -signal.SIGKILL), bench.log()
-    assert bench.finish(bench.start(save_dir, "--resume")) == 0, bench.log()
-    assert_same_run(run_folder(save_dir), unbroken)
+    assert_same_run(bench.run(save_dir, "--resume"), unbroken)
+
+
+# Of a checkpoint in the making, or, last, made.
+PARTS = (
+    "*.tmp", "*.tmp/states.orbax-checkpoint-tmp/manifest.ocdbt", "*.tmp/states", "[0-9]*[0-9]",
+    "*.tmp/checkpoint.json", "*.tmp/states.orbax-checkpoint-tmp/**/d/*", "*.tmp/states.orbax-checkpoint-tmp",
+)  # fmt: skip
+
+
+def test_sigkill_in_the_midst_of_a_checkpoint_write(bench, unbroken):
+    """Kills as soon as a part of a checkpoint that was not there appears."""
+    killed = partial = attempt = 0
+    for number in range(max(3, KILLS // 2)):
+        save_dir = bench.folder / f"killed in a write {attempt}"
+        pattern = f"*/*/*/checkpoints/{PARTS[number % len(PARTS)]}"
+        process = bench.start(save_dir, "--resume")
+        before = None
+        while process.poll() is None:
+            found = set(save_dir.glob(pattern))
+            if before is not None and found - before:
+                break
+            before = found if before is None else before & found
+        process.kill()
+        code = bench.finish(process)
+        assert code in (0, -signal.SIGKILL), bench.log()
+        killed += code != 0
+        partial += any(save_dir.glob("*/*/*/checkpoints/*.tmp"))
+        if code == 0:
+            assert_same_run(run_folder(save_dir), unbroken)
+            attempt += 1
+    assert killed >= 2
+    assert partial >= 1  # writes that were indeed cut short
+    assert_same_run(bench.run(save_dir, "--resume"), unbroken)
+
+
+def test_sigkill_right_after_the_last_update(bench, unbroken):
+    """The rows of the last evaluation are there, the last checkpoint is being written."""
+    save_dir = bench.folder / "killed at the end"
+    process = bench.start(save_dir, "--resume")
+    while process.poll() is None and not any(
+        f"\n{MAX_STEPS}," in path.read_text() for path in save_dir.glob("*/*/*/evaluations.csv")
+    ):
+        pass
+    process.kill()
+    assert bench.finish(process) == -signal.SIGKILL, bench.log()
+    run = run_folder(save_dir)
+    assert not (run / "summary.json").exists()
+    assert_same_run(bench.run(save_dir, "--resume"), unbroken)
 
 
 def appeared(save_dir, name):
@@ -196,9 +151,7 @@ def test_sigterm_leaves_a_checkpoint_from_which_the_run_goes_on(bench, unbroken)
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["status"], summary["step"]) == ("interrupted", step)
     assert int(rows(run / "metrics.csv")[-1][0]) <= step
-    process = bench.start(save_dir, "--resume")
-    assert bench.finish(process) == 0, bench.log()
-    assert_same_run(run, unbroken)
+    assert_same_run(bench.run(save_dir, "--resume"), unbroken)
 
 
 def test_sigint_ends_a_run_without_an_end_in_sight(bench):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xql_jax.errors import UserError
 from xql_jax.logs import csv_logger
-from xql_jax.logs.csv_logger import CSVLogger, write_atomically
+from xql_jax.logs.csv_logger import CSVLogger
 
 FULL = "step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
 
@@ -87,28 +88,6 @@ def test_a_float32_comes_back(number):
     assert len(text) <= 15
 
 
-def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
-    path = tmp_path / "summary.json"
-    path.write_text("old")
-    replace = os.replace
-
-    def kill_before_renaming(source, target):
-        assert (path.read_text(), source.read_text()) == (
-            "old",
-            "new",
-        )  # all of it is there before the name changes
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", kill_before_renaming)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    monkeypatch.setattr(os, "replace", replace)
-    write_atomically(path, "newer")
-    assert path.read_text() == "newer"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
-
-
 def test_a_kill_while_resuming_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "metrics.csv"
     path.write_text(FULL)
@@ -116,3 +95,78 @@ def test_a_kill_while_resuming_loses_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         CSVLogger(path, 4)
     assert path.read_text() == FULL
+
+
+DAMAGES = {
+    "garbage": (b"4,2,0.25", b"\x00\x01,,,"),
+    "not UTF-8": (b"4,2,0.25", b"4,2,0.\xff5"),
+    "a cell lost": (b"4,2,0.25", b"4,2"),
+    "a cell more": (b"4,2,0.25", b"4,2,0.25,1"),
+    "no whole step": (b"4,2,0.25", b"4.,2,0.25"),
+    "no step": (b"4,2,0.25", b",2,0.25"),
+    "no number": (b"4,2,0.25", b"4,2,0>25"),
+    "an open quote": (b"4,2,0.25", b'4,2,"0.25'),
+    "a carriage return": (b"4,2,0.25", b"4,2\r0.25"),
+    "a blank line": (b"4,2,0.25", b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_line_that_is_no_row_is_dropped_with_a_warning(tmp_path, capsys, damage):
+    path = tmp_path / "metrics.csv"
+    damaged = FULL.encode().replace(*DAMAGES[damage])
+    assert damaged != FULL.encode()
+    path.write_bytes(damaged)
+    assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
+    aside = tmp_path / "damaged-metrics.csv"
+    assert aside.read_bytes() == damaged
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {path}: 1 damaged line(s) dropped")
+    assert aside.name in line
+    assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
+    assert capsys.readouterr().out == ""  # it was said once
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00" * 50 + b"\n", b"\xff\xfe\n4,1,0.5\n", b"seed,step\n1,4\n", b"\n"]
+)
+def test_a_file_without_its_header_begins_anew(tmp_path, capsys, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    logger = CSVLogger(path, 8)
+    logger.write({"step": 12, "seed": 1, "loss": 3.0})
+    logger.close()
+    assert path.read_text() == "step,seed,loss\n12,1,3\n"
+    assert (tmp_path / "damaged-metrics.csv").read_bytes() == content
+    assert "damaged line(s)" in capsys.readouterr().out
+
+
+def test_what_is_whole_warns_of_nothing(tmp_path, capsys):
+    text = 'step,loss,note\n4,nan,"a, ""b"""\n8,-inf,c\n12,1e-07,\n'  # and empty cells are cells
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    assert resumed(path, 12) == text
+    assert capsys.readouterr().out == ""
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_full_disk_is_told(tmp_path):
+    logger = CSVLogger(tmp_path / "metrics.csv")
+    logger._path, logger._file = tmp_path / "full.csv", open("/dev/full", "w")  # noqa: SIM115
+    with pytest.raises(
+        UserError, match=r"cannot write .*full.csv: No space left on device; free .* --resume"
+    ):
+        logger.write({"step": 4})
+    with pytest.raises(UserError, match=r"cannot write .*full.csv"):
+        logger.close()  # the row is still to be written
+
+
+def test_sync_reaches_the_disk(tmp_path, monkeypatch):
+    logger = CSVLogger(tmp_path / "metrics.csv")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
+    logger.write({"step": 4})
+    assert synced == []  # not at every row
+    logger.sync()
+    assert synced == [str(tmp_path / "metrics.csv")]
+    logger.close()

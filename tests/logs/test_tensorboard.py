@@ -1,10 +1,12 @@
 """Event files, read record by record: [length u64][crc u32][event][crc u32]."""
 
 import struct
+import threading
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from xql_jax.errors import UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 
 
@@ -45,3 +47,37 @@ def test_a_resumed_run_hides_what_it_repeats(tmp_path, resume_step, starts):
     logger.close()
     found = [e.step for e in events(tmp_path / "seed_0") if e.session_log.status == SessionLog.START]
     assert found == starts
+
+
+def test_a_full_disk_is_told_by_who_writes(tmp_path):
+    """And neither hangs nor is lost: tensorboardX's own thread would end, and its queue then fill."""
+    threads = threading.active_count()
+    logger = TensorBoardLogger(tmp_path, ["seed_0"])
+    assert threading.active_count() == threads
+    logger.flush()
+    (writer,) = logger._writers
+    writer._py_recordio_writer._writer = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    with pytest.raises(UserError, match=r"cannot write .*seed_0: No space left on device; free space"):
+        logger.write(0, 5, {"value/loss": 0.5})
+    writer._py_recordio_writer._writer = open("/dev/full", "wb")  # noqa: SIM115
+    for step in range(10):  # less than fills its buffer
+        logger.write(0, step, {"value/loss": 0.5})
+    with pytest.raises(UserError, match=r"cannot write .*seed_0: No space left on device; free space"):
+        logger.flush()
+
+
+def test_flushed_events_are_in_the_file(tmp_path):
+    logger = TensorBoardLogger(tmp_path, ["seed_0"])
+    for step in range(1, 31):
+        logger.write(0, step, {"value/loss": 0.5})
+    logger.flush()
+    assert [step for step, _, _ in scalars(tmp_path / "seed_0")] == list(range(1, 31))
+    logger.close()
+
+
+def test_a_run_resumed_within_the_second_keeps_the_earlier_file(tmp_path):
+    for resume_step in (0, 5):
+        logger = TensorBoardLogger(tmp_path, ["seed_0"], resume_step)
+        logger.write(0, resume_step + 1, {"value/loss": 0.5})
+        logger.close()
+    assert [step for step, _, _ in scalars(tmp_path / "seed_0")] == [1, 6]

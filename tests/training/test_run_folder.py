@@ -1,7 +1,10 @@
 """Where a run lies, and that nothing but the run itself may lie there."""
 
 import dataclasses
+import errno
 import json
+import os
+import random
 
 import numpy as np
 import pytest
@@ -118,3 +121,96 @@ def test_fingerprint_is_of_the_bytes():
     changed[0][1, 2] = np.nextafter(5.0, 6.0)
     assert fingerprint(changed) != fingerprint(arrays)
     assert fingerprint(arrays[::-1]) != fingerprint(arrays)
+
+
+GARBAGE = [b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b"null", b"12", b'{"a": 1}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_a_damaged_config_is_written_anew(tmp_path, capsys, content):
+    folder = make_folder(tmp_path)
+    with folder.opened(resume=False):
+        pass
+    file = folder.path / "config.json"
+    whole = json.loads(file.read_text())
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="this run exists"), folder.opened(resume=False):
+        pass
+    assert file.read_bytes() == content
+    assert capsys.readouterr().out == ""
+    with folder.opened(resume=True):
+        pass
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {file} is damaged")
+    config = json.loads(file.read_text())
+    assert config.pop("note")
+    here = {"versions": whole["versions"], "commit": whole["commit"]}
+    assert config == {**whole, "resumed": [here]}
+    with folder.opened(resume=True):
+        pass
+    assert capsys.readouterr().out == ""
+
+
+def test_a_config_of_other_settings_is_damaged(tmp_path, capsys):
+    """The folder's name is a digest of the settings, so those are right."""
+    folder = make_folder(tmp_path)
+    with folder.opened(resume=False):
+        pass
+    file = folder.path / "config.json"
+    file.write_text(file.read_text().replace('"beta": 0.5', '"beta": 0.7'))
+    with folder.opened(resume=True):
+        pass
+    assert "is damaged" in capsys.readouterr().out
+    assert json.loads(file.read_text())["config"]["beta"] == 0.5
+
+
+def test_a_run_without_its_config_is_there_all_the_same(tmp_path):
+    folder = make_folder(tmp_path)
+    (folder.path / "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match="this run exists"), folder.opened(resume=False):
+        pass
+    with folder.opened(resume=True):
+        pass
+    assert (folder.path / "config.json").exists()
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_a_damaged_summary_is_none(tmp_path, capsys, content):
+    folder = make_folder(tmp_path)
+    folder.path.mkdir(parents=True)
+    folder.summary.write_bytes(content)
+    assert folder.finished_summary() is None
+    assert capsys.readouterr().out == f"warning: {folder.summary} is damaged; it is made anew\n"
+
+
+def test_one_flipped_bit_in_the_summary(tmp_path):
+    """Its numbers come back as they were or not at all."""
+    folder = make_folder(tmp_path)
+    folder.path.mkdir(parents=True)
+    summary = {"status": "finished", "step": 10, "results": [{"seeds": [1, 2], "score": 45.5, "i": "inf"}]}
+    folder.write_summary(summary)
+    content, generator = folder.summary.read_bytes(), random.Random(0)
+    for offset in range(len(content)):
+        changed = bytearray(content)
+        changed[offset] ^= 1 << generator.randrange(8)
+        folder.summary.write_bytes(changed)
+        found = folder.finished_summary()
+        if found is not None:
+            in_its_key = content.index(b'"digest"') <= offset < content.index(b'"digest"') + 8
+            assert found == summary or (in_its_key and {key: found[key] for key in summary} == summary)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES])
+def test_a_refusal_that_no_writer_tells(tmp_path, number):
+    folder = make_folder(tmp_path)
+    with pytest.raises(UserError) as error, folder.opened(resume=False):
+        raise OSError(number, os.strerror(number))
+    reason = f"{os.strerror(number)}; free space and go on with --resume"
+    assert str(error.value) == f"cannot write {folder.path}: {reason}"
+    with pytest.raises(UserError, match=r"cannot write maze.png: "), folder.opened(resume=True):
+        raise OSError(number, os.strerror(number), "maze.png")
+
+
+def test_mistakes_of_the_program_are_not_laid_to_the_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), make_folder(tmp_path).opened(resume=False):
+        (tmp_path / "nowhere").read_text()

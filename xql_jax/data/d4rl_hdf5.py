@@ -6,10 +6,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, check_file, from_transitions, validated
+from xql_jax.data.dataset import Dataset, check_file, check_type, from_transitions, validated
 from xql_jax.errors import UserError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
+EXPANSION = 1100  # deflate makes of a byte at most 1,032
 
 
 def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
@@ -35,9 +36,32 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise UserError(
                     f"{path}: no array {', '.join(missing)}; the file holds {', '.join(file) or 'nothing'}"
                 )
-            return {key: member[()] for key, member in found.items() if isinstance(member, h5py.Dataset)}
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:  # h5py's ways to say "damaged"
+            arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
+            for key, member in arrays.items():
+                check_type(member.dtype, key, str(path))
+                _check_size(member, key, path)
+            return {key: member[()] for key, member in arrays.items()}
+    except (
+        OSError,
+        LookupError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+    ) as error:  # h5py's ways to say "damaged"
         raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error
+
+
+def _check_size(member: h5py.Dataset, key: str, path: Path) -> None:
+    """A damaged file may claim any shape, and memory for it would be asked for before a byte is read."""
+    if member.shape is None:
+        raise UserError(f"{path}: {key} is empty: it has no shape")
+    if member.nbytes > EXPANSION * path.stat().st_size:
+        raise UserError(
+            f"{path}: not a readable HDF5 file ({key} claims the shape {member.shape}, "
+            f"{member.nbytes:,} bytes, in a file of {path.stat().st_size:,})"
+        )
 
 
 def from_rows(arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str) -> Dataset:
@@ -69,7 +93,7 @@ def qlearning_dataset(arrays: Mapping[str, np.ndarray], episode_limit: int | Non
         timeouts = arrays["timeouts"] != 0
     else:
         assert episode_limit is not None
-        timeouts = _counted_timeouts(terminals, episode_limit)
+        timeouts = counted_timeouts(terminals, episode_limit)
     kept = np.flatnonzero(~timeouts[:-1])
     return {
         "observations": arrays["observations"][kept],
@@ -80,7 +104,7 @@ def qlearning_dataset(arrays: Mapping[str, np.ndarray], episode_limit: int | Non
     }
 
 
-def _counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
+def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
     """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
 
     The counter goes on from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it

@@ -1,11 +1,13 @@
 """A dataset in memory, and the one place where arrays that came from a file are checked."""
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
@@ -29,7 +31,7 @@ class Dataset:
 
     batch: Batch  # NumPy float32, C-contiguous; the leading axis is all transitions
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
-    source: str  # the file, for messages
+    source: str  # the file or files, for messages
 
     @property
     def size(self) -> int:
@@ -44,6 +46,32 @@ class Dataset:
     def action_dim(self) -> int:
         return self.batch.actions.shape[1]
 
+    def take(self, indices: np.ndarray) -> Batch:
+        """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]."""
+        fields: tuple[Any, ...] = tuple(np.take(field, indices, axis=0) for field in self.batch)
+        return Batch(*fields)
+
+    def apply(self, transform: Callable[[Batch], Batch]) -> "Dataset":
+        """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
+        return dataclasses.replace(self, batch=transform(self.batch))
+
+    def trajectory_returns(self) -> np.ndarray:
+        """Returns f64[T], the undiscounted return of each trajectory in reward units, in file order."""
+        starts = np.append(0, np.flatnonzero(self.ends)[:-1] + 1)
+        return np.add.reduceat(np.asarray(self.batch.rewards, np.float64), starts)
+
+    def fingerprint(self) -> str:
+        """A digest of all numbers: data that changed under the same name makes another run."""
+        return fingerprint(self.batch)
+
+
+def fingerprint(arrays: Iterable[ArrayLike]) -> str:
+    """A digest of the arrays' bytes."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
 
 def check_file(path: Path) -> None:
     """Raises UserError unless `path` is a file with something in it."""
@@ -55,20 +83,30 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path}: the file is empty (0 bytes)")
 
 
-def validated(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+def check_type(dtype: np.dtype, key: str, source: str) -> None:
+    """Raises UserError unless the type is of real numbers. Readers ask this before they read."""
+    if dtype.kind not in "biuf":
+        raise UserError(f"{source}: {key} has type {dtype}, not a real number")
+
+
+def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) -> dict[str, np.ndarray]:
     """Returns the arrays of a file as float32, once they are known to be fit for training.
 
     Args:
         arrays: by key, at least `observations`; the keys are those of `RANKS`. A column [N, 1] is taken for
             the vector [N] where a vector is due, as D4RL does.
         source: the file, for messages.
+        min_rows: 2 for a whole dataset, less for a part of one.
     Returns:
-        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= 2.
+        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
     Raises:
         UserError: naming the file and the key for a type that is not numeric, a wrong rank, lengths that
-            disagree, fewer than two rows, NaN or infinity in float32 (with the first such row).
+            disagree, too few rows, NaN or infinity in float32 (with the first such rows of each key).
     """
     checked = {key: _float32(np.asarray(array), key, source) for key, array in arrays.items()}
+    unfit = [text for key, array in checked.items() if (text := _not_finite(array, key))]
+    if unfit:
+        raise UserError(f"{source}: {'; '.join(unfit)}")
     observations = checked["observations"]
     for key, array in checked.items():
         if len(array) != len(observations):
@@ -78,25 +116,36 @@ def validated(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.nda
             )
         if key == "next_observations" and array.shape != observations.shape:
             raise UserError(f"{source}: {key} has shape {array.shape}, observations {observations.shape}")
-    if len(observations) < 2:
-        raise UserError(f"{source}: observations has shape {observations.shape}: at least 2 rows are needed")
+    if len(observations) < min_rows:
+        needed = f"at least {min_rows} rows are needed"
+        raise UserError(f"{source}: observations has shape {observations.shape}: {needed}")
     return checked
 
 
 def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
-    if array.dtype.kind not in "biuf":
-        raise UserError(f"{source}: {key} has type {array.dtype}, not a real number")
+    check_type(array.dtype, key, source)
     if RANKS[key] == 1 and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != RANKS[key] or 0 in array.shape[1:]:
         expected = "(rows,)" if RANKS[key] == 1 else "(rows, entries)"
         raise UserError(f"{source}: {key} has shape {array.shape}, expected {expected}")
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused below
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        first = tuple(np.argwhere(~np.isfinite(array))[0])
-        raise UserError(f"{source}: {key} holds {array[first]} at row {first[0]} (shape {array.shape})")
-    return array
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, which is refused
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _not_finite(array: np.ndarray, key: str) -> str | None:
+    """Where NaN and infinities are, as text; None where there are none."""
+    finite = np.isfinite(array)
+    if finite.all():
+        return None
+    rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+    first = tuple(np.argwhere(~finite)[0])
+    more = f", and further down: {len(rows):,} rows in all, {_listed(rows)}" if len(rows) > 1 else ""
+    return f"{key} holds {array[first]} at row {first[0]} (shape {array.shape}){more}"
+
+
+def _listed(rows: np.ndarray, count: int = 10) -> str:
+    return ", ".join(str(row) for row in rows[:count]) + (", ..." if len(rows) > count else "")
 
 
 def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
@@ -117,9 +166,36 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
         raise UserError(f"{source}: no transition is left, every row but the last is a time-out")
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
-    ends[:-1] |= np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > 1e-6
+    with np.errstate(over="ignore"):  # what overflows is a jump
+        ends[:-1] |= np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > 1e-6
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
     # Any: a Batch is typed for arrays on the device, and here they are the host's.
     fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
     return Dataset(Batch(*fields), ends, source)
+
+
+def joined(datasets: Sequence[Dataset]) -> Dataset:
+    """Returns the datasets as one, in their order; no trajectory goes from one into the next.
+
+    Raises:
+        UserError: if their observations or actions have different sizes, naming two that disagree.
+    """
+    first = datasets[0]
+    if len(datasets) == 1:
+        return first
+    for other in datasets[1:]:
+        for what, ours, theirs in (
+            ("observations", first.observation_dim, other.observation_dim),
+            ("actions", first.action_dim, other.action_dim),
+        ):
+            if ours != theirs:
+                raise UserError(
+                    f"datasets do not fit together: {what} have {ours} entries in {first.source} "
+                    f"and {theirs} in {other.source}"
+                )
+    # A dataset's last transition is an end by its own making.
+    fields = [np.concatenate(arrays) for arrays in zip(*(dataset.batch for dataset in datasets), strict=True)]
+    batch = Batch(*fields)  # type: ignore[arg-type]  # a Batch is typed for arrays on the device
+    ends = np.concatenate([dataset.ends for dataset in datasets])
+    return Dataset(batch, ends, ", ".join(dataset.source for dataset in datasets))

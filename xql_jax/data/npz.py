@@ -1,14 +1,35 @@
-"""NumPy archives: transitions, or rows in D4RL's layout."""
+"""NumPy archives: transitions, rows in D4RL's layout, or OGBench's."""
 
+import contextlib
+import struct
+import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from xql_jax.data.d4rl_hdf5 import from_rows
-from xql_jax.data.dataset import RANKS, Dataset, check_file, from_transitions, validated
+from xql_jax.data.d4rl_hdf5 import EXPANSION, from_rows
+from xql_jax.data.dataset import RANKS, Dataset, check_file, check_type, from_transitions, validated
 from xql_jax.errors import UserError
+
+# What zipfile, zlib and NumPy raise for damaged archives; also for pickles, which are refused, not run.
+DAMAGED = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_npz(path: Path, episode_limit: int | None) -> Dataset:
@@ -23,33 +44,123 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
     Raises:
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
     """
-    check_file(path)
-    arrays = validated(_read_arrays(path), str(path))
+    arrays = read_archive(path, tuple(RANKS))
+    missing = [key for key in ("observations", "actions", "rewards") if key not in arrays]
+    if "terminals" not in arrays and "masks" not in arrays:
+        missing.append("terminals (or masks)")
+    check_complete(path, missing)
+    arrays = validated(arrays, str(path))
     arrays["terminals"] = _terminals(arrays, path)
     if "ends" in arrays and "timeouts" not in arrays:
         arrays["timeouts"] = (arrays["ends"] != 0) & ~arrays["terminals"]
     if "next_observations" in arrays:
         return from_transitions(arrays, str(path))
+    if "timeouts" not in arrays and "qpos" in archive_keys(path):
+        raise UserError(
+            f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals "
+            f"mark time-outs, give ogbench:{path}; if not, add timeouts"
+        )
     return from_rows(arrays, episode_limit, str(path))
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_ogbench(path: Path) -> Dataset:
+    """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
+
+    Terminal states, if there are any, are those with masks = 0: in its single-task data, where the goal is
+    reached. Rows are steps as in OGBench's files, the last of each trajectory without a successor; with
+    `next_observations` they are transitions, as in what its `make_env_and_datasets` returns.
+
+    Raises:
+        UserError: as `read_npz`; also if there are no rewards, which OGBench's own files do not have.
+    """
+    arrays = read_archive(
+        path, ("observations", "actions", "next_observations", "terminals", "rewards", "masks")
+    )
+    if "rewards" not in arrays:
+        raise UserError(
+            f"{path}: no array rewards; OGBench's own files have none, its single-task environments add "
+            "them: save what ogbench.make_env_and_datasets('...-singletask-v0') returns with np.savez"
+        )
+    check_complete(path, [key for key in ("observations", "actions", "terminals") if key not in arrays])
+    arrays = validated(arrays, str(path))
+    arrays["timeouts"] = arrays.pop("terminals") != 0
+    arrays["terminals"] = _terminals(arrays, path) if "masks" in arrays else np.zeros_like(arrays["timeouts"])
+    if "next_observations" in arrays:
+        return from_transitions(arrays, str(path))
+    return from_rows(arrays, None, str(path))
+
+
+def read_archive(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Returns those of the keys that the archive holds, unchecked but for their type.
+
+    Raises:
+        UserError: if the file is absent, damaged, or not an archive.
+    """
+    with _archive(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        return {key: _read_member(archive, members[key], key, path) for key in keys if key in members}
+
+
+def archive_keys(path: Path) -> list[str]:
+    with _archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def check_complete(path: Path, missing: list[str]) -> None:
+    """Raises UserError if there is any missing key."""
+    if missing:
+        found = ", ".join(archive_keys(path)) or "nothing"
+        raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {found}")
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    check_file(path)
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
-        with archive:
-            missing = [key for key in ("observations", "actions", "rewards") if key not in archive]
-            if "terminals" not in archive and "masks" not in archive:
-                missing.append("terminals (or masks)")
-            if missing:
-                raise UserError(
-                    f"{path}: no array {', '.join(missing)}; the file holds {', '.join(archive) or 'nothing'}"
-                )
-            return {key: archive[key] for key in RANKS if key in archive}
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        # ValueError is how NumPy refuses pickles, RuntimeError how zipfile refuses what it cannot unpack.
+        with path.open("rb") as file:
+            if file.read(6) == np.lib.format.MAGIC_PREFIX:
+                raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except DAMAGED as error:
         raise UserError(f"{path}: not a readable .npz archive ({error})") from error
+    except MemoryError as error:
+        raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> np.ndarray:
+    with archive.open(name) as file:
+        size = archive.getinfo(name).file_size
+        if size > EXPANSION * path.stat().st_size:
+            raise ValueError(f"{key} claims {size:,} bytes, the file has {path.stat().st_size:,}")
+        shape, dtype = _header(file)
+        if dtype.hasobject:
+            raise ValueError(f"{key} holds Python objects, which would need allow_pickle")
+        check_type(dtype, key, str(path))
+        # A damaged header may claim any shape, and memory for it would be asked for before a byte is read.
+        if dtype.itemsize * _product(shape) != size - file.tell():
+            raise ValueError(f"{key} claims the shape {shape}, which is not that of its bytes")
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"unknown version {version} of the .npy format")
+    shape, _, dtype = readers[version](file)
+    return shape, dtype
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    """Exact, where NumPy's would wrap around."""
+    product = 1
+    for length in shape:
+        if length < 0:
+            raise ValueError(f"negative length in the shape {shape}")
+        product *= length
+    return product
 
 
 def _terminals(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
@@ -58,7 +169,9 @@ def _terminals(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
     masks = arrays.get("masks", ~terminals)
     if (masks != ~terminals).any():
         row = np.flatnonzero(masks != ~terminals)[0]
-        raise UserError(
-            f"{path}: masks holds {masks[row]} at row {row}, must be 0 or 1 and equal 1 - terminals"
-        )
+        must = "must be 0 or 1"
+        if "terminals" in arrays:
+            must += " and equal 1 - terminals (where terminals mark time-outs, as OGBench's do, give "
+            must += f"ogbench:{path})"
+        raise UserError(f"{path}: masks holds {masks[row]} at row {row}, {must}")
     return terminals

@@ -22,6 +22,24 @@ def _kitchen(task: Task) -> Environment:
     return Kitchen.for_task(task)
 
 
+def _adroit(task: Task) -> Environment:
+    from xql_jax.envs.adroit import Adroit
+
+    return Adroit.for_task(task)
+
+
+def _locomotion(task: Task, legacy_inertia: bool = False) -> Environment:
+    from xql_jax.envs.locomotion import Locomotion
+
+    return Locomotion.for_task(task, legacy_inertia)
+
+
+def _ant_maze(task: Task, legacy_inertia: bool = False) -> Environment:
+    from xql_jax.envs.ant_maze import AntMaze
+
+    return AntMaze.for_task(task, legacy_inertia)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
@@ -37,7 +55,16 @@ SUITES = {
     "pointmaze": Suite(_point_maze),
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
     "kitchen": Suite(_kitchen, num_threads=min(os.cpu_count() or 1, 8), max_environments=16),
+    # Two threads on two cores make 1.5 times as many steps as one.
+    "adroit": Suite(_adroit, num_threads=min(os.cpu_count() or 1, 4)),
+    # Steps of 0.03 to 0.1 ms: a second thread gains walker2d a third, and slows halfcheetah.
+    "locomotion": Suite(_locomotion, has_legacy_inertia=True),
+    # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
+    "antmaze": Suite(_ant_maze, num_threads=min(os.cpu_count() or 1, 8), has_legacy_inertia=True),
 }
+
+
+BACKENDS = ("mujoco", "d4rl")
 
 
 def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
@@ -51,8 +78,8 @@ def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
     """
     if task.suite not in SUITES:
         raise UserError(
-            f"no environment for {task.name} (suite {task.suite}): train with --eval_episodes=0; "
-            f"environments exist for: {', '.join(SUITES)}"
+            f"no environment for {task.name} (suite {task.suite}) but D4RL's own: give --env_backend=d4rl, "
+            f"or train with --eval_episodes=0; there are environments for: {', '.join(SUITES)}"
         )
     suite = SUITES[task.suite]
     if not legacy_inertia:
@@ -61,6 +88,21 @@ def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
         known = ", ".join(name for name, suite in SUITES.items() if suite.has_legacy_inertia)
         raise UserError(f"--legacy_inertia changes nothing in the suite {task.suite}; it is for: {known}")
     return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
+
+
+def choose_suite(task: Task, backend: str, legacy_inertia: bool) -> Suite:
+    """Returns the suite that the flags `--env_backend`, one of `BACKENDS`, and `--legacy_inertia` ask for.
+
+    Raises:
+        UserError: as `get_suite`; or if D4RL's own environments are not to be had, see `d4rl_backend`.
+    """
+    if backend == "mujoco":
+        return get_suite(task, legacy_inertia)
+    if legacy_inertia:
+        raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's own MuJoCo has those masses")
+    from xql_jax.envs.d4rl_backend import d4rl_suite
+
+    return d4rl_suite(task)
 
 
 def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:

@@ -1,7 +1,11 @@
 """Pictures of a simulation, without a screen."""
 
+import os
+
 import mujoco
 import numpy as np
+
+from xql_jax.errors import UserError
 
 WIDTH, HEIGHT = 640, 480
 
@@ -18,6 +22,8 @@ class Camera:
         lookat: f64[3] in metres, where a camera that stands still looks; None for the model's centre.
         distance: in metres; None for 1.5 times the model's extent.
         azimuth, elevation: in degrees.
+    Raises:
+        UserError: if OpenGL does not work.
     """
 
     def __init__(
@@ -33,7 +39,13 @@ class Camera:
     ):
         self._model, self._data = model, data
         width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
-        self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
+        try:
+            self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
+        except Exception as error:  # a driver that is not there fails in ways of its own
+            raise UserError(
+                f"no pictures: OpenGL does not work here (MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}; without "
+                f"a screen, egl or osmesa): {type(error).__name__}: {error}"
+            ) from error
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(model, self._view)
         if follow is not None:
@@ -47,7 +59,8 @@ class Camera:
 
     def picture(self) -> np.ndarray:
         """Returns u8[height, width, 3]."""
-        mujoco.mj_kinematics(self._model, self._data)  # bodies as they lie after the step; touches no dynamics
+        # Bodies and lights as they lie after the step, of which nothing dynamic takes notice.
+        mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._renderer.update_scene(self._data, self._view)
         return self._renderer.render()

@@ -1,13 +1,13 @@
 """D4RL's Franka kitchen on today's MuJoCo."""
 
-import contextlib
-import io
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from xql_jax.envs.camera import Camera
+from xql_jax.envs.robotics import import_robotics
 from xql_jax.tasks import Task
 
 SUBTASKS = {
@@ -29,8 +29,8 @@ class Kitchen(gymnasium.Env):
 
     Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
     (30), which are zero but for the four tasks'. Actions [9] in [-1, 1], times 2 rad/s, for 0.08 s. The
-    reward is the number of tasks newly done in the step. The episode terminates when all are done, and is
-    truncated at `episode_limit` steps.
+    reward is the number of tasks newly done in the step. The episode terminates, and has succeeded, when all
+    are done; it is truncated at `episode_limit` steps.
 
     Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has the same bodies, tasks,
     threshold and starts. Differs from the latter: the noise is D4RL's (there robot and objects have less, and
@@ -39,13 +39,12 @@ class Kitchen(gymnasium.Env):
     0.3. D4RL's dataset rewards are on another scale: tasks satisfied, counted again in each step.
     """
 
+    steps_per_second = 12.5
     observation_space: spaces.Box
     action_space: spaces.Box
 
     def __init__(self, subtasks: tuple[str, ...], episode_limit: int):
-        with contextlib.redirect_stderr(io.StringIO()):  # its import prints a notice about other environments
-            from gymnasium_robotics.envs.franka_kitchen import kitchen_env
-
+        kitchen_env = import_robotics("franka_kitchen.kitchen_env")
         self.simulation = kitchen_env.KitchenEnv(
             tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
         )
@@ -56,6 +55,7 @@ class Kitchen(gymnasium.Env):
             self._goal[kitchen_env.OBS_ELEMENT_INDICES[subtask]] = kitchen_env.OBS_ELEMENT_GOALS[subtask]
         self._episode_limit = episode_limit
         self._steps = 0
+        self._camera: Camera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "Kitchen":
@@ -74,9 +74,19 @@ class Kitchen(gymnasium.Env):
         """Moves for 0.08 s towards the last *noisy* joint positions + velocity * 0.08 s, as D4RL does."""
         observation, reward, terminated, _, info = self.simulation.step(action)
         self._steps += 1
-        return self._observation(observation), reward, terminated, self._steps >= self._episode_limit, info
+        truncated = self._steps >= self._episode_limit
+        return self._observation(observation), reward, terminated, truncated, {**info, "success": terminated}
+
+    def render(self) -> np.ndarray:
+        """Returns the kitchen seen over the robot's shoulder, u8[height, width, 3]."""
+        if self._camera is None:
+            model, data = self.simulation.model, self.simulation.data
+            self._camera = Camera(model, data, lookat=np.array([-0.2, 0.5, 2.0]), distance=2.4)
+        return self._camera.picture()
 
     def close(self) -> None:
+        if self._camera:
+            self._camera.close()
         self.simulation.close()
 
     def _observation(self, observation: dict[str, Any]) -> np.ndarray:

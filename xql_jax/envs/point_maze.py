@@ -33,6 +33,7 @@ class PointMaze(gymnasium.Env):
     episodes only, then pushes straight towards the goal. One that plans in each gets 229, 416 and 534.
     """
 
+    steps_per_second = 100.0
     observation_space: spaces.Box
     action_space: spaces.Box
 
@@ -133,7 +134,8 @@ def point_mass_model(maze: Maze) -> mujoco.MjModel:
           <option timestep="0.01" gravity="0 0 0" iterations="20" integrator="Euler"/>
           <default>
             <joint type="slide" damping="1"/>
-            <geom density="1000" margin="0.002" condim="1" contype="2" conaffinity="1" rgba="0.75 0.75 0.8 1"/>
+            <geom density="1000" margin="0.002" condim="1" contype="2" conaffinity="1"
+                  rgba="0.75 0.75 0.8 1"/>
             <motor ctrllimited="true" ctrlrange="-1 1" gear="100"/>
           </default>
           <worldbody>

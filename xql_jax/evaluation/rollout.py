@@ -55,7 +55,7 @@ class Evaluator:
         self._task = task
         self._suite = suite or get_suite(task)
         self._num_members = num_members
-        self._seeds = [_episode_seed(seed, episode) for episode in range(num_episodes)]
+        self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, (max_environments or self._suite.max_environments) // num_members)
         num_waves = math.ceil(num_episodes / affordable)
         self._num_slots = math.ceil(num_episodes / num_waves)  # K: no more than even waves need
@@ -71,7 +71,12 @@ class Evaluator:
     def action_dim(self) -> int:
         return self._environment((0, 0)).action_space.shape[0]
 
-    def run(self, act: Act, record_paths: bool = False) -> EpisodeResults:
+    def run(
+        self,
+        act: Act,
+        record_paths: bool = False,
+        on_ended: Callable[[int], object] | None = None,
+    ) -> EpisodeResults:
         """Runs all episodes, K of each member at a time.
 
         Args:
@@ -80,6 +85,7 @@ class Evaluator:
                 episodes that are over keep their last observation, places without an episode are zero; their
                 actions are not used.
             record_paths: keep all observations.
+            on_ended: called with the number of episodes that a step ended.
         Raises:
             FloatingPointError: if an action is NaN or infinite.
             ValueError: if the actions' shape is wrong.
@@ -91,7 +97,7 @@ class Evaluator:
         for start in range(0, len(self._seeds), self._num_slots):
             wave = slice(start, start + self._num_slots)
             history = self._run_wave(
-                act, wave, returns[:, wave], lengths[:, wave], successes[:, wave], record_paths
+                act, wave, returns[:, wave], lengths[:, wave], successes[:, wave], record_paths, on_ended
             )
             if record_paths:
                 for (member, k), length in np.ndenumerate(lengths[:, wave]):
@@ -117,6 +123,7 @@ class Evaluator:
         lengths: np.ndarray,
         successes: np.ndarray,
         record: bool,
+        on_ended: Callable[[int], object] | None,
     ) -> list[np.ndarray]:
         """Runs a wave's episodes; fills returns, lengths, successes [M, <= K]; gives what it recorded."""
         seeds = self._seeds[wave]
@@ -149,7 +156,10 @@ class Evaluator:
                 list(self._threads.map(step, (running[i::n] for i in range(n))))
             else:
                 step(running)
+            before = len(running)
             running = [slot for slot in running if not over[slot]]
+            if on_ended and len(running) < before:
+                on_ended(before - len(running))
             if record:
                 history.append(observations.copy())
         return history
@@ -169,5 +179,6 @@ class Evaluator:
             )
 
 
-def _episode_seed(seed: int, episode: int) -> int:
+def episode_seed(seed: int, episode: int) -> int:
+    """Returns the seed of an episode of the evaluation that has this seed."""
     return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])

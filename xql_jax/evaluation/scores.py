@@ -1,7 +1,12 @@
 """What a handful of scores says about their mean; a return becomes a score in `Task.normalized_score`."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
+
+from xql_jax.evaluation.rollout import EpisodeResults
+from xql_jax.tasks import Task
 
 
 def mean_and_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -21,3 +26,27 @@ def mean_and_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[np.
         return mean, np.full_like(mean, np.nan)
     quantile = stats.t.ppf(0.5 + confidence / 2, df=n - 1)
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
+
+
+def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any]]:
+    """Returns what each member's episodes came to; intervals are over episodes, not over training runs.
+
+    Entries: number of `episodes`; of their normalised scores `score_mean`, `score_median` and
+    `score_interval_95`, the half-width of the mean's interval (None for one episode); `return_mean` in the
+    task's reward units; `length_mean` in steps; `success_rate` in [0, 1], None where the task does not say
+    what success is.
+    """
+    scores = task.normalized_score(results.returns)
+    means, half_widths = mean_and_interval(scores)
+    return [
+        {
+            "episodes": scores.shape[1],
+            "score_mean": float(means[member]),
+            "score_median": float(np.median(scores[member])),
+            "score_interval_95": None if np.isnan(half_widths[member]) else float(half_widths[member]),
+            "success_rate": None if results.successes is None else float(results.successes[member].mean()),
+            "return_mean": float(results.returns[member].mean()),
+            "length_mean": float(results.lengths[member].mean()),
+        }
+        for member in range(len(scores))
+    ]

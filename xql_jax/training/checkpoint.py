@@ -1,15 +1,35 @@
-"""Checkpoints of a run: the population's states and what the loop must know to go on, written by orbax."""
+"""Checkpoints of a run: the population's states and what the loop must know to go on.
 
+checkpoints/STEP/states/            the arrays, by orbax
+checkpoints/STEP/checkpoint.json    the loop's progress, the arrays' names and shapes, every file's digest
+checkpoints/NAME.tmp/               in the making, or being deleted
+checkpoints/damaged-STEP/           found unfit, and kept for who wants to look
+"""
+
+import concurrent.futures
+import contextlib
 import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from xql_jax.errors import UserError
+from xql_jax.logs.files import cannot_write, sync, writing
 from xql_jax.types import State
 
 KEPT = 3
+MANIFEST = "checkpoint.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,33 +43,236 @@ class Progress:
     evaluation_seconds: float = 0.0
 
 
+class UnfitCheckpoint(UserError):
+    """A checkpoint that is damaged, or of another program's states; `reason` says how."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"checkpoint {path}: {reason}")
+        self.reason = reason
+
+
 class Checkpoints:
-    """The last three checkpoints of a run, in one folder; orbax writes each under a temporary name first."""
+    """The last three checkpoints of a run, in one folder.
+
+    A thread of its own writes them, one at a time, while the training goes on; what fails there is raised by
+    the next `save`, `wait` or `close`. Nothing is written or renamed but by `save` and `restore_last_good`.
+    """
 
     def __init__(self, folder: Path):
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder = folder.absolute()
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._write_in_flight: concurrent.futures.Future[None] | None = None
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the checkpoints, fit or not, that were written to their end; ascending."""
+        names = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+        return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
     @property
     def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+        return max(self.steps, default=None)
 
-    def save(self, states: State, progress: Progress) -> None:
-        """Writes the checkpoint of `progress.step`, unless there is one: the same step is the same state."""
-        if progress.step not in self._manager.all_steps():
-            contents = ocp.args.Composite(
-                states=ocp.args.StandardSave(states), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
-            )
-            self._manager.save(progress.step, args=contents)
+    def save(self, states: State, progress: Progress, sync_logs: Callable[[], None] = lambda: None) -> None:
+        """Begins to write the checkpoint of `progress.step`, unless there is one: it is the same state.
 
-    def restore(self, like: State) -> tuple[State, Progress]:
-        """Returns the last checkpoint, its arrays placed as those of `like`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        contents = ocp.args.Composite(
-            states=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
-        )
-        restored = self._manager.restore(self._manager.latest_step(), args=contents)
-        return restored.states, Progress(**restored.progress)
+        Args:
+            states: copied before this returns, so that the next update may consume them.
+            progress: of the same step.
+            sync_logs: called in the thread before the checkpoint takes its name.
+        """
+        self.wait()
+        if progress.step not in self.steps:
+            # A copy, no view: the next update is given the states' own memory to write to.
+            copies = jax.tree.map(np.array, jax.device_get(states))
+            self._write_in_flight = self._thread.submit(self._write, copies, progress, sync_logs)
+
+    def wait(self) -> None:
+        """Returns when no write is in flight.
+
+        Raises:
+            UserError: if the last one failed.
+        """
+        write, self._write_in_flight = self._write_in_flight, None
+        if write is not None:
+            write.result()
 
     def close(self) -> None:
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._orbax.close()
+
+    def restore(self, like: State, step: int | None = None) -> tuple[State, Progress]:
+        """Returns a checkpoint, the last if no step is given, its arrays placed as those of `like`.
+
+        Raises:
+            UnfitCheckpoint: if a byte of it changed, or its arrays are others than those of `like`.
+            UserError: if there is no such checkpoint.
+        """
+        known = self.steps
+        if not known or step not in (None, *known):
+            there = f"there are: {', '.join(map(str, known))}" if known else "there is none"
+            raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
+        path = self._folder / str(known[-1] if step is None else step)
+        manifest = _read_manifest(path)
+        _check_leaves(path, manifest["leaves"], _leaves(like))
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        try:
+            states = self._orbax.restore(path / "states", args=ocp.args.StandardRestore(abstract))
+            return states, Progress(**manifest["progress"])
+        except Exception as error:  # every byte is as it was: another version's orbax, or its Progress
+            message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
+            raise UnfitCheckpoint(path, message[:300]) from error
+
+    def restore_last_good(self, like: State) -> tuple[State, Progress] | None:
+        """Returns the last checkpoint that is fit, None if there never was one; sets aside later ones.
+
+        Raises:
+            UserError: if there are checkpoints, but none is fit. Then all stay where they are.
+        """
+        unfit: dict[int, UnfitCheckpoint] = {}
+        for step in reversed(self.steps):
+            try:
+                restored = self.restore(like, step)
+            except UnfitCheckpoint as error:
+                unfit[step] = error
+                continue
+            for later, why in unfit.items():
+                aside = self._set_aside(later)
+                print(f"warning: {why}; it is now {aside.name}, and the run goes on from update {step:,}")
+            return restored
+        if unfit:
+            last = next(iter(unfit.values()))
+            others = f", nor can the {len(unfit) - 1} before it" if len(unfit) > 1 else ""
+            raise UserError(
+                f"{last}{others}, so the run cannot go on; if another version of the program wrote it, take "
+                f"that; else delete {self._folder.parent} or start anew with another --save_dir"
+            )
+        return None
+
+    def _set_aside(self, step: int) -> Path:
+        path, aside = self._folder / str(step), self._folder / f"damaged-{step}"
+        with writing(aside):
+            shutil.rmtree(aside, ignore_errors=True)  # of the same step, from earlier
+            os.replace(path, aside)
+            sync(self._folder)
+        return aside
+
+    def _write(self, states: State, progress: Progress, sync_logs: Callable[[], None]) -> None:
+        """In the thread. The folder takes its name when all of it, and the logs' rows, are on the disk."""
+        path = self._folder / str(progress.step)
+        temporary = path.with_name(path.name + ".tmp")
+        try:
+            with writing(path):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._remove_leftovers()
+                temporary.mkdir()
+                with _silent_orbax():
+                    self._orbax.save(temporary / "states", args=ocp.args.StandardSave(states))
+                _write_manifest(temporary, dataclasses.asdict(progress), _leaves(states))
+                for part in (*temporary.rglob("*"), temporary):
+                    sync(part)
+                sync_logs()
+                os.replace(temporary, path)
+                sync(self._folder)
+                for old in self.steps[:-KEPT]:  # a kill in the midst leaves no half of a checkpoint
+                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
+                self._remove_leftovers()
+        except Exception as error:
+            shutil.rmtree(temporary, ignore_errors=True)  # it takes the space that is lacking
+            if isinstance(error, UserError):
+                raise
+            # tensorstore's errors are ValueErrors that quote the system's.
+            number = re.search(r"os_error_code='(\d+)'", str(error))
+            raise cannot_write(path, os.strerror(int(number[1])) if number else str(error)[:300]) from error
+
+    def _remove_leftovers(self) -> None:
+        for path in self._folder.glob("*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _leaves(states: State) -> dict[str, str]:
+    """The arrays' types and shapes by name."""
+    leaves = jax.tree_util.tree_flatten_with_path(states)[0]
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """orbax would cut, fill and convert arrays without a word."""
+    for name in (*wanted, *found):
+        if found.get(name) != wanted.get(name):
+            raise UnfitCheckpoint(
+                path,
+                f"written for other states, by another version of the program: {name} is "
+                f"{found.get(name, 'not there')}, not {wanted.get(name, 'wanted')}",
+            )
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _write_manifest(folder: Path, progress: dict[str, Any], leaves: dict[str, str]) -> None:
+    """Written last: the digests of all other files, and its own."""
+    content = {"progress": progress, "leaves": leaves, "files": _file_digests(folder)}
+    (folder / MANIFEST).write_text(json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Returns the manifest of a checkpoint of which every byte is as it was written.
+
+    Raises:
+        UnfitCheckpoint: if it is not.
+    """
+    try:
+        content = json.loads((path / MANIFEST).read_bytes())
+        if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
+            raise UnfitCheckpoint(path, f"damaged: {MANIFEST} is not as it was written")
+        found = _file_digests(path)
+    except OSError as error:
+        raise UnfitCheckpoint(path, f"damaged: {error.filename}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # JSON and UTF-8
+        raise UnfitCheckpoint(path, f"damaged: {MANIFEST} is not JSON") from error
+    for name, digest in content["files"].items():
+        if found.get(name) != digest:
+            change = "is not as it was written" if name in found else "is missing"
+            raise UnfitCheckpoint(path, f"damaged: {name} {change}")
+    return content
+
+
+@contextlib.contextmanager
+def _silent_orbax() -> Iterator[None]:
+    """Keeps off the screen what is raised here anyway, as one error.
+
+    orbax logs an error with its traceback in each thread that it passes. And after the first, tensorstore's
+    other writes report to an event loop that is closed, and asyncio tells of tasks that nobody awaited; as
+    these may come any time later, they stay silenced.
+    """
+    loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+
+    def tell_of_others(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    for logger in loggers:
+        logger.addFilter(is_of_others)
+    sys.unraisablehook = tell_of_others
+    yield
+    sys.unraisablehook = hook
+    for logger in loggers:
+        logger.removeFilter(is_of_others)

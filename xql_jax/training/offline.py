@@ -1,6 +1,8 @@
 """The loop of offline training: compiled updates, and between them logs, evaluations and checkpoints."""
 
+import contextlib
 import dataclasses
+import math
 import signal
 import time
 from collections.abc import Mapping
@@ -20,22 +22,27 @@ from xql_jax.training.signals import StopSignals
 from xql_jax.types import Metrics
 
 SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
+SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When the loop does what, in updates. The last update is always logged, evaluated and saved."""
+    """When the loop does what, in updates. The last update is always logged, evaluated and saved.
+
+    A checkpoint is also due when the last one is `checkpoint_minutes` old, at whatever update that is.
+    """
 
     max_steps: int
     log_interval: int
     eval_interval: int
     checkpoint_interval: int
+    checkpoint_minutes: float = 10.0  # 0: by updates alone
 
     def is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.max_steps
 
     def next_stop(self, step: int) -> int:
-        """The next update after which something is due."""
+        """The next update after which something is due by its number."""
         intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval)
         return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
 
@@ -51,7 +58,7 @@ class OfflineTraining:
         self,
         population: Population,
         evaluator: Evaluator | None,
-        task: Task,
+        task: Task | None,
         schedule: Schedule,
         folder: RunFolder,
     ):
@@ -61,8 +68,9 @@ class OfflineTraining:
         self._task = task
         self._schedule = schedule
         self._checkpoints = Checkpoints(folder.path / "checkpoints")
-        if self._checkpoints.latest_step is not None:
-            population.states, self.progress = self._checkpoints.restore(population.states)
+        restored = self._checkpoints.restore_last_good(population.states)
+        if restored is not None:
+            population.states, self.progress = restored
             population.step = self.progress.step
             population.diverged = {int(i): Divergence(**d) for i, d in self.progress.diverged.items()}
         self._reported = set(population.diverged)
@@ -85,6 +93,7 @@ class OfflineTraining:
         """
         schedule, population = self._schedule, self.population
         call = steps_per_call or 100
+        self._saved_at, self._said_at = time.monotonic(), -math.inf
         bar = tqdm(
             total=schedule.max_steps,
             initial=self.progress.step,
@@ -92,33 +101,55 @@ class OfflineTraining:
             disable=None if show_progress else True,
         )
         with StopSignals() as signals, bar:
-            if self.progress.evaluation_due:
-                self._evaluate(signals, bar)
-            while self.progress.step < schedule.max_steps and not signals.received:
-                start = self.progress.step
-                stop = min(start + call, schedule.next_stop(start))
-                began = time.perf_counter()
-                metrics = population.advance(stop)
-                seconds = time.perf_counter() - began
-                if steps_per_call is None:
-                    call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
-                self._advance_progress(step=stop, update_seconds=self.progress.update_seconds + seconds)
-                self._report_divergences()
-                bar.update(stop - start)
-                if schedule.is_due(stop, schedule.log_interval):
-                    self._log(metrics)
-                if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
+            try:
+                if self.progress.evaluation_due:
                     self._evaluate(signals, bar)
-                if schedule.is_due(stop, schedule.checkpoint_interval) or signals.received:
-                    if not self._evaluator:  # the evaluations' lines tell otherwise how far it is
-                        tqdm.write(f"update {stop:,}")
-                    self._tensorboard.flush()
-                    self._checkpoints.save(population.states, self.progress)
+                while self.progress.step < schedule.max_steps and not signals.received:
+                    start = self.progress.step
+                    stop = min(start + call, schedule.next_stop(start))
+                    began = time.perf_counter()
+                    metrics = population.advance(stop)
+                    seconds = time.perf_counter() - began
+                    if steps_per_call is None:
+                        call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
+                    self._advance_progress(step=stop, update_seconds=self.progress.update_seconds + seconds)
+                    self._report_divergences()
+                    bar.update(stop - start)
+                    if schedule.is_due(stop, schedule.log_interval):
+                        self._log(metrics)
+                    if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
+                        self._evaluate(signals, bar)
+                    if self._checkpoint_is_due() or signals.received:
+                        self._save()
+            finally:
+                self._checkpoints.wait()
         return signals.received
 
+    def _checkpoint_is_due(self) -> bool:
+        seconds = 60 * self._schedule.checkpoint_minutes
+        old = 0 < seconds <= time.monotonic() - self._saved_at
+        return old or self._schedule.is_due(self.progress.step, self._schedule.checkpoint_interval)
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        if not self._evaluator and (
+            self.progress.step == self._schedule.max_steps
+            or self._saved_at - self._said_at >= SECONDS_PER_LINE
+        ):
+            self._said_at = self._saved_at
+            tqdm.write(f"update {self.progress.step:,}")  # where evaluations' lines do not tell it
+        self._checkpoints.save(self.population.states, self.progress, self._sync_logs)
+
+    def _sync_logs(self) -> None:
+        """In the checkpoints' thread: what was written before a checkpoint is on the disk before it."""
+        self._metrics_csv.sync()
+        self._evaluations_csv.sync()
+        self._tensorboard.flush()
+
     def close(self) -> None:
-        for resource in (self._checkpoints, self._metrics_csv, self._evaluations_csv, self._tensorboard):
-            resource.close()
+        with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
+            for resource in (self._tensorboard, self._evaluations_csv, self._metrics_csv, self._checkpoints):
+                stack.callback(resource.close)
 
     def _advance_progress(self, **changes: Any) -> None:
         diverged = {str(i): dataclasses.asdict(d) for i, d in self.population.diverged.items()}
@@ -144,7 +175,7 @@ class OfflineTraining:
 
     def _evaluate(self, signals: StopSignals, bar: tqdm) -> None:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
-        assert self._evaluator is not None
+        assert self._evaluator is not None and self._task is not None
         policy = self.population.policy()
 
         def act(observations: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One offline run from its settings: data, learner, population, loop and reports put together."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +11,55 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import apply_tuned, check_suite, learner_from_config
 from xql_jax.data import check_spaces, load_dataset
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import MappedDataset, read_ahead
+from xql_jax.data.memory import fits_on_device
 from xql_jax.data.transforms import iql_preprocessing
+from xql_jax.envs import choose_suite
+from xql_jax.envs.fidelity import fidelity
 from xql_jax.envs.mazes import maze_of
+from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.logs.files import writing
 from xql_jax.reports.plots import plot_learning_curve, plot_maze, position_grid
 from xql_jax.reports.summary import read_evaluations, summarize
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.offline import OfflineTraining, Schedule
-from xql_jax.training.population import Population, make_members, parse_sweep
-from xql_jax.training.run_folder import RunFolder, fingerprint
+from xql_jax.training.population import Member, Population, make_members, parse_sweep
+from xql_jax.training.run_folder import RunFolder
+from xql_jax.types import Batch, Transitions
 
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 DEFAULT_BATCH_SIZE = 256
+DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
 
 
 @dataclasses.dataclass(frozen=True)
 class OfflineSettings:
     """The flags of `experiments/train_offline.py`, which explains them."""
 
-    env_name: str
+    env_name: str | None
     config: ConfigDict
     config_overrides: frozenset[str]  # fields given on the command line, which --tuned leaves alone
-    dataset: str | None
+    dataset: tuple[str, ...]
+    dataset_url: str | None
+    data_on: str  # one of `DATA_ON`
     save_dir: str
     seed: int
     num_seeds: int
     sweep: str
     schedule: Schedule
     eval_episodes: int
+    env_backend: str
+    legacy_inertia: bool
     batch_size: int | None
     tuned: bool
     resume: bool
     show_progress: bool
+
+
+# Where the transitions are while a run learns from them: the fastest place that has room, on the device, in
+# the host's memory, or on disk.
+DATA_ON = ("auto", "device", "host", "disk")
 
 
 def run_offline(settings: OfflineSettings) -> int:
@@ -52,52 +70,41 @@ def run_offline(settings: OfflineSettings) -> int:
     Raises:
         UserError: if a setting or the data is unfit; nothing of an earlier run is touched.
     """
-    task = get_task(settings.env_name)
+    task = _task(settings)
     config, schedule = settings.config, settings.schedule
-    check_suite(config, task)
-    tuned_batch_size = apply_tuned(config, task.name, settings.config_overrides) if settings.tuned else None
-    batch_size = settings.batch_size or tuned_batch_size or DEFAULT_BATCH_SIZE
+    batch_size = _batch_size(settings, task)
     learner = learner_from_config(config, schedule.max_steps)
-    members = make_members(
-        range(settings.seed, settings.seed + settings.num_seeds),
-        parse_sweep(settings.sweep, config.algorithm),
-    )
-    evaluator = None
-    if settings.eval_episodes:
-        evaluator = Evaluator(task, len(members), settings.eval_episodes, EVALUATION_SEED)
-    dataset = load_dataset(task, settings.dataset)
-    if evaluator:
-        check_spaces(dataset, evaluator.observation_dim, evaluator.action_dim, task.name)
-    for transform in iql_preprocessing(task.suite):
-        dataset = transform(dataset)
+    seeds = range(settings.seed, settings.seed + settings.num_seeds)
+    members = make_members(seeds, parse_sweep(settings.sweep, config.algorithm))
+    evaluator = _evaluator(settings, task, members)
+    dataset = _dataset(settings, task, evaluator)
 
-    folder = RunFolder(
-        Path(settings.save_dir).expanduser(),
-        task.name,
-        config.algorithm,
-        range(settings.seed, settings.seed + settings.num_seeds),
-        _identity(settings, batch_size, dataset),
-    )
+    name = task.name if task else _name_of(settings.dataset)
+    identity = _identity(settings, task, batch_size, dataset)
+    folder = RunFolder(Path(settings.save_dir).expanduser(), name, config.algorithm, seeds, identity)
     finished = folder.finished_summary() if settings.resume else None
     if finished:
         _print_results(finished, folder.path, heading="this run has ended already")
         return 0
     with folder.opened(settings.resume):
-        print(f"{task.name}: {dataset.size:,} transitions from {dataset.source}")
+        print(f"{name}: {dataset.size:,} transitions from {dataset.source}")
+        data, where = _placed(dataset, settings.data_on)
         print(
-            f"{config.algorithm}: {len(members)} member(s), {schedule.max_steps:,} updates; "
+            f"{config.algorithm}: {len(members)} member(s), {schedule.max_steps:,} updates, data {where}; "
             f"files in {folder.path}"
         )
-        population = Population(learner, members, dataset.batch, batch_size)
-        del dataset  # the device has the data now
+        if not evaluator:
+            print("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
+        population = Population(learner, members, data, batch_size)
+        del dataset, data  # what is on the device now need not be on the host
         training = OfflineTraining(population, evaluator, task, schedule, folder)
         received = training.run(show_progress=settings.show_progress)
         training.close()
 
         status = "finished" if training.finished else "interrupted"
-        summary = _summary(task, config.algorithm, training, folder, status)
+        summary = _summary(settings, task, name, training, folder, status)
         if training.finished:  # who stops a run does not wait for pictures
-            _draw(task, config.algorithm, training, evaluator, folder)
+            _draw(config.algorithm, task, training, evaluator, folder)
         folder.write_summary(summary)  # last: its "finished" says that all else is there
     if evaluator:
         evaluator.close()
@@ -108,15 +115,74 @@ def run_offline(settings: OfflineSettings) -> int:
     return 128 + received
 
 
-def _identity(settings: OfflineSettings, batch_size: int, dataset: Dataset) -> dict[str, Any]:
+def _task(settings: OfflineSettings) -> Task | None:
+    """The task; None for data alone, which nothing says how to evaluate or what its rewards mean."""
+    if settings.env_name is None and settings.dataset:
+        return None
+    task = get_task(settings.env_name or DEFAULT_ENV_NAME)
+    check_suite(settings.config, task)
+    return task
+
+
+def _batch_size(settings: OfflineSettings, task: Task | None) -> int:
+    """Also applies `--tuned`, which may bring a batch size, to the config."""
+    if not settings.tuned:
+        return settings.batch_size or DEFAULT_BATCH_SIZE
+    if task is None:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    tuned = apply_tuned(settings.config, task.name, settings.config_overrides)
+    return settings.batch_size or tuned or DEFAULT_BATCH_SIZE
+
+
+def _evaluator(settings: OfflineSettings, task: Task | None, members: Sequence[Member]) -> Evaluator | None:
+    if task is None or not settings.eval_episodes:
+        return None
+    suite = choose_suite(task, settings.env_backend, settings.legacy_inertia)
+    return Evaluator(task, len(members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
+
+
+def _dataset(
+    settings: OfflineSettings, task: Task | None, evaluator: Evaluator | None
+) -> Dataset | MappedDataset:
+    """The data, preprocessed as IQL does for the task's suite."""
+    on_disk = {"disk": True, "auto": None}.get(settings.data_on, False)
+    dataset = load_dataset(task, settings.dataset, settings.dataset_url, on_disk)
+    if evaluator and task:
+        check_spaces(dataset, evaluator.observation_dim, evaluator.action_dim, task.name)
+    for transform in iql_preprocessing(task.suite if task else None):
+        dataset = transform(dataset)
+    return dataset
+
+
+def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[Batch | Transitions, str]:
+    """What a population is to be given, and in words where it is."""
+    if isinstance(dataset, MappedDataset):
+        read_ahead(Path(dataset.source))
+        return dataset, "on disk, streamed in blocks"
+    if data_on == "host" or (data_on == "auto" and not fits_on_device(dataset)):
+        return dataset, "in the host's memory, streamed in blocks"
+    return dataset.batch, "on the device"
+
+
+def _name_of(sources: Sequence[str]) -> str:
+    """A folder's name for data without a task: `minari:door/human-v2` is door-human-v2."""
+    name = sources[0].partition(":")[2] if sources[0].startswith(("minari:", "ogbench:")) else sources[0]
+    parts = Path(name).with_suffix("").parts
+    stem = "-".join(parts) if sources[0].startswith("minari:") and not Path(name).is_absolute() else parts[-1]
+    return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
+
+
+def _identity(
+    settings: OfflineSettings, task: Task | None, batch_size: int, dataset: Dataset | MappedDataset
+) -> dict[str, Any]:
     """All that the run's numbers depend on."""
     config = {
         name: value for name, value in settings.config.to_dict().items() if name not in ("suites", "tuned")
     }
     return {
-        "env_name": settings.env_name,
-        "dataset": settings.dataset,
-        "dataset_fingerprint": fingerprint(dataset.batch),
+        "env_name": task.name if task else None,
+        "dataset": list(settings.dataset),
+        "dataset_fingerprint": dataset.fingerprint(),
         "config": config,
         "seeds": [settings.seed, settings.seed + settings.num_seeds - 1],
         "sweep": settings.sweep,
@@ -126,11 +192,18 @@ def _identity(settings: OfflineSettings, batch_size: int, dataset: Dataset) -> d
         "eval_interval": settings.schedule.eval_interval,
         "eval_episodes": settings.eval_episodes,
         "evaluation_seed": EVALUATION_SEED,
+        "env_backend": settings.env_backend,
+        "legacy_inertia": settings.legacy_inertia,
     }
 
 
 def _summary(
-    task: Task, algorithm: str, training: OfflineTraining, folder: RunFolder, status: str
+    settings: OfflineSettings,
+    task: Task | None,
+    name: str,
+    training: OfflineTraining,
+    folder: RunFolder,
+    status: str,
 ) -> dict[str, Any]:
     population, progress = training.population, training.progress
     seconds = {
@@ -141,8 +214,8 @@ def _summary(
     updates = progress.step * len(population.members)
     return {
         "status": status,
-        "env_name": task.name,
-        "algorithm": algorithm,
+        "env_name": name,
+        "algorithm": settings.config.algorithm,
         "step": progress.step,
         "results": summarize(read_evaluations(folder.evaluations)),
         "diverged": [
@@ -151,16 +224,32 @@ def _summary(
         ],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "updates_per_second": round(updates / progress.update_seconds, 1) if updates else None,
+        "environment": _environment(settings, task),
     }
 
 
+def _environment(settings: OfflineSettings, task: Task | None) -> dict[str, Any] | None:
+    """In what the scores were earned, and how far it is D4RL's; None for a run without evaluation."""
+    if task is None or not settings.eval_episodes:
+        return None
+    chosen = {"backend": settings.env_backend, "legacy_inertia": settings.legacy_inertia}
+    return chosen if settings.env_backend == "d4rl" else chosen | dataclasses.asdict(fidelity(task))
+
+
 def _draw(
-    task: Task, algorithm: str, training: OfflineTraining, evaluator: Evaluator | None, folder: RunFolder
+    algorithm: str,
+    task: Task | None,
+    training: OfflineTraining,
+    evaluator: Evaluator | None,
+    folder: RunFolder,
 ) -> None:
     rows = read_evaluations(folder.evaluations)
-    if rows:
-        plot_learning_curve(rows, f"{algorithm} on {task.name}", folder.path / "learning_curve.png")
-    if evaluator and task.suite in ("pointmaze", "maze2d"):
+    if task is None or evaluator is None or not rows:
+        return
+    curve = folder.path / "learning_curve.png"
+    with writing(curve):
+        plot_learning_curve(rows, f"{algorithm} on {task.name}", curve)
+    if task.suite in ("pointmaze", "maze2d"):
         maze = maze_of(task.name)
         learner, state = training.population.member(0)
         values = None
@@ -171,7 +260,9 @@ def _draw(
         paths = evaluator.run(training.population.policy(), record_paths=True).paths
         assert paths is not None  # they were asked for
         title = f"{algorithm} on {task.name}, {training.population.members[0]}"
-        plot_maze(maze, values, paths[0], title, folder.path / "maze.png")
+        picture = folder.path / "maze.png"
+        with writing(picture):
+            plot_maze(maze, values, paths[0], title, picture)
 
 
 def _print_results(summary: dict[str, Any], path: Path, heading: str) -> None:

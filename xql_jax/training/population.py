@@ -5,16 +5,17 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import check_domain, traced_fields
-from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
+from xql_jax.training.feeds import Feed, Resident, Streamed, update_keys
+from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State, Transitions
 
 AXIS = "population"
 
@@ -78,6 +79,13 @@ class Population:
     The leading axis of every leaf is the member. It is split over the devices; on one device, members run
     together under `vmap` on an accelerator, and one after the other on a CPU, where a batched matrix product
     is slower.
+
+    Args:
+        learner: its traced fields are overridden by each member's hyperparameters.
+        members: M of them.
+        data: a Batch of all transitions is put on the device; Transitions stay on the host and are streamed,
+            which changes the speed and nothing else.
+        batch_size: B, transitions per update.
     Attributes:
         step: updates done.
         states: the members' states; a member that diverged stays at its last finite one.
@@ -85,35 +93,42 @@ class Population:
         compile_seconds: what tracing and compiling took.
     """
 
-    def __init__(self, learner: Learner, members: Sequence[Member], data: Batch, batch_size: int):
+    def __init__(
+        self, learner: Learner, members: Sequence[Member], data: Batch | Transitions, batch_size: int
+    ):
         self.members = list(members)
         self.step = 0
         self.diverged: dict[int, Divergence] = {}
         mesh = _mesh(len(members))
         split, shared = PartitionSpec(AXIS), PartitionSpec()
+        if isinstance(data, Batch):
+            example = jax.tree.map(lambda array: array[:1], data)
+            self._feed: Feed = Resident(data, mesh, batch_size)
+        else:
+            example = data.take(np.zeros(1, int))
+            self._feed = Streamed(data, mesh, batch_size, len(members))
 
-        learners = [_with_hyperparameters(learner, member.hyperparameters) for member in members]
         seeds = jnp.stack([jax.random.key(member.seed) for member in members])
         init_keys, run_keys = jax.vmap(jax.random.split)(seeds).T
-        example = jax.tree.map(lambda array: array[:1], data)
         # One by one, each awaited: a batch of QR factorisations (the orthogonal initialisation) waits in
         # jaxlib 0.10.2 for the thread pool that runs it, and two of them at once on two cores wait for ever.
         init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
+        learners = [_with_hyperparameters(learner, member.hyperparameters) for member in members]
         states = [jax.block_until_ready(init(*member)) for member in zip(learners, init_keys, strict=True)]
         on_members = NamedSharding(mesh, split)
         self.learners, self._keys = jax.device_put((_stack(learners), run_keys), on_members)
         self.states: State = jax.device_put(_stack(states), on_members)
-        self._data = jax.device_put(data, NamedSharding(mesh, shared))
 
         together = jax.default_backend() != "cpu"
         program = jax.shard_map(
-            functools.partial(_train_members, batch_size=batch_size, together=together),
+            functools.partial(_train_members, feed=self._feed, together=together),
             mesh=mesh,
-            in_specs=(split, split, split, shared, shared, shared),
+            in_specs=(split, split, split, self._feed.partition, shared, shared),
             out_specs=split,
             check_vma=False,  # members never exchange anything
         )
-        arguments = (self.learners, self.states, self._keys, self._data, np.int32(0), np.int32(1))
+        [(_, _, piece)] = self._feed.pieces(self._keys, 0, 1)
+        arguments = (self.learners, self.states, self._keys, piece, np.int32(0), np.int32(1))
         started = time.perf_counter()
         self._program = jax.jit(program, donate_argnums=1).lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - started
@@ -147,10 +162,10 @@ class Population:
         and the member has diverged if it had not before.
         """
         step = self.step
-        learners, states = jax.device_put((self.learners, self.states), jax.devices()[0])
+        act_all = deterministic_policy(self.learners, self.states)
 
         def act(observations: np.ndarray) -> np.ndarray:
-            actions = np.asarray(_act(learners, states, observations))
+            actions = act_all(observations)
             finite = np.isfinite(actions)
             for index in np.flatnonzero(~finite.all(axis=(1, 2))).tolist():
                 self.diverged.setdefault(index, Divergence(step, "actions"))
@@ -164,10 +179,13 @@ class Population:
 
     def _run(self, states: State, start: int, stop: int) -> tuple[State, Metrics, np.ndarray]:
         """Consumes `states`; the last result is bool[M], was all of it finite."""
-        states, metrics, finite = self._program(
-            self.learners, states, self._keys, self._data, np.int32(start), np.int32(stop)
-        )
-        return states, metrics, np.asarray(finite) & np.asarray(_all_finite(states))
+        finite = []
+        for first, after, piece in self._feed.pieces(self._keys, start, stop):
+            states, metrics, piece_finite = self._program(
+                self.learners, states, self._keys, piece, np.int32(first), np.int32(after)
+            )
+            finite.append(piece_finite)  # looked at when all is done: the calls are not waited for here
+        return states, metrics, np.all(finite, axis=0) & np.asarray(_all_finite(states))
 
     def _find_divergence(self, before: State, index: int, start: int, stop: int) -> tuple[State, Divergence]:
         """Bisects the calls from `start` for the member's last finite state; what is not finite stays so."""
@@ -182,10 +200,22 @@ class Population:
         return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
 
 
+def deterministic_policy(learners: Learner, states: State) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
+    learners, states = jax.device_put((learners, states), jax.devices()[0])
+    return lambda observations: np.asarray(_act(learners, states, observations))
+
+
 def train(
-    learner: Learner, state: State, key: PRNGKey, data: Batch, start: Array, stop: Array, batch_size: int
+    learner: Learner,
+    state: State,
+    key: PRNGKey,
+    data: Any,
+    start: Array,
+    stop: Array,
+    batch: Callable[[Any, PRNGKey, Array], Batch],
 ) -> tuple[State, Metrics, Array]:
-    """Updates start, ..., stop - 1 of one learner, batches drawn on the device.
+    """Updates start, ..., stop - 1 of one learner, each from the minibatch that `batch` makes of the data.
 
     Returns:
         The state, the last update's metrics, and bool[]: were the metrics of all updates finite.
@@ -193,25 +223,27 @@ def train(
 
     def update(step: Array, carry: tuple[State, Metrics, Array]) -> tuple[State, Metrics, Array]:
         state, _, finite = carry
-        key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
-        state, metrics = learner.update(state, sample(data, key_batch, batch_size), key_update)
+        key_batch, key_update = update_keys(key, step)
+        state, metrics = learner.update(state, batch(data, key_batch, step), key_update)
         return state, metrics, finite & jnp.isfinite(jnp.stack(list(metrics.values()))).all()
 
-    batch = jax.eval_shape(lambda: sample(data, key, batch_size))
-    metrics = jax.eval_shape(learner.update, state, batch, key)[1]
+    minibatch = jax.eval_shape(batch, data, key, start)
+    metrics = jax.eval_shape(learner.update, state, minibatch, key)[1]
     no_metrics = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
     return jax.lax.fori_loop(start, stop, update, (state, no_metrics, jnp.bool_(True)))
 
 
-def _train_members(learners, states, keys, data, start, stop, *, batch_size: int, together: bool):
+def _train_members(learners, states, keys, data, start, stop, *, feed: Feed, together: bool):
     """`train` for the members on one device."""
 
-    def one(learner: Learner, state: State, key: PRNGKey) -> tuple[State, Metrics, Array]:
-        return train(learner, state, key, data, start, stop, batch_size)
+    def one(member: tuple[Any, ...]) -> tuple[State, Metrics, Array]:
+        learner, state, key, *own = member
+        return train(learner, state, key, own[0] if own else data, start, stop, feed.batch)
 
-    if together:
-        return jax.vmap(one)(learners, states, keys)
-    return jax.lax.map(lambda member: one(*member), (learners, states, keys))
+    # Data that all members share is no argument of theirs: it is closed over, and never copied for each.
+    own = () if feed.partition == PartitionSpec() else (data,)
+    members = (learners, states, keys, *own)
+    return jax.vmap(one)(members) if together else jax.lax.map(one, members)
 
 
 def _mesh(num_members: int) -> Mesh:
@@ -219,6 +251,11 @@ def _mesh(num_members: int) -> Mesh:
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if num_members % n == 0)
     return Mesh(np.array(devices[:count]), (AXIS,))
+
+
+def stacked_learners(learner: Learner, members: Sequence[Member]) -> Learner:
+    """Returns the learner with each member's hyperparameters, stacked along a leading axis [M]."""
+    return _stack([_with_hyperparameters(learner, member.hyperparameters) for member in members])
 
 
 def _with_hyperparameters(learner: Learner, hyperparameters: Mapping[str, float]) -> Learner:

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.logs.csv_logger import write_atomically
+from xql_jax.logs.files import REFUSALS, cannot_write, write_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
@@ -60,8 +61,8 @@ class RunFolder:
         """Makes the folder, holds it against other processes, and notes in config.json what runs here.
 
         Raises:
-            UserError: if the run is there already and is not to be resumed, another process is at it, or the
-                folder cannot be made.
+            UserError: if the run is there already and is not to be resumed, another process is at it, the
+                folder cannot be made, or the system refuses a file within, whoever writes it.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -74,19 +75,34 @@ class RunFolder:
             except BlockingIOError:
                 raise UserError(f"another process is at this run: {self.path}") from None
             self._note_start(resume)
-            yield
+            try:
+                yield
+            except OSError as error:  # of a picture, say; most writers name their file themselves
+                if error.errno not in REFUSALS:
+                    raise
+                path = Path(error.filename or self.path)
+                raise cannot_write(path, os.strerror(error.errno)) from error
 
     def _note_start(self, resume: bool) -> None:
         file = self.path / "config.json"
         here = {"versions": _versions(), "commit": _commit()}
-        if not file.exists():
-            write_json(file, {**self.identity, **here, "resumed": []})
-            return
-        if not resume:
+        identity = json.loads(_json(self.identity))
+        if (file.exists() or (self.path / "checkpoints").exists()) and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        config = json.loads(file.read_text())
+        if not file.exists():
+            write_json(file, {**identity, **here, "resumed": []})
+            return
+        config = _read_json(file)
+        if (
+            identity != {key: config.get(key) for key in identity}
+            or not isinstance(config.get("versions"), dict)
+            or not isinstance(config.get("resumed"), list)
+        ):
+            print(f"warning: {file} is damaged; it is written anew")
+            write_json(file, {**identity, **here, "resumed": [here], "note": "written anew: it was damaged"})
+            return
         if config["versions"] != here["versions"]:
             print(
                 "warning: the run began with other versions (config.json): its bits may differ from here on"
@@ -94,19 +110,41 @@ class RunFolder:
         write_json(file, {**config, "resumed": [*config["resumed"], here]})
 
     def finished_summary(self) -> dict[str, Any] | None:
-        """Returns the summary if the run has ended."""
+        """Returns the summary if the run has ended; a damaged one is none, and is made anew by the run."""
         if not self.summary.exists():
             return None
-        summary = json.loads(self.summary.read_text())
+        summary = _read_json(self.summary)
+        digest = summary.pop("digest", None)
+        if "status" not in summary or digest not in (None, _digest(summary)):
+            print(f"warning: {self.summary} is damaged; it is made anew")
+            return None
         return summary if summary["status"] == "finished" else None
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        write_json(self.summary, summary)
+        summary = json.loads(_json(summary))
+        write_json(self.summary, {**summary, "digest": _digest(summary)})
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON whole or not at all; numbers that JSON has not become text, "inf" or "nan"."""
-    write_atomically(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, _json(content) + "\n")
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Returns the object that the file holds; an empty one if it holds none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,92 @@
+"""Environment steps per second of every task's simulator, and of whole evaluations.
+
+  alone     one environment stepped by random actions in a Python loop
+  together  an `Evaluator`'s ten episodes at once, a policy of two hidden layers of 256 called for all: what a
+            run's evaluations get
+
+Example:
+  python benchmarks/evaluation.py --tasks=hopper-medium-v2,kitchen-complete-v0
+"""
+
+import json
+import os
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+from xql_jax import command_line
+from xql_jax.envs import SUITES, get_suite, make_environment
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.learners.registry import make_learner
+from xql_jax.tasks import TASKS, Task, get_task
+from xql_jax.training.population import Population, make_members
+from xql_jax.types import Batch
+
+DEFAULT_TASKS = [
+    "halfcheetah-medium-v2", "hopper-medium-v2", "walker2d-medium-v2",
+    "antmaze-umaze-v2", "antmaze-medium-play-v2", "antmaze-large-play-v2",
+    "kitchen-complete-v0", "pen-human-v1", "door-human-v1", "hammer-human-v1", "relocate-human-v1",
+    "maze2d-umaze-v1", "maze2d-medium-v1", "maze2d-large-v1",
+]  # fmt: skip
+flags.DEFINE_list("tasks", DEFAULT_TASKS, f"Tasks, of the suites {', '.join(SUITES)}.")
+flags.DEFINE_float("seconds", 3.0, "How long each is timed, at least.", lower_bound=0.0)
+FLAGS = flags.FLAGS
+
+EPISODES = 10  # IQL's for locomotion
+
+
+def main() -> int:
+    tasks = [get_task(name) for name in FLAGS.tasks]
+    print(f"{os.cpu_count()} cores; policy on {jax.devices()[0].device_kind}; {len(TASKS)} tasks are known")
+    print(f"{'environment steps/s':26}{'alone':>10}{'together':>10}{'to make one [s]':>17}")
+    results = {}
+    for task in tasks:
+        started = time.perf_counter()
+        environment = make_environment(task)
+        make_seconds = time.perf_counter() - started
+        alone = steps_alone(environment)
+        environment.close()
+        together = steps_together(task)
+        results[task.name] = {"alone": alone, "together": together, "make_seconds": make_seconds}
+        print(f"{task.name:26}{alone:>10,.0f}{together:>10,.0f}{make_seconds:>17.2f}", flush=True)
+    print(json.dumps(results))
+    return 0
+
+
+def steps_alone(environment) -> float:
+    random = np.random.default_rng(0)
+    low, high = environment.action_space.low, environment.action_space.high
+    actions = random.uniform(low, high, (1000, *low.shape))
+    environment.reset(seed=0)
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < FLAGS.seconds or steps == 0:
+        _, _, terminated, truncated, _ = environment.step(actions[steps % 1000])
+        steps += 1
+        if terminated or truncated:
+            environment.reset(seed=steps)
+    return steps / (time.perf_counter() - started)
+
+
+def steps_together(task: Task) -> float:
+    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=get_suite(task))
+    data = Batch(
+        np.zeros((2, evaluator.observation_dim), np.float32),
+        np.zeros((2, evaluator.action_dim), np.float32),
+        *(np.zeros(2, np.float32),) * 2,
+        np.zeros((2, evaluator.observation_dim), np.float32),
+    )
+    policy = Population(make_learner("bc", {}), make_members([0], {}), data, batch_size=2).policy()
+    policy(np.zeros((1, EPISODES, evaluator.observation_dim), np.float32))  # compiles
+    evaluator.run(policy)  # makes the environments
+    steps, started = 0, time.perf_counter()
+    while time.perf_counter() - started < FLAGS.seconds or steps == 0:
+        steps += int(evaluator.run(policy).lengths.sum())
+    speed = steps / (time.perf_counter() - started)
+    evaluator.close()
+    return speed
+
+
+if __name__ == "__main__":
+    command_line.run(main)

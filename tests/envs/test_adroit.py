@@ -1,0 +1,238 @@
+"""The Adroit hand against D4RL's own classes and models, run on today's MuJoCo, and its reference returns."""
+
+import importlib.util
+import itertools
+import os
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+
+from xql_jax.tasks import get_task
+
+pytest.importorskip("gymnasium_robotics")
+
+from xql_jax.envs.adroit import Adroit
+
+ALL_ROBOTS = pytest.mark.parametrize("robot", ["pen", "door", "hammer", "relocate"])
+
+
+NEEDS_OPENGL = pytest.mark.skipif(
+    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
+)
+
+
+class OldNames:
+    """A MuJoCo model or data under the names of mujoco-py."""
+
+    def __init__(self, new):
+        self._new = new
+
+    def __getattr__(self, name):
+        if name.endswith("_name2id"):
+            named = getattr(self._new, name.removesuffix("_name2id"))
+            return lambda element: named(element).id
+        return getattr(self._new, {"body_xpos": "xpos", "body_xquat": "xquat"}.get(name, name))
+
+
+class MjrlEnv:
+    """mjrl's MujocoEnv, the base of D4RL's classes, on today's MuJoCo."""
+
+    def __init__(self, path, frame_skip):
+        model = mujoco.MjModel.from_xml_path(path)
+        data = mujoco.MjData(model)
+        self.model, self.data, self.frame_skip = OldNames(model), OldNames(data), frame_skip
+        self.sim = types.SimpleNamespace(
+            model=self.model,
+            data=self.data,
+            reset=lambda: mujoco.mj_resetData(model, data),
+            forward=lambda: mujoco.mj_forward(model, data),
+            step=lambda: mujoco.mj_step(model, data),
+        )
+        self.sim.forward()
+        self.init_qpos, self.init_qvel = data.qpos.copy(), data.qvel.copy()
+        self.action_space = np.zeros(model.nu)  # for its shape
+        self.np_random = np.random.default_rng(0)
+
+    def set_state(self, positions, velocities):
+        self.data.qpos[:], self.data.qvel[:] = positions, velocities
+        self.sim.forward()
+
+    def do_simulation(self, controls, steps):
+        self.data.ctrl[:] = controls
+        for _ in range(steps):
+            self.sim.step()
+
+    def reset(self, seed):
+        self.np_random = np.random.default_rng(seed)  # of the same kind as Gymnasium's: the same draws
+        self.sim.reset()
+        self.sim.forward()
+        return self.reset_model()
+
+
+@pytest.fixture
+def d4rl_env(robot, d4rl_package, monkeypatch, tmp_path):
+    """D4RL's own class and XML for the robot; only the base class is not its."""
+    mjrl = types.ModuleType("mjrl.envs")
+    mjrl.mujoco_env = types.SimpleNamespace(MujocoEnv=MjrlEnv)
+    monkeypatch.setitem(sys.modules, "mjrl", types.ModuleType("mjrl"))
+    monkeypatch.setitem(sys.modules, "mjrl.envs", mjrl)
+    monkeypatch.setitem(sys.modules, "mujoco_py", types.SimpleNamespace(MjViewer=None))
+    folder = Path(d4rl_package.__file__).parent / "hand_manipulation_suite"
+    (tmp_path / "Adroit").symlink_to(folder / "Adroit")  # the meshes
+    (tmp_path / "assets").mkdir()
+    for file in (folder / "assets").glob(
+        "*.xml"
+    ):  # today's MuJoCo knows all but this setting of a network port
+        (tmp_path / "assets" / file.name).write_text(file.read_text().replace('apirate="200"', ""))
+    shutil.copy(folder / f"{robot}_v0.py", tmp_path)
+    spec = importlib.util.spec_from_file_location(f"d4rl_{robot}", tmp_path / f"{robot}_v0.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, f"{robot.capitalize()}EnvV0")()
+
+
+@pytest.fixture
+def env(robot):
+    env = Adroit.for_task(get_task(f"{robot}-human-v1"))
+    yield env
+    env.close()
+
+
+@ALL_ROBOTS
+def test_episodes_are_those_of_d4rl(robot, env, d4rl_env):
+    for seed in (0, 1, 0):
+        rng = np.random.default_rng(seed)
+        np.testing.assert_allclose(env.reset(seed=seed)[0], d4rl_env.reset(seed), rtol=1e-6, atol=1e-7)
+        for _ in range(60):
+            action = rng.uniform(-1.2, 1.2, env.action_space.shape)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            their_observation, their_reward, done, _ = d4rl_env.step(action)
+            np.testing.assert_allclose(
+                observation, their_observation, rtol=1e-6, atol=1e-7
+            )  # ours are float32
+            np.testing.assert_allclose(reward, their_reward, rtol=1e-12)
+            assert (terminated, truncated) == (done, False)
+            if done:
+                break
+        assert done == (robot == "pen")  # a random policy drops it within 60 steps from these starts
+
+
+def near_goal(robot, env, rng):
+    """Positions with the object anywhere between its start and its goal, or the pen turned anyhow."""
+    simulation, positions = env.simulation, env.simulation.init_qpos.copy()
+    simulation.set_state(positions, simulation.init_qvel)
+    data = simulation.data
+    if robot == "door":
+        positions[-2] = rng.uniform(0, 1.57)
+    elif robot == "hammer":
+        positions[26] = rng.uniform(0.05, 0.1)  # the nail
+        positions[29] = rng.uniform(0, 0.2)  # the hammer's height
+    elif robot == "relocate":
+        way = data.site("target").xpos - data.body("Object").xpos
+        positions[30:33] = way * (1 - rng.uniform(0, 1) ** 3)
+    else:
+        aim = data.site("target_top").xpos - data.site("target_bottom").xpos
+
+        def similarity(turn):
+            data.qpos[-3:] = turn
+            mujoco.mj_kinematics(simulation.model, data)
+            return aim @ (data.site("object_top").xpos - data.site("object_bottom").xpos)
+
+        positions[-3:] = max(rng.uniform(-2, 2, (rng.integers(1, 100), 3)), key=similarity)
+    return positions
+
+
+@pytest.mark.parametrize(
+    ("robot", "levels", "goal_steps"),
+    [
+        # Least rewards with each number of bonuses, and in how many steps the goal has to be met.
+        ("pen", [-2, 9, 59], 20),
+        ("door", [-1, 1, 9, 19], 25),
+        ("hammer", [-3, 22, 97], 25),
+        ("relocate", [-1, 0.3, 10, 30], 25),
+    ],
+)
+def test_bonuses_and_success_are_those_of_d4rl(robot, levels, goal_steps, env, d4rl_env):
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    d4rl_env.reset(0)
+    velocities = np.zeros_like(env.simulation.init_qvel)
+    rewards, goals, ends = [], [], []
+    for _ in range(get_task(f"{robot}-human-v1").episode_limit):
+        positions = near_goal(robot, env, rng)
+        env.simulation.set_state(positions, velocities)
+        d4rl_env.set_state(positions, velocities)
+        action = np.zeros(env.action_space.shape)
+        _, reward, terminated, truncated, info = env.step(action)
+        _, their_reward, done, their_info = d4rl_env.step(action)
+        np.testing.assert_allclose(reward, their_reward, rtol=1e-9)
+        assert (terminated, done) == (False, False)
+        rewards.append(reward)
+        ends.append(truncated)
+        goals.append(their_info["goal_achieved"])
+        succeeded = d4rl_env.evaluate_success([{"env_infos": {"goal_achieved": goals}}]) == 100.0
+        assert info["success"] == succeeded == (sum(goals) > goal_steps)
+    assert info["success"]
+    assert ends == [False] * (len(ends) - 1) + [True]
+    assert set(np.searchsorted(levels, rewards)) == set(range(1, len(levels) + 1))  # all bonuses were met
+
+
+def test_hammers_velocities_are_clipped():
+    env = Adroit("hammer", 200)
+    env.reset(seed=0)
+    env.simulation.set_state(env.simulation.init_qpos, np.full(33, 5.0))
+    observation = env.step(np.zeros(26))[0]
+    env.close()
+    np.testing.assert_array_equal(np.abs(observation[27:33]).max(), 1.0)
+
+
+def random_return(env, seed):
+    rng = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    total, over = 0.0, False
+    while not over:
+        _, reward, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape))
+        total += reward
+        over = terminated or truncated
+    return total
+
+
+@pytest.mark.slow
+@ALL_ROBOTS
+def test_random_policy_gets_d4rls_reference_return(robot, env):
+    returns = np.array([random_return(env, seed) for seed in range(100)])
+    standard_error = returns.std(ddof=1) / 10
+    # 93.4 ± 26.5, -56.65 ± 0.06, -275.6 ± 0.5, -5.9 ± 0.5; the references have errors of their own.
+    assert abs(returns.mean() - get_task(f"{robot}-human-v1").min_return) < 3 * standard_error
+
+
+def episode(env, seed, look=lambda: None):
+    """Observations of three random steps; `look` is called after each."""
+    observations = [env.reset(seed=seed)[0]]
+    for action in np.random.default_rng(0).uniform(-1, 1, (3, *env.action_space.shape)):
+        observations.append(env.step(action)[0])
+        look()
+    return np.array(observations)
+
+
+@ALL_ROBOTS
+def test_episode_depends_on_the_seed_alone(env):
+    first = episode(env, 1)
+    assert (episode(env, 2) != first).any(axis=1).all()
+    np.testing.assert_array_equal(episode(env, 1), first)
+
+
+@NEEDS_OPENGL
+@ALL_ROBOTS
+def test_pictures_show_what_moves_and_change_nothing(env):
+    pictures = []
+    unseen = episode(env, 1)
+    np.testing.assert_array_equal(episode(env, 1, look=lambda: pictures.append(env.render())), unseen)
+    assert pictures[0].shape == (480, 640, 3)
+    assert pictures[0].dtype == np.uint8
+    assert all((before != after).any() for before, after in itertools.pairwise(pictures))

@@ -1,0 +1,344 @@
+"""The ant's maze against D4RL's own classes and XML, Gymnasium-Robotics' AntMaze and numbers by hand."""
+
+import importlib
+import itertools
+import os
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import mujoco
+import numpy as np
+import pytest
+
+from xql_jax.envs.ant_maze import GOAL_CELLS, AntMaze
+from xql_jax.envs.mazes import MAZES
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.tasks import TASKS, get_task
+
+# Asking for OpenGL in vain raises at first, and ends the process the second time.
+NEEDS_OPENGL = pytest.mark.skipif(
+    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
+)
+ALL_MAZES = pytest.mark.parametrize("name", MAZES)
+# By maze: D4RL's name of its map, the corner of the square of 1.5 in which its goals lie, and what to add to
+# positions in Gymnasium-Robotics, whose origin is the maze's middle.
+D4RL_MAPS = {"umaze": "U_MAZE_TEST", "medium": "BIG_MAZE_TEST", "large": "HARDEST_MAZE_TEST"}
+GOAL_CORNERS = {"umaze": (0.0, 8.0), "medium": (20.0, 20.0), "large": (32.0, 24.0)}
+GYMNASIUM_OFFSETS = {"umaze": (4.0, 4.0), "medium": (10.0, 10.0), "large": (18.0, 12.0)}
+STANDING = np.array([0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0] + 2 * [0.0, 1.0, 0.0, -1.0])
+AT_REST = np.zeros(14)
+AWAY = np.array([1.2, 1.2] + 13 * [0.0])  # a start less this has its feet in the walls of a corner
+NO_ACTION = np.zeros(8, np.float32)
+
+
+def ant_maze(name: str = "umaze", **kwargs) -> AntMaze:
+    return AntMaze(MAZES[name], GOAL_CELLS[name], episode_limit=1000, **kwargs)
+
+
+def random_actions(steps: int) -> np.ndarray:
+    """Each is kept for five steps, so that the ant gets about and tumbles."""
+    return np.repeat(np.random.default_rng(0).uniform(-1, 1, (steps // 5, 8)), 5, axis=0)
+
+
+def touches_a_wall(env: AntMaze) -> bool:
+    walls = np.flatnonzero(env.model.geom_type == mujoco.mjtGeom.mjGEOM_BOX)
+    return bool(np.isin(env.data.contact.geom, walls).any())
+
+
+class GymMujocoEnv:
+    """What D4RL's ant needs of Gym's class of that name, on today's MuJoCo."""
+
+    dt = 0.1
+
+    def __init__(self, file: str, frame_skip: int):
+        self.model = mujoco.MjModel.from_xml_path(file)
+        self.data = mujoco.MjData(self.model)
+        self.sim = self
+        self.frame_skip = frame_skip
+        self.init_qpos, self.init_qvel = self.data.qpos.copy(), self.data.qvel.copy()
+        self.action_space = types.SimpleNamespace(shape=(self.model.nu,))
+        self.observation_space = None
+
+    def reset(self):
+        mujoco.mj_resetData(self.model, self.data)
+        return self.reset_model()
+
+    def set_state(self, qpos, qvel):
+        self.data.qpos[:], self.data.qvel[:] = qpos, qvel
+        mujoco.mj_normalizeQuat(self.model, self.data.qpos)  # a part of `mj_forward` until MuJoCo 3.2.0
+        mujoco.mj_forward(self.model, self.data)
+
+    def do_simulation(self, ctrl, steps):
+        self.data.ctrl[:] = ctrl
+        mujoco.mj_step(self.model, self.data, steps)
+
+    def get_body_com(self, name):
+        return self.data.body(name).xpos
+
+    def state_vector(self):
+        return np.concatenate((self.data.qpos, self.data.qvel))
+
+
+@pytest.fixture
+def d4rl_env(name, d4rl_package, monkeypatch, tmp_path):
+    """D4RL's own environment with v2's rule; MuJoCo and the generators are today's."""
+    gym = importlib.import_module("gym")
+    mujoco_env = types.ModuleType("gym.envs.mujoco.mujoco_env")
+    mujoco_env.MujocoEnv = type("MujocoEnv", (GymMujocoEnv, gym.Env), {})
+    gym_mujoco = types.ModuleType("gym.envs.mujoco")
+    gym_mujoco.mujoco_env = mujoco_env
+    package = types.ModuleType("d4rl.locomotion")  # its own one would register ids with gym
+    package.__path__ = [str(Path(d4rl_package.__file__).parent / "locomotion")]
+    for module in (mujoco_env, gym_mujoco, package):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "mujoco_py", types.SimpleNamespace(get_version=lambda: "2.1"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # it leaves an XML file behind
+    monkeypatch.delattr(d4rl_package, "locomotion", raising=False)
+    ant = importlib.import_module("d4rl.locomotion.ant")
+    maze_env = importlib.import_module("d4rl.locomotion.maze_env")
+    env = ant.make_ant_maze_env(
+        maze_map=getattr(maze_env, D4RL_MAPS[name]),
+        maze_size_scaling=4.0,
+        reward_type="sparse",
+        eval=True,
+        non_zero_reset=False,
+        v2_resets=True,
+    ).wrapped_env
+
+    def seed(number):
+        rng = np.random.default_rng(number)
+        env.np_random = types.SimpleNamespace(uniform=rng.uniform, randn=rng.standard_normal)
+        monkeypatch.setattr(np.random, "uniform", rng.uniform)  # where it draws the goal from
+
+    env.seed = seed
+    yield env
+    for module in [key for key in sys.modules if key.startswith("d4rl.locomotion.")]:
+        del sys.modules[module]
+
+
+@ALL_MAZES
+def test_model_is_that_of_d4rl(name, d4rl_env):
+    ours, theirs = ant_maze(name).model, d4rl_env.model
+    arrays = {key for key in dir(theirs) if isinstance(getattr(theirs, key), np.ndarray)}
+    # A camera and the site that marks the goal; D4RL has controls of up to 30 and a gear of 1.
+    looks = {key for key in arrays if key.startswith(("cam_", "site_", "name", "_"))} | {"geom_rgba"}
+    for key in arrays - looks - {"actuator_ctrlrange", "actuator_gear", "actuator_acc0"}:
+        np.testing.assert_array_equal(getattr(ours, key), getattr(theirs, key), err_msg=key)
+    for torques in (m.actuator_ctrlrange * m.actuator_gear[:, :1] for m in (ours, theirs)):
+        np.testing.assert_array_equal(torques, [[-30.0, 30.0]] * 8)
+    assert (ours.opt.timestep, ours.opt.integrator) == (0.02, mujoco.mjtIntegrator.mjINT_RK4)
+    for key in ("timestep", "integrator", "gravity", "solver", "iterations", "tolerance", "cone", "impratio"):
+        np.testing.assert_array_equal(getattr(ours.opt, key), getattr(theirs.opt, key), err_msg=key)
+
+
+@ALL_MAZES
+def test_episodes_are_those_of_d4rl(name, d4rl_env):
+    env = ant_maze(name)
+    contacts = 0
+    for seed in range(2):
+        d4rl_env.seed(seed)
+        observation, their_observation = env.reset(seed=seed)[0], d4rl_env.reset()
+        np.testing.assert_allclose(observation, their_observation, atol=1e-6)  # ours are float32
+        np.testing.assert_array_equal(env.goal, d4rl_env.target_goal)
+        if seed == 1:
+            start = env.data.qpos - AWAY, env.data.qvel.copy()
+            env.set_state(*start)
+            mujoco.mj_resetData(d4rl_env.model, d4rl_env.data)
+            d4rl_env.set_state(*start)
+            d4rl_env.set_target(start[0][:2] + np.array([0.6, 0.0]))
+            env.goal = np.array(d4rl_env.target_goal)
+        for action in random_actions(150):
+            observation, reward, terminated, truncated, _ = env.step(action)
+            their_observation, their_reward, done, _ = d4rl_env.step(30.0 * action)
+            contacts += touches_a_wall(env)
+            np.testing.assert_allclose(env.data.qpos, d4rl_env.data.qpos, atol=1e-10)
+            np.testing.assert_allclose(env.data.qvel, d4rl_env.data.qvel, atol=1e-10)
+            np.testing.assert_allclose(observation, their_observation, atol=1e-6, rtol=1e-6)
+            assert (reward, terminated, truncated) == (their_reward, done, False)
+            if done:
+                break
+        assert done == (seed == 1)
+    assert contacts > 0
+
+
+@pytest.fixture
+def other_env(name):
+    """Gymnasium-Robotics' environment, of the mirrored maze and with the ant made D4RL's."""
+    ant_maze_v5 = pytest.importorskip("gymnasium_robotics.envs.maze.ant_maze_v5")
+    env = ant_maze_v5.AntMazeEnv(maze_map=MAZES[name].walls[::-1].astype(int).tolist())
+    Path(env.tmp_xml_file_path).unlink()  # it leaves this one behind
+    model = env.ant_env.model
+    assert (model.opt.timestep, model.actuator_gear[0, 0]) == (0.01, 150.0)
+    model.opt.timestep = 0.02
+    model.actuator_gear[:, 0] = 30.0
+    model.geom_solimp[:] = [0.8, 0.8, 0.01, 0.5, 2.0]
+    yield env.ant_env
+    env.close()
+
+
+@ALL_MAZES
+def test_moves_as_in_gymnasium_robotics(name, other_env):
+    env = ant_maze(name)
+    shift = np.zeros(15)
+    shift[:2] = GYMNASIUM_OFFSETS[name]
+
+    def walls(model, offset):
+        boxes = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
+        return sorted(np.hstack([model.geom_pos[boxes] + offset, model.geom_size[boxes]]).tolist())
+
+    assert walls(env.model, 0.0) == walls(other_env.model, shift[:3])
+    env.reset(seed=0)
+    env.set_state(env.data.qpos - AWAY, env.data.qvel.copy())
+    other_env.reset(seed=0)
+    mujoco.mj_resetData(other_env.model, other_env.data)
+    other_env.set_state(env.data.qpos - shift, env.data.qvel)
+    contacts = 0
+    for action in random_actions(300):
+        env.step(action)
+        other_env.step(action)
+        contacts += touches_a_wall(env)
+        np.testing.assert_allclose(env.data.qpos, other_env.data.qpos + shift, atol=1e-10, rtol=0)
+        np.testing.assert_allclose(env.data.qvel, other_env.data.qvel, atol=1e-9, rtol=0)
+    assert contacts > 10
+
+
+def test_maze_is_not_mirrored():
+    # Row 2 of the umaze is "###O#": between the start at (0, 0) and the goals above (0, 8) there is a wall at
+    # y = 4, which leaves the cell at x = 8 open.
+    model = ant_maze("umaze").model
+    boxes = model.geom_pos[model.geom_type == mujoco.mjtGeom.mjGEOM_BOX]
+    assert sorted(x for x, y, _ in boxes.tolist() if y == 4.0) == [-4.0, 0.0, 4.0, 12.0]
+    assert boxes[:, 2].tolist() == [1.0] * len(boxes)
+
+
+def test_motors_by_hand():
+    env = ant_maze()
+    env.set_state(STANDING, AT_REST)
+    time = env.data.time
+    env.step(np.array([0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 0.0, 0.1]))
+    np.testing.assert_allclose(env.data.time - time, 0.1)
+    torques = [
+        15.0,
+        -15.0,
+        30.0,
+        -30.0,
+        30.0,
+        -30.0,
+        0.0,
+        3.0,
+    ]  # clipped; motors are those of hips 4, 1, 2, 3
+    np.testing.assert_allclose(env.data.qfrc_actuator[6:], np.roll(torques, -2))
+
+
+def test_starts():
+    env = ant_maze()
+    states = []
+    for seed in range(1000):
+        observation, _ = env.reset(seed=seed)
+        np.testing.assert_allclose(observation, np.concatenate((env.data.qpos, env.data.qvel)), atol=1e-6)
+        states.append(observation)
+    states = np.array(states)
+    positions = states[:, [0, 1, 2, *range(7, 15)]] - [0.0, 0.0, 0.75, *[0.0] * 8]
+    extremes = np.abs(positions).max(0)
+    assert (extremes > 0.0985).all()  # of 1000 draws; below that with probability 3e-7 each
+    assert (extremes <= 0.1 + 1e-6).all()
+    np.testing.assert_allclose(np.linalg.norm(states[:, 3:7], axis=1), 1.0, rtol=1e-6)
+    # The quaternion is (1 + u, v, ...) over its norm, u and v uniform in ±0.1.
+    np.testing.assert_allclose(states[:, 4:7].std(0), 0.1 / np.sqrt(3.0), rtol=0.1)
+    np.testing.assert_allclose(states[:, 15:].std(0), 0.1, rtol=0.1)
+
+
+def test_episode_depends_on_the_seed_alone():
+    used, fresh = ant_maze(), ant_maze()
+    used.reset(seed=5)
+    for action in random_actions(50):
+        used.step(action)
+    np.testing.assert_array_equal(used.reset(seed=1)[0], fresh.reset(seed=1)[0])
+    np.testing.assert_array_equal(used.goal, fresh.goal)
+    for action in random_actions(50):
+        np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
+
+
+@NEEDS_OPENGL
+def test_pictures_show_ant_and_goal_and_change_nothing():
+    seen, unseen = ant_maze(), ant_maze()
+    seen.reset(seed=0)
+    unseen.reset(seed=0)
+    pictures = [seen.render()]
+    for action in random_actions(10):
+        np.testing.assert_array_equal(seen.step(action)[0], unseen.step(action)[0])
+        pictures.append(seen.render())
+    seen.goal = np.array([8.0, 0.0])
+    pictures.append(seen.render())
+    seen.close()
+    assert {picture.shape for picture in pictures} == {(480, 640, 3)}
+    for before, after in itertools.pairwise(pictures):
+        assert (before != after).any()
+    red, green, blue = np.moveaxis(pictures[-1].astype(int), 2, 0)
+    pixels = np.argwhere((green > 1.5 * red) & (green > 1.5 * blue))
+    np.testing.assert_allclose(pixels.mean(0), [240 + 4 * 30, 320 + 4 * 30], atol=3)  # 30 a metre from (4, 4)
+
+
+@ALL_MAZES
+def test_goals_of_v2_are_drawn_at_each_reset(name):
+    diverse = "-diverse" if name == "umaze" else "-play"
+    env = AntMaze.for_task(get_task(f"antmaze-{name}{diverse}-v2"))
+    goals = []
+    for seed in range(1000):
+        env.reset(seed=seed)
+        goals.append(env.goal - GOAL_CORNERS[name])
+    goals = np.array(goals)
+    assert (goals >= 0.0).all()
+    assert (goals <= 1.5).all()
+    # U(0, 1) + U(0, 1/2): mean 3/4, variance 1/12 + 1/48
+    np.testing.assert_allclose(goals.mean(0), 0.75, atol=5 * np.sqrt(5 / 48 / 1000))
+    np.testing.assert_allclose(goals.var(0), 5 / 48, rtol=0.2)
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+@ALL_MAZES
+def test_goal_of_v0_and_v1_stays(name, version):
+    tasks = [
+        get_task(f"antmaze-{name}{data}-{version}")
+        for data in ("", "-diverse", "-play")
+        if f"antmaze-{name}{data}-{version}" in TASKS
+    ]
+    goals = []
+    for env in [AntMaze.for_task(task) for task in tasks]:
+        for seed in range(3):
+            env.reset(seed=seed)
+            goals.append(env.goal - GOAL_CORNERS[name])
+    np.testing.assert_array_equal(goals, [goals[0]] * 6)
+    np.testing.assert_allclose(goals[0], [0.657, 0.278], atol=1e-3)  # one draw, the same in every process
+
+
+@pytest.mark.parametrize(("distance", "reached"), [(0.48, True), (0.52, False)])
+def test_reward_within_half_a_metre(distance, reached):
+    env = ant_maze()
+    env.reset(seed=0)
+    env.set_state(STANDING, AT_REST)  # it stands still but for a centimetre
+    env.goal = np.array([0.6, 0.8]) * distance
+    _, reward, terminated, truncated, info = env.step(NO_ACTION)
+    assert (reward, terminated, truncated, info["success"]) == (float(reached), reached, False, reached)
+
+
+def test_fallen_ant_goes_on():
+    env = ant_maze()
+    on_its_back = STANDING.copy()
+    on_its_back[2:7] = [0.3, 0.0, 1.0, 0.0, 0.0]
+    env.set_state(on_its_back, AT_REST)
+    assert [env.step(NO_ACTION)[1:4] for _ in range(30)] == [(0.0, False, False)] * 30
+    assert env.data.qpos[4] == pytest.approx(1.0, abs=0.1)  # still on its back
+
+
+@pytest.mark.parametrize(("task", "limit"), [("antmaze-umaze-v0", 700), ("antmaze-large-play-v2", 1000)])
+def test_random_policy_fails_until_the_limit(task, limit):
+    evaluator = Evaluator(get_task(task), num_members=1, num_episodes=4, seed=0)
+    rng = np.random.default_rng(0)
+    results = evaluator.run(lambda observations: rng.uniform(-1, 1, (1, 4, 8)))
+    np.testing.assert_array_equal(results.returns, np.zeros((1, 4)))
+    np.testing.assert_array_equal(results.successes, np.zeros((1, 4), bool))
+    np.testing.assert_array_equal(results.lengths, np.full((1, 4), limit))
+    evaluator.close()

@@ -1,0 +1,170 @@
+"""The adapter of D4RL's own environments against the package itself, by PyBullet's tasks."""
+
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+
+from xql_jax.envs.d4rl_backend import d4rl_suite
+from xql_jax.errors import UserError
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.tasks import TASKS, get_task
+
+BULLET = [task for task in TASKS.values() if task.suite == "bullet"]
+
+
+@pytest.fixture(autouse=True)
+def no_mujoco(monkeypatch, d4rl_package):
+    """What the tests say holds where MuJoCo 2.1 is not installed."""
+    monkeypatch.setitem(sys.modules, "mujoco_py", None)
+
+
+@pytest.fixture
+def make():
+    """Makes environments, and closes them."""
+    made = []
+
+    def make(name):
+        task = get_task(name)
+        made.append(d4rl_suite(task).make(task))
+        return made[-1]
+
+    yield make
+    for env in made:
+        env.close()
+
+
+def test_episode_is_that_of_the_package(make):
+    import gym
+
+    ours = make("bullet-hopper-medium-v0")
+    theirs = gym.make("bullet-hopper-medium-v0", disable_env_checker=True)
+    theirs.reset()  # the first reward of PyBullet's first episode is unlike others'
+    theirs.seed(3)
+    actions = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
+    start, _ = ours.reset(seed=3)
+    np.testing.assert_array_equal(start, theirs.reset())
+    for action in actions:
+        observation, reward, terminated, truncated, _ = ours.step(action)
+        their_observation, their_reward, done, _ = theirs.step(action)
+        np.testing.assert_array_equal(observation, their_observation)
+        assert (reward, terminated, truncated) == (their_reward, done, False)
+        if done:
+            break
+    theirs.close()
+    assert done  # it falls within a few steps
+
+
+@pytest.mark.parametrize(("maze", "limit"), [("open", 150), ("umaze", 300)])
+def test_time_limit_truncates(make, maze, limit):
+    env = make(f"bullet-maze2d-{maze}-v0")
+    for _ in range(2):
+        env.reset(seed=0)
+        ends = [env.step(np.zeros(2))[2:4] for _ in range(limit)]
+        assert ends == [(False, False)] * (limit - 1) + [(False, True)]
+
+
+@pytest.mark.parametrize("name", ["bullet-hopper-medium-v0", "bullet-maze2d-large-v0"])
+def test_episode_depends_on_the_seed_alone(make, name):
+    env = make(name)
+    actions = np.random.default_rng(0).uniform(-1, 1, (8, *env.action_space.shape))
+
+    def episode(env, seed):
+        start = env.reset(seed=seed)[0]
+        steps = [env.step(action)[:2] for action in actions]
+        return np.array([start, *(observation for observation, _ in steps)]), [reward for _, reward in steps]
+
+    first, rewards = episode(env, 1)
+    assert first.dtype == np.float32
+    assert (episode(env, 2)[0] != first).any(axis=1).all()
+    for again in (env, make(name)):
+        observations, their_rewards = episode(again, 1)
+        np.testing.assert_array_equal(observations, first)
+        assert their_rewards == rewards
+
+
+def test_numpys_generator_and_the_action_space_are_seeded(make):
+    env = make("bullet-maze2d-open-v0")
+    draws = []
+    for _ in range(2):
+        env.reset(seed=7)
+        draws.append((np.random.rand(), *env._env.action_space.sample()))  # noqa: NPY002
+    assert draws[0] == draws[1]
+    assert draws[0][0] == np.random.RandomState(7).rand()
+
+
+@pytest.mark.parametrize("robot", ["hopper", "walker2d"])
+def test_random_policy_gets_d4rls_reference_return(robot):
+    task = get_task(f"bullet-{robot}-medium-v0")
+    evaluator = Evaluator(task, 1, 100, seed=0, suite=d4rl_suite(task), max_environments=4)
+    rng = np.random.default_rng(0)
+    results = evaluator.run(
+        lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], evaluator.action_dim))
+    )
+    evaluator.close()
+    standard_error = results.returns.std(ddof=1) / 10
+    assert standard_error < 0.6
+    assert abs(results.returns.mean() - task.min_return) < 3 * standard_error
+    assert results.successes is None
+
+
+@pytest.mark.parametrize("task", BULLET, ids=lambda task: task.name)
+def test_every_bullet_task_can_be_played(make, task):
+    env = make(task.name)
+    start, _ = env.reset(seed=0)
+    assert env.observation_space.contains(start)
+    observation, _, terminated, truncated, _ = env.step(env.action_space.sample())
+    assert env.observation_space.contains(observation)
+    assert (terminated, truncated) == (False, False)
+    assert env._env.spec.max_episode_steps == task.episode_limit
+    # The task's score is the package's.
+    np.testing.assert_allclose(
+        task.normalized_score(np.array(77.0)), 100 * env._env.get_normalized_score(77.0)
+    )
+
+
+def test_renders(make):
+    env = make("bullet-hopper-medium-v0")
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture.shape == (240, 320, 3)
+    assert picture.dtype == np.uint8
+    assert picture.std() > 10
+
+
+def test_nothing_is_printed_and_no_filter_is_changed(make, capfd):
+    filters = warnings.filters.copy()
+    env = make("bullet-ant-medium-v0")
+    env.reset(seed=0)
+    assert capfd.readouterr() == ("", "")
+    assert warnings.filters == filters
+
+
+def test_says_what_needs_mujoco_py():
+    expected = (
+        r"hopper-medium-v2 \(suite locomotion\) needs MuJoCo 2.1 and mujoco-py.*leave out --env_backend=d4rl"
+    )
+    with pytest.raises(UserError, match=expected):
+        d4rl_suite(get_task("hopper-medium-v2"))
+
+
+def test_says_what_is_not_d4rls():
+    with pytest.raises(UserError, match=r"pointmaze-umaze-v0 is not D4RL's.*maze2d"):
+        d4rl_suite(get_task("pointmaze-umaze-v0"))
+
+
+def test_says_how_to_install_d4rl(monkeypatch):
+    monkeypatch.setitem(sys.modules, "d4rl", None)
+    with pytest.raises(UserError, match=r"pip install 'xql_jax\[d4rl\]'"):
+        d4rl_suite(get_task("bullet-hopper-medium-v0"))
+
+
+def test_says_what_d4rl_has_not_registered(monkeypatch):
+    monkeypatch.setitem(
+        sys.modules, "mujoco_py", types.ModuleType("mujoco_py")
+    )  # works, but mjrl may be missing
+    task = get_task("door-human-v1")
+    with pytest.raises(UserError, match=r"D4RL has no environment door-human-v1 here"):
+        d4rl_suite(task).make(task)

@@ -1,0 +1,66 @@
+"""Files whole or not at all, on the disk before they take their name, and the line where they cannot be."""
+
+import errno
+import os
+
+import pytest
+
+from xql_jax.errors import UserError
+from xql_jax.logs.files import write_atomically, writing
+
+
+def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    replace = os.replace
+
+    def kill_before_renaming(source, target):
+        # All of it is there before the name changes.
+        assert (path.read_text(), source.read_text()) == ("old", "new")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", kill_before_renaming)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    monkeypatch.setattr(os, "replace", replace)
+    write_atomically(path, "newer")
+    assert path.read_text() == "newer"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_the_disk_has_the_file_before_its_name_and_then_the_name(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: done.append(os.readlink(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("replace"), replace(*names)))
+    write_atomically(tmp_path / "a", "text")
+    assert done == [str(tmp_path / "a.tmp"), "replace", str(tmp_path)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch, number, call):
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(UserError) as error:
+        write_atomically(path, "new")
+    assert str(error.value) == (
+        f"cannot write {path}: {os.strerror(number)}; free space and go on with --resume"
+    )
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    with pytest.raises(UserError, match=r"cannot write .*nowhere/a: No such file or directory"):
+        write_atomically(tmp_path / "nowhere" / "a", "text")
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(KeyError), writing(tmp_path):
+        {}["a"]

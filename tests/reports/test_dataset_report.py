@@ -1,0 +1,149 @@
+"""The report on datasets worked by hand, and each warning on data that deserve it."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.reports.dataset_report import (
+    Summary,
+    describe_dataset,
+    draw_dataset,
+    report_lines,
+    trajectory_lengths,
+)
+from xql_jax.tasks import get_task
+from xql_jax.types import Batch
+
+HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
+
+
+def dataset(
+    rewards=(1.0, 2.0, 0.0, 4.0, 0.0), terminals=(3,), ends=(1, 3, 4), observations=None, actions=None
+):
+    """Trajectories of 2, 2 and 1 steps, of which the second ends in a terminal."""
+    size = len(rewards)
+    if observations is None:
+        observations = np.stack([np.arange(size), np.full(size, 7), -np.arange(size) / 2], axis=1)
+    if actions is None:
+        actions = np.linspace(-0.5, 0.5, size)[:, None]
+    observations, actions = np.array(observations, np.float32), np.array(actions, np.float32)
+    masks = 1 - np.isin(np.arange(size), terminals).astype(np.float32)
+    batch = Batch(observations, actions, np.array(rewards, np.float32), masks, observations + 1)
+    return Dataset(batch, np.isin(np.arange(size), ends), "file")
+
+
+def test_numbers_by_hand():
+    report = describe_dataset(dataset(), HOPPER)
+    assert (report.transitions, report.observation_dim, report.action_dim) == (5, 3, 1)
+    assert (report.trajectories, report.terminals, report.cut_off) == (3, 1, 2)
+    assert report.lengths == Summary(least=1, mean=5 / 3, median=2, most=2)
+    assert report.returns == Summary(least=0, mean=7 / 3, median=3, most=4)
+    assert report.scores.least == pytest.approx(100 * 20.272305 / 3254.572305)
+    assert report.scores.most == pytest.approx(100 * 24.272305 / 3254.572305)
+    assert report.rewards == Summary(least=0, mean=1.4, median=1, most=4)
+    assert report.zero_rewards == 0.4
+    assert report.actions == Summary(least=-0.5, mean=0, median=0, most=0.5)
+    assert (report.actions_at_bound, report.actions_beyond_bound) == (0, 0)
+    assert report.observation_ranges == [(0, 4), (7, 7), (-2, 0)]
+    assert (report.constant_observations, report.constant_actions, report.duplicates) == ([1], [], 0)
+    assert report.warnings == []
+    assert describe_dataset(dataset(), None).scores is None
+
+
+def test_numbers_of_the_kitchen_file(kitchen_file):
+    from xql_jax.data import load_dataset
+
+    task = get_task("kitchen-complete-v0")
+    report = describe_dataset(load_dataset(task, [str(kitchen_file)]), task)
+    assert (report.transitions, report.trajectories, report.terminals, report.cut_off) == (3679, 19, 18, 1)
+    assert (report.returns.least, report.returns.most) == (304, 355)
+    assert report.constant_observations == list(range(30, 60))  # the goal
+    assert [warning.split(":")[0] for warning in report.warnings] == [
+        "scores reach 8,875, and an expert's is 100",
+        "at all 18 terminals the reward is that of the step before",
+    ]
+
+
+def test_lengths_part_all_transitions():
+    ends = np.random.default_rng(0).random(1000) < 0.1
+    ends[-1] = True
+    lengths = trajectory_lengths(dataset(np.ones(1000), ends=np.flatnonzero(ends)))
+    assert lengths.sum() == 1000
+    np.testing.assert_array_equal(np.cumsum(lengths) - 1, np.flatnonzero(ends))
+
+
+def test_duplicates_are_counted_bit_for_bit():
+    # Rows 0, 1 and 4 are one; row 3 differs from them in the reward, row 2 in one bit of an observation.
+    observations = np.ones((5, 2), np.float32)
+    observations[2, 1] = np.nextafter(np.float32(1), np.float32(2))
+    same = dataset((3, 3, 3, 4, 3), (), (4,), observations, np.zeros((5, 1)))
+    assert describe_dataset(same, None).duplicates == 2
+    generator = np.random.default_rng(0)
+    rows = generator.integers(0, 3, (3000, 4)).astype(np.float32)  # columns swapped are not the same
+    data = dataset(np.zeros(3000), (), (2999,), rows, np.zeros((3000, 1)))
+    assert describe_dataset(data, None).duplicates == 3000 - len(np.unique(rows, axis=0))
+
+
+LONG = {"rewards": np.arange(1003), "terminals": (1002,), "ends": (1002,)}
+AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
+
+
+@pytest.mark.parametrize(
+    ("change", "task", "message"),
+    [
+        ({"rewards": np.zeros(5)}, None, "every reward is 0"),
+        ({"rewards": np.full(5, -1.0)}, None, "every reward is -1"),
+        ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
+        ({"rewards": [0, 0, 0, -4e-5, 0]}, None, "the largest reward is 4e-05"),
+        ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
+        ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: training will refuse this"),
+        ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
+        ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
+        ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
+        (AT_LIMIT, HOPPER, "1 terminals are at the episode limit of hopper-medium-v2, 1000 steps"),
+        (LONG, HOPPER, "1 trajectories are longer than an episode of .*, 1000 steps, up to 1,003"),
+        ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
+        ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
+        ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at ±1"),
+        ({"actions": np.zeros((5, 1))}, None, "action entries that never change: 0"),
+        ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
+        ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},
+         None, r"2 transitions \(40%\) are there more than once"),
+    ],
+)  # fmt: skip
+def test_each_warning_on_data_that_deserve_it(change, task, message):
+    warnings = describe_dataset(dataset(**change), task).warnings
+    assert len([warning for warning in warnings if re.search(message, warning)]) == 1, warnings
+
+
+def test_text_names_every_number_and_warning():
+    report = describe_dataset(dataset(), None)
+    text = "\n".join(report_lines(report))
+    for part in (
+        "file\n",
+        "5: observations of 3 entries, actions of 1",
+        "3: 1 end in a terminal, 2 are cut off",
+        "1 to 2, mean 1.66667, median 2 steps",
+        "0 to 4, mean 1.4, median 1; 40.0% are 0",
+        "-2 (entry 2) to 7 (entry 1)",
+        "observation entries: 1\n",
+        "nothing to warn of",
+    ):
+        assert part in text
+    assert "score" not in text
+    warned = report_lines(dataclasses.replace(report, warnings=["first", "second"]))
+    assert warned[-2:] == ["  warning: first", "  warning: second"]
+
+
+def test_the_picture_shows_the_dataset():
+    figure = draw_dataset(dataset(), "a title")
+    axes = figure.axes
+    assert all(panel.get_xlabel() and panel.get_ylabel() for panel in axes)
+    heights = [sum(patch.get_height() for patch in panel.patches) for panel in axes]
+    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 5, 5]  # trajectories, rewards, action entries
+    np.testing.assert_array_equal(axes[2].lines[0].get_ydata(), [3, 4, 0])
+    np.testing.assert_array_equal(axes[5].lines[0].get_ydata(), [2, 7, -1])  # the medians
+    assert figure.get_suptitle() == "a title"

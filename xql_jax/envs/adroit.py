@@ -1,0 +1,111 @@
+"""D4RL's Adroit hand on today's MuJoCo: pen, door, hammer and relocate."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.camera import Camera
+from xql_jax.envs.robotics import import_robotics
+from xql_jax.tasks import Task
+
+PEN_HEIGHT = 26  # index of the pen's z in its observations
+DROPPED = 0.075  # metres: a pen below this has fallen from the hand
+
+
+@dataclasses.dataclass(frozen=True)
+class Robot:
+    """What the four tasks differ in."""
+
+    reach: Callable[[np.ndarray], np.ndarray]  # of an observation: to the palm from what it should reach
+    success_steps: int  # an episode succeeds once its goal was met in more steps than these
+    lookat: tuple[float, float, float]  # of the camera, like the next two
+    distance: float
+    azimuth: float
+
+
+ROBOTS = {
+    "pen": Robot(lambda o: np.zeros(3), 20, (-0.02, -0.2, 0.25), 0.6, -45.0),  # it is in the hand already
+    "door": Robot(lambda o: o[35:38], 25, (-0.1, 0.0, 0.25), 1.1, 60.0),
+    "hammer": Robot(lambda o: o[33:36] - o[36:39], 25, (0.0, -0.15, 0.15), 1.0, 45.0),
+    "relocate": Robot(lambda o: o[30:33], 25, (0.0, -0.05, 0.15), 1.1, 60.0),
+}
+
+
+class Adroit(gymnasium.Env):
+    """A hand of 24 joints, on an arm of up to 6, with position-controlled joints, 100 steps a second.
+
+    Turn a pen to a given orientation in the hand (observations f32[45], actions [24]), open a door (f32[39],
+    [28]), hammer a nail into a board (f32[46], [26]), or carry a ball to a given place (f32[39], [30]).
+    Actions are in [-1, 1], the joints' ranges. The episode is truncated at `episode_limit` steps, and pen's
+    terminates when the pen is dropped. It succeeds once the goal was met in more than 25 steps (pen: 20), not
+    necessarily consecutive ones, as D4RL's `evaluate_success` has it.
+
+    Source: D4RL's hand_manipulation_suite, by way of Gymnasium-Robotics' AdroitHand*-v1, which has the same
+    bodies, starts and observations. Differs from the latter: the distance of the palm from the object is a
+    cost, there it is paid for in door, hammer and relocate; a dropped pen ends the episode, there nothing
+    does; pen has 100 steps, there 200.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    def __init__(self, robot: str, episode_limit: int):
+        module = import_robotics(f"adroit_hand.adroit_{robot}")
+        self.simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
+        self.observation_space = spaces.Box(
+            -np.inf, np.inf, self.simulation.observation_space.shape, np.float32
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, self.simulation.action_space.shape, np.float32)
+        self.steps_per_second = 1 / self.simulation.dt
+        self._robot = ROBOTS[robot]
+        self._can_drop = robot == "pen"
+        self._episode_limit = episode_limit
+        self._steps = 0
+        self._goal_steps = 0
+        self._camera: Camera | None = None
+
+    @classmethod
+    def for_task(cls, task: Task) -> "Adroit":
+        """Returns the environment of a task of the suite adroit; its versions differ in their data alone."""
+        return cls(task.name.split("-")[0], task.episode_limit)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts in the hand's one pose; `seed` places door, board, ball and goal, or turns pen's goal."""
+        observation, _ = self.simulation.reset(seed=seed)
+        self._steps = self._goal_steps = 0
+        return observation.astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Moves the joints towards these positions for 0.01 s."""
+        observation, reward, _, _, info = self.simulation.step(action)
+        reward -= 0.2 * np.linalg.norm(self._robot.reach(observation))  # from +0.1 to D4RL's -0.1
+        self._steps += 1
+        self._goal_steps += bool(info["success"])
+        dropped = self._can_drop and bool(observation[PEN_HEIGHT] < DROPPED)
+        success = self._goal_steps > self._robot.success_steps
+        truncated = self._steps >= self._episode_limit
+        return observation.astype(np.float32), float(reward), dropped, truncated, {"success": success}
+
+    def render(self) -> np.ndarray:
+        """Returns the hand seen from the front, u8[height, width, 3]."""
+        if self._camera is None:
+            robot = self._robot
+            self._camera = Camera(
+                self.simulation.model,
+                self.simulation.data,
+                lookat=np.array(robot.lookat),
+                distance=robot.distance,
+                azimuth=robot.azimuth,
+            )
+        return self._camera.picture()
+
+    def close(self) -> None:
+        if self._camera:
+            self._camera.close()
+        self.simulation.close()

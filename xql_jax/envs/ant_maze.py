@@ -1,0 +1,144 @@
+"""D4RL's antmaze: a four-legged robot has to walk through a maze to a goal that it does not see."""
+
+import math
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.camera import Camera
+from xql_jax.envs.mazes import MAZES, Cell, Maze
+from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, normal
+from xql_jax.tasks import Task
+
+CELL_SIZE = 4.0  # metres
+WALL_HEIGHT = 2.0
+START_CELL: Cell = (1, 1)
+GOAL_CELLS: dict[str, Cell] = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}  # umaze's is not maze2d's
+GOAL_RADIUS = 0.5
+TIMESTEP, FRAME_SKIP = 0.02, 5
+MAX_TORQUE = 30.0  # newton metres
+CONTACT_IMPEDANCE = (0.8, 0.8, 0.01, 0.5, 2.0)  # MuJoCo's `solimp`: softer than its default
+GOAL_SEED = 0
+
+
+class AntMaze(MujocoRobot):
+    """An ant of 0.9 kg with eight motors of 30 N m in a maze of cells of 4 m, 10 steps a second.
+
+    Observations f32[29]: position x, y, z of the torso, its quaternion and 8 joint angles, then the 14
+    velocities. Actions [8] in [-1, 1]. The ant starts near the origin, the middle of the cell (1, 1); x grows
+    with the column and y with the row. The reward is 1 in a step that ends within 0.5 of the goal, which
+    terminates the episode as a success, and else 0. An ant on its back goes on. An episode is truncated at
+    `episode_limit` steps.
+
+    Source: D4RL's ant.py and maze_env.py, rebuilt on today's MuJoCo. Gymnasium-Robotics' AntMaze has mirror
+    images of D4RL's mazes, another ant (half the time step, five times the torque, harder contacts), other
+    starts and another goal radius.
+    Differs: where the goal stays (D4RL's v0 and v1), D4RL draws it once in a process, from numpy's global
+    generator, so that a run's score depends on its luck. Here it is one draw, the same in every process: an
+    episode depends on its seed alone. Whoever wants scores over many goals takes v2's rule.
+
+    Args:
+        maze: the walls; antmaze's are those of maze2d.
+        goal_cell: row and column of the cell around which the goal is drawn.
+        episode_limit: in steps.
+        redraw_goal: draw the goal anew at each reset, as in D4RL's v2; otherwise it stays.
+        legacy_inertia: see `compile_with_legacy_inertia`.
+    """
+
+    def __init__(
+        self,
+        maze: Maze,
+        goal_cell: Cell,
+        episode_limit: int,
+        *,
+        redraw_goal: bool = True,
+        legacy_inertia: bool = False,
+    ):
+        super().__init__(
+            ant_maze_spec(maze),
+            frame_skip=FRAME_SKIP,
+            episode_limit=episode_limit,
+            noise=0.1,
+            velocity_noise=normal,
+            legacy_inertia=legacy_inertia,
+        )
+        self.observation_space = spaces.Box(-np.inf, np.inf, (self.model.nq + self.model.nv,), np.float32)
+        self._maze = maze
+        self._goal_cell = goal_cell
+        self._redraw_goal = redraw_goal
+        self.goal = draw_goal(goal_cell, np.random.default_rng(GOAL_SEED))
+
+    @classmethod
+    def for_task(cls, task: Task, legacy_inertia: bool = False) -> "AntMaze":
+        """Returns the environment of a task of the suite antmaze."""
+        name = task.name.split("-")[1]
+        return cls(
+            MAZES[name],
+            GOAL_CELLS[name],
+            task.episode_limit,
+            redraw_goal=task.name.endswith("-v2"),
+            legacy_inertia=legacy_inertia,
+        )
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Walks for 0.1 s; see the class for the reward."""
+        truncated = self._advance(action)
+        reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS
+        return self._observation(), float(reached), reached, truncated, {"success": reached}
+
+    def render(self) -> np.ndarray:
+        """Returns the maze seen from above, u8[height, width, 3]; rows grow upwards, the goal is green."""
+        self.model.site("goal").pos[:2] = self.goal
+        return super().render()
+
+    def _random_start(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._redraw_goal:
+            self.goal = draw_goal(self._goal_cell, self.np_random)
+        return super()._random_start()
+
+    def _observation(self) -> np.ndarray:
+        return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
+
+    def _make_camera(self) -> Camera:
+        rows, columns = self._maze.walls.shape
+        last = cell_middle((rows - 1, columns - 1))
+        middle = np.array([*(cell_middle((0, 0)) + last) / 2, 0.0])
+        distance = 1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1))  # half of the outer walls are seen
+        return Camera(self.model, self.data, lookat=middle, distance=distance, elevation=-90.0)
+
+
+def cell_middle(cell: Cell) -> np.ndarray:
+    """Returns f64[2], x and y of the middle of a cell; the start's is the origin."""
+    row, column = cell
+    return CELL_SIZE * np.array([column - START_CELL[1], row - START_CELL[0]])
+
+
+def draw_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
+    """Draws a goal f64[2] as D4RL does: up to 1.5 beyond the cell's middle in x and in y, never before it."""
+    return cell_middle(cell) + rng.uniform(0.0, 1.0, 2) + rng.uniform(0.0, 0.5, 2)
+
+
+def ant_maze_spec(maze: Maze) -> mujoco.MjSpec:
+    """Puts Gymnasium's ant, made D4RL's, into the maze."""
+    spec = mujoco.MjSpec.from_file(str(ASSETS / "ant.xml"))
+    spec.option.timestep = TIMESTEP
+    for motor in spec.actuators:
+        motor.gear[0] = MAX_TORQUE
+    for row, column in np.argwhere(maze.walls).tolist():
+        spec.worldbody.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=[*cell_middle((row, column)), WALL_HEIGHT / 2],
+            size=[CELL_SIZE / 2, CELL_SIZE / 2, WALL_HEIGHT / 2],
+            conaffinity=1,
+            rgba=[0.7, 0.5, 0.3, 1.0],
+        )
+    for geom in spec.geoms:
+        geom.solimp[:] = CONTACT_IMPEDANCE
+    # The rest is for pictures. MuJoCo would take a site at its body's very origin for one that stays there.
+    spec.worldbody.add_site(name="goal", pos=[0, 0, 0.01], size=[GOAL_RADIUS] * 3, rgba=[0.2, 0.9, 0.3, 1])
+    floor = spec.texture("texplane")
+    floor.rgb1, floor.rgb2 = [0.2, 0.3, 0.4], [0.1, 0.2, 0.3]
+    spec.material("MatPlane").reflectance = 0.0
+    return spec

@@ -1,0 +1,140 @@
+"""D4RL's own environments, by the package `d4rl`, instead of ours (--env_backend=d4rl)."""
+
+import contextlib
+import importlib
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs import Suite
+from xql_jax.errors import UserError
+from xql_jax.tasks import Task
+
+
+def d4rl_suite(task: Task) -> Suite:
+    """Returns the suite whose environments of the task are D4RL's.
+
+    PyBullet's tasks (suite bullet) need the package d4rl, the others MuJoCo 2.1 and mujoco-py too. The import
+    makes `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`, as D4RL's does.
+
+    Raises:
+        UserError: if what the task's environment needs is not installed.
+    """
+    if task.suite == "pointmaze":
+        raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl, or take maze2d-*")
+    _, has_mujoco = _import_d4rl()
+    if task.suite != "bullet" and not has_mujoco:
+        raise UserError(
+            f"D4RL's own environment of {task.name} (suite {task.suite}) needs MuJoCo 2.1 and mujoco-py, "
+            "which do not work here: leave out --env_backend=d4rl, or install them "
+            "(https://github.com/openai/mujoco-py); without them D4RL has the suite bullet only"
+        )
+    return Suite(D4RLEnvironment)
+
+
+class D4RLEnvironment(gymnasium.Env):
+    """D4RL's environment of a task behind today's interface; rewards and rules are D4RL's.
+
+    Observations are float32. The old interface's `done` is a truncation where D4RL's time limit says so, else
+    a termination. Nothing is said of success. The goal of antmaze-*-v0 and -v1, which D4RL draws from numpy's
+    global generator when an environment is made, is always the same one.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    def __init__(self, task: Task):
+        gym, _ = _import_d4rl()
+        _seed_numpy(0)
+        with _silence():
+            try:
+                self._env = gym.make(task.name, disable_env_checker=True)
+            except gym.error.Error as error:
+                raise UserError(f"D4RL has no environment {task.name} here: {error}") from error
+            # PyBullet connects at the first reset, and says so; its first episode has another first reward.
+            self._env.reset()
+        self.steps_per_second = float(self._env.metadata.get("video.frames_per_second", 30))
+        old_observations, old_actions = self._env.observation_space, self._env.action_space
+        self.observation_space = spaces.Box(-np.inf, np.inf, old_observations.shape, np.float32)
+        self.action_space = spaces.Box(old_actions.low, old_actions.high, old_actions.shape, np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
+        if seed is not None:
+            self._env.seed(seed)
+            self._env.action_space.seed(seed)
+            _seed_numpy(seed)
+        return self._env.reset().astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        observation, reward, done, info = self._env.step(action)
+        truncated = bool(info.get("TimeLimit.truncated", False))
+        return observation.astype(np.float32), float(reward), bool(done) and not truncated, truncated, info
+
+    def render(self) -> np.ndarray:
+        """Returns D4RL's picture, u8[height, width, 3]."""
+        return self._env.render(mode="rgb_array")
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _import_d4rl() -> tuple[types.ModuleType, bool]:
+    """Imports D4RL; returns gym, where it registers its environments, and whether mujoco-py works.
+
+    Raises:
+        UserError: if d4rl is not installed.
+    """
+    os.environ["D4RL_SUPPRESS_IMPORT_ERROR"] = "1"
+    with _silence():
+        try:
+            importlib.import_module("mujoco_py")
+            has_mujoco = True
+        except Exception:  # it looks for MuJoCo and compiles: what it raises is of every kind
+            has_mujoco = False
+            sys.modules["mujoco_py"] = None  # type: ignore[assignment]  # D4RL expects an ImportError
+        try:
+            importlib.import_module("d4rl")
+            gym = importlib.import_module("gym")
+        except ImportError as error:
+            raise UserError(
+                f"--env_backend=d4rl needs D4RL's package: pip install 'xql_jax[d4rl]' ({error})"
+            ) from error
+        gym.logger.set_level(gym.logger.ERROR)
+    return gym, has_mujoco
+
+
+def _seed_numpy(seed: int) -> None:
+    # D4RL's AntMaze draws its goals from the global generator.
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps a few lines of every import and connection, some of them printed in C, from the terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        with warnings.catch_warnings():  # gym changes the filters, too
+            warnings.simplefilter("ignore")
+            yield
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        for stream, old in zip((1, 2), saved, strict=True):
+            os.dup2(old, stream)
+            os.close(old)
+        os.close(nowhere)

@@ -1,0 +1,127 @@
+"""D4RL's halfcheetah, hopper and walker2d: robots in a vertical plane that run as fast as they can."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.camera import Camera
+from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, Noise, normal, uniform
+from xql_jax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Robot:
+    """In what the three tasks differ."""
+
+    file: str  # in Gymnasium's assets
+    frame_skip: int
+    noise: float  # of a start
+    velocity_noise: Noise
+    control_cost: float  # reward units for each squared unit of action
+    survival_reward: float  # of every step, an episode's last included
+    max_observed_speed: float  # velocities are observed clipped
+    is_healthy: Callable[[np.ndarray, np.ndarray], bool]  # of positions and velocities; ends the episode
+
+
+def _cheetah_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
+    return True
+
+
+def _hopper_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
+    _, height, angle = qpos[:3].tolist()
+    return height > 0.7 and abs(angle) < 0.2 and abs(qpos[2:]).max() < 100.0 and abs(qvel).max() < 100.0
+
+
+def _walker_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
+    _, height, angle = qpos[:3].tolist()
+    return 0.8 < height < 2.0 and abs(angle) < 1.0
+
+
+ROBOTS = {
+    "halfcheetah": Robot(
+        file="half_cheetah.xml",
+        frame_skip=5,
+        noise=0.1,
+        velocity_noise=normal,
+        control_cost=0.1,
+        survival_reward=0.0,
+        max_observed_speed=np.inf,
+        is_healthy=_cheetah_is_healthy,
+    ),
+    "hopper": Robot(
+        file="hopper.xml",
+        frame_skip=4,
+        noise=0.005,
+        velocity_noise=uniform,
+        control_cost=0.001,
+        survival_reward=1.0,
+        max_observed_speed=10.0,
+        is_healthy=_hopper_is_healthy,
+    ),
+    "walker2d": Robot(
+        file="walker2d.xml",
+        frame_skip=4,
+        noise=0.005,
+        velocity_noise=uniform,
+        control_cost=0.001,
+        survival_reward=1.0,
+        max_observed_speed=10.0,
+        is_healthy=_walker_is_healthy,
+    ),
+}
+
+
+class Locomotion(MujocoRobot):
+    """A robot that is to run forwards, and for two of the three not to fall.
+
+    Observations f32: positions but the forward one, then velocities, of which hopper and walker2d see at most
+    10 m/s or rad/s. Actions in [-1, 1]. The reward of a step is the mean forward speed, + 1 where the robot
+    can fall, - the cost of the action, which is not clipped here. An episode terminates when the robot has
+    fallen, and that step too has the + 1; it is truncated at `episode_limit` steps. There is no success.
+
+    Source: Gym's v2 environments, which D4RL uses, in their v4 form on today's MuJoCo, bit for bit. Version 5
+    differs: no + 1 for the last step, and other friction under one of walker2d's feet. With `legacy_inertia`
+    capsules have the masses of MuJoCo before 2.1.2, which made D4RL's data.
+    """
+
+    def __init__(self, robot: Robot, episode_limit: int, legacy_inertia: bool = False):
+        spec = mujoco.MjSpec.from_file(str(ASSETS / robot.file))
+        super().__init__(
+            spec,
+            frame_skip=robot.frame_skip,
+            episode_limit=episode_limit,
+            noise=robot.noise,
+            velocity_noise=robot.velocity_noise,
+            legacy_inertia=legacy_inertia,
+        )
+        self.robot = robot
+        observation_dim = self.model.nq - 1 + self.model.nv
+        self.observation_space = spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
+        self._seconds = self.model.opt.timestep * robot.frame_skip
+
+    @classmethod
+    def for_task(cls, task: Task, legacy_inertia: bool = False) -> "Locomotion":
+        """Returns the environment of a task of the suite locomotion."""
+        return cls(ROBOTS[task.name.split("-")[0]], task.episode_limit, legacy_inertia)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
+        robot, qpos = self.robot, self.data.qpos
+        before = qpos[0]
+        truncated = self._advance(action)
+        speed = (qpos[0] - before) / self._seconds
+        reward = speed + robot.survival_reward - robot.control_cost * np.square(action).sum()
+        terminated = not robot.is_healthy(qpos, self.data.qvel)
+        return self._observation(), float(reward), terminated, truncated, {}
+
+    def _observation(self) -> np.ndarray:
+        limit = self.robot.max_observed_speed
+        velocity = np.clip(self.data.qvel, -limit, limit)
+        return np.concatenate((self.data.qpos[1:], velocity), dtype=np.float32)
+
+    def _make_camera(self) -> Camera:
+        return Camera(self.model, self.data, follow="torso", distance=4.0, elevation=-15.0)

@@ -1,0 +1,298 @@
+"""What is in a dataset, and what in it is likely to spoil a training."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.tasks import Task
+
+AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Of a set of numbers, in their own unit."""
+
+    least: float
+    mean: float
+    median: float
+    most: float
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> "Summary":
+        numbers = np.asarray(numbers, np.float64)
+        return cls(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
+
+    def __str__(self) -> str:
+        return f"{self.least:g} to {self.most:g}, mean {self.mean:g}, median {self.median:g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetReport:
+    """The numbers of `describe_dataset`; N transitions in T trajectories, O and A entries."""
+
+    source: str
+    transitions: int
+    observation_dim: int
+    action_dim: int
+    trajectories: int  # parted where `Dataset.ends` says: at terminals, time-outs and jumps
+    terminals: int
+    cut_off: int  # trajectories that end otherwise: in a time-out, a jump, or with the data
+    lengths: Summary  # steps
+    returns: Summary  # undiscounted, reward units
+    scores: Summary | None  # the returns, D4RL-normalised; None where no task is known
+    rewards: Summary
+    zero_rewards: float  # share of the transitions
+    actions: Summary  # over all entries
+    actions_at_bound: float  # share of the entries of size AT_BOUND and more
+    actions_beyond_bound: float  # share of the entries beyond ±1
+    observation_ranges: list[tuple[float, float]]  # least and most, by entry
+    constant_observations: list[int]  # entries
+    constant_actions: list[int]
+    duplicates: int  # transitions that are there before, bit for bit
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
+    """Returns what is in a dataset as it was read, unprocessed; `task` gives the limit and the scores."""
+    batch = dataset.batch
+    observations, actions, rewards = (np.asarray(field) for field in batch[:3])
+    terminals = np.asarray(batch.masks) == 0
+    lengths = trajectory_lengths(dataset)
+    returns = dataset.trajectory_returns()
+    size = np.abs(actions)
+    ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
+    report = DatasetReport(
+        source=dataset.source,
+        transitions=dataset.size,
+        observation_dim=dataset.observation_dim,
+        action_dim=dataset.action_dim,
+        trajectories=len(lengths),
+        terminals=int(terminals.sum()),
+        cut_off=int((dataset.ends & ~terminals).sum()),
+        lengths=Summary.of(lengths),
+        returns=Summary.of(returns),
+        scores=Summary.of(task.normalized_score(returns)) if task else None,
+        rewards=Summary.of(rewards),
+        zero_rewards=float((rewards == 0).mean()),
+        actions=Summary.of(actions),
+        actions_at_bound=float((size >= AT_BOUND).mean()),
+        actions_beyond_bound=float((size > 1).mean()),
+        observation_ranges=[(float(least), float(most)) for least, most in ranges],
+        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),
+        constant_actions=np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),
+        duplicates=dataset.size - len(np.unique(_fingerprints(dataset))),
+        warnings=[],
+    )
+    report.warnings.extend(_warnings(report, dataset, task))
+    return report
+
+
+def trajectory_lengths(dataset: Dataset) -> np.ndarray:
+    """Returns i64[T], steps."""
+    return np.diff(np.flatnonzero(dataset.ends), prepend=-1)
+
+
+def _fingerprints(dataset: Dataset) -> np.ndarray:
+    """Returns u64[N]: equal for equal bits; for others by a chance of N^2 / 10^19 in the whole dataset."""
+    generator = np.random.default_rng(0)
+    total = np.zeros(dataset.size, np.uint64)
+    for field in dataset.batch:
+        columns = np.asarray(field).reshape(dataset.size, -1).view(np.uint32)
+        for column in columns.T:
+            multiplier = generator.integers(2**64, dtype=np.uint64)
+            mixed = (column.astype(np.uint64) + multiplier) * (multiplier | np.uint64(1))
+            total += (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return total
+
+
+def _warnings(report: DatasetReport, dataset: Dataset, task: Task | None) -> list[str]:
+    checks = (
+        _about_rewards(report, task),
+        _about_terminals(dataset, task),
+        _about_actions(report),
+        _about_observations(report),
+    )
+    return [warning for warnings in checks for warning in warnings]
+
+
+def _about_rewards(report: DatasetReport, task: Task | None) -> list[str]:
+    warnings = []
+    rewards, returns = report.rewards, report.returns
+    scaled = task is not None and task.suite == "locomotion"
+    largest = max(abs(rewards.least), abs(rewards.most))
+    if largest == 0:
+        warnings.append("every reward is 0: there is nothing to learn but the data's own behaviour")
+    elif rewards.least == rewards.most:
+        warnings.append(
+            f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
+        )
+    elif not 1e-3 <= largest <= 1e3:
+        warnings.append(
+            f"the largest reward is {largest:g}: beta and the values are in this unit, and the defaults are "
+            "for rewards of about 1"
+        )
+    if report.trajectories > 1 and returns.least == returns.most:
+        warnings.append(
+            f"all {report.trajectories:,} trajectories return {returns.least:g}"
+            + (": training will refuse this, as it scales rewards by the range of returns" if scaled else "")
+        )
+    if report.scores and report.scores.most > 200:
+        warnings.append(
+            f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
+            "those of the evaluation (as in D4RL's kitchen), or trajectories are not parted"
+        )
+    if report.duplicates > 0.01 * report.transitions:
+        share = report.duplicates / report.transitions
+        warnings.append(f"{report.duplicates:,} transitions ({share:.0%}) are there more than once")
+    return warnings
+
+
+def _about_terminals(dataset: Dataset, task: Task | None) -> list[str]:
+    warnings = []
+    terminals = np.asarray(dataset.batch.masks) == 0
+    rewards = np.asarray(dataset.batch.rewards)
+    lengths, last = trajectory_lengths(dataset), np.flatnonzero(dataset.ends)
+    in_runs = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
+    if len(in_runs):
+        warnings.append(
+            f"{len(in_runs):,} of {terminals.sum():,} terminals follow upon a terminal, the first at "
+            f"transition {in_runs[0]:,}: as in AntMaze, the episode went on after its goal, so these "
+            "terminals part one trajectory into several, and lengths and returns here are those of the parts"
+        )
+    ended = terminals[last]
+    before = last[ended & (lengths > 1)]
+    if len(in_runs) == 0 and len(before) > 1 and (rewards[before] == rewards[before - 1]).all():
+        warnings.append(
+            f"at all {len(before):,} terminals the reward is that of the step before: if these are "
+            "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
+        )
+    if task:
+        at_limit = int((ended & (lengths == task.episode_limit)).sum())
+        if at_limit:
+            warnings.append(
+                f"{at_limit:,} terminals are at the episode limit of {task.name}, {task.episode_limit} "
+                "steps: if they are time-outs, store them as timeouts"
+            )
+        too_long = np.flatnonzero(lengths > task.episode_limit)
+        if len(too_long):
+            warnings.append(
+                f"{len(too_long):,} trajectories are longer than an episode of {task.name}, "
+                f"{task.episode_limit} steps, up to {lengths.max():,}: time-outs may be missing"
+            )
+    if not terminals.any() and len(lengths) == 1:
+        warnings.append("one trajectory without a terminal: do the data say where episodes end?")
+    return warnings
+
+
+def _about_actions(report: DatasetReport) -> list[str]:
+    warnings = []
+    if report.actions_beyond_bound:
+        largest = max(abs(report.actions.least), abs(report.actions.most))
+        warnings.append(
+            f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {largest:g}: "
+            "training clips them to ±1, so divide them by their bound"
+        )
+    if report.actions_at_bound > 0.5:
+        warnings.append(
+            f"{report.actions_at_bound:.0%} of the action entries are at ±1, "
+            "where a tanh policy has hardly any gradient"
+        )
+    if report.constant_actions:
+        warnings.append(f"action entries that never change: {_listed(report.constant_actions)}")
+    return warnings
+
+
+def _about_observations(report: DatasetReport) -> list[str]:
+    large = [
+        index
+        for index, (least, most) in enumerate(report.observation_ranges)
+        if max(abs(least), abs(most)) > 1000
+    ]
+    if not large:
+        return []
+    return [f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"]
+
+
+def report_lines(report: DatasetReport) -> list[str]:
+    """Returns the report as text, a line a fact, warnings last."""
+    lines = [
+        report.source,
+        f"  transitions   {report.transitions:,}: observations of {report.observation_dim} entries, "
+        f"actions of {report.action_dim}",
+        f"  trajectories  {report.trajectories:,}: {report.terminals:,} end in a terminal, "
+        f"{report.cut_off:,} are cut off (time-out, jump, end of data)",
+        f"  length        {report.lengths} steps",
+        f"  return        {report.returns}",
+    ]
+    if report.scores:
+        lines.append(f"  score         {report.scores} (D4RL-normalised)")
+    lines += [
+        f"  reward        {report.rewards}; {report.zero_rewards:.1%} are 0",
+        f"  action        {report.actions}; {report.actions_at_bound:.1%} of the entries at ±1",
+        f"  observation   {_extremes(report.observation_ranges)}",
+        f"  constant      observation entries: {_listed(report.constant_observations)}",
+        f"  duplicates    {report.duplicates:,} transitions",
+    ]
+    warnings = [f"  warning: {warning}" for warning in report.warnings]
+    return lines + (warnings or ["  nothing to warn of"])
+
+
+def _extremes(ranges: Sequence[tuple[float, float]]) -> str:
+    least = min(range(len(ranges)), key=lambda index: ranges[index][0])
+    most = max(range(len(ranges)), key=lambda index: ranges[index][1])
+    return f"{ranges[least][0]:g} (entry {least}) to {ranges[most][1]:g} (entry {most})"
+
+
+def _listed(entries: Sequence[int]) -> str:
+    """Runs of numbers as first-last."""
+    if not entries:
+        return "none"
+    numbers = np.asarray(entries)
+    runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def draw_dataset(dataset: Dataset, title: str) -> Figure:
+    """Returns a figure of lengths, returns, rewards, actions and observations."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, 3)
+    returns = dataset.trajectory_returns()
+    batch = [np.asarray(field) for field in dataset.batch]
+    observations, actions, rewards = batch[:3]
+
+    axes[0, 0].hist(trajectory_lengths(dataset), bins=40)
+    axes[0, 0].set(xlabel="length of trajectory (steps)", ylabel="trajectories")
+    axes[0, 1].hist(returns, bins=40)
+    axes[0, 1].set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
+    axes[0, 2].plot(returns, ".", markersize=3)
+    axes[0, 2].set(xlabel="trajectory, in file order", ylabel="return (reward units)")
+    axes[1, 0].hist(rewards, bins=60, log=True)
+    axes[1, 0].set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
+    axes[1, 1].hist(actions.ravel(), bins=60)
+    axes[1, 1].set(xlabel="action (all entries)", ylabel="entries")
+    for bound in (-1, 1):
+        axes[1, 1].axvline(bound, color="red", linewidth=0.8)
+    entries = np.arange(observations.shape[1])
+    low, middle, high = np.percentile(observations, (5, 50, 95), axis=0)
+    axes[1, 2].vlines(
+        entries, observations.min(0), observations.max(0), color="C0", linewidth=1, label="range"
+    )
+    axes[1, 2].vlines(entries, low, high, color="C0", linewidth=4, label="5 % to 95 %")
+    axes[1, 2].plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
+    axes[1, 2].set(xlabel="observation entry", ylabel="value (its own unit)")
+    axes[1, 2].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    for axis in (axes[0, 0].yaxis, axes[0, 1].yaxis, axes[0, 2].xaxis, axes[1, 2].xaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    for panel in axes.flat:
+        panel.grid(alpha=0.3)
+    return figure
