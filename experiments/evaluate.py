@@ -15,7 +15,7 @@ from xql_jax import command_line
 from xql_jax.training.evaluation_run import EvaluationSettings, run_evaluation
 
 flags.DEFINE_string("env_name", None, "Task; the run's own when left out.")
-flags.DEFINE_integer("episodes", 100, "Episodes of each member.", lower_bound=1)
+flags.DEFINE_integer("episodes", 100, "Episodes of each member.", lower_bound=1, upper_bound=1_000_000)
 flags.DEFINE_integer(
     "member", None, "Evaluate this member alone, counted from 0; all when left out.", lower_bound=0
 )
@@ -31,10 +31,11 @@ flags.DEFINE_integer(
     None,
     "At most so many at once; as many as are worth having when left out.",
     lower_bound=1,
+    upper_bound=100_000,
 )
 flags.DEFINE_boolean("random_policy", False, "Evaluate uniformly random actions instead of a run.")
 flags.DEFINE_string("video", None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
-flags.DEFINE_integer("video_episodes", 3, "Episodes of the video.", lower_bound=1)
+flags.DEFINE_integer("video_episodes", 3, "Episodes of the video.", lower_bound=1, upper_bound=1_000)
 flags.DEFINE_string("output", None, "Write the results as JSON to this file, too.")
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 command_line.define_environment_flags()

@@ -7,6 +7,7 @@ Examples:
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -14,6 +15,7 @@ from absl import flags
 from xql_jax import command_line
 from xql_jax.data import load_dataset
 from xql_jax.errors import UserError
+from xql_jax.outputs import check_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.tasks import get_task
 
@@ -32,23 +34,24 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
+    plot = check_output("plot", FLAGS.plot, (".png",)) if FLAGS.plot else None
+    numbers = check_output("json", FLAGS.json) if FLAGS.json else None
     task = get_task(FLAGS.env_name) if FLAGS.env_name else None
     dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url)
     report = describe_dataset(dataset, task)
     print("\n".join(report_lines(report)))
-    if FLAGS.plot:
+    if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
-        write(FLAGS.plot, lambda path: figure.savefig(path, format="png", dpi=120))
-    if FLAGS.json:
-        write(FLAGS.json, lambda path: path.write_text(json.dumps(report.as_dict(), indent=2) + "\n"))
+        write(plot, lambda: figure.savefig(plot, format="png", dpi=120))
+    if numbers:
+        write(numbers, lambda: numbers.write_text(json.dumps(report.as_dict(), indent=2) + "\n"))
     return 0
 
 
-def write(name: str, save) -> None:
-    path = Path(name).expanduser()
+def write(path: Path, save: Callable[[], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(path)
+        save()
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error
     print(f"  written: {path}")

@@ -23,6 +23,12 @@ from xql_jax.training.offline_run import DATA_ON, DEFAULT_ENV_NAME, OfflineSetti
 
 ROOT = Path(__file__).resolve().parents[1]
 
+
+def define_steps(name: str, default: int, help_text: str) -> None:
+    """A number of updates, which are counted in 32 bits."""
+    flags.DEFINE_integer(name, default, help_text, lower_bound=1, upper_bound=2**31 - 1)
+
+
 flags.DEFINE_string(
     "env_name",
     None,
@@ -47,16 +53,26 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string("save_dir", "results", "Folder under which runs are written.")
 flags.DEFINE_integer("seed", 42, "First random seed.", lower_bound=0, upper_bound=2**31 - 1)
-flags.DEFINE_integer("num_seeds", 1, "Seeds seed, seed + 1, ... trained as one program.", lower_bound=1)
+flags.DEFINE_integer(
+    "num_seeds",
+    1,
+    "Seeds seed, seed + 1, ... trained as one program.",
+    lower_bound=1,
+    upper_bound=100_000,
+)
 flags.DEFINE_string(
     "sweep", "", "Grid over traced hyperparameters, in the same program: 'beta=0.6,1,2 tau=0.005,0.01'."
 )
 flags.DEFINE_integer(
-    "eval_episodes", 10, "Episodes of each evaluation, per seed; 0: no evaluation.", lower_bound=0
+    "eval_episodes",
+    10,
+    "Episodes of each evaluation, per seed; 0: no evaluation.",
+    lower_bound=0,
+    upper_bound=1_000_000,
 )
-flags.DEFINE_integer("log_interval", 1000, "Updates between rows of metrics.csv.", lower_bound=1)
-flags.DEFINE_integer("eval_interval", 5000, "Updates between evaluations.", lower_bound=1)
-flags.DEFINE_integer("checkpoint_interval", 5000, "Updates between checkpoints.", lower_bound=1)
+define_steps("log_interval", 1000, "Updates between rows of metrics.csv.")
+define_steps("eval_interval", 5000, "Updates between evaluations.")
+define_steps("checkpoint_interval", 5000, "Updates between checkpoints.")
 flags.DEFINE_float(
     "checkpoint_minutes",
     10.0,
@@ -64,9 +80,13 @@ flags.DEFINE_float(
     lower_bound=0.0,
 )
 flags.DEFINE_integer(
-    "batch_size", None, "Transitions per update; 256, or Table 4's with --tuned.", lower_bound=1
+    "batch_size",
+    None,
+    "Transitions per update; 256, or Table 4's with --tuned.",
+    lower_bound=1,
+    upper_bound=10_000_000,
 )
-flags.DEFINE_integer("max_steps", int(1e6), "Updates.", lower_bound=1)
+define_steps("max_steps", 1_000_000, "Updates.")
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")

@@ -1,7 +1,12 @@
 """What the mains in experiments/ share: a user's mistake ends with exit code 2 and a line, no traceback."""
 
+import errno
+import itertools
+import math
+import os
 import re
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +30,21 @@ PARSE_ERRORS = (
     ValueError,
     UserError,
 )
+
+# What the system says of a file or folder that the user named, wherever it comes up.
+FILE_ERRORS = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+# Entries of a config that no learner has as a field, and their types.
+OWN_FIELDS = {"algorithm": str, "suites": tuple, "tuned": ConfigDict, "decay_actor_lr": bool}
 
 
 def define_config(default: Path, help_text: str) -> None:
@@ -74,12 +94,40 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
             return main(*positional)
         except UserError as error:
             return _fail(error)
+        except OSError as error:
+            if error.filename is None or error.errno not in FILE_ERRORS:
+                raise
+            return _fail(UserError(f"{error.filename}: {error.strerror}"))
+        except RuntimeError as error:
+            if "home directory" not in str(error):  # as pathlib tells of ~NAME
+                raise
+            named = next((argument for argument in sys.argv[1:] if "~" in argument), "~")
+            return _fail(UserError(f"{named}: there is no such user, or it has no home directory"))
         except KeyboardInterrupt:  # before or after the training, which itself takes it for a stop
             print("interrupted", file=sys.stderr)
             return 130
 
     logging.set_verbosity(logging.WARNING)  # JAX and orbax tell of every step otherwise
-    app.run(guarded, flags_parser=_parse)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
+    try:
+        try:
+            app.run(guarded, flags_parser=_parse)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output, `head` say, has had enough of it
+        _discard_output()
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in FILE_ERRORS:
+            raise
+        _discard_output()
+        sys.exit(_fail(UserError(f"cannot write the output: {error.strerror}")))
+
+
+def _discard_output() -> None:
+    """What is left of it would be written, and fail, once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
@@ -90,13 +138,15 @@ def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
     """
     path = str(default)
     overridden: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
             path = following if match[1] is None else match[1]
             if overridden:
                 raise UserError(f"give --config before --config.{overridden[0]}: it sets every field anew")
-        elif match := re.match(r"--?(?:no)?config\.([^=]+)", argument):
+        elif match := re.match(r"--?(?:no)?config\.([^=]*)(=?$)?", argument):
             overridden.append(match[1])
+            if match[2] == "=":  # which config_flags would pass over
+                raise UserError(f"--config.{match[1]} is empty: give it a value or leave it out")
     config = _load_config(path)
     known = [field for field in config if field not in ABOUT]
     for field in overridden:
@@ -108,17 +158,26 @@ def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
             raise UserError(
                 f"unknown config field {field!r} in {path}; nearest known: {nearest(field, known)}"
             )
+        if isinstance(config[field], tuple) and overridden.count(field) > 1:  # config_flags would join them
+            raise UserError(f"--config.{field} is given {overridden.count(field)} times: give it once")
     return known
 
 
 def _load_config(path: str) -> ConfigDict:
     """Returns what the file's get_config gives for `path`, FILE or FILE:ALGORITHM."""
     name, *algorithm = path.split(":", 1)
+    if not name:
+        raise UserError("--config is empty: give it a file, see configs/")
     file = Path(name)
-    if not file.is_file():
+    try:
+        is_file = file.is_file()
+    except OSError as error:  # a name that is too long
+        raise UserError(f"--config={name}: {error.strerror}") from error
+    if not is_file:
         known = sorted(str(other) for other in file.parent.glob("*_config.py"))
         raise UserError(
-            f"--config: no file {name!r}; " + (f"there are: {', '.join(known)}" if known else "see configs/")
+            f"--config: no file {name!r}; "
+            + (f"nearest there: {nearest(name, known)}" if known else "see configs/")
         )
     try:
         config = runpy.run_path(name)["get_config"](*algorithm)
@@ -128,16 +187,74 @@ def _load_config(path: str) -> ConfigDict:
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")
+    for field, known in OWN_FIELDS.items():
+        if not isinstance(config.get(field), known):
+            found = f"has {config[field]!r}" if field in config else "has none"
+            raise UserError(
+                f"--config: {name} must give {field} as a {known.__name__}, and {found}: make it with "
+                "xql_jax.configuration.suite_config"
+            )
     return config
 
 
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(arguments)
+        for argument in arguments:
+            if any("\ud800" <= character <= "\udfff" for character in argument):  # Python's for other bytes
+                raise UserError(f"{argument!r} is not UTF-8: file names must be")
+        positional = flags.FLAGS(arguments)
+        _check_values()
+        return positional
+    except BrokenPipeError:  # from --help
+        raise
+    except SystemExit:  # absl ends with 1 after --help
+        sys.stdout.flush()
+        sys.exit(0)
+    except flags.IllegalFlagValueError as error:
+        sys.exit(_fail(_in_words(error)))
     except PARSE_ERRORS as error:
         sys.exit(_fail(error))
 
 
+def _check_values() -> None:
+    """Raises UserError for what absl lets pass: text that is empty, numbers that are not finite."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        values = flag.value if isinstance(flag.value, list) else [flag.value]
+        if not flag.present or "." in name:  # a config's fields have domains of their own
+            continue
+        if "" in values and flag.default != "":
+            raise UserError(f"--{name} is empty: give it a value or leave it out")
+        for value in values:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{name}={value}: must be {_expected(flag)}")
+
+
+def _in_words(error: flags.IllegalFlagValueError) -> UserError:
+    """absl tells of Python's int() and float(); this of what the flag wants."""
+    match = re.match(r"flag --([^=]+)=(.*)", str(error), re.DOTALL)
+    if match is None or match[1] not in flags.FLAGS:
+        return UserError(str(error))
+    value = match[2].removesuffix(f": {error.__context__}")
+    hint = "; is its value missing?" if value.startswith("--") else ""
+    return UserError(f"--{match[1]}={value}: must be {_expected(flags.FLAGS[match[1]])}{hint}")
+
+
+def _expected(flag: flags.Flag) -> str:
+    """What the flag takes, in words."""
+    if choices := getattr(flag.parser, "enum_values", None):
+        return f"one of {', '.join(choices)}"
+    kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
+    text = kinds.get(flag.flag_type(), flag.flag_type())
+    lower, upper = (getattr(flag.parser, f"{side}_bound", None) for side in ("lower", "upper"))
+    if lower is not None and upper is not None:
+        return f"{text} from {lower:,} to {upper:,}"
+    if lower is not None:
+        return f"{text}, at least {lower:g}"
+    return text if upper is None else f"{text}, at most {upper:g}"
+
+
 def _fail(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    message = " ".join(str(error).split()).removeprefix("ERROR:: ")  # absl's, of --flagfile
+    print(f"error: {message}", file=sys.stderr)
     return 2

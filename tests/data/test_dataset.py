@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xql_jax.data.dataset import from_transitions, joined, validated
+from xql_jax.data.dataset import fingerprint, from_transitions, joined, validated
 from xql_jax.errors import UserError
 
 
@@ -119,3 +119,12 @@ def test_of_many_bad_rows_the_first_are_named():
 def test_one_dataset_joined_is_itself():
     dataset = from_transitions(transitions([0, 1], [1, 2], [0, 0]), "file")
     assert joined([dataset]) is dataset
+
+
+def test_fingerprint_is_of_the_bytes():
+    arrays = [np.arange(6.0).reshape(2, 3), np.zeros(2)]
+    assert fingerprint(arrays) == fingerprint([array.copy(order="F") for array in arrays])
+    changed = [arrays[0].copy(), arrays[1]]
+    changed[0][1, 2] = np.nextafter(5.0, 6.0)
+    assert fingerprint(changed) != fingerprint(arrays)
+    assert fingerprint(arrays[::-1]) != fingerprint(arrays)

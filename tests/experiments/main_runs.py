@@ -1,19 +1,24 @@
-"""Runs of experiments/train_offline.py: in a new process, or forked off one that has imported JAX."""
+"""Runs of the mains in experiments/: in a new process, or forked off one that has imported JAX."""
 
 import contextlib
 import dataclasses
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "experiments" / "train_offline.py"
+EVALUATE = ROOT / "experiments" / "evaluate.py"
+INSPECT = ROOT / "experiments" / "inspect_dataset.py"
+SECONDS = 300  # after which a run is ended by SIGALRM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +28,20 @@ class Outcome:
     err: str
 
 
-def run_process(arguments, cwd=None, timeout=120, **environment):
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What to run, where, and with which changes to the environment."""
+
+    arguments: Sequence[str]
+    main: Path = MAIN
+    cwd: Path = ROOT
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def run_process(arguments, cwd=None, timeout=120, main=MAIN, **environment):
     """Runs the main as a user does."""
     run = subprocess.run(
-        [sys.executable, str(MAIN), *arguments],
+        [sys.executable, str(main), *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -37,10 +52,11 @@ def run_process(arguments, cwd=None, timeout=120, **environment):
 
 
 class ForkServer:
-    """A process that has imported what the main imports, and forks a child for each run of it.
+    """A process that has imported what the mains import, and forks a child for each run of one.
 
     The child runs the main's file as `__main__` with its own arguments, folder and streams; only the imports,
-    and the two seconds that they take, are shared. No JAX backend is started before the fork.
+    and the two seconds that they take, are shared. No JAX backend is started before the fork. Its downloads
+    have little patience.
     """
 
     def __init__(self, folder):
@@ -54,12 +70,37 @@ class ForkServer:
             text=True,
         )
 
-    def run(self, arguments, cwd=None):
-        out, err = self._folder / "out", self._folder / "err"
-        request = {"argv": [str(MAIN), *arguments], "cwd": str(cwd or ROOT), "out": str(out), "err": str(err)}
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        code = int(self._process.stdout.readline())
-        return Outcome(code, out.read_text(), err.read_text())
+    def run(self, arguments, cwd=None, main=MAIN, **environment):
+        return self.run_all([Run(arguments, main, cwd or ROOT, environment)])[0]
+
+    def run_all(self, runs):
+        """The runs' outcomes; several runs go on at once."""
+        requests = [
+            {
+                "argv": [str(run.main), *run.arguments],
+                "cwd": str(run.cwd),
+                "environment": dict(run.environment),
+                "out": str(self._folder / f"out{number}"),
+                "err": str(self._folder / f"err{number}"),
+            }
+            for number, run in enumerate(runs)
+        ]
+        return [
+            Outcome(code, Path(request["out"]).read_text(), Path(request["err"]).read_text())
+            for code, request in zip(self._ask(requests), requests, strict=True)
+        ]
+
+    def flags(self, main):
+        """What absl knows of the main's own flags, by name; see `describe_flags`."""
+        out = self._folder / "flags"
+        request = {"argv": [str(main)], "cwd": str(ROOT), "environment": {}, "flags": True}
+        (code,) = self._ask([{**request, "out": str(out), "err": os.devnull}])
+        assert code == 0
+        return json.loads(out.read_text())
+
+    def _ask(self, requests):
+        print(json.dumps(requests), file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
     def close(self):
         self._process.stdin.close()
@@ -70,28 +111,56 @@ class ForkServer:
 def serve():
     import h5py  # noqa: F401
     import jax  # noqa: F401
+    import minari  # noqa: F401
 
     import xql_jax.data.pointmaze
+    import xql_jax.reports.dataset_report
+    import xql_jax.training.evaluation_run
     import xql_jax.training.offline_run  # noqa: F401
+    from xql_jax.data.download import Patience, download
 
+    download.__defaults__ = (
+        Patience(connect_seconds=1.0, stall_seconds=0.2, attempts=2, pause_seconds=0.01),
+    )
     for line in sys.stdin:
-        request = json.loads(line)
+        print(json.dumps(fork_all(json.loads(line))), flush=True)
+
+
+def fork_all(requests, at_once=2):
+    """A child for each request; returns their exit codes."""
+    codes, number_of = {}, {}
+
+    def wait():
+        child, status = os.wait()
+        codes[number_of.pop(child)] = os.waitstatus_to_exitcode(status)
+
+    for number, request in enumerate(requests):
+        while len(number_of) >= at_once:
+            wait()
         child = os.fork()
         if child == 0:
             os._exit(serve_one(request))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        number_of[child] = number
+    while number_of:
+        wait()
+    return [codes[number] for number in range(len(requests))]
 
 
 def serve_one(request):
     """In the child: what the interpreter does with a script, to the exit code."""
+    signal.alarm(SECONDS)
     for stream, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
+    os.environ.update(request["environment"])
     sys.argv = request["argv"]
     code = 0
     try:
-        runpy.run_path(request["argv"][0], run_name="__main__")
+        if "flags" in request:
+            describe_flags(request["argv"][0])
+        else:
+            runpy.run_path(request["argv"][0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -101,6 +170,25 @@ def serve_one(request):
         sys.stdout.flush()
         sys.stderr.flush()
     return code
+
+
+def describe_flags(main):
+    """Prints as JSON what a main's flags take: their types, bounds, choices and defaults."""
+    from absl import flags
+
+    before = set(flags.FLAGS)
+    runpy.run_path(main, run_name="flags")
+    described = {}
+    for name in sorted(set(flags.FLAGS) - before):
+        flag = flags.FLAGS[name]
+        described[name] = {
+            "type": flag.flag_type(),
+            "default": flag.default,
+            "lower_bound": getattr(flag.parser, "lower_bound", None),
+            "upper_bound": getattr(flag.parser, "upper_bound", None),
+            "choices": getattr(flag.parser, "enum_values", None),
+        }
+    print(json.dumps(described, default=str))
 
 
 def write_dataset(path, size=120, **changes):

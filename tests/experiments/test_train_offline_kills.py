@@ -49,6 +49,12 @@ def test_the_compilation_cache_changes_no_bit(unbroken, again):
     assert_same_run(again[0], unbroken)
 
 
+def test_checkpoints_by_the_clock_change_no_bit(bench, unbroken):
+    run = bench.run(bench.folder / "clock", "--checkpoint_interval=600", "--checkpoint_minutes=1e-4")
+    assert checkpoint_steps(run) == [500, 550, 600]  # at every call's end, and those are at the rows
+    assert_same_run(run, unbroken)
+
+
 def test_sigkill_at_random_moments(bench, unbroken, again):
     """Kills at any moment of a run's life, start-up and writes included; a run that escapes is compared."""
     generator = random.Random(SEED)

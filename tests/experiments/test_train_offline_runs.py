@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 from main_runs import ROOT, ForkServer, contents, write_dataset
 
+from xql_jax.envs.fidelity import fidelity
+from xql_jax.tasks import get_task
+
 FILES = {
     "summary.json", "evaluations.csv", "metrics.csv", "learning_curve.png", "maze.png", "config.json", "tb",
     "checkpoints",
@@ -34,8 +37,9 @@ class Place:
         """A good run's outcome; later flags win, but a config file must come first."""
         first = [argument for argument in arguments if argument.startswith("--config=")]
         last = [argument for argument in arguments if argument not in first]
-        data = f"--dataset={self.folder / 'maze.npz'}"
-        outcome = self.server.run([*first, data, f"--save_dir={save_dir}", *SETTINGS, *last], self.folder)
+        if not any(argument.startswith("--dataset=") for argument in arguments):
+            first += [f"--dataset={self.folder / 'maze.npz'}", "--env_name=pointmaze-umaze-v0"]
+        outcome = self.server.run([*first, f"--save_dir={save_dir}", *SETTINGS, *last], self.folder)
         assert (outcome.code, outcome.err) == (0, "")
         return outcome
 
@@ -205,3 +209,43 @@ def test_tuned_applies_table_4_but_for_what_is_given(place, tmp_path, arguments,
     assert (config["config"]["clip"], config["config"]["v_updates"]) == (7.0, 1)
     assert not list(run.glob("*.png"))
     assert strict_json(run / "summary.json")["results"] == []
+
+
+def test_data_without_a_task_is_trained_on_and_not_evaluated(place, tmp_path):
+    save_dir = tmp_path / "results"
+    outcome = place.main(save_dir, f"--config={POINTMAZE}:iql", f"--dataset={place.folder / 'kitchen.npz'}")
+    assert "no evaluation: no --env_name is given" in outcome.out
+    run = run_folder(save_dir)
+    assert run.parent == save_dir / "kitchen" / "iql"
+    assert not (run / "learning_curve.png").exists()
+    assert [row["step"] for row in rows(run / "metrics.csv")] == ["2", "4"]
+    assert not rows(run / "evaluations.csv")
+    summary = strict_json(run / "summary.json")
+    assert (summary["status"], summary["results"], summary["environment"]) == ("finished", [], None)
+
+
+@pytest.mark.parametrize("data_on", ["host", "disk"])
+def test_where_the_data_is_changes_no_number(place, sweep, tmp_path, data_on):
+    outcome = place.main(tmp_path, *SWEEP, f"--data_on={data_on}")
+    assert "streamed in blocks" in outcome.out
+    run = run_folder(tmp_path)
+    for name in ("metrics.csv", "evaluations.csv"):
+        for row, expected in zip(rows(run / name), rows(sweep / name), strict=True):
+            assert {**row, "seconds": 0} == {**expected, "seconds": 0}
+    # In memory the whole data, on disk some rows of it identify the run.
+    assert (run.name == sweep.name) == (data_on == "host")
+
+
+def test_several_sources_are_joined(place, tmp_path):
+    write_dataset(tmp_path / "more.hdf5", size=80)
+    sources = (f"--dataset={place.folder / 'maze.npz'}", f"--dataset={tmp_path / 'more.hdf5'}")
+    outcome = place.main(tmp_path / "results", *sources)
+    # D4RL's layout: of 120 rows the last and the time-outs at 39 and 79 are left out; of 80, 39 and 79.
+    assert f"maze-and-1-more: {120 - 3 + 80 - 2} transitions" in outcome.out
+
+
+def test_the_summary_says_how_near_the_environment_is_to_d4rl(sweep):
+    environment = strict_json(sweep / "summary.json")["environment"]
+    assert (environment["backend"], environment["legacy_inertia"]) == ("mujoco", False)
+    known = dataclasses.asdict(fidelity(get_task("pointmaze-umaze-v0")))
+    assert {name: environment[name] for name in known} == known

@@ -53,6 +53,8 @@ def load_dataset(
 
 def _read_source(source: str, episode_limit: int | None) -> Dataset:
     kind, _, name = source.partition(":")
+    if source in ("minari:", "ogbench:"):
+        raise UserError(f"{source} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
     if kind == "minari":
         return read_minari(name)
     if kind == "ogbench":

@@ -10,6 +10,7 @@ from xql_jax.data.dataset import Dataset, check_file, check_type, from_transitio
 from xql_jax.errors import UserError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
+H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError)  # its ways to say "damaged"
 EXPANSION = 1100  # deflate makes of a byte at most 1,032
 
 
@@ -41,13 +42,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
                 check_type(member.dtype, key, str(path))
                 _check_size(member, key, path)
             return {key: member[()] for key, member in arrays.items()}
-    except (
-        OSError,
-        LookupError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-    ) as error:  # h5py's ways to say "damaged"
+    except H5PY_ERRORS as error:
         raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
     except MemoryError as error:
         raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error

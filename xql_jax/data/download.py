@@ -273,4 +273,5 @@ def _reason(error: Exception) -> str:
         (inner := getattr(error, "reason", None)) and isinstance(inner, Exception)
     ):
         error = inner
-    return re.sub(r"^<.*?>: |^\w+\(.*?\): ", "", str(error)) or type(error).__name__
+    text = re.sub(r"^IncompleteRead\((.*)\)$", r"\1", str(error))
+    return re.sub(r"^<.*?>: |^\w+\(.*?\): ", "", text) or type(error).__name__

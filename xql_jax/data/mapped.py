@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from xql_jax.data.d4rl_hdf5 import counted_timeouts
+from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS, counted_timeouts
 from xql_jax.data.dataset import RANKS, check_file, fingerprint
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
@@ -164,7 +164,7 @@ def bytes_in_memory(path: Path) -> int:
         with h5py.File(path, "r") as file:
             members = (file[key] for key in (*REQUIRED, "timeouts") if key in file)
             return sum(member.nbytes for member in members if isinstance(member, h5py.Dataset))
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError, zipfile.BadZipFile):
+    except (*H5PY_ERRORS, zipfile.BadZipFile):
         return 0  # the reader says what is wrong with it
 
 
@@ -228,13 +228,7 @@ def _map_hdf5(path: Path) -> dict[str, np.ndarray]:
         with h5py.File(path, "r") as file:
             members = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
             return {key: _map_hdf5_array(path, content, member) for key, member in members.items()}
-    except (
-        OSError,
-        LookupError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-    ) as error:  # h5py's ways to say "damaged"
+    except H5PY_ERRORS as error:
         raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
 
 

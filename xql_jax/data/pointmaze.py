@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from xql_jax.data.cache import cached_file
+from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.errors import UserError
@@ -159,7 +160,7 @@ def _attributes(path: Path) -> dict[str, int]:
     try:
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError):  # h5py's ways to say "damaged"
+    except H5PY_ERRORS:
         return {}
     return {name: int(value) for name, value in attributes.items() if isinstance(value, np.integer)}
 

@@ -96,8 +96,8 @@ def _ant_maze(version: str, title: str, *, goal: str) -> Family:
     patterns = tuple(f"antmaze-{maze}-{version}" for maze in ("umaze*", "medium-*", "large-*"))
     observation = "29: positions (x and y first), velocities"
     known = Fidelity(
-        equal="Walls, robot, torques, starts, reward, ends and limit are D4RL's. D4RL's own XML, run by "
-        "the same MuJoCo (3.8), moves alike to 1e-10 over 300 random steps in each maze.",
+        equal="Walls, robot, torques, starts, reward, ends and limit. D4RL's own classes and XML, run by the "
+        "same MuJoCo (3.8) from the same seed, give the same 300 random steps in each maze, bit for bit.",
         differs=f"{goal} Simulated by today's MuJoCo, where the ant weighs 0.911 kg; in D4RL's it weighs "
         "0.879 kg, as here with `--legacy_inertia`.",
         unknown="How contacts differ between MuJoCo 2.0 and today's, and so how a policy trained there "
@@ -122,8 +122,7 @@ def _adroit(
 
 
 _MAZE2D = Fidelity(
-    equal="Walls, ball, motors, starts, goal, reward and limit are D4RL's. Of 50,000 steps in umaze that "
-    "others recorded with mujoco-py, each of the fifth that was compared is met to 5e-7.",
+    equal="Walls, ball, motors, starts, goal, reward and limit are D4RL's, as its source has them.",
     differs="Simulated by today's MuJoCo, not by 2.0.",
     unknown="Over how many episodes the reference returns were taken. A random policy gets 28.0 ± 1.3 in "
     "umaze, 18.8 ± 1.3 in medium and 11.0 ± 1.0 in large, 71.2 ± 1.2 in umaze-dense (2000 episodes), where "
@@ -161,7 +160,7 @@ FAMILIES = (
         "never",
         "speed − 0.1 · Σ action²",
         masses="halfcheetah's total is 14 kg in both, but otherwise distributed",
-        returns="−289 ± 7 (old masses: −271 ± 8) over 100 episodes, where D4RL has −280",
+        returns="−284.5 ± 2.6 (old masses: −281.4 ± 2.5) over 1000 episodes, where D4RL has −280.2",
     ),
     _locomotion(
         "hopper",
@@ -170,7 +169,7 @@ FAMILIES = (
         "height ≤ 0.7, lean ≥ 0.2 rad, or any other state ≥ 100",
         "speed + 1 − 0.001 · Σ action²",
         masses="hopper weighs 15.8 kg here, 15.3 kg there",
-        returns="18.8 ± 0.6 (old masses: 18.6 ± 0.5) over 1000 episodes; why D4RL has −20.3 is not known",
+        returns="18.3 ± 0.2 (old masses: 18.1 ± 0.2) over 10,000 episodes; why D4RL has −20.3 is not known",
     ),
     _locomotion(
         "walker2d",
@@ -179,7 +178,7 @@ FAMILIES = (
         "height outside 0.8 to 2, or lean ≥ 1 rad",
         "speed + 1 − 0.001 · Σ action²",
         masses="walker2d weighs 23.7 kg here, 22.7 kg there",
-        returns="2.8 ± 0.2 (old masses: 2.0 ± 0.2) over 1000 episodes, where D4RL has 1.6",
+        returns="2.69 ± 0.06 over 10,000 episodes, with the old masses 1.73 ± 0.06, where D4RL has 1.63",
     ),
     _ant_maze(
         "v[01]",

@@ -3,8 +3,10 @@
 import contextlib
 import importlib
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -69,7 +71,7 @@ def record_video(environment: Environment, act: Act, seeds: Sequence[int], path:
     return returns
 
 
-def _record_episode(environment: Environment, act: Act, seed: int, stride: int, writer) -> float:
+def _record_episode(environment: Environment, act: Act, seed: int, stride: int, writer: Any) -> float:
     """Appends every `stride`-th state and the last; returns the episode's return."""
     observation, _ = environment.reset(seed=seed)
     writer.append_data(environment.render())
@@ -84,7 +86,14 @@ def _record_episode(environment: Environment, act: Act, seed: int, stride: int, 
     return total
 
 
-def _writer(path: Path, frames_per_second: float):
-    if path.suffix == ".gif":
-        return imageio.get_writer(path, duration=1000 / frames_per_second, loop=0)
-    return imageio.get_writer(path, fps=frames_per_second, macro_block_size=8, quality=7)
+@contextlib.contextmanager
+def _writer(path: Path, frames_per_second: float) -> Iterator[Any]:
+    with warnings.catch_warnings():
+        # JAX warns of every fork; this one becomes ffmpeg at once.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
+        if path.suffix == ".gif":
+            writer = imageio.get_writer(path, duration=1000 / frames_per_second, loop=0)
+        else:
+            writer = imageio.get_writer(path, fps=frames_per_second, macro_block_size=8, quality=7)
+        with writer:
+            yield writer

@@ -263,7 +263,7 @@ def _silent_orbax() -> Iterator[None]:
     loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
 
     def is_of_others(record: logging.LogRecord) -> bool:
-        return f"{os.sep}orbax{os.sep}" not in record.pathname + record.getMessage()
+        return "orbax" not in record.pathname + record.getMessage()
 
     def tell_of_others(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":

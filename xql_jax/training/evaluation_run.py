@@ -12,8 +12,10 @@ from xql_jax.envs.fidelity import fidelity
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Act, Evaluator, episode_seed
 from xql_jax.evaluation.scores import describe_episodes, mean_and_interval
-from xql_jax.evaluation.video import check_video_path, prepare_to_draw, record_video
+from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
+from xql_jax.outputs import check_output
 from xql_jax.tasks import Task, get_task
+from xql_jax.training.checkpoint import UnfitCheckpoint
 from xql_jax.training.run_folder import write_json
 from xql_jax.training.saved_run import open_run
 
@@ -43,9 +45,9 @@ def run_evaluation(settings: EvaluationSettings) -> int:
     Raises:
         UserError: if a setting or the checkpoint is unfit.
     """
-    video = Path(settings.video).expanduser() if settings.video else None
+    video = check_output("video", settings.video, SUFFIXES) if settings.video else None
+    output = check_output("output", settings.output) if settings.output else None
     if video:
-        check_video_path(video)
         prepare_to_draw()
     policies = _random_policies(settings) if settings.random_policy else _saved_policies(settings)
     task, suite = policies.task, policies.suite
@@ -77,13 +79,12 @@ def run_evaluation(settings: EvaluationSettings) -> int:
     }
     if video:
         report["video_returns"] = _record(policies, settings, video)
-    if settings.output:
-        output = Path(settings.output).expanduser()
+    if output:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
-            write_json(output, report)
         except OSError as error:
             raise UserError(f"--output={output}: cannot be written: {error}") from error
+        write_json(output, report)
         print(f"results: {output}")
     return 0
 
@@ -103,6 +104,8 @@ class _Policies:
 def _random_policies(settings: EvaluationSettings) -> _Policies:
     if settings.checkpoint:
         raise UserError(f"--random_policy evaluates no checkpoint: leave out {settings.checkpoint!r}")
+    if settings.member is not None:
+        raise UserError("--random_policy has no members: leave out --member")
     if not settings.env_name:
         raise UserError("--random_policy needs --env_name")
     task = get_task(settings.env_name)
@@ -132,7 +135,15 @@ def _saved_policies(settings: EvaluationSettings) -> _Policies:
     environment = suite.make(task)
     dimensions = environment.observation_space.shape[0], environment.action_space.shape[0]
     environment.close()
-    states = run.restore(step, *dimensions)
+    try:
+        states = run.restore(step, *dimensions)
+    except UnfitCheckpoint as error:
+        if task.name == run.env_name or "other states" not in error.reason:
+            raise
+        raise UserError(
+            f"{task.name} does not fit the run, which was trained on {run.env_name or 'data alone'}: its "
+            f"observations have {dimensions[0]} entries, its actions {dimensions[1]} ({error.reason})"
+        ) from error
     if settings.member is not None:
         run, states = run.only(settings.member, states)
     first, first_state = run.only(0, states)

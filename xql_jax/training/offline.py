@@ -175,7 +175,8 @@ class OfflineTraining:
 
     def _evaluate(self, signals: StopSignals, bar: tqdm) -> None:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
-        assert self._evaluator is not None and self._task is not None
+        assert self._evaluator is not None
+        assert self._task is not None
         policy = self.population.policy()
 
         def act(observations: np.ndarray) -> np.ndarray:

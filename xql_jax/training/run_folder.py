@@ -10,13 +10,11 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from numpy.typing import ArrayLike
 
 import xql_jax
 from xql_jax.errors import UserError
@@ -153,14 +151,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def fingerprint(arrays: Iterable[ArrayLike]) -> str:
-    """A digest of the arrays' bytes: data that changed under the same name makes another run."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
 
 
 def _versions() -> dict[str, str]:

@@ -22,6 +22,8 @@ from xql_jax.training.population import (
 )
 from xql_jax.types import Learner, State
 
+MAX_SEEDS = 100_000  # of a run; more are damage
+
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
@@ -74,13 +76,22 @@ def open_run(path: Path) -> SavedRun:
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: not the folder of a run: it has no config.json")
+    damaged = f"{file}: damaged or of another version"
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         config = ConfigDict({name: _number(value) for name, value in content["config"].items()})
+        env_name = content["env_name"]
+        if not isinstance(env_name, str | None):
+            raise TypeError(f"env_name is {env_name!r}")
         first, last = content["seeds"]
-        env_name, sweep, max_steps = content["env_name"], content["sweep"], content["max_steps"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: damaged or of another version ({type(error).__name__}: {error})") from error
+        if not 0 <= first <= last < first + MAX_SEEDS:
+            raise ValueError(f"seeds {first} to {last}")
+        members = make_members(range(first, last + 1), parse_sweep(content["sweep"], config.algorithm))
+        learner = learner_from_config(config, content["max_steps"])
+    except UserError as error:
+        raise UserError(f"{damaged} ({error})") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
     checkpoints = Checkpoints(path / "checkpoints")
     steps = checkpoints.steps
     checkpoints.close()
@@ -90,8 +101,8 @@ def open_run(path: Path) -> SavedRun:
         path=path,
         env_name=env_name,
         algorithm=config.algorithm,
-        members=make_members(range(first, last + 1), parse_sweep(sweep, config.algorithm)),
-        learner=learner_from_config(config, max_steps),
+        members=members,
+        learner=learner,
         steps=steps,
     )
 

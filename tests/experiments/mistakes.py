@@ -1,0 +1,99 @@
+"""What the tests of mistakes share: a run that has ended, good commands with a mistake added, the check.
+
+A table of mistakes gives by name a command and the words that its message must hold. The command's first word
+is a main, or `bare`: train_offline.py without the good run's arguments.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from main_runs import EVALUATE, INSPECT, MAIN, ROOT, ForkServer, Run, contents, write_dataset
+
+MAINS = {"train": MAIN, "bare": MAIN, "evaluate": EVALUATE, "inspect": INSPECT}
+LONGEST_LINE = 1000  # characters, of a message without its paths
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    folder: Path  # datasets and config files; where the mains run
+    results: Path  # --save_dir
+    run: Path  # of a run that has ended
+    arguments: tuple[str, ...]  # what made it
+    server: ForkServer
+
+    def command(self, *arguments):
+        """The run's own arguments with others added: later flags win, but a config file must come first.
+
+        Of what would be joined or come before a new config, the data and the widths, only the others stay.
+        """
+        first = [argument for argument in arguments if argument.startswith("--config=")]
+        last = [argument for argument in arguments if argument not in first]
+        replaced = [
+            own
+            for own, others in (("--dataset=", ("--dataset=",)), ("--config.h", ("--config=", "--config.h")))
+            if any(argument.startswith(others) for argument in arguments)
+        ]
+        return *first, *(own for own in self.arguments if not own.startswith(tuple(replaced))), *last
+
+    def main(self, *arguments):
+        return self.server.run(self.command(*arguments), self.folder)
+
+    def run_of(self, text, **names):
+        """The run of a table's command; `{run}` and the like in it stand for paths."""
+        main, *words = text.split()
+        long = "x" * 300
+        names = {"run": self.run, "configs": ROOT / "configs", "folder": self.folder, "long": long, **names}
+        added = [word.format(**names) for word in words]
+        arguments = {
+            "train": lambda: self.command(*added),
+            "bare": lambda: (*added, f"--save_dir={self.results}"),
+            "evaluate": lambda: (*added, "--episodes=1", "--notqdm"),
+            "inspect": lambda: added,
+        }
+        return Run(
+            arguments[main](),
+            MAINS[main],
+            self.folder,
+            {
+                "D4RL_DATASET_DIR": str(self.folder / "cache"),
+                "MINARI_DATASETS_PATH": str(self.folder / "minari"),
+            },
+        )
+
+    def outcomes(self, mistakes, **names):
+        """The outcomes of a table, by name; not one of its commands may touch a file."""
+        before = contents(self.folder)
+        outcomes = self.server.run_all([self.run_of(text, **names) for text, *_ in mistakes.values()])
+        after = contents(self.folder)
+        changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+        assert not changed, changed
+        return dict(zip(mistakes, outcomes, strict=True))
+
+
+def make_place(folder, streams):
+    good = write_dataset(folder / "good.hdf5")
+    server = ForkServer(streams)
+    results = folder / "results"
+    arguments = (
+        f"--dataset={good}", "--env_name=pointmaze-umaze-v0", f"--save_dir={results}",
+        "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=4",
+        "--eval_episodes=1", "--notqdm",
+    )  # fmt: skip
+    outcome = server.run(arguments, folder)
+    assert (outcome.code, outcome.err) == (0, "")
+    (config,) = results.rglob("config.json")
+    assert (config.parent / "checkpoints" / "4").is_dir()
+    return Place(folder, results, config.parent, arguments, server)
+
+
+def assert_told(outcome, words):
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.out + outcome.err
+    lines = outcome.err.splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("error: ")
+    assert len(lines[0]) < LONGEST_LINE
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+    for jargon in ("Error(", "invalid literal", "object at 0x"):
+        assert jargon not in lines[0], lines[0]

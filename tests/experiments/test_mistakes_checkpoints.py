@@ -1,0 +1,219 @@
+"""Runs' folders that are none, or are not as they were: evaluate.py and --resume tell, and change nothing."""
+
+import fcntl
+import json
+import shutil
+
+import pytest
+from main_runs import contents
+from mistakes import assert_told
+
+
+def rewrite(**changes):
+    """Of config.json; None leaves an entry out, `config__NAME` is an entry of its config."""
+
+    def damage(run):
+        content = json.loads((run / "config.json").read_text())
+        for name, value in changes.items():
+            inner = content["config"] if name.startswith("config__") else content
+            inner.pop(name.removeprefix("config__"), None)
+            if value is not None:
+                inner[name.removeprefix("config__")] = value
+        (run / "config.json").write_text(json.dumps(content))
+
+    return damage
+
+
+def change_config(old, new):
+    def damage(run):
+        text = (run / "config.json").read_text()
+        assert old in text
+        (run / "config.json").write_text(text.replace(old, new))
+
+    return damage
+
+
+def write(name, content):
+    return lambda run: (run / name).write_bytes(content)
+
+
+def change(pattern, edit):
+    """Edits the bytes of the largest file of the checkpoint whose name is like the pattern."""
+
+    def damage(run):
+        path = max((run / "checkpoints" / "4").rglob(pattern), key=lambda path: path.stat().st_size)
+        path.write_bytes(edit(path.read_bytes()))
+
+    return damage
+
+
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def halve(content):
+    return content[: len(content) // 2]
+
+
+def remove(pattern):
+    def damage(run):
+        path = max(run.rglob(pattern), key=lambda path: path.stat().st_size)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return damage
+
+
+def replace_by_folder(name):
+    def damage(run):
+        (run / name).unlink()
+        (run / name).mkdir()
+
+    return damage
+
+
+# By name: what is done to a copy of the run that is evaluated, and what the message must say.
+DAMAGES = {
+    "no config.json": (remove("config.json"), "config.json", "not the folder of a run"),
+    "a folder for config.json": (replace_by_folder("config.json"), "config.json"),
+    "empty config.json": (write("config.json", b""), "config.json", "damaged"),
+    "text for JSON": (write("config.json", b"beta: 2\n"), "config.json", "damaged"),
+    "half of the JSON": (lambda run: write("config.json", halve((run / "config.json").read_bytes()))(run),
+                         "config.json", "damaged"),
+    "bytes for JSON": (write("config.json", b"\xff\xfe\x00"), "config.json", "damaged"),
+    "deep JSON": (write("config.json", b"[" * 100_000), "config.json", "damaged"),
+    "a list for an object": (write("config.json", b"[]"), "config.json", "damaged"),
+    "a number for an object": (write("config.json", b"3"), "config.json", "damaged"),
+    **{f"no {name}": (rewrite(**{name: None}), "config.json", "damaged", name.removeprefix("config__"))
+       for name in ("config", "seeds", "env_name", "sweep", "max_steps", "config__algorithm",
+                    "config__decay_actor_lr")},
+    "a list for the config": (rewrite(config=[]), "config.json", "damaged"),
+    "one seed for two": (rewrite(seeds=[42]), "config.json", "damaged"),
+    "text for seeds": (rewrite(seeds=["a", "b"]), "config.json", "damaged"),
+    "seeds that fall": (rewrite(seeds=[42, 3]), "config.json", "damaged", "42"),
+    "seeds without an end": (rewrite(seeds=[0, 10**12]), "config.json", "damaged"),
+    "a number for the task": (rewrite(env_name=3), "config.json", "damaged", "env_name"),
+    "a task of another version": (rewrite(env_name="hopper-v9"), "'hopper-v9'", "hopper-"),
+    "a task without a name": (rewrite(env_name=""), "unknown environment ''"),
+    "no task": (change_config('"pointmaze-umaze-v0"', "null"), "without an environment", "--env_name"),
+    "a number for the sweep": (rewrite(sweep=3), "config.json", "damaged"),
+    "a sweep that does not parse": (rewrite(sweep="beta"), "config.json", "damaged", "beta"),
+    "text for the updates": (rewrite(max_steps="many"), "config.json", "damaged"),
+    "a list for the algorithm": (rewrite(config__algorithm=["xql"]), "config.json", "damaged"),
+    "an unknown algorithm": (rewrite(config__algorithm="zql"), "config.json", "'zql'", "bc, iql, xql"),
+    "an unknown field": (rewrite(config__betta=1), "config.json", "'betta'"),
+    "an impossible value": (rewrite(config__beta=-1), "config.json", "beta", "positive"),
+    "text for a field": (rewrite(config__beta="high"), "config.json", "beta", "high"),
+    "other widths": (rewrite(config__hidden_dims=[16]), "checkpoints/4", "16"),
+    "another algorithm": (rewrite(config__algorithm="bc"), "config.json"),
+    "more seeds than states": (rewrite(seeds=[42, 43]), "checkpoints/4", "[2"),
+    "no checkpoints": (remove("checkpoints"), "no checkpoint"),
+    "a file for the checkpoints": (lambda run: (remove("checkpoints")(run), write("checkpoints", b"")(run)),
+                                   "no checkpoint"),
+    "no finished checkpoint": (lambda run: (run / "checkpoints" / "4").rename(run / "checkpoints" / "4.tmp"),
+                               "no checkpoint"),
+    "an empty checkpoint": (lambda run: (run / "checkpoints" / "5").mkdir(),
+                            "checkpoints/5", "checkpoint.json"),
+    "a file for a checkpoint": (write("checkpoints/5", b"?"), "checkpoints/5"),
+    "no checkpoint.json": (remove("4/checkpoint.json"), "checkpoints/4", "checkpoint.json"),
+    "text for checkpoint.json": (write("checkpoints/4/checkpoint.json", b"?"), "checkpoint.json", "not JSON"),
+    "a flipped byte of checkpoint.json": (change("checkpoint.json", flip), "checkpoint.json", "damaged"),
+    "a list for checkpoint.json": (write("checkpoints/4/checkpoint.json", b"[]"), "checkpoint.json"),
+    "a flipped byte": (change("d/*", flip), "checkpoints/4", "damaged", "not as it was written"),
+    "half of a file": (change("d/*", halve), "checkpoints/4", "damaged", "not as it was written"),
+    "an empty file": (change("d/*", lambda _: b""), "checkpoints/4", "damaged"),
+    "a missing file": (remove("checkpoints/4/states/**/d/*"), "checkpoints/4", "is missing"),
+    "no states": (remove("checkpoints/4/states"), "checkpoints/4", "is missing"),
+}  # fmt: skip
+
+# Commands on the run that is as it was, and on what is none.
+MISTAKES = {
+    "no such run": ("evaluate nowhere", "nowhere", "not the folder of a run"),
+    "an empty folder": ("evaluate empty_folder", "empty_folder", "config.json"),
+    "a folder of runs": ("evaluate results", "results", "config.json"),
+    "a file for a run": ("evaluate good.hdf5", "good.hdf5", "not the folder of a run"),
+    "the run's config.json": ("evaluate {run}/config.json", "config.json", "not the folder of a run"),
+    "a checkpoint's inside": ("evaluate {run}/checkpoints/4/states", "states", "not the folder of a run"),
+    "a run's name that is too long": ("evaluate {long}", "too long"),
+    "a run of no user": ("evaluate ~nosuchuser/a", "~nosuchuser/a", "no such user"),
+    "a step that is not there": ("evaluate {run}/checkpoints/3", "step 3", "there are: 4"),
+    "a step beyond all numbers": ("evaluate {run}/checkpoints/" + "9" * 30, "no checkpoint", "there are: 4"),
+    "a step that is no number": ("evaluate {run}/checkpoints/last", "last"),
+    "another task's dimensions": (
+        "evaluate {run} --env_name=kitchen-mixed-v0", "kitchen-mixed-v0", "pointmaze-umaze-v0", "60", "9"
+    ),
+    "a task without a simulator": ("evaluate {run} --env_name=bullet-ant-medium-v0", "bullet-ant-medium-v0"),
+    "legacy inertia": ("evaluate {run} --legacy_inertia", "--legacy_inertia", "pointmaze"),
+    "D4RL's environment": ("evaluate {run} --env_backend=d4rl", "pointmaze-umaze-v0", "D4RL's"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcomes(place):
+    (place.folder / "empty_folder").mkdir()
+    copies = {}
+    for number, (name, (damage, *_)) in enumerate(DAMAGES.items()):
+        copy = place.folder / "copies" / f"{number}"
+        shutil.copytree(place.run, copy)
+        damage(copy)
+        copies[name] = (f"evaluate {copy}",)
+    return place.outcomes({**copies, **MISTAKES})
+
+
+WORDS = {name: words for table in (DAMAGES, MISTAKES) for name, (_, *words) in table.items()}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_mistake_ends_with_one_line(outcomes, name):
+    assert_told(outcomes[name], WORDS[name])
+
+
+def test_more_than_there_was_is_no_mistake(place):
+    copy = place.folder / "copies" / "more"
+    shutil.copytree(place.run, copy)
+    (copy / "checkpoints" / "notes").mkdir()
+    (copy / "checkpoints" / "4" / "more.txt").write_text("of the user's")
+    (copy / "pictures").mkdir()
+    before = contents(copy)
+    run = place.run_of(f"evaluate {copy}")
+    outcome = place.server.run(run.arguments, place.folder, main=run.main)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert contents(copy) == before
+
+
+def test_another_process_is_at_the_run(place):
+    copy = place.folder / "locked"
+    shutil.copytree(place.results, copy)
+    run = copy / place.run.relative_to(place.results)
+    (run / "summary.json").unlink()  # as if it had not ended
+    before = contents(run)
+    with (run / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = place.main("--resume", f"--save_dir={copy}")
+    assert_told(outcome, ["another process is at this run", run.name])
+    assert contents(run) == before
+
+
+def test_a_resumption_from_no_checkpoint_that_is_fit(place, tmp_path):
+    shutil.copytree(place.results, tmp_path / "results")
+    run = tmp_path / "results" / place.run.relative_to(place.results)
+    (run / "summary.json").unlink()
+    change("d/*", flip)(run)
+    before = contents(run / "checkpoints")
+    outcome = place.main("--resume", f"--save_dir={tmp_path / 'results'}")
+    assert_told(outcome, ["checkpoints/4", "damaged", "delete", "--save_dir"])
+    assert contents(run / "checkpoints") == before
+
+
+def test_other_data_under_the_same_name_is_another_run(place):
+    """--resume finds no run of that data, and leaves the one of other data alone."""
+    changed = place.folder / "changed" / "good.hdf5"
+    changed.parent.mkdir()
+    content = bytearray((place.folder / "good.hdf5").read_bytes())
+    content[-2] ^= 1
+    changed.write_bytes(content)
+    before = contents(place.run)
+    outcome = place.main("--resume", f"--dataset={changed}", "--eval_episodes=0")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert str(place.run) not in outcome.out
+    assert contents(place.run) == before
