@@ -33,12 +33,16 @@ flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=100_000,
 )
-flags.DEFINE_boolean("random_policy", False, "Evaluate uniformly random actions instead of a run.")
+flags.DEFINE_boolean(
+    "random_policy",
+    False,
+    "Evaluate uniformly random actions instead of a run. Which they are depends on --num_environments, too.",
+)
 flags.DEFINE_string("video", None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
 flags.DEFINE_integer("video_episodes", 3, "Episodes of the video.", lower_bound=1, upper_bound=1_000)
 flags.DEFINE_string("output", None, "Write the results as JSON to this file, too.")
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
-command_line.define_environment_flags()
+command_line.define_environment_flags(of_run=True)
 FLAGS = flags.FLAGS
 
 

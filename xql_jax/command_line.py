@@ -61,18 +61,21 @@ def define_config(default: Path, help_text: str) -> None:
         sys.exit(_fail(error))
 
 
-def define_environment_flags() -> None:
-    """Defines the flags that say how a task's environment is made."""
+def define_environment_flags(of_run: bool = False) -> None:
+    """Defines the flags that say how a task's environment is made; `of_run`: by default a run's own."""
+    otherwise = " The run's own when left out." if of_run else ""
     flags.DEFINE_enum(
         "env_backend",
-        "mujoco",
+        None if of_run else "mujoco",
         BACKENDS,
-        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
+        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py."
+        + otherwise,
     )
     flags.DEFINE_boolean(
         "legacy_inertia",
-        False,
-        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
+        None if of_run else False,
+        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data."
+        + otherwise,
     )
     for name in ("env_backend", "legacy_inertia"):
         flags.declare_key_flag(name)

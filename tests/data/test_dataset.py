@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xql_jax.data.dataset import fingerprint, from_transitions, joined, validated
+from xql_jax.data.dataset import from_transitions, joined, validated
 from xql_jax.errors import UserError
 
 
@@ -121,10 +121,24 @@ def test_one_dataset_joined_is_itself():
     assert joined([dataset]) is dataset
 
 
-def test_fingerprint_is_of_the_bytes():
-    arrays = [np.arange(6.0).reshape(2, 3), np.zeros(2)]
-    assert fingerprint(arrays) == fingerprint([array.copy(order="F") for array in arrays])
-    changed = [arrays[0].copy(), arrays[1]]
-    changed[0][1, 2] = np.nextafter(5.0, 6.0)
-    assert fingerprint(changed) != fingerprint(arrays)
-    assert fingerprint(arrays[::-1]) != fingerprint(arrays)
+def test_fingerprint_is_of_size_and_rows():
+    arrays = random_transitions(50)
+    whole = from_transitions(arrays, "here")
+    assert whole.fingerprint() == from_transitions(arrays, "elsewhere").fingerprint()
+    for key in ("observations", "rewards", "next_observations"):
+        changed = {**arrays, key: arrays[key].copy()}
+        changed[key][17] = np.nextafter(changed[key][17], np.float32(9.0))
+        assert from_transitions(changed, "here").fingerprint() != whole.fingerprint()
+    shorter = {key: array[:-1] for key, array in arrays.items()}
+    assert from_transitions(shorter, "here").fingerprint() != whole.fingerprint()
+
+
+def random_transitions(size):
+    generator = np.random.default_rng(0)
+    return {
+        "observations": generator.normal(size=(size, 3)).astype(np.float32),
+        "actions": generator.normal(size=(size, 2)).astype(np.float32),
+        "rewards": generator.normal(size=size).astype(np.float32),
+        "next_observations": generator.normal(size=(size, 3)).astype(np.float32),
+        "terminals": np.zeros(size, bool),
+    }

@@ -1,10 +1,13 @@
 """Downloads from a server that misbehaves: what is asked for, what arrives, what the user is told."""
 
+import errno
 import hashlib
 import io
 import json
 import multiprocessing
+import os
 import threading
+import types
 
 import h5py
 import numpy as np
@@ -157,9 +160,16 @@ def test_a_wrong_range_is_not_put_into_the_file(server, path):
     assert server.ranges == ["bytes=60000-", None]
 
 
+def leave(path, content, synced):
+    """Makes `content` of the part, of which the disk is said to have `synced` bytes."""
+    path.with_name("data.hdf5.part").write_bytes(content)
+    about = path.with_name("data.hdf5.part.json")
+    about.write_text(json.dumps({**json.loads(about.read_text()), "synced": synced}))
+
+
 def test_a_part_that_is_whole_needs_no_more_bytes(server, path):
     interrupted(server, path)
-    path.with_name("data.hdf5.part").write_bytes(CONTENT)
+    leave(path, CONTENT, SIZE)
     download(server.url, path, PATIENCE)  # the server answers 416
     assert path.read_bytes() == CONTENT
     assert (server.ranges, server.sent) == ([f"bytes={SIZE}-"], [0])
@@ -167,7 +177,7 @@ def test_a_part_that_is_whole_needs_no_more_bytes(server, path):
 
 def test_a_part_longer_than_the_file_is_thrown_away(server, path):
     interrupted(server, path)
-    path.with_name("data.hdf5.part").write_bytes(CONTENT + b"more")
+    leave(path, CONTENT + b"more", SIZE + 4)
     download(server.url, path, PATIENCE)
     assert path.read_bytes() == CONTENT
     assert server.sent == [0, SIZE]
@@ -364,19 +374,111 @@ def test_a_lock_left_behind_locks_nobody_out(server, path):
     assert names(path) == ["data.hdf5"]
 
 
+class Raw:
+    """Of a response: gives these chunks, raises those that are errors, then ends."""
+
+    def __init__(self, chunks):
+        self.chunks = list(chunks)
+
+    def read1(self, size):
+        chunk = self.chunks.pop(0) if self.chunks else b""
+        if isinstance(chunk, BaseException):
+            raise chunk
+        return chunk
+
+
 def test_an_interrupt_leaves_a_part_to_go_on_with(server, path, monkeypatch):
     real = download_module._append
 
     def append(part, response, total):
-        part.path.write_bytes(CONTENT[:1000])
-        raise KeyboardInterrupt
+        real(part, types.SimpleNamespace(raw=Raw([CONTENT[:1000], KeyboardInterrupt()])), total)
 
     monkeypatch.setattr(download_module, "_append", append)
     with pytest.raises(KeyboardInterrupt):
         download(server.url, path, PATIENCE)
     assert names(path) == ["data.hdf5.part", "data.hdf5.part.json"]
     about = json.loads(path.with_name("data.hdf5.part.json").read_text())
-    assert about == {"url": server.url, "validator": '"first"', "total": SIZE}
+    assert about == {"url": server.url, "validator": '"first"', "total": SIZE, "synced": 1000}
     monkeypatch.setattr(download_module, "_append", real)
     download(server.url, path, PATIENCE)
     assert server.sent[1] == SIZE - 1000
+
+
+@pytest.mark.parametrize("synced", [60_000, 7, 0, None, -3, "all"])
+def test_what_the_disk_may_not_have_is_fetched_again(server, path, synced):
+    """After a loss of power a file may have its length while its last blocks are zeros."""
+    interrupted(server, path)
+    known = synced if isinstance(synced, int) and synced > 0 else 0
+    leave(path, CONTENT[:known] + bytes(80_000 - known), synced)
+    download(server.url, path, PATIENCE)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={known}-" if known else None]
+
+
+def test_the_part_is_noted_as_it_reaches_the_disk(server, path, monkeypatch):
+    """A kill, at which nothing more is noted, costs what came after the last note at most."""
+    monkeypatch.setattr(download_module, "SYNC_EVERY", 2500)
+    noted = []
+
+    class Watched(Raw):
+        def read1(self, size):
+            noted.append(json.loads(path.with_name("data.hdf5.part.json").read_text())["synced"])
+            return super().read1(size)
+
+    real = download_module._append
+
+    def append(part, response, total):
+        chunks = [CONTENT[start : start + 1000] for start in range(0, SIZE, 1000)]
+        real(part, types.SimpleNamespace(raw=Watched(chunks)), total)
+
+    monkeypatch.setattr(download_module, "_append", append)
+    download(server.url, path, PATIENCE)
+    assert noted[:8] == [0, 0, 0, 3000, 3000, 3000, 6000, 6000]
+    assert path.read_bytes() == CONTENT
+
+
+def test_the_file_is_on_the_disk_before_it_has_its_name(server, path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor):
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        events.append(("sync", os.path.basename(place), os.fstat(descriptor).st_size))
+        fsync(descriptor)
+
+    def watched_replace(source, target):
+        events.append(("name", os.path.basename(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    download(server.url, path, PATIENCE)
+    named = events.index(("name", "data.hdf5"))
+    assert events[named - 1] == ("sync", "data.hdf5.part", SIZE)
+    assert events[named + 1][:2] == ("sync", "folder")
+
+
+def test_a_disk_that_fails_to_sync_is_told(server, path, monkeypatch):
+    def fsync(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fails(server, path, "cannot write the download.*Input/output error")
+
+
+def test_a_file_system_without_syncing_is_no_obstacle(server, path, monkeypatch):
+    def fsync(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    download(server.url, path, PATIENCE)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("etag", ['"first"', 'W/"weak"', ""])
+def test_only_bytes_that_the_next_run_can_use_are_called_kept(server, path, etag):
+    server.etag = etag
+    server.plan = [{"stop_after": 60_000}, *[{"status": 503}] * 9]
+    message = fails(server, path, "the server answers 503")
+    assert ("60,000 bytes are kept" in message) == (etag == '"first"')
+    assert "; put the file at" in message

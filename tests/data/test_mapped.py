@@ -1,5 +1,7 @@
 """A mapped file against the same file read into memory: the same transitions, bit for bit."""
 
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -67,7 +69,8 @@ def test_every_transition_is_that_of_memory(tmp_path, suffix, name):
     for field, expected in zip(batch, in_memory.batch, strict=True):
         assert field.dtype == np.float32
         assert field.tobytes() == expected.tobytes()
-    np.testing.assert_allclose(on_disk.trajectory_returns(), in_memory.trajectory_returns(), atol=1e-9)
+    np.testing.assert_array_equal(on_disk.trajectory_returns(), in_memory.trajectory_returns())
+    assert on_disk.fingerprint() == in_memory.fingerprint()
 
 
 def test_transitions_with_their_next_observations(tmp_path):
@@ -81,13 +84,58 @@ def test_transitions_with_their_next_observations(tmp_path):
     drawn = generator.integers(ROWS, size=3000)
     for field, expected in zip(on_disk.take(drawn), in_memory.batch, strict=True):
         assert field.tobytes() == expected[drawn].tobytes()
-    # In memory every jump of the observations parts trajectories, and here all jump; on disk the marks do.
-    ends = np.flatnonzero(
-        make_arrays()["terminals"] | make_arrays()["timeouts"] | (np.arange(ROWS) == ROWS - 1)
+    np.testing.assert_array_equal(on_disk.trajectory_returns(), in_memory.trajectory_returns())
+
+
+def test_jumps_part_trajectories_as_in_memory(tmp_path):
+    states = np.random.default_rng(4).normal(size=(ROWS + 1, 3)).astype(np.float32).cumsum(axis=0)
+    states[616::617] += 1000.0  # also where a pass over the file begins
+    path = write(
+        tmp_path / "data.npz",
+        make_arrays(observations=states[:-1], next_observations=states[1:].copy(), timeouts=None),
     )
-    rewards = make_arrays()["rewards"].astype(np.float64)
-    expected_returns = np.add.reduceat(rewards, np.append(0, ends[:-1] + 1))
-    np.testing.assert_allclose(on_disk.trajectory_returns(), expected_returns, atol=1e-9)
+    states_after = np.load(path)["next_observations"]
+    states_after[99::100] += 1.0
+    path = write(
+        tmp_path / "jumps.npz",
+        make_arrays(observations=states[:-1], next_observations=states_after, timeouts=None),
+    )
+    in_memory, on_disk = read_npz(path, None), map_dataset(path, None)
+    assert len(in_memory.trajectory_returns()) > 50
+    np.testing.assert_array_equal(on_disk.trajectory_returns(), in_memory.trajectory_returns())
+    assert on_disk.fingerprint() == in_memory.fingerprint()
+
+
+@pytest.mark.parametrize("suffix", READERS)
+def test_draws_take_no_memory_but_their_own(tmp_path, suffix):
+    """Whatever the alignment: `terminals` before the rest moves all else by an odd number of bytes."""
+    arrays = make_arrays()
+    arrays = {"terminals": arrays.pop("terminals")[:4999], **{key: a[:4999] for key, a in arrays.items()}}
+    dataset = map_dataset(write(tmp_path / f"data{suffix}", arrays), None)
+    assert any(not array.flags.aligned for array in dataset.arrays.values())
+    drawn = np.arange(10)
+    dataset.take(drawn)
+    tracemalloc.start()
+    dataset.take(drawn)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000  # of 240,000 bytes in the file
+
+
+def test_masks_stand_for_terminals(tmp_path):
+    arrays = make_arrays()
+    arrays["masks"] = 1.0 - arrays.pop("terminals")
+    path = write(tmp_path / "data.npz", arrays)
+    for field, expected in zip(
+        map_dataset(path, None).take(np.arange(100)), read_npz(path, None).take(np.arange(100)), strict=True
+    ):
+        assert field.tobytes() == expected.tobytes()
+    arrays["masks"][3] = 0.5
+    with pytest.raises(UserError, match=r"masks holds 0\.5 at row 3"):
+        map_dataset(write(tmp_path / "half.npz", arrays), None)
+    contradiction = make_arrays(masks=np.zeros(ROWS))
+    with pytest.raises(UserError, match=r"masks holds 0\.0 at row 0.*1 - terminals"):
+        map_dataset(write(tmp_path / "contradiction.npz", contradiction), None)
 
 
 def test_rows_whose_ends_are_marked(tmp_path):

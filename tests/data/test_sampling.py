@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 
-from xql_jax.data.sampling import sample
+from xql_jax.data.sampling import sample, sample_indices
 from xql_jax.types import Batch
 
 SIZE = 37  # no power of two
@@ -50,3 +51,21 @@ def test_the_key_decides():
     np.testing.assert_array_equal(
         first, sample(jax.tree.map(np.asarray, DATA), jax.random.key(3), 64).rewards
     )
+
+
+@pytest.mark.parametrize("size", [2**24 + 1, 70_851_063, 3 * 2**29, 2**31 - 1])
+def test_large_sizes_are_scaled_by_64_bits_exactly(size):
+    key = jax.random.key(7)
+    high, low = np.asarray(jax.random.bits(key, (2, 10_000), jnp.uint32)).astype(object)
+    expected = [size * (int(h) * 2**32 + int(l)) >> 64 for h, l in zip(high, low, strict=True)]
+    indices = np.asarray(sample_indices(key, size, 10_000))
+    assert indices.dtype == np.int32
+    np.testing.assert_array_equal(indices, expected)
+
+
+def test_large_sizes_are_drawn_from_evenly():
+    """Of so many rows the first quarter gets 28% of 32 random bits modulo the size."""
+    size = 3 * 2**29
+    indices = np.asarray(sample_indices(jax.random.key(0), size, 100_000))
+    quarters = np.bincount(indices // (size // 4), minlength=4)
+    assert scipy.stats.chisquare(quarters).pvalue > 0.001

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from main_runs import ROOT, ForkServer, contents, write_dataset
 
-from xql_jax.envs.fidelity import fidelity
+from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import get_task
 from xql_jax.training.offline_run import EVALUATION_SEED
 
@@ -68,8 +68,33 @@ def test_the_same_episodes_give_what_training_wrote(place, tmp_path, path, step)
         np.testing.assert_allclose(member["return_mean"], float(row["return"]), rtol=1e-6)
         np.testing.assert_allclose(member["score_mean"], float(row["score"]), rtol=1e-6)
         np.testing.assert_allclose(member["length_mean"], float(row["length"]))
-    assert report["environment"] == dataclasses.asdict(fidelity(TASK))
+    assert report["environment"] == describe_environment(TASK, "mujoco", False)
     assert contents(place.run) == before
+
+
+def test_the_environment_is_that_of_the_run(place, tmp_path):
+    generator = np.random.default_rng(0)
+    observations, actions = generator.standard_normal((120, 11)), generator.uniform(-1, 1, (120, 3))
+    dataset = write_dataset(
+        tmp_path / "hopper.npz", observations=observations, actions=actions, rewards=generator.random(120)
+    )
+    arguments = (
+        f"--config={ROOT / 'configs' / 'mujoco_config.py'}:bc", "--env_name=hopper-medium-v2",
+        f"--dataset={dataset}", f"--save_dir={tmp_path}", "--config.hidden_dims=(8,)", "--max_steps=2",
+        "--eval_episodes=5", "--legacy_inertia", "--notqdm",
+    )  # fmt: skip
+    assert place.server.run(arguments).code == 0
+    (config,) = tmp_path.rglob("config.json")
+    returns = []
+    for number, flag in enumerate(("--legacy_inertia", "--nolegacy_inertia", "--notqdm")):
+        output = tmp_path / f"{number}.json"
+        place.evaluate(config.parent, f"--seed={EVALUATION_SEED}", "--episodes=5", f"--output={output}", flag)
+        report = json.loads(output.read_text())
+        assert report["environment"]["legacy_inertia"] == (flag != "--nolegacy_inertia")
+        returns.append(report["members"][0]["return_mean"])
+    (row,) = evaluations(config.parent, 2)
+    assert returns[0] == returns[2] != returns[1]
+    np.testing.assert_allclose(returns[2], float(row["return"]), rtol=1e-6)
 
 
 def test_one_member_alone(place, tmp_path):

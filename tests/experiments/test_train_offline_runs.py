@@ -232,8 +232,7 @@ def test_where_the_data_is_changes_no_number(place, sweep, tmp_path, data_on):
     for name in ("metrics.csv", "evaluations.csv"):
         for row, expected in zip(rows(run / name), rows(sweep / name), strict=True):
             assert {**row, "seconds": 0} == {**expected, "seconds": 0}
-    # In memory the whole data, on disk some rows of it identify the run.
-    assert (run.name == sweep.name) == (data_on == "host")
+    assert run.name == sweep.name  # so that --resume finds it, wherever the data has room next time
 
 
 def test_several_sources_are_joined(place, tmp_path):

@@ -147,3 +147,33 @@ def test_the_picture_shows_the_dataset():
     np.testing.assert_array_equal(axes[2].lines[0].get_ydata(), [3, 4, 0])
     np.testing.assert_array_equal(axes[5].lines[0].get_ydata(), [2, 7, -1])  # the medians
     assert figure.get_suptitle() == "a title"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (1, 1.0000001),
+        (1e9, 1e9),
+        (16777216, 16777217),
+        (16777216, 16777218),
+        (0, 1e-45),
+        (-3e38, 3e38),
+        (3e38, 3e38),
+        (-1e-45, -1e-45),
+        (0.1, 0.1),
+    ],
+)
+def test_any_finite_numbers_can_be_drawn(tmp_path, low, high):
+    numbers = np.where(np.arange(300) % 3, low, high).astype(np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        figure = draw_dataset(dataset(numbers, (), (99, 198, 299), numbers[:, None], numbers[:, None]), "")
+        figure.savefig(tmp_path / "figure.png", dpi=40)
+    heights = [sum(patch.get_height() for patch in panel.patches) for panel in figure.axes]
+    assert [heights[index] for index in (0, 1, 3, 4)] == [3, 3, 300, 300]
+
+
+def test_returns_that_differ_by_rounding_alone_can_be_drawn():
+    data = dataset()
+    returns = np.array([0.1 + 0.2, 0.3, 0.3])  # two neighbouring doubles
+    object.__setattr__(data, "trajectory_returns", lambda: returns)
+    assert sum(patch.get_height() for patch in draw_dataset(data, "").axes[1].patches) == 3

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import os
+import pathlib
 import random
 import shutil
 import threading
@@ -14,7 +16,7 @@ from training_runs import assert_same_bits, make_growth, snapshot
 
 from xql_jax.errors import UserError
 from xql_jax.training import checkpoint
-from xql_jax.training.checkpoint import Checkpoints, Progress, UnfitCheckpoint
+from xql_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Progress, UnfitCheckpoint
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32)
@@ -263,7 +265,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, 
     damaged = {path: path.read_bytes() for path in files(tmp_path)}
     checkpoints = Checkpoints(tmp_path)
     for step in (None, 5, 6):
-        with pytest.raises(UnfitCheckpoint):
+        with pytest.raises(DamagedCheckpoint):
             checkpoints.restore(LIKE, step)
     assert {path: path.read_bytes() for path in files(tmp_path)} == damaged  # reading renames nothing
     states, progress = checkpoints.restore_last_good(LIKE)
@@ -314,7 +316,7 @@ def test_other_states_are_told_not_converted(tmp_path, like, told):
 
 
 def test_progress_of_another_version_is_told(tmp_path):
-    save(tmp_path, 4)
+    save(tmp_path, 3, 4)
     content = json.loads((tmp_path / "4" / "checkpoint.json").read_text())
     content["progress"]["phase"] = 1
     content.pop("digest")
@@ -323,3 +325,121 @@ def test_progress_of_another_version_is_told(tmp_path):
     )
     with pytest.raises(UserError, match=r"this version cannot read it.*phase"):
         Checkpoints(tmp_path).restore_last_good(LIKE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+
+
+def test_other_states_are_not_passed_over_for_older_ones(tmp_path, capsys):
+    """They are whole: it is the program that is another."""
+    save(tmp_path, 4)
+    checkpoints = Checkpoints(tmp_path)
+    for step in (5, 6):
+        checkpoints.save({"x": jnp.zeros(2)}, Progress(step=step))
+    checkpoints.close()
+    flip(largest(tmp_path / "6"))
+    with pytest.raises(UserError, match=r"/5: written for other states.*--save_dir"):
+        Checkpoints(tmp_path).restore_last_good(LIKE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5", "6"]
+    assert capsys.readouterr().out == ""
+
+
+def is_told(checkpoints, message):
+    """By both ways to restore, as one line that is not of an unfit checkpoint; nothing is renamed."""
+    for restore in (checkpoints.restore, checkpoints.restore_last_good):
+        with pytest.raises(UserError, match=message) as error:
+            restore(LIKE)
+        assert type(error.value) is UserError
+        assert "damaged" not in str(error.value)
+
+
+class Unreadable:
+    """A file that opens and then cannot be read: such an error has no file's name."""
+
+    def __init__(self, number):
+        self.error = OSError(number, os.strerror(number))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, *_):
+        raise self.error
+
+    getbuffer = fileno = readinto = readable = read
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("file", ["checkpoint.json", "states"])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, capsys, number, file, when):
+    save(tmp_path, 4, 5)
+    refused = tmp_path / "5" / "checkpoint.json" if file == "checkpoint.json" else largest(tmp_path / "5")
+    real = pathlib.Path.open
+
+    def open_file(path, *arguments, **keywords):
+        if path != refused:
+            return real(path, *arguments, **keywords)
+        if when == "opened":
+            raise OSError(number, os.strerror(number), str(path))
+        return Unreadable(number)
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(pathlib.Path, "open", open_file)
+    is_told(checkpoints, f"^cannot read {refused}: {os.strerror(number)}$")
+    monkeypatch.undo()
+    assert (checkpoints.steps, capsys.readouterr().out) == ([4, 5], "")
+    assert checkpoints.restore_last_good(LIKE)[1].step == 5
+
+
+def test_a_folder_that_cannot_be_read_is_not_one_without_checkpoints(tmp_path, monkeypatch):
+    save(tmp_path, 4)
+
+    def listdir(path):
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(os, "listdir", listdir)
+    is_told(checkpoints, f"^cannot read {tmp_path}: Permission denied$")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating"),
+            "RuntimeError: RESOURCE_EXHAUSTED",
+        ),
+        (ValueError("unknown format"), "ValueError: unknown format"),
+        (KeyError("item"), "KeyError: 'item'"),
+    ],
+)
+def test_what_orbax_cannot_read_of_a_whole_checkpoint_is_no_damage(tmp_path, monkeypatch, raised, told):
+    save(tmp_path, 4, 5)
+    checkpoints = Checkpoints(tmp_path)
+
+    def restore(*arguments, **keywords):
+        raise raised
+
+    monkeypatch.setattr(checkpoints._orbax, "restore", restore)
+    is_told(checkpoints, f"^checkpoint {tmp_path / '5'}: whole, but this version cannot read it: {told}")
+    assert checkpoints.steps == [4, 5]
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        ValueError(f"Failed to open [os_error_code='{errno.EMFILE}']"),  # as tensorstore does
+    ],
+)
+def test_what_the_system_refuses_orbax_is_told_in_its_words(tmp_path, monkeypatch, raised):
+    save(tmp_path, 4, 5)
+    checkpoints = Checkpoints(tmp_path)
+
+    def restore(*arguments, **keywords):
+        raise raised
+
+    monkeypatch.setattr(checkpoints._orbax, "restore", restore)
+    is_told(checkpoints, f"^cannot read {tmp_path / '5'}: Too many open files$")
+    assert checkpoints.steps == [4, 5]

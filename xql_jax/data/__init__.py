@@ -15,6 +15,7 @@ from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 
 READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}  # by suffix
+PREFIXES = ("minari:", "ogbench:")
 
 
 def load_dataset(

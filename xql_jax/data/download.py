@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,6 +19,7 @@ import tqdm
 import urllib3
 
 from xql_jax.errors import UserError
+from xql_jax.logs.files import sync
 
 # sha256 by file name, of files as D4RL serves them; others are checked by size and as HDF5 alone.
 CHECKSUMS = {
@@ -26,6 +28,7 @@ CHECKSUMS = {
     ),
 }
 CHUNK = 1 << 18  # bytes
+SYNC_EVERY = 64 << 20  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +49,9 @@ def download(url: str, path: Path, patience: Patience = Patience()) -> None:
     """Fetches an HDF5 file to `path`, unless it is there.
 
     What has been received is kept beside it as `.part`, and is gone on with after an interruption, in this
-    run or a later one; what the server said of the file, to know it again, as `.part.json`. `path` appears
-    whole. Of several processes one fetches, the others wait and use its file.
+    run or a later one; what the server said of the file, to know it again, and how much of it the disk has
+    for certain, as `.part.json`. `path` appears whole, and stays so after a loss of power. Of several
+    processes one fetches, the others wait and use its file.
 
     Args:
         url: http:// or https://.
@@ -97,6 +101,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _fetch(url: str, path: Path, patience: Patience) -> None:
     part = _Part(path, url)
+    part.cut_to_synced()
     resumed = f", going on after {part.size / 1e6:,.1f} MB" if part.validator() else ""
     print(f"downloading {url} to {path}{resumed}", flush=True)
     most, failures, pause = part.size, 0, patience.pause_seconds
@@ -110,8 +115,10 @@ def _fetch(url: str, path: Path, patience: Patience) -> None:
             else:
                 failures += 1
             if failures == patience.attempts:
-                kept = f"; {part.size:,} bytes are kept, the next run goes on from there" if part.size else ""
-                raise UserError(f"{url}: {error}{kept}; {_remedies(path)}") from None
+                kept = f"{part.size:,} bytes are kept, the next run goes on from there; "
+                raise UserError(
+                    f"{url}: {error}; {kept if part.validator() else ''}{_remedies(path)}"
+                ) from None
             print(f"{url}: {error}; trying again in {pause:g} s", flush=True)
             time.sleep(pause)
             pause *= 2
@@ -134,6 +141,7 @@ class _Part:
         self.url = url
         self.type = "a file of unknown type"
         self._about = path.with_name(path.name + ".part.json")
+        self._new_about = path.with_name(path.name + ".part.json.tmp")
 
     @property
     def size(self) -> int:
@@ -152,18 +160,51 @@ class _Part:
         return about if isinstance(about, dict) else {}
 
     def start(self, validator: str | None, total: int | None) -> None:
-        self.path.write_bytes(
-            b""
-        )  # first: there are never bytes of another file beside what is said of this one
-        self._about.write_text(json.dumps({"url": self.url, "validator": validator, "total": total}))
+        # First: there are never bytes of another file beside what is said of this one.
+        self.path.write_bytes(b"")
+        self._write_about({"url": self.url, "validator": validator, "total": total, "synced": 0})
+
+    def keep(self) -> None:
+        """Has the disk take what has been received, then notes that it has."""
+        size = self.size
+        _sync(self.path)
+        if about := self.about():
+            self._write_about({**about, "synced": size})
+
+    def cut_to_synced(self) -> None:
+        """Drops what was received after the last `keep`: a loss of power may have made zeros of it."""
+        synced = self.about().get("synced")
+        synced = synced if isinstance(synced, int) and synced > 0 else 0
+        if self.size > synced:
+            os.truncate(self.path, synced)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._about.unlink(missing_ok=True)
+        self._remove_about()
 
     def finish(self) -> None:
+        _sync(self.path)
         os.replace(self.path, self.target)
+        _sync(self.target.parent)
+        self._remove_about()
+
+    def _write_about(self, about: dict) -> None:
+        self._new_about.write_text(json.dumps(about))
+        _sync(self._new_about)
+        os.replace(self._new_about, self._about)
+        _sync(self._about.parent)
+
+    def _remove_about(self) -> None:
         self._about.unlink(missing_ok=True)
+        self._new_about.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    try:
+        sync(path)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            raise
 
 
 def _receive(part: _Part, patience: Patience) -> None:
@@ -182,7 +223,10 @@ def _receive(part: _Part, patience: Patience) -> None:
         with requests.get(part.url, headers=headers, stream=True, timeout=timeout) as response:
             total = _prepare(part, response, validator)
             if total is None or part.size < total:
-                _append(part, response, total)
+                try:
+                    _append(part, response, total)
+                finally:
+                    part.keep()
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise _Passing(f"the server has sent nothing for {patience.stall_seconds:g} s") from error
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
@@ -231,9 +275,14 @@ def _append(part: _Part, response: requests.Response, total: int | None) -> None
     )
     with part.path.open("ab") as file, progress:
         # read1 gives what has arrived: of a connection that stalls, nothing is lost.
+        synced = part.size
         while chunk := response.raw.read1(CHUNK):
             file.write(chunk)
             progress.update(len(chunk))
+            if file.tell() - synced >= SYNC_EVERY:
+                file.flush()
+                part.keep()
+                synced = file.tell()
 
 
 def _validator(response: requests.Response) -> str | None:

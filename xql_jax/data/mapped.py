@@ -1,6 +1,7 @@
 """Datasets larger than memory: their files are mapped, and transitions gathered when they are drawn."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import math
@@ -17,13 +18,14 @@ import h5py
 import numpy as np
 
 from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS, counted_timeouts
-from xql_jax.data.dataset import RANKS, check_file, fingerprint
+from xql_jax.data.dataset import RANKS, check_file, fingerprint, is_jump
+from xql_jax.data.npz import ogbench_or_not, terminals_of
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 NUM_THREADS = 8  # that gather at once: on a cold disk they wait, and waits overlap
-ROWS_OF_FINGERPRINT = 4096
+MAX_ROWS = 2**31 - 1  # draws are of 32 bits
 ROWS_A_PASS = 1 << 22  # of a column that is gone through: some megabytes of it at a time
 
 
@@ -69,34 +71,38 @@ class MappedDataset:
     def trajectory_returns(self) -> np.ndarray:
         """Returns f64[T], the undiscounted return of each trajectory; goes through two columns of the file.
 
-        Raises:
-            UserError: if the file holds transitions and does not say where trajectories end.
+        For a file of transitions, whose jumps are to be found, it goes through the observations, too.
         """
-        marks = [key for key in ("timeouts", "ends") if key in self.arrays]
-        if "next_observations" in self.arrays and not marks:
-            raise UserError(
-                f"{self.source}: without timeouts or ends its trajectories, by whose returns rewards are "
-                "scaled, are not to be found in a file too large for memory"
-            )
         num_rows = len(self.arrays["rewards"])
         totals, total = [np.zeros(1)], 0.0  # rewards so far, at the trajectories' ends
         for start in range(0, num_rows, ROWS_A_PASS):
             part = slice(start, min(start + ROWS_A_PASS, num_rows))
             left_out = self._left_out(part.start, part.stop + 1)
             is_end = left_out[1:].copy()  # what precedes a row that is left out is the last of its trajectory
-            for key in ("terminals", *marks):
-                is_end |= self.arrays[key][part].reshape(-1) != 0
+            for key in ("terminals", "timeouts"):
+                if key in self.arrays:
+                    is_end |= self.arrays[key][part].reshape(-1) != 0
+            if "next_observations" in self.arrays:
+                is_end |= self._jumps(part.start, part.stop)
             kept = ~left_out[:-1]
             rewards = self.arrays["rewards"][part].reshape(-1)[kept].astype(np.float32)  # as they are drawn
-            sums = total + np.cumsum(rewards, dtype=np.float64)
+            # The sum so far goes in front: added up one by one, as in memory, to the last bit.
+            sums = np.cumsum(np.append(total, rewards.astype(np.float64)))[1:]
             totals.append(sums[is_end[kept]])
             total = sums[-1] if len(sums) else total
         return np.diff(np.concatenate(totals))
 
+    def _jumps(self, start: int, stop: int) -> np.ndarray:
+        """bool[stop - start], the transitions whose next observation is not the next row's, as in memory."""
+        observations = self.arrays["observations"][start + 1 : stop + 1].astype(np.float32)
+        following = self.arrays["next_observations"][start : start + len(observations)].astype(np.float32)
+        jumps = np.ones(stop - start, bool)  # the file's last row is an end
+        jumps[: len(observations)] = is_jump(following, observations)
+        return jumps
+
     def fingerprint(self) -> str:
-        """A digest of the size and of some rows from everywhere: a pass over all would take minutes."""
-        some = np.linspace(0, self.size - 1, min(self.size, ROWS_OF_FINGERPRINT)).astype(np.int64)
-        return fingerprint([np.array([self.size]), *self.take(some)])
+        """As `Dataset.fingerprint`: the same for the same file."""
+        return fingerprint(self)
 
     def _left_out(self, start: int, stop: int) -> np.ndarray:
         """bool[stop - start], the rows that are no transition's first; so are all beyond the last."""
@@ -122,8 +128,12 @@ class MappedDataset:
         return self._gather(key, rows).reshape(-1)
 
     def _gather(self, key: str, rows: np.ndarray) -> np.ndarray:
+        array = self.arrays[key]
+        # As bytes: where an array of numbers lies between two addresses of its kind, as most in an .npz do,
+        # `take` would copy all of it first.
+        taken = np.take(array.reshape(len(array), -1).view(np.uint8), rows, axis=0).view(array.dtype)
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused below
-            taken = np.take(self.arrays[key], rows, axis=0).astype(np.float32, copy=False)
+            taken = taken.astype(np.float32, copy=False)
         if not np.isfinite(taken).all():
             place = tuple(np.argwhere(~np.isfinite(taken))[0])
             raise UserError(f"{self.source}: {key} holds {taken[place]} at row {rows[place[0]]}")
@@ -140,11 +150,18 @@ def map_dataset(path: Path, episode_limit: int | None) -> MappedDataset:
         UserError: if the file cannot be mapped, lacks an array or its arrays disagree.
     """
     check_file(path)
-    arrays = _map_npz(path) if path.suffix.lower() == ".npz" else _map_hdf5(path)
+    content = _mapped(path)
+    arrays = _map_npz(path, content) if path.suffix.lower() == ".npz" else _map_hdf5(path, content)
+    if "masks" in arrays:
+        arrays["terminals"] = terminals_of(arrays, path)
+    if "ends" in arrays and "timeouts" not in arrays:
+        arrays["timeouts"] = (arrays["ends"].reshape(-1) != 0) & (arrays["terminals"].reshape(-1) == 0)
     missing = [key for key in REQUIRED if key not in arrays]
     if missing:
         raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {', '.join(arrays)}")
-    _check_shapes(arrays, path)
+    _check_shapes({key: array for key, array in arrays.items() if key in RANKS}, path)
+    if len(arrays["rewards"]) > MAX_ROWS:
+        raise UserError(f"{path}: {len(arrays['rewards']):,} rows; at most {MAX_ROWS:,} can be drawn from")
     num_rows = len(arrays["rewards"])
     left_out = np.zeros(0, np.int64)
     if "next_observations" not in arrays:
@@ -152,6 +169,7 @@ def map_dataset(path: Path, episode_limit: int | None) -> MappedDataset:
     gaps = left_out - np.arange(len(left_out))
     if num_rows == len(gaps):
         raise UserError(f"{path}: no transition is left, every row but the last is a time-out")
+    content.madvise(mmap.MADV_RANDOM)  # from here on what lies beside a row is not worth reading
     return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path))
 
 
@@ -160,10 +178,11 @@ def bytes_in_memory(path: Path) -> int:
     try:
         if path.suffix.lower() == ".npz":
             with zipfile.ZipFile(path) as archive:
-                return sum(info.file_size for info in archive.infolist())
+                members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+                return sum(members[key].file_size for key in RANKS if key in members)
         with h5py.File(path, "r") as file:
-            members = (file[key] for key in (*REQUIRED, "timeouts") if key in file)
-            return sum(member.nbytes for member in members if isinstance(member, h5py.Dataset))
+            arrays = (file[key] for key in (*REQUIRED, "timeouts") if key in file)
+            return sum(array.nbytes for array in arrays if isinstance(array, h5py.Dataset))
     except (*H5PY_ERRORS, zipfile.BadZipFile):
         return 0  # the reader says what is wrong with it
 
@@ -175,7 +194,8 @@ def read_ahead(path: Path) -> None:
     """
 
     def read() -> None:
-        with path.open("rb", buffering=0) as file:
+        # Where the disk fails, who draws from it is told.
+        with contextlib.suppress(OSError), path.open("rb", buffering=0) as file:
             while file.read(1 << 24):
                 pass
 
@@ -186,9 +206,8 @@ def _timeouts(arrays: Mapping[str, np.ndarray], episode_limit: int | None, path:
     """i64[G], the rows but for the last that D4RL drops as time-outs."""
     if "timeouts" in arrays:
         return np.flatnonzero(arrays["timeouts"].reshape(-1)[:-1])
-    if "ends" in arrays:
-        ended = (arrays["ends"].reshape(-1) != 0) & (arrays["terminals"].reshape(-1) == 0)
-        return np.flatnonzero(ended[:-1])
+    if "qpos" in arrays:
+        raise UserError(ogbench_or_not(path))
     if episode_limit is None:
         raise UserError(f"{path}: no timeouts, and no task whose episode limit could stand in for them")
     return np.flatnonzero(counted_timeouts(arrays["terminals"].reshape(-1) != 0, episode_limit)[:-1])
@@ -211,20 +230,15 @@ def _check_shapes(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as file:
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    content.madvise(
-        mmap.MADV_RANDOM
-    )  # draws are all over the file: what lies beside one is not worth reading
-    return content
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _array(content: mmap.mmap, dtype: np.dtype, shape: tuple[int, ...], offset: int) -> np.ndarray:
     return np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
 
 
-def _map_hdf5(path: Path) -> dict[str, np.ndarray]:
+def _map_hdf5(path: Path, content: mmap.mmap) -> dict[str, np.ndarray]:
     try:
-        content = _mapped(path)
         with h5py.File(path, "r") as file:
             members = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
             return {key: _map_hdf5_array(path, content, member) for key, member in members.items()}
@@ -239,17 +253,18 @@ def _map_hdf5_array(path: Path, content: mmap.mmap, member: h5py.Dataset) -> np.
     if offset is None:
         raise UserError(
             f"{path}: cannot be used from disk, where data stays that is large for the memory: {member.name} "
-            f"is stored in chunks; rewrite it with `h5repack -l CONTI -f NONE {path} NEW.hdf5`"
+            f"is stored in chunks; rewrite it with `h5repack -l CONTI -f NONE {path} NEW.hdf5`, or try with "
+            "--data_on=host whether the memory is enough after all"
         )
     return _array(content, member.dtype, member.shape, offset)
 
 
-def _map_npz(path: Path) -> dict[str, np.ndarray]:
+def _map_npz(path: Path, content: mmap.mmap) -> dict[str, np.ndarray]:
     try:
-        content = _mapped(path)
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            return {key: _map_npz_array(path, content, members[key]) for key in RANKS if key in members}
+            keys = [key for key in (*RANKS, "qpos") if key in members]
+            return {key: _map_npz_array(path, content, members[key]) for key in keys}
     except (OSError, EOFError, ValueError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable .npz archive ({error})") from error
 
@@ -258,7 +273,8 @@ def _map_npz_array(path: Path, content: mmap.mmap, member: zipfile.ZipInfo) -> n
     if member.compress_type != zipfile.ZIP_STORED:
         raise UserError(
             f"{path}: cannot be used from disk, where data stays that is large for the memory: "
-            f"{member.filename} is compressed; write the archive with numpy.savez"
+            f"{member.filename} is compressed; write the archive with numpy.savez, or try with "
+            "--data_on=host whether the memory is enough after all"
         )
     with path.open("rb") as file:
         file.seek(member.header_offset + 26)  # a zip entry's own header: 30 bytes, its name, an extra field

@@ -1,5 +1,7 @@
 """How much memory there is, and what fits into it."""
 
+import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -14,8 +16,8 @@ SHARE_OF_DEVICE = 0.6  # for the data; the rest is for networks, their gradients
 
 
 def available_memory() -> int:
-    """Bytes of the host's memory that are free for this process: the machine's, or its container's."""
-    return min(psutil.virtual_memory().available, *_container_limits())
+    """Bytes of the host's memory that the machine, the container and the job leave to this process."""
+    return min([psutil.virtual_memory().available, *_container_limits()])
 
 
 def fits_in_memory(num_bytes: int) -> bool:
@@ -32,27 +34,68 @@ def fits_on_device(dataset: Dataset) -> bool:
     return num_bytes < SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"])
 
 
-# The files of a control group, version 2 and 1: the limit, what is used of it, and the statistic that says
-# how much of that are files read, which give way to anything else.
-_GROUPS = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    (
-        "memory/memory.limit_in_bytes",
-        "memory/memory.usage_in_bytes",
-        "memory/memory.stat",
+@dataclasses.dataclass(frozen=True)
+class _Version:
+    """Of control groups: where their memory's are, and the files of each."""
+
+    folder: str  # below the root
+    controllers: str  # in the process's line, as a regular expression
+    limit: str
+    used: str
+    cached: str  # in memory.stat: files read, which are among what is used and give way to anything else
+
+
+_VERSIONS = (
+    _Version("", "", "memory.max", "memory.current", "inactive_file"),
+    _Version(
+        "memory",
+        "(.*,)?memory(,.*)?",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
         "total_inactive_file",
     ),
 )
 
 
-def _container_limits(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Bytes left by the limits of the process's container; none where there is no limit."""
+def _container_limits(
+    root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
+) -> list[int]:
+    """Bytes left by the limits of the process's control group and of all above it; none where there is none.
+
+    Args:
+        root: where the control groups are mounted.
+        process: the file with a line NUMBER:CONTROLLERS:PATH for each hierarchy that the process is in.
+    """
+    try:
+        groups = [line.split(":", 2)[1:] for line in process.read_text().splitlines() if line.count(":") > 1]
+    except (OSError, ValueError):
+        groups = []
     limits = []
-    for limit, used, statistics, files in _GROUPS:
-        try:
-            lines = (line.split() for line in (root / statistics).read_text().splitlines())
-            cached = next(int(value) for name, value in lines if name == files)
-            limits.append(int((root / limit).read_text()) - int((root / used).read_text()) + cached)
-        except (OSError, ValueError, StopIteration):  # no such file, or "max"
-            continue
+    for version in _VERSIONS:
+        paths = [path for controllers, path in groups if re.fullmatch(version.controllers, controllers)]
+        for folder in _from_group_to_root(root / version.folder, paths[0] if paths else "/"):
+            try:
+                limit = int((folder / version.limit).read_text())
+                limits.append(limit - int((folder / version.used).read_text()) + _cached(folder, version))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
     return limits
+
+
+def _from_group_to_root(mount: Path, group: str) -> list[Path]:
+    """A group's folder and those above; only `mount` for a group outside of what is mounted there.
+
+    A container may see its own group as `mount` while the path is the machine's: then most are not there.
+    """
+    names = [name for name in group.split("/") if name]
+    if ".." in names:
+        return [mount]
+    return [mount.joinpath(*names[:depth]) for depth in range(len(names), -1, -1)]
+
+
+def _cached(folder: Path, version: _Version) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(version.cached + " ")), 0)

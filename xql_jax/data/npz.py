@@ -50,16 +50,13 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
         missing.append("terminals (or masks)")
     check_complete(path, missing)
     arrays = validated(arrays, str(path))
-    arrays["terminals"] = _terminals(arrays, path)
+    arrays["terminals"] = terminals_of(arrays, path)
     if "ends" in arrays and "timeouts" not in arrays:
         arrays["timeouts"] = (arrays["ends"] != 0) & ~arrays["terminals"]
     if "next_observations" in arrays:
         return from_transitions(arrays, str(path))
     if "timeouts" not in arrays and "qpos" in archive_keys(path):
-        raise UserError(
-            f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals "
-            f"mark time-outs, give ogbench:{path}; if not, add timeouts"
-        )
+        raise UserError(ogbench_or_not(path))
     return from_rows(arrays, episode_limit, str(path))
 
 
@@ -84,10 +81,20 @@ def read_ogbench(path: Path) -> Dataset:
     check_complete(path, [key for key in ("observations", "actions", "terminals") if key not in arrays])
     arrays = validated(arrays, str(path))
     arrays["timeouts"] = arrays.pop("terminals") != 0
-    arrays["terminals"] = _terminals(arrays, path) if "masks" in arrays else np.zeros_like(arrays["timeouts"])
+    arrays["terminals"] = (
+        terminals_of(arrays, path) if "masks" in arrays else np.zeros_like(arrays["timeouts"])
+    )
     if "next_observations" in arrays:
         return from_transitions(arrays, str(path))
     return from_rows(arrays, None, str(path))
+
+
+def ogbench_or_not(path: Path) -> str:
+    """What is said of rows of which it matters whether they are OGBench's."""
+    return (
+        f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark time-outs, "
+        f"give ogbench:{path}; if not, add timeouts"
+    )
 
 
 def read_archive(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -163,10 +170,11 @@ def _product(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _terminals(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
+def terminals_of(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
     """Returns bool[N], and refuses masks that are not 0 or 1, or that contradict terminals."""
-    terminals = arrays["terminals"] != 0 if "terminals" in arrays else arrays["masks"] == 0
-    masks = arrays.get("masks", ~terminals)
+    given = "terminals" if "terminals" in arrays else "masks"
+    terminals = (arrays[given].reshape(-1) != 0) == (given == "terminals")
+    masks = arrays["masks"].reshape(-1) if "masks" in arrays else ~terminals
     if (masks != ~terminals).any():
         row = np.flatnonzero(masks != ~terminals)[0]
         must = "must be 0 or 1"

@@ -5,6 +5,7 @@
 
 import dataclasses
 import fnmatch
+from typing import Any
 
 from xql_jax.tasks import TASKS, Task
 
@@ -36,6 +37,12 @@ class Family:
 def fidelity(task: Task) -> Fidelity:
     """Returns what is known of the task's environment."""
     return family(task).fidelity
+
+
+def describe_environment(task: Task, backend: str, legacy_inertia: bool) -> dict[str, Any]:
+    """Returns for a report in what environment scores were earned, and how near to D4RL's it is."""
+    chosen = {"backend": backend, "legacy_inertia": legacy_inertia}
+    return chosen if backend == "d4rl" else chosen | dataclasses.asdict(fidelity(task))
 
 
 def family(task: Task) -> Family:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -270,19 +271,20 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     batch = [np.asarray(field) for field in dataset.batch]
     observations, actions, rewards = batch[:3]
 
-    axes[0, 0].hist(trajectory_lengths(dataset), bins=40)
+    _histogram(axes[0, 0], trajectory_lengths(dataset), bins=40)
     axes[0, 0].set(xlabel="length of trajectory (steps)", ylabel="trajectories")
-    axes[0, 1].hist(returns, bins=40)
+    _histogram(axes[0, 1], returns, bins=40)
     axes[0, 1].set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
     axes[0, 2].plot(returns, ".", markersize=3)
     axes[0, 2].set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    axes[1, 0].hist(rewards, bins=60, log=True)
+    _histogram(axes[1, 0], rewards, bins=60, log=True)
     axes[1, 0].set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
-    axes[1, 1].hist(actions.ravel(), bins=60)
+    _histogram(axes[1, 1], actions.ravel(), bins=60)
     axes[1, 1].set(xlabel="action (all entries)", ylabel="entries")
     for bound in (-1, 1):
         axes[1, 1].axvline(bound, color="red", linewidth=0.8)
     entries = np.arange(observations.shape[1])
+    observations = observations.astype(np.float64)  # a float32 overflows between its extremes
     low, middle, high = np.percentile(observations, (5, 50, 95), axis=0)
     axes[1, 2].vlines(
         entries, observations.min(0), observations.max(0), color="C0", linewidth=1, label="range"
@@ -296,3 +298,14 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     for panel in axes.flat:
         panel.grid(alpha=0.3)
     return figure
+
+
+def _histogram(axis: Axes, numbers: np.ndarray, bins: int, log: bool = False) -> None:
+    """Of any finite numbers, also where hardly a float lies between the least and the most."""
+    numbers = np.asarray(numbers, np.float64)
+    least, most = float(numbers.min()), float(numbers.max())
+    widening = 0.5 if least == most else 0.0
+    finest = float(bins * np.spacing(max(abs(least), abs(most))))  # on either side: two floats to a bin
+    if most - least < 2 * finest:
+        widening = max(widening, finest)
+    axis.hist(numbers, bins=bins, range=(least - widening, most + widening), log=log)

@@ -44,11 +44,18 @@ class Progress:
 
 
 class UnfitCheckpoint(UserError):
-    """A checkpoint that is damaged, or of another program's states; `reason` says how."""
+    """A checkpoint that is damaged, or whole and of another program's states; `reason` says how."""
 
     def __init__(self, path: Path, reason: str):
         super().__init__(f"checkpoint {path}: {reason}")
         self.reason = reason
+
+
+class DamagedCheckpoint(UnfitCheckpoint):
+    """One of which a file is not there or not as it was written: it will never be read again."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(path, f"damaged: {reason}")
 
 
 class Checkpoints:
@@ -67,7 +74,12 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """Of the checkpoints, fit or not, that were written to their end; ascending."""
-        names = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+        try:
+            names = os.listdir(self._folder)
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as error:  # by no means "none": a run would begin anew
+            raise _cannot_read(self._folder, error) from error
         return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
 
     @property
@@ -109,8 +121,9 @@ class Checkpoints:
         """Returns a checkpoint, the last if no step is given, its arrays placed as those of `like`.
 
         Raises:
-            UnfitCheckpoint: if a byte of it changed, or its arrays are others than those of `like`.
-            UserError: if there is no such checkpoint.
+            DamagedCheckpoint: if a byte of it changed or a file of it is missing.
+            UnfitCheckpoint: if its arrays are others than those of `like`.
+            UserError: if there is no such checkpoint, or it cannot be read here and now, whole as it may be.
         """
         known = self.steps
         if not known or step not in (None, *known):
@@ -123,35 +136,43 @@ class Checkpoints:
         try:
             states = self._orbax.restore(path / "states", args=ocp.args.StandardRestore(abstract))
             return states, Progress(**manifest["progress"])
-        except Exception as error:  # every byte is as it was: another version's orbax, or its Progress
+        except Exception as error:  # every byte is as it was: the system, a full device, another version's
+            if isinstance(error, OSError) or _system_error(error):
+                raise _cannot_read(path, error) from error
             message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
-            raise UnfitCheckpoint(path, message[:300]) from error
+            raise UserError(f"checkpoint {path}: {message[:300]}") from error
 
     def restore_last_good(self, like: State) -> tuple[State, Progress] | None:
-        """Returns the last checkpoint that is fit, None if there never was one; sets aside later ones.
+        """Returns the last checkpoint, None if there never was one; sets aside later ones that are damaged.
 
         Raises:
-            UserError: if there are checkpoints, but none is fit. Then all stay where they are.
+            UserError: if all are damaged, or the last that is not cannot be gone on with: that one is never
+                passed over for an older one. Then all stay where they are.
         """
-        unfit: dict[int, UnfitCheckpoint] = {}
+        damaged: dict[int, DamagedCheckpoint] = {}
         for step in reversed(self.steps):
             try:
                 restored = self.restore(like, step)
-            except UnfitCheckpoint as error:
-                unfit[step] = error
+            except DamagedCheckpoint as error:
+                damaged[step] = error
                 continue
-            for later, why in unfit.items():
+            except UnfitCheckpoint as error:
+                raise UserError(f"{error}, {self._ways_out()}") from error
+            for later, why in damaged.items():
                 aside = self._set_aside(later)
                 print(f"warning: {why}; it is now {aside.name}, and the run goes on from update {step:,}")
             return restored
-        if unfit:
-            last = next(iter(unfit.values()))
-            others = f", nor can the {len(unfit) - 1} before it" if len(unfit) > 1 else ""
-            raise UserError(
-                f"{last}{others}, so the run cannot go on; if another version of the program wrote it, take "
-                f"that; else delete {self._folder.parent} or start anew with another --save_dir"
-            )
+        if damaged:
+            last = next(iter(damaged.values()))
+            others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""
+            raise UserError(f"{last}{others}, {self._ways_out()}")
         return None
+
+    def _ways_out(self) -> str:
+        return (
+            "so the run cannot go on; if another version of the program wrote it, take that; else delete "
+            f"{self._folder.parent} or start anew with another --save_dir"
+        )
 
     def _set_aside(self, step: int) -> Path:
         path, aside = self._folder / str(step), self._folder / f"damaged-{step}"
@@ -185,13 +206,22 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)  # it takes the space that is lacking
             if isinstance(error, UserError):
                 raise
-            # tensorstore's errors are ValueErrors that quote the system's.
-            number = re.search(r"os_error_code='(\d+)'", str(error))
-            raise cannot_write(path, os.strerror(int(number[1])) if number else str(error)[:300]) from error
+            raise cannot_write(path, _system_error(error) or str(error)[:300]) from error
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _system_error(error: Exception) -> str | None:
+    """The system's words that tensorstore's errors, which are ValueErrors, quote; None if they quote none."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(number[1])) if number else None
+
+
+def _cannot_read(path: Path, error: Exception) -> UserError:
+    reason = _system_error(error) or getattr(error, "strerror", None) or str(error)[:300]
+    return UserError(f"cannot read {path}: {reason}")
 
 
 def _leaves(states: State) -> dict[str, str]:
@@ -219,9 +249,13 @@ def _file_digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
-            with path.open("rb") as file:
-                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[str(path.relative_to(folder))] = _file_digest(path)
     return digests
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_manifest(folder: Path, progress: dict[str, Any], leaves: dict[str, str]) -> None:
@@ -234,22 +268,34 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """Returns the manifest of a checkpoint of which every byte is as it was written.
 
     Raises:
-        UnfitCheckpoint: if it is not.
+        DamagedCheckpoint: if it is not.
+        UserError: if the system does not let it be read.
     """
     try:
-        content = json.loads((path / MANIFEST).read_bytes())
+        with _reading(path, MANIFEST), (path / MANIFEST).open("rb") as file:
+            content = json.loads(file.read())
         if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
-            raise UnfitCheckpoint(path, f"damaged: {MANIFEST} is not as it was written")
-        found = _file_digests(path)
-    except OSError as error:
-        raise UnfitCheckpoint(path, f"damaged: {error.filename}: {error.strerror}") from error
+            raise DamagedCheckpoint(path, f"{MANIFEST} is not as it was written")
     except (ValueError, RecursionError) as error:  # JSON and UTF-8
-        raise UnfitCheckpoint(path, f"damaged: {MANIFEST} is not JSON") from error
+        raise DamagedCheckpoint(path, f"{MANIFEST} is not JSON") from error
     for name, digest in content["files"].items():
-        if found.get(name) != digest:
-            change = "is not as it was written" if name in found else "is missing"
-            raise UnfitCheckpoint(path, f"damaged: {name} {change}")
+        with _reading(path, name):
+            found = _file_digest(path / name)
+        if found != digest:
+            raise DamagedCheckpoint(path, f"{name} is not as it was written")
     return content
+
+
+@contextlib.contextmanager
+def _reading(path: Path, name: str) -> Iterator[None]:
+    """What is not there is damage. What the system refuses otherwise (too many open files, no permission, a
+    server or disk that fails) says nothing of the checkpoint."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DamagedCheckpoint(path, f"{name} is missing") from error
+    except OSError as error:  # of a read, it does not know the file's name
+        raise _cannot_read(path / name, error) from error
 
 
 @contextlib.contextmanager

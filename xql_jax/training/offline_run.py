@@ -1,21 +1,23 @@
 """One offline run from its settings: data, learner, population, loop and reports put together."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import apply_tuned, check_suite, learner_from_config
-from xql_jax.data import check_spaces, load_dataset
+from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import fits_on_device
 from xql_jax.data.transforms import iql_preprocessing
 from xql_jax.envs import choose_suite
-from xql_jax.envs.fidelity import fidelity
+from xql_jax.envs.fidelity import describe_environment
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
@@ -86,7 +88,7 @@ def run_offline(settings: OfflineSettings) -> int:
     if finished:
         _print_results(finished, folder.path, heading="this run has ended already")
         return 0
-    with folder.opened(settings.resume):
+    with folder.opened(settings.resume), _lack_of_memory_told():
         print(f"{name}: {dataset.size:,} transitions from {dataset.source}")
         data, where = _placed(dataset, settings.data_on)
         print(
@@ -113,6 +115,19 @@ def run_offline(settings: OfflineSettings) -> int:
         return 0
     _print_results(summary, folder.path, heading=f"stopped by {received.name}; go on with --resume")
     return 128 + received
+
+
+@contextlib.contextmanager
+def _lack_of_memory_told() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "not enough memory: give --data_on=host or --data_on=disk, a smaller --batch_size or fewer "
+            f"members ({str(error)[:200]})"
+        ) from error
 
 
 def _task(settings: OfflineSettings) -> Task | None:
@@ -165,10 +180,14 @@ def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[Batch | Tra
 
 
 def _name_of(sources: Sequence[str]) -> str:
-    """A folder's name for data without a task: `minari:door/human-v2` is door-human-v2."""
-    name = sources[0].partition(":")[2] if sources[0].startswith(("minari:", "ogbench:")) else sources[0]
-    parts = Path(name).with_suffix("").parts
-    stem = "-".join(parts) if sources[0].startswith("minari:") and not Path(name).is_absolute() else parts[-1]
+    """A folder's name for data without a task: mine for mine.npz, door-human-v2 for minari:door/human-v2."""
+    kind, _, name = sources[0].rpartition(":") if sources[0].startswith(PREFIXES) else ("", "", sources[0])
+    if kind == "minari" and not Path(name).expanduser().exists():
+        stem = name.replace("/", "-")
+    else:
+        path = Path(name).expanduser().resolve()
+        stem = path.stem if path.suffix.lower() in READERS else path.name
+    stem = stem.strip(".") or "data"
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"
 
 
@@ -224,16 +243,10 @@ def _summary(
         ],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "updates_per_second": round(updates / progress.update_seconds, 1) if updates else None,
-        "environment": _environment(settings, task),
+        "environment": describe_environment(task, settings.env_backend, settings.legacy_inertia)
+        if task and settings.eval_episodes
+        else None,
     }
-
-
-def _environment(settings: OfflineSettings, task: Task | None) -> dict[str, Any] | None:
-    """In what the scores were earned, and how far it is D4RL's; None for a run without evaluation."""
-    if task is None or not settings.eval_episodes:
-        return None
-    chosen = {"backend": settings.env_backend, "legacy_inertia": settings.legacy_inertia}
-    return chosen if settings.env_backend == "d4rl" else chosen | dataclasses.asdict(fidelity(task))
 
 
 def _draw(

@@ -184,7 +184,9 @@ class Population:
             states, metrics, piece_finite = self._program(
                 self.learners, states, self._keys, piece, np.int32(first), np.int32(after)
             )
-            finite.append(piece_finite)  # looked at when all is done: the calls are not waited for here
+            finite.append(piece_finite)
+            for earlier in finite[-2:-1]:  # one call runs while the next one's data is made ready, no more
+                earlier.block_until_ready()
         return states, metrics, np.all(finite, axis=0) & np.asarray(_all_finite(states))
 
     def _find_divergence(self, before: State, index: int, start: int, stop: int) -> tuple[State, Divergence]:

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config
+from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError
 from xql_jax.training.checkpoint import Checkpoints
 from xql_jax.training.population import (
@@ -34,6 +35,8 @@ class SavedRun:
     algorithm: str
     members: list[Member]
     learner: Learner
+    env_backend: str  # of its evaluations, as the next
+    legacy_inertia: bool
     steps: list[int]  # of the checkpoints
 
     def restore(self, step: int, observation_dim: int, action_dim: int) -> State:
@@ -88,6 +91,9 @@ def open_run(path: Path) -> SavedRun:
             raise ValueError(f"seeds {first} to {last}")
         members = make_members(range(first, last + 1), parse_sweep(content["sweep"], config.algorithm))
         learner = learner_from_config(config, content["max_steps"])
+        env_backend, legacy_inertia = content["env_backend"], content["legacy_inertia"]
+        if env_backend not in BACKENDS or not isinstance(legacy_inertia, bool):
+            raise ValueError(f"env_backend {env_backend!r}, legacy_inertia {legacy_inertia!r}")
     except UserError as error:
         raise UserError(f"{damaged} ({error})") from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -103,6 +109,8 @@ def open_run(path: Path) -> SavedRun:
         algorithm=config.algorithm,
         members=members,
         learner=learner,
+        env_backend=env_backend,
+        legacy_inertia=legacy_inertia,
         steps=steps,
     )
 
