@@ -5,7 +5,6 @@ Examples:
   python experiments/train_offline.py --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
   python experiments/train_offline.py --config=configs/pointmaze_config.py:iql --config.expectile=0.8
   python experiments/train_offline.py --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
-
   python experiments/train_offline.py --dataset=mine.npz  # no environment: no evaluation
   python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
 

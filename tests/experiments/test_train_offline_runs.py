@@ -248,3 +248,12 @@ def test_the_summary_says_how_near_the_environment_is_to_d4rl(sweep):
     assert (environment["backend"], environment["legacy_inertia"]) == ("mujoco", False)
     known = dataclasses.asdict(fidelity(get_task("pointmaze-umaze-v0")))
     assert {name: environment[name] for name in known} == known
+
+
+def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
+    actions = np.zeros((120, 2))
+    actions[0] = 1.5  # 2 of the 117 transitions' 234 entries
+    write_dataset(tmp_path / "far.npz", actions=actions)
+    outcome = place.main(tmp_path / "results", f"--dataset={tmp_path / 'far.npz'}")
+    assert "warning: 0.85% of the actions' entries are beyond ±1" in outcome.out
+    assert "warning" not in place.main(tmp_path / "good").out

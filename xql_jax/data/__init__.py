@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from xql_jax.data.cache import cached_file
 from xql_jax.data.d4rl_hdf5 import read_hdf5
-from xql_jax.data.dataset import Dataset, joined
+from xql_jax.data.dataset import Dataset, joined, spread_rows
 from xql_jax.data.episodes import read_npz_folder
 from xql_jax.data.mapped import MappedDataset, bytes_in_memory, map_dataset
 from xql_jax.data.memory import fits_in_memory
@@ -87,6 +89,12 @@ def _task_file(task: Task, url: str | None) -> Path:
     path = cached_file(task)
     download(url or task.dataset_url, path)
     return path
+
+
+def share_beyond_bounds(dataset: Dataset | MappedDataset) -> float:
+    """Of some thousand transitions' action entries, the share beyond the tasks' bounds of ±1."""
+    actions = np.asarray(dataset.take(spread_rows(dataset.size)).actions)
+    return float((np.abs(actions) > 1 + 1e-5).mean())
 
 
 def check_spaces(dataset: Dataset | MappedDataset, observation_dim: int, action_dim: int, name: str) -> None:

@@ -71,11 +71,15 @@ def fingerprint(data: Transitions) -> str:
 
     More would mean to read files of any size from end to end before a run.
     """
-    rows = np.linspace(0, data.size - 1, min(data.size, ROWS_OF_FINGERPRINT)).astype(np.int64)
     digest = hashlib.sha256(str(data.size).encode())
-    for field in data.take(rows):
+    for field in data.take(spread_rows(data.size)):
         digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()[:16]
+
+
+def spread_rows(size: int) -> np.ndarray:
+    """i64[K], up to 16,384 row numbers from everywhere, of small data all."""
+    return np.linspace(0, size - 1, min(size, ROWS_OF_FINGERPRINT)).astype(np.int64)
 
 
 def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import apply_tuned, check_suite, learner_from_config
-from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset
+from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_beyond_bounds
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import fits_on_device
@@ -164,6 +164,8 @@ def _dataset(
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, on_disk)
     if evaluator and task:
         check_spaces(dataset, evaluator.observation_dim, evaluator.action_dim, task.name)
+    if beyond := share_beyond_bounds(dataset):
+        print(f"warning: {100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
     for transform in iql_preprocessing(task.suite if task else None):
         dataset = transform(dataset)
     return dataset
