@@ -1,5 +1,6 @@
 """What is said of the tasks against the environments themselves, and the page against the table."""
 
+import dataclasses
 import fnmatch
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from xql_jax.envs import SUITES, make_environment
 from xql_jax.envs.d4rl_backend import d4rl_suite
-from xql_jax.envs.fidelity import FAMILIES, family, fidelity, markdown
+from xql_jax.envs.fidelity import FAMILIES, describe_environment, family, fidelity, markdown
 from xql_jax.tasks import TASKS, get_task
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
@@ -70,3 +71,10 @@ def test_a_row_worked_by_hand():
     )
     assert row in markdown().splitlines()
     assert "−274.9 ± 0.2" in fidelity(get_task("hammer-cloned-v0")).unknown
+
+
+def test_of_d4rls_own_environments_nothing_is_said_that_holds_for_ours():
+    task = TASKS["hopper-medium-v2"]
+    assert describe_environment(task, "d4rl", False) == {"backend": "d4rl", "legacy_inertia": False}
+    ours = describe_environment(task, "mujoco", True)
+    assert ours == {"backend": "mujoco", "legacy_inertia": True, **dataclasses.asdict(fidelity(task))}
