@@ -16,6 +16,15 @@ if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
 
 
+def pytest_collection_modifyitems(items):
+    """Skips what draws where nothing can: asking for OpenGL in vain ends the process the second time."""
+    if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):
+        return
+    for item in items:
+        if item.get_closest_marker("draws"):
+            item.add_marker(pytest.mark.skip(reason="needs MUJOCO_GL=egl or a screen"))
+
+
 @pytest.fixture(scope="session")
 def d4rl_package(tmp_path_factory):
     """The d4rl package, imported as it must be where MuJoCo 2.1 is not installed."""

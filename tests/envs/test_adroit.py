@@ -2,7 +2,6 @@
 
 import importlib.util
 import itertools
-import os
 import shutil
 import sys
 import types
@@ -19,11 +18,6 @@ pytest.importorskip("gymnasium_robotics")
 from xql_jax.envs.adroit import Adroit
 
 ALL_ROBOTS = pytest.mark.parametrize("robot", ["pen", "door", "hammer", "relocate"])
-
-
-NEEDS_OPENGL = pytest.mark.skipif(
-    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
-)
 
 
 class OldNames:
@@ -227,7 +221,7 @@ def test_episode_depends_on_the_seed_alone(env):
     np.testing.assert_array_equal(episode(env, 1), first)
 
 
-@NEEDS_OPENGL
+@pytest.mark.draws
 @ALL_ROBOTS
 def test_pictures_show_what_moves_and_change_nothing(env):
     pictures = []

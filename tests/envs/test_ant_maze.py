@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import os
 import sys
 import tempfile
 import types
@@ -17,10 +16,6 @@ from xql_jax.envs.mazes import MAZES
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import TASKS, get_task
 
-# Asking for OpenGL in vain raises at first, and ends the process the second time.
-NEEDS_OPENGL = pytest.mark.skipif(
-    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
-)
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)
 # By maze: D4RL's name of its map, the corner of the square of 1.5 in which its goals lie, and what to add to
 # positions in Gymnasium-Robotics, whose origin is the maze's middle.
@@ -261,7 +256,7 @@ def test_episode_depends_on_the_seed_alone():
         np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
 
 
-@NEEDS_OPENGL
+@pytest.mark.draws
 def test_pictures_show_ant_and_goal_and_change_nothing():
     seen, unseen = ant_maze(), ant_maze()
     seen.reset(seed=0)

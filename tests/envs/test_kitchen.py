@@ -1,7 +1,5 @@
 """The kitchen against the real kitchen-complete file and D4RL's noise."""
 
-import os
-
 import h5py
 import numpy as np
 import pytest
@@ -123,9 +121,7 @@ def test_episode_depends_on_the_seed_alone(env):
     assert (np.abs(other - first)[:, :30] > 0).mean() > 0.99
 
 
-@pytest.mark.skipif(
-    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
-)
+@pytest.mark.draws
 def test_pictures_show_what_moves_and_change_nothing(env):
     pictures = []
     unseen = episode(env, 1)

@@ -1,7 +1,6 @@
 """HalfCheetah, Hopper and Walker2d against Gymnasium's v4 environments, bit for bit, and numbers by hand."""
 
 import itertools
-import os
 
 import numpy as np
 import pytest
@@ -18,10 +17,6 @@ from xql_jax.tasks import get_task
 
 GYMNASIUM = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}
 ALL_ROBOTS = pytest.mark.parametrize("name", ROBOTS)
-# Asking for OpenGL in vain raises at first, and ends the process the second time.
-NEEDS_OPENGL = pytest.mark.skipif(
-    not (os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY")), reason="needs MUJOCO_GL=egl or a screen"
-)
 FALLING_ROBOTS = pytest.mark.parametrize("name", ["hopper", "walker2d"])
 
 
@@ -165,7 +160,7 @@ def test_episode_depends_on_the_seed_alone(name):
         np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
 
 
-@NEEDS_OPENGL
+@pytest.mark.draws
 @ALL_ROBOTS
 def test_pictures_follow_the_robot_and_change_nothing(name):
     seen, unseen = locomotion(name), locomotion(name)

@@ -117,9 +117,9 @@ def test_how_many_environments_there_are_changes_nothing(place, tmp_path):
     assert reports[0] == reports[1] == reports[2]
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_a_video_shows_the_evaluated_episodes(place, tmp_path, suffix):
-    pytest.importorskip("OpenGL.EGL", reason="videos are drawn without a screen by EGL")
     video, results = tmp_path / f"policy{suffix}", tmp_path / "results.json"
     place.evaluate(
         place.run,

@@ -19,12 +19,6 @@ MAX_FRAMES_PER_SECOND = 50
 SUFFIXES = (".mp4", ".gif")
 
 
-def check_video_path(path: Path) -> None:
-    """Raises UserError unless the suffix says how to write the video."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--video={path}: unknown suffix {path.suffix!r}; known: {', '.join(SUFFIXES)}")
-
-
 def prepare_to_draw() -> None:
     """Chooses how MuJoCo draws without a screen; to be called before MuJoCo is imported, which reads it.
 
@@ -49,13 +43,13 @@ def record_video(environment: Environment, act: Act, seeds: Sequence[int], path:
         environment: renders itself.
         act: the policy, from f32[1, 1, O] to f32[1, 1, A]. Actions are clipped to the action space.
         seeds: of the episodes.
-        path: an `.mp4` (H.264) or a `.gif`; an older file is replaced when the new one is whole.
+        path: its suffix is one of `SUFFIXES`, `.mp4` (H.264) or `.gif`; an older file is replaced when the
+            new one is whole.
     Returns:
         The undiscounted return of each episode.
     Raises:
         UserError: if the file cannot be written.
     """
-    check_video_path(path)
     stride = max(1, round(environment.steps_per_second / MAX_FRAMES_PER_SECOND))
     unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix.lower()}")
     try:

@@ -1,0 +1,278 @@
+"""Checkpoints that something happened to: bits come back or nothing does, whatever byte changed."""
+
+import errno
+import json
+import os
+import pathlib
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import pytest
+from checkpoint_files import LIKE, PROGRESS, files, make_states, save
+from training_runs import assert_same_bits
+
+from xql_jax.errors import UserError
+from xql_jax.training import checkpoint
+from xql_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Progress, UnfitCheckpoint
+
+
+def flips(path, generator):
+    """Some offsets of a file, its first and last bytes among them, each with a bit to flip."""
+    size = path.stat().st_size
+    offsets = {0, 1, size // 2, size - 2, size - 1, *generator.sample(range(size), min(size, 4))}
+    return [(offset, 1 << generator.randrange(8)) for offset in sorted(offsets & set(range(size)))]
+
+
+def test_one_flipped_bit_anywhere(tmp_path):
+    """The bits as they were or an older checkpoint's or a line: never other numbers, never a traceback."""
+    states = make_states()
+    older = jax.tree.map(lambda leaf: leaf + 1, states)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(older, Progress(step=3))
+    checkpoints.save(states, PROGRESS)
+    checkpoints.wait()
+    generator, outcomes = random.Random(0), {}
+    for path in files(tmp_path / "7"):
+        content = path.read_bytes()
+        for offset, bit in flips(path, generator):
+            changed = bytearray(content)
+            changed[offset] ^= bit
+            path.write_bytes(changed)
+            where = f"{path.relative_to(tmp_path / '7')}[{offset}]"
+            try:
+                restored, progress = checkpoints.restore(states)
+                assert_same_bits(restored, states)
+                assert progress == PROGRESS
+                outcomes[where] = "same"
+            except UnfitCheckpoint as error:
+                outcomes[where] = str(error)
+        path.write_bytes(content)
+    assert len(outcomes) > 60
+    told = [outcome for outcome in outcomes.values() if outcome != "same"]
+    assert all(line.startswith(f"checkpoint {tmp_path / '7'}: damaged: ") for line in told)
+    assert not any("\n" in line for line in told)
+    # White space, or the likes, in the JSON of the digests themselves may change; nothing else.
+    assert all("checkpoint.json" in where for where, outcome in outcomes.items() if outcome == "same")
+    assert_same_bits(checkpoints.restore(states)[0], states)
+    checkpoints.close()
+
+
+def flip(path, offset=-1):
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 4
+    path.write_bytes(content)
+
+
+def largest(folder):
+    return max(files(folder / "states"), key=lambda path: path.stat().st_size)
+
+
+def write_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGES = {
+    "a flipped bit": lambda folder: flip(largest(folder)),
+    "a truncated file": lambda folder: largest(folder).write_bytes(largest(folder).read_bytes()[:-3]),
+    "an empty file": lambda folder: largest(folder).write_bytes(b""),
+    "a missing file": lambda folder: largest(folder).unlink(),
+    "no arrays": lambda folder: shutil.rmtree(folder / "states"),
+    "nothing": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "no digests": lambda folder: (folder / "checkpoint.json").unlink(),
+    "half of the JSON": lambda folder: (folder / "checkpoint.json").write_text('{"progress": {"step": 5'),
+    "other JSON": lambda folder: (folder / "checkpoint.json").write_text("[[1]]"),
+    "deep JSON": lambda folder: (folder / "checkpoint.json").write_text("[" * 100_000),
+    "no text": lambda folder: (folder / "checkpoint.json").write_bytes(b"\xff\xfe\x00"),
+    "another step": lambda folder: write_json(folder / "checkpoint.json", progress={"step": 6}),
+    "a file instead": lambda folder: (shutil.rmtree(folder), folder.touch()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, damage):
+    save(tmp_path, 4, 5, 6)
+    DAMAGES[damage](tmp_path / "5")
+    DAMAGES[damage](tmp_path / "6")
+    damaged = {path: path.read_bytes() for path in files(tmp_path)}
+    checkpoints = Checkpoints(tmp_path)
+    for step in (None, 5, 6):
+        with pytest.raises(DamagedCheckpoint):
+            checkpoints.restore(LIKE, step)
+    assert {path: path.read_bytes() for path in files(tmp_path)} == damaged  # reading renames nothing
+    states, progress = checkpoints.restore_last_good(LIKE)
+    assert (float(states["x"]), progress) == (4.0, Progress(step=4))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[:2] for line in said] == [
+        ["warning", f"checkpoint {tmp_path / str(step)}"] for step in (6, 5)
+    ]
+    assert all(line.endswith("and the run goes on from update 4") for line in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "damaged-5", "damaged-6"]
+    save(tmp_path, 5, 6)
+    assert checkpoints.steps == [4, 5, 6]
+    DAMAGES[damage](tmp_path / "6")
+    assert checkpoints.restore_last_good(LIKE)[1].step == 5  # also where there is a damaged-6 already
+    checkpoints.close()
+
+
+def test_no_good_one_is_an_error_and_all_stay(tmp_path, capsys):
+    save(tmp_path, 4, 5)
+    for step in ("4", "5"):
+        flip(largest(tmp_path / step))
+    before = {path: path.read_bytes() for path in files(tmp_path)}
+    with pytest.raises(UserError, match="--save_dir") as error:
+        Checkpoints(tmp_path).restore_last_good(LIKE)
+    assert f"checkpoint {tmp_path / '5'}: damaged: states/" in str(error.value)
+    assert f"delete {tmp_path.parent} " in str(error.value)
+    assert capsys.readouterr().out == ""
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+
+
+@pytest.mark.parametrize(
+    ("like", "told"),
+    [
+        ({"x": jnp.zeros(2)}, r"\['x'\] is float32\[\], not float32\[2\]"),
+        ({"x": jnp.int32(0)}, r"\['x'\] is float32\[\], not int32\[\]"),
+        ({"x": jnp.float32(0), "y": jnp.float32(0)}, r"\['y'\] is not there, not float32\[\]"),
+        ({}, r"\['x'\] is float32\[\], not wanted"),
+    ],
+)
+def test_other_states_are_told_not_converted(tmp_path, like, told):
+    """orbax cuts and fills arrays of other shapes, and converts other types, without a word."""
+    save(tmp_path, 4, 5)
+    with pytest.raises(UnfitCheckpoint, match=told):
+        Checkpoints(tmp_path).restore(like)
+    with pytest.raises(UserError, match=r"another version of the program.*--save_dir"):
+        Checkpoints(tmp_path).restore_last_good(like)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
+
+
+def test_progress_of_another_version_is_told(tmp_path):
+    save(tmp_path, 3, 4)
+    content = json.loads((tmp_path / "4" / "checkpoint.json").read_text())
+    content["progress"]["phase"] = 1
+    content.pop("digest")
+    (tmp_path / "4" / "checkpoint.json").write_text(
+        json.dumps({**content, "digest": checkpoint._digest(content)})
+    )
+    with pytest.raises(UserError, match=r"this version cannot read it.*phase"):
+        Checkpoints(tmp_path).restore_last_good(LIKE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+
+
+def test_other_states_are_not_passed_over_for_older_ones(tmp_path, capsys):
+    """They are whole: it is the program that is another."""
+    save(tmp_path, 4)
+    checkpoints = Checkpoints(tmp_path)
+    for step in (5, 6):
+        checkpoints.save({"x": jnp.zeros(2)}, Progress(step=step))
+    checkpoints.close()
+    flip(largest(tmp_path / "6"))
+    with pytest.raises(UserError, match=r"/5: written for other states.*--save_dir"):
+        Checkpoints(tmp_path).restore_last_good(LIKE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5", "6"]
+    assert capsys.readouterr().out == ""
+
+
+def is_told(checkpoints, message):
+    """By both ways to restore, as one line that is not of an unfit checkpoint; nothing is renamed."""
+    for restore in (checkpoints.restore, checkpoints.restore_last_good):
+        with pytest.raises(UserError, match=message) as error:
+            restore(LIKE)
+        assert type(error.value) is UserError
+        assert "damaged" not in str(error.value)
+
+
+class Unreadable:
+    """A file that opens and then cannot be read: such an error has no file's name."""
+
+    def __init__(self, number):
+        self.error = OSError(number, os.strerror(number))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def read(self, *_):
+        raise self.error
+
+    getbuffer = fileno = readinto = readable = read
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("file", ["checkpoint.json", "states"])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, capsys, number, file, when):
+    save(tmp_path, 4, 5)
+    refused = tmp_path / "5" / "checkpoint.json" if file == "checkpoint.json" else largest(tmp_path / "5")
+    real = pathlib.Path.open
+
+    def open_file(path, *arguments, **keywords):
+        if path != refused:
+            return real(path, *arguments, **keywords)
+        if when == "opened":
+            raise OSError(number, os.strerror(number), str(path))
+        return Unreadable(number)
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(pathlib.Path, "open", open_file)
+    is_told(checkpoints, f"^cannot read {refused}: {os.strerror(number)}$")
+    monkeypatch.undo()
+    assert (checkpoints.steps, capsys.readouterr().out) == ([4, 5], "")
+    assert checkpoints.restore_last_good(LIKE)[1].step == 5
+
+
+def test_a_folder_that_cannot_be_read_is_not_one_without_checkpoints(tmp_path, monkeypatch):
+    save(tmp_path, 4)
+
+    def listdir(path):
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    checkpoints = Checkpoints(tmp_path)
+    monkeypatch.setattr(os, "listdir", listdir)
+    is_told(checkpoints, f"^cannot read {tmp_path}: Permission denied$")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            RuntimeError("RESOURCE_EXHAUSTED: out of memory\nwhile allocating"),
+            "RuntimeError: RESOURCE_EXHAUSTED",
+        ),
+        (ValueError("unknown format"), "ValueError: unknown format"),
+        (KeyError("item"), "KeyError: 'item'"),
+    ],
+)
+def test_what_orbax_cannot_read_of_a_whole_checkpoint_is_no_damage(tmp_path, monkeypatch, raised, told):
+    save(tmp_path, 4, 5)
+    checkpoints = Checkpoints(tmp_path)
+
+    def restore(*arguments, **keywords):
+        raise raised
+
+    monkeypatch.setattr(checkpoints._orbax, "restore", restore)
+    is_told(checkpoints, f"^checkpoint {tmp_path / '5'}: whole, but this version cannot read it: {told}")
+    assert checkpoints.steps == [4, 5]
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        ValueError(f"Failed to open [os_error_code='{errno.EMFILE}']"),  # as tensorstore does
+    ],
+)
+def test_what_the_system_refuses_orbax_is_told_in_its_words(tmp_path, monkeypatch, raised):
+    save(tmp_path, 4, 5)
+    checkpoints = Checkpoints(tmp_path)
+
+    def restore(*arguments, **keywords):
+        raise raised
+
+    monkeypatch.setattr(checkpoints._orbax, "restore", restore)
+    is_told(checkpoints, f"^cannot read {tmp_path / '5'}: Too many open files$")
+    assert checkpoints.steps == [4, 5]
