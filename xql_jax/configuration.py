@@ -16,6 +16,9 @@ ABOUT = ("algorithm", "suites", "tuned")
 # In configs/, where the names differ.
 FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaze"}
 
+# Variants that take another algorithm's values in the fields that they share.
+VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
+
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 
 
@@ -31,9 +34,9 @@ def suite_config(
     Args:
         algorithm: a registered learner's name.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by algorithm, the fields that differ from the learner's own defaults, and
-            `decay_actor_lr` (true unless given): whether the actor's rate falls to 0 along a half cosine over
-            max_steps.
+        differences: by algorithm, the fields that differ from the learner's own defaults (a variant, see
+            `VARIANT_OF`, takes those of what it varies), and `decay_actor_lr` (true unless given): whether
+            the actor's rate falls to 0 along a half cosine over max_steps.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
     Raises:
@@ -42,6 +45,9 @@ def suite_config(
     config = ml_collections.ConfigDict(default_config(algorithm))
     del config.actor_decay_steps  # known when max_steps is
     config.decay_actor_lr = True
+    if algorithm in VARIANT_OF:
+        shared = differences.get(VARIANT_OF[algorithm], {})
+        config.update({field: value for field, value in shared.items() if field in config})
     config.update(differences.get(algorithm, {}))
     config.algorithm = algorithm
     config.suites = tuple(suites)

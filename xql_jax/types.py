@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
@@ -30,6 +30,9 @@ class Batch(NamedTuple):
     rewards: Array  # f32[B]
     masks: Array  # f32[B], 0 where the transition ends in a terminal state
     next_observations: Array  # f32[B, O]
+    next_actions: Array | None = (
+        None  # f32[B, A], the data's own at s'; for learners with `uses_next_actions`
+    )
 
 
 class Transitions(Protocol):
@@ -47,6 +50,8 @@ class Transitions(Protocol):
 
 class Learner(Protocol):
     """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
+
+    uses_next_actions: ClassVar[bool]  # whether batches must have them
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""

@@ -5,6 +5,8 @@ import pytest
 
 from xql_jax.data import transforms
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import map_dataset
+from xql_jax.data.transforms import add_next_actions, clip_actions
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
 
@@ -69,3 +71,42 @@ def test_iql_preprocessing_by_suite(suite, rewards):
     np.testing.assert_allclose(after.batch.rewards, rewards)
     np.testing.assert_allclose(np.abs(after.batch.actions).max(), 0.99999)
     assert after.source == "file"
+
+
+def trajectories():
+    """Rows 0 to 2 end in a time-out, rows 3 and 4 in a terminal state, row 5 stands alone and is cut off."""
+    column = np.arange(6, dtype=np.float32)[:, None]
+    masks = np.array([1, 1, 1, 1, 0, 1], np.float32)
+    ends = np.array([False, False, True, False, True, True])
+    return Dataset(Batch(column, 10 * column, column[:, 0], masks, column + 1), ends, "six.hdf5")
+
+
+def test_next_actions_are_the_following_rows_of_the_trajectory():
+    dataset = add_next_actions(trajectories())
+    # Rows 2 and 5 have no next action.
+    np.testing.assert_array_equal(dataset.batch.observations[:, 0], [0, 1, 3, 4])
+    alive = dataset.batch.masks == 1
+    np.testing.assert_array_equal(dataset.batch.next_actions[alive, 0], [10, 20, 40])
+    np.testing.assert_array_equal(dataset.ends, [False, True, False, True])
+    np.testing.assert_array_equal(dataset.take(np.array([2, 0])).next_actions[:, 0], [40, 10])
+    assert dataset.fingerprint() != trajectories().fingerprint()
+
+
+def test_clipping_comes_first():
+    dataset = add_next_actions(clip_actions(trajectories(), bound=15.0))
+    assert dataset.batch.next_actions.max() == 15.0
+
+
+def test_no_next_action_anywhere_is_refused():
+    rows = trajectories().take(np.array([2, 5]))
+    with pytest.raises(UserError, match=r"two\.hdf5.*no next action"):
+        add_next_actions(Dataset(rows, np.array([True, True]), "two.hdf5"))
+
+
+def test_next_actions_of_data_on_disk_are_refused(tmp_path):
+    path = tmp_path / "some.npz"
+    rows = trajectories().batch._asdict()
+    del rows["next_actions"]
+    np.savez(path, **rows)
+    with pytest.raises(UserError, match=r"some\.npz.*--data_on=host"):
+        add_next_actions(map_dataset(path, None))

@@ -12,7 +12,7 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 
 
 def make_batch(seed=0, size=16):
-    """Observations f32[size, 3], actions f32[size, 2] within [-1, 1]; half of the masks are 0."""
+    """Observations f32[size, 3], actions f32[size, 2] within [-1, 1], of s' too; half of the masks are 0."""
     generator = np.random.default_rng(seed)
     arrays = (
         generator.normal(size=(size, 3)),
@@ -20,6 +20,7 @@ def make_batch(seed=0, size=16):
         generator.normal(size=size),
         generator.integers(0, 2, size),
         generator.normal(size=(size, 3)),
+        generator.uniform(-1, 1, (size, 2)),
     )
     return Batch(*(np.asarray(array, np.float32) for array in arrays))
 

@@ -7,7 +7,9 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.learners.bc import BC
 from xql_jax.learners.iql import IQL
+from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.registry import LEARNERS, check_domain, default_config, make_learner, traced_fields
+from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xql import XQL
 from xql_jax.losses import critic, gumbel
 
@@ -25,7 +27,14 @@ def test_default_config_round_trips(name):
 
 
 def test_names_are_the_algorithms():
-    assert {name: type(make_learner(name, {})) for name in LEARNERS} == {"xql": XQL, "iql": IQL, "bc": BC}
+    expected = {
+        "xql": XQL,
+        "value_iteration": ValueIteration,
+        "q_iteration": QIteration,
+        "iql": IQL,
+        "bc": BC,
+    }
+    assert {name: type(make_learner(name, {})) for name in LEARNERS} == expected
 
 
 def test_defaults_are_the_papers():
@@ -73,11 +82,14 @@ def test_traced_fields_are_the_floats_that_a_sweep_may_vary():
     )
     assert set(traced_fields("xql")) == in_sample | {"beta", "clip"}
     assert set(traced_fields("iql")) == in_sample | {"expectile"}
+    assert set(traced_fields("q_iteration")) == set(traced_fields("xql"))
+    assert set(traced_fields("value_iteration")) == set(traced_fields("xql")) - {"critic_lr"}
 
 
 @pytest.mark.parametrize("call", [default_config, traced_fields, lambda name: make_learner(name, {})])
 def test_unknown_algorithm(call):
-    with pytest.raises(UserError, match=r"unknown algorithm 'xqll'; known: bc, iql, xql"):
+    known = "bc, iql, q_iteration, value_iteration, xql"
+    with pytest.raises(UserError, match=f"unknown algorithm 'xqll'; known: {known}"):
         call("xqll")
 
 

@@ -1,16 +1,12 @@
 """On a small MDP, with tabular networks, the learners reach the values that theory gives for the dataset."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import init
+from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
 
-from xql_jax.learners.registry import make_learner
-from xql_jax.theory.soft_mdp import SoftMDP
-from xql_jax.types import Batch
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
-STATES, ACTIONS, DISCOUNT = 6, 3, 0.9
+STATES, ACTIONS = 6, 3
 SHAPE = {"num_states": STATES + 1, "num_actions": ACTIONS}  # the last state is the terminal one
 
 
@@ -29,46 +25,13 @@ def make_dataset():
 
 
 S, A, R, NEXT = make_dataset()
-PAIRS = S * ACTIONS + A
-# Observations are one-hot, actions too but by pair, so that networks without hidden layers are tables.
-BATCH = Batch(
-    observations=jnp.eye(STATES)[S],
-    actions=jnp.eye(STATES * ACTIONS)[PAIRS],
-    rewards=jnp.array(R, jnp.float32),
-    masks=jnp.array(NEXT < STATES, jnp.float32),
-    next_observations=jnp.eye(STATES)[
-        NEXT % STATES
-    ],  # a terminal state looks like state 0; its mask hides it
-)
-
-
-@jax.jit
-def updates(learner, state, count):
-    return jax.lax.fori_loop(0, count, lambda i, s: learner.update(s, BATCH, jax.random.key(0))[0], state)
-
-
-def train(algorithm, **config):
-    """Trains on the whole dataset as the batch, with Adam's rate falling in three stages."""
-    learner = make_learner(algorithm, {"hidden_dims": (), "discount": DISCOUNT, "tau": 0.1, **config})
-
-    state = init(learner, BATCH)
-    for rate, count in ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)):
-        rates = dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), jnp.float32(rate))
-        state = updates(learner.replace(**rates), state, count)
-    return learner, state
-
-
-def values_of(learner, state):
-    """(V at every state, Q of every transition's pair)."""
-    return (
-        learner.value_network.apply(state.value.params, jnp.eye(STATES)),
-        learner.min_q(state.critic.params, BATCH.observations, BATCH.actions),
-    )
+BATCH = one_hot_batch(S, A, R, NEXT, num_states=STATES, num_actions=ACTIONS)
 
 
 def soft_optimum(beta):
     mdp = SoftMDP.from_transitions(S, A, R, NEXT, **SHAPE, discount=DISCOUNT, beta=beta)
-    return mdp, *mdp.solve(1e-8)
+    solution = value_iteration(mdp, 1e-9)
+    return mdp, solution.v, solution.q
 
 
 # At beta 0.5 some z lie below -7 at the optimum. The paper's clip would take their gradient away and raise V;
@@ -83,15 +46,11 @@ def soft_optimum(beta):
 def test_xql_reaches_the_soft_optimum(loss, beta, clip_rule, clip):
     mdp, v, q = soft_optimum(beta)
     actor = {"awr_temperature": 1 / beta, "max_weight": float("inf")}
-    learner, state = train("xql", loss=loss, beta=beta, clip=clip, clip_rule=clip_rule, **actor)
-    learnt_v, learnt_q = values_of(learner, state)
-    np.testing.assert_allclose(learnt_v, v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
-    np.testing.assert_allclose(learnt_q, q[S, A], atol=0.01 * np.ptp(q[S, A]))
-
-    # The mean of one-hot actions under Eq. 12's weights is Eq. 2's policy; pi(a|s) is in column (s, a).
-    mean = learner.act(state, jnp.eye(STATES), jax.random.key(0), True).reshape(STATES, STATES, ACTIONS)
+    learner, state = train("xql", BATCH, loss=loss, beta=beta, clip=clip, clip_rule=clip_rule, **actor)
+    np.testing.assert_allclose(learnt_v(learner, state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
+    np.testing.assert_allclose(learnt_q(learner, state, BATCH), q[S, A], atol=0.01 * np.ptp(q[S, A]))
     policy = mdp.policy(q, v)[:STATES]
-    np.testing.assert_allclose(mean[np.arange(STATES), np.arange(STATES)], policy, atol=0.01)
+    np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), policy, atol=0.01)
 
 
 def test_the_two_betas_and_the_mean_are_told_apart():
@@ -118,6 +77,6 @@ def test_iql_reaches_the_expectile_fixed_point(expectile):
     for _ in range(150):
         q = mdp.backup(v)[S, A]
         v = np.array([*(expectile_of(q[s == S], expectile) for s in range(STATES)), 0.0])
-    learnt_v, learnt_q = values_of(*train("iql", expectile=expectile))
-    np.testing.assert_allclose(learnt_v, v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
-    np.testing.assert_allclose(learnt_q, q, atol=0.01 * np.ptp(q))
+    learner, state = train("iql", BATCH, expectile=expectile)
+    np.testing.assert_allclose(learnt_v(learner, state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
+    np.testing.assert_allclose(learnt_q(learner, state, BATCH), q, atol=0.01 * np.ptp(q))

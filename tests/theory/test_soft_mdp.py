@@ -1,24 +1,44 @@
-"""Soft value iteration against numbers worked by hand, its fixed point and its two limits."""
+"""Soft value and Q iteration against hand-worked numbers, dense float64 algebra, limits, certificates."""
 
 import dataclasses
+import time
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
 
-from xql_jax.theory.soft_mdp import SoftMDP
+from xql_jax.theory.soft_mdp import SoftMDP, q_iteration, value_iteration
 
 NAN = float("nan")
+
+seeds = st.integers(0, 2**32 - 1)
+betas = st.integers(-30, 30).map(lambda exponent: 10.0 ** (exponent / 10))  # 0.001 to 1,000
+discounts = st.integers(0, 98).map(lambda percent: percent / 100)
+instances = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 def random_mdp(seed=0, num_states=5, num_actions=3, **changes):
     """Stochastic transitions; mu leaves out the best-paid action of state 0."""
-    generator = np.random.default_rng(seed)
-    behavior = generator.dirichlet(np.ones(num_actions), num_states)
-    rewards = generator.normal(size=(num_states, num_actions))
+    mdp = SoftMDP.random(
+        np.random.default_rng(seed),
+        num_states=num_states,
+        num_actions=num_actions,
+        **({"num_successors": 3, "discount": 0.9, "beta": 0.7} | changes),
+    )
+    rewards, behavior = mdp.rewards.copy(), mdp.behavior.copy()
     rewards[0, 0], behavior[0] = 50.0, [0.0, *np.full(num_actions - 1, 1 / (num_actions - 1))]
-    transitions = generator.dirichlet(np.ones(num_states), (num_states, num_actions))
-    return SoftMDP(transitions, rewards, behavior, **({"discount": 0.9, "beta": 0.7} | changes))
+    return dataclasses.replace(mdp, rewards=rewards, behavior=behavior)
+
+
+def dense_transitions(mdp):
+    """P(s'|s, a), f64[S, A, S]."""
+    num_states, num_actions, _ = mdp.next_states.shape
+    matrix = np.zeros((num_states, num_actions, num_states))
+    pairs = np.indices(mdp.next_states.shape)[:2]
+    np.add.at(matrix, (*pairs, mdp.next_states), mdp.probabilities)  # a successor may stand there twice
+    return matrix
 
 
 def test_two_states_by_hand():
@@ -28,86 +48,201 @@ def test_two_states_by_hand():
     transitions = np.zeros((2, 2, 2))
     transitions[:, :, 1] = 1.0
     rewards = np.array([beta * np.log([2.0, 4.0]) - 1.0, [1.0, 1.0]])
-    mdp = SoftMDP(transitions, rewards, np.full((2, 2), 0.5), discount=0.5, beta=beta)
-    v, q = mdp.solve(1e-12)
-    np.testing.assert_allclose(v, [beta * np.log(3.0), 2.0], atol=1e-12)
-    np.testing.assert_allclose(q, [beta * np.log([2.0, 4.0]), [2.0, 2.0]], atol=1e-12)
-    np.testing.assert_allclose(mdp.policy(q, v), [[1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-12)
+    mdp = SoftMDP.dense(transitions, rewards, np.full((2, 2), 0.5), discount=0.5, beta=beta)
+    assert mdp.next_states.shape == (2, 2, 1)
+    for iterate in (value_iteration, q_iteration):
+        solution = iterate(mdp, 1e-13)
+        np.testing.assert_allclose(solution.v, [beta * np.log(3.0), 2.0], atol=1e-12)
+        np.testing.assert_allclose(solution.q, [beta * np.log([2.0, 4.0]), [2.0, 2.0]], atol=1e-12)
+        np.testing.assert_allclose(solution.policy, [[1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-12)
 
 
-@pytest.mark.parametrize("beta", [0.05, 0.7, 20.0])
-def test_solution_is_the_fixed_point(beta):
-    mdp = random_mdp(beta=beta)
-    v, q = mdp.solve(1e-11)
-    np.testing.assert_allclose(q, mdp.rewards + 0.9 * np.einsum("san,n->sa", mdp.transitions, v), atol=1e-10)
-    np.testing.assert_allclose(v, beta * logsumexp(q / beta, b=mdp.behavior, axis=-1), atol=1e-10)
+@instances
+@given(seeds, betas, discounts)
+def test_values_solve_the_soft_bellman_equations(seed, beta, discount):
+    """Eq. 1, 10, 33, 34, 35: V = L^beta_mu(r + discount * E[V(s')]), by dense algebra and SciPy."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    solution = value_iteration(mdp, 1e-12)
+    atol = 1e-9 * (1 + np.abs(solution.v).max())
+    q = mdp.rewards + discount * dense_transitions(mdp) @ solution.v
+    np.testing.assert_allclose(solution.q, q, atol=atol)
+    with np.errstate(divide="ignore"):
+        v = beta * logsumexp(q / beta, b=mdp.behavior, axis=-1)
+    np.testing.assert_allclose(solution.v, v, atol=max(atol, 1e-13 * beta))
 
 
-@pytest.mark.parametrize("tolerance", [1.0, 1e-3, 1e-8])
-def test_tolerance_bounds_the_error(tolerance):
-    exact, _ = random_mdp().solve(1e-12)
-    v, _ = random_mdp().solve(tolerance)
-    assert np.abs(v - exact).max() <= tolerance
+@instances
+@given(seeds, betas, discounts)
+def test_printed_v_of_s_is_another_equation(seed, beta, discount):
+    """Eq. 33 and 35 as printed, with V(s) for V(s'), have another solution: (1 - discount) V = L^beta(r)."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    printed = mdp.soft_value(mdp.rewards) / (1 - discount)
+    np.testing.assert_allclose(mdp.soft_value(mdp.rewards + discount * printed[:, None]), printed, rtol=1e-9)
+    solution = value_iteration(mdp, 1e-12)
+    if discount > 0.1:
+        assert np.abs(printed - solution.v).max() > 1e-3
+
+
+@instances
+@given(seeds, betas, discounts)
+def test_q_iteration_reaches_the_same_optimum(seed, beta, discount):
+    """Eq. 38: Q iteration and value iteration agree within what their certificates promise."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    by_v, by_q = value_iteration(mdp, 1e-10), q_iteration(mdp, 1e-10)
+    allowed = by_v.error_bound + by_q.error_bound + 1e-11
+    assert np.abs(by_v.q - by_q.q).max() <= allowed
+    assert np.abs(by_v.v - by_q.v).max() <= allowed
+
+
+@instances
+@given(seeds, betas, st.integers(1, 99))
+def test_the_discount_moves_into_the_scale(seed, beta, percent):
+    """Eq. 38, 39, 40: r + g L^b[Q] = r + L^gb[g Q] = L^gb[r + g Q], the step to Lemma C.1."""
+    discount = percent / 100
+    mdp = random_mdp(seed, beta=beta)
+    q = np.random.default_rng(seed).normal(scale=5.0, size=mdp.rewards.shape)
+    scaled = dataclasses.replace(mdp, beta=discount * beta)
+    reward = mdp.rewards[:, :1]
+    eq_38 = reward[:, 0] + discount * mdp.soft_value(q)
+    np.testing.assert_allclose(reward[:, 0] + scaled.soft_value(discount * q), eq_38, atol=1e-10)
+    np.testing.assert_allclose(scaled.soft_value(reward + discount * q), eq_38, atol=1e-10)
+    if 0.01 < beta < 100 and percent < 90:  # between the maximum and the mean, which know no scale
+        assert np.abs(mdp.soft_value(reward + discount * q) - eq_38).max() > 1e-6
+
+
+@instances
+@given(seeds, betas, discounts)
+def test_policy_is_the_softmax_weighted_by_mu(seed, beta, discount):
+    """Eq. 2, the handout's Eq. 23, 24, 25: mu exp((Q - V) / beta) = mu exp(Q / beta) / sum, rows of sum 1."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    solution = value_iteration(mdp, 1e-10)
+    with np.errstate(divide="ignore"):
+        by_eq_23 = softmax(solution.q / beta + np.log(mdp.behavior), axis=-1)
+    np.testing.assert_allclose(solution.policy, by_eq_23, atol=1e-9)
+    assert solution.policy[0, 0] == 0.0  # the action that pays 50, outside mu
+
+
+@instances
+@given(seeds, betas, discounts)
+def test_policy_is_optimal_for_the_regularised_return(seed, beta, discount):
+    """Sec. 2.1, the handout's Eq. 3: with -beta log(pi / mu) paid, Eq. 2's policy earns V*, others less."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    solution = value_iteration(mdp, 1e-12)
+
+    def value(policy):
+        ratio = np.divide(policy, mdp.behavior, out=np.ones_like(policy), where=policy > 0)
+        penalty = np.where(policy > 0, np.log(np.where(policy > 0, ratio, 1.0)), 0.0)
+        reward = (policy * (mdp.rewards - beta * penalty)).sum(-1)
+        dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
+        return np.linalg.solve(np.eye(5) - discount * dynamics, reward)
+
+    atol = 1e-8 * (1 + beta + np.abs(solution.v).max())
+    np.testing.assert_allclose(value(solution.policy), solution.v, atol=atol)
+    other = mdp.behavior * np.random.default_rng(seed).uniform(size=mdp.behavior.shape)
+    other /= other.sum(-1, keepdims=True)
+    for policy in (mdp.behavior, other, 0.9 * solution.policy + 0.1 * mdp.behavior):
+        assert (value(policy) <= solution.v + atol).all()
+
+
+@instances
+@given(seeds, betas, discounts, st.integers(-9, 0))
+def test_certificate_bounds_the_error(seed, beta, discount, exponent):
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    exact, solution = value_iteration(mdp, 1e-12), value_iteration(mdp, 10.0**exponent)
+    assert solution.residual <= 10.0**exponent
+    np.testing.assert_allclose(solution.error_bound, solution.residual * discount / (1 - discount))
+    assert np.abs(solution.v - exact.v).max() <= solution.error_bound + 1e-9
+    assert np.abs(solution.q - exact.q).max() <= solution.error_bound + 1e-9
+
+
+def test_certificate_is_attained_where_the_error_is_the_same_everywhere():
+    # Equal rewards: every sweep multiplies the error, 1 / (1 - 0.9) = 10 at first, by 0.9 and no less.
+    mdp = dataclasses.replace(random_mdp(), rewards=np.ones((5, 3)))
+    solution = value_iteration(mdp, 0.5)
+    np.testing.assert_allclose(10.0 - solution.v, solution.error_bound, rtol=1e-9)
+    assert solution.sweeps == 8  # 0.9^7 = 0.478 is the first change below 0.5
+
+
+@instances
+@given(seeds, betas, discounts)
+def test_backup_contracts(seed, beta, discount):
+    """Sec. 2.1: the soft-Bellman operator's modulus is the discount, attained along the constants."""
+    mdp = random_mdp(seed, beta=beta, discount=discount)
+    a, b = np.random.default_rng(seed).normal(scale=5.0, size=(2, 5))
+    image_a, image_b = (mdp.soft_value(mdp.backup(v)) for v in (a, b))
+    assert np.abs(image_a - image_b).max() <= discount * np.abs(a - b).max() + 1e-9
+    np.testing.assert_allclose(mdp.soft_value(mdp.backup(a + 1.0)) - image_a, discount, atol=1e-9)
+
+
+@instances
+@given(seeds, betas, betas, discounts)
+def test_values_fall_with_beta(seed, beta, other, discount):
+    """Lemma 3.1 carried through the fixed point: a smaller beta gives larger values."""
+    mdp = random_mdp(seed, beta=min(beta, other), discount=discount)
+    larger = dataclasses.replace(mdp, beta=max(beta, other))
+    assert (value_iteration(mdp, 1e-11).v >= value_iteration(larger, 1e-11).v - 1e-8).all()
 
 
 def test_small_beta_is_value_iteration_over_the_support():
     mdp = random_mdp(beta=1e-9)
     v = np.zeros(5)
     for _ in range(400):
-        q = mdp.rewards + 0.9 * mdp.transitions @ v
+        q = mdp.rewards + 0.9 * dense_transitions(mdp) @ v
         v = np.where(mdp.behavior > 0, q, -np.inf).max(-1)
-    np.testing.assert_allclose(mdp.solve(1e-10)[0], v, atol=1e-6)
+    np.testing.assert_allclose(value_iteration(mdp).v, v, atol=1e-6)
     assert v[0] < 40  # the 50 that mu never takes is not counted
 
 
 def test_large_beta_is_evaluation_of_mu():
-    mdp = random_mdp(beta=1e7)
+    mdp = random_mdp(beta=1e12)
     reward = (mdp.behavior * mdp.rewards).sum(-1)
-    dynamics = np.einsum("sa,san->sn", mdp.behavior, mdp.transitions)
+    dynamics = np.einsum("sa,san->sn", mdp.behavior, dense_transitions(mdp))
     expected = np.linalg.solve(np.eye(5) - 0.9 * dynamics, reward)
-    np.testing.assert_allclose(mdp.solve(1e-10)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(value_iteration(mdp).v, expected, atol=1e-7)
 
 
-def test_values_fall_with_beta():
-    values = [random_mdp(beta=beta).solve(1e-10)[0] for beta in (0.1, 1.0, 10.0)]  # Lemma 3.1
-    assert (values[0] > values[1]).all()
-    assert (values[1] > values[2]).all()
+@pytest.mark.parametrize("iterate", [value_iteration, q_iteration])
+def test_a_tolerance_below_rounding_ends(iterate):
+    solution = iterate(random_mdp(discount=0.99), 1e-300)
+    assert 0 < solution.residual < 1e-11
+    assert solution.sweeps < 80_000
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_backup_contracts(seed):
-    mdp = random_mdp()
-    a, b = np.random.default_rng(seed).normal(scale=5.0, size=(2, 5))
-    image_a, image_b = (mdp.soft_value(mdp.backup(v)) for v in (a, b))
-    assert np.abs(image_a - image_b).max() <= 0.9 * np.abs(a - b).max()
-    # Along the constant direction the modulus is attained.
-    np.testing.assert_allclose(mdp.soft_value(mdp.backup(a + 1.0)) - image_a, 0.9, atol=1e-12)
+@pytest.mark.parametrize("iterate", [value_iteration, q_iteration])
+def test_no_discount_needs_no_iteration(iterate):
+    mdp = random_mdp(discount=0.0)
+    solution = iterate(mdp)
+    np.testing.assert_array_equal(solution.q, mdp.rewards)
+    np.testing.assert_array_equal(solution.v, mdp.soft_value(mdp.rewards))
+    assert solution.residual <= 1e-15  # the last sweep is NumPy's, the one before XLA's
+    assert solution.error_bound == 0.0
 
 
-@pytest.mark.parametrize("beta", [1e-3, 0.7, 100.0])
-def test_policy_sums_to_one_within_the_support(beta):
-    mdp = random_mdp(beta=beta)
-    v, q = mdp.solve(1e-12)
-    policy = mdp.policy(q, v)
-    np.testing.assert_allclose(policy.sum(-1), 1.0, atol=1e-9)
-    assert policy[0, 0] == 0.0  # the action that pays 50, outside mu
+def test_100_000_pairs_take_seconds():
+    mdp = SoftMDP.random(
+        np.random.default_rng(0), num_states=10_000, num_actions=10, num_successors=10, discount=0.99
+    )
+    value_iteration(mdp, 1.0)  # compiles
+    start = time.perf_counter()
+    solution = value_iteration(mdp, 1e-6)
+    seconds = time.perf_counter() - start
+    assert solution.residual <= 1e-6
+    assert np.abs(mdp.soft_value(mdp.backup(solution.v)) - solution.v).max() <= 1e-6
+    assert seconds < 5.0  # about 1 s on 2 cores
 
 
-def test_policy_is_optimal_for_the_regularised_return():
-    # Section 2.1: where every step also pays -beta log(pi / mu), Eq. 2's policy earns V*, and no other more.
-    mdp = random_mdp()
-    v, q = mdp.solve(1e-12)
-
-    def value(policy):
-        ratio = np.divide(policy, mdp.behavior, out=np.ones_like(policy), where=policy > 0)
-        reward = (policy * (mdp.rewards - mdp.beta * np.log(ratio))).sum(-1)
-        dynamics = np.einsum("sa,san->sn", policy, mdp.transitions)
-        return np.linalg.solve(np.eye(5) - 0.9 * dynamics, reward)
-
-    best = mdp.policy(q, v)
-    np.testing.assert_allclose(value(best), v, atol=1e-9)
-    assert (value(mdp.behavior) < v).all()
-    assert (value(0.9 * best + 0.1 * mdp.behavior) < v).all()
+@instances
+@given(seeds, st.integers(1, 6), st.integers(1, 4))
+def test_dense_and_successor_lists_are_the_same_mdp(seed, num_states, num_actions):
+    generator = np.random.default_rng(seed)
+    transitions = generator.dirichlet(np.full(num_states, 0.3), (num_states, num_actions))
+    transitions = np.where(transitions < 0.05, 0.0, transitions)
+    transitions /= transitions.sum(-1, keepdims=True)
+    rewards = generator.normal(size=(num_states, num_actions))
+    behavior = generator.dirichlet(np.ones(num_actions), num_states)
+    mdp = SoftMDP.dense(transitions, rewards, behavior, discount=0.9, beta=1.0)
+    np.testing.assert_allclose(dense_transitions(mdp), transitions, atol=1e-15)
+    assert mdp.next_states.shape[-1] == (transitions > 0).sum(-1).max()
 
 
 def test_empirical_mdp_counts():
@@ -124,10 +259,10 @@ def test_empirical_mdp_counts():
     )
     np.testing.assert_allclose(mdp.behavior, [[0.25, 0.75], [0.5, 0.5], [0.5, 0.5]])
     np.testing.assert_allclose(mdp.rewards, [[5.0, 3.0], [0.0, 0.0], [0.0, 0.0]])
-    np.testing.assert_allclose(mdp.transitions[0], [[0, 1, 0], [1 / 3, 0, 2 / 3]])
-    v, q = mdp.solve(1e-12)
-    np.testing.assert_array_equal(v[1:], 0.0)
-    np.testing.assert_allclose(q[0], [5.0, 3.0 + v[0] / 6], atol=1e-12)
+    np.testing.assert_allclose(dense_transitions(mdp)[0], [[0, 1, 0], [1 / 3, 0, 2 / 3]])
+    solution = value_iteration(mdp, 1e-13)
+    np.testing.assert_array_equal(solution.v[1:], 0.0)
+    np.testing.assert_allclose(solution.q[0], [5.0, 3.0 + solution.v[0] / 6], atol=1e-12)
 
 
 @pytest.mark.parametrize(("state", "action"), [(-1, 0), (3, 0), (0, 2)])
@@ -145,22 +280,37 @@ def test_index_out_of_range_is_refused(state, action):
         )
 
 
+def test_no_transitions_are_refused():
+    nothing = np.zeros(0, int)
+    with pytest.raises(ValueError, match="states is empty"):
+        SoftMDP.from_transitions(
+            nothing, nothing, np.zeros(0), nothing, num_states=3, num_actions=2, discount=0.5, beta=1.0
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"beta": 0.0}, "beta"),
-        ({"beta": -1.0}, "beta"),
-        ({"beta": NAN}, "beta"),
-        ({"beta": np.inf}, "beta"),
-        ({"discount": 1.0}, "discount"),
-        ({"discount": -0.1}, "discount"),
-        ({"discount": NAN}, "discount"),
-        ({"behavior": np.full((5, 3), 0.3)}, "behavior .*sum to 1"),
-        ({"behavior": np.tile([1.5, -0.5, 0.0], (5, 1))}, "behavior .*sum to 1"),
-        ({"transitions": np.full((5, 3, 5), 0.19)}, "transitions .*sum to 1"),
-        ({"transitions": np.full((5, 3, 4), 0.25)}, "transitions has shape"),
+        ({"beta": 0.0}, "beta .*not 0.0"),
+        ({"beta": -1.0}, "beta .*not -1.0"),
+        ({"beta": NAN}, "beta .*not nan"),
+        ({"beta": np.inf}, "beta .*not inf"),
+        ({"discount": 1.0}, "discount .*not 1.0"),
+        ({"discount": -0.1}, "discount .*not -0.1"),
+        ({"discount": NAN}, "discount .*not nan"),
+        ({"behavior": np.full((5, 3), 0.3)}, r"row .* of behavior must sum to 1, and sums to 0.9"),
+        ({"behavior": np.tile([1.5, -0.5, 0.0], (5, 1))}, "behavior .*negative.* -0.5"),
+        ({"behavior": np.full(5, 0.2)}, r"behavior .*axes.*\(5,\)"),
+        (
+            {"probabilities": np.full((5, 3, 3), 0.3)},
+            r"row .* of probabilities must sum to 1, and sums to 0.9",
+        ),
+        ({"probabilities": np.full((5, 3, 2), 0.5)}, "next_states has shape"),
+        ({"next_states": np.full((5, 3, 3), 5)}, "next_states .* 0 to 4.* 5"),
+        ({"next_states": np.full((5, 3, 3), -1)}, "next_states .* 0 to 4.* -1"),
+        ({"next_states": np.full((5, 3, 3), 0.5)}, "next_states .*whole numbers"),
         ({"rewards": np.zeros((5, 2))}, "rewards has shape"),
-        ({"rewards": np.full((5, 3), NAN)}, "rewards must be finite"),
+        ({"rewards": np.full((5, 3), NAN)}, "rewards must be finite, not nan"),
     ],
 )
 def test_impossible_mdp_is_refused(changes, message):
@@ -168,14 +318,28 @@ def test_impossible_mdp_is_refused(changes, message):
         dataclasses.replace(random_mdp(), **changes)
 
 
+@pytest.mark.parametrize(
+    ("transitions", "message"),
+    [
+        (np.full((2, 2, 2), 0.4), "row .* of transitions must sum to 1, and sums to 0.8"),
+        (np.full((2, 2, 4), 0.25), "transitions has shape"),
+        (np.full((2, 2, 2), NAN), "transitions must be finite, not nan"),
+    ],
+)
+def test_impossible_dense_transitions_are_refused(transitions, message):
+    with pytest.raises(ValueError, match=message):
+        SoftMDP.dense(transitions, np.zeros((2, 2)), np.full((2, 2), 0.5), discount=0.5, beta=1.0)
+
+
+@pytest.mark.parametrize("count", ["num_states", "num_actions", "num_successors"])
+def test_a_random_mdp_of_nothing_is_refused(count):
+    counts = {"num_states": 2, "num_actions": 2, "num_successors": 2} | {count: 0}
+    with pytest.raises(ValueError, match=f"{count} .*not 0"):
+        SoftMDP.random(np.random.default_rng(0), **counts)
+
+
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, NAN])
-def test_impossible_tolerance_is_refused(tolerance):
-    with pytest.raises(ValueError, match="tolerance"):
-        random_mdp().solve(tolerance)
-
-
-def test_no_discount_needs_no_iteration():
-    mdp = random_mdp(discount=0.0)
-    v, q = mdp.solve(1e-12)
-    np.testing.assert_array_equal(q, mdp.rewards)
-    np.testing.assert_array_equal(v, mdp.soft_value(mdp.rewards))
+@pytest.mark.parametrize("iterate", [value_iteration, q_iteration])
+def test_impossible_tolerance_is_refused(iterate, tolerance):
+    with pytest.raises(ValueError, match=f"tolerance .*not {tolerance}"):
+        iterate(random_mdp(), tolerance)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from xql_jax.errors import UserError
@@ -49,8 +50,7 @@ class Dataset:
 
     def take(self, indices: np.ndarray) -> Batch:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]."""
-        fields: tuple[Any, ...] = tuple(np.take(field, indices, axis=0) for field in self.batch)
-        return Batch(*fields)
+        return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
     def apply(self, transform: Callable[[Batch], Batch]) -> "Dataset":
         """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
@@ -72,7 +72,7 @@ def fingerprint(data: Transitions) -> str:
     More would mean to read files of any size from end to end before a run.
     """
     digest = hashlib.sha256(str(data.size).encode())
-    for field in data.take(spread_rows(data.size)):
+    for field in jax.tree.leaves(data.take(spread_rows(data.size))):
         digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()[:16]
 
@@ -209,7 +209,6 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
                     f"and {theirs} in {other.source}"
                 )
     # A dataset's last transition is an end by its own making.
-    fields = [np.concatenate(arrays) for arrays in zip(*(dataset.batch for dataset in datasets), strict=True)]
-    batch = Batch(*fields)  # type: ignore[arg-type]  # a Batch is typed for arrays on the device
+    batch = jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets))
     ends = np.concatenate([dataset.ends for dataset in datasets])
     return Dataset(batch, ends, ", ".join(dataset.source for dataset in datasets))

@@ -1,5 +1,6 @@
 """What is done to a dataset before training: pure functions from Dataset to Dataset."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,31 @@ def scale_rewards_by_return_range(dataset: AnyDataset) -> AnyDataset:
         )
     scale = np.float32(1000.0 / span)
     return dataset.apply(lambda batch: _replaced(batch, rewards=batch.rewards * scale))
+
+
+def add_next_actions(dataset: AnyDataset) -> Dataset:
+    """Gives every transition the action that the data's policy took next, in s'.
+
+    A trajectory's last transition has none. Where it is terminal its mask hides whatever stands there; where
+    it is a time-out or a jump in the data, it is left out.
+    Raises:
+        UserError: if the data stay on disk, or no transition is left.
+    """
+    if isinstance(dataset, MappedDataset):
+        raise UserError(
+            f"{dataset.source}: the algorithm also learns from the action after each transition, which is "
+            "not read from disk: --data_on=host reads all into memory"
+        )
+    batch = dataset.batch
+    known = ~dataset.ends | (np.asarray(batch.masks) == 0)
+    if not known.any():
+        raise UserError(f"{dataset.source}: no transition is followed by another, so no next action is known")
+    following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
+    with_next = _replaced(batch, next_actions=np.asarray(batch.actions)[following])
+    # What is left of a trajectory whose last row goes ends one row earlier.
+    ends = dataset.ends | np.append(~known[1:], False)
+    kept = dataclasses.replace(dataset, batch=with_next, ends=ends)
+    return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
 
 
 def iql_preprocessing(suite: str | None) -> tuple[Transform, ...]:

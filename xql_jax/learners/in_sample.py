@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xql_jax.learners.policy_regression import PolicyRegression
+from xql_jax.learners.advantage_regression import AdvantageRegression
 from xql_jax.learners.train_state import TrainState, static
-from xql_jax.losses.actor import exponential_advantage_weight
 from xql_jax.losses.critic import mse_loss, td_target
-from xql_jax.networks.mlp import ActionValue, StateValue
+from xql_jax.networks.mlp import ActionValue
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 ACTION_NOISE_CLIP = 0.5  # of the noise that smooths the value loss, as in the authors' code
@@ -28,35 +27,16 @@ class InSampleState:
 
 
 @flax.struct.dataclass
-class InSample(PolicyRegression):
-    """V, then pi, then Q from dataset actions only; a method is this skeleton with its own value loss,
-    and where it needs one its own policy weight.
+class ValuePolicyCritic(AdvantageRegression):
+    """V, then pi, then Q from dataset actions only; what Q learns from is left to `update_critic`.
 
     Source: Garg et al. 2023, Algorithm 1, in the order of the authors' code: the paper prints Q, V, pi.
     """
 
-    value_lr: Numeric = 3e-4
     critic_lr: Numeric = 3e-4
-    discount: Numeric = 0.99
-    tau: Numeric = 0.005  # Polyak rate of the target critics, per update
-    awr_temperature: Numeric = 3.0  # 1 / reward units, multiplies the advantage
-    max_weight: Numeric = 100.0  # cap of the AWR weight
     num_critics: int = static(2)
-    layer_norm: bool = static(False)  # on V
-    v_updates: int = static(1)  # steps on V, on the same batch, per update
     uniform_actions: int = static(0)  # per data action, added to the value loss
     action_noise: float = static(0.0)  # std of the noise on the value loss's actions, clipped to 0.5
-    critic_loss: Callable[[Array, Array], Array] = static(mse_loss)  # per example; Eq. 14
-
-    def value_loss(self, values: Array, targets: Array) -> Array:
-        """The method's own loss of V(s) f32[B] against Q(s, a) f32[B]; the caller takes the mean."""
-        raise NotImplementedError
-
-    def policy_weight(self, advantages: Array) -> Array:
-        """How much each data action counts in the policy's regression, f32[B] from Q - V f32[B]; Eq. 12."""
-        return exponential_advantage_weight(
-            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
-        )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> InSampleState:
         key_actor, key_value, *keys_critic = jax.random.split(key, 2 + self.num_critics)
@@ -80,7 +60,7 @@ class InSample(PolicyRegression):
         v, next_v = jnp.split(self.v(value.params, both), 2)
         weights = self.policy_weight(q - v)
         actor, actor_info = self.update_actor(state.actor, batch, weights, state.step, key_actor)
-        critic, critic_info = self.update_critic(state.critic, next_v, batch)
+        critic, critic_info = self.update_critic(state.critic, state.target_critic, next_v, batch)
 
         target_critic = optax.incremental_update(critic.params, state.target_critic, self.tau)
         state = InSampleState(
@@ -96,29 +76,25 @@ class InSample(PolicyRegression):
         if self.uniform_actions or self.action_noise:
             observations, actions = self.smoothed(observations, batch.actions, key)
             q = self.min_q(target_critic, observations, actions)
+        return self.fit_value(value, observations, q)
 
-        def loss(params):
-            v = self.v(params, observations)
-            value_loss = self.value_loss(v, q).mean()
-            return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
+    def update_critic(
+        self, critic: TrainState, target_critic: Params, next_v: Array, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        """One step on Q; next_v f32[B] is the new V at s'."""
+        raise NotImplementedError
 
-        for _ in range(self.v_updates):
-            value, info = value.minimize(loss, learning_rate=self.value_lr, max_grad_norm=self.max_grad_norm)
-        return value, info
-
-    def update_critic(self, critic: TrainState, next_v: Array, batch: Batch) -> tuple[TrainState, Metrics]:
-        target = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+    def fit_critic(
+        self, critic: TrainState, batch: Batch, targets: Array, loss_of: Callable[[Array, Array], Array]
+    ) -> tuple[TrainState, Metrics]:
+        """One step of every Q(s, a) towards the targets f32[B]; `loss_of` is per example."""
 
         def loss(params):
             qs = [self.q(p, batch.observations, batch.actions) for p in params]
-            critic_loss = sum(self.critic_loss(q, target).mean() for q in qs) / self.num_critics
+            critic_loss = sum(loss_of(q, targets).mean() for q in qs) / self.num_critics
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
         return critic.minimize(loss, learning_rate=self.critic_lr, max_grad_norm=self.max_grad_norm)
-
-    def values(self, state: InSampleState, observations: Array) -> Array:
-        """V(s), f32[B], reward units, for observations f32[B, O]."""
-        return self.v(state.value.params, observations)
 
     def min_q(self, critic: Params, observations: Array, actions: Array) -> Array:
         """The least of the critics' Q(s, a), f32[B]."""
@@ -135,18 +111,24 @@ class InSample(PolicyRegression):
         repeated = jnp.tile(observations, (1 + self.uniform_actions, 1))
         return repeated, jnp.concatenate([noisy, uniform])
 
-    def v(self, params: Params, observations: Array) -> Array:
-        """V(s) under `params`, f32[B]."""
-        return cast(Array, self.value_network.apply(params, observations))
-
     def q(self, params: Params, observations: Array, actions: Array) -> Array:
         """Q(s, a) of the one critic with `params`, f32[B]."""
         return cast(Array, self.critic_network.apply(params, observations, actions))
 
     @property
-    def value_network(self) -> StateValue:
-        return StateValue(self.hidden_dims, self.layer_norm)
-
-    @property
     def critic_network(self) -> ActionValue:
         return ActionValue(self.hidden_dims)
+
+
+@flax.struct.dataclass
+class InSample(ValuePolicyCritic):
+    """Q learns from r + discount * V(s'), Eq. 14. A method is this skeleton with its own value loss, and
+    where it needs one its own policy weight."""
+
+    critic_loss: Callable[[Array, Array], Array] = static(mse_loss)  # per example
+
+    def update_critic(
+        self, critic: TrainState, target_critic: Params, next_v: Array, batch: Batch
+    ) -> tuple[TrainState, Metrics]:
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        return self.fit_critic(critic, batch, targets, self.critic_loss)

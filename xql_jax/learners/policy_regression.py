@@ -1,6 +1,6 @@
 """A Gaussian policy fitted to data actions by weighted log-likelihood: every in-sample method's actor."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.struct
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 class PolicyRegression:
     """The actor's hyperparameters and its two operations, fit and act. Its states have a field `actor`."""
 
+    uses_next_actions: ClassVar[bool] = False
     actor_lr: Numeric = 3e-4
     actor_decay_steps: Numeric = jnp.inf  # the rate falls to 0 along a half cosine by then; inf: never
     max_grad_norm: Numeric = jnp.inf  # of each network's gradient; inf: not clipped

@@ -11,11 +11,19 @@ import numpy as np
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
 from xql_jax.learners.iql import IQL
+from xql_jax.learners.q_iteration import QIteration
+from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xql import XQL
 from xql_jax.losses import critic, gumbel
 from xql_jax.types import Learner
 
-LEARNERS: dict[str, type] = {"xql": XQL, "iql": IQL, "bc": BC}
+LEARNERS: dict[str, type] = {
+    "xql": XQL,
+    "value_iteration": ValueIteration,
+    "q_iteration": QIteration,
+    "iql": IQL,
+    "bc": BC,
+}
 
 # Fields whose value is a function: the names that a config may give. The first is the paper's.
 CHOICES: dict[str, dict[str, Callable]] = {

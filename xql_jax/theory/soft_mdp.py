@@ -1,47 +1,115 @@
-"""Tabular soft MDP, solved by soft value iteration (Garg et al. 2023, Section 2.1 and Appendix C.1)."""
+"""Tabular soft MDPs, solved by soft value or Q iteration (Garg et al. 2023, Sec. 2.1, Appendix C.1)."""
 
 import dataclasses
+import functools
 import math
-from typing import Self
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
+
+from xql_jax.theory import arguments
+from xql_jax.theory.log_partition import weighted_log_partition
+from xql_jax.types import Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SoftMDP:
-    """A finite MDP regularised towards the behaviour policy mu by beta * KL(pi, mu); all arrays float64.
+    """A finite MDP regularised towards a reference policy mu by beta * KL(pi, mu).
 
+    Transitions are lists of successors, K for each pair of state and action: S * A * K numbers where a dense
+    matrix has S * A * S. All real arrays are float64.
+
+    Source: Garg et al. 2023, Sec. 2.1; the handout's Eq. 3.
     Raises:
-        ValueError: if shapes disagree, a number is not finite, a row of probabilities does not sum to 1, beta
-            is not positive or the discount is outside [0, 1).
+        ValueError: naming the argument and its value, if shapes disagree, a number is not finite, a row of
+            probabilities does not sum to 1, beta is not positive or the discount is outside [0, 1).
     """
 
-    transitions: np.ndarray  # f64[S, A, S], P(s'|s, a)
+    next_states: np.ndarray  # i32[S, A, K], in any order; one may stand there twice
+    probabilities: np.ndarray  # f64[S, A, K], of those successors
     rewards: np.ndarray  # f64[S, A], reward units
     behavior: np.ndarray  # f64[S, A], mu(a|s)
     discount: float
     beta: float  # Gumbel scale, reward units
 
     def __post_init__(self):
-        for name in ("transitions", "rewards", "behavior"):
-            array = np.asarray(getattr(self, name), np.float64)
-            object.__setattr__(self, name, array)
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite")
-        num_states, num_actions = self.behavior.shape
-        if self.rewards.shape != self.behavior.shape:
-            raise ValueError(f"rewards has shape {self.rewards.shape}, behavior {self.behavior.shape}")
-        if self.transitions.shape != (num_states, num_actions, num_states):
+        behavior = arguments.probabilities("behavior", self.behavior)
+        rewards = arguments.samples("rewards", self.rewards)
+        probabilities = arguments.probabilities("probabilities", self.probabilities)
+        successors = np.asarray(self.next_states)
+        shape = behavior.shape
+        if len(shape) != 2:
+            raise ValueError(f"behavior must have the axes states and actions, and has shape {shape}")
+        if rewards.shape != shape:
+            raise ValueError(f"rewards has shape {rewards.shape}, behavior {shape}")
+        if successors.shape != probabilities.shape or successors.shape[:2] != shape:
             raise ValueError(
-                f"transitions has shape {self.transitions.shape}, behavior {self.behavior.shape}"
+                f"next_states has shape {successors.shape}, probabilities {probabilities.shape}, "
+                f"behavior {shape}: the first two axes must be states and actions, the third successors"
             )
-        for name, rows in (("transitions", self.transitions), ("behavior", self.behavior)):
-            if (rows < 0).any() or not np.allclose(rows.sum(-1), 1.0, rtol=0.0, atol=1e-9):
-                raise ValueError(f"every row of {name} must be probabilities that sum to 1")
-        if not (0.0 < self.beta < math.inf):
-            raise ValueError(f"beta must be positive and finite, not {self.beta}")
-        if not 0.0 <= self.discount < 1.0:
-            raise ValueError(f"discount must be within [0, 1), not {self.discount}")
+        if successors.dtype.kind not in "iu" or successors.min() < 0 or successors.max() >= shape[0]:
+            raise ValueError(
+                f"next_states must be whole numbers from 0 to {shape[0] - 1}, and holds "
+                f"{successors.min()} to {successors.max()} of type {successors.dtype}"
+            )
+        checked = {
+            "next_states": successors.astype(np.int32),
+            "probabilities": probabilities,
+            "rewards": rewards,
+            "behavior": behavior,
+            "discount": arguments.discount("discount", self.discount),
+            "beta": arguments.positive("beta", self.beta),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # the way in for a frozen dataclass
+
+    @classmethod
+    def dense(
+        cls,
+        transitions: ArrayLike,
+        rewards: ArrayLike,
+        behavior: ArrayLike,
+        *,
+        discount: float,
+        beta: float,
+    ) -> Self:
+        """Builds the MDP from transitions f64[S, A, S], P(s'|s, a)."""
+        matrix = arguments.probabilities("transitions", transitions)
+        shape = np.shape(behavior)
+        if matrix.shape != (*shape, shape[0] if shape else 0):
+            raise ValueError(f"transitions has shape {matrix.shape}, behavior {shape}")
+        largest_first = np.argsort(-matrix, axis=-1, kind="stable")[..., : (matrix > 0).sum(-1).max()]
+        probabilities = np.take_along_axis(matrix, largest_first, axis=-1)
+        return cls(largest_first, probabilities, np.asarray(rewards), np.asarray(behavior), discount, beta)
+
+    @classmethod
+    def random(
+        cls,
+        generator: np.random.Generator,
+        *,
+        num_states: int,
+        num_actions: int,
+        num_successors: int = 4,
+        discount: float = 0.99,
+        beta: float = 1.0,
+    ) -> Self:
+        """Draws normal rewards, and uniformly: mu, the successors and their probabilities."""
+        num_states = arguments.positive_count("num_states", num_states)
+        num_actions = arguments.positive_count("num_actions", num_actions)
+        shape = (num_states, num_actions)
+        num_successors = arguments.positive_count("num_successors", num_successors)
+        return cls(
+            next_states=generator.integers(num_states, size=(*shape, num_successors)),
+            probabilities=generator.dirichlet(np.ones(num_successors), shape),
+            rewards=generator.normal(size=shape),
+            behavior=generator.dirichlet(np.ones(num_actions), num_states),
+            discount=discount,
+            beta=beta,
+        )
 
     @classmethod
     def from_transitions(
@@ -64,57 +132,156 @@ class SoftMDP:
             states, actions, next_states: int[N], indices.
             rewards: f64[N], reward units; a pair's reward is their mean.
         Raises:
-            ValueError: if an index is out of range.
+            ValueError: if there is no transition, or an index is out of range.
         """
         shape = (num_states, num_actions, num_states)
+        arguments.samples("states", states)
         triples = np.ravel_multi_index((states, actions, next_states), shape)
         counts = np.bincount(triples, minlength=math.prod(shape)).reshape(shape)
         reward_sums = np.bincount(triples, rewards, math.prod(shape)).reshape(shape).sum(-1)
         visits = counts.sum(-1)
         stay = np.broadcast_to(np.eye(num_states)[:, None, :], counts.shape)
         state_visits = visits.sum(-1, keepdims=True)
-        return cls(
-            transitions=np.where(visits[..., None] > 0, counts / np.maximum(visits, 1.0)[..., None], stay),
+        return cls.dense(
+            np.where(visits[..., None] > 0, counts / np.maximum(visits, 1.0)[..., None], stay),
             rewards=reward_sums / np.maximum(visits, 1.0),
             behavior=np.where(state_visits > 0, visits / np.maximum(state_visits, 1.0), 1.0 / num_actions),
             discount=discount,
             beta=beta,
         )
 
-    def backup(self, v: np.ndarray) -> np.ndarray:
-        """Returns Q = r + discount * E[V(s')], f64[S, A] (Eq. 33, which prints V(s) for V(s'))."""
-        return self.rewards + self.discount * self.transitions @ v
+    def backup(self, v: ArrayLike) -> np.ndarray:
+        """Returns Q = r + discount * E[V(s')], f64[S, A] (Eq. 10 and 33, which prints V(s) for V(s'))."""
+        return self.rewards + self.discount * (self.probabilities * np.asarray(v)[self.next_states]).sum(-1)
 
-    def soft_value(self, q: np.ndarray) -> np.ndarray:
-        """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1 and 34)."""
-        largest = np.where(self.behavior > 0, q, -np.inf).max(-1, keepdims=True)
-        # Outside mu's support Q may exceed `largest`: there the exponential could overflow to inf * 0.
-        weights = self.behavior * np.exp(np.minimum(q - largest, 0.0) / self.beta)
-        return largest[:, 0] + self.beta * np.log(weights.sum(-1))
+    def soft_value(self, q: ArrayLike) -> np.ndarray:
+        """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34; the handout's 25)."""
+        return weighted_log_partition(np.asarray(q, np.float64), self.behavior, self.beta)
 
-    def solve(self, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the soft-optimal (V f64[S], Q f64[S, A]) within `tolerance` reward units, up to rounding.
+    def policy(self, q: ArrayLike, v: ArrayLike) -> np.ndarray:
+        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2; the handout's Eq. 24).
 
-        Soft value iteration from V = 0 (Eq. 35, with V(s') under the expectation). It is a contraction of
-        modulus `discount`, so the first change tells the number of steps.
-        Raises:
-            ValueError: if the tolerance is not positive.
+        Its rows sum to 1 if V is the soft value of Q; that makes it the handout's Eq. 23.
         """
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be positive, not {tolerance}")
-        v = self.soft_value(self.backup(np.zeros(len(self.behavior))))
-        error = np.abs(v).max() / (1.0 - self.discount)  # of V = 0, at most
-        steps = 0
-        if self.discount > 0 and error > tolerance:
-            steps = math.ceil(math.log(tolerance / error) / math.log(self.discount))
-        for _ in range(steps):
-            v = self.soft_value(self.backup(v))
-        return v, self.backup(v)
-
-    def policy(self, q: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2).
-
-        Its rows sum to 1 if V is the soft value of Q.
-        """
-        advantages = np.where(self.behavior > 0, q - v[:, None], 0.0)
+        advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
         return self.behavior * np.exp(advantages / self.beta)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Solution:
+    """Soft-optimal values and policy, with their certificate.
+
+    V and Q are each within `error_bound` of the optimum in every entry, up to float64's rounding.
+    """
+
+    v: np.ndarray  # f64[S], the soft value of q
+    q: np.ndarray  # f64[S, A]
+    policy: np.ndarray  # f64[S, A], pi(a|s), Eq. 2
+    residual: float  # the Bellman residual: largest change in the last sweep, reward units
+    error_bound: float  # residual * discount / (1 - discount): what a contraction leaves to go
+    sweeps: int
+
+
+def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
+    """Solves by V <- L^beta_mu(r + discount * E[V(s')]) from V = 0, until a sweep changes no V by more.
+
+    Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation, where the paper prints V(s).
+    Args:
+        mdp: 10,000 states with 10 actions take a second or two.
+        tolerance: bound on the Bellman residual, reward units. Where rounding forbids it, the sweeps end
+            when exact arithmetic would have reached it, and the residual says what was reached.
+    Raises:
+        ValueError: if the tolerance is not positive.
+    """
+    last, sweeps = _iterate(_value_sweep, mdp, np.zeros(len(mdp.behavior)), tolerance)
+    return _solution(mdp, mdp.backup(last), lambda q, v: np.abs(v - last), sweeps)
+
+
+def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
+    """Solves by Q <- r + discount * E[L^beta_mu(Q(s', .))] from Q = 0; arguments as `value_iteration`.
+
+    Source: Garg et al. 2023, Eq. 38, with the expectation over s' where dynamics are stochastic (Eq. 10).
+    """
+    last, sweeps = _iterate(_q_sweep, mdp, np.zeros(mdp.behavior.shape), tolerance)
+    return _solution(mdp, mdp.backup(mdp.soft_value(last)), lambda q, v: np.abs(q - last), sweeps)
+
+
+def _solution(
+    mdp: SoftMDP, q: np.ndarray, change: Callable[[np.ndarray, np.ndarray], np.ndarray], sweeps: int
+) -> Solution:
+    v = mdp.soft_value(q)
+    residual = float(change(q, v).max())
+    bound = residual * mdp.discount / (1.0 - mdp.discount)
+    return Solution(v, q, mdp.policy(q, v), residual, bound, sweeps)
+
+
+class _Tables(NamedTuple):
+    """An MDP on the device, in float64."""
+
+    next_states: Array  # i32[K, S, A]
+    probabilities: Array  # f64[K, S, A]
+    rewards: Array  # f64[S, A]
+    behavior: Array  # f64[S, A]
+    discount: Array  # f64[]
+    beta: Array  # f64[]
+
+    def backup(self, v: Array) -> Array:
+        # Successor by successor: XLA gathers S * A numbers K times faster than S * A * K at once.
+        def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
+            states, probabilities = successor
+            return total + probabilities * v[states], None
+
+        expected, _ = jax.lax.scan(add, jnp.zeros_like(self.rewards), (self.next_states, self.probabilities))
+        return self.rewards + self.discount * expected
+
+    def soft_value(self, q: Array) -> Array:
+        return weighted_log_partition(q, self.behavior, self.beta, xp=jnp)
+
+
+def _value_sweep(tables: _Tables, v: Array) -> Array:
+    return tables.soft_value(tables.backup(v))
+
+
+def _q_sweep(tables: _Tables, q: Array) -> Array:
+    return tables.backup(tables.soft_value(q))
+
+
+def _iterate(
+    sweep: Callable[[_Tables, Array], Array], mdp: SoftMDP, start: np.ndarray, tolerance: float
+) -> tuple[np.ndarray, int]:
+    """Returns the last sweep's argument, which it changed by no more than the tolerance, and the sweeps."""
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be positive, not {tolerance}")
+    with jax.enable_x64(True):
+        tables = _Tables(
+            jnp.asarray(np.moveaxis(mdp.next_states, -1, 0)),
+            jnp.asarray(np.moveaxis(mdp.probabilities, -1, 0)),
+            jnp.asarray(mdp.rewards),
+            jnp.asarray(mdp.behavior),
+            jnp.asarray(mdp.discount),
+            jnp.asarray(mdp.beta),
+        )
+        last, sweeps = _sweeps(sweep, tables, jnp.asarray(start), jnp.asarray(float(tolerance)))
+        return np.asarray(last), int(sweeps)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sweeps(
+    sweep: Callable[[_Tables, Array], Array], tables: _Tables, start: Array, tolerance: Array
+) -> tuple[Array, Array]:
+    first = sweep(tables, start)
+    change = jnp.abs(first - start).max()
+    # A contraction needs no more than this; rounding may forbid that the change alone ends the sweeps.
+    most = jnp.ceil(jnp.log(tolerance / change) / jnp.log(tables.discount)) + 2
+
+    def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
+        _, _, change, count = carry
+        return (change > tolerance) & (count < most)
+
+    def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        _, current, _, count = carry
+        following = sweep(tables, current)
+        return current, following, jnp.abs(following - current).max(), count + 1
+
+    last, _, _, count = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
+    return last, count

@@ -75,9 +75,8 @@ class Streamed:
         self._data = data
         self._sharding = NamedSharding(mesh, self.partition)
         self._batch_size = batch_size
-        bytes_an_update = (
-            num_members * batch_size * sum(field.nbytes for field in data.take(np.zeros(1, int)))
-        )
+        row = jax.tree.leaves(data.take(np.zeros(1, int)))
+        bytes_an_update = num_members * batch_size * sum(field.nbytes for field in row)
         self._length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
 
     def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Block]]:

@@ -15,7 +15,7 @@ from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_be
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import fits_on_device
-from xql_jax.data.transforms import iql_preprocessing
+from xql_jax.data.transforms import add_next_actions, iql_preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.envs.mazes import maze_of
@@ -79,7 +79,7 @@ def run_offline(settings: OfflineSettings) -> int:
     seeds = range(settings.seed, settings.seed + settings.num_seeds)
     members = make_members(seeds, parse_sweep(settings.sweep, config.algorithm))
     evaluator = _evaluator(settings, task, members)
-    dataset = _dataset(settings, task, evaluator)
+    dataset = _dataset(settings, task, evaluator, learner.uses_next_actions)
 
     name = task.name if task else _name_of(settings.dataset)
     identity = _identity(settings, task, batch_size, dataset)
@@ -157,9 +157,9 @@ def _evaluator(settings: OfflineSettings, task: Task | None, members: Sequence[M
 
 
 def _dataset(
-    settings: OfflineSettings, task: Task | None, evaluator: Evaluator | None
+    settings: OfflineSettings, task: Task | None, evaluator: Evaluator | None, with_next_actions: bool
 ) -> Dataset | MappedDataset:
-    """The data, preprocessed as IQL does for the task's suite."""
+    """The data, preprocessed as IQL does for the task's suite, if asked with the actions that follow."""
     on_disk = {"disk": True, "auto": None}.get(settings.data_on, False)
     dataset = load_dataset(task, settings.dataset, settings.dataset_url, on_disk)
     if evaluator and task:
@@ -168,7 +168,12 @@ def _dataset(
         print(f"warning: {100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
     for transform in iql_preprocessing(task.suite if task else None):
         dataset = transform(dataset)
-    return dataset
+    if not with_next_actions:
+        return dataset
+    with_next = add_next_actions(dataset)
+    if dropped := dataset.size - with_next.size:
+        print(f"{dropped:,} transitions are left out, whose next action the data do not tell")
+    return with_next
 
 
 def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[Batch | Transitions, str]:

@@ -1,0 +1,65 @@
+"""Learners as tables: one-hot observations and pairs, no hidden layers, all data as one batch."""
+
+import jax
+import jax.numpy as jnp
+from learner_runs import init
+
+from xql_jax.learners.registry import make_learner
+from xql_jax.types import Batch
+
+DISCOUNT = 0.9
+
+
+def one_hot_batch(states, actions, rewards, next_states, next_actions=None, *, num_states, num_actions):
+    """Transitions between numbered states, of which `num_states` itself stands for the terminal one.
+
+    Observations are one-hot; actions are too, but by pair, so that Q is a table.
+    """
+
+    def pairs(states, actions):
+        return jnp.eye(num_states * num_actions)[states * num_actions + actions]
+
+    alive = next_states % num_states  # a terminal state looks like state 0; its mask hides it
+    return Batch(
+        observations=jnp.eye(num_states)[states],
+        actions=pairs(states, actions),
+        rewards=jnp.asarray(rewards, jnp.float32),
+        masks=jnp.asarray(next_states < num_states, jnp.float32),
+        next_observations=jnp.eye(num_states)[alive],
+        next_actions=None if next_actions is None else pairs(alive, next_actions),
+    )
+
+
+@jax.jit
+def _updates(learner, state, batch, count):
+    return jax.lax.fori_loop(0, count, lambda i, s: learner.update(s, batch, jax.random.key(0))[0], state)
+
+
+def train(algorithm, batch, **config):
+    """Trains on the whole data as the batch, with Adam's rate falling in three stages."""
+    learner = make_learner(algorithm, {"hidden_dims": (), "discount": DISCOUNT, "tau": 0.1, **config})
+    state = init(learner, batch)
+    for rate, count in ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)):
+        names = [name for name in ("actor_lr", "value_lr", "critic_lr") if hasattr(learner, name)]
+        rates = dict.fromkeys(names, jnp.float32(rate))
+        state = _updates(learner.replace(**rates), state, batch, count)
+    return learner, state
+
+
+def learnt_v(learner, state):
+    """V of every state but the terminal one."""
+    num_states = state.value.params["params"]["Dense_0"]["kernel"].shape[0]
+    return learner.values(state, jnp.eye(num_states))
+
+
+def learnt_q(learner, state, batch):
+    """Q of every transition's pair."""
+    return learner.min_q(state.critic.params, batch.observations, batch.actions)
+
+
+def learnt_policy(learner, state, num_actions):
+    """The mean of one-hot actions under Eq. 12's weights is Eq. 2's policy: pi(a|s), [S, A]."""
+    num_states = state.value.params["params"]["Dense_0"]["kernel"].shape[0]
+    mean = learner.act(state, jnp.eye(num_states), jax.random.key(0), True)
+    states = jnp.arange(num_states)
+    return mean.reshape(num_states, num_states, num_actions)[states, states]

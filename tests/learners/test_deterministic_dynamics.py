@@ -1,0 +1,137 @@
+"""Value and Q iteration by Gumbel regression: exact for deterministic dynamics, else over-optimistic."""
+
+import numpy as np
+import pytest
+from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
+
+from xql_jax.learners.registry import make_learner
+from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
+
+STATES, ACTIONS = 6, 3
+SHAPE = {"num_states": STATES, "num_actions": ACTIONS}
+VARIANTS = ("value_iteration", "q_iteration")
+# Whole numbers of rows: of each pair, so many go on to each next action as mu has it.
+COUNTS = np.array([[1, 3, 0], [2, 1, 1], [1, 1, 2], [4, 0, 0], [2, 2, 0], [1, 2, 1]])
+
+
+def make_transitions(successors):
+    """Rows (s, a, r, s', a'), as many of each as mu(a|s), P(s'|s, a), mu(a'|s') want; from s' [S, A, K]."""
+    generator = np.random.default_rng(3)
+    rewards = generator.uniform(-1.0, 2.0, (STATES, ACTIONS))
+    rows = [
+        (s, a, rewards[s, a], after, following)
+        for s, a in np.argwhere(COUNTS)
+        for after in successors[s, a]
+        for following, count in enumerate(COUNTS[after % STATES])
+        for _ in range(count * COUNTS[s, a])
+    ]
+    states, actions, r, after, following = (np.array(column) for column in zip(*rows, strict=True))
+    return states, actions, r, after, following
+
+
+def deterministic():
+    """State 6 is the terminal one."""
+    return make_transitions(np.random.default_rng(5).integers(0, STATES + 1, (STATES, ACTIONS, 1)))
+
+
+def stochastic():
+    """Every pair leads to two states, equally likely."""
+    return make_transitions(np.random.default_rng(5).integers(0, STATES, (STATES, ACTIONS, 2)))
+
+
+def soft_optimum(data, beta):
+    states, actions, rewards, after, _ = data
+    mdp = SoftMDP.from_transitions(
+        states,
+        actions,
+        rewards,
+        after,
+        num_states=STATES + 1,
+        num_actions=ACTIONS,
+        discount=DISCOUNT,
+        beta=beta,
+    )
+    return value_iteration(mdp, 1e-9)
+
+
+def learn(algorithm, data, beta):
+    batch = one_hot_batch(*data, **SHAPE)
+    # A wide clip: the paper's takes the gradient of what lies far below V away, see the loss.
+    config = {"beta": beta, "clip": 30.0, "awr_temperature": 1 / beta, "max_weight": float("inf")}
+    return batch, *train(algorithm, batch, **config)
+
+
+@pytest.mark.parametrize("beta", [0.5, 4.0])
+@pytest.mark.parametrize("algorithm", ["xql", *VARIANTS])
+def test_all_three_schemes_solve_a_deterministic_mdp(algorithm, beta):
+    """Eq. 11 with 14 (V and Q), Eq. 36 with 37 (V alone), Eq. 41 with 42, Lemma C.1 (Q alone): within 1%."""
+    data = deterministic()
+    optimum = soft_optimum(data, beta)
+    batch, learner, state = learn(algorithm, data, beta)
+    v = optimum.v[:STATES]
+    np.testing.assert_allclose(learnt_v(learner, state), v, atol=0.01 * np.ptp(v))
+    if algorithm != "value_iteration":
+        q = optimum.q[data[0], data[1]]
+        np.testing.assert_allclose(learnt_q(learner, state, batch), q, atol=0.01 * np.ptp(q))
+    np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), optimum.policy[:STATES], atol=0.01)
+
+
+def optimistic_v(data, beta):
+    """What Eq. 37 reaches: V(s) <- L^beta over s' as well as a, all rows of s, of r + discount * V(s')."""
+    states, _, rewards, after, _ = data
+    v = np.zeros(STATES)
+    for _ in range(300):
+        targets = rewards + DISCOUNT * v[after]
+        v = np.array([log_partition(targets[states == s], beta) for s in range(STATES)])
+    return v
+
+
+def optimistic_q(data, beta):
+    """What Eq. 42 reaches: Q <- L^(discount * beta) over s' and a' of r + discount * Q(s', a')."""
+    states, actions, rewards, after, following = data
+    q = np.zeros((STATES, ACTIONS))
+    for _ in range(300):
+        targets = rewards + DISCOUNT * q[after, following]
+        q = np.array(
+            [
+                [
+                    log_partition(targets[rows], DISCOUNT * beta)
+                    if (rows := (states == s) & (actions == a)).any()
+                    else np.inf  # no data
+                    for a in range(ACTIONS)
+                ]
+                for s in range(STATES)
+            ]
+        )
+    return q
+
+
+@pytest.mark.parametrize("algorithm", VARIANTS)
+def test_stochastic_dynamics_make_them_over_optimistic(algorithm):
+    """Section 3.5: without an expectation over s' values lie above the optimum; V with Q (XQL) meets it."""
+    data, beta = stochastic(), 0.5
+    optimum = soft_optimum(data, beta)
+    batch, learner, state = learn(algorithm, data, beta)
+    pairs = (data[0], data[1])
+    if algorithm == "value_iteration":
+        learnt, expected, exact = learnt_v(learner, state), optimistic_v(data, beta), optimum.v[:STATES]
+    else:
+        learnt = learnt_q(learner, state, batch)
+        expected, exact = optimistic_q(data, beta)[pairs], optimum.q[pairs]
+    assert (expected > exact).all()
+    assert (np.asarray(learnt) > exact).all()  # the sign, at every state
+    assert (np.asarray(learnt) - exact).mean() > 0.1 * np.ptp(exact)
+    np.testing.assert_allclose(learnt, expected, atol=0.01 * np.ptp(expected))
+
+    _, learner, state = learn("xql", data, beta)
+    v = optimum.v[:STATES]
+    np.testing.assert_allclose(learnt_v(learner, state), v, atol=0.01 * np.ptp(v))
+
+
+def test_q_iteration_needs_the_next_actions():
+    batch = one_hot_batch(*deterministic(), **SHAPE)._replace(next_actions=None)
+    with pytest.raises(ValueError, match="next_actions"):
+        train("q_iteration", batch)
+    assert make_learner("q_iteration", {}).uses_next_actions
+    assert not make_learner("xql", {}).uses_next_actions

@@ -1,0 +1,216 @@
+"""Lemma 3.4 and Appendix C.2: the loss that gives the soft backup, the KL's dual and CQL's divergence."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from xql_jax.theory import conservatism
+
+NAN, INF = float("nan"), float("inf")
+THIRDS = np.full(3, 1.0 / 3.0)
+
+several = settings(max_examples=250, deadline=None, derandomize=True)
+betas = st.integers(1, 80).map(lambda n: n / 20)
+distributions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(lambda n: np.array(n) / np.sum(n))
+triples = st.lists(st.integers(-32, 32), min_size=3, max_size=3).map(lambda n: np.array(n) / 16)
+
+
+def excess(d):
+    """exp(-d) + d - 1, 0 at 0 and positive elsewhere."""
+    return np.expm1(-d) + d
+
+
+@several
+@given(distributions, distributions)
+def test_cql_divergence_is_chi_square(pi, mu):
+    """C.2: D_CQL(pi, mu) = chi^2(pi || mu) = E_mu[(pi / mu)^2] - 1, at least KL(pi || mu)."""
+    second_moment = sum(p * p / m for p, m in zip(pi, mu, strict=True))
+    np.testing.assert_allclose(conservatism.cql_divergence(pi, mu), second_moment - 1.0, atol=1e-12)
+    np.testing.assert_allclose(conservatism.chi_square_divergence(pi, mu), second_moment - 1.0, atol=1e-12)
+    # log x <= x - 1 under E_pi: CQL is the more conservative of the two.
+    assert conservatism.kl_divergence(pi, mu) <= conservatism.cql_divergence(pi, mu) + 1e-12
+
+
+def test_divergences_by_hand():
+    """C.2: of (1/2, 1/2) from (1/4, 3/4), D_CQL and chi^2 are 1/3, and the KL is log(4 / 3) / 2."""
+    pi, mu = [0.5, 0.5], [0.25, 0.75]
+    np.testing.assert_allclose(conservatism.cql_divergence(pi, mu), 1 / 3)
+    np.testing.assert_allclose(conservatism.chi_square_divergence(pi, mu), 1 / 3)
+    np.testing.assert_allclose(conservatism.kl_divergence(pi, mu), np.log(4 / 3) / 2)
+
+
+@pytest.mark.parametrize(
+    "divergence",
+    [conservatism.cql_divergence, conservatism.chi_square_divergence, conservatism.kl_divergence],
+)
+def test_divergence_where_weights_are_missing(divergence):
+    pi = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    one_of_two = {"kl_divergence": np.log(2.0)}.get(divergence.__name__, 1.0)
+    np.testing.assert_allclose(divergence(pi, [0.5, 0.5, 0.0]), [one_of_two, 0.0, INF], atol=1e-15)
+
+
+@several
+@given(distributions, distributions, triples)
+def test_dual_of_the_divergence(pi, mu, x):
+    """C.2: KL(pi || mu) = max over x of E_mu[-exp(-x)] - E_pi[x] + 1, at x = -log(pi / mu).
+
+    It is printed with -1 for +1.
+    """
+    divergence = sum(p * np.log(p / m) for p, m in zip(pi, mu, strict=True))
+    best = conservatism.kl_dual_maximizer(pi, mu)
+    np.testing.assert_allclose(np.exp(-best) * mu, pi, atol=1e-14)
+    np.testing.assert_allclose(conservatism.kl_divergence(pi, mu), divergence, atol=1e-13)
+    np.testing.assert_allclose(conservatism.kl_dual(best, pi, mu), divergence, atol=1e-13)
+    # As mu exp(-x) = pi exp(-(x - best)), each action's loss has a closed form.
+    shortfall = divergence - conservatism.kl_dual(x, pi, mu)
+    np.testing.assert_allclose(shortfall, pi @ excess(x - best), atol=1e-11)
+    # The printed constant makes it 2 too low: negative wherever the divergence is below 2.
+    np.testing.assert_allclose(conservatism.printed_kl_dual(best, pi, mu), divergence - 2.0, atol=1e-13)
+
+
+def test_printed_dual_of_equal_policies():
+    """C.2: where pi = mu the divergence is 0; the printed dual says -2, the corrected 0."""
+    x = np.linspace(-3.0, 3.0, 61)[:, None] * np.ones(3)
+    np.testing.assert_allclose(conservatism.printed_kl_dual(x, THIRDS, THIRDS).max(), -2.0, atol=1e-12)
+    np.testing.assert_allclose(conservatism.kl_dual(x, THIRDS, THIRDS).max(), 0.0, atol=1e-12)
+
+
+@several
+@given(distributions, distributions, triples, triples, betas)
+def test_minimum_of_the_soft_backup_loss(pi, mu, targets, q, beta):
+    """Lemma 3.4, Eq. 8 with a ~ pi under the second expectation: Q = T^pi Q - beta log(pi / mu) minimises it.
+
+    C.2 says E[KL(pi || mu)] = min over Q of L(Q); the minimum is -E[KL(pi || mu)].
+    """
+    best = targets - beta * np.log(pi / mu)
+    np.testing.assert_allclose(conservatism.soft_backup(targets, pi, mu, beta), best, atol=1e-12)
+    divergence = conservatism.kl_divergence(pi, mu)
+    minimum = conservatism.soft_backup_loss(best, targets, pi, mu, beta)
+    np.testing.assert_allclose(minimum, -divergence, atol=1e-12)
+    above = conservatism.soft_backup_loss(best + beta * q, targets, pi, mu, beta) - minimum
+    np.testing.assert_allclose(above, pi @ excess(q), rtol=1e-9, atol=1e-12)
+    # At Q = T^pi Q the loss is 0, so the minimum cannot be a positive divergence.
+    np.testing.assert_allclose(conservatism.soft_backup_loss(targets, targets, pi, mu, beta), 0.0, atol=1e-12)
+    assume(divergence > 1e-3)
+    assert minimum < 0.0 < divergence
+
+
+@several
+@given(distributions, distributions, triples, betas)
+def test_printed_loss_does_not_regularise(pi, mu, targets, beta):
+    """Lemma 3.4, Eq. 8 as printed: with mu under both expectations Q = T^pi Q minimises it."""
+    at_targets = conservatism.printed_soft_backup_loss(targets, targets, mu, beta)
+    np.testing.assert_allclose(at_targets, 0.0, atol=1e-12)
+    soft = targets - beta * np.log(pi / mu)
+    at_soft = conservatism.printed_soft_backup_loss(soft, targets, mu, beta)
+    np.testing.assert_allclose(at_soft, mu @ excess(-np.log(pi / mu)), atol=1e-11)
+    assume(np.abs(pi - mu).max() > 1e-2)
+    assert at_soft > at_targets + 1e-6
+
+
+@several
+@given(distributions, distributions, triples, betas)
+def test_search_finds_the_minimisers(pi, mu, targets, beta):
+    """Lemma 3.4: a search that knows only the losses ends in T^pi Q - beta log(pi / mu), and in T^pi Q."""
+    offsets = np.linspace(-4.0, 4.0, 1601)  # of beta; log(pi / mu) is within them
+
+    def search(loss):
+        """The best of the offsets, action by action: the loss is a sum over them."""
+        trials = targets + beta * offsets[:, None, None] * np.eye(3)  # f64[offset, changed action, A]
+        return targets + beta * offsets[loss(trials).argmin(0)]
+
+    soft = search(lambda q: conservatism.soft_backup_loss(q, targets, pi, mu, beta))
+    np.testing.assert_allclose(soft, targets - beta * np.log(pi / mu), atol=0.0051 * beta)
+    hard = search(lambda q: conservatism.printed_soft_backup_loss(q, targets, mu, beta))
+    np.testing.assert_allclose(hard, targets, atol=0.0051 * beta)
+
+
+@several
+@given(distributions, distributions, triples, betas)
+def test_soft_backup_underestimates_by_the_divergence(pi, mu, targets, beta):
+    """C.2: under pi the soft backup lies beta KL(pi || mu) below the vanilla one, on average."""
+    mean = pi @ conservatism.soft_backup(targets, pi, mu, beta)
+    np.testing.assert_allclose(mean, pi @ targets - beta * conservatism.kl_divergence(pi, mu), atol=1e-12)
+
+
+def test_states_broadcast():
+    generator = np.random.default_rng(0)
+    pi, mu = generator.dirichlet(np.ones(3), (2, 5))
+    targets, q = generator.normal(size=(2, 5, 3))
+    losses = conservatism.soft_backup_loss(q, targets, pi, mu[0], 0.7)
+    assert losses.shape == (5,)
+    for state in range(5):
+        alone = conservatism.soft_backup_loss(q[state], targets[state], pi[state], mu[0], 0.7)
+        np.testing.assert_allclose(losses[state], alone, atol=1e-14)
+
+
+def test_action_without_weight_does_not_matter():
+    pi, mu = [0.2, 0.8, 0.0], [0.6, 0.4, 0.0]
+    np.testing.assert_allclose(conservatism.kl_dual_maximizer(pi, mu), [np.log(3.0), -np.log(2.0), 0.0])
+    with np.errstate(all="raise"):
+        losses = [conservatism.soft_backup_loss([1.0, 2.0, q], np.zeros(3), pi, mu, 0.5) for q in (-1e9, 3.0)]
+    assert losses[0] == losses[1]
+
+
+def test_overflow_is_an_infinite_loss():
+    assert conservatism.soft_backup_loss([0.0, 0.0, -1e6], np.zeros(3), THIRDS, THIRDS, 1.0) == INF
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        conservatism.cql_divergence,
+        conservatism.chi_square_divergence,
+        conservatism.kl_divergence,
+        conservatism.kl_dual_maximizer,
+        lambda pi, mu: conservatism.kl_dual(np.zeros(3), pi, mu),
+        lambda pi, mu: conservatism.printed_kl_dual(np.zeros(3), pi, mu),
+        lambda pi, mu: conservatism.soft_backup(np.zeros(3), pi, mu, 1.0),
+        lambda pi, mu: conservatism.soft_backup_loss(np.zeros(3), np.zeros(3), pi, mu, 1.0),
+    ],
+)
+@pytest.mark.parametrize(
+    ("pi", "mu", "message"),
+    [
+        ([], THIRDS, "pi is empty"),
+        ([0.5, 0.6, 0.0], THIRDS, "pi must sum to 1, and sums to 1.1"),
+        ([1.5, -0.5, 0.0], THIRDS, "pi must not be negative, and is -0.5"),
+        (THIRDS, [0.5, 0.2, 0.2], "mu must sum to 1, and sums to 0.9"),
+        (THIRDS, [NAN, 0.5, 0.5], "mu must be finite, not nan"),
+        (THIRDS, [0.5, 0.5], "pi is over 3 actions, mu over 2"),
+    ],
+)
+def test_impossible_policies_are_refused(function, pi, mu, message):
+    with pytest.raises(ValueError, match=message):
+        function(pi, mu)
+
+
+@pytest.mark.parametrize(("pi", "mu"), [([1.0, 0.0], [0.5, 0.5]), ([0.5, 0.5], [1.0, 0.0])])
+def test_no_minimiser_where_only_one_gives_weight(pi, mu):
+    with pytest.raises(ValueError, match=r"must give weight to the same actions, and are .* at \(1,\)"):
+        conservatism.soft_backup(np.zeros(2), pi, mu, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beta": 0.0}, "beta must be positive and finite, not 0.0"),
+        ({"beta": NAN}, "beta must be positive and finite, not nan"),
+        ({"targets": [0.0, NAN, 0.0]}, "targets must be finite, not nan"),
+        ({"targets": []}, "targets is empty"),
+    ],
+)
+def test_impossible_targets_are_refused(changes, message):
+    arguments = {"targets": np.zeros(3), "pi": THIRDS, "mu": THIRDS, "beta": 1.0} | changes
+    with pytest.raises(ValueError, match=message):
+        conservatism.soft_backup(**arguments)
+    with pytest.raises(ValueError, match=message):
+        conservatism.soft_backup_loss(np.zeros(3), **arguments)
+
+
+def test_impossible_q_is_refused():
+    with pytest.raises(ValueError, match="q must be finite, not inf"):
+        conservatism.soft_backup_loss([0.0, INF, 0.0], np.zeros(3), THIRDS, THIRDS, 1.0)
+    with pytest.raises(ValueError, match="x must be finite, not inf"):
+        conservatism.kl_dual([0.0, INF, 0.0], THIRDS, THIRDS)

@@ -1,0 +1,185 @@
+"""The maze as an MDP against short corridors worked by hand and the shortest paths of `Maze`."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from xql_jax.envs.mazes import MAZES, MOVES, Maze
+from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
+from xql_jax.theory.soft_mdp import value_iteration
+
+LEFT, RIGHT, UP, DOWN = range(4)
+TWO = Maze(("####", "#GO#", "####"))
+THREE = Maze(("#####", "#GOO#", "#####"))
+
+
+def cells_of(maze):
+    return [tuple(cell) for cell in maze.free_cells.tolist()]
+
+
+def transitions(mdp):
+    """P(s'|s, a) as a dense f64[S, A, S]."""
+    dense = np.zeros((*mdp.rewards.shape, len(mdp.rewards)))
+    np.add.at(dense, (*np.indices(mdp.next_states.shape)[:2], mdp.next_states), mdp.probabilities)
+    return dense
+
+
+def test_the_moves_are_named_as_here():
+    assert MOVES == ((0, -1), (0, 1), (-1, 0), (1, 0))
+
+
+def test_two_cells_by_hand():
+    # Left of cell 1 is the goal, cell 0. Of the four equally likely actions one earns 1, three wait:
+    # exp(V / beta) = (exp(1 / beta) + 3 exp(discount * V / beta)) / 4.
+    mdp = gridworld(TWO, discount=0.5, beta=0.25)
+    np.testing.assert_array_equal(mdp.next_states[..., 0], [[0, 0, 0, 0], [0, 1, 1, 1]])
+    np.testing.assert_array_equal(mdp.rewards, [[0, 0, 0, 0], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(mdp.behavior, 0.25)
+    v = value_iteration(mdp, 1e-12).v
+    y = np.exp(2.0 * v[1])  # then exp(V / beta) is y^2 and exp(discount * V / beta) is y
+    np.testing.assert_allclose(y, (3.0 + np.sqrt(9.0 + 16.0 * np.exp(4.0))) / 8.0, rtol=1e-10)
+    assert v[0] == 0.0
+
+
+def test_three_cells_by_hand():
+    mdp = gridworld(THREE, discount=0.5, beta=1e-9)
+    np.testing.assert_array_equal(mdp.next_states[..., 0], [[0, 0, 0, 0], [0, 2, 1, 1], [1, 2, 2, 2]])
+    np.testing.assert_array_equal(mdp.rewards, [[0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    solution = value_iteration(mdp, 1e-12)
+    np.testing.assert_allclose(solution.v, [0.0, 1.0, 0.5], atol=1e-8)
+    np.testing.assert_allclose(
+        solution.q, [[0, 0, 0, 0], [1, 0.25, 0.5, 0.5], [0.5, 0.25, 0.25, 0.25]], atol=1e-8
+    )
+
+
+def test_a_slip_by_hand():
+    # With slip 0.4 the chosen move is made with 0.6 + 0.1, each other with 0.1.
+    mdp = gridworld(THREE, discount=0.5, slip=0.4)
+    dense = transitions(mdp)
+    np.testing.assert_allclose(dense[1, LEFT], [0.7, 0.2, 0.1], atol=1e-15)
+    np.testing.assert_allclose(dense[1, RIGHT], [0.1, 0.2, 0.7], atol=1e-15)
+    np.testing.assert_allclose(dense[1, UP], [0.1, 0.8, 0.1], atol=1e-15)
+    np.testing.assert_allclose(dense[2, DOWN], [0.0, 0.1, 0.9], atol=1e-15)
+    np.testing.assert_allclose(mdp.rewards[1], [0.7, 0.1, 0.1, 0.1], atol=1e-15)
+    np.testing.assert_array_equal(mdp.rewards[[0, 2]], 0.0)
+
+
+def test_a_slip_is_waited_out():
+    # Always left in two cells: V = 0.7 + 0.3 * 0.5 * V for slip 0.4.
+    v = value_iteration(gridworld(TWO, discount=0.5, beta=1e-9, slip=0.4), 1e-12).v
+    np.testing.assert_allclose(v, [0.0, 0.7 / 0.85], atol=1e-8)
+
+
+def test_full_slip_makes_actions_equal():
+    mdp = gridworld(FIGURE_4, slip=1.0)
+    dense = transitions(mdp)
+    np.testing.assert_allclose(dense, np.broadcast_to(dense[:, :1], dense.shape), atol=1e-15)
+    np.testing.assert_allclose(
+        mdp.rewards, np.broadcast_to(mdp.rewards[:, :1], mdp.rewards.shape), atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.3, 1.0])
+def test_the_goal_is_absorbing_and_pays_once(slip):
+    mdp = gridworld(FIGURE_4, slip=slip, goal_reward=3.0)
+    goal = cells_of(FIGURE_4).index(FIGURE_4.goal)
+    dense = transitions(mdp)
+    np.testing.assert_allclose(dense[goal, :, goal], 1.0, atol=1e-15)
+    np.testing.assert_array_equal(mdp.rewards[goal], 0.0)
+    # Elsewhere the reward is that of entering, as often as it happens.
+    elsewhere = np.arange(len(dense)) != goal
+    np.testing.assert_allclose(mdp.rewards[elsewhere], 3.0 * dense[elsewhere, :, goal], atol=1e-15)
+    assert value_iteration(mdp).v[goal] == 0.0
+
+
+@pytest.mark.parametrize("maze", [FIGURE_4, *MAZES.values()], ids=["figure_4", *MAZES])
+def test_small_beta_discounts_by_the_shortest_path(maze):
+    v = value_iteration(gridworld(maze, discount=0.9, beta=1e-9, goal_reward=2.0), 1e-12).v
+    for value, cell in zip(v, cells_of(maze), strict=True):
+        moves = len(maze.shortest_path(cell, maze.goal))
+        expected = 0.0 if cell == maze.goal else 2.0 * 0.9 ** (moves - 1)
+        np.testing.assert_allclose(value, expected, atol=1e-7, err_msg=str(cell))
+
+
+def test_larger_beta_is_lower():
+    """Lemma 3.1, in the maze of the paper's Figure 4; its caption says the opposite."""
+    low, middle, high = (value_iteration(gridworld(FIGURE_4, beta=beta)).v for beta in (0.01, 0.1, 1.0))
+    elsewhere = np.arange(len(low)) != cells_of(FIGURE_4).index(FIGURE_4.goal)
+    assert (low[elsewhere] > middle[elsewhere]).all()
+    assert (middle[elsewhere] > high[elsewhere]).all()
+
+
+@pytest.mark.parametrize("maze", [FIGURE_4, *MAZES.values()], ids=["figure_4", *MAZES])
+def test_greedy_path_is_a_shortest_one(maze):
+    q = value_iteration(gridworld(maze, beta=1e-3), 1e-12).q
+    for start in cells_of(maze):
+        if start != maze.goal:
+            path = greedy_path(maze, q, start)
+            assert path[0] == start
+            assert path[-1] == maze.goal
+            assert len(path) == 1 + len(maze.shortest_path(start, maze.goal))
+            steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(path)]
+            assert set(steps) <= set(MOVES)
+
+
+def test_greedy_path_from_the_goal_is_the_goal():
+    assert greedy_path(THREE, np.zeros((3, 4)), (1, 1)) == [(1, 1)]
+
+
+def prefer(*actions):
+    q = np.zeros((len(actions), 4))
+    q[np.arange(len(actions)), actions] = 1.0
+    return q
+
+
+@pytest.mark.parametrize(
+    ("actions", "path"),
+    [
+        ((UP, LEFT, LEFT), [(1, 3), (1, 2), (1, 1)]),
+        ((UP, RIGHT, LEFT), [(1, 3), (1, 2)]),  # to and fro
+        ((UP, UP, LEFT), [(1, 3), (1, 2)]),  # into a wall
+        ((UP, LEFT, DOWN), [(1, 3)]),
+    ],
+)
+def test_greedy_path_ends_before_a_loop(actions, path):
+    assert greedy_path(THREE, prefer(*actions), (1, 3)) == path
+
+
+def test_greedy_path_takes_the_first_of_equal_actions():
+    assert greedy_path(THREE, np.zeros((3, 4)), (1, 3)) == [(1, 3), (1, 2), (1, 1)]
+
+
+def test_figure_4_leads_the_long_way_round():
+    start = next((r, row.index("S")) for r, row in enumerate(FIGURE_4.rows) if "S" in row)
+    # Through every cell: four rows of 7 and the three cells between them.
+    assert len(FIGURE_4.shortest_path(start, FIGURE_4.goal)) == 30
+    assert len(cells_of(FIGURE_4)) == 31
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slip": -0.1}, "slip must be within .*-0.1"),
+        ({"slip": 1.1}, "slip must be within .*1.1"),
+        ({"slip": float("nan")}, "slip must be within .*nan"),
+        ({"goal_reward": float("inf")}, "goal_reward must be finite, not inf"),
+        ({"discount": 1.0}, "discount must be within .*1.0"),
+        ({"beta": 0.0}, "beta must be positive .*0.0"),
+    ],
+)
+def test_bad_input_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        gridworld(TWO, **changes)
+
+
+@pytest.mark.parametrize(
+    ("q", "start", "message"),
+    [
+        (np.zeros((3, 4)), (0, 0), r"start .*\(0, 0\)"),
+        (np.zeros((2, 4)), (1, 1), r"q .*\(3, 4\), not \(2, 4\)"),
+    ],
+)
+def test_a_path_from_nowhere_is_refused(q, start, message):
+    with pytest.raises(ValueError, match=message):
+        greedy_path(THREE, q, start)

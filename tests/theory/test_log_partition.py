@@ -1,0 +1,277 @@
+"""L^beta against SciPy, its limits and symmetries; Lemmas 3.1 to 3.3 on it, its loss and its estimates."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import logsumexp
+
+from xql_jax.losses import gumbel
+from xql_jax.theory.log_partition import log_partition
+
+NAN, INF = float("nan"), float("inf")
+
+several = settings(max_examples=250, deadline=None, derandomize=True)
+betas = st.integers(1, 200).map(lambda n: n / 20)
+wide_betas = st.sampled_from([10.0**k for k in range(-6, 10)])
+scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])
+distributions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(lambda n: np.array(n) / np.sum(n))
+triples = st.lists(st.integers(-32, 32), min_size=3, max_size=3).map(lambda n: np.array(n) / 16)
+
+
+def compositions(num_samples, size):
+    """Every way in which `num_samples` samples can fall on `size` values, int[ways, size]."""
+    cuts = itertools.combinations(range(num_samples + size - 1), size - 1)
+    return np.array([np.diff([-1, *cut, num_samples + size - 1]) - 1 for cut in cuts])
+
+
+@several
+@given(triples, distributions, betas, scales)
+def test_agrees_with_scipy(x, probabilities, beta, scale):
+    """Eq. 1: L^beta(X) = beta log E[exp(X / beta)]."""
+    expected = beta * logsumexp(scale * x / beta, b=probabilities)
+    np.testing.assert_allclose(
+        log_partition(scale * x, beta, probabilities), expected, rtol=1e-12, atol=1e-13
+    )
+
+
+@several
+@given(triples, distributions, wide_betas, scales, st.integers(-64, 64))
+def test_shift_and_scale(x, probabilities, beta, scale, shift):
+    """L^beta(X + c) = L^beta(X) + c, and L^(s beta)(s X) = s L^beta(X)."""
+    value = log_partition(x, beta, probabilities)
+    np.testing.assert_allclose(log_partition(x + shift, beta, probabilities), value + shift, atol=1e-12)
+    scaled = log_partition(scale * x, scale * beta, probabilities)
+    np.testing.assert_allclose(scaled, scale * value, rtol=1e-9, atol=1e-12 * scale)
+
+
+@several
+@given(triples, distributions, wide_betas)
+def test_lies_between_its_limits(x, probabilities, beta):
+    """Lemma 3.1: L^beta is within E[X] and the maximum, and how close it is to either is known.
+
+    Hoeffding's lemma bounds it from above, the probability of the maximum from below.
+    """
+    value, mean = log_partition(x, beta, probabilities), probabilities @ x
+    at_maximum = probabilities[x == x.max()].sum()
+    assert mean - 1e-14 <= value <= x.max()
+    assert value - mean <= np.ptp(x) ** 2 / (8.0 * beta) + 1e-14
+    assert value >= x.max() + beta * np.log(at_maximum) - 1e-14
+
+
+@several
+@given(triples, distributions, betas, st.integers(5, 100))
+def test_falls_strictly_with_beta(x, probabilities, beta, percent):
+    """Lemma 3.1: L^b1(X) < L^b2(X) for b1 > b2 unless X is almost surely constant."""
+    assume(np.ptp(x) > 0)
+    larger = log_partition(x, beta * (1.0 + percent / 100.0), probabilities)
+    assert larger < log_partition(x, beta, probabilities) - 1e-9
+
+
+@several
+@given(st.integers(-100, 100).map(lambda n: n / 7), distributions, wide_betas)
+def test_constant_is_its_own_value(x, probabilities, beta):
+    """Lemma 3.1 printed: for a constant X its strict inequality is an equality, at any beta."""
+    assert log_partition(np.full(3, x), beta, probabilities) == x
+    assert log_partition([x, x + 5.0], beta, [1.0, 0.0]) == x  # almost surely constant
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e9])
+def test_limits_at_extreme_betas(scale):
+    """Lemma 3.1: L^0 = sup and L^infinity = mean, without overflow or loss."""
+    x, probabilities = scale * np.array([[1.0, -2.0, 0.5], [-3.0, -3.0, -3.5]]), np.array([0.2, 0.5, 0.3])
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        for beta in (1e-300, 1e-30, 1e-14):
+            np.testing.assert_allclose(log_partition(x, beta, probabilities), x.max(-1), rtol=1e-10)
+        large = log_partition(x, 1e15 * scale, probabilities)
+    np.testing.assert_allclose(large, x @ probabilities, rtol=1e-13)
+
+
+def test_large_beta_keeps_the_variance():
+    """2 beta (L^beta - E[X]) nears Var[X]: a logarithm of the plain sum would have lost it."""
+    x, probabilities = np.array([1.0, -2.0, 0.5]), np.array([0.2, 0.5, 0.3])
+    mean = probabilities @ x
+    gap = log_partition(x, 1e6, probabilities) - mean
+    np.testing.assert_allclose(2e6 * gap, probabilities @ (x - mean) ** 2, rtol=1e-5)
+
+
+def test_values_without_weight_do_not_matter():
+    expected = log_partition([0.0, 1.0], 0.3, [0.25, 0.75])
+    with np.errstate(all="raise", under="ignore"):
+        for other in (-1e300, -5.0, 0.5, 5.0, 1e300):
+            assert log_partition([0.0, other, 1.0], 0.3, [0.25, 0.0, 0.75]) == expected
+
+
+def test_samples_and_axes():
+    x = np.random.default_rng(0).normal(size=(4, 3, 2))
+    np.testing.assert_allclose(log_partition(x, 0.5), 0.5 * np.log(np.exp(x / 0.5).mean(-1)), rtol=1e-12)
+    np.testing.assert_allclose(
+        log_partition(x, 0.5, axis=1), 0.5 * np.log(np.exp(x / 0.5).mean(1)), rtol=1e-12
+    )
+    rows = np.random.default_rng(1).dirichlet(np.ones(4), (3, 2)).transpose(2, 0, 1)
+    expected = 0.5 * np.log((rows * np.exp(x / 0.5)).sum(0))
+    np.testing.assert_allclose(log_partition(x, 0.5, rows, axis=0), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "beta", "probabilities", "message"),
+    [
+        ([0.0, 1.0], 0.0, None, "beta must be positive and finite, not 0.0"),
+        ([0.0, 1.0], -1.0, None, "beta must be positive and finite, not -1.0"),
+        ([0.0, 1.0], NAN, None, "beta must be positive and finite, not nan"),
+        ([0.0, 1.0], INF, None, "beta must be positive and finite, not inf"),
+        ([], 1.0, None, r"x is empty: its shape is \(0,\)"),
+        (np.zeros((3, 0)), 1.0, None, r"x is empty: its shape is \(3, 0\)"),
+        ([0.0, NAN], 1.0, None, r"x must be finite, not nan as at \(1,\)"),
+        ([[0.0], [-INF]], 1.0, None, r"x must be finite, not -inf as at \(1, 0\)"),
+        ([0.0, 1.0], 1.0, [0.5, 0.6], "probabilities must sum to 1, and sums to 1.1"),
+        ([0.0, 1.0], 1.0, [1.5, -0.5], "probabilities must not be negative, and is -0.5"),
+        ([0.0, 1.0], 1.0, [NAN, 1.0], "probabilities must be finite, not nan"),
+        ([0.0, 1.0], 1.0, [], r"probabilities of shape \(0,\) do not broadcast to x's \(2,\)"),
+        (np.zeros((2, 2)), 1.0, [[0.5, 0.5], [0.2, 0.2]], r"row \(1,\) of probabilities must sum to 1"),
+        ([0.0, 1.0], 1.0, [0.2, 0.3, 0.5], r"probabilities of shape \(3,\) do not broadcast to x's \(2,\)"),
+    ],
+)
+def test_impossible_arguments_are_refused(x, beta, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        log_partition(x, beta, probabilities)
+
+
+@jax.jit
+def losses(values, targets, beta):
+    return gumbel.gumbel_loss(values, targets, beta=beta)
+
+
+def risk(theta, x, probabilities, beta):
+    """E[gumbel_loss] at theta over X, of the loss that learners use, in float64."""
+    with jax.enable_x64(True):
+        each = losses(jnp.full(len(x), float(theta)), jnp.asarray(x, jnp.float64), float(beta))
+        assert each.dtype == jnp.float64
+        return probabilities @ np.asarray(each)
+
+
+@several
+@given(triples, distributions, betas, st.integers(-64, 64))
+def test_unique_minimum_of_the_risk(x, probabilities, beta, sixteenths):
+    """Lemma 3.2: L^beta(X) is the only minimum of the risk.
+
+    There it is (L^beta - E[X]) / beta; elsewhere exp(-d) + d - 1 more, with d = (theta - L^beta) / beta.
+    """
+    best, d = log_partition(x, beta, probabilities), sixteenths / 16
+    minimum = risk(best, x, probabilities, beta)
+    np.testing.assert_allclose(minimum, (best - probabilities @ x) / beta, rtol=1e-9, atol=1e-12)
+    above = risk(best + beta * d, x, probabilities, beta) - minimum
+    np.testing.assert_allclose(above, np.expm1(-d) + d, rtol=1e-9, atol=1e-12 * (1.0 + minimum))
+    assume(d != 0.0)
+    assert above > 1e-4
+
+
+@several
+@given(triples, distributions, betas, triples)
+def test_empirical_risk_is_unbiased(x, probabilities, beta, thetas):
+    """Lemma 3.2: over every sample of 3 the empirical risk's expectation is the risk, at any theta.
+
+    `gumbel_log_loss`, which takes the logarithm of the sample's mean, has no such property.
+    """
+    theta = thetas[0]
+    counts = compositions(3, 3)
+    chances = stats.multinomial.pmf(counts, 3, probabilities)
+    with jax.enable_x64(True):
+        each = np.asarray(losses(jnp.full(3, theta), jnp.asarray(x), beta))
+    means = counts @ each / 3
+    expected = risk(theta, x, probabilities, beta)
+    np.testing.assert_allclose(chances @ means, expected, rtol=1e-12)
+    assume(np.ptp(each) > 0.1)
+    assert chances @ np.log1p(means) < np.log1p(expected) - 1e-6
+
+
+@several
+@given(triples, distributions, triples)
+def test_risk_is_quadratic_at_large_beta(x, probabilities, thetas):
+    """Lemma 3.2: L(theta) nears E[(X - theta)^2] / (2 beta^2); what is left, E[(X - theta)^3] / (6 beta^3).
+
+    So the errors are as if Gaussian of standard deviation beta: in the paper's N(0, beta) it is no variance.
+    """
+    errors = x - thetas[0]
+    bound = np.abs(errors).max() ** 4
+    for beta in (30.0, 100.0, 300.0):
+        rest = risk(thetas[0], x, probabilities, beta) - probabilities @ errors**2 / (2.0 * beta**2)
+        cubic = probabilities @ errors**3 / 6.0
+        assert abs(rest * beta**3 - cubic) <= 1.2 * bound / (24.0 * beta) + 1e-8
+    log_densities = stats.norm.logpdf(errors, 0.0, beta) - stats.norm.logpdf(0.0, 0.0, beta)
+    quadratic = probabilities @ errors**2 / (2.0 * beta**2)
+    np.testing.assert_allclose(-probabilities @ log_densities, quadratic, atol=1e-12)
+
+
+@several
+@given(triples, distributions, betas, triples)
+def test_risk_is_minus_the_log_likelihood(x, probabilities, beta, thetas):
+    """Eq. 6 and 7: for x = h - Gumbel(0, beta) the log-likelihood is -L(h) - 1 - log beta.
+
+    Eq. 6 leaves out -log beta, which does not depend on h.
+    """
+    h = thetas[0]
+    log_likelihood = probabilities @ stats.gumbel_l.logpdf(
+        x, h, beta
+    )  # SciPy's left-skewed one is of -Gumbel
+    z = (x - h) / beta
+    expected = probabilities @ (z - np.exp(z))
+    np.testing.assert_allclose(log_likelihood + math.log(beta), expected, rtol=1e-9, atol=1e-12)
+    loss = risk(h, x, probabilities, beta)
+    np.testing.assert_allclose(log_likelihood, -loss - 1.0 - math.log(beta), rtol=1e-9, atol=1e-12)
+    mirrored = stats.gumbel_r.logpdf(x, h, beta) @ probabilities  # errors of the other sign have another loss
+    np.testing.assert_allclose(mirrored, -risk(-h, -x, probabilities, beta) - 1.0 - math.log(beta), rtol=1e-9)
+
+
+@several
+@given(triples, distributions, betas, st.integers(1, 6))
+def test_estimates_enumerated(x, probabilities, beta, num_samples):
+    """Lemma 3.3: over every sample E[exp(L_hat / beta)] = Z, but E[L_hat] < L^beta, nearing it with N.
+
+    The text under Lemma 3.2 calls what SGD finds from samples an unbiased estimate of the LogSumExp: of the
+    true one it is an estimate from below (Jensen), of one sample the mean.
+    """
+
+    def expectations(num_samples):
+        counts = compositions(num_samples, 3)
+        chances = stats.multinomial.pmf(counts, num_samples, probabilities)
+        estimates = log_partition(np.broadcast_to(x, counts.shape), beta, counts / num_samples)
+        return chances @ np.exp(estimates / beta), chances @ estimates
+
+    partition, value = expectations(num_samples)
+    truth = log_partition(x, beta, probabilities)
+    np.testing.assert_allclose(partition, probabilities @ np.exp(x / beta), rtol=1e-9)
+    np.testing.assert_allclose(expectations(1)[1], probabilities @ x, atol=1e-12)
+    assume(np.ptp(x) > 0.5)
+    assert value < expectations(num_samples + 1)[1] - 1e-8 < truth
+
+
+@several
+@given(st.integers(1, 40).map(lambda n: n / 10), st.integers(1, 9).map(lambda n: n / 10))
+def test_estimate_is_consistent(ratio, p):
+    """Lemma 3.3: the expected error of L_hat falls to 0 with N.
+
+    By the delta method N times its mean square nears Var[exp(X / beta)] / Z^2, in units of beta.
+    """
+    x = np.array([ratio, -ratio])
+    truth = log_partition(x, 1.0, [p, 1.0 - p])
+    absolute, square = [], []
+    sizes = (4, 64, 1024, 4096)
+    for num_samples in sizes:
+        counts = np.arange(num_samples + 1)
+        shares = np.stack([counts, num_samples - counts], -1) / num_samples
+        errors = log_partition(np.broadcast_to(x, shares.shape), 1.0, shares) - truth
+        chances = stats.binom.pmf(counts, num_samples, p)
+        absolute.append(chances @ np.abs(errors))
+        square.append(chances @ errors**2)
+    assert (np.diff(absolute) < 0.0).all()
+    partition = p * np.exp(ratio) + (1.0 - p) * np.exp(-ratio)
+    variance = p * (1.0 - p) * (2.0 * np.sinh(ratio)) ** 2
+    np.testing.assert_allclose(sizes[-1] * square[-1], variance / partition**2, rtol=0.05)
+    assert absolute[-1] <= np.sqrt(variance / sizes[-1]) / partition * 1.03

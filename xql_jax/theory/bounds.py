@@ -1,0 +1,156 @@
+"""How far soft values exceed the mean, and estimates what they estimate (Garg et al. 2023, Appendix B).
+
+All arguments broadcast; every function returns f64 of the broadcast shape.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xql_jax.theory import arguments
+
+
+def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+    """Returns beta * log cosh(q_max / beta), reward units: the printed Lemma B.1's bound on V_hat - E[Q].
+
+    It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large one. Neither end loses precision.
+    Raises:
+        ValueError: if q_max or beta is not positive.
+    """
+    q_max, beta = _each(arguments.positive, "q_max", q_max), _each(arguments.positive, "beta", beta)
+    with np.errstate(over="ignore"):
+        ratio = q_max / beta
+    # A small ratio leaves nothing of |x| - log 2; a large one overflows the hyperbolic sine.
+    small = beta * np.log1p(2.0 * np.sinh(np.minimum(ratio, 1.0) / 2.0) ** 2)
+    large = q_max + beta * (np.log1p(np.exp(-2.0 * ratio)) - np.log(2.0))
+    return np.where(ratio < 1.0, small, large)
+
+
+def soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+    """Returns E[Q] + 2 beta log cosh(q_max / beta), which E[V_hat] = E[L^beta(Q_hat)] never exceeds.
+
+    The lower bound of the lemma is V = L^beta(E[Q_hat]), `log_partition` of the expected values.
+
+    Source: Garg et al. 2023, Lemma B.1.
+    Differs: the paper lacks the 2, see `printed_soft_value_upper_bound`. And it assumes Q within
+    [-q_max, q_max], where the proof needs the estimates Q_hat within it.
+    Args:
+        mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, reward units.
+        q_max: the bound on |Q_hat|, positive, reward units.
+        beta: positive, reward units.
+    Returns:
+        f64, reward units.
+    Raises:
+        ValueError: if q_max or beta is not positive, or mean_q is not within [-q_max, q_max].
+    """
+    bias = log_cosh_bias(q_max, beta)
+    return _within("mean_q", mean_q, q_max) + 2.0 * bias
+
+
+def printed_soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+    """Returns E[Q] + beta log cosh(q_max / beta), the upper bound of Lemma B.1 as printed: it does not hold.
+
+    The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper prints it without
+    the 2. Whatever q_max and beta are, some distribution of Q exceeds it. At E[Q] = 0 it holds and is tight.
+    Arguments and errors as `soft_value_upper_bound`.
+    """
+    bias = log_cosh_bias(q_max, beta)
+    return _within("mean_q", mean_q, q_max) + bias
+
+
+def partition_upper_bound(
+    partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+) -> np.ndarray:
+    """Returns what the mean of exp(X / beta) over samples exceeds with a probability of at most delta.
+
+    It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality.
+
+    Source: Garg et al. 2023, Lemma B.2, first part, and Eq. 29.
+    Args:
+        partition: Z = E[exp(X / beta)], positive, dimensionless.
+        x_max: the bound on |X|, positive, reward units.
+        beta: positive, reward units.
+        num_samples: N, whole, at least 1, of independent samples of X.
+        delta: the probability, within (0, 1).
+    Returns:
+        f64, dimensionless; inf where float64 cannot hold it.
+    Raises:
+        ValueError: if an argument is not as said above.
+    """
+    z = _each(arguments.positive, "partition", partition)
+    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
+    with np.errstate(over="ignore"):
+        return z + np.exp(x_max / beta + log_factor)
+
+
+def log_partition_upper_bound(
+    log_partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+) -> np.ndarray:
+    """Returns what the estimate of L^beta(X) from samples exceeds with a probability of at most delta.
+
+    It is beta times the logarithm of `partition_upper_bound`, and finite at any beta.
+
+    Source: Garg et al. 2023, Eq. 30, the sharper of Lemma B.2's two bounds on L^beta.
+    Args:
+        log_partition: L^beta(X), within [-x_max, x_max], reward units.
+        x_max, beta, num_samples, delta: as `partition_upper_bound`.
+    Returns:
+        f64, reward units.
+    Raises:
+        ValueError: if an argument is not as said above.
+    """
+    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
+    value = _within("log_partition", log_partition, x_max)
+    # beta * log(1 + exp(excess / beta)), which overflows only in the middle.
+    excess = (x_max - value) + beta * log_factor
+    with np.errstate(over="ignore"):
+        return value + np.maximum(excess, 0.0) + beta * np.log1p(np.exp(-np.abs(excess) / beta))
+
+
+def linear_log_partition_upper_bound(
+    log_partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+) -> np.ndarray:
+    """Returns L + beta * sinh(x_max / beta) / Z * sqrt(2 log(1 / delta) / N), with Z = exp(L / beta).
+
+    It is never below `log_partition_upper_bound`, as log(1 + x) <= x.
+
+    Source: Garg et al. 2023, Lemma B.2, second part, and Eq. 31 and 32.
+    Differs: Eq. 31 prints "=" where "<=" is meant. And the paper says that the bound tightens as beta grows:
+    so it does for some X, while for others the term after L grows (for X = +-x_max, each with 1/2, it is
+    beta * tanh(x_max / beta) times the root).
+    Arguments and errors as `log_partition_upper_bound`.
+    Returns:
+        f64, reward units; inf where float64 cannot hold it.
+    """
+    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
+    value = _within("log_partition", log_partition, x_max)
+    with np.errstate(over="ignore"):
+        return value + np.exp((x_max - value) / beta + log_factor + np.log(beta))
+
+
+def _deviation(
+    x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns x_max, beta and f: sinh(x_max / beta) * sqrt(2 log(1 / delta) / N) = exp(x_max / beta + f)."""
+    x_max, beta = _each(arguments.positive, "x_max", x_max), _each(arguments.positive, "beta", beta)
+    num_samples = _each(arguments.positive_count, "num_samples", num_samples)
+    delta = _each(arguments.within_open_unit, "delta", delta)
+    with np.errstate(over="ignore", divide="ignore"):
+        log_half = np.log(-np.expm1(-2.0 * x_max / beta) / 2.0)
+    return x_max, beta, log_half + 0.5 * np.log(-2.0 * np.log(delta) / num_samples)
+
+
+def _within(name: str, values: ArrayLike, bound: ArrayLike) -> np.ndarray:
+    """Returns the values; raises ValueError if one is outside [-bound, bound] by more than rounding."""
+    array, bound = np.broadcast_arrays(arguments.samples(name, values), np.asarray(bound, np.float64))
+    outside = np.abs(array) > bound * (1.0 + 1e-9)
+    if outside.any():
+        raise ValueError(f"{name} is {array[outside][0]}, outside its bounds of +-{bound[outside][0]}")
+    return array
+
+
+def _each(check: Callable[..., float], name: str, values: ArrayLike) -> np.ndarray:
+    """Returns the numbers as float64; raises ValueError if one fails the check."""
+    array = arguments.samples(name, values)
+    return np.array([check(name, value) for value in array.flat], np.float64).reshape(array.shape)

@@ -1,0 +1,362 @@
+"""The Gumbel error model: hidden noise in rewards, and errors that travel (Garg et al. 2023, App. A).
+
+Section A.1 (McFadden-Rust model) takes noise that the agent sees and we do not; Section A.2.1 follows errors
+of Q from step to step. Where the print is to be corrected:
+
+- Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, and E max(q + noise) has it too. The
+  print drops it, so Eq. 21 holds for centred noise, G(-0.577... beta, beta), only. Its L^beta, without a
+  reference policy, is beta log sum exp(q / beta), while that of Eq. 1 is a mean under mu.
+- Eq. 22 (and the last lines of A.2) print softmax(q) for softmax(q / beta); Section 2.2 has it right.
+- Corollary A.1.1 needs three actions or more, as its proof says; its statement and Section 2.2 leave that
+  out. With two actions mirrored Gumbel noise gives a softmax as well.
+- Eq. 26 has a bracket in the wrong place: the location is r + gamma L^beta[Q(s', .)], the scale gamma beta.
+- Eq. 26 needs errors that are independent from pair to pair. Eq. 25 does not keep them so: pairs with the
+  same successor have the same error from then on. From the second step on Eq. 26 is exact only for pairs
+  whose paths do not meet, as in a tree.
+- The bias does not decay "as gamma-contraction": errors of mean zero get one (Eq. 24). By Eq. 26 the location
+  is within gamma^t (|first error| + t beta log A) of Q*, and attains that where all actions are equally good.
+  By Eq. 25 what contracts is the error of each draw in its largest entry, and so the mean of that.
+- The wave runs into the states that lead to the erroneous one, its parents, not "into its child states".
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from xql_jax.theory import arguments
+from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
+from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
+
+Sampler = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # such as `Gumbel.sample`
+
+# Quadrature leaves out this much probability at either end. The trapezoidal rule converges geometrically on a
+# smooth density that vanishes there: for the Gumbel and normal laws these nodes leave only rounding.
+TAIL = 1e-17
+NODES = 1024
+# For integrands with a kink: from there on.
+LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
+
+
+def centred_gumbel(beta: float) -> Gumbel:
+    """Returns G(-0.577... * beta, beta), the noise of mean zero for which Eq. 21 holds as printed."""
+    return Gumbel(-arguments.positive("beta", beta) * float(np.euler_gamma), beta)
+
+
+def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
+    """Returns the soft MDP whose Q and optimal policy are q and pi of an MDP with hidden Gumbel noise.
+
+    In every state the agent sees a new noise for each action and takes the best sum of q and noise; the noise
+    of that action is paid out with its reward. As E max(q + noise) = L^beta[q] + constant, where L^beta is
+    the mean under a uniform mu and constant = beta log A + E[noise], q solves the soft-Bellman equation with
+    the rewards r + discount * constant. The V of that soft MDP is v less the constant; `observed_solution`
+    has v.
+
+    Source: Garg et al. 2023, Lemma A.1, Eq. 19-22, with E[noise] and 1 / beta restored.
+    Args:
+        mdp: dynamics, rewards and discount; its own mu and beta play no part.
+        noise: of each visit and action, independent, with sign 1.
+    Raises:
+        ValueError: if the noise has sign -1.
+    """
+    rewards = mdp.rewards + mdp.discount * _excess(mdp, noise)
+    uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
+    return dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale)
+
+
+def observed_solution(mdp: SoftMDP, noise: Gumbel, tolerance: float = 1e-9) -> Solution:
+    """Solves an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
+
+    Source: Garg et al. 2023, Eq. 17-20. Arguments and errors as `soft_equivalent` and `value_iteration`.
+    """
+    solution = value_iteration(soft_equivalent(mdp, noise), tolerance)
+    return dataclasses.replace(solution, v=solution.v + _excess(mdp, noise))
+
+
+def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
+    """Returns E max(q + noise) - beta log mean exp(q / beta), reward units."""
+    _check_sign(noise)
+    return noise.scale * math.log(mdp.rewards.shape[1]) + noise.mean
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rollouts:
+    """What agents earned and chose."""
+
+    returns: np.ndarray  # f64[N], discounted, the noise of the chosen actions included, reward units
+    choices: np.ndarray  # i64[S, A], how often an action was chosen in a state, over all agents and steps
+
+
+def simulate_choices(
+    generator: np.random.Generator,
+    mdp: SoftMDP,
+    q: ArrayLike,
+    noise: Sampler,
+    *,
+    start: int,
+    num_agents: int,
+    horizon: int,
+) -> Rollouts:
+    """Lets agents act by argmax_a(q + noise), with new noise in every state they visit.
+
+    If q solves Eq. 19, a mean return is v(start) less what lies beyond the horizon, which is no more than
+    discount^horizon * max |v|.
+
+    Source: Garg et al. 2023, Eq. 15, 16 and 20.
+    Args:
+        mdp: as for `soft_equivalent`.
+        q: f64[S, A], the values that the agents act by, without the noise, reward units.
+        noise: draws independent noise of a shape; of any law.
+        start: the state of all agents at first.
+        num_agents, horizon: how many agents, and steps of each.
+    Raises:
+        ValueError: if q has another shape than the rewards or is not finite, the start is no state, or a
+            count is not positive.
+    """
+    values = _pairs("q", q, mdp)
+    num_agents = arguments.positive_count("num_agents", num_agents)
+    state = np.full(num_agents, _state("start", start, mdp))
+    returns = np.zeros(num_agents)
+    choices = np.zeros(values.shape, np.int64)
+    cumulative = mdp.probabilities.cumsum(-1)
+    cumulative /= cumulative[..., -1:]  # exactly 1 at the end, so that no draw lies beyond it
+    for step in range(arguments.positive_count("horizon", horizon)):
+        drawn = noise(generator, (num_agents, values.shape[1]))
+        action = (values[state] + drawn).argmax(-1)
+        np.add.at(choices, (state, action), 1)
+        reward = mdp.rewards[state, action] + drawn[np.arange(num_agents), action]
+        returns += mdp.discount**step * reward
+        successor = (generator.random((num_agents, 1)) >= cumulative[state, action]).sum(-1)
+        state = mdp.next_states[state, action, successor]
+    return Rollouts(returns, choices)
+
+
+def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the law of argmax_a(q + noise) and the mean of max_a(q + noise), for i.i.d. noise of any law.
+
+    Both are sums over the actions i of integrals over the noise of i, times the chance that no other sum is
+    larger: pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise). For Gumbel noise they are
+    softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
+
+    Source: Garg et al. 2023, Eq. 23 and, for the mean, Eq. 18 and 24.
+    Args:
+        q: f64[..., A], reward units.
+        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails.
+    Returns:
+        Probabilities f64[..., A] and mean maxima f64[...], reward units.
+    Raises:
+        ValueError: if q is empty or not finite, or the density is too rough or too wide for the quadrature.
+    """
+    values = np.atleast_1d(arguments.samples("q", q))
+    noise = np.linspace(distribution.ppf(TAIL), distribution.isf(TAIL), NODES)
+    masses = distribution.pdf(noise) * (noise[1] - noise[0])
+    if not abs(masses.sum() - 1.0) < 1e-10:
+        raise ValueError(
+            f"distribution must have a smooth density; the quadrature of it gives {masses.sum()}"
+        )
+    differences = values[..., :, None] - values[..., None, :]
+    not_larger = distribution.cdf(differences[..., None] + noise)  # [..., i, j, node]
+    each = np.arange(values.shape[-1])
+    not_larger[..., each, each, :] = 1.0
+    weights = not_larger.prod(-2) * masses  # [..., i, node]
+    return weights.sum(-1), (weights * (values[..., None] + noise)).sum((-2, -1))
+
+
+def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray, float]:
+    """Returns location and scale of the Gumbel process one step later, if those of this step are independent.
+
+    From Z(s, a) ~ G(location(s, a), scale), all independent, to r + discount * max_a' Z(s', a'), which is
+    Gumbel with the location r + discount * scale * log sum exp(location(s', .) / scale) and the scale
+    discount * scale. So the location follows a soft-Bellman equation whose beta shrinks at every step; the
+    process ends at the optimum without regularisation, `optimal_q`, and not at a soft one.
+
+    Source: Garg et al. 2023, Eq. 26, with its bracket put right. The sum over actions is no mean.
+    Args:
+        mdp: with deterministic dynamics; its mu and beta play no part.
+        location: f64[S, A], reward units.
+        scale: not negative, reward units; at 0 the law is the Delta distribution, and the maximum hard.
+    Raises:
+        ValueError: if dynamics are stochastic, or the location or the scale is not as above.
+    """
+    locations = _pairs("location", location, mdp)
+    successors = _successors(mdp)
+    if scale == 0.0:
+        values = locations.max(-1)
+    else:
+        sums = scale * math.log(locations.shape[1])  # from the mean of L^beta to the sum
+        values = log_partition(locations, arguments.positive("scale", scale)) + sums
+    return mdp.rewards + mdp.discount * values[successors], mdp.discount * float(scale)
+
+
+def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
+    """Returns r + discount * max_a' Z(s', a') of each draw of Z, f64[N, S, A].
+
+    Pairs with the same successor get the same Z, up to their rewards. Where two such meet in a maximum a step
+    later, Eq. 26 fails; `independent` between the steps restores what it assumes.
+
+    Source: Garg et al. 2023, Eq. 25.
+    Args:
+        mdp: with deterministic dynamics.
+        samples: f64[N, S, A], draws of Z, reward units.
+    Raises:
+        ValueError: if dynamics are stochastic, or the samples are empty, not finite or of another shape.
+    """
+    draws = arguments.samples("samples", samples)
+    if draws.shape[1:] != mdp.rewards.shape:
+        raise ValueError(f"samples must have the shape (N, *{mdp.rewards.shape}), not {draws.shape}")
+    return mdp.rewards + mdp.discount * draws.max(-1)[:, _successors(mdp)]
+
+
+def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
+    """Shuffles the draws f64[N, S, A] of each pair among themselves: the same marginals, but independent."""
+    return generator.permuted(arguments.samples("samples", samples), axis=0)
+
+
+def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
+    """Returns Q* without regularisation, f64[S, A], to which A.2.1's process collapses.
+
+    Args:
+        mdp: with deterministic dynamics; its mu and beta play no part.
+        tolerance: bound on the error of each entry, reward units.
+    Raises:
+        ValueError: if dynamics are stochastic, or the tolerance is not positive.
+    """
+    arguments.positive("tolerance", tolerance)
+    q = np.zeros((1, *mdp.rewards.shape))
+    bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
+    while bound > tolerance:
+        q = evolve_samples(mdp, q)
+        bound *= mdp.discount
+    return q[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorWave:
+    """How an error of one state passes through the others: laws of V_t - V*, row t after t steps of Eq. 25.
+
+    All in reward units. The exact columns are without simulation.
+    """
+
+    distances: np.ndarray  # f64[S], fewest moves from a state to the erroneous one; inf: none lead there
+    simulated_bias: np.ndarray  # f64[T + 1, S], means
+    simulated_deviation: np.ndarray  # f64[T + 1, S], standard deviations
+    exact_bias: np.ndarray  # f64[T + 1, S]
+    exact_deviation: np.ndarray  # f64[T + 1, S]
+    gumbel: np.ndarray  # bool[T + 1, S], where the law is Gumbel, with discount^t times the first scale
+
+
+def error_wave(
+    generator: np.random.Generator,
+    mdp: SoftMDP,
+    noise: Gumbel,
+    *,
+    state: int,
+    steps: int,
+    num_samples: int,
+) -> ErrorWave:
+    """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
+
+    Values flow backwards: after t steps the error is in the states from which t moves can lead to that one.
+    There V_t = max(floor, Y): Y the best such path, Gumbel with discount^t times the scale, and floor the
+    best path of t moves that ends elsewhere. Where there is none, as in a corridor of one-way moves, V_t is
+    Gumbel, as by Eq. 26. Elsewhere only errors that beat the floor pass; Eq. 26, which takes all actions
+    to have noise of one scale, does not cover this.
+
+    Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26, which says "child states" of what are the parents.
+    Args:
+        mdp: with deterministic dynamics and a positive discount; its mu and beta play no part.
+        noise: of each action of the state, independent, with sign 1.
+        state: the erroneous one.
+        steps: T.
+        num_samples: how many draws, N; the simulation takes N * S * A numbers.
+    Raises:
+        ValueError: if one of these is not as above.
+    """
+    _check_sign(noise)
+    arguments.within_open_unit("discount", mdp.discount)
+    state = _state("state", state, mdp)
+    steps = arguments.positive_count("steps", steps)
+    num_samples = arguments.positive_count("num_samples", num_samples)
+    optimum = optimal_q(mdp)
+    best = optimum.max(-1)
+
+    samples = np.tile(optimum, (num_samples, 1, 1))
+    samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
+    first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
+    elsewhere, through = best.copy(), np.full(len(best), -np.inf)
+    elsewhere[state], through[state] = -np.inf, first.location
+    rows = []
+    for step in range(steps + 1):
+        values = samples.max(-1)
+        mean, deviation = _maximum_moments(elsewhere, through, noise.scale * mdp.discount**step)
+        rows.append((values.mean(0) - best, values.std(0), mean - best, deviation, np.isneginf(elsewhere)))
+        samples = evolve_samples(mdp, samples)
+        elsewhere, through = _path_backup(mdp, elsewhere), _path_backup(mdp, through)
+    return ErrorWave(_distances(mdp, state), *(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _maximum_moments(floor: np.ndarray, location: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of max(floor, G(location, scale)); one of the two may be -inf."""
+    lowest, highest = stats.gumbel_r.ppf(TAIL), stats.gumbel_r.isf(TAIL)
+    z_floor = (floor - location) / scale
+    lower = np.clip(z_floor, lowest, highest)
+    # From the kink at the floor upwards the integrand is smooth; below it the excess is 0.
+    half = 0.5 * (highest - lower)[:, None]
+    excess = half * (LEGENDRE_NODES + 1.0)
+    z = lower[:, None] + excess
+    masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
+    first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
+    deviation = scale * np.sqrt(np.maximum(second - first**2, 0.0))
+    return np.where(z_floor < highest, location + scale * (lower + first), floor), deviation
+
+
+def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
+    """One step of the hard Bellman equation; -inf stands where no path leads."""
+    return (mdp.rewards + mdp.discount * v[_successors(mdp)]).max(-1)
+
+
+def _distances(mdp: SoftMDP, target: int) -> np.ndarray:
+    successors = _successors(mdp)
+    distances = np.full(len(successors), np.inf)
+    distances[target] = 0.0
+    for moves in range(1, len(successors)):
+        leads_there = (distances[successors] == moves - 1).any(-1)
+        distances[leads_there & np.isinf(distances)] = moves
+    return distances
+
+
+def _successors(mdp: SoftMDP) -> np.ndarray:
+    """Returns the only successor of each pair, i32[S, A]; raises ValueError if one has several."""
+    likeliest = np.take_along_axis(mdp.next_states, mdp.probabilities.argmax(-1)[..., None], axis=-1)
+    others = (mdp.next_states != likeliest) & (mdp.probabilities > 0)
+    if others.any():
+        state, action, _ = np.argwhere(others)[0]
+        successors = np.unique(mdp.next_states[state, action][mdp.probabilities[state, action] > 0])
+        raise ValueError(
+            f"mdp must be deterministic, as Appendix A.2.1 assumes, but action {action} in state {state} can "
+            f"lead to the states {successors.tolist()}"
+        )
+    return likeliest[..., 0]
+
+
+def _pairs(name: str, values: ArrayLike, mdp: SoftMDP) -> np.ndarray:
+    array = arguments.samples(name, values)
+    if array.shape != mdp.rewards.shape:
+        raise ValueError(f"{name} has shape {array.shape}, the rewards {mdp.rewards.shape}")
+    return array
+
+
+def _state(name: str, state: int, mdp: SoftMDP) -> int:
+    if not 0 <= state < len(mdp.rewards):
+        raise ValueError(f"{name} must be a state, 0 to {len(mdp.rewards) - 1}, not {state}")
+    return int(state)
+
+
+def _check_sign(noise: Gumbel) -> None:
+    if noise.sign != 1:
+        raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")

@@ -1,0 +1,95 @@
+"""A maze of cells as a tabular soft MDP, like that of Figure 4 (Garg et al. 2023, Appendix D.1)."""
+
+import numpy as np
+
+from xql_jax.envs.mazes import MOVES, Cell, Maze
+from xql_jax.theory import arguments
+from xql_jax.theory.soft_mdp import SoftMDP
+
+# Not the authors' maze, which no text describes: from the lower left to the upper left, the long way round.
+FIGURE_4 = Maze(
+    (
+        "#########",
+        "#GOOOOOO#",
+        "#######O#",
+        "#OOOOOOO#",
+        "#O#######",
+        "#OOOOOOO#",
+        "#######O#",
+        "#SOOOOOO#",
+        "#########",
+    )
+)
+
+
+def gridworld(
+    maze: Maze,
+    *,
+    discount: float = 0.95,
+    beta: float = 0.1,
+    goal_reward: float = 1.0,
+    slip: float = 0.0,
+) -> SoftMDP:
+    """Builds the MDP whose states are the maze's free cells, in the order of `maze.free_cells`.
+
+    Its four actions are `MOVES`; into a wall they stay where they are. A move that enters the goal pays
+    `goal_reward`, all others nothing, and the goal is absorbing: its value is 0. mu is uniform.
+
+    Args:
+        slip: probability that the move is a uniformly random one instead; 0 makes it deterministic.
+    Raises:
+        ValueError: naming the argument, if slip is outside [0, 1] or see `SoftMDP`.
+    """
+    if not 0.0 <= slip <= 1.0:
+        raise ValueError(f"slip must be within [0, 1], not {slip}")
+    goal_reward = float(arguments.samples("goal_reward", [goal_reward])[0])
+    cells = [tuple(cell) for cell in maze.free_cells.tolist()]
+    number = {cell: state for state, cell in enumerate(cells)}
+    goal = number[maze.goal]
+    destinations = np.array(
+        [[number.get((r + dr, c + dc), number[r, c]) for dr, dc in MOVES] for r, c in cells], np.int32
+    )
+    destinations[goal] = goal
+    enters_goal = destinations == goal
+    enters_goal[goal] = False
+
+    num_actions = len(MOVES)
+    successors = np.broadcast_to(destinations[:, None, :], (len(cells), num_actions, num_actions))
+    moves = (1.0 - slip) * np.eye(num_actions) + slip / num_actions
+    probabilities = np.broadcast_to(moves, successors.shape)
+    if slip == 0.0:
+        successors, probabilities = destinations[..., None], np.ones((*destinations.shape, 1))
+    return SoftMDP(
+        next_states=successors,
+        probabilities=probabilities,
+        rewards=goal_reward * enters_goal @ moves.T,
+        behavior=np.full((len(cells), num_actions), 1.0 / num_actions),
+        discount=discount,
+        beta=beta,
+    )
+
+
+def greedy_path(maze: Maze, q: np.ndarray, start: Cell) -> list[Cell]:
+    """Returns the cells that the best actions of Q, f64[S, A], lead through where nothing slips.
+
+    It begins with `start` and ends at the goal, or before the first cell that it would enter again. Of
+    equally good actions the first is taken.
+
+    Raises:
+        ValueError: if Q has another shape, or `start` is a wall.
+    """
+    cells = [tuple(cell) for cell in maze.free_cells.tolist()]
+    if np.shape(q) != (len(cells), len(MOVES)):
+        raise ValueError(f"q must have the shape {(len(cells), len(MOVES))}, not {np.shape(q)}")
+    if start not in cells:
+        raise ValueError(f"start must be a free cell, not {start}")
+    best = dict(zip(cells, np.argmax(q, axis=-1), strict=True))
+    path = [start]
+    while path[-1] != maze.goal:
+        r, c = path[-1]
+        dr, dc = MOVES[best[r, c]]
+        cell = (r + dr, c + dc)
+        if cell not in best or cell in path:
+            return path
+        path.append(cell)
+    return path

@@ -1,0 +1,217 @@
+"""The Gumbel distribution, its fit and the Gumbel-max trick (Garg et al. 2023, Sections 2.2 and 3.2)."""
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import ndtr, zeta
+
+from xql_jax.theory import arguments
+from xql_jax.theory.log_partition import log_partition
+
+
+@dataclasses.dataclass(frozen=True)
+class Gumbel:
+    """The Gumbel distribution G(location, scale) of Section 2.2, or its mirror image.
+
+    With sign +1 its long tail is on the right: the law of maxima, SciPy's `gumbel_r`. With sign -1 it is that
+    of location - G(0, scale), the noise of Section 3.2, with its long tail on the left: SciPy's `gumbel_l`.
+    The location is the mode of both.
+
+    Raises:
+        ValueError: if the location is not finite, the scale not positive or the sign neither 1 nor -1.
+    """
+
+    location: float  # reward units
+    scale: float  # beta of the paper, reward units
+    sign: int = 1  # of the skewness
+
+    def __post_init__(self):
+        if not math.isfinite(self.location):
+            raise ValueError(f"location must be finite, not {self.location}")
+        arguments.positive("scale", self.scale)
+        _check_sign(self.sign)
+
+    def log_density(self, x: ArrayLike) -> np.ndarray:
+        """Returns log p(x) = -(z + exp(-z)) - log(scale), z = sign * (x - location) / scale, of x's shape.
+
+        Section 2.2 prints p(x) = exp(-(z + exp(-z))), which integrates to the scale: the factor 1 / scale is
+        missing. Eq. 6 leaves the term out too; there it is a constant.
+        """
+        z = self._standardised(x)
+        with np.errstate(over="ignore"):  # an infinite exp(-z) gives the right limit
+            return -(z + np.exp(-z)) - math.log(self.scale)
+
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x), of x's shape, in 1 / reward units."""
+        return np.exp(self.log_density(x))
+
+    def cdf(self, x: ArrayLike) -> np.ndarray:
+        """Returns P(X <= x), of x's shape."""
+        with np.errstate(over="ignore"):
+            exponent = -np.exp(-self._standardised(x))
+        return np.exp(exponent) if self.sign == 1 else -np.expm1(exponent)
+
+    def sample(self, generator: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
+        """Returns independent samples of the shape, reward units."""
+        return self.location + self.sign * generator.gumbel(0.0, self.scale, shape)
+
+    @property
+    def mean(self) -> float:
+        """location + sign * scale * 0.577..., reward units."""
+        return self.location + self.sign * self.scale * float(np.euler_gamma)
+
+    @property
+    def variance(self) -> float:
+        """pi^2 / 6 * scale^2, reward units squared."""
+        return math.pi**2 / 6.0 * self.scale**2
+
+    @property
+    def skewness(self) -> float:
+        """sign * 1.139..., whatever the location and scale."""
+        return self.sign * 12.0 * math.sqrt(6.0) * float(zeta(3.0)) / math.pi**3
+
+    def _standardised(self, x: ArrayLike) -> np.ndarray:
+        return self.sign * (np.asarray(x, np.float64) - self.location) / self.scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """The normal distribution, what a squared Bellman error takes the errors to follow (Section 3.1).
+
+    Raises:
+        ValueError: if the mean is not finite or the standard deviation not positive.
+    """
+
+    mean: float  # reward units
+    standard_deviation: float  # reward units
+
+    def __post_init__(self):
+        if not math.isfinite(self.mean):
+            raise ValueError(f"mean must be finite, not {self.mean}")
+        arguments.positive("standard_deviation", self.standard_deviation)
+
+    def log_density(self, x: ArrayLike) -> np.ndarray:
+        """Returns log p(x), of x's shape."""
+        normaliser = math.log(self.standard_deviation) + 0.5 * math.log(2.0 * math.pi)
+        return -0.5 * self._standardised(x) ** 2 - normaliser
+
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x), of x's shape, in 1 / reward units."""
+        return np.exp(self.log_density(x))
+
+    def cdf(self, x: ArrayLike) -> np.ndarray:
+        """Returns P(X <= x), of x's shape."""
+        return ndtr(self._standardised(x))
+
+    def _standardised(self, x: ArrayLike) -> np.ndarray:
+        return (np.asarray(x, np.float64) - self.mean) / self.standard_deviation
+
+
+def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
+    """Returns the Gumbel distribution of that sign under which the samples are likeliest.
+
+    The likelihood equation for sign +1 is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its
+    right side falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows
+    as -L^scale(-x); with sign -1 it is L^scale(x), the minimiser of Gumbel regression (Eq. 7).
+
+    Args:
+        samples: f64[...], at least two different ones, reward units.
+        sign: 1 or -1, that of the skewness.
+    Raises:
+        ValueError: if the samples are empty, not finite or all equal, or the sign is neither 1 nor -1.
+    """
+    _check_sign(sign)
+    x = sign * _varied(samples)
+    least = x.min()
+    # From the least sample, in units of the mean above it: then neither offset nor unit can cost precision.
+    excess = (x - least).ravel()
+    unit = float(excess.mean())
+    excess /= unit
+
+    def imbalance(scale: float) -> float:
+        weights = np.exp(-excess / scale)
+        return scale - 1.0 + float(excess @ weights / weights.sum())
+
+    # As y exp(-y / scale) <= scale / e and the least sample weighs 1, the root is at least 1 / (1 + N / e).
+    scale = brentq(imbalance, 1.0 / (1.0 + excess.size), 1.0, xtol=1e-15, rtol=1e-14)
+    location = least - unit * float(log_partition(-excess, scale))
+    return Gumbel(sign * float(location), unit * scale, sign)
+
+
+def fit_gaussian(samples: ArrayLike) -> Gaussian:
+    """Returns the normal distribution under which the samples are likeliest.
+
+    Args:
+        samples: f64[...], at least two different ones, reward units.
+    Raises:
+        ValueError: if the samples are empty, not finite or all equal.
+    """
+    x = _varied(samples)
+    reference = x.flat[0]  # a mean of differences keeps the digits that a large offset would take
+    mean = float((x - reference).mean())
+    deviations = (x - reference) - mean
+    unit = float(np.abs(deviations).max())  # the squares of very small deviations would vanish
+    return Gaussian(float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean()))
+
+
+def gumbel_max(
+    generator: np.random.Generator, x: ArrayLike, beta: float, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds independent noise G(0, beta) to each x; returns the largest sum and where it is, `count` times.
+
+    `gumbel_max_law` has the distributions of both.
+
+    Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick).
+    Args:
+        x: f64[N], reward units.
+        beta: positive, reward units.
+        count: how many draws.
+    Returns:
+        The maxima f64[count], reward units, and their indices int[count].
+    Raises:
+        ValueError: if x is empty, not finite or not a vector, or beta or the count is not positive.
+    """
+    values = _vector("x", x)
+    noise = Gumbel(0.0, arguments.positive("beta", beta))
+    sums = values + noise.sample(generator, (arguments.positive_count("count", count), len(values)))
+    return sums.max(-1), sums.argmax(-1)
+
+
+def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
+    """Returns the laws of max(x + noise) and of its index, for independent noise G(0, beta).
+
+    Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick): G(beta log sum exp(x / beta), beta) and
+        softmax(x / beta). Here the sum is not a mean: the location is L^beta(x) + beta log N.
+    Args:
+        x: f64[N], reward units.
+        beta: positive, reward units.
+    Returns:
+        The distribution of the maximum, and the probabilities of the indices f64[N].
+    Raises:
+        ValueError: if x is empty, not finite or not a vector, or beta is not positive.
+    """
+    values = _vector("x", x)
+    location = float(log_partition(values, beta)) + beta * math.log(len(values))
+    return Gumbel(location, float(beta)), np.exp((values - location) / beta)
+
+
+def _check_sign(sign: int) -> None:
+    if sign not in (1, -1):
+        raise ValueError(f"sign must be 1 or -1, not {sign}")
+
+
+def _varied(samples: ArrayLike) -> np.ndarray:
+    x = arguments.samples("samples", samples)
+    if x.min() == x.max():
+        raise ValueError(f"samples must not all be equal, as they are to {x.flat[0]}: no scale fits them")
+    return x
+
+
+def _vector(name: str, values: ArrayLike) -> np.ndarray:
+    array = arguments.samples(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis, not the shape {array.shape}")
+    return array
