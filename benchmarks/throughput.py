@@ -92,7 +92,7 @@ def main() -> int:
         f"MFLOP; {sizes[0]} resident is at {share:.2f} of that peak"
     )
     print("compiled in " + ", ".join(f"{value:.1f} s ({name})" for name, value in compile_seconds.items()))
-    held, size = bytes_on_device(), sum(array.nbytes for array in jax.tree.leaves(on_device))
+    held, size = bytes_on_device(), sum(array.nbytes for array in on_device)
     print(f"data on the device: {held / 2**20:.1f} MiB for all of these; the dataset: {size / 2**20:.1f} MiB")
     print(json.dumps(results | {"share_of_peak": float(share)}))
     return 0
@@ -126,7 +126,7 @@ def python_loop(learner: Learner, data: Batch) -> Run:
         for _ in range(num_updates):
             rows = random.integers(len(data.rewards), size=BATCH_SIZE)
             key, key_update = jax.random.split(key)
-            state, _ = update(state, jax.tree.map(lambda array, rows=rows: array[rows], data), key_update)
+            state, _ = update(state, Batch(*(array[rows] for array in data)), key_update)
         jax.block_until_ready(state)
         return num_updates
 

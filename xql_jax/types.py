@@ -30,9 +30,20 @@ class Batch(NamedTuple):
     rewards: Array  # f32[B]
     masks: Array  # f32[B], 0 where the transition ends in a terminal state
     next_observations: Array  # f32[B, O]
-    next_actions: Array | None = (
-        None  # f32[B, A], the data's own at s'; for learners with `uses_next_actions`
-    )
+
+
+class SarsaBatch(NamedTuple):
+    """`Batch` and the actions that the data's own policy took next, for learners with `uses_next_actions`."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+    next_observations: Array
+    next_actions: Array  # f32[B, A]; where a mask is 0, anything
+
+
+AnyBatch = Batch | SarsaBatch
 
 
 class Transitions(Protocol):
@@ -43,7 +54,7 @@ class Transitions(Protocol):
         """N, the number of transitions."""
         ...
 
-    def take(self, indices: np.ndarray) -> Batch:
+    def take(self, indices: np.ndarray) -> AnyBatch:
         """Returns transitions i32[K], each below N, in that order: NumPy float32 fields [K, ...]."""
         ...
 
@@ -51,14 +62,14 @@ class Transitions(Protocol):
 class Learner(Protocol):
     """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
 
-    uses_next_actions: ClassVar[bool]  # whether batches must have them
+    uses_next_actions: ClassVar[bool]  # whether it learns from a `SarsaBatch`
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""
         ...
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
-        """One iteration of the algorithm."""
+    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
+        """One iteration of the algorithm, from a `Batch`, or a `SarsaBatch` where it `uses_next_actions`."""
         ...
 
     def act(self, state: State, observations: Array, key: PRNGKey, deterministic: bool) -> Array:

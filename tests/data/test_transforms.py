@@ -105,8 +105,6 @@ def test_no_next_action_anywhere_is_refused():
 
 def test_next_actions_of_data_on_disk_are_refused(tmp_path):
     path = tmp_path / "some.npz"
-    rows = trajectories().batch._asdict()
-    del rows["next_actions"]
-    np.savez(path, **rows)
+    np.savez(path, **trajectories().batch._asdict())
     with pytest.raises(UserError, match=r"some\.npz.*--data_on=host"):
         add_next_actions(map_dataset(path, None))

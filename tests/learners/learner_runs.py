@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from xql_jax.types import Batch
+from xql_jax.types import SarsaBatch
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -22,7 +22,7 @@ def make_batch(seed=0, size=16):
         generator.normal(size=(size, 3)),
         generator.uniform(-1, 1, (size, 2)),
     )
-    return Batch(*(np.asarray(array, np.float32) for array in arrays))
+    return SarsaBatch(*(np.asarray(array, np.float32) for array in arrays))
 
 
 @functools.partial(jax.jit, compiler_options=QUICKLY)

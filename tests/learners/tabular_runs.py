@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from learner_runs import init
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.types import Batch
+from xql_jax.types import Batch, SarsaBatch
 
 DISCOUNT = 0.9
 
@@ -20,14 +20,14 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None, *, n
         return jnp.eye(num_states * num_actions)[states * num_actions + actions]
 
     alive = next_states % num_states  # a terminal state looks like state 0; its mask hides it
-    return Batch(
+    batch = Batch(
         observations=jnp.eye(num_states)[states],
         actions=pairs(states, actions),
         rewards=jnp.asarray(rewards, jnp.float32),
         masks=jnp.asarray(next_states < num_states, jnp.float32),
         next_observations=jnp.eye(num_states)[alive],
-        next_actions=None if next_actions is None else pairs(alive, next_actions),
     )
+    return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
 
 
 @jax.jit

@@ -107,7 +107,7 @@ def test_weights_multiply_each_examples_likelihood():
     batch = make_batch(size=4)
     actor = init(learner, batch).actor
     repeats = np.array([3, 1, 2, 0])
-    repeated = Batch(*(np.repeat(array, repeats, axis=0) for array in batch))
+    repeated = type(batch)(*(np.repeat(array, repeats, axis=0) for array in batch))
 
     @jax.jit
     def gradient_tree(batch, weights):

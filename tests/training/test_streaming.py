@@ -16,6 +16,7 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.training import feeds
 from xql_jax.training import population as population_module
 from xql_jax.training.population import Divergence, Population, make_members
+from xql_jax.types import Batch
 
 GRID = {"beta": [0.7, 3.0]}
 
@@ -28,7 +29,7 @@ class Host:
 
     def take(self, indices):
         self.taken.append(indices)
-        return jax.tree.map(lambda field: field[indices], self.data)
+        return Batch(*(field[indices] for field in self.data))
 
 
 @pytest.fixture(autouse=True)

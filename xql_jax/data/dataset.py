@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.types import Batch, Transitions
+from xql_jax.types import AnyBatch, Batch, Transitions
 
 ROWS_OF_FINGERPRINT = 16_384
 
@@ -31,7 +31,7 @@ RANKS = {
 class Dataset:
     """Transitions in file order, N of them, on the host."""
 
-    batch: Batch  # NumPy float32, C-contiguous; the leading axis is all transitions
+    batch: AnyBatch  # NumPy float32, C-contiguous; the leading axis is all transitions
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file or files, for messages
 
@@ -48,11 +48,11 @@ class Dataset:
     def action_dim(self) -> int:
         return self.batch.actions.shape[1]
 
-    def take(self, indices: np.ndarray) -> Batch:
+    def take(self, indices: np.ndarray) -> AnyBatch:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]."""
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
-    def apply(self, transform: Callable[[Batch], Batch]) -> "Dataset":
+    def apply(self, transform: Callable[[AnyBatch], AnyBatch]) -> "Dataset":
         """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
         return dataclasses.replace(self, batch=transform(self.batch))
 
@@ -72,7 +72,7 @@ def fingerprint(data: Transitions) -> str:
     More would mean to read files of any size from end to end before a run.
     """
     digest = hashlib.sha256(str(data.size).encode())
-    for field in jax.tree.leaves(data.take(spread_rows(data.size))):
+    for field in data.take(spread_rows(data.size)):
         digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()[:16]
 

@@ -21,7 +21,7 @@ from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS, counted_timeouts
 from xql_jax.data.dataset import RANKS, check_file, fingerprint, is_jump
 from xql_jax.data.npz import ogbench_or_not, terminals_of
 from xql_jax.errors import UserError
-from xql_jax.types import Batch
+from xql_jax.types import AnyBatch, Batch
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 NUM_THREADS = 8  # that gather at once: on a cold disk they wait, and waits overlap
@@ -40,7 +40,7 @@ class MappedDataset:
     gaps: np.ndarray  # i64[G], of each row that is no transition's first: how many transitions come before it
     size: int  # N = R - G
     source: str  # the file, for messages
-    transforms: tuple[Callable[[Batch], Batch], ...] = ()  # of rows by themselves, applied to what is drawn
+    transforms: tuple[Callable[[AnyBatch], AnyBatch], ...] = ()  # of rows, applied to what is drawn
 
     @property
     def observation_dim(self) -> int:
@@ -50,11 +50,11 @@ class MappedDataset:
     def action_dim(self) -> int:
         return self.arrays["actions"].shape[1]
 
-    def apply(self, transform: Callable[[Batch], Batch]) -> "MappedDataset":
+    def apply(self, transform: Callable[[AnyBatch], AnyBatch]) -> "MappedDataset":
         """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
         return dataclasses.replace(self, transforms=(*self.transforms, transform))
 
-    def take(self, indices: np.ndarray) -> Batch:
+    def take(self, indices: np.ndarray) -> AnyBatch:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...].
 
         Raises:
@@ -63,7 +63,7 @@ class MappedDataset:
         parts = np.array_split(indices, min(NUM_THREADS, max(1, len(indices) // 1024)))
         batches = list(_threads().map(self._take, parts))
         fields: tuple[Any, ...] = tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
-        batch = Batch(*fields)
+        batch: AnyBatch = Batch(*fields)
         for transform in self.transforms:
             batch = transform(batch)
         return batch

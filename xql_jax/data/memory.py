@@ -27,7 +27,7 @@ def fits_in_memory(num_bytes: int) -> bool:
 
 def fits_on_device(dataset: Dataset) -> bool:
     """Is there room for a copy of the transitions on each device that JAX uses."""
-    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
+    num_bytes = sum(field.nbytes for field in dataset.batch)
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None or "bytes_limit" not in statistics:  # a CPU has no memory of its own
         return num_bytes < SHARE_OF_DEVICE * available_memory()

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from xql_jax.types import Array, Batch, PRNGKey
+from xql_jax.types import AnyBatch, Array, PRNGKey
 
 EXACT_BELOW = 2**24  # of so many rows JAX's draw favours none over another by more than 0.4%
 
@@ -31,7 +31,7 @@ def _upper_word(x: Array, y: int) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def sample(data: Batch, key: PRNGKey, batch_size: int) -> Batch:
+def sample(data: AnyBatch, key: PRNGKey, batch_size: int) -> AnyBatch:
     """Draws transitions uniformly, with replacement.
 
     Args:

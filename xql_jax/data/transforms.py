@@ -10,7 +10,7 @@ import numpy as np
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.errors import UserError
-from xql_jax.types import Batch
+from xql_jax.types import AnyBatch, SarsaBatch
 
 AnyDataset = Dataset | MappedDataset
 Transform = Callable[[AnyDataset], AnyDataset]
@@ -62,10 +62,10 @@ def add_next_actions(dataset: AnyDataset) -> Dataset:
     if not known.any():
         raise UserError(f"{dataset.source}: no transition is followed by another, so no next action is known")
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
-    with_next = _replaced(batch, next_actions=np.asarray(batch.actions)[following])
+    fields: tuple[Any, ...] = (*batch, np.asarray(batch.actions)[following])
     # What is left of a trajectory whose last row goes ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
-    kept = dataclasses.replace(dataset, batch=with_next, ends=ends)
+    kept = dataclasses.replace(dataset, batch=SarsaBatch(*fields), ends=ends)
     return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
 
 
@@ -82,6 +82,6 @@ def iql_preprocessing(suite: str | None) -> tuple[Transform, ...]:
     return (clip_actions, rewards[suite]) if suite in rewards else (clip_actions,)
 
 
-def _replaced(batch: Batch, **fields: Any) -> Batch:
+def _replaced(batch: AnyBatch, **fields: Any) -> AnyBatch:
     """Any: a Batch is typed for arrays on the device, and here they are the host's."""
     return batch._replace(**fields)

@@ -8,7 +8,7 @@ from xql_jax.learners.gumbel_regression import GumbelRegression
 from xql_jax.learners.in_sample import ValuePolicyCritic
 from xql_jax.learners.train_state import TrainState
 from xql_jax.losses.critic import td_target
-from xql_jax.types import Array, Batch, Metrics, Params
+from xql_jax.types import Array, Batch, Metrics, Params, SarsaBatch
 
 
 @flax.struct.dataclass
@@ -28,8 +28,8 @@ class QIteration(GumbelRegression, ValuePolicyCritic):
     def update_critic(
         self, critic: TrainState, target_critic: Params, next_v: Array, batch: Batch
     ) -> tuple[TrainState, Metrics]:
-        if batch.next_actions is None:
-            raise ValueError("batch.next_actions must be given for Q iteration, not None")
+        if not isinstance(batch, SarsaBatch):
+            raise ValueError("batch must be a SarsaBatch: Q iteration learns from next_actions, too")
         next_q = self.min_q(target_critic, batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
         scale = self.discount * self.beta

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.types import Array, Batch, PRNGKey, Transitions
+from xql_jax.types import AnyBatch, Array, PRNGKey, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member: each transfer is worth its overhead
 
@@ -27,7 +27,7 @@ class Feed(Protocol):
         """Cuts updates start, ..., stop - 1 of members with these keys [M] into calls: (from, to, data)."""
         ...
 
-    def batch(self, data: Any, key: PRNGKey, step: Array) -> Batch:
+    def batch(self, data: Any, key: PRNGKey, step: Array) -> AnyBatch:
         """Inside the program: the minibatch of update `step`, of one member whose own data and key are given.
 
         `key` is the update's own, see `update_keys`.
@@ -44,15 +44,15 @@ def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
 class Resident:
     """All transitions on every device, once, shared by all members; minibatches are drawn in the program."""
 
-    def __init__(self, data: Batch, mesh: Mesh, batch_size: int):
+    def __init__(self, data: AnyBatch, mesh: Mesh, batch_size: int):
         self.partition = PartitionSpec()
         self._data = jax.device_put(data, NamedSharding(mesh, self.partition))
         self._batch_size = batch_size
 
-    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Batch]]:
+    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, AnyBatch]]:
         yield start, stop, self._data
 
-    def batch(self, data: Batch, key: PRNGKey, step: Array) -> Batch:
+    def batch(self, data: AnyBatch, key: PRNGKey, step: Array) -> AnyBatch:
         return sample(data, key, self._batch_size)
 
 
@@ -60,7 +60,7 @@ class Block(NamedTuple):
     """The minibatches of a few successive updates, of every member [M] or, within the program, of one."""
 
     first: Any  # i32[M], the first update
-    batches: Batch  # fields [M, K, B, ...]
+    batches: AnyBatch  # fields [M, K, B, ...]
 
 
 class Streamed:
@@ -75,8 +75,9 @@ class Streamed:
         self._data = data
         self._sharding = NamedSharding(mesh, self.partition)
         self._batch_size = batch_size
-        row = jax.tree.leaves(data.take(np.zeros(1, int)))
-        bytes_an_update = num_members * batch_size * sum(field.nbytes for field in row)
+        bytes_an_update = (
+            num_members * batch_size * sum(field.nbytes for field in data.take(np.zeros(1, int)))
+        )
         self._length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
 
     def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Block]]:
@@ -89,7 +90,7 @@ class Streamed:
                 indices = self._indices(keys, after)
             yield first, after, block
 
-    def batch(self, data: Block, key: PRNGKey, step: Array) -> Batch:
+    def batch(self, data: Block, key: PRNGKey, step: Array) -> AnyBatch:
         return jax.tree.map(lambda field: field[step - data.first], data.batches)
 
     def _indices(self, keys: PRNGKey, first: int) -> Array:

@@ -28,7 +28,7 @@ from xql_jax.tasks import Task, get_task
 from xql_jax.training.offline import OfflineTraining, Schedule
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
 from xql_jax.training.run_folder import RunFolder
-from xql_jax.types import Batch, Transitions
+from xql_jax.types import AnyBatch, Transitions
 
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 DEFAULT_BATCH_SIZE = 256
@@ -176,7 +176,7 @@ def _dataset(
     return with_next
 
 
-def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[Batch | Transitions, str]:
+def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[AnyBatch | Transitions, str]:
     """What a population is to be given, and in words where it is."""
     if isinstance(dataset, MappedDataset):
         read_ahead(Path(dataset.source))

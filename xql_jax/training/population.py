@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import check_domain, traced_fields
 from xql_jax.training.feeds import Feed, Resident, Streamed, update_keys
-from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State, Transitions
+from xql_jax.types import AnyBatch, Array, Learner, Metrics, PRNGKey, State, Transitions
 
 AXIS = "population"
 
@@ -94,14 +94,14 @@ class Population:
     """
 
     def __init__(
-        self, learner: Learner, members: Sequence[Member], data: Batch | Transitions, batch_size: int
+        self, learner: Learner, members: Sequence[Member], data: AnyBatch | Transitions, batch_size: int
     ):
         self.members = list(members)
         self.step = 0
         self.diverged: dict[int, Divergence] = {}
         mesh = _mesh(len(members))
         split, shared = PartitionSpec(AXIS), PartitionSpec()
-        if isinstance(data, Batch):
+        if isinstance(data, AnyBatch):
             example = jax.tree.map(lambda array: array[:1], data)
             self._feed: Feed = Resident(data, mesh, batch_size)
         else:
@@ -215,7 +215,7 @@ def train(
     data: Any,
     start: Array,
     stop: Array,
-    batch: Callable[[Any, PRNGKey, Array], Batch],
+    batch: Callable[[Any, PRNGKey, Array], AnyBatch],
 ) -> tuple[State, Metrics, Array]:
     """Updates start, ..., stop - 1 of one learner, each from the minibatch that `batch` makes of the data.
 
