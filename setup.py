@@ -26,6 +26,7 @@ setup(
         "tensorboardX>=2.6,<3",
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
+        "scikit-learn>=1.6,<2",  # whose interface the regressors of xql_jax/theory have
         "h5py>=3.11,<4",
         "minari>=0.5.3,<0.6",
         "requests>=2.32,<3",

@@ -33,3 +33,19 @@ def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{where}: cannot be written: no permission to write in {folder}")
     return path
+
+
+def make_folder(flag: str, name: str) -> Path:
+    """Returns the folder that the flag names, made with all above it.
+
+    Raises:
+        UserError: if it cannot be made, or nothing can be written there.
+    """
+    path = Path(name).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--{flag}={path}: cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"--{flag}={path}: no permission to write there")
+    return path

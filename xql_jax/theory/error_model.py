@@ -3,6 +3,7 @@
 Section A.1 (McFadden-Rust model) takes noise that the agent sees and we do not; Section A.2.1 follows errors
 of Q from step to step. Where the print is to be corrected:
 
+- Section 3.1 prints the Bellman error as r - gamma Q(s', pi(s')) - Q(s, a); Appendix D.2 has it right.
 - Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, and E max(q + noise) has it too. The
   print drops it, so Eq. 21 holds for centred noise, G(-0.577... beta, beta), only. Its L^beta, without a
   reference policy, is beta log sum exp(q / beta), while that of Eq. 1 is a mean under mu.
@@ -41,6 +42,32 @@ TAIL = 1e-17
 NODES = 1024
 # For integrands with a kink: from there on.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
+
+
+def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float) -> np.ndarray:
+    """Returns r + discount * Q(s', pi(s')) - Q(s, a), f64[...], reward units: 0 where Q is that of pi.
+
+    Source: Garg et al. 2023, Appendix D.2. Section 3.1 prints the second sign the other way, see
+    `printed_bellman_error`.
+    Args:
+        rewards, next_q, q: f64[...], of one shape; next_q is 0 after a terminal transition.
+    Raises:
+        ValueError: if one is empty or not finite, or the discount is not within [0, 1).
+    """
+    target = arguments.samples("rewards", rewards) + arguments.discount("discount", discount) * (
+        arguments.samples("next_q", next_q)
+    )
+    return target - arguments.samples("q", q)
+
+
+def printed_bellman_error(
+    rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float
+) -> np.ndarray:
+    """Returns r - discount * Q(s', pi(s')) - Q(s, a), as Section 3.1 prints it: no Q of a policy makes it 0.
+
+    Arguments and errors as `bellman_error`.
+    """
+    return bellman_error(rewards, -arguments.samples("next_q", next_q), q, discount=discount)
 
 
 def centred_gumbel(beta: float) -> Gumbel:
@@ -213,7 +240,11 @@ def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
 
 
 def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
-    """Shuffles the draws f64[N, S, A] of each pair among themselves: the same marginals, but independent."""
+    """Shuffles the draws f64[N, S, A] of each pair among themselves: the same marginals, but independent.
+
+    A maximum keeps the larger draws, so that after t steps of `evolve_samples` all descend from about N / A^t
+    of the first ones: only as long as that is a large number do they show the law.
+    """
     return generator.permuted(arguments.samples("samples", samples), axis=0)
 
 

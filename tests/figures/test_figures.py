@@ -1,0 +1,145 @@
+"""What the figures show holds in the numbers that they are drawn from; and every one is a picture."""
+
+import csv
+import functools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xql_jax.errors import UserError
+from xql_jax.figures import FIGURES
+from xql_jax.figures.paper_figure import PaperFigure, long_table, where
+
+
+@functools.cache
+def tables(name, seed=1):
+    return FIGURES[name].compute(seed)
+
+
+def test_figure_2_regresses_to_the_exact_values():
+    rows = tables("2")["regression"]
+    inner = np.abs(rows["x"]) < 1.9  # a network has no data beyond the ends
+    error = np.abs(rows["fitted"] - rows["exact"])[inner]
+    assert error.mean() < 0.03  # of a variable between -2 and 2
+    assert error.max() < 0.25
+    by_beta = rows["fitted"].reshape(4, -1)  # Lemma 3.1: it falls as beta grows
+    assert (np.diff(by_beta, axis=0).mean(1) < 0).all()
+
+
+def test_figure_2_draws_densities_and_losses():
+    density = tables("2")["density"]
+    for beta in np.unique(density["beta"]):
+        rows = where(density, beta=beta)
+        assert 0.8 < np.trapezoid(rows["density"], rows["x"]) <= 1.0  # the long tail goes on to the right
+    loss = tables("2")["loss"]
+    assert (loss["loss"] >= 0).all()
+    for beta in np.unique(loss["beta"]):
+        rows = where(loss, beta=beta)["loss"]
+        assert (rows[:-150:-1] > rows[:149]).all()  # an error upwards costs more
+
+
+def test_figure_4_values_are_those_of_theory():
+    values = tables("4")["values"]
+    np.testing.assert_allclose(values["fitted"], values["exact"], atol=0.005)
+
+
+def test_figure_4_a_smaller_beta_is_nearer_to_the_maximum():
+    """Lemma 3.1; the figure's caption has it the other way round."""
+    values = tables("4")["values"]
+    methods = list(dict.fromkeys(values["method"]))
+    assert methods == [
+        "mean squared error",
+        "Gumbel, β = 1",
+        "Gumbel, β = 0.1",
+        "Gumbel, β = 0.02",
+        "exact maximum",
+    ]
+    maximum = where(values, method="exact maximum")["exact"]
+    distances = [np.abs(where(values, method=method)["fitted"] - maximum).mean() for method in methods]
+    assert (np.diff(distances) < 0).all()
+
+
+def test_figure_4_paths_are_those_of_the_values():
+    paths = tables("4")["paths"]
+    for method in ("Gumbel, β = 0.02", "exact maximum"):
+        path = where(paths, method=method)
+        assert len(path["step"]) == 31
+        assert (path["row"][0], path["column"][0]) == (7, 1)
+        assert (path["row"][-1], path["column"][-1]) == (1, 1)
+
+
+def test_figure_b1_the_corrected_bound_holds_and_the_printed_does_not():
+    rows = tables("B1")["values"]
+    margin = 4 * rows["standard_error"]
+    assert (rows["true_value"] <= rows["estimated_value"] + margin).all()
+    assert (rows["estimated_value"] <= rows["corrected_bound"] + margin).all()
+    shifted = where(rows, case="E[Q] = −0.5")
+    assert (shifted["estimated_value"] > shifted["printed_bound"] + 0.3)[shifted["beta"] < 0.2].all()
+
+
+def test_figure_b2_the_bounds_hold_with_their_probability():
+    rows = tables("B2")["estimates"]
+    assert (rows["exact"] < rows["simulated_quantile"]).all()
+    assert (rows["simulated_quantile"] < rows["bound_eq_30"]).all()
+    assert (rows["bound_eq_30"] < rows["bound_eq_32"]).all()
+    failures = tables("B2")["failures"]
+    assert (failures["frequency"] <= failures["delta"]).all()
+    assert failures["frequency"].max() > 0  # so that the line above says something
+
+
+def test_figure_gem_simulation_and_theory_agree():
+    wave = tables("GEM")["wave"]
+    np.testing.assert_allclose(wave["simulated_deviation"], wave["exact_deviation"], atol=0.03)
+    for step in range(5):
+        rows = where(wave, step=step)
+        assert rows["state"][rows["exact_deviation"].argmax()] == 1 + step  # it runs to the parents
+    deviations = tables("GEM")["deviations"]
+    np.testing.assert_allclose(deviations["simulated"], deviations["exact"], rtol=0.03)
+    np.testing.assert_allclose(
+        deviations["exact"], np.pi / np.sqrt(6) * 0.9 ** deviations["step"], rtol=1e-12
+    )
+    densities = tables("GEM")["densities"]
+    assert np.abs(densities["simulated"] - densities["exact"]).max() < 0.1
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
+    figure = PaperFigure(FIGURES[name].what, lambda seed: tables(name), FIGURES[name].draw)
+    picture, *paths = figure.write(name, tmp_path, seed=1)
+    with Image.open(picture) as image:
+        image.verify()
+        assert min(image.size) > 500
+    assert sorted(tmp_path.iterdir()) == sorted([picture, *paths])
+    for path, table in zip(paths, tables(name).values(), strict=True):
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        assert header == list(table)
+        assert len(rows) == len(next(iter(table.values())))
+        for column, values in zip(zip(*rows, strict=True), table.values(), strict=True):
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(np.array(column, float), values, rtol=1e-8, atol=1e-300)
+            else:
+                assert list(column) == [str(value) for value in values]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_say_what_they_show_and_in_which_units(name):
+    figure = FIGURES[name].draw(tables(name))
+    for axes in figure.axes:
+        labels = [axes.get_xlabel(), axes.get_ylabel()]
+        assert any(labels), axes
+        if axes.get_legend():
+            assert all(text.get_text() for text in axes.get_legend().get_texts())
+    assert any("(" in axes.get_xlabel() for axes in figure.axes)
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "figure_B1.png").mkdir()
+    with pytest.raises(UserError, match=r"figure_B1\.png: cannot be written"):
+        FIGURES["B1"].write("B1", tmp_path, seed=0)
+
+
+def test_long_table():
+    table = long_table("name", "x", rows=[("a", 1.0), ("b", 2.0)])
+    assert where(table, name="b")["x"].tolist() == [2.0]

@@ -1,0 +1,133 @@
+"""The examples run as a newcomer runs them, and print the numbers that theory says."""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
+
+
+@functools.cache
+def printed(name):
+    """Runs the script in a process of its own; returns its lines."""
+    run = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    return run.stdout.splitlines()
+
+
+def rows(name, label):
+    """The numbers that end each line whose beginning matches the label, f64[rows, columns]; "-" is nan."""
+    found = [line[match.end() :] for line in printed(name) if (match := re.match(label, line))]
+    cells = [NUMBER.findall(rest) for rest in found]
+    return np.array([[np.nan if cell == "-" else float(cell) for cell in row] for row in cells])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_it_runs_in_silence_and_within_the_page(name):
+    lines = printed(name)
+    assert max(map(len, lines)) <= 110
+    assert lines[-1].endswith(".")  # the closing sentence
+
+
+def gumbel_rows():
+    table = rows("gumbel_regression.py", "Gumbel, beta [0-9.]+")
+    assert table.shape == (6, 6)
+    return table.reshape(6, 2, 3)  # betas; x; fitted, samples, law
+
+
+def test_gumbel_regression_reaches_the_operator():
+    """Lemma 3.2: the minimiser of Eq. 7 is L^beta."""
+    fitted, samples, _ = np.moveaxis(gumbel_rows(), -1, 0)
+    np.testing.assert_allclose(fitted, samples, rtol=0.01)
+    mean = rows("gumbel_regression.py", "mean").reshape(2, 3)
+    expectile = rows("gumbel_regression.py", "expectile 0.9").reshape(2, 3)
+    for table in (mean, expectile):
+        np.testing.assert_allclose(table[:, 0], table[:, 1], rtol=0.01)
+
+
+def test_gumbel_regression_is_between_the_mean_and_the_maximum():
+    """Lemma 3.1; neighbouring betas are further apart than the tolerance of the test above."""
+    fitted = gumbel_rows()[..., 0]
+    mean = rows("gumbel_regression.py", "mean").reshape(2, 3)[:, 0]
+    largest = rows("gumbel_regression.py", "largest sample").reshape(2, 3)[:, 1]
+    ladder = np.vstack([mean, fitted, largest])
+    assert (np.diff(ladder, axis=0) > 0).all()
+    assert (ladder[2:] > 1.04 * ladder[1:-1]).all()
+
+
+def test_the_law_of_the_exponential():
+    law = gumbel_rows()[..., 2]
+    # By hand: 2 log 2 at beta 2 and mean 1; 5 log(5 / 3) at beta 5 and mean 2; infinite where beta <= mean.
+    np.testing.assert_allclose(law[3, 0], 1.3863, atol=6e-4)
+    np.testing.assert_allclose(law[2, 1], 2.5541, atol=6e-4)
+    np.testing.assert_array_equal(np.isinf(law), [[0, 0]] * 3 + [[0, 1]] + [[1, 1]] * 2)
+    # Where the variance of exp(Y / beta) is finite, the samples' L^beta is within 4 of its standard errors.
+    beta, mean = np.array([[100.0], [10.0], [5.0]]), np.array([1.0, 2.0])
+    variance = 1 / (1 - 2 * mean / beta) - 1 / (1 - mean / beta) ** 2
+    standard_error = beta * (1 - mean / beta) * np.sqrt(variance / 10_000)
+    assert (np.abs(gumbel_rows()[:3, :, 1] - law[:3]) < 4 * standard_error).all()
+
+
+def test_xql_learns_the_empirical_soft_mdp():
+    table = rows("soft_mdp.py", " +[0-9](?= )")
+    assert table.shape == (6, 3)
+    true, empirical, learnt = table.T
+    np.testing.assert_allclose(learnt, empirical, atol=2e-3)
+    # Data, not learning, is what parts it from the truth; and the states differ by much more than either.
+    assert 0.02 < np.abs(empirical - true).max() < 0.3
+    assert np.ptp(true) > 1.0
+
+
+def test_the_summary_is_that_of_the_table():
+    true, empirical, learnt = rows("soft_mdp.py", " +[0-9](?= )").T
+    learning, sampling = rows("soft_mdp.py", r"largest \|.*\|").ravel()
+    assert abs(learning - np.abs(learnt - empirical).max()) < 2e-4  # the table has four digits
+    assert abs(sampling - np.abs(empirical - true).max()) < 2e-4
+    (bound,) = rows("soft_mdp.py", "certified").ravel()
+    assert 0 < bound <= 1e-8
+
+
+def test_beta_leads_from_imitation_to_greed():
+    """Eq. 2: with a smaller beta KL and return grow, from those of mu to those of the shortest path."""
+    kl, best, returns = rows("imitation_to_greed.py", " +(?:mu|best|[0-9.]+)(?= )").T
+    assert len(kl) == 9
+    for column in (kl, best, returns):
+        assert (np.diff(column)[1:6] > 1e-3).all()  # beta 10 to 0.01
+        assert (np.diff(column) >= 0).all()
+    np.testing.assert_allclose(kl[[0, -1]], [0.0, np.log(4.0)], atol=1e-4)
+    np.testing.assert_allclose(best[[0, -1]], [0.25, 1.0], atol=1e-4)
+    np.testing.assert_allclose(returns[-1], 0.95**5, atol=1e-4)
+    # Ends: beta 10 is next to mu, beta 0.001 is greedy.
+    assert kl[1] < 1e-3
+    assert kl[-2] > np.log(4.0) - 1e-3
+    # What the closing sentence says of beta 0.1.
+    np.testing.assert_allclose(kl[4] / kl[-1], 1 / 6, atol=0.01)
+    np.testing.assert_allclose((returns[4] - returns[0]) / (returns[-1] - returns[0]), 2 / 3, atol=0.02)
+
+
+def test_the_random_walk_by_hand():
+    """mu's return from the start of a corridor of seven cells, of which the last is the goal.
+
+    A cell has two ways on and two walls, the start one way and three walls. So d moves from the goal
+    v(d) = 0.95 (v(d - 1) + v(d + 1) + 2 v(d)) / 4, where 0.95 v(0) stands for the reward of 1.
+    """
+    matrix = 0.5 * np.eye(6) + 0.25 * (np.eye(6, k=1) + np.eye(6, k=-1))
+    matrix[5, 5] = 0.75
+    v = np.linalg.solve(np.eye(6) - 0.95 * matrix, [0.25, 0, 0, 0, 0, 0])
+    _, _, returns = rows("imitation_to_greed.py", " +(?:mu|best|[0-9.]+)(?= )").T
+    np.testing.assert_allclose(returns[0], v[5], atol=1e-4)

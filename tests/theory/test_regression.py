@@ -1,0 +1,390 @@
+"""Gumbel regression by stochastic gradients against L^beta in float64, closed forms and its neighbours."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import r2_score
+
+from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
+from xql_jax.networks.mlp import StateValue
+from xql_jax.theory import regression
+from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.regression import (
+    STEEPEST,
+    ExpectileRegressor,
+    GumbelRegressor,
+    MeanRegressor,
+    descend,
+    tangent_gumbel_loss,
+)
+
+NAN = float("nan")
+BETAS = np.array([0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0])  # standard deviations
+
+
+@pytest.fixture(autouse=True)
+def _every_fit_converges():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        yield
+
+
+def draw(name, count, seed):
+    """Samples of variance about 1; the names' order is that of their means: 0, 1, 2 and 3."""
+    generator = np.random.default_rng(seed)
+    if name == "normal":
+        return generator.normal(size=count)
+    if name == "exponential":
+        return generator.exponential(size=count)
+    if name == "uniform":
+        return 2.0 + np.sqrt(12.0) * generator.uniform(-0.5, 0.5, size=count)
+    assert name == "mixture"
+    low, high = generator.normal(2.6, 0.4, count), generator.normal(6.6, 0.8, count)
+    return np.where(generator.uniform(size=count) < 0.9, low, high)
+
+
+def no_inputs(y):
+    return np.zeros((len(y), 1))
+
+
+def exact(y, betas):
+    return np.array([log_partition(y, beta) for beta in betas])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", ["normal", "exponential", "uniform", "mixture"])
+def test_reaches_the_log_partition_within_one_percent(name, seed):
+    """Lemma 3.2: minibatch gradients lead to beta log E[exp(X / beta)], all betas in one fit."""
+    y = 5.0 * draw(name, 10_000, seed)
+    betas = BETAS * y.std()
+    model = GumbelRegressor(betas, random_state=seed).fit(no_inputs(y), y)
+    expected = exact(y, betas)
+    assert model.n_iter_ * 40 == 10_000  # 40 minibatches an epoch
+    assert (np.abs(model.intercept_ - expected) <= 0.01 * np.abs(expected)).all()
+    assert (np.abs(model.intercept_ - expected) <= 0.01 * y.std()).all()
+    # Stricter where the mean is far from 0: of how far L^beta is from it.
+    np.testing.assert_allclose(model.intercept_ - y.mean(), expected - y.mean(), rtol=0.01)
+
+
+def test_reaches_an_outlier():
+    """Lemma 3.2: one sample of 10,000 decides L^beta, and no steeper slope on the way there stalls Adam."""
+    y = draw("exponential", 10_000, 0)
+    y[0] = 15.0
+    betas = y.std() * np.array([0.01, 0.1, 0.2, 0.5])
+    model = GumbelRegressor(betas, random_state=0).fit(no_inputs(y), y)
+    np.testing.assert_allclose(model.intercept_, exact(y, betas), atol=0.01 * y.std())
+    assert (exact(y, betas) - exact(y[1:], betas) > y.std())[:2].all()
+
+
+def test_reaches_random_small_data_sets():
+    """Lemma 3.2: the minimiser, over 240 random data sets and betas."""
+    generator = np.random.default_rng(0)
+    names = ["normal", "exponential", "uniform", "mixture"]
+    for seed in range(15):
+        y = generator.uniform(0.1, 10.0) * draw(names[seed % 4], 48, seed) + generator.normal(scale=10.0)
+        betas = y.std() * 10.0 ** generator.uniform(-2.0, 2.0, 16)
+        model = GumbelRegressor(betas, batch_size=16, random_state=seed).fit(no_inputs(y), y)
+        np.testing.assert_allclose(model.intercept_, exact(y, betas), atol=0.01 * y.std())
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0])
+def test_reaches_the_same_from_any_start(beta):
+    """Lemma 3.2: the minimum is unique."""
+    y = draw("normal", 1000, 0)
+    starts = np.array([-30.0, -3.0, 0.0, 3.0, 10.0], np.float32)
+    layer = {"kernel": np.zeros((5, 1, 1), np.float32), "bias": starts[:, None]}
+    params, _ = descend(
+        GumbelRegressor._loss,
+        StateValue(()),
+        {"params": {"Dense_0": layer}},
+        np.zeros((1000, 1), np.float32),
+        y.astype(np.float32),
+        np.full(5, beta, np.float32),
+        0.05,
+        jax.random.key(0),
+        num_batches=4,
+        num_epochs=2500,
+    )
+    reached = params["params"]["Dense_0"]["bias"][:, 0]
+    np.testing.assert_allclose(reached, np.full(5, log_partition(y, beta)), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("beta", "works"), [(1.001e-15, True), (1e-30, False), (0.999e6, True), (1e8, False)]
+)
+def test_float32_suffices_within_the_range_and_not_beyond(beta, works, monkeypatch):
+    y = draw("exponential", 10_000, 0)
+    beta *= y.std()
+    monkeypatch.setattr(regression, "BETA_RANGE", (0.0, np.inf))
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    model = GumbelRegressor(beta, random_state=0).fit(no_inputs(y), y)
+    assert (abs(model.intercept_ - log_partition(y, beta)) <= 0.01 * y.std()) == works
+    monkeypatch.undo()
+    if not works:
+        with pytest.raises(ValueError, match="beta must be within 1e-15 and 1e\\+06 times the standard dev"):
+            GumbelRegressor([y.std(), beta]).fit(no_inputs(y), y)
+
+
+def test_a_fit_that_ends_early_warns_of_its_error():
+    y = draw("normal", 1000, 0)
+    model = GumbelRegressor([1.0, 0.1], num_updates=100, learning_rate=0.001, random_state=0)
+    warnings.simplefilter("always", ConvergenceWarning)
+    with pytest.warns(ConvergenceWarning, match="model 1 of 2, at 0.1, lacks") as record:
+        model.fit(no_inputs(y), y)
+    lacks = (log_partition(y, 0.1) - model.intercept_[1]) / y.std()
+    assert f"lacks {lacks:.3g} standard deviations" in str(record[0].message)
+    assert lacks > 1.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "biased"), [(gumbel_loss, False), (gumbel_rescaled_loss, True), (gumbel_log_loss, True)]
+)
+def test_minibatches_bias_the_losses_that_couple_them(loss, biased):
+    """Lemma 3.2: the plain risk is estimated without bias; the rescaled (D.3) and log risks are not."""
+    y = jnp.asarray(draw("exponential", 10_000, 0).reshape(40, 250), jnp.float32)
+    optimum = jnp.float32(log_partition(np.float64(y).ravel(), 0.3))
+
+    def gradient(batch):
+        return jax.grad(lambda value: loss(jnp.full(250, value), batch, beta=0.3).mean())(optimum)
+
+    gradients = jax.vmap(gradient)(y)
+    relative = abs(gradients.mean()) / abs(gradients).mean()
+    assert (relative > 0.1) if biased else (relative < 1e-3)
+
+
+@pytest.mark.parametrize("beta", [0.01, 1.0, 50.0])
+def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
+    count = 100
+    edge = np.log(STEEPEST * count)
+    z = np.array([-30.0, -1.0, 0.0, 1.0, edge - 0.01, edge + 1.0, 1e3, 1e6], np.float32)
+    targets = jnp.asarray(beta * z)
+    loss = tangent_gumbel_loss(jnp.zeros(8), targets, beta, count)
+    plain = beta * (np.expm1(np.float64(z[:5])) - z[:5])
+    np.testing.assert_allclose(loss[:5], plain, rtol=1e-4, atol=1e-6)
+    # Beyond, a straight line from there: value e^edge - edge - 1 and slope e^edge - 1 of Eq. 7.
+    line = np.expm1(edge) - edge + np.expm1(edge) * (np.float64(z[5:]) - edge)
+    np.testing.assert_allclose(loss[5:], beta * line, rtol=1e-4)
+    slopes = jax.grad(lambda v: tangent_gumbel_loss(v, targets, beta, count).sum())(jnp.zeros(8))
+    np.testing.assert_allclose(slopes, -np.expm1(np.minimum(np.float64(z), edge)), rtol=1e-3, atol=1e-5)
+
+
+def test_intercept_falls_with_beta_from_the_maximum_to_the_mean():
+    """Lemma 3.1: strictly monotone in beta, between the supremum and the expectation."""
+    y = draw("mixture", 2000, 0)
+    betas = np.array([1e-9, 1e-4, 0.02, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 1e4])
+    values = GumbelRegressor(betas, random_state=0).fit(no_inputs(y), y).intercept_
+    assert (np.diff(values[1:-1]) < -0.001).all()
+    np.testing.assert_allclose(values[[0, 1]], y.max(), atol=0.005)
+    np.testing.assert_allclose(values[-1], y.mean(), atol=0.005)
+
+
+def heteroscedastic(count, mean, deviation):
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1.0, 1.0, count)
+    return x[:, None], mean(x) + deviation(x) * generator.normal(size=count)
+
+
+def rms(error):
+    return np.sqrt((error**2).mean(0))
+
+
+@pytest.mark.parametrize(
+    ("hidden_dims", "mean", "tolerance"),
+    [((), lambda x: 2 * x + 1, 0.03), ((32,), lambda x: np.sin(3 * x), 0.06)],
+)
+def test_conditional_value_of_normal_noise(hidden_dims, mean, tolerance):
+    """Lemma 3.2: given x, L^beta of N(f, s^2) is f + s^2 / (2 beta); it is above the mean by up to 1."""
+    x, y = heteroscedastic(10_000, mean, lambda x: np.sqrt(0.8 + 0.6 * x))
+    betas = np.array([0.7, 1.0, 3.0, 100.0])
+    model = GumbelRegressor(betas, hidden_dims=hidden_dims, random_state=0).fit(x, y)
+    grid = np.linspace(-0.95, 0.95, 50)
+    excess = (0.8 + 0.6 * grid)[:, None] / (2 * betas)
+    values = model.predict(grid[:, None])
+    assert (rms(values - mean(grid)[:, None] - excess) < tolerance).all()
+    assert rms(excess)[0] > 0.6
+    assert (np.diff(values, axis=1) < 0).mean() > 0.95  # Lemma 3.1, x by x
+    least_squares = MeanRegressor(hidden_dims=hidden_dims, random_state=0).fit(x, y).predict(grid[:, None])
+    assert rms(least_squares - mean(grid)) < tolerance
+    # The limit of a large beta: the same network, descended under another loss.
+    assert rms(values[:, 3] - least_squares - excess[:, 3]) < 0.05
+
+
+def linear_data(count=2000):
+    generator = np.random.default_rng(0)
+    x = generator.normal([3.0, -20.0, 0.0], [1.0, 5.0, 0.1], (count, 3))
+    return x, x @ [2.0, -0.3, 10.0] + 5.0 + generator.exponential(size=count)
+
+
+def test_large_beta_is_least_squares():
+    """Lemma 3.2: for a large beta the loss is the squared error, (x - theta)^2 / (2 beta^2)."""
+    x, y = linear_data()
+    exact_fit, *_ = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y)
+    for model in (GumbelRegressor(1e4, random_state=0), MeanRegressor(random_state=0)):
+        model.fit(x, y)
+        np.testing.assert_allclose(model.coef_, exact_fit[:3], rtol=5e-3)
+        np.testing.assert_allclose(model.predict(x), x @ exact_fit[:3] + exact_fit[3], atol=0.01)
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (16,)])
+def test_several_betas_are_as_many_single_fits(hidden_dims):
+    x, y = linear_data(300)
+    settings = {"hidden_dims": hidden_dims, "num_updates": 300, "random_state": 3}
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    together = GumbelRegressor([0.5, 3.0, 50.0], **settings).fit(x, y)
+    assert together.predict(x).shape == (300, 3)
+    assert together.loss_curve_.shape == (together.n_iter_, 3)
+    for k, beta in enumerate([0.5, 3.0, 50.0]):
+        alone = GumbelRegressor(beta, **settings).fit(x, y)
+        np.testing.assert_allclose(alone.predict(x), together.predict(x)[:, k], atol=1e-3 * y.std())
+        np.testing.assert_allclose(alone.loss_curve_, together.loss_curve_[:, k], rtol=1e-3, atol=1e-5)
+    assert (np.abs(np.diff(together.predict(x), axis=1)).max(0) > 0.1 * y.std()).all()
+
+
+def test_expectile_is_the_root_found_by_bisection():
+    y = 3.0 * draw("exponential", 10_000, 0)
+    expectiles = [0.02, 0.3, 0.5, 0.7, 0.9, 0.99]
+    model = ExpectileRegressor(expectiles, random_state=0).fit(no_inputs(y), y)
+    for expectile, value in zip(expectiles, model.intercept_, strict=True):
+        low, high = y.min(), y.max()
+        for _ in range(60):
+            middle = (low + high) / 2
+            above, below = np.maximum(y - middle, 0).sum(), np.maximum(middle - y, 0).sum()
+            low, high = (middle, high) if expectile * above > (1 - expectile) * below else (low, middle)
+        np.testing.assert_allclose(value, low, atol=0.01 * y.std())
+
+
+def test_the_expectile_one_half_is_the_mean():
+    x, y = linear_data()
+    half = ExpectileRegressor(0.5, random_state=0).fit(x, y)
+    np.testing.assert_allclose(
+        half.predict(x), MeanRegressor(random_state=0).fit(x, y).predict(x), atol=0.005
+    )
+
+
+def test_random_state():
+    x, y = linear_data(300)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+
+    def fitted(random_state):
+        return GumbelRegressor(5.0, num_updates=50, random_state=random_state).fit(x, y).predict(x)
+
+    np.testing.assert_array_equal(fitted(7), fitted(7))
+    np.testing.assert_array_equal(fitted(np.random.RandomState(7)), fitted(7))
+    assert np.abs(fitted(8) - fitted(7)).max() > 0.01
+    state = np.random.RandomState(7)
+    assert np.abs(fitted(state) - fitted(state)).max() > 0.01  # it moves on
+
+
+def test_units_do_not_matter():
+    x, y = linear_data(500)
+    settings = {"random_state": 0, "num_updates": 2000}
+    model = GumbelRegressor([0.5, 5.0], **settings).fit(x, y)
+    other = GumbelRegressor([500.0, 5000.0], **settings).fit(x * [1e6, 1e-6, 1.0] + 7.0, 1000.0 * y - 1e5)
+    predictions = other.predict(x * [1e6, 1e-6, 1.0] + 7.0)
+    np.testing.assert_allclose((predictions + 1e5) / 1000.0, model.predict(x), atol=1e-3)
+    np.testing.assert_allclose(other.coef_ / 1000.0 * [1e6, 1e-6, 1.0], model.coef_, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [2.0, [2.0, 3.0]])
+def test_coefficients_are_those_of_the_predictions(beta):
+    x, y = linear_data(300)
+    model = GumbelRegressor(beta, random_state=0).fit(x, y)
+    np.testing.assert_allclose(model.predict(x), x @ model.coef_.T + model.intercept_, rtol=1e-10)
+    assert np.shape(model.intercept_) == np.shape(beta)
+
+
+def test_an_mlp_has_no_coefficients():
+    x, y = linear_data(50)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    model = MeanRegressor(hidden_dims=[4], num_updates=1).fit(x, y)
+    assert not hasattr(model, "coef_")
+    assert not hasattr(model, "intercept_")
+    assert not hasattr(MeanRegressor(), "coef_")
+
+
+def test_score_is_the_loss_that_is_left_of_the_best_constant():
+    x, y = linear_data()
+    betas = [0.5, 50.0]
+    model = GumbelRegressor(betas, random_state=0).fit(x, y)
+    scores = []
+    for beta, values in zip(betas, model.predict(x).T, strict=True):
+        z, z0 = (y - values) / beta, (y - log_partition(y, beta)) / beta
+        scores.append(1 - np.mean(np.exp(z) - z - 1) / np.mean(np.exp(z0) - z0 - 1))
+    np.testing.assert_allclose(model.score(x, y), np.mean(scores), rtol=1e-9)
+    assert min(scores) > 0.5
+    assert abs(scores[0] - scores[1]) > 0.01
+    mean = MeanRegressor(random_state=0).fit(x, y)
+    np.testing.assert_allclose(mean.score(x, y), r2_score(y, mean.predict(x)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "model", [GumbelRegressor([0.1, 1.0]), ExpectileRegressor([0.2, 0.9]), MeanRegressor()]
+)
+def test_score_of_the_best_constant_is_zero(model):
+    y = draw("normal", 1000, 0)
+    score = model.set_params(random_state=0).fit(no_inputs(y), y).score(no_inputs(y), y)
+    assert -0.01 < score <= 1e-9
+
+
+def test_score_does_not_overflow():
+    y = draw("normal", 100, 0)
+    model = GumbelRegressor([0.01, 0.02], random_state=0).fit(no_inputs(y), y)
+    assert model.score(no_inputs(y), y + 100.0) == -1e300
+    assert -1e6 < model.score(no_inputs(y), y - 100.0) < 0  # far below, the loss is linear
+
+
+def test_a_constant_y():
+    x = linear_data(100)[0]
+    model = GumbelRegressor(0.5, random_state=0).fit(x, np.full(100, 1e6))
+    np.testing.assert_allclose(model.predict(x), 1e6, atol=0.01)
+    assert model.score(x, np.full(100, 1e6 + 1.0)) == 0.0
+
+
+@pytest.mark.parametrize("model", [GumbelRegressor(), ExpectileRegressor(), MeanRegressor()])
+def test_no_prediction_before_the_fit(model):
+    with pytest.raises(NotFittedError):
+        model.predict(np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (GumbelRegressor(0.0), "beta .*0.0"),
+        (GumbelRegressor(-1.0), "beta .*-1.0"),
+        (GumbelRegressor(NAN), "beta .*nan"),
+        (GumbelRegressor([1.0, np.inf]), "beta .*inf"),
+        (GumbelRegressor([]), r"beta .*\[\]"),
+        (GumbelRegressor([[1.0]]), r"beta .*\[\[1.0\]\]"),
+        (ExpectileRegressor(1.0), "expectile .*1.0"),
+        (ExpectileRegressor([0.5, 0.0]), "expectile .*0.0"),
+        (ExpectileRegressor(NAN), "expectile .*nan"),
+        (MeanRegressor(hidden_dims=(8, 0)), "hidden_dims .*0"),
+        (MeanRegressor(hidden_dims=(2.5,)), "hidden_dims .*2.5"),
+        (MeanRegressor(hidden_dims=8), "hidden_dims .*8"),
+        (MeanRegressor(learning_rate=0.0), "learning_rate .*0.0"),
+        (MeanRegressor(learning_rate=NAN), "learning_rate .*nan"),
+        (MeanRegressor(batch_size=0), "batch_size .*0"),
+        (MeanRegressor(num_updates=-1), "num_updates .*-1"),
+    ],
+)
+def test_impossible_arguments_are_refused_by_fit(model, message):
+    with pytest.raises(ValueError, match=message):
+        model.fit(np.zeros((4, 1)), np.arange(4.0))
+
+
+@pytest.mark.parametrize("value", [NAN, np.inf])
+def test_data_that_are_not_finite_are_refused(value):
+    with pytest.raises(ValueError, match="Input y contains"):
+        MeanRegressor().fit(np.zeros((2, 1)), [0.0, value])
+    with pytest.raises(ValueError, match="Input X contains"):
+        MeanRegressor().fit([[0.0], [value]], np.zeros(2))
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    model = MeanRegressor(num_updates=1).fit(np.zeros((2, 1)), np.arange(2.0))
+    with pytest.raises(ValueError, match="y must be finite"):
+        model.score(np.zeros((2, 1)), [0.0, value])
+    with pytest.raises(ValueError, match="inconsistent"):
+        model.score(np.zeros((2, 1)), np.zeros(3))

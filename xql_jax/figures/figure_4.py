@@ -1,0 +1,144 @@
+"""Figure 4: V over a maze, fitted by mean squared error, by Gumbel regression, and as the exact maximum.
+
+Source: Garg et al. 2023, Appendix D.1. Its caption says that a larger beta comes closer to the maximum; by
+Lemma 3.1 it is a smaller one, and so it is here.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from xql_jax.envs.mazes import Cell
+from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
+from xql_jax.learners.value_iteration import ValueIteration
+from xql_jax.losses.critic import mse_loss
+from xql_jax.reports.palette import HEAT, VERMILION
+from xql_jax.theory.error_model import optimal_q
+from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
+from xql_jax.types import Array, Batch
+
+START: Cell = (7, 1)
+DISCOUNT = 0.95
+BETAS = (1.0, 0.1, 0.02)
+NUM_UPDATES = ((1e-3, 6_000), (1e-4, 2_000))  # Adam's rates, and for how many updates each
+LARGE_BETA = 1e6  # as good as the mean, for the exact values
+
+
+@flax.struct.dataclass
+class MeanValueIteration(ValueIteration):
+    """V is fitted to the mean of r + discount * V(s') over the data's actions."""
+
+    def value_loss(self, values: Array, targets: Array) -> Array:
+        return mse_loss(values, targets)
+
+
+def transitions(mdp: SoftMDP, goal: int) -> Batch:
+    """Every action once in every state but the goal, as random moves give them; states are one-hot."""
+    num_states, num_actions = mdp.rewards.shape
+    states, actions = np.indices(mdp.rewards.shape).reshape(2, -1)
+    states, actions = states[states != goal], actions[states != goal]
+    after = mdp.next_states[states, actions, 0]
+    return Batch(
+        observations=jnp.eye(num_states)[states],
+        actions=jnp.eye(num_actions)[actions],
+        rewards=jnp.asarray(mdp.rewards[states, actions], jnp.float32),
+        masks=jnp.asarray(after != goal, jnp.float32),
+        next_observations=jnp.eye(num_states)[after],
+    )
+
+
+@jax.jit
+def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
+    """Returns V at every state, f32[S], fitted by gradients from the data alone."""
+    state = learner.init(key, batch.observations, batch.actions)
+    for rate, count in NUM_UPDATES:
+        stage = dataclasses.replace(learner, value_lr=jnp.float32(rate))
+        state = jax.lax.fori_loop(0, count, lambda i, s, by=stage: by.update(s, batch, key)[0], state)
+    return learner.values(state, jnp.eye(batch.observations.shape[1]))
+
+
+def compute(seed: int) -> dict[str, Table]:
+    mdp = gridworld(FIGURE_4, discount=DISCOUNT)
+    cells = FIGURE_4.free_cells
+    goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
+    batch = transitions(mdp, goal)
+    # No clip: where a beta is small, all of a batch may lie above one at first, and would not move V.
+    common = {
+        "hidden_dims": (64, 64),
+        "discount": jnp.float32(DISCOUNT),
+        "tau": jnp.float32(0.1),
+        "clip": jnp.float32(jnp.inf),
+    }
+
+    methods: dict[str, tuple[ValueIteration, float]] = {
+        "mean squared error": (MeanValueIteration(**common), LARGE_BETA)
+    }
+    for beta in BETAS:
+        methods[f"Gumbel, β = {beta:g}"] = (ValueIteration(**common, beta=jnp.float32(beta)), beta)
+    values: list[tuple] = []
+    paths: list[tuple] = []
+
+    def add(method: str, v: np.ndarray, exact: np.ndarray) -> None:
+        v = np.where(np.arange(len(v)) == goal, 0.0, v)  # terminal: its value is known, not fitted
+        q = mdp.backup(v)
+        values.extend((method, *cell, *pair) for cell, *pair in zip(cells.tolist(), v, exact, strict=True))
+        paths.extend((method, step, *cell) for step, cell in enumerate(greedy_path(FIGURE_4, q, START)))
+
+    for method, (learner, beta) in methods.items():
+        fitted = np.asarray(fit(learner, batch, jax.random.key(seed)), np.float64)
+        add(method, fitted, value_iteration(gridworld(FIGURE_4, discount=DISCOUNT, beta=beta)).v)
+    best = optimal_q(mdp).max(-1)
+    add("exact maximum", best, best)
+    return {
+        "values": long_table("method", "row", "column", "fitted", "exact", rows=values),
+        "paths": long_table("method", "step", "row", "column", rows=paths),
+    }
+
+
+def draw(tables: Mapping[str, Table]) -> Figure:
+    values, paths = tables["values"], tables["paths"]
+    methods = list(dict.fromkeys(values["method"]))
+    figure = Figure(figsize=(3.1 * len(methods) + 0.8, 4.1), layout="constrained")
+    row_of_axes = figure.subplots(1, len(methods))
+    for method, axes in zip(methods, row_of_axes, strict=True):
+        rows = where(values, method=method)
+        grid = np.full(FIGURE_4.walls.shape, np.nan)
+        grid[rows["row"], rows["column"]] = rows["fitted"]
+        grid[FIGURE_4.goal] = np.nan
+        image = axes.imshow(grid, cmap=HEAT, vmin=0.0, vmax=1.0)
+        axes.set_facecolor("0.25")  # walls
+        path = where(paths, method=method)
+        axes.plot(path["column"], path["row"], color="white", linewidth=4)
+        axes.plot(path["column"], path["row"], color=VERMILION, linewidth=2, label="greedy path")
+        axes.plot(
+            START[1], START[0], "o", color=VERMILION, markeredgecolor="white", markersize=9, label="start"
+        )
+        goal_row, goal_column = FIGURE_4.goal
+        axes.plot(
+            goal_column, goal_row, "*", color="white", markeredgecolor=VERMILION, markersize=16, label="goal"
+        )
+        reached = (path["row"][-1], path["column"][-1]) == FIGURE_4.goal
+        moves = f"{len(path['step']) - 1} moves"
+        v_start = rows["fitted"][(rows["row"] == START[0]) & (rows["column"] == START[1])][0]
+        outcome = f"V(start) = {v_start:.2g}, {moves if reached else f'stuck after {moves}'}"
+        axes.set(
+            title=f"{method}\n{outcome}",
+            xticks=[],
+            yticks=[],
+            xlabel="column (cells)",
+        )
+    row_of_axes[0].set_ylabel("row (cells)")
+    figure.legend(*row_of_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.colorbar(image, ax=row_of_axes, label=f"V(s) (reward units, discount {DISCOUNT:g})", shrink=0.75)
+    return figure
+
+
+FIGURE = PaperFigure(
+    "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum", compute, draw
+)

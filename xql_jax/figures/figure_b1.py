@@ -1,0 +1,92 @@
+"""Figure B1: how far soft values of noisy estimates exceed the mean, and what Lemma B.1 allows."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from xql_jax.figures.paper_figure import PaperFigure, Table, where
+from xql_jax.reports.palette import BLUE, GREEN, ORANGE, VERMILION
+from xql_jax.theory.bounds import printed_soft_value_upper_bound, soft_value_upper_bound
+from xql_jax.theory.log_partition import log_partition
+
+Q_MAX = 1.0  # of the estimates, reward units
+NUM_ACTIONS = 20
+NUM_ESTIMATES = 20_000
+BETAS = np.geomspace(0.02, 20.0, 60)
+# P(Q = +Q_MAX) of estimates that are Q_MAX or -Q_MAX; with 0.25 the printed bound fails.
+CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
+
+
+def compute(seed: int) -> dict[str, Table]:
+    """Every estimate is Q_MAX or -Q_MAX with noise between: the mean of action a is Q_a, uniform mu."""
+    generator = np.random.default_rng(seed)
+    columns: dict[str, list[np.ndarray]] = {}
+    for case, probability in CASES.items():
+        # Unbiased: an action's estimates are +-Q_MAX with a chance of their own, whose mean is `probability`.
+        chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
+        expected = Q_MAX * (2.0 * chances - 1.0)
+        estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)
+        mean_q = float(expected.mean())
+        simulated = np.array([log_partition(estimates, beta) for beta in BETAS])  # [betas, estimates]
+        rows = {
+            "case": np.full(len(BETAS), case),
+            "beta": BETAS,
+            "true_value": np.array([float(log_partition(expected, beta)) for beta in BETAS]),
+            "estimated_value": simulated.mean(1),
+            "standard_error": simulated.std(1) / np.sqrt(NUM_ESTIMATES),
+            "printed_bound": printed_soft_value_upper_bound(mean_q, Q_MAX, BETAS),
+            "corrected_bound": soft_value_upper_bound(mean_q, Q_MAX, BETAS),
+            "mean": np.full(len(BETAS), mean_q),
+        }
+        for name, column in rows.items():
+            columns.setdefault(name, []).append(column)
+    return {"values": {name: np.concatenate(parts) for name, parts in columns.items()}}
+
+
+def draw(tables: Mapping[str, Table]) -> Figure:
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
+        rows = where(tables["values"], case=case)
+        beta = rows["beta"]
+        axes.plot(
+            beta,
+            rows["corrected_bound"],
+            color=GREEN,
+            linestyle="--",
+            label="upper bound, corrected (2β log cosh)",
+        )
+        axes.plot(
+            beta,
+            rows["printed_bound"],
+            color=VERMILION,
+            linestyle="-.",
+            label="upper bound, as printed (β log cosh)",
+        )
+        axes.plot(beta, rows["estimated_value"], color=BLUE, linewidth=2.2, label="E[V̂], simulated")
+        axes.plot(
+            beta, rows["true_value"], color=ORANGE, linestyle=":", linewidth=2.2, label="V, the lower bound"
+        )
+        axes.plot(beta, rows["mean"], color="0.5", linewidth=0.8, label="E[Q]")
+        broken = rows["estimated_value"] > rows["printed_bound"]
+        if broken.any():
+            axes.fill_between(
+                beta, rows["printed_bound"], rows["estimated_value"], where=broken, color=VERMILION, alpha=0.2
+            )
+            axes.annotate(
+                "the printed bound fails here",
+                (beta[broken][broken.sum() // 3], rows["estimated_value"][broken][broken.sum() // 3]),
+                xytext=(0.4, 0.8),
+                textcoords="axes fraction",
+                arrowprops={"arrowstyle": "->"},
+            )
+        axes.set(title=f"Lemma B.1, {case}", xlabel="β (reward units)", xscale="log")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("value (reward units, estimates within ±1)")
+    figure.axes[0].legend(fontsize="small", loc="upper right")
+    return figure
+
+
+FIGURE = PaperFigure(
+    "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute, draw
+)

@@ -1,0 +1,428 @@
+"""Gumbel regression by stochastic gradients as a scikit-learn estimator, and two neighbours for comparison.
+
+`GumbelRegressor` fits L^beta(Y|x) (Garg et al. 2023, Eq. 7 and Section 3.2), `ExpectileRegressor` the
+expectile of IQL and `MeanRegressor` the mean. They share everything but the loss. Only this module needs
+scikit-learn.
+"""
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from numpy.typing import ArrayLike
+from scipy import stats
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from xql_jax.losses.critic import mse_loss
+from xql_jax.losses.gumbel import gumbel_loss
+from xql_jax.losses.value import expectile_loss
+from xql_jax.networks.mlp import StateValue
+from xql_jax.theory import arguments
+from xql_jax.theory.log_partition import log_partition
+from xql_jax.types import Array, Params, PRNGKey
+
+# Of beta, in standard deviations of y, as measured without inputs: within, the error stays below 1% of that
+# deviation. Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
+# Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
+# error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
+BETA_RANGE = (1e-15, 1e6)
+# The steepest slope, in multiples of N: of one sample, and of all of a minibatch together. At an optimum no
+# batch has more than 2N. A smaller bound could hold one outlier and all others in balance.
+STEEPEST = 4.0
+TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What an estimator minimises, for the descent in float32 and for its score in float64.
+
+    `shape` is what bends the loss: beta, the expectile, or nothing.
+    """
+
+    # (values f32[B], targets f32[B], shape, N) -> f32[B], for y of variance 1; slopes are of the order of 1
+    descended: Callable[[Array, Array, Array, int], Array]
+    exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N], finite
+    constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
+
+
+class StochasticRegressor(RegressorMixin, BaseEstimator):
+    """A linear model or an MLP under a loss, fitted by Adam on minibatches, all shapes of the loss at once.
+
+    The hole is the loss: a subclass names it, and reads its shapes from its own argument.
+    """
+
+    _loss: ClassVar[Loss]
+
+    def __init__(
+        self,
+        *,
+        hidden_dims: Sequence[int] = (),
+        learning_rate: float = 0.02,
+        batch_size: int = 256,
+        num_updates: int = 10_000,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.hidden_dims = hidden_dims
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.num_updates = num_updates
+        self.random_state = random_state
+
+    def _shapes(self) -> np.ndarray:
+        """Returns the shapes of the loss, f64[] or f64[K], checked."""
+        raise NotImplementedError
+
+    def _standardised(self, shapes: np.ndarray, scale: float) -> np.ndarray:
+        """Returns the shapes of the loss for targets that were divided by `scale`."""
+        return shapes
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fits the model.
+
+        Args:
+            X: f64[N, D], inputs in any units.
+            y: f64[N], targets in reward units.
+        Raises:
+            ValueError: if an argument of the estimator is impossible, or the data are empty or not finite.
+        """
+        inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        if np.ndim(self.hidden_dims) != 1:
+            raise ValueError(f"hidden_dims must be a sequence of widths, not {self.hidden_dims}")
+        widths = tuple(arguments.positive_count("hidden_dims", width) for width in self.hidden_dims)
+        learning_rate = arguments.positive("learning_rate", self.learning_rate)
+        batch_size = arguments.positive_count("batch_size", self.batch_size)
+        num_updates = arguments.positive_count("num_updates", self.num_updates)
+        self.input_scaler_ = StandardScaler().fit(inputs)
+        self.target_scaler_ = StandardScaler().fit(targets[:, None])
+        scale = float(self.target_scaler_.scale_[0])
+        self.shapes_ = self._shapes()
+        shapes = self._standardised(self.shapes_, scale).ravel()
+        # As few minibatches as the size allows, all alike: what does not fill them waits for the next epoch.
+        num_batches = -(-len(targets) // batch_size)
+        self.n_iter_ = -(-num_updates // num_batches)
+        self.network_ = StateValue(widths)
+        key_init, key_epochs = jax.random.split(
+            jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        )
+        scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
+        # One start for all shapes: a vmapped orthogonal initialisation can wait in jaxlib for ever.
+        start = self.network_.init(key_init, scaled[:1])
+        params, curve = descend(
+            self._loss,
+            self.network_,
+            jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shapes.size, *leaf.shape)), start),
+            scaled,
+            np.asarray(self.target_scaler_.transform(targets[:, None])[:, 0], np.float32),
+            np.asarray(shapes, np.float32),
+            learning_rate,
+            key_epochs,
+            num_batches=num_batches,
+            num_epochs=self.n_iter_,
+        )
+        self.params_ = jax.tree.map(np.asarray, params)
+        self.loss_curve_ = self._as_shaped(np.asarray(curve).T).T
+        self._warn_unless_converged(targets - self._predict(inputs), scale)
+        return self
+
+    def _as_shaped(self, models: np.ndarray) -> np.ndarray:
+        """Drops the first axis, over K models, where the loss has a single shape."""
+        return models if self.shapes_.ndim else models[0]
+
+    def _warn_unless_converged(self, residuals: np.ndarray, scale: float) -> None:
+        """Warns if one constant, added to all predictions, would lower a loss by much."""
+        shapes = self.shapes_.ravel()
+        misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
+        worst = int(np.argmax(np.abs(misses)))
+        if abs(misses[worst]) > TOLERANCE:
+            warnings.warn(
+                f"{type(self).__name__} has not converged: the intercept of model {worst} of {len(misses)}, "
+                f"at {shapes[worst]:g}, lacks {misses[worst]:.3g} standard deviations of y. More "
+                "num_updates, a larger batch_size or another learning_rate may help",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        """Returns f64[K, N], reward units."""
+        inputs = self.input_scaler_.transform(X)
+        with jax.enable_x64(True):  # so that a row's prediction does not depend on its neighbours' number
+            params = jax.tree.map(np.float64, self.params_)
+            values = np.asarray(jax.vmap(self.network_.apply, in_axes=(0, None))(params, inputs))
+        return self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Returns the predictions in reward units: f64[N], or f64[N, K] of K shapes of the loss.
+
+        Raises:
+            NotFittedError: before `fit`.
+            ValueError: if X is not finite, or has another number of columns than in `fit`.
+        """
+        check_is_fitted(self)
+        return self._as_shaped(self._predict(validate_data(self, X, dtype=np.float64, reset=False))).T
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant of this y.
+
+        At most 1, and 0 where the predictions are as good as that constant; of several shapes of the loss,
+        the mean over them. Where y is constant: 1 for the exact prediction, otherwise 0. In float64; what
+        would overflow is -1e300.
+        """
+        values = self.predict(X)
+        targets = arguments.samples("y", column_or_1d(y))
+        check_consistent_length(values, targets)
+        scores = []
+        for row, shape in zip(values.T.reshape(-1, len(targets)), self.shapes_.ravel(), strict=True):
+            loss = self._loss.exact(targets - row, shape).mean()
+            constant = self._loss.exact(targets - self._loss.constant(targets, shape), shape).mean()
+            with np.errstate(over="ignore"):
+                scores.append(1.0 - loss / constant if constant > 0 else float(loss == 0.0))
+        return float(np.maximum(scores, -1e300).mean())
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Slopes of the linear model, f64[D] or f64[K, D], reward units per unit of X; an MLP has none."""
+        kernel = np.float64(self._linear()["kernel"][..., 0])
+        return self._as_shaped(kernel * self.target_scaler_.scale_ / self.input_scaler_.scale_)
+
+    @property
+    def intercept_(self) -> np.ndarray | float:
+        """Value of the linear model at X = 0, float or f64[K], reward units; an MLP has none."""
+        bias = np.float64(self._linear()["bias"][..., 0])
+        at_mean = self._as_shaped(self.target_scaler_.mean_ + self.target_scaler_.scale_ * bias)
+        return at_mean - self.coef_ @ self.input_scaler_.mean_
+
+    def _linear(self) -> dict[str, np.ndarray]:
+        if self.network_.hidden_dims:
+            raise AttributeError(f"no coef_ and intercept_ with hidden_dims={self.network_.hidden_dims}")
+        return self.params_["params"]["Dense_0"]
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
+def descend(
+    loss: Loss,
+    network: StateValue,
+    params: Params,
+    inputs: Array,
+    targets: Array,
+    shapes: Array,
+    learning_rate: float,
+    key: PRNGKey,
+    *,
+    num_batches: int,
+    num_epochs: int,
+) -> tuple[Params, Array]:
+    """Adam on minibatches drawn without replacement, K models side by side on the same ones.
+
+    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999): by a short
+    one a rare batch with a large gradient is divided by itself, and the frequent small ones win.
+
+    Args:
+        params: of K models, stacked.
+        inputs: f32[N, D]. targets: f32[N], of variance 1. shapes: f32[K], of the loss.
+    Returns:
+        the fitted parameters, stacked, and the mean loss f32[num_epochs, K] of each epoch.
+    """
+    count = targets.size
+    batch_size = count // num_batches
+    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
+
+    def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Any:
+        values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
+
+        def total(values: Array) -> tuple[Array, Array]:
+            losses = loss.descended(values, targets[indices], shape, count)
+            return losses.sum(), losses.mean()
+
+        slopes, mean_loss = jax.grad(total, has_aux=True)(values)
+        # Without effect at the optimum, so the limit is not biased; on the way there it spares Adam gradients
+        # that would fill its second moment for long.
+        slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
+        (gradient,) = pull_back(slopes / batch_size)
+        change, state = optimiser.update(gradient, state)
+        return optax.apply_updates(params, change), state, mean_loss
+
+    def minibatch(carry: Any, indices: Array) -> Any:
+        params, state = carry
+        params, state, mean_loss = jax.vmap(update, in_axes=(0, 0, 0, None))(params, state, shapes, indices)
+        return (params, state), mean_loss
+
+    def epoch(carry: Any, key: PRNGKey) -> Any:
+        # A permutation, as `jax.random.permutation` gives, in half of its time to compile.
+        order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
+        carry, losses = jax.lax.scan(minibatch, carry, order.reshape(num_batches, batch_size))
+        return carry, losses.mean(0)
+
+    carry = params, jax.vmap(optimiser.init)(params)
+    (params, _), curve = jax.lax.scan(epoch, carry, jax.random.split(key, num_epochs))
+    return params, curve
+
+
+def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
+    """beta * `gumbel_loss`, continued by its tangent above the z where exp(z) is STEEPEST * count.
+
+    At an optimum over `count` samples exp(z) is 1 in the mean, as the output's bias has gradient 0, so no
+    exp(z) exceeds `count`: the minimiser is that of Eq. 7. Nor is there another where the continuation is
+    reached: one sample there pulls harder than all others together. Convex, and finite in float32 at any z.
+
+    Args:
+        values, targets: f32[B], in the units of beta.
+        count: N, of all samples that are fitted.
+    """
+    steepest = STEEPEST * count
+    edge = targets - beta * jnp.log(steepest)
+    inner = beta * gumbel_loss(jnp.maximum(values, edge), targets, beta=beta)
+    return inner + (steepest - 1.0) * jnp.maximum(edge - values, 0.0)
+
+
+def exact_gumbel_loss(residuals: np.ndarray, beta: float) -> np.ndarray:
+    """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64; beyond exp(z) = 1e304 it no longer grows."""
+    z = residuals / beta
+    return np.expm1(np.minimum(z, 700.0)) - z
+
+
+def shape_numbers(name: str, numbers: float | ArrayLike, check: Callable[[str, float], float]) -> np.ndarray:
+    """Returns one number or several as f64[] or f64[K], each of them checked."""
+    array = np.asarray(numbers, np.float64)
+    if array.ndim > 1 or array.size == 0:
+        raise ValueError(f"{name} must be a number or a sequence of numbers, not {array.tolist()}")
+    for number in array.ravel():
+        check(name, float(number))
+    return array
+
+
+class GumbelRegressor(StochasticRegressor):
+    """Gumbel regression: fits L^beta(Y|x) = beta * log E[exp(Y / beta) | x] without computing it.
+
+    Minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an MLP:
+    the mean of Y for a large beta, its largest value for a small one (Lemma 3.1). Several betas are fitted by
+    one compiled program, on the same minibatches and from the same start.
+
+    The plain loss, since minibatches leave its minimiser where it is (Lemma 3.2): the rescaled and the
+    logarithmic one of `losses.gumbel` couple the samples of a batch, so theirs moves with the batch size.
+    What exp(z) would do to float32 and to Adam is held off by a bound on slopes that no optimum reaches, see
+    `tangent_gumbel_loss`. X and y are shifted and scaled to mean 0 and variance 1 within, and beta with them,
+    so a Pipeline need not; a column of X or a y that is constant is only shifted.
+
+    Of 10,000 samples, a model without inputs reaches their L^beta within 1% of their standard deviation for
+    beta from 1e-15 to 1e6 times that; beyond, float32 cannot, and `fit` refuses. Within, too few updates for
+    much data and a small beta end early: of 100,000 samples the default ones leave errors up to 2%. Then a
+    ConvergenceWarning says which constant, added to all predictions, would make the mean of exp(z) 1, if it
+    exceeds 1% of the standard deviation. That is a test of the intercept and not of the rest. It is the one
+    place where `fit` takes a log-sum-exp, after the descent and of what that has left.
+
+    Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
+    Args:
+        beta: Gumbel scale, in the units of y; or K of them, f64[K].
+        hidden_dims: widths of the hidden layers, with ReLU; () is the linear model.
+        learning_rate: Adam's at the start, in standardised units; it falls to 0 along a cosine.
+        batch_size: at most; all data if there are fewer.
+        num_updates: gradient steps, rounded up to whole epochs.
+        random_state: int, RandomState or None, of the initialisation and of the order of the samples.
+    Attributes:
+        coef_, intercept_: of a linear model, in the units of X and y: f64[D] and float, or f64[K, D] and
+            f64[K].
+        params_: the network's parameters in standardised units, f32, stacked along a first axis over beta.
+        n_iter_: epochs done.
+        loss_curve_: mean of beta times the loss in each, standardised units, f32[n_iter_] or f32[n_iter_, K].
+        n_features_in_: D.
+    Raises:
+        ValueError: in `fit`, if a beta is not positive or outside the range above, or as in the base class.
+    """
+
+    _loss = Loss(tangent_gumbel_loss, exact_gumbel_loss, lambda y, beta: float(log_partition(y, beta)))
+
+    def __init__(
+        self,
+        beta: float | ArrayLike = 1.0,
+        *,
+        hidden_dims: Sequence[int] = (),
+        learning_rate: float = 0.02,
+        batch_size: int = 256,
+        num_updates: int = 10_000,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.beta = beta
+        super().__init__(
+            hidden_dims=hidden_dims,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            num_updates=num_updates,
+            random_state=random_state,
+        )
+
+    def _shapes(self) -> np.ndarray:
+        return shape_numbers("beta", self.beta, arguments.positive)
+
+    def _standardised(self, shapes: np.ndarray, scale: float) -> np.ndarray:
+        lowest, highest = BETA_RANGE
+        for beta in shapes.ravel():
+            if not lowest <= beta / scale <= highest:
+                raise ValueError(
+                    f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
+                    f"({scale:g}) for float32, not {beta:g}"
+                )
+        return shapes / scale
+
+
+class ExpectileRegressor(StochasticRegressor):
+    """Expectile regression, as IQL fits its values: the mean at 0.5, towards the maximum as it goes to 1.
+
+    Source: Kostrikov et al. 2021 (IQL), Eq. 5.
+    Args:
+        expectile: asymmetry, in (0, 1), dimensionless; or K of them, f64[K].
+        the others, attributes and errors: as `GumbelRegressor`.
+    """
+
+    _loss = Loss(
+        lambda values, targets, expectile, count: expectile_loss(values, targets, expectile=expectile),
+        lambda residuals, expectile: np.where(residuals > 0, expectile, 1.0 - expectile) * residuals**2,
+        lambda y, expectile: float(stats.expectile(y, expectile)),
+    )
+
+    def __init__(
+        self,
+        expectile: float | ArrayLike = 0.7,
+        *,
+        hidden_dims: Sequence[int] = (),
+        learning_rate: float = 0.02,
+        batch_size: int = 256,
+        num_updates: int = 10_000,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.expectile = expectile
+        super().__init__(
+            hidden_dims=hidden_dims,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            num_updates=num_updates,
+            random_state=random_state,
+        )
+
+    def _shapes(self) -> np.ndarray:
+        return shape_numbers("expectile", self.expectile, arguments.within_open_unit)
+
+
+class MeanRegressor(StochasticRegressor):
+    """Least squares, the limit of both for a large beta and for the expectile 0.5; its score is R^2.
+
+    Arguments, attributes and errors: as `GumbelRegressor`, without a beta.
+    """
+
+    _loss = Loss(
+        lambda values, targets, shape, count: mse_loss(values, targets),
+        lambda residuals, shape: residuals**2,
+        lambda y, shape: float(y.mean()),
+    )
+
+    def _shapes(self) -> np.ndarray:
+        return np.zeros(())  # nothing bends the squared error
