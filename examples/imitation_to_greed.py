@@ -25,22 +25,12 @@ from xql_jax.envs.mazes import MAZES
 from xql_jax.theory.conservatism import kl_divergence
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import gridworld
-from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
+from xql_jax.theory.soft_mdp import value_iteration
 
 MAZE = MAZES["umaze"]
 START = (3, 1)  # row, column
 DISCOUNT = 0.95
 BETAS = (10.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)  # reward units; entering the goal pays 1
-
-
-def expected_returns(mdp: SoftMDP, pi: np.ndarray) -> np.ndarray:
-    """The policy's discounted return from every state, f64[S], without KL cost: (I - discount * P) v = r."""
-    num_states = len(pi)
-    transitions = np.zeros((num_states, num_states))  # P(s'|s) under pi
-    weights = pi[..., None] * mdp.probabilities
-    np.add.at(transitions, (np.arange(num_states)[:, None, None], mdp.next_states), weights)
-    return np.linalg.solve(np.eye(num_states) - mdp.discount * transitions, (pi * mdp.rewards).sum(-1))
-
 
 cells = MAZE.free_cells.tolist()
 start, goal = cells.index(list(START)), cells.index(list(MAZE.goal))
@@ -59,7 +49,7 @@ print(f"{'reward units':>14}{'nats':>16}{'':18}{'reward units':>18}")
 for name, pi in policies.items():
     divergence = kl_divergence(pi, mu)[others].mean()
     probability = (pi * best_actions).sum(-1)[others].mean()
-    print(f"{name:>14}{divergence:16.4f}{probability:18.4f}{expected_returns(mdp, pi)[start]:18.4f}")
+    print(f"{name:>14}{divergence:16.4f}{probability:18.4f}{mdp.expected_returns(pi)[start]:18.4f}")
 print(
     "\nSee how a large beta imitates mu and a small one is greedy: KL grows from 0 to log 4 = 1.3863 nats,\n"
     "and the return from mu's to that of the shortest path, six moves: 0.95^5 = 0.7738. A little KL buys\n"

@@ -144,6 +144,87 @@ def test_policy_is_optimal_for_the_regularised_return(seed, beta, discount):
         assert (value(policy) <= solution.v + atol).all()
 
 
+def random_policy(mdp, seed):
+    """Leaves out about a third of the actions, but not always the one that mu leaves out."""
+    weights = np.random.default_rng(seed).exponential(size=mdp.behavior.shape)
+    weights[weights < 0.4] = 0.0
+    weights[:, -1] += 0.1
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def test_expected_returns_by_hand():
+    # State 1 pays 1 for ever, 2 in all. In state 0 action 0 stays and pays 4, action 1 leads on for nothing.
+    # Half and half: v = (4 + v / 2) / 2 + (0 + 2 / 2) / 2, so v = 10 / 3; never leaving: 8; leaving: 1.
+    mdp = SoftMDP(
+        next_states=np.array([[[0], [1]], [[1], [1]]]),
+        probabilities=np.ones((2, 2, 1)),
+        rewards=np.array([[4.0, 0.0], [1.0, 1.0]]),
+        behavior=np.array([[0.999, 0.001], [0.5, 0.5]]),  # leaving would have a KL cost of 3 * log(1000)
+        discount=0.5,
+        beta=3.0,
+    )
+    for first, expected in (([0.5, 0.5], 10 / 3), ([1.0, 0.0], 8.0), ([0.0, 1.0], 1.0)):
+        np.testing.assert_allclose(mdp.expected_returns([first, [0.2, 0.8]]), [expected, 2.0], rtol=1e-14)
+
+
+@instances
+@given(seeds, discounts)
+def test_expected_returns_solve_the_dense_system(seed, discount):
+    """Sec. 2.1: v = r_pi + discount * P_pi v, by dense algebra; with a policy that is greedy, too."""
+    mdp = random_mdp(seed, discount=discount)
+    greedy = np.eye(3)[np.random.default_rng(seed).integers(3, size=5)]
+    for policy in (random_policy(mdp, seed), greedy):
+        dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
+        expected = np.linalg.solve(np.eye(5) - discount * dynamics, (policy * mdp.rewards).sum(-1))
+        atol = 1e-12 * np.abs(mdp.rewards).max() / (1 - discount)
+        np.testing.assert_allclose(mdp.expected_returns(policy), expected, rtol=0.0, atol=atol)
+
+
+@instances
+@given(seeds, st.integers(0, 90).map(lambda percent: percent / 100))
+def test_expected_returns_are_sums_over_time(seed, discount):
+    """Sec. 2.1: E[sum_t discount^t r_t], where the states' distribution is carried on from step to step."""
+    mdp = random_mdp(seed, discount=discount)
+    policy = random_policy(mdp, seed)
+    dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
+    distributions, total = np.eye(5), np.zeros(5)  # rows: the state at first
+    for step in range(300):  # 0.9^300 is 2e-14
+        total += discount**step * distributions @ (policy * mdp.rewards).sum(-1)
+        distributions = distributions @ dynamics
+    np.testing.assert_allclose(mdp.expected_returns(policy), total, rtol=0.0, atol=1e-9)
+
+
+def test_expected_returns_of_many_states_need_no_dense_matrix():
+    # A corridor of 20,000 states, each paying 1, whose last pays nothing and stays; dense it takes 3 GB.
+    length, discount = 20_000, 0.999
+    left = np.arange(length)[::-1]  # moves to the end
+    mdp = SoftMDP(
+        next_states=np.minimum(np.arange(length) + 1, length - 1)[:, None, None],
+        probabilities=np.ones((length, 1, 1)),
+        rewards=(left > 0).astype(float)[:, None],
+        behavior=np.ones((length, 1)),
+        discount=discount,
+        beta=1.0,
+    )
+    expected = (1 - discount**left) / (1 - discount)
+    np.testing.assert_allclose(mdp.expected_returns(mdp.behavior), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (np.full((5, 2), 0.5), r"policy has shape \(5, 2\), behavior \(5, 3\)"),
+        (np.full(3, 1 / 3), r"policy has shape \(3,\), behavior \(5, 3\)"),
+        (np.full((5, 3), 0.3), r"row .* of policy must sum to 1, and sums to 0.9"),
+        (np.tile([1.5, -0.5, 0.0], (5, 1)), "policy .*negative.* -0.5"),
+        (np.full((5, 3), NAN), "policy must be finite, not nan"),
+    ],
+)
+def test_returns_of_no_policy_are_refused(policy, message):
+    with pytest.raises(ValueError, match=message):
+        random_mdp().expected_returns(policy)
+
+
 @instances
 @given(seeds, betas, discounts, st.integers(-9, 0))
 def test_certificate_bounds_the_error(seed, beta, discount, exponent):

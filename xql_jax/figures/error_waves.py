@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
 from xql_jax.reports.palette import HEAT, LINES
-from xql_jax.theory.error_model import error_wave, evolve, evolve_samples, independent
+from xql_jax.theory.error_model import evolve, evolve_samples, independent
+from xql_jax.theory.error_wave import error_wave
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
 

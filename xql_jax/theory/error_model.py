@@ -1,7 +1,8 @@
 """The Gumbel error model: hidden noise in rewards, and errors that travel (Garg et al. 2023, App. A).
 
 Section A.1 (McFadden-Rust model) takes noise that the agent sees and we do not; Section A.2.1 follows errors
-of Q from step to step. Where the print is to be corrected:
+of Q from step to step, in all pairs at once; `error_wave` has those of one state. Where the print is to be
+corrected:
 
 - Section 3.1 prints the Bellman error as r - gamma Q(s', pi(s')) - Q(s, a); Appendix D.2 has it right.
 - Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, and E max(q + noise) has it too. The
@@ -17,7 +18,6 @@ of Q from step to step. Where the print is to be corrected:
 - The bias does not decay "as gamma-contraction": errors of mean zero get one (Eq. 24). By Eq. 26 the location
   is within gamma^t (|first error| + t beta log A) of Q*, and attains that where all actions are equally good.
   By Eq. 25 what contracts is the error of each draw in its largest entry, and so the mean of that.
-- The wave runs into the states that lead to the erroneous one, its parents, not "into its child states".
 """
 
 import dataclasses
@@ -27,10 +27,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from xql_jax.theory import arguments
-from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
+from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
 
@@ -40,8 +39,6 @@ Sampler = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # such a
 # smooth density that vanishes there: for the Gumbel and normal laws these nodes leave only rounding.
 TAIL = 1e-17
 NODES = 1024
-# For integrands with a kink: from there on.
-LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
 def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float) -> np.ndarray:
@@ -107,7 +104,7 @@ def observed_solution(mdp: SoftMDP, noise: Gumbel, tolerance: float = 1e-9) -> S
 
 def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
     """Returns E max(q + noise) - beta log mean exp(q / beta), reward units."""
-    _check_sign(noise)
+    check_maximum_is_gumbel(noise)
     return noise.scale * math.log(mdp.rewards.shape[1]) + noise.mean
 
 
@@ -147,7 +144,7 @@ def simulate_choices(
     """
     values = _pairs("q", q, mdp)
     num_agents = arguments.positive_count("num_agents", num_agents)
-    state = np.full(num_agents, _state("start", start, mdp))
+    state = np.full(num_agents, checked_state("start", start, mdp))
     returns = np.zeros(num_agents)
     choices = np.zeros(values.shape, np.int64)
     cumulative = mdp.probabilities.cumsum(-1)
@@ -211,7 +208,7 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
         ValueError: if dynamics are stochastic, or the location or the scale is not as above.
     """
     locations = _pairs("location", location, mdp)
-    successors = _successors(mdp)
+    successors = sole_successors(mdp)
     if scale == 0.0:
         values = locations.max(-1)
     else:
@@ -236,7 +233,7 @@ def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
     draws = arguments.samples("samples", samples)
     if draws.shape[1:] != mdp.rewards.shape:
         raise ValueError(f"samples must have the shape (N, *{mdp.rewards.shape}), not {draws.shape}")
-    return mdp.rewards + mdp.discount * draws.max(-1)[:, _successors(mdp)]
+    return mdp.rewards + mdp.discount * draws.max(-1)[:, sole_successors(mdp)]
 
 
 def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
@@ -266,102 +263,7 @@ def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
     return q[0]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ErrorWave:
-    """How an error of one state passes through the others: laws of V_t - V*, row t after t steps of Eq. 25.
-
-    All in reward units. The exact columns are without simulation.
-    """
-
-    distances: np.ndarray  # f64[S], fewest moves from a state to the erroneous one; inf: none lead there
-    simulated_bias: np.ndarray  # f64[T + 1, S], means
-    simulated_deviation: np.ndarray  # f64[T + 1, S], standard deviations
-    exact_bias: np.ndarray  # f64[T + 1, S]
-    exact_deviation: np.ndarray  # f64[T + 1, S]
-    gumbel: np.ndarray  # bool[T + 1, S], where the law is Gumbel, with discount^t times the first scale
-
-
-def error_wave(
-    generator: np.random.Generator,
-    mdp: SoftMDP,
-    noise: Gumbel,
-    *,
-    state: int,
-    steps: int,
-    num_samples: int,
-) -> ErrorWave:
-    """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
-
-    Values flow backwards: after t steps the error is in the states from which t moves can lead to that one.
-    There V_t = max(floor, Y): Y the best such path, Gumbel with discount^t times the scale, and floor the
-    best path of t moves that ends elsewhere. Where there is none, as in a corridor of one-way moves, V_t is
-    Gumbel, as by Eq. 26. Elsewhere only errors that beat the floor pass; Eq. 26, which takes all actions
-    to have noise of one scale, does not cover this.
-
-    Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26, which says "child states" of what are the parents.
-    Args:
-        mdp: with deterministic dynamics and a positive discount; its mu and beta play no part.
-        noise: of each action of the state, independent, with sign 1.
-        state: the erroneous one.
-        steps: T.
-        num_samples: how many draws, N; the simulation takes N * S * A numbers.
-    Raises:
-        ValueError: if one of these is not as above.
-    """
-    _check_sign(noise)
-    arguments.within_open_unit("discount", mdp.discount)
-    state = _state("state", state, mdp)
-    steps = arguments.positive_count("steps", steps)
-    num_samples = arguments.positive_count("num_samples", num_samples)
-    optimum = optimal_q(mdp)
-    best = optimum.max(-1)
-
-    samples = np.tile(optimum, (num_samples, 1, 1))
-    samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
-    first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
-    elsewhere, through = best.copy(), np.full(len(best), -np.inf)
-    elsewhere[state], through[state] = -np.inf, first.location
-    rows = []
-    for step in range(steps + 1):
-        values = samples.max(-1)
-        mean, deviation = _maximum_moments(elsewhere, through, noise.scale * mdp.discount**step)
-        rows.append((values.mean(0) - best, values.std(0), mean - best, deviation, np.isneginf(elsewhere)))
-        samples = evolve_samples(mdp, samples)
-        elsewhere, through = _path_backup(mdp, elsewhere), _path_backup(mdp, through)
-    return ErrorWave(_distances(mdp, state), *(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def _maximum_moments(floor: np.ndarray, location: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and standard deviation of max(floor, G(location, scale)); one of the two may be -inf."""
-    lowest, highest = stats.gumbel_r.ppf(TAIL), stats.gumbel_r.isf(TAIL)
-    z_floor = (floor - location) / scale
-    lower = np.clip(z_floor, lowest, highest)
-    # From the kink at the floor upwards the integrand is smooth; below it the excess is 0.
-    half = 0.5 * (highest - lower)[:, None]
-    excess = half * (LEGENDRE_NODES + 1.0)
-    z = lower[:, None] + excess
-    masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
-    first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
-    deviation = scale * np.sqrt(np.maximum(second - first**2, 0.0))
-    return np.where(z_floor < highest, location + scale * (lower + first), floor), deviation
-
-
-def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
-    """One step of the hard Bellman equation; -inf stands where no path leads."""
-    return (mdp.rewards + mdp.discount * v[_successors(mdp)]).max(-1)
-
-
-def _distances(mdp: SoftMDP, target: int) -> np.ndarray:
-    successors = _successors(mdp)
-    distances = np.full(len(successors), np.inf)
-    distances[target] = 0.0
-    for moves in range(1, len(successors)):
-        leads_there = (distances[successors] == moves - 1).any(-1)
-        distances[leads_there & np.isinf(distances)] = moves
-    return distances
-
-
-def _successors(mdp: SoftMDP) -> np.ndarray:
+def sole_successors(mdp: SoftMDP) -> np.ndarray:
     """Returns the only successor of each pair, i32[S, A]; raises ValueError if one has several."""
     likeliest = np.take_along_axis(mdp.next_states, mdp.probabilities.argmax(-1)[..., None], axis=-1)
     others = (mdp.next_states != likeliest) & (mdp.probabilities > 0)
@@ -375,19 +277,21 @@ def _successors(mdp: SoftMDP) -> np.ndarray:
     return likeliest[..., 0]
 
 
-def _pairs(name: str, values: ArrayLike, mdp: SoftMDP) -> np.ndarray:
-    array = arguments.samples(name, values)
-    if array.shape != mdp.rewards.shape:
-        raise ValueError(f"{name} has shape {array.shape}, the rewards {mdp.rewards.shape}")
-    return array
-
-
-def _state(name: str, state: int, mdp: SoftMDP) -> int:
+def checked_state(name: str, state: int, mdp: SoftMDP) -> int:
+    """Returns the index of a state; raises ValueError if there is no such state."""
     if not 0 <= state < len(mdp.rewards):
         raise ValueError(f"{name} must be a state, 0 to {len(mdp.rewards) - 1}, not {state}")
     return int(state)
 
 
-def _check_sign(noise: Gumbel) -> None:
+def check_maximum_is_gumbel(noise: Gumbel) -> None:
+    """Raises ValueError for mirrored noise: the maximum of such noise is not Gumbel."""
     if noise.sign != 1:
         raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
+
+
+def _pairs(name: str, values: ArrayLike, mdp: SoftMDP) -> np.ndarray:
+    array = arguments.samples(name, values)
+    if array.shape != mdp.rewards.shape:
+        raise ValueError(f"{name} has shape {array.shape}, the rewards {mdp.rewards.shape}")
+    return array

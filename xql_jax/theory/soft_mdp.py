@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse.linalg import spsolve
 
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import weighted_log_partition
@@ -165,6 +167,30 @@ class SoftMDP:
         """
         advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
         return self.behavior * np.exp(advantages / self.beta)
+
+    def expected_returns(self, policy: ArrayLike) -> np.ndarray:
+        """Returns what a policy earns from every state, f64[S]: its expected discounted return, reward units.
+
+        No KL cost is taken off, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
+        solves (I - discount * P_pi) v = r_pi, sparse, exactly up to rounding.
+
+        Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
+        Args:
+            policy: f64[S, A], pi(a|s).
+        Raises:
+            ValueError: if the policy has another shape than mu, or a row is no distribution.
+        """
+        pi = arguments.probabilities("policy", policy)
+        if pi.shape != self.behavior.shape:
+            raise ValueError(f"policy has shape {pi.shape}, behavior {self.behavior.shape}")
+        num_states = len(pi)
+        weights = pi[..., None] * self.probabilities
+        states, actions, successors = weights.nonzero()
+        entries = (states, self.next_states[states, actions, successors])
+        # A pair of states that occurs more than once gets the sum.
+        transitions = sparse.csc_array((weights[weights > 0], entries), (num_states, num_states))
+        system = sparse.eye_array(num_states, format="csc") - self.discount * transitions
+        return spsolve(system, (pi * self.rewards).sum(-1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,32 @@
+"""The examples of docs/theory.md run, and the tests that it names are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+GUIDE = (TESTS.parents[1] / "docs" / "theory.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+ERRATA = [line.split("|")[1:-1] for line in GUIDE.split("## Where the print is wrong")[1].splitlines()]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=["regressor", "soft MDP"])
+def test_an_example_prints_what_it_says(example, capsys):
+    exec(compile(example, "theory.md", "exec"), {})
+    assert re.match(r"\(3, 3\)|True 9\.\d+e-05", capsys.readouterr().out)
+
+
+def test_every_erratum_names_a_test():
+    rows = [row for row in ERRATA if len(row) == 4 and "`test" in row[3] and row[0].strip() != "where"]
+    assert len(rows) == 25
+    for *_, test in rows:
+        file, _, words = test.strip().partition("`:")
+        path = (
+            TESTS.parent / "figures" / "test_figures.py"
+            if "figures" in file
+            else TESTS / f"{file.strip('`')}.py"
+        )
+        text = path.read_text().lower().replace("_", " ").replace("-", " ")
+        missing = [word for word in words.lower().replace("-", " ").split() if word not in text]
+        assert not missing, (test, missing)
