@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "experiments" / "train_offline.py"
 EVALUATE = ROOT / "experiments" / "evaluate.py"
 INSPECT = ROOT / "experiments" / "inspect_dataset.py"
+FIGURES = ROOT / "experiments" / "figures.py"
 SECONDS = 300  # after which a run is ended by SIGALRM
 
 

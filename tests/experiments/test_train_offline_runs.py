@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
-from main_runs import ROOT, ForkServer, contents, write_dataset
+from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
 from xql_jax.envs.fidelity import fidelity
 from xql_jax.tasks import get_task
@@ -257,3 +257,19 @@ def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
     outcome = place.main(tmp_path / "results", f"--dataset={tmp_path / 'far.npz'}")
     assert "warning: 0.85% of the actions' entries are beyond ±1" in outcome.out
     assert "warning" not in place.main(tmp_path / "good").out
+
+
+@pytest.mark.parametrize("algorithm", ["value_iteration", "q_iteration"])
+def test_variants_for_deterministic_dynamics_train_sweep_and_are_evaluated(place, tmp_path, algorithm):
+    outcome = place.main(
+        tmp_path, f"--config={POINTMAZE}:{algorithm}", "--sweep=beta=0.3,0.5", "--num_seeds=2"
+    )
+    folder = run_folder(tmp_path)
+    assert ("left out 3 of 117 transitions" in outcome.out) == (algorithm == "q_iteration")
+    evaluations = rows(folder / "evaluations.csv")
+    assert {(row["beta"], row["seed"]) for row in evaluations} == {
+        (str(beta), str(seed)) for beta in BETAS for seed in SEEDS
+    }
+    assert (folder / "maze.png").is_file()  # V is drawn, too
+    evaluated = place.server.run([str(folder), "--episodes=1"], tmp_path, main=EVALUATE)
+    assert (evaluated.code, evaluated.err) == (0, "")

@@ -2,9 +2,11 @@
 
 import csv
 import functools
+import re
 
 import numpy as np
 import pytest
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from xql_jax.errors import UserError
@@ -126,12 +128,30 @@ def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_say_what_they_show_and_in_which_units(name):
     figure = FIGURES[name].draw(tables(name))
+    panels = [axes for axes in figure.axes if axes.get_title()]
     for axes in figure.axes:
         labels = [axes.get_xlabel(), axes.get_ylabel()]
-        assert any(labels), axes
-        if axes.get_legend():
-            assert all(text.get_text() for text in axes.get_legend().get_texts())
-    assert any("(" in axes.get_xlabel() for axes in figure.axes)
+        shared = axes.get_shared_y_axes().get_siblings(axes)
+        if axes in panels:  # each its own x; y where it is not its neighbour's
+            assert axes.get_xlabel(), axes
+            assert any(other.get_ylabel() for other in shared) or name == "4", axes
+        for label in filter(None, labels):
+            assert re.search(r"\(.+\)|state|step|frequency", label), label
+        if len(axes.get_lines()) > 1:
+            assert axes.get_legend() or any(other.get_legend() for other in shared) or figure.legends, axes
+    assert len(panels) >= 2
+
+
+def test_the_histograms_of_figure_gem_stand_where_their_numbers_are():
+    figure = FIGURES["GEM"].draw(tables("GEM"))
+    bars = [patch for patch in figure.axes[2].patches if isinstance(patch, StepPatch)]
+    densities = tables("GEM")["densities"]
+    for step, patch in zip(np.unique(densities["step"]), bars, strict=True):
+        values, edges, _ = patch.get_data()
+        rows = where(densities, step=step)
+        np.testing.assert_allclose((edges[:-1] + edges[1:]) / 2, rows["z"], atol=1e-9)
+        np.testing.assert_array_equal(values, rows["simulated"])
+        np.testing.assert_allclose((values * np.diff(edges)).sum(), 1.0, rtol=1e-6)
 
 
 def test_what_cannot_be_written_is_told(tmp_path):

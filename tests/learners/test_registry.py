@@ -175,6 +175,14 @@ def test_infinity_switches_off():
 
 
 def test_check_domain():
-    check_domain("config.beta", "beta", 0.1)
+    check_domain("config.beta", "xql", "beta", 0.1)
     with pytest.raises(UserError, match="expectile"):
-        check_domain("config.expectile", "expectile", 1.0)
+        check_domain("config.expectile", "iql", "expectile", 1.0)
+
+
+def test_q_iteration_scales_beta_by_the_discount():
+    make_learner("xql", {"discount": 0.0})
+    with pytest.raises(
+        UserError, match=r"config\.discount must be within \(0, 1\], as it scales beta, not 0"
+    ):
+        make_learner("q_iteration", {"discount": 0.0})

@@ -169,6 +169,32 @@ def test_exponential_tail_is_not_enough():
         assert np.diff(cdf).max() > 0.23
 
 
+class Wavering:
+    """P(X > x) = exp(-x - sin(x) / 2) for x > 0: a smooth density whose hazard rate never settles."""
+
+    def logcdf(self, x):
+        return np.log1p(-np.exp(-np.maximum(x, 0.0) - np.sin(np.maximum(x, 0.0)) / 2))
+
+    def isf(self, p):
+        return optimize.brentq(lambda x: x + np.sin(x) / 2 + np.log(p), 0.0, 1000.0)
+
+
+@pytest.mark.parametrize("log_count", [20.5, 22.0, 25.0])
+def test_a_smooth_exponential_tail_is_not_enough(log_count):
+    """Theorem 1's condition: an exponential tail with a smooth density may have no limit law either."""
+    count = round(np.exp(log_count))
+    start = Wavering().isf(1.0 / count)
+
+    def distance(shift_and_log_scale):
+        shift, log_scale = shift_and_log_scale
+        return maximum_distance(Wavering(), count, Gumbel(start + shift, float(np.exp(log_scale))))
+
+    best = optimize.minimize(
+        distance, (0.0, 0.0), method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-4}
+    )
+    assert best.fun > 0.03  # the exponential's is 1e-9 at these counts
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

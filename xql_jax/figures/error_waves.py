@@ -70,6 +70,12 @@ def compute(seed: int) -> dict[str, Table]:
     }
 
 
+def bin_edges(centres: np.ndarray) -> np.ndarray:
+    """Of bins of one width."""
+    width = centres[1] - centres[0]
+    return np.append(centres - width / 2, centres[-1] + width / 2)
+
+
 def draw(tables: Mapping[str, Table]) -> Figure:
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     left, centre, right = figure.subplots(1, 3)
@@ -113,7 +119,7 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         rows = where(tables["densities"], step=step)
         right.stairs(
             rows["simulated"],
-            np.append(rows["z"], 2 * rows["z"][-1] - rows["z"][-2]),
+            bin_edges(rows["z"]),
             color=color,
             alpha=0.4,
             fill=True,

@@ -27,6 +27,7 @@ START: Cell = (7, 1)
 DISCOUNT = 0.95
 BETAS = (1.0, 0.1, 0.02)
 NUM_UPDATES = ((1e-3, 6_000), (1e-4, 2_000))  # Adam's rates, and for how many updates each
+RESOLVED = 1e-4  # the networks' error, at most; a smaller V is noise
 LARGE_BETA = 1e6  # as good as the mean, for the exact values
 
 
@@ -104,7 +105,7 @@ def compute(seed: int) -> dict[str, Table]:
 def draw(tables: Mapping[str, Table]) -> Figure:
     values, paths = tables["values"], tables["paths"]
     methods = list(dict.fromkeys(values["method"]))
-    figure = Figure(figsize=(3.1 * len(methods) + 0.8, 4.1), layout="constrained")
+    figure = Figure(figsize=(3.3 * len(methods) + 0.8, 4.3), layout="constrained")
     row_of_axes = figure.subplots(1, len(methods))
     for method, axes in zip(methods, row_of_axes, strict=True):
         rows = where(values, method=method)
@@ -126,7 +127,8 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         reached = (path["row"][-1], path["column"][-1]) == FIGURE_4.goal
         moves = f"{len(path['step']) - 1} moves"
         v_start = rows["fitted"][(rows["row"] == START[0]) & (rows["column"] == START[1])][0]
-        outcome = f"V(start) = {v_start:.2g}, {moves if reached else f'stuck after {moves}'}"
+        value = f"= {v_start:.2g}" if v_start > RESOLVED else "≈ 0"
+        outcome = f"V(start) {value}; {moves if reached else f'stuck after {moves}'}"
         axes.set(
             title=f"{method}\n{outcome}",
             xticks=[],

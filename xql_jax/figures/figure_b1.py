@@ -19,11 +19,11 @@ CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
 
 
 def compute(seed: int) -> dict[str, Table]:
-    """Every estimate is Q_MAX or -Q_MAX with noise between: the mean of action a is Q_a, uniform mu."""
+    """Every estimate is Q_MAX or -Q_MAX, as likely as makes it unbiased; mu is uniform over the actions."""
     generator = np.random.default_rng(seed)
     columns: dict[str, list[np.ndarray]] = {}
     for case, probability in CASES.items():
-        # Unbiased: an action's estimates are +-Q_MAX with a chance of their own, whose mean is `probability`.
+        # Of an estimate +Q_MAX, by action; in the mean `probability`.
         chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
         expected = Q_MAX * (2.0 * chances - 1.0)
         estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)

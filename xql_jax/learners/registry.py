@@ -62,6 +62,10 @@ DOMAINS: dict[str, Domain] = {
     "expectile": ("within (0, 1)", lambda x: 0 < x < 1),
     "dropout_rate": ("within [0, 1)", lambda x: 0 <= x < 1),
 }
+# And those that hold for one learner alone.
+OWN_DOMAINS: dict[tuple[str, str], Domain] = {
+    ("q_iteration", "discount"): ("within (0, 1], as it scales beta", lambda x: 0 < x <= 1),
+}
 INFINITE_IS_OFF = ("clip", "max_weight", "max_grad_norm", "actor_decay_steps")  # all others are finite
 
 
@@ -90,17 +94,17 @@ def make_learner(name: str, config: Mapping[str, Any]) -> Learner:
     for key, value in config.items():
         if key not in fields:
             raise UserError(f"unknown config field {key!r} for {name}; nearest known: {nearest(key, fields)}")
-        values[key] = _from_config(key, value, fields[key].default)
+        values[key] = _from_config(name, key, value, fields[key].default)
     learner = LEARNERS[name](**values)
     # Python floats would be weakly typed leaves and cost a second trace.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), learner)
 
 
-def check_domain(where: str, field: str, value: float) -> None:
-    """Raises UserError if the numeric field cannot have this value, judged as the float32 that it becomes."""
-    text, holds = DOMAINS.get(field, ("a number", lambda x: True))
+def check_domain(where: str, name: str, field: str, value: float) -> None:
+    """Raises UserError if learner `name` cannot have this value, judged as the float32 that it becomes."""
+    text, holds = OWN_DOMAINS.get((name, field)) or DOMAINS.get(field, ("a number", lambda x: True))
     with np.errstate(over="ignore", under="ignore"):
-        number = np.float32(value)
+        number = float(np.float32(value))
     if np.isinf(number) and field not in INFINITE_IS_OFF:
         raise UserError(f"{where} must be finite in float32, not {value:g}")
     if np.isnan(number) or not holds(number):
@@ -119,7 +123,7 @@ def _to_config(field: str, value: Any) -> Any:
     return value if isinstance(value, tuple | bool | int) else float(value)
 
 
-def _from_config(field: str, value: Any, default: Any) -> Any:
+def _from_config(name: str, field: str, value: Any, default: Any) -> Any:
     if field in CHOICES:
         if not isinstance(value, str) or value not in CHOICES[field]:
             raise UserError(f"config.{field} must be one of {', '.join(CHOICES[field])}, not {value!r}")
@@ -132,5 +136,5 @@ def _from_config(field: str, value: Any, default: Any) -> Any:
     if not isinstance(value, known) or isinstance(value, bool) != isinstance(default, bool):  # bools are ints
         raise UserError(f"config.{field} must be {type(default).__name__}, not {value!r}")
     if not isinstance(default, bool):
-        check_domain(f"config.{field}", field, value)
+        check_domain(f"config.{field}", name, field, value)
     return float(value) if isinstance(default, float) else value

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from scipy.special import expit
 
+from xql_jax.reports.palette import BLUE, GREEN, VERMILION
 from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import Gaussian, Gumbel, fit_gaussian, fit_gumbel
 
-# Of Okabe and Ito's colours, which colour-blind readers tell apart; the line styles are for prints in grey.
-VERMILION, BLUE, GREEN = "#D55E00", "#0072B2", "#009E73"
 NUM_BINS = 100
 MAX_NEWTON_STEPS = 200
 

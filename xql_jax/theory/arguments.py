@@ -1,5 +1,7 @@
 """Checks of what the functions of this room are given: each names the argument and its value."""
 
+from typing import SupportsFloat
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -15,32 +17,62 @@ def samples(name: str, values: ArrayLike) -> np.ndarray:
     return array
 
 
-def positive(name: str, value: float) -> float:
+def number(name: str, value: SupportsFloat) -> float:
+    """Returns the number as a float; raises ValueError if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, not {value!r}") from None
+
+
+def positive(name: str, value: SupportsFloat) -> float:
     """Returns the number; raises ValueError unless it is positive and finite."""
-    if not 0.0 < value < np.inf:
+    if not 0.0 < number(name, value) < np.inf:
         raise ValueError(f"{name} must be positive and finite, not {value}")
     return float(value)
 
 
 def positive_count(name: str, value: int) -> int:
     """Returns the whole number; raises ValueError unless it is at least 1."""
-    if not (value >= 1 and value % 1 == 0):  # neither for NaN nor for inf
+    if not (number(name, value) >= 1 and value % 1 == 0):  # neither for NaN nor for inf
         raise ValueError(f"{name} must be a whole number, at least 1, not {value}")
     return int(value)
 
 
-def within_open_unit(name: str, value: float) -> float:
+def within_open_unit(name: str, value: SupportsFloat) -> float:
     """Returns the number; raises ValueError unless it lies strictly between 0 and 1."""
-    if not 0.0 < value < 1.0:
+    if not 0.0 < number(name, value) < 1.0:
         raise ValueError(f"{name} must be within (0, 1), not {value}")
     return float(value)
 
 
-def discount(name: str, value: float) -> float:
+def discount(name: str, value: SupportsFloat) -> float:
     """Returns the number; raises ValueError unless it is within [0, 1)."""
-    if not 0.0 <= value < 1.0:
+    if not 0.0 <= number(name, value) < 1.0:
         raise ValueError(f"{name} must be within [0, 1), not {value}")
     return float(value)
+
+
+def indices(name: str, values: ArrayLike, size: int) -> np.ndarray:
+    """Returns i64[N]; raises ValueError unless these are whole numbers from 0 to size - 1, at least one."""
+    array = samples(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis, not the shape {array.shape}")
+    unfit = (array < 0) | (array >= size) | (array % 1 != 0)
+    if unfit.any():
+        place = int(unfit.argmax())
+        raise ValueError(
+            f"{name} must be whole numbers from 0 to {size - 1}, not {array[place]:g} as at {place}"
+        )
+    return array.astype(np.int64)
+
+
+def of_shape(name: str, values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the values as float64; raises ValueError unless they are finite and of that shape."""
+    array = samples(name, values)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have the shape {shape}, not {array.shape}")
+    return array
 
 
 def probabilities(name: str, rows: ArrayLike) -> np.ndarray:

@@ -250,7 +250,7 @@ def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
 
     Args:
         mdp: with deterministic dynamics; its mu and beta play no part.
-        tolerance: bound on the error of each entry, reward units.
+        tolerance: bound on the error of each entry, up to rounding, reward units.
     Raises:
         ValueError: if dynamics are stochastic, or the tolerance is not positive.
     """

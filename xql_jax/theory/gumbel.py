@@ -41,8 +41,9 @@ class Gumbel:
         missing. Eq. 6 leaves the term out too; there it is a constant.
         """
         z = self._standardised(x)
-        with np.errstate(over="ignore"):  # an infinite exp(-z) gives the right limit
-            return -(z + np.exp(-z)) - math.log(self.scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            exponent = np.where(z == -np.inf, -np.inf, -(z + np.exp(-z)))  # inf - inf has this limit
+        return exponent - math.log(self.scale)
 
     def density(self, x: ArrayLike) -> np.ndarray:
         """Returns p(x), of x's shape, in 1 / reward units."""
@@ -129,6 +130,8 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
     # From the least sample, in units of the mean above it: then neither offset nor unit can cost precision.
     excess = (x - least).ravel()
     unit = float(excess.mean())
+    if not math.isfinite(unit):
+        raise ValueError(f"samples must span what float64 can hold, not {x.min()} to {x.max()}")
     excess /= unit
 
     def imbalance(scale: float) -> float:
@@ -195,7 +198,8 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
     """
     values = _vector("x", x)
     location = float(log_partition(values, beta)) + beta * math.log(len(values))
-    return Gumbel(location, float(beta)), np.exp((values - location) / beta)
+    weights = np.exp((values - values.max()) / beta)  # by the location, rounding could spoil the sum
+    return Gumbel(location, float(beta)), weights / weights.sum()
 
 
 def _check_sign(sign: int) -> None:

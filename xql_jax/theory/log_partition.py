@@ -28,7 +28,10 @@ def log_partition(
         ValueError: if beta is not positive, x is empty or not finite, or the probabilities are none.
     """
     arguments.positive("beta", beta)
-    values = np.moveaxis(arguments.samples("x", x), axis, -1)
+    array = arguments.samples("x", x)
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"x must have the axis {axis}, and has the shape {array.shape}")
+    values = np.moveaxis(array, axis, -1)
     if probabilities is None:
         weights = np.full(values.shape, 1.0 / values.shape[-1])
     else:

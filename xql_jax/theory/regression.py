@@ -143,7 +143,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         shapes = self.shapes_.ravel()
         misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
         worst = int(np.argmax(np.abs(misses)))
-        if abs(misses[worst]) > TOLERANCE:
+        if not abs(misses[worst]) <= TOLERANCE:  # NaN has not converged either
             warnings.warn(
                 f"{type(self).__name__} has not converged: the intercept of model {worst} of {len(misses)}, "
                 f"at {shapes[worst]:g}, lacks {misses[worst]:.3g} standard deviations of y. More "

@@ -172,7 +172,7 @@ def _dataset(
         return dataset
     with_next = add_next_actions(dataset)
     if dropped := dataset.size - with_next.size:
-        print(f"{dropped:,} transitions are left out, whose next action the data do not tell")
+        print(f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action")
     return with_next
 
 

@@ -52,7 +52,7 @@ def parse_sweep(text: str, algorithm: str) -> dict[str, list[float]]:
         except ValueError:
             raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {part!r}") from None
         for value in grid[name]:
-            check_domain(f"--sweep: {name}", name, value)
+            check_domain(f"--sweep: {name}", algorithm, name, value)
         if len(np.unique(np.asarray(grid[name], np.float32))) < len(grid[name]):
             raise UserError(f"--sweep gives {name} the same value (in float32) twice: {part!r}")
     return grid

@@ -1,0 +1,55 @@
+"""The figures at the command line: what is written where, and how it tells of mistakes."""
+
+import time
+
+import pytest
+from main_runs import FIGURES, run_process
+
+
+@pytest.mark.slow
+def test_all_figures_are_drawn_in_a_minute(tmp_path):
+    start = time.perf_counter()
+    outcome = run_process(["--out=new/pictures"], tmp_path, main=FIGURES, timeout=300)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert time.perf_counter() - start < 120  # 20 s on two cores with nothing else to do
+    pictures = sorted((tmp_path / "new" / "pictures").glob("*.png"))
+    assert [path.stem for path in pictures] == [
+        "figure_2",
+        "figure_4",
+        "figure_B1",
+        "figure_B2",
+        "figure_GEM",
+    ]
+    for path in (tmp_path / "new" / "pictures").iterdir():
+        assert f"  new/pictures/{path.name}\n" in outcome.out
+    assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 12
+
+
+def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(tmp_path):
+    for seed in (0, 1):
+        arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}"]
+        outcome = run_process(arguments, tmp_path, main=FIGURES)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.out.count("figure B2: ") == 1
+    first, second = ((tmp_path / seed / "figure_B2_estimates.csv").read_text() for seed in "01")
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--figure=3", "--figure=3: must be one of 2, 4, B1, B2, GEM, all"),
+        ("--out=file", "--out=file: cannot be made: File exists"),
+        ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),
+        ("--out=", "--out is empty"),
+        ("--seed=-1", "--seed=-1: must be a whole number from 0"),
+        ("B1", "unexpected argument 'B1'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, argument, message):
+    (tmp_path / "file").write_text("mine")
+    outcome = run_process([argument], tmp_path, main=FIGURES)
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"error: {message}")
+    assert outcome.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
