@@ -37,6 +37,7 @@ setup(
         "imageio-ffmpeg>=0.6,<1",  # brings its own ffmpeg
         "gymnasium>=1.2,<2",
         "gymnasium-robotics>=1.4.2,<1.4.3",  # the corrections in xql_jax/envs were checked against this one
+        "dm_control>=1.0.39,<1.1",
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1
     ],
     extras_require={

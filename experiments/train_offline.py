@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from xql_jax import command_line
-from xql_jax.training.offline import Schedule
+from xql_jax.training.loop import Schedule
 from xql_jax.training.offline_run import DATA_ON, DEFAULT_ENV_NAME, OfflineSettings, run_offline
 
 ROOT = Path(__file__).resolve().parents[1]

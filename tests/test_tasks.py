@@ -3,13 +3,15 @@
 import dataclasses
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.tasks import TASKS, get_task
+from xql_jax.tasks import ONLINE_TASKS, TASKS, get_task
 
 D4RL_TASKS = [task for task in TASKS.values() if task.suite != "pointmaze"]
 
@@ -114,3 +116,43 @@ def test_score_is_0_at_random_and_100_at_expert():
 def test_unknown_name_says_what_is_near():
     with pytest.raises(UserError, match=r"'hoper-medium-v2'.*hopper-medium-v2"):
         get_task("hoper-medium-v2")
+
+
+def test_the_suites_without_datasets_are_those_installed():
+    suite = importlib.import_module("dm_control.suite")
+    names = [name for name, task in ONLINE_TASKS.items() if task.suite == "dm_control"]
+    assert names == ["-".join(pair) for pair in suite.ALL_TASKS]
+    registry = importlib.import_module("gymnasium").registry
+    limits = {name: task.episode_limit for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"}
+    assert limits == {
+        name: spec.max_episode_steps
+        for name, spec in registry.items()
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco") and spec.version == 5
+    }
+
+
+def test_scores_without_references():
+    assert not ONLINE_TASKS.keys() & TASKS.keys()
+    assert get_task("ball_in_cup-catch").normalized_score(np.array([0.0, 650.0])).tolist() == [0.0, 65.0]
+    assert get_task("HalfCheetah-v5").normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("cheetah-runs", "cheetah-run"),
+        ("chetah-run", "cheetah-run"),
+        ("cartpole-swing", "cartpole-swingup"),
+        ("ball-in-cup-catch", "ball_in_cup-catch"),
+        ("HalfCheetah-v2", "HalfCheetah-v5"),
+    ],
+)
+def test_a_misspelt_task_names_the_nearest(name, near):
+    with pytest.raises(UserError, match=rf"unknown environment '{name}'; nearest known: .*\b{near}\b"):
+        get_task(name)
+
+
+def test_the_table_needs_no_simulator():
+    code = "import sys, xql_jax.tasks; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert not set(run.stdout.split()) & {"dm_control", "gymnasium", "mujoco", "jax"}

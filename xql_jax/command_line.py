@@ -8,7 +8,7 @@ import re
 import runpy
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -43,18 +43,20 @@ FILE_ERRORS = (
     errno.EROFS,
 )
 
-# Entries of a config that no learner has as a field, and their types.
-OWN_FIELDS = {"algorithm": str, "suites": tuple, "tuned": ConfigDict, "decay_actor_lr": bool}
+# Entries of a config that no learner has as a field, and their types: of `configuration.suite_config` and of
+# `configuration.online_config`.
+OFFLINE_FIELDS = {"algorithm": str, "suites": tuple, "tuned": ConfigDict, "decay_actor_lr": bool}
+ONLINE_FIELDS = {"algorithm": str, "network": str, "small": ConfigDict, "by_task": ConfigDict}
 
 
-def define_config(default: Path, help_text: str) -> None:
+def define_config(default: Path, help_text: str, own_fields: Mapping[str, type] = OFFLINE_FIELDS) -> None:
     """Defines `--config=FILE[:ALGORITHM]` and `--config.FIELD=VALUE`.
 
     config_flags reads the command line at once, while the main's module is being loaded, and tells of a
     mistake in words of its own; so the file and the names of the fields are looked at before.
     """
     try:
-        fields = _check_config(sys.argv[1:], default)
+        fields = _check_config(sys.argv[1:], default, own_fields)
         help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
         config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
     except PARSE_ERRORS as error:
@@ -133,7 +135,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
+def _check_config(arguments: Sequence[str], default: Path, own_fields: Mapping[str, type]) -> list[str]:
     """Returns the fields of the config file that the arguments name, those that they may change.
 
     Raises:
@@ -150,7 +152,7 @@ def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
             overridden.append(match[1])
             if match[2] == "=":  # which config_flags would pass over
                 raise UserError(f"--config.{match[1]} is empty: give it a value or leave it out")
-    config = _load_config(path)
+    config = _load_config(path, own_fields)
     known = [field for field in config if field not in ABOUT]
     for field in overridden:
         if field == "algorithm":
@@ -166,7 +168,7 @@ def _check_config(arguments: Sequence[str], default: Path) -> list[str]:
     return known
 
 
-def _load_config(path: str) -> ConfigDict:
+def _load_config(path: str, own_fields: Mapping[str, type]) -> ConfigDict:
     """Returns what the file's get_config gives for `path`, FILE or FILE:ALGORITHM."""
     name, *algorithm = path.split(":", 1)
     if not name:
@@ -190,12 +192,13 @@ def _load_config(path: str) -> ConfigDict:
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")
-    for field, known in OWN_FIELDS.items():
-        if not isinstance(config.get(field), known):
+    maker = "suite_config" if own_fields is OFFLINE_FIELDS else "online_config"
+    for field, kind in own_fields.items():
+        if not isinstance(config.get(field), kind):
             found = f"has {config[field]!r}" if field in config else "has none"
             raise UserError(
-                f"--config: {name} must give {field} as a {known.__name__}, and {found}: make it with "
-                "xql_jax.configuration.suite_config"
+                f"--config: {name} must give {field} as a {kind.__name__}, and {found}: make it with "
+                f"xql_jax.configuration.{maker}"
             )
     return config
 

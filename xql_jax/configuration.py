@@ -6,12 +6,12 @@ from typing import Any
 import ml_collections
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import default_config, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, default_config, make_learner
 from xql_jax.tasks import Task
 from xql_jax.types import Learner
 
 # Entries of a config that say what it is for, and are not for the command line to change.
-ABOUT = ("algorithm", "suites", "tuned")
+ABOUT = ("algorithm", "suites", "tuned", "small", "by_task")
 
 # In configs/, where the names differ.
 FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaze"}
@@ -42,6 +42,7 @@ def suite_config(
     Raises:
         UserError: if there is no such algorithm.
     """
+    _check_algorithm(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
     config = ml_collections.ConfigDict(default_config(algorithm))
     del config.actor_decay_steps  # known when max_steps is
     config.decay_actor_lr = True
@@ -54,6 +55,60 @@ def suite_config(
     rows = (tuned or {}) if algorithm == "xql" else {}
     config.tuned = {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()}
     return config.lock()
+
+
+def online_config(
+    algorithm: str,
+    *,
+    run: Mapping[str, Any],
+    differences: Mapping[str, Any],
+    small: Mapping[str, Any],
+    by_task: Mapping[str, Mapping[str, Any]],
+) -> ml_collections.ConfigDict:
+    """A config of every field of an online algorithm and of its run, locked.
+
+    Args:
+        algorithm: a registered learner's name.
+        run: batch_size, buffer_size, warmup_steps and updates_per_step.
+        differences: the fields that differ from the learner's own defaults.
+        small: what `--config.network=small` changes, among the fields and those of `run`.
+        by_task: the fields that differ for some tasks.
+    Raises:
+        UserError: if there is no such algorithm.
+    """
+    _check_algorithm(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
+    config = ml_collections.ConfigDict({**default_config(algorithm), **run, **differences})
+    config.network = "paper"
+    config.algorithm = algorithm
+    config.small = dict(small)
+    config.by_task = {task: dict(fields) for task, fields in by_task.items()}
+    return config.lock()
+
+
+def _check_algorithm(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> None:
+    """Raises UserError unless the algorithm is known; if it is one of the others, with the main for it."""
+    if algorithm not in known:
+        hint = f" ({main} trains that one)" if algorithm in others else ""
+        raise UserError(f"unknown algorithm {algorithm!r} here{hint}; known: {', '.join(sorted(known))}")
+
+
+def resolve_online(
+    config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]
+) -> dict[str, Any]:
+    """Sets the task's own values and those of the network's size, but for the fields given explicitly.
+
+    Returns:
+        What was set for the task.
+    Raises:
+        UserError: if the network's size is unknown.
+    """
+    sizes = {"paper": {}, "small": config.small.to_dict()}
+    if config.network not in sizes:
+        raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
+    by_task = config.by_task.to_dict().get(env_name, {})
+    for values in (sizes[config.network], by_task):
+        config.update({field: value for field, value in values.items() if field not in explicit})
+    return {field: value for field, value in by_task.items() if field not in explicit}
 
 
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
@@ -85,6 +140,9 @@ def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Coll
 
 def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Learner:
     """Builds the learner; raises UserError if a value is impossible."""
+    if "network" in config:  # an online one, whose config also has fields of the run
+        known = default_config(config.algorithm)
+        return make_learner(config.algorithm, {name: config[name] for name in known})
     fields = {name: value for name, value in config.items() if name not in ABOUT}
     if fields.pop("decay_actor_lr"):
         fields["actor_decay_steps"] = float(max_steps)

@@ -10,17 +10,18 @@ from xql_jax.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One of D4RL's tasks, or one of the embedded `pointmaze-*` which share maze2d's rules and references."""
+    """One of D4RL's tasks, of the embedded `pointmaze-*` which share maze2d's rules and references, or of the
+    tasks without a dataset, which are learnt online."""
 
     name: str
-    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d, bullet or pointmaze
-    dataset_url: str | None  # where D4RL serves the file; None where the dataset is generated
+    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, dm_control or gymnasium
+    dataset_url: str | None  # where D4RL serves the file; None where it is generated, or there is none
     min_return: float  # D4RL's reference returns: random policy ...
-    max_return: float  # ... and expert
+    max_return: float  # ... and expert; see `ONLINE_TASKS` for those of the tasks without a dataset
     episode_limit: int  # steps
 
     def normalized_score(self, returns: np.ndarray) -> np.ndarray:
-        """D4RL's score of undiscounted returns: 0 at the random policy's return, 100 at the expert's."""
+        """D4RL's score of undiscounted returns: 0 at `min_return`, 100 at `max_return`."""
         return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)
 
 
@@ -55,6 +56,42 @@ _BULLET_MAZE2D = {
     "umaze": (32.46, 153.99, 300),
     "medium": (14.87, 238.05, 600),
     "large": (1.82, 285.92, 800),
+}
+
+# The DeepMind Control Suite's tasks by domain; importing it in order to ask takes a second or more.
+_DM_CONTROL = {
+    "acrobot": ("swingup", "swingup_sparse"),
+    "ball_in_cup": ("catch",),
+    "cartpole": ("balance", "balance_sparse", "swingup", "swingup_sparse", "two_poles", "three_poles"),
+    "cheetah": ("run",),
+    "dog": ("stand", "walk", "trot", "run", "fetch"),
+    "finger": ("spin", "turn_easy", "turn_hard"),
+    "fish": ("upright", "swim"),
+    "hopper": ("stand", "hop"),
+    "humanoid": ("stand", "walk", "run", "run_pure_state"),
+    "humanoid_CMU": ("stand", "walk", "run"),
+    "lqr": ("lqr_2_1", "lqr_6_2"),
+    "manipulator": ("bring_ball", "bring_peg", "insert_ball", "insert_peg"),
+    "pendulum": ("swingup",),
+    "point_mass": ("easy", "hard"),
+    "quadruped": ("walk", "run", "escape", "fetch"),
+    "reacher": ("easy", "hard"),
+    "stacker": ("stack_2", "stack_4"),
+    "swimmer": ("swimmer6", "swimmer15"),
+    "walker": ("stand", "walk", "run"),
+}
+_GYMNASIUM = {  # limits
+    "Ant": 1000,
+    "HalfCheetah": 1000,
+    "Hopper": 1000,
+    "Humanoid": 1000,
+    "HumanoidStandup": 1000,
+    "InvertedDoublePendulum": 1000,
+    "InvertedPendulum": 1000,
+    "Pusher": 100,
+    "Reacher": 50,
+    "Swimmer": 1000,
+    "Walker2d": 1000,
 }
 
 
@@ -127,6 +164,19 @@ def _bullet_tasks() -> Iterator[Task]:
         yield Task(f"bullet-maze2d-{maze}-v0", "bullet", url, *reference)
 
 
+def _dm_control_tasks() -> Iterator[Task]:
+    # A step earns from 0 to 1, so that a score is a tenth of the return.
+    for domain, names in _DM_CONTROL.items():
+        for name in names:
+            yield Task(f"{domain}-{name}", "dm_control", None, 0.0, 1000.0, episode_limit=1000)
+
+
+def _gymnasium_tasks() -> Iterator[Task]:
+    # Nobody has set references: a score is the return itself.
+    for name, limit in _GYMNASIUM.items():
+        yield Task(f"{name}-v5", "gymnasium", None, 0.0, 100.0, limit)
+
+
 TASKS: dict[str, Task] = {
     task.name: task
     for tasks in (
@@ -140,13 +190,19 @@ TASKS: dict[str, Task] = {
     for task in tasks()
 }
 
+# Without a dataset: to be learnt online.
+ONLINE_TASKS: dict[str, Task] = {
+    task.name: task for tasks in (_dm_control_tasks, _gymnasium_tasks) for task in tasks()
+}
+
 
 def get_task(name: str) -> Task:
-    """Returns the task of that name.
+    """Returns the task of that name, from `TASKS` or `ONLINE_TASKS`.
 
     Raises:
         UserError: naming the nearest known tasks.
     """
-    if name not in TASKS:
-        raise UserError(f"unknown environment {name!r}; nearest known: {nearest(name, TASKS)}")
-    return TASKS[name]
+    known = TASKS | ONLINE_TASKS
+    if name not in known:
+        raise UserError(f"unknown environment {name!r}; nearest known: {nearest(name, known)}")
+    return known[name]

@@ -79,6 +79,18 @@ class Learner(Protocol):
     def replace(self, **changes: Any) -> Self: ...
 
 
+class OnlineLearner(Learner, Protocol):
+    """A learner that can act while another device updates it."""
+
+    def actor_params(self, state: State) -> Params:
+        """All of the state that acting needs."""
+        ...
+
+    def act_with(self, params: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """`act` from what `actor_params` gives."""
+        ...
+
+
 class Environment(Protocol):
     """What evaluation needs of an environment: the Gymnasium interface with flat float observations.
 

@@ -63,6 +63,21 @@ def test_large_sizes_are_scaled_by_64_bits_exactly(size):
     np.testing.assert_array_equal(indices, expected)
 
 
+@pytest.mark.parametrize("size", [0, 1, 37, 65_537, 1_000_000, 10_000_000, 2**31 - 1])
+def test_sizes_that_the_device_knows_are_scaled_by_64_bits_exactly(size):
+    key = jax.random.key(7)
+    high, low = np.asarray(jax.random.bits(key, (2, 10_000), jnp.uint32)).astype(object)
+    expected = [size * (int(h) * 2**32 + int(l)) >> 64 for h, l in zip(high, low, strict=True)]
+    indices = jax.jit(sample_indices, static_argnums=2)(key, size, 10_000)
+    assert indices.dtype == jnp.int32
+    np.testing.assert_array_equal(indices, expected)
+
+
+def test_none_but_the_first_rows():
+    batch = sample(DATA, jax.random.key(0), 500, jnp.int32(5))
+    assert set(np.asarray(batch.rewards)) == set(range(5))
+
+
 def test_large_sizes_are_drawn_from_evenly():
     """Of so many rows the first quarter gets 28% of 32 random bits modulo the size."""
     size = 3 * 2**29

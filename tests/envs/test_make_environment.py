@@ -4,10 +4,14 @@ import pytest
 
 from xql_jax.envs import SUITES, make_environment
 from xql_jax.errors import UserError
-from xql_jax.tasks import TASKS, Task
+from xql_jax.tasks import ONLINE_TASKS, TASKS, Task
 
 
-@pytest.mark.parametrize("task", [t for t in TASKS.values() if t.suite in SUITES], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task",
+    [task for task in (TASKS | ONLINE_TASKS).values() if task.suite in SUITES],
+    ids=lambda task: task.name,
+)
 def test_every_task_of_a_known_suite_can_be_played(task):
     if task.suite == "kitchen":
         pytest.importorskip("gymnasium_robotics")

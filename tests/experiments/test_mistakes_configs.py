@@ -7,7 +7,7 @@ import pytest
 from main_runs import ROOT, Run, contents, run_process
 from mistakes import assert_told
 
-from xql_jax.learners.registry import CHOICES, DOMAINS, INFINITE_IS_OFF, LEARNERS, default_config
+from xql_jax.learners.registry import CHOICES, DOMAINS, INFINITE_IS_OFF, OFFLINE, OWN_DOMAINS, default_config
 
 SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 CONFIG = "{configs}/pointmaze_config.py"
@@ -79,8 +79,8 @@ MISTAKES = {
     "negative width in the file": ("train --config=negative_width_config.py", "hidden_dims", "(8, -1)"),
     "unknown loss in the file": ("train --config=loss_config.py", "loss", "'gumbel'", "rescaled"),
     # algorithms and suites
-    "unknown algorithm": (f"train --config={CONFIG}:xqll", "'xqll'", "bc, iql, xql"),
-    "empty algorithm": (f"train --config={CONFIG}:", "''", "bc, iql, xql"),
+    "unknown algorithm": (f"train --config={CONFIG}:xqll", "'xqll'", "bc, iql, q_iter"),
+    "empty algorithm": (f"train --config={CONFIG}:", "''", "bc, iql, q_iter"),
     "the algorithm as a field": ("train --config.algorithm=iql", "algorithm", ":ALGORITHM"),
     "config for another suite": ("train --env_name=kitchen-mixed-v0", "kitchen-mixed", "/kitchen_config.py"),
     "config for another suite, maze2d's": (
@@ -138,7 +138,7 @@ def impossible_values(algorithm):
             continue
         yield field, "many", ["many", "number"]
         yield field, "", ["empty"]
-        text, holds = DOMAINS.get(field, ("a number", lambda _: True))
+        text, holds = OWN_DOMAINS.get((algorithm, field)) or DOMAINS.get(field, ("a number", lambda _: True))
         for value in ("-1", "0", "1", "2", "nan", "inf", "-inf", "1e60", "-1e-60"):
             if isinstance(default, int) and not re.fullmatch("-?[0-9]+", value):
                 yield field, value, [value, "whole number"]
@@ -151,7 +151,7 @@ def impossible_values(algorithm):
                 yield field, value, [text]
 
 
-@pytest.mark.parametrize("algorithm", LEARNERS)
+@pytest.mark.parametrize("algorithm", OFFLINE)
 def test_impossible_values_of_every_field(place, algorithm):
     """Generated: a new field is covered without a line here."""
     values = [value for value in impossible_values(algorithm) if value[0] != "actor_decay_steps"]

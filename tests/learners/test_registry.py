@@ -9,8 +9,12 @@ from xql_jax.learners.bc import BC
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.registry import LEARNERS, check_domain, default_config, make_learner, traced_fields
+from xql_jax.learners.sac import SAC
+from xql_jax.learners.td3 import TD3, SingleCriticTD3
 from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xql import XQL
+from xql_jax.learners.xsac import XSAC
+from xql_jax.learners.xtd3 import XTD3, SingleCriticXTD3
 from xql_jax.losses import critic, gumbel
 
 
@@ -34,6 +38,8 @@ def test_names_are_the_algorithms():
         "iql": IQL,
         "bc": BC,
     }
+    expected |= {"sac": SAC, "xsac": XSAC, "td3": TD3, "xtd3": XTD3}
+    expected |= {"td3_dq": SingleCriticTD3, "xtd3_dq": SingleCriticXTD3}
     assert {name: type(make_learner(name, {})) for name in LEARNERS} == expected
 
 
@@ -88,7 +94,7 @@ def test_traced_fields_are_the_floats_that_a_sweep_may_vary():
 
 @pytest.mark.parametrize("call", [default_config, traced_fields, lambda name: make_learner(name, {})])
 def test_unknown_algorithm(call):
-    known = "bc, iql, q_iteration, value_iteration, xql"
+    known = "bc, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
     with pytest.raises(UserError, match=f"unknown algorithm 'xqll'; known: {known}"):
         call("xqll")
 

@@ -8,7 +8,7 @@ import numpy as np
 from xql_jax.evaluation.rollout import EpisodeResults
 from xql_jax.learners.train_state import static
 from xql_jax.tasks import get_task
-from xql_jax.training.offline import OfflineTraining, Schedule
+from xql_jax.training.loop import Schedule, TrainingLoop
 from xql_jax.training.population import Population, make_members
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.types import Batch
@@ -112,7 +112,7 @@ class OneStep:
 def make_training(path, population, schedule):
     folder = RunFolder(path, TASK.name, "growth", [0], {})
     folder.path.mkdir(parents=True, exist_ok=True)
-    return OfflineTraining(
+    return TrainingLoop(
         population, OneStep(len(population.members)), TASK, Schedule(*schedule), folder
     ), folder
 

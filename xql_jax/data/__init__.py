@@ -14,7 +14,7 @@ from xql_jax.data.memory import fits_in_memory
 from xql_jax.data.minari import read_minari
 from xql_jax.data.npz import read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.tasks import Task
+from xql_jax.tasks import ONLINE_TASKS, Task
 
 READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}  # by suffix
 PREFIXES = ("minari:", "ogbench:")
@@ -78,6 +78,10 @@ def _read_source(source: str, episode_limit: int | None) -> Dataset:
 
 
 def _task_file(task: Task, url: str | None) -> Path:
+    if task.name in ONLINE_TASKS:
+        raise UserError(
+            f"{task.name} has no dataset: learn it with experiments/train_online.py, or give --dataset"
+        )
     if task.dataset_url is None:
         if url is not None:
             raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")

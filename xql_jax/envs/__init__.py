@@ -40,6 +40,18 @@ def _ant_maze(task: Task, legacy_inertia: bool = False) -> Environment:
     return AntMaze.for_task(task, legacy_inertia)
 
 
+def _dm_control(task: Task) -> Environment:
+    from xql_jax.envs.dm_control import DMControl
+
+    return DMControl.for_task(task)
+
+
+def _gymnasium(task: Task) -> Environment:
+    from xql_jax.envs.gymnasium_tasks import GymnasiumTask
+
+    return GymnasiumTask.for_task(task)
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
@@ -61,6 +73,8 @@ SUITES = {
     "locomotion": Suite(_locomotion, num_threads=min(os.cpu_count() or 1, 2), has_legacy_inertia=True),
     # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
     "antmaze": Suite(_ant_maze, num_threads=min(os.cpu_count() or 1, 8), has_legacy_inertia=True),
+    "dm_control": Suite(_dm_control),
+    "gymnasium": Suite(_gymnasium),
 }
 
 

@@ -1,7 +1,6 @@
 """The skeleton V -> pi -> Q of methods that learn from data actions only (XQL, IQL and their kin)."""
 
 from collections.abc import Callable
-from typing import cast
 
 import flax.struct
 import jax
@@ -9,10 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from xql_jax.learners.advantage_regression import AdvantageRegression
+from xql_jax.learners.critic_ensemble import CriticEnsemble
 from xql_jax.learners.train_state import TrainState, static
 from xql_jax.losses.critic import mse_loss, td_target
-from xql_jax.networks.mlp import ActionValue
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
 
 ACTION_NOISE_CLIP = 0.5  # of the noise that smooths the value loss, as in the authors' code
 
@@ -27,26 +26,24 @@ class InSampleState:
 
 
 @flax.struct.dataclass
-class ValuePolicyCritic(AdvantageRegression):
+class ValuePolicyCritic(CriticEnsemble, AdvantageRegression):
     """V, then pi, then Q from dataset actions only; what Q learns from is left to `update_critic`.
 
     Source: Garg et al. 2023, Algorithm 1, in the order of the authors' code: the paper prints Q, V, pi.
     """
 
-    critic_lr: Numeric = 3e-4
-    num_critics: int = static(2)
     uniform_actions: int = static(0)  # per data action, added to the value loss
     action_noise: float = static(0.0)  # std of the noise on the value loss's actions, clipped to 0.5
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> InSampleState:
         key_actor, key_value, *keys_critic = jax.random.split(key, 2 + self.num_critics)
-        critic = tuple(self.critic_network.init(k, observations, actions) for k in keys_critic)
+        critic = self.init_critic(keys_critic, observations, actions)
         return InSampleState(
             step=jnp.zeros((), jnp.int32),
             actor=self.init_actor(key_actor, observations, actions),
-            critic=TrainState.create(critic),
+            critic=critic,
             value=TrainState.create(self.value_network.init(key_value, observations)),
-            target_critic=jax.tree.map(jnp.copy, critic),  # a shared buffer could not be donated
+            target_critic=jax.tree.map(jnp.copy, critic.params),  # a shared buffer could not be donated
         )
 
     def update(self, state: InSampleState, batch: Batch, key: PRNGKey) -> tuple[InSampleState, Metrics]:
@@ -87,19 +84,8 @@ class ValuePolicyCritic(AdvantageRegression):
     def fit_critic(
         self, critic: TrainState, batch: Batch, targets: Array, loss_of: Callable[[Array, Array], Array]
     ) -> tuple[TrainState, Metrics]:
-        """One step of every Q(s, a) towards the targets f32[B]; `loss_of` is per example."""
-
-        def loss(params):
-            qs = [self.q(p, batch.observations, batch.actions) for p in params]
-            critic_loss = sum(loss_of(q, targets).mean() for q in qs) / self.num_critics
-            return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
-
-        return critic.minimize(loss, learning_rate=self.critic_lr, max_grad_norm=self.max_grad_norm)
-
-    def min_q(self, critic: Params, observations: Array, actions: Array) -> Array:
-        """The least of the critics' Q(s, a), f32[B]."""
-        qs = [self.q(params, observations, actions) for params in critic]
-        return jnp.stack(qs).min(axis=0)
+        """As in the ensemble, but averaged over the critics, as in the authors' offline code."""
+        return super().fit_critic(critic, batch, targets, lambda q, t: loss_of(q, t) / self.num_critics)
 
     def smoothed(self, observations: Array, actions: Array, key: PRNGKey) -> tuple[Array, Array]:
         """Data actions with Gaussian noise, then `uniform_actions` uniform ones each, with their states."""
@@ -110,14 +96,6 @@ class ValuePolicyCritic(AdvantageRegression):
         uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
         repeated = jnp.tile(observations, (1 + self.uniform_actions, 1))
         return repeated, jnp.concatenate([noisy, uniform])
-
-    def q(self, params: Params, observations: Array, actions: Array) -> Array:
-        """Q(s, a) of the one critic with `params`, f32[B]."""
-        return cast(Array, self.critic_network.apply(params, observations, actions))
-
-    @property
-    def critic_network(self) -> ActionValue:
-        return ActionValue(self.hidden_dims)
 
 
 @flax.struct.dataclass

@@ -12,18 +12,31 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.q_iteration import QIteration
+from xql_jax.learners.sac import SAC
+from xql_jax.learners.td3 import TD3, SingleCriticTD3
 from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xql import XQL
+from xql_jax.learners.xsac import XSAC
+from xql_jax.learners.xtd3 import XTD3, SingleCriticXTD3
 from xql_jax.losses import critic, gumbel
 from xql_jax.types import Learner
 
-LEARNERS: dict[str, type] = {
+OFFLINE: dict[str, type] = {
     "xql": XQL,
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
     "iql": IQL,
     "bc": BC,
 }
+ONLINE: dict[str, type] = {
+    "xsac": XSAC,
+    "sac": SAC,
+    "xtd3": XTD3,
+    "xtd3_dq": SingleCriticXTD3,
+    "td3": TD3,
+    "td3_dq": SingleCriticTD3,
+}
+LEARNERS = OFFLINE | ONLINE
 
 # Fields whose value is a function: the names that a config may give. The first is the paper's.
 CHOICES: dict[str, dict[str, Callable]] = {
@@ -52,11 +65,23 @@ DOMAINS: dict[str, Domain] = {
             "max_weight",
             "beta",
             "clip",
+            "entropy_coef_lr",
+            "initial_entropy_coef",
         ),
         POSITIVE,
     ),
-    **dict.fromkeys(("awr_temperature", "uniform_actions", "action_noise"), NOT_NEGATIVE),
-    **dict.fromkeys(("num_critics", "v_updates"), AT_LEAST_ONE),
+    **dict.fromkeys(
+        (
+            "awr_temperature",
+            "uniform_actions",
+            "action_noise",
+            "exploration_noise",
+            "target_noise",
+            "target_noise_clip",
+        ),
+        NOT_NEGATIVE,
+    ),
+    **dict.fromkeys(("num_critics", "v_updates", "actor_period", "target_period"), AT_LEAST_ONE),
     "discount": ("within [0, 1]", lambda x: 0 <= x <= 1),
     "tau": ("within (0, 1]", lambda x: 0 < x <= 1),
     "expectile": ("within (0, 1)", lambda x: 0 < x < 1),

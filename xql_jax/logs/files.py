@@ -26,7 +26,7 @@ def writing(path: Path) -> Iterator[None]:
         raise cannot_write(path, error.strerror or str(error)) from error
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Writes to a temporary name beside `path`, then renames: readers see the old file or the new, whole.
 
     Also after a loss of power: the new file is on the disk before it takes the name.
@@ -34,8 +34,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -11,13 +11,16 @@ from xql_jax.envs.mazes import Maze
 from xql_jax.reports.summary import by_setting, scores_by_seed
 
 
-def plot_learning_curve(rows: Sequence[Mapping[str, str]], title: str, path: Path) -> None:
-    """Draws normalised score against updates: the mean over seeds, and each seed thinly; a colour a setting.
+def plot_learning_curve(
+    rows: Sequence[Mapping[str, str]], title: str, path: Path, unit: str = "updates"
+) -> None:
+    """Draws normalised score against steps: the mean over seeds, and each seed thinly; a colour a setting.
 
     Args:
         rows: of an evaluations.csv, not empty.
         title: above the picture.
         path: of the PNG.
+        unit: what the steps are.
     """
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -28,7 +31,7 @@ def plot_learning_curve(rows: Sequence[Mapping[str, str]], title: str, path: Pat
         axes.plot(steps, scores.mean(0), color=f"C{number}", label=label, marker=marker)
         if len(seeds) > 1:
             axes.plot(steps, scores.T, color=f"C{number}", linewidth=0.6, alpha=0.6)
-    axes.set(title=title, xlabel="updates", ylabel="D4RL-normalised score")
+    axes.set(title=title, xlabel=unit, ylabel="normalised score")
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

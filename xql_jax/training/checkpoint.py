@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Progress:
     diverged: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
+    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the trainee must know
 
 
 class UnfitCheckpoint(UserError):
@@ -86,19 +87,21 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         return max(self.steps, default=None)
 
-    def save(self, states: State, progress: Progress, sync_logs: Callable[[], None] = lambda: None) -> None:
+    def save(
+        self, states: State, progress: Progress, write_the_rest: Callable[[], None] = lambda: None
+    ) -> None:
         """Begins to write the checkpoint of `progress.step`, unless there is one: it is the same state.
 
         Args:
             states: copied before this returns, so that the next update may consume them.
             progress: of the same step.
-            sync_logs: called in the thread before the checkpoint takes its name.
+            write_the_rest: called in the thread before the checkpoint takes its name.
         """
         self.wait()
         if progress.step not in self.steps:
             # A copy, no view: the next update is given the states' own memory to write to.
             copies = jax.tree.map(np.array, jax.device_get(states))
-            self._write_in_flight = self._thread.submit(self._write, copies, progress, sync_logs)
+            self._write_in_flight = self._thread.submit(self._write, copies, progress, write_the_rest)
 
     def wait(self) -> None:
         """Returns when no write is in flight.
@@ -182,8 +185,8 @@ class Checkpoints:
             sync(self._folder)
         return aside
 
-    def _write(self, states: State, progress: Progress, sync_logs: Callable[[], None]) -> None:
-        """In the thread. The folder takes its name when all of it, and the logs' rows, are on the disk."""
+    def _write(self, states: State, progress: Progress, write_the_rest: Callable[[], None]) -> None:
+        """In the thread. The folder takes its name when all of it, and the rest, is on the disk."""
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
         try:
@@ -196,7 +199,7 @@ class Checkpoints:
                 _write_manifest(temporary, dataclasses.asdict(progress), _leaves(states))
                 for part in (*temporary.rglob("*"), temporary):
                     sync(part)
-                sync_logs()
+                write_the_rest()
                 os.replace(temporary, path)
                 sync(self._folder)
                 for old in self.steps[:-KEPT]:  # a kill in the midst leaves no half of a checkpoint

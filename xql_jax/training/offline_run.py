@@ -22,12 +22,12 @@ from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.files import writing
-from xql_jax.reports.plots import plot_learning_curve, plot_maze, position_grid
-from xql_jax.reports.summary import read_evaluations, summarize
+from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.offline import OfflineTraining, Schedule
+from xql_jax.training.loop import Schedule, TrainingLoop
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
 from xql_jax.training.run_folder import RunFolder
+from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of
 from xql_jax.types import AnyBatch, Transitions
 
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
@@ -86,7 +86,7 @@ def run_offline(settings: OfflineSettings) -> int:
     folder = RunFolder(Path(settings.save_dir).expanduser(), name, config.algorithm, seeds, identity)
     finished = folder.finished_summary() if settings.resume else None
     if finished:
-        _print_results(finished, folder.path, heading="this run has ended already")
+        print_results(finished, folder.path, "this run has ended already", Population.unit)
         return 0
     with folder.opened(settings.resume), _lack_of_memory_told():
         print(f"{name}: {dataset.size:,} transitions from {dataset.source}")
@@ -99,21 +99,26 @@ def run_offline(settings: OfflineSettings) -> int:
             print("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
         population = Population(learner, members, data, batch_size)
         del dataset, data  # what is on the device now need not be on the host
-        training = OfflineTraining(population, evaluator, task, schedule, folder)
+        training = TrainingLoop(population, evaluator, task, schedule, folder)
         received = training.run(show_progress=settings.show_progress)
         training.close()
 
-        status = "finished" if training.finished else "interrupted"
-        summary = _summary(settings, task, name, training, folder, status)
+        summary = summary_of(training, name, config.algorithm, population.compile_seconds, folder)
+        summary["environment"] = (
+            describe_environment(task, settings.env_backend, settings.legacy_inertia)
+            if task and settings.eval_episodes
+            else None
+        )
         if training.finished:  # who stops a run does not wait for pictures
-            _draw(config.algorithm, task, training, evaluator, folder)
+            draw_learning_curve(config.algorithm, task, evaluator, population.unit, folder)
+            _draw_maze(config.algorithm, task, population, evaluator, folder)
         folder.write_summary(summary)  # last: its "finished" says that all else is there
     if evaluator:
         evaluator.close()
     if training.finished or received is None:
-        _print_results(summary, folder.path, heading="done")
+        print_results(summary, folder.path, "done", population.unit)
         return 0
-    _print_results(summary, folder.path, heading=f"stopped by {received.name}; go on with --resume")
+    print_results(summary, folder.path, f"stopped by {received.name}; go on with --resume", population.unit)
     return 128 + received
 
 
@@ -223,86 +228,22 @@ def _identity(
     }
 
 
-def _summary(
-    settings: OfflineSettings,
-    task: Task | None,
-    name: str,
-    training: OfflineTraining,
-    folder: RunFolder,
-    status: str,
-) -> dict[str, Any]:
-    population, progress = training.population, training.progress
-    seconds = {
-        "compile": population.compile_seconds,
-        "update": progress.update_seconds,
-        "evaluation": progress.evaluation_seconds,
-    }
-    updates = progress.step * len(population.members)
-    return {
-        "status": status,
-        "env_name": name,
-        "algorithm": settings.config.algorithm,
-        "step": progress.step,
-        "results": summarize(read_evaluations(folder.evaluations)),
-        "diverged": [
-            {"member": str(population.members[int(index)]), **divergence}
-            for index, divergence in progress.diverged.items()
-        ],
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "updates_per_second": round(updates / progress.update_seconds, 1) if updates else None,
-        "environment": describe_environment(task, settings.env_backend, settings.legacy_inertia)
-        if task and settings.eval_episodes
-        else None,
-    }
-
-
-def _draw(
-    algorithm: str,
-    task: Task | None,
-    training: OfflineTraining,
-    evaluator: Evaluator | None,
-    folder: RunFolder,
+def _draw_maze(
+    algorithm: str, task: Task | None, population: Population, evaluator: Evaluator | None, folder: RunFolder
 ) -> None:
-    rows = read_evaluations(folder.evaluations)
-    if task is None or evaluator is None or not rows:
+    """For mazes, V over the maze and the policy's paths."""
+    if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
         return
-    curve = folder.path / "learning_curve.png"
-    with writing(curve):
-        plot_learning_curve(rows, f"{algorithm} on {task.name}", curve)
-    if task.suite in ("pointmaze", "maze2d"):
-        maze = maze_of(task.name)
-        learner, state = training.population.member(0)
-        values = None
-        if hasattr(learner, "values"):
-            positions = position_grid(maze)
-            at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1)
-            values = learner.values(state, at_rest.reshape(-1, 4)).reshape(positions.shape[:2])
-        paths = evaluator.run(training.population.policy(), record_paths=True).paths
-        assert paths is not None  # they were asked for
-        title = f"{algorithm} on {task.name}, {training.population.members[0]}"
-        picture = folder.path / "maze.png"
-        with writing(picture):
-            plot_maze(maze, values, paths[0], title, picture)
-
-
-def _print_results(summary: dict[str, Any], path: Path, heading: str) -> None:
-    print(f"{heading}: {summary['env_name']}, {summary['algorithm']}, {summary['step']:,} updates")
-    for result in summary["results"]:
-        setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
-        interval = result["last_score_interval_95"]
-        spread = (
-            f" ± {interval:.1f} (95% interval of the mean over {len(result['seeds'])} seeds)"
-            if interval
-            else ""
-        )
-        by_seed = ", ".join(
-            f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
-            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True)
-        )
-        print(
-            f"  {setting + ': ' if setting else ''}last score {result['last_score']:.1f}{spread}; "
-            f"by seed: {by_seed}"
-        )
-    for divergence in summary["diverged"]:
-        print(f"  diverged: {divergence['member']} at update {divergence['step']} ({divergence['quantity']})")
-    print(f"  results: {path}")
+    maze = maze_of(task.name)
+    learner, state = population.member(0)
+    values = None
+    if hasattr(learner, "values"):
+        positions = position_grid(maze)
+        at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1)
+        values = learner.values(state, at_rest.reshape(-1, 4)).reshape(positions.shape[:2])
+    paths = evaluator.run(population.policy(), record_paths=True).paths
+    assert paths is not None  # they were asked for
+    title = f"{algorithm} on {task.name}, {population.members[0]}"
+    picture = folder.path / "maze.png"
+    with writing(picture):
+        plot_maze(maze, values, paths[0], title, picture)

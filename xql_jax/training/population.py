@@ -5,7 +5,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import check_domain, traced_fields
+from xql_jax.training.checkpoint import Progress
 from xql_jax.training.feeds import Feed, Resident, Streamed, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Metrics, PRNGKey, State, Transitions
 
 AXIS = "population"
+L = TypeVar("L", bound=Learner)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +89,14 @@ class Population:
             which changes the speed and nothing else.
         batch_size: B, transitions per update.
     Attributes:
-        step: updates done.
+        step: updates done; its unit is "update", and it can stop after any.
         states: the members' states; a member that diverged stays at its last finite one.
         diverged: by the member's index.
         compile_seconds: what tracing and compiling took.
     """
+
+    unit = "update"
+    stride = 1
 
     def __init__(
         self, learner: Learner, members: Sequence[Member], data: AnyBatch | Transitions, batch_size: int
@@ -113,11 +118,11 @@ class Population:
         # One by one, each awaited: a batch of QR factorisations (the orthogonal initialisation) waits in
         # jaxlib 0.10.2 for the thread pool that runs it, and two of them at once on two cores wait for ever.
         init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
-        learners = [_with_hyperparameters(learner, member.hyperparameters) for member in members]
+        learners = [with_hyperparameters(learner, member.hyperparameters) for member in members]
         states = [jax.block_until_ready(init(*member)) for member in zip(learners, init_keys, strict=True)]
         on_members = NamedSharding(mesh, split)
-        self.learners, self._keys = jax.device_put((_stack(learners), run_keys), on_members)
-        self.states: State = jax.device_put(_stack(states), on_members)
+        self.learners, self._keys = jax.device_put((stacked(learners), run_keys), on_members)
+        self.states: State = jax.device_put(stacked(states), on_members)
 
         together = jax.default_backend() != "cpu"
         program = jax.shard_map(
@@ -172,6 +177,15 @@ class Population:
             return np.where(finite, actions, np.float32(0.0))
 
         return act
+
+    def resume(self, states: State, progress: Progress) -> None:
+        """Goes on from a checkpoint: its states, placed as these are, and its progress."""
+        self.states, self.step = states, progress.step
+        self.diverged = {int(i): Divergence(**d) for i, d in progress.diverged.items()}
+
+    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
+        """What a checkpoint is to hold beside the states: nothing, the data do not change."""
+        return {}, lambda: None
 
     def member(self, index: int) -> tuple[Learner, State]:
         """Returns one member's learner and state."""
@@ -257,14 +271,16 @@ def _mesh(num_members: int) -> Mesh:
 
 def stacked_learners(learner: Learner, members: Sequence[Member]) -> Learner:
     """Returns the learner with each member's hyperparameters, stacked along a leading axis [M]."""
-    return _stack([_with_hyperparameters(learner, member.hyperparameters) for member in members])
+    return stacked([with_hyperparameters(learner, member.hyperparameters) for member in members])
 
 
-def _with_hyperparameters(learner: Learner, hyperparameters: Mapping[str, float]) -> Learner:
+def with_hyperparameters(learner: L, hyperparameters: Mapping[str, float]) -> L:
+    """Returns the learner with these of its traced fields replaced."""
     return learner.replace(**{name: jnp.float32(value) for name, value in hyperparameters.items()})
 
 
-def _stack(trees: Sequence[State]) -> State:
+def stacked(trees: Sequence[State]) -> State:
+    """Returns one tree for many alike, each leaf with a leading axis over them."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 

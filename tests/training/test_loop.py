@@ -12,7 +12,7 @@ import pytest
 from training_runs import Start, assert_same_bits, make_growth, make_training, snapshot, untimed
 
 from xql_jax.errors import UserError
-from xql_jax.training.offline import Schedule
+from xql_jax.training.loop import Schedule
 from xql_jax.training.population import Divergence
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
@@ -244,7 +244,7 @@ def test_checkpoints_by_the_clock(start, unbroken, tmp_path, monkeypatch, minute
         return advance(last)
 
     monkeypatch.setattr(population, "advance", slow_advance)
-    monkeypatch.setattr("xql_jax.training.offline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
     training, folder = make_training(tmp_path, population, (42, 4, 10, 20, minutes))
     save = training._checkpoints.save
 
@@ -329,7 +329,7 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, capsys
         return advance(last)
 
     monkeypatch.setattr(population, "advance", slow_advance)
-    monkeypatch.setattr("xql_jax.training.offline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
     training, _ = make_training(tmp_path, population, (25, 100, 100, 1))
     training._evaluator = None
     training.run(show_progress=False)
@@ -339,7 +339,7 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, capsys
 
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
     clock = itertools.count(0, 2)  # every look takes 2 s, so an update call and an evaluation last 2 s each
-    monkeypatch.setattr("xql_jax.training.offline.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: float(next(clock)))
     for max_steps in (6, 12):
         training, _ = make_training(tmp_path, start.again(), (max_steps, 3, 6, 6))
         training.run(show_progress=False, steps_per_call=3)
@@ -377,7 +377,7 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
         now[0] += 0.2 * calls[-1]
         return advance(last)
 
-    monkeypatch.setattr("xql_jax.training.offline.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(population, "advance", slow_advance)
     training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
     training.run(show_progress=False)

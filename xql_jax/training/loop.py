@@ -1,25 +1,25 @@
-"""The loop of offline training: compiled updates, and between them logs, evaluations and checkpoints."""
+"""The loop of a training: steps of what is trained, and between them logs, evaluations and checkpoints."""
 
 import contextlib
 import dataclasses
 import math
 import signal
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.evaluation.rollout import Act, Evaluator
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoint import Checkpoints, Progress
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Divergence, Member
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Metrics
+from xql_jax.types import Metrics, State
 
 SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
 SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
@@ -27,36 +27,74 @@ SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When the loop does what, in updates. The last update is always logged, evaluated and saved.
+    """When the loop does what, in steps. The last step is always logged, evaluated and saved.
 
-    A checkpoint is also due when the last one is `checkpoint_minutes` old, at whatever update that is.
+    A step is an update of offline training, a step of the environment of online training. A checkpoint is
+    also due when the last one is `checkpoint_minutes` old, at whatever step that is.
     """
 
     max_steps: int
     log_interval: int
     eval_interval: int
     checkpoint_interval: int
-    checkpoint_minutes: float = 10.0  # 0: by updates alone
+    checkpoint_minutes: float = 10.0  # 0: by steps alone
 
     def is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.max_steps
 
     def next_stop(self, step: int) -> int:
-        """The next update after which something is due by its number."""
+        """The next step after which something is due by its number."""
         intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval)
         return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
+
+
+class Trainee(Protocol):
+    """What the loop trains: a population that learns from a dataset, or from environments that it acts in."""
+
+    unit: str  # what a step is, in words
+    stride: int  # it stops after multiples of so many steps only, as must all intervals of the schedule
+    members: list[Member]
+    step: int
+    diverged: dict[int, Divergence]  # by the member's index
+
+    @property
+    def states(self) -> State:
+        """The members' states, [M, ...]."""
+        ...
+
+    def advance(self, stop: int) -> Metrics:
+        """Goes on to the step `stop`; returns the last update's metrics, each f32[M]."""
+        ...
+
+    def policy(self) -> Act:
+        """The members' deterministic policies as they are now; they serve until the next `advance`."""
+        ...
+
+    def resume(self, states: State, progress: Progress) -> None:
+        """Goes on from what a checkpoint holds."""
+        ...
+
+    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
+        """What a checkpoint of now is to hold beside the states: for JSON, and a writer of all else.
+
+        The writer is called in the checkpoints' thread while the training goes on.
+        """
+        ...
 
 
 class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-class OfflineTraining:
+T = TypeVar("T", bound=Trainee)
+
+
+class TrainingLoop(Generic[T]):
     """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would."""
 
     def __init__(
         self,
-        population: Population,
+        population: T,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
@@ -70,9 +108,8 @@ class OfflineTraining:
         self._checkpoints = Checkpoints(folder.path / "checkpoints")
         restored = self._checkpoints.restore_last_good(population.states)
         if restored is not None:
-            population.states, self.progress = restored
-            population.step = self.progress.step
-            population.diverged = {int(i): Divergence(**d) for i, d in self.progress.diverged.items()}
+            states, self.progress = restored
+            population.resume(states, self.progress)
         self._reported = set(population.diverged)
         step = self.progress.step
         self._metrics_csv = CSVLogger(folder.metrics, step)
@@ -89,15 +126,15 @@ class OfflineTraining:
 
         Args:
             show_progress: draw a bar, if stderr is a terminal.
-            steps_per_call: the most updates in one compiled call; None for about a second's worth.
+            steps_per_call: the most in one call, a multiple of the stride; None for about a second's worth.
         """
         schedule, population = self._schedule, self.population
-        call = steps_per_call or 100
+        call = steps_per_call or max(population.stride, 100 // population.stride * population.stride)
         self._saved_at, self._said_at = time.monotonic(), -math.inf
         bar = tqdm(
             total=schedule.max_steps,
             initial=self.progress.step,
-            unit=" updates",
+            unit=f" {population.unit}s",
             disable=None if show_progress else True,
         )
         with StopSignals() as signals, bar:
@@ -111,7 +148,8 @@ class OfflineTraining:
                     metrics = population.advance(stop)
                     seconds = time.perf_counter() - began
                     if steps_per_call is None:
-                        call = max(1, int((stop - start) * SECONDS_PER_CALL / seconds))
+                        strides = int((stop - start) * SECONDS_PER_CALL / seconds) // population.stride
+                        call = max(1, strides) * population.stride
                     self._advance_progress(step=stop, update_seconds=self.progress.update_seconds + seconds)
                     self._report_divergences()
                     bar.update(stop - start)
@@ -137,8 +175,17 @@ class OfflineTraining:
             or self._saved_at - self._said_at >= SECONDS_PER_LINE
         ):
             self._said_at = self._saved_at
-            tqdm.write(f"update {self.progress.step:,}")  # where evaluations' lines do not tell it
-        self._checkpoints.save(self.population.states, self.progress, self._sync_logs)
+            tqdm.write(
+                f"{self.population.unit} {self.progress.step:,}"
+            )  # where evaluations' lines do not tell
+        held, write = self.population.saving()
+        self._advance_progress(held=held)
+
+        def write_the_rest() -> None:
+            write()
+            self._sync_logs()
+
+        self._checkpoints.save(self.population.states, self.progress, write_the_rest)
 
     def _sync_logs(self) -> None:
         """In the checkpoints' thread: what was written before a checkpoint is on the disk before it."""
@@ -159,7 +206,7 @@ class OfflineTraining:
         for index in sorted(set(self.population.diverged) - self._reported):
             divergence = self.population.diverged[index]
             tqdm.write(
-                f"{self.population.members[index]} diverged at update {divergence.step} "
+                f"{self.population.members[index]} diverged at {self.population.unit} {divergence.step} "
                 f"({divergence.quantity} not finite); it stays at its last finite state"
             )
             self._reported.add(index)
@@ -208,7 +255,7 @@ class OfflineTraining:
             self._tensorboard.write(index, self.progress.step, scalars)
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
-        tqdm.write(f"update {self.progress.step:,}: score {scores.mean():.1f}{spread}")
+        tqdm.write(f"{self.population.unit} {self.progress.step:,}: score {scores.mean():.1f}{spread}")
 
     def _row_start(self, index: int) -> Mapping[str, Any]:
         member = self.population.members[index]

@@ -1,0 +1,26 @@
+"""SAC (Table 5), with the network V of the paper's baseline; `uses_value_network` turns it off.
+
+What Table 5 does not print (random steps, Polyak rate, first entropy coefficient) is the authors' code's.
+"""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import online_config
+
+RUN = {"batch_size": 1024, "buffer_size": 1_000_000, "warmup_steps": 5_000, "updates_per_step": 1.0}
+TABLE_5 = {
+    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
+    "hidden_dims": (1024, 1024),
+    "actor_period": 1,
+}
+# For a laptop's CPU.
+SMALL = {
+    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-3),
+    "hidden_dims": (256, 256),
+    "batch_size": 256,
+    "warmup_steps": 1_000,
+}
+
+
+def get_config(algorithm: str = "sac") -> ConfigDict:
+    return online_config(algorithm, run=RUN, differences=TABLE_5, small=SMALL, by_task={})

@@ -1,0 +1,89 @@
+"""The online configs against the paper's Tables 5 and 6, and what a network's size and a task change."""
+
+import csv
+import runpy
+from pathlib import Path
+
+import pytest
+
+from xql_jax.configuration import learner_from_config, online_config, resolve_online
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import ONLINE
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER = ROOT.parent / "shared" / "paper"
+FILE_OF = {"xsac": "xsac", "sac": "sac", "xtd3": "xtd3", "xtd3_dq": "xtd3", "td3": "td3", "td3_dq": "td3"}
+has_tables = pytest.mark.skipif(not PAPER.is_dir(), reason=f"the paper's tables are not in {PAPER}")
+
+
+def get_config(algorithm):
+    return runpy.run_path(str(ROOT / "configs" / f"{FILE_OF[algorithm]}_config.py"))["get_config"](algorithm)
+
+
+def table(name):
+    with (PAPER / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_online_algorithm_has_a_config():
+    assert set(FILE_OF) == set(ONLINE)
+
+
+@has_tables
+@pytest.mark.parametrize("algorithm", FILE_OF)
+def test_table_5(algorithm):
+    column = "SAC" if "sac" in algorithm else "TD3"
+    rows = {row["parameter"]: row[column] for row in table("table5_online.csv")}
+    config = get_config(algorithm)
+    assert config.batch_size == int(rows["Batch Size"])
+    assert config.actor_lr == config.critic_lr == float(rows["Learning Rate"])
+    assert config.actor_period == int(rows["Actor Freq"])
+    assert config.hidden_dims == tuple(map(int, rows["Actor and Critic Arch"].split(",")))
+    assert config.buffer_size == int(rows["Buffer Size"].replace(",", ""))
+    if column == "TD3":
+        assert config.target_noise == float(rows["Target Noise"])
+        assert f"{config.exploration_noise:g}, 0.05 (Hopper)" == rows["Actor Noise"]
+        assert resolve_online(config, "hopper-hop", ())["exploration_noise"] == 0.05
+    assert (config.num_critics == 1) == algorithm.endswith("_dq")
+
+
+@has_tables
+@pytest.mark.parametrize(
+    ("algorithm", "column"), [("xsac", "X-SAC"), ("xtd3", "X-TD3"), ("xtd3_dq", "X-TD3-DQ")]
+)
+def test_table_6(algorithm, column):
+    rows = table("table6_online_beta.csv")
+    assert len(rows) == 4
+    for row in rows:
+        config = get_config(algorithm)
+        task = row["task"].lower().replace(" ", "-")
+        assert resolve_online(config, task, ())["beta"] == config.beta == float(row[column])
+        assert float(learner_from_config(config, 1).beta) == pytest.approx(config.beta)
+        assert config.clip == 8.0  # Appendix D.6
+
+
+@pytest.mark.parametrize("algorithm", FILE_OF)
+def test_small_networks_are_for_a_laptop(algorithm):
+    config = get_config(algorithm)
+    config.network = "small"
+    resolve_online(config, "cartpole-swingup", explicit=())
+    assert (config.hidden_dims, config.batch_size, config.warmup_steps) == ((256, 256), 256, 1_000)
+    assert learner_from_config(config, 1).hidden_dims == (256, 256)
+
+
+def test_what_is_given_explicitly_stays():
+    config = get_config("xsac")
+    config.network, config.beta, config.batch_size = "small", 9.0, 64
+    assert resolve_online(config, "walker-run", explicit={"beta", "batch_size"}) == {}
+    assert (config.beta, config.batch_size, config.hidden_dims) == (9.0, 64, (256, 256))
+
+
+def test_mistakes_are_refused():
+    config = get_config("sac")
+    config.network = "tiny"
+    with pytest.raises(UserError, match=r"config.network must be one of paper, small, not 'tiny'"):
+        resolve_online(config, "cheetah-run", ())
+    with pytest.raises(UserError, match=r"unknown algorithm 'xql' here .*train_offline.py.*known: .*xsac"):
+        online_config("xql", run={}, differences={}, small={}, by_task={})
+    with pytest.raises(UserError, match=r"unknown algorithm 'sac' here .*train_online.py.*known: .*xql"):
+        runpy.run_path(str(ROOT / "configs" / "mujoco_config.py"))["get_config"]("sac")

@@ -1,0 +1,178 @@
+"""SAC: what V, Q, the policy and the coefficient learn, against quadrature over the policy's actions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import act, init, make_batch, update
+from online_runs import (
+    MEANS,
+    SLOPES,
+    STATE_TERMS,
+    STDS,
+    gradient,
+    linear_actor,
+    linear_critics,
+    make,
+    min_q,
+    one_hot_states,
+    policy_nodes,
+    prepared,
+    run_updates,
+    train_alone,
+    with_params,
+)
+
+from xql_jax.learners.sac import SAC
+
+COEFFICIENT = 0.4
+LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT}
+TERMINAL_REWARD = 0.7
+
+
+def soft_values(coefficient=COEFFICIENT, spread=STDS, means=MEANS):
+    """E[min Q - coefficient * log pi] in every state."""
+    values = []
+    for index in range(3):
+        actions, weights, log_probs = policy_nodes(means[index, 0], spread[index, 0])
+        values.append(weights @ (min_q(index, actions) - coefficient * log_probs))
+    return np.array(values)
+
+
+def test_v_learns_the_soft_value_of_the_policy():
+    """V = E_pi[min Q - entropy_coef * log pi], here within 1%."""
+    learner, batch = make(SAC, **LINEAR), one_hot_states(3, repeats=256)
+    state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
+    expected = soft_values()
+    np.testing.assert_allclose(
+        learner.v(state.value.params, jnp.eye(3)), expected, atol=0.01 * np.ptp(expected)
+    )
+    assert np.abs(soft_values(0.0) - expected).max() > 0.1 * np.ptp(expected)  # the entropy counts
+
+
+@pytest.mark.parametrize("mask", [0.0, 1.0])
+def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
+    learner = make(SAC, uses_value_network=False, discount=0.9, **LINEAR)
+    batch = one_hot_states(3, repeats=4096)
+    batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD, masks=mask * batch.masks)
+    state = prepared(learner, batch)
+    assert state.value is None
+    # The critics themselves lie 1 above their targets.
+    state = state.replace(critic=with_params(state.critic, linear_critics(STATE_TERMS + 1, SLOPES)))
+    state, metrics = update(learner, state, batch, jax.random.key(0))
+    targets = TERMINAL_REWARD + 0.9 * mask * soft_values()
+    for critic, kernel in enumerate(gradient(state.critic)):
+        # The actions are 0. A state's weight has the slope 2 (Q - target), shared by the three states.
+        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]
+        np.testing.assert_allclose(slope, 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.02)
+    assert not any(name.startswith("value/") for name in metrics)
+
+
+def test_q_with_v_learns_from_the_target_v():
+    learner = make(SAC, discount=0.9, **LINEAR)
+    batch = one_hot_states(3, repeats=2)._replace(masks=jnp.array([1.0, 1.0, 0.0] * 2))
+    batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD)
+    state = prepared(learner, batch)
+    target = {"params": {"Dense_0": {"kernel": jnp.array([[1.0], [2.0], [3.0]]), "bias": jnp.array([0.5])}}}
+    state, metrics = update(learner, state.replace(target=target), batch, jax.random.key(0))
+    targets = TERMINAL_REWARD + 0.9 * np.array([1.5, 2.5, 0.0])
+    errors = STATE_TERMS - targets
+    for kernel, error in zip(gradient(state.critic), errors, strict=True):
+        np.testing.assert_allclose(
+            kernel["params"]["Dense_0"]["kernel"][:3, 0], 2 * error / 3, rtol=1e-4, atol=1e-6
+        )
+    np.testing.assert_allclose(metrics["critic/loss"], (errors**2).mean(axis=1).sum(), rtol=1e-5)  # the sum
+
+
+def test_v_and_the_policy_learn_from_the_new_q():
+    """The order of the authors' code: Q, then V, then pi."""
+    learner, batch, key = make(SAC, critic_lr=0.1), make_batch(), jax.random.key(0)
+    state = init(learner, batch)
+    after, _ = update(learner, state, batch, key)
+    moved = state.replace(critic=after.critic)
+    expected, _ = update(learner.replace(critic_lr=jnp.float32(0.0)), moved, batch, key)
+    for name in ("value", "actor", "log_entropy_coef"):
+        pairs = zip(
+            jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(expected, name)), strict=True
+        )
+        for learnt, told in pairs:
+            np.testing.assert_allclose(learnt, told, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("uses_value_network", [True, False])
+def test_the_actor_climbs_the_soft_value(uses_value_network):
+    """Its gradient is that of E[min Q - entropy_coef * log pi] with respect to mean and log-std."""
+    learner = make(SAC, critic_lr=0.0, uses_value_network=uses_value_network, **LINEAR)
+    batch = one_hot_states(3, repeats=8192)
+    state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
+    slope = gradient(state.actor)["params"]["Dense_0"]["kernel"]
+
+    step = 1e-4
+    by_mean = (soft_values(means=MEANS + step) - soft_values(means=MEANS - step)) / (2 * step)
+    up, down = (STDS * np.exp(sign * step) for sign in (1, -1))
+    by_log_std = (soft_values(spread=up) - soft_values(spread=down)) / (2 * step)
+    tanh = (np.log(STDS[:, 0]) + 1.5) / 3.5
+    expected = np.stack([by_mean, by_log_std * 3.5 * (1 - tanh**2)], axis=-1)
+    np.testing.assert_allclose(-3 * slope, expected, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("std", "sign"), [(0.01, 1.0), (0.8, -1.0)])
+def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
+    """The target is -A nats; with a small std the policy's entropy lies below it, with a large one above."""
+    action_dim = 2
+    learner = make(SAC, hidden_dims=(), initial_entropy_coef=0.3, entropy_coef_lr=0.01)
+    batch = one_hot_states(1, repeats=512, num_actions=action_dim)
+    state = init(learner, batch)
+    actor = linear_actor(np.zeros((1, action_dim)), np.full((1, action_dim), std))
+    state = state.replace(actor=with_params(state.actor, actor))
+    after, metrics = update(learner, state, batch, jax.random.key(0))
+
+    _, weights, log_probs = policy_nodes(0.0, std)
+    entropy = -action_dim * (weights @ log_probs)
+    assert np.sign(-action_dim - entropy) == sign
+    np.testing.assert_allclose(metrics["actor/entropy"], entropy, atol=0.15)
+    # d/d log_coef of coef * (entropy - target) is 0.3 * (entropy + A); Adam's first step is the rate.
+    expected = 0.3 * (metrics["actor/entropy"] + action_dim)
+    np.testing.assert_allclose(gradient(after.log_entropy_coef), expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
+
+
+def test_the_coefficient_brings_the_entropy_to_its_target():
+    # Q favours one end: with the coefficient as it is, or 0, the entropy would not be -1.
+    learner = make(SAC, hidden_dims=(), initial_entropy_coef=1.0, critic_lr=0.0, value_lr=0.0)
+    batch = one_hot_states(1, repeats=128)
+    state = init(learner, batch)
+    critics = linear_critics([[0.0], [0.0]], [[4.0], [4.0]])
+    state = state.replace(critic=with_params(state.critic, critics))
+    entropies = []
+    for rate, count in ((0.0, 0), (0.01, 1500), (0.001, 500)):
+        rates = {"actor_lr": jnp.float32(rate), "entropy_coef_lr": jnp.float32(3 * rate)}
+        state = run_updates(learner.replace(**rates), state, batch, jax.random.key(count), count)
+        gaussian = learner.distribution(state.actor.params, jnp.ones((1, 1))).gaussian
+        _, weights, log_probs = policy_nodes(gaussian.mean.item(), gaussian.std.item())
+        entropies.append(-weights @ log_probs)
+    assert abs(entropies[0] + 1.0) > 0.2
+    assert entropies[-1] == pytest.approx(-1.0, abs=0.05)
+
+
+def test_actions():
+    learner, batch = make(SAC, **LINEAR), one_hot_states(3, repeats=3000)
+    state = prepared(learner, batch)
+    key = jax.random.key(0)
+    mean = act(learner, state, batch.observations[:3], key, deterministic=True)
+    np.testing.assert_allclose(mean, np.tanh(MEANS), rtol=1e-5)
+    sampled = np.asarray(act(learner, state, batch.observations, key, deterministic=False))
+    assert np.abs(sampled).max() <= 1.0
+    u = np.arctanh(np.float64(sampled)).reshape(-1, 3)
+    np.testing.assert_allclose(u.mean(axis=0), MEANS[:, 0], atol=0.08)
+    np.testing.assert_allclose(u.std(axis=0), STDS[:, 0], rtol=0.05)
+
+
+def test_table_5_and_the_authors_values_are_the_defaults():
+    learner = SAC()
+    assert (learner.actor_lr, learner.critic_lr, learner.value_lr, learner.entropy_coef_lr) == (1e-4,) * 4
+    assert (learner.hidden_dims, learner.actor_period, learner.target_period) == ((1024, 1024), 1, 2)
+    assert (learner.initial_entropy_coef, learner.tau, learner.discount) == (0.1, 0.005, 0.99)
+    assert learner.uses_value_network
+    state = jax.eval_shape(make(SAC, uses_value_network=False).init, jax.random.key(0), *make_batch()[:2])
+    assert len(jax.tree.leaves(state.target)) == len(jax.tree.leaves(state.critic.params))

@@ -1,0 +1,226 @@
+"""Acting and learning in rounds: which policy acts, what is learned from, what a checkpoint brings back."""
+
+import dataclasses
+import functools
+import time
+from typing import ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from xql_jax.data import replay
+from xql_jax.training.checkpoint import Progress
+from xql_jax.training.online import OnlinePopulation, OnlineSchedule, _learn
+from xql_jax.training.population import Member, with_hyperparameters
+
+EPISODE = 7  # steps
+
+
+class Counting:
+    """Sees how many steps its episode has, and the start's number; every step pays the action."""
+
+    steps_per_second = 1.0
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    delay = 0.0
+
+    def reset(self, *, seed=None):
+        self._state = np.array([0.0, seed % 1000], np.float32)
+        return self._state.copy(), {}
+
+    def step(self, action):
+        time.sleep(self.delay)
+        self._state[0] += 1.0
+        return self._state.copy(), float(action[0]), False, bool(self._state[0] == EPISODE), {}
+
+    def close(self):
+        pass
+
+
+class Slow(Counting):
+    delay = 0.002
+
+
+@flax.struct.dataclass
+class Counter:
+    """Counts its updates; its action is their number in thousandths: transitions tell whose they are."""
+
+    uses_next_actions: ClassVar[bool] = False
+    rate: jax.Array | float = 1.0
+    breaks_at: jax.Array | float = 1e9
+
+    def init(self, key, observations, actions):
+        return {"updates": jnp.zeros(()), "seen": jnp.zeros(()), "noise": jnp.zeros(())}
+
+    def update(self, state, batch, key):
+        updates = state["updates"] + 1.0
+        seen = state["seen"] + self.rate * batch.rewards.mean()
+        noise = jax.random.normal(key)
+        loss = jnp.where(updates >= self.breaks_at, jnp.nan, noise)
+        return {"updates": updates, "seen": seen, "noise": noise}, {"loss": loss}
+
+    def actor_params(self, state):
+        return state["updates"]
+
+    def act_with(self, params, observations, key, deterministic):
+        return jnp.full((len(observations), 1), params / 1000.0)
+
+    def act(self, state, observations, key, deterministic):
+        return self.act_with(state["updates"], observations, key, deterministic)
+
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+
+SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
+
+
+ONE = (Member(0, {}),)
+
+
+def make_population(tmp_path, members=ONE, environment=Counting, learner=None, **changes):
+    learner = learner or Counter(jnp.float32(1.0), jnp.float32(1e9))
+    schedule = dataclasses.replace(SCHEDULE, **changes)
+    return OnlinePopulation(learner, members, environment, schedule, tmp_path)
+
+
+def transitions(population, index=0):
+    """What the buffer holds, oldest first, before it is full."""
+    buffer = population._runs[index]._buffer
+    return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
+
+
+def acting_updates(population):
+    """Of each transition since the warm-up, how many updates its policy had."""
+    return np.round(1000 * transitions(population).actions[population.schedule.warmup_steps :, 0]).astype(int)
+
+
+def same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+def test_alternating_the_policy_is_that_of_the_last_round(tmp_path):
+    population = make_population(tmp_path)
+    population.advance(20)
+    # Two updates a round of two steps; the first round after the warm-up acts by what was there before.
+    np.testing.assert_array_equal(acting_updates(population), np.repeat(np.arange(0, 14, 2), 2))
+    assert float(population.states["updates"][0]) == 14
+    assert population.schedule.policy_lag == 1  # a round's second step could have had one more
+
+
+def test_overlapped_the_policy_is_that_of_the_round_before_last(tmp_path):
+    population = make_population(tmp_path, overlapped=True)
+    population.advance(20)
+    np.testing.assert_array_equal(acting_updates(population), [0, 0, *np.repeat(np.arange(0, 12, 2), 2)])
+    due = np.arange(len(acting_updates(population)))  # one a step
+    assert (due - acting_updates(population)).max() == population.schedule.policy_lag == 3
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_results_depend_neither_on_calls_nor_on_time(tmp_path, overlapped):
+    ends = []
+    for environment, stops in ((Counting, (40,)), (Counting, (2, 14, 16, 40)), (Slow, (20, 40))):
+        population = make_population(tmp_path, environment=environment, overlapped=overlapped)
+        for stop in stops:
+            metrics = population.advance(stop)
+        ends.append((population.states, transitions(population), metrics))
+        population.close()
+    same(ends[0], ends[1])
+    same(ends[0], ends[2])
+
+
+def test_the_buffer_holds_the_episodes(tmp_path):
+    population = make_population(tmp_path, num_environments=2, round_steps=4)
+    population.advance(32)
+    rows = transitions(population)
+    for number in range(2):
+        steps = rows.observations[number::2, 0]
+        np.testing.assert_array_equal(steps, np.arange(16) % EPISODE)
+        np.testing.assert_array_equal(rows.next_observations[number::2, 0], steps + 1)  # also at a time-out
+    np.testing.assert_array_equal(rows.masks, 1.0)
+    np.testing.assert_allclose(rows.rewards, rows.actions[:, 0])
+    assert np.abs(rows.actions[:6]).max() > 0.1  # random, while warming up
+    assert len(np.unique(rows.observations[:, 1])) == 6  # three starts of each
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(1.0, 14), (0.5, 7), (3.0, 42)])
+def test_updates_per_step(tmp_path, ratio, expected):
+    population = make_population(tmp_path, updates_per_step=ratio)
+    population.advance(20)
+    assert float(population.states["updates"][0]) == expected
+
+
+def test_members_do_not_know_of_each_other(tmp_path):
+    members = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
+    together = make_population(tmp_path / "both", members)
+    together.advance(20)
+    for index, member in enumerate(members):
+        alone = make_population(tmp_path / "alone", [member])
+        alone.advance(20)
+        same(together.member(index)[1], alone.member(0)[1])
+        same(transitions(together, index), transitions(alone))
+    assert together.policy()(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path, overlapped):
+    """Episodes begin again: two runs from one checkpoint are alike, and go another way than the unbroken."""
+    population = make_population(tmp_path, overlapped=overlapped)
+    saved = []
+    for stop in (30, 60, 100):  # the ring of 64 wraps
+        population.advance(stop)
+        held, write = population.saving()
+        write()
+        saved.append((population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held))
+    states, buffer, held = saved[-1]
+    ends = []
+    for _ in range(2):
+        again = make_population(tmp_path, overlapped=overlapped)
+        again.resume(states, Progress(step=100, held=held))
+        same(again.states, states)
+        same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
+        again.advance(120)
+        ends.append((again.states, jax.tree.map(np.asarray, again._runs[0]._buffer)))
+    same(*ends)
+    rows = ends[0][1].data
+    assert rows.observations[100 % 64, 0] == 0.0  # the episode from its start
+    assert rows.observations[100 % 64, 1] == buffer.data.observations[99 % 64, 1]  # the same one
+
+
+def test_a_member_that_diverges_stays_where_it_was(tmp_path):
+    members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
+    population = make_population(tmp_path, members)
+    population.advance(20)
+    (broken,) = population.diverged.items()
+    assert broken[0] == 0
+    assert (broken[1].step, broken[1].quantity) == (
+        16,
+        "loss",
+    )  # updates 9 and 10 are those of steps 14 and 15
+    assert population.states["updates"].tolist() == [8.0, 14.0]
+
+
+def test_the_program_copies_no_ring():
+    """A copy would be of the whole ring, megabytes for each step."""
+    learner = with_hyperparameters(Counter(), {"rate": 1.0, "breaks_at": 1e9})
+    capacity = 200_000
+    buffer = replay.empty(capacity, 17, 6)
+    rows = jax.tree.map(lambda field: jnp.zeros((1, *field.shape[1:])), buffer.data)
+    program = jax.jit(functools.partial(_learn, batch_size=32), donate_argnames="buffer")
+    compiled = program.lower(
+        learner,
+        learner.init(None, None, None),
+        buffer=buffer,
+        rows=rows,
+        key=jax.random.key(0),
+        start=np.int32(0),
+        stop=np.int32(1),
+    ).compile()
+    ring = sum(field.nbytes for field in buffer.data)
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes >= ring  # the ring goes in and out in its place
+    assert memory.temp_size_in_bytes < ring / 100

@@ -1,0 +1,139 @@
+"""The tasks of the DeepMind Control Suite, simulated by the suite itself."""
+
+import importlib
+import math
+import os
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.model_camera import ModelCamera
+from xql_jax.errors import UserError
+from xql_jax.tasks import Task
+
+# Linear-quadratic regulators draw their springs when they are made: here they always draw the same.
+MODEL_SEED = 0
+
+
+class DMControl(gymnasium.Env):
+    """A `domain-task` of dm_control.suite, such as cheetah-run or ball_in_cup-catch.
+
+    Observations f32[O]: the suite's own entries, in the order of its observation specification, each
+    flattened in C order; a scalar is one number. Actions [A] in [-1, 1], clipped to that, then mapped
+    affinely to the range of each actuator; one without a range (in lqr) takes the action as it is.
+
+    Rewards are the suite's, in [0, 1] a step but for lqr. An episode is truncated at `episode_limit` steps.
+    It terminates only where the suite gives a discount of 0: in lqr, once the state is all but at rest.
+
+    An episode equals the first of `suite.load(domain, task, {"random": seed})`, bit for bit.
+    Differs: the springs of lqr are the same in every episode, where `suite.load` draws others for each seed.
+
+    Args:
+        domain, task: as the suite calls them.
+        episode_limit: steps after which an episode is truncated; replaces the suite's own time limit.
+    Raises:
+        UserError: if dm_control is not installed, or cannot be imported with what `MUJOCO_GL` asks for.
+        ValueError: if the suite has no such domain or task.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+
+    def __init__(self, domain: str, task: str, episode_limit: int):
+        self._environment = _suite().load(
+            domain, task, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
+        )
+        self.physics = self._environment.physics
+        # At each reset quadruped-escape asks for the suite's renderer in a way that makes one: that needs
+        # OpenGL even where nothing is drawn, and takes it from `Camera`. So there is none to be had.
+        self.physics.__class__ = type("Undrawn", (type(self.physics),), {"contexts": None})
+        self.steps_per_second = 1 / self._environment.control_timestep()
+        size = sum(math.prod(entry.shape) for entry in self._environment.observation_spec().values())
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self._action_middle, self._action_reach = _action_map(self._environment.action_spec())
+        self.action_space = spaces.Box(-1.0, 1.0, self._action_middle.shape, np.float32)
+        self._episode_limit = episode_limit
+        self._steps = 0
+        self._camera: ModelCamera | None = None
+
+    @classmethod
+    def for_task(cls, task: Task) -> "DMControl":
+        """Returns the environment of a task of the suite dm_control, named `domain-task`."""
+        domain, _, name = task.name.partition("-")  # the suite's own names have no hyphen
+        return cls(domain, name, task.episode_limit)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts as the suite does, all from `seed`, in [0, 2**32); without one, its random numbers go on."""
+        if seed is not None:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"seed must be in [0, 2**32), not {seed}")
+            self._environment.task.random.seed(seed)  # in place: the model need not be made anew
+        self._steps = 0
+        if self.physics.model.nhfield:
+            self.close()  # the camera has the last episode's terrain
+        return _flat(self._environment.reset().observation), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Acts for one control step.
+
+        Raises:
+            ValueError: if the action's shape is not [A].
+            dm_control.rl.control.PhysicsError: if the action is NaN, or the simulation diverges.
+        """
+        action = np.asarray(action)
+        if action.shape != self._action_middle.shape:
+            raise ValueError(f"an action must be of shape {self._action_middle.shape}, not {action.shape}")
+        control = self._action_middle + self._action_reach * np.minimum(np.maximum(action, -1.0), 1.0)
+        moment = self._environment.step(control)
+        self._steps += 1
+        terminated = moment.discount == 0.0
+        truncated = not terminated and self._steps >= self._episode_limit
+        return _flat(moment.observation), float(moment.reward), terminated, truncated, {}
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of the state by the domain's first camera, u8[height, width, 3].
+
+        Raises:
+            UserError: if OpenGL does not work.
+        """
+        if self._camera is None:
+            self._camera = ModelCamera(self.physics.model.ptr, self.physics.data.ptr)
+        return self._camera.picture()
+
+    def close(self) -> None:
+        """Closes the camera."""
+        if self._camera:
+            self._camera.close()
+        self._camera = None
+
+
+def _suite() -> Any:
+    """Returns `dm_control.suite`, whose import takes a second or more, and brings OpenGL."""
+    try:
+        return importlib.import_module("dm_control.suite")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"the tasks of DM Control need dm_control ({error}): pip install dm_control"
+        ) from error
+    except Exception as error:  # OpenGL's libraries, where one is missing, fail in ways of their own
+        raise UserError(
+            f"dm_control cannot be imported (MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}; without a screen, "
+            f"egl or osmesa): {type(error).__name__}: {error}"
+        ) from error
+
+
+def _action_map(spec: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns f64[A] twice, m and r: an action a in [-1, 1] becomes the control m + r a."""
+    limited = spec.maximum < mujoco.mjMAXVAL  # how the suite writes that there is no limit
+    middle = np.where(limited, (spec.maximum + spec.minimum) / 2, 0.0)
+    return middle, np.where(limited, (spec.maximum - spec.minimum) / 2, 1.0)
+
+
+def _flat(observation: dict[str, Any]) -> np.ndarray:
+    """Returns f32[O]; the suite's dictionaries are ordered."""
+    return np.concatenate([np.ravel(entry) for entry in observation.values()], dtype=np.float32)

@@ -1,0 +1,70 @@
+"""The policies of online learning: SAC's tanh of a Gaussian, and TD3's deterministic one."""
+
+import math
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from xql_jax.networks.mlp import MLP, ORTHOGONAL
+from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian
+from xql_jax.types import Array, PRNGKey
+
+
+class TanhGaussian(NamedTuple):
+    """The distribution of tanh(u), component by component, for a Gaussian u."""
+
+    gaussian: DiagonalGaussian  # of u
+
+    def central_action(self) -> Array:
+        """The tanh of the mean of u, f32[..., A]: the median of every component."""
+        return jnp.tanh(self.gaussian.mean)
+
+    def sample(self, key: PRNGKey) -> Array:
+        return jnp.tanh(self.gaussian.sample(key))
+
+    def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
+        """One action f32[..., A] and its log density f32[...]; gradients flow through both."""
+        u = self.gaussian.sample(key)
+        return jnp.tanh(u), self.log_prob_at(u)
+
+    def log_prob_at(self, u: Array) -> Array:
+        """Log density of the action tanh(u), nats: f32[..., A] -> f32[...].
+
+        It takes u, as actions are 1 in float32 from u = 9 on. For the same reason log(1 - tanh(u)^2) stands
+        here in a form that does not cancel.
+        """
+        log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return self.gaussian.log_prob(u) - log_slope.sum(-1)
+
+
+class TanhGaussianPolicy(nn.Module):
+    """SAC's policy: f32[B, O] -> distribution over f32[B, A] within [-1, 1].
+
+    Mean and log-std both depend on the state; a tanh brings log-std into [-5, 2], as in pytorch_sac and the
+    authors' code.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: Array) -> TanhGaussian:
+        x = MLP(self.hidden_dims)(observations)
+        mean, x = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=ORTHOGONAL)(x), 2, axis=-1)
+        low, high = LOG_STD_RANGE
+        log_std = low + 0.5 * (high - low) * (jnp.tanh(x) + 1.0)
+        return TanhGaussian(DiagonalGaussian(mean, jnp.exp(log_std)))
+
+
+class DeterministicPolicy(nn.Module):
+    """TD3's policy: f32[B, O] -> f32[B, A] within [-1, 1]."""
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        x = MLP(self.hidden_dims)(observations)
+        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=ORTHOGONAL)(x))

@@ -1,0 +1,340 @@
+"""Online training of a population: acting in environments and learning from what was met, in rounds."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data import replay
+from xql_jax.data.replay import ReplayBuffer
+from xql_jax.envs.vector import Counters, VectorEnvironment
+from xql_jax.evaluation.rollout import Act
+from xql_jax.training.checkpoint import KEPT, Progress
+from xql_jax.training.population import (
+    Divergence,
+    Member,
+    deterministic_policy,
+    stacked,
+    train,
+    with_hyperparameters,
+)
+from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.types import Array, Batch, Environment, Metrics, OnlineLearner, Params, PRNGKey, State
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineSchedule:
+    """How acting and learning follow one another. Steps are of one environment, and counted over all N."""
+
+    num_environments: int = 1  # N of each member
+    processes: bool = False  # one each
+    buffer_size: int = 1_000_000  # transitions of each member
+    batch_size: int = 256
+    warmup_steps: int = 1_000  # of random actions, before anything is learned
+    updates_per_step: float = 1.0
+    round_steps: int = 1  # a multiple of N: transitions that are inserted and learned from at once
+    overlapped: bool = False  # act while the learner is at the round before
+
+    def updates_by(self, step: int) -> int:
+        """Updates that are due after so many steps."""
+        return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
+
+    @property
+    def policy_lag(self) -> int:
+        """The most updates that a policy in use lacks of those that are due before its step."""
+        steps = self.round_steps - self.num_environments + self.overlapped * self.round_steps
+        return math.ceil(steps * self.updates_per_step)
+
+
+class OnlinePopulation:
+    """Members that act in environments of their own and learn from replay buffers of their own.
+
+    A round is `round_steps` steps of acting and the updates that these make due. Strictly alternating, a
+    round's updates end before the next round acts. Overlapped, they run meanwhile in a thread, and round j
+    acts by the policy after round j - 2's updates, even where those of round j - 1 are done: the results do
+    not depend on the time that anything takes.
+
+    Everything random comes from the member's key by the number of the step or the update. Episodes in
+    progress are no part of a checkpoint: after `resume` they begin again at their starts.
+
+    Args:
+        learner: its traced fields are overridden by each member's hyperparameters.
+        members: M of them.
+        make: one environment.
+        schedule: with `round_steps` a multiple of N.
+        folder: of the buffers' files.
+    Attributes:
+        step: of the environments of one member.
+        seconds: spent so far on each kind of work, by the thread that acts.
+    """
+
+    unit = "step"
+
+    def __init__(
+        self,
+        learner: OnlineLearner,
+        members: Sequence[Member],
+        make: Callable[[], Environment],
+        schedule: OnlineSchedule,
+        folder: Path,
+    ):
+        self.members = list(members)
+        self.schedule = schedule
+        self.stride = schedule.round_steps
+        self.step = 0
+        self.diverged: dict[int, Divergence] = {}
+        self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
+        self._runs = [
+            _MemberRun(
+                with_hyperparameters(learner, member.hyperparameters),
+                member.seed,
+                VectorEnvironment(make, schedule.num_environments, processes=schedule.processes),
+                schedule,
+                ReplayFiles(folder / f"member{index}"),
+            )
+            for index, member in enumerate(members)
+        ]
+        started = time.perf_counter()
+        for run in self._runs:
+            run.compile()
+        self.compile_seconds = time.perf_counter() - started
+
+    @property
+    def states(self) -> State:
+        """The members' states, stacked; a member that diverged stays at its last finite one."""
+        return stacked([run.state for run in self._runs])
+
+    def advance(self, stop: int) -> Metrics:
+        """Acts and learns until every member's step is `stop`, a multiple of the stride.
+
+        Returns:
+            The last update's metrics, each f32[M]; before the first update they are 0.
+        """
+        while self.step < stop:
+            for run in self._runs:
+                rows = run.act(self.step, self.seconds)
+                run.await_learner(self.seconds)  # of the round before, if the two overlap
+                run.learn(self.step, rows, self._thread)
+            self.step += self.stride
+            if not self.schedule.overlapped:
+                for run in self._runs:
+                    run.await_learner(self.seconds)
+        for index, run in enumerate(self._runs):
+            run.await_learner(self.seconds)
+            if run.diverged and index not in self.diverged:
+                self.diverged[index] = run.diverged
+        return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
+
+    def policy(self) -> Act:
+        """The members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A]."""
+        return deterministic_policy(stacked([run.learner for run in self._runs]), self.states)
+
+    def member(self, index: int) -> tuple[OnlineLearner, State]:
+        """Returns one member's learner and state."""
+        return self._runs[index].learner, self._runs[index].state
+
+    def resume(self, states: State, progress: Progress) -> None:
+        """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
+        self.step = progress.step
+        self.diverged = {int(i): Divergence(**d) for i, d in progress.diverged.items()}
+        for index, (run, counters) in enumerate(zip(self._runs, progress.held["counters"], strict=True)):
+            state = jax.tree.map(lambda leaf, index=index: leaf[index], states)
+            run.resume(state, progress.step, Counters(*map(np.asarray, counters)), self.diverged.get(index))
+
+    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
+        """The environments' counters, and a writer of what the buffers took since the last checkpoint."""
+        writers = [run.saving(self.step) for run in self._runs]
+
+        def write() -> None:
+            for writer in writers:
+                writer()
+
+        counters = [[column.tolist() for column in run.environments.state()] for run in self._runs]
+        return {"counters": counters}, write
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        for run in self._runs:
+            run.environments.close()
+
+
+class _MemberRun:
+    """One member: its environments, its buffer, its state, and the policy that it acts by."""
+
+    def __init__(
+        self,
+        learner: OnlineLearner,
+        seed: int,
+        environments: VectorEnvironment,
+        schedule: OnlineSchedule,
+        files: ReplayFiles,
+    ):
+        self.learner, self.environments, self._schedule, self._files = learner, environments, schedule, files
+        self.diverged: Divergence | None = None
+        init_key, self._key, act_key = jax.random.split(jax.random.key(seed), 3)
+        self._cpu = jax.devices("cpu")[0]  # where it acts, whatever an accelerator is busy with
+        self._act_key = jax.device_put(act_key, self._cpu)
+        self._seed = seed
+        shapes = environments.observation_space.shape, environments.action_space.shape
+        example = [jnp.zeros((1, *shape)) for shape in shapes]
+        self.state: State = jax.block_until_ready(jax.jit(learner.init)(init_key, *example))
+        self._buffer = replay.empty(schedule.buffer_size, shapes[0][0], shapes[1][0])
+        self._saves = [0]  # transitions that were in files at the last checkpoints
+        self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
+        self._observations = environments.reset([seed] * schedule.num_environments)
+        self._acting_learner = jax.device_put(learner, self._cpu)
+        self._policies: dict[int, Params] = {}
+        self._start_policies(0)
+
+    def compile(self) -> None:
+        """Makes the two programs, of learning and of acting."""
+        schedule = self._schedule
+        rows = jax.tree.map(
+            lambda field: jax.ShapeDtypeStruct((schedule.round_steps, *field.shape[1:]), field.dtype),
+            self._buffer.data,
+        )
+        program = jax.jit(functools.partial(_learn, batch_size=schedule.batch_size), donate_argnames="buffer")
+        bounds = np.int32(0), np.int32(0)
+        self._learn = program.lower(
+            self.learner,
+            self.state,
+            buffer=self._buffer,
+            rows=rows,
+            key=self._key,
+            start=bounds[0],
+            stop=bounds[1],
+        ).compile()
+        self.metrics = jax.tree.map(
+            lambda metric: jnp.zeros(metric.shape, metric.dtype),
+            jax.eval_shape(self.learner.update, self.state, rows, self._key)[1],
+        )
+        self._act(-1, 0)
+
+    def act(self, step: int, seconds: dict[str, float]) -> Batch:
+        """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
+        schedule, rows = self._schedule, []
+        lag = 2 if schedule.overlapped else 1
+        for first in range(step, step + schedule.round_steps, schedule.num_environments):
+            started = time.perf_counter()
+            actions = self._act(step // schedule.round_steps - lag, first)
+            acted = time.perf_counter()
+            result = self.environments.step(actions)
+            self._observations = result.observations
+            rows.append(result.transitions)
+            seconds["acting"] += acted - started
+            seconds["environment"] += time.perf_counter() - acted
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+
+    def learn(self, step: int, rows: Batch, thread: concurrent.futures.Executor) -> None:
+        """Begins to insert the transitions of the round from `step` on, and to learn what they make due."""
+        stop = step + self._schedule.round_steps
+        updates = self._schedule.updates_by(step), self._schedule.updates_by(stop)
+        future = thread.submit(self._learn_round, rows, *updates, stop)
+        self._learning = step // self._schedule.round_steps, future
+
+    def await_learner(self, seconds: dict[str, float]) -> None:
+        """Returns when the round that `learn` began is learned."""
+        if self._learning is None:
+            return
+        started = time.perf_counter()
+        (number, learning), self._learning = self._learning, None
+        learning.result()
+        self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
+        seconds["waiting for the learner"] += time.perf_counter() - started
+
+    def resume(self, state: State, step: int, counters: Counters, diverged: Divergence | None) -> None:
+        self.state, self.diverged = state, diverged
+        self._buffer = self._files.load(step, self._buffer)
+        self._saves = [step]
+        self._observations = self.environments.restore(counters)
+        self._start_policies(step // self._schedule.round_steps)
+
+    def saving(self, step: int) -> Callable[[], None]:
+        """Returns a writer of the transitions since the last checkpoint, which removes what none needs."""
+        rows = rows_since(self._buffer, self._saves[-1])
+        self._saves = [*self._saves, step][-KEPT - 1 :]
+        oldest = self._saves[0]
+
+        def write() -> None:
+            self._files.append(step, rows)
+            self._files.prune(oldest, self._schedule.buffer_size)
+
+        return write
+
+    def _learn_round(self, rows: Batch, start: int, stop: int, step: int) -> None:
+        """In the thread: inserts, and does updates start, ..., stop - 1, those due by `step`."""
+        state, self._buffer, metrics, finite = jax.block_until_ready(
+            self._learn(
+                self.learner,
+                self.state,
+                buffer=self._buffer,
+                rows=rows,
+                key=self._key,
+                start=np.int32(start),
+                stop=np.int32(stop),
+            )
+        )
+        if self.diverged or start == stop:
+            return
+        if finite:
+            self.state, self.metrics = state, metrics
+        else:
+            names = [name for name, metric in metrics.items() if not np.isfinite(metric)]
+            self.diverged = Divergence(step=step, quantity=", ".join(names) or "state")
+
+    def _start_policies(self, number: int) -> None:
+        """Before round `number`: the policies after the last two rounds are that of now."""
+        self._policies = dict.fromkeys((number - 2, number - 1), self._policy())
+
+    def _policy(self) -> Params:
+        """All that acting needs, where it acts."""
+        return jax.device_put(self.learner.actor_params(self.state), self._cpu)
+
+    def _act(self, number: int, step: int) -> np.ndarray:
+        """Actions f32[N, A] at `step`, by the policy after round `number`, or random in the warm-up."""
+        if step < self._schedule.warmup_steps:
+            shape = (self._schedule.num_environments, *self.environments.action_space.shape)
+            return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
+        policy = self._policies[number]
+        return np.asarray(
+            _act(self._acting_learner, policy, self._observations, self._act_key, np.int32(step))
+        )
+
+
+@jax.jit
+def _act(learner: OnlineLearner, params: Params, observations: Array, key: PRNGKey, step: Array) -> Array:
+    return learner.act_with(params, observations, jax.random.fold_in(key, step), False)
+
+
+def _learn(
+    learner: OnlineLearner,
+    state: State,
+    *,
+    buffer: ReplayBuffer,
+    rows: Batch,
+    key: PRNGKey,
+    start: Array,
+    stop: Array,
+    batch_size: int,
+) -> tuple[State, ReplayBuffer, Metrics, Array]:
+    """Inserts, then does updates start, ..., stop - 1; the last result is bool[]: was all of it finite.
+
+    The state is not donated: where it ends in numbers that are not finite, the one before is kept.
+    """
+    buffer = replay.insert(buffer, rows)
+
+    def batch(data: ReplayBuffer, key: PRNGKey, step: Array) -> Batch:
+        return replay.sample(data, key, batch_size)
+
+    state, metrics, finite = train(learner, state, key, buffer, start, stop, batch)
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
+    return state, buffer, metrics, finite & jnp.stack(leaves).all()

@@ -1,0 +1,171 @@
+"""One online run from its settings: environments, learner, population, loop and reports put together."""
+
+import dataclasses
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import learner_from_config, resolve_online
+from xql_jax.envs import choose_suite
+from xql_jax.errors import UserError
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.tasks import Task, get_task
+from xql_jax.training.loop import Schedule, TrainingLoop
+from xql_jax.training.online import OnlinePopulation, OnlineSchedule
+from xql_jax.training.population import make_members, parse_sweep
+from xql_jax.training.run_folder import RunFolder
+from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of
+
+EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
+# Strictly alternating: learn after every step. Overlapped: act while learning, by a policy some updates old.
+MODES = ("overlapped", "alternating")
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineSettings:
+    """The flags of `experiments/train_online.py`, which explains them."""
+
+    env_name: str
+    config: ConfigDict
+    config_overrides: frozenset[str]
+    save_dir: str
+    seed: int
+    num_seeds: int
+    sweep: str
+    schedule: Schedule
+    eval_episodes: int
+    num_environments: int
+    processes: bool
+    mode: str  # one of `MODES`
+    max_policy_lag: int  # updates
+    resume: bool
+    show_progress: bool
+
+
+def run_online(settings: OnlineSettings) -> int:
+    """Trains, evaluates and reports as the settings say.
+
+    Returns:
+        The exit code: 0, or 128 + the signal's number if a signal stopped the run.
+    Raises:
+        UserError: if a setting is unfit; nothing of an earlier run is touched.
+    """
+    task = get_task(settings.env_name)
+    config = settings.config
+    of_task = resolve_online(config, task.name, settings.config_overrides)
+    online = _schedule(settings)
+    learner: Any = learner_from_config(config, settings.schedule.max_steps)
+    seeds = range(settings.seed, settings.seed + settings.num_seeds)
+    members = make_members(seeds, parse_sweep(settings.sweep, config.algorithm))
+    suite = choose_suite(task, "mujoco", legacy_inertia=False)
+    evaluator = None
+    if settings.eval_episodes:
+        evaluator = Evaluator(task, len(members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
+
+    folder = RunFolder(
+        Path(settings.save_dir).expanduser(),
+        task.name,
+        config.algorithm,
+        seeds,
+        _identity(settings, task, online),
+    )
+    finished = folder.finished_summary() if settings.resume else None
+    if finished:
+        print_results(finished, folder.path, "this run has ended already", OnlinePopulation.unit)
+        return 0
+    with folder.opened(settings.resume):
+        by_task = ", ".join(f"{name}={value:g}" for name, value in of_task.items())
+        steps = f"{settings.schedule.max_steps:,} steps"
+        print(f"{task.name}, {config.algorithm}: {len(members)} member(s), {steps}")
+        print(
+            f"  {settings.mode}: the policy that acts lacks at most {online.policy_lag} updates"
+            + (f"; for this task {by_task}" if by_task else "")
+            + f"; files in {folder.path}"
+        )
+        make = functools.partial(suite.make, task)
+        population = OnlinePopulation(learner, members, make, online, folder.path / "replay")
+        try:
+            training = TrainingLoop(population, evaluator, task, settings.schedule, folder)
+            received = training.run(show_progress=settings.show_progress)
+            training.close()
+        finally:
+            population.close()
+        summary = summary_of(training, task.name, config.algorithm, population.compile_seconds, folder)
+        summary["policy_lag"] = online.policy_lag
+        summary["seconds_by_work"] = {name: round(value, 3) for name, value in population.seconds.items()}
+        if training.finished:
+            draw_learning_curve(config.algorithm, task, evaluator, population.unit, folder)
+        folder.write_summary(summary)  # last: its "finished" says that all else is there
+    if evaluator:
+        evaluator.close()
+    if training.finished or received is None:
+        print_results(summary, folder.path, "done", population.unit)
+        return 0
+    print_results(summary, folder.path, f"stopped by {received.name}; go on with --resume", population.unit)
+    return 128 + received
+
+
+def _schedule(settings: OnlineSettings) -> OnlineSchedule:
+    """The rounds: as long as the lag allows, and such that each interval is a whole number of them."""
+    config, schedule, number = settings.config, settings.schedule, settings.num_environments
+    intervals = {
+        name: getattr(schedule, name)
+        for name in ("max_steps", "log_interval", "eval_interval", "checkpoint_interval")
+    }
+    for name, interval in intervals.items():
+        if interval % number:
+            raise UserError(f"--{name}={interval}: must be a multiple of --num_environments={number}")
+    if config.buffer_size < config.batch_size:
+        raise UserError(
+            f"config.buffer_size={config.buffer_size}: smaller than config.batch_size={config.batch_size}"
+        )
+    alternating = OnlineSchedule(
+        num_environments=number,
+        processes=settings.processes,
+        buffer_size=config.buffer_size,
+        batch_size=config.batch_size,
+        warmup_steps=config.warmup_steps,
+        updates_per_step=config.updates_per_step,
+        round_steps=number,
+    )
+    if settings.mode == "alternating":
+        return alternating
+    strides = math.gcd(*intervals.values()) // number
+    rounds = (
+        dataclasses.replace(alternating, round_steps=number * length, overlapped=True)
+        for length in range(strides, 0, -1)
+        if strides % length == 0
+    )
+    fit = [rounds_of for rounds_of in rounds if rounds_of.policy_lag <= settings.max_policy_lag]
+    if not fit:
+        raise UserError(
+            f"--max_policy_lag={settings.max_policy_lag}: too small for --mode=overlapped with "
+            f"--num_environments={number}; --mode=alternating learns after every step"
+        )
+    return fit[0]
+
+
+def _identity(settings: OnlineSettings, task: Task, online: OnlineSchedule) -> dict[str, Any]:
+    """All that the run's numbers depend on."""
+    config = {
+        name: value for name, value in settings.config.to_dict().items() if name not in ("small", "by_task")
+    }
+    return {
+        "env_name": task.name,
+        "config": config,
+        "seeds": [settings.seed, settings.seed + settings.num_seeds - 1],
+        "sweep": settings.sweep,
+        "max_steps": settings.schedule.max_steps,
+        "log_interval": settings.schedule.log_interval,
+        "eval_interval": settings.schedule.eval_interval,
+        "eval_episodes": settings.eval_episodes,
+        "evaluation_seed": EVALUATION_SEED,
+        "num_environments": online.num_environments,
+        "round_steps": online.round_steps,
+        "overlapped": online.overlapped,
+        "env_backend": "mujoco",
+        "legacy_inertia": False,
+    }

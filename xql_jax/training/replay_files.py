@@ -1,0 +1,188 @@
+"""A replay buffer on the disk, written bit by bit: at each checkpoint, what was inserted since the last.
+
+replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1 of all ever inserted, the fields of a `Batch`
+replay/NAME.tmp                 in the making
+
+A checkpoint needs to hold but one number, how many transitions had been inserted. The digest of a file's
+content is part of its name, so that no file is read that is not as it was written.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data.replay import ReplayBuffer
+from xql_jax.errors import UserError
+from xql_jax.logs.files import write_atomically, writing
+from xql_jax.types import Batch
+
+ROWS_PER_FETCH = 16_384
+
+
+class DamagedReplay(UserError):
+    """Transitions that a checkpoint needs are not there or not as they were written, and never will be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Segment:
+    path: Path
+    first: int
+    stop: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayFiles:
+    """The transitions of one buffer in one folder.
+
+    It knows nothing but what lies there, and may be used from any thread, one at a time. To survive a kill
+    anywhere: `append`, then write the checkpoint that counts on it, then `prune`.
+    """
+
+    folder: Path
+
+    def append(self, inserted: int, rows: Batch) -> None:
+        """Writes the last transitions before number `inserted`; they are on the disk when this returns.
+
+        What was written of these and later numbers is removed first: a run that went back to a checkpoint
+        meets other transitions than it did before.
+
+        Args:
+            inserted: transitions ever inserted.
+            rows: NumPy f32[n, ...], the last n of them; nothing is written if n is 0.
+        Raises:
+            UserError: if the disk does not take them.
+        """
+        count = len(rows.rewards)
+        self.truncate(inserted - count)
+        if count == 0:
+            return
+        file = io.BytesIO()
+        np.savez(file, **rows._asdict())
+        name = f"{inserted - count:010d}-{inserted:010d}-{_digest(file.getbuffer())}.npz"
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, file.getbuffer())
+
+    def prune(self, inserted: int, capacity: int) -> None:
+        """Removes what no checkpoint needs, if the oldest that is kept has `inserted` transitions."""
+        self._remove(segment for segment in self._segments() if segment.stop <= inserted - capacity)
+
+    def truncate(self, inserted: int) -> None:
+        """Removes what was written after the checkpoint with `inserted` transitions, and unfinished files."""
+        self._remove(segment for segment in self._segments() if segment.stop > inserted)
+
+    def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
+        """Returns the buffer as it was, bit for bit, when `inserted` transitions had been inserted.
+
+        Args:
+            inserted: where an `append` ended, or 0.
+            like: a buffer of the shapes that are wanted, or its `jax.eval_shape`; placed as its arrays are.
+        Raises:
+            DamagedReplay: if a file is missing or a byte of one changed.
+            UserError: if they are transitions of other shapes, or cannot be read here and now.
+        """
+        capacity = like.capacity
+        ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
+        by_stop = {segment.stop: segment for segment in self._segments()}
+        needed, stop = max(0, inserted - capacity), inserted
+        while stop > needed:  # from the newest back: each file ends where a later one begins
+            if stop not in by_stop:
+                raise DamagedReplay(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
+            segment = by_stop[stop]
+            first = max(segment.first, needed)
+            for name, rows in _read(segment, ring)._asdict().items():
+                getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
+            stop = segment.first
+        # Copies in memory of the device's own: NumPy's, which `device_put` may share, is not to be donated.
+        data, count = jax.tree.map(
+            lambda field, wanted: jnp.copy(jax.device_put(field, wanted.sharding)),
+            (ring, np.int32(inserted)),
+            (like.data, like.inserted),
+        )
+        return ReplayBuffer(data, count)
+
+    def _segments(self) -> list[_Segment]:
+        try:
+            names = os.listdir(self.folder)
+        except FileNotFoundError:
+            return []
+        except OSError as error:  # by no means "none"
+            raise _cannot_read(self.folder, error) from error
+        found = filter(None, (re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", name) for name in names))
+        return [_Segment(self.folder / name[0], int(name[1]), int(name[2]), name[3]) for name in found]
+
+    def _remove(self, segments: Iterable[_Segment]) -> None:
+        """Removes these and unfinished files."""
+        for path in (*self.folder.glob("*.tmp"), *(segment.path for segment in segments)):
+            with writing(path):
+                path.unlink(missing_ok=True)
+
+
+def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
+    """Fetches the transitions with numbers `first` and up, or of these the last that the buffer still holds.
+
+    Only these come from the device, some thousand at a time by one compiled program.
+
+    Args:
+        buffer: is read, not donated.
+        first: what `inserted` was at the last checkpoint.
+    Returns:
+        NumPy f32[n, ...], n = min(inserted - first, capacity), oldest first: what `ReplayFiles.append` takes.
+    Raises:
+        ValueError: if `first` is negative or above what was inserted.
+    """
+    inserted, capacity = int(buffer.inserted), buffer.capacity
+    if not 0 <= first <= inserted:
+        raise ValueError(f"first must be between 0 and the {inserted} transitions inserted, not {first}")
+    count = min(inserted - first, capacity)
+    rows = jax.tree.map(lambda field: np.empty((count, *field.shape[1:]), field.dtype), buffer.data)
+    for start in range(0, count, ROWS_PER_FETCH):
+        part = _part(buffer.data, (inserted - count + start) % capacity, min(ROWS_PER_FETCH, capacity))
+        for to, fetched in zip(rows, jax.device_get(part), strict=True):
+            to[start : start + ROWS_PER_FETCH] = fetched[: count - start]
+    return rows
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def _part(data: Batch, first: int, count: int) -> Batch:
+    """Returns f32[count, ...], the rows from `first` on, around the ring."""
+    rows = (first + jnp.arange(count)) % len(data.rewards)
+    return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), data)
+
+
+def _digest(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _read(segment: _Segment, like: Batch) -> Batch:
+    """Returns a file's transitions, NumPy f32[stop - first, ...], if all is as it was written."""
+    try:
+        content = segment.path.read_bytes()
+    except FileNotFoundError as error:
+        raise DamagedReplay(f"{segment.path}: missing") from error
+    except OSError as error:
+        raise _cannot_read(segment.path, error) from error
+    if _digest(content) != segment.digest:
+        raise DamagedReplay(f"{segment.path}: damaged: it is not as it was written")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        found = {name: f"{arrays[name].dtype}{list(arrays[name].shape)}" for name in arrays.files}
+        for name, field in like._asdict().items():
+            wanted = f"{field.dtype}{[segment.stop - segment.first, *field.shape[1:]]}"
+            if found.get(name) != wanted:
+                there = found.get(name, "not there")
+                raise UserError(f"{segment.path}: written for another task: {name} is {there}, not {wanted}")
+        return Batch(**arrays)
+
+
+def _cannot_read(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {path}: {error.strerror or error}")
