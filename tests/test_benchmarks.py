@@ -56,3 +56,13 @@ def test_evaluation_prints_every_task():
     for speeds in results.values():
         assert set(speeds) == {"alone", "together", "make_seconds"}
         assert all(math.isfinite(number) and number > 0 for number in speeds.values())
+
+
+@pytest.mark.slow
+def test_online_prints_every_loop():
+    *_, last = run_benchmark(
+        "online.py", "--algorithm=td3", "--env_name=pendulum-swingup", "--steps=100", "--turns=1"
+    )
+    results = json.loads(last)
+    assert set(results) == {"straightforward", "alternating", "overlapped", "updates alone"}
+    assert all(math.isfinite(number) and number > 0 for number in results.values())

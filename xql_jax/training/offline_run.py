@@ -27,7 +27,7 @@ from xql_jax.tasks import Task, get_task
 from xql_jax.training.loop import Schedule, TrainingLoop
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
 from xql_jax.training.run_folder import RunFolder
-from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of
+from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
 from xql_jax.types import AnyBatch, Transitions
 
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
@@ -115,11 +115,7 @@ def run_offline(settings: OfflineSettings) -> int:
         folder.write_summary(summary)  # last: its "finished" says that all else is there
     if evaluator:
         evaluator.close()
-    if training.finished or received is None:
-        print_results(summary, folder.path, "done", population.unit)
-        return 0
-    print_results(summary, folder.path, f"stopped by {received.name}; go on with --resume", population.unit)
-    return 128 + received
+    return tell_end(summary, folder.path, received, population.unit)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a run came to, for its summary, its picture and the screen."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def draw_learning_curve(
     curve = folder.path / "learning_curve.png"
     with writing(curve):
         plot_learning_curve(rows, f"{algorithm} on {task.name}", curve, f"{unit}s")
+
+
+def tell_end(summary: dict[str, Any], path: Path, received: signal.Signals | None, unit: str) -> int:
+    """Prints how a run ended, by itself or by the signal; returns the exit code."""
+    if summary["status"] == "finished" or received is None:
+        print_results(summary, path, "done", unit)
+        return 0
+    print_results(summary, path, f"stopped by {received.name}; go on with --resume", unit)
+    return 128 + received
 
 
 def print_results(summary: dict[str, Any], path: Path, heading: str, unit: str) -> None:

@@ -1,0 +1,143 @@
+"""Steps per second of online training beside a straightforward loop, and where a step's time goes.
+
+The straightforward loop makes, for each step, one jitted call to act, one step of the environment, one
+insertion into a NumPy buffer, one draw of a minibatch from it and one jitted update. The others are the
+program's own loop. All are timed in turn, several times over, in one process; ratios are medians of turns.
+
+  python benchmarks/online.py --algorithm=xsac --env_name=cheetah-run
+"""
+
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from xql_jax.data import replay
+from xql_jax.envs import make_environment
+from xql_jax.learners.registry import ONLINE, make_learner
+from xql_jax.tasks import get_task
+from xql_jax.training.online import OnlinePopulation, OnlineSchedule
+from xql_jax.training.population import Member
+from xql_jax.types import Batch
+
+flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
+flags.DEFINE_string("env_name", "cheetah-run", "Task.")
+flags.DEFINE_integer("steps", 2_000, "Steps of each timing.", lower_bound=100)
+flags.DEFINE_integer("turns", 5, "How often all are timed.", lower_bound=1)
+FLAGS = flags.FLAGS
+BATCH_SIZE, CAPACITY, ROUND = 256, 1_000_000, 50
+
+
+def main(_: list[str]) -> None:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
+    task = get_task(FLAGS.env_name)
+    learner = make_learner(FLAGS.algorithm, {"hidden_dims": (256, 256)})
+    make = functools.partial(make_environment, task)
+    with tempfile.TemporaryDirectory() as folder:
+        runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
+        populations = {}
+        for name, schedule in (
+            ("alternating", OnlineSchedule(warmup_steps=0)),
+            ("overlapped", OnlineSchedule(warmup_steps=0, overlapped=True, round_steps=ROUND)),
+        ):
+            population = OnlinePopulation(learner, [Member(0, {})], make, schedule, Path(folder) / name)
+            populations[name] = population
+            runs[name] = functools.partial(advance, population)
+        runs["updates alone"] = updates_alone(learner, make)
+        for run in runs.values():
+            run(200)  # warm
+        for population in populations.values():
+            population.seconds = dict.fromkeys(population.seconds, 0.0)
+        speeds = {name: [] for name in runs}
+        for _ in range(FLAGS.turns):
+            for name, run in runs.items():
+                speeds[name].append(FLAGS.steps / run(FLAGS.steps))
+        results = {}
+        for name, values in speeds.items():
+            ratio = np.median(np.divide(values, speeds["straightforward"]))
+            bound = np.median(np.divide(values, speeds["updates alone"]))
+            results[name] = float(np.median(values))
+            speed = f"{name:16} {np.median(values):7.0f} steps/s"
+            print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
+        for name, population in populations.items():
+            total = FLAGS.steps * FLAGS.turns
+            parts = {kind: 1000 * value / total for kind, value in population.seconds.items()}
+            print(f"{name}, ms a step: " + ", ".join(f"{kind} {value:.3f}" for kind, value in parts.items()))
+            population.close()
+        print(json.dumps(results))
+
+
+def advance(population: OnlinePopulation, steps: int) -> float:
+    started = time.perf_counter()
+    population.advance(population.step + steps)
+    return time.perf_counter() - started
+
+
+def straightforward_loop(learner, make) -> Callable[[int], float]:
+    environment = make()
+    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+    buffer = jax.tree.map(np.array, replay.empty(CAPACITY, *sizes).data)  # a NumPy ring
+    random, key = np.random.default_rng(0), jax.random.key(0)
+    act = jax.jit(functools.partial(learner.act, deterministic=False))
+    update = jax.jit(learner.update, donate_argnums=0)
+    state = jax.jit(learner.init)(key, jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1])))
+    observation, _ = environment.reset(seed=0)
+    count = 0
+
+    def run(steps: int) -> float:
+        nonlocal state, key, observation, count
+        started = time.perf_counter()
+        for _ in range(steps):
+            key, key_act, key_update = jax.random.split(key, 3)
+            action = np.asarray(act(state, observation[None], key_act))[0]
+            following, reward, terminated, truncated, _ = environment.step(action)
+            row = Batch(observation, action, reward, 1.0 - terminated, following)
+            for field, value in zip(buffer, row, strict=True):
+                field[count % CAPACITY] = value
+            count += 1
+            observation = environment.reset()[0] if terminated or truncated else following
+            indices = random.integers(min(count, CAPACITY), size=BATCH_SIZE)
+            state, _ = update(state, Batch(*(field[indices] for field in buffer)), key_update)
+        jax.block_until_ready(state)
+        return time.perf_counter() - started
+
+    return run
+
+
+def updates_alone(learner, make) -> Callable[[int], float]:
+    """The bound: nothing but updates, in one compiled loop, on data that lie on the device."""
+    environment = make()
+    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+    random, key = np.random.default_rng(0), jax.random.key(0)
+    data = jax.tree.map(
+        lambda field: jnp.asarray(random.normal(size=(10_000, *field.shape[1:])), jnp.float32),
+        replay.empty(1, *sizes).data,
+    )
+    state = jax.jit(learner.init)(key, data.observations[:1], data.actions[:1])
+
+    @jax.jit
+    def updates(state, count):
+        def update(step, state):
+            key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
+            rows = jax.random.randint(key_batch, (BATCH_SIZE,), 0, len(data.rewards))
+            return learner.update(state, jax.tree.map(lambda field: field[rows], data), key_update)[0]
+
+        return jax.lax.fori_loop(0, count, update, state)
+
+    def run(steps: int) -> float:
+        started = time.perf_counter()
+        jax.block_until_ready(updates(state, steps))
+        return time.perf_counter() - started
+
+    return run
+
+
+if __name__ == "__main__":
+    app.run(main)
