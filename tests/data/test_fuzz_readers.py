@@ -262,7 +262,7 @@ words = st.sampled_from(
 def test_config_files(folder, content):
     path = folder / "some_config.py"
     path.write_bytes(content)
-    config, message = told(command_line._load_config, f"{path}:xql")
+    config, message = told(command_line._load_config, f"{path}:xql", command_line.OFFLINE_FIELDS)
     if message is None:
         assert isinstance(config, ml_collections.ConfigDict)
     else:
