@@ -3,6 +3,7 @@
 import importlib
 import math
 import os
+import warnings
 from typing import Any
 
 import gymnasium
@@ -115,7 +116,9 @@ class DMControl(gymnasium.Env):
 def _suite() -> Any:
     """Returns `dm_control.suite`, whose import takes a second or more, and brings OpenGL."""
     try:
-        return importlib.import_module("dm_control.suite")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="glfw")  # of there being no screen: others are tried then
+            return importlib.import_module("dm_control.suite")
     except ModuleNotFoundError as error:
         raise UserError(
             f"the tasks of DM Control need dm_control ({error}): pip install dm_control"
