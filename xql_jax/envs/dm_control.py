@@ -117,7 +117,7 @@ def _suite() -> Any:
     """Returns `dm_control.suite`, whose import takes a second or more, and brings OpenGL."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="glfw")  # of there being no screen: others are tried then
+            warnings.filterwarnings("ignore", module="glfw")  # no screen: others are tried then
             return importlib.import_module("dm_control.suite")
     except ModuleNotFoundError as error:
         raise UserError(
