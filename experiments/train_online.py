@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from xql_jax import command_line
 from xql_jax.training.loop import Schedule
-from xql_jax.training.online_run import MODES, OnlineSettings, run_online
+from xql_jax.training.online_run import MODES, ON_DIVERGENCE, OnlineSettings, run_online
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -55,6 +55,13 @@ flags.DEFINE_enum(
     "alternating: learn after every step.",
 )
 flags.DEFINE_integer("max_policy_lag", 100, "Updates, see --mode.", lower_bound=1, upper_bound=1_000_000)
+flags.DEFINE_enum(
+    "on_divergence",
+    "freeze",
+    ON_DIVERGENCE,
+    "Where numbers stop being finite. freeze: the member stays at its last finite round; restart: its "
+    "networks begin anew, its buffer stays, and the run's summary says so.",
+)
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 command_line.define_config(
@@ -90,6 +97,7 @@ def main() -> int:
         processes=FLAGS.processes,
         mode=FLAGS.mode,
         max_policy_lag=FLAGS.max_policy_lag,
+        on_divergence=FLAGS.on_divergence,
         resume=FLAGS.resume,
         show_progress=FLAGS.tqdm,
     )

@@ -204,6 +204,25 @@ def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     assert population.states["updates"].tolist() == [8.0, 14.0]
 
 
+def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
+    members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
+    population = make_population(tmp_path, members, restarts=True)
+    population.advance(40)
+    assert population.diverged == {}
+    (restarts,) = population.restarts.items()
+    # Every ninth update; the round of two in which it comes is lost.
+    assert (restarts[0], [restart.step for restart in restarts[1]]) == (0, [16, 26, 36])
+    assert population.states["updates"].tolist() == [4.0, 34.0]
+    assert capsys.readouterr().out.count("seed 0, breaks_at=9 diverged at step") == 3
+    held, write = population.saving()
+    write()
+    again = make_population(tmp_path, members, restarts=True)
+    again.resume(population.states, Progress(step=40, held=held))
+    assert again.restarts == population.restarts
+    again.advance(46)
+    assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
+
+
 def test_the_program_copies_no_ring():
     """A copy would be of the whole ring, megabytes for each step."""
     learner = with_hyperparameters(Counter(), {"rate": 1.0, "breaks_at": 1e9})

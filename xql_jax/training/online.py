@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from xql_jax.data import replay
 from xql_jax.data.replay import ReplayBuffer
@@ -42,6 +43,7 @@ class OnlineSchedule:
     updates_per_step: float = 1.0
     round_steps: int = 1  # a multiple of N: transitions that are inserted and learned from at once
     overlapped: bool = False  # act while the learner is at the round before
+    restarts: bool = False  # a member whose numbers stop being finite begins with new networks; else it stays
 
     def updates_by(self, step: int) -> int:
         """Updates that are due after so many steps."""
@@ -73,6 +75,7 @@ class OnlinePopulation:
         folder: of the buffers' files.
     Attributes:
         step: of the environments of one member.
+        restarts: by the member's index, where its networks began anew; its buffer stays.
         seconds: spent so far on each kind of work, by the thread that acts.
     """
 
@@ -91,6 +94,7 @@ class OnlinePopulation:
         self.stride = schedule.round_steps
         self.step = 0
         self.diverged: dict[int, Divergence] = {}
+        self.restarts: dict[int, list[Divergence]] = {}
         self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._runs = [
@@ -132,6 +136,12 @@ class OnlinePopulation:
             run.await_learner(self.seconds)
             if run.diverged and index not in self.diverged:
                 self.diverged[index] = run.diverged
+            for divergence in run.restarts[len(self.restarts.get(index, [])) :]:
+                self.restarts.setdefault(index, []).append(divergence)
+                tqdm.write(
+                    f"{self.members[index]} diverged at step {divergence.step} ({divergence.quantity} not "
+                    "finite); its networks begin anew"
+                )
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
 
     def policy(self) -> Act:
@@ -146,12 +156,16 @@ class OnlinePopulation:
         """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
         self.step = progress.step
         self.diverged = {int(i): Divergence(**d) for i, d in progress.diverged.items()}
+        self.restarts = {
+            int(i): [Divergence(**d) for d in restarts] for i, restarts in progress.held["restarts"].items()
+        }
         for index, (run, counters) in enumerate(zip(self._runs, progress.held["counters"], strict=True)):
             state = jax.tree.map(lambda leaf, index=index: leaf[index], states)
-            run.resume(state, progress.step, Counters(*map(np.asarray, counters)), self.diverged.get(index))
+            run.diverged, run.restarts = self.diverged.get(index), list(self.restarts.get(index, []))
+            run.resume(state, progress.step, Counters(*map(np.asarray, counters)))
 
     def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
-        """The environments' counters, and a writer of what the buffers took since the last checkpoint."""
+        """Counters and restarts, and a writer of what the buffers took since the last checkpoint."""
         writers = [run.saving(self.step) for run in self._runs]
 
         def write() -> None:
@@ -159,7 +173,8 @@ class OnlinePopulation:
                 writer()
 
         counters = [[column.tolist() for column in run.environments.state()] for run in self._runs]
-        return {"counters": counters}, write
+        restarts = {str(i): [dataclasses.asdict(d) for d in run] for i, run in self.restarts.items()}
+        return {"counters": counters, "restarts": restarts}, write
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -180,13 +195,15 @@ class _MemberRun:
     ):
         self.learner, self.environments, self._schedule, self._files = learner, environments, schedule, files
         self.diverged: Divergence | None = None
-        init_key, self._key, act_key = jax.random.split(jax.random.key(seed), 3)
+        self.restarts: list[Divergence] = []
+        self._init_key, self._key, act_key = jax.random.split(jax.random.key(seed), 3)
         self._cpu = jax.devices("cpu")[0]  # where it acts, whatever an accelerator is busy with
         self._act_key = jax.device_put(act_key, self._cpu)
         self._seed = seed
         shapes = environments.observation_space.shape, environments.action_space.shape
         example = [jnp.zeros((1, *shape)) for shape in shapes]
-        self.state: State = jax.block_until_ready(jax.jit(learner.init)(init_key, *example))
+        self._init = jax.jit(lambda key: learner.init(key, *example))
+        self.state: State = jax.block_until_ready(self._init(self._init_key))
         self._buffer = replay.empty(schedule.buffer_size, shapes[0][0], shapes[1][0])
         self._saves = [0]  # transitions that were in files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
@@ -251,8 +268,8 @@ class _MemberRun:
         self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
         seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def resume(self, state: State, step: int, counters: Counters, diverged: Divergence | None) -> None:
-        self.state, self.diverged = state, diverged
+    def resume(self, state: State, step: int, counters: Counters) -> None:
+        self.state = state
         self._buffer = self._files.load(step, self._buffer)
         self._saves = [step]
         self._observations = self.environments.restore(counters)
@@ -289,7 +306,12 @@ class _MemberRun:
             self.state, self.metrics = state, metrics
         else:
             names = [name for name, metric in metrics.items() if not np.isfinite(metric)]
-            self.diverged = Divergence(step=step, quantity=", ".join(names) or "state")
+            divergence = Divergence(step=step, quantity=", ".join(names) or "state")
+            if self._schedule.restarts:
+                self.restarts.append(divergence)
+                self.state = self._init(jax.random.fold_in(self._init_key, len(self.restarts)))
+            else:
+                self.diverged = divergence
 
     def _start_policies(self, number: int) -> None:
         """Before round `number`: the policies after the last two rounds are that of now."""

@@ -22,6 +22,7 @@ from xql_jax.training.run_report import draw_learning_curve, print_results, summ
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 # Strictly alternating: learn after every step. Overlapped: act while learning, by a policy some updates old.
 MODES = ("overlapped", "alternating")
+ON_DIVERGENCE = ("freeze", "restart")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class OnlineSettings:
     processes: bool
     mode: str  # one of `MODES`
     max_policy_lag: int  # updates
+    on_divergence: str  # one of `ON_DIVERGENCE`
     resume: bool
     show_progress: bool
 
@@ -95,6 +97,11 @@ def run_online(settings: OnlineSettings) -> int:
             population.close()
         summary = summary_of(training, task.name, config.algorithm, population.compile_seconds, folder)
         summary["policy_lag"] = online.policy_lag
+        summary["restarts"] = [
+            {"member": str(members[index]), **dataclasses.asdict(divergence)}
+            for index, restarts in population.restarts.items()
+            for divergence in restarts
+        ]
         summary["seconds_by_work"] = {name: round(value, 3) for name, value in population.seconds.items()}
         if training.finished:
             draw_learning_curve(config.algorithm, task, evaluator, population.unit, folder)
@@ -124,6 +131,7 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
         buffer_size=config.buffer_size,
         batch_size=config.batch_size,
         warmup_steps=config.warmup_steps,
+        restarts=settings.on_divergence == "restart",
         updates_per_step=config.updates_per_step,
         round_steps=number,
     )
@@ -162,6 +170,7 @@ def _identity(settings: OnlineSettings, task: Task, online: OnlineSchedule) -> d
         "num_environments": online.num_environments,
         "round_steps": online.round_steps,
         "overlapped": online.overlapped,
+        "on_divergence": settings.on_divergence,
         "env_backend": "mujoco",
         "legacy_inertia": False,
     }
