@@ -234,7 +234,7 @@ class _MemberRun:
             lambda metric: jnp.zeros(metric.shape, metric.dtype),
             jax.eval_shape(self.learner.update, self.state, rows, self._key)[1],
         )
-        self._act(-1, 0)
+        self._act(-1, self._schedule.warmup_steps)
 
     def act(self, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
