@@ -12,15 +12,9 @@ from sklearn.metrics import r2_score
 from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
 from xql_jax.networks.mlp import StateValue
 from xql_jax.theory import regression
+from xql_jax.theory.descent import STEEPEST, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.theory.regression import (
-    STEEPEST,
-    ExpectileRegressor,
-    GumbelRegressor,
-    MeanRegressor,
-    descend,
-    tangent_gumbel_loss,
-)
+from xql_jax.theory.regression import ExpectileRegressor, GumbelRegressor, MeanRegressor
 
 NAN = float("nan")
 BETAS = np.array([0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0])  # standard deviations
@@ -98,7 +92,7 @@ def test_reaches_the_same_from_any_start(beta):
     starts = np.array([-30.0, -3.0, 0.0, 3.0, 10.0], np.float32)
     layer = {"kernel": np.zeros((5, 1, 1), np.float32), "bias": starts[:, None]}
     params, _ = descend(
-        GumbelRegressor._loss,
+        GumbelRegressor._loss.descended,
         StateValue(()),
         {"params": {"Dense_0": layer}},
         np.zeros((1000, 1), np.float32),

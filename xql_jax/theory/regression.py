@@ -6,15 +6,13 @@ scikit-learn.
 """
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -24,21 +22,17 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xql_jax.losses.critic import mse_loss
-from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.losses.value import expectile_loss
 from xql_jax.networks.mlp import StateValue
 from xql_jax.theory import arguments
+from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.types import Array, Params, PRNGKey
 
 # Of beta, in standard deviations of y, as measured without inputs: within, the error stays below 1% of that
 # deviation. Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
 # Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
 BETA_RANGE = (1e-15, 1e6)
-# The steepest slope, in multiples of N: of one sample, and of all of a minibatch together. At an optimum no
-# batch has more than 2N. A smaller bound could hold one outlier and all others in balance.
-STEEPEST = 4.0
 TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
 
 
@@ -49,12 +43,12 @@ class Loss:
     `shape` is what bends the loss: beta, the expectile, or nothing.
     """
 
-    # (values f32[B], targets f32[B], shape, N) -> f32[B], for y of variance 1; slopes are of the order of 1
-    descended: Callable[[Array, Array, Array, int], Array]
+    descended: DescendedLoss
     exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N], finite
     constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class StochasticRegressor(RegressorMixin, BaseEstimator):
     """A linear model or an MLP under a loss, fitted by Adam on minibatches, all shapes of the loss at once.
 
@@ -63,20 +57,11 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
 
     _loss: ClassVar[Loss]
 
-    def __init__(
-        self,
-        *,
-        hidden_dims: Sequence[int] = (),
-        learning_rate: float = 0.02,
-        batch_size: int = 256,
-        num_updates: int = 10_000,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        self.hidden_dims = hidden_dims
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.num_updates = num_updates
-        self.random_state = random_state
+    hidden_dims: Sequence[int] = ()
+    learning_rate: float = 0.02
+    batch_size: int = 256
+    num_updates: int = 10_000
+    random_state: int | np.random.RandomState | None = None
 
     def _shapes(self) -> np.ndarray:
         """Returns the shapes of the loss, f64[] or f64[K], checked."""
@@ -118,7 +103,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         # One start for all shapes: a vmapped orthogonal initialisation can wait in jaxlib for ever.
         start = self.network_.init(key_init, scaled[:1])
         params, curve = descend(
-            self._loss,
+            self._loss.descended,
             self.network_,
             jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shapes.size, *leaf.shape)), start),
             scaled,
@@ -207,83 +192,6 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return self.params_["params"]["Dense_0"]
 
 
-@functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
-def descend(
-    loss: Loss,
-    network: StateValue,
-    params: Params,
-    inputs: Array,
-    targets: Array,
-    shapes: Array,
-    learning_rate: float,
-    key: PRNGKey,
-    *,
-    num_batches: int,
-    num_epochs: int,
-) -> tuple[Params, Array]:
-    """Adam on minibatches drawn without replacement, K models side by side on the same ones.
-
-    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999): by a short
-    one a rare batch with a large gradient is divided by itself, and the frequent small ones win.
-
-    Args:
-        params: of K models, stacked.
-        inputs: f32[N, D]. targets: f32[N], of variance 1. shapes: f32[K], of the loss.
-    Returns:
-        the fitted parameters, stacked, and the mean loss f32[num_epochs, K] of each epoch.
-    """
-    count = targets.size
-    batch_size = count // num_batches
-    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
-
-    def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Any:
-        values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
-
-        def total(values: Array) -> tuple[Array, Array]:
-            losses = loss.descended(values, targets[indices], shape, count)
-            return losses.sum(), losses.mean()
-
-        slopes, mean_loss = jax.grad(total, has_aux=True)(values)
-        # Without effect at the optimum, so the limit is not biased; on the way there it spares Adam gradients
-        # that would fill its second moment for long.
-        slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
-        (gradient,) = pull_back(slopes / batch_size)
-        change, state = optimiser.update(gradient, state)
-        return optax.apply_updates(params, change), state, mean_loss
-
-    def minibatch(carry: Any, indices: Array) -> Any:
-        params, state = carry
-        params, state, mean_loss = jax.vmap(update, in_axes=(0, 0, 0, None))(params, state, shapes, indices)
-        return (params, state), mean_loss
-
-    def epoch(carry: Any, key: PRNGKey) -> Any:
-        # A permutation, as `jax.random.permutation` gives, in half of its time to compile.
-        order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
-        carry, losses = jax.lax.scan(minibatch, carry, order.reshape(num_batches, batch_size))
-        return carry, losses.mean(0)
-
-    carry = params, jax.vmap(optimiser.init)(params)
-    (params, _), curve = jax.lax.scan(epoch, carry, jax.random.split(key, num_epochs))
-    return params, curve
-
-
-def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
-    """beta * `gumbel_loss`, continued by its tangent above the z where exp(z) is STEEPEST * count.
-
-    At an optimum over `count` samples exp(z) is 1 in the mean, as the output's bias has gradient 0, so no
-    exp(z) exceeds `count`: the minimiser is that of Eq. 7. Nor is there another where the continuation is
-    reached: one sample there pulls harder than all others together. Convex, and finite in float32 at any z.
-
-    Args:
-        values, targets: f32[B], in the units of beta.
-        count: N, of all samples that are fitted.
-    """
-    steepest = STEEPEST * count
-    edge = targets - beta * jnp.log(steepest)
-    inner = beta * gumbel_loss(jnp.maximum(values, edge), targets, beta=beta)
-    return inner + (steepest - 1.0) * jnp.maximum(edge - values, 0.0)
-
-
 def exact_gumbel_loss(residuals: np.ndarray, beta: float) -> np.ndarray:
     """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64; beyond exp(z) = 1e304 it no longer grows."""
     z = residuals / beta
@@ -300,6 +208,7 @@ def shape_numbers(name: str, numbers: float | ArrayLike, check: Callable[[str, f
     return array
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class GumbelRegressor(StochasticRegressor):
     """Gumbel regression: fits L^beta(Y|x) = beta * log E[exp(Y / beta) | x] without computing it.
 
@@ -341,24 +250,7 @@ class GumbelRegressor(StochasticRegressor):
 
     _loss = Loss(tangent_gumbel_loss, exact_gumbel_loss, lambda y, beta: float(log_partition(y, beta)))
 
-    def __init__(
-        self,
-        beta: float | ArrayLike = 1.0,
-        *,
-        hidden_dims: Sequence[int] = (),
-        learning_rate: float = 0.02,
-        batch_size: int = 256,
-        num_updates: int = 10_000,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        self.beta = beta
-        super().__init__(
-            hidden_dims=hidden_dims,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            num_updates=num_updates,
-            random_state=random_state,
-        )
+    beta: float | ArrayLike = 1.0
 
     def _shapes(self) -> np.ndarray:
         return shape_numbers("beta", self.beta, arguments.positive)
@@ -374,6 +266,7 @@ class GumbelRegressor(StochasticRegressor):
         return shapes / scale
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class ExpectileRegressor(StochasticRegressor):
     """Expectile regression, as IQL fits its values: the mean at 0.5, towards the maximum as it goes to 1.
 
@@ -389,24 +282,7 @@ class ExpectileRegressor(StochasticRegressor):
         lambda y, expectile: float(stats.expectile(y, expectile)),
     )
 
-    def __init__(
-        self,
-        expectile: float | ArrayLike = 0.7,
-        *,
-        hidden_dims: Sequence[int] = (),
-        learning_rate: float = 0.02,
-        batch_size: int = 256,
-        num_updates: int = 10_000,
-        random_state: int | np.random.RandomState | None = None,
-    ):
-        self.expectile = expectile
-        super().__init__(
-            hidden_dims=hidden_dims,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            num_updates=num_updates,
-            random_state=random_state,
-        )
+    expectile: float | ArrayLike = 0.7
 
     def _shapes(self) -> np.ndarray:
         return shape_numbers("expectile", self.expectile, arguments.within_open_unit)
