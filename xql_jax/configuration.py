@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import OFFLINE, ONLINE, default_config, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, check_domain, default_config, make_learner
 from xql_jax.tasks import Task
 from xql_jax.types import Learner
 
@@ -18,6 +18,9 @@ FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaz
 
 # Variants that take another algorithm's values in the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
+
+# Of an online config beside the learner's own.
+RUN_FIELDS = ("batch_size", "buffer_size", "warmup_steps", "updates_per_step")
 
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 
@@ -69,7 +72,7 @@ def online_config(
 
     Args:
         algorithm: a registered learner's name.
-        run: batch_size, buffer_size, warmup_steps and updates_per_step.
+        run: those of `RUN_FIELDS`.
         differences: the fields that differ from the learner's own defaults.
         small: what `--config.network=small` changes, among the fields and those of `run`.
         by_task: the fields that differ for some tasks.
@@ -100,8 +103,10 @@ def resolve_online(
     Returns:
         What was set for the task.
     Raises:
-        UserError: if the network's size is unknown.
+        UserError: if the network's size is unknown, or a field of the run impossible.
     """
+    for field in RUN_FIELDS:
+        check_domain(f"config.{field}", config.algorithm, field, config[field])
     sizes = {"paper": {}, "small": config.small.to_dict()}
     if config.network not in sizes:
         raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")

@@ -12,7 +12,7 @@ from main_runs import ROOT, ForkServer, contents, write_dataset
 
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import get_task
-from xql_jax.training.offline_run import EVALUATION_SEED
+from xql_jax.training.loop import EVALUATION_SEED
 
 EVALUATE = ROOT / "experiments" / "evaluate.py"
 TASK = get_task("pointmaze-umaze-v0")

@@ -21,6 +21,7 @@ from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Metrics, State
 
+EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
 SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
 
@@ -55,7 +56,11 @@ class Trainee(Protocol):
     stride: int  # it stops after multiples of so many steps only, as must all intervals of the schedule
     members: list[Member]
     step: int
-    diverged: dict[int, Divergence]  # by the member's index
+
+    @property
+    def diverged(self) -> dict[int, Divergence]:
+        """By the member's index."""
+        ...
 
     @property
     def states(self) -> State:

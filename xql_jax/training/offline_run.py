@@ -24,13 +24,12 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.files import writing
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.loop import Schedule, TrainingLoop
+from xql_jax.training.loop import EVALUATION_SEED, Schedule, TrainingLoop
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
 from xql_jax.types import AnyBatch, Transitions
 
-EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 DEFAULT_BATCH_SIZE = 256
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
 

@@ -75,7 +75,6 @@ class OnlinePopulation:
         folder: of the buffers' files.
     Attributes:
         step: of the environments of one member.
-        restarts: by the member's index, where its networks began anew; its buffer stays.
         seconds: spent so far on each kind of work, by the thread that acts.
     """
 
@@ -93,8 +92,6 @@ class OnlinePopulation:
         self.schedule = schedule
         self.stride = schedule.round_steps
         self.step = 0
-        self.diverged: dict[int, Divergence] = {}
-        self.restarts: dict[int, list[Divergence]] = {}
         self.seconds = dict.fromkeys(("environment", "acting", "waiting for the learner"), 0.0)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._runs = [
@@ -117,12 +114,23 @@ class OnlinePopulation:
         """The members' states, stacked; a member that diverged stays at its last finite one."""
         return stacked([run.state for run in self._runs])
 
+    @property
+    def diverged(self) -> dict[int, Divergence]:
+        """By the index of the member that stays where it was."""
+        return {index: run.diverged for index, run in enumerate(self._runs) if run.diverged}
+
+    @property
+    def restarts(self) -> dict[int, list[Divergence]]:
+        """By the member's index, where its networks began anew; its buffer stays."""
+        return {index: run.restarts for index, run in enumerate(self._runs) if run.restarts}
+
     def advance(self, stop: int) -> Metrics:
         """Acts and learns until every member's step is `stop`, a multiple of the stride.
 
         Returns:
             The last update's metrics, each f32[M]; before the first update they are 0.
         """
+        known = [len(run.restarts) for run in self._runs]
         while self.step < stop:
             for run in self._runs:
                 rows = run.act(self.step, self.seconds)
@@ -132,15 +140,12 @@ class OnlinePopulation:
             if not self.schedule.overlapped:
                 for run in self._runs:
                     run.await_learner(self.seconds)
-        for index, run in enumerate(self._runs):
+        for member, run, count in zip(self.members, self._runs, known, strict=True):
             run.await_learner(self.seconds)
-            if run.diverged and index not in self.diverged:
-                self.diverged[index] = run.diverged
-            for divergence in run.restarts[len(self.restarts.get(index, [])) :]:
-                self.restarts.setdefault(index, []).append(divergence)
+            for divergence in run.restarts[count:]:
                 tqdm.write(
-                    f"{self.members[index]} diverged at step {divergence.step} ({divergence.quantity} not "
-                    "finite); its networks begin anew"
+                    f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
+                    "networks begin anew"
                 )
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
 
@@ -155,14 +160,12 @@ class OnlinePopulation:
     def resume(self, states: State, progress: Progress) -> None:
         """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
         self.step = progress.step
-        self.diverged = {int(i): Divergence(**d) for i, d in progress.diverged.items()}
-        self.restarts = {
-            int(i): [Divergence(**d) for d in restarts] for i, restarts in progress.held["restarts"].items()
-        }
-        for index, (run, counters) in enumerate(zip(self._runs, progress.held["counters"], strict=True)):
+        for index, (run, held) in enumerate(zip(self._runs, progress.held["members"], strict=True)):
+            frozen = progress.diverged.get(str(index))
+            run.diverged = Divergence(**frozen) if frozen else None
+            run.restarts = [Divergence(**restart) for restart in held["restarts"]]
             state = jax.tree.map(lambda leaf, index=index: leaf[index], states)
-            run.diverged, run.restarts = self.diverged.get(index), list(self.restarts.get(index, []))
-            run.resume(state, progress.step, Counters(*map(np.asarray, counters)))
+            run.resume(state, progress.step, Counters(*map(np.asarray, held["counters"])))
 
     def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
         """Counters and restarts, and a writer of what the buffers took since the last checkpoint."""
@@ -172,9 +175,14 @@ class OnlinePopulation:
             for writer in writers:
                 writer()
 
-        counters = [[column.tolist() for column in run.environments.state()] for run in self._runs]
-        restarts = {str(i): [dataclasses.asdict(d) for d in run] for i, run in self.restarts.items()}
-        return {"counters": counters, "restarts": restarts}, write
+        held = [
+            {
+                "counters": [column.tolist() for column in run.environments.state()],
+                "restarts": [dataclasses.asdict(restart) for restart in run.restarts],
+            }
+            for run in self._runs
+        ]
+        return {"members": held}, write
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -220,15 +228,9 @@ class _MemberRun:
             self._buffer.data,
         )
         program = jax.jit(functools.partial(_learn, batch_size=schedule.batch_size), donate_argnames="buffer")
-        bounds = np.int32(0), np.int32(0)
+        zero = np.int32(0)
         self._learn = program.lower(
-            self.learner,
-            self.state,
-            buffer=self._buffer,
-            rows=rows,
-            key=self._key,
-            start=bounds[0],
-            stop=bounds[1],
+            self.learner, self.state, buffer=self._buffer, rows=rows, key=self._key, start=zero, stop=zero
         ).compile()
         self.metrics = jax.tree.map(
             lambda metric: jnp.zeros(metric.shape, metric.dtype),

@@ -13,13 +13,12 @@ from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.loop import Schedule, TrainingLoop
+from xql_jax.training.loop import EVALUATION_SEED, Schedule, TrainingLoop
 from xql_jax.training.online import OnlinePopulation, OnlineSchedule
 from xql_jax.training.population import make_members, parse_sweep
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
 
-EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
 # Strictly alternating: learn after every step. Overlapped: act while learning, by a policy some updates old.
 MODES = ("overlapped", "alternating")
 ON_DIVERGENCE = ("freeze", "restart")
@@ -121,10 +120,12 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
     for name, interval in intervals.items():
         if interval % number:
             raise UserError(f"--{name}={interval}: must be a multiple of --num_environments={number}")
-    if config.buffer_size < config.batch_size:
-        raise UserError(
-            f"config.buffer_size={config.buffer_size}: smaller than config.batch_size={config.batch_size}"
-        )
+    for name, least in (
+        ("config.batch_size", config.batch_size),
+        ("--num_environments", number),
+    ):
+        if config.buffer_size < least:
+            raise UserError(f"config.buffer_size={config.buffer_size}: smaller than {name}={least}")
     alternating = OnlineSchedule(
         num_environments=number,
         processes=settings.processes,
@@ -141,7 +142,7 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
     rounds = (
         dataclasses.replace(alternating, round_steps=number * length, overlapped=True)
         for length in range(strides, 0, -1)
-        if strides % length == 0
+        if strides % length == 0 and number * length <= config.buffer_size
     )
     fit = [rounds_of for rounds_of in rounds if rounds_of.policy_lag <= settings.max_policy_lag]
     if not fit:
