@@ -14,18 +14,12 @@ What a run writes is in SAVE_DIR/ENV/ALGORITHM/RUN/; `--resume` goes on with a r
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from xql_jax import command_line
-from xql_jax.training.loop import Schedule
 from xql_jax.training.offline_run import DATA_ON, DEFAULT_ENV_NAME, OfflineSettings, run_offline
+from xql_jax.training.run_flags import define_run_flags, run_settings
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def define_steps(name: str, default: int, help_text: str) -> None:
-    """A number of updates, which are counted in 32 bits."""
-    flags.DEFINE_integer(name, default, help_text, lower_bound=1, upper_bound=2**31 - 1)
 
 
 flags.DEFINE_string(
@@ -50,34 +44,7 @@ flags.DEFINE_enum(
     "Where the transitions are: on the device, or on the host or on disk and streamed in blocks; auto: where "
     "they fit.",
 )
-flags.DEFINE_string("save_dir", "results", "Folder under which runs are written.")
-flags.DEFINE_integer("seed", 42, "First random seed.", lower_bound=0, upper_bound=2**31 - 1)
-flags.DEFINE_integer(
-    "num_seeds",
-    1,
-    "Seeds seed, seed + 1, ... trained as one program.",
-    lower_bound=1,
-    upper_bound=100_000,
-)
-flags.DEFINE_string(
-    "sweep", "", "Grid over traced hyperparameters, in the same program: 'beta=0.6,1,2 tau=0.005,0.01'."
-)
-flags.DEFINE_integer(
-    "eval_episodes",
-    10,
-    "Episodes of each evaluation, per seed; 0: no evaluation.",
-    lower_bound=0,
-    upper_bound=1_000_000,
-)
-define_steps("log_interval", 1000, "Updates between rows of metrics.csv.")
-define_steps("eval_interval", 5000, "Updates between evaluations.")
-define_steps("checkpoint_interval", 5000, "Updates between checkpoints.")
-flags.DEFINE_float(
-    "checkpoint_minutes",
-    10.0,
-    "A checkpoint also when the last is this old; 0: by updates alone.",
-    lower_bound=0.0,
-)
+define_run_flags("updates", eval_interval=5_000, checkpoint_interval=5_000)
 flags.DEFINE_integer(
     "batch_size",
     None,
@@ -85,47 +52,27 @@ flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=10_000_000,
 )
-define_steps("max_steps", 1_000_000, "Updates.")
-flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
-flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
 command_line.define_environment_flags()
 command_line.define_config(
     ROOT / "configs" / "pointmaze_config.py",
-    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc). After it, "
-    "--config.FIELD=VALUE changes one.",
+    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc, value_iteration, "
+    "q_iteration). After it, --config.FIELD=VALUE changes one.",
 )
-flags.declare_key_flag("config")
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    schedule = Schedule(
-        FLAGS.max_steps,
-        FLAGS.log_interval,
-        FLAGS.eval_interval,
-        FLAGS.checkpoint_interval,
-        FLAGS.checkpoint_minutes,
-    )
     settings = OfflineSettings(
+        **run_settings(FLAGS),
         env_name=FLAGS.env_name,
-        config=FLAGS.config,
-        config_overrides=frozenset(config_flags.get_override_values(FLAGS["config"])),
         dataset=tuple(FLAGS.dataset),
         dataset_url=FLAGS.dataset_url,
         data_on=FLAGS.data_on,
-        save_dir=FLAGS.save_dir,
-        seed=FLAGS.seed,
-        num_seeds=FLAGS.num_seeds,
-        sweep=FLAGS.sweep,
-        schedule=schedule,
-        eval_episodes=FLAGS.eval_episodes,
         env_backend=FLAGS.env_backend,
         legacy_inertia=FLAGS.legacy_inertia,
         batch_size=FLAGS.batch_size,
         tuned=FLAGS.tuned,
-        resume=FLAGS.resume,
-        show_progress=FLAGS.tqdm,
     )
     return run_offline(settings)
 

@@ -18,6 +18,8 @@ from xql_jax.configuration import ABOUT
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 
+flags.disclaim_key_flags()  # those defined here are the main's, whose `--help` lists them
+
 # What absl and ml_collections raise for a flag or a config file that they cannot read.
 PARSE_ERRORS = (
     flags.Error,
@@ -79,8 +81,6 @@ def define_environment_flags(of_run: bool = False) -> None:
         "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data."
         + otherwise,
     )
-    for name in ("env_backend", "legacy_inertia"):
-        flags.declare_key_flag(name)
 
 
 def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Mistakes in flags at the real command lines: exit code 2, one clear line, no earlier run touched."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -202,6 +203,19 @@ def test_help_is_no_mistake(place, main):
     outcome = place.server.run(["--help"], place.folder, main=MAINS[main])
     assert (outcome.code, outcome.err) == (0, "")
     assert "--env_name" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("main", "known"),
+    [
+        ("train", ["seed", "tqdm", "resume", "legacy_inertia", "env_backend", "config", "data_on", "sweep"]),
+        ("evaluate", ["seed", "legacy_inertia", "env_backend", "video"]),
+    ],
+)
+def test_help_lists_flags_wherever_they_are_defined(place, main, known):
+    outcome = place.server.run(["--help"], place.folder, main=MAINS[main])
+    listed = re.findall(r"^  --(?:\[no\])?(\w+):", outcome.out, re.MULTILINE)
+    assert set(known) <= set(listed)
 
 
 def test_no_arguments_at_all_are_no_mistake(place):

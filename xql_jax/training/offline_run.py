@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from xql_jax.configuration import apply_tuned, check_suite, learner_from_config
 from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_beyond_bounds
@@ -24,8 +23,9 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.files import writing
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.loop import EVALUATION_SEED, Schedule, TrainingLoop
+from xql_jax.training.loop import EVALUATION_SEED, TrainingLoop
 from xql_jax.training.population import Member, Population, make_members, parse_sweep
+from xql_jax.training.run_flags import RunSettings
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
 from xql_jax.types import AnyBatch, Transitions
@@ -35,27 +35,17 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is name
 
 
 @dataclasses.dataclass(frozen=True)
-class OfflineSettings:
+class OfflineSettings(RunSettings):
     """The flags of `experiments/train_offline.py`, which explains them."""
 
     env_name: str | None
-    config: ConfigDict
-    config_overrides: frozenset[str]  # fields given on the command line, which --tuned leaves alone
     dataset: tuple[str, ...]
     dataset_url: str | None
     data_on: str  # one of `DATA_ON`
-    save_dir: str
-    seed: int
-    num_seeds: int
-    sweep: str
-    schedule: Schedule
-    eval_episodes: int
     env_backend: str
     legacy_inertia: bool
     batch_size: int | None
     tuned: bool
-    resume: bool
-    show_progress: bool
 
 
 # Where the transitions are while a run learns from them: the fastest place that has room, on the device, in

@@ -6,16 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from xql_jax.configuration import learner_from_config, resolve_online
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.loop import EVALUATION_SEED, Schedule, TrainingLoop
+from xql_jax.training.loop import EVALUATION_SEED, TrainingLoop
 from xql_jax.training.online import OnlinePopulation, OnlineSchedule
 from xql_jax.training.population import make_members, parse_sweep
+from xql_jax.training.run_flags import RunSettings
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
 
@@ -25,25 +24,15 @@ ON_DIVERGENCE = ("freeze", "restart")
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineSettings:
+class OnlineSettings(RunSettings):
     """The flags of `experiments/train_online.py`, which explains them."""
 
     env_name: str
-    config: ConfigDict
-    config_overrides: frozenset[str]
-    save_dir: str
-    seed: int
-    num_seeds: int
-    sweep: str
-    schedule: Schedule
-    eval_episodes: int
     num_environments: int
     processes: bool
     mode: str  # one of `MODES`
     max_policy_lag: int  # updates
     on_divergence: str  # one of `ON_DIVERGENCE`
-    resume: bool
-    show_progress: bool
 
 
 def run_online(settings: OnlineSettings) -> int:
