@@ -42,6 +42,13 @@ flags.DEFINE_enum(
     "Where numbers stop being finite. freeze: the member stays at its last finite round; restart: its "
     "networks begin anew, its buffer stays, and the run's summary says so.",
 )
+flags.DEFINE_integer(
+    "bellman_error_interval",
+    5_000,
+    "Steps of the environment between rows of bellman_errors.csv, for Figures 1, 5 and 6; 0: none.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+)
 command_line.define_config(
     ROOT / "configs" / "xsac_config.py",
     "Hyperparameters: configs/{xsac,sac,xtd3,td3}_config.py, the last two also with :xtd3_dq and :td3_dq. "
@@ -62,6 +69,7 @@ def main() -> int:
         mode=FLAGS.mode,
         max_policy_lag=FLAGS.max_policy_lag,
         on_divergence=FLAGS.on_divergence,
+        bellman_error_interval=FLAGS.bellman_error_interval,
     )
     return run_online(settings)
 

@@ -90,6 +90,10 @@ class OnlineLearner(Learner, Protocol):
         """`act` from what `actor_params` gives."""
         ...
 
+    def bellman_errors(self, state: State, batch: Batch) -> Array:
+        """What the first critic lacks of consistency with the policy in each transition, f32[B]."""
+        ...
+
 
 class Environment(Protocol):
     """What evaluation needs of an environment: the Gymnasium interface with flat float observations.

@@ -35,10 +35,27 @@ def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(tmp_pat
     assert first != second
 
 
+def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
+    folder = tmp_path / "runs" / "walker-run" / "sac" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"config": {"algorithm": "sac"}}')
+    (folder / "summary.json").write_text('{"status": "finished"}')
+    (folder / "evaluations.csv").write_text(
+        "step,seed,return,score,length,diverged_at,seconds\n10,0,25,2.5,5,,1\n"
+    )
+    outcome = run_process(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
+    assert (outcome.code, outcome.err) == (0, "")
+    names = ["figure_3.png", "figure_3_curves.csv", "figure_3_seeds.csv"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
+    assert (tmp_path / "new" / names[2]).read_text().endswith("walker-run,sac,0,10,25\n")
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--figure=3", "--figure=3: must be one of 2, 4, B1, B2, GEM, all"),
+        ("--figure=8", "--figure=8: must be one of 2, 4, B1, B2, GEM, 1, 3, 5, 6, 7, all"),
+        ("--figure=3", "--runs=results: no such folder"),
+        (["--figure=7", "--runs=."], "--figure=7 --runs=.: needs a finished run of xql or "),
         ("--out=file", "--out=file: cannot be made: File exists"),
         ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),
         ("--out=", "--out is empty"),
@@ -48,7 +65,8 @@ def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(tmp_pat
 )
 def test_mistakes_are_told_in_one_line(tmp_path, argument, message):
     (tmp_path / "file").write_text("mine")
-    outcome = run_process([argument], tmp_path, main=FIGURES)
+    arguments = [argument] if isinstance(argument, str) else argument
+    outcome = run_process(arguments, tmp_path, main=FIGURES)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {message}")
     assert outcome.err.count("\n") == 1

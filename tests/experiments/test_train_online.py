@@ -10,12 +10,15 @@ import time
 import pytest
 from main_runs import EVALUATE, ROOT, run_process
 
+from xql_jax.training.online import NUM_ERRORS
+
 MAIN = ROOT / "experiments" / "train_online.py"
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
 SETTINGS = (
     "--env_name=pendulum-swingup", "--config.network=small", "--config.hidden_dims=(8,)",
     "--config.warmup_steps=20", "--config.batch_size=8", "--config.buffer_size=150", "--max_steps=200",
-    "--log_interval=50", "--eval_interval=100", "--checkpoint_interval=50", "--eval_episodes=1", "--notqdm",
+    "--log_interval=50", "--eval_interval=100", "--checkpoint_interval=50", "--eval_episodes=1",
+    "--bellman_error_interval=100", "--notqdm",
 )  # fmt: skip
 pytestmark = pytest.mark.slow
 
@@ -38,8 +41,10 @@ def test_a_run_leaves_what_offline_runs_do_and_is_evaluated(tmp_path, mode):
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.json", "metrics.csv", "evaluations.csv", "tb", "checkpoints", "replay", "summary.json",
-        "learning_curve.png",
+        "learning_curve.png", "bellman_errors.csv",
     }  # fmt: skip
+    errors = [row["step"] for row in rows(folder / "bellman_errors.csv")]
+    assert errors == [step for step in ("100", "200") for _ in range(NUM_ERRORS)]
     assert [row["step"] for row in rows(folder / "evaluations.csv")] == ["100", "200"]
     assert [row["step"] for row in rows(folder / "metrics.csv")] == ["50", "100", "150", "200"]
     summary = json.loads((folder / "summary.json").read_text())
@@ -86,6 +91,8 @@ def test_a_run_that_is_stopped_goes_on(tmp_path):
         (["--config.network=tiny"], ["config.network", "paper, small", "'tiny'"]),
         (["--config.buffer_size=4"], ["config.buffer_size=4", "config.batch_size=8"]),
         (["--num_environments=3"], ["--max_steps=200", "multiple of --num_environments=3"]),
+        (["--bellman_error_interval=-1"], ["--bellman_error_interval=-1"]),
+        (["--num_environments=2", "--bellman_error_interval=15"], ["--bellman_error_interval=15"]),
         (["--mode=both"], ["--mode=both", "overlapped, alternating"]),
         (["--num_environments=50", "--max_policy_lag=1"], ["--max_policy_lag=1", "--mode=alternating"]),
         (["--config.tau=0"], ["config.tau", "within (0, 1]"]),

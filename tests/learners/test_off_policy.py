@@ -8,12 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import QUICKLY, act, flat, init, make_batch, update
-from online_runs import float_fields, make
+from online_runs import (
+    MEANS,
+    SLOPES,
+    STATE_TERMS,
+    STDS,
+    float_fields,
+    linear_actor,
+    linear_critics,
+    make,
+    one_hot_states,
+    with_params,
+)
 
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3
 from xql_jax.learners.xsac import XSAC
 from xql_jax.learners.xtd3 import XTD3
+from xql_jax.theory.error_model import bellman_error
 
 LEARNERS = {
     "sac": (SAC, {}),
@@ -185,3 +197,29 @@ def test_acting_needs_the_actors_parameters_alone(name):
     )
     other = act(learner, state, BATCH.observations, jax.random.key(1), deterministic=False)
     assert np.abs(other - actions).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["sac", "td3"])
+def test_bellman_errors_are_those_of_appendix_d2(name):
+    """Linear critics and policy over three states: the first critic, the central action, no target network."""
+    learner = learner_named(name, hidden_dims=(), discount=0.9)
+    batch = one_hot_states(3, 2)._replace(
+        actions=np.linspace(-0.9, 0.9, 6, dtype=np.float32)[:, None],
+        rewards=np.arange(6, dtype=np.float32),
+        masks=np.array([1, 1, 0, 1, 0, 1], np.float32),
+        next_observations=np.eye(3, dtype=np.float32)[[1, 2, 0, 0, 1, 2]],
+    )
+    policy = linear_actor(MEANS, STDS)
+    if name == "td3":
+        policy = jax.tree.map(lambda leaf: leaf[..., :1], policy)  # the means
+    state = init(learner, batch)
+    state = dataclasses.replace(
+        state,
+        actor=with_params(state.actor, policy),
+        critic=with_params(state.critic, linear_critics(STATE_TERMS, SLOPES)),
+    )
+    states, successors = np.array([0, 1, 2, 0, 1, 2]), np.array([1, 2, 0, 0, 1, 2])
+    q = STATE_TERMS[0][states] + SLOPES[0] * np.asarray(batch.actions, float)[:, 0]
+    next_q = STATE_TERMS[0][successors] + SLOPES[0] * np.tanh(MEANS[successors, 0])
+    expected = bellman_error(batch.rewards, batch.masks * next_q, q, discount=0.9)
+    np.testing.assert_allclose(learner.bellman_errors(state, batch), expected, rtol=1e-5, atol=1e-6)

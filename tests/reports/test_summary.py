@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax.reports.summary import by_setting, read_evaluations, scores_by_seed, summarize
+from xql_jax.reports.summary import by_setting, read_rows, scores_by_seed, summarize
 
 HEADER = "step,seed,return,score,length,diverged_at,seconds"
 CSV = (
@@ -18,7 +18,7 @@ CSV = (
 
 def read(tmp_path, text):
     (tmp_path / "evaluations.csv").write_text(text)
-    return read_evaluations(tmp_path / "evaluations.csv")
+    return read_rows(tmp_path / "evaluations.csv")
 
 
 def test_last_is_the_result_and_best_is_beside_it(tmp_path):
@@ -66,5 +66,5 @@ def test_scores_by_seed_whatever_the_order(tmp_path):
 
 
 def test_no_evaluations(tmp_path):
-    assert read_evaluations(tmp_path / "evaluations.csv") == []
+    assert read_rows(tmp_path / "evaluations.csv") == []
     assert summarize(read(tmp_path, "")) == []

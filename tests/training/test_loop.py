@@ -1,6 +1,7 @@
 """The loop: what is due when, and that a broken run's files and states are those of an unbroken one."""
 
 import concurrent.futures
+import contextlib
 import errno
 import itertools
 import os
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_runs import Start, assert_same_bits, make_growth, make_training, snapshot, untimed
+from training_runs import TASK, Start, assert_same_bits, make_growth, make_training, snapshot, untimed
 
 from xql_jax.errors import UserError
-from xql_jax.training.loop import Schedule
+from xql_jax.training.loop import Recording, Schedule, TrainingLoop
 from xql_jax.training.population import Divergence
+from xql_jax.training.run_folder import RunFolder
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
 SCHEDULE = 42, 4, 10, 6
@@ -384,3 +386,43 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
     training.close()
     assert calls == [20, 5, 5]
     assert np.isclose(training.progress.update_seconds, 6.0)
+
+
+def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monkeypatch):
+    """Three numbers of each of two members every 4 updates and after the last."""
+
+    def train(name, until=10):
+        population, measured = start.again(), []
+
+        def measure():
+            measured.append(population.step)
+            return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
+
+        folder = RunFolder(tmp_path / name, TASK.name, "growth", [0], {})
+        folder.path.mkdir(parents=True, exist_ok=True)
+        recording = Recording(folder.path / "sizes.csv", "size", 4, measure)
+        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), folder, [recording])
+        monkeypatch.setattr(population, "advance", killed_after(population.advance, until))
+        with contextlib.suppress(Killed):
+            loop.run(show_progress=False)
+        loop.close()
+        monkeypatch.undo()
+        return measured, (folder.path / "sizes.csv").read_text().splitlines()
+
+    def killed_after(advance, until):
+        def advance_or_die(stop):
+            if stop > until:
+                raise Killed
+            return advance(stop)
+
+        return advance_or_die
+
+    measured, lines = train("unbroken")
+    assert measured == [4, 8, 10]
+    assert lines[:2] == ["step,seed,growth,size", "4,3,1,4.5"]
+    assert [float(line.rsplit(",", 1)[1]) for line in lines[1:7]] == [4.5, 5.5, 6.5, 14.0, 24.0, 34.0]
+    assert len(lines) == 1 + 3 * 2 * 3
+    assert train("killed", until=8)[0] == [4, 8]
+    measured, resumed = train("killed")  # from the checkpoint of 6
+    assert measured == [8, 10]
+    assert resumed == lines

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from xql_jax.data import replay
 from xql_jax.training.checkpoint import Progress
-from xql_jax.training.online import OnlinePopulation, OnlineSchedule, _learn
+from xql_jax.training.online import NUM_ERRORS, OnlinePopulation, OnlineSchedule, _learn
 from xql_jax.training.population import Member, with_hyperparameters
 
 EPISODE = 7  # steps
@@ -71,6 +71,9 @@ class Counter:
 
     def act(self, state, observations, key, deterministic):
         return self.act_with(state["updates"], observations, key, deterministic)
+
+    def bellman_errors(self, state, batch):
+        return batch.rewards + state["updates"]
 
     def replace(self, **changes):
         return dataclasses.replace(self, **changes)
@@ -221,6 +224,23 @@ def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
     assert again.restarts == population.restarts
     again.advance(46)
     assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
+
+
+def test_bellman_errors_are_of_what_was_met(tmp_path):
+    """Of each member's own transitions and state, drawn anew each time; measuring changes nothing."""
+    members = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
+    measured, untouched = (make_population(tmp_path / name, members) for name in ("a", "b"))
+    drawn = []
+    for stop in (20, 30):
+        measured.advance(stop)
+        drawn.append(measured.bellman_errors())
+        assert drawn[-1].shape == (2, NUM_ERRORS)
+        for index in range(2):
+            own = transitions(measured, index).rewards + (stop - 6)  # updates
+            assert set(drawn[-1][index]) == set(own)  # over a thousand of 30 at most
+    assert (drawn[0][0] - 14 != drawn[1][0] - 24).any()
+    untouched.advance(30)
+    same(measured.states, untouched.states)
 
 
 def test_the_program_copies_no_ring():

@@ -1,7 +1,15 @@
-"""The paper's figures as computations, by the names under which a command line asks for them."""
+"""The paper's figures, by the names under which a command line asks for them."""
 
-from xql_jax.figures import error_waves, figure_2, figure_4, figure_b1, figure_b2
-from xql_jax.figures.paper_figure import PaperFigure
+from xql_jax.figures import (
+    bellman_errors,
+    error_waves,
+    figure_2,
+    figure_4,
+    figure_b1,
+    figure_b2,
+    learning_curves,
+)
+from xql_jax.figures.paper_figure import PaperFigure, RunsFigure
 
 FIGURES: dict[str, PaperFigure] = {
     "2": figure_2.FIGURE,
@@ -9,4 +17,11 @@ FIGURES: dict[str, PaperFigure] = {
     "B1": figure_b1.FIGURE,
     "B2": figure_b2.FIGURE,
     "GEM": error_waves.FIGURE,
+}
+FIGURES_OF_RUNS: dict[str, RunsFigure] = {
+    "1": bellman_errors.FIGURE_1,
+    "3": learning_curves.FIGURE_3,
+    "5": bellman_errors.FIGURE_5,
+    "6": bellman_errors.FIGURE_6,
+    "7": learning_curves.FIGURE_7,
 }

@@ -4,13 +4,14 @@ import csv
 import dataclasses
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
+from xql_jax.figures.recorded_runs import RecordedRun, RunGroup, group_runs
 from xql_jax.logs.files import write_atomically
 
 Table = Mapping[str, np.ndarray]  # columns by name, all of one length
@@ -24,25 +25,57 @@ class PaperFigure:
     compute: Callable[[int], dict[str, Table]]  # from a seed
     draw: Callable[[Mapping[str, Table]], Figure]
 
-    def write(self, name: str, folder: Path, seed: int) -> list[Path]:
-        """Computes, draws and writes figure_NAME.png, and figure_NAME_TABLE.csv for each table.
 
+@dataclasses.dataclass(frozen=True)
+class RunsFigure:
+    """A figure of the paper from training runs that have ended."""
+
+    what: str  # it shows, in a few words
+    algorithms: Sequence[str]  # whose runs it shows
+    read: Callable[[Sequence[RunGroup]], dict[str, Table]]  # from one group of runs or more
+    draw: Callable[[Mapping[str, Table]], Figure]
+    tasks: Sequence[str] | None = None  # None: all
+
+    def tables(self, runs: Sequence[RecordedRun], where_from: str) -> dict[str, Table]:
+        """Reads those of the runs that the figure shows.
+
+        Args:
+            where_from: where the runs were looked for, for messages.
         Raises:
-            UserError: if a file cannot be written.
+            UserError: if none of them is one that the figure shows.
         """
-        tables = self.compute(seed)
-        paths = []
-        for table_name, table in tables.items():
-            paths.append(folder / f"figure_{name}_{table_name}.csv")
-            write_atomically(paths[-1], _as_csv(table))
-        picture = folder / f"figure_{name}.png"
-        temporary = picture.with_name(f".{picture.name}.tmp")
-        try:
-            self.draw(tables).savefig(temporary, format="png", dpi=150)
-            os.replace(temporary, picture)
-        except OSError as error:
-            raise UserError(f"{picture}: cannot be written: {error.strerror}") from error
-        return [picture, *paths]
+        shown = [
+            run
+            for run in runs
+            if run.algorithm in self.algorithms and (self.tasks is None or run.name in self.tasks)
+        ]
+        if not shown:
+            there = ", ".join(sorted({f"{run.algorithm} on {run.name}" for run in runs})) or "none"
+            wanted = " or ".join(self.algorithms) + (f" on {' or '.join(self.tasks)}" if self.tasks else "")
+            raise UserError(f"{where_from}: needs a finished run of {wanted}; there are: {there}")
+        return self.read(group_runs(shown))
+
+
+def write_figure(
+    name: str, folder: Path, tables: Mapping[str, Table], draw: Callable[[Mapping[str, Table]], Figure]
+) -> list[Path]:
+    """Draws and writes figure_NAME.png, and figure_NAME_TABLE.csv for each table; returns their paths.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    paths = []
+    for table_name, table in tables.items():
+        paths.append(folder / f"figure_{name}_{table_name}.csv")
+        write_atomically(paths[-1], _as_csv(table))
+    picture = folder / f"figure_{name}.png"
+    temporary = picture.with_name(f".{picture.name}.tmp")
+    try:
+        draw(tables).savefig(temporary, format="png", dpi=150)
+        os.replace(temporary, picture)
+    except OSError as error:
+        raise UserError(f"{picture}: cannot be written: {error.strerror}") from error
+    return [picture, *paths]
 
 
 def long_table(*columns: str, rows: list[tuple]) -> Table:

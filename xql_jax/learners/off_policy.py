@@ -9,7 +9,8 @@ import optax
 
 from xql_jax.learners.critic_ensemble import CriticEnsemble
 from xql_jax.learners.train_state import static
-from xql_jax.types import Array, Numeric, Params, PRNGKey, State
+from xql_jax.losses.critic import td_target
+from xql_jax.types import Array, Batch, Numeric, Params, PRNGKey, State
 
 Held = TypeVar("Held")
 
@@ -46,6 +47,18 @@ class OffPolicy(CriticEnsemble):
     def act_with(self, params: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """`act` from the actor's parameters."""
         raise NotImplementedError
+
+    def bellman_errors(self, state: State, batch: Batch) -> Array:
+        """r + discount * Q(s', pi(s')) - Q(s, a), f32[B], reward units: first critic, deterministic policy,
+        no target network and no entropy.
+
+        Source: Garg et al. 2023, Appendix D.2 (Section 3.1 prints the second sign the other way).
+        """
+        critic = state.critic.params[0]
+        next_actions = self.act(state, batch.next_observations, jax.random.key(0), deterministic=True)
+        next_q = self.q(critic, batch.next_observations, next_actions)
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        return targets - self.q(critic, batch.observations, batch.actions)
 
 
 def every(period: int, step: Array, update: Callable[[Held], Held], held: Held) -> Held:

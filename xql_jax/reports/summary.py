@@ -13,8 +13,8 @@ from xql_jax.evaluation.scores import mean_and_interval
 FIXED_COLUMNS = ("step", "seed", "return", "score", "length", "diverged_at", "seconds")
 
 
-def read_evaluations(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of an evaluations.csv, none if there is no file or no row yet."""
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a run's CSV file, none if there is no file or no row yet."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

@@ -5,7 +5,8 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -43,10 +44,20 @@ class Schedule:
     def is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.max_steps
 
-    def next_stop(self, step: int) -> int:
-        """The next step after which something is due by its number."""
-        intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval)
+    def next_stop(self, step: int, *others: int) -> int:
+        """The next step after which something is due by its number, here or at one of other intervals."""
+        intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval, *others)
         return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """What is measured every so many steps and goes to a file of its own: a row a number."""
+
+    path: Path  # of the CSV: step, seed, hyperparameters, `column`
+    column: str
+    interval: int  # steps
+    measure: Callable[[], np.ndarray]  # f32[M, N], N numbers of each member as it is now
 
 
 class Trainee(Protocol):
@@ -95,7 +106,12 @@ T = TypeVar("T", bound=Trainee)
 
 
 class TrainingLoop(Generic[T]):
-    """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would."""
+    """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would.
+
+    Args:
+        evaluator, task: None for no evaluation.
+        recordings: beside the logs and evaluations, in the run's folder.
+    """
 
     def __init__(
         self,
@@ -104,6 +120,7 @@ class TrainingLoop(Generic[T]):
         task: Task | None,
         schedule: Schedule,
         folder: RunFolder,
+        recordings: Sequence[Recording] = (),
     ):
         self.population = population
         self.progress = Progress()
@@ -119,6 +136,7 @@ class TrainingLoop(Generic[T]):
         step = self.progress.step
         self._metrics_csv = CSVLogger(folder.metrics, step)
         self._evaluations_csv = CSVLogger(folder.evaluations, step - self.progress.evaluation_due)
+        self._recordings = [(recording, CSVLogger(recording.path, step)) for recording in recordings]
         names = [str(member).replace(", ", "_").replace(" ", "") for member in population.members]
         self._tensorboard = TensorBoardLogger(folder.path / "tb", names, step)
 
@@ -134,6 +152,7 @@ class TrainingLoop(Generic[T]):
             steps_per_call: the most in one call, a multiple of the stride; None for about a second's worth.
         """
         schedule, population = self._schedule, self.population
+        recorded = [recording.interval for recording, _ in self._recordings]
         call = steps_per_call or max(population.stride, 100 // population.stride * population.stride)
         self._saved_at, self._said_at = time.monotonic(), -math.inf
         bar = tqdm(
@@ -148,7 +167,7 @@ class TrainingLoop(Generic[T]):
                     self._evaluate(signals, bar)
                 while self.progress.step < schedule.max_steps and not signals.received:
                     start = self.progress.step
-                    stop = min(start + call, schedule.next_stop(start))
+                    stop = min(start + call, schedule.next_stop(start, *recorded))
                     began = time.perf_counter()
                     metrics = population.advance(stop)
                     seconds = time.perf_counter() - began
@@ -160,6 +179,7 @@ class TrainingLoop(Generic[T]):
                     bar.update(stop - start)
                     if schedule.is_due(stop, schedule.log_interval):
                         self._log(metrics)
+                    self._record()
                     if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
                         self._evaluate(signals, bar)
                     if self._checkpoint_is_due() or signals.received:
@@ -196,11 +216,14 @@ class TrainingLoop(Generic[T]):
         """In the checkpoints' thread: what was written before a checkpoint is on the disk before it."""
         self._metrics_csv.sync()
         self._evaluations_csv.sync()
+        for _, csv in self._recordings:
+            csv.sync()
         self._tensorboard.flush()
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
-            for resource in (self._tensorboard, self._evaluations_csv, self._metrics_csv, self._checkpoints):
+            files = (self._evaluations_csv, self._metrics_csv, *(csv for _, csv in self._recordings))
+            for resource in (self._tensorboard, *files, self._checkpoints):
                 stack.callback(resource.close)
 
     def _advance_progress(self, **changes: Any) -> None:
@@ -224,6 +247,15 @@ class TrainingLoop(Generic[T]):
             scalars = {name: float(column[index]) for name, column in columns.items()}
             self._metrics_csv.write({**self._row_start(index), **scalars, **self._row_end()})
             self._tensorboard.write(index, self.progress.step, scalars)
+
+    def _record(self) -> None:
+        for recording, csv in self._recordings:
+            if not self._schedule.is_due(self.progress.step, recording.interval):
+                continue
+            for index, numbers in enumerate(recording.measure()):
+                if index not in self.population.diverged:
+                    for number in numbers.tolist():
+                        csv.write({**self._row_start(index), recording.column: number})
 
     def _evaluate(self, signals: StopSignals, bar: tqdm) -> None:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""

@@ -30,6 +30,8 @@ from xql_jax.training.population import (
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.types import Array, Batch, Environment, Metrics, OnlineLearner, Params, PRNGKey, State
 
+NUM_ERRORS = 1_024  # Bellman errors of each member and time
+
 
 @dataclasses.dataclass(frozen=True)
 class OnlineSchedule:
@@ -157,6 +159,10 @@ class OnlinePopulation:
         """Returns one member's learner and state."""
         return self._runs[index].learner, self._runs[index].state
 
+    def bellman_errors(self) -> np.ndarray:
+        """The members' errors in transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
+        return np.stack([run.bellman_errors(self.step) for run in self._runs])
+
     def resume(self, states: State, progress: Progress) -> None:
         """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
         self.step = progress.step
@@ -270,6 +276,9 @@ class _MemberRun:
         self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
         seconds["waiting for the learner"] += time.perf_counter() - started
 
+    def bellman_errors(self, step: int) -> np.ndarray:
+        return np.asarray(_bellman_errors(self.learner, self.state, self._buffer, self._key, np.int32(step)))
+
     def resume(self, state: State, step: int, counters: Counters) -> None:
         self.state = state
         self._buffer = self._files.load(step, self._buffer)
@@ -337,6 +346,15 @@ class _MemberRun:
 @jax.jit
 def _act(learner: OnlineLearner, params: Params, observations: Array, key: PRNGKey, step: Array) -> Array:
     return learner.act_with(params, observations, jax.random.fold_in(key, step), False)
+
+
+@jax.jit
+def _bellman_errors(
+    learner: OnlineLearner, state: State, buffer: ReplayBuffer, key: PRNGKey, step: Array
+) -> Array:
+    """Of transitions drawn by a key that no update has: those have the numbers from 0 on."""
+    batch = replay.sample(buffer, jax.random.fold_in(key, -step), NUM_ERRORS)
+    return learner.bellman_errors(state, batch)
 
 
 def _learn(

@@ -11,7 +11,7 @@ from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.loop import EVALUATION_SEED, TrainingLoop
+from xql_jax.training.loop import EVALUATION_SEED, Recording, TrainingLoop
 from xql_jax.training.online import OnlinePopulation, OnlineSchedule
 from xql_jax.training.population import make_members, parse_sweep
 from xql_jax.training.run_flags import RunSettings
@@ -33,6 +33,7 @@ class OnlineSettings(RunSettings):
     mode: str  # one of `MODES`
     max_policy_lag: int  # updates
     on_divergence: str  # one of `ON_DIVERGENCE`
+    bellman_error_interval: int  # steps; 0: none
 
 
 def run_online(settings: OnlineSettings) -> int:
@@ -77,8 +78,12 @@ def run_online(settings: OnlineSettings) -> int:
         )
         make = functools.partial(suite.make, task)
         population = OnlinePopulation(learner, members, make, online, folder.path / "replay")
+        errors = Recording(
+            folder.bellman_errors, "error", settings.bellman_error_interval, population.bellman_errors
+        )
+        recordings = [errors] if errors.interval else []
         try:
-            training = TrainingLoop(population, evaluator, task, settings.schedule, folder)
+            training = TrainingLoop(population, evaluator, task, settings.schedule, folder, recordings)
             received = training.run(show_progress=settings.show_progress)
             training.close()
         finally:
@@ -106,6 +111,7 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
         name: getattr(schedule, name)
         for name in ("max_steps", "log_interval", "eval_interval", "checkpoint_interval")
     }
+    intervals["bellman_error_interval"] = settings.bellman_error_interval  # 0 is a multiple of everything
     for name, interval in intervals.items():
         if interval % number:
             raise UserError(f"--{name}={interval}: must be a multiple of --num_environments={number}")
@@ -155,6 +161,7 @@ def _identity(settings: OnlineSettings, task: Task, online: OnlineSchedule) -> d
         "max_steps": settings.schedule.max_steps,
         "log_interval": settings.schedule.log_interval,
         "eval_interval": settings.schedule.eval_interval,
+        "bellman_error_interval": settings.bellman_error_interval,
         "eval_episodes": settings.eval_episodes,
         "evaluation_seed": EVALUATION_SEED,
         "num_environments": online.num_environments,

@@ -51,6 +51,10 @@ class RunFolder:
         return self.path / "evaluations.csv"
 
     @property
+    def bellman_errors(self) -> Path:
+        return self.path / "bellman_errors.csv"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

@@ -7,7 +7,7 @@ from typing import Any
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.files import writing
 from xql_jax.reports.plots import plot_learning_curve
-from xql_jax.reports.summary import read_evaluations, summarize
+from xql_jax.reports.summary import read_rows, summarize
 from xql_jax.tasks import Task
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.run_folder import RunFolder
@@ -29,7 +29,7 @@ def summary_of(
         "env_name": name,
         "algorithm": algorithm,
         "step": progress.step,
-        "results": summarize(read_evaluations(folder.evaluations)),
+        "results": summarize(read_rows(folder.evaluations)),
         "diverged": [
             {"member": str(population.members[int(index)]), **divergence}
             for index, divergence in progress.diverged.items()
@@ -43,7 +43,7 @@ def draw_learning_curve(
     algorithm: str, task: Task | None, evaluator: Evaluator | None, unit: str, folder: RunFolder
 ) -> None:
     """Draws the scores of a run that was evaluated."""
-    rows = read_evaluations(folder.evaluations)
+    rows = read_rows(folder.evaluations)
     if task is None or evaluator is None or not rows:
         return
     curve = folder.path / "learning_curve.png"

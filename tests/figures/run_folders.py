@@ -1,0 +1,24 @@
+"""Run folders made by hand, as far as reports read them."""
+
+import json
+
+
+def make_run(root, task, algorithm, name, *, evaluations=(), errors=(), status="finished", **config):
+    """Writes config.json, summary.json, evaluations.csv (rows of step, seed, return) and bellman_errors.csv
+    (rows of step, seed, error); a score is a tenth of a return."""
+    folder = root / task / algorithm / name
+    folder.mkdir(parents=True)
+    content = {
+        "env_name": task, "seeds": [0, 0], "max_steps": 20, "config": {"algorithm": algorithm, **config},
+        "versions": {"name": name}, "commit": name, "resumed": [],
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(content))
+    (folder / "summary.json").write_text(json.dumps({"status": status}))
+    if evaluations:
+        lines = [f"{step},{seed},{value},{value / 10},5,,1.0" for step, seed, value in evaluations]
+        header = "step,seed,return,score,length,diverged_at,seconds"
+        (folder / "evaluations.csv").write_text("\n".join([header, *lines, ""]))
+    if len(errors):
+        lines = [f"{step},{seed},{error:.9g}" for step, seed, error in errors]
+        (folder / "bellman_errors.csv").write_text("\n".join(["step,seed,error", *lines, ""]))
+    return folder

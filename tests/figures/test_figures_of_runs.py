@@ -1,0 +1,137 @@
+"""Figures 1, 3, 5, 6 and 7 from runs made by hand: numbers by formula, and what the pictures show."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from run_folders import make_run
+
+from xql_jax.errors import UserError
+from xql_jax.figures import FIGURES_OF_RUNS
+from xql_jax.figures.paper_figure import where
+from xql_jax.figures.recorded_runs import find_runs
+from xql_jax.reports.palette import LINES
+
+T_1, T_2 = 12.7062047, 4.3026527  # Student's 97.5% quantiles of one and two degrees of freedom
+
+
+def tables(name, root):
+    return FIGURES_OF_RUNS[name].tables(find_runs(root), "--runs=here")
+
+
+@pytest.fixture
+def online_runs(tmp_path):
+    """SAC with seeds 0 and 1 in two runs, TD3 with seeds 0, 1 and 2 in one, on two tasks."""
+    for seed, values in ((0, (10.0, 30.0)), (1, (14.0, 38.0))):
+        evaluations = [(step, seed, value) for step, value in zip((10, 20), values, strict=True)]
+        make_run(tmp_path, "walker-run", "sac", f"seed{seed}", evaluations=evaluations)
+    evaluations = [(step, seed, step * seed) for step in (10, 20) for seed in (0, 1, 2)]
+    make_run(tmp_path, "walker-run", "td3", "seeds", evaluations=evaluations)
+    make_run(tmp_path, "hopper-hop", "td3", "seed5", evaluations=[(10, 5, 1.0), (20, 5, 2.0)])
+    make_run(tmp_path, "hopper-medium-v2", "xql", "seed0", evaluations=[(10, 0, 500.0)])
+    return tmp_path
+
+
+def test_figure_3_has_means_and_students_intervals(online_runs):
+    curves = tables("3", online_runs)["curves"]
+    assert set(curves["method"]) == {"sac", "td3"}  # no offline learner
+    sac = where(curves, method="sac")
+    np.testing.assert_allclose(sac["mean"], [12.0, 34.0])
+    half_width = np.array([2.0, 4.0]) * T_1  # |a - b| / 2
+    np.testing.assert_allclose(sac["high"] - sac["mean"], half_width, rtol=1e-6)
+    np.testing.assert_allclose(sac["mean"] - sac["low"], sac["high"] - sac["mean"])
+    td3 = where(curves, method="td3", task="walker-run")
+    np.testing.assert_allclose(td3["mean"], [10.0, 20.0])
+    half_width = np.array([10.0, 20.0]) * T_2 / np.sqrt(3)
+    np.testing.assert_allclose(td3["high"] - td3["mean"], half_width, rtol=1e-6)
+    assert where(curves, task="hopper-hop")["seeds"].tolist() == [1, 1]
+    assert np.isnan(where(curves, task="hopper-hop")["low"]).all()  # of one seed nothing is known
+
+
+def test_figure_3_draws_a_panel_a_task_with_one_colour_a_method(online_runs):
+    found = tables("3", online_runs)
+    figure = FIGURES_OF_RUNS["3"].draw(found)
+    panels = {axes.get_title(): axes for axes in figure.axes}
+    assert set(panels) == {"walker-run", "hopper-hop"}
+    drawn = {line.get_label(): line for line in panels["walker-run"].get_lines()}
+    assert list(drawn["sac"].get_ydata()) == [12.0, 34.0]
+    (alone,) = panels["hopper-hop"].get_lines()
+    assert alone.get_color() == drawn["td3"].get_color() == LINES[1]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sac", "td3"]
+    bands = {tuple(band.get_facecolor()[0][:3]): band for band in panels["walker-run"].collections}
+    heights = bands[to_rgba(LINES[0])[:3]].get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(34.0 + 4.0 * T_1)
+    bottom, top = panels["walker-run"].get_ylim()
+    assert (bottom, top) == (-2.0, 42.0)  # of the seeds, with a twentieth around
+
+
+def test_figure_7_shows_scores_of_offline_runs(online_runs):
+    curves = tables("7", online_runs)["curves"]
+    assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
+
+
+def test_a_sweeps_settings_are_methods(tmp_path):
+    folder = make_run(tmp_path, "walker-run", "sac", "sweep")
+    lines = ["step,seed,tau,return,score,length,diverged_at,seconds"]
+    lines += [f"10,{seed},{tau},{seed + tau},0,5,,1" for seed in (0, 1) for tau in (0.5, 8)]
+    (folder / "evaluations.csv").write_text("\n".join([*lines, ""]))
+    curves = tables("3", tmp_path)["curves"]
+    assert dict(zip(curves["method"].tolist(), curves["mean"].tolist(), strict=True)) == {
+        "sac tau=0.5": 1.0,
+        "sac tau=8": 8.5,
+    }
+
+
+def test_a_seed_that_is_there_twice_is_refused(tmp_path):
+    for place in ("a", "b"):
+        make_run(tmp_path / place, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])
+    with pytest.raises(UserError, match=r"sac on walker-run has seed 0 twice: .*/a/.* and .*/b/"):
+        tables("3", tmp_path)
+
+
+def gumbel_errors(location, scale, steps=(5_000, 10_000), count=4_000):
+    generator = np.random.default_rng(0)
+    return [(step, 0, error) for step in steps for error in generator.gumbel(location, scale, count)]
+
+
+def test_figure_1_finds_the_law_that_the_errors_have(tmp_path):
+    errors = gumbel_errors(1.0, 2.0)
+    make_run(tmp_path, "cheetah-run", "sac", "seed0", errors=errors)
+    make_run(tmp_path, "walker-run", "sac", "seed0", errors=[(step, seed, -e) for step, seed, e in errors])
+    found = tables("1", tmp_path)
+    assert set(found["errors"]["task"]) == {"cheetah-run"}
+    values = np.array([error for *_, error in errors])
+    np.testing.assert_allclose(found["errors"]["error"], values, rtol=1e-8)
+    clip_range = [found["ranges"]["low"][0], found["ranges"]["high"][0]]
+    np.testing.assert_allclose(clip_range, np.quantile(values, [0.005, 0.995]), rtol=1e-7)
+    fits = found["fits"]
+    assert fits["law"][fits["log_likelihood"].argmax()] == "Gumbel (right-skewed)"
+    assert fits["law"][fits["kolmogorov_smirnov"].argmin()] == "Gumbel (right-skewed)"
+    # The mean log density of G(1, 2) is minus its entropy, log 2 + 0.5772 + 1; the clip moves 1% of them.
+    assert fits["log_likelihood"].max() == pytest.approx(-np.log(2.0) - np.euler_gamma - 1.0, abs=0.03)
+    assert sorted(set(found["fits_by_step"]["step"].tolist())) == [5_000, 10_000]
+    both = tables("5", tmp_path)["fits"]
+    assert set(where(both, task="walker-run")["law"]) == {"Gumbel (left-skewed)", "Gaussian", "logistic"}
+    figure = FIGURES_OF_RUNS["5"].draw(tables("5", tmp_path))
+    assert [axes.get_title() for axes in figure.axes] == ["sac on cheetah-run", "sac on walker-run"]
+    assert "80 clipped" in figure.axes[0].get_legend().get_texts()[0].get_text()
+
+
+def test_a_steps_own_fit_is_of_its_errors_alone(tmp_path):
+    errors = [*gumbel_errors(0.0, 1.0, steps=(5_000,)), *gumbel_errors(100.0, 1.0, steps=(10_000,))]
+    make_run(tmp_path, "cheetah-run", "td3", "seed0", errors=errors)
+    found = tables("6", tmp_path)
+    own = where(found["fits_by_step"], law="Gumbel (right-skewed)")["log_likelihood"]
+    np.testing.assert_allclose(own, -np.euler_gamma - 1.0, atol=0.03)
+    assert where(found["fits"], law="Gaussian")["log_likelihood"][0] < -5.0  # of two heaps together
+
+
+def test_what_is_lacking_is_told(tmp_path):
+    make_run(tmp_path, "walker-run", "sac", "seed0")
+    with pytest.raises(UserError, match=r"--runs=here: needs .* of td3; there are: sac on walker-run"):
+        tables("6", tmp_path)
+    with pytest.raises(UserError, match=r"needs .* of sac on cheetah-run; there are: sac on walker-run"):
+        tables("1", tmp_path)
+    with pytest.raises(UserError, match="--bellman_error_interval"):
+        tables("5", tmp_path)
+    with pytest.raises(UserError, match="nothing was evaluated"):
+        tables("3", tmp_path)

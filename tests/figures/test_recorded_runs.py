@@ -1,0 +1,39 @@
+"""Which folders are runs, and which of them are one method."""
+
+import pytest
+from run_folders import make_run
+
+from xql_jax.errors import UserError
+from xql_jax.figures.recorded_runs import find_runs, group_runs
+
+
+def test_only_what_has_finished_is_found(tmp_path, capsys):
+    kept = [make_run(tmp_path / "deep" / "er", "walker-run", "sac", f"seed{seed}") for seed in (1, 0)]
+    make_run(tmp_path, "walker-run", "sac", "stopped", status="interrupted")
+    (make_run(tmp_path, "walker-run", "td3", "begun") / "summary.json").unlink()
+    damaged = make_run(tmp_path, "walker-run", "td3", "damaged") / "config.json"
+    damaged.write_text("{")
+    inner = kept[0] / "checkpoints" / "walker-run" / "sac" / "x"  # what a run holds is no run
+    inner.mkdir(parents=True)
+    (inner / "config.json").write_text((kept[0] / "config.json").read_text())
+    (inner / "summary.json").write_text((kept[0] / "summary.json").read_text())
+    runs = find_runs(tmp_path)
+    assert [run.path for run in runs] == sorted(kept)
+    assert {(run.name, run.algorithm) for run in runs} == {("walker-run", "sac")}
+    assert capsys.readouterr().out == f"warning: {damaged} is damaged; its run is left out\n"
+    with pytest.raises(UserError, match=r"--runs=.*nothing: no such folder"):
+        find_runs(tmp_path / "nothing")
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_methods_apart(tmp_path):
+    for name, beta in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        make_run(tmp_path, "walker-run", "xsac", name, beta=beta, tau=0.5)
+    make_run(tmp_path, "walker-run", "sac", "d", tau=0.5)
+    make_run(tmp_path, "cheetah-run", "xsac", "e", beta=7.0, tau=0.5)
+    groups = group_runs(find_runs(tmp_path))
+    assert [(group.task, group.method, [run.path.name for run in group.runs]) for group in groups] == [
+        ("cheetah-run", "xsac", ["e"]),
+        ("walker-run", "sac", ["d"]),
+        ("walker-run", "xsac beta=1.0", ["a", "b"]),
+        ("walker-run", "xsac beta=2.0", ["c"]),
+    ]

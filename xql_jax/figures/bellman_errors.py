@@ -1,0 +1,94 @@
+"""Figures 1, 5 and 6: Bellman errors met in training, and the laws that fit them best."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from xql_jax.errors import UserError
+from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
+from xql_jax.figures.recorded_runs import RunGroup
+from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
+from xql_jax.reports.summary import read_rows
+
+# The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
+QUANTILES = (0.005, 0.995)
+MAX_COLUMNS = 3
+
+
+def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
+    """Reads `bellman_errors.csv` of each run.
+
+    Source: Garg et al. 2023, Appendix D.2: errors of all of training together.
+    Differs: the clip's range is that of the middle 99% of a panel's errors; fits of each step's errors alone
+    are there, too, as a mixture of many scales has heavier tails than its parts.
+    Returns:
+        `errors`: as recorded. `ranges`: of each panel's clip. `fits`: of each law to a panel's clipped
+        errors. `fits_by_step`: to those of one step alone.
+    Raises:
+        UserError: if no run has recorded any.
+    """
+    errors = [
+        (group.task, group.method, int(row["seed"]), int(row["step"]), float(row["error"]))
+        for group in groups
+        for run in group.runs
+        for row in read_rows(run.path / "bellman_errors.csv")
+    ]
+    if not errors:
+        raise UserError(
+            f"the runs have recorded no Bellman errors, such as {groups[0].runs[0].path}: train with "
+            "--bellman_error_interval=5000"
+        )
+    table = long_table("task", "method", "seed", "step", "error", rows=errors)
+    ranges, fits, fits_by_step = [], [], []
+    for task, method in dict.fromkeys(error[:2] for error in errors):
+        of_panel = where(table, task=task, method=method)
+        low, high = map(float, np.quantile(of_panel["error"], QUANTILES))
+        ranges.append((task, method, low, high))
+        fits += _rows((task, method), fit_errors(of_panel["error"], clip_range=(low, high)))
+        for step in np.unique(of_panel["step"]).tolist():
+            of_step = where(of_panel, step=step)["error"]
+            clip_range = tuple(map(float, np.quantile(of_step, QUANTILES)))
+            fits_by_step += _rows((task, method, step), fit_errors(of_step, clip_range=clip_range))
+    quality = ("law", "log_likelihood", "kolmogorov_smirnov")
+    return {
+        "errors": table,
+        "ranges": long_table("task", "method", "low", "high", rows=ranges),
+        "fits": long_table("task", "method", *quality, rows=fits),
+        "fits_by_step": long_table("task", "method", "step", *quality, rows=fits_by_step),
+    }
+
+
+def draw(tables: Mapping[str, Table]) -> Figure:
+    """A panel a task and method: the histogram, and the three laws."""
+    ranges = tables["ranges"]
+    count = len(ranges["low"])
+    columns = min(MAX_COLUMNS, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(1.0 + 5.2 * columns, 0.3 + 4.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, row in zip(panels, zip(*ranges.values(), strict=True), strict=False):
+        task, method, low, high = row
+        errors = where(tables["errors"], task=task, method=method)["error"]
+        fits = fit_errors(errors, clip_range=(low, high))
+        plot_errors(fits, axes, title=f"{method} on {task}", units="reward units")
+    for axes in panels[count:]:
+        axes.remove()
+    return figure
+
+
+def _rows(key: tuple, fits: ErrorFits) -> list[tuple]:
+    skew = "right" if fits.gumbel.law.sign == 1 else "left"
+    laws = {f"Gumbel ({skew}-skewed)": fits.gumbel, "Gaussian": fits.gaussian, "logistic": fits.logistic}
+    return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in laws.items()]
+
+
+FIGURE_1 = RunsFigure(
+    "Bellman errors of SAC on cheetah-run; Gumbel, Gaussian and logistic laws fitted",
+    ("sac",),
+    read,
+    draw,
+    tasks=("cheetah-run",),
+)
+FIGURE_5 = RunsFigure("the same of SAC on every task", ("sac",), read, draw)
+FIGURE_6 = RunsFigure("the same of TD3 on every task", ("td3",), read, draw)

@@ -1,0 +1,94 @@
+"""Runs that have ended, found under a folder, and grouped into those that differ in nothing but the seed."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xql_jax.errors import UserError
+
+# Of config.json: what does not make a run another method.
+NO_SETTINGS = ("env_name", "seeds", "versions", "commit", "resumed", "note")
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedRun:
+    """What a run's config.json says of it."""
+
+    path: Path
+    name: str  # of the task, or of the data if it was trained without one
+    algorithm: str
+    settings: Mapping[str, str]  # all that its numbers depend on but task and seeds, as JSON, by name
+
+
+@dataclasses.dataclass(frozen=True)
+class RunGroup:
+    """Runs of one task and one method: they differ in their seeds alone."""
+
+    task: str
+    method: str  # the algorithm, and what sets it apart from the others' of that algorithm and task
+    runs: Sequence[RecordedRun]
+
+
+def find_runs(root: Path) -> list[RecordedRun]:
+    """Returns the runs under a folder that have finished, ordered by their paths.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"--runs={root}: no such folder")
+    return sorted(_runs(root), key=lambda run: run.path)
+
+
+def group_runs(runs: Iterable[RecordedRun]) -> list[RunGroup]:
+    """Puts runs together that differ in their seeds alone, ordered by task and method.
+
+    Where an algorithm was run on a task with several settings, those that vary are part of the method's name.
+    """
+    alike: dict[tuple[str, str], dict[str, list[RecordedRun]]] = {}
+    for run in runs:
+        of_algorithm = alike.setdefault((run.name, run.algorithm), {})
+        of_algorithm.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    groups = []
+    for (task, algorithm), by_settings in alike.items():
+        firsts = [group[0].settings for group in by_settings.values()]
+        names = dict.fromkeys(name for settings in firsts for name in settings)
+        varying = [name for name in names if len({settings.get(name) for settings in firsts}) > 1]
+        for group in by_settings.values():
+            settings = (f"{name.removeprefix('config.')}={group[0].settings.get(name)}" for name in varying)
+            groups.append(RunGroup(task, " ".join((algorithm, *settings)), group))
+    return sorted(groups, key=lambda group: (group.task, group.method))
+
+
+def _runs(root: Path) -> Iterator[RecordedRun]:
+    for folder, below, files in os.walk(root):
+        if "config.json" not in files:
+            continue
+        below.clear()  # what a run holds is no run
+        path = Path(folder)
+        if "summary.json" in files and _read(path / "summary.json").get("status") == "finished":
+            content = _read(path / "config.json")
+            config = content.pop("config", None)
+            if not isinstance(config, dict) or not isinstance(config.get("algorithm"), str):
+                print(f"warning: {path / 'config.json'} is damaged; its run is left out")
+                continue
+            settings = {name: value for name, value in content.items() if name not in NO_SETTINGS}
+            settings |= {f"config.{name}": value for name, value in config.items() if name != "algorithm"}
+            yield RecordedRun(
+                path,
+                path.parent.parent.name,  # SAVE_DIR/ENV/ALGORITHM/RUN
+                config["algorithm"],
+                {name: json.dumps(value, sort_keys=True) for name, value in settings.items()},
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the object that a file holds; an empty one if it holds none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError):
+        return {}
+    return content if isinstance(content, dict) else {}
