@@ -201,7 +201,7 @@ def test_acting_needs_the_actors_parameters_alone(name):
 
 @pytest.mark.parametrize("name", ["sac", "td3"])
 def test_bellman_errors_are_those_of_appendix_d2(name):
-    """Linear critics and policy over three states: the first critic, the central action, no target network."""
+    """Linear critics and policy over three states: first critic, central action, no target network."""
     learner = learner_named(name, hidden_dims=(), discount=0.9)
     batch = one_hot_states(3, 2)._replace(
         actions=np.linspace(-0.9, 0.9, 6, dtype=np.float32)[:, None],

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import RunGroup
-from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
+from xql_jax.reports.error_fits import ErrorFits, Fit, fit_errors, plot_errors
 from xql_jax.reports.summary import read_rows
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
@@ -43,13 +43,12 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
     ranges, fits, fits_by_step = [], [], []
     for task, method in dict.fromkeys(error[:2] for error in errors):
         of_panel = where(table, task=task, method=method)
-        low, high = map(float, np.quantile(of_panel["error"], QUANTILES))
-        ranges.append((task, method, low, high))
-        fits += _rows((task, method), fit_errors(of_panel["error"], clip_range=(low, high)))
+        clip_range = _range(of_panel["error"])
+        ranges.append((task, method, *clip_range))
+        fits += _rows((task, method), fit_errors(of_panel["error"], clip_range=clip_range))
         for step in np.unique(of_panel["step"]).tolist():
             of_step = where(of_panel, step=step)["error"]
-            clip_range = tuple(map(float, np.quantile(of_step, QUANTILES)))
-            fits_by_step += _rows((task, method, step), fit_errors(of_step, clip_range=clip_range))
+            fits_by_step += _rows((task, method, step), fit_errors(of_step, clip_range=_range(of_step)))
     quality = ("law", "log_likelihood", "kolmogorov_smirnov")
     return {
         "errors": table,
@@ -77,9 +76,18 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     return figure
 
 
+def _range(errors: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(errors, QUANTILES)
+    return float(low), float(high)
+
+
 def _rows(key: tuple, fits: ErrorFits) -> list[tuple]:
     skew = "right" if fits.gumbel.law.sign == 1 else "left"
-    laws = {f"Gumbel ({skew}-skewed)": fits.gumbel, "Gaussian": fits.gaussian, "logistic": fits.logistic}
+    laws: dict[str, Fit] = {
+        f"Gumbel ({skew}-skewed)": fits.gumbel,
+        "Gaussian": fits.gaussian,
+        "logistic": fits.logistic,
+    }
     return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in laws.items()]
 
 

@@ -223,8 +223,8 @@ class TrainingLoop(Generic[T]):
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
             files = (self._evaluations_csv, self._metrics_csv, *(csv for _, csv in self._recordings))
-            for resource in (self._tensorboard, *files, self._checkpoints):
-                stack.callback(resource.close)
+            for close in (self._tensorboard.close, *(csv.close for csv in files), self._checkpoints.close):
+                stack.callback(close)
 
     def _advance_progress(self, **changes: Any) -> None:
         diverged = {str(i): dataclasses.asdict(d) for i, d in self.population.diverged.items()}
