@@ -96,6 +96,7 @@ def test_rows_stay_whole_and_a_time_out_is_no_terminal():
 
 def test_one_transition_among_a_million_rows():
     buffer = replay.insert(replay.empty(1_000_000, O, A), transitions([6]))
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(buffer)) == replay.num_bytes(1_000_000, O, A)
     assert set(np.asarray(replay.sample(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
 
 

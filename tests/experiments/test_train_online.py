@@ -100,6 +100,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path):
         (["--config.warmup_steps=-1"], ["config.warmup_steps", "at least 0"]),
         (["--config.updates_per_step=nan"], ["config.updates_per_step", "above 0"]),
         (["--config.buffer_size=10", "--num_environments=50"], ["config.buffer_size=10", "=50"]),
+        (["--config.buffer_size=100000000", "--num_seeds=99"], ["config.buffer_size=100000000", "GiB"]),
         (["--config.betta=1"], ["'betta'"]),
         (["--sweep=batch_size=1,2"], ["--sweep", "'batch_size'"]),
     ],

@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from xql_jax.networks.mlp import MLP, ActionValue, StateValue
+from xql_jax.learners.registry import make_learner
+from xql_jax.networks.mlp import IQL_INIT, MLP, SAC_INIT, TD3_INIT, ActionValue, StateValue
+from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 ACTIONS = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
@@ -49,13 +52,42 @@ def test_action_value_takes_observations_then_actions():
     np.testing.assert_allclose(network.apply(params, OBSERVATIONS, ACTIONS), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_initial_kernels_are_orthogonal_with_gain_root_two():
-    params = jax.jit(ActionValue((16, 4)).init)(jax.random.key(0), OBSERVATIONS, ACTIONS)["params"]
-    for layer in (*params["MLP_0"].values(), params["Dense_0"]):
+def layers(network, *arguments):
+    params = jax.jit(network.init)(jax.random.key(0), *arguments)["params"]
+    return [*params["MLP_0"].values(), params["Dense_0"]]
+
+
+@pytest.mark.parametrize(("network", "gain"), [
+    (ActionValue((16, 4)), np.sqrt(2.0)), (ActionValue((16, 4), SAC_INIT), 1.0),
+    (StateValue((16, 4)), np.sqrt(2.0)), (StateValue((16, 4), kernel_init=SAC_INIT), 1.0),
+    (TanhGaussianPolicy(2, (16, 4)), 1.0),
+])  # fmt: skip
+def test_initial_kernels_are_orthogonal_but_for_td3s(network, gain):
+    arguments = (OBSERVATIONS, ACTIONS) if isinstance(network, ActionValue) else (OBSERVATIONS,)
+    for layer in layers(network, *arguments):
         kernel = np.asarray(layer["kernel"])
         gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
-        np.testing.assert_allclose(gram, 2.0 * np.eye(len(gram)), atol=1e-5)
+        np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5)
         np.testing.assert_array_equal(layer["bias"], 0.0)
+
+
+def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
+    networks = (DeterministicPolicy(2, (256, 256)), ActionValue((256, 256), TD3_INIT))
+    for network, arguments in zip(networks, ((OBSERVATIONS,), (OBSERVATIONS, ACTIONS)), strict=True):
+        for layer in layers(network, *arguments)[:2]:
+            kernel = np.asarray(layer["kernel"]).ravel()
+            law = stats.uniform(-1 / np.sqrt(len(layer["kernel"])), 2 / np.sqrt(len(layer["kernel"])))
+            assert stats.kstest(kernel, law.cdf).pvalue > 1e-3
+            np.testing.assert_array_equal(layer["bias"], 0.0)
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("xsac", SAC_INIT), ("sac", SAC_INIT), ("xtd3", TD3_INIT),
+                                             ("td3", TD3_INIT), ("xql", IQL_INIT)])  # fmt: skip
+def test_value_networks_begin_as_their_methods_references_do(name, wanted):
+    learner = make_learner(name, {})
+    assert learner.critic_network.kernel_init is wanted
+    if hasattr(learner, "value_network"):
+        assert learner.value_network.kernel_init is wanted
 
 
 def test_dropout_zeroes_its_share_in_training_only():

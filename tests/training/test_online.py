@@ -15,7 +15,7 @@ from gymnasium import spaces
 from xql_jax.data import replay
 from xql_jax.training.checkpoint import Progress
 from xql_jax.training.online import NUM_ERRORS, OnlinePopulation, OnlineSchedule, _learn
-from xql_jax.training.population import Member, with_hyperparameters
+from xql_jax.training.population import Divergence, Member, with_hyperparameters
 
 EPISODE = 7  # steps
 
@@ -77,6 +77,15 @@ class Counter:
 
     def replace(self, **changes):
         return dataclasses.replace(self, **changes)
+
+
+@flax.struct.dataclass
+class BadActor(Counter):
+    """Its actions are NaN from 12 updates on."""
+
+    def act_with(self, params, observations, key, deterministic):
+        actions = super().act_with(params, observations, key, deterministic)
+        return jnp.where(params >= 12, jnp.nan, actions)
 
 
 SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
@@ -224,6 +233,36 @@ def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
     assert again.restarts == population.restarts
     again.advance(46)
     assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_actions_that_are_not_finite_are_told_and_replaced(tmp_path, restarts):
+    """From 12 updates on the policy gives NaN, though parameters and metrics are finite."""
+    learner = BadActor(jnp.float32(1.0), jnp.float32(1e9))
+    population = make_population(tmp_path, learner=learner, restarts=restarts)
+    population.advance(26)
+    actions = transitions(population).actions[:, 0]
+    assert np.isfinite(actions).all()
+    np.testing.assert_array_equal(actions[18:20], 0.0)  # 6 of warm-up, 12 updates: the first bad ones
+    divergence = Divergence(18, "actions")
+    if restarts:
+        assert (population.diverged, population.restarts) == ({}, {0: [divergence]})
+        assert float(population.states["updates"][0]) == 6.0  # 20 to 26
+    else:
+        assert population.diverged == {0: divergence}
+        assert float(population.states["updates"][0]) == 14.0
+
+
+def test_an_evaluation_finds_actions_that_are_not_finite(tmp_path):
+    learner = BadActor(jnp.float32(1.0), jnp.float32(1e9))
+    population = make_population(tmp_path, learner=learner, restarts=True)
+    population.advance(18)
+    assert population.diverged == {}
+    np.testing.assert_array_equal(population.policy()(np.zeros((1, 3, 2), np.float32)), 0.0)
+    assert population.diverged == {0: Divergence(18, "actions")}
+    population.advance(20)
+    assert (population.diverged, len(population.restarts[0])) == ({}, 1)
+    assert float(population.states["updates"][0]) == 2.0
 
 
 def test_bellman_errors_are_of_what_was_met(tmp_path):

@@ -27,11 +27,15 @@ def fits_in_memory(num_bytes: int) -> bool:
 
 def fits_on_device(dataset: Dataset) -> bool:
     """Is there room for a copy of the transitions on each device that JAX uses."""
-    num_bytes = sum(field.nbytes for field in dataset.batch)
+    return sum(field.nbytes for field in dataset.batch) < room_on_device()
+
+
+def room_on_device() -> int:
+    """Bytes that data may take on each device that JAX uses."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None or "bytes_limit" not in statistics:  # a CPU has no memory of its own
-        return num_bytes < SHARE_OF_DEVICE * available_memory()
-    return num_bytes < SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"])
+        return int(SHARE_OF_DEVICE * available_memory())
+    return int(SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
 
 
 @dataclasses.dataclass(frozen=True)

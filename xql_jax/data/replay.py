@@ -32,9 +32,7 @@ class ReplayBuffer:
 
 
 def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
-    """Returns a buffer with room for `capacity` transitions and none in it.
-
-    It is all there from the start: 4 * (2 * observation_dim + action_dim + 2) bytes for each transition.
+    """Returns a buffer with room for `capacity` transitions and none in it: all of its `num_bytes` are there.
 
     Raises:
         ValueError: if the capacity is below 1.
@@ -49,6 +47,11 @@ def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
         next_observations=jnp.zeros((capacity, observation_dim)),
     )
     return ReplayBuffer(data, jnp.int32(0))
+
+
+def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
+    """The size of the buffer that `empty` makes: its numbers have 4 bytes."""
+    return 4 * capacity * (2 * observation_dim + action_dim + 2) + 4
 
 
 def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:

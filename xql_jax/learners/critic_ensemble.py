@@ -1,13 +1,13 @@
 """One or several networks Q that learn from the same targets."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners.train_state import TrainState, static
-from xql_jax.networks.mlp import ActionValue
+from xql_jax.networks.mlp import IQL_INIT, ActionValue
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
@@ -15,6 +15,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 class CriticEnsemble:
     """The critics' hyperparameters and operations. Their parameters are a tuple with one entry a critic."""
 
+    kernel_init: ClassVar[Callable] = staticmethod(IQL_INIT)  # of the value networks
     critic_lr: Numeric = 3e-4
     max_grad_norm: Numeric = jnp.inf  # of each network's gradient; inf: not clipped
     hidden_dims: tuple[int, ...] = static((256, 256))
@@ -48,4 +49,4 @@ class CriticEnsemble:
 
     @property
     def critic_network(self) -> ActionValue:
-        return ActionValue(self.hidden_dims)
+        return ActionValue(self.hidden_dims, self.kernel_init)

@@ -1,7 +1,8 @@
 """The skeleton Q -> V -> pi of soft actor-critics (SAC and X-SAC)."""
 
 import dataclasses
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
 
 import flax.struct
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import TrainState, static
 from xql_jax.losses.critic import mse_loss, td_target
-from xql_jax.networks.mlp import StateValue
+from xql_jax.networks.mlp import SAC_INIT, StateValue
 from xql_jax.networks.squashed_policies import TanhGaussian, TanhGaussianPolicy
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
@@ -39,6 +40,7 @@ class SoftActorCritic(OffPolicy):
     Differs: that code updates the actor every second time by default, Table 5 every time.
     """
 
+    kernel_init: ClassVar[Callable] = staticmethod(SAC_INIT)
     actor_lr: Numeric = 1e-4
     critic_lr: Numeric = 1e-4
     value_lr: Numeric = 1e-4
@@ -185,4 +187,4 @@ class SoftActorCritic(OffPolicy):
 
     @property
     def value_network(self) -> StateValue:
-        return StateValue(self.hidden_dims)
+        return StateValue(self.hidden_dims, kernel_init=self.kernel_init)

@@ -1,6 +1,7 @@
 """TD3 (Fujimoto et al. 2018)."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import flax.struct
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import TrainState, static
 from xql_jax.losses.critic import mse_loss, td_target
+from xql_jax.networks.mlp import TD3_INIT
 from xql_jax.networks.squashed_policies import DeterministicPolicy
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
@@ -28,11 +30,13 @@ class TD3(OffPolicy):
     """Q to the least of the target critics at the target actor's noisy action; every second time the policy
     to the first Q, and the targets.
 
-    With one critic it is what the paper calls TD3 - DQ.
+    With one critic it is what the paper calls TD3 - DQ. Kernels begin as PyTorch's do, which that code leaves
+    as they are; biases at 0, where PyTorch draws them, too.
 
     Source: Fujimoto et al. 2018, Algorithm 1; Garg et al. 2023, Appendix D.6, Table 5.
     """
 
+    kernel_init: ClassVar[Callable] = staticmethod(TD3_INIT)
     target_noise: Numeric = 0.2  # std
     target_noise_clip: Numeric = 0.5
     exploration_noise: Numeric = 0.1  # std; Table 5 has 0.05 for Hopper

@@ -1,13 +1,20 @@
 """The multi-layer perceptron under every network, and the two kinds of value function on it."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from xql_jax.types import Array
 
-ORTHOGONAL = nn.initializers.orthogonal(math.sqrt(2.0))  # IQL's and XQL's initialisation of every kernel
+Initializer = Callable[..., Array]
+# Of every kernel, the last layer's too; biases begin at 0.
+IQL_INIT = nn.initializers.orthogonal(math.sqrt(2.0))  # and XQL's
+SAC_INIT = nn.initializers.orthogonal(1.0)  # Yarats & Kostrikov (2020)
+TD3_INIT = nn.initializers.variance_scaling(
+    1.0 / 3.0, "fan_in", "uniform"
+)  # PyTorch's: within 1 / sqrt(inputs)
 
 
 class MLP(nn.Module):
@@ -16,11 +23,12 @@ class MLP(nn.Module):
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     dropout_rate: float = 0.0
+    kernel_init: Initializer = IQL_INIT
 
     @nn.compact
     def __call__(self, x: Array, training: bool = False) -> Array:
         for width in self.hidden_dims:
-            x = nn.Dense(width, kernel_init=ORTHOGONAL)(x)
+            x = nn.Dense(width, kernel_init=self.kernel_init)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
             x = nn.relu(x)
@@ -33,11 +41,12 @@ class StateValue(nn.Module):
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
+    kernel_init: Initializer = IQL_INIT
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
-        x = MLP(self.hidden_dims, self.layer_norm)(observations)
-        return nn.Dense(1, kernel_init=ORTHOGONAL)(x).squeeze(-1)
+        x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(observations)
+        return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
 
 
 class ActionValue(nn.Module):
@@ -45,8 +54,11 @@ class ActionValue(nn.Module):
     run faster than members under `vmap`."""
 
     hidden_dims: tuple[int, ...]
+    kernel_init: Initializer = IQL_INIT
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:
-        x = MLP(self.hidden_dims)(jnp.concatenate([observations, actions], axis=-1))
-        return nn.Dense(1, kernel_init=ORTHOGONAL)(x).squeeze(-1)
+        x = MLP(self.hidden_dims, kernel_init=self.kernel_init)(
+            jnp.concatenate([observations, actions], axis=-1)
+        )
+        return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)

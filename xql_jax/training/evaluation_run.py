@@ -16,7 +16,7 @@ from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
 from xql_jax.outputs import check_output
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.checkpoint import UnfitCheckpoint
-from xql_jax.training.population import Member
+from xql_jax.training.population import Member, finite_policy
 from xql_jax.training.run_folder import write_json
 from xql_jax.training.saved_run import open_run
 from xql_jax.types import Environment
@@ -164,23 +164,14 @@ def _saved_policies(settings: EvaluationSettings) -> _Policies:
     if settings.member is not None:
         run, states = run.only(settings.member, states)
     first, first_state = run.only(0, states)
-    policy = run.policy(states)
     non_finite: set[int] = set()
-
-    def act(observations: np.ndarray) -> np.ndarray:
-        """As in training: a member whose numbers are not finite does not stop the others' episodes."""
-        actions = policy(observations)
-        finite = np.isfinite(actions)
-        non_finite.update(np.flatnonzero(~finite.all(axis=(1, 2))).tolist())
-        return np.where(finite, actions, np.float32(0.0))
-
     return _Policies(
         task,
         env_backend,
         legacy_inertia,
         list(run.members),
         f"{run.algorithm}, {step:,} updates, {path}",
-        act,
+        finite_policy(run.policy(states), non_finite.add),
         first.policy(first_state),
         non_finite,
     )

@@ -235,7 +235,7 @@ class TrainingLoop(Generic[T]):
             divergence = self.population.diverged[index]
             tqdm.write(
                 f"{self.population.members[index]} diverged at {self.population.unit} {divergence.step} "
-                f"({divergence.quantity} not finite); it stays at its last finite state"
+                f"({divergence.quantity} not finite)"
             )
             self._reported.add(index)
 

@@ -23,6 +23,7 @@ from xql_jax.training.population import (
     Divergence,
     Member,
     deterministic_policy,
+    finite_policy,
     stacked,
     train,
     with_hyperparameters,
@@ -133,6 +134,9 @@ class OnlinePopulation:
             The last update's metrics, each f32[M]; before the first update they are 0.
         """
         known = [len(run.restarts) for run in self._runs]
+        for run in self._runs:  # an evaluation may have found actions that are not finite
+            if run.restart_if_asked():
+                run.start_policies(self.step)
         while self.step < stop:
             for run in self._runs:
                 rows = run.act(self.step, self.seconds)
@@ -152,8 +156,16 @@ class OnlinePopulation:
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
 
     def policy(self) -> Act:
-        """The members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A]."""
-        return deterministic_policy(stacked([run.learner for run in self._runs]), self.states)
+        """The members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
+
+        A member of which an action is not finite has diverged; see `finite_policy`.
+        """
+        learners = stacked([run.learner for run in self._runs])
+        step = self.step
+        return finite_policy(
+            deterministic_policy(learners, self.states),
+            lambda index: self._runs[index].diverge(step, "actions"),
+        )
 
     def member(self, index: int) -> tuple[OnlineLearner, State]:
         """Returns one member's learner and state."""
@@ -221,10 +233,11 @@ class _MemberRun:
         self._buffer = replay.empty(schedule.buffer_size, shapes[0][0], shapes[1][0])
         self._saves = [0]  # transitions that were in files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
+        self._bad_actions_at: int | None = None  # a step whose actions were not finite
         self._observations = environments.reset([seed] * schedule.num_environments)
         self._acting_learner = jax.device_put(learner, self._cpu)
         self._policies: dict[int, Params] = {}
-        self._start_policies(0)
+        self.start_policies(0)
 
     def compile(self) -> None:
         """Makes the two programs, of learning and of acting."""
@@ -251,6 +264,9 @@ class _MemberRun:
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
             actions = self._act(step // schedule.round_steps - lag, first)
+            if not np.isfinite(actions).all():  # of parameters that are finite, and too large
+                actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
+                self._bad_actions_at = first if self._bad_actions_at is None else self._bad_actions_at
             acted = time.perf_counter()
             result = self.environments.step(actions)
             self._observations = result.observations
@@ -273,8 +289,25 @@ class _MemberRun:
         started = time.perf_counter()
         (number, learning), self._learning = self._learning, None
         learning.result()
+        if self._bad_actions_at is not None:
+            self.diverge(self._bad_actions_at, "actions")
+            self._bad_actions_at = None
+        self.restart_if_asked()
         self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
         seconds["waiting for the learner"] += time.perf_counter() - started
+
+    def diverge(self, step: int, quantity: str) -> None:
+        """Notes it; what is learned from then on is dropped."""
+        self.diverged = self.diverged or Divergence(step, quantity)
+
+    def restart_if_asked(self) -> bool:
+        """Begins anew with the networks of a member that has diverged; the learner must be idle."""
+        if not (self._schedule.restarts and self.diverged):
+            return False
+        self.restarts.append(self.diverged)
+        self.diverged = None
+        self.state = self._init(jax.random.fold_in(self._init_key, len(self.restarts)))
+        return True
 
     def bellman_errors(self, step: int) -> np.ndarray:
         return np.asarray(_bellman_errors(self.learner, self.state, self._buffer, self._key, np.int32(step)))
@@ -284,7 +317,7 @@ class _MemberRun:
         self._buffer = self._files.load(step, self._buffer)
         self._saves = [step]
         self._observations = self.environments.restore(counters)
-        self._start_policies(step // self._schedule.round_steps)
+        self.start_policies(step)
 
     def saving(self, step: int) -> Callable[[], None]:
         """Returns a writer of the transitions since the last checkpoint, which removes what none needs."""
@@ -317,15 +350,11 @@ class _MemberRun:
             self.state, self.metrics = state, metrics
         else:
             names = [name for name, metric in metrics.items() if not np.isfinite(metric)]
-            divergence = Divergence(step=step, quantity=", ".join(names) or "state")
-            if self._schedule.restarts:
-                self.restarts.append(divergence)
-                self.state = self._init(jax.random.fold_in(self._init_key, len(self.restarts)))
-            else:
-                self.diverged = divergence
+            self.diverge(step, ", ".join(names) or "state")
 
-    def _start_policies(self, number: int) -> None:
-        """Before round `number`: the policies after the last two rounds are that of now."""
+    def start_policies(self, step: int) -> None:
+        """Before the round from `step` on: the policies after the last two rounds are that of now."""
+        number = step // self._schedule.round_steps
         self._policies = dict.fromkeys((number - 2, number - 1), self._policy())
 
     def _policy(self) -> Params:

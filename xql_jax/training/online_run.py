@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xql_jax.configuration import learner_from_config, resolve_online
+from xql_jax.data import replay
+from xql_jax.data.memory import room_on_device
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
@@ -17,6 +19,7 @@ from xql_jax.training.population import make_members, parse_sweep
 from xql_jax.training.run_flags import RunSettings
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
+from xql_jax.types import Environment
 
 # Strictly alternating: learn after every step. Overlapped: act while learning, by a policy some updates old.
 MODES = ("overlapped", "alternating")
@@ -55,6 +58,8 @@ def run_online(settings: OnlineSettings) -> int:
     evaluator = None
     if settings.eval_episodes:
         evaluator = Evaluator(task, len(members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
+
+    _check_room(suite.make(task), config.buffer_size, len(members))
 
     folder = RunFolder(
         Path(settings.save_dir).expanduser(),
@@ -146,6 +151,19 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
             f"--num_environments={number}; --mode=alternating learns after every step"
         )
     return fit[0]
+
+
+def _check_room(environment: Environment, buffer_size: int, num_members: int) -> None:
+    """Raises UserError if the members' buffers have no room. The environment is closed."""
+    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+    environment.close()
+    wanted, room = num_members * replay.num_bytes(buffer_size, *sizes), room_on_device()
+    if wanted > room:
+        raise UserError(
+            f"config.buffer_size={buffer_size}: {num_members} buffer(s) of that size take "
+            f"{wanted / 2**30:.1f} GiB, and there is room for {room / 2**30:.1f}: give a smaller one or "
+            "fewer members"
+        )
 
 
 def _identity(settings: OnlineSettings, task: Task, online: OnlineSchedule) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xql_jax.errors import UserError, nearest
+from xql_jax.evaluation.rollout import Act
 from xql_jax.learners.registry import check_domain, traced_fields
 from xql_jax.training.checkpoint import Progress
 from xql_jax.training.feeds import Feed, Resident, Streamed, update_keys
@@ -159,24 +160,18 @@ class Population:
         self.step = stop
         return metrics
 
-    def policy(self) -> Callable[[np.ndarray], np.ndarray]:
+    def policy(self) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
-        They serve until the next `advance`, which consumes the states. Finite parameters can be so large that
-        an action is not finite. Then 0 stands in its place, so that the other members' evaluation goes on,
-        and the member has diverged if it had not before.
+        They serve until the next `advance`, which consumes the states. A member of which an action is not
+        finite has diverged if it had not before; see `finite_policy`.
         """
         step = self.step
-        act_all = deterministic_policy(self.learners, self.states)
 
-        def act(observations: np.ndarray) -> np.ndarray:
-            actions = act_all(observations)
-            finite = np.isfinite(actions)
-            for index in np.flatnonzero(~finite.all(axis=(1, 2))).tolist():
-                self.diverged.setdefault(index, Divergence(step, "actions"))
-            return np.where(finite, actions, np.float32(0.0))
+        def diverge(index: int) -> None:
+            self.diverged.setdefault(index, Divergence(step, "actions"))
 
-        return act
+        return finite_policy(deterministic_policy(self.learners, self.states), diverge)
 
     def resume(self, states: State, progress: Progress) -> None:
         """Goes on from a checkpoint: its states, placed as these are, and its progress."""
@@ -216,10 +211,29 @@ class Population:
         return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
 
 
-def deterministic_policy(learners: Learner, states: State) -> Callable[[np.ndarray], np.ndarray]:
+def deterministic_policy(learners: Learner, states: State) -> Act:
     """Returns the policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
     learners, states = jax.device_put((learners, states), jax.devices()[0])
     return lambda observations: np.asarray(_act(learners, states, observations))
+
+
+def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
+    """Returns policies with 0 in place of what is not finite, so that the other members' episodes go on.
+
+    Finite parameters can be so large that an action is not finite.
+
+    Args:
+        report: is given the index of a member with such an action, at every such call.
+    """
+
+    def act_finite(observations: np.ndarray) -> np.ndarray:
+        actions = act(observations)
+        finite = np.isfinite(actions)
+        for index in np.flatnonzero(~finite.all(axis=(1, 2))).tolist():
+            report(index)
+        return np.where(finite, actions, np.float32(0.0))
+
+    return act_finite
 
 
 def train(
