@@ -23,4 +23,6 @@ SMALL = {
 
 
 def get_config(algorithm: str = "sac") -> ConfigDict:
-    return online_config(algorithm, run=RUN, differences=TABLE_5, small=SMALL, by_task={})
+    return online_config(
+        algorithm, algorithms=("sac",), run=RUN, differences=TABLE_5, small=SMALL, by_task={}
+    )

@@ -17,4 +17,11 @@ SMALL = {"warmup_steps": 1_000}  # the paper's networks are small already
 
 
 def get_config(algorithm: str = "td3") -> ConfigDict:
-    return online_config(algorithm, run=RUN, differences=TABLE_5, small=SMALL, by_task=BY_TASK)
+    return online_config(
+        algorithm,
+        algorithms=("td3", "td3_dq"),
+        run=RUN,
+        differences=TABLE_5,
+        small=SMALL,
+        by_task=BY_TASK,
+    )

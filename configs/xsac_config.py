@@ -15,6 +15,7 @@ TABLE_6 = {"cheetah-run": 2.0, "walker-run": 1.0, "hopper-hop": 2.0, "quadruped-
 def get_config(algorithm: str = "xsac") -> ConfigDict:
     return online_config(
         algorithm,
+        algorithms=("xsac",),
         run=SAC["RUN"],
         differences={**SAC["TABLE_5"], "beta": 2.0, "clip": 8.0},
         small=SAC["SMALL"],

@@ -23,5 +23,10 @@ def get_config(algorithm: str = "xtd3") -> ConfigDict:
     }
     differences = {**TD3["TABLE_5"], "beta": BETA.get(algorithm, 2.0), "clip": 8.0}
     return online_config(
-        algorithm, run=TD3["RUN"], differences=differences, small=TD3["SMALL"], by_task=tasks
+        algorithm,
+        algorithms=tuple(TABLE_6),
+        run=TD3["RUN"],
+        differences=differences,
+        small=TD3["SMALL"],
+        by_task=tasks,
     )

@@ -61,6 +61,9 @@ FLAGS = flags.FLAGS
 def main() -> int:
     # The thread that acts would wait for the learner's program, which has its own.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    platforms = jax.config.jax_platforms
+    if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; it acts on the CPU
+        jax.config.update("jax_platforms", f"{platforms},cpu")
     settings = OnlineSettings(
         **run_settings(FLAGS),
         env_name=FLAGS.env_name,

@@ -63,6 +63,7 @@ def suite_config(
 def online_config(
     algorithm: str,
     *,
+    algorithms: Sequence[str],
     run: Mapping[str, Any],
     differences: Mapping[str, Any],
     small: Mapping[str, Any],
@@ -72,14 +73,20 @@ def online_config(
 
     Args:
         algorithm: a registered learner's name.
+        algorithms: those that the values are meant for.
         run: those of `RUN_FIELDS`.
         differences: the fields that differ from the learner's own defaults.
         small: what `--config.network=small` changes, among the fields and those of `run`.
         by_task: the fields that differ for some tasks.
     Raises:
-        UserError: if there is no such algorithm.
+        UserError: if there is no such algorithm, or the values are not for it.
     """
     _check_algorithm(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
+    if algorithm not in algorithms:
+        raise UserError(
+            f"--config: its values are for {' and '.join(algorithms)}, not for {algorithm}, which has a file "
+            "of its own in configs/"
+        )
     config = ml_collections.ConfigDict({**default_config(algorithm), **run, **differences})
     config.network = "paper"
     config.algorithm = algorithm

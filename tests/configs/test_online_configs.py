@@ -84,6 +84,9 @@ def test_mistakes_are_refused():
     with pytest.raises(UserError, match=r"config.network must be one of paper, small, not 'tiny'"):
         resolve_online(config, "cheetah-run", ())
     with pytest.raises(UserError, match=r"unknown algorithm 'xql' here .*train_offline.py.*known: .*xsac"):
-        online_config("xql", run={}, differences={}, small={}, by_task={})
+        online_config("xql", algorithms=("sac",), run={}, differences={}, small={}, by_task={})
+    for file, algorithm in (("td3", "xtd3"), ("sac", "xsac"), ("xsac", "sac"), ("xtd3", "td3_dq")):
+        with pytest.raises(UserError, match=rf"values are for .*{file}.*, not for {algorithm},"):
+            runpy.run_path(str(ROOT / "configs" / f"{file}_config.py"))["get_config"](algorithm)
     with pytest.raises(UserError, match=r"unknown algorithm 'sac' here .*train_online.py.*known: .*xql"):
         runpy.run_path(str(ROOT / "configs" / "mujoco_config.py"))["get_config"]("sac")

@@ -137,7 +137,7 @@ def test_files_that_are_not_as_they_were(bench, unbroken):
     assert sorted(Path(word.rstrip(":")).name for word in warned) == [
         "checkpoint", "config.json", "evaluations.csv", "metrics.csv", "summary.json"
     ]  # fmt: skip
-    assert "goes on from update 500" in out
+    assert "goes on from 500" in out
     assert_same_run(run, unbroken)
 
     (run / "summary.json").unlink()

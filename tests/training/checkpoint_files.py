@@ -32,3 +32,15 @@ def save(folder, *steps):
     for step in steps:
         checkpoints.save({"x": jnp.float32(step)}, Progress(step=step))
     checkpoints.close()
+
+
+def resume_last_good(checkpoints, like):
+    """Returns the states and the progress of the last good checkpoint, None where there never was one."""
+    given = []
+    progress = checkpoints.resume_last_good(like, lambda *checkpoint: given.append(checkpoint))
+    if progress is None:
+        assert given == []
+        return None
+    ((states, same),) = given
+    assert same == progress
+    return states, progress

@@ -7,7 +7,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import pytest
-from checkpoint_files import LIKE, PROGRESS, files, make_states, save
+from checkpoint_files import LIKE, PROGRESS, files, make_states, resume_last_good, save
 from training_runs import assert_same_bits, make_growth, snapshot
 
 from xql_jax.errors import UserError
@@ -18,7 +18,7 @@ def test_bits_and_progress_come_back(tmp_path):
     states = make_states()
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step is None
-    assert checkpoints.restore_last_good(states) is None
+    assert resume_last_good(checkpoints, states) is None
     checkpoints.save(states, PROGRESS)
     checkpoints.close()
 
@@ -49,7 +49,7 @@ def test_reading_makes_nothing(tmp_path):
     assert checkpoints.steps == []
     with pytest.raises(UserError, match="there is none"):
         checkpoints.restore(LIKE)
-    assert checkpoints.restore_last_good(LIKE) is None
+    assert resume_last_good(checkpoints, LIKE) is None
     checkpoints.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -70,7 +70,7 @@ def test_a_write_cut_short_is_no_checkpoint(tmp_path):
     shutil.copytree(tmp_path / "3" / "states", tmp_path / "1.tmp" / "states")
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps == [3]
-    assert float(checkpoints.restore_last_good(LIKE)[0]["x"]) == 3.0
+    assert float(resume_last_good(checkpoints, LIKE)[0]["x"]) == 3.0
     save(tmp_path, 6)
     assert float(checkpoints.restore(LIKE)[0]["x"]) == 6.0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6"]

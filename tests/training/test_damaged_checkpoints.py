@@ -1,6 +1,7 @@
 """Checkpoints that something happened to: bits come back or nothing does, whatever byte changed."""
 
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -10,12 +11,12 @@ import shutil
 import jax
 import jax.numpy as jnp
 import pytest
-from checkpoint_files import LIKE, PROGRESS, files, make_states, save
+from checkpoint_files import LIKE, PROGRESS, files, make_states, resume_last_good, save
 from training_runs import assert_same_bits
 
 from xql_jax.errors import UserError
 from xql_jax.training import checkpoint
-from xql_jax.training.checkpoint import Checkpoints, DamagedCheckpoint, Progress, UnfitCheckpoint
+from xql_jax.training.checkpoint import Checkpoints, Damaged, DamagedCheckpoint, Progress, UnfitCheckpoint
 
 
 def flips(path, generator):
@@ -101,18 +102,45 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, 
         with pytest.raises(DamagedCheckpoint):
             checkpoints.restore(LIKE, step)
     assert {path: path.read_bytes() for path in files(tmp_path)} == damaged  # reading renames nothing
-    states, progress = checkpoints.restore_last_good(LIKE)
+    states, progress = resume_last_good(checkpoints, LIKE)
     assert (float(states["x"]), progress) == (4.0, Progress(step=4))
     said = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[:2] for line in said] == [
         ["warning", f"checkpoint {tmp_path / str(step)}"] for step in (6, 5)
     ]
-    assert all(line.endswith("and the run goes on from update 4") for line in said)
+    assert all(line.endswith("the run goes on from 4") for line in said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "damaged-5", "damaged-6"]
     save(tmp_path, 5, 6)
     assert checkpoints.steps == [4, 5, 6]
     DAMAGES[damage](tmp_path / "6")
-    assert checkpoints.restore_last_good(LIKE)[1].step == 5  # also where there is a damaged-6 already
+    assert resume_last_good(checkpoints, LIKE)[1].step == 5  # also where there is a damaged-6 already
+    checkpoints.close()
+
+
+def test_what_lies_elsewhere_and_is_damaged_counts_as_the_checkpoints(tmp_path, capsys):
+    save(tmp_path, 4, 5, 6)
+    checkpoints, tried = Checkpoints(tmp_path), []
+
+    def resume(states, progress):
+        tried.append((progress.step, float(states["x"])))
+        if progress.step > 4:
+            raise Damaged(f"buffer of {progress.step}: missing")
+
+    assert checkpoints.resume_last_good(LIKE, resume) == Progress(step=4)
+    assert tried == [(6, 6.0), (5, 5.0), (4, 4.0)]
+    assert capsys.readouterr().out.splitlines() == [
+        f"warning: buffer of {step}: missing; the checkpoint is now damaged-{step}, the run goes on from 4"
+        for step in (6, 5)
+    ]
+    assert checkpoints.steps == [4]
+    save(tmp_path, 5)
+
+    def never(states, progress):
+        raise Damaged("buffer: missing")
+
+    with pytest.raises(UserError, match=r"^buffer: missing, nor can the 1 before it, so .*--save_dir"):
+        checkpoints.resume_last_good(LIKE, never)
+    assert checkpoints.steps == [4, 5]
     checkpoints.close()
 
 
@@ -122,7 +150,7 @@ def test_no_good_one_is_an_error_and_all_stay(tmp_path, capsys):
         flip(largest(tmp_path / step))
     before = {path: path.read_bytes() for path in files(tmp_path)}
     with pytest.raises(UserError, match="--save_dir") as error:
-        Checkpoints(tmp_path).restore_last_good(LIKE)
+        resume_last_good(Checkpoints(tmp_path), LIKE)
     assert f"checkpoint {tmp_path / '5'}: damaged: states/" in str(error.value)
     assert f"delete {tmp_path.parent} " in str(error.value)
     assert capsys.readouterr().out == ""
@@ -144,7 +172,7 @@ def test_other_states_are_told_not_converted(tmp_path, like, told):
     with pytest.raises(UnfitCheckpoint, match=told):
         Checkpoints(tmp_path).restore(like)
     with pytest.raises(UserError, match=r"another version of the program.*--save_dir"):
-        Checkpoints(tmp_path).restore_last_good(like)
+        resume_last_good(Checkpoints(tmp_path), like)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5"]
 
 
@@ -157,7 +185,7 @@ def test_progress_of_another_version_is_told(tmp_path):
         json.dumps({**content, "digest": checkpoint._digest(content)})
     )
     with pytest.raises(UserError, match=r"this version cannot read it.*phase"):
-        Checkpoints(tmp_path).restore_last_good(LIKE)
+        resume_last_good(Checkpoints(tmp_path), LIKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
@@ -170,14 +198,14 @@ def test_other_states_are_not_passed_over_for_older_ones(tmp_path, capsys):
     checkpoints.close()
     flip(largest(tmp_path / "6"))
     with pytest.raises(UserError, match=r"/5: written for other states.*--save_dir"):
-        Checkpoints(tmp_path).restore_last_good(LIKE)
+        resume_last_good(Checkpoints(tmp_path), LIKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5", "6"]
     assert capsys.readouterr().out == ""
 
 
 def is_told(checkpoints, message):
     """By both ways to restore, as one line that is not of an unfit checkpoint; nothing is renamed."""
-    for restore in (checkpoints.restore, checkpoints.restore_last_good):
+    for restore in (checkpoints.restore, functools.partial(resume_last_good, checkpoints)):
         with pytest.raises(UserError, match=message) as error:
             restore(LIKE)
         assert type(error.value) is UserError
@@ -222,7 +250,7 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, capsys, num
     is_told(checkpoints, f"^cannot read {refused}: {os.strerror(number)}$")
     monkeypatch.undo()
     assert (checkpoints.steps, capsys.readouterr().out) == ([4, 5], "")
-    assert checkpoints.restore_last_good(LIKE)[1].step == 5
+    assert resume_last_good(checkpoints, LIKE)[1].step == 5
 
 
 def test_a_folder_that_cannot_be_read_is_not_one_without_checkpoints(tmp_path, monkeypatch):

@@ -80,6 +80,15 @@ class Counter:
 
 
 @flax.struct.dataclass
+class Flickering(Counter):
+    """Its loss is NaN in one update, and finite in the next."""
+
+    def update(self, state, batch, key):
+        state = super().update(state, batch, key)[0]
+        return state, {"loss": jnp.where(state["updates"] == self.breaks_at, jnp.nan, 0.0)}
+
+
+@flax.struct.dataclass
 class BadActor(Counter):
     """Its actions are NaN from 12 updates on."""
 
@@ -203,6 +212,32 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path, overlap
     assert rows.observations[100 % 64, 1] == buffer.data.observations[99 % 64, 1]  # the same one
 
 
+def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_path):
+    """Of a ring of 64 saved every 20 steps; three checkpoints are kept."""
+    population, kept = make_population(tmp_path), {}
+
+    def train_and_save(population, stop):
+        population.advance(stop)
+        held, write = population.saving()
+        write()
+        kept[stop] = population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held
+        for old in sorted(kept)[:-3]:
+            del kept[old]
+        for step, (states, buffer, of_step) in kept.items():
+            again = make_population(tmp_path)
+            again.resume(states, Progress(step=step, held=of_step))
+            same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
+
+    for stop in range(20, 160, 20):
+        train_and_save(population, stop)
+    resumed = make_population(tmp_path)
+    resumed.resume(kept[140][0], Progress(step=140, held=kept[140][2]))
+    for stop in range(160, 260, 20):
+        train_and_save(resumed, stop)
+    files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 180 - 64]
+    assert files == []  # and what none of them needs is gone
+
+
 def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
     population = make_population(tmp_path, members)
@@ -214,6 +249,15 @@ def test_a_member_that_diverges_stays_where_it_was(tmp_path):
         "loss",
     )  # updates 9 and 10 are those of steps 14 and 15
     assert population.states["updates"].tolist() == [8.0, 14.0]
+    asked = []
+    run = population._runs[0]
+    learn = run._learn
+    run._learn = lambda *arguments, **named: (
+        asked.append(named["stop"] - named["start"]) or learn(*arguments, **named)
+    )
+    population.advance(26)
+    assert asked == [0, 0, 0]  # it inserts, and learns no more
+    assert int(run._buffer.inserted) == 26
 
 
 def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
@@ -263,6 +307,24 @@ def test_an_evaluation_finds_actions_that_are_not_finite(tmp_path):
     population.advance(20)
     assert (population.diverged, len(population.restarts[0])) == ({}, 1)
     assert float(population.states["updates"][0]) == 2.0
+
+
+def test_what_was_not_finite_is_named_though_it_was_finite_at_the_end(tmp_path):
+    learner = Flickering(jnp.float32(1.0), jnp.float32(9.0))
+    population = make_population(tmp_path, learner=learner, round_steps=8)
+    population.advance(16)  # updates 3 to 10 in one program
+    assert population.diverged == {0: Divergence(16, "loss")}
+
+
+def test_the_last_episodes_are_among_the_metrics(tmp_path):
+    population = make_population(tmp_path, num_environments=2, round_steps=2)
+    assert population.advance(6) == {}  # nothing is learned yet
+    metrics = population.advance(12)
+    assert np.isnan(metrics["episode/return"]).all()
+    metrics = population.advance(20)  # the first episodes of both ended after 14 steps in all
+    rewards = transitions(population).rewards[:14].reshape(7, 2)
+    np.testing.assert_allclose(metrics["episode/return"], rewards.sum(0).mean(), rtol=1e-5)
+    assert float(metrics["episode/length"][0]) == EPISODE
 
 
 def test_bellman_errors_are_of_what_was_met(tmp_path):

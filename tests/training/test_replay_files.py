@@ -19,7 +19,8 @@ from training_runs import assert_same_bits
 from xql_jax.data import replay
 from xql_jax.errors import UserError
 from xql_jax.training import replay_files
-from xql_jax.training.replay_files import DamagedReplay, ReplayFiles, rows_since
+from xql_jax.training.checkpoint import Damaged
+from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.types import Batch
 
 O, A = 3, 2
@@ -206,7 +207,7 @@ def test_one_flipped_bit_anywhere(run):
             changed = bytearray(content)
             changed[offset] ^= 1 << generator.randrange(8)
             path.write_bytes(changed)
-            with pytest.raises(DamagedReplay) as error:
+            with pytest.raises(Damaged) as error:
                 run.files.load(13, run.buffer)
             assert str(error.value) == f"{path}: damaged: it is not as it was written"
         path.write_bytes(content)
@@ -219,7 +220,7 @@ def test_files_that_are_others(run, content):
     if isinstance(content, slice):
         content = path.read_bytes()[content]
     path.write_bytes(other.read_bytes() if isinstance(content, str) else content)
-    with pytest.raises(DamagedReplay, match="damaged: it is not as it was written"):
+    with pytest.raises(Damaged, match="damaged: it is not as it was written"):
         run.files.load(13, run.buffer)
     assert_same_bits(
         run.files.load(8, run.buffer), run.checkpoints[8]
@@ -228,10 +229,10 @@ def test_files_that_are_others(run, content):
 
 def test_a_file_that_is_missing(run):
     sorted(run.files.folder.iterdir())[1].unlink()
-    with pytest.raises(DamagedReplay) as error:
+    with pytest.raises(Damaged) as error:
         run.files.load(13, run.buffer)
     assert str(error.value) == f"{run.files.folder}: the file of the transitions up to 8 is missing"
-    with pytest.raises(DamagedReplay, match="the file of the transitions up to 10 is missing"):
+    with pytest.raises(Damaged, match="the file of the transitions up to 10 is missing"):
         run.files.load(10, run.buffer)
 
 
@@ -245,7 +246,7 @@ def test_a_refusal_to_read_is_no_damage(run, monkeypatch, number):
             patch.setattr(module, name, refuse)
             with pytest.raises(UserError, match=f"cannot read .*: {os.strerror(number)}") as error:
                 run.files.load(13, run.buffer)
-            assert not isinstance(error.value, DamagedReplay)
+            assert not isinstance(error.value, Damaged)
     run.check()
 
 

@@ -44,6 +44,10 @@ class Progress:
     held: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the trainee must know
 
 
+class Damaged(UserError):
+    """Part of a checkpoint is not there or not as it was written, and never will be."""
+
+
 class UnfitCheckpoint(UserError):
     """A checkpoint that is damaged, or whole and of another program's states; `reason` says how."""
 
@@ -52,7 +56,7 @@ class UnfitCheckpoint(UserError):
         self.reason = reason
 
 
-class DamagedCheckpoint(UnfitCheckpoint):
+class DamagedCheckpoint(UnfitCheckpoint, Damaged):
     """One of which a file is not there or not as it was written: it will never be read again."""
 
     def __init__(self, path: Path, reason: str):
@@ -63,7 +67,7 @@ class Checkpoints:
     """The last three checkpoints of a run, in one folder.
 
     A thread of its own writes them, one at a time, while the training goes on; what fails there is raised by
-    the next `save`, `wait` or `close`. Nothing is written or renamed but by `save` and `restore_last_good`.
+    the next `save`, `wait` or `close`. Nothing is written or renamed but by `save` and `resume_last_good`.
     """
 
     def __init__(self, folder: Path):
@@ -145,26 +149,31 @@ class Checkpoints:
             message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
             raise UserError(f"checkpoint {path}: {message[:300]}") from error
 
-    def restore_last_good(self, like: State) -> tuple[State, Progress] | None:
-        """Returns the last checkpoint, None if there never was one; sets aside later ones that are damaged.
+    def resume_last_good(self, like: State, resume: Callable[[State, Progress], None]) -> Progress | None:
+        """Gives the last checkpoint to `resume`, and sets aside later ones that are damaged.
 
+        Args:
+            resume: raises `Damaged` if what belongs to the checkpoint and lies elsewhere is damaged.
+        Returns:
+            The progress to go on from; None if there never was a checkpoint.
         Raises:
             UserError: if all are damaged, or the last that is not cannot be gone on with: that one is never
                 passed over for an older one. Then all stay where they are.
         """
-        damaged: dict[int, DamagedCheckpoint] = {}
+        damaged: dict[int, Damaged] = {}
         for step in reversed(self.steps):
             try:
-                restored = self.restore(like, step)
-            except DamagedCheckpoint as error:
+                states, progress = self.restore(like, step)
+                resume(states, progress)
+            except Damaged as error:
                 damaged[step] = error
                 continue
             except UnfitCheckpoint as error:
                 raise UserError(f"{error}, {self._ways_out()}") from error
             for later, why in damaged.items():
                 aside = self._set_aside(later)
-                print(f"warning: {why}; it is now {aside.name}, and the run goes on from update {step:,}")
-            return restored
+                print(f"warning: {why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
+            return progress
         if damaged:
             last = next(iter(damaged.values()))
             others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""

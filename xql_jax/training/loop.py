@@ -79,7 +79,7 @@ class Trainee(Protocol):
         ...
 
     def advance(self, stop: int) -> Metrics:
-        """Goes on to the step `stop`; returns the last update's metrics, each f32[M]."""
+        """Goes on to the step `stop`; returns its last update's metrics, each f32[M]; without one none."""
         ...
 
     def policy(self) -> Act:
@@ -87,7 +87,11 @@ class Trainee(Protocol):
         ...
 
     def resume(self, states: State, progress: Progress) -> None:
-        """Goes on from what a checkpoint holds."""
+        """Goes on from what a checkpoint holds.
+
+        Raises:
+            Damaged: if what is to be read beside it is damaged; then it may be called for an older one.
+        """
         ...
 
     def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
@@ -123,15 +127,11 @@ class TrainingLoop(Generic[T]):
         recordings: Sequence[Recording] = (),
     ):
         self.population = population
-        self.progress = Progress()
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
         self._checkpoints = Checkpoints(folder.path / "checkpoints")
-        restored = self._checkpoints.restore_last_good(population.states)
-        if restored is not None:
-            states, self.progress = restored
-            population.resume(states, self.progress)
+        self.progress = self._checkpoints.resume_last_good(population.states, population.resume) or Progress()
         self._reported = set(population.diverged)
         step = self.progress.step
         self._metrics_csv = CSVLogger(folder.metrics, step)
@@ -240,6 +240,8 @@ class TrainingLoop(Generic[T]):
             self._reported.add(index)
 
     def _log(self, metrics: Metrics) -> None:
+        if not metrics:  # before the first update
+            return
         columns = {name: np.asarray(metric) for name, metric in metrics.items()}
         for index in range(len(self.population.members)):
             if index in self.population.diverged:

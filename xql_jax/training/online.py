@@ -131,7 +131,8 @@ class OnlinePopulation:
         """Acts and learns until every member's step is `stop`, a multiple of the stride.
 
         Returns:
-            The last update's metrics, each f32[M]; before the first update they are 0.
+            The last update's metrics, and return and length of the episodes that ended last (NaN before one
+            has), each f32[M]; nothing before the first update.
         """
         known = [len(run.restarts) for run in self._runs]
         for run in self._runs:  # an evaluation may have found actions that are not finite
@@ -234,6 +235,8 @@ class _MemberRun:
         self._saves = [0]  # transitions that were in files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
         self._bad_actions_at: int | None = None  # a step whose actions were not finite
+        self._metrics: Metrics = {}
+        self._episode = {"episode/return": math.nan, "episode/length": math.nan}
         self._observations = environments.reset([seed] * schedule.num_environments)
         self._acting_learner = jax.device_put(learner, self._cpu)
         self._policies: dict[int, Params] = {}
@@ -251,10 +254,6 @@ class _MemberRun:
         self._learn = program.lower(
             self.learner, self.state, buffer=self._buffer, rows=rows, key=self._key, start=zero, stop=zero
         ).compile()
-        self.metrics = jax.tree.map(
-            lambda metric: jnp.zeros(metric.shape, metric.dtype),
-            jax.eval_shape(self.learner.update, self.state, rows, self._key)[1],
-        )
         self._act(-1, self._schedule.warmup_steps)
 
     def act(self, step: int, seconds: dict[str, float]) -> Batch:
@@ -270,10 +269,21 @@ class _MemberRun:
             acted = time.perf_counter()
             result = self.environments.step(actions)
             self._observations = result.observations
+            if result.ended.any():
+                self._episode = {
+                    "episode/return": result.returns[result.ended].mean(),
+                    "episode/length": result.lengths[result.ended].mean(),
+                }
             rows.append(result.transitions)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Of the last update, and of the episodes that ended last; none before the first update."""
+        episode = {name: jnp.float32(value) for name, value in self._episode.items()}
+        return {**self._metrics, **episode} if self._metrics else {}
 
     def learn(self, step: int, rows: Batch, thread: concurrent.futures.Executor) -> None:
         """Begins to insert the transitions of the round from `step` on, and to learn what they make due."""
@@ -323,7 +333,9 @@ class _MemberRun:
         """Returns a writer of the transitions since the last checkpoint, which removes what none needs."""
         rows = rows_since(self._buffer, self._saves[-1])
         self._saves = [*self._saves, step][-KEPT - 1 :]
-        oldest = self._saves[0]
+        # One more than are kept, as the newest is written before the oldest is removed. After a resumption
+        # there are checkpoints that are not among these.
+        oldest = self._saves[0] if len(self._saves) > KEPT else 0
 
         def write() -> None:
             self._files.append(step, rows)
@@ -332,8 +344,12 @@ class _MemberRun:
         return write
 
     def _learn_round(self, rows: Batch, start: int, stop: int, step: int) -> None:
-        """In the thread: inserts, and does updates start, ..., stop - 1, those due by `step`."""
-        state, self._buffer, metrics, finite = jax.block_until_ready(
+        """In the thread: inserts, and does updates start, ..., stop - 1, those due by `step`.
+
+        A member that has diverged learns no more; its buffer goes on, as checkpoints count on its files.
+        """
+        stop = start if self.diverged else stop
+        state, self._buffer, metrics, finite, state_finite = jax.block_until_ready(
             self._learn(
                 self.learner,
                 self.state,
@@ -344,13 +360,13 @@ class _MemberRun:
                 stop=np.int32(stop),
             )
         )
-        if self.diverged or start == stop:
+        if start == stop:
             return
-        if finite:
-            self.state, self.metrics = state, metrics
+        broken = [name for name, was_finite in finite.items() if not was_finite]
+        if broken or not state_finite:
+            self.diverge(step, ", ".join(broken) or "state")
         else:
-            names = [name for name, metric in metrics.items() if not np.isfinite(metric)]
-            self.diverge(step, ", ".join(names) or "state")
+            self.state, self._metrics = state, metrics
 
     def start_policies(self, step: int) -> None:
         """Before the round from `step` on: the policies after the last two rounds are that of now."""
@@ -396,10 +412,14 @@ def _learn(
     start: Array,
     stop: Array,
     batch_size: int,
-) -> tuple[State, ReplayBuffer, Metrics, Array]:
-    """Inserts, then does updates start, ..., stop - 1; the last result is bool[]: was all of it finite.
+) -> tuple[State, ReplayBuffer, Metrics, Metrics, Array]:
+    """Inserts, then does updates start, ..., stop - 1, and looks for what is not finite.
 
     The state is not donated: where it ends in numbers that are not finite, the one before is kept.
+
+    Returns:
+        State, buffer, the last update's metrics; by metric whether it was finite in all updates, and whether
+        the state is, bool[] each.
     """
     buffer = replay.insert(buffer, rows)
 
@@ -408,4 +428,4 @@ def _learn(
 
     state, metrics, finite = train(learner, state, key, buffer, start, stop, batch)
     leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
-    return state, buffer, metrics, finite & jnp.stack(leaves).all()
+    return state, buffer, metrics, finite, jnp.stack(leaves).all()

@@ -70,9 +70,9 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-    """The first update after which a member's metrics, state or evaluated actions were not all finite."""
+    """The first step after which a member's metrics, state or actions were found not to be all finite."""
 
-    step: int  # counted from 1, as in the logs
+    step: int  # updates, counted from 1, as in the logs; online the environment's step that ends the round
     quantity: str  # the metrics that were not finite, or "state", or "actions"
 
 
@@ -244,23 +244,24 @@ def train(
     start: Array,
     stop: Array,
     batch: Callable[[Any, PRNGKey, Array], AnyBatch],
-) -> tuple[State, Metrics, Array]:
+) -> tuple[State, Metrics, Metrics]:
     """Updates start, ..., stop - 1 of one learner, each from the minibatch that `batch` makes of the data.
 
     Returns:
-        The state, the last update's metrics, and bool[]: were the metrics of all updates finite.
+        The state, the last update's metrics, and by metric bool[]: was it finite in all updates.
     """
 
-    def update(step: Array, carry: tuple[State, Metrics, Array]) -> tuple[State, Metrics, Array]:
+    def update(step: Array, carry: tuple[State, Metrics, Metrics]) -> tuple[State, Metrics, Metrics]:
         state, _, finite = carry
         key_batch, key_update = update_keys(key, step)
         state, metrics = learner.update(state, batch(data, key_batch, step), key_update)
-        return state, metrics, finite & jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+        return state, metrics, {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
 
     minibatch = jax.eval_shape(batch, data, key, start)
     metrics = jax.eval_shape(learner.update, state, minibatch, key)[1]
     no_metrics = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
-    return jax.lax.fori_loop(start, stop, update, (state, no_metrics, jnp.bool_(True)))
+    finite = dict.fromkeys(metrics, jnp.bool_(True))
+    return jax.lax.fori_loop(start, stop, update, (state, no_metrics, finite))
 
 
 def _train_members(learners, states, keys, data, start, stop, *, feed: Feed, together: bool):
@@ -268,7 +269,8 @@ def _train_members(learners, states, keys, data, start, stop, *, feed: Feed, tog
 
     def one(member: tuple[Any, ...]) -> tuple[State, Metrics, Array]:
         learner, state, key, *own = member
-        return train(learner, state, key, own[0] if own else data, start, stop, feed.batch)
+        state, metrics, finite = train(learner, state, key, own[0] if own else data, start, stop, feed.batch)
+        return state, metrics, jnp.stack(list(finite.values())).all()
 
     # Data that all members share is no argument of theirs: it is closed over, and never copied for each.
     own = () if feed.partition == PartitionSpec() else (data,)

@@ -23,13 +23,10 @@ import numpy as np
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import UserError
 from xql_jax.logs.files import write_atomically, writing
+from xql_jax.training.checkpoint import Damaged
 from xql_jax.types import Batch
 
 ROWS_PER_FETCH = 16_384
-
-
-class DamagedReplay(UserError):
-    """Transitions that a checkpoint needs are not there or not as they were written, and never will be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +85,7 @@ class ReplayFiles:
             inserted: where an `append` ended, or 0.
             like: a buffer of the shapes that are wanted, or its `jax.eval_shape`; placed as its arrays are.
         Raises:
-            DamagedReplay: if a file is missing or a byte of one changed.
+            Damaged: if a file is missing or a byte of one changed.
             UserError: if they are transitions of other shapes, or cannot be read here and now.
         """
         capacity = like.capacity
@@ -97,7 +94,7 @@ class ReplayFiles:
         needed, stop = max(0, inserted - capacity), inserted
         while stop > needed:  # from the newest back: each file ends where a later one begins
             if stop not in by_stop:
-                raise DamagedReplay(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
+                raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
             segment = by_stop[stop]
             first = max(segment.first, needed)
             for name, rows in _read(segment, ring)._asdict().items():
@@ -169,11 +166,11 @@ def _read(segment: _Segment, like: Batch) -> Batch:
     try:
         content = segment.path.read_bytes()
     except FileNotFoundError as error:
-        raise DamagedReplay(f"{segment.path}: missing") from error
+        raise Damaged(f"{segment.path}: missing") from error
     except OSError as error:
         raise _cannot_read(segment.path, error) from error
     if _digest(content) != segment.digest:
-        raise DamagedReplay(f"{segment.path}: damaged: it is not as it was written")
+        raise Damaged(f"{segment.path}: damaged: it is not as it was written")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         found = {name: f"{arrays[name].dtype}{list(arrays[name].shape)}" for name in arrays.files}
         for name, field in like._asdict().items():
