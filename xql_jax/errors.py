@@ -14,6 +14,10 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class EnvironmentFailure(UserError):
+    """An environment failed, as simulators do: one line says how, and the run's checkpoints stay."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Returns the known names most like `name`, or if none is near all of a few, as text for a message."""
     known = sorted(known)

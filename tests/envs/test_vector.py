@@ -1,6 +1,7 @@
 """Environments stepped together, against the same environments stepped one by one, in one process or many."""
 
 import functools
+import math
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from gymnasium import spaces
 from xql_jax.envs import vector
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.envs.vector import Counters, VectorEnvironment, start_seed
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.rollout import episode_seed
 from xql_jax.tasks import Task, get_task
 
@@ -44,6 +45,8 @@ class Clock(gymnasium.Env):
     def step(self, action):
         if action[0] > 0.9 and self.breaks == "raises":
             raise EOFError("the spring is broken")  # not to be taken for the end of a pipe
+        if action[0] > 0.9 and self.breaks == "overflows":
+            return self.observation(), math.inf, False, False, {}
         if action[0] > 0.9 and self.breaks == "dies":
             os._exit(7)
         self.count += 1
@@ -241,12 +244,20 @@ def test_seeds_are_all_different():
 def test_an_environment_that_raises_is_named(made, processes):
     env = made(functools.partial(Clock, "raises"), 3, processes=processes)
     env.reset([0, 1, 2])
-    with pytest.raises(RuntimeError, match="environment 1 failed: EOFError: the spring is broken"):
+    with pytest.raises(EnvironmentFailure, match="environment 1 failed: EOFError: the spring is broken"):
         env.step(np.array([[0.0], [1.0], [0.0]]))
     with pytest.raises(ValueError, match="closed"):
         env.step(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="closed"):
         env.reset([0, 1, 2])
+
+
+@BOTH_WAYS
+def test_a_number_that_is_not_finite_is_a_failure(made, processes):
+    env = made(functools.partial(Clock, "overflows"), 3, processes=processes)
+    env.reset([0, 1, 2])
+    with pytest.raises(EnvironmentFailure, match=r"environment 1 failed: its reward is not finite"):
+        env.step(np.array([[0.0], [1.0], [0.0]]))
 
 
 def test_a_process_that_dies_is_named(made):
@@ -255,7 +266,7 @@ def test_a_process_that_dies_is_named(made):
     env.step(np.zeros((2, 1)))
     workers = psutil.Process().children()
     start = time.monotonic()
-    with pytest.raises(RuntimeError, match="environment 1 failed: its process ended with exit code 7"):
+    with pytest.raises(EnvironmentFailure, match="environment 1 failed: its process ended with exit code 7"):
         env.step(np.array([[0.0], [1.0]]))
     assert time.monotonic() - start < 2 * vector.GRACE + 5
     assert len([worker for worker in workers if is_worker(worker)]) == 0
@@ -273,7 +284,7 @@ def is_worker(process: psutil.Process) -> bool:
 def test_what_cannot_be_made_is_named(processes):
     with pytest.raises(UserError, match=r"^no such clock$"):
         VectorEnvironment(refuse, 2, processes=processes)
-    with pytest.raises(RuntimeError, match="environment 0 failed: KeyError: 'no spring'"):
+    with pytest.raises(EnvironmentFailure, match="environment 0 failed: KeyError: 'no spring'"):
         VectorEnvironment(fail, 2, processes=processes)
     assert not any(is_worker(child) for child in psutil.Process().children())
 
@@ -290,7 +301,7 @@ def test_workers_leave_signals_to_the_parent_and_go_when_told(made):
     assert len(env.step(np.zeros((2, 1))).ended) == 2
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
     workers[0].kill()
-    with pytest.raises(RuntimeError, match="environment 0 failed: its process ended with exit code -9"):
+    with pytest.raises(EnvironmentFailure, match="environment 0 failed: its process ended with exit code -9"):
         env.step(np.zeros((2, 1)))
     env.close()
     env.close()

@@ -76,11 +76,46 @@ def test_a_run_that_is_stopped_goes_on(tmp_path):
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
     after = rows(folder / "metrics.csv")
     assert after[: len(before)] == before
+    assert len(after) > len(before)
     assert [int(row["step"]) for row in after] == list(range(50, 50 * len(after) + 1, 50))
     # Files that no checkpoint needs are gone: of a ring of 150, those of the last few hundred steps are left.
     assert len(list((folder / "replay" / "member0").iterdir())) <= 10
+
+
+def test_members_have_environments_of_their_own_in_processes(tmp_path):
+    xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
+    several = ["--num_seeds=2", "--sweep=beta=1,4", "--num_environments=2", "--processes"]
+    outcome = run_process(
+        [xsac, *SETTINGS, *several, "--on_divergence=restart", "--save_dir=runs"], tmp_path, main=MAIN
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    folder = run_folder(tmp_path)
+    members = [(row["step"], row["seed"], row["beta"]) for row in rows(folder / "evaluations.csv")]
+    four = [("0", "1"), ("1", "1"), ("0", "4"), ("1", "4")]
+    assert members == [(step, str(42 + int(seed)), beta) for step in ("100", "200") for seed, beta in four]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["restarts"], summary["diverged"]) == ([], [])
+    assert len(list((folder / "replay").iterdir())) == 4
+    assert {row["episode/return"] for row in rows(folder / "metrics.csv")} == {"nan"}  # of 1,000 steps each
+
+
+def test_a_damaged_buffer_costs_the_steps_since_the_checkpoint_before(tmp_path):
+    arguments = [TD3, *SETTINGS, "--save_dir=runs"]
+    assert run_process(arguments, tmp_path, main=MAIN).code == 0
+    folder = run_folder(tmp_path)
+    before = (folder / "evaluations.csv").read_text()
+    (folder / "summary.json").unlink()
+    (last,) = (folder / "replay" / "member0").glob("*-0000000200-*.npz")
+    last.write_bytes(last.read_bytes()[:-1])
+    outcome = run_process([*arguments, "--resume"], tmp_path, main=MAIN)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert f"{last.name}: damaged" in outcome.out
+    assert "the checkpoint is now damaged-200, the run goes on from 150" in outcome.out
+    assert len(rows(folder / "evaluations.csv")) == 2
+    assert (folder / "evaluations.csv").read_text().startswith(before.rsplit("200,", 1)[0])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +125,17 @@ def test_a_run_that_is_stopped_goes_on(tmp_path):
         (["--env_name=chetah-run"], ["cheetah-run"]),
         (["--config.network=tiny"], ["config.network", "paper, small", "'tiny'"]),
         (["--config.buffer_size=4"], ["config.buffer_size=4", "config.batch_size=8"]),
-        (["--num_environments=3"], ["--max_steps=200", "multiple of --num_environments=3"]),
+        (
+            ["--num_environments=3"],
+            [
+                "--max_steps=200",
+                "--log_interval=50",
+                "--eval_interval=100",
+                "multiple of --num_environments=3",
+            ],
+        ),
+        (["--config.warmup_steps=200"], ["--max_steps=200", "config.warmup_steps=200"]),
+        (["--env_name=bullet-hopper-medium-v0"], ["bullet-hopper-medium-v0", "dm_control"]),
         (["--bellman_error_interval=-1"], ["--bellman_error_interval=-1"]),
         (["--num_environments=2", "--bellman_error_interval=15"], ["--bellman_error_interval=15"]),
         (["--mode=both"], ["--mode=both", "overlapped, alternating"]),

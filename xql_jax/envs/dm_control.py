@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.model_camera import ModelCamera
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import Task
 
 # Linear-quadratic regulators draw their springs when they are made: here they always draw the same.
@@ -47,6 +47,8 @@ class DMControl(gymnasium.Env):
         self._environment = _suite().load(
             domain, task, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
         )
+        self._name = f"{domain}-{task}"
+        self._physics_error = importlib.import_module("dm_control.rl.control").PhysicsError
         self.physics = self._environment.physics
         # At each reset quadruped-escape asks for the suite's renderer in a way that makes one: that needs
         # OpenGL even where nothing is drawn, and takes it from `Camera`. So there is none to be had.
@@ -84,13 +86,16 @@ class DMControl(gymnasium.Env):
 
         Raises:
             ValueError: if the action's shape is not [A].
-            dm_control.rl.control.PhysicsError: if the action is NaN, or the simulation diverges.
+            EnvironmentFailure: if the action is NaN, or the simulation diverges.
         """
         action = np.asarray(action)
         if action.shape != self._action_middle.shape:
             raise ValueError(f"an action must be of shape {self._action_middle.shape}, not {action.shape}")
         control = self._action_middle + self._action_reach * np.minimum(np.maximum(action, -1.0), 1.0)
-        moment = self._environment.step(control)
+        try:
+            moment = self._environment.step(control)
+        except self._physics_error as error:
+            raise EnvironmentFailure(f"{self._name}: the simulation failed: {error}") from error
         self._steps += 1
         terminated = moment.discount == 0.0
         truncated = not terminated and self._steps >= self._episode_limit

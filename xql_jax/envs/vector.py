@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.types import Batch, Environment
 
 GRACE = 2.0  # seconds for workers to end by themselves
@@ -54,7 +54,7 @@ class VectorEnvironment:
     Raises:
         ValueError: if `num_environments` is less than 1, or `make` cannot be pickled but must be.
         UserError: as `make` raises it.
-        RuntimeError: naming the environment that failed, if `make` fails otherwise.
+        EnvironmentFailure: naming the environment, if `make` fails otherwise.
     """
 
     def __init__(self, make: Callable[[], Environment], num_environments: int, *, processes: bool):
@@ -79,7 +79,7 @@ class VectorEnvironment:
             f32[N, O], the observations to act on.
         Raises:
             ValueError: if there are not N seeds, or one is negative.
-            RuntimeError: naming the environment that failed.
+            EnvironmentFailure: naming the environment.
         """
         seeds = np.asarray(seeds)
         return self.restore(Counters(seeds, np.zeros(seeds.shape, np.int64)))
@@ -118,7 +118,8 @@ class VectorEnvironment:
         Raises:
             ValueError: if there was no reset, or the actions' shape is wrong.
             FloatingPointError: if an action is NaN or infinite.
-            RuntimeError: naming the environment that failed; all are closed then.
+            EnvironmentFailure: naming the environment, also of what it gave that is not finite; all are
+                closed then.
         """
         before = self._check_reset()
         actions = np.asarray(actions, np.float32)
@@ -171,7 +172,9 @@ class VectorEnvironment:
         if self._backend is None:
             raise ValueError("the environments are closed")
         try:
-            return self._backend.perform(requests)
+            replies = self._backend.perform(requests)
+            _check_finite(replies)
+            return replies
         except BaseException:  # an interrupt too: replies that nobody took would pass for the next step's
             self.close()
             raise
@@ -220,8 +223,16 @@ def _answer(environment: Environment, request: np.ndarray, reply: np.ndarray) ->
         reply["start"], _ = environment.reset(seed=int(request["seed"]))
 
 
-def _failure(number: int, words: str) -> RuntimeError:
-    return RuntimeError(f"environment {number} failed: {words}")
+def _check_finite(replies: np.ndarray) -> None:
+    """Raises EnvironmentFailure: a number that is not finite would stay in what is learned from for long."""
+    for name in ("reward", "observation", "start"):
+        finite = np.isfinite(replies[name]).reshape(len(replies), -1).all(1)
+        if not finite.all():
+            raise _failure(int(finite.argmin()), f"its {name} is not finite")
+
+
+def _failure(number: int, words: str) -> EnvironmentFailure:
+    return EnvironmentFailure(f"environment {number} failed: {words}")
 
 
 class _Here:
@@ -313,7 +324,7 @@ class _Elsewhere:
         """Returns what a worker answers.
 
         Raises:
-            UserError, RuntimeError: if its environment raised, or its process has ended.
+            UserError: if its environment raised; EnvironmentFailure if its process has ended.
         """
         try:
             message = self._connections[number].recv_bytes()

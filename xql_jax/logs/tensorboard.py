@@ -1,5 +1,6 @@
 """TensorBoard event files."""
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,10 @@ class TensorBoardLogger:
                 writer.write_event(Event(step=resume_step + 1, session_log=start))
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
+        """Of what is not finite, which no curve shows, there is no event."""
         for name, value in scalars.items():
+            if not math.isfinite(value):
+                continue
             event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
             with writing(self._folders[member]):
                 self._writers[member].write_event(event)

@@ -9,7 +9,7 @@ from typing import Any
 from xql_jax.configuration import learner_from_config, resolve_online
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
-from xql_jax.envs import choose_suite
+from xql_jax.envs import SUITES, choose_suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
@@ -54,6 +54,10 @@ def run_online(settings: OnlineSettings) -> int:
     learner: Any = learner_from_config(config, settings.schedule.max_steps)
     seeds = range(settings.seed, settings.seed + settings.num_seeds)
     members = make_members(seeds, parse_sweep(settings.sweep, config.algorithm))
+    if task.suite not in SUITES:
+        raise UserError(
+            f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
+        )
     suite = choose_suite(task, "mujoco", legacy_inertia=False)
     evaluator = None
     if settings.eval_episodes:
@@ -77,7 +81,8 @@ def run_online(settings: OnlineSettings) -> int:
         steps = f"{settings.schedule.max_steps:,} steps"
         print(f"{task.name}, {config.algorithm}: {len(members)} member(s), {steps}")
         print(
-            f"  {settings.mode}: the policy that acts lacks at most {online.policy_lag} updates"
+            f"  {settings.mode}, rounds of {online.round_steps} step(s): the policy that acts lacks at most "
+            f"{online.policy_lag} updates"
             + (f"; for this task {by_task}" if by_task else "")
             + f"; files in {folder.path}"
         )
@@ -117,9 +122,9 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
         for name in ("max_steps", "log_interval", "eval_interval", "checkpoint_interval")
     }
     intervals["bellman_error_interval"] = settings.bellman_error_interval  # 0 is a multiple of everything
-    for name, interval in intervals.items():
-        if interval % number:
-            raise UserError(f"--{name}={interval}: must be a multiple of --num_environments={number}")
+    unfit = [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]
+    if unfit:
+        raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
     for name, least in (
         ("config.batch_size", config.batch_size),
         ("--num_environments", number),
@@ -136,6 +141,11 @@ def _schedule(settings: OnlineSettings) -> OnlineSchedule:
         updates_per_step=config.updates_per_step,
         round_steps=number,
     )
+    if not alternating.updates_by(schedule.max_steps):
+        raise UserError(
+            f"--max_steps={schedule.max_steps}: nothing is learned in so few: config.warmup_steps="
+            f"{config.warmup_steps} are random, and config.updates_per_step={config.updates_per_step:g}"
+        )
     if settings.mode == "alternating":
         return alternating
     strides = math.gcd(*intervals.values()) // number
