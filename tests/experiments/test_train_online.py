@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,23 @@ def test_a_damaged_buffer_costs_the_steps_since_the_checkpoint_before(tmp_path):
     assert "the checkpoint is now damaged-200, the run goes on from 150" in outcome.out
     assert len(rows(folder / "evaluations.csv")) == 2
     assert (folder / "evaluations.csv").read_text().startswith(before.rsplit("200,", 1)[0])
+
+
+@pytest.mark.parametrize("other", ["--config.num_critics=3", "--env_name=cartpole-swingup"])
+def test_what_another_network_or_environment_left_is_refused(tmp_path, other):
+    """Other settings have a folder of their own; this is what was moved by hand."""
+    for place, change in (("mine", []), ("others", [other])):
+        assert run_process([TD3, *SETTINGS, *change, f"--save_dir={place}"], tmp_path, main=MAIN).code == 0
+    mine, others = run_folder(tmp_path / "mine"), run_folder(tmp_path / "others")
+    (mine / "summary.json").unlink()
+    for name in ("checkpoints", "replay"):
+        shutil.rmtree(mine / name)
+        shutil.copytree(others / name, mine / name)
+    outcome = run_process([TD3, *SETTINGS, "--save_dir=mine", "--resume"], tmp_path, main=MAIN)
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: checkpoint ")
+    assert "written for other states" in outcome.err
+    assert outcome.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

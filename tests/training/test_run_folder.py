@@ -66,6 +66,26 @@ def test_a_resumed_run_keeps_what_began_it(tmp_path, monkeypatch, capsys):
     assert "other versions" in capsys.readouterr().out
 
 
+def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, capsys):
+    with make_folder(tmp_path).opened(resume=True):
+        pass
+    assert capsys.readouterr().out == ""  # there is no other
+    far = make_folder(tmp_path, max_steps=11, config={"beta": 2.0, "hidden_dims": (9, 9)})
+    with far.opened(resume=False):
+        pass
+    assert capsys.readouterr().out == ""  # nothing was to be resumed
+    near = make_folder(tmp_path, config={"beta": 0.5, "hidden_dims": (8, 8, 8)})
+    with near.opened(resume=True):
+        pass
+    assert capsys.readouterr().out == (
+        "no run of these settings to go on with: it begins anew; "
+        f"{make_folder(tmp_path).path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]\n"
+    )
+    with near.opened(resume=True):
+        pass
+    assert capsys.readouterr().out == ""
+
+
 def test_one_process_at_a_time(tmp_path):
     folder = make_folder(tmp_path)
     with (

@@ -94,6 +94,8 @@ class RunFolder:
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
         if not file.exists():
+            if resume:
+                self._tell_of_others(identity)
             write_json(file, {**identity, **here, "resumed": []})
             return
         config = _read_json(file)
@@ -110,6 +112,20 @@ class RunFolder:
                 "warning: the run began with other versions (config.json): its bits may differ from here on"
             )
         write_json(file, {**config, "resumed": [*config["resumed"], here]})
+
+    def _tell_of_others(self, identity: Mapping[str, Any]) -> None:
+        """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
+        others = {}
+        for file in sorted(self.path.parent.glob("*/config.json")):
+            theirs, ours = _flat(_read_json(file)), _flat(identity)
+            changed = [name for name in ours if theirs.get(name) != ours[name]]
+            others[file.parent] = [f"{name}={theirs.get(name)}, here {ours[name]}" for name in changed]
+        if others:
+            nearest = min(others, key=lambda path: len(others[path]))
+            print(
+                f"no run of these settings to go on with: it begins anew; {nearest.name} has "
+                f"{'; '.join(others[nearest][:3])}"
+            )
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has ended; a damaged one is none, and is made anew by the run."""
@@ -143,6 +159,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, those of the config as on the command line."""
+    config = identity.get("config")
+    fields = config if isinstance(config, Mapping) else {}
+    return {f"config.{name}": value for name, value in fields.items()} | {
+        name: value for name, value in identity.items() if name != "config"
+    }
 
 
 def _digest(content: Mapping[str, Any]) -> str:
