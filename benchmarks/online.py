@@ -2,7 +2,8 @@
 
 The straightforward loop makes, for each step, one jitted call to act, one step of the environment, one
 insertion into a NumPy buffer, one draw of a minibatch from it and one jitted update. The others are the
-program's own loop. All are timed in turn, several times over, in one process; ratios are medians of turns.
+program's own loop; those without updates show what it takes to hand transitions to the device and insert
+them. All are timed in turn, several times over, in one process; ratios are medians of turns.
 
   python benchmarks/online.py --algorithm=xsac --env_name=cheetah-run
 """
@@ -29,10 +30,11 @@ from xql_jax.types import Batch
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
 flags.DEFINE_string("env_name", "cheetah-run", "Task.")
-flags.DEFINE_integer("steps", 2_000, "Steps of each timing.", lower_bound=100)
+flags.DEFINE_integer("steps", 2_000, "Steps of each timing, a multiple of 50.", lower_bound=100)
 flags.DEFINE_integer("turns", 5, "How often all are timed.", lower_bound=1)
 FLAGS = flags.FLAGS
 BATCH_SIZE, CAPACITY, ROUND = 256, 1_000_000, 50
+flags.register_validator("steps", lambda steps: steps % ROUND == 0, f"must be a multiple of {ROUND}")
 
 
 def main(_: list[str]) -> None:
@@ -43,10 +45,13 @@ def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
         populations = {}
-        for name, schedule in (
-            ("alternating", OnlineSchedule(warmup_steps=0)),
-            ("overlapped", OnlineSchedule(warmup_steps=0, overlapped=True, round_steps=ROUND)),
-        ):
+        schedules = {
+            "alternating": OnlineSchedule(warmup_steps=0),
+            "overlapped": OnlineSchedule(warmup_steps=0, overlapped=True, round_steps=ROUND),
+            "no updates": OnlineSchedule(warmup_steps=0, updates_per_step=0),
+            "no updates, rounds": OnlineSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
+        }
+        for name, schedule in schedules.items():
             population = OnlinePopulation(learner, [Member(0, {})], make, schedule, Path(folder) / name)
             populations[name] = population
             runs[name] = functools.partial(advance, population)
@@ -64,7 +69,7 @@ def main(_: list[str]) -> None:
             ratio = np.median(np.divide(values, speeds["straightforward"]))
             bound = np.median(np.divide(values, speeds["updates alone"]))
             results[name] = float(np.median(values))
-            speed = f"{name:16} {np.median(values):7.0f} steps/s"
+            speed = f"{name:18} {np.median(values):7.0f} steps/s"
             print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
         for name, population in populations.items():
             total = FLAGS.steps * FLAGS.turns

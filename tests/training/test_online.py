@@ -202,6 +202,7 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path, overlap
     for _ in range(2):
         again = make_population(tmp_path, overlapped=overlapped)
         again.resume(states, Progress(step=100, held=held))
+        assert again.seconds == held["seconds"] == population.seconds
         same(again.states, states)
         same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
         again.advance(120)

@@ -110,7 +110,9 @@ T = TypeVar("T", bound=Trainee)
 
 
 class TrainingLoop(Generic[T]):
-    """A population's training run in its folder. Resumed, it writes the rows that an unbroken one would.
+    """A population's training run in its folder.
+
+    A resumed run writes the rows that an unbroken one would; online, where episodes begin again, rows as good.
 
     Args:
         evaluator, task: None for no evaluation.

@@ -178,7 +178,7 @@ class OnlinePopulation:
 
     def resume(self, states: State, progress: Progress) -> None:
         """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
-        self.step = progress.step
+        self.step, self.seconds = progress.step, dict(progress.held["seconds"])
         for index, (run, held) in enumerate(zip(self._runs, progress.held["members"], strict=True)):
             frozen = progress.diverged.get(str(index))
             run.diverged = Divergence(**frozen) if frozen else None
@@ -187,7 +187,7 @@ class OnlinePopulation:
             run.resume(state, progress.step, Counters(*map(np.asarray, held["counters"])))
 
     def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
-        """Counters and restarts, and a writer of what the buffers took since the last checkpoint."""
+        """Counters, restarts and seconds, and a writer of what the buffers took since the last checkpoint."""
         writers = [run.saving(self.step) for run in self._runs]
 
         def write() -> None:
@@ -201,7 +201,7 @@ class OnlinePopulation:
             }
             for run in self._runs
         ]
-        return {"members": held}, write
+        return {"members": held, "seconds": dict(self.seconds)}, write
 
     def close(self) -> None:
         self._thread.shutdown()

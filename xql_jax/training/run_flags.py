@@ -37,7 +37,7 @@ def define_run_flags(unit: str, *, eval_interval: int, checkpoint_interval: int)
     flags.DEFINE_string("save_dir", "results", "Folder under which runs are written.")
     flags.DEFINE_integer("seed", 42, "First random seed.", lower_bound=0, upper_bound=2**31 - 1)
     flags.DEFINE_integer(
-        "num_seeds", 1, "Seeds seed, seed + 1, ... trained together.", lower_bound=1, upper_bound=100_000
+        "num_seeds", 1, "Seeds seed, seed + 1, ... in one run.", lower_bound=1, upper_bound=100_000
     )
     flags.DEFINE_string(
         "sweep", "", "Grid over traced hyperparameters, trained together: 'beta=0.6,1,2 tau=0.005,0.01'."
