@@ -53,6 +53,7 @@ def test_a_run_leaves_what_offline_runs_do_and_is_evaluated(tmp_path, mode):
     assert summary["policy_lag"] == {"overlapped": 99, "alternating": 0}[mode]
     evaluated = run_process([str(folder), "--episodes=1"], tmp_path, main=EVALUATE)
     assert (evaluated.code, evaluated.err) == (0, "")
+    assert "1 episodes of td3, 200 steps, " in evaluated.out
     again = run_process(
         [TD3, *SETTINGS, f"--mode={mode}", "--save_dir=runs", "--resume"], tmp_path, main=MAIN
     )

@@ -170,7 +170,7 @@ def _saved_policies(settings: EvaluationSettings) -> _Policies:
         env_backend,
         legacy_inertia,
         list(run.members),
-        f"{run.algorithm}, {step:,} updates, {path}",
+        f"{run.algorithm}, {step:,} {run.unit}s, {path}",
         finite_policy(run.policy(states), non_finite.add),
         first.policy(first_state),
         non_finite,

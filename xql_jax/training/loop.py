@@ -112,7 +112,7 @@ T = TypeVar("T", bound=Trainee)
 class TrainingLoop(Generic[T]):
     """A population's training run in its folder.
 
-    A resumed run writes the rows that an unbroken one would; online, where episodes begin again, rows as good.
+    Resumed, it writes the rows that an unbroken one would, but online, where episodes begin again.
 
     Args:
         evaluator, task: None for no evaluation.

@@ -13,9 +13,12 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import learner_from_config
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError
+from xql_jax.learners.registry import ONLINE
 from xql_jax.training.checkpoint import Checkpoints
+from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import (
     Member,
+    Population,
     deterministic_policy,
     make_members,
     parse_sweep,
@@ -39,8 +42,13 @@ class SavedRun:
     legacy_inertia: bool
     steps: list[int]  # of the checkpoints
 
+    @property
+    def unit(self) -> str:
+        """Of its checkpoints' steps."""
+        return (OnlinePopulation if self.algorithm in ONLINE else Population).unit
+
     def restore(self, step: int, observation_dim: int, action_dim: int) -> State:
-        """Returns the members' states [M, ...] after `step` updates.
+        """Returns the members' states [M, ...] after `step` units.
 
         Raises:
             UserError: if there is no such checkpoint, it is damaged, or it is of other dimensions.
