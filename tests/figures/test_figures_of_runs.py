@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgba
 from run_folders import make_run
 
 from xql_jax.errors import UserError
@@ -47,21 +46,25 @@ def test_figure_3_has_means_and_students_intervals(online_runs):
     assert np.isnan(where(curves, task="hopper-hop")["low"]).all()  # of one seed nothing is known
 
 
-def test_figure_3_draws_a_panel_a_task_with_one_colour_a_method(online_runs):
-    found = tables("3", online_runs)
-    figure = FIGURES_OF_RUNS["3"].draw(found)
-    panels = {axes.get_title(): axes for axes in figure.axes}
-    assert set(panels) == {"walker-run", "hopper-hop"}
-    drawn = {line.get_label(): line for line in panels["walker-run"].get_lines()}
-    assert list(drawn["sac"].get_ydata()) == [12.0, 34.0]
-    (alone,) = panels["hopper-hop"].get_lines()
-    assert alone.get_color() == drawn["td3"].get_color() == LINES[1]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sac", "td3"]
-    bands = {tuple(band.get_facecolor()[0][:3]): band for band in panels["walker-run"].collections}
-    heights = bands[to_rgba(LINES[0])[:3]].get_paths()[0].vertices[:, 1]
-    assert heights.max() == pytest.approx(34.0 + 4.0 * T_1)
-    bottom, top = panels["walker-run"].get_ylim()
-    assert (bottom, top) == (-2.0, 42.0)  # of the seeds, with a twentieth around
+def test_figure_3_has_a_column_a_task_and_a_row_a_family(online_runs):
+    make_run(online_runs, "walker-run", "xtd3", "seed0", evaluations=[(10, 0, 8.0), (20, 0, 9.0)])
+    figure = FIGURES_OF_RUNS["3"].draw(tables("3", online_runs))
+    panels = {}
+    for axes in figure.axes:
+        names = tuple(text.get_text() for text in axes.get_legend().get_texts())
+        panels[axes.get_title(), names] = axes
+    assert set(panels) == {
+        ("walker-run", ("sac",)), ("walker-run", ("td3", "xtd3")), ("hopper-hop", ("td3",))
+    }  # fmt: skip
+    sac = panels["walker-run", ("sac",)]
+    mean, *of_seeds = sac.get_lines()
+    assert (mean.get_label(), list(mean.get_ydata())) == ("sac", [12.0, 34.0])
+    assert [list(line.get_ydata()) for line in of_seeds] == [[10.0, 30.0], [14.0, 38.0]]
+    (band,) = sac.collections
+    assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(34.0 + 4.0 * T_1)
+    assert sac.get_ylim() == (10.0 - 1.4, 38.0 + 1.4)  # of the seeds, with a twentieth around
+    colours = {axes.get_lines()[0].get_color() for key, axes in panels.items() if key[1][0] == "td3"}
+    assert colours == {LINES[0]}  # the same on every task
 
 
 def test_figure_7_shows_scores_of_offline_runs(online_runs):

@@ -16,7 +16,6 @@ from xql_jax.reports.palette import LINES
 from xql_jax.reports.summary import by_setting, read_rows
 
 STYLES = ("-", "--", "-.", ":")  # where there are more methods than colours
-MAX_COLUMNS = 4
 
 
 def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
@@ -57,37 +56,51 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
     }
 
 
-def draw(tables: Mapping[str, Table], *, unit: str, quantity: str) -> Figure:
-    """A panel a task. Axes are as high as the seeds go: the interval over two or three is wider."""
+def draw(
+    tables: Mapping[str, Table], *, families: Sequence[Sequence[str]], unit: str, quantity: str
+) -> Figure:
+    """A column a task, a row a family of algorithms; seeds thinly.
+
+    An axis is as high as its seeds go: the interval over two or three is wider.
+    """
     curves, seeds = tables["curves"], tables["seeds"]
     tasks = list(dict.fromkeys(curves["task"].tolist()))
-    methods = sorted(set(curves["method"].tolist()))
-    columns = min(MAX_COLUMNS, len(tasks))
-    rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(1.0 + 4.2 * columns, 0.9 + 3.4 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, task in zip(panels, tasks, strict=False):
-        for number, method in enumerate(methods):
-            curve = where(curves, task=task, method=method)
-            if not len(curve["step"]):
+    methods = [
+        [method for method in sorted(set(curves["method"].tolist())) if method.split()[0] in family]
+        for family in families
+    ]
+    rows = [family for family in methods if family]
+    figure = Figure(figsize=(0.6 + 4.4 * len(tasks), 0.4 + 3.6 * len(rows)), layout="constrained")
+    for panels, family in zip(figure.subplots(len(rows), len(tasks), squeeze=False), rows, strict=True):
+        for axes, task in zip(panels, tasks, strict=True):
+            shown = [method for method in family if method in where(curves, task=task)["method"]]
+            if not shown:
+                axes.remove()
                 continue
-            style = {"color": LINES[number % len(LINES)], "linestyle": STYLES[number // len(LINES) % 4]}
-            axes.plot(curve["step"], curve["mean"], label=method, **style)
-            interval = curve["low"], curve["high"]
-            axes.fill_between(curve["step"], *interval, color=style["color"], alpha=0.15, linewidth=0)
-        *_, values = where(seeds, task=task).values()
-        margin = 0.05 * max(float(np.ptp(values)), 1e-9)
-        axes.set(
-            title=task,
-            xlabel=unit,
-            ylabel=quantity,
-            ylim=(values.min() - margin, values.max() + margin),
-        )
-        axes.grid(alpha=0.3)
-    for axes in panels[len(tasks) :]:
-        axes.remove()
-    handles = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
-    figure.legend(handles=[handles[method] for method in methods], loc="outside lower center", ncols=6)
+            extent = []
+            for method in shown:
+                number = family.index(method)
+                color, style = LINES[number % len(LINES)], STYLES[number // len(LINES) % len(STYLES)]
+                curve = where(curves, task=task, method=method)
+                axes.plot(curve["step"], curve["mean"], color=color, linestyle=style, label=method)
+                axes.fill_between(
+                    curve["step"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0
+                )
+                of_method = where(seeds, task=task, method=method)
+                *_, values = of_method.values()
+                extent += [values.min(), values.max()]
+                for seed in np.unique(of_method["seed"]):
+                    steps, values = list(where(of_method, seed=seed).values())[-2:]
+                    axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.7)
+            margin = 0.05 * max(max(extent) - min(extent), 1e-9)
+            axes.set(
+                title=task,
+                xlabel=unit,
+                ylabel=quantity,
+                ylim=(min(extent) - margin, max(extent) + margin),
+            )
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="small", loc="lower right")
     return figure
 
 
@@ -95,11 +108,18 @@ FIGURE_3 = RunsFigure(
     "online returns over training, mean over seeds with 95% interval",
     tuple(ONLINE),
     functools.partial(read, quantity="return"),
-    functools.partial(draw, unit="steps of the environment", quantity="return (reward units)"),
+    functools.partial(
+        draw,
+        families=(("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq")),
+        unit="steps of the environment",
+        quantity="return (reward units)",
+    ),
 )
 FIGURE_7 = RunsFigure(
     "offline scores over training, mean over seeds with 95% interval",
     tuple(OFFLINE),
     functools.partial(read, quantity="score"),
-    functools.partial(draw, unit="updates (steps)", quantity="normalised score (percent)"),
+    functools.partial(
+        draw, families=(tuple(OFFLINE),), unit="updates (steps)", quantity="normalised score (percent)"
+    ),
 )
