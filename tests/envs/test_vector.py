@@ -45,6 +45,8 @@ class Clock(gymnasium.Env):
     def step(self, action):
         if action[0] > 0.9 and self.breaks == "raises":
             raise EOFError("the spring is broken")  # not to be taken for the end of a pipe
+        if action[0] > 0.9 and self.breaks == "fails":
+            raise EnvironmentFailure("clock: it stands still")
         if action[0] > 0.9 and self.breaks == "overflows":
             return self.observation(), math.inf, False, False, {}
         if action[0] > 0.9 and self.breaks == "dies":
@@ -250,6 +252,14 @@ def test_an_environment_that_raises_is_named(made, processes):
         env.step(np.zeros((3, 1)))
     with pytest.raises(ValueError, match="closed"):
         env.reset([0, 1, 2])
+
+
+@BOTH_WAYS
+def test_a_failure_that_an_environment_tells_of_itself_is_named_too(made, processes):
+    env = made(functools.partial(Clock, "fails"), 2, processes=processes)
+    env.reset([0, 1])
+    with pytest.raises(EnvironmentFailure, match=r"^environment 1 failed: clock: it stands still$"):
+        env.step(np.array([[0.0], [1.0]]))
 
 
 @BOTH_WAYS

@@ -45,9 +45,9 @@ def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
     )
     outcome = run_process(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
     assert (outcome.code, outcome.err) == (0, "")
-    names = ["figure_3.png", "figure_3_curves.csv", "figure_3_seeds.csv"]
+    names = ["figure_3.png", "figure_3_curves.csv", "figure_3_restarts.csv", "figure_3_seeds.csv"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
-    assert (tmp_path / "new" / names[2]).read_text().endswith("walker-run,sac,0,10,25\n")
+    assert (tmp_path / "new" / names[3]).read_text().endswith("walker-run,sac,0,10,25,False\n")
 
 
 @pytest.mark.parametrize(

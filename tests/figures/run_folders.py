@@ -3,9 +3,11 @@
 import json
 
 
-def make_run(root, task, algorithm, name, *, evaluations=(), errors=(), status="finished", **config):
-    """Writes config.json, summary.json, evaluations.csv (rows of step, seed, return) and bellman_errors.csv
-    (rows of step, seed, error); a score is a tenth of a return."""
+def make_run(
+    root, task, algorithm, name, *, evaluations=(), errors=(), status="finished", summary=(), **config
+):
+    """Writes config.json, summary.json, evaluations.csv (rows of step, seed, return and, if any, diverged_at)
+    and bellman_errors.csv (rows of step, seed, error); a score is a tenth of a return."""
     folder = root / task / algorithm / name
     folder.mkdir(parents=True)
     content = {
@@ -13,9 +15,12 @@ def make_run(root, task, algorithm, name, *, evaluations=(), errors=(), status="
         "versions": {"name": name}, "commit": name, "resumed": [],
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(content))
-    (folder / "summary.json").write_text(json.dumps({"status": status}))
+    (folder / "summary.json").write_text(json.dumps({"status": status, **dict(summary)}))
     if evaluations:
-        lines = [f"{step},{seed},{value},{value / 10},5,,1.0" for step, seed, value in evaluations]
+        lines = [
+            f"{step},{seed},{value},{value / 10},5,{''.join(map(str, at))},1.0"
+            for step, seed, value, *at in evaluations
+        ]
         header = "step,seed,return,score,length,diverged_at,seconds"
         (folder / "evaluations.csv").write_text("\n".join([header, *lines, ""]))
     if len(errors):

@@ -87,8 +87,45 @@ def test_a_sweeps_settings_are_methods(tmp_path):
 def test_a_seed_that_is_there_twice_is_refused(tmp_path):
     for place in ("a", "b"):
         make_run(tmp_path / place, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])
-    with pytest.raises(UserError, match=r"sac on walker-run has seed 0 twice: .*/a/.* and .*/b/"):
+        make_run(tmp_path / place, "walker-run", "td3", "seed0", errors=gumbel_errors(0.0, 1.0))
+    with pytest.raises(UserError, match=r"^sac on walker-run has seed 0 twice: .*/a/.* and .*/b/"):
+        FIGURES_OF_RUNS["3"].tables([run for run in find_runs(tmp_path) if run.algorithm == "sac"], "")
+    with pytest.raises(UserError, match=r"^td3 on walker-run has seed 0 twice: .*/a/.* and .*/b/"):
+        tables("6", tmp_path)
+
+
+def test_divergence_and_restarts_stand_in_tables_and_legend(tmp_path):
+    make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0), (20, 0, 2.0)])
+    make_run(tmp_path, "walker-run", "sac", "seed1", evaluations=[(10, 1, 1.0), (20, 1, 0.0, 15)])
+    restarts = {"restarts": [{"step": 7}, {"step": 9}]}
+    make_run(tmp_path, "walker-run", "xsac", "seed0", evaluations=[(10, 0, 4.0)], summary=restarts)
+    found = tables("3", tmp_path)
+    assert where(found["curves"], method="sac")["diverged"].tolist() == [0, 1]
+    assert found["seeds"]["diverged"].tolist() == [False, False, False, True, False]
+    (axes,) = FIGURES_OF_RUNS["3"].draw(found).axes
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["sac (1 of 2 diverged)", "xsac (restarts: 2)"]
+
+
+def test_a_damaged_file_is_told(tmp_path):
+    folder = make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])
+    with (folder / "evaluations.csv").open("a") as file:
+        file.write("20,0")
+    with pytest.raises(UserError, match=r"evaluations\.csv: damaged: TypeError"):
         tables("3", tmp_path)
+
+
+def test_errors_of_a_sweep_are_apart_and_those_that_are_not_finite_left_out(tmp_path, capsys):
+    folder = make_run(tmp_path, "walker-run", "sac", "sweep")
+    generator = np.random.default_rng(0)
+    lines = [f"5,0,{tau},{error}" for tau in (1, 100) for error in generator.normal(tau, 1.0, 500)]
+    text = "\n".join(["step,seed,tau,error", *lines, "10,0,1,nan", "10,0,1,inf", "10,0,1,3.0", ""])
+    (folder / "bellman_errors.csv").write_text(text)
+    found = tables("5", tmp_path)
+    assert found["ranges"]["method"].tolist() == ["sac tau=1", "sac tau=100"]
+    np.testing.assert_allclose(found["ranges"]["low"], [-2.0, 97.0], atol=1.5)
+    assert "2 of 1003 Bellman errors are not finite" in capsys.readouterr().out
+    assert set(found["fits_by_step"]["step"].tolist()) == {5}  # one error alone has no scale
 
 
 def gumbel_errors(location, scale, steps=(5_000, 10_000), count=4_000):
@@ -103,7 +140,7 @@ def test_figure_1_finds_the_law_that_the_errors_have(tmp_path):
     found = tables("1", tmp_path)
     assert set(found["errors"]["task"]) == {"cheetah-run"}
     values = np.array([error for *_, error in errors])
-    np.testing.assert_allclose(found["errors"]["error"], values, rtol=1e-8)
+    np.testing.assert_allclose(found["errors"]["value"], values, rtol=1e-8)
     clip_range = [found["ranges"]["low"][0], found["ranges"]["high"][0]]
     np.testing.assert_allclose(clip_range, np.quantile(values, [0.005, 0.995]), rtol=1e-7)
     fits = found["fits"]

@@ -1,5 +1,7 @@
 """Which folders are runs, and which of them are one method."""
 
+from pathlib import Path
+
 import pytest
 from run_folders import make_run
 
@@ -7,7 +9,7 @@ from xql_jax.errors import UserError
 from xql_jax.figures.recorded_runs import find_runs, group_runs
 
 
-def test_only_what_has_finished_is_found(tmp_path, capsys):
+def test_only_what_has_finished_is_found(tmp_path, capsys, monkeypatch):
     kept = [make_run(tmp_path / "deep" / "er", "walker-run", "sac", f"seed{seed}") for seed in (1, 0)]
     make_run(tmp_path, "walker-run", "sac", "stopped", status="interrupted")
     (make_run(tmp_path, "walker-run", "td3", "begun") / "summary.json").unlink()
@@ -20,6 +22,9 @@ def test_only_what_has_finished_is_found(tmp_path, capsys):
     runs = find_runs(tmp_path)
     assert [run.path for run in runs] == sorted(kept)
     assert {(run.name, run.algorithm) for run in runs} == {("walker-run", "sac")}
+    for place in (kept[0], kept[0].parent, kept[0].parents[1]):  # names do not come from where one looks
+        monkeypatch.chdir(place)
+        assert {run.name for run in find_runs(Path())} == {"walker-run"}
     assert capsys.readouterr().out == f"warning: {damaged} is damaged; its run is left out\n"
     with pytest.raises(UserError, match=r"--runs=.*nothing: no such folder"):
         find_runs(tmp_path / "nothing")

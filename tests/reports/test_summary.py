@@ -37,6 +37,11 @@ def test_last_is_the_result_and_best_is_beside_it(tmp_path):
     }
 
 
+def test_who_diverged_and_began_anew_is_well(tmp_path):
+    (result,) = summarize(read(tmp_path, HEADER + "\n5,3,0,7,300,5,1\n10,3,0,8,300,,1\n"))
+    assert result["diverged_seeds"] == []
+
+
 def test_one_seed_has_no_interval(tmp_path):
     (result,) = summarize(read(tmp_path, HEADER + "\n5,3,0,7,300,,1\n"))
     assert result["last_score_interval_95"] is None

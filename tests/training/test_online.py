@@ -221,9 +221,9 @@ def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_p
         population.advance(stop)
         held, write = population.saving()
         write()
-        kept[stop] = population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held
-        for old in sorted(kept)[:-3]:
+        for old in sorted(kept)[:-3]:  # removed after the newest is written: four can be gone back to
             del kept[old]
+        kept[stop] = population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held
         for step, (states, buffer, of_step) in kept.items():
             again = make_population(tmp_path)
             again.resume(states, Progress(step=step, held=of_step))
@@ -235,7 +235,7 @@ def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_p
     resumed.resume(kept[140][0], Progress(step=140, held=kept[140][2]))
     for stop in range(160, 260, 20):
         train_and_save(resumed, stop)
-    files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 180 - 64]
+    files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 160 - 64]
     assert files == []  # and what none of them needs is gone
 
 
@@ -259,6 +259,20 @@ def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     population.advance(26)
     assert asked == [0, 0, 0]  # it inserts, and learns no more
     assert int(run._buffer.inserted) == 26
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_member_that_never_learned_has_no_metrics_and_the_others_have(tmp_path, restarts):
+    members = [Member(0, {"breaks_at": 1.0}), Member(1, {"breaks_at": 1e9})]
+    population = make_population(tmp_path, members, restarts=restarts)
+    metrics = population.advance(20)
+    assert np.isfinite(metrics["loss"]).tolist() == [False, True]
+    held, write = population.saving()
+    write()
+    diverged = {str(i): dataclasses.asdict(divergence) for i, divergence in population.diverged.items()}
+    again = make_population(tmp_path, members, restarts=restarts)
+    again.resume(population.states, Progress(step=20, held=held, diverged=diverged))
+    assert np.isfinite(again.advance(30)["loss"]).tolist() == [False, True]
 
 
 def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
@@ -292,10 +306,27 @@ def test_actions_that_are_not_finite_are_told_and_replaced(tmp_path, restarts):
     divergence = Divergence(18, "actions")
     if restarts:
         assert (population.diverged, population.restarts) == ({}, {0: [divergence]})
-        assert float(population.states["updates"][0]) == 6.0  # 20 to 26
+        assert float(population.states["updates"][0]) == 8.0  # 18 to 26
     else:
         assert population.diverged == {0: divergence}
-        assert float(population.states["updates"][0]) == 14.0
+        assert float(population.states["updates"][0]) == 12.0
+
+
+@pytest.mark.parametrize("overlapped", [False, True])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, overlapped, restarts):
+    learner, ends = BadActor(jnp.float32(1.0), jnp.float32(1e9)), []
+    for stops in ((40,), range(2, 42, 2), (20, 26, 40)):
+        population = make_population(tmp_path, learner=learner, restarts=restarts, overlapped=overlapped)
+        for stop in stops:
+            population.advance(stop)
+        what_broke = population.restarts if restarts else population.diverged
+        assert list(what_broke) == [0]
+        ends.append((population.states, transitions(population), str(what_broke)))
+        population.close()
+    for states, rows, what_broke in ends[1:]:
+        same(ends[0][:2], (states, rows))
+        assert what_broke == ends[0][2]
 
 
 def test_an_evaluation_finds_actions_that_are_not_finite(tmp_path):
@@ -340,7 +371,10 @@ def test_bellman_errors_are_of_what_was_met(tmp_path):
         for index in range(2):
             own = transitions(measured, index).rewards + (stop - 6)  # updates
             assert set(drawn[-1][index]) == set(own)  # over a thousand of 30 at most
-    assert (drawn[0][0] - 14 != drawn[1][0] - 24).any()
+    run = measured._runs[0]
+    assert (run.bellman_errors(30) != run.bellman_errors(20)).any()  # other transitions of one buffer
+    untouched.advance(6)
+    assert untouched.bellman_errors().shape == (2, 0)  # nothing is learned yet
     untouched.advance(30)
     same(measured.states, untouched.states)
 

@@ -269,6 +269,8 @@ def _naming(number: int) -> Any:
     """Says of a failure which environment's it is."""
     try:
         yield
+    except EnvironmentFailure as error:
+        raise _failure(number, str(error)) from error
     except UserError:
         raise
     except Exception as error:
@@ -363,7 +365,9 @@ def _work(make: Callable[[], Environment], parent: connection.Connection) -> Non
         environment.close()
     except Exception as error:
         with contextlib.suppress(OSError):  # the parent may have hung up, and want no answer
-            if isinstance(error, UserError):
+            if isinstance(error, EnvironmentFailure):
+                parent.send_bytes(_ERROR + str(error).encode())
+            elif isinstance(error, UserError):
                 parent.send_bytes(_USER_ERROR + str(error).encode())
             else:
                 parent.send_bytes(_ERROR + f"{type(error).__name__}: {error}".encode())

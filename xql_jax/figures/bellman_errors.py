@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import RunGroup
+from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.reports.error_fits import ErrorFits, Fit, fit_errors, plot_errors
-from xql_jax.reports.summary import read_rows
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -26,29 +25,31 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
         `errors`: as recorded. `ranges`: of each panel's clip. `fits`: of each law to a panel's clipped
         errors. `fits_by_step`: to those of one step alone.
     Raises:
-        UserError: if no run has recorded any.
+        UserError: if no run has recorded any that differ, or as `read_points`.
     """
-    errors = [
-        (group.task, group.method, int(row["seed"]), int(row["step"]), float(row["error"]))
-        for group in groups
-        for run in group.runs
-        for row in read_rows(run.path / "bellman_errors.csv")
-    ]
-    if not errors:
-        raise UserError(
-            f"the runs have recorded no Bellman errors, such as {groups[0].runs[0].path}: train with "
-            "--bellman_error_interval=5000"
-        )
-    table = long_table("task", "method", "seed", "step", "error", rows=errors)
+    recorded = read_points(groups, "bellman_errors.csv", "error")
+    points = [point for point in recorded if np.isfinite(point.value)]
+    if left_out := len(recorded) - len(points):
+        print(f"warning: {left_out} of {len(recorded)} Bellman errors are not finite, and left out")
+    table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
-    for task, method in dict.fromkeys(error[:2] for error in errors):
-        of_panel = where(table, task=task, method=method)
-        clip_range = _range(of_panel["error"])
-        ranges.append((task, method, *clip_range))
-        fits += _rows((task, method), fit_errors(of_panel["error"], clip_range=clip_range))
+    for panel in dict.fromkeys((point.task, point.method) for point in points):
+        of_panel = where(table, task=panel[0], method=panel[1])
+        low, high = _range(of_panel["value"])
+        if low == high:
+            continue
+        ranges.append((*panel, low, high))
+        fits += _rows(panel, fit_errors(of_panel["value"], clip_range=(low, high)))
         for step in np.unique(of_panel["step"]).tolist():
-            of_step = where(of_panel, step=step)["error"]
-            fits_by_step += _rows((task, method, step), fit_errors(of_step, clip_range=_range(of_step)))
+            of_step = where(of_panel, step=step)["value"]
+            low, high = _range(of_step)
+            if low < high:
+                fits_by_step += _rows((*panel, step), fit_errors(of_step, clip_range=(low, high)))
+    if not ranges:
+        raise UserError(
+            f"the runs have recorded no Bellman errors that differ, such as {groups[0].runs[0].path}: train "
+            "with --bellman_error_interval=5000"
+        )
     quality = ("law", "log_likelihood", "kolmogorov_smirnov")
     return {
         "errors": table,
@@ -68,7 +69,7 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, row in zip(panels, zip(*ranges.values(), strict=True), strict=False):
         task, method, low, high = row
-        errors = where(tables["errors"], task=task, method=method)["error"]
+        errors = where(tables["errors"], task=task, method=method)["value"]
         fits = fit_errors(errors, clip_range=(low, high))
         plot_errors(fits, axes, title=f"{method} on {task}", units="reward units")
     for axes in panels[count:]:

@@ -2,19 +2,19 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import RunGroup
+from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.palette import LINES
-from xql_jax.reports.summary import by_setting, read_rows
 
+TABLES = ("curves", "seeds", "restarts")
 STYLES = ("-", "--", "-.", ":")  # where there are more methods than colours
 
 
@@ -25,83 +25,78 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         quantity: the column that is shown, "return" or "score".
     Returns:
         `seeds`: each seed's values. `curves`: their mean at each step and Student's 95% interval of it, which
-        is NaN for a single seed.
+        is NaN for a single seed; how many seeds there are, and had diverged; and how often the networks of
+        the method's runs were begun anew in all.
     Raises:
-        UserError: if two runs of a method have one seed in common.
+        UserError: if nothing was evaluated, or as `read_points`.
     """
-    seeds: list[tuple[str, str, int, int, float]] = []
-    for group in groups:
-        run_of: dict[tuple[str, int], Path] = {}
-        for run in group.runs:
-            for setting, rows in by_setting(read_rows(run.path / "evaluations.csv")).items():
-                method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
-                for row in rows:
-                    seed = int(row["seed"])
-                    if run_of.setdefault((method, seed), run.path) != run.path:
-                        twice = f"{run_of[method, seed]} and {run.path}"
-                        raise UserError(f"--runs: {method} on {group.task} has seed {seed} twice: {twice}")
-                    seeds.append((group.task, method, seed, int(row["step"]), float(row[quantity])))
-    if not seeds:
-        raise UserError(f"--runs: nothing was evaluated in {groups[0].runs[0].path}, nor in others like it")
-    values_at: dict[tuple[str, str, int], list[float]] = {}
-    for task, method, _, step, value in seeds:
-        values_at.setdefault((task, method, step), []).append(value)
+    points = read_points(groups, "evaluations.csv", quantity)
+    if not points:
+        raise UserError(f"nothing was evaluated in {groups[0].runs[0].path}, nor in others like it")
+    at: dict[tuple[str, str, int], list[Point]] = {}
+    for point in points:
+        at.setdefault((point.task, point.method, point.step), []).append(point)
     curves = []
-    for point, values in values_at.items():
-        mean, half_width = map(float, mean_and_interval(np.array(values)))
-        curves.append((*point, mean, mean - half_width, mean + half_width, len(values)))
+    for place, of_seeds in at.items():
+        mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
+        diverged = sum(point.diverged for point in of_seeds)
+        curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
+    restarts = [(group.task, group.method, sum(run.restarts for run in group.runs)) for group in groups]
     return {
-        "seeds": long_table("task", "method", "seed", "step", quantity, rows=seeds),
-        "curves": long_table("task", "method", "step", "mean", "low", "high", "seeds", rows=curves),
+        "curves": long_table(
+            "task", "method", "step", "mean", "low", "high", "seeds", "diverged", rows=curves
+        ),
+        "seeds": long_table(*Point._fields, rows=points),
+        "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
 
 
 def draw(
     tables: Mapping[str, Table], *, families: Sequence[Sequence[str]], unit: str, quantity: str
 ) -> Figure:
-    """A column a task, a row a family of algorithms; seeds thinly.
+    """A column a task, a row a family of algorithms, side by side if there is one task; seeds thinly.
 
     An axis is as high as its seeds go: the interval over two or three is wider.
     """
-    curves, seeds = tables["curves"], tables["seeds"]
-    tasks = list(dict.fromkeys(curves["task"].tolist()))
-    methods = [
-        [method for method in sorted(set(curves["method"].tolist())) if method.split()[0] in family]
-        for family in families
-    ]
+    tasks = list(dict.fromkeys(tables["curves"]["task"].tolist()))
+    known = sorted(set(tables["curves"]["method"].tolist()))
+    methods = [[method for method in known if method.split()[0] in family] for family in families]
     rows = [family for family in methods if family]
-    figure = Figure(figsize=(0.6 + 4.4 * len(tasks), 0.4 + 3.6 * len(rows)), layout="constrained")
-    for panels, family in zip(figure.subplots(len(rows), len(tasks), squeeze=False), rows, strict=True):
+    shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
+    figure = Figure(figsize=(0.6 + 4.4 * shape[1], 0.4 + 3.6 * shape[0]), layout="constrained")
+    grid = figure.subplots(*shape, squeeze=False).reshape(len(rows), len(tasks))
+    for panels, family in zip(grid, rows, strict=True):
         for axes, task in zip(panels, tasks, strict=True):
-            shown = [method for method in family if method in where(curves, task=task)["method"]]
-            if not shown:
+            of_task = {name: where(table, task=task) for name, table in tables.items()}
+            if np.isin(of_task["curves"]["method"], family).any():
+                _draw_panel(axes, of_task, family)
+                axes.set(title=task, xlabel=unit, ylabel=quantity)
+            else:
                 axes.remove()
-                continue
-            extent = []
-            for method in shown:
-                number = family.index(method)
-                color, style = LINES[number % len(LINES)], STYLES[number // len(LINES) % len(STYLES)]
-                curve = where(curves, task=task, method=method)
-                axes.plot(curve["step"], curve["mean"], color=color, linestyle=style, label=method)
-                axes.fill_between(
-                    curve["step"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0
-                )
-                of_method = where(seeds, task=task, method=method)
-                *_, values = of_method.values()
-                extent += [values.min(), values.max()]
-                for seed in np.unique(of_method["seed"]):
-                    steps, values = list(where(of_method, seed=seed).values())[-2:]
-                    axes.plot(steps, values, color=color, linewidth=0.5, alpha=0.7)
-            margin = 0.05 * max(max(extent) - min(extent), 1e-9)
-            axes.set(
-                title=task,
-                xlabel=unit,
-                ylabel=quantity,
-                ylim=(min(extent) - margin, max(extent) + margin),
-            )
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize="small", loc="lower right")
     return figure
+
+
+def _draw_panel(axes: Axes, tables: Mapping[str, Table], family: Sequence[str]) -> None:
+    """The methods of a family on one task; a method has its colour on all tasks."""
+    extent: list[float] = []
+    for number, method in enumerate(family):
+        curve, seeds, restarts = (where(tables[name], method=method) for name in TABLES)
+        if not len(curve["step"]):
+            continue
+        marks = [f"{curve['diverged'][-1]} of {curve['seeds'][-1]} diverged"] if curve["diverged"][-1] else []
+        marks += [f"restarts: {count}" for count in restarts["restarts"] if count]
+        label = " ".join([method, *(f"({mark})" for mark in marks)])
+        color, style = LINES[number % len(LINES)], STYLES[number // len(LINES) % len(STYLES)]
+        axes.plot(curve["step"], curve["mean"], color=color, linestyle=style, label=label)
+        axes.fill_between(curve["step"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0)
+        for seed in np.unique(seeds["seed"]):
+            of_seed = where(seeds, seed=seed)
+            axes.plot(of_seed["step"], of_seed["value"], color=color, linewidth=0.5, alpha=0.7)
+        extent += [seeds["value"].min(), seeds["value"].max()]
+    margin = 0.05 * max(max(extent) - min(extent), 1e-9)
+    axes.set(ylim=(min(extent) - margin, max(extent) + margin))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="lower right")
 
 
 FIGURE_3 = RunsFigure(

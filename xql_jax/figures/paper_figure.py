@@ -78,9 +78,10 @@ def write_figure(
     return [picture, *paths]
 
 
-def long_table(*columns: str, rows: list[tuple]) -> Table:
+def long_table(*columns: str, rows: Sequence[tuple]) -> Table:
     """Returns rows as columns of those names."""
-    return {name: np.array(values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)}
+    values = zip(*rows, strict=True) if rows else [()] * len(columns)
+    return {name: np.array(column) for name, column in zip(columns, values, strict=True)}
 
 
 def where(table: Table, **values: object) -> Table:

@@ -5,9 +5,10 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xql_jax.errors import UserError
+from xql_jax.reports.summary import by_setting, read_rows
 
 # Of config.json: what does not make a run another method.
 NO_SETTINGS = ("env_name", "seeds", "versions", "commit", "resumed", "note")
@@ -21,6 +22,7 @@ class RecordedRun:
     name: str  # of the task, or of the data if it was trained without one
     algorithm: str
     settings: Mapping[str, str]  # all that its numbers depend on but task and seeds, as JSON, by name
+    restarts: int  # of networks that had diverged, over all its members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,17 @@ class RunGroup:
     task: str
     method: str  # the algorithm, and what sets it apart from the others' of that algorithm and task
     runs: Sequence[RecordedRun]
+
+
+class Point(NamedTuple):
+    """A number of a run's CSV file, and whose it is."""
+
+    task: str
+    method: str
+    seed: int
+    step: int
+    value: float
+    diverged: bool  # as the row says
 
 
 def find_runs(root: Path) -> list[RecordedRun]:
@@ -63,13 +76,46 @@ def group_runs(runs: Iterable[RecordedRun]) -> list[RunGroup]:
     return sorted(groups, key=lambda group: (group.task, group.method))
 
 
+def read_points(groups: Iterable[RunGroup], file_name: str, column: str) -> list[Point]:
+    """Reads a column of a CSV file of each run. The settings of a sweep are methods apart.
+
+    Raises:
+        UserError: if a method has a seed in two runs, or a file is damaged.
+    """
+    points = []
+    for group in groups:
+        run_of: dict[tuple[str, int], Path] = {}
+        for run in group.runs:
+            path = run.path / file_name
+            try:
+                for setting, rows in by_setting(read_rows(path)).items():
+                    method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
+                    for row in rows:
+                        point = Point(
+                            group.task,
+                            method,
+                            int(row["seed"]),
+                            int(row["step"]),
+                            float(row[column]),
+                            bool(row.get("diverged_at")),
+                        )
+                        points.append(point)
+                        if run_of.setdefault((method, point.seed), path) != path:
+                            twice = f"{run_of[method, point.seed]} and {path}"
+                            raise UserError(f"{method} on {group.task} has seed {point.seed} twice: {twice}")
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+    return points
+
+
 def _runs(root: Path) -> Iterator[RecordedRun]:
     for folder, below, files in os.walk(root):
         if "config.json" not in files:
             continue
         below.clear()  # what a run holds is no run
         path = Path(folder)
-        if "summary.json" in files and _read(path / "summary.json").get("status") == "finished":
+        summary = _read(path / "summary.json") if "summary.json" in files else {}
+        if summary.get("status") == "finished":
             content = _read(path / "config.json")
             config = content.pop("config", None)
             if not isinstance(config, dict) or not isinstance(config.get("algorithm"), str):
@@ -79,9 +125,10 @@ def _runs(root: Path) -> Iterator[RecordedRun]:
             settings |= {f"config.{name}": value for name, value in config.items() if name != "algorithm"}
             yield RecordedRun(
                 path,
-                path.parent.parent.name,  # SAVE_DIR/ENV/ALGORITHM/RUN
+                content.get("env_name") or path.resolve().parents[1].name,  # SAVE_DIR/ENV/ALGORITHM/RUN
                 config["algorithm"],
                 {name: json.dumps(value, sort_keys=True) for name, value in settings.items()},
+                len(summary.get("restarts", [])),
             )
 
 

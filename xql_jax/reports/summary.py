@@ -10,7 +10,7 @@ import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
 
-FIXED_COLUMNS = ("step", "seed", "return", "score", "length", "diverged_at", "seconds")
+FIXED_COLUMNS = ("step", "seed", "return", "score", "length", "diverged_at", "seconds", "error")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -61,7 +61,9 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
                 "last_score_by_seed": scores[:, -1].tolist(),
                 "best_score_by_seed": scores.max(axis=1).tolist(),
                 "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
-                "diverged_seeds": sorted({int(row["seed"]) for row in group if row["diverged_at"]}),
+                "diverged_seeds": sorted(
+                    int(row["seed"]) for row in group if row["diverged_at"] and int(row["step"]) == steps[-1]
+                ),
             }
         )
     return results

@@ -135,13 +135,13 @@ class OnlinePopulation:
             has), each f32[M]; nothing before the first update.
         """
         known = [len(run.restarts) for run in self._runs]
-        for run in self._runs:  # an evaluation may have found actions that are not finite
-            if run.restart_if_asked():
-                run.start_policies(self.step)
+        for run in self._runs:
+            run.settle(self.step)
         while self.step < stop:
             for run in self._runs:
                 rows = run.act(self.step, self.seconds)
                 run.await_learner(self.seconds)  # of the round before, if the two overlap
+                run.settle(self.step)
                 run.learn(self.step, rows, self._thread)
             self.step += self.stride
             if not self.schedule.overlapped:
@@ -154,7 +154,13 @@ class OnlinePopulation:
                     f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
                     "networks begin anew"
                 )
+        if not self._has_learned:
+            return {}
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
+
+    @property
+    def _has_learned(self) -> bool:
+        return self.schedule.updates_by(self.step) > 0
 
     def policy(self) -> Act:
         """The members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
@@ -173,7 +179,12 @@ class OnlinePopulation:
         return self._runs[index].learner, self._runs[index].state
 
     def bellman_errors(self) -> np.ndarray:
-        """The members' errors in transitions drawn from their buffers, f32[M, `NUM_ERRORS`]."""
+        """The members' errors in transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
+
+        Before the first update f32[M, 0]: initial networks say nothing of the method.
+        """
+        if not self._has_learned:
+            return np.empty((len(self._runs), 0), np.float32)
         return np.stack([run.bellman_errors(self.step) for run in self._runs])
 
     def resume(self, states: State, progress: Progress) -> None:
@@ -235,7 +246,6 @@ class _MemberRun:
         self._saves = [0]  # transitions that were in files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
         self._bad_actions_at: int | None = None  # a step whose actions were not finite
-        self._metrics: Metrics = {}
         self._episode = {"episode/return": math.nan, "episode/length": math.nan}
         self._observations = environments.reset([seed] * schedule.num_environments)
         self._acting_learner = jax.device_put(learner, self._cpu)
@@ -250,6 +260,8 @@ class _MemberRun:
             self._buffer.data,
         )
         program = jax.jit(functools.partial(_learn, batch_size=schedule.batch_size), donate_argnames="buffer")
+        metrics = jax.eval_shape(self.learner.update, self.state, rows, self._key)[1]
+        self._metrics = dict.fromkeys(metrics, jnp.float32(jnp.nan))
         zero = np.int32(0)
         self._learn = program.lower(
             self.learner, self.state, buffer=self._buffer, rows=rows, key=self._key, start=zero, stop=zero
@@ -281,9 +293,8 @@ class _MemberRun:
 
     @property
     def metrics(self) -> Metrics:
-        """Of the last update, and of the episodes that ended last; none before the first update."""
-        episode = {name: jnp.float32(value) for name, value in self._episode.items()}
-        return {**self._metrics, **episode} if self._metrics else {}
+        """Of the last update that stayed finite, and of the episodes that ended last; else NaN."""
+        return {**self._metrics, **{name: jnp.float32(value) for name, value in self._episode.items()}}
 
     def learn(self, step: int, rows: Batch, thread: concurrent.futures.Executor) -> None:
         """Begins to insert the transitions of the round from `step` on, and to learn what they make due."""
@@ -299,10 +310,7 @@ class _MemberRun:
         started = time.perf_counter()
         (number, learning), self._learning = self._learning, None
         learning.result()
-        if self._bad_actions_at is not None:
-            self.diverge(self._bad_actions_at, "actions")
-            self._bad_actions_at = None
-        self.restart_if_asked()
+        self._restart_if_asked()
         self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
         seconds["waiting for the learner"] += time.perf_counter() - started
 
@@ -310,7 +318,15 @@ class _MemberRun:
         """Notes it; what is learned from then on is dropped."""
         self.diverged = self.diverged or Divergence(step, quantity)
 
-    def restart_if_asked(self) -> bool:
+    def settle(self, step: int) -> None:
+        """Before the round from `step` on is learned: actions of it, or of an evaluation, were not finite."""
+        if self._bad_actions_at is not None:
+            self.diverge(self._bad_actions_at, "actions")
+            self._bad_actions_at = None
+        if self._restart_if_asked():
+            self.start_policies(step)
+
+    def _restart_if_asked(self) -> bool:
         """Begins anew with the networks of a member that has diverged; the learner must be idle."""
         if not (self._schedule.restarts and self.diverged):
             return False
@@ -324,7 +340,11 @@ class _MemberRun:
 
     def resume(self, state: State, step: int, counters: Counters) -> None:
         self.state = state
-        self._buffer = self._files.load(step, self._buffer)
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self._buffer
+        )
+        del self._buffer  # its memory is wanted
+        self._buffer = self._files.load(step, like)
         self._saves = [step]
         self._observations = self.environments.restore(counters)
         self.start_policies(step)

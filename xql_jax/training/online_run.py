@@ -63,8 +63,6 @@ def run_online(settings: OnlineSettings) -> int:
     if settings.eval_episodes:
         evaluator = Evaluator(task, len(members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
 
-    _check_room(suite.make(task), config.buffer_size, len(members))
-
     folder = RunFolder(
         Path(settings.save_dir).expanduser(),
         task.name,
@@ -76,6 +74,7 @@ def run_online(settings: OnlineSettings) -> int:
     if finished:
         print_results(finished, folder.path, "this run has ended already", OnlinePopulation.unit)
         return 0
+    _check_room(suite.make(task), config.buffer_size, len(members))
     with folder.opened(settings.resume):
         by_task = ", ".join(f"{name}={value:g}" for name, value in of_task.items())
         steps = f"{settings.schedule.max_steps:,} steps"
@@ -167,7 +166,8 @@ def _check_room(environment: Environment, buffer_size: int, num_members: int) ->
     """Raises UserError if the members' buffers have no room. The environment is closed."""
     sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
     environment.close()
-    wanted, room = num_members * replay.num_bytes(buffer_size, *sizes), room_on_device()
+    one, room = replay.num_bytes(buffer_size, *sizes), room_on_device()
+    wanted = (num_members + 1) * one  # one more while a resumed run reads a buffer's files
     if wanted > room:
         raise UserError(
             f"config.buffer_size={buffer_size}: {num_members} buffer(s) of that size take "

@@ -72,7 +72,9 @@ def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> l
 class Divergence:
     """The first step after which a member's metrics, state or actions were found not to be all finite."""
 
-    step: int  # updates, counted from 1, as in the logs; online the environment's step that ends the round
+    # Updates, counted from 1, as in the logs. Online the environment's step that ends the round; of actions
+    # the one that they were for.
+    step: int
     quantity: str  # the metrics that were not finite, or "state", or "actions"
 
 

@@ -94,7 +94,7 @@ class RunFolder:
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
         if not file.exists():
-            if resume:
+            if resume and not (self.path / "checkpoints").exists():
                 self._tell_of_others(identity)
             write_json(file, {**identity, **here, "resumed": []})
             return
