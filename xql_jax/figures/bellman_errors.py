@@ -1,5 +1,6 @@
 """Figures 1, 5 and 6: Bellman errors met in training, and the laws that fit them best."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -63,7 +64,7 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     """A panel a task and method: the histogram, and the three laws."""
     ranges = tables["ranges"]
     count = len(ranges["low"])
-    columns = min(MAX_COLUMNS, count)
+    columns = min(MAX_COLUMNS, math.ceil(math.sqrt(count)))
     rows = -(-count // columns)
     figure = Figure(figsize=(1.0 + 5.2 * columns, 0.3 + 4.2 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
