@@ -24,8 +24,9 @@ from xql_jax.data import replay
 from xql_jax.envs import make_environment
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task
-from xql_jax.training.online import OnlinePopulation, OnlineSchedule
+from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Member
+from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.types import Batch
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")

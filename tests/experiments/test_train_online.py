@@ -11,7 +11,7 @@ import time
 import pytest
 from main_runs import EVALUATE, ROOT, run_process
 
-from xql_jax.training.online import NUM_ERRORS
+from xql_jax.training.rounds import NUM_ERRORS
 
 MAIN = ROOT / "experiments" / "train_online.py"
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"

@@ -14,8 +14,9 @@ from gymnasium import spaces
 
 from xql_jax.data import replay
 from xql_jax.training.checkpoint import Progress
-from xql_jax.training.online import NUM_ERRORS, OnlinePopulation, OnlineSchedule, _learn
+from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Divergence, Member, with_hyperparameters
+from xql_jax.training.rounds import NUM_ERRORS, OnlineSchedule, _learn
 
 EPISODE = 7  # steps
 

@@ -14,8 +14,9 @@ from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.loop import EVALUATION_SEED, Recording, TrainingLoop
-from xql_jax.training.online import OnlinePopulation, OnlineSchedule
+from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import make_members, parse_sweep
+from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.training.run_flags import RunSettings
 from xql_jax.training.run_folder import RunFolder
 from xql_jax.training.run_report import draw_learning_curve, print_results, summary_of, tell_end
