@@ -64,5 +64,6 @@ def test_online_prints_every_loop():
         "online.py", "--algorithm=td3", "--env_name=pendulum-swingup", "--steps=100", "--turns=1"
     )
     results = json.loads(last)
-    assert set(results) == {"straightforward", "alternating", "overlapped", "updates alone"}
+    without = {"no updates", "no updates, rounds"}
+    assert set(results) == {"straightforward", "alternating", "overlapped", "updates alone"} | without
     assert all(math.isfinite(number) and number > 0 for number in results.values())
