@@ -100,5 +100,5 @@ FIGURE_1 = RunsFigure(
     draw,
     tasks=("cheetah-run",),
 )
-FIGURE_5 = RunsFigure("the same of SAC on every task", ("sac",), read, draw)
-FIGURE_6 = RunsFigure("the same of TD3 on every task", ("td3",), read, draw)
+FIGURE_5 = RunsFigure("Bellman errors of SAC on every task, laws fitted", ("sac",), read, draw)
+FIGURE_6 = RunsFigure("Bellman errors of TD3 on every task, laws fitted", ("td3",), read, draw)
