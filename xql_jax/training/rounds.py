@@ -69,7 +69,11 @@ class MemberRounds:
         example = [jnp.zeros((1, *shape)) for shape in shapes]
         self._init = jax.jit(lambda key: learner.init(key, *example))
         self.state: State = jax.block_until_ready(self._init(self._init_key))
-        self._buffer = replay.empty(schedule.buffer_size, shapes[0][0], shapes[1][0])
+        self._sizes = shapes[0][0], shapes[1][0]
+        self._buffer = replay.empty(schedule.buffer_size, *self._sizes)
+        self._buffer_shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self._buffer
+        )
         self._saves = [0]  # transitions that were in files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # a round
         self._bad_actions_at: int | None = None  # a step whose actions were not finite
@@ -167,11 +171,8 @@ class MemberRounds:
 
     def resume(self, state: State, step: int, counters: Counters) -> None:
         self.state = state
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self._buffer
-        )
-        del self._buffer  # its memory is wanted
-        self._buffer = self._files.load(step, like)
+        self._buffer = replay.empty(1, *self._sizes)  # the memory of that in use is wanted
+        self._buffer = self._files.load(step, self._buffer_shapes)
         self._saves = [step]
         self._observations = self.environments.restore(counters)
         self.start_policies(step)
