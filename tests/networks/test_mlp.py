@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.networks.mlp import IQL_INIT, MLP, SAC_INIT, TD3_INIT, ActionValue, StateValue
+from xql_jax.networks.mlp import MLP, ActionValue, StateValue, iql_init, sac_init, td3_init
 from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -58,8 +58,8 @@ def layers(network, *arguments):
 
 
 @pytest.mark.parametrize(("network", "gain"), [
-    (ActionValue((16, 4)), np.sqrt(2.0)), (ActionValue((16, 4), SAC_INIT), 1.0),
-    (StateValue((16, 4)), np.sqrt(2.0)), (StateValue((16, 4), kernel_init=SAC_INIT), 1.0),
+    (ActionValue((16, 4)), np.sqrt(2.0)), (ActionValue((16, 4), sac_init), 1.0),
+    (StateValue((16, 4)), np.sqrt(2.0)), (StateValue((16, 4), kernel_init=sac_init), 1.0),
     (TanhGaussianPolicy(2, (16, 4)), 1.0),
 ])  # fmt: skip
 def test_initial_kernels_are_orthogonal_but_for_td3s(network, gain):
@@ -72,7 +72,7 @@ def test_initial_kernels_are_orthogonal_but_for_td3s(network, gain):
 
 
 def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
-    networks = (DeterministicPolicy(2, (256, 256)), ActionValue((256, 256), TD3_INIT))
+    networks = (DeterministicPolicy(2, (256, 256)), ActionValue((256, 256), td3_init))
     for network, arguments in zip(networks, ((OBSERVATIONS,), (OBSERVATIONS, ACTIONS)), strict=True):
         for layer in layers(network, *arguments):
             kernel = np.asarray(layer["kernel"]).ravel()
@@ -81,8 +81,8 @@ def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
             np.testing.assert_array_equal(layer["bias"], 0.0)
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("xsac", SAC_INIT), ("sac", SAC_INIT), ("xtd3", TD3_INIT),
-                                             ("td3", TD3_INIT), ("xql", IQL_INIT)])  # fmt: skip
+@pytest.mark.parametrize(("name", "wanted"), [("xsac", sac_init), ("sac", sac_init), ("xtd3", td3_init),
+                                             ("td3", td3_init), ("xql", iql_init)])  # fmt: skip
 def test_value_networks_begin_as_their_methods_references_do(name, wanted):
     learner = make_learner(name, {})
     assert learner.critic_network.kernel_init is wanted

@@ -7,7 +7,7 @@ import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners.train_state import TrainState, static
-from xql_jax.networks.mlp import IQL_INIT, ActionValue
+from xql_jax.networks.mlp import ActionValue, iql_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
@@ -15,7 +15,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 class CriticEnsemble:
     """The critics' hyperparameters and operations. Their parameters are a tuple with one entry a critic."""
 
-    kernel_init: ClassVar[Callable] = staticmethod(IQL_INIT)  # of the value networks
+    kernel_init: ClassVar[Callable] = staticmethod(iql_init)  # of the value networks
     critic_lr: Numeric = 3e-4
     max_grad_norm: Numeric = jnp.inf  # of each network's gradient; inf: not clipped
     hidden_dims: tuple[int, ...] = static((256, 256))

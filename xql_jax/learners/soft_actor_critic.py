@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import TrainState, static
 from xql_jax.losses.critic import mse_loss, td_target
-from xql_jax.networks.mlp import SAC_INIT, StateValue
+from xql_jax.networks.mlp import StateValue, sac_init
 from xql_jax.networks.squashed_policies import TanhGaussian, TanhGaussianPolicy
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
@@ -40,7 +40,7 @@ class SoftActorCritic(OffPolicy):
     Differs: that code updates the actor every second time by default, Table 5 every time.
     """
 
-    kernel_init: ClassVar[Callable] = staticmethod(SAC_INIT)
+    kernel_init: ClassVar[Callable] = staticmethod(sac_init)
     actor_lr: Numeric = 1e-4
     critic_lr: Numeric = 1e-4
     value_lr: Numeric = 1e-4

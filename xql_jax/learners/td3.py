@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import TrainState, static
 from xql_jax.losses.critic import mse_loss, td_target
-from xql_jax.networks.mlp import TD3_INIT
+from xql_jax.networks.mlp import td3_init
 from xql_jax.networks.squashed_policies import DeterministicPolicy
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
@@ -36,7 +36,7 @@ class TD3(OffPolicy):
     Source: Fujimoto et al. 2018, Algorithm 1; Garg et al. 2023, Appendix D.6, Table 5.
     """
 
-    kernel_init: ClassVar[Callable] = staticmethod(TD3_INIT)
+    kernel_init: ClassVar[Callable] = staticmethod(td3_init)
     target_noise: Numeric = 0.2  # std
     target_noise_clip: Numeric = 0.5
     exploration_noise: Numeric = 0.1  # std; Table 5 has 0.05 for Hopper

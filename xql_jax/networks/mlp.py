@@ -1,20 +1,32 @@
 """The multi-layer perceptron under every network, and the two kinds of value function on it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from xql_jax.types import Array
+from xql_jax.types import Array, PRNGKey
 
 Initializer = Callable[..., Array]
-# Of every kernel, the last layer's too; biases begin at 0.
-IQL_INIT = nn.initializers.orthogonal(math.sqrt(2.0))  # and XQL's
-SAC_INIT = nn.initializers.orthogonal(1.0)  # Yarats & Kostrikov (2020)
-TD3_INIT = nn.initializers.variance_scaling(
-    1.0 / 3.0, "fan_in", "uniform"
-)  # PyTorch's: within 1 / sqrt(inputs)
+
+
+# How every kernel begins, the last layer's too; biases begin at 0. Functions of the module, for what holds a
+# network to be pickled.
+def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """IQL's and XQL's: orthogonal, gain sqrt(2)."""
+    return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
+
+
+def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """That of Yarats & Kostrikov (2020): orthogonal, gain 1."""
+    return nn.initializers.orthogonal(1.0)(key, shape, dtype)
+
+
+def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """PyTorch's, as in Fujimoto et al. (2018): uniform within 1 / sqrt(inputs)."""
+    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
 
 
 class MLP(nn.Module):
@@ -23,7 +35,7 @@ class MLP(nn.Module):
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     dropout_rate: float = 0.0
-    kernel_init: Initializer = IQL_INIT
+    kernel_init: Initializer = iql_init
 
     @nn.compact
     def __call__(self, x: Array, training: bool = False) -> Array:
@@ -41,7 +53,7 @@ class StateValue(nn.Module):
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
-    kernel_init: Initializer = IQL_INIT
+    kernel_init: Initializer = iql_init
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
@@ -54,7 +66,7 @@ class ActionValue(nn.Module):
     run faster than members under `vmap`."""
 
     hidden_dims: tuple[int, ...]
-    kernel_init: Initializer = IQL_INIT
+    kernel_init: Initializer = iql_init
 
     @nn.compact
     def __call__(self, observations: Array, actions: Array) -> Array:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import IQL_INIT, MLP
+from xql_jax.networks.mlp import MLP, iql_init
 from xql_jax.types import Array, PRNGKey
 
 LOG_STD_RANGE = (-5.0, 2.0)
@@ -40,6 +40,6 @@ class GaussianPolicy(nn.Module):
     @nn.compact
     def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
         x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
-        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=IQL_INIT)(x))
+        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         return DiagonalGaussian(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))

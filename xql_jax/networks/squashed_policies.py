@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import MLP, SAC_INIT, TD3_INIT
+from xql_jax.networks.mlp import MLP, sac_init, td3_init
 from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian
 from xql_jax.types import Array, PRNGKey
 
@@ -51,8 +51,8 @@ class TanhGaussianPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array) -> TanhGaussian:
-        x = MLP(self.hidden_dims, kernel_init=SAC_INIT)(observations)
-        mean, x = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=SAC_INIT)(x), 2, axis=-1)
+        x = MLP(self.hidden_dims, kernel_init=sac_init)(observations)
+        mean, x = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=sac_init)(x), 2, axis=-1)
         low, high = LOG_STD_RANGE
         log_std = low + 0.5 * (high - low) * (jnp.tanh(x) + 1.0)
         return TanhGaussian(DiagonalGaussian(mean, jnp.exp(log_std)))
@@ -66,5 +66,5 @@ class DeterministicPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
-        x = MLP(self.hidden_dims, kernel_init=TD3_INIT)(observations)
-        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=TD3_INIT)(x))
+        x = MLP(self.hidden_dims, kernel_init=td3_init)(observations)
+        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=td3_init)(x))
