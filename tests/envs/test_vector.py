@@ -15,9 +15,9 @@ import psutil
 import pytest
 from gymnasium import spaces
 
-from xql_jax.envs import vector
 from xql_jax.envs.point_maze import PointMaze
-from xql_jax.envs.vector import Counters, VectorEnvironment, start_seed
+from xql_jax.envs.vector import Counters, StepResult, VectorEnvironment, start_seed
+from xql_jax.envs.workers import GRACE
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.rollout import episode_seed
 from xql_jax.tasks import Task, get_task
@@ -81,7 +81,7 @@ def random_actions(env: VectorEnvironment, steps: int, seed: int = 0) -> np.ndar
     return np.random.default_rng(seed).uniform(-0.9, 0.9, shape).astype(np.float32)
 
 
-def leaves(result: vector.StepResult) -> list[np.ndarray]:
+def leaves(result: StepResult) -> list[np.ndarray]:
     return [*result.transitions, *result[1:]]
 
 
@@ -278,7 +278,7 @@ def test_a_process_that_dies_is_named(made):
     start = time.monotonic()
     with pytest.raises(EnvironmentFailure, match="environment 1 failed: its process ended with exit code 7"):
         env.step(np.array([[0.0], [1.0]]))
-    assert time.monotonic() - start < 2 * vector.GRACE + 5
+    assert time.monotonic() - start < 2 * GRACE + 5
     assert len([worker for worker in workers if is_worker(worker)]) == 0
 
 
@@ -323,7 +323,7 @@ def test_a_worker_that_does_not_end_is_killed(made):
     workers = [child for child in psutil.Process().children() if is_worker(child)]
     start = time.monotonic()
     env.close()
-    assert vector.GRACE <= time.monotonic() - start < vector.GRACE + 5
+    assert GRACE <= time.monotonic() - start < GRACE + 5
     assert not any(is_worker(worker) for worker in workers)
 
 

@@ -1,128 +1,17 @@
 """Acting and learning in rounds: which policy acts, what is learned from, what a checkpoint brings back."""
 
-import dataclasses
 import functools
-import time
-from typing import ClassVar
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnasium import spaces
+from online_fakes import EPISODE, Counter, Counting, Slow, acting_updates, make_population, same, transitions
 
 from xql_jax.data import replay
 from xql_jax.training.checkpoint import Progress
-from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Divergence, Member, with_hyperparameters
-from xql_jax.training.rounds import NUM_ERRORS, OnlineSchedule, _learn
-
-EPISODE = 7  # steps
-
-
-class Counting:
-    """Sees how many steps its episode has, and the start's number; every step pays the action."""
-
-    steps_per_second = 1.0
-    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-    delay = 0.0
-
-    def reset(self, *, seed=None):
-        self._state = np.array([0.0, seed % 1000], np.float32)
-        return self._state.copy(), {}
-
-    def step(self, action):
-        time.sleep(self.delay)
-        self._state[0] += 1.0
-        return self._state.copy(), float(action[0]), False, bool(self._state[0] == EPISODE), {}
-
-    def close(self):
-        pass
-
-
-class Slow(Counting):
-    delay = 0.002
-
-
-@flax.struct.dataclass
-class Counter:
-    """Counts its updates; its action is their number in thousandths: transitions tell whose they are."""
-
-    uses_next_actions: ClassVar[bool] = False
-    rate: jax.Array | float = 1.0
-    breaks_at: jax.Array | float = 1e9
-
-    def init(self, key, observations, actions):
-        return {"updates": jnp.zeros(()), "seen": jnp.zeros(()), "noise": jnp.zeros(())}
-
-    def update(self, state, batch, key):
-        updates = state["updates"] + 1.0
-        seen = state["seen"] + self.rate * batch.rewards.mean()
-        noise = jax.random.normal(key)
-        loss = jnp.where(updates >= self.breaks_at, jnp.nan, noise)
-        return {"updates": updates, "seen": seen, "noise": noise}, {"loss": loss}
-
-    def actor_params(self, state):
-        return state["updates"]
-
-    def act_with(self, params, observations, key, deterministic):
-        return jnp.full((len(observations), 1), params / 1000.0)
-
-    def act(self, state, observations, key, deterministic):
-        return self.act_with(state["updates"], observations, key, deterministic)
-
-    def bellman_errors(self, state, batch):
-        return batch.rewards + state["updates"]
-
-    def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
-
-
-@flax.struct.dataclass
-class Flickering(Counter):
-    """Its loss is NaN in one update, and finite in the next."""
-
-    def update(self, state, batch, key):
-        state = super().update(state, batch, key)[0]
-        return state, {"loss": jnp.where(state["updates"] == self.breaks_at, jnp.nan, 0.0)}
-
-
-@flax.struct.dataclass
-class BadActor(Counter):
-    """Its actions are NaN from 12 updates on."""
-
-    def act_with(self, params, observations, key, deterministic):
-        actions = super().act_with(params, observations, key, deterministic)
-        return jnp.where(params >= 12, jnp.nan, actions)
-
-
-SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
-
-
-ONE = (Member(0, {}),)
-
-
-def make_population(tmp_path, members=ONE, environment=Counting, learner=None, **changes):
-    learner = learner or Counter(jnp.float32(1.0), jnp.float32(1e9))
-    schedule = dataclasses.replace(SCHEDULE, **changes)
-    return OnlinePopulation(learner, members, environment, schedule, tmp_path)
-
-
-def transitions(population, index=0):
-    """What the buffer holds, oldest first, before it is full."""
-    buffer = population._runs[index]._buffer
-    return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
-
-
-def acting_updates(population):
-    """Of each transition since the warm-up, how many updates its policy had."""
-    return np.round(1000 * transitions(population).actions[population.schedule.warmup_steps :, 0]).astype(int)
-
-
-def same(first, second):
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+from xql_jax.training.population import Member, with_hyperparameters
+from xql_jax.training.rounds import NUM_ERRORS, _learn
 
 
 def test_alternating_the_policy_is_that_of_the_last_round(tmp_path):
@@ -238,115 +127,6 @@ def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_p
         train_and_save(resumed, stop)
     files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 160 - 64]
     assert files == []  # and what none of them needs is gone
-
-
-def test_a_member_that_diverges_stays_where_it_was(tmp_path):
-    members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
-    population = make_population(tmp_path, members)
-    population.advance(20)
-    (broken,) = population.diverged.items()
-    assert broken[0] == 0
-    assert (broken[1].step, broken[1].quantity) == (
-        16,
-        "loss",
-    )  # updates 9 and 10 are those of steps 14 and 15
-    assert population.states["updates"].tolist() == [8.0, 14.0]
-    asked = []
-    run = population._runs[0]
-    learn = run._learn
-    run._learn = lambda *arguments, **named: (
-        asked.append(named["stop"] - named["start"]) or learn(*arguments, **named)
-    )
-    population.advance(26)
-    assert asked == [0, 0, 0]  # it inserts, and learns no more
-    assert int(run._buffer.inserted) == 26
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-def test_a_member_that_never_learned_has_no_metrics_and_the_others_have(tmp_path, restarts):
-    members = [Member(0, {"breaks_at": 1.0}), Member(1, {"breaks_at": 1e9})]
-    population = make_population(tmp_path, members, restarts=restarts)
-    metrics = population.advance(20)
-    assert np.isfinite(metrics["loss"]).tolist() == [False, True]
-    held, write = population.saving()
-    write()
-    diverged = {str(i): dataclasses.asdict(divergence) for i, divergence in population.diverged.items()}
-    again = make_population(tmp_path, members, restarts=restarts)
-    again.resume(population.states, Progress(step=20, held=held, diverged=diverged))
-    assert np.isfinite(again.advance(30)["loss"]).tolist() == [False, True]
-
-
-def test_a_member_that_diverges_begins_anew_if_asked(tmp_path, capsys):
-    members = [Member(0, {"breaks_at": 9.0}), Member(1, {"breaks_at": 1e9})]
-    population = make_population(tmp_path, members, restarts=True)
-    population.advance(40)
-    assert population.diverged == {}
-    (restarts,) = population.restarts.items()
-    # Every ninth update; the round of two in which it comes is lost.
-    assert (restarts[0], [restart.step for restart in restarts[1]]) == (0, [16, 26, 36])
-    assert population.states["updates"].tolist() == [4.0, 34.0]
-    assert capsys.readouterr().out.count("seed 0, breaks_at=9 diverged at step") == 3
-    held, write = population.saving()
-    write()
-    again = make_population(tmp_path, members, restarts=True)
-    again.resume(population.states, Progress(step=40, held=held))
-    assert again.restarts == population.restarts
-    again.advance(46)
-    assert [restart.step for restart in again.restarts[0]] == [16, 26, 36, 46]
-
-
-@pytest.mark.parametrize("restarts", [False, True])
-def test_actions_that_are_not_finite_are_told_and_replaced(tmp_path, restarts):
-    """From 12 updates on the policy gives NaN, though parameters and metrics are finite."""
-    learner = BadActor(jnp.float32(1.0), jnp.float32(1e9))
-    population = make_population(tmp_path, learner=learner, restarts=restarts)
-    population.advance(26)
-    actions = transitions(population).actions[:, 0]
-    assert np.isfinite(actions).all()
-    np.testing.assert_array_equal(actions[18:20], 0.0)  # 6 of warm-up, 12 updates: the first bad ones
-    divergence = Divergence(18, "actions")
-    if restarts:
-        assert (population.diverged, population.restarts) == ({}, {0: [divergence]})
-        assert float(population.states["updates"][0]) == 8.0  # 18 to 26
-    else:
-        assert population.diverged == {0: divergence}
-        assert float(population.states["updates"][0]) == 12.0
-
-
-@pytest.mark.parametrize("overlapped", [False, True])
-@pytest.mark.parametrize("restarts", [False, True])
-def test_what_follows_bad_actions_does_not_depend_on_calls(tmp_path, overlapped, restarts):
-    learner, ends = BadActor(jnp.float32(1.0), jnp.float32(1e9)), []
-    for stops in ((40,), range(2, 42, 2), (20, 26, 40)):
-        population = make_population(tmp_path, learner=learner, restarts=restarts, overlapped=overlapped)
-        for stop in stops:
-            population.advance(stop)
-        what_broke = population.restarts if restarts else population.diverged
-        assert list(what_broke) == [0]
-        ends.append((population.states, transitions(population), str(what_broke)))
-        population.close()
-    for states, rows, what_broke in ends[1:]:
-        same(ends[0][:2], (states, rows))
-        assert what_broke == ends[0][2]
-
-
-def test_an_evaluation_finds_actions_that_are_not_finite(tmp_path):
-    learner = BadActor(jnp.float32(1.0), jnp.float32(1e9))
-    population = make_population(tmp_path, learner=learner, restarts=True)
-    population.advance(18)
-    assert population.diverged == {}
-    np.testing.assert_array_equal(population.policy()(np.zeros((1, 3, 2), np.float32)), 0.0)
-    assert population.diverged == {0: Divergence(18, "actions")}
-    population.advance(20)
-    assert (population.diverged, len(population.restarts[0])) == ({}, 1)
-    assert float(population.states["updates"][0]) == 2.0
-
-
-def test_what_was_not_finite_is_named_though_it_was_finite_at_the_end(tmp_path):
-    learner = Flickering(jnp.float32(1.0), jnp.float32(9.0))
-    population = make_population(tmp_path, learner=learner, round_steps=8)
-    population.advance(16)  # updates 3 to 10 in one program
-    assert population.diverged == {0: Divergence(16, "loss")}
 
 
 def test_the_last_episodes_are_among_the_metrics(tmp_path):

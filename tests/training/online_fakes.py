@@ -1,0 +1,121 @@
+"""What the tests of online training share: an environment and learners whose numbers tell what happened."""
+
+import dataclasses
+import time
+from typing import ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Member
+from xql_jax.training.rounds import OnlineSchedule
+
+EPISODE = 7  # steps
+
+
+class Counting:
+    """Sees how many steps its episode has, and the start's number; every step pays the action."""
+
+    steps_per_second = 1.0
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    delay = 0.0
+
+    def reset(self, *, seed=None):
+        self._state = np.array([0.0, seed % 1000], np.float32)
+        return self._state.copy(), {}
+
+    def step(self, action):
+        time.sleep(self.delay)
+        self._state[0] += 1.0
+        return self._state.copy(), float(action[0]), False, bool(self._state[0] == EPISODE), {}
+
+    def close(self):
+        pass
+
+
+class Slow(Counting):
+    delay = 0.002
+
+
+@flax.struct.dataclass
+class Counter:
+    """Counts its updates; its action is their number in thousandths: transitions tell whose they are."""
+
+    uses_next_actions: ClassVar[bool] = False
+    rate: jax.Array | float = 1.0
+    breaks_at: jax.Array | float = 1e9
+
+    def init(self, key, observations, actions):
+        return {"updates": jnp.zeros(()), "seen": jnp.zeros(()), "noise": jnp.zeros(())}
+
+    def update(self, state, batch, key):
+        updates = state["updates"] + 1.0
+        seen = state["seen"] + self.rate * batch.rewards.mean()
+        noise = jax.random.normal(key)
+        loss = jnp.where(updates >= self.breaks_at, jnp.nan, noise)
+        return {"updates": updates, "seen": seen, "noise": noise}, {"loss": loss}
+
+    def actor_params(self, state):
+        return state["updates"]
+
+    def act_with(self, params, observations, key, deterministic):
+        return jnp.full((len(observations), 1), params / 1000.0)
+
+    def act(self, state, observations, key, deterministic):
+        return self.act_with(state["updates"], observations, key, deterministic)
+
+    def bellman_errors(self, state, batch):
+        return batch.rewards + state["updates"]
+
+    def replace(self, **changes):
+        return dataclasses.replace(self, **changes)
+
+
+@flax.struct.dataclass
+class Flickering(Counter):
+    """Its loss is NaN in one update, and finite in the next."""
+
+    def update(self, state, batch, key):
+        state = super().update(state, batch, key)[0]
+        return state, {"loss": jnp.where(state["updates"] == self.breaks_at, jnp.nan, 0.0)}
+
+
+@flax.struct.dataclass
+class BadActor(Counter):
+    """Its actions are NaN from 12 updates on."""
+
+    def act_with(self, params, observations, key, deterministic):
+        actions = super().act_with(params, observations, key, deterministic)
+        return jnp.where(params >= 12, jnp.nan, actions)
+
+
+SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
+
+
+ONE = (Member(0, {}),)
+
+
+def make_population(tmp_path, members=ONE, environment=Counting, learner=None, **changes):
+    learner = learner or Counter(jnp.float32(1.0), jnp.float32(1e9))
+    schedule = dataclasses.replace(SCHEDULE, **changes)
+    return OnlinePopulation(learner, members, environment, schedule, tmp_path)
+
+
+def transitions(population, index=0):
+    """What the buffer holds, oldest first, before it is full."""
+    buffer = population._runs[index]._buffer
+    return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
+
+
+def acting_updates(population):
+    """Of each transition since the warm-up, how many updates its policy had."""
+    return np.round(1000 * transitions(population).actions[population.schedule.warmup_steps :, 0]).astype(int)
+
+
+def same(first, second):
+    jax.tree.map(np.testing.assert_array_equal, first, second)

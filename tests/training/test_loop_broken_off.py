@@ -1,0 +1,265 @@
+"""A run that was broken off, by whatever and wherever, leaves the files and states of an unbroken one."""
+
+import concurrent.futures
+import errno
+import itertools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from loop_runs import SCHEDULE, Killed, assert_as_unbroken
+from training_runs import assert_same_bits, make_training, untimed
+
+from xql_jax.errors import UserError
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9, 10, 12, 31, 32, 33, 41])
+def test_sigterm_after_an_update(start, unbroken, tmp_path, monkeypatch, stop):
+    population = start.again()
+    with monkeypatch.context() as patch:
+        stop_after(population, stop, patch)
+        training, folder = make_training(tmp_path, population, SCHEDULE)
+        received = training.run(show_progress=False, steps_per_call=1)
+        training.close()
+    assert received is signal.SIGTERM
+    assert training.progress.step == training._checkpoints.latest_step == stop
+
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.progress == training.progress
+    assert resumed.run(show_progress=False, steps_per_call=5) is None
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+@pytest.mark.parametrize("stop", [10, 42])
+def test_sigterm_in_the_midst_of_an_evaluation(start, unbroken, tmp_path, stop):
+    """The evaluation is left to the resumed run, also if that is stopped there too, or killed after it."""
+    for attempt in range(2):
+        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        evaluate = training._evaluator.run
+
+        def evaluate_and_signal(act, training=training, evaluate=evaluate):
+            if training.progress.step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(act)
+
+        training._evaluator.run = evaluate_and_signal
+        assert training.run(show_progress=False, steps_per_call=5) is signal.SIGTERM, attempt
+        training.close()
+        assert (training.progress.step, training.progress.evaluation_due) == (stop, True)
+        assert not training.finished
+        assert f"\n{stop}," not in folder.evaluations.read_text()
+    with folder.evaluations.open("a") as file:
+        header = "" if file.tell() else "step,seed,growth,return,score,length,diverged_at,seconds\n"
+        file.write(f"{header}{stop},0,9,9,9,9,,9\n")  # a kill cut the next evaluation short after a row
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.run(show_progress=False, steps_per_call=5) is None
+    assert resumed.finished
+    assert untimed(folder.metrics) == unbroken[1]
+    assert untimed(folder.evaluations) == unbroken[2]
+    assert_same_bits(resumed.population.states, unbroken[0])
+    resumed.close()
+
+
+class LateThread:
+    """Stands in for the checkpoints' thread: it writes when it is waited for, and not at all once killed."""
+
+    killed = False
+
+    def submit(self, write, *arguments):
+        future = concurrent.futures.Future()
+        future.result = lambda: None if self.killed else write(*arguments)
+        return future
+
+    def shutdown(self):
+        pass
+
+
+def killed_at(number, training, thread):
+    """Lets the training be killed before its call `number` of anything that changes states or files."""
+    calls = itertools.count()
+
+    def guard(owner, name):
+        method = getattr(owner, name)
+
+        def guarded(*arguments):
+            if next(calls) == number:
+                thread.killed = True
+                raise Killed(f"before {name}")
+            return method(*arguments)
+
+        setattr(owner, name, guarded)
+
+    for owner, name in (
+        (training.population, "advance"),
+        (training._metrics_csv, "write"),
+        (training._evaluations_csv, "write"),
+        (training._evaluator, "run"),
+        (training._checkpoints, "save"),
+    ):
+        guard(owner, name)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("first", range(0, 55, 4))
+def test_killed_twice_between_any_two_operations(start, unbroken, tmp_path, first, late):
+    """55 operations make the run; it is killed before one, resumed, and killed again four later.
+
+    With a late thread the kill comes before the write of the last checkpoint has begun.
+    """
+    folder = None
+    for number in (first, 4):
+        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        thread = LateThread()
+        if late:
+            training._checkpoints._thread = thread
+        killed_at(number, training, thread)
+        with pytest.raises(Killed):
+            training.run(show_progress=False, steps_per_call=5)
+        training.close()
+        del training.population.advance  # the guard
+        for path, torn in ((folder.metrics, "31,3,4,1.2"), (folder.evaluations, "4")):
+            with path.open("a") as file:
+                file.write(torn)  # a row that the kill cut short
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    resumed.run(show_progress=False, steps_per_call=5)
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+@pytest.mark.parametrize("damaged", [["31"], ["31", "30"], ["31", "30", "24"]])
+def test_damaged_checkpoints_cost_time_and_nothing_else(
+    start, unbroken, tmp_path, monkeypatch, capsys, damaged
+):
+    population = start.again()
+    stop_after(population, 31, monkeypatch)
+    training, folder = make_training(tmp_path, population, SCHEDULE)
+    assert training.run(show_progress=False, steps_per_call=1) is signal.SIGTERM
+    training.close()
+    monkeypatch.undo()
+    assert sorted(path.name for path in (folder.path / "checkpoints").iterdir()) == ["24", "30", "31"]
+    for step in damaged:
+        for path in (folder.path / "checkpoints" / step / "states").rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:-1])
+    capsys.readouterr()
+    if len(damaged) == 3:
+        before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+        with pytest.raises(UserError, match=r"checkpoint .*31: damaged: .*, nor can the 2 before it"):
+            make_training(tmp_path, start.again(), SCHEDULE)
+        assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+        return
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.progress.step == {1: 30, 2: 24}[len(damaged)]
+    assert capsys.readouterr().out.count("warning: checkpoint") == len(damaged)
+    assert int(untimed(folder.metrics)[-1].split(",")[0]) <= resumed.progress.step
+    resumed.run(show_progress=False, steps_per_call=5)
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+def stop_after(population, step, monkeypatch):
+    """Sends this process SIGTERM after an update."""
+    advance = population.advance
+
+    def advance_and_signal(last):
+        metrics = advance(last)
+        if last == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return metrics
+
+    monkeypatch.setattr(population, "advance", advance_and_signal)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "saved"),
+    [
+        (0.0, [20, 40, 42]),
+        (7.0, [7, 14, 20, 27, 34, 40, 42]),  # an update takes a minute; from step 20 on they count anew
+        (15.0, [15, 20, 35, 40, 42]),
+        (1e9, [20, 40, 42]),
+    ],
+)
+def test_checkpoints_by_the_clock(start, unbroken, tmp_path, monkeypatch, minutes, saved):
+    population, now, found = start.again(), [1000.0], []
+    advance = population.advance
+
+    def slow_advance(last):
+        now[0] += 60.0
+        return advance(last)
+
+    monkeypatch.setattr(population, "advance", slow_advance)
+    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
+    training, folder = make_training(tmp_path, population, (42, 4, 10, 20, minutes))
+    save = training._checkpoints.save
+
+    def save_and_note(states, progress, sync_logs):
+        found.append(progress.step)
+        save(states, progress, sync_logs)
+
+    monkeypatch.setattr(training._checkpoints, "save", save_and_note)
+    training.run(show_progress=False, steps_per_call=1)
+    assert found == saved
+    assert_as_unbroken(training, folder, unbroken)
+    training.close()
+
+
+def test_killed_after_a_checkpoint_by_the_clock(start, unbroken, tmp_path):
+    """At an update that is no multiple of anything, within a call's rows."""
+    training, folder = make_training(tmp_path, start.again(), (*SCHEDULE[:3], 1000, 1e-9))
+    killed_at(23, training, LateThread())
+    with pytest.raises(Killed):
+        training.run(show_progress=False, steps_per_call=3)
+    training.close()
+    del training.population.advance  # the guard
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.progress.step % 2 == 1
+    resumed.run(show_progress=False, steps_per_call=5)
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
+
+
+def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypatch):
+    """Whenever a checkpoint takes its name, the files that were synced hold every row up to its step."""
+    synced, replace = {}, os.replace
+
+    def note_sync(descriptor):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced[Path(path).name] = Path(path).read_text() if path.endswith(".csv") else ""
+
+    def check(source, target):
+        if target.parent.name == "checkpoints" and target.name.isdigit():
+            step = int(target.name)
+            steps = {name: [int(row.split(",")[0]) for row in synced[name].splitlines()[1:]]
+                     for name in ("metrics.csv", "evaluations.csv")}  # fmt: skip
+            assert set(steps["metrics.csv"]) >= set(range(4, step + 1, 4))
+            assert set(steps["evaluations.csv"]) >= set(range(10, step + 1, 10))
+            assert target.name + ".tmp" in synced  # and so is the checkpoint itself
+            checked.append(step)
+        replace(source, target)
+
+    checked = []
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", check)
+    training, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    training.run(show_progress=False)
+    training.close()
+    assert checked == [6, 12, 18, 24, 30, 36, 42]
+
+
+def test_an_error_of_the_checkpoints_thread_ends_the_run(start, unbroken, tmp_path, monkeypatch):
+    def refuse():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+    monkeypatch.setattr(training, "_sync_logs", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"):
+        training.run(show_progress=False, steps_per_call=1)
+    assert training.progress.step == 12  # at the next checkpoint
+    training.close()
+    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    assert resumed.progress.step == 0
+    resumed.run(show_progress=False, steps_per_call=5)
+    assert_as_unbroken(resumed, folder, unbroken)
+    resumed.close()
