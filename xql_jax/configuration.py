@@ -123,6 +123,14 @@ def resolve_online(
     return {field: value for field, value in by_task.items() if field not in explicit}
 
 
+def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's settings, as its config.json has them, by their names on the command line."""
+    settings = {name: value for name, value in identity.items() if name != "config"}
+    config = identity.get("config")
+    fields = config if isinstance(config, Mapping) else {}  # a damaged one is none
+    return settings | {f"config.{name}": value for name, value in fields.items()}
+
+
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raises UserError if the config is meant for other suites than the task's."""
     if task.suite not in config.suites:

@@ -5,9 +5,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from xql_jax.configuration import settings_by_name
 from xql_jax.errors import UserError
+from xql_jax.logs.files import read_json
 from xql_jax.reports.summary import by_setting, read_rows
 
 # Of config.json: what does not make a run another method.
@@ -114,28 +116,22 @@ def _runs(root: Path) -> Iterator[RecordedRun]:
             continue
         below.clear()  # what a run holds is no run
         path = Path(folder)
-        summary = _read(path / "summary.json") if "summary.json" in files else {}
+        summary = read_json(path / "summary.json") if "summary.json" in files else {}
         if summary.get("status") == "finished":
-            content = _read(path / "config.json")
-            config = content.pop("config", None)
+            content = read_json(path / "config.json")
+            config = content.get("config")
             if not isinstance(config, dict) or not isinstance(config.get("algorithm"), str):
                 print(f"warning: {path / 'config.json'} is damaged; its run is left out")
                 continue
-            settings = {name: value for name, value in content.items() if name not in NO_SETTINGS}
-            settings |= {f"config.{name}": value for name, value in config.items() if name != "algorithm"}
+            settings = settings_by_name(content)
             yield RecordedRun(
                 path,
                 content.get("env_name") or path.resolve().parents[1].name,  # SAVE_DIR/ENV/ALGORITHM/RUN
                 config["algorithm"],
-                {name: json.dumps(value, sort_keys=True) for name, value in settings.items()},
+                {
+                    name: json.dumps(value, sort_keys=True)
+                    for name, value in settings.items()
+                    if name not in NO_SETTINGS
+                },
                 len(summary.get("restarts", [])),
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Returns the object that a file holds; an empty one if it holds none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError):
-        return {}
-    return content if isinstance(content, dict) else {}

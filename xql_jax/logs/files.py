@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from xql_jax.errors import UserError
 
@@ -44,6 +46,15 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
                 temporary.unlink()  # what there is of it takes the space that is lacking
             raise
         sync(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object that the file holds; an empty one if it holds none, or cannot be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def sync(path: Path) -> None:

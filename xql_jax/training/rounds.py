@@ -81,7 +81,7 @@ class MemberRounds:
         self._observations = environments.reset([seed] * schedule.num_environments)
         self._acting_learner = jax.device_put(learner, self._cpu)
         self._policies: dict[int, Params] = {}
-        self.start_policies(0)
+        self._start_policies(0)
 
     def compile(self) -> None:
         """Makes the two programs, of learning and of acting."""
@@ -155,7 +155,7 @@ class MemberRounds:
             self.diverge(self._bad_actions_at, "actions")
             self._bad_actions_at = None
         if self._restart_if_asked():
-            self.start_policies(step)
+            self._start_policies(step)
 
     def _restart_if_asked(self) -> bool:
         """Begins anew with the networks of a member that has diverged; the learner must be idle."""
@@ -175,7 +175,7 @@ class MemberRounds:
         self._buffer = self._files.load(step, self._buffer_shapes)
         self._saves = [step]
         self._observations = self.environments.restore(counters)
-        self.start_policies(step)
+        self._start_policies(step)
 
     def saving(self, step: int) -> Callable[[], None]:
         """Returns a writer of the transitions since the last checkpoint, which removes what none needs."""
@@ -216,7 +216,7 @@ class MemberRounds:
         else:
             self.state, self._metrics = state, metrics
 
-    def start_policies(self, step: int) -> None:
+    def _start_policies(self, step: int) -> None:
         """Before the round from `step` on: the policies after the last two rounds are that of now."""
         number = step // self._schedule.round_steps
         self._policies = dict.fromkeys((number - 2, number - 1), self._policy())

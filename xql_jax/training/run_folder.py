@@ -17,8 +17,9 @@ from typing import Any
 import jax
 
 import xql_jax
+from xql_jax.configuration import settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.logs.files import REFUSALS, cannot_write, write_atomically
+from xql_jax.logs.files import REFUSALS, cannot_write, read_json, write_atomically
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
@@ -98,7 +99,7 @@ class RunFolder:
                 self._tell_of_others(identity)
             write_json(file, {**identity, **here, "resumed": []})
             return
-        config = _read_json(file)
+        config = read_json(file)
         if (
             identity != {key: config.get(key) for key in identity}
             or not isinstance(config.get("versions"), dict)
@@ -117,7 +118,7 @@ class RunFolder:
         """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
         others = {}
         for file in sorted(self.path.parent.glob("*/config.json")):
-            theirs, ours = _flat(_read_json(file)), _flat(identity)
+            theirs, ours = settings_by_name(read_json(file)), settings_by_name(identity)
             changed = [name for name in ours if theirs.get(name) != ours[name]]
             others[file.parent] = [f"{name}={theirs.get(name)}, here {ours[name]}" for name in changed]
         if others:
@@ -131,7 +132,7 @@ class RunFolder:
         """Returns the summary if the run has ended; a damaged one is none, and is made anew by the run."""
         if not self.summary.exists():
             return None
-        summary = _read_json(self.summary)
+        summary = read_json(self.summary)
         digest = summary.pop("digest", None)
         if "status" not in summary or digest not in (None, _digest(summary)):
             print(f"warning: {self.summary} is damaged; it is made anew")
@@ -150,24 +151,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(_finite(content), indent=2, allow_nan=False)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Returns the object that the file holds; an empty one if it holds none."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, those of the config as on the command line."""
-    config = identity.get("config")
-    fields = config if isinstance(config, Mapping) else {}
-    return {f"config.{name}": value for name, value in fields.items()} | {
-        name: value for name, value in identity.items() if name != "config"
-    }
 
 
 def _digest(content: Mapping[str, Any]) -> str:
