@@ -168,12 +168,12 @@ def _check_room(environment: Environment, buffer_size: int, num_members: int) ->
     sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
     environment.close()
     one, room = replay.num_bytes(buffer_size, *sizes), room_on_device()
-    wanted = (num_members + 1) * one  # one more while a resumed run reads a buffer's files
+    wanted = (num_members + 1) * one
     if wanted > room:
         raise UserError(
-            f"config.buffer_size={buffer_size}: {num_members} buffer(s) of that size take "
-            f"{wanted / 2**30:.1f} GiB, and there is room for {room / 2**30:.1f}: give a smaller one or "
-            "fewer members"
+            f"config.buffer_size={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
+            f"resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
+            f"{room / 2**30:.1f}: give a smaller one or fewer members"
         )
 
 

@@ -116,9 +116,9 @@ class RunFolder:
 
     def _tell_of_others(self, identity: Mapping[str, Any]) -> None:
         """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
-        others = {}
+        others, ours = {}, settings_by_name(identity)
         for file in sorted(self.path.parent.glob("*/config.json")):
-            theirs, ours = settings_by_name(read_json(file)), settings_by_name(identity)
+            theirs = settings_by_name(read_json(file))
             changed = [name for name in ours if theirs.get(name) != ours[name]]
             others[file.parent] = [f"{name}={theirs.get(name)}, here {ours[name]}" for name in changed]
         if others:
