@@ -6,17 +6,25 @@ TRAIN := $(BIN)/python experiments/train_offline.py --env_name=pointmaze-umaze-v
 	--seed=0 --num_seeds=3 --eval_episodes=20 --resume
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow test-all lint clean
 
 demo: $(VENV)/run.stamp
 	$(TRAIN) --config=configs/pointmaze_config.py:bc --max_steps=10000 --eval_interval=5000
 	$(TRAIN) --config=configs/pointmaze_config.py:xql --max_steps=30000 --eval_interval=3000
 
-# Most of the suite's time is XLA's compiler: the second time, what it made is at hand.
-test: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
-test: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+# Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
+# second time, what it made is at hand.
+PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+test test-slow: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
+test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+# What is long by nature: kills, fuzzing, thousands of random instances, full sizes.
+test-slow: $(VENV)/dev.stamp
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

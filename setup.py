@@ -31,6 +31,7 @@ setup(
         "minari>=0.5.3,<0.6",
         "requests>=2.32,<3",
         "psutil>=6,<8",
+        "filelock>=3.16,<5",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
         "imageio>=2.36,<3",
@@ -44,6 +45,6 @@ setup(
         "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
         "tpu": ["jax[tpu]>=0.10.2,<0.12"],
         "d4rl": ["d4rl==1.1", "gym==0.24.1"],
-        "dev": ["ruff", "mypy", "pytest", "hypothesis"],
+        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "hypothesis"],
     },
 )

@@ -22,10 +22,11 @@ from absl import app, flags
 
 from xql_jax.data import replay
 from xql_jax.envs import make_environment
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task
+from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Member
 from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.types import Batch
 
@@ -41,14 +42,15 @@ flags.register_validator("steps", lambda steps: steps % ROUND == 0, f"must be a 
 def main(_: list[str]) -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
     task = get_task(FLAGS.env_name)
-    learner = make_learner(FLAGS.algorithm, {"hidden_dims": (256, 256)})
+    learner = make_learner(FLAGS.algorithm)
+    widths = {name: (256, 256) for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
+    learner = with_hyperparameters(learner, widths)
     make = functools.partial(make_environment, task)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
         populations = {}
         schedules = {
-            "alternating": OnlineSchedule(warmup_steps=0),
-            "overlapped": OnlineSchedule(warmup_steps=0, overlapped=True, round_steps=ROUND),
+            "overlapped": OnlineSchedule(warmup_steps=0, round_steps=ROUND),
             "no updates": OnlineSchedule(warmup_steps=0, updates_per_step=0),
             "no updates, rounds": OnlineSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
         }
@@ -102,7 +104,7 @@ def straightforward_loop(learner, make) -> Callable[[int], float]:
         started = time.perf_counter()
         for _ in range(steps):
             key, key_act, key_update = jax.random.split(key, 3)
-            action = np.asarray(act(state, observation[None], key_act))[0]
+            action = np.asarray(act(learner.actor(state), observation[None], key_act))[0]
             following, reward, terminated, truncated, _ = environment.step(action)
             row = Batch(observation, action, reward, 1.0 - terminated, following)
             for field, value in zip(buffer, row, strict=True):

@@ -25,12 +25,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from xql_jax import command_line
+from xql_jax.commands import command_line
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.population import Population, make_members
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 from xql_jax.types import Batch, Learner
 
 flags.DEFINE_enum("algorithm", "xql", ("xql", "iql", "bc"), "The learner.")

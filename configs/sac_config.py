@@ -7,11 +7,14 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import online_config
 
-RUN = {"batch_size": 1024, "buffer_size": 1_000_000, "warmup_steps": 5_000, "updates_per_step": 1.0}
 TABLE_5 = {
     **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
     "hidden_dims": (1024, 1024),
     "actor_period": 1,
+    "batch_size": 1024,
+    "buffer_size": 1_000_000,
+    "warmup_steps": 5_000,
+    "updates_per_step": 1.0,
 }
 # For a laptop's CPU.
 SMALL = {
@@ -23,6 +26,4 @@ SMALL = {
 
 
 def get_config(algorithm: str = "sac") -> ConfigDict:
-    return online_config(
-        algorithm, algorithms=("sac",), run=RUN, differences=TABLE_5, small=SMALL, by_task={}
-    )
+    return online_config(algorithm, algorithms=("sac",), differences=TABLE_5, small=SMALL, by_task={})

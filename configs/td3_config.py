@@ -4,13 +4,16 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import online_config
 
-RUN = {"batch_size": 256, "buffer_size": 1_000_000, "warmup_steps": 25_000, "updates_per_step": 1.0}
 TABLE_5 = {
     **dict.fromkeys(("actor_lr", "critic_lr"), 1e-3),
     "hidden_dims": (256, 256),
     "actor_period": 2,
     "exploration_noise": 0.1,
     "target_noise": 0.2,
+    "batch_size": 256,
+    "buffer_size": 1_000_000,
+    "warmup_steps": 25_000,
+    "updates_per_step": 1.0,
 }
 BY_TASK = {"hopper-hop": {"exploration_noise": 0.05}}
 SMALL = {"warmup_steps": 1_000}  # the paper's networks are small already
@@ -20,7 +23,6 @@ def get_config(algorithm: str = "td3") -> ConfigDict:
     return online_config(
         algorithm,
         algorithms=("td3", "td3_dq"),
-        run=RUN,
         differences=TABLE_5,
         small=SMALL,
         by_task=BY_TASK,

@@ -16,7 +16,6 @@ def get_config(algorithm: str = "xsac") -> ConfigDict:
     return online_config(
         algorithm,
         algorithms=("xsac",),
-        run=SAC["RUN"],
         differences={**SAC["TABLE_5"], "beta": 2.0, "clip": 8.0},
         small=SAC["SMALL"],
         by_task={task: {"beta": beta} for task, beta in TABLE_6.items()},

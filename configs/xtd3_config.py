@@ -25,7 +25,6 @@ def get_config(algorithm: str = "xtd3") -> ConfigDict:
     return online_config(
         algorithm,
         algorithms=tuple(TABLE_6),
-        run=TD3["RUN"],
         differences=differences,
         small=TD3["SMALL"],
         by_task=tasks,

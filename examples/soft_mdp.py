@@ -50,7 +50,9 @@ batch = Batch(
 config = {
     "beta": BETA,
     "discount": DISCOUNT,
-    "hidden_dims": (),
+    "value_hidden_dims": (),
+    "critic_hidden_dims": (),
+    "actor_hidden_dims": (),
     "tau": 0.1,
     "value_lr": 0.01,
     "critic_lr": 0.01,
@@ -68,7 +70,7 @@ def train(key: jax.Array) -> jax.Array:
     def update(step, state):
         return learner.update(state, batch, jax.random.fold_in(key_updates, step))[0]
 
-    return learner.values(jax.lax.fori_loop(0, NUM_UPDATES, update, state), jnp.eye(STATES))
+    return jax.lax.fori_loop(0, NUM_UPDATES, update, state).value(jnp.eye(STATES))
 
 
 learnt = np.asarray(train(jax.random.key(0)))

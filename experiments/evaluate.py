@@ -11,8 +11,10 @@ folder is changed.
 
 from absl import flags
 
-from xql_jax import command_line
-from xql_jax.training.evaluation_run import EvaluationSettings, run_evaluation
+from xql_jax.commands import command_line, printing
+from xql_jax.commands.run_flags import settings_from
+from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.settings import EvaluationSettings
 
 flags.DEFINE_string("env_name", None, "Task; the run's own when left out.")
 flags.DEFINE_integer("episodes", 100, "Episodes of each member.", lower_bound=1, upper_bound=1_000_000)
@@ -47,22 +49,8 @@ FLAGS = flags.FLAGS
 
 
 def main(checkpoint: str | None = None) -> int:
-    settings = EvaluationSettings(
-        checkpoint=checkpoint,
-        env_name=FLAGS.env_name,
-        episodes=FLAGS.episodes,
-        member=FLAGS.member,
-        seed=FLAGS.seed,
-        num_environments=FLAGS.num_environments,
-        random_policy=FLAGS.random_policy,
-        env_backend=FLAGS.env_backend,
-        legacy_inertia=FLAGS.legacy_inertia,
-        video=FLAGS.video,
-        video_episodes=FLAGS.video_episodes,
-        output=FLAGS.output,
-        show_progress=FLAGS.tqdm,
-    )
-    return run_evaluation(settings)
+    settings = settings_from(EvaluationSettings, FLAGS, checkpoint=checkpoint)
+    return printing.evaluate(EvaluationRun(settings))
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
-from xql_jax import command_line
+from xql_jax.commands import command_line
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.paper_figure import write_figure
 from xql_jax.figures.recorded_runs import find_runs
-from xql_jax.outputs import make_folder
+from xql_jax.files import make_folder
 
 ALL = FIGURES | FIGURES_OF_RUNS
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from xql_jax import command_line
+from xql_jax.commands import command_line
 from xql_jax.data import load_dataset
 from xql_jax.errors import UserError
-from xql_jax.outputs import check_output
+from xql_jax.files import check_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.tasks import get_task
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from absl import flags
 
-from xql_jax import command_line
-from xql_jax.training.offline_run import DATA_ON, DEFAULT_ENV_NAME, OfflineSettings, run_offline
-from xql_jax.training.run_flags import define_run_flags, run_settings
+from xql_jax.commands import command_line, printing
+from xql_jax.commands.run_flags import define_run_flags, settings_from
+from xql_jax.runs.offline import DEFAULT_ENV_NAME, OfflineRun
+from xql_jax.runs.settings import DATA_ON, OfflineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,28 +54,33 @@ flags.DEFINE_integer(
     upper_bound=10_000_000,
 )
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
+flags.DEFINE_boolean(
+    "normalize_observations", False, "Give each entry of the observations mean 0 and standard deviation 1."
+)
+flags.DEFINE_float(
+    "top_returns",
+    1.0,
+    "Share of the trajectories to learn from, those of the highest returns: 0.1 for 10%BC.",
+    lower_bound=1e-6,
+    upper_bound=1.0,
+)
+flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "A run's folder: a new run begins with its members of the same seeds and hyperparameters.",
+)
 command_line.define_environment_flags()
 command_line.define_config(
     ROOT / "configs" / "pointmaze_config.py",
-    "Hyperparameters: configs/NAME.py, or configs/NAME.py:ALGORITHM (xql, iql, bc, value_iteration, "
-    "q_iteration). After it, --config.FIELD=VALUE changes one.",
+    "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (xql, iql, bc, value_iteration, "
+    "q_iteration), or METHOD+POLICY (xql+forward_kl) for another policy than its own. After it, "
+    "--config.FIELD=VALUE changes one.",
 )
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    settings = OfflineSettings(
-        **run_settings(FLAGS),
-        env_name=FLAGS.env_name,
-        dataset=tuple(FLAGS.dataset),
-        dataset_url=FLAGS.dataset_url,
-        data_on=FLAGS.data_on,
-        env_backend=FLAGS.env_backend,
-        legacy_inertia=FLAGS.legacy_inertia,
-        batch_size=FLAGS.batch_size,
-        tuned=FLAGS.tuned,
-    )
-    return run_offline(settings)
+    return printing.train(OfflineRun(settings_from(OfflineSettings, FLAGS)))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from xql_jax import command_line
-from xql_jax.training.online_run import MODES, ON_DIVERGENCE, OnlineSettings, run_online
-from xql_jax.training.run_flags import define_run_flags, run_settings
+from xql_jax.commands import command_line, printing
+from xql_jax.commands.run_flags import define_run_flags, settings_from
+from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.settings import ON_DIVERGENCE, OnlineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,14 +28,13 @@ flags.DEFINE_integer(
     "num_environments", 1, "Of each member, stepped together.", lower_bound=1, upper_bound=10_000
 )
 flags.DEFINE_boolean("processes", False, "A process for each environment, instead of one for all.")
-flags.DEFINE_enum(
-    "mode",
-    "overlapped",
-    MODES,
-    "overlapped: act while the learner is at the last round, by a policy at most --max_policy_lag updates "
-    "old; alternating: learn after every step.",
+flags.DEFINE_integer(
+    "max_policy_lag",
+    100,
+    "Updates that the policy in use may lack: it acts while the learner is at the last round.",
+    lower_bound=1,
+    upper_bound=1_000_000,
 )
-flags.DEFINE_integer("max_policy_lag", 100, "Updates, see --mode.", lower_bound=1, upper_bound=1_000_000)
 flags.DEFINE_enum(
     "on_divergence",
     "freeze",
@@ -53,7 +53,7 @@ command_line.define_config(
     ROOT / "configs" / "xsac_config.py",
     "Hyperparameters: configs/{xsac,sac,xtd3,td3}_config.py, the last two also with :xtd3_dq and :td3_dq. "
     "--config.network=small is for a laptop. After it, --config.FIELD=VALUE changes one.",
-    command_line.ONLINE_FIELDS,
+    command_line.ONLINE,
 )
 FLAGS = flags.FLAGS
 
@@ -64,17 +64,7 @@ def main() -> int:
     platforms = jax.config.jax_platforms
     if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; it acts on the CPU
         jax.config.update("jax_platforms", f"{platforms},cpu")
-    settings = OnlineSettings(
-        **run_settings(FLAGS),
-        env_name=FLAGS.env_name,
-        num_environments=FLAGS.num_environments,
-        processes=FLAGS.processes,
-        mode=FLAGS.mode,
-        max_policy_lag=FLAGS.max_policy_lag,
-        on_divergence=FLAGS.on_divergence,
-        bellman_error_interval=FLAGS.bellman_error_interval,
-    )
-    return run_online(settings)
+    return printing.train(OnlineRun(settings_from(OnlineSettings, FLAGS)))
 
 
 if __name__ == "__main__":

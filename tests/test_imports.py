@@ -11,7 +11,9 @@ import pytest
 import xql_jax
 
 PACKAGE = Path(xql_jax.__file__).parent
-TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "reports"}  # what a learner is not to know of
+TO_SHOW = {"commands", "figures", "reports"}
+# What a learner is not to know of.
+TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
 
 
 def room(module):
@@ -63,6 +65,8 @@ def reached(graph, start):
         ("data", {"learners", "networks", "losses", "training"}),
         ("envs", {"learners", "networks", "losses", "training", "data"}),
         ("evaluation", {"learners", "training", "data"}),
+        ("training", {"runs", "configuration"} | TO_SHOW),
+        ("runs", {"commands", "figures"}),
     ],
 )
 def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):
@@ -72,6 +76,18 @@ def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):
 def test_imports_point_one_way(graph):
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises if there is a way round
     assert order.index("losses") < order.index("learners") < order.index("training")
+
+
+def test_nothing_but_the_commands_prints():
+    """Nor knows of the command line: a run in plain Python says what it has to say to `logging`."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] == "commands":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in ("print", "sys.exit", "logging.basicConfig"), f"{path}: {called}"
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "absl" not in ast.unparse(node), path
 
 
 def test_the_graph_is_that_of_the_package(graph):

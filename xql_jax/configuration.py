@@ -1,17 +1,21 @@
-"""How the files in configs/ are made, and how a config becomes a learner."""
+"""How the files in configs/ are made, and how a config becomes a learner.
 
-from collections.abc import Collection, Mapping, Sequence
+A config is flat: `algorithm`, the learner's hyperparameters by their names, and online those of
+`OnlineFields` and `network`. What it is for is under `about`, and not for the command line to change.
+"""
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import flax.struct
 import ml_collections
+from ml_collections import config_dict
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import OFFLINE, ONLINE, check_domain, default_config, make_learner
+from xql_jax.learners import fields
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.tasks import Task
-from xql_jax.types import Learner
-
-# Entries of a config that say what it is for, and are not for the command line to change.
-ABOUT = ("algorithm", "suites", "tuned", "small", "by_task")
 
 # In configs/, where the names differ.
 FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaze"}
@@ -19,10 +23,21 @@ FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaz
 # Variants that take another algorithm's values in the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
 
-# Of an online config beside the learner's own.
-RUN_FIELDS = ("batch_size", "buffer_size", "warmup_steps", "updates_per_step")
-
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
+
+TO_10E8 = fields.Domain("from 1 to 100,000,000", lambda x: 1 <= x <= 1e8)
+
+
+@flax.struct.dataclass
+class OnlineFields(fields.Part):
+    """The hyperparameters of online training that are no learner's."""
+
+    batch_size: int = fields.static(256, TO_10E8)
+    buffer_size: int = fields.static(1_000_000, TO_10E8)  # transitions
+    warmup_steps: int = fields.static(1_000, fields.NOT_NEGATIVE)  # of random actions, before any learning
+    updates_per_step: float = fields.static(
+        1.0, fields.Domain("above 0, at most 1,000", lambda x: 0 < x <= 1000)
+    )
 
 
 def suite_config(
@@ -32,31 +47,29 @@ def suite_config(
     differences: Mapping[str, Mapping[str, Any]],
     tuned: Mapping[str, Sequence[float]] | None = None,
 ) -> ml_collections.ConfigDict:
-    """A config of every field of the algorithm, locked: a misspelt override raises instead of vanishing.
+    """A config of every field of the algorithm, locked; UserError if there is no such algorithm.
 
     Args:
-        algorithm: a registered learner's name.
+        algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by algorithm, the fields that differ from the learner's own defaults (a variant, see
-            `VARIANT_OF`, takes those of what it varies), and `decay_actor_lr` (true unless given): whether
-            the actor's rate falls to 0 along a half cosine over max_steps.
+        differences: by method, the fields that differ from the learner's own defaults; `hidden_dims` is that
+            of all its networks. A variant (see `VARIANT_OF`) takes those of what it varies, another policy
+            than the method's own those that it has.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
-    Raises:
-        UserError: if there is no such algorithm.
     """
-    _check_algorithm(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
-    config = ml_collections.ConfigDict(default_config(algorithm))
-    del config.actor_decay_steps  # known when max_steps is
-    config.decay_actor_lr = True
-    if algorithm in VARIANT_OF:
-        shared = differences.get(VARIANT_OF[algorithm], {})
-        config.update({field: value for field, value in shared.items() if field in config})
-    config.update(differences.get(algorithm, {}))
-    config.algorithm = algorithm
-    config.suites = tuple(suites)
-    rows = (tuned or {}) if algorithm == "xql" else {}
-    config.tuned = {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()}
+    method, _, policy = algorithm.partition("+")
+    known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
+    shared = _every_width(differences.get(VARIANT_OF.get(method, ""), {}), known)
+    own = _every_width(differences.get(method, {}), known)
+    rows = (tuned or {}) if method == "xql" else {}
+    about = {
+        "suites": tuple(suites),
+        "tuned": {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()},
+    }
+    config = _config(algorithm, known, about)
+    config.update({name: value for name, value in shared.items() if name in known})
+    config.update({name: value for name, value in own.items() if not policy or name in known})
     return config.lock()
 
 
@@ -64,42 +77,72 @@ def online_config(
     algorithm: str,
     *,
     algorithms: Sequence[str],
-    run: Mapping[str, Any],
     differences: Mapping[str, Any],
     small: Mapping[str, Any],
     by_task: Mapping[str, Mapping[str, Any]],
 ) -> ml_collections.ConfigDict:
-    """A config of every field of an online algorithm and of its run, locked.
+    """A config of every field of an online algorithm and of `OnlineFields`, locked; UserError as above.
 
     Args:
         algorithm: a registered learner's name.
         algorithms: those that the values are meant for.
-        run: those of `RUN_FIELDS`.
-        differences: the fields that differ from the learner's own defaults.
-        small: what `--config.network=small` changes, among the fields and those of `run`.
+        differences: the fields that differ from the defaults; `hidden_dims` is that of all networks.
+        small: what `--config.network=small` changes.
         by_task: the fields that differ for some tasks.
-    Raises:
-        UserError: if there is no such algorithm, or the values are not for it.
     """
-    _check_algorithm(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
+    known = _defaults(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
     if algorithm not in algorithms:
         raise UserError(
             f"--config: its values are for {' and '.join(algorithms)}, not for {algorithm}, which has a file "
             "of its own in configs/"
         )
-    config = ml_collections.ConfigDict({**default_config(algorithm), **run, **differences})
-    config.network = "paper"
-    config.algorithm = algorithm
-    config.small = dict(small)
-    config.by_task = {task: dict(fields) for task, fields in by_task.items()}
+    known |= fields.hyperparameters(OnlineFields())
+    values_by_task = {task: dict(values) for task, values in by_task.items()}
+    about = {"small": _every_width(small, known), "by_task": values_by_task}
+    config = _config(algorithm, known | {"network": "paper"}, about)
+    config.update(_every_width(differences, known))
     return config.lock()
 
 
-def _check_algorithm(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> None:
-    """Raises UserError unless the algorithm is known; if it is one of the others, with the main for it."""
-    if algorithm not in known:
-        hint = f" ({main} trains that one)" if algorithm in others else ""
-        raise UserError(f"unknown algorithm {algorithm!r} here{hint}; known: {', '.join(sorted(known))}")
+def _config(algorithm: str, values: Mapping[str, Any], about: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        {
+            "algorithm": algorithm,
+            **values,
+            "hidden_dims": config_dict.placeholder(tuple),  # of all networks, for those not given themselves
+            "about": about,
+        }
+    )
+
+
+def _defaults(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> dict[str, Any]:
+    """The algorithm's hyperparameters; raises UserError unless it is known, with the main for the others."""
+    method = algorithm.split("+")[0]
+    if method not in known:
+        hint = f" ({main} trains that one)" if method in others else ""
+        raise UserError(f"unknown algorithm {method!r} here{hint}; known: {', '.join(sorted(known))}")
+    return fields.hyperparameters(make_learner(algorithm))
+
+
+def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The values with `hidden_dims`, if it is among them, as those of every network."""
+    values = dict(values)
+    widths = values.pop("hidden_dims", None)
+    names = [name for name in known if name.endswith("_hidden_dims")] if widths is not None else []
+    return {**dict.fromkeys(names, widths), **values}
+
+
+def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str]) -> None:
+    """Gives `hidden_dims`, where it was given, to the networks whose own widths were not."""
+    widths = config.get("hidden_dims")
+    if widths is not None:
+        learner = make_learner(config.algorithm)
+        fields.check_value(learner, "config.hidden_dims", "actor_hidden_dims", widths)  # all have an actor
+        values = _every_width({"hidden_dims": widths}, config.keys())
+        config.update({name: value for name, value in values.items() if name not in explicit})
+    if "hidden_dims" in config:
+        with config.unlocked():
+            del config.hidden_dims
 
 
 def resolve_online(
@@ -107,35 +150,65 @@ def resolve_online(
 ) -> dict[str, Any]:
     """Sets the task's own values and those of the network's size, but for the fields given explicitly.
 
-    Returns:
-        What was set for the task.
-    Raises:
-        UserError: if the network's size is unknown, or a field of the run impossible.
+    Returns what was set for the task. UserError if a field or the network's size is unknown or impossible.
     """
-    for field in RUN_FIELDS:
-        check_domain(f"config.{field}", config.algorithm, field, config[field])
-    sizes = {"paper": {}, "small": config.small.to_dict()}
+    _check_names(config)
+    sizes = {"paper": {}, "small": config.about.small.to_dict()}
     if config.network not in sizes:
         raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
-    by_task = config.by_task.to_dict().get(env_name, {})
+    given = {*explicit, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
+    by_task = config.about.by_task.to_dict().get(env_name, {})
     for values in (sizes[config.network], by_task):
-        config.update({field: value for field, value in values.items() if field not in explicit})
-    return {field: value for field, value in by_task.items() if field not in explicit}
+        config.update({name: value for name, value in values.items() if name not in given})
+    resolve_widths(config, explicit)
+    online_fields(config)
+    return {name: value for name, value in by_task.items() if name not in explicit}
+
+
+def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
+    """Returns the config's fields of that class; raises UserError if one is impossible."""
+    known = fields.hyperparameters(OnlineFields())
+    with _of_config():
+        return OnlineFields(**{name: config[name] for name in known})
+
+
+def _check_names(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError unless the config has each field of its algorithm, and no other."""
+    known = fields.hyperparameters(make_learner(config.algorithm))
+    if config.algorithm in ONLINE:
+        known |= fields.hyperparameters(OnlineFields()) | {"network": "paper"}
+    given = set(config) - {"algorithm", "about", "hidden_dims"}
+    for name in sorted(given - known.keys()):
+        raise UserError(
+            f"unknown config field {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"
+        )
+    for name in sorted(known.keys() - given):
+        raise UserError(f"the config has no {name}, a field of {config.algorithm}")
+
+
+@contextlib.contextmanager
+def _of_config() -> Iterator[None]:
+    """Has errors name fields as the command line does."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"config.{error}") from error
 
 
 def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a run's settings, as its config.json has them, by their names on the command line."""
     settings = {name: value for name, value in identity.items() if name != "config"}
     config = identity.get("config")
-    fields = config if isinstance(config, Mapping) else {}  # a damaged one is none
-    return settings | {f"config.{name}": value for name, value in fields.items()}
+    values = config if isinstance(config, Mapping) else {}  # a damaged one is none
+    return settings | {f"config.{name}": value for name, value in values.items()}
 
 
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raises UserError if the config is meant for other suites than the task's."""
-    if task.suite not in config.suites:
+    if task.suite not in config.about.suites:
         raise UserError(
-            f"--config is for {', '.join(config.suites)}, and {task.name} is of the suite {task.suite}: "
+            f"--config is for {', '.join(config.about.suites)}, and {task.name} is of the suite "
+            f"{task.suite}: "
             f"give configs/{FILE_BY_SUITE.get(task.suite, task.suite)}_config.py, or a file of "
             "your own"
         )
@@ -144,26 +217,27 @@ def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
 def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]) -> int | None:
     """Sets the dataset's tuned values (Table 4, in parentheses) but for the fields given explicitly.
 
-    Returns:
-        The tuned batch size.
-    Raises:
-        UserError: if there are none for the dataset.
+    Returns the tuned batch size. UserError if there are none for the dataset.
     """
-    if env_name not in config.tuned:
-        known = nearest(env_name, config.tuned) if config.tuned else "none in this config"
+    tuned = config.about.tuned
+    if env_name not in tuned:
+        known = nearest(env_name, tuned) if tuned else "none in this config"
         raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
-    values = dict(config.tuned[env_name])
+    values = dict(tuned[env_name])
     batch_size = values.pop("batch_size", None)
-    config.update({field: value for field, value in values.items() if field not in explicit})
+    config.update({name: value for name, value in values.items() if name not in explicit})
     return batch_size
 
 
-def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Learner:
-    """Builds the learner; raises UserError if a value is impossible."""
-    if "network" in config:  # an online one, whose config also has fields of the run
-        known = default_config(config.algorithm)
-        return make_learner(config.algorithm, {name: config[name] for name in known})
-    fields = {name: value for name, value in config.items() if name not in ABOUT}
-    if fields.pop("decay_actor_lr"):
-        fields["actor_decay_steps"] = float(max_steps)
-    return make_learner(config.algorithm, fields)
+def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Any:
+    """Builds the learner, decaying rates 0 after `max_steps`.
+
+    Raises:
+        UserError: if a field is missing or unknown, or a value impossible.
+    """
+    _check_names(config)
+    learner = make_learner(config.algorithm)
+    known = fields.hyperparameters(learner)
+    with _of_config():
+        values = {name: config[name] for name in known}
+        return fields.with_hyperparameters(learner, values).scheduled(max_steps)

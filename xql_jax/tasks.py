@@ -28,6 +28,7 @@ class Task:
 # Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
+_QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # of locomotion's and bullet's
 # Reference returns (random, expert), and the limit in steps where it differs within the suite.
 _LOCOMOTION = {
     "halfcheetah": (-280.178953, 12135.0),
@@ -97,7 +98,7 @@ _GYMNASIUM = {  # limits
 
 def _locomotion_tasks() -> Iterator[Task]:
     for robot, returns in _LOCOMOTION.items():
-        for data in ("random", "medium", "expert", "medium-replay", "medium-expert"):
+        for data in _QUALITIES:
             stem = f"{robot}_{data.replace('-', '_')}"
             old_stem = stem.replace("medium_replay", "mixed").replace("walker2d_mixed", "walker_mixed")
             files = [f"gym_mujoco/{old_stem}", *(f"gym_mujoco_v{v}/{stem}-v{v}" for v in (1, 2))]
@@ -156,7 +157,7 @@ def _maze_tasks() -> Iterator[Task]:
 
 def _bullet_tasks() -> Iterator[Task]:
     for robot, returns in _BULLET.items():
-        for data in ("random", "medium", "expert", "medium-replay", "medium-expert"):
+        for data in _QUALITIES:
             url = f"{_SERVER}/bullet/bullet-{robot}_{data.replace('-', '_')}.hdf5"
             yield Task(f"bullet-{robot}-{data}-v0", "bullet", url, *returns, episode_limit=1000)
     for maze, reference in _BULLET_MAZE2D.items():
@@ -177,23 +178,12 @@ def _gymnasium_tasks() -> Iterator[Task]:
         yield Task(f"{name}-v5", "gymnasium", None, 0.0, 100.0, limit)
 
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for tasks in (
-        _locomotion_tasks,
-        _antmaze_tasks,
-        _kitchen_tasks,
-        _adroit_tasks,
-        _maze_tasks,
-        _bullet_tasks,
-    )
-    for task in tasks()
-}
+_OFFLINE = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
+_ONLINE = (_dm_control_tasks, _gymnasium_tasks)
 
+TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in tasks()}
 # Without a dataset: to be learnt online.
-ONLINE_TASKS: dict[str, Task] = {
-    task.name: task for tasks in (_dm_control_tasks, _gymnasium_tasks) for task in tasks()
-}
+ONLINE_TASKS: dict[str, Task] = {task.name: task for tasks in _ONLINE for task in tasks()}
 
 
 def get_task(name: str) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class SarsaBatch(NamedTuple):
-    """`Batch` and the actions that the data's own policy took next, for learners with `uses_next_actions`."""
+    """`Batch` and the actions that the data's own policy took next."""
 
     observations: Array
     actions: Array
@@ -62,34 +62,26 @@ class Transitions(Protocol):
 class Learner(Protocol):
     """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
 
-    uses_next_actions: ClassVar[bool]  # whether it learns from a `SarsaBatch`
+    batch_type: ClassVar[type]  # what it learns from: one of `AnyBatch`
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""
         ...
 
     def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
-        """One iteration of the algorithm, from a `Batch`, or a `SarsaBatch` where it `uses_next_actions`."""
+        """One iteration of the algorithm, from a batch of its `batch_type`."""
         ...
 
-    def act(self, state: State, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        """Actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
-        ...
-
-    def replace(self, **changes: Any) -> Self: ...
-
-
-class OnlineLearner(Learner, Protocol):
-    """A learner that can act while another device updates it."""
-
-    def actor_params(self, state: State) -> Params:
+    def actor(self, state: State) -> Params:
         """All of the state that acting needs."""
         ...
 
-    def act_with(self, params: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        """`act` from what `actor_params` gives."""
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """Actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
         ...
 
+
+class OnlineLearner(Learner, Protocol):
     def bellman_errors(self, state: State, batch: Batch) -> Array:
         """What the first critic lacks of consistency with the policy in each transition, f32[B]."""
         ...

@@ -7,9 +7,16 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from xql_jax.configuration import apply_tuned, check_suite, learner_from_config, suite_config
+from xql_jax.configuration import (
+    apply_tuned,
+    check_suite,
+    learner_from_config,
+    resolve_widths,
+    suite_config,
+)
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import OFFLINE, default_config
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.tasks import TASKS, get_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +46,7 @@ def config_for(row):
 
 
 def test_there_is_a_file_for_every_suite():
-    suites = [suite for name in FILES for suite in get_config(name).suites]
+    suites = [suite for name in FILES for suite in get_config(name).about.suites]
     assert sorted(suites) == sorted({task.suite for task in TASKS.values()})
 
 
@@ -48,14 +55,59 @@ def test_there_is_a_file_for_every_suite():
 def test_every_file_gives_every_algorithm(name, algorithm):
     config = get_config(name, algorithm)
     assert config.algorithm == algorithm
-    assert set(default_config(algorithm)) - {"actor_decay_steps"} <= set(config)
+    assert set(config) == {*hyperparameters(make_learner(algorithm)), "algorithm", "hidden_dims", "about"}
     assert config.is_locked
     with pytest.raises(AttributeError):
         config.betta = 1.0
     learner = learner_from_config(config, max_steps=500)
-    assert float(learner.actor_lr) == pytest.approx(config.actor_lr)
-    assert float(learner.actor_decay_steps) == (500.0 if config.decay_actor_lr else float("inf"))
-    assert learner.hidden_dims == config.hidden_dims
+    for field, value in hyperparameters(learner).items():
+        assert config[field] == (pytest.approx(value) if isinstance(value, float) else value), field
+    assert float(learner.policy.actor_decay_steps) == (500.0 if config.decay_actor_lr else float("inf"))
+    assert learner.policy.head.actor_hidden_dims == config.actor_hidden_dims
+    assert config.hidden_dims is None
+
+
+def test_which_rates_decay_and_how_wide_networks_are():
+    fixed = {name for name in FILES if not get_config(name, "xql").decay_actor_lr}
+    assert fixed == {"antmaze"}
+    for name in FILES:
+        for algorithm in ("xql", "iql", "value_iteration", "q_iteration"):
+            config = get_config(name, algorithm)
+            widths = {config[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")
+                      if f"{network}_hidden_dims" in config}  # fmt: skip
+            assert widths == {(128, 128) if name == "pointmaze" else (256, 256)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_policy_named_beside_the_method_is_its_own(name):
+    """Every method extracts by forward KL but BC, which thereby gets what it needs for that."""
+    for algorithm in ("xql", "iql"):
+        own, named = (get_config(name, other).to_dict() for other in (algorithm, f"{algorithm}+forward_kl"))
+        assert named == {**own, "algorithm": f"{algorithm}+forward_kl"}
+        learners = [learner_from_config(ml_collections.ConfigDict(values), 500) for values in (own, named)]
+        assert hyperparameters(learners[0]) == hyperparameters(learners[1])
+        assert type(learners[0].policy) is type(learners[1].policy)
+    cloning, regression = get_config(name, "bc"), get_config(name, "bc+forward_kl")
+    assert set(regression) - set(cloning) == {"awr_temperature", "max_weight"}
+    assert {field: regression[field] for field in cloning if field not in ("algorithm", "about")} == {
+        field: cloning[field] for field in cloning if field not in ("algorithm", "about")
+    }
+
+
+def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
+    config = get_config("pointmaze")
+    config.hidden_dims, config.value_hidden_dims = (8, 8), (4,)
+    resolve_widths(config, explicit={"hidden_dims", "value_hidden_dims"})
+    assert "hidden_dims" not in config
+    widths = [config[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
+    assert widths == [(8, 8), (4,), (8, 8)]
+    learner = learner_from_config(config, 1)
+    assert hyperparameters(learner)["critic_hidden_dims"] == (8, 8)
+
+    untouched = get_config("pointmaze")
+    resolve_widths(untouched, explicit=())
+    assert "hidden_dims" not in untouched
+    assert untouched.actor_hidden_dims == untouched.value_hidden_dims == (128, 128)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -67,13 +119,13 @@ def test_xql_is_the_default_and_others_are_refused(name):
 
 def test_a_difference_that_is_no_field_is_refused():
     config = suite_config("iql", suites=(), differences={"iql": {"beta": 1.0}})
-    with pytest.raises(UserError, match="'beta' for iql"):
+    with pytest.raises(UserError, match="unknown config field 'beta' for iql; nearest known: "):
         learner_from_config(config, max_steps=1)
 
 
 @pytest.mark.skipif(not TABLE_4.is_file(), reason=f"the paper's table is not at {TABLE_4}")
 def test_table_4_is_whole():
-    tuned = {dataset for name in FILES for dataset in get_config(name).tuned}
+    tuned = {dataset for name in FILES for dataset in get_config(name).about.tuned}
     assert tuned == {row["dataset"] for row in table_4()}
     assert len(tuned) == 18
 
@@ -93,7 +145,8 @@ def test_numbers_are_those_of_table_4(row):
     assert (config.beta, config.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
     assert (config.v_updates, batch_size) == (int(row["v_updates_tuned"]), int(row["batch_size_tuned"]))
     learner = learner_from_config(config, max_steps=1)
-    assert (float(learner.beta), learner.v_updates) == (pytest.approx(config.beta), config.v_updates)
+    assert float(learner.value.regression.beta) == pytest.approx(config.beta)
+    assert learner.value.v_updates == config.v_updates
 
 
 def test_an_explicit_override_wins_over_tuned():
@@ -137,7 +190,7 @@ def test_a_config_for_other_suites_is_refused(task):
         ("beta", float("nan")),
         ("clip", -1.0),
         ("v_updates", 0),
-        ("hidden_dims", (8, 0)),
+        ("value_hidden_dims", (8, 0)),
         ("loss", "mse"),
     ],
 )
@@ -148,9 +201,25 @@ def test_impossible_values_are_refused(field, value):
         learner_from_config(config, max_steps=1)
 
 
+@pytest.mark.parametrize("widths", [(8, 0), (8.5,)])
+def test_impossible_widths_are_refused_by_the_name_that_gave_them(widths):
+    config = get_config("mujoco")
+    config.hidden_dims = widths
+    with pytest.raises(UserError, match=r"config\.hidden_dims must be positive whole numbers, not "):
+        resolve_widths(config, explicit=())
+
+
+def test_a_missing_field_is_told():
+    config = get_config("mujoco")
+    with config.unlocked():
+        del config.tau
+    with pytest.raises(UserError, match="the config has no tau, a field of xql"):
+        learner_from_config(config, max_steps=1)
+
+
 def test_a_config_is_a_copy():
     first = get_config("mujoco")
     first.beta = 9.0
     apply_tuned(first, "hopper-medium-v2", explicit=())
     assert get_config("mujoco").beta == 2.0
-    assert isinstance(first.tuned, ml_collections.ConfigDict)
+    assert isinstance(first.about.tuned, ml_collections.ConfigDict)

@@ -8,6 +8,7 @@ import pytest
 
 from xql_jax.configuration import learner_from_config, online_config, resolve_online
 from xql_jax.errors import UserError
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import ONLINE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,12 +39,16 @@ def test_table_5(algorithm):
     assert config.batch_size == int(rows["Batch Size"])
     assert config.actor_lr == config.critic_lr == float(rows["Learning Rate"])
     assert config.actor_period == int(rows["Actor Freq"])
-    assert config.hidden_dims == tuple(map(int, rows["Actor and Critic Arch"].split(",")))
+    widths = {field: value for field, value in config.items() if field.endswith("_hidden_dims")}
+    assert {"actor_hidden_dims", "critic_hidden_dims"} <= widths.keys()
+    assert set(widths.values()) == {tuple(map(int, rows["Actor and Critic Arch"].split(",")))}
     assert config.buffer_size == int(rows["Buffer Size"].replace(",", ""))
     if column == "TD3":
         assert config.target_noise == float(rows["Target Noise"])
         assert f"{config.exploration_noise:g}, 0.05 (Hopper)" == rows["Actor Noise"]
         assert resolve_online(config, "hopper-hop", ())["exploration_noise"] == 0.05
+        learner = learner_from_config(config, 1)
+        assert hyperparameters(learner)["exploration_noise"] == pytest.approx(0.05)
     assert (config.num_critics == 1) == algorithm.endswith("_dq")
 
 
@@ -58,7 +63,7 @@ def test_table_6(algorithm, column):
         config = get_config(algorithm)
         task = row["task"].lower().replace(" ", "-")
         assert resolve_online(config, task, ())["beta"] == config.beta == float(row[column])
-        assert float(learner_from_config(config, 1).beta) == pytest.approx(config.beta)
+        assert hyperparameters(learner_from_config(config, 1))["beta"] == pytest.approx(config.beta)
         assert config.clip == 8.0  # Appendix D.6
 
 
@@ -67,15 +72,27 @@ def test_small_networks_are_for_a_laptop(algorithm):
     config = get_config(algorithm)
     config.network = "small"
     resolve_online(config, "cartpole-swingup", explicit=())
-    assert (config.hidden_dims, config.batch_size, config.warmup_steps) == ((256, 256), 256, 1_000)
-    assert learner_from_config(config, 1).hidden_dims == (256, 256)
+    assert (config.batch_size, config.warmup_steps) == (256, 1_000)
+    learner = hyperparameters(learner_from_config(config, 1))
+    widths = {field: value for field, value in learner.items() if field.endswith("_hidden_dims")}
+    assert {"actor_hidden_dims", "critic_hidden_dims"} <= widths.keys()
+    assert set(widths.values()) == {(256, 256)}
 
 
 def test_what_is_given_explicitly_stays():
     config = get_config("xsac")
     config.network, config.beta, config.batch_size = "small", 9.0, 64
     assert resolve_online(config, "walker-run", explicit={"beta", "batch_size"}) == {}
-    assert (config.beta, config.batch_size, config.hidden_dims) == (9.0, 64, (256, 256))
+    assert (config.beta, config.batch_size, config.critic_hidden_dims) == (9.0, 64, (256, 256))
+
+
+def test_widths_that_are_given_win_over_the_networks_size():
+    config = get_config("xsac")
+    config.network, config.hidden_dims, config.critic_hidden_dims = "small", (8, 8), (4,)
+    resolve_online(config, "cheetah-run", explicit={"hidden_dims", "critic_hidden_dims"})
+    assert "hidden_dims" not in config
+    widths = [config[f"{network}_hidden_dims"] for network in ("actor", "critic", "value")]
+    assert widths == [(8, 8), (4,), (8, 8)]
 
 
 def test_mistakes_are_refused():
@@ -83,8 +100,16 @@ def test_mistakes_are_refused():
     config.network = "tiny"
     with pytest.raises(UserError, match=r"config.network must be one of paper, small, not 'tiny'"):
         resolve_online(config, "cheetah-run", ())
+    lacking, misspelt = get_config("sac"), get_config("sac")
+    with lacking.unlocked(), misspelt.unlocked():
+        del lacking.updates_per_step
+        misspelt.betta = 1.0
+    with pytest.raises(UserError, match="the config has no updates_per_step, a field of sac"):
+        resolve_online(lacking, "cheetah-run", ())
+    with pytest.raises(UserError, match="unknown config field 'betta' for sac"):
+        resolve_online(misspelt, "cheetah-run", ())
     with pytest.raises(UserError, match=r"unknown algorithm 'xql' here .*train_offline.py.*known: .*xsac"):
-        online_config("xql", algorithms=("sac",), run={}, differences={}, small={}, by_task={})
+        online_config("xql", algorithms=("sac",), differences={}, small={}, by_task={})
     for file, algorithm in (("td3", "xtd3"), ("sac", "xsac"), ("xsac", "sac"), ("xtd3", "td3_dq")):
         with pytest.raises(UserError, match=rf"values are for .*{file}.*, not for {algorithm},"):
             runpy.run_path(str(ROOT / "configs" / f"{file}_config.py"))["get_config"](algorithm)

@@ -27,7 +27,9 @@ assert len(OTHER) == SIZE
 
 
 def names(path):
-    return sorted(found.name for found in path.parent.iterdir())
+    """What is in the file's folder but for its lock, which stays there."""
+    lock = path.name + ".lock"
+    return sorted(found.name for found in path.parent.iterdir() if found.name != lock)
 
 
 def fails(server, path, message):

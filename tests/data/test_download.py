@@ -12,20 +12,22 @@ from xql_jax.errors import UserError
 
 
 @pytest.mark.parametrize("how", [{}, {"chunked": True}, {"slow": 0.05}])
-def test_the_file_arrives_whole_and_alone(server, path, capsys, how):
+def test_the_file_arrives_whole_and_alone(server, path, caplog, how):
+    caplog.set_level("INFO", logger="xql_jax")
     server.plan = [how]
     download(server.url, path, PATIENCE)
     assert path.read_bytes() == CONTENT
     assert names(path) == ["data.hdf5"]
     assert server.ranges == [None]
-    assert capsys.readouterr().out == f"downloading {server.url} to {path}\n"
+    assert caplog.messages == [f"downloading {server.url} to {path}"]
 
 
-def test_a_file_at_hand_makes_no_request(server, path, capsys):
+def test_a_file_at_hand_makes_no_request(server, path, caplog):
+    caplog.set_level("INFO", logger="xql_jax")
     path.parent.mkdir(parents=True)
     path.write_bytes(b"whatever it is")
     download(server.url, path, PATIENCE)
-    assert (server.ranges, path.read_bytes(), capsys.readouterr().out) == ([], b"whatever it is", "")
+    assert (server.ranges, path.read_bytes(), caplog.messages) == ([], b"whatever it is", [])
 
 
 @pytest.mark.parametrize("stall", [True, False])
@@ -45,18 +47,19 @@ def test_a_connection_that_always_breaks_but_gets_on_is_not_given_up(server, pat
     assert server.sent == [*[10_000] * 9, SIZE - 90_000]
 
 
-def test_a_stall_is_an_error_and_the_next_run_goes_on(server, path, capsys):
+def test_a_stall_is_an_error_and_the_next_run_goes_on(server, path, caplog):
+    caplog.set_level("INFO", logger="xql_jax")
     server.plan = [{"stop_after": 60_000, "stall": True}, *[{"stop_after": 0, "stall": True}] * 9]
     message = fails(server, path, "the server has sent nothing for 0.4 s; 60,000 bytes are kept")
     assert f"put the file at {path} by hand, or name a mirror with --dataset_url=ADDRESS" in message
     assert len(server.ranges) == 4  # one that brought something, three in a row that did not
     assert path.with_name("data.hdf5.part").read_bytes() == CONTENT[:60_000]
-    assert capsys.readouterr().out.count("trying again in") == 3
+    assert caplog.text.count("trying again in") == 3
     server.plan = []
     download(server.url, path, PATIENCE)
     assert path.read_bytes() == CONTENT
     assert server.sent[-1] == SIZE - 60_000
-    assert ", going on after 0.1 MB" in capsys.readouterr().out
+    assert ", going on after 0.1 MB" in caplog.text
     assert names(path) == ["data.hdf5"]
 
 

@@ -36,7 +36,8 @@ def test_a_file_larger_than_the_disk_is_not_begun(server, path):
     assert names(path) == []
 
 
-def test_threads_fetch_once(server, path, capsys):
+def test_threads_fetch_once(server, path, caplog):
+    caplog.set_level("INFO", logger="xql_jax")
     server.plan = [{"slow": 0.5}]
     threads = [threading.Thread(target=download, args=(server.url, path, UNHURRIED)) for _ in range(4)]
     for thread in threads:
@@ -45,7 +46,7 @@ def test_threads_fetch_once(server, path, capsys):
         thread.join()
     assert path.read_bytes() == CONTENT
     assert server.ranges == [None]
-    assert capsys.readouterr().out.count("another process is downloading it, waiting") == 3
+    assert caplog.text.count("another process is downloading it, waiting") == 3
     assert names(path) == ["data.hdf5"]
 
 

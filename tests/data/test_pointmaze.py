@@ -128,13 +128,15 @@ def test_file_is_made_once(folder, monkeypatch):
         ("RECIPE", 2, "num_steps 1000, recipe 2, seed 0; it has num_steps 1000, recipe 1, seed 0"),
     ],
 )
-def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, capsys, name, value, message):
+def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, caplog, name, value, message):
+    caplog.set_level("INFO", logger="xql_jax")
     monkeypatch.setattr(pointmaze, "RECIPE", 1)
     old = pointmaze.generated_file(TASK).read_bytes()
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
     monkeypatch.setattr(pointmaze, name, value)
     path = pointmaze.generated_file(TASK)
-    assert capsys.readouterr().out == f"{path}: making it anew, with {message}\n"
+    assert caplog.messages == [f"{path}: making it anew, with {message}"]
+    caplog.clear()
     assert path.read_bytes() != old
     with h5py.File(path) as file:
         attributes = {"recipe": pointmaze.RECIPE, "num_steps": pointmaze.NUM_STEPS, "seed": pointmaze.SEED}
@@ -144,11 +146,12 @@ def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, capsys, name, 
     new = path.read_bytes()
     monkeypatch.setattr(pointmaze, "generate", None)
     assert pointmaze.generated_file(TASK).read_bytes() == new  # once, not each time
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("damage", ["no attributes", "cut short", "not HDF5"])
-def test_file_of_unknown_recipe_is_made_anew(folder, capsys, damage):
+def test_file_of_unknown_recipe_is_made_anew(folder, caplog, damage):
+    caplog.set_level("INFO", logger="xql_jax")
     path = pointmaze.generated_file(TASK)
     good = path.read_bytes()
     if damage == "no attributes":  # as before there were any
@@ -158,7 +161,7 @@ def test_file_of_unknown_recipe_is_made_anew(folder, capsys, damage):
     else:
         path.write_bytes(good[:3000] if damage == "cut short" else b"not HDF5 at all")
     assert pointmaze.generated_file(TASK).read_bytes() == good
-    assert "it has none of these" in capsys.readouterr().out
+    assert "it has none of these" in caplog.text
     assert list(folder.iterdir()) == [path]
 
 

@@ -1,5 +1,6 @@
 """The Adroit hand against D4RL's own classes and models, run on today's MuJoCo, and its reference returns."""
 
+import functools
 import importlib.util
 import itertools
 import shutil
@@ -17,6 +18,7 @@ pytest.importorskip("gymnasium_robotics")
 
 from xql_jax.envs.adroit import Adroit
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 ALL_ROBOTS = pytest.mark.parametrize("robot", ["pen", "door", "hammer", "relocate"])
 
 
@@ -222,7 +224,7 @@ def test_episode_depends_on_the_seed_alone(env):
 
 
 @pytest.mark.draws
-@ALL_ROBOTS
+@pytest.mark.parametrize("robot", ["door", slow("pen"), slow("hammer"), slow("relocate")])
 def test_pictures_show_what_moves_and_change_nothing(env):
     pictures = []
     unseen = episode(env, 1)

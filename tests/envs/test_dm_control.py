@@ -1,5 +1,6 @@
 """The wrapped tasks of dm_control.suite against the suite itself, bit for bit."""
 
+import functools
 import hashlib
 import math
 import os
@@ -17,9 +18,10 @@ from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import Task, get_task
 
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 NAMES = ["-".join(pair) for pair in suite.ALL_TASKS]
 REGULATORS = ["lqr-lqr_2_1", "lqr-lqr_6_2"]
-# Of the issue, and those whose starts alter the model: terrain, targets, gains.
+# Much used tasks, and those whose starts alter the model: terrain, targets, gains.
 SOME = [
     "cheetah-run",
     "walker-run",
@@ -51,12 +53,7 @@ def episode(env, seed: int, steps: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in SOME else pytest.mark.slow)
-        for name in NAMES
-        if name not in REGULATORS
-    ],
+    "name", [name if name in SOME else slow(name) for name in NAMES if name not in REGULATORS]
 )
 def test_episodes_are_the_suites_bit_for_bit_whatever_came_before(name):
     env = wrapped(name)
@@ -101,7 +98,8 @@ print(hashlib.sha256(t.episode(t.wrapped("quadruped-escape"), seed=8, steps=10).
 """
 
 
-def test_another_process_gives_the_same_episode():
+def test_another_process_without_opengl_gives_the_same_episode():
+    """There the suite's own environment would raise, at the first reset that draws the terrain up."""
     env = wrapped("quadruped-escape")
     episode(env, seed=1, steps=5)
     here = hashlib.sha256(episode(env, seed=8, steps=10).tobytes()).hexdigest()
@@ -112,6 +110,7 @@ def test_another_process_gives_the_same_episode():
         check=True,
         timeout=120,
         cwd=os.path.dirname(__file__),
+        env={**os.environ, "MUJOCO_GL": "disabled"},
     )
     assert run.stdout.split() == [here]
 
@@ -169,7 +168,9 @@ def test_actuators_without_a_range_take_the_action_as_it_is():
     assert env.physics.control().tolist() == [-0.25, 1.0]
 
 
-@pytest.mark.parametrize("name", ["cartpole-swingup", "cheetah-run", "finger-spin", "walker-walk"])
+@pytest.mark.parametrize(
+    "name", ["cartpole-swingup", slow("cheetah-run"), slow("finger-spin"), slow("walker-walk")]
+)
 def test_the_suites_own_limit_is_1000_steps_too(name):
     env = wrapped(name)
     raw = suite.load(*name.split("-"), task_kwargs={"random": 0})
@@ -250,21 +251,7 @@ def test_pictures_of_several_environments_in_one_process():
         env.close()
 
 
-def test_the_terrain_is_drawn_up_without_opengl():
-    # The suite's own environment would raise here, at its first reset.
-    code = "from test_dm_control import wrapped; print(wrapped('quadruped-escape').reset(seed=0)[0].shape)"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-        cwd=os.path.dirname(__file__),
-        env={**os.environ, "MUJOCO_GL": "disabled"},
-    )
-    assert run.stdout.split() == ["(101,)"]
-
-
+@pytest.mark.slow
 @pytest.mark.draws
 def test_pictures_show_the_terrain_of_their_own_episode():
     env = wrapped("quadruped-escape")

@@ -1,7 +1,9 @@
-"""What is said of the tasks against the environments themselves, and the page against the table."""
+"""The guide to the tasks against the tasks and environments themselves, and the report's pointer into it."""
 
-import dataclasses
 import fnmatch
+import importlib
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -9,72 +11,101 @@ import pytest
 
 from xql_jax.envs import SUITES, make_environment
 from xql_jax.envs.d4rl_backend import d4rl_suite
-from xql_jax.envs.fidelity import FAMILIES, describe_environment, family, fidelity, markdown
-from xql_jax.tasks import TASKS, get_task
+from xql_jax.envs.fidelity import describe_environment
+from xql_jax.tasks import ONLINE_TASKS, TASKS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
-PATTERNS = [(each, pattern) for each in FAMILIES for pattern in each.patterns]
-
-
-def tasks_of(pattern):
-    return [task for task in TASKS.values() if fnmatch.fnmatchcase(task.name, pattern)]
-
-
-def test_every_task_has_one_pattern():
-    assert sorted(task.name for _, pattern in PATTERNS for task in tasks_of(pattern)) == sorted(TASKS)
-    for each, pattern in PATTERNS:
-        for task in tasks_of(pattern):
-            assert family(task) is each
-            assert fidelity(task) is each.fidelity
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "tasks.md").read_text()
+# The text of each section of the environments by its anchor.
+SECTIONS = {
+    heading.replace(" ", "-"): text
+    for heading, text in re.findall(r"^### (.+)\n((?:(?!#).*\n)*)", PAGE.split("## Environments")[1], re.M)
+}
 
 
-@pytest.mark.parametrize("pattern", [pattern for _, pattern in PATTERNS])
-def test_tasks_of_a_pattern_share_a_row(pattern):
-    rows = {(task.suite, task.min_return, task.max_return, task.episode_limit) for task in tasks_of(pattern)}
-    assert len(rows) == 1
+def rows_of(section):
+    """The rows of a section's table by the names of its columns; a number's minus is the typographic one."""
+    lines = [line for line in SECTIONS[section].splitlines() if line.startswith("|")]
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
 
 
-@pytest.mark.parametrize(("each", "pattern"), PATTERNS, ids=[pattern for _, pattern in PATTERNS])
-def test_sizes_are_those_of_the_environment(each, pattern, monkeypatch, request):
-    task = tasks_of(pattern)[0]
-    if task.suite == "bullet":
+ROWS = [(section, row) for section in SECTIONS for row in rows_of(section)]
+ALL_ROWS = pytest.mark.parametrize(("section", "row"), ROWS, ids=[row["tasks"] for _, row in ROWS])
+
+
+def tasks_of(row):
+    return [task for task in TASKS.values() if fnmatch.fnmatchcase(task.name, row["tasks"])]
+
+
+def test_every_suite_has_its_section():
+    assert set(SECTIONS) == {task.suite for task in (TASKS | ONLINE_TASKS).values()} | {"backend-d4rl"}
+    assert set(SUITES) | {"bullet"} <= set(SECTIONS)
+
+
+def test_every_task_has_one_row():
+    assert sorted(task.name for _, row in ROWS for task in tasks_of(row)) == sorted(TASKS)
+
+
+@ALL_ROWS
+def test_rows_say_what_the_tasks_do(section, row):
+    for task in tasks_of(row):
+        assert task.suite == section
+        assert int(row["steps"]) == task.episode_limit
+        assert row["return at 0"] == f"{task.min_return:.2f}".replace("-", "−")
+        assert row["return at 100"] == f"{task.max_return:.2f}"
+
+
+@ALL_ROWS
+def test_sizes_are_those_of_the_environment(section, row, monkeypatch, request):
+    task = tasks_of(row)[0]
+    if section == "bullet":
         request.getfixturevalue("d4rl_package")
         monkeypatch.setitem(sys.modules, "mujoco_py", None)
         env = d4rl_suite(task).make(task)
     else:
-        assert task.suite in SUITES
-        if task.suite in ("kitchen", "adroit"):
-            pytest.importorskip("gymnasium_robotics")
         env = make_environment(task)
-    assert env.observation_space.shape == (int(each.observation.split(":")[0]),)
-    assert env.action_space.shape == (each.action_dim,)
+    assert env.observation_space.shape == (int(row["observation"].split(":")[0]),)
+    assert env.action_space.shape == (int(row["actions"]),)
     assert (env.action_space.low == -1).all()
     assert (env.action_space.high == 1).all()
     env.close()
 
 
 def test_only_what_can_end_is_said_to_terminate():
-    never = {each.title for each in FAMILIES if each.termination == "never"}
-    mazes = {"maze2d", "maze2d-dense", "pointmaze", "bullet-maze2d"}
-    assert never == {"halfcheetah", "door", "hammer", "relocate", "bullet-halfcheetah"} | mazes
+    never = {row["tasks"] for _, row in ROWS if row["terminates"] == "never"}
+    mazes = {row["tasks"] for _, row in ROWS if "maze2d-" in row["tasks"] or "pointmaze-" in row["tasks"]}
+    assert never == {"halfcheetah-*", "door-*", "hammer-*", "relocate-*", "bullet-halfcheetah-*"} | mazes
 
 
-def test_the_page_says_what_the_table_says():
-    # Where it does not: its end has to be what `python -m xql_jax.envs.fidelity` prints.
-    assert PAGE.read_text().endswith(markdown())
+@pytest.mark.parametrize("section", SECTIONS)
+def test_sections_with_tasks_of_d4rl_say_what_equals_what_differs_and_what_is_unknown(section):
+    kinds = re.findall(r"^- \*\*(\w+)\.\*\* ", SECTIONS[section], re.M)
+    assert kinds == ([] if section in ("dm_control", "gymnasium") else ["Equal", "Differs", "Unknown"])
 
 
-def test_a_row_worked_by_hand():
-    row = (
-        "| `walker2d-*` | 17: positions but x, velocities within ±10 | 6 | 1000 | height outside 0.8 to 2, "
-        "or lean ≥ 1 rad | speed + 1 − 0.001 · Σ action² | 1.63 | 4592.30 |"
-    )
-    assert row in markdown().splitlines()
-    assert "−274.9 ± 0.2" in fidelity(get_task("hammer-cloned-v0")).unknown
+def test_the_mujoco_that_was_compared_is_the_pinned_one():
+    pinned = re.search(r"^mujoco==(\d+\.\d+)\.", (ROOT / "requirements.txt").read_text(), re.M)
+    assert set(re.findall(r"same\s+MuJoCo\s+\((.+?)\)", PAGE)) == {pinned[1]}
 
 
-def test_of_d4rls_own_environments_nothing_is_said_that_holds_for_ours():
-    task = TASKS["hopper-medium-v2"]
-    assert describe_environment(task, "d4rl", False) == {"backend": "d4rl", "legacy_inertia": False}
-    ours = describe_environment(task, "mujoco", True)
-    assert ours == {"backend": "mujoco", "legacy_inertia": True, **dataclasses.asdict(fidelity(task))}
+@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl"}))
+@pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
+def test_reports_point_to_a_section(backend, suite):
+    task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)
+    described = describe_environment(task, backend, False)
+    assert json.loads(json.dumps(described)) == described
+    page, anchor = described["described_in"].split("#")
+    assert (page, described["simulator"]) == ("docs/tasks.md", next(iter(described["versions"])))
+    assert anchor == (suite if backend == "mujoco" or suite == "bullet" else "backend-d4rl")
+
+
+def test_a_report_worked_by_hand():
+    robotics = importlib.import_module("gymnasium_robotics").__version__
+    assert describe_environment(TASKS["pen-human-v1"], "mujoco", True) == {
+        "backend": "mujoco",
+        "simulator": "mujoco",
+        "versions": {"mujoco": importlib.import_module("mujoco").__version__, "gymnasium-robotics": robotics},
+        "legacy_inertia": True,
+        "described_in": "docs/tasks.md#adroit",
+    }

@@ -121,6 +121,7 @@ def test_episode_depends_on_the_seed_alone(env):
     assert (np.abs(other - first)[:, :30] > 0).mean() > 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.draws
 def test_pictures_show_what_moves_and_change_nothing(env):
     pictures = []

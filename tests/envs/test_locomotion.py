@@ -1,5 +1,6 @@
 """HalfCheetah, Hopper and Walker2d against Gymnasium's v4 environments, bit for bit, and numbers by hand."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -16,6 +17,7 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import get_task
 
 GYMNASIUM = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 ALL_ROBOTS = pytest.mark.parametrize("name", ROBOTS)
 FALLING_ROBOTS = pytest.mark.parametrize("name", ["hopper", "walker2d"])
 
@@ -161,7 +163,7 @@ def test_episode_depends_on_the_seed_alone(name):
 
 
 @pytest.mark.draws
-@ALL_ROBOTS
+@pytest.mark.parametrize("name", ["hopper", slow("halfcheetah"), slow("walker2d")])
 def test_pictures_follow_the_robot_and_change_nothing(name):
     seen, unseen = locomotion(name), locomotion(name)
     seen.reset(seed=0)

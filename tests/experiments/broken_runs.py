@@ -71,10 +71,12 @@ def checkpoint_steps(run):
 
 
 def arrays(run):
-    """The last checkpoint's arrays by name, read by orbax alone, and its step."""
+    """The last checkpoint's arrays by name, member after member, read by orbax alone, and its step."""
     step = checkpoint_steps(run)[-1]
-    tree = ocp.StandardCheckpointer().restore(run / "checkpoints" / str(step) / "states")
-    return step, dict(flatten(tree, ""))
+    members = sorted((run / "checkpoints" / str(step) / "members").iterdir())
+    assert [path.name for path in members] == ["seed42", "seed43"]
+    trees = {path.name: ocp.StandardCheckpointer().restore(path) for path in members}
+    return step, dict(flatten(trees, ""))
 
 
 def flatten(tree, name):
@@ -99,7 +101,7 @@ def assert_same_run(run, expected):
     expected_step, expected_states = arrays(expected)
     assert step == expected_step == MAX_STEPS
     assert states.keys() == expected_states.keys()
-    assert len(states) > 20  # networks, targets, moments
+    assert len(states) > 2 * 20  # networks, targets, moments
     for name, array in states.items():
         assert array.tobytes() == expected_states[name].tobytes(), name
     for file in ("metrics.csv", "evaluations.csv"):

@@ -16,6 +16,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "experiments" / "train_offline.py"
+ONLINE = ROOT / "experiments" / "train_online.py"
 EVALUATE = ROOT / "experiments" / "evaluate.py"
 INSPECT = ROOT / "experiments" / "inspect_dataset.py"
 FIGURES = ROOT / "experiments" / "figures.py"
@@ -56,26 +57,32 @@ class ForkServer:
     """A process that has imported what the mains import, and forks a child for each run of one.
 
     The child runs the main's file as `__main__` with its own arguments, folder and streams; only the imports,
-    and the two seconds that they take, are shared. No JAX backend is started before the fork. Its downloads
-    have little patience.
+    and the seconds that they take, are shared. No JAX backend is started before the fork. Its downloads have
+    little patience.
     """
 
     def __init__(self, folder):
         self._folder = folder
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            text=True,
-        )
+        with (folder / "server").open("w") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                text=True,
+            )
 
     def run(self, arguments, cwd=None, main=MAIN, **environment):
         return self.run_all([Run(arguments, main, cwd or ROOT, environment)])[0]
 
-    def run_all(self, runs):
-        """The runs' outcomes; several runs go on at once."""
+    def run_all(self, runs, by_child=1):
+        """The runs' outcomes; several children go on at once.
+
+        Args:
+            by_child: how many runs a child does, one after the other: for mistakes that end before they
+                change anything. A run of its own costs 80 ms, one among many 10.
+        """
         requests = [
             {
                 "argv": [str(run.main), *run.arguments],
@@ -86,22 +93,27 @@ class ForkServer:
             }
             for number, run in enumerate(runs)
         ]
+        codes = self._ask([requests[start : start + by_child] for start in range(0, len(runs), by_child)])
         return [
             Outcome(code, Path(request["out"]).read_text(), Path(request["err"]).read_text())
-            for code, request in zip(self._ask(requests), requests, strict=True)
+            for code, request in zip(codes, requests, strict=True)
         ]
 
     def flags(self, main):
         """What absl knows of the main's own flags, by name; see `describe_flags`."""
         out = self._folder / "flags"
         request = {"argv": [str(main)], "cwd": str(ROOT), "environment": {}, "flags": True}
-        (code,) = self._ask([{**request, "out": str(out), "err": os.devnull}])
+        (code,) = self._ask([[{**request, "out": str(out), "err": os.devnull}]])
         assert code == 0
         return json.loads(out.read_text())
 
-    def _ask(self, requests):
-        print(json.dumps(requests), file=self._process.stdin, flush=True)
-        return json.loads(self._process.stdout.readline())
+    def _ask(self, children):
+        """The exit codes of the children's runs."""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(children), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        assert answer, f"the server has ended: {(self._folder / 'server').read_text()}"
+        return json.loads(answer)
 
     def close(self):
         self._process.stdin.close()
@@ -110,52 +122,71 @@ class ForkServer:
 
 
 def serve():
+    import gc
+
     import h5py  # noqa: F401
-    import jax  # noqa: F401
     import minari  # noqa: F401
 
+    import xql_jax.commands.printing
+    import xql_jax.commands.run_flags
     import xql_jax.data.pointmaze
+    import xql_jax.figures.paper_figure
     import xql_jax.reports.dataset_report
-    import xql_jax.training.evaluation_run
-    import xql_jax.training.offline_run  # noqa: F401
+    import xql_jax.runs.offline
+    import xql_jax.runs.online  # noqa: F401
     from xql_jax.data.download import Patience, download
 
     download.__defaults__ = (
         Patience(connect_seconds=1.0, stall_seconds=0.2, attempts=2, pause_seconds=0.01),
     )
+    gc.freeze()  # or each child's first collection copies all that was imported
     for line in sys.stdin:
         print(json.dumps(fork_all(json.loads(line))), flush=True)
 
 
-def fork_all(requests, at_once=2):
-    """A child for each request; returns their exit codes."""
-    codes, number_of = {}, {}
+def fork_all(children, at_once=2):
+    """Forks a child for each list of requests; returns the requests' exit codes."""
+    codes, running = {}, {}
 
     def wait():
         child, status = os.wait()
-        codes[number_of.pop(child)] = os.waitstatus_to_exitcode(status)
+        number, told = running.pop(child)
+        with told:
+            found = json.loads(f"[{told.read().rstrip(',')}]")
+        # A run that was ended by a signal, and those after it, have the signal's.
+        codes[number] = found + [os.waitstatus_to_exitcode(status)] * (len(children[number]) - len(found))
 
-    for number, request in enumerate(requests):
-        while len(number_of) >= at_once:
+    for number, requests in enumerate(children):
+        while len(running) >= at_once:
             wait()
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            os._exit(serve_one(request))
-        number_of[child] = number
-    while number_of:
+            for request in requests:
+                os.write(writer, f"{serve_one(request)},".encode())
+            os._exit(0)
+        os.close(writer)
+        running[child] = number, os.fdopen(reader)
+    while running:
         wait()
-    return [codes[number] for number in range(len(requests))]
+    return [code for number in range(len(children)) for code in codes[number]]
 
 
 def serve_one(request):
     """In the child: what the interpreter does with a script, to the exit code."""
+    from absl import app, flags
+
     signal.alarm(SECONDS)
     for stream, path in ((1, request["out"]), (2, request["err"])):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, stream)
+        os.close(file)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["cwd"])
-    os.environ.update(request["environment"])
     sys.argv = request["argv"]
+    app.define_help_flags()  # which it does but once
+    known, environment = set(flags.FLAGS), dict(os.environ)
+    os.environ.update(request["environment"])
     code = 0
     try:
         if "flags" in request:
@@ -170,6 +201,11 @@ def serve_one(request):
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
+    os.environ.clear()
+    os.environ.update(environment)
+    for name in set(flags.FLAGS) - known:
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
     return code
 
 
@@ -215,8 +251,11 @@ def write_dataset(path, size=120, **changes):
 
 
 def contents(folder):
-    """Every file under the folder, by name, as bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file under the folder, by name, as bytes; None for a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 if __name__ == "__main__":

@@ -3,52 +3,71 @@
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 import pytest
-from main_runs import ROOT, ForkServer, contents, write_dataset
+from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
 from xql_jax.envs.fidelity import describe_environment
+from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.tasks import get_task
-from xql_jax.training.loop import EVALUATION_SEED
 
-EVALUATE = ROOT / "experiments" / "evaluate.py"
-TASK = get_task("pointmaze-umaze-v0")
+TASK = get_task("hopper-medium-v2")
 EPISODES = 6
-pytestmark = pytest.mark.slow
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
     server: ForkServer
     run: Path  # of two seeds and two betas, with checkpoints after 20 and 40 updates
+    data: Path  # what it was trained on
+    out: str  # what it printed
 
     def evaluate(self, *arguments):
         outcome = self.server.run([*map(str, arguments), "--notqdm"], main=EVALUATE)
         assert (outcome.code, outcome.err) == (0, "")
         return outcome.out
 
+    def report(self, folder, *arguments):
+        """What --output holds of the episodes of training's evaluations."""
+        file = folder / "results.json"
+        self.evaluate(
+            self.run, f"--seed={EVALUATION_SEED}", f"--episodes={EPISODES}", f"--output={file}", *arguments
+        )
+        return json.loads(file.read_text())
+
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(server, tmp_path_factory):
+    """A run in an environment of its own, on observations that are normalised, of the better trajectories."""
     folder = tmp_path_factory.mktemp("evaluate")
-    server = ForkServer(tmp_path_factory.mktemp("streams"))
+    generator = np.random.default_rng(0)
+    observations, actions = generator.standard_normal((120, 11)), generator.uniform(-1, 1, (120, 3))
+    data = write_dataset(
+        folder / "hopper.npz", observations=observations, actions=actions, rewards=generator.random(120)
+    )
     arguments = [
-        f"--env_name={TASK.name}", f"--dataset={write_dataset(folder / 'maze.npz')}", f"--save_dir={folder}",
-        "--config.hidden_dims=(8,)", "--num_seeds=2", "--sweep=beta=0.3,0.5", "--max_steps=40",
-        "--eval_interval=20", "--checkpoint_interval=20", f"--eval_episodes={EPISODES}", "--notqdm",
+        f"--config={ROOT / 'configs' / 'mujoco_config.py'}", f"--env_name={TASK.name}", f"--dataset={data}",
+        f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--num_seeds=2", "--sweep=beta=0.3,0.5",
+        "--max_steps=40", "--eval_interval=20", "--checkpoint_interval=20", f"--eval_episodes={EPISODES}",
+        "--legacy_inertia", "--normalize_observations", "--top_returns=0.5", "--notqdm",
     ]  # fmt: skip
-    assert server.run(arguments).code == 0
+    outcome = server.run(arguments)
+    assert (outcome.code, outcome.err) == (0, "")
     (config,) = folder.rglob("config.json")
-    yield Place(server, config.parent)
-    server.close()
+    return Place(server, config.parent, data, outcome.out)
 
 
 def evaluations(run, step):
     with (run / "evaluations.csv").open(newline="") as file:
         return [row for row in csv.DictReader(file) if row["step"] == str(step)]
+
+
+def returns(report):
+    return [member["return_mean"] for member in report["members"]]
 
 
 @pytest.mark.parametrize(("path", "step"), [(".", 40), ("checkpoints", 40), ("checkpoints/20", 20)])
@@ -68,33 +87,34 @@ def test_the_same_episodes_give_what_training_wrote(place, tmp_path, path, step)
         np.testing.assert_allclose(member["return_mean"], float(row["return"]), rtol=1e-6)
         np.testing.assert_allclose(member["score_mean"], float(row["score"]), rtol=1e-6)
         np.testing.assert_allclose(member["length_mean"], float(row["length"]))
-    assert report["environment"] == describe_environment(TASK, "mujoco", False)
+    assert len(set(returns(report))) == 4
+    assert report["environment"] == describe_environment(TASK, "mujoco", True)
     assert contents(place.run) == before
 
 
 def test_the_environment_is_that_of_the_run(place, tmp_path):
-    generator = np.random.default_rng(0)
-    observations, actions = generator.standard_normal((120, 11)), generator.uniform(-1, 1, (120, 3))
-    dataset = write_dataset(
-        tmp_path / "hopper.npz", observations=observations, actions=actions, rewards=generator.random(120)
-    )
-    arguments = (
-        f"--config={ROOT / 'configs' / 'mujoco_config.py'}:bc", "--env_name=hopper-medium-v2",
-        f"--dataset={dataset}", f"--save_dir={tmp_path}", "--config.hidden_dims=(8,)", "--max_steps=2",
-        "--eval_episodes=5", "--legacy_inertia", "--notqdm",
-    )  # fmt: skip
-    assert place.server.run(arguments).code == 0
-    (config,) = tmp_path.rglob("config.json")
-    returns = []
-    for number, flag in enumerate(("--legacy_inertia", "--nolegacy_inertia", "--notqdm")):
-        output = tmp_path / f"{number}.json"
-        place.evaluate(config.parent, f"--seed={EVALUATION_SEED}", "--episodes=5", f"--output={output}", flag)
-        report = json.loads(output.read_text())
-        assert report["environment"]["legacy_inertia"] == (flag != "--nolegacy_inertia")
-        returns.append(report["members"][0]["return_mean"])
-    (row,) = evaluations(config.parent, 2)
-    assert returns[0] == returns[2] != returns[1]
-    np.testing.assert_allclose(returns[2], float(row["return"]), rtol=1e-6)
+    reports = [
+        place.report(tmp_path, flag) for flag in ("--notqdm", "--legacy_inertia", "--nolegacy_inertia")
+    ]
+    assert [report["environment"]["legacy_inertia"] for report in reports] == [True, True, False]
+    assert returns(reports[0]) == returns(reports[1]) != returns(reports[2])
+
+
+def test_what_is_done_to_the_data_is_recorded_and_done_to_observations_again(place, tmp_path):
+    config = json.loads((place.run / "config.json").read_text())
+    assert (config["normalize_observations"], config["top_returns"]) == (True, 0.5)
+    # Of 120 rows three trajectories, of 39 transitions each: half of them is two.
+    assert f"{TASK.name}: 78 transitions" in place.out
+    with np.load(place.data) as arrays:
+        used = arrays["observations"][np.arange(120) % 40 != 39]
+    recorded = json.loads((place.run / "preprocessing.json").read_text())
+    np.testing.assert_allclose(recorded["observation_mean"], used.mean(0), atol=1e-6)
+    np.testing.assert_allclose(recorded["observation_std"], used.std(0), rtol=1e-5)
+    copy = tmp_path / "copy"
+    shutil.copytree(place.run, copy)
+    (copy / "preprocessing.json").write_text(json.dumps({**recorded, "observation_mean": [1.0] * 11}))
+    changed = dataclasses.replace(place, run=copy)
+    assert returns(changed.report(tmp_path)) != returns(place.report(tmp_path))
 
 
 def test_one_member_alone(place, tmp_path):
@@ -108,21 +128,40 @@ def test_one_member_alone(place, tmp_path):
     assert "members" not in out
 
 
-def test_how_many_environments_there_are_changes_nothing(place, tmp_path):
+def test_how_many_environments_there_are_changes_last_bits_alone(place, tmp_path):
     reports = []
     for count in (4, 8, 24):
         file = tmp_path / f"{count}.json"
         place.evaluate(place.run, "--episodes=7", f"--num_environments={count}", f"--output={file}")
         reports.append(json.loads(file.read_text())["members"])
-    assert reports[0] == reports[1] == reports[2]
+    for report in reports[1:]:
+        for member, expected in zip(report, reports[0], strict=True):
+            assert (member["member"], member["length_mean"]) == (expected["member"], expected["length_mean"])
+            for name in ("return_mean", "score_mean", "score_median", "score_interval_95"):
+                np.testing.assert_allclose(member[name], expected[name], rtol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def maze(place, tmp_path_factory):
+    """The folder of a run in a maze."""
+    folder = tmp_path_factory.mktemp("maze")
+    arguments = [
+        "--env_name=pointmaze-umaze-v0", f"--dataset={write_dataset(folder / 'maze.npz')}",
+        f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--max_steps=40", "--eval_episodes=1",
+        "--notqdm",
+    ]  # fmt: skip
+    assert place.server.run(arguments).code == 0
+    (config,) = folder.rglob("config.json")
+    return config.parent
+
+
+@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-def test_a_video_shows_the_evaluated_episodes(place, tmp_path, suffix):
+def test_a_video_shows_the_evaluated_episodes(place, maze, tmp_path, suffix):
     video, results = tmp_path / f"policy{suffix}", tmp_path / "results.json"
     place.evaluate(
-        place.run,
+        maze,
         "--member=0",
         "--episodes=2",
         f"--video={video}",

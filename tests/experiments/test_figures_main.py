@@ -1,5 +1,6 @@
 """The figures at the command line: what is written where, and how it tells of mistakes."""
 
+import json
 import time
 
 import pytest
@@ -25,25 +26,27 @@ def test_all_figures_are_drawn_in_a_minute(tmp_path):
     assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 12
 
 
-def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(tmp_path):
+def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(server, tmp_path):
     for seed in (0, 1):
         arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}"]
-        outcome = run_process(arguments, tmp_path, main=FIGURES)
+        outcome = server.run(arguments, tmp_path, main=FIGURES)
         assert (outcome.code, outcome.err) == (0, "")
         assert outcome.out.count("figure B2: ") == 1
     first, second = ((tmp_path / seed / "figure_B2_estimates.csv").read_text() for seed in "01")
     assert first != second
 
 
-def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
+def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
     folder = tmp_path / "runs" / "walker-run" / "sac" / "seed0"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"config": {"algorithm": "sac"}}')
+    columns = {"times": ["step", "seconds"], "settings": ["seed"]}
+    config = {"env_name": "walker-run", "config": {"algorithm": "sac"}, "columns": columns}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "summary.json").write_text('{"status": "finished"}')
     (folder / "evaluations.csv").write_text(
         "step,seed,return,score,length,diverged_at,seconds\n10,0,25,2.5,5,,1\n"
     )
-    outcome = run_process(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
+    outcome = server.run(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
     assert (outcome.code, outcome.err) == (0, "")
     names = ["figure_3.png", "figure_3_curves.csv", "figure_3_restarts.csv", "figure_3_seeds.csv"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
@@ -63,10 +66,10 @@ def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
         ("B1", "unexpected argument 'B1'"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path, argument, message):
+def test_mistakes_are_told_in_one_line(server, tmp_path, argument, message):
     (tmp_path / "file").write_text("mine")
     arguments = [argument] if isinstance(argument, str) else argument
-    outcome = run_process(arguments, tmp_path, main=FIGURES)
+    outcome = server.run(arguments, tmp_path, main=FIGURES)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {message}")
     assert outcome.err.count("\n") == 1

@@ -1,47 +1,26 @@
 """The inspector at the command line: what it prints and writes, and how it tells of mistakes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from main_runs import write_dataset
-
-ROOT = Path(__file__).resolve().parents[2]
-MAIN = ROOT / "experiments" / "inspect_dataset.py"
+from main_runs import INSPECT, write_dataset
 
 
-def run(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, str(MAIN), *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MINARI_DATASETS_PATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_prints_and_writes_what_is_in_two_files(tmp_path):
+def test_prints_and_writes_what_is_in_two_files(server, tmp_path):
     write_dataset(tmp_path / "a.npz")  # 120 rows, each 40th a time-out and the last unused: 117 transitions
     write_dataset(tmp_path / "b.hdf5", size=81)
-    outcome = run(
-        tmp_path,
-        "--env_name=pointmaze-umaze-v0",
-        "--dataset=a.npz",
-        "--dataset=b.hdf5",
-        "--plot=new/a.png",
+    arguments = [
+        "--env_name=pointmaze-umaze-v0", "--dataset=a.npz", "--dataset=b.hdf5", "--plot=new/a.png",
         "--json=a.json",
-    )
-    assert (outcome.returncode, outcome.stderr) == (0, "")
-    assert outcome.stdout.startswith(
+    ]  # fmt: skip
+    outcome = server.run(arguments, tmp_path, main=INSPECT)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith(
         "a.npz, b.hdf5\n  transitions   195: observations of 4 entries, actions of 2\n"
     )
-    assert "\n  trajectories  5: 0 end in a terminal, 5 are cut off" in outcome.stdout
-    assert outcome.stdout.endswith("  written: new/a.png\n  written: a.json\n")
+    assert "\n  trajectories  5: 0 end in a terminal, 5 are cut off" in outcome.out
+    assert outcome.out.endswith("  written: new/a.png\n  written: a.json\n")
     assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
@@ -59,13 +38,13 @@ def test_prints_and_writes_what_is_in_two_files(tmp_path):
         (("--env_name=hopper-medium-v2", "--dataset_url=data.hdf5"), ("'data.hdf5'", "http://")),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, arguments, parts):
+def test_a_mistake_is_one_line(server, tmp_path, arguments, parts):
     observations = np.zeros((120, 4))
     observations[[7, 30, 90], 1] = np.nan
     write_dataset(tmp_path / "nan.npz", observations=observations, rewards=np.full(120, np.inf))
-    outcome = run(tmp_path, *arguments)
-    assert (outcome.returncode, outcome.stdout) == (2, "")
-    assert outcome.stderr.count("\n") == 1
-    assert outcome.stderr.startswith("error: ")
+    outcome = server.run(arguments, tmp_path, main=INSPECT, MINARI_DATASETS_PATH=str(tmp_path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("error: ")
     for part in parts:
-        assert part in outcome.stderr
+        assert part in outcome.err

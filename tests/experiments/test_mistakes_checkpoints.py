@@ -1,11 +1,12 @@
 """Runs' folders that are none, or are not as they were: evaluate.py and --resume tell, and change nothing."""
 
 import fcntl
+import hashlib
 import json
 import shutil
 
 import pytest
-from main_runs import contents
+from main_runs import contents, write_dataset
 from mistakes import assert_told
 
 
@@ -31,6 +32,10 @@ def change_config(old, new):
         (run / "config.json").write_text(text.replace(old, new))
 
     return damage
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def write(name, content):
@@ -64,6 +69,19 @@ def remove(pattern):
     return damage
 
 
+def write_as_before(run):
+    """Has the checkpoint as the versions before wrote it: all members' states together, and whole."""
+    checkpoint = run / "checkpoints" / "4"
+    manifest = json.loads((checkpoint / "checkpoint.json").read_text())
+    (leaves,) = manifest["members"].values()
+    (checkpoint / "members" / "seed42").rename(checkpoint / "states")
+    (checkpoint / "members").rmdir()
+    files = {name.replace("members/seed42/", "states/"): digest for name, digest in manifest["files"].items()}
+    content = {"progress": manifest["progress"], "leaves": leaves, "files": files}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (checkpoint / "checkpoint.json").write_text(json.dumps({**content, "digest": digest}))
+
+
 def replace_by_folder(name):
     def damage(run):
         (run / name).unlink()
@@ -72,6 +90,7 @@ def replace_by_folder(name):
     return damage
 
 
+OLDER = "written by a version before 0."  # and that it kept all members in one file
 # By name: what is done to a copy of the run that is evaluated, and what the message must say.
 DAMAGES = {
     "no config.json": (remove("config.json"), "config.json", "not the folder of a run"),
@@ -101,12 +120,26 @@ DAMAGES = {
     "text for the updates": (rewrite(max_steps="many"), "config.json", "damaged"),
     "a list for the algorithm": (rewrite(config__algorithm=["xql"]), "config.json", "damaged"),
     "an unknown algorithm": (rewrite(config__algorithm="zql"), "config.json", "'zql'", "bc, iql, q_iter"),
-    "an unknown field": (rewrite(config__betta=1), "config.json", "'betta'"),
+    "an unknown field": (rewrite(config__betta=1), "config.json", "unknown config field 'betta' for xql"),
+    "a folder of an older version": (rewrite(columns=None), "damaged or of another version (columns)"),
+    "columns of another version": (rewrite(columns={"times": []}), "damaged or of another version"),
+    "a list for the columns": (rewrite(columns=[]), "damaged or of another version (columns)"),
+    "an older version's environment": (rewrite(env_backend=None), "config.json", "'env_backend'"),
+    "text for an environment": (rewrite(env_backend="moon"), "config.json", "env_backend 'moon'"),
+    "a number for a switch": (rewrite(legacy_inertia=3), "config.json", "legacy_inertia 3"),
+    "no preprocessing.json": (remove("preprocessing.json"), "preprocessing.json: missing or damaged"),
+    "text for the preprocessing": (write("preprocessing.json", b"?"), "preprocessing.json: missing or"),
+    "a list for a number of the preprocessing": (
+        lambda run: edit_json(run / "preprocessing.json", reward_scale=[]), "preprocessing.json: missing or"
+    ),
     "an impossible value": (rewrite(config__beta=-1), "config.json", "beta", "positive"),
     "text for a field": (rewrite(config__beta="high"), "config.json", "beta", "high"),
-    "other widths": (rewrite(config__hidden_dims=[16]), "checkpoints/4", "16"),
+    "other widths": (rewrite(config__critic_hidden_dims=[16]), "checkpoints/4", "16"),
+    "widths of an older version": (rewrite(config__hidden_dims=[8], config__critic_hidden_dims=None,
+                                           config__value_hidden_dims=None, config__actor_hidden_dims=None),
+                                   "config.json", "damaged or of another version"),
     "another algorithm": (rewrite(config__algorithm="bc"), "config.json"),
-    "more seeds than states": (rewrite(seeds=[42, 43]), "checkpoints/4", "[2"),
+    "more seeds than states": (rewrite(seeds=[42, 43]), "checkpoints/4", "no member seed43", "has: seed42"),
     "no checkpoints": (remove("checkpoints"), "no checkpoint"),
     "a file for the checkpoints": (lambda run: (remove("checkpoints")(run), write("checkpoints", b"")(run)),
                                    "no checkpoint"),
@@ -122,8 +155,10 @@ DAMAGES = {
     "a flipped byte": (change("d/*", flip), "checkpoints/4", "damaged", "not as it was written"),
     "half of a file": (change("d/*", halve), "checkpoints/4", "damaged", "not as it was written"),
     "an empty file": (change("d/*", lambda _: b""), "checkpoints/4", "damaged"),
-    "a missing file": (remove("checkpoints/4/states/**/d/*"), "checkpoints/4", "is missing"),
-    "no states": (remove("checkpoints/4/states"), "checkpoints/4", "is missing"),
+    "a missing file": (remove("checkpoints/4/members/**/d/*"), "checkpoints/4", "is missing"),
+    "no member's file": (remove("checkpoints/4/members/seed42"), "checkpoints/4", "is missing"),
+    "no members": (remove("checkpoints/4/members"), "checkpoints/4", "is missing"),
+    "a checkpoint of an older version": (write_as_before, "checkpoints/4", OLDER),
 }  # fmt: skip
 
 # Commands on the run that is as it was, and on what is none.
@@ -133,10 +168,10 @@ MISTAKES = {
     "a folder of runs": ("evaluate results", "results", "config.json"),
     "a file for a run": ("evaluate good.hdf5", "good.hdf5", "not the folder of a run"),
     "the run's config.json": ("evaluate {run}/config.json", "config.json", "not the folder of a run"),
-    "a checkpoint's inside": ("evaluate {run}/checkpoints/4/states", "states", "not the folder of a run"),
+    "a checkpoint's inside": ("evaluate {run}/checkpoints/4/members", "members", "not the folder of a run"),
     "a run's name that is too long": ("evaluate {long}", "too long"),
     "a run of no user": ("evaluate ~nosuchuser/a", "~nosuchuser/a", "no such user"),
-    "a step that is not there": ("evaluate {run}/checkpoints/3", "step 3", "there are: 4"),
+    "a step that is not there": ("evaluate {run}/checkpoints/3", "no checkpoint 3 in ", "there are: 4"),
     "a step beyond all numbers": ("evaluate {run}/checkpoints/" + "9" * 30, "no checkpoint", "there are: 4"),
     "a step that is no number": ("evaluate {run}/checkpoints/last", "last"),
     "another task's dimensions": (
@@ -144,6 +179,19 @@ MISTAKES = {
     ),
     "a task without a simulator": ("evaluate {run} --env_name=bullet-ant-medium-v0", "bullet-ant-medium-v0"),
     "legacy inertia": ("evaluate {run} --legacy_inertia", "--legacy_inertia", "pointmaze"),
+    "no such run to begin with": ("train --seed=43 --checkpoint=nowhere", "nowhere", "no config.json"),
+    "members of a run that has others": (
+        "train --seed=43 --checkpoint={run}", "checkpoints/4", "no member seed43; it has: seed42"
+    ),
+    "members of a run of other settings": (
+        "train --num_seeds=2 --config.beta=0.7 --checkpoint={run}", "--checkpoint={run}: another run:",
+        "config.beta=0.2, here 0.7",
+    ),
+    "members of a run of other data": (
+        "train --checkpoint={run} --dataset=other.npz", "another run", "dataset_fingerprint=", "here"
+    ),
+    "a checkpoint to begin with, not its run": ("train --checkpoint={run}/checkpoints/4", "config.json"),
+    "a run that begins with itself": ("train --checkpoint={run}", "this run exists", "--resume"),
     "D4RL's environment": ("evaluate {run} --env_backend=d4rl", "pointmaze-umaze-v0", "D4RL's"),
 }  # fmt: skip
 
@@ -151,21 +199,32 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def outcomes(place):
     (place.folder / "empty_folder").mkdir()
+    write_dataset(place.folder / "other.npz", size=80)
     copies = {}
     for number, (name, (damage, *_)) in enumerate(DAMAGES.items()):
         copy = place.folder / "copies" / f"{number}"
         shutil.copytree(place.run, copy)
         damage(copy)
         copies[name] = (f"evaluate {copy}",)
+    bare = place.folder / "copies" / "bare"
+    shutil.copytree(place.run, bare)
+    shutil.rmtree(bare / "checkpoints")
+    copies["nothing to begin with"] = (f"train --seed=43 --checkpoint={bare}",)
     return place.outcomes({**copies, **MISTAKES})
 
 
-WORDS = {name: words for table in (DAMAGES, MISTAKES) for name, (_, *words) in table.items()}
+WORDS = {name: words for table in (DAMAGES, MISTAKES) for name, (_, *words) in table.items()} | {
+    "nothing to begin with": ["copies/bare: the run has no checkpoint yet"]
+}
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_mistake_ends_with_one_line(outcomes, name):
-    assert_told(outcomes[name], WORDS[name])
+def test_mistake_ends_with_one_line(place, outcomes, name):
+    assert_told(outcomes[name], [word.replace("{run}", str(place.run)) for word in WORDS[name]])
+
+
+def test_alone_they_end_alike(place, outcomes):
+    place.assert_same_alone(MISTAKES, outcomes)
 
 
 def test_more_than_there_was_is_no_mistake(place):
@@ -202,6 +261,18 @@ def test_a_resumption_from_no_checkpoint_that_is_fit(place, tmp_path):
     before = contents(run / "checkpoints")
     outcome = place.main("--resume", f"--save_dir={tmp_path / 'results'}")
     assert_told(outcome, ["checkpoints/4", "damaged", "delete", "--save_dir"])
+    assert contents(run / "checkpoints") == before
+
+
+def test_a_resumption_from_a_checkpoint_of_an_older_version(place, tmp_path):
+    """One line says which version wrote it, and how to go on; nothing is set aside."""
+    shutil.copytree(place.results, tmp_path / "results")
+    run = tmp_path / "results" / place.run.relative_to(place.results)
+    (run / "summary.json").unlink()
+    write_as_before(run)
+    before = contents(run / "checkpoints")
+    outcome = place.main("--resume", f"--save_dir={tmp_path / 'results'}")
+    assert_told(outcome, ["checkpoints/4", OLDER, "all members in one file", "take that", f"delete {run}"])
     assert contents(run / "checkpoints") == before
 
 

@@ -2,12 +2,13 @@
 
 import re
 
-import numpy as np
 import pytest
 from main_runs import ROOT, Run, contents, run_process
-from mistakes import assert_told
+from mistakes import BY_CHILD, assert_told
 
-from xql_jax.learners.registry import CHOICES, DOMAINS, INFINITE_IS_OFF, OFFLINE, OWN_DOMAINS, default_config
+from xql_jax.errors import UserError
+from xql_jax.learners.fields import check_value, hyperparameters
+from xql_jax.learners.registry import OFFLINE, make_learner
 
 SOURCE = (ROOT / "configs" / "pointmaze_config.py").read_text()
 CONFIG = "{configs}/pointmaze_config.py"
@@ -31,16 +32,18 @@ FILES = {  # by name of the file, what is in it
     "betta": re.sub(r'"beta": [\d.]+', '"betta": 0.5', SOURCE),
     "negative": re.sub(r'"beta": [\d.]+', '"beta": -0.5', SOURCE),
     "text": re.sub(r'"beta": [\d.]+', '"beta": "high"', SOURCE),
-    "nothing": re.sub(r'"hidden_dims": \(128, 128\)', '"hidden_dims": None', SOURCE),
+    "nothing": re.sub(r'"beta": [\d.]+', '"value_hidden_dims": None', SOURCE),
     "negative_width": re.sub(r'"hidden_dims": \(128, 128\)', '"hidden_dims": (8, -1)', SOURCE),
     "loss": re.sub(r'"beta": [\d.]+', '"loss": "gumbel"', SOURCE),
     "bare": "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict()\n",
 }
-OWN_FIELDS = ("algorithm", "suites", "tuned", "decay_actor_lr")
+OWN_FIELDS = ("algorithm", "about", "about.suites", "about.tuned", "decay_actor_lr", "hidden_dims")
 for field in OWN_FIELDS:
-    for what, change in ("without", f"del values['{field}']"), ("odd", f"values['{field}'] = 3.5"):
+    *outer, name = field.split(".")
+    entry = "".join(f"['{part}']" for part in (*outer, name))
+    for what, change in (("without", f"del values{entry}"), ("odd", f"values{entry} = 3.5")):
         body = f"    values = config.to_dict()\n    {change}\n    return type(config)(values)\n"
-        FILES[f"{what}_{field}"] = SOURCE.replace("return suite_config", "config = suite_config") + body
+        FILES[f"{what}_{name}"] = SOURCE.replace("return suite_config", "config = suite_config") + body
 
 MISTAKES = {
     # files
@@ -66,21 +69,51 @@ MISTAKES = {
     "get_config that is no function": ("train --config=constant_config.py", "TypeError", "constant"),
     "a dict for a config": ("train --config=dictionary_config.py", "dict", "ConfigDict"),
     "None for a config": ("train --config=none_config.py", "NoneType", "ConfigDict"),
-    "a learner for a config": ("train --config=learner_config.py", "XQL", "ConfigDict"),
-    "an empty config": ("train --config=bare_config.py", "bare_config.py", "algorithm", "suite_config"),
-    **{f"config without {field}": (f"train --config=without_{field}_config.py", field, "suite_config")
-       for field in OWN_FIELDS},
-    **{f"a number for {field}": (f"train --config=odd_{field}_config.py", field, "3.5")
-       for field in OWN_FIELDS},
-    "unknown field in the file": ("train --config=betta_config.py", "'betta'", "xql", "beta"),
+    "a learner for a config": ("train --config=learner_config.py", "returns InSample", "ConfigDict"),
+    "an empty config": (
+        "train --config=bare_config.py", "bare_config.py must give about as a ConfigDict", "suite_config"
+    ),
+    "a config without an algorithm": (
+        "train --config=without_algorithm_config.py", "algorithm as a str, not None", "suite_config"
+    ),
+    "a number for the algorithm": (
+        "train --config=odd_algorithm_config.py", "algorithm as a str, not 3.5", "suite_config"
+    ),
+    "a config without a learner's field": (
+        "train --config=without_decay_actor_lr_config.py", "the config has no decay_actor_lr", "xql"
+    ),
+    "a number for a switch in the file": (
+        "train --config=odd_decay_actor_lr_config.py", "config.decay_actor_lr must be bool, not 3.5"
+    ),
+    "a number for the widths in the file": (
+        "train --config=odd_hidden_dims_config.py", "config.hidden_dims must be positive whole", "3.5"
+    ),
+    **{f"config without {field}": (f"train --config=without_{field}_config.py", "suite_config")
+       for field in ("about", "suites", "tuned")},
+    **{f"a number for {field}": (f"train --config=odd_{field}_config.py", *words, "suite_config")
+       for field, words in (("about", ()), ("suites", ("suites as a tuple, not 3.5",)),
+                            ("tuned", ("tuned as a ConfigDict, not 3.5",)))},
+    "an online config": (
+        "train --config={configs}/sac_config.py", "/sac_config.py: that is for experiments/train_online.py"
+    ),
+    "unknown field in the file": (
+        "train --config=betta_config.py", "unknown config field 'betta' for xql", "beta"
+    ),
     "impossible value in the file": ("train --config=negative_config.py", "beta", "positive", "-0.5"),
     "text for a number in the file": ("train --config=text_config.py", "beta", "high"),
-    "None for widths in the file": ("train --config=nothing_config.py", "hidden_dims", "None"),
+    "None for widths in the file": ("train --config=nothing_config.py", "value_hidden_dims", "None"),
     "negative width in the file": ("train --config=negative_width_config.py", "hidden_dims", "(8, -1)"),
     "unknown loss in the file": ("train --config=loss_config.py", "loss", "'gumbel'", "rescaled"),
     # algorithms and suites
     "unknown algorithm": (f"train --config={CONFIG}:xqll", "'xqll'", "bc, iql, q_iter"),
     "empty algorithm": (f"train --config={CONFIG}:", "''", "bc, iql, q_iter"),
+    "an online algorithm": (f"train --config={CONFIG}:sac", "'sac'", "train_online.py", "bc, iql, q_iter"),
+    "unknown policy": (f"train --config={CONFIG}:xql+forward", "xql has no policy 'forward'", "forward_kl"),
+    "empty policy": (f"train --config={CONFIG}:xql+", "xql has no policy ''", "forward_kl, gaussian"),
+    "a policy without a method": (f"train --config={CONFIG}:+forward_kl", "algorithm ''", "bc, iql, q_iter"),
+    "field of a method with another policy": (
+        f"train --config={CONFIG}:bc+forward_kl --config.beta=1", "'beta'", "awr_temperature"
+    ),
     "the algorithm as a field": ("train --config.algorithm=iql", "algorithm", ":ALGORITHM"),
     "config for another suite": ("train --env_name=kitchen-mixed-v0", "kitchen-mixed", "/kitchen_config.py"),
     "config for another suite, maze2d's": (
@@ -96,7 +129,8 @@ MISTAKES = {
     "unknown field like none": ("train --config.zzz=1", "'zzz'", "beta", "hidden_dims"),
     "field of another algorithm": ("train --config.expectile=0.8", "'expectile'", "beta"),
     "negated unknown field": ("train --noconfig.layer_nor", "'layer_nor'", "layer_norm"),
-    "what a config is for": ("train --config.suites=kitchen", "'suites'"),
+    "what a config is for": ("train --config.about.suites=kitchen", "'about.suites'"),
+    "all that a config is for": ("train --config.about=kitchen", "'about'"),
     "a field of a field": ("train --config.beta.gamma=1", "'beta.gamma'", "beta"),
     "a part of a field": ("train --config.hidden_dims[0]=8", "hidden_dims"),
     "no field": ("train --config.=8", "config field ''"),
@@ -108,8 +142,12 @@ MISTAKES = {
     "widths given twice": (
         "train --config.hidden_dims=(8,) --config.hidden_dims=(9,)", "hidden_dims", "2 times", "once"
     ),
-    "width 0": ("train --config.hidden_dims=(8,0)", "hidden_dims", "positive whole numbers", "0"),
-    "a fraction of a width": ("train --config.hidden_dims=(8.5,)", "hidden_dims", "8.5"),
+    "a network's widths given twice": (
+        "train --config.value_hidden_dims=(8,) --config.value_hidden_dims=(9,)", "2 times", "once"
+    ),
+    "width 0": ("train --config.hidden_dims=(8,0)", "config.hidden_dims", "positive whole numbers", "(8, 0)"),
+    "width 0 of a network": ("train --config.value_hidden_dims=(8,0)", "value_hidden_dims", "(8, 0)"),
+    "a fraction of a width": ("train --config.hidden_dims=(8.5,)", "config.hidden_dims", "8.5"),
     "neither true nor false": ("train --config.layer_norm=maybe", "layer_norm", "maybe", "true or false"),
     "a fraction for a whole number": ("train --config.num_critics=1.5", "num_critics", "1.5", "whole number"),
 }  # fmt: skip
@@ -129,42 +167,51 @@ def test_mistake_ends_with_one_line(outcomes, name):
     assert_told(outcomes[name], MISTAKES[name][1:])
 
 
-def impossible_values(algorithm):
-    """Of every field of a learner, from the registry's own domains: (field, text, words of the message)."""
-    for field, default in default_config(algorithm).items():
-        if field in CHOICES:
-            yield field, "gumbel", ["gumbel", ", ".join(CHOICES[field])]
-        if isinstance(default, bool) or not isinstance(default, int | float):
+def test_alone_they_end_alike(place, outcomes):
+    place.assert_same_alone(MISTAKES, outcomes)
+
+
+def impossible_values(learner):
+    """(field, text, words of the message), by the field's own check; switches and widths are left out."""
+    for field, default in hyperparameters(learner).items():
+        if isinstance(default, bool | tuple):
+            continue
+        if isinstance(default, str):
+            yield field, "gumbel", [told_of(learner, field, "gumbel")]
             continue
         yield field, "many", ["many", "number"]
         yield field, "", ["empty"]
-        text, holds = OWN_DOMAINS.get((algorithm, field)) or DOMAINS.get(field, ("a number", lambda _: True))
         for value in ("-1", "0", "1", "2", "nan", "inf", "-inf", "1e60", "-1e-60"):
             if isinstance(default, int) and not re.fullmatch("-?[0-9]+", value):
                 yield field, value, [value, "whole number"]
-                continue
-            with np.errstate(over="ignore", under="ignore"):
-                number = np.float32(value)
-            if np.isinf(number) and field not in INFINITE_IS_OFF:
-                yield field, value, ["finite"]
-            elif np.isnan(number) or not holds(number):
-                yield field, value, [text]
+            elif message := told_of(learner, field, type(default)(value)):
+                yield field, value, [message]
+
+
+def told_of(learner, field, value):
+    """What the field's own check says of the value; None if the value is possible."""
+    try:
+        check_value(learner, f"config.{field}", field, value)
+    except UserError as error:
+        return str(error)
 
 
 @pytest.mark.parametrize("algorithm", OFFLINE)
 def test_impossible_values_of_every_field(place, algorithm):
     """Generated: a new field is covered without a line here."""
-    values = [value for value in impossible_values(algorithm) if value[0] != "actor_decay_steps"]
-    assert {field for field, *_ in values} >= (DOMAINS.keys() | CHOICES.keys()) & (
-        default_config(algorithm).keys() - {"actor_decay_steps"}  # no field of a config
-    )
+    learner = make_learner(algorithm)
+    values = list(impossible_values(learner))
+    assert {field for field, *_ in values} == {
+        field for field, default in hyperparameters(learner).items() if not isinstance(default, bool | tuple)
+    }
     path = ROOT / "configs" / "pointmaze_config.py"
     runs = [
         Run(place.command(f"--config={path}:{algorithm}", f"--config.{field}={text}"), cwd=place.folder)
         for field, text, _ in values
     ]
     before = contents(place.folder)
-    for (field, _, words), outcome in zip(values, place.server.run_all(runs), strict=True):
+    outcomes = place.server.run_all(runs, BY_CHILD)
+    for (field, _, words), outcome in zip(values, outcomes, strict=True):
         assert_told(outcome, [f"config.{field}", *words])
     assert contents(place.folder) == before
 

@@ -9,9 +9,10 @@ import pytest
 import test_mistakes_checkpoints
 import test_mistakes_configs
 import test_mistakes_files
+import test_mistakes_online
 import test_mistakes_servers
 from main_runs import ROOT, Run, contents, run_process
-from mistakes import MAINS, assert_told
+from mistakes import BY_CHILD, MAINS, assert_told
 
 # By name: what is added to a good command, and what the message must say.
 MISTAKES = {
@@ -147,11 +148,15 @@ def wrong_uses(name, flag):
         yield "empty text", [f"--{name}="], [f"--{name}"]
 
 
-@pytest.mark.parametrize("main", ["train", "evaluate", "inspect"])
+def test_alone_they_end_alike(place, outcomes):
+    place.assert_same_alone(MISTAKES, outcomes)
+
+
+@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures"])
 def test_wrong_uses_of_every_flag(place, main):
     """Generated from what absl knows of the flags: a new flag is covered without a line here."""
     flags = place.server.flags(MAINS[main])
-    assert len(flags) >= 5
+    assert len(flags) >= 4
     uses = [
         (arguments, words)
         for name, flag in flags.items()
@@ -160,7 +165,8 @@ def test_wrong_uses_of_every_flag(place, main):
     ]
     assert len(uses) >= 3 * len(flags)
     before = contents(place.folder)
-    outcomes = place.server.run_all([Run(arguments, MAINS[main], place.folder) for arguments, _ in uses])
+    runs = [Run(arguments, MAINS[main], place.folder) for arguments, _ in uses]
+    outcomes = place.server.run_all(runs, BY_CHILD)
     for (_, words), outcome in zip(uses, outcomes, strict=True):
         assert_told(outcome, words)
     assert contents(place.folder) == before
@@ -173,6 +179,7 @@ def test_there_are_more_than_a_hundred_kinds(place):
     kinds = {
         "flags": {*MISTAKES, *sorts},
         "files": {*test_mistakes_files.SOURCES, *test_mistakes_files.ON_DISK, *test_mistakes_files.TOGETHER},
+        "online": set(test_mistakes_online.MISTAKES),
         "configs": {*test_mistakes_configs.MISTAKES, "impossible value", "text for a number", "no value"},
         "checkpoints": set(test_mistakes_checkpoints.WORDS),
         "servers": set(test_mistakes_servers.WORDS),
@@ -182,7 +189,7 @@ def test_there_are_more_than_a_hundred_kinds(place):
     assert sum(len(names) for names in kinds.values()) > 200
 
 
-@pytest.mark.parametrize("main", ["train", "evaluate", "inspect"])
+@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures"])
 def test_whole_numbers_have_bounds(place, main):
     for name, flag in place.server.flags(MAINS[main]).items():
         if flag["type"] == "int":
@@ -198,22 +205,20 @@ def test_mistake_in_a_process_of_its_own(place):
     assert contents(place.folder) == before
 
 
-@pytest.mark.parametrize("main", ["train", "evaluate", "inspect"])
-def test_help_is_no_mistake(place, main):
-    outcome = place.server.run(["--help"], place.folder, main=MAINS[main])
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "--env_name" in outcome.out
-
-
 @pytest.mark.parametrize(
     ("main", "known"),
     [
-        ("train", ["seed", "tqdm", "resume", "legacy_inertia", "env_backend", "config", "data_on", "sweep"]),
-        ("evaluate", ["seed", "legacy_inertia", "env_backend", "video"]),
+        ("train", ["env_name", "seed", "tqdm", "resume", "legacy_inertia", "env_backend", "config", "data_on",
+                   "sweep", "normalize_observations", "top_returns", "checkpoint"]),
+        ("online", ["env_name", "seed", "tqdm", "resume", "config", "sweep", "max_policy_lag"]),
+        ("evaluate", ["env_name", "seed", "legacy_inertia", "env_backend", "video"]),
+        ("inspect", ["env_name", "dataset", "plot"]),
+        ("figures", ["figure", "runs", "out", "seed"]),
     ],
-)
-def test_help_lists_flags_wherever_they_are_defined(place, main, known):
+)  # fmt: skip
+def test_help_is_no_mistake_and_lists_flags_wherever_they_are_defined(place, main, known):
     outcome = place.server.run(["--help"], place.folder, main=MAINS[main])
+    assert (outcome.code, outcome.err) == (0, "")
     listed = re.findall(r"^  --(?:\[no\])?(\w+):", outcome.out, re.MULTILINE)
     assert set(known) <= set(listed)
 

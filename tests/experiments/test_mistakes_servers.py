@@ -106,7 +106,7 @@ def outcomes(place):
         runs |= {name: place.run_of(command, **names) for name, (command, *_) in MISTAKES.items()}
         command = place.run_of(f"{FROM}{names['url']}")
         runs |= {name: in_folder(command, cache) for name, (cache, *_) in FOLDERS.items()}
-        outcomes = place.server.run_all(list(runs.values()))
+        outcomes = place.server.run_all(list(runs.values()), by_child=5)
     assert contents(place.results) == before
     assert not list((folder / "cache").glob("*.hdf5"))
     assert not list((folder / "downloads").rglob("*.hdf5"))

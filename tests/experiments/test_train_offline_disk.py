@@ -9,19 +9,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from broken_runs import Bench, assert_same_run, run_folder
+from broken_runs import assert_same_run, run_folder
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench.make(tmp_path_factory.mktemp("disk"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(bench):
-    return bench.run(bench.folder / "unbroken")
 
 
 def file_refused(process, reason):

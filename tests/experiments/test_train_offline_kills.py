@@ -7,23 +7,12 @@ import signal
 import time
 
 import pytest
-from broken_runs import MAX_STEPS, Bench, arrays, assert_same_run, checkpoint_steps, rows, run_folder
+from broken_runs import MAX_STEPS, arrays, assert_same_run, checkpoint_steps, rows, run_folder
 
 # XQL_JAX_KILLS=50 python -m pytest tests/experiments/test_train_offline_kills.py: the long version.
 KILLS = int(os.environ.get("XQL_JAX_KILLS", "3"))
 SEED = int(os.environ.get("XQL_JAX_KILL_SEED", "0"))
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench.make(tmp_path_factory.mktemp("kills"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(bench):
-    """The folder of a run that compiles its programs."""
-    return bench.run(bench.folder / "unbroken")
 
 
 def test_unbroken_run_has_every_row(unbroken):
@@ -89,8 +78,9 @@ def test_sigkill_when_a_file_appears(bench, unbroken):
 
 # Of a checkpoint in the making, or, last, made.
 PARTS = (
-    "*.tmp", "*.tmp/states.orbax-checkpoint-tmp/manifest.ocdbt", "*.tmp/states", "[0-9]*[0-9]",
-    "*.tmp/checkpoint.json", "*.tmp/states.orbax-checkpoint-tmp/**/d/*", "*.tmp/states.orbax-checkpoint-tmp",
+    "*.tmp", "*.tmp/members/*.orbax-checkpoint-tmp/manifest.ocdbt", "*.tmp/members/seed43", "[0-9]*[0-9]",
+    "*.tmp/checkpoint.json", "*.tmp/members/*.orbax-checkpoint-tmp/**/d/*", "*.tmp/members/seed42",
+    "*.tmp/members/*.orbax-checkpoint-tmp",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import matplotlib.image
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
-from xql_jax.envs.fidelity import fidelity
+from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import get_task
 
 FILES = {
     "summary.json", "evaluations.csv", "metrics.csv", "learning_curve.png", "maze.png", "config.json", "tb",
-    "checkpoints",
+    "checkpoints", "preprocessing.json",
 }  # fmt: skip
 SETTINGS = (
     "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=2",
@@ -25,7 +26,6 @@ POINTMAZE = ROOT / "configs" / "pointmaze_config.py"
 KITCHEN = ROOT / "configs" / "kitchen_config.py"
 BETAS, SEEDS = (0.3, 0.5), (42, 43)
 SWEEP = (f"--config={POINTMAZE}", "--sweep=beta=0.3,0.5", "--num_seeds=2")
-pytestmark = pytest.mark.slow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +45,13 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     write_dataset(folder / "maze.npz")
     generator = np.random.default_rng(0)
     observations, actions = generator.standard_normal((120, 60)), generator.uniform(-1, 1, (120, 9))
     write_dataset(folder / "kitchen.npz", observations=observations, actions=actions)
-    server = ForkServer(tmp_path_factory.mktemp("streams"))
-    yield Place(folder, server)
-    server.close()
+    return Place(folder, server)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +171,32 @@ def test_a_finished_run_is_not_touched_by_resume(place, sweep):
     assert {path: path.stat().st_mtime_ns for path in save_dir.rglob("*")} == times
 
 
+def test_a_run_begins_with_members_of_another(place, sweep, tmp_path):
+    shutil.copytree(sweep, tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "checkpoints" / "4")  # as if it had been stopped after 2 updates
+    before = contents(tmp_path / "other")
+    arguments = [
+        f"--config={POINTMAZE}",
+        "--sweep=beta=0.5",
+        "--seed=43",
+        f"--checkpoint={tmp_path / 'other'}",
+    ]
+    outcome = place.main(tmp_path / "results", *arguments)
+    run = run_folder(tmp_path / "results")
+    (member,) = (run / "checkpoints" / "4" / "members").iterdir()
+    assert member.name == "seed43_beta=0.5"
+    for name in ("metrics.csv", "evaluations.csv"):
+        (row,) = rows(run / name)
+        expected = rows(sweep / name)[-1]
+        assert (row["step"], row["seed"], row["beta"]) == ("4", "43", "0.5")
+        assert row.keys() == expected.keys()
+        for column in row.keys() - {"seconds", "diverged_at"}:
+            np.testing.assert_allclose(float(row[column]), float(expected[column]), rtol=1e-4)
+    assert "last score" in outcome.out
+    assert contents(tmp_path / "other") == before
+    assert "has ended already" in place.main(tmp_path / "results", *arguments, "--resume").out
+
+
 def test_infinity_is_written_as_json_knows_it(place):
     # Infinity turns the clip, and the cap of the policy's weights, off.
     save_dir = place.folder / "infinite"
@@ -194,7 +218,7 @@ def test_infinity_is_written_as_json_knows_it(place):
 @pytest.mark.parametrize(
     ("arguments", "batch_size", "beta"),
     [
-        ((), 1024, 2.0),  # the untuned are 256 and 5
+        pytest.param((), 1024, 2.0, marks=pytest.mark.slow),  # the untuned are 256 and 5
         (("--batch_size=32", "--config.beta=3"), 32, 3.0),
     ],
 )
@@ -243,11 +267,9 @@ def test_several_sources_are_joined(place, tmp_path):
     assert f"maze-and-1-more: {120 - 3 + 80 - 2} transitions" in outcome.out
 
 
-def test_the_summary_says_how_near_the_environment_is_to_d4rl(sweep):
+def test_the_summary_points_to_what_is_known_of_the_environment(sweep):
     environment = strict_json(sweep / "summary.json")["environment"]
-    assert (environment["backend"], environment["legacy_inertia"]) == ("mujoco", False)
-    known = dataclasses.asdict(fidelity(get_task("pointmaze-umaze-v0")))
-    assert {name: environment[name] for name in known} == known
+    assert environment == describe_environment(get_task("pointmaze-umaze-v0"), "mujoco", False)
 
 
 def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
@@ -259,7 +281,9 @@ def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
     assert "warning" not in place.main(tmp_path / "good").out
 
 
-@pytest.mark.parametrize("algorithm", ["value_iteration", "q_iteration"])
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param("value_iteration", marks=pytest.mark.slow), "q_iteration"]
+)
 def test_variants_for_deterministic_dynamics_train_sweep_and_are_evaluated(place, tmp_path, algorithm):
     outcome = place.main(
         tmp_path, f"--config={POINTMAZE}:{algorithm}", "--sweep=beta=0.3,0.5", "--num_seeds=2"

@@ -4,7 +4,17 @@ import json
 
 
 def make_run(
-    root, task, algorithm, name, *, evaluations=(), errors=(), status="finished", summary=(), **config
+    root,
+    task,
+    algorithm,
+    name,
+    *,
+    evaluations=(),
+    errors=(),
+    status="finished",
+    summary=(),
+    swept=(),
+    **config,
 ):
     """Writes config.json, summary.json, evaluations.csv (rows of step, seed, return and, if any, diverged_at)
     and bellman_errors.csv (rows of step, seed, error); a score is a tenth of a return."""
@@ -12,6 +22,7 @@ def make_run(
     folder.mkdir(parents=True)
     content = {
         "env_name": task, "seeds": [0, 0], "max_steps": 20, "config": {"algorithm": algorithm, **config},
+        "columns": {"times": ["step", "seconds"], "settings": ["seed", *swept]},
         "versions": {"name": name}, "commit": name, "resumed": [],
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(content))

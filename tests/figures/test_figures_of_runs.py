@@ -73,7 +73,7 @@ def test_figure_7_shows_scores_of_offline_runs(online_runs):
 
 
 def test_a_sweeps_settings_are_methods(tmp_path):
-    folder = make_run(tmp_path, "walker-run", "sac", "sweep")
+    folder = make_run(tmp_path, "walker-run", "sac", "sweep", swept=["tau"])
     lines = ["step,seed,tau,return,score,length,diverged_at,seconds"]
     lines += [f"10,{seed},{tau},{seed + tau},0,5,,1" for seed in (0, 1) for tau in (0.5, 8)]
     (folder / "evaluations.csv").write_text("\n".join([*lines, ""]))
@@ -115,8 +115,8 @@ def test_a_damaged_file_is_told(tmp_path):
         tables("3", tmp_path)
 
 
-def test_errors_of_a_sweep_are_apart_and_those_that_are_not_finite_left_out(tmp_path, capsys):
-    folder = make_run(tmp_path, "walker-run", "sac", "sweep")
+def test_errors_of_a_sweep_are_apart_and_those_that_are_not_finite_left_out(tmp_path, caplog):
+    folder = make_run(tmp_path, "walker-run", "sac", "sweep", swept=["tau"])
     generator = np.random.default_rng(0)
     lines = [f"5,0,{tau},{error}" for tau in (1, 100) for error in generator.normal(tau, 1.0, 500)]
     text = "\n".join(["step,seed,tau,error", *lines, "10,0,1,nan", "10,0,1,inf", "10,0,1,3.0", ""])
@@ -124,7 +124,7 @@ def test_errors_of_a_sweep_are_apart_and_those_that_are_not_finite_left_out(tmp_
     found = tables("5", tmp_path)
     assert found["ranges"]["method"].tolist() == ["sac tau=1", "sac tau=100"]
     np.testing.assert_allclose(found["ranges"]["low"], [-2.0, 97.0], atol=1.5)
-    assert "2 of 1003 Bellman errors are not finite" in capsys.readouterr().out
+    assert "2 of 1003 Bellman errors are not finite, and left out" in caplog.messages
     assert set(found["fits_by_step"]["step"].tolist()) == {5}  # one error alone has no scale
 
 

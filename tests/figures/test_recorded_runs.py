@@ -9,7 +9,7 @@ from xql_jax.errors import UserError
 from xql_jax.figures.recorded_runs import find_runs, group_runs
 
 
-def test_only_what_has_finished_is_found(tmp_path, capsys, monkeypatch):
+def test_only_what_has_finished_is_found(tmp_path, caplog, monkeypatch):
     kept = [make_run(tmp_path / "deep" / "er", "walker-run", "sac", f"seed{seed}") for seed in (1, 0)]
     make_run(tmp_path, "walker-run", "sac", "stopped", status="interrupted")
     (make_run(tmp_path, "walker-run", "td3", "begun") / "summary.json").unlink()
@@ -21,11 +21,15 @@ def test_only_what_has_finished_is_found(tmp_path, capsys, monkeypatch):
     (inner / "summary.json").write_text((kept[0] / "summary.json").read_text())
     runs = find_runs(tmp_path)
     assert [run.path for run in runs] == sorted(kept)
+    told = (
+        f"{damaged}: damaged or of another version (config, algorithm, columns, env_name); "
+        "its run is left out"
+    )
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", told)]
     assert {(run.name, run.algorithm) for run in runs} == {("walker-run", "sac")}
     for place in (kept[0], kept[0].parent, kept[0].parents[1]):  # names do not come from where one looks
         monkeypatch.chdir(place)
         assert {run.name for run in find_runs(Path())} == {"walker-run"}
-    assert capsys.readouterr().out == f"warning: {damaged} is damaged; its run is left out\n"
     with pytest.raises(UserError, match=r"--runs=.*nothing: no such folder"):
         find_runs(tmp_path / "nothing")
 

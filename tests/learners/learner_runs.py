@@ -1,14 +1,29 @@
-"""What several learner tests share: a batch, and compiled calls, as uncompiled ones take longer."""
+"""What several learner tests share: small learners, a batch, compiled calls (others take longer)."""
 
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import HEADS, OFFLINE, ONLINE, POLICIES, make_learner
 from xql_jax.types import SarsaBatch
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
+METHODS = OFFLINE | ONLINE
+# METHOD+POLICY, all but the weighing of actions by advantages that cloning does not have.
+REPLACED = [f"{method}+{name}" for method in OFFLINE for name in POLICIES | HEADS]
+REPLACED.remove("bc+forward_kl")
+FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX made goes unchecked
+
+
+def make(name, hidden_dims=(8,), **changes):
+    """The named method's learner; all its networks have these hidden layers."""
+    learner = make_learner(name)
+    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
+    return with_hyperparameters(learner, dict.fromkeys(widths, hidden_dims) | changes)
 
 
 def make_batch(seed=0, size=16):
@@ -37,9 +52,16 @@ def update(learner, state, batch, key):
 
 @functools.partial(jax.jit, static_argnames="deterministic", compiler_options=QUICKLY)
 def act(learner, state, observations, key, deterministic):
-    return learner.act(state, observations, key, deterministic)
+    return learner.act(learner.actor(state), observations, key, deterministic)
 
 
 def flat(tree):
     """All leaves as one NumPy vector."""
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def same(first, second):
+    """Asserts that two trees are equal to the bit, and in what is static, functions included."""
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(one, other)

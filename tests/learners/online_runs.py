@@ -1,30 +1,19 @@
-"""What the online learners' tests share: small learners, training of one network alone, quadrature."""
+"""What the online learners' tests share: linear networks, training of one network alone, quadrature."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from learner_runs import QUICKLY, init
+from learner_runs import FROZEN, QUICKLY, init
 from scipy import stats
 
+from xql_jax.learners.fields import traced_names, with_hyperparameters
 from xql_jax.types import Batch
 
 # A policy of one action component, and two linear critics that cross, over three states.
 MEANS, STDS = np.array([[-0.5], [0.0], [0.8]]), np.array([[0.3], [1.0], [0.6]])
 STATE_TERMS, SLOPES = np.array([[0.0, 1.0, -0.5], [0.3, 0.5, 3.0]]), np.array([[3.0], [-1.0]])
-
-
-def make(learner_class, **fields):
-    """A learner with small networks, its floats as the registry makes them."""
-    learner = learner_class(**({"hidden_dims": (8,)} | fields))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), learner)
-
-
-def float_fields(learner):
-    """The names of the traced hyperparameters."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(learner)
-    return [path[0].name for path, _ in paths]
 
 
 def gradient(train_state):
@@ -50,23 +39,21 @@ def run_updates(learner, state, batch, key, count):
 
 
 def train_alone(learner, state, batch, rate, stages=((3e-2, 500), (3e-3, 300), (3e-4, 300))):
-    """Trains the network whose learning rate is the field `rate`; the others' rates are 0."""
-    frozen = {name: jnp.float32(0.0) for name in float_fields(learner) if name.endswith("_lr")}
+    """Trains the network whose learning rate is the hyperparameter `rate`; the others' rates are 0."""
+    frozen = {name: FROZEN for name in traced_names(learner) if name.endswith("_lr")}
     for stage, (value, count) in enumerate(stages):
-        alone = learner.replace(**frozen | {rate: jnp.float32(value)})
+        alone = with_hyperparameters(learner, frozen | {rate: value})
         state = run_updates(alone, state, batch, jax.random.key(stage), count)
     return state
 
 
 def prepared(learner, batch):
-    """A soft actor-critic's state with these; without V, the critics are the targets, too."""
+    """A soft actor-critic's first state with these networks; without V, the critics are the targets, too."""
     state = init(learner, batch)
-    critics = linear_critics(STATE_TERMS, SLOPES)
-    return state.replace(
-        actor=with_params(state.actor, linear_actor(MEANS, STDS)),
-        critic=with_params(state.critic, critics),
-        target=state.target if state.value else jax.tree.map(jnp.copy, critics),
-    )
+    critic = state.critic.replace(params=linear_critics(STATE_TERMS, SLOPES))
+    if critic.target is not None:
+        critic = critic.replace(target=critic.params)
+    return state.replace(policy=state.policy.replace(params=linear_actor(MEANS, STDS)), critic=critic)
 
 
 def min_q(state_index, actions):
@@ -88,11 +75,6 @@ def linear_actor(means, stds):
     log_stds = np.arctanh((np.log(stds) + 1.5) / 3.5)  # within [-5, 2] by a tanh
     kernel = jnp.asarray(np.concatenate([means, log_stds], axis=-1), jnp.float32)
     return {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(kernel.shape[-1])}}}
-
-
-def with_params(train_state, params):
-    """A TrainState as it would have been created with other parameters."""
-    return type(train_state).create(params)
 
 
 def policy_nodes(mean, std):

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from learner_runs import init
+from learner_runs import init, make
 
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.critics import min_q
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.types import Batch, SarsaBatch
 
 DISCOUNT = 0.9
@@ -37,29 +38,31 @@ def _updates(learner, state, batch, count):
 
 def train(algorithm, batch, **config):
     """Trains on the whole data as the batch, with Adam's rate falling in three stages."""
-    learner = make_learner(algorithm, {"hidden_dims": (), "discount": DISCOUNT, "tau": 0.1, **config})
+    learner = make(algorithm, (), **{"discount": DISCOUNT, "tau": 0.1, **config})
     state = init(learner, batch)
+    names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)):
-        names = [name for name in ("actor_lr", "value_lr", "critic_lr") if hasattr(learner, name)]
-        rates = dict.fromkeys(names, jnp.float32(rate))
-        state = _updates(learner.replace(**rates), state, batch, count)
+        state = _updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
     return learner, state
 
 
-def learnt_v(learner, state):
+def learnt_v(state):
     """V of every state but the terminal one."""
-    num_states = state.value.params["params"]["Dense_0"]["kernel"].shape[0]
-    return learner.values(state, jnp.eye(num_states))
+    return state.value(jnp.eye(_num_states(state)))
 
 
-def learnt_q(learner, state, batch):
+def learnt_q(state, batch):
     """Q of every transition's pair."""
-    return learner.min_q(state.critic.params, batch.observations, batch.actions)
+    return min_q(state.critic, state.critic.params, batch.observations, batch.actions)
 
 
 def learnt_policy(learner, state, num_actions):
     """The mean of one-hot actions under Eq. 12's weights is Eq. 2's policy: pi(a|s), [S, A]."""
-    num_states = state.value.params["params"]["Dense_0"]["kernel"].shape[0]
-    mean = learner.act(state, jnp.eye(num_states), jax.random.key(0), True)
+    num_states = _num_states(state)
+    mean = learner.act(learner.actor(state), jnp.eye(num_states), jax.random.key(0), True)
     states = jnp.arange(num_states)
     return mean.reshape(num_states, num_states, num_actions)[states, states]
+
+
+def _num_states(state):
+    return state.value.params["params"]["Dense_0"]["kernel"].shape[0]

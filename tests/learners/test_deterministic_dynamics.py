@@ -1,12 +1,15 @@
 """Value and Q iteration by Gumbel regression: exact for deterministic dynamics, else over-optimistic."""
 
+import jax
 import numpy as np
 import pytest
+from learner_runs import METHODS, flat, init, make, make_batch, update
 from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
+from xql_jax.types import SarsaBatch
 
 STATES, ACTIONS = 6, 3
 SHAPE = {"num_states": STATES, "num_actions": ACTIONS}
@@ -70,10 +73,10 @@ def test_all_three_schemes_solve_a_deterministic_mdp(algorithm, beta):
     optimum = soft_optimum(data, beta)
     batch, learner, state = learn(algorithm, data, beta)
     v = optimum.v[:STATES]
-    np.testing.assert_allclose(learnt_v(learner, state), v, atol=0.01 * np.ptp(v))
+    np.testing.assert_allclose(learnt_v(state), v, atol=0.01 * np.ptp(v))
     if algorithm != "value_iteration":
         q = optimum.q[data[0], data[1]]
-        np.testing.assert_allclose(learnt_q(learner, state, batch), q, atol=0.01 * np.ptp(q))
+        np.testing.assert_allclose(learnt_q(state, batch), q, atol=0.01 * np.ptp(q))
     np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), optimum.policy[:STATES], atol=0.01)
 
 
@@ -109,29 +112,48 @@ def optimistic_q(data, beta):
 
 @pytest.mark.parametrize("algorithm", VARIANTS)
 def test_stochastic_dynamics_make_them_over_optimistic(algorithm):
-    """Section 3.5: without an expectation over s' values lie above the optimum; V with Q (XQL) meets it."""
+    """Section 3.5: without an expectation over s' values lie above the optimum."""
     data, beta = stochastic(), 0.5
     optimum = soft_optimum(data, beta)
-    batch, learner, state = learn(algorithm, data, beta)
+    batch, _, state = learn(algorithm, data, beta)
     pairs = (data[0], data[1])
     if algorithm == "value_iteration":
-        learnt, expected, exact = learnt_v(learner, state), optimistic_v(data, beta), optimum.v[:STATES]
+        learnt, expected, exact = learnt_v(state), optimistic_v(data, beta), optimum.v[:STATES]
     else:
-        learnt = learnt_q(learner, state, batch)
+        learnt = learnt_q(state, batch)
         expected, exact = optimistic_q(data, beta)[pairs], optimum.q[pairs]
     assert (expected > exact).all()
     assert (np.asarray(learnt) > exact).all()  # the sign, at every state
     assert (np.asarray(learnt) - exact).mean() > 0.1 * np.ptp(exact)
     np.testing.assert_allclose(learnt, expected, atol=0.01 * np.ptp(expected))
 
-    _, learner, state = learn("xql", data, beta)
-    v = optimum.v[:STATES]
-    np.testing.assert_allclose(learnt_v(learner, state), v, atol=0.01 * np.ptp(v))
+
+def test_xql_meets_the_optimum_of_the_same_data():
+    data, beta = stochastic(), 0.5
+    v = soft_optimum(data, beta).v[:STATES]
+    *_, state = learn("xql", data, beta)
+    np.testing.assert_allclose(learnt_v(state), v, atol=0.01 * np.ptp(v))
+
+
+@pytest.mark.parametrize(("algorithm", "network"), [("value_iteration", "value"), ("q_iteration", "critic")])
+def test_they_bootstrap_from_the_target_network(algorithm, network):
+    # At the fixed points above a target network is like its network, so they do not tell which one is used.
+    learner, batch = make(algorithm, ()), make_batch()
+    state = init(learner, batch)
+    held = getattr(state, network)
+    shifted = held.replace(target=jax.tree.map(lambda leaf: leaf + 1.0, held.target))
+
+    def gradient(held, masks):
+        changed = batch._replace(masks=np.full_like(batch.masks, masks))
+        after, _ = update(learner, state.replace(**{network: held}), changed, jax.random.key(0))
+        return flat(getattr(after, network).optimizer_state.mu)
+
+    assert np.abs(gradient(shifted, 1.0) - gradient(held, 1.0)).max() > 1e-3
+    np.testing.assert_array_equal(gradient(shifted, 0.0), gradient(held, 0.0))
 
 
 def test_q_iteration_needs_the_next_actions():
     batch = one_hot_batch(*deterministic()[:4], **SHAPE)
     with pytest.raises(ValueError, match="next_actions"):
         train("q_iteration", batch)
-    assert make_learner("q_iteration", {}).uses_next_actions
-    assert not make_learner("xql", {}).uses_next_actions
+    assert {name for name in METHODS if make_learner(name).batch_type is SarsaBatch} == {"q_iteration"}

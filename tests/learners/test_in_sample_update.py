@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make_batch, update
+from learner_runs import flat, init, make, make_batch, update
 
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.xql import XQL
 
 SIZE = 16
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
@@ -48,7 +48,7 @@ class Reference:
         self.value = Network(state.value.params["params"]["Dense_0"])
         self.critics = [Network(params["params"]["Dense_0"]) for params in state.critic.params]
         self.targets = [critic.params["w"] for critic in self.critics]
-        actor = state.actor.params["params"]
+        actor = state.policy.params["params"]
         self.actor = Network(actor["Dense_0"], log_std=actor["log_std"])
 
     def update(self, batch, slope_of_value_loss):
@@ -106,7 +106,6 @@ def iql_slope(config):
 
 
 COMMON = {
-    "hidden_dims": (),
     "discount": 0.8,
     "tau": 0.3,
     "actor_lr": 0.01,
@@ -132,7 +131,7 @@ CASES = {
 def test_three_updates(case):
     algorithm, changes, reward_scale = CASES[case]
     config = COMMON | changes
-    learner = make_learner(algorithm, config)
+    learner = make(algorithm, (), **config)
     batches = [make_batch(seed) for seed in range(3)]
     batches = [batch._replace(rewards=reward_scale * batch.rewards) for batch in batches]
     state = init(learner, batches[0])
@@ -147,27 +146,27 @@ def test_three_updates(case):
 
     assert state.step == 3
     check(state.value.params, reference.value.params["w"])
-    check(state.actor.params, reference.actor.params["w"])
+    check(state.policy.params, reference.actor.params["w"])
     np.testing.assert_allclose(
-        state.actor.params["params"]["log_std"], reference.actor.params["log_std"], atol=1e-5
+        state.policy.params["params"]["log_std"], reference.actor.params["log_std"], atol=1e-5
     )
     for params, critic in zip(state.critic.params, reference.critics, strict=True):
         check(params, critic.params["w"])
-    for params, target in zip(state.target_critic, reference.targets, strict=True):
+    for params, target in zip(state.critic.target, reference.targets, strict=True):
         check(params, target)
 
 
 def test_critics_start_apart_and_targets_equal():
     batch = make_batch()
-    state = init(make_learner("xql", {"hidden_dims": (8,), "num_critics": 3}), batch)
+    state = init(make("xql", num_critics=3), batch)
     kernels = [params["params"]["Dense_0"]["kernel"] for params in state.critic.params]
     for first, second in ((0, 1), (1, 2), (0, 2)):
         assert np.abs(kernels[first] - kernels[second]).max() > 0.01
-    jax.tree.map(np.testing.assert_array_equal, state.critic.params, state.target_critic)
+    jax.tree.map(np.testing.assert_array_equal, state.critic.params, state.critic.target)
 
 
 def test_a_terminal_mask_removes_the_bootstrap():
-    learner = make_learner("iql", {"hidden_dims": (8,)})
+    learner = make("iql")
     batch, other = make_batch(0), make_batch(1)
     state = init(learner, batch)
 
@@ -187,18 +186,39 @@ def test_a_terminal_mask_removes_the_bootstrap():
 
 def test_layer_norm_is_on_the_value_network_alone():
     batch = make_batch()
-    state = init(make_learner("xql", {"hidden_dims": (8,), "layer_norm": True}), batch)
+    state = jax.eval_shape(init, make("xql", layer_norm=True), batch)
     names = {
-        name: str(jax.tree.structure(getattr(state, name).params)) for name in ("value", "critic", "actor")
+        name: str(jax.tree.structure(getattr(state, name).params)) for name in ("value", "critic", "policy")
     }
     assert [name for name, text in names.items() if "LayerNorm" in text] == ["value"]
-    plain = init(make_learner("xql", {"hidden_dims": (8,)}), batch)
+    plain = jax.eval_shape(init, make("xql"), batch)
     assert "LayerNorm" not in str(jax.tree.structure(plain.value.params))
+
+
+def test_each_network_has_its_own_widths_and_learns():
+    """Also Q(s, a) sees the action beside the 3 components of s; the policy has 2."""
+    batch = make_batch()
+    widths = {"actor_hidden_dims": (8,), "value_hidden_dims": (16, 4), "critic_hidden_dims": (32,)}
+    learner = XQL(**widths)
+    before = init(learner, batch)
+    after, _ = update(learner, before, batch, jax.random.key(1))
+
+    def kernels(params):
+        return sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 2)
+
+    assert kernels(before.policy.params) == [(3, 8), (8, 2)]
+    assert kernels(before.value.params) == [(3, 16), (4, 1), (16, 4)]
+    assert kernels(before.critic.params) == 2 * [(5, 32)] + 2 * [(32, 1)]
+    for name in ("policy", "value", "critic"):
+        old, new = getattr(before, name), getattr(after, name)
+        # Adam's first step is the rate wherever there is a gradient; behind ReLUs that are off there is none.
+        moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), old.params, new.params)
+        np.testing.assert_allclose(jax.tree.leaves(moved), 3e-4, rtol=1e-2)
 
 
 def test_metrics_are_the_batchs_means():
     config = COMMON | {"beta": 0.7, "clip": 3.0}
-    learner, batch = make_learner("xql", config), make_batch()
+    learner, batch = make("xql", (), **config), make_batch()
     state = init(learner, batch)
     reference = Reference(config, state)
     _, metrics = update(learner, state, batch, jax.random.key(1))
@@ -212,7 +232,11 @@ def test_metrics_are_the_batchs_means():
     np.testing.assert_allclose(
         metrics["critic/q"], (pair @ reference.targets[0]).mean(), rtol=1e-4, atol=1e-5
     )
+    qs = [pair @ critic.params["w"] for critic in reference.critics]
     reference.update(batch, xql_slope(config))
+    next_v = features(batch.next_observations) @ reference.value.params["w"]
+    errors = qs - batch.rewards[:, None] - 0.8 * batch.masks[:, None] * next_v
+    np.testing.assert_allclose(metrics["critic/loss"], (errors**2).mean(), rtol=1e-4)  # of both critics
     advantage = q - (s @ reference.value.params["w"])[:, 0]  # of the new V
     np.testing.assert_allclose(metrics["actor/advantage"], advantage.mean(), rtol=1e-4, atol=1e-5)
     weight = np.minimum(np.exp(2.0 * advantage), 3.0)

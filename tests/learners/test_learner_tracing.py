@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make_batch
+from learner_runs import METHODS, QUICKLY, flat, init, make, make_batch
 
-from xql_jax.learners.registry import LEARNERS, default_config, make_learner, traced_fields
+from xql_jax.learners.fields import hyperparameters, traced_names
+from xql_jax.learners.registry import OFFLINE, make_learner
 
-SMALL = {"hidden_dims": (4,)}
 OTHER_STATICS = [
-    ("xql", {"hidden_dims": (4, 4)}),
+    ("xql", {"actor_hidden_dims": (4, 4)}),
+    ("xql", {"value_hidden_dims": (4, 4)}),
+    ("xql", {"critic_hidden_dims": (4, 4)}),
     ("xql", {"loss": "log"}),
     ("xql", {"clip_rule": "above"}),
     ("xql", {"critic_loss": "huber"}),
@@ -24,6 +26,7 @@ OTHER_STATICS = [
     ("td3", {"actor_period": 1}),
     ("td3", {"target_period": 1}),
 ]
+CASES = {name: (name, {}) for name in METHODS} | {"sac without V": ("sac", {"uses_value_network": False})}
 
 
 class Counted:
@@ -32,7 +35,7 @@ class Counted:
     def __init__(self):
         self.traces = 0
 
-        @jax.jit
+        @jax.jit(compiler_options=QUICKLY)
         def update(learner, state, batch, key):
             self.traces += 1
             return learner.update(state, batch, key)
@@ -40,12 +43,11 @@ class Counted:
         self.update = update
 
 
-@pytest.mark.parametrize("name", LEARNERS)
-def test_one_trace_serves_every_float(name):
-    counted, batch = Counted(), make_batch()
+@pytest.mark.parametrize("case", CASES)
+def test_one_trace_serves_every_float_and_each_has_its_effect(case):
+    (name, statics), counted, batch = CASES[case], Counted(), make_batch()
 
-    def run(config):
-        learner = make_learner(name, SMALL | config)
+    def run(learner):
         state = init(learner, batch)
         for step in range(2):  # the state that comes out must fit the trace that took the first one in
             state, _ = counted.update(learner, state, batch, jax.random.key(step))
@@ -53,16 +55,20 @@ def test_one_trace_serves_every_float(name):
 
     # Not the defaults, and small enough for the caps and the clips to bite: each field must have its effect.
     changes = {
-        "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "actor_decay_steps": 2, "max_grad_norm": 1e-9,
-        "discount": 0.5, "tau": 0.5, "awr_temperature": 1, "max_weight": 0.1, "beta": 0.6, "clip": 0.1,
-        "expectile": 0.9, "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6,
-        "target_noise_clip": 0.05,
+        "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "max_grad_norm": 1e-9, "discount": 0.5,
+        "tau": 0.5, "awr_temperature": 1, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
+        "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6, "target_noise_clip": 0.05,
     }  # fmt: skip
-    fields = set(traced_fields(name)) - {"exploration_noise"}  # of acting alone
-    assert set(fields) <= set(changes)
-    reference = run({})
-    for field in fields:
-        assert np.abs(run({field: changes[field]}) - reference).max() > 1e-8, field
+    learner = make(name, **statics)
+    fields = set(traced_names(learner)) - {"exploration_noise"}  # of acting alone
+    if case == "sac without V":
+        fields.remove("value_lr")
+    changed = {field: make(name, **statics, **{field: changes[field]}) for field in fields}
+    if name in OFFLINE:
+        changed["a schedule"] = learner.scheduled(2)
+    reference = run(learner)
+    for change, other in changed.items():
+        assert np.abs(run(other) - reference).max() > 1e-8, change
     assert counted.traces == 1
 
 
@@ -70,7 +76,7 @@ def test_one_trace_serves_every_float(name):
 def test_static_change_builds_another_program(name, change):
     counted, programs = Counted(), []
     for config in ({}, change, {}):
-        learner = make_learner(name, SMALL | config)
+        learner = make(name, (4,), **config)
         state = jax.eval_shape(init, learner, make_batch())
         programs.append(str(counted.update.trace(learner, state, make_batch(), jax.random.key(0)).jaxpr))
     assert counted.traces == 2
@@ -80,14 +86,17 @@ def test_static_change_builds_another_program(name, change):
 
 def test_every_static_field_is_among_them():
     changed = {field for _, change in OTHER_STATICS for field in change}
-    for name in LEARNERS:
-        assert set(default_config(name)) - set(traced_fields(name)) <= changed
+    for name in METHODS:
+        learner = make_learner(name)
+        statics = set(hyperparameters(learner)) - set(traced_names(learner))
+        assert statics - {"decay_actor_lr"} <= changed  # which is of schedules alone
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_leaves_are_strong_float32(name):
-    leaves = jax.tree.leaves(make_learner(name, {"actor_lr": 1, "max_grad_norm": np.float64(2.0)}))
-    assert len(leaves) == len(traced_fields(name))
-    for leaf in leaves:
+    learner = make_learner(name, {"actor_lr": 1, "max_grad_norm": np.float64(2.0)})
+    leaves = jax.tree.leaves(learner)
+    assert len(leaves) == len(traced_names(learner)) + (name in OFFLINE)  # and when the actor's rate is 0
+    for leaf in map(jax.typeof, leaves):
         assert leaf.dtype == jnp.float32
         assert not leaf.weak_type

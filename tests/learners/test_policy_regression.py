@@ -4,12 +4,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import act, flat, init, make_batch, update
+from learner_runs import METHODS, act, flat, init, make, make_batch, update
 
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.types import Batch
 
 KEY = jax.random.key(0)
+
+
+def after_updates(state, count):
+    """The state as if so many updates had been done, with nothing to remember of their gradients."""
+    adam = state.policy.optimizer_state._replace(count=jnp.int32(count))
+    return state.replace(step=jnp.int32(count), policy=state.policy.replace(optimizer_state=adam))
 
 
 @pytest.mark.parametrize("algorithm", ["bc", "xql"])
@@ -18,53 +25,66 @@ KEY = jax.random.key(0)
 )
 def test_rate_falls_along_a_half_cosine(algorithm, step, share):
     batch = make_batch()
-    constant = make_learner(algorithm, {"hidden_dims": (8,), "actor_lr": 0.01})
-    decaying = constant.replace(actor_decay_steps=jnp.float32(100.0))
-    start = init(constant, batch)
-    # Both have taken `step` updates; only the count, not Adam's moments, matters to the rate.
-    start = start.replace(step=jnp.array(step, jnp.int32))
+    constant = make(algorithm, actor_lr=0.01)
+    start = after_updates(init(constant, batch), step)
     moves = [
-        flat(update(learner, start, batch, KEY)[0].actor.params) - flat(start.actor.params)
-        for learner in (constant, decaying)
+        flat(update(learner, start, batch, KEY)[0].policy.params) - flat(start.policy.params)
+        for learner in (constant, constant.scheduled(100))
     ]
-    assert np.abs(moves[0]).max() == pytest.approx(0.01, rel=1e-3)  # Adam's first step
+    # `step` gradients of 0, then g: Adam divides its means, 0.1 g and 0.001 g^2, by the weights of all.
+    adam = 0.1 / (1 - 0.9 ** (step + 1)) / np.sqrt(0.001 / (1 - 0.999 ** (step + 1)))
+    assert np.abs(moves[0]).max() == pytest.approx(0.01 * adam, rel=1e-3)
     np.testing.assert_allclose(moves[1], share * moves[0], atol=1e-6)
     if share == 0.0:
         np.testing.assert_array_equal(moves[1], 0.0)
 
 
-def test_decay_leaves_the_values_alone():
+@pytest.mark.parametrize("decays", [True, False])
+def test_the_actor_alone_decays_where_it_is_to(decays):
     batch = make_batch()
-    learner = make_learner("xql", {"hidden_dims": (8,), "actor_decay_steps": 10.0})
-    start = init(learner, batch).replace(step=jnp.array(10, jnp.int32))
+    learner = make("xql", decay_actor_lr=decays).scheduled(100)
+    start = after_updates(init(learner, batch), 100)
     after, _ = update(learner, start, batch, KEY)
-    np.testing.assert_array_equal(flat(after.actor.params), flat(start.actor.params))
+    assert (flat(after.policy.params) == flat(start.policy.params)).all() == decays
     assert np.abs(flat(after.value.params) - flat(start.value.params)).max() > 1e-4
     assert np.abs(flat(after.critic.params) - flat(start.critic.params)).max() > 1e-4
 
 
+def test_a_schedule_reaches_the_offline_learners_alone():
+    for name in METHODS:
+        learner = make_learner(name)
+        steps = [float(leaf) for leaf in jax.tree.leaves(learner.scheduled(12345)) if leaf == 12345]
+        assert steps == ([12345.0] if name in OFFLINE else []), name
+        never = with_hyperparameters(learner, {"decay_actor_lr": False}) if name in OFFLINE else learner
+        assert jax.tree.leaves(never.scheduled(12345)) == jax.tree.leaves(learner), name
+
+
 def test_dropout_acts_in_training_only():
     batch = make_batch()
-    learner = make_learner("iql", {"hidden_dims": (16,), "dropout_rate": 0.5})
-    plain = learner.replace(dropout_rate=0.0)
-    state = init(learner, batch)
+    dropping, plain = make("iql", dropout_rate=0.5), make("iql")
+    states = {learner.policy.head.dropout_rate: init(learner, batch) for learner in (dropping, plain)}
+    np.testing.assert_array_equal(flat(states[0.5]), flat(states[0.0]))
 
     def gradient(learner, key):  # Adam's first moment is a tenth of it
-        return flat(update(learner, state, batch, key)[0].actor.optimizer_state.mu)
+        state = states[learner.policy.head.dropout_rate]
+        return flat(update(learner, state, batch, key)[0].policy.optimizer_state.mu)
 
     one, other = jax.random.split(KEY)
-    assert np.abs(gradient(learner, one) - gradient(learner, other)).max() > 1e-3
+    assert np.abs(gradient(dropping, one) - gradient(dropping, other)).max() > 1e-3
     np.testing.assert_array_equal(gradient(plain, one), gradient(plain, other))
     np.testing.assert_array_equal(
-        act(learner, state, batch.observations, one, False), act(plain, state, batch.observations, one, False)
+        *(
+            act(learner, states[rate], batch.observations, one, False)
+            for rate, learner in ((0.5, dropping), (0.0, plain))
+        )
     )
 
 
 def test_acts_by_its_mean_or_by_clipped_samples():
-    learner = make_learner("bc", {"hidden_dims": ()})
+    learner = make("bc", ())
     observations = jnp.ones((4000, 1))
     state = learner.init(KEY, observations, jnp.zeros((4000, 2)))
-    params = state.actor.params["params"]
+    params = state.policy.params["params"]
     params["Dense_0"] = {"kernel": jnp.zeros((1, 2)), "bias": jnp.arctanh(jnp.array([0.2, -0.9]))}
     params["log_std"] = jnp.log(jnp.array([0.1, 0.5]))
     keys = jax.random.split(KEY)
@@ -90,7 +110,7 @@ def test_cloning_is_maximum_likelihood():
     )
     observations = jnp.eye(3)[states]
     batch = Batch(observations, jnp.array(actions), *jnp.zeros((2, 200)), observations)
-    learner = make_learner("bc", {"hidden_dims": (), "actor_lr": 0.02, "actor_decay_steps": 1500.0})
+    learner = make("bc", (), actor_lr=0.02).scheduled(1500)
     state = init(learner, batch)
     state = jax.jit(
         lambda state: jax.lax.fori_loop(0, 1500, lambda i, s: learner.update(s, batch, KEY)[0], state)
@@ -98,20 +118,20 @@ def test_cloning_is_maximum_likelihood():
     means = np.array([actions[states == s].mean(0) for s in range(3)])
     np.testing.assert_allclose(act(learner, state, jnp.eye(3), KEY, True), means, atol=2e-3)
     deviation = np.sqrt(((actions - means[states]) ** 2).mean(0))
-    np.testing.assert_allclose(jnp.exp(state.actor.params["params"]["log_std"]), deviation, rtol=1e-2)
+    np.testing.assert_allclose(jnp.exp(state.policy.params["params"]["log_std"]), deviation, rtol=1e-2)
 
 
 def test_weights_multiply_each_examples_likelihood():
     # An example of weight 3 is an example that occurs three times (in a batch of mean weight 1.5).
-    learner = make_learner("bc", {"hidden_dims": (8,)})
+    learner = make("bc")
     batch = make_batch(size=4)
-    actor = init(learner, batch).actor
+    actor = init(learner, batch).policy
     repeats = np.array([3, 1, 2, 0])
     repeated = type(batch)(*(np.repeat(array, repeats, axis=0) for array in batch))
 
     @jax.jit
     def gradient_tree(batch, weights):
-        return learner.update_actor(actor, batch, weights, jnp.array(0), KEY)[0].optimizer_state.mu
+        return learner.policy.regress(actor, weights, batch, KEY, jnp.inf)[0].optimizer_state.mu
 
     def gradient(batch, weights):
         return flat(gradient_tree(batch, np.asarray(weights, np.float32)))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import act, init, make_batch, update
+from learner_runs import FROZEN, act, init, make, make_batch, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -13,17 +13,16 @@ from online_runs import (
     gradient,
     linear_actor,
     linear_critics,
-    make,
     min_q,
     one_hot_states,
     policy_nodes,
     prepared,
     run_updates,
     train_alone,
-    with_params,
 )
 
-from xql_jax.learners.sac import SAC
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import make_learner
 
 COEFFICIENT = 0.4
 LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT}
@@ -41,24 +40,22 @@ def soft_values(coefficient=COEFFICIENT, spread=STDS, means=MEANS):
 
 def test_v_learns_the_soft_value_of_the_policy():
     """V = E_pi[min Q - entropy_coef * log pi], here within 1%."""
-    learner, batch = make(SAC, **LINEAR), one_hot_states(3, repeats=256)
+    learner, batch = make("sac", **LINEAR), one_hot_states(3, repeats=256)
     state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
     expected = soft_values()
-    np.testing.assert_allclose(
-        learner.v(state.value.params, jnp.eye(3)), expected, atol=0.01 * np.ptp(expected)
-    )
+    np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
     assert np.abs(soft_values(0.0) - expected).max() > 0.1 * np.ptp(expected)  # the entropy counts
 
 
 @pytest.mark.parametrize("mask", [0.0, 1.0])
 def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
-    learner = make(SAC, uses_value_network=False, discount=0.9, **LINEAR)
+    learner = make("sac", uses_value_network=False, discount=0.9, **LINEAR)
     batch = one_hot_states(3, repeats=4096)
     batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD, masks=mask * batch.masks)
     state = prepared(learner, batch)
     assert state.value is None
     # The critics themselves lie 1 above their targets.
-    state = state.replace(critic=with_params(state.critic, linear_critics(STATE_TERMS + 1, SLOPES)))
+    state = state.replace(critic=state.critic.replace(params=linear_critics(STATE_TERMS + 1, SLOPES)))
     state, metrics = update(learner, state, batch, jax.random.key(0))
     targets = TERMINAL_REWARD + 0.9 * mask * soft_values()
     for critic, kernel in enumerate(gradient(state.critic)):
@@ -69,12 +66,13 @@ def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
 
 
 def test_q_with_v_learns_from_the_target_v():
-    learner = make(SAC, discount=0.9, **LINEAR)
+    learner = make("sac", discount=0.9, **LINEAR)
     batch = one_hot_states(3, repeats=2)._replace(masks=jnp.array([1.0, 1.0, 0.0] * 2))
     batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD)
     state = prepared(learner, batch)
     target = {"params": {"Dense_0": {"kernel": jnp.array([[1.0], [2.0], [3.0]]), "bias": jnp.array([0.5])}}}
-    state, metrics = update(learner, state.replace(target=target), batch, jax.random.key(0))
+    state = state.replace(value=state.value.replace(target=target))
+    state, metrics = update(learner, state, batch, jax.random.key(0))
     targets = TERMINAL_REWARD + 0.9 * np.array([1.5, 2.5, 0.0])
     errors = STATE_TERMS - targets
     for kernel, error in zip(gradient(state.critic), errors, strict=True):
@@ -86,12 +84,12 @@ def test_q_with_v_learns_from_the_target_v():
 
 def test_v_and_the_policy_learn_from_the_new_q():
     """The order of the authors' code: Q, then V, then pi."""
-    learner, batch, key = make(SAC, critic_lr=0.1), make_batch(), jax.random.key(0)
+    learner, batch, key = make("sac", critic_lr=0.1), make_batch(), jax.random.key(0)
     state = init(learner, batch)
     after, _ = update(learner, state, batch, key)
     moved = state.replace(critic=after.critic)
-    expected, _ = update(learner.replace(critic_lr=jnp.float32(0.0)), moved, batch, key)
-    for name in ("value", "actor", "log_entropy_coef"):
+    expected, _ = update(with_hyperparameters(learner, {"critic_lr": FROZEN}), moved, batch, key)
+    for name in ("value", "policy"):  # the policy's state has the coefficient's in it
         pairs = zip(
             jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(expected, name)), strict=True
         )
@@ -102,10 +100,10 @@ def test_v_and_the_policy_learn_from_the_new_q():
 @pytest.mark.parametrize("uses_value_network", [True, False])
 def test_the_actor_climbs_the_soft_value(uses_value_network):
     """Its gradient is that of E[min Q - entropy_coef * log pi] with respect to mean and log-std."""
-    learner = make(SAC, critic_lr=0.0, uses_value_network=uses_value_network, **LINEAR)
+    learner = make("sac", critic_lr=FROZEN, uses_value_network=uses_value_network, **LINEAR)
     batch = one_hot_states(3, repeats=8192)
     state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    slope = gradient(state.actor)["params"]["Dense_0"]["kernel"]
+    slope = gradient(state.policy)["params"]["Dense_0"]["kernel"]
 
     step = 1e-4
     by_mean = (soft_values(means=MEANS + step) - soft_values(means=MEANS - step)) / (2 * step)
@@ -120,11 +118,11 @@ def test_the_actor_climbs_the_soft_value(uses_value_network):
 def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     """The target is -A nats; with a small std the policy's entropy lies below it, with a large one above."""
     action_dim = 2
-    learner = make(SAC, hidden_dims=(), initial_entropy_coef=0.3, entropy_coef_lr=0.01)
+    learner = make("sac", (), initial_entropy_coef=0.3, entropy_coef_lr=0.01)
     batch = one_hot_states(1, repeats=512, num_actions=action_dim)
     state = init(learner, batch)
     actor = linear_actor(np.zeros((1, action_dim)), np.full((1, action_dim), std))
-    state = state.replace(actor=with_params(state.actor, actor))
+    state = state.replace(policy=state.policy.replace(params=actor))
     after, metrics = update(learner, state, batch, jax.random.key(0))
 
     _, weights, log_probs = policy_nodes(0.0, std)
@@ -133,22 +131,22 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     np.testing.assert_allclose(metrics["actor/entropy"], entropy, atol=0.15)
     # d/d log_coef of coef * (entropy - target) is 0.3 * (entropy + A); Adam's first step is the rate.
     expected = 0.3 * (metrics["actor/entropy"] + action_dim)
-    np.testing.assert_allclose(gradient(after.log_entropy_coef), expected, rtol=1e-4)
+    np.testing.assert_allclose(gradient(after.policy.log_entropy_coef), expected, rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
 
 
 def test_the_coefficient_brings_the_entropy_to_its_target():
     # Q favours one end: with the coefficient as it is, or 0, the entropy would not be -1.
-    learner = make(SAC, hidden_dims=(), initial_entropy_coef=1.0, critic_lr=0.0, value_lr=0.0)
+    learner = make("sac", (), initial_entropy_coef=1.0, critic_lr=FROZEN, value_lr=FROZEN)
     batch = one_hot_states(1, repeats=128)
     state = init(learner, batch)
     critics = linear_critics([[0.0], [0.0]], [[4.0], [4.0]])
-    state = state.replace(critic=with_params(state.critic, critics))
+    state = state.replace(critic=state.critic.replace(params=critics))
     entropies = []
     for rate, count in ((0.0, 0), (0.01, 1500), (0.001, 500)):
         rates = {"actor_lr": jnp.float32(rate), "entropy_coef_lr": jnp.float32(3 * rate)}
-        state = run_updates(learner.replace(**rates), state, batch, jax.random.key(count), count)
-        gaussian = learner.distribution(state.actor.params, jnp.ones((1, 1))).gaussian
+        state = run_updates(with_hyperparameters(learner, rates), state, batch, jax.random.key(count), count)
+        gaussian = state.policy(jnp.ones((1, 1))).gaussian
         _, weights, log_probs = policy_nodes(gaussian.mean.item(), gaussian.std.item())
         entropies.append(-weights @ log_probs)
     assert abs(entropies[0] + 1.0) > 0.2
@@ -156,7 +154,7 @@ def test_the_coefficient_brings_the_entropy_to_its_target():
 
 
 def test_actions():
-    learner, batch = make(SAC, **LINEAR), one_hot_states(3, repeats=3000)
+    learner, batch = make("sac", **LINEAR), one_hot_states(3, repeats=3000)
     state = prepared(learner, batch)
     key = jax.random.key(0)
     mean = act(learner, state, batch.observations[:3], key, deterministic=True)
@@ -169,10 +167,9 @@ def test_actions():
 
 
 def test_table_5_and_the_authors_values_are_the_defaults():
-    learner = SAC()
-    assert (learner.actor_lr, learner.critic_lr, learner.value_lr, learner.entropy_coef_lr) == (1e-4,) * 4
-    assert (learner.hidden_dims, learner.actor_period, learner.target_period) == ((1024, 1024), 1, 2)
-    assert (learner.initial_entropy_coef, learner.tau, learner.discount) == (0.1, 0.005, 0.99)
-    assert learner.uses_value_network
-    state = jax.eval_shape(make(SAC, uses_value_network=False).init, jax.random.key(0), *make_batch()[:2])
-    assert len(jax.tree.leaves(state.target)) == len(jax.tree.leaves(state.critic.params))
+    expected = dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4)
+    expected |= dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024))
+    expected |= {"actor_period": 1, "target_period": 2, "num_critics": 2, "uses_value_network": True}
+    expected |= {"initial_entropy_coef": 0.1, "tau": 0.005, "discount": 0.99}
+    config = hyperparameters(make_learner("sac"))
+    assert {name: config[name] for name in expected} == expected

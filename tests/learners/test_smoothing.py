@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make_batch, update
+from learner_runs import FROZEN, flat, init, make, make_batch, update
+from online_runs import run_updates
 
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.critics import min_q
+from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.in_sample import Smoothing
 from xql_jax.types import Batch
 
 SIZE = 2000
@@ -16,7 +19,7 @@ ACTIONS = jnp.tile(jnp.array([0.0, 0.9, -0.5]), (SIZE, 1))
 
 
 def test_uniform_actions_follow_the_data_with_their_states():
-    observations, actions = make_learner("xql", {"uniform_actions": 3}).smoothed(OBSERVATIONS, ACTIONS, KEY)
+    observations, actions = Smoothing(uniform_actions=3)(OBSERVATIONS, ACTIONS, KEY)
     np.testing.assert_array_equal(observations, np.tile(OBSERVATIONS, (4, 1)))
     np.testing.assert_array_equal(actions[:SIZE], ACTIONS)  # no noise
     uniform = np.asarray(actions[SIZE:])
@@ -28,7 +31,7 @@ def test_uniform_actions_follow_the_data_with_their_states():
 
 
 def test_noise_is_gaussian():
-    _, actions = make_learner("xql", {"action_noise": 0.1}).smoothed(OBSERVATIONS, ACTIONS, KEY)
+    _, actions = Smoothing(action_noise=0.1)(OBSERVATIONS, ACTIONS, KEY)
     noise = np.asarray(actions - ACTIONS)[:, [0, 2]]  # the others meet the bound at 1
     assert noise.shape == (SIZE, 2)
     np.testing.assert_allclose([noise.mean(), noise.std()], [0.0, 0.1], atol=0.005)
@@ -36,7 +39,7 @@ def test_noise_is_gaussian():
 
 
 def test_noise_and_actions_are_clipped():
-    _, actions = make_learner("xql", {"action_noise": 10.0}).smoothed(OBSERVATIONS, ACTIONS, KEY)
+    _, actions = Smoothing(action_noise=10.0)(OBSERVATIONS, ACTIONS, KEY)
     # With so much noise nearly every draw lies on a bound: +-0.5 of the noise, 1 of the action.
     for column, bounds in enumerate(([-0.5, 0.5], [0.4, 1.0], [-1.0, 0.0])):
         assert (actions[:, column].min(), actions[:, column].max()) == pytest.approx(bounds)
@@ -44,8 +47,7 @@ def test_noise_and_actions_are_clipped():
 
 
 def test_both_together():
-    learner = make_learner("xql", {"action_noise": 0.1, "uniform_actions": 1})
-    _, actions = learner.smoothed(OBSERVATIONS, ACTIONS, KEY)
+    _, actions = Smoothing(action_noise=0.1, uniform_actions=1)(OBSERVATIONS, ACTIONS, KEY)
     assert actions.shape == (2 * SIZE, 3)
     assert 0.05 < np.abs(actions[:SIZE, 0]).mean() < 0.11
     assert np.abs(actions[SIZE:, 0]).mean() > 0.4
@@ -54,8 +56,7 @@ def test_both_together():
 @pytest.mark.parametrize("smoothing", [{"uniform_actions": 2}, {"action_noise": 0.3}])
 def test_only_the_value_sees_them(smoothing):
     batch = make_batch()
-    config = {"hidden_dims": (8,), "beta": 1.0}
-    plain, smooth = make_learner("xql", config), make_learner("xql", config | smoothing)
+    plain, smooth = make("xql", beta=1.0), make("xql", beta=1.0, **smoothing)
     state = init(plain, batch)
 
     moved = {}
@@ -68,8 +69,8 @@ def test_only_the_value_sees_them(smoothing):
     # With the value's rate at 0 the actor and the critic get the same V: they must get the same gradient too.
     actors, critics = [], []
     for learner in (plain, smooth):
-        after, _ = update(learner.replace(value_lr=jnp.float32(0.0)), state, batch, KEY)
-        actors.append(after.actor)
+        after, _ = update(with_hyperparameters(learner, {"value_lr": FROZEN}), state, batch, KEY)
+        actors.append(after.policy)
         critics.append(after.critic)
     jax.tree.map(np.testing.assert_array_equal, *actors)
     jax.tree.map(np.testing.assert_array_equal, *critics)
@@ -77,23 +78,18 @@ def test_only_the_value_sees_them(smoothing):
 
 def test_the_value_fits_the_smoothed_actions():
     # Q(s, a) is the action itself and the data's are all 1: V goes to L^beta over those and one uniform each.
-    learner = make_learner("xql", {"hidden_dims": (), "beta": 1.0, "uniform_actions": 1, "value_lr": 0.01})
+    rates = {"value_lr": 0.01, "actor_lr": FROZEN, "critic_lr": FROZEN}
+    learner = make("xql", (), beta=1.0, uniform_actions=1, **rates)
     size = 64
     batch = Batch(jnp.zeros((size, 1)), jnp.ones((size, 1)), *jnp.ones((2, size)), jnp.zeros((size, 1)))
     state = init(learner, batch)
-    q = jax.tree.map(jnp.zeros_like, state.target_critic)
+    q = jax.tree.map(jnp.zeros_like, state.critic.params)
     for params in q:
         params["params"]["Dense_0"]["kernel"] = jnp.array([[0.0], [1.0]])
-    values = learner.min_q(q, batch.observations, batch.actions)
-
-    @jax.jit
-    def fit(value):
-        def step(i, value):
-            return learner.update_value(value, q, values, batch, jax.random.fold_in(KEY, i))[0]
-
-        return jax.lax.fori_loop(0, 2000, step, value)
-
-    v = learner.value_network.apply(fit(state.value).params, jnp.zeros((1, 1)))[0]
+    # By a rate of 0, Q stays what its target is.
+    state = state.replace(critic=state.critic.replace(params=q, target=q))
+    np.testing.assert_array_equal(min_q(state.critic, q, batch.observations, batch.actions), 1.0)
+    v = run_updates(learner, state, batch, KEY, 2000).value(jnp.zeros((1, 1)))[0]
     # Half weight on exp(1), half on the mean of exp over [-1, 1], which is sinh(1). The largest z is always
     # the data's, so the rescaling does not shift the optimum.
     np.testing.assert_allclose(v, np.log((np.e + np.sinh(1.0)) / 2), atol=0.03)

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import act, flat, init, make_batch, update
-from online_runs import make
+from learner_runs import act, flat, init, make, make_batch, update
 
-from xql_jax.learners.td3 import TD3
-from xql_jax.learners.xtd3 import XTD3
-from xql_jax.losses.gumbel import clip_both, gumbel_rescaled_loss
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import make_learner
+from xql_jax.networks.squashed_policies import DeterministicPolicy
 
 SIZE = 16
 SETTINGS = {
@@ -42,9 +41,9 @@ class Reference:
     """Q, and when it is due pi and the targets, in NumPy; gradients by hand."""
 
     def __init__(self, state, slope, actor_period, target_period):
-        self.actor, self.critics = Weights(state.actor.params), [Weights(p) for p in state.critic.params]
-        self.target_actor = Weights(state.target_actor).value
-        self.targets = [Weights(params).value for params in state.target_critic]
+        self.actor, self.critics = Weights(state.policy.params), [Weights(p) for p in state.critic.params]
+        self.target_actor = Weights(state.policy.target).value
+        self.targets = [Weights(params).value for params in state.critic.target]
         self.slope, self.actor_period, self.target_period = slope, actor_period, target_period
 
     def update(self, step, batch):
@@ -85,31 +84,32 @@ def squared_slope(difference):
 
 
 CASES = {
-    "TD3": (TD3, {}, squared_slope),
-    "TD3 - DQ": (TD3, {"num_critics": 1}, squared_slope),
-    "other periods": (TD3, {"actor_period": 3, "target_period": 1}, squared_slope),
-    "X-TD3": (XTD3, {"beta": 0.7, "clip": 3.0}, gumbel_slope(0.7, 3.0)),
-    "X-TD3 - DQ": (XTD3, {"beta": 4.0, "num_critics": 1}, gumbel_slope(4.0, 8.0)),
+    "TD3": ("td3", {}, squared_slope),
+    "TD3 - DQ": ("td3", {"num_critics": 1}, squared_slope),
+    "other periods": ("td3", {"actor_period": 3, "target_period": 1}, squared_slope),
+    "X-TD3": ("xtd3", {"beta": 0.7, "clip": 3.0}, gumbel_slope(0.7, 3.0)),
+    "X-TD3 - DQ": ("xtd3", {"beta": 4.0, "num_critics": 1}, gumbel_slope(4.0, 8.0)),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_five_updates(case):
     """Eq. 41 and 42 with Table 6's beta as the scale of Eq. 42 for X-TD3, squared errors for TD3."""
-    learner_class, changes, slope = CASES[case]
-    learner = make(learner_class, **SETTINGS | changes)
+    name, changes, slope = CASES[case]
+    learner = make(name, **SETTINGS | changes)
     batches = [make_batch(seed) for seed in range(5)]
     state = init(learner, batches[0])
     # Targets of their own, so that a target taken for its network shows.
+    target_actor = jax.tree.map(lambda leaf: leaf - 0.2, state.policy.target)
+    target_critic = jax.tree.map(lambda leaf: leaf + 0.1, state.critic.target)
     state = state.replace(
-        target_actor=jax.tree.map(lambda leaf: leaf - 0.2, state.target_actor),
-        target_critic=jax.tree.map(lambda leaf: leaf + 0.1, state.target_critic),
+        policy=state.policy.replace(target=target_actor), critic=state.critic.replace(target=target_critic)
     )
     reference = Reference(state, slope, learner.actor_period, learner.target_period)
     for step, batch in enumerate(batches, start=1):
         state, _ = update(learner, state, batch, jax.random.key(step))
         reference.update(step, batch)
-        learnt = [state.actor.params, *state.critic.params, state.target_actor, *state.target_critic]
+        learnt = [state.policy.params, *state.critic.params, state.policy.target, *state.critic.target]
         expected = [reference.actor.value, *(critic.value for critic in reference.critics)]
         expected += [reference.target_actor, *reference.targets]
         for params, weights in zip(learnt, expected, strict=True):
@@ -120,53 +120,53 @@ def test_five_updates(case):
 
 
 def test_noise_of_the_target_action():
-    learner = make(TD3)
+    learner = make("td3")
     observations, key = jnp.zeros((20_000, 3)), jax.random.key(0)
-    params = init(learner, make_batch()).target_actor  # biases are 0: in the zero state the action is 0
-    noise = np.asarray(learner.target_actions(params, observations, key))
+    policy = init(learner, make_batch()).policy  # biases are 0: in the zero state the action is 0
+    noise = np.asarray(learner.target_actions(policy, observations, key))
     inside = noise[np.abs(noise) < 0.499]
     np.testing.assert_allclose([inside.mean(), inside.std()], [0.0, 0.19], atol=0.01)  # 0.2 cut at 2.5 of it
     np.testing.assert_allclose(np.abs(noise).max(), 0.5, rtol=1e-6)
     np.testing.assert_allclose(np.mean(np.abs(noise) > 0.499), 0.0124, atol=0.002)  # P(|normal| > 2.5)
 
-    wide = learner.replace(target_noise=jnp.float32(100.0), target_noise_clip=jnp.float32(5.0))
-    actions = np.asarray(wide.target_actions(params, observations, key))
+    wide = with_hyperparameters(learner, {"target_noise": 100.0, "target_noise_clip": 5.0})
+    actions = np.asarray(wide.target_actions(policy, observations, key))
     assert (actions.min(), actions.max()) == (-1.0, 1.0)
 
 
 def test_the_target_noise_reaches_q():
-    learner, batch = make(TD3), make_batch()
-    state = init(learner, batch)
-    means = [
-        flat(
-            update(learner.replace(target_noise=jnp.float32(noise)), state, batch, jax.random.key(key))[
-                0
-            ].critic
-        )
-        for noise, key in ((0.2, 0), (0.2, 1), (0.0, 0), (0.0, 1))
-    ]
-    assert np.abs(means[0] - means[1]).max() > 1e-6
-    np.testing.assert_array_equal(means[2], means[3])
+    batch = make_batch()
+
+    def learnt(noise, key):
+        learner = make("td3", target_noise=noise)
+        return flat(update(learner, init(learner, batch), batch, jax.random.key(key))[0].critic)
+
+    assert np.abs(learnt(0.2, 0) - learnt(0.2, 1)).max() > 1e-6
+    np.testing.assert_array_equal(learnt(0.0, 0), learnt(0.0, 1))
 
 
 def test_actions():
-    learner, key = make(TD3), jax.random.key(0)
+    learner, key = make("td3"), jax.random.key(0)
     state = init(learner, make_batch())
     observations = jnp.tile(jnp.array([[0.5, -1.0, 2.0]]), (20_000, 1))
     means = np.asarray(act(learner, state, observations, key, deterministic=True))
-    np.testing.assert_array_equal(means, learner.policy(2).apply(state.actor.params, observations))
+    network = DeterministicPolicy(2, (8,))
+    np.testing.assert_array_equal(means, network.apply(state.policy.params, observations))
     noise = np.asarray(act(learner, state, observations, key, deterministic=False)) - means
     np.testing.assert_allclose(noise.mean(axis=0), 0.0, atol=0.005)
     np.testing.assert_allclose(noise.std(axis=0), 0.1, rtol=0.03)
-    loud = learner.replace(exploration_noise=jnp.float32(10.0))
+    loud = with_hyperparameters(learner, {"exploration_noise": 10.0})
     actions = np.asarray(act(loud, state, observations, key, deterministic=False))
     assert (actions.min(), actions.max()) == (-1.0, 1.0)
 
 
 def test_table_5_and_the_papers_loss_and_clip_are_the_defaults():
-    learner = XTD3()
-    assert (learner.actor_lr, learner.critic_lr, learner.hidden_dims) == (1e-3, 1e-3, (256, 256))
-    assert (learner.actor_period, learner.target_period, learner.num_critics) == (2, 2, 2)
-    assert (learner.target_noise, learner.target_noise_clip, learner.exploration_noise) == (0.2, 0.5, 0.1)
-    assert (learner.clip, learner.loss, learner.clip_rule) == (8.0, gumbel_rescaled_loss, clip_both)
-    assert (learner.tau, learner.discount) == (0.005, 0.99)
+    table_5 = {"actor_lr": 1e-3, "critic_lr": 1e-3, "max_grad_norm": np.inf, "tau": 0.005, "discount": 0.99}
+    table_5 |= {"actor_hidden_dims": (256, 256), "critic_hidden_dims": (256, 256), "num_critics": 2}
+    table_5 |= {"actor_period": 2, "target_period": 2}
+    table_5 |= {"target_noise": 0.2, "target_noise_clip": 0.5, "exploration_noise": 0.1}
+    own = {"beta": 2.0, "clip": 8.0, "loss": "rescaled", "clip_rule": "both"}
+    assert hyperparameters(make_learner("td3")) == table_5
+    assert hyperparameters(make_learner("td3_dq")) == table_5 | {"num_critics": 1}
+    assert hyperparameters(make_learner("xtd3")) == table_5 | own
+    assert hyperparameters(make_learner("xtd3_dq")) == table_5 | own | {"num_critics": 1}

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from learner_runs import init, make_batch, update
+from learner_runs import init, make, make_batch, update
 
-from xql_jax.learners.registry import make_learner
 from xql_jax.learners.train_state import TrainState
 
 START = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(0.5)}
@@ -25,7 +24,7 @@ def test_equals_optax_adam():
 
     optimizer = optax.adam(0.05)
     expected, moments = START, optimizer.init(START)
-    state = TrainState.create(START)
+    state = TrainState.create(None, START)
     for _ in range(5):
         updates, moments = optimizer.update(jax.grad(lambda p: loss(p)[0])(expected), moments)
         expected = optax.apply_updates(expected, updates)
@@ -37,7 +36,7 @@ def test_equals_optax_adam():
     ("max_norm", "factor"), [(np.inf, 1.0), (10.0, 1.0), (5.0, 1.0), (2.5, 0.5), (1e-3, 2e-4)]
 )
 def test_gradient_norm_is_bounded_jointly(max_norm, factor):
-    state, _ = TrainState.create(START).minimize(linear, learning_rate=0.1, max_grad_norm=max_norm)
+    state, _ = TrainState.create(None, START).minimize(linear, learning_rate=0.1, max_grad_norm=max_norm)
     # Adam's first moment is a tenth of the gradient that it was given.
     jax.tree.map(
         lambda moment, slope: np.testing.assert_allclose(moment, 0.1 * factor * slope, rtol=1e-5),
@@ -47,19 +46,30 @@ def test_gradient_norm_is_bounded_jointly(max_norm, factor):
 
 
 def test_zero_gradient_moves_nothing():
-    state, _ = TrainState.create(START).minimize(
+    state, _ = TrainState.create(None, START).minimize(
         lambda params: (0.0 * params["b"], {}), learning_rate=0.1, max_grad_norm=1.0
     )
     jax.tree.map(np.testing.assert_array_equal, state.params, START)
 
 
+def test_a_target_begins_as_a_copy_and_follows():
+    state = TrainState.create(None, START, with_target=True)
+    for param, target in zip(*map(jax.tree.leaves, (state.params, state.target)), strict=True):
+        np.testing.assert_array_equal(param, target)
+        assert param.unsafe_buffer_pointer() != target.unsafe_buffer_pointer()  # or it could not be donated
+    state = state.replace(params=SLOPE).followed(0.25)
+    np.testing.assert_allclose(state.target["a"], [0.75 * 1.0 + 0.25 * 3.0, 0.75 * -2.0], rtol=1e-6)
+    np.testing.assert_allclose(state.target["b"], 0.75 * 0.5 - 0.25 * 4.0, rtol=1e-6)
+    assert TrainState.create(None, START).target is None
+
+
 @pytest.mark.parametrize("algorithm", ["xql", "iql", "bc"])
 def test_every_network_is_bounded(algorithm):
     batch = make_batch()
-    networks = ("actor",) if algorithm == "bc" else ("actor", "value", "critic")
+    networks = ("policy",) if algorithm == "bc" else ("policy", "value", "critic")
     norms = {}
     for bound in (1e-3, np.inf):
-        learner = make_learner(algorithm, {"hidden_dims": (8,), "max_grad_norm": bound})
+        learner = make(algorithm, max_grad_norm=bound)
         state = init(learner, batch)
         after, _ = update(learner, state, batch, jax.random.key(1))
         for name in networks:

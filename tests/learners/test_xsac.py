@@ -4,22 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import init, make_batch, update
-from online_runs import (
-    MEANS,
-    STDS,
-    gradient,
-    make,
-    min_q,
-    one_hot_states,
-    policy_nodes,
-    prepared,
-    train_alone,
-)
+from learner_runs import flat, init, make, make_batch, update
+from online_runs import MEANS, STDS, gradient, min_q, one_hot_states, policy_nodes, prepared, train_alone
 
-from xql_jax.learners.sac import SAC
-from xql_jax.learners.xsac import XSAC
-from xql_jax.losses.gumbel import clip_both, gumbel_rescaled_loss
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import make_learner
 
 
 def soft_maximum(beta):
@@ -34,12 +23,11 @@ def soft_maximum(beta):
 @pytest.mark.parametrize("beta", [0.5, 2.0, 100.0])
 def test_v_learns_the_log_mean_exp_over_the_policy(beta):
     """Eq. 11 with a ~ pi_k(.|s) and no log-probabilities: V = L^beta[min Q], here within 1%."""
-    learner = make(XSAC, hidden_dims=(), beta=beta, initial_entropy_coef=5.0)
+    learner = make("xsac", (), beta=beta, initial_entropy_coef=5.0)
     batch = one_hot_states(3, repeats=256)
     state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
     expected = soft_maximum(beta)
-    learnt = learner.v(state.value.params, jnp.eye(3))
-    np.testing.assert_allclose(learnt, expected, atol=0.01 * np.ptp(expected))
+    np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
 
 
 def test_the_betas_are_told_apart():
@@ -56,22 +44,26 @@ def test_large_beta_is_sac_without_log_probabilities():
     """
     beta, batch, key = 300.0, make_batch(), jax.random.key(1)
     states, steps = [], []
-    for learner in (make(XSAC, beta=beta), make(SAC)):
-        learner = learner.replace(initial_entropy_coef=jnp.float32(1e-12))
+    for learner in (
+        make("xsac", beta=beta, initial_entropy_coef=1e-12),
+        make("sac", initial_entropy_coef=1e-12),
+    ):
         state = init(learner, batch)
         after, metrics = update(learner, state, batch, key)
         states.append(after)
         steps.append(gradient(after.value))
     assert set(metrics) >= {"value/v", "critic/q", "actor/entropy", "entropy_coef"}
-    extreme, soft = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(step)]) for step in steps)
+    extreme, soft = map(flat, steps)
     np.testing.assert_allclose(2 * beta**2 * extreme, soft, rtol=0.02, atol=0.02 * np.abs(soft).max())
-    for name in ("critic", "actor"):
+    for name in ("critic", "policy"):
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7),
             *(getattr(state, name).params for state in states),
         )
 
 
-def test_the_papers_loss_and_clip_are_the_defaults():
-    learner = XSAC()
-    assert (learner.clip, learner.loss, learner.clip_rule) == (8.0, gumbel_rescaled_loss, clip_both)
+def test_the_papers_loss_and_clip_are_the_defaults_beside_sacs():
+    own = {"beta": 2.0, "clip": 8.0, "loss": "rescaled", "clip_rule": "both"}
+    config, soft = (hyperparameters(make_learner(name)) for name in ("xsac", "sac"))
+    del soft["uses_value_network"]
+    assert config == soft | own

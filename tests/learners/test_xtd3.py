@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make_batch, update
-from online_runs import gradient, make, train_alone, with_params
+from learner_runs import flat, init, make, make_batch, update
+from online_runs import gradient, train_alone
 from scipy import stats
 
-from xql_jax.learners.td3 import TD3
-from xql_jax.learners.xtd3 import XTD3
+from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.xtd3 import XTD3, GumbelCritic
 from xql_jax.theory.soft_mdp import SoftMDP, q_iteration
 from xql_jax.types import Batch
 
@@ -35,10 +36,11 @@ class Table(NamedTuple):
 
 
 @flax.struct.dataclass
-class TabularXTD3(XTD3):
-    @property
-    def critic_network(self):
-        return Table()
+class TabularCritic(GumbelCritic):
+    def init(self, keys, observations, actions, with_target=True):
+        network = Table()
+        params = tuple(network.init(key, observations, actions) for key in keys)
+        return TrainState.create(network, params, with_target)
 
 
 def transitions(repeats):
@@ -64,13 +66,14 @@ def soft_optimum(beta):
 
 
 def learnt_q(beta, num_critics):
-    fields = {"beta": beta, "discount": DISCOUNT, "tau": 0.1, "target_noise": NOISE, "hidden_dims": ()}
-    learner, batch = make(TabularXTD3, num_critics=num_critics, **fields), transitions(repeats=128)
+    learner = XTD3(discount=DISCOUNT, tau=0.1, target_noise=NOISE, actor_hidden_dims=())
+    learner = learner.replace(critic=TabularCritic(num_critics=num_critics))
+    learner, batch = with_hyperparameters(learner, {"beta": beta, "clip": 8.0}), transitions(repeats=128)
     state = init(learner, batch)
     # Held there by a rate of 0. Without hidden layers tanh of the kernel's row is the action.
     kernel = jnp.asarray(np.arctanh(POLICY)[:, None], jnp.float32)
     actor = {"params": {"Dense_0": {"kernel": kernel, "bias": jnp.zeros(1)}}}
-    state = state.replace(actor=with_params(state.actor, actor), target_actor=jax.tree.map(jnp.copy, actor))
+    state = state.replace(policy=state.policy.replace(params=actor, target=actor))
     stages = ((1e-2, 1500), (1e-3, 1500), (3e-4, 1000))
     return train_alone(learner, state, batch, "critic_lr", stages).critic.params
 
@@ -98,11 +101,11 @@ def test_large_beta_is_td3(num_critics):
     """beta -> inf: the gradient is TD3's times 1 / (2 beta^2), and Adam's step the same."""
     beta, batch, key = 300.0, make_batch(), jax.random.key(1)
     states = []
-    for learner in (make(XTD3, beta=beta, num_critics=num_critics), make(TD3, num_critics=num_critics)):
+    for learner in (make("xtd3", beta=beta, num_critics=num_critics), make("td3", num_critics=num_critics)):
         states.append(update(learner, init(learner, batch), batch, key)[0])
     extreme, squared = (flat(gradient(state.critic)) for state in states)
     np.testing.assert_allclose(2 * beta**2 * extreme, squared, atol=0.02 * np.abs(squared).max())
-    moderate = make(XTD3, beta=0.5, num_critics=num_critics)
+    moderate = make("xtd3", beta=0.5, num_critics=num_critics)
     far, _ = update(moderate, init(moderate, batch), batch, key)
     slope = flat(gradient(far.critic))
     cosine = slope @ squared / np.linalg.norm(slope) / np.linalg.norm(squared)

@@ -112,7 +112,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_line_that_is_no_row_is_dropped_with_a_warning(tmp_path, capsys, damage):
+def test_a_line_that_is_no_row_is_dropped_with_a_warning(tmp_path, caplog, damage):
     path = tmp_path / "metrics.csv"
     damaged = FULL.encode().replace(*DAMAGES[damage])
     assert damaged != FULL.encode()
@@ -120,17 +120,19 @@ def test_a_line_that_is_no_row_is_dropped_with_a_warning(tmp_path, capsys, damag
     assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
     aside = tmp_path / "damaged-metrics.csv"
     assert aside.read_bytes() == damaged
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"warning: {path}: 1 damaged line(s) dropped")
-    assert aside.name in line
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith(f"{path}: 1 damaged line(s) dropped")
+    assert aside.name in record.getMessage()
+    caplog.clear()
     assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
-    assert capsys.readouterr().out == ""  # it was said once
+    assert caplog.messages == []  # it was said once
 
 
 @pytest.mark.parametrize(
     "content", [b"\x00" * 50 + b"\n", b"\xff\xfe\n4,1,0.5\n", b"seed,step\n1,4\n", b"\n"]
 )
-def test_a_file_without_its_header_begins_anew(tmp_path, capsys, content):
+def test_a_file_without_its_header_begins_anew(tmp_path, caplog, content):
     path = tmp_path / "metrics.csv"
     path.write_bytes(content)
     logger = CSVLogger(path, 8)
@@ -138,15 +140,15 @@ def test_a_file_without_its_header_begins_anew(tmp_path, capsys, content):
     logger.close()
     assert path.read_text() == "step,seed,loss\n12,1,3\n"
     assert (tmp_path / "damaged-metrics.csv").read_bytes() == content
-    assert "damaged line(s)" in capsys.readouterr().out
+    assert "damaged line(s)" in caplog.text
 
 
-def test_what_is_whole_warns_of_nothing(tmp_path, capsys):
+def test_what_is_whole_warns_of_nothing(tmp_path, caplog):
     text = 'step,loss,note\n4,nan,"a, ""b"""\n8,-inf,c\n12,1e-07,\n'  # and empty cells are cells
     path = tmp_path / "metrics.csv"
     path.write_text(text)
     assert resumed(path, 12) == text
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.csv"]
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xql_jax.learners.registry import make_learner
-from xql_jax.networks.mlp import MLP, ActionValue, StateValue, iql_init, sac_init, td3_init
-from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.networks.mlp import MLP, Value, iql_init
+from xql_jax.networks.policies import GaussianPolicy
+from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy, sac_init, td3_init
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 ACTIONS = np.random.default_rng(1).normal(size=(5, 2)).astype(np.float32)
+V, Q = (OBSERVATIONS,), (OBSERVATIONS, ACTIONS)  # what these networks take
 
 
 def randomised(params):
@@ -37,19 +39,12 @@ def forward(params, x, layer_norm):
     return (x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])[:, 0]
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_state_value(layer_norm):
-    network = StateValue((8, 6), layer_norm)
-    params = randomised(jax.jit(network.init)(jax.random.key(0), OBSERVATIONS))
-    expected = forward(params, OBSERVATIONS, layer_norm)
-    np.testing.assert_allclose(network.apply(params, OBSERVATIONS), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_action_value_takes_observations_then_actions():
-    network = ActionValue((8, 6))
-    params = randomised(jax.jit(network.init)(jax.random.key(0), OBSERVATIONS, ACTIONS))
-    expected = forward(params, np.hstack([OBSERVATIONS, ACTIONS]), layer_norm=False)
-    np.testing.assert_allclose(network.apply(params, OBSERVATIONS, ACTIONS), expected, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize(("inputs", "layer_norm"), [(V, False), (V, True), (Q, False)])
+def test_value_takes_observations_then_actions(inputs, layer_norm):
+    network = Value((8, 6), layer_norm)
+    params = randomised(jax.jit(network.init)(jax.random.key(0), *inputs))
+    expected = forward(params, np.hstack(inputs), layer_norm)
+    np.testing.assert_allclose(jax.jit(network.apply)(params, *inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 def layers(network, *arguments):
@@ -57,14 +52,13 @@ def layers(network, *arguments):
     return [*params["MLP_0"].values(), params["Dense_0"]]
 
 
-@pytest.mark.parametrize(("network", "gain"), [
-    (ActionValue((16, 4)), np.sqrt(2.0)), (ActionValue((16, 4), sac_init), 1.0),
-    (StateValue((16, 4)), np.sqrt(2.0)), (StateValue((16, 4), kernel_init=sac_init), 1.0),
-    (TanhGaussianPolicy(2, (16, 4)), 1.0),
+@pytest.mark.parametrize(("network", "inputs", "gain"), [
+    (Value((16, 4)), V, np.sqrt(2.0)), (Value((16, 4), kernel_init=sac_init), V, 1.0),
+    (Value((16, 4)), Q, np.sqrt(2.0)), (Value((16, 4), kernel_init=sac_init), Q, 1.0),
+    (GaussianPolicy(2, (16, 4)), V, np.sqrt(2.0)), (TanhGaussianPolicy(2, (16, 4)), V, 1.0),
 ])  # fmt: skip
-def test_initial_kernels_are_orthogonal_but_for_td3s(network, gain):
-    arguments = (OBSERVATIONS, ACTIONS) if isinstance(network, ActionValue) else (OBSERVATIONS,)
-    for layer in layers(network, *arguments):
+def test_initial_kernels_are_orthogonal_but_for_td3s(network, inputs, gain):
+    for layer in layers(network, *inputs):
         kernel = np.asarray(layer["kernel"])
         gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
         np.testing.assert_allclose(gram, gain**2 * np.eye(len(gram)), atol=1e-5)
@@ -72,22 +66,22 @@ def test_initial_kernels_are_orthogonal_but_for_td3s(network, gain):
 
 
 def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
-    networks = (DeterministicPolicy(2, (256, 256)), ActionValue((256, 256), td3_init))
-    for network, arguments in zip(networks, ((OBSERVATIONS,), (OBSERVATIONS, ACTIONS)), strict=True):
-        for layer in layers(network, *arguments):
+    networks = (DeterministicPolicy(2, (256, 256)), Value((256, 256), kernel_init=td3_init))
+    for network, inputs in zip(networks, (V, Q), strict=True):
+        for layer in layers(network, *inputs):
             kernel = np.asarray(layer["kernel"]).ravel()
             law = stats.uniform(-1 / np.sqrt(len(layer["kernel"])), 2 / np.sqrt(len(layer["kernel"])))
             assert stats.kstest(kernel, law.cdf).pvalue > 1e-3
             np.testing.assert_array_equal(layer["bias"], 0.0)
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("xsac", sac_init), ("sac", sac_init), ("xtd3", td3_init),
-                                             ("td3", td3_init), ("xql", iql_init)])  # fmt: skip
-def test_value_networks_begin_as_their_methods_references_do(name, wanted):
-    learner = make_learner(name, {})
-    assert learner.critic_network.kernel_init is wanted
-    if hasattr(learner, "value_network"):
-        assert learner.value_network.kernel_init is wanted
+@pytest.mark.parametrize("name", OFFLINE | ONLINE)
+def test_value_networks_begin_as_their_methods_references_do(name):
+    wanted = {"sac": sac_init, "xsac": sac_init, "td3": td3_init, "xtd3": td3_init}
+    state = jax.eval_shape(make_learner(name).init, jax.random.key(0), OBSERVATIONS, ACTIONS)
+    for held in (state.value, state.critic):
+        if held is not None:
+            assert held.network.kernel_init is wanted.get(name.removesuffix("_dq"), iql_init)
 
 
 def test_dropout_zeroes_its_share_in_training_only():

@@ -13,8 +13,9 @@ def test_log_density_is_the_sum_of_normal_ones():
     mean, std = np.array([[0.1, -0.3], [0.9, 0.0]]), np.array([0.5, 2.0])
     actions = np.array([[0.4, 1.0], [-1.0, 0.2]])
     expected = stats.norm.logpdf(actions, mean, std).sum(-1)
-    log_prob = DiagonalGaussian(jnp.array(mean), jnp.array(std)).log_prob(jnp.array(actions))
-    np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
+    distribution = DiagonalGaussian(jnp.array(mean), jnp.array(std))
+    np.testing.assert_allclose(distribution.log_prob(jnp.array(actions)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(distribution.central_action(), distribution.mean)
 
 
 def test_samples_have_the_mean_and_deviation():

@@ -57,7 +57,7 @@ def test_scores_are_scipys(name):
         np.testing.assert_allclose(fit.log_likelihood, oracle.logpdf(errors, *parameters).mean(), rtol=1e-8)
         statistic = stats.kstest(errors, oracle(*parameters).cdf).statistic
         np.testing.assert_allclose(fit.kolmogorov_smirnov, statistic, atol=1e-5)
-    # Of the two signs the likelier one was kept.
+    # The likelier of the two signs was kept.
     other = stats.gumbel_l if sign == 1 else stats.gumbel_r
     assert fits.gumbel.log_likelihood >= other.logpdf(errors, *other.fit(errors)).mean()
     np.testing.assert_array_equal(fits.errors, errors)

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from xql_jax.envs.mazes import maze_of
+from xql_jax.logs.csv_reader import Row
 from xql_jax.reports import plots
 
 
@@ -12,12 +13,12 @@ from xql_jax.reports import plots
 def figures(monkeypatch):
     """The figures saved while the test ran."""
     saved = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))
     return saved
 
 
 def row(step, seed, beta, score):
-    return {"step": str(step), "seed": str(seed), "beta": str(beta), "score": str(score)}
+    return Row(step, seed, (("beta", beta),), {"score": score})
 
 
 def test_learning_curve_of_a_sweep(figures, tmp_path):
@@ -71,7 +72,7 @@ def test_position_grid_is_in_the_cell_that_the_picture_puts_it_in():
 
 def test_a_picture_appears_whole(tmp_path, monkeypatch):
     figure = Figure()
-    plots._save(figure, tmp_path / "a.png")
+    plots.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     before = (tmp_path / "a.png").read_bytes()
@@ -82,5 +83,5 @@ def test_a_picture_appears_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(figure, "savefig", fail)
     with pytest.raises(KeyboardInterrupt):
-        plots._save(figure, tmp_path / "a.png")
+        plots.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before

@@ -2,7 +2,8 @@
 
 import pytest
 
-from xql_jax.reports.summary import by_setting, read_rows, scores_by_seed, summarize
+from xql_jax.logs.csv_reader import Columns, read_rows
+from xql_jax.reports.summary import by_setting, scores_by_seed, summarize
 
 HEADER = "step,seed,return,score,length,diverged_at,seconds"
 CSV = (
@@ -16,9 +17,9 @@ CSV = (
 )
 
 
-def read(tmp_path, text):
+def read(tmp_path, text, *swept):
     (tmp_path / "evaluations.csv").write_text(text)
-    return read_rows(tmp_path / "evaluations.csv")
+    return read_rows(tmp_path / "evaluations.csv", Columns.of(swept))
 
 
 def test_last_is_the_result_and_best_is_beside_it(tmp_path):
@@ -54,6 +55,8 @@ def test_groups_by_the_settings_of_a_sweep(tmp_path):
         "step,seed,beta,tau,return,score,length,diverged_at,seconds\n"
         "5,0,0.5,0.1,0,1,300,,1\n5,1,0.5,0.1,0,3,300,,1\n"
         "5,0,2,0.1,0,10,300,,1\n5,1,2,0.1,0,30,300,,1\n",
+        "beta",
+        "tau",
     )
     results = summarize(rows)
     assert [result["hyperparameters"] for result in results] == [
@@ -71,5 +74,4 @@ def test_scores_by_seed_whatever_the_order(tmp_path):
 
 
 def test_no_evaluations(tmp_path):
-    assert read_rows(tmp_path / "evaluations.csv") == []
     assert summarize(read(tmp_path, "")) == []

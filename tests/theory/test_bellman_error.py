@@ -52,7 +52,7 @@ def test_lemma_c1_the_soft_backup_minimises_the_loss(seed, discount, beta):
     weights = mdp.behavior[after]
 
     def slope(candidate, scale):
-        """Of the loss with respect to Q'(s, a), times the scale; the loss is convex."""
+        """The loss's slope with respect to Q'(s, a), times the scale; the loss is convex."""
         return 1.0 - (weights * np.exp((targets - candidate[..., None]) / scale)).sum(-1)
 
     soft_backup = mdp.rewards + discount * mdp.soft_value(q)[after]

@@ -57,6 +57,7 @@ def test_eq_26_holds_exactly_for_one_step(seed, beta, discount):
     assert gumbel_distance(after, location - scale * np.log(3.0), scale).min() > 0.2
 
 
+@pytest.mark.slow
 @instances
 @given(seeds, scales, discounts)
 def test_eq_26_holds_on_where_draws_are_made_independent(seed, beta, discount):
@@ -200,7 +201,10 @@ def test_no_scale_is_the_hard_bellman_equation():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda mdp: error_model.evolve(mdp, np.zeros((3, 4)), 1.0), r"location has shape \(3, 4\)"),
+        (
+            lambda mdp: error_model.evolve(mdp, np.zeros((3, 4)), 1.0),
+            r"location must have the shape .*, not \(3, 4\)",
+        ),
         (lambda mdp: error_model.evolve(mdp, np.full((4, 3), np.nan), 1.0), "location must be finite"),
         (lambda mdp: error_model.evolve(mdp, np.zeros((4, 3)), -1.0), "scale must be positive.* -1.0"),
         (lambda mdp: error_model.evolve(mdp, np.zeros((4, 3)), np.nan), "scale must be positive.* nan"),

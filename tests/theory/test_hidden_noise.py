@@ -205,7 +205,7 @@ def test_noisy_choice_takes_states_at_once():
         (lambda mdp: short_rollouts(mdp, start=-1), "start must be a state, 0 to 3, not -1"),
         (lambda mdp: short_rollouts(mdp, num_agents=0), "num_agents must be .*0"),
         (lambda mdp: short_rollouts(mdp, horizon=0), "horizon must be .*0"),
-        (lambda mdp: short_rollouts(mdp, q=np.zeros((4, 2))), r"q has shape \(4, 2\)"),
+        (lambda mdp: short_rollouts(mdp, q=np.zeros((4, 2))), r"q must have the shape .*, not \(4, 2\)"),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -1,5 +1,6 @@
 """Gumbel regression by stochastic gradients against L^beta in float64, closed forms and its neighbours."""
 
+import functools
 import warnings
 
 import jax
@@ -10,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import r2_score
 
 from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss
-from xql_jax.networks.mlp import StateValue
+from xql_jax.networks.mlp import Value
 from xql_jax.theory import regression
 from xql_jax.theory.descent import STEEPEST, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
@@ -49,7 +50,7 @@ def exact(y, betas):
     return np.array([log_partition(y, beta) for beta in betas])
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["normal", "exponential", "uniform", "mixture"])
 def test_reaches_the_log_partition_within_one_percent(name, seed):
     """Lemma 3.2: minibatch gradients lead to beta log E[exp(X / beta)], all betas in one fit."""
@@ -74,6 +75,7 @@ def test_reaches_an_outlier():
     assert (exact(y, betas) - exact(y[1:], betas) > y.std())[:2].all()
 
 
+@pytest.mark.slow
 def test_reaches_random_small_data_sets():
     """Lemma 3.2: the minimiser, over 240 random data sets and betas."""
     generator = np.random.default_rng(0)
@@ -93,7 +95,7 @@ def test_reaches_the_same_from_any_start(beta):
     layer = {"kernel": np.zeros((5, 1, 1), np.float32), "bias": starts[:, None]}
     params, _ = descend(
         GumbelRegressor._loss.descended,
-        StateValue(()),
+        Value(()),
         {"params": {"Dense_0": layer}},
         np.zeros((1000, 1), np.float32),
         y.astype(np.float32),
@@ -188,7 +190,10 @@ def rms(error):
 
 @pytest.mark.parametrize(
     ("hidden_dims", "mean", "tolerance"),
-    [((), lambda x: 2 * x + 1, 0.03), ((32,), lambda x: np.sin(3 * x), 0.06)],
+    [
+        ((), lambda x: 2 * x + 1, 0.03),
+        pytest.param((32,), lambda x: np.sin(3 * x), 0.06, marks=pytest.mark.slow),
+    ],
 )
 def test_conditional_value_of_normal_noise(hidden_dims, mean, tolerance):
     """Lemma 3.2: given x, L^beta of N(f, s^2) is f + s^2 / (2 beta); it is above the mean by up to 1."""
@@ -213,17 +218,21 @@ def linear_data(count=2000):
     return x, x @ [2.0, -0.3, 10.0] + 5.0 + generator.exponential(size=count)
 
 
+@functools.cache
+def mean_of_linear_data():
+    return MeanRegressor(random_state=0).fit(*linear_data())
+
+
 def test_large_beta_is_least_squares():
     """Lemma 3.2: for a large beta the loss is the squared error, (x - theta)^2 / (2 beta^2)."""
     x, y = linear_data()
     exact_fit, *_ = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y)
-    for model in (GumbelRegressor(1e4, random_state=0), MeanRegressor(random_state=0)):
-        model.fit(x, y)
+    for model in (GumbelRegressor(1e4, random_state=0).fit(x, y), mean_of_linear_data()):
         np.testing.assert_allclose(model.coef_, exact_fit[:3], rtol=5e-3)
         np.testing.assert_allclose(model.predict(x), x @ exact_fit[:3] + exact_fit[3], atol=0.01)
 
 
-@pytest.mark.parametrize("hidden_dims", [(), (16,)])
+@pytest.mark.parametrize("hidden_dims", [(), pytest.param((16,), marks=pytest.mark.slow)])
 def test_several_betas_are_as_many_single_fits(hidden_dims):
     x, y = linear_data(300)
     settings = {"hidden_dims": hidden_dims, "num_updates": 300, "random_state": 3}
@@ -254,9 +263,7 @@ def test_expectile_is_the_root_found_by_bisection():
 def test_the_expectile_one_half_is_the_mean():
     x, y = linear_data()
     half = ExpectileRegressor(0.5, random_state=0).fit(x, y)
-    np.testing.assert_allclose(
-        half.predict(x), MeanRegressor(random_state=0).fit(x, y).predict(x), atol=0.005
-    )
+    np.testing.assert_allclose(half.predict(x), mean_of_linear_data().predict(x), atol=0.005)
 
 
 def test_random_state():
@@ -311,7 +318,7 @@ def test_score_is_the_loss_that_is_left_of_the_best_constant():
     np.testing.assert_allclose(model.score(x, y), np.mean(scores), rtol=1e-9)
     assert min(scores) > 0.5
     assert abs(scores[0] - scores[1]) > 0.01
-    mean = MeanRegressor(random_state=0).fit(x, y)
+    mean = mean_of_linear_data()
     np.testing.assert_allclose(mean.score(x, y), r2_score(y, mean.predict(x)), rtol=1e-9)
 
 

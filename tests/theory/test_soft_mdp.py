@@ -104,7 +104,7 @@ def test_lemma_35_the_loss_of_v_is_least_at_the_soft_value(seed, beta):
     q = mdp.backup(np.random.default_rng(seed).normal(scale=3.0, size=5))
 
     def slope(v):
-        """Of E_mu[exp(z) - z - 1], z = (Q - V) / beta, times beta."""
+        """Returns beta times the slope of E_mu[exp(z) - z - 1], z = (Q - V) / beta."""
         z = np.where(mdp.behavior > 0, (q - v[:, None]) / beta, 0.0)
         return 1.0 - (mdp.behavior * np.exp(np.minimum(z, 50.0))).sum(-1)
 
@@ -205,8 +205,8 @@ def test_expected_returns_of_many_states_need_no_dense_matrix():
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (np.full((5, 2), 0.5), r"policy has shape \(5, 2\), behavior \(5, 3\)"),
-        (np.full(3, 1 / 3), r"policy has shape \(3,\), behavior \(5, 3\)"),
+        (np.full((5, 2), 0.5), r"policy must have the shape \(5, 3\), not \(5, 2\)"),
+        (np.full(3, 1 / 3), r"policy must have the shape \(5, 3\), not \(3,\)"),
         (np.full((5, 3), 0.3), r"row .* of policy must sum to 1, and sums to 0.9"),
         (np.tile([1.5, -0.5, 0.0], (5, 1)), "policy .*negative.* -0.5"),
         (np.full((5, 3), NAN), "policy must be finite, not nan"),
@@ -291,6 +291,7 @@ def test_no_discount_needs_no_iteration(iterate):
     assert solution.error_bound == 0.0
 
 
+@pytest.mark.slow
 def test_100_000_pairs_take_seconds():
     mdp = SoftMDP.random(
         np.random.default_rng(0), num_states=10_000, num_actions=10, num_successors=10, discount=0.99

@@ -109,7 +109,7 @@ def test_no_transitions_are_refused():
         ({"next_states": np.full((5, 3, 3), 5)}, "next_states .* 0 to 4.* 5"),
         ({"next_states": np.full((5, 3, 3), -1)}, "next_states .* 0 to 4.* -1"),
         ({"next_states": np.full((5, 3, 3), 0.5)}, "next_states .*whole numbers"),
-        ({"rewards": np.zeros((5, 2))}, "rewards has shape"),
+        ({"rewards": np.zeros((5, 2))}, "rewards must have the shape"),
         ({"rewards": np.full((5, 3), NAN)}, "rewards must be finite, not nan"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from training_runs import assert_same_bits, untimed
 
+from xql_jax.training.members import member_shapes, stacked
 from xql_jax.training.population import Divergence
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
@@ -13,13 +14,21 @@ class Killed(BaseException):
     """Stands in for SIGKILL: nothing between here and the test catches it."""
 
 
-def assert_as_unbroken(training, folder, unbroken):
+def assert_as_unbroken(training, files, unbroken):
     states, metrics, evaluations = unbroken
+    population = training.population
     assert training.progress.step == SCHEDULE[0]
-    assert_same_bits(training.population.states, states)
-    assert untimed(folder.metrics) == metrics
-    assert untimed(folder.evaluations) == evaluations
-    assert training.population.diverged == {1: Divergence(32, "walk/square")}
-    restored, progress = training._checkpoints.restore(training.population.states)
-    assert_same_bits(restored, states)
-    assert (progress.step, progress.diverged) == (42, {"1": {"step": 32, "quantity": "walk/square"}})
+    assert_same_bits(population.states, states)
+    assert untimed(files.metrics) == metrics
+    assert untimed(files.evaluations) == evaluations
+    assert population.diverged == {1: Divergence(32, "walk/square")}
+    like = member_shapes(population.states, population.members)
+    restored, progress = training._checkpoints.restore(like)
+    assert_same_bits(stacked([restored[member.name] for member in population.members]), states)
+    assert (progress.step, progress.members) == (
+        42,
+        {
+            "seed3_growth=1": {"diverged": None},
+            "seed3_growth=4": {"diverged": {"step": 32, "quantity": "walk/square"}},
+        },
+    )

@@ -1,8 +1,8 @@
 """What the tests of online training share: an environment and learners whose numbers tell what happened."""
 
 import dataclasses
+import json
 import time
-from typing import ClassVar
 
 import flax.struct
 import jax
@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 
+from xql_jax.learners import fields
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Member
 from xql_jax.training.rounds import OnlineSchedule
 
 EPISODE = 7  # steps
@@ -43,12 +45,11 @@ class Slow(Counting):
 
 
 @flax.struct.dataclass
-class Counter:
+class Counter(fields.Part):
     """Counts its updates; its action is their number in thousandths: transitions tell whose they are."""
 
-    uses_next_actions: ClassVar[bool] = False
-    rate: jax.Array | float = 1.0
-    breaks_at: jax.Array | float = 1e9
+    rate: float = fields.traced(1.0, fields.POSITIVE)
+    breaks_at: float = fields.traced(1e9, fields.POSITIVE)
 
     def init(self, key, observations, actions):
         return {"updates": jnp.zeros(()), "seen": jnp.zeros(()), "noise": jnp.zeros(())}
@@ -60,20 +61,14 @@ class Counter:
         loss = jnp.where(updates >= self.breaks_at, jnp.nan, noise)
         return {"updates": updates, "seen": seen, "noise": noise}, {"loss": loss}
 
-    def actor_params(self, state):
+    def actor(self, state):
         return state["updates"]
 
-    def act_with(self, params, observations, key, deterministic):
-        return jnp.full((len(observations), 1), params / 1000.0)
-
-    def act(self, state, observations, key, deterministic):
-        return self.act_with(state["updates"], observations, key, deterministic)
+    def act(self, actor, observations, key, deterministic):
+        return jnp.full((len(observations), 1), actor / 1000.0)
 
     def bellman_errors(self, state, batch):
         return batch.rewards + state["updates"]
-
-    def replace(self, **changes):
-        return dataclasses.replace(self, **changes)
 
 
 @flax.struct.dataclass
@@ -89,9 +84,9 @@ class Flickering(Counter):
 class BadActor(Counter):
     """Its actions are NaN from 12 updates on."""
 
-    def act_with(self, params, observations, key, deterministic):
-        actions = super().act_with(params, observations, key, deterministic)
-        return jnp.where(params >= 12, jnp.nan, actions)
+    def act(self, actor, observations, key, deterministic):
+        actions = super().act(actor, observations, key, deterministic)
+        return jnp.where(actor >= 12, jnp.nan, actions)
 
 
 SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
@@ -101,9 +96,16 @@ ONE = (Member(0, {}),)
 
 
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, **changes):
-    learner = learner or Counter(jnp.float32(1.0), jnp.float32(1e9))
     schedule = dataclasses.replace(SCHEDULE, **changes)
-    return OnlinePopulation(learner, members, environment, schedule, tmp_path)
+    return OnlinePopulation(learner or Counter(), members, environment, schedule, tmp_path)
+
+
+def save(population):
+    """Writes the buffers' files; returns the states by the member's name, and the progress as it is read."""
+    saving = population.saving()
+    saving.write()
+    content = json.loads(json.dumps([saving.members, saving.held]))
+    return saving.states, Progress(population.step, members=content[0], held=content[1])
 
 
 def transitions(population, index=0):

@@ -5,29 +5,33 @@ import shutil
 import threading
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
-from checkpoint_files import LIKE, PROGRESS, files, make_states, resume_last_good, save
-from training_runs import assert_same_bits, make_growth, snapshot
+from checkpoint_files import LIKE, PROGRESS, files, make_states, number, resume_last_good, save
+from training_runs import Growth, advance, assert_same_bits, make_data, make_growth, snapshot
 
 from xql_jax.errors import UserError
-from xql_jax.training.checkpoint import Checkpoints, Progress
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.manifests import UnfitCheckpoint
+from xql_jax.training.members import make_members, member_shapes
+from xql_jax.training.population import Divergence, Population
 
 
 def test_bits_and_progress_come_back(tmp_path):
     states = make_states()
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.latest_step is None
+    assert checkpoints.steps == []
     assert resume_last_good(checkpoints, states) is None
     checkpoints.save(states, PROGRESS)
     checkpoints.close()
 
     again = Checkpoints(tmp_path)
-    assert (again.latest_step, again.steps) == (7, [7])
+    assert again.steps == [7]
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), states)
-    for like in (jax.tree.map(jnp.zeros_like, states), shapes):
+    for like in (jax.tree.map(np.zeros_like, states), shapes):
         restored, progress = again.restore(like)
         assert_same_bits(restored, states)
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(restored))
         assert jax.tree.structure(restored) == jax.tree.structure(states)
         assert progress == PROGRESS
     again.close()
@@ -38,10 +42,66 @@ def test_three_are_kept_and_any_is_restored(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "4", "9"]
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps == [4, 9, 10]
-    assert float(checkpoints.restore(LIKE)[0]["x"]) == 10.0
-    assert float(checkpoints.restore(LIKE, 4)[0]["x"]) == 4.0
+    assert checkpoints.restore(LIKE)[0] == number(10)
+    assert checkpoints.restore(LIKE, 4)[0] == number(4)
     with pytest.raises(UserError, match=r"no checkpoint 5 .* there are: 4, 9, 10"):
         checkpoints.restore(LIKE, 5)
+
+
+SIX = make_members([3, 4, 5], {"growth": [1.0, 4.0]})  # the last three diverge at update 32
+
+
+def make_population(members):
+    return Population(Growth(), members, make_data(), batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """A checkpoint of six members at update 40, and what they come to at update 60."""
+    population, folder = make_population(SIX), tmp_path_factory.mktemp("six")
+    advance(population, 40, 40)
+    saving = population.saving()
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(saving.states, Progress(step=40, members=saving.members))
+    checkpoints.close()
+    metrics = population.advance(60)
+    return folder, snapshot(population.states), snapshot(metrics)
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2], [4, 0, 2]])
+def test_some_of_its_members_go_on_alone(six, chosen):
+    """Bit for bit as the six together, in another order too, and each diverged as it had."""
+    folder, states, metrics = six
+    some = make_population([SIX[index] for index in chosen])
+    checkpoints = Checkpoints(folder)
+    progress = checkpoints.resume_last_good(member_shapes(some.states, some.members), some.resume)
+    checkpoints.close()
+    assert some.step == progress.step == 40
+    at_32 = Divergence(32, "walk/square")
+    assert some.diverged == {position: at_32 for position, index in enumerate(chosen) if index >= 3}
+    assert_same_bits(some.advance(60), [metric[chosen] for metric in metrics])
+    assert_same_bits(some.states, [leaf[chosen] for leaf in states])
+
+
+def test_a_member_that_it_does_not_hold_is_told(six):
+    checkpoints = Checkpoints(six[0])
+    growth = {"x": np.zeros((), np.float32), "y": np.zeros((), np.float32), "z": np.zeros(3, np.float32)}
+    with pytest.raises(
+        UnfitCheckpoint, match=r"/40: it has no member seed6_growth=1; it has: seed3_growth=1,"
+    ):
+        checkpoints.restore({"seed6_growth=1": growth})
+    assert checkpoints.restore({"seed5_growth=1": growth})[1].step == 40
+    checkpoints.close()
+
+
+def test_a_run_may_begin_with_a_checkpoint_of_another(tmp_path):
+    """It is the first there, and written once."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.begin_with(number(5), Progress(step=5))
+    checkpoints.begin_with(number(6), Progress(step=6))
+    assert checkpoints.steps == [5]
+    assert checkpoints.restore(LIKE) == (number(5), Progress(step=5))
+    checkpoints.close()
 
 
 def test_reading_makes_nothing(tmp_path):
@@ -58,7 +118,7 @@ def test_the_same_step_is_saved_once(tmp_path):
     save(tmp_path, 3)
     before = {path: path.read_bytes() for path in files(tmp_path)}
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save({"x": jnp.float32(1)}, Progress(step=3, update_seconds=5.0))
+    checkpoints.save(number(1), Progress(step=3, update_seconds=5.0))
     checkpoints.close()
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
@@ -66,13 +126,14 @@ def test_the_same_step_is_saved_once(tmp_path):
 def test_a_write_cut_short_is_no_checkpoint(tmp_path):
     save(tmp_path, 3)
     # What a kill leaves: the temporary names of one in the making and of one that was being deleted.
-    shutil.copytree(tmp_path / "3" / "states", tmp_path / "6.tmp" / "states.orbax-checkpoint-tmp")
-    shutil.copytree(tmp_path / "3" / "states", tmp_path / "1.tmp" / "states")
+    arrays = tmp_path / "3" / "members" / "seed0"
+    shutil.copytree(arrays, tmp_path / "6.tmp" / "members" / "seed0.orbax-checkpoint-tmp")
+    shutil.copytree(arrays, tmp_path / "1.tmp" / "members" / "seed0")
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.steps == [3]
-    assert float(resume_last_good(checkpoints, LIKE)[0]["x"]) == 3.0
+    assert resume_last_good(checkpoints, LIKE)[0] == number(3)
     save(tmp_path, 6)
-    assert float(checkpoints.restore(LIKE)[0]["x"]) == 6.0
+    assert checkpoints.restore(LIKE)[0] == number(6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6"]
 
 
@@ -90,13 +151,15 @@ class Held:
 def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
     """The updates after `save` take the states' own memory while the thread has hardly begun."""
     population = make_growth(seeds=(0, 1), grid={"growth": [2.0]})
+    like = member_shapes(population.states, population.members)
     for step in (1, 5, 9):
         population.advance(step)
-        expected = snapshot(population.states)
+        expected = [np.array(leaf) for leaf in jax.tree.leaves(population.saving().states)]
+        before = snapshot(population.states)
         checkpoints = Checkpoints(tmp_path / str(step))
         before_write, held = threading.Event(), Held()
         checkpoints._thread.submit(before_write.wait, 30)  # nothing is written until the updates are done
-        checkpoints.save(population.states, Progress(step=step), held)
+        checkpoints.save(population.saving().states, Progress(step=step), held)
         for _ in range(3):
             population.advance(population.step + 1)
         before_write.set()
@@ -105,17 +168,17 @@ def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
         assert checkpoints.steps == []  # nor is it there before the logs are
         held.released.set()
         checkpoints.wait()
-        assert_same_bits(checkpoints.restore(population.states)[0], expected)
-        assert (snapshot(population.states)[2] != expected[2]).all()
+        assert_same_bits(checkpoints.restore(like)[0], expected)
+        assert (snapshot(population.states)[2] != before[2]).all()
         checkpoints.close()
 
 
 def test_one_write_at_a_time(tmp_path):
     checkpoints, held = Checkpoints(tmp_path), Held()
-    checkpoints.save({"x": jnp.float32(1)}, Progress(step=1), held)
+    checkpoints.save(number(1), Progress(step=1), held)
     assert held.reached.wait(30)
     threading.Timer(0.2, held.released.set).start()
-    checkpoints.save({"x": jnp.float32(2)}, Progress(step=2))
+    checkpoints.save(number(2), Progress(step=2))
     assert held.released.is_set()
     assert 1 in checkpoints.steps
     checkpoints.close()

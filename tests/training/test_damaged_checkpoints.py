@@ -9,14 +9,15 @@ import random
 import shutil
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
-from checkpoint_files import LIKE, PROGRESS, files, make_states, resume_last_good, save
+from checkpoint_files import LIKE, PROGRESS, files, make_states, number, resume_last_good, save
 from training_runs import assert_same_bits
 
 from xql_jax.errors import UserError
-from xql_jax.training import checkpoint
-from xql_jax.training.checkpoint import Checkpoints, Damaged, DamagedCheckpoint, Progress, UnfitCheckpoint
+from xql_jax.training import manifests
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.manifests import Damaged, DamagedCheckpoint, UnfitCheckpoint
 
 
 def flips(path, generator):
@@ -49,6 +50,12 @@ def test_one_flipped_bit_anywhere(tmp_path):
                 outcomes[where] = "same"
             except UnfitCheckpoint as error:
                 outcomes[where] = str(error)
+        folder, name, *_ = *path.relative_to(tmp_path / "7").parts, None
+        if folder == "members":  # one that is damaged now, and alone
+            (other,) = states.keys() - {name}
+            assert_same_bits(checkpoints.restore({other: states[other]})[0], states[other])
+            with pytest.raises(DamagedCheckpoint):
+                checkpoints.restore({name: states[name]})
         path.write_bytes(content)
     assert len(outcomes) > 60
     told = [outcome for outcome in outcomes.values() if outcome != "same"]
@@ -67,7 +74,7 @@ def flip(path, offset=-1):
 
 
 def largest(folder):
-    return max(files(folder / "states"), key=lambda path: path.stat().st_size)
+    return max(files(folder / "members"), key=lambda path: path.stat().st_size)
 
 
 def write_json(path, **changes):
@@ -79,7 +86,7 @@ DAMAGES = {
     "a truncated file": lambda folder: largest(folder).write_bytes(largest(folder).read_bytes()[:-3]),
     "an empty file": lambda folder: largest(folder).write_bytes(b""),
     "a missing file": lambda folder: largest(folder).unlink(),
-    "no arrays": lambda folder: shutil.rmtree(folder / "states"),
+    "no arrays": lambda folder: shutil.rmtree(folder / "members"),
     "nothing": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
     "no digests": lambda folder: (folder / "checkpoint.json").unlink(),
     "half of the JSON": lambda folder: (folder / "checkpoint.json").write_text('{"progress": {"step": 5'),
@@ -92,7 +99,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, caplog, damage):
     save(tmp_path, 4, 5, 6)
     DAMAGES[damage](tmp_path / "5")
     DAMAGES[damage](tmp_path / "6")
@@ -103,12 +110,11 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, 
             checkpoints.restore(LIKE, step)
     assert {path: path.read_bytes() for path in files(tmp_path)} == damaged  # reading renames nothing
     states, progress = resume_last_good(checkpoints, LIKE)
-    assert (float(states["x"]), progress) == (4.0, Progress(step=4))
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[:2] for line in said] == [
-        ["warning", f"checkpoint {tmp_path / str(step)}"] for step in (6, 5)
+    assert (states, progress) == (number(4), Progress(step=4))
+    assert [(record.levelname, record.getMessage().split(": ")[0]) for record in caplog.records] == [
+        ("WARNING", f"checkpoint {tmp_path / str(step)}") for step in (6, 5)
     ]
-    assert all(line.endswith("the run goes on from 4") for line in said)
+    assert all(line.endswith("the run goes on from 4") for line in caplog.messages)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "damaged-5", "damaged-6"]
     save(tmp_path, 5, 6)
     assert checkpoints.steps == [4, 5, 6]
@@ -117,19 +123,22 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(tmp_path, capsys, 
     checkpoints.close()
 
 
-def test_what_lies_elsewhere_and_is_damaged_counts_as_the_checkpoints(tmp_path, capsys):
+def test_what_lies_elsewhere_and_is_damaged_counts_as_the_checkpoints(tmp_path, caplog):
     save(tmp_path, 4, 5, 6)
     checkpoints, tried = Checkpoints(tmp_path), []
 
     def resume(states, progress):
-        tried.append((progress.step, float(states["x"])))
+        tried.append((progress.step, float(states["seed0"]["x"])))
         if progress.step > 4:
             raise Damaged(f"buffer of {progress.step}: missing")
 
     assert checkpoints.resume_last_good(LIKE, resume) == Progress(step=4)
     assert tried == [(6, 6.0), (5, 5.0), (4, 4.0)]
-    assert capsys.readouterr().out.splitlines() == [
-        f"warning: buffer of {step}: missing; the checkpoint is now damaged-{step}, the run goes on from 4"
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        (
+            "WARNING",
+            f"buffer of {step}: missing; the checkpoint is now damaged-{step}, the run goes on from 4",
+        )
         for step in (6, 5)
     ]
     assert checkpoints.steps == [4]
@@ -144,30 +153,31 @@ def test_what_lies_elsewhere_and_is_damaged_counts_as_the_checkpoints(tmp_path, 
     checkpoints.close()
 
 
-def test_no_good_one_is_an_error_and_all_stay(tmp_path, capsys):
+def test_no_good_one_is_an_error_and_all_stay(tmp_path, caplog):
     save(tmp_path, 4, 5)
     for step in ("4", "5"):
         flip(largest(tmp_path / step))
     before = {path: path.read_bytes() for path in files(tmp_path)}
     with pytest.raises(UserError, match="--save_dir") as error:
         resume_last_good(Checkpoints(tmp_path), LIKE)
-    assert f"checkpoint {tmp_path / '5'}: damaged: states/" in str(error.value)
+    assert f"checkpoint {tmp_path / '5'}: damaged: members/seed0/" in str(error.value)
     assert f"delete {tmp_path.parent} " in str(error.value)
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
 @pytest.mark.parametrize(
     ("like", "told"),
     [
-        ({"x": jnp.zeros(2)}, r"\['x'\] is float32\[\], not float32\[2\]"),
-        ({"x": jnp.int32(0)}, r"\['x'\] is float32\[\], not int32\[\]"),
-        ({"x": jnp.float32(0), "y": jnp.float32(0)}, r"\['y'\] is not there, not float32\[\]"),
+        ({"x": np.zeros(2, np.float32)}, r"\['x'\] is float32\[\], not float32\[2\]"),
+        ({"x": np.zeros((), np.int32)}, r"\['x'\] is float32\[\], not int32\[\]"),
+        ({**LIKE["seed0"], "y": np.zeros((), np.float32)}, r"\['y'\] is not there, not float32\[\]"),
         ({}, r"\['x'\] is float32\[\], not wanted"),
     ],
 )
 def test_other_states_are_told_not_converted(tmp_path, like, told):
     """orbax cuts and fills arrays of other shapes, and converts other types, without a word."""
+    like = {"seed0": like}
     save(tmp_path, 4, 5)
     with pytest.raises(UnfitCheckpoint, match=told):
         Checkpoints(tmp_path).restore(like)
@@ -182,25 +192,43 @@ def test_progress_of_another_version_is_told(tmp_path):
     content["progress"]["phase"] = 1
     content.pop("digest")
     (tmp_path / "4" / "checkpoint.json").write_text(
-        json.dumps({**content, "digest": checkpoint._digest(content)})
+        json.dumps({**content, "digest": manifests._digest(content)})
     )
     with pytest.raises(UserError, match=r"this version cannot read it.*phase"):
         resume_last_good(Checkpoints(tmp_path), LIKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
-def test_other_states_are_not_passed_over_for_older_ones(tmp_path, capsys):
+def test_a_checkpoint_that_kept_all_members_in_one_file_is_told(tmp_path):
+    """As versions before 0.4 wrote them: `leaves` in the place of `members`, the arrays in states/."""
+    save(tmp_path, 3, 4)
+    folder = tmp_path / "4"
+    (folder / "members").rename(folder / "states")
+    content = {"progress": {"step": 4, "diverged": {}}, "leaves": {"['x']": "float32[1]"}, "files": {}}
+    (folder / "checkpoint.json").write_text(json.dumps({**content, "digest": manifests._digest(content)}))
+    checkpoints = Checkpoints(tmp_path)
+    told = f"checkpoint {folder}: written by a version before 0.4, which kept all members in one file"
+    with pytest.raises(UnfitCheckpoint) as error:
+        checkpoints.restore(LIKE)
+    assert (str(error.value), type(error.value)) == (told, UnfitCheckpoint)
+    with pytest.raises(UserError, match=f"^{told}, so the run cannot go on;.*--save_dir$"):
+        resume_last_good(checkpoints, LIKE)
+    assert checkpoints.steps == [3, 4]
+    checkpoints.close()
+
+
+def test_other_states_are_not_passed_over_for_older_ones(tmp_path, caplog):
     """They are whole: it is the program that is another."""
     save(tmp_path, 4)
     checkpoints = Checkpoints(tmp_path)
-    for step in (5, 6):
-        checkpoints.save({"x": jnp.zeros(2)}, Progress(step=step))
+    checkpoints.save({"seed0": {"x": np.zeros(2, np.float32)}}, Progress(step=5))
+    checkpoints.save(number(6), Progress(step=6))
     checkpoints.close()
     flip(largest(tmp_path / "6"))
     with pytest.raises(UserError, match=r"/5: written for other states.*--save_dir"):
         resume_last_good(Checkpoints(tmp_path), LIKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["4", "5", "6"]
-    assert capsys.readouterr().out == ""
+    assert caplog.messages == []
 
 
 def is_told(checkpoints, message):
@@ -231,9 +259,9 @@ class Unreadable:
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
-@pytest.mark.parametrize("file", ["checkpoint.json", "states"])
+@pytest.mark.parametrize("file", ["checkpoint.json", "members"])
 @pytest.mark.parametrize("when", ["opened", "read"])
-def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, capsys, number, file, when):
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, caplog, number, file, when):
     save(tmp_path, 4, 5)
     refused = tmp_path / "5" / "checkpoint.json" if file == "checkpoint.json" else largest(tmp_path / "5")
     real = pathlib.Path.open
@@ -249,7 +277,7 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, capsys, num
     monkeypatch.setattr(pathlib.Path, "open", open_file)
     is_told(checkpoints, f"^cannot read {refused}: {os.strerror(number)}$")
     monkeypatch.undo()
-    assert (checkpoints.steps, capsys.readouterr().out) == ([4, 5], "")
+    assert (checkpoints.steps, caplog.messages) == ([4, 5], [])
     assert resume_last_good(checkpoints, LIKE)[1].step == 5
 
 
@@ -302,5 +330,5 @@ def test_what_the_system_refuses_orbax_is_told_in_its_words(tmp_path, monkeypatc
         raise raised
 
     monkeypatch.setattr(checkpoints._orbax, "restore", restore)
-    is_told(checkpoints, f"^cannot read {tmp_path / '5'}: Too many open files$")
+    is_told(checkpoints, f"^cannot read {tmp_path / '5' / 'members' / 'seed0'}: Too many open files$")
     assert checkpoints.steps == [4, 5]

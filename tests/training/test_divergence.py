@@ -1,12 +1,22 @@
 """Members that stop being finite: when, what of, where they are frozen, and that nobody else notices."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_runs import Start, advance, assert_same_bits, make_data, make_growth, make_training, snapshot
+from training_runs import (
+    Start,
+    advance,
+    assert_same_bits,
+    make_data,
+    make_growth,
+    make_training,
+    snapshot,
+    train,
+    widths,
+)
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.population import Divergence, Population, make_members
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Divergence, Population
 
 # Steady; x^2 overflows at update 64 (2^128) or 32 (4^64); y overflows at update 128, in no metric.
 CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}
@@ -75,9 +85,9 @@ def test_xql_with_huge_rewards():
     learner = make_learner(
         "xql",
         {
-            "hidden_dims": (8,),
+            **widths(8),
             "loss": "plain",
-            "clip": jnp.inf,
+            "clip": np.inf,
             "critic_lr": 3.0,
             "tau": 0.5,
             "num_critics": 1,
@@ -110,48 +120,50 @@ def test_xql_with_huge_rewards():
         assert np.isfinite(metric).tolist() == [name not in quantity.split(", "), True]
 
 
-def test_one_member_with_an_absurd_learning_rate_in_a_run(tmp_path, capsys):
+def test_one_member_with_an_absurd_learning_rate_in_a_run(tmp_path, caplog):
     """The run says who, when and what of; its rows say so; it survives a checkpoint; nobody else notices."""
+    caplog.set_level("INFO")
     population = make_growth(seeds=[7], grid={"growth": [1.0, 2.0]})
     start = Start(population)
     schedule = 90, 20, 30, 30
-    training, folder = make_training(tmp_path / "run", start.again(), schedule)
-    training.run(show_progress=False, steps_per_call=50)
-    training.close()
-    said = capsys.readouterr().out
-    assert "seed 7, growth=2 diverged at update 64 (walk/square not finite)" in said
-    assert "growth=1 diverged" not in said
+    training, files = make_training(tmp_path / "run", start.again(), schedule)
+    with training:
+        train(training, steps_per_call=50)
+    told = [line for line in caplog.messages if "diverged" in line]
+    assert told == ["seed 7, growth=2 diverged at update 64 (walk/square not finite)"]
 
-    metrics = [line.split(",")[:3] for line in folder.metrics.read_text().splitlines()[1:]]
+    metrics = [line.split(",")[:3] for line in files.metrics.read_text().splitlines()[1:]]
     both = [[str(step), "7", growth] for step in (20, 40, 60) for growth in ("1", "2")]
     assert metrics == [*both, ["80", "7", "1"], ["90", "7", "1"]]
-    header, *rows = [line.split(",") for line in folder.evaluations.read_text().splitlines()]
+    header, *rows = [line.split(",") for line in files.evaluations.read_text().splitlines()]
     column = header.index("diverged_at")
     assert [row[column] for row in rows] == ["", "", "", "", "", "64"]
 
     frozen, last = snapshot(population.states), training.progress
-    assert last.diverged == {"1": {"step": 64, "quantity": "walk/square"}}
+    assert last.members["seed7_growth=2"] == {"diverged": {"step": 64, "quantity": "walk/square"}}
+    caplog.clear()
     resumed, _ = make_training(tmp_path / "run", start.again(), (120, *schedule[1:]))
     assert population.diverged == {1: Divergence(64, "walk/square")}
     assert_same_bits(population.states, frozen)
-    resumed.run(show_progress=False)
-    resumed.close()
-    assert "diverged" not in capsys.readouterr().out  # it was said once
+    with resumed:
+        train(resumed)
+    assert "diverged" not in caplog.text  # it was said once
     assert float(population.states["x"][1]) == 2.0**63
     assert (np.array(population.states["z"][0]) != frozen[2][0]).all()
     assert (np.array(population.states["z"][1]) == frozen[2][1]).all()
 
 
-def test_finite_parameters_whose_actions_are_not(tmp_path, capsys):
+def test_finite_parameters_whose_actions_are_not(tmp_path, caplog):
     # The square of x = 2^t is finite until update 64; its cube, in the actions, overflows from update 43 on.
     population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0]}, fragile=True)
-    training, folder = make_training(tmp_path, population, (100, 100, 25, 100))
-    training.run(show_progress=False)
-    training.close()
+    training, files = make_training(tmp_path, population, (100, 100, 25, 100))
+    caplog.set_level("INFO")
+    with training:
+        train(training)
     assert population.diverged == {1: Divergence(50, "actions")}
     assert float(population.states["x"][1]) == 2.0**50
-    assert "growth=2 diverged at update 50 (actions not finite)" in capsys.readouterr().out
-    header, *rows = [line.split(",") for line in folder.evaluations.read_text().splitlines()]
+    assert "seed 0, growth=2 diverged at update 50 (actions not finite)" in caplog.messages
+    header, *rows = [line.split(",") for line in files.evaluations.read_text().splitlines()]
     steps = [(row[header.index("step")], row[header.index("diverged_at")]) for row in rows]
     assert steps == [("25", "")] * 2 + [
         ("50", ""),
@@ -162,4 +174,7 @@ def test_finite_parameters_whose_actions_are_not(tmp_path, capsys):
         ("100", "50"),
     ]
     assert np.isfinite([float(row[header.index("return")]) for row in rows]).all()
-    assert training.progress.diverged == {"1": {"step": 50, "quantity": "actions"}}
+    assert training.progress.members == {
+        "seed0_growth=1": {"diverged": None},
+        "seed0_growth=2": {"diverged": {"step": 50, "quantity": "actions"}},
+    }

@@ -6,10 +6,11 @@ import itertools
 import numpy as np
 import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import TASK, make_training, untimed
+from training_runs import TASK, OneStep, make_training, train, untimed
 
-from xql_jax.training.loop import Recording, Schedule, TrainingLoop
-from xql_jax.training.run_folder import RunFolder
+from xql_jax.errors import UserError
+from xql_jax.evaluation.rollout import EpisodeResults
+from xql_jax.training.loop import Recording, Schedule, TrainingFiles, TrainingLoop
 
 
 def test_rows_of_an_unbroken_run(unbroken):
@@ -24,13 +25,13 @@ def test_rows_of_an_unbroken_run(unbroken):
 
 @pytest.mark.parametrize("call", [7, 1000, None])
 def test_cutting_into_calls_changes_nothing(start, unbroken, tmp_path, call):
-    training, folder = make_training(tmp_path, start.again(), SCHEDULE)
-    training.run(show_progress=False, steps_per_call=call)
-    assert_as_unbroken(training, folder, unbroken)
-    training.close()
+    training, files = make_training(tmp_path, start.again(), SCHEDULE)
+    with training:
+        train(training, steps_per_call=call)
+        assert_as_unbroken(training, files, unbroken)
 
 
-def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, capsys):
+def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog):
     """A checkpoint every second, a line every ten; the last update is told in any case."""
     population, now = start.again(), [0.0]
     advance = population.advance
@@ -43,9 +44,13 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, capsys
     monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
     training, _ = make_training(tmp_path, population, (25, 100, 100, 1))
     training._evaluator = None
-    training.run(show_progress=False)
-    training.close()
-    assert capsys.readouterr().out.split("\n") == ["update 1", "update 11", "update 21", "update 25", ""]
+    monkeypatch.setattr(
+        training._checkpoints, "save", lambda *arguments: None
+    )  # what is said is asked, alone
+    caplog.set_level("INFO")
+    with training:
+        train(training)
+    assert caplog.messages == ["update 1", "update 11", "update 21", "update 25"]
 
 
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
@@ -53,18 +58,18 @@ def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
     monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: float(next(clock)))
     for max_steps in (6, 12):
         training, _ = make_training(tmp_path, start.again(), (max_steps, 3, 6, 6))
-        training.run(show_progress=False, steps_per_call=3)
-        training.close()
+        with training:
+            train(training, steps_per_call=3)
     assert (training.progress.update_seconds, training.progress.evaluation_seconds) == (8.0, 4.0)
 
 
 def test_without_an_evaluator_there_are_no_evaluations(start, tmp_path):
-    training, folder = make_training(tmp_path, start.again(), (8, 4, 4, 4))
+    training, files = make_training(tmp_path, start.again(), (8, 4, 4, 4))
     training._evaluator = None
-    training.run(show_progress=False)
-    training.close()
-    assert folder.evaluations.read_text() == ""
-    assert len(untimed(folder.metrics)) == 1 + 2 * 2
+    with training:
+        train(training)
+    assert files.evaluations.read_text() == ""
+    assert len(untimed(files.metrics)) == 1 + 2 * 2
 
 
 def test_schedule():
@@ -91,8 +96,8 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
     monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: now[0])
     monkeypatch.setattr(population, "advance", slow_advance)
     training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
-    training.run(show_progress=False)
-    training.close()
+    with training:
+        train(training)
     assert calls == [20, 5, 5]
     assert np.isclose(training.progress.update_seconds, 6.0)
 
@@ -100,23 +105,22 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
 def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monkeypatch):
     """Three numbers of each of two members every 4 updates and after the last."""
 
-    def train(name, until=10):
+    def measured_until(name, until=10):
         population, measured = start.again(), []
 
         def measure():
             measured.append(population.step)
             return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
-        folder = RunFolder(tmp_path / name, TASK.name, "growth", [0], {})
-        folder.path.mkdir(parents=True, exist_ok=True)
-        recording = Recording(folder.path / "sizes.csv", "size", 4, measure)
-        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), folder, [recording])
+        files = TrainingFiles(tmp_path / name)
+        files.folder.mkdir(exist_ok=True)
+        recording = Recording(files.folder / "sizes.csv", "size", 4, measure)
+        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, [recording])
         monkeypatch.setattr(population, "advance", killed_after(population.advance, until))
-        with contextlib.suppress(Killed):
-            loop.run(show_progress=False)
-        loop.close()
+        with contextlib.suppress(Killed), loop:
+            train(loop)
         monkeypatch.undo()
-        return measured, (folder.path / "sizes.csv").read_text().splitlines()
+        return measured, (files.folder / "sizes.csv").read_text().splitlines()
 
     def killed_after(advance, until):
         def advance_or_die(stop):
@@ -126,12 +130,67 @@ def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monke
 
         return advance_or_die
 
-    measured, lines = train("unbroken")
+    measured, lines = measured_until("unbroken")
     assert measured == [4, 8, 10]
     assert lines[:2] == ["step,seed,growth,size", "4,3,1,4.5"]
     assert [float(line.rsplit(",", 1)[1]) for line in lines[1:7]] == [4.5, 5.5, 6.5, 14.0, 24.0, 34.0]
     assert len(lines) == 1 + 3 * 2 * 3
-    assert train("killed", until=8)[0] == [4, 8]
-    measured, resumed = train("killed")  # from the checkpoint of 6
+    assert measured_until("killed", until=8)[0] == [4, 8]
+    measured, resumed = measured_until("killed")  # from the checkpoint of 6
     assert measured == [8, 10]
     assert resumed == lines
+
+
+def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
+    """Of four episodes, the first member met the criterion in three, the second in none."""
+
+    class Judged(OneStep):
+        def run(self, act):
+            results = super().run(act)
+            successes = np.array([[True, True, False, True], [False] * 4])
+            return EpisodeResults(results.returns, results.lengths, successes, None)
+
+    files = TrainingFiles(tmp_path)
+    with TrainingLoop(start.again(), Judged(2), TASK, Schedule(4, 4, 4, 4), files) as training:
+        train(training)
+    header, *rows = untimed(files.evaluations)
+    assert header == "step,seed,growth,return,score,length,success_rate,diverged_at"
+    assert [row.split(",")[-2] for row in rows] == ["0.75", "0"]
+
+
+def test_policies_see_what_observe_makes_of_the_observations(start, tmp_path):
+    """`OneStep` shows 0.25 everywhere: halved and shifted it is 1.125."""
+    population = start.again()
+    files = TrainingFiles(tmp_path)
+    observe = lambda observations: observations / 2 + 1  # noqa: E731
+    evaluator = OneStep(2)
+    with TrainingLoop(population, evaluator, TASK, Schedule(4, 4, 4, 4), files, observe=observe) as training:
+        train(training)
+    actions = population.policy()(np.full((2, 1, 3), 1.125, np.float32))
+    expected = [f"{total:.9g}" for total in actions.astype(np.float64).sum((1, 2))]
+    assert [row.split(",")[3] for row in untimed(files.evaluations)[1:]] == expected
+
+
+def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch):
+    """The checkpoint in flight is written, and the error is that which ended the training."""
+
+    def fail(stop):
+        raise RuntimeError("of the training")
+
+    def refuse():
+        raise UserError("of a full disk")
+
+    training, _ = make_training(tmp_path, start.again(), (40, 4, 40, 4))
+    advance = training.population.advance
+    monkeypatch.setattr(training.population, "advance", lambda stop: (advance if stop <= 8 else fail)(stop))
+    monkeypatch.setattr(training._evaluations_csv, "close", refuse)
+    with pytest.raises(RuntimeError, match="of the training"), training:
+        train(training)
+    assert training._metrics_csv._file.closed
+    assert training._checkpoints.steps == [4, 8]
+    assert training._checkpoints._thread._shutdown
+    monkeypatch.undo()
+    finished, _ = make_training(tmp_path, start.again(), (8, 4, 40, 4))
+    monkeypatch.setattr(finished._evaluations_csv, "close", refuse)
+    with pytest.raises(UserError, match="of a full disk"), finished:
+        train(finished)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import assert_same_bits, make_training, untimed
+from training_runs import assert_same_bits, make_training, train, untimed
 
 from xql_jax.errors import UserError
 
@@ -19,24 +19,24 @@ def test_sigterm_after_an_update(start, unbroken, tmp_path, monkeypatch, stop):
     population = start.again()
     with monkeypatch.context() as patch:
         stop_after(population, stop, patch)
-        training, folder = make_training(tmp_path, population, SCHEDULE)
-        received = training.run(show_progress=False, steps_per_call=1)
-        training.close()
+        training, files = make_training(tmp_path, population, SCHEDULE)
+        with training:
+            received = train(training, steps_per_call=1)
     assert received is signal.SIGTERM
-    assert training.progress.step == training._checkpoints.latest_step == stop
+    assert training.progress.step == training._checkpoints.steps[-1] == stop
 
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
     assert resumed.progress == training.progress
-    assert resumed.run(show_progress=False, steps_per_call=5) is None
-    assert_as_unbroken(resumed, folder, unbroken)
-    resumed.close()
+    with resumed:
+        assert train(resumed, steps_per_call=5) is None
+        assert_as_unbroken(resumed, files, unbroken)
 
 
 @pytest.mark.parametrize("stop", [10, 42])
 def test_sigterm_in_the_midst_of_an_evaluation(start, unbroken, tmp_path, stop):
     """The evaluation is left to the resumed run, also if that is stopped there too, or killed after it."""
     for attempt in range(2):
-        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        training, files = make_training(tmp_path, start.again(), SCHEDULE)
         evaluate = training._evaluator.run
 
         def evaluate_and_signal(act, training=training, evaluate=evaluate):
@@ -45,21 +45,21 @@ def test_sigterm_in_the_midst_of_an_evaluation(start, unbroken, tmp_path, stop):
             return evaluate(act)
 
         training._evaluator.run = evaluate_and_signal
-        assert training.run(show_progress=False, steps_per_call=5) is signal.SIGTERM, attempt
-        training.close()
+        with training:
+            assert train(training, steps_per_call=5) is signal.SIGTERM, attempt
         assert (training.progress.step, training.progress.evaluation_due) == (stop, True)
         assert not training.finished
-        assert f"\n{stop}," not in folder.evaluations.read_text()
-    with folder.evaluations.open("a") as file:
+        assert f"\n{stop}," not in files.evaluations.read_text()
+    with files.evaluations.open("a") as file:
         header = "" if file.tell() else "step,seed,growth,return,score,length,diverged_at,seconds\n"
         file.write(f"{header}{stop},0,9,9,9,9,,9\n")  # a kill cut the next evaluation short after a row
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    assert resumed.run(show_progress=False, steps_per_call=5) is None
+    with resumed:
+        assert train(resumed, steps_per_call=5) is None
     assert resumed.finished
-    assert untimed(folder.metrics) == unbroken[1]
-    assert untimed(folder.evaluations) == unbroken[2]
+    assert untimed(files.metrics) == unbroken[1]
+    assert untimed(files.evaluations) == unbroken[2]
     assert_same_bits(resumed.population.states, unbroken[0])
-    resumed.close()
 
 
 class LateThread:
@@ -101,62 +101,65 @@ def killed_at(number, training, thread):
         guard(owner, name)
 
 
+KILLS = [pytest.param(first, marks=[pytest.mark.slow] * (first not in (8, 36))) for first in range(0, 55, 4)]
+
+
 @pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("first", range(0, 55, 4))
+@pytest.mark.parametrize("first", KILLS)
 def test_killed_twice_between_any_two_operations(start, unbroken, tmp_path, first, late):
     """55 operations make the run; it is killed before one, resumed, and killed again four later.
 
     With a late thread the kill comes before the write of the last checkpoint has begun.
     """
-    folder = None
+    files = None
     for number in (first, 4):
-        training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+        training, files = make_training(tmp_path, start.again(), SCHEDULE)
         thread = LateThread()
         if late:
             training._checkpoints._thread = thread
         killed_at(number, training, thread)
-        with pytest.raises(Killed):
-            training.run(show_progress=False, steps_per_call=5)
-        training.close()
+        with pytest.raises(Killed), training:
+            train(training, steps_per_call=5)
         del training.population.advance  # the guard
-        for path, torn in ((folder.metrics, "31,3,4,1.2"), (folder.evaluations, "4")):
+        for path, torn in ((files.metrics, "31,3,4,1.2"), (files.evaluations, "4")):
             with path.open("a") as file:
                 file.write(torn)  # a row that the kill cut short
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    resumed.run(show_progress=False, steps_per_call=5)
-    assert_as_unbroken(resumed, folder, unbroken)
-    resumed.close()
+    with resumed:
+        train(resumed, steps_per_call=5)
+        assert_as_unbroken(resumed, files, unbroken)
 
 
 @pytest.mark.parametrize("damaged", [["31"], ["31", "30"], ["31", "30", "24"]])
 def test_damaged_checkpoints_cost_time_and_nothing_else(
-    start, unbroken, tmp_path, monkeypatch, capsys, damaged
+    start, unbroken, tmp_path, monkeypatch, caplog, damaged
 ):
     population = start.again()
     stop_after(population, 31, monkeypatch)
-    training, folder = make_training(tmp_path, population, SCHEDULE)
-    assert training.run(show_progress=False, steps_per_call=1) is signal.SIGTERM
-    training.close()
+    training, files = make_training(tmp_path, population, SCHEDULE)
+    with training:
+        assert train(training, steps_per_call=1) is signal.SIGTERM
     monkeypatch.undo()
-    assert sorted(path.name for path in (folder.path / "checkpoints").iterdir()) == ["24", "30", "31"]
+    assert sorted(path.name for path in files.checkpoints.iterdir()) == ["24", "30", "31"]
     for step in damaged:
-        for path in (folder.path / "checkpoints" / step / "states").rglob("*"):
+        for path in (files.checkpoints / step / "members").rglob("*"):
             if path.is_file():
                 path.write_bytes(path.read_bytes()[:-1])
-    capsys.readouterr()
+    caplog.clear()
     if len(damaged) == 3:
-        before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+        before = {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
         with pytest.raises(UserError, match=r"checkpoint .*31: damaged: .*, nor can the 2 before it"):
             make_training(tmp_path, start.again(), SCHEDULE)
-        assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+        assert {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()} == before
         return
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
     assert resumed.progress.step == {1: 30, 2: 24}[len(damaged)]
-    assert capsys.readouterr().out.count("warning: checkpoint") == len(damaged)
-    assert int(untimed(folder.metrics)[-1].split(",")[0]) <= resumed.progress.step
-    resumed.run(show_progress=False, steps_per_call=5)
-    assert_as_unbroken(resumed, folder, unbroken)
-    resumed.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(damaged)
+    assert all(line.startswith("checkpoint ") for line in caplog.messages)
+    assert int(untimed(files.metrics)[-1].split(",")[0]) <= resumed.progress.step
+    with resumed:
+        train(resumed, steps_per_call=5)
+        assert_as_unbroken(resumed, files, unbroken)
 
 
 def stop_after(population, step, monkeypatch):
@@ -191,7 +194,7 @@ def test_checkpoints_by_the_clock(start, unbroken, tmp_path, monkeypatch, minute
 
     monkeypatch.setattr(population, "advance", slow_advance)
     monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
-    training, folder = make_training(tmp_path, population, (42, 4, 10, 20, minutes))
+    training, files = make_training(tmp_path, population, (42, 4, 10, 20, minutes))
     save = training._checkpoints.save
 
     def save_and_note(states, progress, sync_logs):
@@ -199,25 +202,24 @@ def test_checkpoints_by_the_clock(start, unbroken, tmp_path, monkeypatch, minute
         save(states, progress, sync_logs)
 
     monkeypatch.setattr(training._checkpoints, "save", save_and_note)
-    training.run(show_progress=False, steps_per_call=1)
-    assert found == saved
-    assert_as_unbroken(training, folder, unbroken)
-    training.close()
+    with training:
+        train(training, steps_per_call=1)
+        assert found == saved
+        assert_as_unbroken(training, files, unbroken)
 
 
 def test_killed_after_a_checkpoint_by_the_clock(start, unbroken, tmp_path):
     """At an update that is no multiple of anything, within a call's rows."""
-    training, folder = make_training(tmp_path, start.again(), (*SCHEDULE[:3], 1000, 1e-9))
+    training, files = make_training(tmp_path, start.again(), (*SCHEDULE[:3], 1000, 1e-9))
     killed_at(23, training, LateThread())
-    with pytest.raises(Killed):
-        training.run(show_progress=False, steps_per_call=3)
-    training.close()
+    with pytest.raises(Killed), training:
+        train(training, steps_per_call=3)
     del training.population.advance  # the guard
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
     assert resumed.progress.step % 2 == 1
-    resumed.run(show_progress=False, steps_per_call=5)
-    assert_as_unbroken(resumed, folder, unbroken)
-    resumed.close()
+    with resumed:
+        train(resumed, steps_per_call=5)
+        assert_as_unbroken(resumed, files, unbroken)
 
 
 def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypatch):
@@ -243,8 +245,8 @@ def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", note_sync)
     monkeypatch.setattr(os, "replace", check)
     training, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    training.run(show_progress=False)
-    training.close()
+    with training:
+        train(training)
     assert checked == [6, 12, 18, 24, 30, 36, 42]
 
 
@@ -252,14 +254,13 @@ def test_an_error_of_the_checkpoints_thread_ends_the_run(start, unbroken, tmp_pa
     def refuse():
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    training, folder = make_training(tmp_path, start.again(), SCHEDULE)
+    training, files = make_training(tmp_path, start.again(), SCHEDULE)
     monkeypatch.setattr(training, "_sync_logs", refuse)
-    with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"):
-        training.run(show_progress=False, steps_per_call=1)
+    with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"), training:
+        train(training, steps_per_call=1)
     assert training.progress.step == 12  # at the next checkpoint
-    training.close()
     resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
     assert resumed.progress.step == 0
-    resumed.run(show_progress=False, steps_per_call=5)
-    assert_as_unbroken(resumed, folder, unbroken)
-    resumed.close()
+    with resumed:
+        train(resumed, steps_per_call=5)
+        assert_as_unbroken(resumed, files, unbroken)

@@ -6,36 +6,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_fakes import EPISODE, Counter, Counting, Slow, acting_updates, make_population, same, transitions
+from online_fakes import (
+    EPISODE,
+    Counter,
+    Counting,
+    Slow,
+    acting_updates,
+    make_population,
+    same,
+    save,
+    transitions,
+)
 
 from xql_jax.data import replay
-from xql_jax.training.checkpoint import Progress
-from xql_jax.training.population import Member, with_hyperparameters
+from xql_jax.training.members import Member, learners_of
 from xql_jax.training.rounds import NUM_ERRORS, _learn
 
 
-def test_alternating_the_policy_is_that_of_the_last_round(tmp_path):
+def test_the_policy_is_that_of_the_round_before_last(tmp_path):
     population = make_population(tmp_path)
     population.advance(20)
-    # Two updates a round of two steps; the first round after the warm-up acts by what was there before.
-    np.testing.assert_array_equal(acting_updates(population), np.repeat(np.arange(0, 14, 2), 2))
-    assert float(population.states["updates"][0]) == 14
-    assert population.schedule.policy_lag == 1  # a round's second step could have had one more
-
-
-def test_overlapped_the_policy_is_that_of_the_round_before_last(tmp_path):
-    population = make_population(tmp_path, overlapped=True)
-    population.advance(20)
+    # Two updates a round of two steps; the first two rounds after the warm-up act by what was there before.
     np.testing.assert_array_equal(acting_updates(population), [0, 0, *np.repeat(np.arange(0, 12, 2), 2)])
+    assert float(population.states["updates"][0]) == 14
     due = np.arange(len(acting_updates(population)))  # one a step
     assert (due - acting_updates(population)).max() == population.schedule.policy_lag == 3
 
 
-@pytest.mark.parametrize("overlapped", [False, True])
-def test_results_depend_neither_on_calls_nor_on_time(tmp_path, overlapped):
+def test_results_depend_neither_on_calls_nor_on_time(tmp_path):
     ends = []
     for environment, stops in ((Counting, (40,)), (Counting, (2, 14, 16, 40)), (Slow, (20, 40))):
-        population = make_population(tmp_path, environment=environment, overlapped=overlapped)
+        population = make_population(tmp_path, environment=environment)
         for stop in stops:
             metrics = population.advance(stop)
         ends.append((population.states, transitions(population), metrics))
@@ -72,28 +73,25 @@ def test_members_do_not_know_of_each_other(tmp_path):
     for index, member in enumerate(members):
         alone = make_population(tmp_path / "alone", [member])
         alone.advance(20)
-        same(together.member(index)[1], alone.member(0)[1])
+        same(together._runs[index].state, alone._runs[0].state)
         same(transitions(together, index), transitions(alone))
     assert together.policy()(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
 
 
-@pytest.mark.parametrize("overlapped", [False, True])
-def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path, overlapped):
+def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
     """Episodes begin again: two runs from one checkpoint are alike, and go another way than the unbroken."""
-    population = make_population(tmp_path, overlapped=overlapped)
+    population = make_population(tmp_path)
     saved = []
     for stop in (30, 60, 100):  # the ring of 64 wraps
         population.advance(stop)
-        held, write = population.saving()
-        write()
-        saved.append((population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held))
-    states, buffer, held = saved[-1]
+        saved.append((*save(population), jax.tree.map(np.asarray, population._runs[0]._buffer)))
+    states, progress, buffer = saved[-1]
     ends = []
     for _ in range(2):
-        again = make_population(tmp_path, overlapped=overlapped)
-        again.resume(states, Progress(step=100, held=held))
-        assert again.seconds == held["seconds"] == population.seconds
-        same(again.states, states)
+        again = make_population(tmp_path)
+        again.resume(states, progress)
+        assert again.seconds == progress.held["seconds"] == population.seconds
+        same(again.states, population.states)
         same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
         again.advance(120)
         ends.append((again.states, jax.tree.map(np.asarray, again._runs[0]._buffer)))
@@ -105,24 +103,22 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path, overlap
 
 def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_path):
     """Of a ring of 64 saved every 20 steps; three checkpoints are kept."""
-    population, kept = make_population(tmp_path), {}
+    population, again, kept = make_population(tmp_path), make_population(tmp_path), {}
 
     def train_and_save(population, stop):
         population.advance(stop)
-        held, write = population.saving()
-        write()
+        checkpoint = save(population)
         for old in sorted(kept)[:-3]:  # removed after the newest is written: four can be gone back to
             del kept[old]
-        kept[stop] = population.states, jax.tree.map(np.asarray, population._runs[0]._buffer), held
-        for step, (states, buffer, of_step) in kept.items():
-            again = make_population(tmp_path)
-            again.resume(states, Progress(step=step, held=of_step))
+        kept[stop] = *checkpoint, jax.tree.map(np.asarray, population._runs[0]._buffer)
+        for states, progress, buffer in kept.values():
+            again.resume(states, progress)
             same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
 
     for stop in range(20, 160, 20):
         train_and_save(population, stop)
     resumed = make_population(tmp_path)
-    resumed.resume(kept[140][0], Progress(step=140, held=kept[140][2]))
+    resumed.resume(*kept[140][:2])
     for stop in range(160, 260, 20):
         train_and_save(resumed, stop)
     files = [path for path in tmp_path.rglob("*.npz") if int(path.name.split("-")[1]) <= 160 - 64]
@@ -162,7 +158,7 @@ def test_bellman_errors_are_of_what_was_met(tmp_path):
 
 def test_the_program_copies_no_ring():
     """A copy would be of the whole ring, megabytes for each step."""
-    learner = with_hyperparameters(Counter(), {"rate": 1.0, "breaks_at": 1e9})
+    (learner,) = learners_of(Counter(), [Member(0, {})])
     capacity = 200_000
     buffer = replay.empty(capacity, 17, 6)
     rows = jax.tree.map(lambda field: jnp.zeros((1, *field.shape[1:])), buffer.data)
@@ -170,11 +166,11 @@ def test_the_program_copies_no_ring():
     compiled = program.lower(
         learner,
         learner.init(None, None, None),
-        buffer=buffer,
-        rows=rows,
-        key=jax.random.key(0),
-        start=np.int32(0),
-        stop=np.int32(1),
+        buffer,
+        rows,
+        jax.random.key(0),
+        np.int32(0),
+        np.int32(1),
     ).compile()
     ring = sum(field.nbytes for field in buffer.data)
     memory = compiled.memory_analysis()

@@ -7,17 +7,26 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_runs import TRACES, Growth, Start, advance, assert_same_bits, make_data, make_growth, snapshot
+from training_runs import (
+    TRACES,
+    Growth,
+    Start,
+    advance,
+    assert_same_bits,
+    make_data,
+    make_growth,
+    snapshot,
+    widths,
+)
 
-from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import population as population_module
-from xql_jax.training.population import Member, Population, make_members, parse_sweep
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
 
-FIELDS = {"hidden_dims": (8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
+FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
 GRID = {"beta": [0.7, 3.0]}
 
 
@@ -167,8 +176,7 @@ def count_compilations(run):
 def test_data_is_held_once(num_members):
     # 41 rows: no other array in the process has that length.
     data = make_data(size=41)
-    learner = Growth(growth=jnp.float32(1.0), silent_growth=jnp.float32(1.0))
-    population = Population(learner, make_members(range(num_members), {}), data, batch_size=4)
+    population = Population(Growth(), make_members(range(num_members), {}), data, batch_size=4)
     population.advance(3)
     population.policy()(np.zeros((num_members, 1, 3), np.float32))
     held = [array for array in jax.live_arrays() if 41 in array.shape]
@@ -192,40 +200,3 @@ def test_policy_is_that_of_the_moment():
         population.advance(stop)
         expected = np.tanh(np.array(population.states["z"])[:, :2])
         np.testing.assert_allclose(population.policy()(observations)[:, 0], expected, rtol=1e-6)
-
-
-def test_grid_times_seeds():
-    grid = parse_sweep("beta=0.6,1e1; tau=0.5", "xql")
-    assert grid == {"beta": [0.6, 10.0], "tau": [0.5]}
-    members = make_members([3, 4], grid)
-    assert members == [
-        Member(3, {"beta": 0.6, "tau": 0.5}),
-        Member(4, {"beta": 0.6, "tau": 0.5}),
-        Member(3, {"beta": 10.0, "tau": 0.5}),
-        Member(4, {"beta": 10.0, "tau": 0.5}),
-    ]
-    assert str(members[3]) == "seed 4, beta=10, tau=0.5"
-    assert make_members([3], parse_sweep("", "xql")) == [Member(3, {})]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("betta=1,2", ["'betta'", "beta"]),
-        ("hidden_dims=8", ["'hidden_dims'", "xql"]),  # static
-        ("expectile=0.7", ["'expectile'", "awr_temperature"]),  # of another algorithm
-        ("beta=high", ["'beta=high'", "NUMBER"]),
-        ("beta=", ["'beta='", "NUMBER"]),
-        ("beta", ["'beta'", "NUMBER"]),
-        ("beta=1,,2", ["'beta=1,,2'", "NUMBER"]),
-        ("beta=1,0", ["beta", "positive", "0"]),
-        ("beta=nan", ["beta", "nan"]),
-        ("beta=1 beta=2", ["beta", "twice"]),
-        ("beta=1,2,1.00000001", ["beta", "twice"]),  # the same number in float32
-    ],
-)
-def test_bad_sweeps_are_refused(text, words):
-    with pytest.raises(UserError) as error:
-        parse_sweep(text, "xql")
-    for word in ("--sweep", *words) if "positive" not in words and "nan" not in words else words:
-        assert word in str(error.value)

@@ -19,7 +19,7 @@ from training_runs import assert_same_bits
 from xql_jax.data import replay
 from xql_jax.errors import UserError
 from xql_jax.training import replay_files
-from xql_jax.training.checkpoint import Damaged
+from xql_jax.training.manifests import Damaged
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.types import Batch
 

@@ -6,16 +6,16 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from training_runs import Growth, advance, assert_same_bits, make_data, snapshot
+from training_runs import Growth, Start, advance, assert_same_bits, make_data, snapshot, widths
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.training import feeds
+from xql_jax.training import minibatches
 from xql_jax.training import population as population_module
-from xql_jax.training.population import Divergence, Population, make_members
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Divergence, Population
 from xql_jax.types import Batch
 
 GRID = {"beta": [0.7, 3.0]}
@@ -32,14 +32,16 @@ class Host:
         return Batch(*(field[indices] for field in self.data))
 
 
-@pytest.fixture(autouse=True)
-def short_blocks(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def short_blocks():
     """Five updates a block for four members with minibatches of 8: 3 + 2 + 1 + 1 + 3 floats a transition."""
-    monkeypatch.setattr(feeds, "BLOCK_BYTES", 5 * 4 * 8 * 10 * 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minibatches, "BLOCK_BYTES", 5 * 4 * 8 * 10 * 4)
+        yield
 
 
 def make_xql(data):
-    learner = make_learner("xql", {"hidden_dims": (8, 8), "layer_norm": True, "dropout_rate": 0.1})
+    learner = make_learner("xql", {**widths(8, 8), "layer_norm": True, "dropout_rate": 0.1})
     return Population(learner, make_members([5, 6], GRID), data, batch_size=8)
 
 
@@ -50,22 +52,32 @@ def resident():
     return snapshot(population.states), snapshot(metrics)
 
 
+@pytest.fixture(scope="module")
+def streamed():
+    """The same from a host, and the host."""
+    host = Host(make_data())
+    return Start(make_xql(host)), host
+
+
 @pytest.mark.parametrize("call", [1, 5, 7, 23])
-def test_streamed_equals_resident_bit_for_bit(resident, call):
-    population = make_xql(Host(make_data()))
+def test_streamed_equals_resident_bit_for_bit(streamed, resident, call):
+    population = streamed[0].again()
     metrics = advance(population, 23, call)
     assert_same_bits(population.states, resident[0])
     assert_same_bits(metrics, resident[1])
 
 
-def test_under_vmap_too(resident, monkeypatch):
+def test_under_vmap_too(monkeypatch):
     """The accelerators' program, compiled for the CPU."""
     monkeypatch.setattr(population_module.jax, "default_backend", lambda: "gpu")
-    population = make_xql(Host(make_data()))
+    streamed, resident = (
+        Population(Growth(), make_members([5, 6], {"growth": [1.0, 2.0]}), data, batch_size=8)
+        for data in (Host(make_data()), make_data())
+    )
     monkeypatch.undo()
-    advance(population, 23, 10)
-    for streamed, expected in zip(snapshot(population.states), resident[0], strict=True):
-        np.testing.assert_allclose(streamed, expected, rtol=1e-3, atol=1e-5)
+    for population in (streamed, resident):
+        advance(population, 23, 10)
+    assert_same_bits(streamed.states, snapshot(resident.states))
 
 
 @pytest.mark.slow
@@ -90,9 +102,9 @@ assert_same_bits(streamed.states, resident.states)
     )
 
 
-def test_blocks_hold_the_draws_of_their_updates_and_no_others():
-    host = Host(make_data())
-    population = make_xql(host)
+def test_blocks_hold_the_draws_of_their_updates_and_no_others(streamed):
+    start, host = streamed
+    population = start.again()
     host.taken.clear()
     population.advance(12)
     assert [len(indices) for indices in host.taken] == [5 * 4 * 8, 5 * 4 * 8, 2 * 4 * 8]
@@ -101,8 +113,7 @@ def test_blocks_hold_the_draws_of_their_updates_and_no_others():
 def test_draws_are_uniform_over_all_of_the_data():
     """40 transitions, 4 members, 500 updates of 8: each is expected 400 times."""
     host = Host(make_data(size=40))
-    learner = Growth(growth=jnp.float32(1.0), silent_growth=jnp.float32(1.0))
-    population = Population(learner, make_members(range(4), {}), host, batch_size=8)
+    population = Population(Growth(), make_members(range(4), {}), host, batch_size=8)
     host.taken.clear()
     population.advance(500)
     counts = np.bincount(np.concatenate(host.taken), minlength=40)
@@ -111,10 +122,9 @@ def test_draws_are_uniform_over_all_of_the_data():
 
 
 def test_divergence_is_found_in_the_midst_of_a_block():
-    learner = Growth(growth=jnp.float32(1.0), silent_growth=jnp.float32(1.0))
     grid = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}
     streamed, resident = (
-        Population(learner, make_members([0], grid), data, batch_size=4)
+        Population(Growth(), make_members([0], grid), data, batch_size=4)
         for data in (Host(make_data()), make_data())
     )
     for population in (streamed, resident):
@@ -125,6 +135,7 @@ def test_divergence_is_found_in_the_midst_of_a_block():
 
 
 def test_the_data_is_not_on_the_device():
-    population = make_xql(Host(make_data(size=43)))  # no other array in the process has that length
+    # No other array in the process has that length.
+    population = Population(Growth(), make_members([5, 6], {}), Host(make_data(size=43)), batch_size=8)
     population.advance(7)
     assert not [array for array in jax.live_arrays() if 43 in array.shape]

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.evaluation.rollout import EpisodeResults
-from xql_jax.learners.train_state import static
+from xql_jax.learners import fields
 from xql_jax.tasks import get_task
-from xql_jax.training.loop import Schedule, TrainingLoop
-from xql_jax.training.population import Population, make_members
-from xql_jax.training.run_folder import RunFolder
+from xql_jax.training.loop import Schedule, TrainingFiles, TrainingLoop
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
+from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch
 
 TRACES = []  # one entry whenever Python runs Growth.update
@@ -18,16 +19,16 @@ TASK = get_task("pointmaze-umaze-v0")
 
 
 @flax.struct.dataclass
-class Growth:
+class Growth(fields.Part):
     """x and y grow by powers of two, so float32 overflows where the exponent says; z is a noisy average.
 
     With growth 2, x is 2^t after update t; its square, a metric, overflows at update 64, where x is still
     finite. With silent_growth 2, y is 2^t, shows in no metric, and overflows at update 128.
     """
 
-    growth: jax.Array
-    silent_growth: jax.Array
-    fragile: bool = static(False)  # the actions need x^3 to be finite
+    growth: float = fields.traced(1.0, fields.POSITIVE)
+    silent_growth: float = fields.traced(1.0, fields.POSITIVE)
+    fragile: bool = fields.static(False, fields.EITHER)  # the actions need x^3 to be finite
 
     def init(self, key, observations, actions):
         return {"x": jnp.float32(1.0), "y": jnp.float32(1.0), "z": jax.random.normal(key, (3,))}
@@ -42,9 +43,12 @@ class Growth:
         )
         return {"x": x, "y": y, "z": z}, {"walk/square": x * x, "walk/z": z.sum(), "walk/x": x}
 
-    def act(self, state, observations, key, deterministic):
-        actions = jnp.tanh(state["z"][:2] + observations[:, :2])
-        return actions + 0.0 * state["x"] ** 3 if self.fragile else actions
+    def actor(self, state):
+        return {name: state[name] for name in ("x", "z")}
+
+    def act(self, actor, observations, key, deterministic):
+        actions = jnp.tanh(actor["z"][:2] + observations[:, :2])
+        return actions + 0.0 * actor["x"] ** 3 if self.fragile else actions
 
 
 def make_data(size=40, seed=0, reward_scale=1.0):
@@ -60,10 +64,14 @@ def make_data(size=40, seed=0, reward_scale=1.0):
     return Batch(*(np.asarray(array, np.float32) for array in arrays))
 
 
-def make_growth(seeds=(0, 1), grid=None, **fields):
-    """A population of Growth; what neither the grid nor the fields set does not grow."""
-    learner = Growth(**{"growth": jnp.float32(1.0), "silent_growth": jnp.float32(1.0), **fields})
-    return Population(learner, make_members(list(seeds), grid or {}), make_data(), batch_size=4)
+def widths(*sizes):
+    """Hyperparameters that give all networks of an in-sample learner hidden layers of these sizes."""
+    return dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), sizes)
+
+
+def make_growth(seeds=(0, 1), grid=None, **values):
+    """A population of Growth; what neither the grid nor the values set does not grow."""
+    return Population(Growth(**values), make_members(list(seeds), grid or {}), make_data(), batch_size=4)
 
 
 def snapshot(tree):
@@ -110,11 +118,18 @@ class OneStep:
 
 
 def make_training(path, population, schedule):
-    folder = RunFolder(path, TASK.name, "growth", [0], {})
-    folder.path.mkdir(parents=True, exist_ok=True)
-    return TrainingLoop(
-        population, OneStep(len(population.members)), TASK, Schedule(*schedule), folder
-    ), folder
+    """Returns a loop and its files."""
+    files = TrainingFiles(path)
+    path.mkdir(parents=True, exist_ok=True)
+    evaluator = OneStep(len(population.members))
+    return TrainingLoop(population, evaluator, TASK, Schedule(*schedule), files), files
+
+
+def train(training, **options):
+    """Runs a loop until it ends; returns the signal that stopped it, None if none did."""
+    with StopSignals() as stop:
+        assert training.run(stop, show_progress=False, **options) is None
+    return stop.received
 
 
 def untimed(path):

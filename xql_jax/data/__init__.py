@@ -9,8 +9,8 @@ from xql_jax.data.cache import cached_file
 from xql_jax.data.d4rl_hdf5 import read_hdf5
 from xql_jax.data.dataset import Dataset, joined, spread_rows
 from xql_jax.data.episodes import read_npz_folder
-from xql_jax.data.mapped import MappedDataset, bytes_in_memory, map_dataset
-from xql_jax.data.memory import fits_in_memory
+from xql_jax.data.mapped import MappedDataset, map_dataset
+from xql_jax.data.memory import bytes_in_memory, fits_in_memory
 from xql_jax.data.minari import read_minari
 from xql_jax.data.npz import read_npz, read_ogbench
 from xql_jax.errors import UserError
@@ -31,7 +31,7 @@ def load_dataset(
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`. Several are joined, in their order. Empty for
             the task's own data, which are downloaded, or generated, where they are not at hand.
         url: of the task's own file, instead of D4RL's address.
-        on_disk: leave a single file where it is, see `MappedDataset`; None: if memory has no room for it.
+        on_disk: use a single file from disk, see `MappedDataset`; None: if memory has no room for it.
     Raises:
         UserError: if there is no such file, its kind is unknown, it is unfit (see the readers), or the
             sources do not fit together.

@@ -1,11 +1,15 @@
 """D4RL's HDF5 files: one row a step, turned into transitions as D4RL's `qlearning_dataset` does."""
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from xql_jax.data.cache import BLOCK, Column
 from xql_jax.data.dataset import Dataset, check_file, check_type, from_transitions, validated
 from xql_jax.errors import UserError
 
@@ -27,25 +31,73 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     return from_rows(validated(_read_arrays(path), str(path)), episode_limit, str(path))
 
 
+def hdf5_columns(path: Path) -> dict[str, Column]:
+    """Returns the arrays of a file in D4RL's layout, for use from disk, unchecked but for keys and types.
+
+    Raises:
+        UserError: if the file is absent or damaged, or lacks a key.
+    """
+    check_file(path)
+    with _opened(path) as file:
+        return {key: _column(path, file, key, member) for key, member in _members(path, file).items()}
+
+
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    with _opened(path) as file:
+        return {key: member[()] for key, member in _members(path, file).items()}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
-            # Members are opened one by one: in a damaged file, to look at them is already to fail.
-            found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
-            missing = [key for key in REQUIRED if not isinstance(found.get(key), h5py.Dataset)]
-            if missing:
-                raise UserError(
-                    f"{path}: no array {', '.join(missing)}; the file holds {', '.join(file) or 'nothing'}"
-                )
-            arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
-            for key, member in arrays.items():
-                check_type(member.dtype, key, str(path))
-                _check_size(member, key, path)
-            return {key: member[()] for key, member in arrays.items()}
+            yield file
     except H5PY_ERRORS as error:
         raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
     except MemoryError as error:
         raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error
+
+
+def _members(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+    # Members are opened one by one: in a damaged file, to look at them is already to fail.
+    found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
+    missing = [key for key in REQUIRED if not isinstance(found.get(key), h5py.Dataset)]
+    if missing:
+        raise UserError(
+            f"{path}: no array {', '.join(missing)}; the file holds {', '.join(file) or 'nothing'}"
+        )
+    arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
+    for key, member in arrays.items():
+        check_type(member.dtype, key, str(path))
+        _check_size(member, key, path)
+    return arrays
+
+
+def _column(path: Path, file: h5py.File, key: str, member: h5py.Dataset) -> Column:
+    header = io.BytesIO()
+    descr = np.lib.format.dtype_to_descr(np.dtype(member.dtype.str))  # without what h5py adds of enums
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": descr, "fortran_order": False, "shape": member.shape}
+    )
+    # Its numbers may change while this file does not, and then what is cached of it would be wrong.
+    is_elsewhere = member.file.filename != file.filename or member.external or member.is_virtual
+    return Column(
+        member.shape,
+        len(header.getvalue()) + member.nbytes,
+        functools.partial(_blocks, path, key, header.getvalue()),
+        "lies in another file (external link, external storage, virtual dataset)" if is_elsewhere else "",
+    )
+
+
+def _blocks(path: Path, key: str, header: bytes) -> Iterator[bytes | memoryview]:
+    yield header
+    with _opened(path) as file:
+        member = file[key]
+        rows = max(1, BLOCK * len(member) // member.nbytes)
+        if member.chunks:
+            rows = rows // member.chunks[0] * member.chunks[0] or rows  # no chunk is unpacked twice
+        for start in range(0, len(member), rows):
+            yield member[start : start + rows].data
 
 
 def _check_size(member: h5py.Dataset, key: str, path: Path) -> None:

@@ -3,9 +3,9 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import h5py
 import requests
 import tqdm
 import urllib3
 
 from xql_jax.errors import UserError
-from xql_jax.logs.files import sync
+from xql_jax.files import read_json, sync
 
 # sha256 by file name, of files as D4RL serves them; others are checked by size and as HDF5 alone.
 CHECKSUMS = {
@@ -27,6 +28,7 @@ CHECKSUMS = {
         "cd797c38cd52dfbe3f960cef73935cc724847abd189e47a703a7a2315ed60a81"
     ),
 }
+LOG = logging.getLogger(__name__)
 CHUNK = 1 << 18  # bytes
 SYNC_EVERY = 64 << 20  # bytes
 
@@ -77,33 +79,22 @@ def download(url: str, path: Path, patience: Patience = Patience()) -> None:
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Holds `FILE.lock`. One that a killed process has left behind locks nobody out."""
-    place = path.with_name(path.name + ".lock")
-    told = False
-    while True:
-        file = place.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not told:
-                print(f"{path}: another process is downloading it, waiting", flush=True)
-            told = True
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), place.stat()):
-                break
-        file.close()  # the one waited for has removed this file: another may hold the new one
+    lock = filelock.FileLock(path.with_name(path.name + ".lock"))
     try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        LOG.info(f"{path}: another process is downloading it, waiting")
+        lock.acquire()
+    with lock:
+        lock.release()  # once for the `acquire` above
         yield
-    finally:
-        place.unlink(missing_ok=True)
-        file.close()
 
 
 def _fetch(url: str, path: Path, patience: Patience) -> None:
     part = _Part(path, url)
     part.cut_to_synced()
     resumed = f", going on after {part.size / 1e6:,.1f} MB" if part.validator() else ""
-    print(f"downloading {url} to {path}{resumed}", flush=True)
+    LOG.info(f"downloading {url} to {path}{resumed}")
     most, failures, pause = part.size, 0, patience.pause_seconds
     while True:
         try:
@@ -119,7 +110,7 @@ def _fetch(url: str, path: Path, patience: Patience) -> None:
                 raise UserError(
                     f"{url}: {error}; {kept if part.validator() else ''}{_remedies(path)}"
                 ) from None
-            print(f"{url}: {error}; trying again in {pause:g} s", flush=True)
+            LOG.info(f"{url}: {error}; trying again in {pause:g} s")
             time.sleep(pause)
             pause *= 2
     if problem := _problem_with(part):
@@ -153,11 +144,7 @@ class _Part:
         return about.get("validator") if self.size and about.get("url") == self.url else None
 
     def about(self) -> dict:
-        try:
-            about = json.loads(self._about.read_text())
-        except (OSError, ValueError):
-            return {}
-        return about if isinstance(about, dict) else {}
+        return read_json(self._about)
 
     def start(self, validator: str | None, total: int | None) -> None:
         # First: there are never bytes of another file beside what is said of this one.

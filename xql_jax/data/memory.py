@@ -8,6 +8,8 @@ import jax
 import psutil
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import columns_of
+from xql_jax.errors import UserError
 
 # A file in memory becomes transitions, in which each observation stands twice, and on a CPU these have a copy
 # on the "device": so many times the file's arrays.
@@ -18,6 +20,14 @@ SHARE_OF_DEVICE = 0.6  # for the data; the rest is for networks, their gradients
 def available_memory() -> int:
     """Bytes of the host's memory that the machine, the container and the job leave to this process."""
     return min([psutil.virtual_memory().available, *_container_limits()])
+
+
+def bytes_in_memory(path: Path) -> int:
+    """How many bytes the arrays of an HDF5 file or an `.npz` take once they are read; 0 if it is damaged."""
+    try:
+        return sum(column.num_bytes for column in columns_of(path).values())
+    except UserError:
+        return 0  # the reader says what is wrong with it
 
 
 def fits_in_memory(num_bytes: int) -> bool:

@@ -1,16 +1,17 @@
 """NumPy archives: transitions, rows in D4RL's layout, or OGBench's."""
 
 import contextlib
+import functools
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
+from xql_jax.data.cache import BLOCK, Column
 from xql_jax.data.d4rl_hdf5 import EXPANSION, from_rows
 from xql_jax.data.dataset import RANKS, Dataset, check_file, check_type, from_transitions, validated
 from xql_jax.errors import UserError
@@ -45,10 +46,7 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
     """
     arrays = read_archive(path, tuple(RANKS))
-    missing = [key for key in ("observations", "actions", "rewards") if key not in arrays]
-    if "terminals" not in arrays and "masks" not in arrays:
-        missing.append("terminals (or masks)")
-    check_complete(path, missing)
+    _check_keys(path, arrays)
     arrays = validated(arrays, str(path))
     arrays["terminals"] = terminals_of(arrays, path)
     if "ends" in arrays and "timeouts" not in arrays:
@@ -58,6 +56,19 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
     if "timeouts" not in arrays and "qpos" in archive_keys(path):
         raise UserError(ogbench_or_not(path))
     return from_rows(arrays, episode_limit, str(path))
+
+
+def npz_columns(path: Path) -> dict[str, Column]:
+    """Returns the arrays that `read_npz` reads, for use from disk, unchecked but for keys and types.
+
+    Raises:
+        UserError: if the file is absent or damaged, or lacks a key.
+    """
+    with _archive(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        columns = {key: _column(archive, members[key], key, path) for key in RANKS if key in members}
+    _check_keys(path, columns)
+    return columns
 
 
 def read_ogbench(path: Path) -> Dataset:
@@ -113,6 +124,13 @@ def archive_keys(path: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
+def _check_keys(path: Path, found: Collection[str]) -> None:
+    missing = [key for key in ("observations", "actions", "rewards") if key not in found]
+    if "terminals" not in found and "masks" not in found:
+        missing.append("terminals (or masks)")
+    check_complete(path, missing)
+
+
 def check_complete(path: Path, missing: list[str]) -> None:
     """Raises UserError if there is any missing key."""
     if missing:
@@ -136,28 +154,47 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> np.ndarray:
+    _read_header(archive, name, key, path)
+    with archive.open(name) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _column(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> Column:
+    shape, fortran_order = _read_header(archive, name, key, path)
+    obstacle = "is not stored row by row" if fortran_order and len(shape) > 1 else ""
+    size = archive.getinfo(name).file_size
+    return Column(shape, size, functools.partial(_blocks, path, name), obstacle)
+
+
+def _blocks(path: Path, name: str) -> Iterator[bytes]:
+    """What an archive has under a name ending in `.npy` is such a file."""
+    with _archive(path) as archive, archive.open(name) as file:
+        while block := file.read(BLOCK):  # the last one checks the checksum
+            yield block
+
+
+def _read_header(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> tuple[tuple[int, ...], bool]:
+    """Returns an array's shape and whether it is stored column by column, once its header is checked.
+
+    Raises:
+        ValueError: if it is not, or the array holds objects.
+    """
     with archive.open(name) as file:
         size = archive.getinfo(name).file_size
         if size > EXPANSION * path.stat().st_size:
             raise ValueError(f"{key} claims {size:,} bytes, the file has {path.stat().st_size:,}")
-        shape, dtype = _header(file)
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"unknown version {version} of the .npy format")
+        shape, fortran_order, dtype = readers[version](file)
         if dtype.hasobject:
             raise ValueError(f"{key} holds Python objects, which would need allow_pickle")
         check_type(dtype, key, str(path))
         # A damaged header may claim any shape, and memory for it would be asked for before a byte is read.
         if dtype.itemsize * _product(shape) != size - file.tell():
             raise ValueError(f"{key} claims the shape {shape}, which is not that of its bytes")
-    with archive.open(name) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"unknown version {version} of the .npy format")
-    shape, _, dtype = readers[version](file)
-    return shape, dtype
+        return shape, fortran_order
 
 
 def _product(shape: tuple[int, ...]) -> int:

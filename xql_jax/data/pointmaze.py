@@ -6,7 +6,7 @@ observation in the next row, here each row holds its own; arrivals are stored as
 released files.
 """
 
-import contextlib
+import logging
 import math
 import os
 from collections.abc import Mapping
@@ -22,8 +22,10 @@ from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.errors import UserError
+from xql_jax.files import replacing
 from xql_jax.tasks import Task
 
+LOG = logging.getLogger(__name__)
 NUM_STEPS = 200_000
 SEED = 0
 RECIPE = 1  # raise it with any change by which `generate` returns other arrays: cached files are made anew
@@ -138,20 +140,18 @@ def generated_file(task: Task) -> Path:
         found = _attributes(path)
         if found == recipe:
             return path
-        print(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found) or 'none of these'}")
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        LOG.info(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found) or 'none of these'}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(unfinished, "w") as file:
+        with (
+            replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished,
+            h5py.File(unfinished, "w") as file,
+        ):
             file.attrs.update(recipe)
             for key, array in generate(task, NUM_STEPS, SEED).items():
                 file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
-        unfinished.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
     return path
 
 

@@ -1,55 +1,26 @@
-"""Environments by task. A new suite is one factory below and one line in SUITES."""
+"""Environments by task. A new suite is a class with `for_task`, and one line in SUITES."""
 
 import dataclasses
 import functools
 import os
+import pkgutil
 from collections.abc import Callable
 
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
-
-def _point_maze(task: Task) -> Environment:
-    from xql_jax.envs.point_maze import PointMaze
-
-    return PointMaze.for_task(task)
+CORES = os.cpu_count() or 1
+BACKENDS = ("mujoco", "d4rl")
 
 
-def _kitchen(task: Task) -> Environment:
-    from xql_jax.envs.kitchen import Kitchen
-
-    return Kitchen.for_task(task)
+def _make(name: str, task: Task, **options: bool) -> Environment:
+    return pkgutil.resolve_name(f"{__name__}.{name}").for_task(task, **options)
 
 
-def _adroit(task: Task) -> Environment:
-    from xql_jax.envs.adroit import Adroit
-
-    return Adroit.for_task(task)
-
-
-def _locomotion(task: Task, legacy_inertia: bool = False) -> Environment:
-    from xql_jax.envs.locomotion import Locomotion
-
-    return Locomotion.for_task(task, legacy_inertia)
-
-
-def _ant_maze(task: Task, legacy_inertia: bool = False) -> Environment:
-    from xql_jax.envs.ant_maze import AntMaze
-
-    return AntMaze.for_task(task, legacy_inertia)
-
-
-def _dm_control(task: Task) -> Environment:
-    from xql_jax.envs.dm_control import DMControl
-
-    return DMControl.for_task(task)
-
-
-def _gymnasium(task: Task) -> Environment:
-    from xql_jax.envs.gymnasium_tasks import GymnasiumTask
-
-    return GymnasiumTask.for_task(task)
+def _by(name: str) -> Callable[..., Environment]:
+    """Makes environments by a class of this package, "module:Class", imported when the first is made."""
+    return functools.partial(_make, name)  # no closure: workers are sent it by pickle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,22 +34,19 @@ class Suite:
 
 
 SUITES = {
-    "maze2d": Suite(_point_maze),
-    "pointmaze": Suite(_point_maze),
+    "maze2d": Suite(_by("point_maze:PointMaze")),
+    "pointmaze": Suite(_by("point_maze:PointMaze")),
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
-    "kitchen": Suite(_kitchen, num_threads=min(os.cpu_count() or 1, 8), max_environments=16),
+    "kitchen": Suite(_by("kitchen:Kitchen"), num_threads=min(CORES, 8), max_environments=16),
     # Two threads on two cores make 1.5 times as many steps as one.
-    "adroit": Suite(_adroit, num_threads=min(os.cpu_count() or 1, 4)),
+    "adroit": Suite(_by("adroit:Adroit"), num_threads=min(CORES, 4)),
     # Ten environments a call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
-    "locomotion": Suite(_locomotion, num_threads=min(os.cpu_count() or 1, 2), has_legacy_inertia=True),
+    "locomotion": Suite(_by("locomotion:Locomotion"), num_threads=min(CORES, 2), has_legacy_inertia=True),
     # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
-    "antmaze": Suite(_ant_maze, num_threads=min(os.cpu_count() or 1, 8), has_legacy_inertia=True),
-    "dm_control": Suite(_dm_control),
-    "gymnasium": Suite(_gymnasium),
+    "antmaze": Suite(_by("ant_maze:AntMaze"), num_threads=min(CORES, 8), has_legacy_inertia=True),
+    "dm_control": Suite(_by("dm_control:DMControl")),
+    "gymnasium": Suite(_by("gymnasium_tasks:GymnasiumTask")),
 }
-
-
-BACKENDS = ("mujoco", "d4rl")
 
 
 def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:

@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
 from xql_jax.envs.robotics import import_robotics
 from xql_jax.tasks import Task
 
@@ -35,7 +34,7 @@ ROBOTS = {
 }
 
 
-class Adroit(gymnasium.Env):
+class Adroit(CameraEnvironment):
     """A hand of 24 joints, on an arm of up to 6, with position-controlled joints, 100 steps a second.
 
     Turn a pen to a given orientation in the hand (observations f32[45], actions [24]), open a door (f32[39],
@@ -50,38 +49,31 @@ class Adroit(gymnasium.Env):
     does; pen has 100 steps, there 200.
     """
 
-    observation_space: spaces.Box
-    action_space: spaces.Box
-
     def __init__(self, robot: str, episode_limit: int):
         module = import_robotics(f"adroit_hand.adroit_{robot}")
         self.simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
-        self.observation_space = spaces.Box(
-            -np.inf, np.inf, self.simulation.observation_space.shape, np.float32
-        )
-        self.action_space = spaces.Box(-1.0, 1.0, self.simulation.action_space.shape, np.float32)
+        observed, acted = self.simulation.observation_space, self.simulation.action_space
+        self.observation_space = spaces.Box(-np.inf, np.inf, observed.shape, np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, acted.shape, np.float32)
         self.steps_per_second = 1 / self.simulation.dt
         self._robot = ROBOTS[robot]
         self._can_drop = robot == "pen"
         self._episode_limit = episode_limit
         self._steps = 0
         self._goal_steps = 0
-        self._camera: Camera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "Adroit":
         """Returns the environment of a task of the suite adroit; its versions differ in their data alone."""
         return cls(task.name.split("-")[0], task.episode_limit)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts in the hand's one pose; `seed` places door, board, ball and goal, or turns pen's goal."""
         observation, _ = self.simulation.reset(seed=seed)
         self._steps = self._goal_steps = 0
         return observation.astype(np.float32), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Moves the joints towards these positions for 0.01 s."""
         observation, reward, _, _, info = self.simulation.step(action)
         reward -= 0.2 * np.linalg.norm(self._robot.reach(observation))  # from +0.1 to D4RL's -0.1
@@ -92,20 +84,8 @@ class Adroit(gymnasium.Env):
         truncated = self._steps >= self._episode_limit
         return observation.astype(np.float32), float(reward), dropped, truncated, {"success": success}
 
-    def render(self) -> np.ndarray:
-        """Returns the hand seen from the front, u8[height, width, 3]."""
-        if self._camera is None:
-            robot = self._robot
-            self._camera = Camera(
-                self.simulation.model,
-                self.simulation.data,
-                lookat=np.array(robot.lookat),
-                distance=robot.distance,
-                azimuth=robot.azimuth,
-            )
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-        self.simulation.close()
+    def _make_camera(self) -> Camera:
+        """Sees the hand from the front."""
+        model, data, robot = self.simulation.model, self.simulation.data, self._robot
+        lookat = np.array(robot.lookat)
+        return Camera(model, data, lookat=lookat, distance=robot.distance, azimuth=robot.azimuth)

@@ -1,13 +1,12 @@
 """D4RL's antmaze: a four-legged robot has to walk through a maze to a goal that it does not see."""
 
 import math
-from typing import Any
 
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import Camera, Step
 from xql_jax.envs.mazes import MAZES, Cell, Maze
 from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, normal
 from xql_jax.tasks import Task
@@ -82,7 +81,7 @@ class AntMaze(MujocoRobot):
             legacy_inertia=legacy_inertia,
         )
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Walks for 0.1 s; see the class for the reward."""
         truncated = self._advance(action)
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS

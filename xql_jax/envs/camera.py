@@ -1,13 +1,20 @@
 """Pictures of a simulation, without a screen."""
 
 import os
+from typing import Any
 
+import gymnasium
 import mujoco
 import numpy as np
+from gymnasium import spaces
 
 from xql_jax.errors import UserError
 
 WIDTH, HEIGHT = 640, 480
+
+# What an environment's `reset` returns, and its `step`: the observation; reward, terminated, truncated; info.
+Start = tuple[np.ndarray, dict[str, Any]]
+Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 
 
 class Camera:
@@ -67,3 +74,55 @@ class Camera:
 
     def close(self) -> None:
         self._renderer.close()
+
+
+class ModelCamera(Camera):
+    """Looks through the model's first camera; at its centre where it has none.
+
+    A suite's own renderer must not be used beside `Camera`: each takes the other's pictures for its own, as
+    it does not notice that OpenGL has turned to another's canvas.
+
+    Arguments and errors: as `Camera`. Height fields are drawn as they are now, whatever becomes of them.
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
+        super().__init__(model, data)
+        if model.ncam:
+            self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._view.fixedcamid = 0
+
+
+class CameraEnvironment(gymnasium.Env):
+    """The skeleton of an environment whose camera is made when the first picture is asked for.
+
+    A subclass has `_make_camera`, and as `simulation` what another package simulates and closes.
+    """
+
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    simulation: Any = None
+    _camera: Camera | None = None
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of the state, u8[height, width, 3].
+
+        Raises:
+            UserError: if OpenGL does not work.
+        """
+        if self._camera is None:
+            self._camera = self._make_camera()
+        return self._camera.picture()
+
+    def close(self) -> None:
+        """Closes the camera and the simulation."""
+        self._close_camera()
+        if self.simulation is not None:
+            self.simulation.close()
+
+    def _close_camera(self) -> None:
+        if self._camera:
+            self._camera.close()
+        self._camera = None
+
+    def _make_camera(self) -> Camera:
+        raise NotImplementedError

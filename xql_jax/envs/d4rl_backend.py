@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs import Suite
+from xql_jax.envs.camera import Start, Step
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 
@@ -65,9 +66,7 @@ class D4RLEnvironment(gymnasium.Env):
         self.observation_space = spaces.Box(-np.inf, np.inf, old_observations.shape, np.float32)
         self.action_space = spaces.Box(old_actions.low, old_actions.high, old_actions.shape, np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
         if seed is not None:
             self._env.seed(seed)
@@ -75,7 +74,7 @@ class D4RLEnvironment(gymnasium.Env):
             _seed_numpy(seed)
         return self._env.reset().astype(np.float32), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         observation, reward, done, info = self._env.step(action)
         truncated = bool(info.get("TimeLimit.truncated", False))
         return observation.astype(np.float32), float(reward), bool(done) and not truncated, truncated, info

@@ -6,12 +6,11 @@ import os
 import warnings
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.model_camera import ModelCamera
+from xql_jax.envs.camera import CameraEnvironment, ModelCamera, Start, Step
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import Task
 
@@ -19,7 +18,7 @@ from xql_jax.tasks import Task
 MODEL_SEED = 0
 
 
-class DMControl(gymnasium.Env):
+class DMControl(CameraEnvironment):
     """A `domain-task` of dm_control.suite, such as cheetah-run or ball_in_cup-catch.
 
     Observations f32[O]: the suite's own entries, in the order of its observation specification, each
@@ -40,9 +39,6 @@ class DMControl(gymnasium.Env):
         ValueError: if the suite has no such domain or task.
     """
 
-    observation_space: spaces.Box
-    action_space: spaces.Box
-
     def __init__(self, domain: str, task: str, episode_limit: int):
         self._environment = _suite().load(
             domain, task, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
@@ -60,7 +56,6 @@ class DMControl(gymnasium.Env):
         self.action_space = spaces.Box(-1.0, 1.0, self._action_middle.shape, np.float32)
         self._episode_limit = episode_limit
         self._steps = 0
-        self._camera: ModelCamera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "DMControl":
@@ -68,9 +63,7 @@ class DMControl(gymnasium.Env):
         domain, _, name = task.name.partition("-")  # the suite's own names have no hyphen
         return cls(domain, name, task.episode_limit)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts as the suite does, all from `seed`, in [0, 2**32); without one, its random numbers go on."""
         if seed is not None:
             if not 0 <= seed < 2**32:
@@ -78,10 +71,10 @@ class DMControl(gymnasium.Env):
             self._environment.task.random.seed(seed)  # in place: the model need not be made anew
         self._steps = 0
         if self.physics.model.nhfield:
-            self.close()  # the camera has the last episode's terrain
+            self._close_camera()  # it has the last episode's terrain
         return _flat(self._environment.reset().observation), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Acts for one control step.
 
         Raises:
@@ -101,21 +94,8 @@ class DMControl(gymnasium.Env):
         truncated = not terminated and self._steps >= self._episode_limit
         return _flat(moment.observation), float(moment.reward), terminated, truncated, {}
 
-    def render(self) -> np.ndarray:
-        """Returns a picture of the state by the domain's first camera, u8[height, width, 3].
-
-        Raises:
-            UserError: if OpenGL does not work.
-        """
-        if self._camera is None:
-            self._camera = ModelCamera(self.physics.model.ptr, self.physics.data.ptr)
-        return self._camera.picture()
-
-    def close(self) -> None:
-        """Closes the camera."""
-        if self._camera:
-            self._camera.close()
-        self._camera = None
+    def _make_camera(self) -> ModelCamera:
+        return ModelCamera(self.physics.model.ptr, self.physics.data.ptr)
 
 
 def _suite() -> Any:

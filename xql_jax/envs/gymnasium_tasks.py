@@ -6,11 +6,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.model_camera import ModelCamera
+from xql_jax.envs.camera import CameraEnvironment, ModelCamera, Start, Step
 from xql_jax.tasks import Task
 
 
-class GymnasiumTask(gymnasium.Env):
+class GymnasiumTask(CameraEnvironment):
     """A MuJoCo task of Gymnasium's registry, with flat observations and actions in [-1, 1].
 
     Observations f32[O], Gymnasium's flattened in C order. Actions [A] in [-1, 1], clipped to that, then
@@ -24,35 +24,29 @@ class GymnasiumTask(gymnasium.Env):
         gymnasium.error.Error: if the registry has no such task.
     """
 
-    observation_space: spaces.Box
-    action_space: spaces.Box
-
     def __init__(self, name: str, episode_limit: int):
         # The checker only costs time.
-        self._environment = gymnasium.make(name, max_episode_steps=episode_limit, disable_env_checker=True)
-        self._robot = cast(Any, self._environment.unwrapped)
-        observed: Any = self._environment.observation_space
-        acted: Any = self._environment.action_space
+        self.simulation = gymnasium.make(name, max_episode_steps=episode_limit, disable_env_checker=True)
+        self._robot = cast(Any, self.simulation.unwrapped)
+        observed: Any = self.simulation.observation_space
+        acted: Any = self.simulation.action_space
         self.observation_space = spaces.Box(-np.inf, np.inf, (int(np.prod(observed.shape)),), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, acted.shape, np.float32)
         self._action_middle = (acted.high + acted.low) / 2
         self._action_reach = (acted.high - acted.low) / 2
         self.steps_per_second = 1 / self._robot.dt
-        self._camera: ModelCamera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "GymnasiumTask":
         """Returns the environment of a task of the suite gymnasium."""
         return cls(task.name, task.episode_limit)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts as Gymnasium does, all from `seed`."""
-        observation, _ = self._environment.reset(seed=seed)
+        observation, _ = self.simulation.reset(seed=seed)
         return _flat(observation), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Acts for one step.
 
         Raises:
@@ -62,23 +56,11 @@ class GymnasiumTask(gymnasium.Env):
         if action.shape != self._action_middle.shape:
             raise ValueError(f"an action must be of shape {self._action_middle.shape}, not {action.shape}")
         control = self._action_middle + self._action_reach * np.minimum(np.maximum(action, -1.0), 1.0)
-        observation, reward, terminated, truncated, _ = self._environment.step(control)
+        observation, reward, terminated, truncated, _ = self.simulation.step(control)
         return _flat(observation), float(reward), bool(terminated), truncated and not terminated, {}
 
-    def render(self) -> np.ndarray:
-        """Returns a picture of the state by the model's first camera, u8[height, width, 3].
-
-        Raises:
-            UserError: if OpenGL does not work.
-        """
-        if self._camera is None:
-            self._camera = ModelCamera(self._robot.model, self._robot.data)
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-        self._environment.close()
+    def _make_camera(self) -> ModelCamera:
+        return ModelCamera(self._robot.model, self._robot.data)
 
 
 def _flat(observation: np.ndarray) -> np.ndarray:

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
 from xql_jax.envs.robotics import import_robotics
 from xql_jax.tasks import Task
 
@@ -24,7 +23,7 @@ NUM_JOINTS = 9  # arm and gripper come first in positions and velocities
 OBJECT_NOISE = np.repeat([0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1])
 
 
-class Kitchen(gymnasium.Env):
+class Kitchen(CameraEnvironment):
     """An arm with nine velocity-controlled joints that has to do four household tasks in any order.
 
     Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
@@ -40,8 +39,6 @@ class Kitchen(gymnasium.Env):
     """
 
     steps_per_second = 12.5
-    observation_space: spaces.Box
-    action_space: spaces.Box
 
     def __init__(self, subtasks: tuple[str, ...], episode_limit: int):
         kitchen_env = import_robotics("franka_kitchen.kitchen_env")
@@ -55,39 +52,29 @@ class Kitchen(gymnasium.Env):
             self._goal[kitchen_env.OBS_ELEMENT_INDICES[subtask]] = kitchen_env.OBS_ELEMENT_GOALS[subtask]
         self._episode_limit = episode_limit
         self._steps = 0
-        self._camera: Camera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "Kitchen":
         """Returns the environment of a task of the suite kitchen."""
         return cls(SUBTASKS[task.name], task.episode_limit)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts at D4RL's one pose; `seed` fixes all of the episode's noise."""
         observation, info = self.simulation.reset(seed=seed)
         self._steps = 0
         return self._observation(observation), info
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Moves for 0.08 s towards the last *noisy* joint positions + velocity * 0.08 s, as D4RL does."""
         observation, reward, terminated, _, info = self.simulation.step(action)
         self._steps += 1
         truncated = self._steps >= self._episode_limit
         return self._observation(observation), reward, terminated, truncated, {**info, "success": terminated}
 
-    def render(self) -> np.ndarray:
-        """Returns the kitchen seen over the robot's shoulder, u8[height, width, 3]."""
-        if self._camera is None:
-            model, data = self.simulation.model, self.simulation.data
-            self._camera = Camera(model, data, lookat=np.array([-0.2, 0.5, 2.0]), distance=2.4)
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-        self.simulation.close()
+    def _make_camera(self) -> Camera:
+        """Sees the kitchen over the robot's shoulder."""
+        model, data = self.simulation.model, self.simulation.data
+        return Camera(model, data, lookat=np.array([-0.2, 0.5, 2.0]), distance=2.4)
 
     def _observation(self, observation: dict[str, Any]) -> np.ndarray:
         """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import Camera, Step
 from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, Noise, normal, uniform
 from xql_jax.tasks import Task
 
@@ -27,10 +26,6 @@ class Robot:
     is_healthy: Callable[[np.ndarray, np.ndarray], bool]  # of positions and velocities; ends the episode
 
 
-def _cheetah_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
-    return True
-
-
 def _hopper_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
     _, height, angle = qpos[:3].tolist()
     return height > 0.7 and abs(angle) < 0.2 and abs(qpos[2:]).max() < 100.0 and abs(qvel).max() < 100.0
@@ -41,6 +36,16 @@ def _walker_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
     return 0.8 < height < 2.0 and abs(angle) < 1.0
 
 
+_HOPPER = Robot(
+    file="hopper.xml",
+    frame_skip=4,
+    noise=0.005,
+    velocity_noise=uniform,
+    control_cost=0.001,
+    survival_reward=1.0,
+    max_observed_speed=10.0,
+    is_healthy=_hopper_is_healthy,
+)
 ROBOTS = {
     "halfcheetah": Robot(
         file="half_cheetah.xml",
@@ -50,28 +55,10 @@ ROBOTS = {
         control_cost=0.1,
         survival_reward=0.0,
         max_observed_speed=np.inf,
-        is_healthy=_cheetah_is_healthy,
+        is_healthy=lambda qpos, qvel: True,
     ),
-    "hopper": Robot(
-        file="hopper.xml",
-        frame_skip=4,
-        noise=0.005,
-        velocity_noise=uniform,
-        control_cost=0.001,
-        survival_reward=1.0,
-        max_observed_speed=10.0,
-        is_healthy=_hopper_is_healthy,
-    ),
-    "walker2d": Robot(
-        file="walker2d.xml",
-        frame_skip=4,
-        noise=0.005,
-        velocity_noise=uniform,
-        control_cost=0.001,
-        survival_reward=1.0,
-        max_observed_speed=10.0,
-        is_healthy=_walker_is_healthy,
-    ),
+    "hopper": _HOPPER,
+    "walker2d": dataclasses.replace(_HOPPER, file="walker2d.xml", is_healthy=_walker_is_healthy),
 }
 
 
@@ -108,7 +95,7 @@ class Locomotion(MujocoRobot):
         """Returns the environment of a task of the suite locomotion."""
         return cls(ROBOTS[task.name.split("-")[0]], task.episode_limit, legacy_inertia)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
         robot, qpos = self.robot, self.data.qpos
         before = qpos[0]

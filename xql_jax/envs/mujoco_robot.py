@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import CameraEnvironment, Start
 from xql_jax.envs.legacy_inertia import compile_with_legacy_inertia
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
@@ -25,7 +25,7 @@ def normal(rng: np.random.Generator, scale: float, size: int) -> np.ndarray:
     return scale * rng.standard_normal(size)
 
 
-class MujocoRobot(gymnasium.Env):
+class MujocoRobot(CameraEnvironment):
     """The skeleton of a robot's task, whose starts and steps are those of Gymnasium's MujocoEnv.
 
     A subclass has `observation_space`, `step`, `_observation` and `_make_camera`.
@@ -38,9 +38,6 @@ class MujocoRobot(gymnasium.Env):
         velocity_noise: distribution of a start's velocities.
         legacy_inertia: see `compile_with_legacy_inertia`.
     """
-
-    observation_space: spaces.Box
-    action_space: spaces.Box
 
     def __init__(
         self,
@@ -60,11 +57,8 @@ class MujocoRobot(gymnasium.Env):
         self._episode_limit = episode_limit
         self._noise, self._velocity_noise = noise, velocity_noise
         self._steps = 0
-        self._camera: Camera | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts near the model's pose at rest, all from `seed`."""
         super().reset(seed=seed)
         return self.set_state(*self._random_start()), {}
@@ -80,16 +74,6 @@ class MujocoRobot(gymnasium.Env):
         self._steps = 0
         return self._observation()
 
-    def render(self) -> np.ndarray:
-        """Returns a picture of the state, u8[height, width, 3]."""
-        if self._camera is None:
-            self._camera = self._make_camera()
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-
     def _random_start(self) -> tuple[np.ndarray, np.ndarray]:
         """Draws positions and velocities, in Gym's order: the same from the same generator."""
         position = self.model.qpos0 + uniform(self.np_random, self._noise, self.model.nq)
@@ -103,7 +87,4 @@ class MujocoRobot(gymnasium.Env):
         return self._steps >= self._episode_limit
 
     def _observation(self) -> np.ndarray:
-        raise NotImplementedError
-
-    def _make_camera(self) -> Camera:
         raise NotImplementedError

@@ -3,12 +3,11 @@
 import math
 from typing import Any
 
-import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera
+from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
 from xql_jax.envs.mazes import Maze, maze_of
 from xql_jax.tasks import Task
 
@@ -18,7 +17,7 @@ BODY_POSITION = 1.2  # in x and y, of the ball where its joints' positions are 0
 RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and scale of its velocity
 
 
-class PointMaze(gymnasium.Env):
+class PointMaze(CameraEnvironment):
     """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps a second.
 
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell,
@@ -34,8 +33,6 @@ class PointMaze(gymnasium.Env):
     """
 
     steps_per_second = 100.0
-    observation_space: spaces.Box
-    action_space: spaces.Box
 
     def __init__(self, maze: Maze, episode_limit: int, dense: bool = False):
         self.maze = maze
@@ -48,16 +45,13 @@ class PointMaze(gymnasium.Env):
         self._dense = dense
         self._steps = 0
         self._success = False
-        self._camera: Camera | None = None
 
     @classmethod
     def for_task(cls, task: Task) -> "PointMaze":
         """Returns the environment of a task of the suites maze2d or pointmaze."""
         return cls(maze_of(task.name), task.episode_limit, dense="-dense" in task.name)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts at any free cell, the goal's too, ±0.1, with a velocity of 0.1 N(0, 1), all from `seed`."""
         super().reset(seed=seed)
         position, velocity = random_start(self.maze, self.np_random)
@@ -71,7 +65,7 @@ class PointMaze(gymnasium.Env):
         self._steps, self._success = 0, False
         return self._observation()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> Step:
         """Pushes for 0.01 s; see the class for the reward."""
         push(self.model, self.data, action)
         self._steps += 1
@@ -81,23 +75,15 @@ class PointMaze(gymnasium.Env):
         info = {"success": self._success}
         return self._observation(), reward, False, self._steps >= self._episode_limit, info
 
-    def render(self) -> np.ndarray:
-        """Returns the maze seen from above, u8[height, width, 3]; rows grow downwards as in the maze."""
-        if self._camera is None:
-            rows, columns = self.maze.walls.shape
-            middle = np.array([(rows + 1) / 2, (columns + 1) / 2, 0.0])
-            distance = 1.3 * max(rows, columns)
-            self._camera = Camera(
-                self.model, self.data, lookat=middle, distance=distance, azimuth=180.0, elevation=-90.0
-            )
-        return self._camera.picture()
-
-    def close(self) -> None:
-        if self._camera:
-            self._camera.close()
-
     def _observation(self) -> np.ndarray:
         return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
+
+    def _make_camera(self) -> Camera:
+        """Sees the maze from above; rows grow downwards as in the maze."""
+        rows, columns = self.maze.walls.shape
+        middle = np.array([(rows + 1) / 2, (columns + 1) / 2, 0.0])
+        distance = 1.3 * max(rows, columns)
+        return Camera(self.model, self.data, lookat=middle, distance=distance, azimuth=180.0, elevation=-90.0)
 
 
 def push(model: mujoco.MjModel, data: mujoco.MjData, action: np.ndarray | tuple[float, float]) -> None:

@@ -3,6 +3,8 @@
 Both perform one request an environment and give one reply each, as arrays of records.
 """
 
+from __future__ import annotations
+
 import contextlib
 import multiprocessing
 import multiprocessing.util
@@ -11,13 +13,15 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing import connection, resource_tracker
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium import spaces
 
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.types import Environment
+
+if TYPE_CHECKING:
+    from gymnasium import spaces
 
 GRACE = 2.0  # seconds for workers to end by themselves
 

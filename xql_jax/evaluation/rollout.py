@@ -72,10 +72,7 @@ class Evaluator:
         return self._environment((0, 0)).action_space.shape[0]
 
     def run(
-        self,
-        act: Act,
-        record_paths: bool = False,
-        on_ended: Callable[[int], object] | None = None,
+        self, act: Act, record_paths: bool = False, on_ended: Callable[[int], object] | None = None
     ) -> EpisodeResults:
         """Runs all episodes, K of each member at a time.
 

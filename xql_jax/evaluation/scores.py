@@ -9,12 +9,11 @@ from xql_jax.evaluation.rollout import EpisodeResults
 from xql_jax.tasks import Task
 
 
-def mean_and_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and the half-width of Student's t interval over the last axis.
+def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the half-width of Student's 95% interval over the last axis.
 
     Args:
         scores: f64[..., N], one an independent run, any unit.
-        confidence: in (0, 1).
     Returns:
         f64[...] each, in the scores' unit; the half-width is NaN for N = 1, where nothing is known of the
         spread.
@@ -24,7 +23,7 @@ def mean_and_interval(scores: np.ndarray, confidence: float = 0.95) -> tuple[np.
     mean = scores.mean(-1)
     if n == 1:
         return mean, np.full_like(mean, np.nan)
-    quantile = stats.t.ppf(0.5 + confidence / 2, df=n - 1)
+    quantile = stats.t.ppf(0.975, df=n - 1)
     return mean, quantile * scores.std(-1, ddof=1) / np.sqrt(n)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Act
+from xql_jax.files import replacing
 from xql_jax.types import Environment
 
 MAX_FRAMES_PER_SECOND = 50
@@ -51,18 +52,15 @@ def record_video(environment: Environment, act: Act, seeds: Sequence[int], path:
         UserError: if the file cannot be written.
     """
     stride = max(1, round(environment.steps_per_second / MAX_FRAMES_PER_SECOND))
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix.lower()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _writer(unfinished, environment.steps_per_second / stride) as writer:
-            returns = [_record_episode(environment, act, seed, stride, writer) for seed in seeds]
-        os.replace(unfinished, path)
+        with (
+            replacing(path, f".{path.stem}.unfinished{path.suffix.lower()}") as unfinished,
+            _writer(unfinished, environment.steps_per_second / stride) as writer,
+        ):
+            return [_record_episode(environment, act, seed, stride, writer) for seed in seeds]
     except OSError as error:
         raise UserError(f"--video={path}: cannot be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-    return returns
 
 
 def _record_episode(environment: Environment, act: Act, seed: int, stride: int, writer: Any) -> float:

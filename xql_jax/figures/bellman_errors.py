@@ -1,5 +1,6 @@
 """Figures 1, 5 and 6: Bellman errors met in training, and the laws that fit them best."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,9 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
-from xql_jax.reports.error_fits import ErrorFits, Fit, fit_errors, plot_errors
+from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
+
+LOG = logging.getLogger(__name__)
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -31,7 +34,7 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
     recorded = read_points(groups, "bellman_errors.csv", "error")
     points = [point for point in recorded if np.isfinite(point.value)]
     if left_out := len(recorded) - len(points):
-        print(f"warning: {left_out} of {len(recorded)} Bellman errors are not finite, and left out")
+        LOG.warning(f"{left_out} of {len(recorded)} Bellman errors are not finite, and left out")
     table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
     for panel in dict.fromkeys((point.task, point.method) for point in points):
@@ -84,13 +87,7 @@ def _range(errors: np.ndarray) -> tuple[float, float]:
 
 
 def _rows(key: tuple, fits: ErrorFits) -> list[tuple]:
-    skew = "right" if fits.gumbel.law.sign == 1 else "left"
-    laws: dict[str, Fit] = {
-        f"Gumbel ({skew}-skewed)": fits.gumbel,
-        "Gaussian": fits.gaussian,
-        "logistic": fits.logistic,
-    }
-    return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in laws.items()]
+    return [(*key, law, fit.log_likelihood, fit.kolmogorov_smirnov) for law, fit in fits.by_law().items()]
 
 
 FIGURE_1 = RunsFigure(

@@ -17,10 +17,8 @@ SCALE = 1.0  # beta of the first errors, reward units
 CHAIN = 24  # states, each leading to the one before
 STEPS = 20
 NUM_DRAWS = 20_000
-NUM_INDEPENDENT_DRAWS, INDEPENDENT_STEPS = (
-    200_000,
-    10,
-)  # no more steps than so many draws allow: `independent`
+NUM_INDEPENDENT_DRAWS = 200_000
+INDEPENDENT_STEPS = 10  # no more than so many draws allow: `independent`
 SHOWN = (0, 3, 8)  # steps whose distribution is drawn
 
 
@@ -71,7 +69,7 @@ def compute(seed: int) -> dict[str, Table]:
 
 
 def bin_edges(centres: np.ndarray) -> np.ndarray:
-    """Of bins of one width."""
+    """Returns the edges of bins of one width."""
     width = centres[1] - centres[0]
     return np.append(centres - width / 2, centres[-1] + width / 2)
 
@@ -83,58 +81,32 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     grid = wave["simulated_deviation"].reshape(STEPS + 1, CHAIN)
     image = left.imshow(grid, cmap=HEAT, origin="lower", aspect="auto")
     figure.colorbar(image, ax=left, label="standard deviation of V (reward units)")
-    left.set(
-        title="One erroneous state: the wave runs to its parents",
-        xlabel="state (moves from the chain's end)",
-        ylabel="step t of Eq. 25",
-    )
-
+    left.set(title="One erroneous state: the wave runs to its parents")
+    left.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
     left.yaxis.get_major_locator().set_params(integer=True)
 
     deviations = tables["deviations"]
     steps = np.arange(STEPS + 1)
     crest = [where(wave, step=step)["simulated_deviation"].max() for step in range(STEPS + 1)]
-    centre.plot(
-        steps, SCALE * np.pi / np.sqrt(6.0) * DISCOUNT**steps, color="0.4", label="γ^t β π / √6, by Eq. 26"
-    )
-    centre.plot(
-        deviations["step"],
-        deviations["simulated"],
-        "o",
-        color=LINES[0],
-        markersize=5,
-        label="errors in all pairs",
-    )
+    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT**steps
+    centre.plot(steps, predicted, color="0.4", label="γ^t β π / √6, by Eq. 26")
+    everywhere = deviations["step"], deviations["simulated"]
+    centre.plot(*everywhere, "o", color=LINES[0], markersize=5, label="errors in all pairs")
     centre.plot(steps, crest, "x", color=LINES[1], markersize=6, label="crest of the wave on the left")
-    centre.set(
-        title=f"The scale shrinks by γ = {DISCOUNT:g} a step",
-        xlabel="step t of Eq. 25",
-        ylabel="standard deviation (reward units)",
-        yscale="log",
-    )
+    centre.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
+    centre.set(xlabel="step t of Eq. 25", ylabel="standard deviation (reward units)")
     centre.xaxis.get_major_locator().set_params(integer=True)
-    centre.legend(fontsize="small")
 
     for step, color, style in zip(SHOWN, LINES, ("-", "--", "-."), strict=False):
         rows = where(tables["densities"], step=step)
-        right.stairs(
-            rows["simulated"],
-            bin_edges(rows["z"]),
-            color=color,
-            alpha=0.4,
-            fill=True,
-        )
-        right.plot(
-            rows["z"], rows["exact"], color=color, linestyle=style, label=f"t = {step}: Gumbel of Eq. 26"
-        )
-    right.set(
-        title="Q of one pair: simulated, and Gumbel",
-        xlabel="Z_t (reward units)",
-        ylabel="density (1 / reward units)",
-    )
-    right.legend(fontsize="small")
-    centre.grid(alpha=0.3)
-    right.grid(alpha=0.3)
+        label = f"t = {step}: Gumbel of Eq. 26"
+        right.stairs(rows["simulated"], bin_edges(rows["z"]), color=color, alpha=0.4, fill=True)
+        right.plot(rows["z"], rows["exact"], color=color, linestyle=style, label=label)
+    right.set(title="Q of one pair: simulated, and Gumbel")
+    right.set(xlabel="Z_t (reward units)", ylabel="density (1 / reward units)")
+    for axes in (centre, right):
+        axes.legend(fontsize="small")
+        axes.grid(alpha=0.3)
     return figure
 
 

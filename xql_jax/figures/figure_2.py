@@ -1,6 +1,6 @@
 """Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,19 +29,18 @@ def exact_regression(x: np.ndarray, beta: float) -> np.ndarray:
     return log_partition(y, beta)
 
 
+def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Sequence[np.ndarray]) -> Table:
+    """Returns a row for every beta and point; a column is given as an array over the points for each beta."""
+    grid = {"beta": np.repeat(betas, len(points)), name: np.tile(points, len(betas))}
+    return grid | {column: np.concatenate(arrays) for column, arrays in columns.items()}
+
+
 def compute(seed: int) -> dict[str, Table]:
     x = np.linspace(-6.0, 12.0, 400)
-    density = {
-        "beta": np.repeat(SCALES, len(x)),
-        "x": np.tile(x, len(SCALES)),
-        "density": np.concatenate([Gumbel(0.0, beta).density(x) for beta in SCALES]),
-    }
+    density = by_beta(SCALES, "x", x, density=[Gumbel(0.0, beta).density(x) for beta in SCALES])
     error = np.linspace(-4.0, 4.0, 400)
-    loss = {
-        "beta": np.repeat(SCALES, len(error)),
-        "error": np.tile(error, len(SCALES)),
-        "loss": np.concatenate([np.expm1(error / beta) - error / beta for beta in SCALES]),
-    }
+    losses = [np.expm1(error / beta) - error / beta for beta in SCALES]
+    loss = by_beta(SCALES, "error", error, loss=losses)
 
     generator = np.random.default_rng(seed)
     x = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
@@ -51,12 +50,8 @@ def compute(seed: int) -> dict[str, Table]:
     )
     line = np.linspace(-2.0, 2.0, 200)
     fitted = regressor.fit(x[:, None], y).predict(line[:, None])
-    regression = {
-        "beta": np.repeat(BETAS, len(line)),
-        "x": np.tile(line, len(BETAS)),
-        "fitted": fitted.T.ravel(),
-        "exact": np.concatenate([exact_regression(line, beta) for beta in BETAS]),
-    }
+    exact = [exact_regression(line, beta) for beta in BETAS]
+    regression = by_beta(BETAS, "x", line, fitted=list(fitted.T), exact=exact)
     return {"density": density, "loss": loss, "samples": {"x": x, "y": y}, "regression": regression}
 
 
@@ -64,43 +59,31 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     left, centre, right = figure.subplots(1, 3)
     for beta, color, style in zip(SCALES, LINES, STYLES, strict=False):
-        label = f"β = {beta:g}"
+        look = {"color": color, "linestyle": style, "label": f"β = {beta:g}"}
         rows = where(tables["density"], beta=beta)
-        left.plot(rows["x"], rows["density"], color=color, linestyle=style, label=label)
+        left.plot(rows["x"], rows["density"], **look)
         rows = where(tables["loss"], beta=beta)
-        centre.plot(rows["error"], rows["loss"], color=color, linestyle=style, label=label)
-    left.set(
-        title="Gumbel density G(0, β)",
-        xlabel="x (reward units)",
-        ylabel="density (1 / reward units)",
-        xlim=(-6, 12),
-    )
-    centre.set(
-        title="Gumbel loss exp(z) − z − 1, z = (x − h) / β",
-        xlabel="error x − h (reward units)",
-        ylabel="loss (dimensionless)",
-        ylim=(0, 8),
-    )
+        centre.plot(rows["error"], rows["loss"], **look)
+    left.set(title="Gumbel density G(0, β)", xlabel="x (reward units)", ylabel="density (1 / reward units)")
+    left.set_xlim(-6, 12)
+    centre.set(title="Gumbel loss exp(z) − z − 1, z = (x − h) / β", ylim=(0, 8))
+    centre.set(xlabel="error x − h (reward units)", ylabel="loss (dimensionless)")
 
     samples = tables["samples"]
     right.plot(samples["x"], samples["y"], ".", color="0.8", markersize=2, label="samples")
     for beta, color, style in zip(BETAS, LINES, STYLES, strict=False):
         rows = where(tables["regression"], beta=beta)
+        label = f"β = {beta:g}"
         right.plot(rows["x"], rows["exact"], color=color, linewidth=0.8)
-        right.plot(
-            rows["x"], rows["fitted"], color=color, linestyle=style, linewidth=2.2, label=f"β = {beta:g}"
-        )
+        right.plot(rows["x"], rows["fitted"], color=color, linestyle=style, linewidth=2.2, label=label)
     right.plot([], [], color="0.4", linewidth=0.8, label="exact β log E[exp(y/β) | x]")
-    right.set(
-        title="Gumbel regression of y given x",
-        xlabel="x (input units)",
-        ylabel="y (reward units)",
-        ylim=(-2.2, 3.4),
-    )
-    for axes in (left, centre, right):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="upper center" if axes is centre else "upper right")
+    right.set(title="Gumbel regression of y given x", xlabel="x (input units)", ylabel="y (reward units)")
+    right.set_ylim(-2.2, 3.4)
+    left.legend(fontsize="small", loc="upper right")
+    centre.legend(fontsize="small", loc="upper center")
     right.legend(fontsize="small", loc="upper left", ncols=2)
+    for axes in figure.axes:
+        axes.grid(alpha=0.3)
     return figure
 
 

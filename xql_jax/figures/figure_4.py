@@ -4,10 +4,8 @@ Source: Garg et al. 2023, Appendix D.1. Its caption says that a larger beta come
 Lemma 3.1 it is a smaller one, and so it is here.
 """
 
-import dataclasses
 from collections.abc import Mapping
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +13,10 @@ from matplotlib.figure import Figure
 
 from xql_jax.envs.mazes import Cell
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
-from xql_jax.learners.value_iteration import ValueIteration
-from xql_jax.losses.critic import mse_loss
+from xql_jax.learners.fields import with_hyperparameters
+from xql_jax.learners.methods import Method
+from xql_jax.learners.value_fits import ValueFit
+from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
 from xql_jax.reports.palette import HEAT, VERMILION
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -31,12 +31,8 @@ RESOLVED = 1e-4  # the networks' error, at most; a smaller V is noise
 LARGE_BETA = 1e6  # as good as the mean, for the exact values
 
 
-@flax.struct.dataclass
-class MeanValueIteration(ValueIteration):
-    """V is fitted to the mean of r + discount * V(s') over the data's actions."""
-
-    def value_loss(self, values: Array, targets: Array) -> Array:
-        return mse_loss(values, targets)
+# V is fitted to the mean of r + discount * V(s') over the data's actions.
+MeanValueIteration = Method(ExtremeValueIteration, value=ValueFit)
 
 
 def transitions(mdp: SoftMDP, goal: int) -> Batch:
@@ -55,13 +51,13 @@ def transitions(mdp: SoftMDP, goal: int) -> Batch:
 
 
 @jax.jit
-def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
+def fit(learner: ExtremeValueIteration, batch: Batch, key: Array) -> Array:
     """Returns V at every state, f32[S], fitted by gradients from the data alone."""
     state = learner.init(key, batch.observations, batch.actions)
     for rate, count in NUM_UPDATES:
-        stage = dataclasses.replace(learner, value_lr=jnp.float32(rate))
+        stage = with_hyperparameters(learner, {"value_lr": rate})
         state = jax.lax.fori_loop(0, count, lambda i, s, by=stage: by.update(s, batch, key)[0], state)
-    return learner.values(state, jnp.eye(batch.observations.shape[1]))
+    return state.value(jnp.eye(batch.observations.shape[1]))
 
 
 def compute(seed: int) -> dict[str, Table]:
@@ -70,18 +66,14 @@ def compute(seed: int) -> dict[str, Table]:
     goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
     batch = transitions(mdp, goal)
     # No clip: where a beta is small, all of a batch may lie above one at first, and would not move V.
-    common = {
-        "hidden_dims": (64, 64),
-        "discount": jnp.float32(DISCOUNT),
-        "tau": jnp.float32(0.1),
-        "clip": jnp.float32(jnp.inf),
-    }
+    widths = {"actor_hidden_dims": (64, 64), "value_hidden_dims": (64, 64)}
+    common = {**widths, "discount": DISCOUNT, "tau": 0.1}
 
-    methods: dict[str, tuple[ValueIteration, float]] = {
+    methods: dict[str, tuple[ExtremeValueIteration, float]] = {
         "mean squared error": (MeanValueIteration(**common), LARGE_BETA)
     }
     for beta in BETAS:
-        methods[f"Gumbel, β = {beta:g}"] = (ValueIteration(**common, beta=jnp.float32(beta)), beta)
+        methods[f"Gumbel, β = {beta:g}"] = (ValueIteration(**common, clip=jnp.inf, beta=beta), beta)
     values: list[tuple] = []
     paths: list[tuple] = []
 
@@ -107,6 +99,7 @@ def draw(tables: Mapping[str, Table]) -> Figure:
     methods = list(dict.fromkeys(values["method"]))
     figure = Figure(figsize=(3.3 * len(methods) + 0.8, 4.3), layout="constrained")
     row_of_axes = figure.subplots(1, len(methods))
+    goal_row, goal_column = FIGURE_4.goal
     for method, axes in zip(methods, row_of_axes, strict=True):
         rows = where(values, method=method)
         grid = np.full(FIGURE_4.walls.shape, np.nan)
@@ -117,24 +110,16 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         path = where(paths, method=method)
         axes.plot(path["column"], path["row"], color="white", linewidth=4)
         axes.plot(path["column"], path["row"], color=VERMILION, linewidth=2, label="greedy path")
-        axes.plot(
-            START[1], START[0], "o", color=VERMILION, markeredgecolor="white", markersize=9, label="start"
-        )
-        goal_row, goal_column = FIGURE_4.goal
-        axes.plot(
-            goal_column, goal_row, "*", color="white", markeredgecolor=VERMILION, markersize=16, label="goal"
-        )
+        look = {"color": VERMILION, "markeredgecolor": "white", "markersize": 9, "label": "start"}
+        axes.plot(START[1], START[0], "o", **look)
+        look = {"color": "white", "markeredgecolor": VERMILION, "markersize": 16, "label": "goal"}
+        axes.plot(goal_column, goal_row, "*", **look)
         reached = (path["row"][-1], path["column"][-1]) == FIGURE_4.goal
         moves = f"{len(path['step']) - 1} moves"
         v_start = rows["fitted"][(rows["row"] == START[0]) & (rows["column"] == START[1])][0]
         value = f"= {v_start:.2g}" if v_start > RESOLVED else "≈ 0"
         outcome = f"V(start) {value}; {moves if reached else f'stuck after {moves}'}"
-        axes.set(
-            title=f"{method}\n{outcome}",
-            xticks=[],
-            yticks=[],
-            xlabel="column (cells)",
-        )
+        axes.set(title=f"{method}\n{outcome}", xticks=[], yticks=[], xlabel="column (cells)")
     row_of_axes[0].set_ylabel("row (cells)")
     figure.legend(*row_of_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.colorbar(image, ax=row_of_axes, label=f"V(s) (reward units, discount {DISCOUNT:g})", shrink=0.75)

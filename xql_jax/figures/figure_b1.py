@@ -21,15 +21,15 @@ CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
 def compute(seed: int) -> dict[str, Table]:
     """Every estimate is Q_MAX or -Q_MAX, as likely as makes it unbiased; mu is uniform over the actions."""
     generator = np.random.default_rng(seed)
-    columns: dict[str, list[np.ndarray]] = {}
+    tables: list[Table] = []
     for case, probability in CASES.items():
-        # Of an estimate +Q_MAX, by action; in the mean `probability`.
+        # How likely an action's estimate is +Q_MAX; `probability` in the mean.
         chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
         expected = Q_MAX * (2.0 * chances - 1.0)
         estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)
         mean_q = float(expected.mean())
         simulated = np.array([log_partition(estimates, beta) for beta in BETAS])  # [betas, estimates]
-        rows = {
+        table = {
             "case": np.full(len(BETAS), case),
             "beta": BETAS,
             "true_value": np.array([float(log_partition(expected, beta)) for beta in BETAS]),
@@ -39,43 +39,30 @@ def compute(seed: int) -> dict[str, Table]:
             "corrected_bound": soft_value_upper_bound(mean_q, Q_MAX, BETAS),
             "mean": np.full(len(BETAS), mean_q),
         }
-        for name, column in rows.items():
-            columns.setdefault(name, []).append(column)
-    return {"values": {name: np.concatenate(parts) for name, parts in columns.items()}}
+        tables.append(table)
+    return {"values": {name: np.concatenate([table[name] for table in tables]) for name in table}}
 
 
 def draw(tables: Mapping[str, Table]) -> Figure:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
         rows = where(tables["values"], case=case)
-        beta = rows["beta"]
-        axes.plot(
-            beta,
-            rows["corrected_bound"],
-            color=GREEN,
-            linestyle="--",
-            label="upper bound, corrected (2β log cosh)",
-        )
-        axes.plot(
-            beta,
-            rows["printed_bound"],
-            color=VERMILION,
-            linestyle="-.",
-            label="upper bound, as printed (β log cosh)",
-        )
-        axes.plot(beta, rows["estimated_value"], color=BLUE, linewidth=2.2, label="E[V̂], simulated")
-        axes.plot(
-            beta, rows["true_value"], color=ORANGE, linestyle=":", linewidth=2.2, label="V, the lower bound"
-        )
+        beta, printed, estimated = rows["beta"], rows["printed_bound"], rows["estimated_value"]
+        label = "upper bound, corrected (2β log cosh)"
+        axes.plot(beta, rows["corrected_bound"], color=GREEN, linestyle="--", label=label)
+        label = "upper bound, as printed (β log cosh)"
+        axes.plot(beta, printed, color=VERMILION, linestyle="-.", label=label)
+        axes.plot(beta, estimated, color=BLUE, linewidth=2.2, label="E[V̂], simulated")
+        label = "V, the lower bound"
+        axes.plot(beta, rows["true_value"], color=ORANGE, linestyle=":", linewidth=2.2, label=label)
         axes.plot(beta, rows["mean"], color="0.5", linewidth=0.8, label="E[Q]")
-        broken = rows["estimated_value"] > rows["printed_bound"]
-        if broken.any():
-            axes.fill_between(
-                beta, rows["printed_bound"], rows["estimated_value"], where=broken, color=VERMILION, alpha=0.2
-            )
+        broken = np.flatnonzero(estimated > printed)
+        if len(broken):
+            axes.fill_between(beta, printed, estimated, where=estimated > printed, color=VERMILION, alpha=0.2)
+            shown = broken[len(broken) // 3]
             axes.annotate(
                 "the printed bound fails here",
-                (beta[broken][broken.sum() // 3], rows["estimated_value"][broken][broken.sum() // 3]),
+                (beta[shown], estimated[shown]),
                 xytext=(0.4, 0.8),
                 textcoords="axes fraction",
                 arrowprops={"arrowstyle": "->"},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.figures.paper_figure import PaperFigure, Table, where
+from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
 from xql_jax.reports.palette import BLUE, GREEN, LINES, VERMILION
 from xql_jax.theory.bounds import (
     linear_log_partition_upper_bound,
@@ -30,35 +30,26 @@ def exact_partition(beta: float) -> float:
 
 def compute(seed: int) -> dict[str, Table]:
     generator = np.random.default_rng(seed)
-    estimates: dict[str, list] = {}
-    failures: dict[str, list] = {}
+    estimates: list[tuple] = []
+    failures: list[tuple] = []
     for beta in BETAS:
         partition = exact_partition(beta)
         exact = beta * np.log(partition)
         for count in SAMPLES:
             x = generator.uniform(-X_MAX, X_MAX, (REPLICATIONS // 4, count))
             quantile = np.quantile(log_partition(x, beta), 1.0 - DELTA)
-            bounds = (exact, X_MAX, beta, count, DELTA)
-            row = {
-                "beta": beta,
-                "num_samples": count,
-                "exact": exact,
-                "simulated_quantile": quantile,
-                "bound_eq_30": float(log_partition_upper_bound(*bounds)),
-                "bound_eq_32": float(linear_log_partition_upper_bound(*bounds)),
-            }
-            for name, value in row.items():
-                estimates.setdefault(name, []).append(value)
+            bound_eq_30 = float(log_partition_upper_bound(exact, X_MAX, beta, count, DELTA))
+            bound_eq_32 = float(linear_log_partition_upper_bound(exact, X_MAX, beta, count, DELTA))
+            estimates.append((beta, count, exact, quantile, bound_eq_30, bound_eq_32))
         x = generator.uniform(-X_MAX, X_MAX, (REPLICATIONS, NUM_SAMPLES))
         estimate = np.exp(log_partition(x, beta) / beta)
         for delta in DELTAS:
             bound = partition_upper_bound(partition, X_MAX, beta, NUM_SAMPLES, delta)
-            row = {"beta": beta, "delta": delta, "frequency": float((estimate > bound).mean())}
-            for name, value in row.items():
-                failures.setdefault(name, []).append(value)
+            failures.append((beta, delta, float((estimate > bound).mean())))
+    columns = ("beta", "num_samples", "exact", "simulated_quantile", "bound_eq_30", "bound_eq_32")
     return {
-        "estimates": {name: np.array(column) for name, column in estimates.items()},
-        "failures": {name: np.array(column) for name, column in failures.items()},
+        "estimates": long_table(*columns, rows=estimates),
+        "failures": long_table("beta", "delta", "frequency", rows=failures),
     }
 
 
@@ -73,32 +64,17 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         label = f"{100 * (1 - DELTA):g}% of estimates lie below"
         axes.plot(count, rows["simulated_quantile"], "o-", color=BLUE, markersize=4, label=label)
         axes.plot(count, rows["exact"], color="0.4", linewidth=1, label="L^β(X), exact")
-        axes.set(
-            title=f"Lemma B.2, β = {beta:g}, δ = {DELTA:g}",
-            xlabel="N (samples)",
-            ylabel="L^β (reward units)",
-            xscale="log",
-        )
+        axes.set(title=f"Lemma B.2, β = {beta:g}, δ = {DELTA:g}", xscale="log")
+        axes.set(xlabel="N (samples)", ylabel="L^β (reward units)")
         axes.legend(fontsize="small")
     for beta, color, style in zip(BETAS, LINES, ("o-", "s--"), strict=False):
         rows = where(tables["failures"], beta=beta)
         seen = rows["frequency"] > 0
-        right.plot(
-            rows["delta"][seen],
-            rows["frequency"][seen],
-            style,
-            color=color,
-            markersize=4,
-            label=f"β = {beta:g}",
-        )
+        delta, frequency = rows["delta"][seen], rows["frequency"][seen]
+        right.plot(delta, frequency, style, color=color, markersize=4, label=f"β = {beta:g}")
     right.plot(DELTAS, DELTAS, color="0.4", linewidth=1, label="δ, the most that is allowed")
-    right.set(
-        title=f"How often exp(L̂/β) exceeds its bound (N = {NUM_SAMPLES})",
-        xlabel="δ (probability)",
-        ylabel="frequency of failures",
-        xscale="log",
-        yscale="log",
-    )
+    right.set(title=f"How often exp(L̂/β) exceeds its bound (N = {NUM_SAMPLES})", xscale="log", yscale="log")
+    right.set(xlabel="δ (probability)", ylabel="frequency of failures")
     right.legend(fontsize="small")
     for axes in figure.axes:
         axes.grid(alpha=0.3)

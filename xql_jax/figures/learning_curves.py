@@ -15,6 +15,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.palette import LINES
 
 TABLES = ("curves", "seeds", "restarts")
+CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
 STYLES = ("-", "--", "-.", ":")  # where there are more methods than colours
 
 
@@ -41,11 +42,12 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
         diverged = sum(point.diverged for point in of_seeds)
         curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
-    restarts = [(group.task, group.method, sum(run.restarts for run in group.runs)) for group in groups]
+    restarts = [
+        (group.task, group.method, sum(len(run.summary.get("restarts", [])) for run in group.runs))
+        for group in groups
+    ]
     return {
-        "curves": long_table(
-            "task", "method", "step", "mean", "low", "high", "seeds", "diverged", rows=curves
-        ),
+        "curves": long_table(*CURVE_COLUMNS, rows=curves),
         "seeds": long_table(*Point._fields, rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }

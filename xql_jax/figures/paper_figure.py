@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
-from xql_jax.figures.recorded_runs import RecordedRun, RunGroup, group_runs
-from xql_jax.logs.files import write_atomically
+from xql_jax.figures.recorded_runs import RunGroup, group_runs
+from xql_jax.files import write_atomically
+from xql_jax.reports.plots import save
+from xql_jax.runs.record import RunRecord
 
 Table = Mapping[str, np.ndarray]  # columns by name, all of one length
 
@@ -36,7 +37,7 @@ class RunsFigure:
     draw: Callable[[Mapping[str, Table]], Figure]
     tasks: Sequence[str] | None = None  # None: all
 
-    def tables(self, runs: Sequence[RecordedRun], where_from: str) -> dict[str, Table]:
+    def tables(self, runs: Sequence[RunRecord], where_from: str) -> dict[str, Table]:
         """Reads those of the runs that the figure shows.
 
         Args:
@@ -69,10 +70,8 @@ def write_figure(
         paths.append(folder / f"figure_{name}_{table_name}.csv")
         write_atomically(paths[-1], _as_csv(table))
     picture = folder / f"figure_{name}.png"
-    temporary = picture.with_name(f".{picture.name}.tmp")
     try:
-        draw(tables).savefig(temporary, format="png", dpi=150)
-        os.replace(temporary, picture)
+        save(draw(tables), picture, dpi=150)
     except OSError as error:
         raise UserError(f"{picture}: cannot be written: {error.strerror}") from error
     return [picture, *paths]

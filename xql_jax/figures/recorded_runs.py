@@ -2,29 +2,18 @@
 
 import dataclasses
 import json
+import logging
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from xql_jax.configuration import settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.logs.files import read_json
-from xql_jax.reports.summary import by_setting, read_rows
+from xql_jax.reports.summary import by_setting
+from xql_jax.runs.record import RunRecord, open_record
 
-# Of config.json: what does not make a run another method.
-NO_SETTINGS = ("env_name", "seeds", "versions", "commit", "resumed", "note")
-
-
-@dataclasses.dataclass(frozen=True)
-class RecordedRun:
-    """What a run's config.json says of it."""
-
-    path: Path
-    name: str  # of the task, or of the data if it was trained without one
-    algorithm: str
-    settings: Mapping[str, str]  # all that its numbers depend on but task and seeds, as JSON, by name
-    restarts: int  # of networks that had diverged, over all its members
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +22,7 @@ class RunGroup:
 
     task: str
     method: str  # the algorithm, and what sets it apart from the others' of that algorithm and task
-    runs: Sequence[RecordedRun]
+    runs: Sequence[RunRecord]
 
 
 class Point(NamedTuple):
@@ -47,7 +36,7 @@ class Point(NamedTuple):
     diverged: bool  # as the row says
 
 
-def find_runs(root: Path) -> list[RecordedRun]:
+def find_runs(root: Path) -> list[RunRecord]:
     """Returns the runs under a folder that have finished, ordered by their paths.
 
     Raises:
@@ -58,22 +47,22 @@ def find_runs(root: Path) -> list[RecordedRun]:
     return sorted(_runs(root), key=lambda run: run.path)
 
 
-def group_runs(runs: Iterable[RecordedRun]) -> list[RunGroup]:
+def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     """Puts runs together that differ in their seeds alone, ordered by task and method.
 
     Where an algorithm was run on a task with several settings, those that vary are part of the method's name.
     """
-    alike: dict[tuple[str, str], dict[str, list[RecordedRun]]] = {}
+    alike: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for run in runs:
         of_algorithm = alike.setdefault((run.name, run.algorithm), {})
-        of_algorithm.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+        of_algorithm.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
     groups = []
     for (task, algorithm), by_settings in alike.items():
-        firsts = [group[0].settings for group in by_settings.values()]
+        firsts = [_settings(group[0]) for group in by_settings.values()]
         names = dict.fromkeys(name for settings in firsts for name in settings)
         varying = [name for name in names if len({settings.get(name) for settings in firsts}) > 1]
         for group in by_settings.values():
-            settings = (f"{name.removeprefix('config.')}={group[0].settings.get(name)}" for name in varying)
+            settings = (f"{name.removeprefix('config.')}={_settings(group[0]).get(name)}" for name in varying)
             groups.append(RunGroup(task, " ".join((algorithm, *settings)), group))
     return sorted(groups, key=lambda group: (group.task, group.method))
 
@@ -89,49 +78,34 @@ def read_points(groups: Iterable[RunGroup], file_name: str, column: str) -> list
         run_of: dict[tuple[str, int], Path] = {}
         for run in group.runs:
             path = run.path / file_name
-            try:
-                for setting, rows in by_setting(read_rows(path)).items():
-                    method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
-                    for row in rows:
-                        point = Point(
-                            group.task,
-                            method,
-                            int(row["seed"]),
-                            int(row["step"]),
-                            float(row[column]),
-                            bool(row.get("diverged_at")),
-                        )
-                        points.append(point)
-                        if run_of.setdefault((method, point.seed), path) != path:
-                            twice = f"{run_of[method, point.seed]} and {path}"
-                            raise UserError(f"{method} on {group.task} has seed {point.seed} twice: {twice}")
-            except (ValueError, TypeError, KeyError) as error:
-                raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+            for setting, rows in by_setting(run.rows(path)).items():
+                method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
+                for row in rows:
+                    if column not in row.results:
+                        raise UserError(f"{path}: damaged: it has no column {column}")
+                    diverged = not math.isnan(row.results.get("diverged_at", math.nan))
+                    value = row.results[column]
+                    points.append(Point(group.task, method, row.seed, row.step, value, diverged))
+                    if run_of.setdefault((method, row.seed), path) != path:
+                        twice = f"{run_of[method, row.seed]} and {path}"
+                        raise UserError(f"{method} on {group.task} has seed {row.seed} twice: {twice}")
     return points
 
 
-def _runs(root: Path) -> Iterator[RecordedRun]:
+def _settings(run: RunRecord) -> dict[str, str]:
+    """A run's settings as JSON, which can be told apart and shown."""
+    return {name: json.dumps(value, sort_keys=True) for name, value in run.settings.items()}
+
+
+def _runs(root: Path) -> Iterator[RunRecord]:
     for folder, below, files in os.walk(root):
         if "config.json" not in files:
             continue
         below.clear()  # what a run holds is no run
-        path = Path(folder)
-        summary = read_json(path / "summary.json") if "summary.json" in files else {}
-        if summary.get("status") == "finished":
-            content = read_json(path / "config.json")
-            config = content.get("config")
-            if not isinstance(config, dict) or not isinstance(config.get("algorithm"), str):
-                print(f"warning: {path / 'config.json'} is damaged; its run is left out")
-                continue
-            settings = settings_by_name(content)
-            yield RecordedRun(
-                path,
-                content.get("env_name") or path.resolve().parents[1].name,  # SAVE_DIR/ENV/ALGORITHM/RUN
-                config["algorithm"],
-                {
-                    name: json.dumps(value, sort_keys=True)
-                    for name, value in settings.items()
-                    if name not in NO_SETTINGS
-                },
-                len(summary.get("restarts", [])),
-            )
+        try:
+            record = open_record(Path(folder))
+        except UserError as error:
+            LOG.warning(f"{error}; its run is left out")
+            continue
+        if record.summary.get("status") == "finished":
+            yield record

@@ -1,29 +1,27 @@
 """Behaviour cloning: maximum likelihood of the data's actions."""
 
-import dataclasses
-
 import flax.struct
 import jax.numpy as jnp
 
-from xql_jax.learners.policy_regression import PolicyRegression
-from xql_jax.learners.train_state import TrainState
+from xql_jax.learners import fields
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import PolicyLearner, PolicyObjective
+from xql_jax.learners.train_state import LearnerState
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
-class BCState:
-    step: Array  # i32[], updates done
-    actor: TrainState
+class Cloning(PolicyLearner):
+    """Regression of the policy with every weight 1."""
+
+    policy: PolicyObjective = fields.part(PolicyObjective)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        return LearnerState(jnp.zeros((), jnp.int32), self.policy.init(key, observations, actions))
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        policy, info = self.policy.update(state.policy, None, batch, key, self.max_grad_norm)
+        return LearnerState(state.step + 1, policy), info
 
 
-@flax.struct.dataclass
-class BC(PolicyRegression):
-    """Policy regression with every weight 1."""
-
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> BCState:
-        return BCState(step=jnp.zeros((), jnp.int32), actor=self.init_actor(key, observations, actions))
-
-    def update(self, state: BCState, batch: Batch, key: PRNGKey) -> tuple[BCState, Metrics]:
-        weights = jnp.ones_like(batch.rewards)
-        actor, metrics = self.update_actor(state.actor, batch, weights, state.step, key)
-        return dataclasses.replace(state, step=state.step + 1, actor=actor), metrics
+BC = Method(Cloning, policy=PolicyObjective)

@@ -4,15 +4,19 @@ from typing import ClassVar
 
 import flax.struct
 
-from xql_jax.learners.gumbel_regression import GumbelRegression
-from xql_jax.learners.in_sample import ValuePolicyCritic
+from xql_jax.learners import fields
+from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.value_fits import Gumbel
 from xql_jax.losses.critic import td_target
-from xql_jax.types import Array, Batch, Metrics, Params, SarsaBatch
+from xql_jax.types import Array, Batch, Metrics, Numeric, SarsaBatch
 
 
 @flax.struct.dataclass
-class QIteration(GumbelRegression, ValuePolicyCritic):
+class ExtremeQIteration(InSample):
     """Q is fitted to r + discount * Q(s', a') by Gumbel regression of scale discount * beta, a' the data's.
 
     In deterministic dynamics that alone solves the soft-Bellman equation: V(s') = L^beta[Q(s', .)] need not
@@ -23,14 +27,22 @@ class QIteration(GumbelRegression, ValuePolicyCritic):
     Differs: Q(s', a') is the least of the target critics, as everywhere in the authors' code.
     """
 
-    uses_next_actions: ClassVar[bool] = True
+    value: Gumbel = fields.part(Gumbel)
+    critic: Critic = fields.part(Critic)
+    discount: Numeric = fields.traced(0.99, fields.ABOVE_ZERO)  # not 0, as it scales beta
 
-    def update_critic(
-        self, critic: TrainState, target_critic: Params, next_v: Array, batch: Batch
-    ) -> tuple[TrainState, Metrics]:
+    batch_type: ClassVar[type] = SarsaBatch
+
+    def fit_critic(self, critic: TrainState, next_v: Array, batch: Batch) -> tuple[TrainState, Metrics]:
         if not isinstance(batch, SarsaBatch):
             raise ValueError("batch must be a SarsaBatch: Q iteration learns from next_actions, too")
-        next_q = self.min_q(target_critic, batch.next_observations, batch.next_actions)
+        next_q = min_q(critic, critic.target, batch.next_observations, batch.next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
-        scale = self.discount * self.beta
-        return self.fit_critic(critic, batch, targets, lambda q, t: self.gumbel_loss(q, t, scale))  # Eq. 42
+
+        def loss_of(q: Array, targets: Array) -> Array:  # Eq. 42
+            return self.value.regression(q, targets, scale=self.discount) / self.critic.num_critics
+
+        return self.critic.fit(critic, batch, targets, self.max_grad_norm, loss_of)
+
+
+QIteration = Method(ExtremeQIteration, value=Gumbel, policy=ForwardKL, critic=Critic)

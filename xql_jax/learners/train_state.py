@@ -1,9 +1,9 @@
-"""Parameters with their optimiser's state, and one step of Adam."""
+"""A network with its parameters, its optimiser's state, and one step of Adam."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Self
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,35 @@ from xql_jax.types import Array, Metrics, Numeric, Params
 ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
 
 
-@flax.struct.dataclass
-class TrainState:
-    """A network's parameters and Adam's moments."""
+class Model(flax.struct.PyTreeNode):
+    """A network and its parameters: all that acting needs of an actor."""
 
+    network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for parameters alone
     params: Params
-    optimizer_state: optax.OptState
+
+    def __call__(self, *inputs: Array, **options: Any) -> Any:
+        return self.at(self.params, *inputs, **options)
+
+    def at(self, params: Params, *inputs: Array, **options: Any) -> Any:
+        """What the network gives under other parameters."""
+        return self.network.apply(params, *inputs, **options)
+
+
+class TrainState(Model):
+    """A model, Adam's moments, and where something learns from it the target network that follows it."""
+
+    optimizer_state: Any
+    target: Params = None
 
     @classmethod
-    def create(cls, params: Params) -> Self:
-        return cls(params, ADAM.init(params))
+    def create(
+        cls, network: nn.Module | None, params: Params, with_target: bool = False, **fields: Any
+    ) -> Self:
+        target = jax.tree.map(jnp.copy, params) if with_target else None  # a shared buffer cannot be donated
+        return cls(network, params, ADAM.init(params), target, **fields)
 
     def minimize(
-        self,
-        loss: Callable[[Params], tuple[Array, Metrics]],
-        *,
-        learning_rate: Numeric,
-        max_grad_norm: Numeric,
+        self, loss: Callable[[Params], tuple[Array, Metrics]], learning_rate: Numeric, max_grad_norm: Numeric
     ) -> tuple[Self, Metrics]:
         """One Adam step on loss(params) -> (scalar, metrics), the gradient's global norm clipped first."""
         gradients, metrics = jax.grad(loss, has_aux=True)(self.params)
@@ -38,9 +50,17 @@ class TrainState:
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
         directions, optimizer_state = ADAM.update(gradients, self.optimizer_state)
         params = jax.tree.map(lambda param, step: param - learning_rate * step, self.params, directions)
-        return dataclasses.replace(self, params=params, optimizer_state=optimizer_state), metrics
+        return self.replace(params=params, optimizer_state=optimizer_state), metrics
+
+    def followed(self, tau: Numeric) -> Self:
+        """The target moved towards the parameters at the Polyak rate tau."""
+        return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
 
-def static(default: Any) -> Any:
-    """A learner's field that shapes the program: changing it compiles another one."""
-    return flax.struct.field(default=default, pytree_node=False)
+class LearnerState(flax.struct.PyTreeNode):
+    """A learner's train states; those of the critic have a tuple with one entry a network as params."""
+
+    step: Array  # i32[], updates done
+    policy: Any
+    value: Any = None  # callable, V(s) f32[B] of observations f32[B, O]; None: there is no network V
+    critic: Any = None

@@ -3,25 +3,18 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
-from xql_jax.learners.advantage_regression import AdvantageRegression
-from xql_jax.learners.gumbel_regression import GumbelRegression
-from xql_jax.learners.train_state import TrainState
+from xql_jax.learners import fields
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
+from xql_jax.learners.train_state import LearnerState
+from xql_jax.learners.value_fits import Gumbel, ValueFit
 from xql_jax.losses.critic import td_target
-from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
-class ValueIterationState:
-    step: Array  # i32[], updates done
-    actor: TrainState
-    value: TrainState
-    target_value: Params
-
-
-@flax.struct.dataclass
-class ValueIteration(GumbelRegression, AdvantageRegression):
+class ExtremeValueIteration(PolicyLearner):
     """One network V, fitted to r + discount * V(s') by Gumbel regression; the policy's weights come from it.
 
     In deterministic dynamics r + discount * V(s') is Q(s, a), so that no other network is needed. Where
@@ -31,27 +24,28 @@ class ValueIteration(GumbelRegression, AdvantageRegression):
     Differs: V(s') is that of a target network, where the paper has the current one (`tau=1`).
     """
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> ValueIterationState:
-        key_actor, key_value = jax.random.split(key)
-        value = self.value_network.init(key_value, observations)
-        return ValueIterationState(
+    value: ValueFit = fields.part(Gumbel)
+    policy: PolicyObjective = fields.part(ForwardKL)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target network, per update
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        key_policy, key_value = jax.random.split(key)
+        return LearnerState(
             step=jnp.zeros((), jnp.int32),
-            actor=self.init_actor(key_actor, observations, actions),
-            value=TrainState.create(value),
-            target_value=jax.tree.map(jnp.copy, value),  # a shared buffer could not be donated
+            value=self.value.init(key_value, observations, with_target=True),
+            policy=self.policy.init(key_policy, observations, actions),
         )
 
-    def update(
-        self, state: ValueIterationState, batch: Batch, key: PRNGKey
-    ) -> tuple[ValueIterationState, Metrics]:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """V, then pi, then the target."""
-        next_v = self.v(state.target_value, batch.next_observations)
+        next_v = state.value.at(state.value.target, batch.next_observations)
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
-        value, value_info = self.fit_value(state.value, batch.observations, q)  # Eq. 37
-        advantages = q - self.v(value.params, batch.observations)
-        weights = self.policy_weight(advantages)
-        actor, actor_info = self.update_actor(state.actor, batch, weights, state.step, key)
-        target_value = optax.incremental_update(value.params, state.target_value, self.tau)
-        state = ValueIterationState(step=state.step + 1, actor=actor, value=value, target_value=target_value)
-        advantage_info = {"actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
-        return state, {**value_info, **actor_info, **advantage_info}
+        value, value_info = self.value.fit(state.value, batch.observations, q, self.max_grad_norm)  # Eq. 37
+        estimates = Estimates(q, value(batch.observations))
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key, self.max_grad_norm)
+        state = LearnerState(state.step + 1, policy, value.followed(self.tau))
+        return state, {**value_info, **policy_info}
+
+
+ValueIteration = Method(ExtremeValueIteration, value=Gumbel, policy=ForwardKL)

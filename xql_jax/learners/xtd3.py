@@ -1,32 +1,36 @@
-"""X-TD3 (Garg et al. 2023): extreme Q-learning for online RL with a deterministic policy."""
+"""X-TD3 (Garg et al. 2023): TD3 whose Q is fitted by Gumbel regression.
+
+That is Q iteration for deterministic dynamics: Q goes to r + discount * Q(s', a'). `beta` is the scale of
+the regression, which Eq. 42 prints as discount * beta and Appendix C.1 renames beta'; the authors' code and
+Table 6 mean it too. The soft value that Q learns has scale beta / discount.
+
+Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1, Sec. 3.5 (Online RL).
+"""
+
+import functools
 
 import flax.struct
 
-from xql_jax.learners.gumbel_regression import GumbelRegression
-from xql_jax.learners.td3 import TD3
-from xql_jax.learners.train_state import static
-from xql_jax.types import Array, Numeric
+from xql_jax.learners import fields
+from xql_jax.learners.critics import Critic
+from xql_jax.learners.methods import Method
+from xql_jax.learners.td3 import DEFAULTS, DelayedTwin
+from xql_jax.learners.value_fits import GumbelRegression
+from xql_jax.networks.squashed_policies import td3_init
+from xql_jax.types import Array
 
 
 @flax.struct.dataclass
-class XTD3(GumbelRegression, TD3):
-    """Q is fitted to r + discount * Q(s', a') by Gumbel regression: Q iteration for deterministic dynamics.
+class GumbelCritic(Critic):
+    """Q goes to L^beta of its targets, Eq. 42."""
 
-    `beta` is the scale of that regression, which Eq. 42 prints as discount * beta and Appendix C.1 renames
-    beta'; the authors' code and Table 6 mean it too. The soft value that Q learns has scale beta / discount.
-    With one critic it is X-TD3 - DQ.
+    regression: GumbelRegression = fields.part(GumbelRegression)
 
-    Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1, Sec. 3.5 (Online RL).
-    """
-
-    clip: Numeric = 8.0  # of z = (target - Q) / beta, Appendix D.6
-
-    def critic_loss(self, values: Array, targets: Array) -> Array:
-        return self.gumbel_loss(values, targets, self.beta)
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.regression(values, targets)
 
 
-@flax.struct.dataclass
-class SingleCriticXTD3(XTD3):
-    """X-TD3 - DQ: without the double Q trick."""
-
-    num_critics: int = static(1)
+CLIP = {"clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
+CRITIC = functools.partial(GumbelCritic, critic_init=td3_init)
+XTD3 = Method(DelayedTwin, {**DEFAULTS, **CLIP}, critic=CRITIC)
+XTD3_DQ = Method(DelayedTwin, {**DEFAULTS, **CLIP, "num_critics": 1}, critic=CRITIC)  # one Q

@@ -1,6 +1,7 @@
 """CSV files that a killed and resumed run leaves as an unbroken one would."""
 
 import csv
+import logging
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from xql_jax.logs.files import write_atomically, writing
+from xql_jax.files import write_atomically, writing
+
+LOG = logging.getLogger(__name__)
 
 
 class CSVLogger:
@@ -29,7 +32,7 @@ class CSVLogger:
             aside = path.with_name(f"damaged-{path.name}")
             with writing(aside):
                 shutil.copyfile(path, aside)
-            print(f"warning: {path}: {damaged} damaged line(s) dropped; the file as it was is {aside.name}")
+            LOG.warning(f"{path}: {damaged} damaged line(s) dropped; the file as it was is {aside.name}")
         write_atomically(path, "".join(kept))
         if kept:
             self._columns = next(csv.reader(kept[:1]))

@@ -9,7 +9,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from xql_jax.logs.files import writing
+from xql_jax.files import writing
 
 
 class TensorBoardLogger:

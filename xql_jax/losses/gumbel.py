@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import chex
 import jax
 import jax.numpy as jnp
 
+from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Numeric
 
 ClipRule = Callable[[Array, Numeric], Array]
@@ -32,9 +32,7 @@ def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None 
     """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes when None).
 
     Between the mean (beta -> inf) and the maximum (beta -> 0), Lemma 3.1; the minimiser of `gumbel_loss` over
-    constants, Lemma 3.2. Same units as x and beta.
-
-    Source: Garg et al. 2023, Eq. 1, with the expectation over the entries of x.
+    constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1, with the expectation over the entries of x.
     """
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
@@ -54,15 +52,10 @@ def gumbel_loss(
     both sides, to the largest exponent whose gradient is finite in float32 (about 87 for beta >= 1). Near
     that clip the mean of plain losses can overflow even though each loss and gradient is finite.
     Args:
-        values: f32[B], predictions, reward units.
-        targets: f32[B], samples, reward units; treated as constants.
-        beta: positive scalar, reward units.
+        values, targets: f32[B], predictions and samples (constants), in the reward units that beta has too.
         clip: bound on z, dimensionless; inf turns it off.
-        clip_rule: `clip_both` (the paper) or `clip_above` (the authors' offline code).
     Returns:
         f32[B], dimensionless, non-negative, 0 where values equal targets. The caller reduces.
-    Raises:
-        AssertionError: while tracing, if the shapes differ. (B,) against (B, 1) would broadcast.
     """
     z = _clipped_error(values, targets, beta, clip, clip_rule)
     return jnp.expm1(z) - z  # expm1 keeps precision near z = 0
@@ -76,7 +69,7 @@ def gumbel_rescaled_loss(
     The gradient is exp(-m) times the plain one and nothing else changes; but m couples the examples of the
     batch. Without a clip it stays finite where exp(z) overflows.
 
-    Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments, result and errors as `gumbel_loss`.
+    Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments and result as `gumbel_loss`.
     """
     z = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
@@ -88,13 +81,10 @@ def gumbel_log_loss(
 ) -> Array:
     """log(1 + mean of `gumbel_loss`) over the batch: the same minimiser, with a gradient that never explodes.
 
-    Not per example: the logarithm is of the batch's mean. Its gradient is the plain mean's divided by
-    1 + the mean loss.
+    Not per example but f32[]: the logarithm is of the batch's mean. Its gradient is the plain mean's divided
+    by 1 + the mean loss. Arguments as `gumbel_loss`.
 
     Source: the authors' offline code (`log_loss`; it cannot run there, its function rejects an argument).
-    Arguments and errors as `gumbel_loss`.
-    Returns:
-        f32[], dimensionless, non-negative.
     """
     z = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
@@ -103,8 +93,7 @@ def gumbel_log_loss(
 
 def _clipped_error(values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule) -> Array:
     """z = (targets - values) / beta, clipped so that a finite clip keeps exp(z) and exp(z) / beta finite."""
-    chex.assert_rank([values, targets], 1)
-    chex.assert_equal_shape([values, targets])
+    check_pairs(values, targets)
     largest = jnp.log(jnp.finfo(jnp.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))
     z = (jax.lax.stop_gradient(targets) - values) / beta

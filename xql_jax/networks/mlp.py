@@ -1,4 +1,4 @@
-"""The multi-layer perceptron under every network, and the two kinds of value function on it."""
+"""The multi-layer perceptron under every network, and the value functions V(s) and Q(s, a) on it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,24 +9,13 @@ import jax.numpy as jnp
 
 from xql_jax.types import Array, PRNGKey
 
-Initializer = Callable[..., Array]
+Initializer = Callable[..., Array]  # of kernels, the last layer's too; biases begin at 0
 
 
-# How every kernel begins, the last layer's too; biases begin at 0. Functions of the module, for what holds a
-# network to be pickled.
+# A function of the module, for what holds a network to be pickled.
 def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
     """IQL's and XQL's: orthogonal, gain sqrt(2)."""
     return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
-
-
-def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """That of Yarats & Kostrikov (2020): orthogonal, gain 1."""
-    return nn.initializers.orthogonal(1.0)(key, shape, dtype)
-
-
-def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """PyTorch's, as in Fujimoto et al. (2018): uniform within 1 / sqrt(inputs)."""
-    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
 
 
 class MLP(nn.Module):
@@ -48,29 +37,19 @@ class MLP(nn.Module):
         return x
 
 
-class StateValue(nn.Module):
-    """V(s): f32[B, O] -> f32[B]."""
+class Value(nn.Module):
+    """V(s), or with actions Q(s, a): f32[B, O] and f32[B, A] -> f32[B].
+
+    An ensemble is a tuple of parameters: on CPU, members unrolled run faster than members under `vmap`.
+    """
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
     kernel_init: Initializer = iql_init
 
     @nn.compact
-    def __call__(self, observations: Array) -> Array:
-        x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(observations)
-        return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
-
-
-class ActionValue(nn.Module):
-    """Q(s, a): f32[B, O], f32[B, A] -> f32[B]. An ensemble is a tuple of parameters: on CPU, members unrolled
-    run faster than members under `vmap`."""
-
-    hidden_dims: tuple[int, ...]
-    kernel_init: Initializer = iql_init
-
-    @nn.compact
-    def __call__(self, observations: Array, actions: Array) -> Array:
-        x = MLP(self.hidden_dims, kernel_init=self.kernel_init)(
-            jnp.concatenate([observations, actions], axis=-1)
+    def __call__(self, *inputs: Array) -> Array:
+        x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(
+            jnp.concatenate(inputs, axis=-1)
         )
         return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)

@@ -22,16 +22,16 @@ class DiagonalGaussian(NamedTuple):
         """Log density, nats: f32[..., A] -> f32[...]."""
         return jax.scipy.stats.norm.logpdf(actions, self.mean, self.std).sum(-1)
 
+    def central_action(self) -> Array:
+        return self.mean
+
     def sample(self, key: PRNGKey) -> Array:
         return self.mean + self.std * jax.random.normal(key, self.mean.shape)
 
 
 class GaussianPolicy(nn.Module):
-    """Gaussian over actions: f32[B, O] -> distribution over f32[B, A].
-
-    Mean tanh(MLP(s)) without a squash correction, state-independent log-std within [-5, 2], as in the
-    authors' code.
-    """
+    """f32[B, O] -> Gaussian over f32[B, A]: mean tanh(MLP(s)) without a squash correction, state-independent
+    log-std within [-5, 2], as in the authors' code."""
 
     action_dim: int
     hidden_dims: tuple[int, ...]

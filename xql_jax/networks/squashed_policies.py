@@ -1,15 +1,26 @@
 """The policies of online learning: SAC's tanh of a Gaussian, and TD3's deterministic one."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import MLP, sac_init, td3_init
+from xql_jax.networks.mlp import MLP
 from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian
 from xql_jax.types import Array, PRNGKey
+
+
+def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Kernels as those of Yarats & Kostrikov (2020): orthogonal, gain 1."""
+    return nn.initializers.orthogonal(1.0)(key, shape, dtype)
+
+
+def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Kernels as PyTorch's in Fujimoto et al. (2018): uniform within 1 / sqrt(inputs)."""
+    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
 
 
 class TanhGaussian(NamedTuple):

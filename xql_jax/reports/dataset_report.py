@@ -1,7 +1,7 @@
 """What is in a dataset, and what in it is likely to spoil a training."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of a set of numbers, in their own unit."""
+    """How a set of numbers is spread, in their own unit."""
 
     least: float
     mean: float
@@ -93,7 +93,10 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
         duplicates=dataset.size - len(np.unique(_fingerprints(dataset))),
         warnings=[],
     )
-    report.warnings.extend(_warnings(report, dataset, task))
+    report.warnings.extend(_about_rewards(report, task))
+    report.warnings.extend(_about_terminals(dataset, task))
+    report.warnings.extend(_about_actions(report))
+    report.warnings.extend(_about_observations(report))
     return report
 
 
@@ -115,56 +118,39 @@ def _fingerprints(dataset: Dataset) -> np.ndarray:
     return total
 
 
-def _warnings(report: DatasetReport, dataset: Dataset, task: Task | None) -> list[str]:
-    checks = (
-        _about_rewards(report, task),
-        _about_terminals(dataset, task),
-        _about_actions(report),
-        _about_observations(report),
-    )
-    return [warning for warnings in checks for warning in warnings]
-
-
-def _about_rewards(report: DatasetReport, task: Task | None) -> list[str]:
-    warnings = []
+def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
     rewards, returns = report.rewards, report.returns
-    scaled = task is not None and task.suite == "locomotion"
     largest = max(abs(rewards.least), abs(rewards.most))
     if largest == 0:
-        warnings.append("every reward is 0: there is nothing to learn but the data's own behaviour")
+        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
     elif rewards.least == rewards.most:
-        warnings.append(
-            f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
-        )
+        yield f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
     elif not 1e-3 <= largest <= 1e3:
-        warnings.append(
+        yield (
             f"the largest reward is {largest:g}: beta and the values are in this unit, and the defaults are "
             "for rewards of about 1"
         )
     if report.trajectories > 1 and returns.least == returns.most:
-        warnings.append(
-            f"all {report.trajectories:,} trajectories return {returns.least:g}"
-            + (": training will refuse this, as it scales rewards by the range of returns" if scaled else "")
-        )
+        scaled = task is not None and task.suite == "locomotion"
+        refused = ": training will refuse this, as it scales rewards by the range of returns"
+        yield f"all {report.trajectories:,} trajectories return {returns.least:g}{refused if scaled else ''}"
     if report.scores and report.scores.most > 200:
-        warnings.append(
+        yield (
             f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
             "those of the evaluation (as in D4RL's kitchen), or trajectories are not parted"
         )
     if report.duplicates > 0.01 * report.transitions:
         share = report.duplicates / report.transitions
-        warnings.append(f"{report.duplicates:,} transitions ({share:.0%}) are there more than once")
-    return warnings
+        yield f"{report.duplicates:,} transitions ({share:.0%}) are there more than once"
 
 
-def _about_terminals(dataset: Dataset, task: Task | None) -> list[str]:
-    warnings = []
+def _about_terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
     terminals = np.asarray(dataset.batch.masks) == 0
     rewards = np.asarray(dataset.batch.rewards)
     lengths, last = trajectory_lengths(dataset), np.flatnonzero(dataset.ends)
     in_runs = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
     if len(in_runs):
-        warnings.append(
+        yield (
             f"{len(in_runs):,} of {terminals.sum():,} terminals follow upon a terminal, the first at "
             f"transition {in_runs[0]:,}: as in AntMaze, the episode went on after its goal, so these "
             "terminals part one trajectory into several, and lengths and returns here are those of the parts"
@@ -172,55 +158,43 @@ def _about_terminals(dataset: Dataset, task: Task | None) -> list[str]:
     ended = terminals[last]
     before = last[ended & (lengths > 1)]
     if len(in_runs) == 0 and len(before) > 1 and (rewards[before] == rewards[before - 1]).all():
-        warnings.append(
+        yield (
             f"at all {len(before):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
     if task:
-        at_limit = int((ended & (lengths == task.episode_limit)).sum())
-        if at_limit:
-            warnings.append(
+        if at_limit := int((ended & (lengths == task.episode_limit)).sum()):
+            yield (
                 f"{at_limit:,} terminals are at the episode limit of {task.name}, {task.episode_limit} "
                 "steps: if they are time-outs, store them as timeouts"
             )
-        too_long = np.flatnonzero(lengths > task.episode_limit)
-        if len(too_long):
-            warnings.append(
-                f"{len(too_long):,} trajectories are longer than an episode of {task.name}, "
+        if too_long := int((lengths > task.episode_limit).sum()):
+            yield (
+                f"{too_long:,} trajectories are longer than an episode of {task.name}, "
                 f"{task.episode_limit} steps, up to {lengths.max():,}: time-outs may be missing"
             )
     if not terminals.any() and len(lengths) == 1:
-        warnings.append("one trajectory without a terminal: do the data say where episodes end?")
-    return warnings
+        yield "one trajectory without a terminal: do the data say where episodes end?"
 
 
-def _about_actions(report: DatasetReport) -> list[str]:
-    warnings = []
+def _about_actions(report: DatasetReport) -> Iterator[str]:
     if report.actions_beyond_bound:
         largest = max(abs(report.actions.least), abs(report.actions.most))
-        warnings.append(
+        yield (
             f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {largest:g}: "
             "training clips them to ±1, so divide them by their bound"
         )
     if report.actions_at_bound > 0.5:
-        warnings.append(
-            f"{report.actions_at_bound:.0%} of the action entries are at ±1, "
-            "where a tanh policy has hardly any gradient"
-        )
+        share = f"{report.actions_at_bound:.0%}"
+        yield f"{share} of the action entries are at ±1, where a tanh policy has hardly any gradient"
     if report.constant_actions:
-        warnings.append(f"action entries that never change: {_listed(report.constant_actions)}")
-    return warnings
+        yield f"action entries that never change: {_listed(report.constant_actions)}"
 
 
-def _about_observations(report: DatasetReport) -> list[str]:
-    large = [
-        index
-        for index, (least, most) in enumerate(report.observation_ranges)
-        if max(abs(least), abs(most)) > 1000
-    ]
-    if not large:
-        return []
-    return [f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"]
+def _about_observations(report: DatasetReport) -> Iterator[str]:
+    large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
+    if len(large):
+        yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
 
 
 def report_lines(report: DatasetReport) -> list[str]:
@@ -248,14 +222,14 @@ def report_lines(report: DatasetReport) -> list[str]:
 
 
 def _extremes(ranges: Sequence[tuple[float, float]]) -> str:
-    least = min(range(len(ranges)), key=lambda index: ranges[index][0])
-    most = max(range(len(ranges)), key=lambda index: ranges[index][1])
-    return f"{ranges[least][0]:g} (entry {least}) to {ranges[most][1]:g} (entry {most})"
+    lows, highs = zip(*ranges, strict=True)
+    low, high = min(lows), max(highs)
+    return f"{low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})"
 
 
-def _listed(entries: Sequence[int]) -> str:
+def _listed(entries: Sequence[int] | np.ndarray) -> str:
     """Runs of numbers as first-last."""
-    if not entries:
+    if not len(entries):
         return "none"
     numbers = np.asarray(entries)
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
@@ -268,8 +242,7 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     figure.suptitle(title)
     axes = figure.subplots(2, 3)
     returns = dataset.trajectory_returns()
-    batch = [np.asarray(field) for field in dataset.batch]
-    observations, actions, rewards = batch[:3]
+    observations, actions, rewards = (np.asarray(field) for field in dataset.batch[:3])
 
     _histogram(axes[0, 0], trajectory_lengths(dataset), bins=40)
     axes[0, 0].set(xlabel="length of trajectory (steps)", ylabel="trajectories")
@@ -286,9 +259,8 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     entries = np.arange(observations.shape[1])
     observations = observations.astype(np.float64)  # a float32 overflows between its extremes
     low, middle, high = np.percentile(observations, (5, 50, 95), axis=0)
-    axes[1, 2].vlines(
-        entries, observations.min(0), observations.max(0), color="C0", linewidth=1, label="range"
-    )
+    least, most = observations.min(0), observations.max(0)
+    axes[1, 2].vlines(entries, least, most, color="C0", linewidth=1, label="range")
     axes[1, 2].vlines(entries, low, high, color="C0", linewidth=4, label="5 % to 95 %")
     axes[1, 2].plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
     axes[1, 2].set(xlabel="observation entry", ylabel="value (its own unit)")
@@ -301,7 +273,7 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
 
 
 def _histogram(axis: Axes, numbers: np.ndarray, bins: int, log: bool = False) -> None:
-    """Of any finite numbers, also where hardly a float lies between the least and the most."""
+    """Draws any finite numbers, also where hardly a float lies between the least and the most."""
     numbers = np.asarray(numbers, np.float64)
     least, most = float(numbers.min()), float(numbers.max())
     widening = 0.5 if least == most else 0.0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,43 +12,26 @@ from scipy.special import expit
 
 from xql_jax.reports.palette import BLUE, GREEN, VERMILION
 from xql_jax.theory import arguments
-from xql_jax.theory.gumbel import Gaussian, Gumbel, fit_gaussian, fit_gumbel
+from xql_jax.theory.gumbel import Gaussian, Gumbel, Law, fit_gaussian, fit_gumbel
 
 NUM_BINS = 100
 MAX_NEWTON_STEPS = 200
-
-
-class Law(Protocol):
-    """A distribution of errors."""
-
-    def log_density(self, x: ArrayLike) -> np.ndarray: ...
-
-    def density(self, x: ArrayLike) -> np.ndarray: ...
-
-    def cdf(self, x: ArrayLike) -> np.ndarray: ...
-
 
 L = TypeVar("L", bound=Law)
 
 
 @dataclasses.dataclass(frozen=True)
-class Logistic:
+class Logistic(Law):
     """The logistic distribution, that of the difference of two independent Gumbel variables of one scale."""
 
     location: float  # reward units
     scale: float  # reward units
 
     def log_density(self, x: ArrayLike) -> np.ndarray:
-        """Returns log p(x), of x's shape."""
         size = np.abs(self._standardised(x))  # the density is even in it
         return -size - 2.0 * np.log1p(np.exp(-size)) - math.log(self.scale)
 
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
-
     def cdf(self, x: ArrayLike) -> np.ndarray:
-        """Returns P(X <= x), of x's shape."""
         return expit(self._standardised(x))
 
     def _standardised(self, x: ArrayLike) -> np.ndarray:
@@ -74,6 +57,11 @@ class ErrorFits:
     gaussian: Fit[Gaussian]
     logistic: Fit[Logistic]
 
+    def by_law(self) -> dict[str, Fit]:
+        """Returns the fits by the names of their laws; the Gumbel's says where its long tail is."""
+        skew = "right" if self.gumbel.law.sign == 1 else "left"
+        return {f"Gumbel ({skew}-skewed)": self.gumbel, "Gaussian": self.gaussian, "logistic": self.logistic}
+
 
 def fit_errors(errors: ArrayLike, *, clip_range: tuple[float, float] | None = None) -> ErrorFits:
     """Fits the Gumbel, Gaussian and logistic distributions to Bellman errors by maximum likelihood.
@@ -86,8 +74,7 @@ def fit_errors(errors: ArrayLike, *, clip_range: tuple[float, float] | None = No
         clip_range: errors outside are moved to its ends before the fit, so that outliers do not decide it.
             They stay in the sample: many of them make two atoms, which no density fits. None: no clip.
     Raises:
-        ValueError: if there are no errors, one is not finite, all are equal after the clip, or the range is
-            empty.
+        ValueError: if an error is not finite, all are equal after the clip, or the range is empty.
     """
     raw = arguments.samples("errors", errors).ravel()
     clipped = raw
@@ -139,16 +126,15 @@ def plot_errors(fits: ErrorFits, axes: Axes, *, title: str, units: str) -> None:
 
     Source: Garg et al. 2023, Figures 1, 5 and 6.
     Args:
-        title: above the axes.
         units: of the errors, for the label below, such as "reward units".
     """
     label = f"{len(fits.errors):,} errors" + (f", {fits.clipped:,} clipped" if fits.clipped else "")
     axes.hist(fits.errors, bins=NUM_BINS, density=True, color="0.8", label=label)
     x = np.linspace(fits.errors.min(), fits.errors.max(), 500)
-    skew = "right" if fits.gumbel.law.sign == 1 else "left"
-    _draw(axes, x, fits.gumbel, f"Gumbel ({skew}-skewed)", VERMILION, "-")
-    _draw(axes, x, fits.gaussian, "Gaussian", BLUE, "--")
-    _draw(axes, x, fits.logistic, "logistic", GREEN, "-.")
+    styles = ((VERMILION, "-"), (BLUE, "--"), (GREEN, "-."))
+    for (law, fit), (color, linestyle) in zip(fits.by_law().items(), styles, strict=True):
+        label = f"{law}: log-likelihood {fit.log_likelihood:.3f}, KS {fit.kolmogorov_smirnov:.3f}"
+        axes.plot(x, fit.law.density(x), color=color, linestyle=linestyle, label=label)
     axes.set(title=title, xlabel=f"Bellman error ({units})", ylabel=f"density (1 / {units})")
     axes.margins(x=0)
     axes.set_ylim(top=1.45 * axes.get_ylim()[1])  # room for the legend above the curves
@@ -159,8 +145,3 @@ def _judge(law: L, errors: np.ndarray) -> Fit[L]:
     # The statistic does not depend on the method; the exact p-value, which is not used, would take long.
     statistic = stats.kstest(errors, law.cdf, method="asymp").statistic
     return Fit(law, float(law.log_density(errors).mean()), float(statistic))
-
-
-def _draw(axes: Axes, x: np.ndarray, fit: Fit[L], name: str, color: str, linestyle: str) -> None:
-    label = f"{name}: log-likelihood {fit.log_likelihood:.3f}, KS {fit.kolmogorov_smirnov:.3f}"
-    axes.plot(x, fit.law.density(x), color=color, linestyle=linestyle, label=label)

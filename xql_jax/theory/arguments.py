@@ -53,11 +53,17 @@ def discount(name: str, value: SupportsFloat) -> float:
     return float(value)
 
 
-def indices(name: str, values: ArrayLike, size: int) -> np.ndarray:
-    """Returns i64[N]; raises ValueError unless these are whole numbers from 0 to size - 1, at least one."""
+def vector(name: str, values: ArrayLike) -> np.ndarray:
+    """Returns the values as f64[N]; raises ValueError unless they are finite and have one axis."""
     array = samples(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name} must have one axis, not the shape {array.shape}")
+    return array
+
+
+def indices(name: str, values: ArrayLike, size: int) -> np.ndarray:
+    """Returns i64[N]; raises ValueError unless these are whole numbers from 0 to size - 1, at least one."""
+    array = vector(name, values)
     unfit = (array < 0) | (array >= size) | (array % 1 != 0)
     if unfit.any():
         place = int(unfit.argmax())

@@ -1,6 +1,7 @@
 """How far soft values exceed the mean, and estimates what they estimate (Garg et al. 2023, Appendix B).
 
-All arguments broadcast; every function returns f64 of the broadcast shape.
+All arguments broadcast; every function returns f64 of the broadcast shape. Everywhere beta, q_max and x_max
+are positive, in reward units.
 """
 
 from collections.abc import Callable
@@ -15,8 +16,6 @@ def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
     """Returns beta * log cosh(q_max / beta), reward units: the printed Lemma B.1's bound on V_hat - E[Q].
 
     It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large one. Neither end loses precision.
-    Raises:
-        ValueError: if q_max or beta is not positive.
     """
     q_max, beta = _each(arguments.positive, "q_max", q_max), _each(arguments.positive, "beta", beta)
     with np.errstate(over="ignore"):
@@ -36,13 +35,11 @@ def soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike)
     Differs: the paper lacks the 2, see `printed_soft_value_upper_bound`. And it assumes Q within
     [-q_max, q_max], where the proof needs the estimates Q_hat within it.
     Args:
-        mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, reward units.
-        q_max: the bound on |Q_hat|, positive, reward units.
-        beta: positive, reward units.
+        mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, within
+            [-q_max, q_max], reward units.
+        q_max: the bound on |Q_hat|.
     Returns:
         f64, reward units.
-    Raises:
-        ValueError: if q_max or beta is not positive, or mean_q is not within [-q_max, q_max].
     """
     bias = log_cosh_bias(q_max, beta)
     return _within("mean_q", mean_q, q_max) + 2.0 * bias
@@ -53,7 +50,7 @@ def printed_soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: Ar
 
     The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper prints it without
     the 2. Whatever q_max and beta are, some distribution of Q exceeds it. At E[Q] = 0 it holds and is tight.
-    Arguments and errors as `soft_value_upper_bound`.
+    Arguments as `soft_value_upper_bound`.
     """
     bias = log_cosh_bias(q_max, beta)
     return _within("mean_q", mean_q, q_max) + bias
@@ -69,14 +66,11 @@ def partition_upper_bound(
     Source: Garg et al. 2023, Lemma B.2, first part, and Eq. 29.
     Args:
         partition: Z = E[exp(X / beta)], positive, dimensionless.
-        x_max: the bound on |X|, positive, reward units.
-        beta: positive, reward units.
+        x_max: the bound on |X|.
         num_samples: N, whole, at least 1, of independent samples of X.
         delta: the probability, within (0, 1).
     Returns:
         f64, dimensionless; inf where float64 cannot hold it.
-    Raises:
-        ValueError: if an argument is not as said above.
     """
     z = _each(arguments.positive, "partition", partition)
     x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
@@ -97,8 +91,6 @@ def log_partition_upper_bound(
         x_max, beta, num_samples, delta: as `partition_upper_bound`.
     Returns:
         f64, reward units.
-    Raises:
-        ValueError: if an argument is not as said above.
     """
     x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
     value = _within("log_partition", log_partition, x_max)
@@ -119,7 +111,7 @@ def linear_log_partition_upper_bound(
     Differs: Eq. 31 prints "=" where "<=" is meant. And the paper says that the bound tightens as beta grows:
     so it does for some X, while for others the term after L grows (for X = +-x_max, each with 1/2, it is
     beta * tanh(x_max / beta) times the root).
-    Arguments and errors as `log_partition_upper_bound`.
+    Arguments as `log_partition_upper_bound`.
     Returns:
         f64, reward units; inf where float64 cannot hold it.
     """

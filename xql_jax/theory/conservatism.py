@@ -15,8 +15,6 @@ def cql_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns D_CQL(pi, mu) = sum over actions of pi * (pi / mu - 1), f64[...] (Appendix C.2).
 
     It is `chi_square_divergence`, written as CQL has it.
-    Raises:
-        ValueError: if pi or mu is no distribution, or they do not broadcast.
     """
     pi, mu = _pair(pi, mu)
     ratio = np.divide(pi, mu, out=np.full_like(pi, np.inf), where=mu > 0)
@@ -24,22 +22,14 @@ def cql_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 
 def chi_square_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns chi^2(pi || mu) = E_mu[(pi / mu - 1)^2], f64[...] (Appendix C.2).
-
-    Raises:
-        ValueError: if pi or mu is no distribution, or they do not broadcast.
-    """
+    """Returns chi^2(pi || mu) = E_mu[(pi / mu - 1)^2], f64[...] (Appendix C.2)."""
     pi, mu = _pair(pi, mu)
     beyond = np.where(pi > 0, np.inf, 0.0)
     return np.divide((pi - mu) ** 2, mu, out=beyond, where=mu > 0).sum(-1)
 
 
 def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns KL(pi || mu) = E_pi[log(pi / mu)], nats, f64[...].
-
-    Raises:
-        ValueError: if pi or mu is no distribution, or they do not broadcast.
-    """
+    """Returns KL(pi || mu) = E_pi[log(pi / mu)], nats, f64[...]."""
     return rel_entr(*_pair(pi, mu)).sum(-1)
 
 
@@ -50,11 +40,8 @@ def kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     Differs: the paper prints the constant as -1, see `printed_kl_dual`.
     Args:
         x: f64[..., A], dimensionless; an action to which neither pi nor mu gives weight does not matter.
-        pi, mu: f64[..., A].
     Returns:
         f64[...]; -inf where the exponential overflows.
-    Raises:
-        ValueError: if x is not finite, pi or mu is no distribution, or they do not broadcast.
     """
     pi, mu = _pair(pi, mu)
     x = arguments.samples("x", x)
@@ -64,20 +51,15 @@ def kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 
 def printed_kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns E_mu[-exp(-x)] - E_pi[x] - 1, the dual as printed in Appendix C.2: its maximum is KL - 2.
-
-    Arguments and errors as `kl_dual`.
-    """
+    """Returns E_mu[-exp(-x)] - E_pi[x] - 1, the dual as printed in Appendix C.2: its maximum is KL - 2."""
     return kl_dual(x, pi, mu) - 2.0
 
 
 def kl_dual_maximizer(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns x = -log(pi / mu), where `kl_dual` is largest, f64[..., A] (Appendix C.2).
 
-    It is 0 for an action to which neither gives weight: there any value would do.
-    Raises:
-        ValueError: if pi or mu is no distribution, or only one of them gives weight to an action: then there
-            is no maximiser.
+    It is 0 for an action to which neither gives weight: there any value would do. If only one of them gives
+    weight to an action, there is no maximiser, and a ValueError says so.
     """
     pi, mu = _pair(pi, mu)
     if ((pi > 0) != (mu > 0)).any():
@@ -101,12 +83,9 @@ def soft_backup_loss(
     Args:
         q: f64[..., A], Q of every action, reward units.
         targets: f64[..., A], T^pi Q of the last iterate, reward units.
-        pi, mu: f64[..., A].
         beta: positive, reward units.
     Returns:
         f64[...], dimensionless, of each state; inf where the exponential overflows.
-    Raises:
-        ValueError: if q or targets is not finite, pi or mu is no distribution, or beta is not positive.
     """
     beta = arguments.positive("beta", beta)
     return -kl_dual((arguments.samples("q", q) - arguments.samples("targets", targets)) / beta, pi, mu)
@@ -115,7 +94,7 @@ def soft_backup_loss(
 def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns the loss of Eq. 8 as printed, with mu under both expectations: its minimiser is q = targets.
 
-    So it regularises nothing. Arguments and errors as `soft_backup_loss`.
+    So it regularises nothing. Arguments as `soft_backup_loss`.
     """
     return soft_backup_loss(q, targets, mu, mu, beta)
 
@@ -123,17 +102,15 @@ def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, be
 def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns B^pi Q = T^pi Q - beta log(pi / mu), f64[..., A], reward units (Lemma 3.4).
 
-    Arguments as `soft_backup_loss`.
-    Raises:
-        ValueError: as `soft_backup_loss`, and if pi and mu do not give weight to the same actions: then the
-            loss has no minimiser.
+    Arguments as `soft_backup_loss`. If only one of pi and mu gives weight to an action, the loss has no
+    minimiser, and a ValueError says so.
     """
     beta = arguments.positive("beta", beta)
     return arguments.samples("targets", targets) + beta * kl_dual_maximizer(pi, mu)
 
 
 def _pair(pi: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both as float64 of one shape; raises ValueError unless each is distributions."""
+    """Returns both as float64 of one shape, checked."""
     pi, mu = arguments.probabilities("pi", pi), arguments.probabilities("mu", mu)
     if pi.shape[-1] != mu.shape[-1]:
         raise ValueError(f"pi is over {pi.shape[-1]} actions, mu over {mu.shape[-1]}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from xql_jax.losses.gumbel import gumbel_loss
-from xql_jax.networks.mlp import StateValue
+from xql_jax.networks.mlp import Value
 from xql_jax.types import Array, Params, PRNGKey
 
 # (values f32[B], targets f32[B], shape f32[], N) -> f32[B], for targets of variance 1; `shape` is what bends
@@ -24,7 +24,7 @@ STEEPEST = 4.0
 @functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
 def descend(
     loss: DescendedLoss,
-    network: StateValue,
+    network: Value,
     params: Params,
     inputs: Array,
     targets: Array,

@@ -48,8 +48,7 @@ def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discou
     `printed_bellman_error`.
     Args:
         rewards, next_q, q: f64[...], of one shape; next_q is 0 after a terminal transition.
-    Raises:
-        ValueError: if one is empty or not finite, or the discount is not within [0, 1).
+        discount: within [0, 1).
     """
     target = arguments.samples("rewards", rewards) + arguments.discount("discount", discount) * (
         arguments.samples("next_q", next_q)
@@ -60,10 +59,7 @@ def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discou
 def printed_bellman_error(
     rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float
 ) -> np.ndarray:
-    """Returns r - discount * Q(s', pi(s')) - Q(s, a), as Section 3.1 prints it: no Q of a policy makes it 0.
-
-    Arguments and errors as `bellman_error`.
-    """
+    """Returns r - discount * Q(s', pi(s')) - Q(s, a), as Section 3.1 has it: no policy's Q makes it 0."""
     return bellman_error(rewards, -arguments.samples("next_q", next_q), q, discount=discount)
 
 
@@ -85,8 +81,6 @@ def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
     Args:
         mdp: dynamics, rewards and discount; its own mu and beta play no part.
         noise: of each visit and action, independent, with sign 1.
-    Raises:
-        ValueError: if the noise has sign -1.
     """
     rewards = mdp.rewards + mdp.discount * _excess(mdp, noise)
     uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
@@ -96,7 +90,7 @@ def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
 def observed_solution(mdp: SoftMDP, noise: Gumbel, tolerance: float = 1e-9) -> Solution:
     """Solves an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
 
-    Source: Garg et al. 2023, Eq. 17-20. Arguments and errors as `soft_equivalent` and `value_iteration`.
+    Source: Garg et al. 2023, Eq. 17-20. Arguments as `soft_equivalent` and `value_iteration`.
     """
     solution = value_iteration(soft_equivalent(mdp, noise), tolerance)
     return dataclasses.replace(solution, v=solution.v + _excess(mdp, noise))
@@ -138,11 +132,8 @@ def simulate_choices(
         noise: draws independent noise of a shape; of any law.
         start: the state of all agents at first.
         num_agents, horizon: how many agents, and steps of each.
-    Raises:
-        ValueError: if q has another shape than the rewards or is not finite, the start is no state, or a
-            count is not positive.
     """
-    values = _pairs("q", q, mdp)
+    values = arguments.of_shape("q", q, mdp.rewards.shape)
     num_agents = arguments.positive_count("num_agents", num_agents)
     state = np.full(num_agents, checked_state("start", start, mdp))
     returns = np.zeros(num_agents)
@@ -170,19 +161,16 @@ def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarra
     Source: Garg et al. 2023, Eq. 23 and, for the mean, Eq. 18 and 24.
     Args:
         q: f64[..., A], reward units.
-        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails.
+        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails. One
+            too rough or too wide for the quadrature is refused.
     Returns:
         Probabilities f64[..., A] and mean maxima f64[...], reward units.
-    Raises:
-        ValueError: if q is empty or not finite, or the density is too rough or too wide for the quadrature.
     """
     values = np.atleast_1d(arguments.samples("q", q))
     noise = np.linspace(distribution.ppf(TAIL), distribution.isf(TAIL), NODES)
     masses = distribution.pdf(noise) * (noise[1] - noise[0])
     if not abs(masses.sum() - 1.0) < 1e-10:
-        raise ValueError(
-            f"distribution must have a smooth density; the quadrature of it gives {masses.sum()}"
-        )
+        raise ValueError(f"distribution must have a smooth density; its quadrature gives {masses.sum()}")
     differences = values[..., :, None] - values[..., None, :]
     not_larger = distribution.cdf(differences[..., None] + noise)  # [..., i, j, node]
     each = np.arange(values.shape[-1])
@@ -204,10 +192,8 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
         mdp: with deterministic dynamics; its mu and beta play no part.
         location: f64[S, A], reward units.
         scale: not negative, reward units; at 0 the law is the Delta distribution, and the maximum hard.
-    Raises:
-        ValueError: if dynamics are stochastic, or the location or the scale is not as above.
     """
-    locations = _pairs("location", location, mdp)
+    locations = arguments.of_shape("location", location, mdp.rewards.shape)
     successors = sole_successors(mdp)
     if scale == 0.0:
         values = locations.max(-1)
@@ -227,8 +213,6 @@ def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
     Args:
         mdp: with deterministic dynamics.
         samples: f64[N, S, A], draws of Z, reward units.
-    Raises:
-        ValueError: if dynamics are stochastic, or the samples are empty, not finite or of another shape.
     """
     draws = arguments.samples("samples", samples)
     if draws.shape[1:] != mdp.rewards.shape:
@@ -250,9 +234,7 @@ def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
 
     Args:
         mdp: with deterministic dynamics; its mu and beta play no part.
-        tolerance: bound on the error of each entry, up to rounding, reward units.
-    Raises:
-        ValueError: if dynamics are stochastic, or the tolerance is not positive.
+        tolerance: positive, bound on the error of each entry, up to rounding, reward units.
     """
     arguments.positive("tolerance", tolerance)
     q = np.zeros((1, *mdp.rewards.shape))
@@ -288,10 +270,3 @@ def check_maximum_is_gumbel(noise: Gumbel) -> None:
     """Raises ValueError for mirrored noise: the maximum of such noise is not Gumbel."""
     if noise.sign != 1:
         raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
-
-
-def _pairs(name: str, values: ArrayLike, mdp: SoftMDP) -> np.ndarray:
-    array = arguments.samples(name, values)
-    if array.shape != mdp.rewards.shape:
-        raise ValueError(f"{name} has shape {array.shape}, the rewards {mdp.rewards.shape}")
-    return array

@@ -42,13 +42,7 @@ class ErrorWave:
 
 
 def error_wave(
-    generator: np.random.Generator,
-    mdp: SoftMDP,
-    noise: Gumbel,
-    *,
-    state: int,
-    steps: int,
-    num_samples: int,
+    generator: np.random.Generator, mdp: SoftMDP, noise: Gumbel, *, state: int, steps: int, num_samples: int
 ) -> ErrorWave:
     """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
 
@@ -65,8 +59,6 @@ def error_wave(
         state: the erroneous one.
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
-    Raises:
-        ValueError: if one of these is not as above.
     """
     check_maximum_is_gumbel(noise)
     arguments.within_open_unit("discount", mdp.discount)

@@ -35,8 +35,6 @@ def maximum_of_gumbels(gumbel: Gumbel, count: int) -> Gumbel:
     Args:
         gumbel: with sign +1; the mirrored one is not max-stable.
         count: how many variables.
-    Raises:
-        ValueError: if the sign is -1, or the count not a positive whole number.
     """
     if gumbel.sign != 1:
         raise ValueError(f"gumbel must have sign 1 to be max-stable, not {gumbel.sign}")
@@ -52,9 +50,8 @@ def limiting_gumbel(distribution: Any, count: int) -> Gumbel:
     Source: Garg et al. 2023, Theorem 1, which leaves the constants out.
     Args:
         distribution: a frozen continuous one of `scipy.stats`.
-        count: at least 2; may be as large as 10**300 where the upper tail keeps its precision.
-    Raises:
-        ValueError: if the count is not a whole number, at least 2, or the density at b_n is not positive.
+        count: whole, at least 2; may be as large as 10**300 where the upper tail keeps its precision. The
+            density at b_n is to be positive.
     """
     number = float(arguments.positive_count("count", count))
     if number < 2.0:
@@ -76,8 +73,6 @@ def maximum_distance(distribution: Any, count: int, gumbel: Gumbel) -> float:
         gumbel: with sign +1.
     Returns:
         The supremum over x, in [0, 1].
-    Raises:
-        ValueError: if the sign is -1, or the count not a positive whole number.
     """
     number = float(arguments.positive_count("count", count))
     if gumbel.sign != 1:

@@ -23,12 +23,7 @@ FIGURE_4 = Maze(
 
 
 def gridworld(
-    maze: Maze,
-    *,
-    discount: float = 0.95,
-    beta: float = 0.1,
-    goal_reward: float = 1.0,
-    slip: float = 0.0,
+    maze: Maze, *, discount: float = 0.95, beta: float = 0.1, goal_reward: float = 1.0, slip: float = 0.0
 ) -> SoftMDP:
     """Builds the MDP whose states are the maze's free cells, in the order of `maze.free_cells`.
 
@@ -37,8 +32,6 @@ def gridworld(
 
     Args:
         slip: probability that the move is a uniformly random one instead; 0 makes it deterministic.
-    Raises:
-        ValueError: naming the argument, if slip is outside [0, 1] or see `SoftMDP`.
     """
     if not 0.0 <= slip <= 1.0:
         raise ValueError(f"slip must be within [0, 1], not {slip}")
@@ -72,11 +65,8 @@ def gridworld(
 def greedy_path(maze: Maze, q: np.ndarray, start: Cell) -> list[Cell]:
     """Returns the cells that the best actions of Q, f64[S, A], lead through where nothing slips.
 
-    It begins with `start` and ends at the goal, or before the first cell that it would enter again. Of
-    equally good actions the first is taken.
-
-    Raises:
-        ValueError: if Q has another shape, or `start` is a wall.
+    It begins with `start`, a free cell, and ends at the goal, or before the first cell that it would enter
+    again. Of equally good actions the first is taken.
     """
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
     if np.shape(q) != (len(cells), len(MOVES)):

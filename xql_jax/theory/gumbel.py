@@ -12,21 +12,34 @@ from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 
 
+class Law:
+    """A distribution of errors; a subclass has `log_density` and `cdf`."""
+
+    def log_density(self, x: ArrayLike) -> np.ndarray:
+        """Returns log p(x), of x's shape."""
+        raise NotImplementedError
+
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x), of x's shape, in 1 / reward units."""
+        return np.exp(self.log_density(x))
+
+    def cdf(self, x: ArrayLike) -> np.ndarray:
+        """Returns P(X <= x), of x's shape."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True)
-class Gumbel:
+class Gumbel(Law):
     """The Gumbel distribution G(location, scale) of Section 2.2, or its mirror image.
 
     With sign +1 its long tail is on the right: the law of maxima, SciPy's `gumbel_r`. With sign -1 it is that
     of location - G(0, scale), the noise of Section 3.2, with its long tail on the left: SciPy's `gumbel_l`.
     The location is the mode of both.
-
-    Raises:
-        ValueError: if the location is not finite, the scale not positive or the sign neither 1 nor -1.
     """
 
     location: float  # reward units
-    scale: float  # beta of the paper, reward units
-    sign: int = 1  # of the skewness
+    scale: float  # beta of the paper, positive, reward units
+    sign: int = 1  # of the skewness, 1 or -1
 
     def __post_init__(self):
         if not math.isfinite(self.location):
@@ -45,12 +58,7 @@ class Gumbel:
             exponent = np.where(z == -np.inf, -np.inf, -(z + np.exp(-z)))  # inf - inf has this limit
         return exponent - math.log(self.scale)
 
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
-
     def cdf(self, x: ArrayLike) -> np.ndarray:
-        """Returns P(X <= x), of x's shape."""
         with np.errstate(over="ignore"):
             exponent = -np.exp(-self._standardised(x))
         return np.exp(exponent) if self.sign == 1 else -np.expm1(exponent)
@@ -79,15 +87,11 @@ class Gumbel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian:
-    """The normal distribution, what a squared Bellman error takes the errors to follow (Section 3.1).
-
-    Raises:
-        ValueError: if the mean is not finite or the standard deviation not positive.
-    """
+class Gaussian(Law):
+    """The normal distribution, what a squared Bellman error takes the errors to follow (Section 3.1)."""
 
     mean: float  # reward units
-    standard_deviation: float  # reward units
+    standard_deviation: float  # positive, reward units
 
     def __post_init__(self):
         if not math.isfinite(self.mean):
@@ -95,16 +99,10 @@ class Gaussian:
         arguments.positive("standard_deviation", self.standard_deviation)
 
     def log_density(self, x: ArrayLike) -> np.ndarray:
-        """Returns log p(x), of x's shape."""
         normaliser = math.log(self.standard_deviation) + 0.5 * math.log(2.0 * math.pi)
         return -0.5 * self._standardised(x) ** 2 - normaliser
 
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
-
     def cdf(self, x: ArrayLike) -> np.ndarray:
-        """Returns P(X <= x), of x's shape."""
         return ndtr(self._standardised(x))
 
     def _standardised(self, x: ArrayLike) -> np.ndarray:
@@ -121,8 +119,6 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
     Args:
         samples: f64[...], at least two different ones, reward units.
         sign: 1 or -1, that of the skewness.
-    Raises:
-        ValueError: if the samples are empty, not finite or all equal, or the sign is neither 1 nor -1.
     """
     _check_sign(sign)
     x = sign * _varied(samples)
@@ -145,13 +141,7 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
 
 
 def fit_gaussian(samples: ArrayLike) -> Gaussian:
-    """Returns the normal distribution under which the samples are likeliest.
-
-    Args:
-        samples: f64[...], at least two different ones, reward units.
-    Raises:
-        ValueError: if the samples are empty, not finite or all equal.
-    """
+    """Returns the normal distribution under which the samples, as in `fit_gumbel`, are likeliest."""
     x = _varied(samples)
     reference = x.flat[0]  # a mean of differences keeps the digits that a large offset would take
     mean = float((x - reference).mean())
@@ -174,10 +164,8 @@ def gumbel_max(
         count: how many draws.
     Returns:
         The maxima f64[count], reward units, and their indices int[count].
-    Raises:
-        ValueError: if x is empty, not finite or not a vector, or beta or the count is not positive.
     """
-    values = _vector("x", x)
+    values = arguments.vector("x", x)
     noise = Gumbel(0.0, arguments.positive("beta", beta))
     sums = values + noise.sample(generator, (arguments.positive_count("count", count), len(values)))
     return sums.max(-1), sums.argmax(-1)
@@ -193,10 +181,8 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
         beta: positive, reward units.
     Returns:
         The distribution of the maximum, and the probabilities of the indices f64[N].
-    Raises:
-        ValueError: if x is empty, not finite or not a vector, or beta is not positive.
     """
-    values = _vector("x", x)
+    values = arguments.vector("x", x)
     location = float(log_partition(values, beta)) + beta * math.log(len(values))
     weights = np.exp((values - values.max()) / beta)  # by the location, rounding could spoil the sum
     return Gumbel(location, float(beta)), weights / weights.sum()
@@ -212,10 +198,3 @@ def _varied(samples: ArrayLike) -> np.ndarray:
     if x.min() == x.max():
         raise ValueError(f"samples must not all be equal, as they are to {x.flat[0]}: no scale fits them")
     return x
-
-
-def _vector(name: str, values: ArrayLike) -> np.ndarray:
-    array = arguments.samples(name, values)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have one axis, not the shape {array.shape}")
-    return array

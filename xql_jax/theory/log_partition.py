@@ -24,8 +24,6 @@ def log_partition(
         axis: the one over which the expectation runs.
     Returns:
         f64, x's shape without the axis, reward units.
-    Raises:
-        ValueError: if beta is not positive, x is empty or not finite, or the probabilities are none.
     """
     arguments.positive("beta", beta)
     array = arguments.samples("x", x)

@@ -23,13 +23,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from xql_jax.losses.critic import mse_loss
 from xql_jax.losses.value import expectile_loss
-from xql_jax.networks.mlp import StateValue
+from xql_jax.networks.mlp import Value
 from xql_jax.theory import arguments
 from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
 
-# Of beta, in standard deviations of y, as measured without inputs: within, the error stays below 1% of that
-# deviation. Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
+# Where beta, in standard deviations of y, gives an error below 1% of that deviation; measured without inputs.
+# Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
 # Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
 BETA_RANGE = (1e-15, 1e6)
@@ -77,8 +77,6 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: f64[N, D], inputs in any units.
             y: f64[N], targets in reward units.
-        Raises:
-            ValueError: if an argument of the estimator is impossible, or the data are empty or not finite.
         """
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
         if np.ndim(self.hidden_dims) != 1:
@@ -95,7 +93,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         # As few minibatches as the size allows, all alike: what does not fill them waits for the next epoch.
         num_batches = -(-len(targets) // batch_size)
         self.n_iter_ = -(-num_updates // num_batches)
-        self.network_ = StateValue(widths)
+        self.network_ = Value(widths)
         key_init, key_epochs = jax.random.split(
             jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         )
@@ -150,7 +148,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
 
         Raises:
             NotFittedError: before `fit`.
-            ValueError: if X is not finite, or has another number of columns than in `fit`.
+            ValueError: if X has another number of columns than in `fit`.
         """
         check_is_fitted(self)
         return self._as_shaped(self._predict(validate_data(self, X, dtype=np.float64, reset=False))).T
@@ -231,7 +229,7 @@ class GumbelRegressor(StochasticRegressor):
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
-        beta: Gumbel scale, in the units of y; or K of them, f64[K].
+        beta: Gumbel scale, positive, in the units of y; or K of them, f64[K].
         hidden_dims: widths of the hidden layers, with ReLU; () is the linear model.
         learning_rate: Adam's at the start, in standardised units; it falls to 0 along a cosine.
         batch_size: at most; all data if there are fewer.
@@ -244,8 +242,6 @@ class GumbelRegressor(StochasticRegressor):
         n_iter_: epochs done.
         loss_curve_: mean of beta times the loss in each, standardised units, f32[n_iter_] or f32[n_iter_, K].
         n_features_in_: D.
-    Raises:
-        ValueError: in `fit`, if a beta is not positive or outside the range above, or as in the base class.
     """
 
     _loss = Loss(tangent_gumbel_loss, exact_gumbel_loss, lambda y, beta: float(log_partition(y, beta)))
@@ -273,7 +269,7 @@ class ExpectileRegressor(StochasticRegressor):
     Source: Kostrikov et al. 2021 (IQL), Eq. 5.
     Args:
         expectile: asymmetry, in (0, 1), dimensionless; or K of them, f64[K].
-        the others, attributes and errors: as `GumbelRegressor`.
+        the others and the attributes: as `GumbelRegressor`.
     """
 
     _loss = Loss(
@@ -291,7 +287,7 @@ class ExpectileRegressor(StochasticRegressor):
 class MeanRegressor(StochasticRegressor):
     """Least squares, the limit of both for a large beta and for the expectile 0.5; its score is R^2.
 
-    Arguments, attributes and errors: as `GumbelRegressor`, without a beta.
+    Arguments and attributes: as `GumbelRegressor`, without a beta.
     """
 
     _loss = Loss(

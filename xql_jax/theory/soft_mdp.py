@@ -26,28 +26,23 @@ class SoftMDP:
     matrix has S * A * S. All real arrays are float64.
 
     Source: Garg et al. 2023, Sec. 2.1; the handout's Eq. 3.
-    Raises:
-        ValueError: naming the argument and its value, if shapes disagree, a number is not finite, a row of
-            probabilities does not sum to 1, beta is not positive or the discount is outside [0, 1).
     """
 
     next_states: np.ndarray  # i32[S, A, K], in any order; one may stand there twice
-    probabilities: np.ndarray  # f64[S, A, K], of those successors
+    probabilities: np.ndarray  # f64[S, A, K], of those successors; they sum to 1
     rewards: np.ndarray  # f64[S, A], reward units
     behavior: np.ndarray  # f64[S, A], mu(a|s)
-    discount: float
-    beta: float  # Gumbel scale, reward units
+    discount: float  # within [0, 1)
+    beta: float  # Gumbel scale, positive, reward units
 
     def __post_init__(self):
         behavior = arguments.probabilities("behavior", self.behavior)
-        rewards = arguments.samples("rewards", self.rewards)
         probabilities = arguments.probabilities("probabilities", self.probabilities)
         successors = np.asarray(self.next_states)
         shape = behavior.shape
         if len(shape) != 2:
             raise ValueError(f"behavior must have the axes states and actions, and has shape {shape}")
-        if rewards.shape != shape:
-            raise ValueError(f"rewards has shape {rewards.shape}, behavior {shape}")
+        rewards = arguments.of_shape("rewards", self.rewards, shape)
         if successors.shape != probabilities.shape or successors.shape[:2] != shape:
             raise ValueError(
                 f"next_states has shape {successors.shape}, probabilities {probabilities.shape}, "
@@ -71,13 +66,7 @@ class SoftMDP:
 
     @classmethod
     def dense(
-        cls,
-        transitions: ArrayLike,
-        rewards: ArrayLike,
-        behavior: ArrayLike,
-        *,
-        discount: float,
-        beta: float,
+        cls, transitions: ArrayLike, rewards: ArrayLike, behavior: ArrayLike, *, discount: float, beta: float
     ) -> Self:
         """Builds the MDP from transitions f64[S, A, S], P(s'|s, a)."""
         matrix = arguments.probabilities("transitions", transitions)
@@ -133,8 +122,6 @@ class SoftMDP:
         Args:
             states, actions, next_states: int[N], indices.
             rewards: f64[N], reward units; a pair's reward is their mean.
-        Raises:
-            ValueError: if there is no transition, an index is out of range, or the lengths differ.
         """
         shape = (num_states, num_actions, num_states)
         columns = {
@@ -191,12 +178,8 @@ class SoftMDP:
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         Args:
             policy: f64[S, A], pi(a|s).
-        Raises:
-            ValueError: if the policy has another shape than mu, or a row is no distribution.
         """
-        pi = arguments.probabilities("policy", policy)
-        if pi.shape != self.behavior.shape:
-            raise ValueError(f"policy has shape {pi.shape}, behavior {self.behavior.shape}")
+        pi = arguments.of_shape("policy", arguments.probabilities("policy", policy), self.behavior.shape)
         num_states = len(pi)
         weights = pi[..., None] * self.probabilities
         states, actions, successors = weights.nonzero()
@@ -228,10 +211,8 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
     Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation, where the paper prints V(s).
     Args:
         mdp: 10,000 states with 10 actions take a second or two.
-        tolerance: bound on the Bellman residual, reward units. Where rounding forbids it, the sweeps end
-            when exact arithmetic would have reached it, and the residual says what was reached.
-    Raises:
-        ValueError: if the tolerance is not positive.
+        tolerance: positive bound on the Bellman residual, reward units. Where rounding forbids it, the sweeps
+            end when exact arithmetic would have reached it, and the residual says what was reached.
     """
     last, sweeps = _iterate(_value_sweep, mdp, np.zeros(len(mdp.behavior)), tolerance)
     return _solution(mdp, mdp.backup(last), lambda q, v: np.abs(v - last), sweeps)

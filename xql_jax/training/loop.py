@@ -2,27 +2,30 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.evaluation.rollout import Act, Evaluator
+from xql_jax.errors import UserError
+from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
-from xql_jax.training.checkpoint import Checkpoints, Progress
-from xql_jax.training.population import Divergence, Member
-from xql_jax.training.run_folder import RunFolder
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.members import member_shapes
+from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Metrics, State
+from xql_jax.types import Metrics
 
-EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
+LOG = logging.getLogger(__name__)
+
 SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
 SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
 
@@ -60,96 +63,71 @@ class Recording:
     measure: Callable[[], np.ndarray]  # f32[M, N], N numbers of each member as it is now
 
 
-class Trainee(Protocol):
-    """What the loop trains: a population that learns from a dataset, or from environments that it acts in."""
-
-    unit: str  # what a step is, in words
-    stride: int  # it stops after multiples of so many steps only, as must all intervals of the schedule
-    members: list[Member]
-    step: int
-
-    @property
-    def diverged(self) -> dict[int, Divergence]:
-        """By the member's index."""
-        ...
-
-    @property
-    def states(self) -> State:
-        """The members' states, [M, ...]."""
-        ...
-
-    def advance(self, stop: int) -> Metrics:
-        """Goes on to the step `stop`; returns its last update's metrics, each f32[M]; without one none."""
-        ...
-
-    def policy(self) -> Act:
-        """The members' deterministic policies as they are now; they serve until the next `advance`."""
-        ...
-
-    def resume(self, states: State, progress: Progress) -> None:
-        """Goes on from what a checkpoint holds.
-
-        Raises:
-            Damaged: if what is to be read beside it is damaged; then it may be called for an older one.
-        """
-        ...
-
-    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
-        """What a checkpoint of now is to hold beside the states: for JSON, and a writer of all else.
-
-        The writer is called in the checkpoints' thread while the training goes on.
-        """
-        ...
-
-
 class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-T = TypeVar("T", bound=Trainee)
+class TrainingFiles:
+    """Where a training's files are."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.metrics = folder / "metrics.csv"
+        self.evaluations = folder / "evaluations.csv"
+        self.bellman_errors = folder / "bellman_errors.csv"
+        self.summary = folder / "summary.json"
+        self.preprocessing = folder / "preprocessing.json"
+        self.replay = folder / "replay"  # the buffers' files, a folder a member
+        self.events = folder / "tb"  # TensorBoard's
 
 
-class TrainingLoop(Generic[T]):
-    """A population's training run in its folder.
+class TrainingLoop:
+    """A population's training and its files.
 
     Resumed, it writes the rows that an unbroken one would, but online, where episodes begin again.
 
     Args:
         evaluator, task: None for no evaluation.
-        recordings: beside the logs and evaluations, in the run's folder.
+        observe: what is done to observations before the policies see them.
+        recordings: beside the logs and evaluations.
     """
 
     def __init__(
         self,
-        population: T,
+        population: Population | OnlinePopulation,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
-        folder: RunFolder,
+        files: TrainingFiles,
         recordings: Sequence[Recording] = (),
+        observe: Callable[[np.ndarray], np.ndarray] = lambda observations: observations,
     ):
         self.population = population
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
-        self._checkpoints = Checkpoints(folder.path / "checkpoints")
-        self.progress = self._checkpoints.resume_last_good(population.states, population.resume) or Progress()
+        self._observe = observe
+        self._checkpoints = Checkpoints(files.checkpoints)
+        like = member_shapes(population.states, population.members)
+        self.progress = self._checkpoints.resume_last_good(like, population.resume) or Progress()
         self._reported = set(population.diverged)
         step = self.progress.step
-        self._metrics_csv = CSVLogger(folder.metrics, step)
-        self._evaluations_csv = CSVLogger(folder.evaluations, step - self.progress.evaluation_due)
+        self._metrics_csv = CSVLogger(files.metrics, step)
+        self._evaluations_csv = CSVLogger(files.evaluations, step - self.progress.evaluation_due)
         self._recordings = [(recording, CSVLogger(recording.path, step)) for recording in recordings]
-        names = [str(member).replace(", ", "_").replace(" ", "") for member in population.members]
-        self._tensorboard = TensorBoardLogger(folder.path / "tb", names, step)
+        names = [member.name for member in population.members]
+        self._tensorboard = TensorBoardLogger(files.events, names, step)
 
     @property
     def finished(self) -> bool:
         return self.progress.step == self._schedule.max_steps and not self.progress.evaluation_due
 
-    def run(self, *, show_progress: bool, steps_per_call: int | None = None) -> signal.Signals | None:
-        """Trains until max_steps or a signal, and returns the signal.
+    def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
+        """Trains until max_steps or until it is told to stop.
 
         Args:
+            stop: is looked at after each call.
             show_progress: draw a bar, if stderr is a terminal.
             steps_per_call: the most in one call, a multiple of the stride; None for about a second's worth.
         """
@@ -163,32 +141,31 @@ class TrainingLoop(Generic[T]):
             unit=f" {population.unit}s",
             disable=None if show_progress else True,
         )
-        with StopSignals() as signals, bar:
+        with bar:
             try:
                 if self.progress.evaluation_due:
-                    self._evaluate(signals, bar)
-                while self.progress.step < schedule.max_steps and not signals.received:
+                    self._evaluate(stop, bar)
+                while self.progress.step < schedule.max_steps and not stop.received:
                     start = self.progress.step
-                    stop = min(start + call, schedule.next_stop(start, *recorded))
+                    end = min(start + call, schedule.next_stop(start, *recorded))
                     began = time.perf_counter()
-                    metrics = population.advance(stop)
+                    metrics = population.advance(end)
                     seconds = time.perf_counter() - began
                     if steps_per_call is None:
-                        strides = int((stop - start) * SECONDS_PER_CALL / seconds) // population.stride
+                        strides = int((end - start) * SECONDS_PER_CALL / seconds) // population.stride
                         call = max(1, strides) * population.stride
-                    self._advance_progress(step=stop, update_seconds=self.progress.update_seconds + seconds)
+                    self._advance(step=end, update_seconds=self.progress.update_seconds + seconds)
                     self._report_divergences()
-                    bar.update(stop - start)
-                    if schedule.is_due(stop, schedule.log_interval):
+                    bar.update(end - start)
+                    if schedule.is_due(end, schedule.log_interval):
                         self._log(metrics)
                     self._record()
-                    if self._evaluator and schedule.is_due(stop, schedule.eval_interval):
-                        self._evaluate(signals, bar)
-                    if self._checkpoint_is_due() or signals.received:
+                    if self._evaluator and schedule.is_due(end, schedule.eval_interval):
+                        self._evaluate(stop, bar)
+                    if self._checkpoint_is_due() or stop.received:
                         self._save()
             finally:
                 self._checkpoints.wait()
-        return signals.received
 
     def _checkpoint_is_due(self) -> bool:
         seconds = 60 * self._schedule.checkpoint_minutes
@@ -202,17 +179,15 @@ class TrainingLoop(Generic[T]):
             or self._saved_at - self._said_at >= SECONDS_PER_LINE
         ):
             self._said_at = self._saved_at
-            tqdm.write(
-                f"{self.population.unit} {self.progress.step:,}"
-            )  # where evaluations' lines do not tell
-        held, write = self.population.saving()
-        self._advance_progress(held=held)
+            LOG.info(f"{self.population.unit} {self.progress.step:,}")  # where evaluations' lines do not tell
+        saving = self.population.saving()
+        self._advance(members=saving.members, held=saving.held)
 
         def write_the_rest() -> None:
-            write()
+            saving.write()
             self._sync_logs()
 
-        self._checkpoints.save(self.population.states, self.progress, write_the_rest)
+        self._checkpoints.save(saving.states, self.progress, write_the_rest)
 
     def _sync_logs(self) -> None:
         """In the checkpoints' thread: what was written before a checkpoint is on the disk before it."""
@@ -222,20 +197,29 @@ class TrainingLoop(Generic[T]):
             csv.sync()
         self._tensorboard.flush()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self.close()
+        except UserError:
+            if error is None:
+                raise  # else what is told is why the training ended, not what a full disk does to its files
+
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
             files = (self._evaluations_csv, self._metrics_csv, *(csv for _, csv in self._recordings))
             for close in (self._tensorboard.close, *(csv.close for csv in files), self._checkpoints.close):
                 stack.callback(close)
 
-    def _advance_progress(self, **changes: Any) -> None:
-        diverged = {str(i): dataclasses.asdict(d) for i, d in self.population.diverged.items()}
-        self.progress = dataclasses.replace(self.progress, diverged=diverged, **changes)
+    def _advance(self, **changes: Any) -> None:
+        self.progress = dataclasses.replace(self.progress, **changes)
 
     def _report_divergences(self) -> None:
         for index in sorted(set(self.population.diverged) - self._reported):
             divergence = self.population.diverged[index]
-            tqdm.write(
+            LOG.info(
                 f"{self.population.members[index]} diverged at {self.population.unit} {divergence.step} "
                 f"({divergence.quantity} not finite)"
             )
@@ -261,25 +245,25 @@ class TrainingLoop(Generic[T]):
                     for number in numbers.tolist():
                         csv.write({**self._row_start(index), recording.column: number})
 
-    def _evaluate(self, signals: StopSignals, bar: tqdm) -> None:
+    def _evaluate(self, stop: StopSignals, bar: tqdm) -> None:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
         assert self._evaluator is not None
         assert self._task is not None
         policy = self.population.policy()
 
         def act(observations: np.ndarray) -> np.ndarray:
-            if signals.received:
+            if stop.received:
                 raise _Interrupted
-            return policy(observations)
+            return policy(self._observe(observations))
 
         began = time.perf_counter()
         try:
             results = self._evaluator.run(act)
         except _Interrupted:
-            self._advance_progress(evaluation_due=True)
+            self._advance(evaluation_due=True)
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        self._advance_progress(evaluation_seconds=seconds, evaluation_due=False)
+        self._advance(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         returns = results.returns.mean(axis=1)
         scores = self._task.normalized_score(returns)
@@ -290,13 +274,15 @@ class TrainingLoop(Generic[T]):
                 "score": float(scores[index]),
                 "length": float(results.lengths[index].mean()),
             }
+            if results.successes is not None:
+                scalars["success_rate"] = float(results.successes[index].mean())
             diverged = {"diverged_at": divergence.step if divergence else ""}
             self._evaluations_csv.write({**self._row_start(index), **scalars, **diverged, **self._row_end()})
             scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
             self._tensorboard.write(index, self.progress.step, scalars)
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
-        tqdm.write(f"{self.population.unit} {self.progress.step:,}: score {scores.mean():.1f}{spread}")
+        LOG.info(f"{self.population.unit} {self.progress.step:,}: score {scores.mean():.1f}{spread}")
 
     def _row_start(self, index: int) -> Mapping[str, Any]:
         member = self.population.members[index]

@@ -2,39 +2,33 @@
 
 import concurrent.futures
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from xql_jax.envs.vector import Counters, VectorEnvironment
 from xql_jax.evaluation.rollout import Act
-from xql_jax.training.checkpoint import Progress
-from xql_jax.training.population import (
-    Divergence,
-    Member,
-    deterministic_policy,
-    finite_policy,
-    stacked,
-    with_hyperparameters,
-)
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.members import Member, learners_of, parted, stacked
+from xql_jax.training.population import Divergence, Saving, deterministic_policy, finite_policy
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import MemberRounds, OnlineSchedule
 from xql_jax.types import Environment, Metrics, OnlineLearner, State
+
+LOG = logging.getLogger(__name__)
 
 
 class OnlinePopulation:
     """Members that act in environments of their own and learn from replay buffers of their own.
 
-    A round is `round_steps` steps of acting and the updates that these make due. Strictly alternating, a
-    round's updates end before the next round acts. Overlapped, they run meanwhile in a thread, and round j
-    acts by the policy after round j - 2's updates, even where those of round j - 1 are done: the results do
-    not depend on the time that anything takes.
+    A round is `round_steps` steps of acting and the updates that these make due, which run in a thread while
+    the next round acts. Round j acts by the policy after round j - 2's updates, even where those of round
+    j - 1 are done: the results do not depend on the time that anything takes.
 
     Everything random comes from the member's key by the number of the step or the update. Episodes in
     progress are no part of a checkpoint: after `resume` they begin again at their starts.
@@ -68,13 +62,13 @@ class OnlinePopulation:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._runs = [
             MemberRounds(
-                with_hyperparameters(learner, member.hyperparameters),
+                own,
                 member.seed,
                 VectorEnvironment(make, schedule.num_environments, processes=schedule.processes),
                 schedule,
-                ReplayFiles(folder / f"member{index}"),
+                ReplayFiles(folder / member.name),
             )
-            for index, member in enumerate(members)
+            for member, own in zip(members, learners_of(learner, members), strict=True)
         ]
         started = time.perf_counter()
         for run in self._runs:
@@ -113,13 +107,10 @@ class OnlinePopulation:
                 run.settle(self.step)
                 run.learn(self.step, rows, self._thread)
             self.step += self.stride
-            if not self.schedule.overlapped:
-                for run in self._runs:
-                    run.await_learner(self.seconds)
         for member, run, count in zip(self.members, self._runs, known, strict=True):
             run.await_learner(self.seconds)
             for divergence in run.restarts[count:]:
-                tqdm.write(
+                LOG.info(
                     f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
                     "networks begin anew"
                 )
@@ -143,10 +134,6 @@ class OnlinePopulation:
             lambda index: self._runs[index].diverge(step, "actions"),
         )
 
-    def member(self, index: int) -> tuple[OnlineLearner, State]:
-        """Returns one member's learner and state."""
-        return self._runs[index].learner, self._runs[index].state
-
     def bellman_errors(self) -> np.ndarray:
         """The members' errors in transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
 
@@ -156,32 +143,33 @@ class OnlinePopulation:
             return np.empty((len(self._runs), 0), np.float32)
         return np.stack([run.bellman_errors(self.step) for run in self._runs])
 
-    def resume(self, states: State, progress: Progress) -> None:
+    def resume(self, states: Mapping[str, State], progress: Progress) -> None:
         """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
         self.step, self.seconds = progress.step, dict(progress.held["seconds"])
-        for index, (run, held) in enumerate(zip(self._runs, progress.held["members"], strict=True)):
-            frozen = progress.diverged.get(str(index))
-            run.diverged = Divergence(**frozen) if frozen else None
+        for member, run in zip(self.members, self._runs, strict=True):
+            held = progress.members[member.name]
+            run.diverged = Divergence(**held["diverged"]) if held["diverged"] else None
             run.restarts = [Divergence(**restart) for restart in held["restarts"]]
-            state = jax.tree.map(lambda leaf, index=index: leaf[index], states)
+            state = jax.tree.map(jnp.array, states[member.name])
             run.resume(state, progress.step, Counters(*map(np.asarray, held["counters"])))
 
-    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
-        """Counters, restarts and seconds, and a writer of what the buffers took since the last checkpoint."""
+    def saving(self) -> Saving:
+        """The states, episodes' counters, restarts and seconds; and what the buffers took since the last."""
         writers = [run.saving(self.step) for run in self._runs]
 
         def write() -> None:
             for writer in writers:
                 writer()
 
-        held = [
-            {
-                "counters": [column.tolist() for column in run.environments.state()],
+        members = {
+            member.name: {
+                "diverged": dataclasses.asdict(run.diverged) if run.diverged else None,
                 "restarts": [dataclasses.asdict(restart) for restart in run.restarts],
+                "counters": [column.tolist() for column in run.environments.state()],
             }
-            for run in self._runs
-        ]
-        return {"members": held, "seconds": dict(self.seconds)}, write
+            for member, run in zip(self.members, self._runs, strict=True)
+        }
+        return Saving(parted(self.states, self.members), members, {"seconds": dict(self.seconds)}, write)
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -2,70 +2,23 @@
 
 import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xql_jax.errors import UserError, nearest
 from xql_jax.evaluation.rollout import Act
-from xql_jax.learners.registry import check_domain, traced_fields
-from xql_jax.training.checkpoint import Progress
-from xql_jax.training.feeds import Feed, Resident, Streamed, update_keys
+from xql_jax.learners.train_state import Model
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.members import Member, learners_of, parted, stacked
+from xql_jax.training.minibatches import Feed, Resident, Streamed, update_keys
 from xql_jax.types import AnyBatch, Array, Learner, Metrics, PRNGKey, State, Transitions
 
 AXIS = "population"
-L = TypeVar("L", bound=Learner)
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One run of the population: a seed, and the hyperparameters that a sweep gives it."""
-
-    seed: int
-    hyperparameters: Mapping[str, float]
-
-    def __str__(self) -> str:
-        settings = (f"{name}={value:g}" for name, value in self.hyperparameters.items())
-        return ", ".join((f"seed {self.seed}", *settings))
-
-
-def parse_sweep(text: str, algorithm: str) -> dict[str, list[float]]:
-    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid.
-
-    Raises:
-        UserError: if the text has another form, or a field is unknown, not traced, or given an impossible
-            value.
-    """
-    grid: dict[str, list[float]] = {}
-    for part in text.replace(";", " ").split():
-        name, _, values = part.partition("=")
-        known = traced_fields(algorithm)
-        if name not in known:
-            raise UserError(f"--sweep cannot vary {name!r} of {algorithm}; it varies: {nearest(name, known)}")
-        if name in grid:
-            raise UserError(f"--sweep gives {name} twice: write all its values as {name}=NUMBER,NUMBER,...")
-        try:
-            grid[name] = [float(value) for value in values.split(",")]
-        except ValueError:
-            raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {part!r}") from None
-        for value in grid[name]:
-            check_domain(f"--sweep: {name}", algorithm, name, value)
-        if len(np.unique(np.asarray(grid[name], np.float32))) < len(grid[name]):
-            raise UserError(f"--sweep gives {name} the same value (in float32) twice: {part!r}")
-    return grid
-
-
-def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> list[Member]:
-    """Every combination of the grid's values with every seed; seeds of one combination are neighbours."""
-    combinations = itertools.product(*grid.values())
-    settings = [dict(zip(grid, combination, strict=True)) for combination in combinations]
-    return [Member(seed, setting) for setting in settings for seed in seeds]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +29,15 @@ class Divergence:
     # the one that they were for.
     step: int
     quantity: str  # the metrics that were not finite, or "state", or "actions"
+
+
+class Saving(NamedTuple):
+    """What a checkpoint of now is to hold."""
+
+    states: dict[str, State]  # by the member's name, NumPy
+    members: Mapping[str, Mapping[str, Any]]  # what else each must know, for JSON
+    held: Mapping[str, Any] = {}  # what all of them must know
+    write: Callable[[], None] = lambda: None  # of all else, called in the checkpoints' thread
 
 
 class Population:
@@ -107,7 +69,7 @@ class Population:
         self.members = list(members)
         self.step = 0
         self.diverged: dict[int, Divergence] = {}
-        mesh = _mesh(len(members))
+        self._mesh = mesh = _mesh(len(members))
         split, shared = PartitionSpec(AXIS), PartitionSpec()
         if isinstance(data, AnyBatch):
             example = jax.tree.map(lambda array: array[:1], data)
@@ -121,7 +83,7 @@ class Population:
         # One by one, each awaited: a batch of QR factorisations (the orthogonal initialisation) waits in
         # jaxlib 0.10.2 for the thread pool that runs it, and two of them at once on two cores wait for ever.
         init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
-        learners = [with_hyperparameters(learner, member.hyperparameters) for member in members]
+        learners = learners_of(learner, members)
         states = [jax.block_until_ready(init(*member)) for member in zip(learners, init_keys, strict=True)]
         on_members = NamedSharding(mesh, split)
         self.learners, self._keys = jax.device_put((stacked(learners), run_keys), on_members)
@@ -154,7 +116,7 @@ class Population:
         for index in np.flatnonzero(~finite).tolist():
             if index not in self.diverged:
                 last_finite, self.diverged[index] = self._find_divergence(before, index, start, stop)
-                before = _select(_one_hot(index, len(self.members)), last_finite, before)
+                before = _select(np.arange(len(self.members)) == index, last_finite, before)
         if self.diverged:
             frozen = np.isin(np.arange(len(self.members)), list(self.diverged))
             states = _select(frozen, before, states)
@@ -175,14 +137,25 @@ class Population:
 
         return finite_policy(deterministic_policy(self.learners, self.states), diverge)
 
-    def resume(self, states: State, progress: Progress) -> None:
-        """Goes on from a checkpoint: its states, placed as these are, and its progress."""
-        self.states, self.step = states, progress.step
-        self.diverged = {int(i): Divergence(**d) for i, d in progress.diverged.items()}
+    def resume(self, states: Mapping[str, State], progress: Progress) -> None:
+        """Goes on from a checkpoint: its members' states, placed as these are, and its progress."""
+        in_order = [states[member.name] for member in self.members]
+        arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)
+        # Copies in memory of the device's own: NumPy's, which `device_put` may share, is not to be donated.
+        self.states = _copy(jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec(AXIS))))
+        self.step = progress.step
+        held = {i: progress.members[member.name]["diverged"] for i, member in enumerate(self.members)}
+        self.diverged = {index: Divergence(**divergence) for index, divergence in held.items() if divergence}
 
-    def saving(self) -> tuple[Mapping[str, Any], Callable[[], None]]:
-        """What a checkpoint is to hold beside the states: nothing, the data do not change."""
-        return {}, lambda: None
+    def saving(self) -> Saving:
+        diverged = {
+            member.name: {"diverged": dataclasses.asdict(self.diverged[i]) if i in self.diverged else None}
+            for i, member in enumerate(self.members)
+        }
+        return Saving(parted(self.states, self.members), diverged)
+
+    def close(self) -> None:
+        """Leaves nothing behind: there is nothing to close."""
 
     def member(self, index: int) -> tuple[Learner, State]:
         """Returns one member's learner and state."""
@@ -215,8 +188,8 @@ class Population:
 
 def deterministic_policy(learners: Learner, states: State) -> Act:
     """Returns the policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
-    learners, states = jax.device_put((learners, states), jax.devices()[0])
-    return lambda observations: np.asarray(_act(learners, states, observations))
+    policies = jax.device_put((learners, learners.actor(states)), jax.devices()[0])
+    return lambda observations: np.asarray(_act(*policies, observations))
 
 
 def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
@@ -287,31 +260,12 @@ def _mesh(num_members: int) -> Mesh:
     return Mesh(np.array(devices[:count]), (AXIS,))
 
 
-def stacked_learners(learner: Learner, members: Sequence[Member]) -> Learner:
-    """Returns the learner with each member's hyperparameters, stacked along a leading axis [M]."""
-    return stacked([with_hyperparameters(learner, member.hyperparameters) for member in members])
-
-
-def with_hyperparameters(learner: L, hyperparameters: Mapping[str, float]) -> L:
-    """Returns the learner with these of its traced fields replaced."""
-    return learner.replace(**{name: jnp.float32(value) for name, value in hyperparameters.items()})
-
-
-def stacked(trees: Sequence[State]) -> State:
-    """Returns one tree for many alike, each leaf with a leading axis over them."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _one_hot(index: int, size: int) -> np.ndarray:
-    return np.arange(size) == index
-
-
 @jax.jit
-def _act(learners: Learner, states: State, observations: Array) -> Array:
-    def act(learner: Learner, state: State, batch: Array) -> Array:
-        return learner.act(state, batch, jax.random.key(0), deterministic=True)
+def _act(learners: Learner, actors: Model, observations: Array) -> Array:
+    def act(learner: Learner, actor: Model, batch: Array) -> Array:
+        return learner.act(actor, batch, jax.random.key(0), deterministic=True)
 
-    return jax.vmap(act)(learners, states, observations)
+    return jax.vmap(act)(learners, actors, observations)
 
 
 @jax.jit

@@ -22,8 +22,8 @@ import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import UserError
-from xql_jax.logs.files import write_atomically, writing
-from xql_jax.training.checkpoint import Damaged
+from xql_jax.files import write_atomically, writing
+from xql_jax.training.manifests import Damaged, cannot_read
 from xql_jax.types import Batch
 
 ROWS_PER_FETCH = 16_384
@@ -114,7 +114,7 @@ class ReplayFiles:
         except FileNotFoundError:
             return []
         except OSError as error:  # by no means "none"
-            raise _cannot_read(self.folder, error) from error
+            raise cannot_read(self.folder, error) from error
         found = filter(None, (re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", name) for name in names))
         return [_Segment(self.folder / name[0], int(name[1]), int(name[2]), name[3]) for name in found]
 
@@ -128,15 +128,8 @@ class ReplayFiles:
 def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
     """Fetches the transitions with numbers `first` and up, or of these the last that the buffer still holds.
 
-    Only these come from the device, some thousand at a time by one compiled program.
-
-    Args:
-        buffer: is read, not donated.
-        first: what `inserted` was at the last checkpoint.
-    Returns:
-        NumPy f32[n, ...], n = min(inserted - first, capacity), oldest first: what `ReplayFiles.append` takes.
-    Raises:
-        ValueError: if `first` is negative or above what was inserted.
+    Only these come from the device, some thousand at a time by one program. NumPy f32[n, ...], oldest first,
+    for `ReplayFiles.append`. ValueError if `first` is negative or above what was inserted.
     """
     inserted, capacity = int(buffer.inserted), buffer.capacity
     if not 0 <= first <= inserted:
@@ -168,7 +161,7 @@ def _read(segment: _Segment, like: Batch) -> Batch:
     except FileNotFoundError as error:
         raise Damaged(f"{segment.path}: missing") from error
     except OSError as error:
-        raise _cannot_read(segment.path, error) from error
+        raise cannot_read(segment.path, error) from error
     if _digest(content) != segment.digest:
         raise Damaged(f"{segment.path}: damaged: it is not as it was written")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -179,7 +172,3 @@ def _read(segment: _Segment, like: Batch) -> Batch:
                 there = found.get(name, "not there")
                 raise UserError(f"{segment.path}: written for another task: {name} is {there}, not {wanted}")
         return Batch(**arrays)
-
-
-def _cannot_read(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read {path}: {error.strerror or error}")

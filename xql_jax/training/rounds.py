@@ -6,6 +6,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.envs.vector import Counters, VectorEnvironment
-from xql_jax.training.checkpoint import KEPT
+from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.population import Divergence, train
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.types import Array, Batch, Metrics, OnlineLearner, Params, PRNGKey, State
@@ -33,7 +34,6 @@ class OnlineSchedule:
     warmup_steps: int = 1_000  # of random actions, before anything is learned
     updates_per_step: float = 1.0
     round_steps: int = 1  # a multiple of N: transitions that are inserted and learned from at once
-    overlapped: bool = False  # act while the learner is at the round before
     restarts: bool = False  # a member whose numbers stop being finite begins with new networks; else it stays
 
     def updates_by(self, step: int) -> int:
@@ -43,8 +43,7 @@ class OnlineSchedule:
     @property
     def policy_lag(self) -> int:
         """The most updates that a policy in use lacks of those that are due before its step."""
-        steps = self.round_steps - self.num_environments + self.overlapped * self.round_steps
-        return math.ceil(steps * self.updates_per_step)
+        return math.ceil((2 * self.round_steps - self.num_environments) * self.updates_per_step)
 
 
 class MemberRounds:
@@ -95,17 +94,16 @@ class MemberRounds:
         self._metrics = dict.fromkeys(metrics, jnp.float32(jnp.nan))
         zero = np.int32(0)
         self._learn = program.lower(
-            self.learner, self.state, buffer=self._buffer, rows=rows, key=self._key, start=zero, stop=zero
+            self.learner, self.state, self._buffer, rows, self._key, zero, zero
         ).compile()
         self._act(-1, self._schedule.warmup_steps)
 
     def act(self, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
         schedule, rows = self._schedule, []
-        lag = 2 if schedule.overlapped else 1
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
             started = time.perf_counter()
-            actions = self._act(step // schedule.round_steps - lag, first)
+            actions = self._act(step // schedule.round_steps - 2, first)
             if not np.isfinite(actions).all():  # of parameters that are finite, and too large
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self._bad_actions_at = first if self._bad_actions_at is None else self._bad_actions_at
@@ -199,13 +197,7 @@ class MemberRounds:
         stop = start if self.diverged else stop
         state, self._buffer, metrics, finite, state_finite = jax.block_until_ready(
             self._learn(
-                self.learner,
-                self.state,
-                buffer=self._buffer,
-                rows=rows,
-                key=self._key,
-                start=np.int32(start),
-                stop=np.int32(stop),
+                self.learner, self.state, self._buffer, rows, self._key, np.int32(start), np.int32(stop)
             )
         )
         if start == stop:
@@ -223,7 +215,7 @@ class MemberRounds:
 
     def _policy(self) -> Params:
         """All that acting needs, where it acts."""
-        params = self.learner.actor_params(self.state)
+        params = self.learner.actor(self.state)
         there = all(leaf.devices() == {self._cpu} for leaf in jax.tree.leaves(params))
         return params if there else jax.device_put(params, self._cpu)  # which takes 0.2 ms for nothing
 
@@ -240,7 +232,7 @@ class MemberRounds:
 
 @jax.jit
 def _act(learner: OnlineLearner, params: Params, observations: Array, key: PRNGKey, step: Array) -> Array:
-    return learner.act_with(params, observations, jax.random.fold_in(key, step), False)
+    return learner.act(params, observations, jax.random.fold_in(key, step), False)
 
 
 @jax.jit
@@ -253,15 +245,7 @@ def _bellman_errors(
 
 
 def _learn(
-    learner: OnlineLearner,
-    state: State,
-    *,
-    buffer: ReplayBuffer,
-    rows: Batch,
-    key: PRNGKey,
-    start: Array,
-    stop: Array,
-    batch_size: int,
+    learner: Any, state: State, buffer: ReplayBuffer, rows: Batch, key: PRNGKey, start, stop, batch_size
 ) -> tuple[State, ReplayBuffer, Metrics, Metrics, Array]:
     """Inserts, then does updates start, ..., stop - 1, and looks for what is not finite.
 

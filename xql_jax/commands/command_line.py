@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import logging
 import math
 import os
 import re
@@ -11,10 +12,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
 
-from xql_jax.configuration import ABOUT
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 
@@ -45,20 +47,29 @@ FILE_ERRORS = (
     errno.EROFS,
 )
 
-# Entries of a config that no learner has as a field, and their types: of `configuration.suite_config` and of
-# `configuration.online_config`.
-OFFLINE_FIELDS = {"algorithm": str, "suites": tuple, "tuned": ConfigDict, "decay_actor_lr": bool}
-ONLINE_FIELDS = {"algorithm": str, "network": str, "small": ConfigDict, "by_task": ConfigDict}
+# What configs that a main takes say of themselves under `about`, as what, and the function that makes them.
+Kind = tuple[Mapping[str, type], str]
+OFFLINE: Kind = ({"suites": tuple, "tuned": ConfigDict}, "suite_config")
+ONLINE: Kind = ({"small": ConfigDict, "by_task": ConfigDict}, "online_config")
 
 
-def define_config(default: Path, help_text: str, own_fields: Mapping[str, type] = OFFLINE_FIELDS) -> None:
+class _Printer(logging.Handler):
+    """Prints what the library logs, around a progress bar; what printing raises is not swallowed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(prefix + record.getMessage())
+        sys.stdout.flush()
+
+
+def define_config(default: Path, help_text: str, kind: Kind = OFFLINE) -> None:
     """Defines `--config=FILE[:ALGORITHM]` and `--config.FIELD=VALUE`.
 
     config_flags reads the command line at once, while the main's module is being loaded, and tells of a
     mistake in words of its own; so the file and the names of the fields are looked at before.
     """
     try:
-        fields = _check_config(sys.argv[1:], default, own_fields)
+        fields = _check_config(sys.argv[1:], default, kind)
         help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
         config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
     except PARSE_ERRORS as error:
@@ -112,7 +123,11 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
             print("interrupted", file=sys.stderr)
             return 130
 
-    logging.set_verbosity(logging.WARNING)  # JAX and orbax tell of every step otherwise
+    absl_logging.set_verbosity(absl_logging.WARNING)  # JAX and orbax tell of every step otherwise
+    library = logging.getLogger("xql_jax")
+    library.setLevel(logging.INFO)
+    library.propagate = False
+    library.handlers = [_Printer()]
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     try:
@@ -135,7 +150,7 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _check_config(arguments: Sequence[str], default: Path, own_fields: Mapping[str, type]) -> list[str]:
+def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[str]:
     """Returns the fields of the config file that the arguments name, those that they may change.
 
     Raises:
@@ -152,8 +167,8 @@ def _check_config(arguments: Sequence[str], default: Path, own_fields: Mapping[s
             overridden.append(match[1])
             if match[2] == "=":  # which config_flags would pass over
                 raise UserError(f"--config.{match[1]} is empty: give it a value or leave it out")
-    config = _load_config(path, own_fields)
-    known = [field for field in config if field not in ABOUT]
+    config = _load_config(path, kind)
+    known = [field for field in config if field not in ("algorithm", "about")]
     for field in overridden:
         if field == "algorithm":
             raise UserError(
@@ -163,12 +178,12 @@ def _check_config(arguments: Sequence[str], default: Path, own_fields: Mapping[s
             raise UserError(
                 f"unknown config field {field!r} in {path}; nearest known: {nearest(field, known)}"
             )
-        if isinstance(config[field], tuple) and overridden.count(field) > 1:  # config_flags would join them
+        if config.get_type(field) is tuple and overridden.count(field) > 1:  # config_flags would join them
             raise UserError(f"--config.{field} is given {overridden.count(field)} times: give it once")
     return known
 
 
-def _load_config(path: str, own_fields: Mapping[str, type]) -> ConfigDict:
+def _load_config(path: str, kind: Kind) -> ConfigDict:
     """Returns what the file's get_config gives for `path`, FILE or FILE:ALGORITHM."""
     name, *algorithm = path.split(":", 1)
     if not name:
@@ -192,14 +207,18 @@ def _load_config(path: str, own_fields: Mapping[str, type]) -> ConfigDict:
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")
-    maker = "suite_config" if own_fields is OFFLINE_FIELDS else "online_config"
-    for field, kind in own_fields.items():
-        if not isinstance(config.get(field), kind):
-            found = f"has {config[field]!r}" if field in config else "has none"
-            raise UserError(
-                f"--config: {name} must give {field} as a {kind.__name__}, and {found}: make it with "
-                f"xql_jax.configuration.{maker}"
-            )
+    entries, maker = kind
+    about = config.get("about")
+    other, main = (ONLINE, "train_online.py") if kind is OFFLINE else (OFFLINE, "train_offline.py")
+    if isinstance(about, ConfigDict) and all(entry in about for entry in other[0]):
+        raise UserError(f"--config={name}: that is for experiments/{main}")
+    for owner, types in ((config, {"algorithm": str, "about": ConfigDict}), (about, entries)):
+        for entry, expected in types.items():
+            if not isinstance(owner.get(entry), expected):
+                raise UserError(
+                    f"--config: {name} must give {entry} as a {expected.__name__}, not "
+                    f"{owner.get(entry)!r}: make it with xql_jax.configuration.{maker}"
+                )
     return config
 
 

@@ -1,30 +1,17 @@
 """The flags that every training has, and the settings that they make."""
 
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
+from xql_jax.runs.settings import RunSettings
 from xql_jax.training.loop import Schedule
 
+S = TypeVar("S")
+
 flags.disclaim_key_flags()  # they are the main's, whose `--help` lists them
-
-
-@dataclasses.dataclass(frozen=True)
-class RunSettings:
-    """What `define_run_flags` explains, and the config."""
-
-    config: ConfigDict
-    config_overrides: frozenset[str]  # fields given on the command line, which nothing else changes
-    save_dir: str
-    seed: int
-    num_seeds: int
-    sweep: str
-    schedule: Schedule
-    eval_episodes: int
-    resume: bool
-    show_progress: bool
 
 
 def define_run_flags(unit: str, *, eval_interval: int, checkpoint_interval: int) -> None:
@@ -63,23 +50,14 @@ def define_run_flags(unit: str, *, eval_interval: int, checkpoint_interval: int)
     flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")
 
 
-def run_settings(values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the fields of `RunSettings` from parsed flags, `--config` among them."""
-    return {
-        "config": values.config,
-        "config_overrides": frozenset(config_flags.get_override_values(values["config"])),
-        "save_dir": values.save_dir,
-        "seed": values.seed,
-        "num_seeds": values.num_seeds,
-        "sweep": values.sweep,
-        "schedule": Schedule(
-            values.max_steps,
-            values.log_interval,
-            values.eval_interval,
-            values.checkpoint_interval,
-            values.checkpoint_minutes,
-        ),
-        "eval_episodes": values.eval_episodes,
-        "resume": values.resume,
-        "show_progress": values.tqdm,
-    }
+def settings_from(kind: type[S], values: flags.FlagValues, **others: Any) -> S:
+    """Makes settings of that kind from the flags that have their fields' names, and from others."""
+
+    def named(fields: type) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(fields) if field.name in values]
+        return {name: values[name].value for name in names}
+
+    if issubclass(kind, RunSettings):
+        others["schedule"] = Schedule(**named(Schedule))
+        others["config_overrides"] = frozenset(config_flags.get_override_values(values["config"]))
+    return kind(**{**named(kind), "show_progress": values.tqdm, **others})

@@ -2,11 +2,10 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import math
+import logging
 import os
 import platform
 import subprocess
@@ -14,13 +13,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 
 import xql_jax
 from xql_jax.configuration import settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.logs.files import REFUSALS, cannot_write, read_json, write_atomically
+from xql_jax.files import REFUSALS, as_json, cannot_write, read_json, write_json
+from xql_jax.logs.csv_reader import Columns
+from xql_jax.training.loop import TrainingFiles
+from xql_jax.training.members import Member
 
+LOG = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
 
@@ -35,29 +39,28 @@ class RunFolder:
     env_name: str
     algorithm: str
     seeds: Sequence[int]
+    members: Sequence[Member]
     identity: Mapping[str, Any]
 
     @property
     def path(self) -> Path:
-        digest = hashlib.sha256(json.dumps(_finite(self.identity), sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(self.recorded, sort_keys=True).encode()).hexdigest()[:8]
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
         return self.save_dir / self.env_name / self.algorithm / f"{seeds}_{digest}"
 
     @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.csv"
+    def files(self) -> TrainingFiles:
+        return TrainingFiles(self.path)
 
     @property
-    def evaluations(self) -> Path:
-        return self.path / "evaluations.csv"
+    def columns(self) -> Columns:
+        """What the columns of its CSV files are."""
+        return Columns.of(list(self.members[0].hyperparameters))
 
     @property
-    def bellman_errors(self) -> Path:
-        return self.path / "bellman_errors.csv"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
+    def recorded(self) -> dict[str, Any]:
+        """The identity as config.json has it."""
+        return json.loads(as_json(self.identity))
 
     @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
@@ -69,18 +72,16 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
+            lock = filelock.FileLock(self.path / ".lock", timeout=0).acquire()
+        except filelock.Timeout:
+            raise UserError(f"another process is at this run: {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write to --save_dir: {error}") from None
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"another process is at this run: {self.path}") from None
             self._note_start(resume)
             try:
                 yield
-            except OSError as error:  # of a picture, say; most writers name their file themselves
+            except OSError as error:  # a picture's, say; most writers name their file themselves
                 if error.errno not in REFUSALS:
                     raise
                 path = Path(error.filename or self.path)
@@ -89,80 +90,63 @@ class RunFolder:
     def _note_start(self, resume: bool) -> None:
         file = self.path / "config.json"
         here = {"versions": _versions(), "commit": _commit()}
-        identity = json.loads(_json(self.identity))
-        if (file.exists() or (self.path / "checkpoints").exists()) and not resume:
+        what = {**self.recorded, "columns": self.columns._asdict()}
+        if (file.exists() or self.files.checkpoints.exists()) and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
         if not file.exists():
-            if resume and not (self.path / "checkpoints").exists():
-                self._tell_of_others(identity)
-            write_json(file, {**identity, **here, "resumed": []})
+            if resume and not self.files.checkpoints.exists():
+                self._tell_of_others()
+            write_json(file, {**what, **here, "resumed": []})
             return
         config = read_json(file)
         if (
-            identity != {key: config.get(key) for key in identity}
+            self.recorded != {key: config.get(key) for key in self.recorded}
             or not isinstance(config.get("versions"), dict)
             or not isinstance(config.get("resumed"), list)
         ):
-            print(f"warning: {file} is damaged; it is written anew")
-            write_json(file, {**identity, **here, "resumed": [here], "note": "written anew: it was damaged"})
+            LOG.warning(f"{file} is damaged; it is written anew")
+            write_json(file, {**what, **here, "resumed": [here], "note": "written anew: it was damaged"})
             return
         if config["versions"] != here["versions"]:
-            print(
-                "warning: the run began with other versions (config.json): its bits may differ from here on"
-            )
+            LOG.warning("the run began with other versions (config.json): its bits may differ from here on")
         write_json(file, {**config, "resumed": [*config["resumed"], here]})
 
-    def _tell_of_others(self, identity: Mapping[str, Any]) -> None:
+    def _tell_of_others(self) -> None:
         """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
-        others, ours = {}, settings_by_name(identity)
+        others, ours = {}, settings_by_name(self.recorded)
         for file in sorted(self.path.parent.glob("*/config.json")):
             theirs = settings_by_name(read_json(file))
             changed = [name for name in ours if theirs.get(name) != ours[name]]
             others[file.parent] = [f"{name}={theirs.get(name)}, here {ours[name]}" for name in changed]
         if others:
             nearest = min(others, key=lambda path: len(others[path]))
-            print(
+            LOG.info(
                 f"no run of these settings to go on with: it begins anew; {nearest.name} has "
                 f"{'; '.join(others[nearest][:3])}"
             )
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has ended; a damaged one is none, and is made anew by the run."""
-        if not self.summary.exists():
+        if not self.files.summary.exists():
             return None
-        summary = read_json(self.summary)
+        summary = read_json(self.files.summary)
         digest = summary.pop("digest", None)
         if "status" not in summary or digest not in (None, _digest(summary)):
-            print(f"warning: {self.summary} is damaged; it is made anew")
+            LOG.warning(f"{self.files.summary} is damaged; it is made anew")
             return None
         return summary if summary["status"] == "finished" else None
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
-        summary = json.loads(_json(summary))
-        write_json(self.summary, {**summary, "digest": _digest(summary)})
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all; numbers that JSON has not become text, "inf" or "nan"."""
-    write_atomically(path, _json(content) + "\n")
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(content), indent=2, allow_nan=False)
+    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes summary.json; returns what it holds, but for the digest."""
+        content = json.loads(as_json(summary))
+        write_json(self.files.summary, {**content, "digest": _digest(content)})
+        return content
 
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _versions() -> dict[str, str]:

@@ -11,13 +11,28 @@ import pytest
 
 import xql_jax
 from xql_jax.errors import UserError
-from xql_jax.training.run_folder import RunFolder, write_json
+from xql_jax.runs.folder import RunFolder
+from xql_jax.training.members import make_members
 
 IDENTITY = {"config": {"beta": 0.5, "hidden_dims": (8, 8)}, "seeds": [4, 4], "max_steps": 10}
 
 
-def make_folder(path, seeds=(4,), **identity):
-    return RunFolder(path, "pen-human-v1", "xql", list(seeds), {**IDENTITY, **identity})
+def make_folder(path, seeds=(4,), grid=None, **identity):
+    members = make_members(seeds, grid or {})
+    return RunFolder(path, "pen-human-v1", "xql", list(seeds), members, {**IDENTITY, **identity})
+
+
+@pytest.fixture
+def told(caplog):
+    """Returns what was told since it was last asked: the levels and the lines."""
+    caplog.set_level("INFO")
+
+    def take():
+        lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+        caplog.clear()
+        return lines
+
+    return take
 
 
 def test_place_says_what_runs(tmp_path):
@@ -52,38 +67,50 @@ def test_config_says_what_ran(tmp_path):
     assert config["versions"]["numpy"] == np.__version__
     assert config["versions"]["xql_jax"] == xql_jax.__version__
     assert config["resumed"] == []
+    assert config["columns"] == {"times": ["step", "seconds"], "settings": ["seed"]}
     assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json"]
 
 
-def test_a_resumed_run_keeps_what_began_it(tmp_path, monkeypatch, capsys):
+def test_columns_are_declared(tmp_path):
+    folder = make_folder(tmp_path, grid={"beta": [1.0, 2.0], "tau": [0.5]})
+    with folder.opened(resume=False):
+        pass
+    columns = json.loads((folder.path / "config.json").read_text())["columns"]
+    assert columns == {"times": ["step", "seconds"], "settings": ["seed", "beta", "tau"]}
+
+
+def test_a_resumed_run_keeps_what_began_it(tmp_path, monkeypatch, told):
     folder = make_folder(tmp_path)
     with folder.opened(resume=False):
         began = json.loads((folder.path / "config.json").read_text())
-    monkeypatch.setattr("xql_jax.training.run_folder._versions", lambda: {"jax": "0.0"})
+    monkeypatch.setattr("xql_jax.runs.folder._versions", lambda: {"jax": "0.0"})
     with folder.opened(resume=True):
         resumed = json.loads((folder.path / "config.json").read_text())
     assert resumed == {**began, "resumed": [{"versions": {"jax": "0.0"}, "commit": began["commit"]}]}
-    assert "other versions" in capsys.readouterr().out
+    ((level, line),) = told()
+    assert level == "WARNING"
+    assert "other versions" in line
 
 
-def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, capsys):
+def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
     with make_folder(tmp_path).opened(resume=True):
         pass
-    assert capsys.readouterr().out == ""  # there is no other
+    assert told() == []  # there is no other
     far = make_folder(tmp_path, max_steps=11, config={"beta": 2.0, "hidden_dims": (9, 9)})
     with far.opened(resume=False):
         pass
-    assert capsys.readouterr().out == ""  # nothing was to be resumed
+    assert told() == []  # nothing was to be resumed
     near = make_folder(tmp_path, config={"beta": 0.5, "hidden_dims": (8, 8, 8)})
     with near.opened(resume=True):
         pass
-    assert capsys.readouterr().out == (
+    line = (
         "no run of these settings to go on with: it begins anew; "
-        f"{make_folder(tmp_path).path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]\n"
+        f"{make_folder(tmp_path).path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]"
     )
+    assert told() == [("INFO", line)]
     with near.opened(resume=True):
         pass
-    assert capsys.readouterr().out == ""
+    assert told() == []
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -96,12 +123,10 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with folder.opened(resume=True):
         pass
-
-
-def test_json_has_no_infinity(tmp_path):
-    write_json(tmp_path / "file.json", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
-    content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)
-    assert content == {"a": ["inf", 1.5], "b": {"c": "nan"}}
+    with pytest.raises(KeyboardInterrupt), folder.opened(resume=True):
+        raise KeyboardInterrupt
+    with folder.opened(resume=True):
+        pass
 
 
 def test_a_run_that_exists_is_not_begun_again(tmp_path):
@@ -130,7 +155,8 @@ def test_only_a_finished_run_has_a_finished_summary(tmp_path):
     assert folder.finished_summary() is None
     folder.write_summary({"status": "interrupted", "step": 5})
     assert folder.finished_summary() is None
-    folder.write_summary({"status": "finished", "step": 10})
+    written = folder.write_summary({"status": "finished", "step": 10})
+    assert written == {"status": "finished", "step": 10}
     assert folder.finished_summary() == {"status": "finished", "step": 10}
 
 
@@ -138,7 +164,7 @@ GARBAGE = [b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b"null", b"12", b'{"a": 1}', b
 
 
 @pytest.mark.parametrize("content", GARBAGE)
-def test_a_damaged_config_is_written_anew(tmp_path, capsys, content):
+def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     folder = make_folder(tmp_path)
     with folder.opened(resume=False):
         pass
@@ -148,21 +174,20 @@ def test_a_damaged_config_is_written_anew(tmp_path, capsys, content):
     with pytest.raises(UserError, match="this run exists"), folder.opened(resume=False):
         pass
     assert file.read_bytes() == content
-    assert capsys.readouterr().out == ""
+    assert told() == []
     with folder.opened(resume=True):
         pass
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"warning: {file} is damaged")
+    assert told() == [("WARNING", f"{file} is damaged; it is written anew")]
     config = json.loads(file.read_text())
     assert config.pop("note")
     here = {"versions": whole["versions"], "commit": whole["commit"]}
     assert config == {**whole, "resumed": [here]}
     with folder.opened(resume=True):
         pass
-    assert capsys.readouterr().out == ""
+    assert told() == []
 
 
-def test_a_config_of_other_settings_is_damaged(tmp_path, capsys):
+def test_a_config_of_other_settings_is_damaged(tmp_path, told):
     """The folder's name is a digest of the settings, so those are right."""
     folder = make_folder(tmp_path)
     with folder.opened(resume=False):
@@ -171,7 +196,7 @@ def test_a_config_of_other_settings_is_damaged(tmp_path, capsys):
     file.write_text(file.read_text().replace('"beta": 0.5', '"beta": 0.7'))
     with folder.opened(resume=True):
         pass
-    assert "is damaged" in capsys.readouterr().out
+    assert told() == [("WARNING", f"{file} is damaged; it is written anew")]
     assert json.loads(file.read_text())["config"]["beta"] == 0.5
 
 
@@ -186,12 +211,12 @@ def test_a_run_without_its_config_is_there_all_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("content", GARBAGE)
-def test_a_damaged_summary_is_none(tmp_path, capsys, content):
+def test_a_damaged_summary_is_none(tmp_path, told, content):
     folder = make_folder(tmp_path)
     folder.path.mkdir(parents=True)
-    folder.summary.write_bytes(content)
+    folder.files.summary.write_bytes(content)
     assert folder.finished_summary() is None
-    assert capsys.readouterr().out == f"warning: {folder.summary} is damaged; it is made anew\n"
+    assert told() == [("WARNING", f"{folder.files.summary} is damaged; it is made anew")]
 
 
 def test_one_flipped_bit_in_the_summary(tmp_path):
@@ -200,11 +225,11 @@ def test_one_flipped_bit_in_the_summary(tmp_path):
     folder.path.mkdir(parents=True)
     summary = {"status": "finished", "step": 10, "results": [{"seeds": [1, 2], "score": 45.5, "i": "inf"}]}
     folder.write_summary(summary)
-    content, generator = folder.summary.read_bytes(), random.Random(0)
+    content, generator = folder.files.summary.read_bytes(), random.Random(0)
     for offset in range(len(content)):
         changed = bytearray(content)
         changed[offset] ^= 1 << generator.randrange(8)
-        folder.summary.write_bytes(changed)
+        folder.files.summary.write_bytes(changed)
         found = folder.finished_summary()
         if found is not None:
             in_its_key = content.index(b'"digest"') <= offset < content.index(b'"digest"') + 8

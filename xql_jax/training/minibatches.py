@@ -1,11 +1,13 @@
 """Where a compiled call finds its minibatches: all of the data on the device, or blocks from the host.
 
 Both draw update t's minibatch from the same key, so that a run learns from the same transitions either way.
+`pieces` cuts updates start, ..., stop - 1 of members with keys [M] into calls of the program.
+`batch` is within the program: one update's minibatch, from its member's data and its own key.
 """
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +18,6 @@ from xql_jax.data.sampling import sample, sample_indices
 from xql_jax.types import AnyBatch, Array, PRNGKey, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member: each transfer is worth its overhead
-
-
-class Feed(Protocol):
-    """The data of a population's program."""
-
-    partition: PartitionSpec  # of `pieces`' data over the members
-
-    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
-        """Cuts updates start, ..., stop - 1 of members with these keys [M] into calls: (from, to, data)."""
-        ...
-
-    def batch(self, data: Any, key: PRNGKey, step: Array) -> AnyBatch:
-        """Inside the program: the minibatch of update `step`, of one member whose own data and key are given.
-
-        `key` is the update's own, see `update_keys`.
-        """
-        ...
 
 
 def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
@@ -122,3 +107,6 @@ def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: in
 
     steps = first + jnp.arange(length)
     return jax.vmap(lambda key: jax.vmap(functools.partial(of_update, key))(steps))(keys)
+
+
+Feed = Resident | Streamed  # `partition` is that of its pieces' data over the members

@@ -1,12 +1,13 @@
 """Files whole or not at all, on the disk before they take their name, and the line where they cannot be."""
 
 import errno
+import json
 import os
 
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.logs.files import write_atomically, writing
+from xql_jax.files import read_json, write_atomically, write_json, writing
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -64,3 +65,16 @@ def test_a_folder_that_is_gone(tmp_path):
 def test_other_errors_pass(tmp_path):
     with pytest.raises(KeyError), writing(tmp_path):
         {}["a"]
+
+
+def test_json_has_no_infinity(tmp_path):
+    write_json(tmp_path / "file.json", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
+    content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)
+    assert content == {"a": ["inf", 1.5], "b": {"c": "nan"}}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b"null", b"[" * 100_000, None])
+def test_what_is_no_json_object_is_an_empty_one(tmp_path, content):
+    if content is not None:
+        (tmp_path / "file.json").write_bytes(content)
+    assert read_json(tmp_path / "file.json") == {}

@@ -1,0 +1,248 @@
+"""Hyperparameters: flat names, what they may be, and what is refused on the way into a learner."""
+
+import dataclasses
+from collections import Counter
+
+import flax.struct
+import numpy as np
+import pytest
+from learner_runs import METHODS, REPLACED, same
+
+from xql_jax.errors import UserError
+from xql_jax.learners import fields
+from xql_jax.learners.fields import Part, hyperparameters, traced_names, with_hyperparameters
+from xql_jax.learners.iql import IQL
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.registry import make_learner
+from xql_jax.learners.value_fits import Gumbel, GumbelRegression
+from xql_jax.learners.xql import XQL
+from xql_jax.losses import critic, gumbel
+
+NAN, INF = float("nan"), float("inf")
+
+
+def declared(owner):
+    """Every field of a learner and of its parts, as the dataclasses have them, with who holds it."""
+    for field in dataclasses.fields(owner):
+        yield owner, field
+        if isinstance(held := getattr(owner, field.name), Part):
+            yield from declared(held)
+
+
+def unmarked(learner):
+    """Names of fields that nothing checks although a user may set them."""
+    kinds = ("check", "part", "internal")
+    return [field.name for _, field in declared(learner) if sum(k in field.metadata for k in kinds) != 1]
+
+
+def shared_names(learner):
+    return [
+        name for name, times in Counter(field.name for _, field in declared(learner)).items() if times > 1
+    ]
+
+
+@pytest.mark.parametrize("name", [*METHODS, *REPLACED])
+def test_every_field_is_checked_a_part_or_internal_and_has_a_name_of_its_own(name):
+    learner = make_learner(name)
+    assert unmarked(learner) == []
+    assert shared_names(learner) == []
+    for owner, field in declared(learner):
+        assert ("part" in field.metadata) == isinstance(getattr(owner, field.name), Part)
+        if "check" in field.metadata:
+            # -1 is in no domain, and this word neither a number nor the name of a function.
+            for wrong in ("wrong", -1.0 if isinstance(field.default, float) else -1):
+                with pytest.raises(UserError, match=f"^{field.name} must be .*, not "):
+                    type(owner)(**{field.name: wrong})
+
+
+@flax.struct.dataclass
+class AnotherBeta(ForwardKL):
+    beta: float = fields.traced(1.0, fields.POSITIVE)
+
+
+@flax.struct.dataclass
+class CalledAsAPart(ForwardKL):
+    value: float = fields.traced(1.0, fields.POSITIVE)
+
+
+@flax.struct.dataclass
+class Undeclared(ForwardKL):
+    rate: float = 1.0
+
+
+def test_what_the_test_above_catches():
+    assert shared_names(XQL().replace(policy=AnotherBeta())) == ["beta"]
+    assert shared_names(XQL().replace(policy=CalledAsAPart())) == ["value"]
+    assert shared_names(IQL().replace(policy=AnotherBeta())) == []
+    assert unmarked(XQL().replace(policy=Undeclared())) == ["rate"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hyperparameters_round_trip(name):
+    config = hyperparameters(make_learner(name))
+    same(make_learner(name, config), make_learner(name))
+    same(METHODS[name](**config), make_learner(name))
+    assert all(isinstance(value, str | bool | int | float | tuple) for value in config.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "choice", "function"),
+    [
+        ("loss", "plain", gumbel.gumbel_loss),
+        ("loss", "rescaled", gumbel.gumbel_rescaled_loss),
+        ("loss", "log", gumbel.gumbel_log_loss),
+        ("clip_rule", "both", gumbel.clip_both),
+        ("clip_rule", "above", gumbel.clip_above),
+        ("critic_loss", "mse", critic.mse_loss),
+        ("critic_loss", "huber", critic.huber_loss),
+    ],
+)
+def test_choices(field, choice, function):
+    for value in (choice, function):
+        learner = XQL(**{field: value})
+        same(learner, make_learner("xql", {field: choice}))
+        holder = learner.critic if field == "critic_loss" else learner.value.regression
+        assert getattr(holder, field) is function
+        assert hyperparameters(learner)[field] == choice
+
+
+def test_values_arrive():
+    learner = make_learner(
+        "xql", {"beta": 0.6, "value_hidden_dims": [8, 4], "v_updates": 3, "layer_norm": True, "clip": 5}
+    )
+    assert learner.value.regression.beta == np.float32(0.6)
+    assert learner.value.regression.clip == 5.0
+    value = learner.value
+    assert (value.value_hidden_dims, value.v_updates, value.layer_norm) == ((8, 4), 3, True)
+    again = with_hyperparameters(learner, {"beta": 0.7, "discount": 0.5, "critic_lr": 1e-3})
+    changed = {"beta": 0.7, "discount": 0.5, "critic_lr": 1e-3}
+    assert hyperparameters(again) == hyperparameters(learner) | changed  # 0.7, not float32's 0.699999988
+
+
+def test_traced_are_the_numbers_that_a_sweep_may_vary():
+    traced = {name: set(traced_names(make_learner(name))) for name in METHODS}
+    assert traced["bc"] == {"actor_lr", "max_grad_norm"}
+    in_sample = traced["bc"] | {"value_lr", "critic_lr", "discount", "tau", "awr_temperature", "max_weight"}
+    assert traced["xql"] == in_sample | {"beta", "clip"}
+    assert traced["iql"] == in_sample | {"expectile"}
+    assert traced["q_iteration"] == traced["xql"]
+    assert traced["value_iteration"] == traced["xql"] - {"critic_lr"}
+    online = traced["bc"] | {"critic_lr", "discount", "tau"}
+    assert traced["sac"] == online | {"value_lr", "entropy_coef_lr", "initial_entropy_coef"}
+    assert traced["xsac"] == traced["sac"] | {"beta", "clip"}
+    assert traced["td3"] == online | {"target_noise", "target_noise_clip", "exploration_noise"}
+    assert traced["xtd3"] == traced["td3"] | {"beta", "clip"}
+
+
+def ways_to_give(name):
+    """Hyperparameters reach a method by its name, directly, or when its learner is made already."""
+    learner = make_learner(name)
+    return (
+        lambda **config: make_learner(name, config),
+        METHODS[name],
+        lambda **config: with_hyperparameters(learner, config),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "message"),
+    [
+        ("xql", "betta", "unknown hyperparameter 'betta'; nearest known: beta"),
+        ("iql", "expectiles", "unknown hyperparameter 'expectiles'; nearest known: expectile"),
+        ("xql", "expectile", "unknown hyperparameter 'expectile'; nearest known: "),  # another method's
+        ("xql", "actor_decay_steps", "unknown hyperparameter 'actor_decay_steps'"),  # a run's
+        ("xql", "value", "unknown hyperparameter 'value'"),  # a part
+        (
+            "bc",
+            "zzzz",
+            "unknown hyperparameter 'zzzz'; nearest known: "
+            "actor_hidden_dims, actor_lr, decay_actor_lr, dropout_rate, max_grad_norm$",
+        ),
+    ],
+)
+def test_unknown_hyperparameter(name, field, message):
+    for call in ways_to_give(name):
+        with pytest.raises(UserError, match=f"^{message}"):
+            call(**{field: 1.5})
+
+
+REFUSED = [
+    ("xql", "beta", 0.0, "beta must be positive, not 0"),
+    ("xql", "beta", -1.0, "beta must be positive, not -1"),
+    ("xql", "beta", NAN, "beta must be positive, not nan"),
+    ("xql", "beta", 1e-50, "beta must be positive, not 1e-50"),  # 0 in float32
+    ("xql", "beta", INF, "beta must be finite in float32, not inf"),
+    ("xql", "beta", 1e39, "beta must be finite in float32, not 1e+39"),
+    ("xql", "beta", "1.0", "beta must be float, not '1.0'"),
+    ("xql", "beta", None, "beta must be float, not None"),
+    ("xql", "beta", True, "beta must be float, not True"),
+    ("xql", "clip", 0.0, "clip must be positive, not 0"),
+    ("xql", "max_weight", 0.0, "max_weight must be positive, not 0"),
+    ("xql", "awr_temperature", -0.1, "awr_temperature must be at least 0, not -0.1"),
+    ("xql", "awr_temperature", NAN, "awr_temperature must be at least 0, not nan"),
+    ("xql", "awr_temperature", INF, "awr_temperature must be finite in float32, not inf"),
+    ("xql", "value_lr", INF, "value_lr must be finite in float32, not inf"),
+    ("xql", "critic_lr", INF, "critic_lr must be finite in float32, not inf"),
+    ("bc", "actor_lr", INF, "actor_lr must be finite in float32, not inf"),
+    ("xql", "clip", -INF, "clip must be positive, not -inf"),
+    ("xql", "discount", 1.01, "discount must be within [0, 1], not 1.01"),
+    ("q_iteration", "discount", 0.0, "discount must be within (0, 1], not 0"),
+    ("xql", "tau", 0.0, "tau must be within (0, 1], not 0"),
+    ("xql", "tau", 1.5, "tau must be within (0, 1], not 1.5"),
+    ("iql", "expectile", 1, "expectile must be within (0, 1), not 1"),
+    ("iql", "expectile", 1.5, "expectile must be within (0, 1), not 1.5"),
+    ("iql", "expectile", 1 - 1e-12, "expectile must be within (0, 1), not 1"),  # 1 in float32
+    ("iql", "expectile", 0.0, "expectile must be within (0, 1), not 0"),
+    ("xql", "v_updates", 0, "v_updates must be at least 1, not 0"),
+    ("xql", "v_updates", 1.5, "v_updates must be int, not 1.5"),
+    ("xql", "v_updates", 2.0, "v_updates must be int, not 2.0"),
+    ("xql", "num_critics", 0, "num_critics must be at least 1, not 0"),
+    ("xql", "num_critics", True, "num_critics must be int, not True"),
+    ("xql", "uniform_actions", -1, "uniform_actions must be at least 0, not -1"),
+    ("xql", "action_noise", -0.1, "action_noise must be at least 0, not -0.1"),
+    ("xql", "layer_norm", "yes", "layer_norm must be bool, not 'yes'"),
+    ("xql", "layer_norm", 2, "layer_norm must be bool, not 2"),
+    ("bc", "decay_actor_lr", 1, "decay_actor_lr must be bool, not 1"),
+    ("bc", "dropout_rate", 1.0, "dropout_rate must be within [0, 1), not 1"),
+    ("bc", "actor_lr", 0.0, "actor_lr must be positive, not 0"),
+    ("bc", "max_grad_norm", -1, "max_grad_norm must be positive, not -1"),
+    ("bc", "actor_hidden_dims", (256, 0), "actor_hidden_dims must be positive whole numbers, not (256, 0)"),
+    ("bc", "actor_hidden_dims", (2.5,), "actor_hidden_dims must be positive whole numbers, not (2.5,)"),
+    ("xql", "value_hidden_dims", "256", "value_hidden_dims must be positive whole numbers, not '256'"),
+    ("xql", "critic_hidden_dims", 256, "critic_hidden_dims must be positive whole numbers, not 256"),
+    ("xql", "loss", "gumbel", "loss must be one of rescaled, plain, log, not 'gumbel'"),
+    ("xql", "clip_rule", "below", "clip_rule must be one of both, above, not 'below'"),
+    ("xql", "critic_loss", ["mse"], "critic_loss must be one of mse, huber, not ['mse']"),
+]
+
+
+@pytest.mark.parametrize(("name", "field", "value", "message"), REFUSED)
+def test_impossible_value(name, field, value, message):
+    """By one text, wherever the value is given; also to the part itself that holds it."""
+    holder = next(type(owner) for owner, known in declared(make_learner(name)) if known.name == field)
+    for call in (*ways_to_give(name), holder):
+        with pytest.raises(UserError) as caught:
+            call(**{field: value})
+        assert str(caught.value) == message
+
+
+def test_parts_are_checked_however_they_are_made():
+    for make in (GumbelRegression, GumbelRegression().replace):
+        with pytest.raises(UserError, match="beta must be positive, not -1"):
+            make(beta=-1.0)
+    same(Gumbel(regression=GumbelRegression(beta=1.0, loss="plain")), XQL(beta=1.0, loss="plain").value)
+
+
+def test_infinity_switches_off():
+    off = dict.fromkeys(("clip", "max_weight", "max_grad_norm"), INF)
+    learner = make_learner("xql", off)
+    assert {name: hyperparameters(learner)[name] for name in off} == off
+
+
+def test_check_value_says_where():
+    fields.check_value(XQL(), "--sweep: beta", "beta", 0.1)
+    fields.check_value(XQL(), "--sweep: discount", "discount", 0.0)
+    with pytest.raises(UserError, match=r"^--sweep: expectile must be within \(0, 1\), not 1$"):
+        fields.check_value(IQL(), "--sweep: expectile", "expectile", 1.0)
+    with pytest.raises(UserError, match=r"^--sweep: discount must be within \(0, 1\], not 0$"):
+        fields.check_value(make_learner("q_iteration"), "--sweep: discount", "discount", 0.0)

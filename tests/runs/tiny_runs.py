@@ -1,0 +1,94 @@
+"""What the tests of runs share: settings of runs of a few updates, and how such a run is stopped."""
+
+import contextlib
+import logging
+
+import jax
+import numpy as np
+
+from xql_jax.configuration import online_config, suite_config
+from xql_jax.runs.settings import OfflineSettings, OnlineSettings
+from xql_jax.training.loop import Schedule
+
+SCHEDULE = Schedule(max_steps=12, log_interval=4, eval_interval=6, checkpoint_interval=6)
+SIX = {"seed": 3, "num_seeds": 6}
+
+
+def write_dataset(path, size=120):
+    """Transitions for the point mazes, in three trajectories."""
+    generator = np.random.default_rng(0)
+    np.savez(
+        path,
+        observations=generator.uniform(0.5, 3.5, (size, 4)).astype(np.float32),
+        actions=generator.uniform(-1, 1, (size, 2)).astype(np.float32),
+        rewards=generator.integers(0, 2, size).astype(np.float32),
+        terminals=np.zeros(size, bool),
+        timeouts=np.arange(size) % 40 == 39,
+    )
+    return path
+
+
+def offline_settings(folder, **changes):
+    """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
+    config = suite_config("bc", suites=("pointmaze",), differences={"bc": {"hidden_dims": (8,)}})
+    settings = {
+        "config": config,
+        "schedule": SCHEDULE,
+        "save_dir": str(folder / "runs"),
+        "env_name": "pointmaze-umaze-v0",
+        "dataset": (str(folder / "data.npz"),),
+        "batch_size": 8,
+        "eval_episodes": 2,
+        "normalize_observations": True,
+        "top_returns": 0.67,
+    }
+    return OfflineSettings(**(settings | changes))
+
+
+def online_settings(folder, **changes):
+    """TD3 in a point maze."""
+    values = {"hidden_dims": (8,), "batch_size": 4, "buffer_size": 16, "warmup_steps": 4}
+    config = online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={})
+    settings = {
+        "config": config,
+        "schedule": SCHEDULE,
+        "save_dir": str(folder / "runs"),
+        "env_name": "pointmaze-umaze-v0",
+        "eval_episodes": 1,
+        "bellman_error_interval": 6,
+    }
+    return OnlineSettings(**(settings | changes))
+
+
+@contextlib.contextmanager
+def stopped_at(run, line):
+    """Asks a run to stop when it says that line."""
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith(line):
+                run.stop.request()
+
+    logger, listener = logging.getLogger("xql_jax"), Listener()
+    level = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    yield
+    logger.setLevel(level)
+    logger.removeHandler(listener)
+
+
+def untimed(path):
+    """A CSV file's lines without their last cell, the seconds."""
+    return [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+
+
+def assert_same_bits(tree, other):
+    for leaf, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(other), strict=True):
+        assert (leaf.dtype, leaf.shape) == (expected.dtype, expected.shape)
+        assert leaf.tobytes() == expected.tobytes()
+
+
+def contents(folder):
+    """Every file under the folder, by name, as bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

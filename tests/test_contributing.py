@@ -1,0 +1,87 @@
+"""CONTRIBUTING.md's example of a method: its files are written, registered and trained as it says."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xql_jax.errors import UserError
+from xql_jax.learners import registry
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.settings import OfflineSettings
+from xql_jax.training.loop import Schedule
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    return re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.fixture
+def registered(blocks, tmp_path, monkeypatch):
+    """The example's modules in the package, and its lines in the registry."""
+    import xql_jax.learners
+
+    monkeypatch.setattr(xql_jax.learners, "__path__", [*xql_jax.learners.__path__, str(tmp_path)])
+    for name, block in zip(("quantile", "filtered"), blocks, strict=False):
+        assert f"`xql_jax/learners/{name}.py`" in GUIDE
+        (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
+        monkeypatch.delitem(sys.modules, f"xql_jax.learners.{name}", raising=False)
+    from xql_jax.learners.filtered import Filtered
+    from xql_jax.learners.quantile import QuantileLearning
+
+    assert '"quantile": QuantileLearning,\n"filtered": Filtered,' in GUIDE
+    monkeypatch.setitem(registry.OFFLINE, "quantile", QuantileLearning)
+    monkeypatch.setitem(registry.POLICIES, "filtered", Filtered)
+    yield
+    for name in ("quantile", "filtered"):
+        del sys.modules[f"xql_jax.learners.{name}"]
+
+
+def run(tmp_path, algorithm, sweep="", **fields):
+    rows = np.random.default_rng(0)
+    observations = rows.normal(size=(60, 3))
+    np.savez(
+        tmp_path / "data.npz",
+        observations=observations,
+        actions=rows.uniform(-1, 1, (60, 2)),
+        rewards=rows.normal(size=60),
+        terminals=np.zeros(60),
+        timeouts=np.arange(60) % 20 == 19,
+    )
+    config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
+    config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
+    settings = OfflineSettings(
+        config=config,
+        schedule=Schedule(20, 10, 20, 20),
+        save_dir=str(tmp_path / "results"),
+        dataset=(str(tmp_path / "data.npz"),),
+        batch_size=8,
+        sweep=sweep,
+    )
+    with OfflineRun(settings) as training:
+        return training.run(), training.rows()
+
+
+def test_the_example_is_its_own_oracle(registered, blocks):
+    space = {}
+    exec(blocks[2], space)  # the guide's own test
+    space["test_the_minimiser_is_the_quantile"]()
+
+
+def test_the_example_trains_by_its_name_and_with_another_policy(registered, tmp_path):
+    summary, _ = run(tmp_path, "quantile", quantile=0.8)
+    assert (summary["status"], summary["algorithm"], summary["diverged"]) == ("finished", "quantile", [])
+    summary, _ = run(tmp_path, "quantile+filtered", sweep="quantile=0.7,0.9")
+    assert (summary["status"], summary["algorithm"]) == ("finished", "quantile+filtered")
+
+
+def test_the_examples_values_are_checked(registered, tmp_path):
+    with pytest.raises(UserError, match=r"config\.quantile must be within \(0, 1\), not 1.5"):
+        run(tmp_path, "quantile", quantile=1.5)

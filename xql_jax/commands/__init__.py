@@ -1,0 +1,1 @@
+"""Command lines: flags, what the mains print, and how they end."""

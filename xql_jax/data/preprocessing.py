@@ -1,0 +1,129 @@
+"""What is done to data before training and to observations before acting: a record, fitted once and saved."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import MappedDataset
+from xql_jax.errors import UserError
+from xql_jax.files import read_json, write_json
+from xql_jax.types import AnyBatch
+
+AnyDataset = Dataset | MappedDataset
+
+IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
+ANTMAZE_SHIFT = -1.0
+SPAN = 1000.0  # of locomotion's returns, once scaled
+LEAST_STD = 1e-3  # of an observation's entry: one that does not vary is left as large as it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Numbers fitted to a dataset, and what they do to batches and observations; without them nothing."""
+
+    action_bound: float = np.inf  # every action entry is clipped to [-bound, bound]
+    reward_scale: float = 1.0  # before the shift
+    reward_shift: float = 0.0  # reward units
+    observation_mean: tuple[float, ...] = ()  # of each entry; (): observations are left as they are
+    observation_std: tuple[float, ...] = ()
+    least_return: float = -np.inf  # trajectories of lower ones are left out
+
+    def dataset(self, dataset: AnyDataset) -> AnyDataset:
+        """Returns the dataset with its trajectories filtered and its rows transformed.
+
+        Raises:
+            UserError: if trajectories are to be left out of data that stay on disk.
+        """
+        if self.least_return > -np.inf:
+            if isinstance(dataset, MappedDataset):
+                raise UserError(f"{dataset.source}: --top_returns needs the data in memory: --data_on=host")
+            returns = dataset.trajectory_returns()
+            lengths = np.diff(np.flatnonzero(dataset.ends), prepend=-1)
+            kept = np.flatnonzero(np.repeat(returns >= self.least_return, lengths))
+            dataset = dataclasses.replace(dataset, batch=dataset.take(kept), ends=dataset.ends[kept])
+        return dataset.apply(self.batch)
+
+    def batch(self, batch: AnyBatch) -> AnyBatch:
+        """Transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
+        fields: dict[str, Any] = {}  # NumPy's, where a Batch is typed for arrays on the device
+        if self.action_bound < np.inf:
+            fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
+        if self.reward_scale != 1.0:
+            fields["rewards"] = batch.rewards * np.float32(self.reward_scale)
+        if self.reward_shift != 0.0:
+            fields["rewards"] = fields.get("rewards", batch.rewards) + np.float32(self.reward_shift)
+        if self.observation_mean:
+            fields["observations"] = self.observations(batch.observations)
+            fields["next_observations"] = self.observations(batch.next_observations)
+        return batch._replace(**fields)
+
+    def observations(self, observations: Any) -> Any:
+        """Observations f32[..., O] as a learner sees them, before it acts too."""
+        if not self.observation_mean:
+            return observations
+        mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
+        return (observations - mean) / std
+
+    def save(self, path: Path) -> None:
+        """Writes it as JSON, whole or not at all."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Preprocessing":
+        """Raises UserError if the file is missing or damaged."""
+        content = read_json(path)
+        values: dict[str, Any] = {}
+        try:
+            for field in dataclasses.fields(cls):
+                value = content[field.name]
+                is_tuple = isinstance(field.default, tuple)
+                values[field.name] = tuple(map(float, value)) if is_tuple else float(value)
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: missing or damaged") from error
+
+
+def fit_preprocessing(
+    dataset: AnyDataset, suite: str | None, *, normalize_observations: bool = False, top_returns: float = 1.0
+) -> Preprocessing:
+    """Fits what IQL does to the data of a suite (see `Task.suite`), and what else is asked for.
+
+    IQL clips actions to 1 - 1e-5, scales locomotion's rewards so that trajectories' returns span 1000, and
+    adds -1 to AntMaze's. Without a suite, where nothing says what rewards mean, they are left as they are.
+
+    Args:
+        normalize_observations: give each entry mean 0 and standard deviation 1 over the data.
+        top_returns: share of the trajectories that are learned from, those of the highest returns.
+    Raises:
+        UserError: if rewards are to be scaled and all trajectories have the same return, or there is but one;
+            or observations are to be normalised that stay on disk.
+    """
+    fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
+    if suite in ("locomotion", "bullet"):
+        fitted["reward_scale"] = SPAN / _return_span(dataset)
+    if suite == "antmaze":
+        fitted["reward_shift"] = ANTMAZE_SHIFT
+    if normalize_observations:
+        if isinstance(dataset, MappedDataset):
+            raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")
+        observations = np.asarray(dataset.batch.observations, np.float64)
+        fitted["observation_mean"] = tuple(observations.mean(0).tolist())
+        fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())
+    if top_returns < 1.0:
+        returns = np.sort(dataset.trajectory_returns())
+        fitted["least_return"] = float(returns[-max(1, round(top_returns * len(returns)))])
+    return Preprocessing(**fitted)
+
+
+def _return_span(dataset: AnyDataset) -> float:
+    returns = dataset.trajectory_returns()
+    span = returns.max() - returns.min()
+    if span == 0:
+        raise UserError(
+            f"{dataset.source}: rewards cannot be scaled by the range of returns, "
+            f"all {len(returns)} trajectories return {returns[0]:g}"
+        )
+    return float(span)

@@ -1,0 +1,113 @@
+"""How the policy is extracted from Q and V, and its head: which distribution over actions it is."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import flax.struct
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.learners import fields
+from xql_jax.learners.train_state import Model, TrainState
+from xql_jax.losses.actor import exponential_advantage_weight
+from xql_jax.networks.policies import GaussianPolicy
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+
+class Estimates(NamedTuple):
+    """What Q and V say of a batch."""
+
+    q: Array  # f32[B], Q(s, a) of the data's actions
+    v: Array  # f32[B], V(s)
+    q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
+
+
+@flax.struct.dataclass
+class Gaussian(fields.Part):
+    """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
+
+    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
+
+    def network(self, action_dim: int) -> nn.Module:
+        return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
+
+
+@flax.struct.dataclass
+class PolicyObjective(fields.Part):
+    """A policy that clones the data. An objective has its own `update`, and may have its own state."""
+
+    head: Gaussian = fields.part(Gaussian)
+    actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
+    decay_actor_lr: bool = fields.static(True, fields.EITHER)  # along a half cosine, over the run's updates
+    actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # when it is 0; inf: never
+
+    def update(
+        self,
+        actor: TrainState,
+        estimates: Estimates | None,
+        batch: Batch,
+        key: PRNGKey,
+        max_grad_norm: Numeric,
+    ) -> tuple[TrainState, Metrics]:
+        """One step of the objective."""
+        return self.regress(actor, jnp.ones_like(batch.rewards), batch, key, max_grad_norm)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> TrainState:
+        network = self.head.network(actions.shape[-1])
+        return TrainState.create(network, network.init(key, observations))
+
+    def scheduled(self, steps: int) -> Any:
+        decay_steps = np.float32(steps if self.decay_actor_lr else np.inf)
+        return dataclasses.replace(self, actor_decay_steps=decay_steps)
+
+    def regress(
+        self, actor: TrainState, weights: Array, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[TrainState, Metrics]:
+        """One step on -weight * log pi(a|s), averaged over the batch; weights f32[B]."""
+
+        def loss(params):
+            distribution = actor.at(params, batch.observations, training=True, rngs={"dropout": key})
+            log_probs = distribution.log_prob(batch.actions)
+            actor_loss = -(weights * log_probs).mean()
+            return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}
+
+        progress = jnp.minimum(actor.optimizer_state.count / self.actor_decay_steps, 1.0)
+        return actor.minimize(loss, self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress)), max_grad_norm)
+
+
+@flax.struct.dataclass
+class ForwardKL(PolicyObjective):
+    """Advantage-weighted regression: the policy nearest in forward KL to mu * exp(Q - V) (Eq. 12)."""
+
+    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
+    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # cap of the weight
+
+    def update(self, actor, estimates, batch, key, max_grad_norm):
+        advantages = estimates.q - estimates.v
+        weights = exponential_advantage_weight(
+            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
+        )
+        actor, info = self.regress(actor, weights, batch, key, max_grad_norm)
+        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+
+
+@flax.struct.dataclass
+class PolicyLearner(fields.Part):
+    """A learner whose policy gives a distribution over actions."""
+
+    max_grad_norm: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: not clipped
+    batch_type: ClassVar[type] = Batch  # what it learns from
+
+    def actor(self, state: Any) -> Model:
+        """All of the state that `act` needs."""
+        return Model(state.policy.network, state.policy.params)
+
+    def act(self, actor: Model, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a clipped sample, or the centre."""
+        distribution = actor(observations)
+        if deterministic:
+            return distribution.central_action()
+        return jnp.clip(distribution.sample(key), -1.0, 1.0)

@@ -1,0 +1,204 @@
+"""An offline run: data, learner and population put together."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xql_jax.configuration import apply_tuned, check_suite, learner_from_config, resolve_widths
+from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_beyond_bounds
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import MappedDataset, read_ahead
+from xql_jax.data.memory import fits_on_device
+from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.data.views import VIEWS
+from xql_jax.envs import choose_suite
+from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs.mazes import maze_of
+from xql_jax.errors import UserError
+from xql_jax.files import writing
+from xql_jax.reports.plots import plot_maze, position_grid
+from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.record import members_of_another
+from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.settings import OfflineSettings
+from xql_jax.tasks import Task, get_task
+from xql_jax.training.checkpoints import Checkpoints
+from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.members import make_members, parse_sweep
+from xql_jax.training.population import Population
+from xql_jax.types import AnyBatch, Transitions
+
+LOG = logging.getLogger(__name__)
+DEFAULT_BATCH_SIZE = 256
+DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
+
+
+class OfflineRun(TrainingRun):
+    """Trains a population on a dataset."""
+
+    unit = Population.unit
+
+    def __init__(self, settings: OfflineSettings):
+        super().__init__(settings)
+        self.settings = settings
+
+    def open(self) -> None:
+        settings, config = self.settings, self.config
+        self.task = _task(settings)
+        self.batch_size = self._batch_size()
+        resolve_widths(config, settings.config_overrides)
+        self.learner = learner_from_config(config, self.schedule.max_steps)
+        grid = parse_sweep(settings.sweep, self.learner, config.algorithm)
+        self.members = make_members(settings.seeds, grid)
+        if self.task and settings.eval_episodes:
+            suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
+            self.make_evaluator(settings, self.task, suite)
+        self.dataset: Any = self._dataset()
+        self.folder = RunFolder(
+            Path(settings.save_dir).expanduser(),
+            self.task.name if self.task else _name_of(settings.dataset),
+            config.algorithm,
+            settings.seeds,
+            self.members,
+            self._identity(),
+        )
+        self.beginning = None
+        if settings.checkpoint:
+            sizes = self.dataset.observation_dim, self.dataset.action_dim
+            source = Path(settings.checkpoint).expanduser()
+            self.beginning = members_of_another(source, self.folder, self.learner, *sizes)
+
+    def population(self) -> Population:
+        settings, dataset, files = self.settings, self.dataset, self.folder.files
+        self.preprocessing.save(files.preprocessing)
+        if self.beginning:
+            with Checkpoints(files.checkpoints) as checkpoints:
+                checkpoints.begin_with(*self.beginning)
+        LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
+        data, where = _placed(dataset, settings.data_on)
+        LOG.info(
+            f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} updates, "
+            f"data {where}; files in {self.folder.path}"
+        )
+        if not self.evaluator:
+            LOG.info("no evaluation: " + ("--eval_episodes=0" if self.task else "no --env_name is given"))
+        self.dataset = None  # what is on the device now need not be on the host
+        return Population(self.learner, self.members, data, self.batch_size)
+
+    def loop(self, population: Population) -> TrainingLoop:
+        return TrainingLoop(
+            population,
+            self.evaluator,
+            self.task,
+            self.schedule,
+            self.folder.files,
+            observe=self.preprocessing.observations,
+        )
+
+    def details(self, population: Population) -> dict[str, Any]:
+        if self.task is None or self.evaluator is None:
+            return {"environment": None}
+        flags = self.settings.env_backend, self.settings.legacy_inertia
+        return {"environment": describe_environment(self.task, *flags)}
+
+    def draw(self, population: Population) -> None:
+        """The learning curve; and for mazes V over the maze and the policy's paths."""
+        super().draw(population)
+        task, evaluator, observe = self.task, self.evaluator, self.preprocessing.observations
+        if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
+            return
+        maze = maze_of(task.name)
+        state = population.member(0)[1]
+        values = None
+        if state.value is not None:
+            positions = position_grid(maze)
+            at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1)
+            values = state.value(observe(at_rest.reshape(-1, 4))).reshape(positions.shape[:2])
+        policy = population.policy()
+        paths = evaluator.run(lambda seen: policy(observe(seen)), record_paths=True).paths
+        assert paths is not None  # they were asked for
+        title = f"{self.config.algorithm} on {task.name}, {self.members[0]}"
+        picture = self.folder.path / "maze.png"
+        with writing(picture):
+            plot_maze(maze, values, paths[0], title, picture)
+
+    def _batch_size(self) -> int:
+        """Also applies `--tuned`, which may bring a batch size, to the config."""
+        settings = self.settings
+        if not settings.tuned:
+            return settings.batch_size or DEFAULT_BATCH_SIZE
+        if self.task is None:
+            raise UserError("--tuned needs --env_name: its values are those of a task")
+        tuned = apply_tuned(self.config, self.task.name, settings.config_overrides)
+        return settings.batch_size or tuned or DEFAULT_BATCH_SIZE
+
+    def _dataset(self) -> Dataset | MappedDataset:
+        """The data as the learner wants it, preprocessed as IQL does for the task's suite."""
+        settings = self.settings
+        on_disk = {"disk": True, "auto": None}.get(settings.data_on, False)
+        dataset = load_dataset(self.task, settings.dataset, settings.dataset_url, on_disk)
+        if self.evaluator and self.task:
+            dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
+            check_spaces(dataset, *dimensions, self.task.name)
+        if beyond := share_beyond_bounds(dataset):
+            LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
+        self.preprocessing = fit_preprocessing(
+            dataset,
+            self.task.suite if self.task else None,
+            normalize_observations=settings.normalize_observations,
+            top_returns=settings.top_returns,
+        )
+        dataset = self.preprocessing.dataset(dataset)
+        view = VIEWS[self.learner.batch_type](dataset)
+        if dropped := dataset.size - view.size:
+            LOG.info(
+                f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action"
+            )
+        return view
+
+    def _identity(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            **self.identity(settings),
+            "dataset": list(settings.dataset),
+            "dataset_fingerprint": self.dataset.fingerprint(),
+            "batch_size": self.batch_size,
+            "normalize_observations": settings.normalize_observations,
+            "top_returns": settings.top_returns,
+            "env_backend": settings.env_backend,
+            "legacy_inertia": settings.legacy_inertia,
+        }
+
+
+def _task(settings: OfflineSettings) -> Task | None:
+    """The task; None for data alone, which nothing says how to evaluate or what its rewards mean."""
+    if settings.env_name is None and settings.dataset:
+        return None
+    task = get_task(settings.env_name or DEFAULT_ENV_NAME)
+    check_suite(settings.config, task)
+    return task
+
+
+def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[AnyBatch | Transitions, str]:
+    """What a population is to be given, and in words where it is."""
+    if isinstance(dataset, MappedDataset):
+        read_ahead(dataset)
+        return dataset, "on disk, streamed in blocks"
+    if data_on == "host" or (data_on == "auto" and not fits_on_device(dataset)):
+        return dataset, "in the host's memory, streamed in blocks"
+    return dataset.batch, "on the device"
+
+
+def _name_of(sources: Sequence[str]) -> str:
+    """A folder's name for data without a task: mine for mine.npz, door-human-v2 for minari:door/human-v2."""
+    kind, _, name = sources[0].rpartition(":") if sources[0].startswith(PREFIXES) else ("", "", sources[0])
+    if kind == "minari" and not Path(name).expanduser().exists():
+        stem = name.replace("/", "-")
+    else:
+        path = Path(name).expanduser().resolve()
+        stem = path.stem if path.suffix.lower() in READERS else path.name
+    stem = stem.strip(".") or "data"
+    return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"

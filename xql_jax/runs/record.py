@@ -1,0 +1,204 @@
+"""A run read from its folder, finished or not: nothing in it is changed."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import learner_from_config, settings_by_name
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.envs import BACKENDS
+from xql_jax.errors import UserError
+from xql_jax.evaluation.rollout import Act
+from xql_jax.files import read_json
+from xql_jax.learners.registry import ONLINE
+from xql_jax.logs.csv_reader import Columns, Row, read_rows
+from xql_jax.runs.folder import RunFolder
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.loop import TrainingFiles
+from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
+from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population, deterministic_policy
+from xql_jax.types import Learner, State
+
+MAX_SEEDS = 100_000  # of a run; more are damage
+# Of config.json: what does not make a run another method.
+NO_SETTINGS = ("env_name", "seeds", "columns", "versions", "commit", "resumed", "note")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What a run's config.json says, and the way to its other files."""
+
+    path: Path
+    content: Mapping[str, Any]  # of config.json
+
+    @property
+    def files(self) -> TrainingFiles:
+        return TrainingFiles(self.path)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.content["config"]
+
+    @property
+    def algorithm(self) -> str:
+        return self.config["algorithm"]
+
+    @property
+    def env_name(self) -> str | None:
+        """None for a run on data alone."""
+        return self.content["env_name"]
+
+    @property
+    def name(self) -> str:
+        """The task's, or the data's if it was trained without one: SAVE_DIR/ENV/ALGORITHM/RUN."""
+        return self.env_name or self.path.resolve().parents[1].name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that its numbers depend on but task and seeds, by name."""
+        by_name = settings_by_name(self.content).items()
+        return {name: value for name, value in by_name if name not in NO_SETTINGS}
+
+    @property
+    def unit(self) -> str:
+        """What its steps are."""
+        return (OnlinePopulation if self.algorithm in ONLINE else Population).unit
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds; nothing if it is not there or damaged."""
+        return read_json(self.files.summary)
+
+    def rows(self, file: Path) -> list[Row]:
+        """Returns the rows of one of its CSV files; raises UserError if the file is damaged."""
+        return read_rows(file, Columns(**self.content["columns"]))
+
+    @property
+    def steps(self) -> list[int]:
+        """Those of its checkpoints, ascending."""
+        with Checkpoints(self.files.checkpoints) as checkpoints:
+            return checkpoints.steps
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedPolicies:
+    """The learner and members of a run that has checkpoints."""
+
+    record: RunRecord
+    learner: Learner
+    members: list[Member]
+    preprocessing: Preprocessing
+    env_backend: str  # of the run's evaluations, as the next
+    legacy_inertia: bool
+
+    def restore(self, step: int, *dimensions: int) -> dict[str, State]:
+        """Returns the states after `step` by name, for observations and actions of these sizes."""
+        return restore_members(self.record, self.learner, self.members, step, *dimensions)[0]
+
+    def policy(self, states: Mapping[str, State]) -> Act:
+        """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
+        of_members = stacked([states[member.name] for member in self.members])
+        act = deterministic_policy(stacked(learners_of(self.learner, self.members)), of_members)
+        return lambda observations: act(self.preprocessing.observations(observations))
+
+    def only(self, index: int) -> "SavedPolicies":
+        """Returns the run as if there had been but the member of that index."""
+        if not 0 <= index < len(self.members):
+            raise UserError(f"--member={index}: the run has members 0 to {len(self.members) - 1}")
+        return dataclasses.replace(self, members=[self.members[index]])
+
+
+def restore_members(
+    record: RunRecord, learner: Learner, members: Sequence[Member], step: int, *dimensions: int
+) -> tuple[dict[str, State], Progress]:
+    """Reads these members' states by their names, and the progress; raises as `Checkpoints.restore`."""
+    example = [jnp.zeros((1, dimension)) for dimension in dimensions]
+    shapes = jax.eval_shape(learner.init, jax.random.key(0), *example)
+    with Checkpoints(record.files.checkpoints) as checkpoints:
+        return checkpoints.restore({member.name: shapes for member in members}, step)
+
+
+def open_record(path: Path) -> RunRecord:
+    """Opens a run's folder.
+
+    Raises:
+        UserError: if it is no run's folder, or its config.json cannot be read.
+    """
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path}: not the folder of a run: it has no config.json")
+    content = read_json(file)
+    config, columns = content.get("config"), content.get("columns")
+    fit = {
+        "config": isinstance(config, dict),
+        "algorithm": isinstance(config, dict) and isinstance(config.get("algorithm"), str),
+        "columns": isinstance(columns, dict) and columns.keys() == set(Columns._fields),
+        "env_name": isinstance(content.get("env_name", 0), str | None),
+    }
+    if not all(fit.values()):
+        unfit = ", ".join(name for name, is_fit in fit.items() if not is_fit)
+        raise UserError(f"{file}: damaged or of another version ({unfit})")
+    return RunRecord(path, content)
+
+
+def open_run(path: Path) -> SavedPolicies:
+    """Opens a run's folder, which holds `config.json` and `checkpoints/`.
+
+    Raises:
+        UserError: if it is no run's folder, or what defines the run cannot be read.
+    """
+    record = open_record(path)
+    content, damaged = record.content, f"{path / 'config.json'}: damaged or of another version"
+    try:
+        config = ConfigDict({name: _number(value) for name, value in record.config.items()})
+        learner = learner_from_config(config, content["max_steps"])
+        first, last = content["seeds"]
+        if not 0 <= first <= last < first + MAX_SEEDS:
+            raise ValueError(f"seeds {first} to {last}")
+        grid = parse_sweep(content["sweep"], learner, record.algorithm)
+        members = make_members(range(first, last + 1), grid)
+        env_backend, legacy_inertia = content["env_backend"], content["legacy_inertia"]
+        if env_backend not in BACKENDS or not isinstance(legacy_inertia, bool):
+            raise ValueError(f"env_backend {env_backend!r}, legacy_inertia {legacy_inertia!r}")
+    except UserError as error:
+        raise UserError(f"{damaged} ({error})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
+    if not record.steps:
+        raise UserError(f"{path}: the run has no checkpoint yet")
+    online = record.algorithm in ONLINE
+    preprocessing = Preprocessing() if online else Preprocessing.load(record.files.preprocessing)
+    return SavedPolicies(record, learner, members, preprocessing, env_backend, legacy_inertia)
+
+
+def members_of_another(
+    source: Path, folder: RunFolder, learner: Learner, *dimensions: int
+) -> tuple[dict[str, State], Progress]:
+    """Reads a new run's members from the last checkpoint of a run that has them, and perhaps others.
+
+    Raises:
+        UserError: if that run lacks a member or a checkpoint, or differs in more than its members.
+    """
+    record = open_record(source)
+    ours = settings_by_name(folder.recorded)
+    changed = [
+        f"{name}={value}, here {ours.get(name)}"
+        for name, value in record.settings.items()
+        if name != "sweep" and value != ours.get(name)
+    ]
+    if changed or record.name != folder.env_name:
+        raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
+    if not record.steps:
+        raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
+    return restore_members(record, learner, folder.members, record.steps[-1], *dimensions)
+
+
+def _number(value: object) -> object:
+    """JSON has no infinity: `write_json` writes it as text."""
+    return float(value) if value in ("inf", "-inf", "nan") else value

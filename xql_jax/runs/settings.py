@@ -1,0 +1,81 @@
+"""What a run is asked to do. The mains' flags explain each field."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from xql_jax.training.loop import Schedule
+
+# Where the transitions are while a run learns from them: auto is the fastest place that has room.
+DATA_ON = ("auto", "device", "host", "disk")
+ON_DIVERGENCE = ("freeze", "restart")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Those of every training."""
+
+    config: ConfigDict
+    schedule: Schedule
+    config_overrides: frozenset[str] = frozenset()  # fields that the user gave, which nothing else changes
+    save_dir: str = "results"
+    seed: int = 42
+    num_seeds: int = 1
+    sweep: str = ""
+    eval_episodes: int = 10
+    resume: bool = False
+    show_progress: bool = False
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.num_seeds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfflineSettings(RunSettings):
+    """Those of `experiments/train_offline.py`."""
+
+    env_name: str | None = None
+    dataset: Sequence[str] = ()
+    dataset_url: str | None = None
+    data_on: str = "auto"  # one of `DATA_ON`
+    normalize_observations: bool = False
+    top_returns: float = 1.0  # share of the trajectories that are learned from, those of the highest returns
+    env_backend: str = "mujoco"
+    legacy_inertia: bool = False
+    batch_size: int | None = None
+    tuned: bool = False
+    checkpoint: str | Path | None = None  # the folder of a run that has the members of this one
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineSettings(RunSettings):
+    """Those of `experiments/train_online.py`."""
+
+    env_name: str
+    num_environments: int = 1
+    processes: bool = False
+    max_policy_lag: int = 100  # updates
+    on_divergence: str = "freeze"  # one of `ON_DIVERGENCE`
+    bellman_error_interval: int = 5_000  # steps; 0: none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """Those of `experiments/evaluate.py`."""
+
+    checkpoint: str | None = None  # a run's folder or one of its checkpoints
+    env_name: str | None = None
+    episodes: int = 100
+    member: int | None = None
+    seed: int = 20_000
+    num_environments: int | None = None
+    random_policy: bool = False
+    env_backend: str | None = None  # None, as the next: the run's own
+    legacy_inertia: bool | None = None
+    video: str | None = None
+    video_episodes: int = 3
+    output: str | None = None
+    show_progress: bool = False
