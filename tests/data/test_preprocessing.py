@@ -171,6 +171,13 @@ def test_top_returns_are_the_best_trajectories_whole(share, rows):
     np.testing.assert_array_equal(after.batch.rewards, before.batch.rewards[list(rows)])
 
 
+def test_observations_are_normalised_over_what_is_learned_from():
+    data = five_trajectories()
+    kept = fit_preprocessing(data, None, top_returns=0.4, normalize_observations=True).dataset(data)
+    assert 0 < kept.size < data.size
+    np.testing.assert_allclose(kept.batch.observations.mean(0), 0.0, atol=1e-6)
+
+
 def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
     after = fitted(five_trajectories(), "locomotion", top_returns=0.2)
     np.testing.assert_array_equal(after.batch.rewards, [400, 400, 100])  # from -1 to 9: times 100

@@ -81,7 +81,7 @@ class ForkServer:
 
         Args:
             by_child: how many runs a child does, one after the other: for mistakes that end before they
-                change anything. A run of its own costs 80 ms, one among many 10.
+                change anything. The first in a child takes several times as long as the next ones.
         """
         requests = [
             {

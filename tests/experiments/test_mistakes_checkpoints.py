@@ -11,7 +11,7 @@ from mistakes import assert_told
 
 
 def rewrite(**changes):
-    """Of config.json; None leaves an entry out, `config__NAME` is an entry of its config."""
+    """Changes entries of config.json; None removes one, `config__NAME` is an entry of its config."""
 
     def damage(run):
         content = json.loads((run / "config.json").read_text())

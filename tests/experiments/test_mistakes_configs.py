@@ -71,7 +71,7 @@ MISTAKES = {
     "None for a config": ("train --config=none_config.py", "NoneType", "ConfigDict"),
     "a learner for a config": ("train --config=learner_config.py", "returns InSample", "ConfigDict"),
     "an empty config": (
-        "train --config=bare_config.py", "bare_config.py must give about as a ConfigDict", "suite_config"
+        "train --config=bare_config.py", "bare_config.py must give algorithm as a str", "suite_config"
     ),
     "a config without an algorithm": (
         "train --config=without_algorithm_config.py", "algorithm as a str, not None", "suite_config"
@@ -111,9 +111,7 @@ MISTAKES = {
     "unknown policy": (f"train --config={CONFIG}:xql+forward", "xql has no policy 'forward'", "forward_kl"),
     "empty policy": (f"train --config={CONFIG}:xql+", "xql has no policy ''", "forward_kl, gaussian"),
     "a policy without a method": (f"train --config={CONFIG}:+forward_kl", "algorithm ''", "bc, iql, q_iter"),
-    "field of a method with another policy": (
-        f"train --config={CONFIG}:bc+forward_kl --config.beta=1", "'beta'", "awr_temperature"
-    ),
+    "policy that needs values": (f"train --config={CONFIG}:bc+forward_kl", "bc has no policy 'forward_kl'"),
     "the algorithm as a field": ("train --config.algorithm=iql", "algorithm", ":ALGORITHM"),
     "config for another suite": ("train --env_name=kitchen-mixed-v0", "kitchen-mixed", "/kitchen_config.py"),
     "config for another suite, maze2d's": (

@@ -120,7 +120,7 @@ def test_mistake_ends_with_one_line(outcomes, name):
 
 
 def wrong_uses(name, flag):
-    """Of a flag, from its own definition: (sort of mistake, arguments, words of the message)."""
+    """What its definition makes wrong: (sort of mistake, arguments, words of the message)."""
     yield "misspelt", [f"--{name}x=1"], [f"{name}x"]
     if flag["type"] == "bool":
         yield "neither true nor false", [f"--{name}=maybe"], [f"--{name}=maybe", "true or false"]

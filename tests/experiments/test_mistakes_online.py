@@ -50,7 +50,7 @@ MISTAKES = {
     ),
     "another file's algorithm": ("online --config={configs}/td3_config.py:xtd3", "for td3 and td3_dq"),
     "an online method with a policy": (
-        "online --config={configs}/td3_config.py:td3+forward_kl", "td3 has a policy of its own", "leave out +forward_kl"
+        "online --config={configs}/td3_config.py:td3+forward_kl", "leave out +forward_kl"
     ),
     "an offline config": (
         "online --config={configs}/pointmaze_config.py",

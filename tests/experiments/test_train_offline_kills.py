@@ -76,7 +76,7 @@ def test_sigkill_when_a_file_appears(bench, unbroken):
     assert_same_run(bench.run(save_dir, "--resume"), unbroken)
 
 
-# Of a checkpoint in the making, or, last, made.
+# What appears while a checkpoint is written.
 PARTS = (
     "*.tmp", "*.tmp/members/*.orbax-checkpoint-tmp/manifest.ocdbt", "*.tmp/members/seed43", "[0-9]*[0-9]",
     "*.tmp/checkpoint.json", "*.tmp/members/*.orbax-checkpoint-tmp/**/d/*", "*.tmp/members/seed42",

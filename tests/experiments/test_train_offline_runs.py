@@ -39,7 +39,10 @@ class Place:
         last = [argument for argument in arguments if argument not in first]
         if not any(argument.startswith("--dataset=") for argument in arguments):
             first += [f"--dataset={self.folder / 'maze.npz'}", "--env_name=pointmaze-umaze-v0"]
-        outcome = self.server.run([*first, f"--save_dir={save_dir}", *SETTINGS, *last], self.folder)
+        outcome = self.server.run(
+            [*first, f"--save_dir={save_dir}", *SETTINGS, *last], self.folder,
+            D4RL_DATASET_DIR=str(self.folder / "cache"),
+        )  # fmt: skip
         assert (outcome.code, outcome.err) == (0, "")
         return outcome
 

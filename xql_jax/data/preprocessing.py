@@ -95,7 +95,7 @@ def fit_preprocessing(
     adds -1 to AntMaze's. Without a suite, where nothing says what rewards mean, they are left as they are.
 
     Args:
-        normalize_observations: give each entry mean 0 and standard deviation 1 over the data.
+        normalize_observations: give each entry mean 0 and standard deviation 1 over what is learned from.
         top_returns: share of the trajectories that are learned from, those of the highest returns.
     Raises:
         UserError: if rewards are to be scaled and all trajectories have the same return, or there is but one;
@@ -106,15 +106,16 @@ def fit_preprocessing(
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
+    if top_returns < 1.0:
+        returns = np.sort(dataset.trajectory_returns())
+        fitted["least_return"] = float(returns[-max(1, round(top_returns * len(returns)))])
+        dataset = Preprocessing(least_return=fitted["least_return"]).dataset(dataset)
     if normalize_observations:
         if isinstance(dataset, MappedDataset):
             raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")
         observations = np.asarray(dataset.batch.observations, np.float64)
         fitted["observation_mean"] = tuple(observations.mean(0).tolist())
         fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())
-    if top_returns < 1.0:
-        returns = np.sort(dataset.trajectory_returns())
-        fitted["least_return"] = float(returns[-max(1, round(top_returns * len(returns)))])
     return Preprocessing(**fitted)
 
 
