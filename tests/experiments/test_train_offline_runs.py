@@ -221,7 +221,7 @@ def test_infinity_is_written_as_json_knows_it(place):
 @pytest.mark.parametrize(
     ("arguments", "batch_size", "beta"),
     [
-        pytest.param((), 1024, 2.0, marks=pytest.mark.slow),  # the untuned are 256 and 5
+        ((), 1024, 2.0),  # the untuned are 256 and 5
         (("--batch_size=32", "--config.beta=3"), 32, 3.0),
     ],
 )
@@ -284,9 +284,7 @@ def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
     assert "warning" not in place.main(tmp_path / "good").out
 
 
-@pytest.mark.parametrize(
-    "algorithm", [pytest.param("value_iteration", marks=pytest.mark.slow), "q_iteration"]
-)
+@pytest.mark.parametrize("algorithm", ["value_iteration", "q_iteration"])
 def test_variants_for_deterministic_dynamics_train_sweep_and_are_evaluated(place, tmp_path, algorithm):
     outcome = place.main(
         tmp_path, f"--config={POINTMAZE}:{algorithm}", "--sweep=beta=0.3,0.5", "--num_seeds=2"
