@@ -114,6 +114,15 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
     assert_same_bits(states_of(run, 6), {name: states_of(begun, 6)[name] for name in names})
     assert begun.folder.finished_summary() is None
 
+    (run.folder.path / "summary.json").unlink()
+    gone = {
+        **settings,
+        "checkpoint": tmp_path / "gone",
+        "resume": True,
+    }  # its beginning is not asked for again
+    with OfflineRun(offline_settings(data, seed=4, num_seeds=3, **gone)) as again:
+        assert again.run()["results"] == summary["results"]
+
 
 @pytest.mark.parametrize(
     ("changes", "told"),
@@ -127,6 +136,16 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
 def test_a_checkpoint_of_another_run_is_refused(data, stopped, tmp_path, changes, told):
     settings = {"seed": 4, "checkpoint": stopped[0].folder.path, "save_dir": str(tmp_path), **changes}
     with pytest.raises(UserError, match=told), OfflineRun(offline_settings(data, **settings)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_has_ended_leaves_nothing_to_go_on_with(data, unbroken, tmp_path):
+    settings = {"seed": 4, "checkpoint": unbroken[0].folder.path, "save_dir": str(tmp_path)}
+    told = pytest.raises(
+        UserError, match=r"^--checkpoint=.*: the run has ended: there is nothing left to train$"
+    )
+    with told, OfflineRun(offline_settings(data, **settings)):
         pass
     assert list(tmp_path.iterdir()) == []
 

@@ -94,16 +94,6 @@ def test_a_member_that_it_does_not_hold_is_told(six):
     checkpoints.close()
 
 
-def test_a_run_may_begin_with_a_checkpoint_of_another(tmp_path):
-    """It is the first there, and written once."""
-    checkpoints = Checkpoints(tmp_path)
-    checkpoints.begin_with(number(5), Progress(step=5))
-    checkpoints.begin_with(number(6), Progress(step=6))
-    assert checkpoints.steps == [5]
-    assert checkpoints.restore(LIKE) == (number(5), Progress(step=5))
-    checkpoints.close()
-
-
 def test_reading_makes_nothing(tmp_path):
     checkpoints = Checkpoints(tmp_path / "nowhere")
     assert checkpoints.steps == []

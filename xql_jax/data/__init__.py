@@ -96,7 +96,7 @@ def _task_file(task: Task, url: str | None) -> Path:
 
 
 def share_beyond_bounds(dataset: Dataset | MappedDataset) -> float:
-    """Of some thousand transitions' action entries, the share beyond the tasks' bounds of ±1."""
+    """Returns the share of action entries beyond the tasks' bounds of ±1, of some thousand transitions."""
     actions = np.asarray(dataset.take(spread_rows(dataset.size)).actions)
     return float((np.abs(actions) > 1 + 1e-5).mean())
 

@@ -50,7 +50,7 @@ def room_on_device() -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _Version:
-    """Of control groups: where their memory's are, and the files of each."""
+    """Where a version of control groups keeps those of memory, and the files of each."""
 
     folder: str  # below the root
     controllers: str  # in the process's line, as a regular expression

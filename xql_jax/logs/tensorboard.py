@@ -33,7 +33,7 @@ class TensorBoardLogger:
                 writer.write_event(Event(step=resume_step + 1, session_log=start))
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
-        """Of what is not finite, which no curve shows, there is no event."""
+        """Leaves out what is not finite, which no curve shows."""
         for name, value in scalars.items():
             if not math.isfinite(value):
                 continue

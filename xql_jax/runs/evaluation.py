@@ -47,11 +47,8 @@ class Policies:
 class EvaluationRun(Run):
     """Evaluates the policies that the settings name; `run` returns what --output is to hold."""
 
+    settings: EvaluationSettings
     policies: Policies
-
-    def __init__(self, settings: EvaluationSettings):
-        super().__init__()
-        self.settings = settings
 
     def open(self) -> None:
         settings = self.settings

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.configuration import apply_tuned, check_suite, learner_from_config, resolve_widths
+from xql_jax.configuration import apply_tuned, check_suite, resolve_widths
 from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_beyond_bounds
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
@@ -20,14 +20,12 @@ from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.reports.plots import plot_maze, position_grid
-from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.record import members_of_another
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import make_members, parse_sweep
 from xql_jax.training.population import Population
 from xql_jax.types import AnyBatch, Transitions
 
@@ -39,34 +37,31 @@ DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is name
 class OfflineRun(TrainingRun):
     """Trains a population on a dataset."""
 
+    settings: OfflineSettings
     unit = Population.unit
 
-    def __init__(self, settings: OfflineSettings):
-        super().__init__(settings)
-        self.settings = settings
-
     def open(self) -> None:
-        settings, config = self.settings, self.config
+        settings = self.settings
         self.task = _task(settings)
         self.batch_size = self._batch_size()
-        resolve_widths(config, settings.config_overrides)
-        self.learner = learner_from_config(config, self.schedule.max_steps)
-        grid = parse_sweep(settings.sweep, self.learner, config.algorithm)
-        self.members = make_members(settings.seeds, grid)
+        resolve_widths(self.config, settings.config_overrides)
+        self.make_members()
         if self.task and settings.eval_episodes:
             suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
-            self.make_evaluator(settings, self.task, suite)
+            self.make_evaluator(self.task, suite)
         self.dataset: Any = self._dataset()
-        self.folder = RunFolder(
-            Path(settings.save_dir).expanduser(),
+        self.make_folder(
             self.task.name if self.task else _name_of(settings.dataset),
-            config.algorithm,
-            settings.seeds,
-            self.members,
-            self._identity(),
+            dataset=list(settings.dataset),
+            dataset_fingerprint=self.dataset.fingerprint(),
+            batch_size=self.batch_size,
+            normalize_observations=settings.normalize_observations,
+            top_returns=settings.top_returns,
+            env_backend=settings.env_backend,
+            legacy_inertia=settings.legacy_inertia,
         )
         self.beginning = None
-        if settings.checkpoint:
+        if settings.checkpoint and not self.folder.files.checkpoints.exists():  # else it has begun
             sizes = self.dataset.observation_dim, self.dataset.action_dim
             source = Path(settings.checkpoint).expanduser()
             self.beginning = members_of_another(source, self.folder, self.learner, *sizes)
@@ -76,7 +71,7 @@ class OfflineRun(TrainingRun):
         self.preprocessing.save(files.preprocessing)
         if self.beginning:
             with Checkpoints(files.checkpoints) as checkpoints:
-                checkpoints.begin_with(*self.beginning)
+                checkpoints.save(*self.beginning)
         LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
         data, where = _placed(dataset, settings.data_on)
         LOG.info(
@@ -158,19 +153,6 @@ class OfflineRun(TrainingRun):
                 f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action"
             )
         return view
-
-    def _identity(self) -> dict[str, Any]:
-        settings = self.settings
-        return {
-            **self.identity(settings),
-            "dataset": list(settings.dataset),
-            "dataset_fingerprint": self.dataset.fingerprint(),
-            "batch_size": self.batch_size,
-            "normalize_observations": settings.normalize_observations,
-            "top_returns": settings.top_returns,
-            "env_backend": settings.env_backend,
-            "legacy_inertia": settings.legacy_inertia,
-        }
 
 
 def _task(settings: OfflineSettings) -> Task | None:

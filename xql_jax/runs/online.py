@@ -4,20 +4,17 @@ import dataclasses
 import functools
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
-from xql_jax.configuration import OnlineFields, learner_from_config, online_fields, resolve_online
+from xql_jax.configuration import OnlineFields, online_fields, resolve_online
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
 from xql_jax.envs import SUITES, choose_suite
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OnlineSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.loop import Recording, TrainingLoop
-from xql_jax.training.members import make_members, parse_sweep
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.types import Environment
@@ -28,11 +25,8 @@ LOG = logging.getLogger(__name__)
 class OnlineRun(TrainingRun):
     """Trains a population in environments of its own."""
 
+    settings: OnlineSettings
     unit = OnlinePopulation.unit
-
-    def __init__(self, settings: OnlineSettings):
-        super().__init__(settings)
-        self.settings = settings
 
     def open(self) -> None:
         settings, config = self.settings, self.config
@@ -40,27 +34,23 @@ class OnlineRun(TrainingRun):
         self.values_of_task = resolve_online(config, task.name, settings.config_overrides)
         fields = online_fields(config)
         self.online = _schedule(settings, fields)
-        self.learner = learner_from_config(config, self.schedule.max_steps)
-        grid = parse_sweep(settings.sweep, self.learner, config.algorithm)
-        self.members = make_members(settings.seeds, grid)
+        self.make_members()
         if task.suite not in SUITES:
             raise UserError(
                 f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
             )
         self.suite = choose_suite(task, "mujoco", legacy_inertia=False)
-        self.make_evaluator(settings, task, self.suite)
+        self.make_evaluator(task, self.suite)
         _check_room(self.suite.make(task), fields.buffer_size, len(self.members))
-        save_dir = Path(settings.save_dir).expanduser()
-        identity = {
-            **self.identity(settings),
-            "bellman_error_interval": settings.bellman_error_interval,
-            "num_environments": self.online.num_environments,
-            "round_steps": self.online.round_steps,
-            "on_divergence": settings.on_divergence,
-            "env_backend": "mujoco",
-            "legacy_inertia": False,
-        }
-        self.folder = RunFolder(save_dir, task.name, config.algorithm, settings.seeds, self.members, identity)
+        self.make_folder(
+            task.name,
+            bellman_error_interval=settings.bellman_error_interval,
+            num_environments=self.online.num_environments,
+            round_steps=self.online.round_steps,
+            on_divergence=settings.on_divergence,
+            env_backend="mujoco",
+            legacy_inertia=False,
+        )
 
     def population(self) -> OnlinePopulation:
         assert self.task is not None

@@ -26,7 +26,7 @@ from xql_jax.training.population import Population, deterministic_policy
 from xql_jax.types import Learner, State
 
 MAX_SEEDS = 100_000  # of a run; more are damage
-# Of config.json: what does not make a run another method.
+# What of config.json does not make a run another method.
 NO_SETTINGS = ("env_name", "seeds", "columns", "versions", "commit", "resumed", "note")
 
 
@@ -196,7 +196,10 @@ def members_of_another(
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
     if not record.steps:
         raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
-    return restore_members(record, learner, folder.members, record.steps[-1], *dimensions)
+    restored = restore_members(record, learner, folder.members, record.steps[-1], *dimensions)
+    if record.steps[-1] >= record.content["max_steps"]:
+        raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+    return restored
 
 
 def _number(value: object) -> object:

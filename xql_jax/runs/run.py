@@ -4,10 +4,13 @@ import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import jax
+from ml_collections import ConfigDict
 
+from xql_jax.configuration import learner_from_config
 from xql_jax.envs import Suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
@@ -16,10 +19,9 @@ from xql_jax.logs.csv_reader import Row, read_rows
 from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.settings import RunSettings
 from xql_jax.tasks import Task
-from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import Member
+from xql_jax.training.loop import Schedule, TrainingLoop
+from xql_jax.training.members import Member, make_members, parse_sweep
 from xql_jax.training.signals import StopSignals
 
 EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
@@ -32,7 +34,8 @@ class Run(contextlib.AbstractContextManager, ABC):
         UserError: on entering, if a setting or the data is unfit; nothing of an earlier run is touched then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Any):  # of its kind, see `runs.settings`
+        self.settings = settings
         self.resources = contextlib.ExitStack()  # closed at the end, the last first
 
     def __enter__(self) -> Self:
@@ -67,10 +70,10 @@ class TrainingRun(Run):
     folder: RunFolder
     members: list[Member]
 
-    def __init__(self, settings: RunSettings):
-        super().__init__()
-        self.config, self.schedule = settings.config.copy_and_resolve_references(), settings.schedule
-        self.resumes, self.shows_progress = settings.resume, settings.show_progress
+    def __init__(self, settings: Any):
+        super().__init__(settings)
+        self.config: ConfigDict = settings.config.copy_and_resolve_references()
+        self.schedule: Schedule = settings.schedule
         self.stop = StopSignals()
         self.had_ended = False
         self.task: Task | None = None
@@ -99,16 +102,16 @@ class TrainingRun(Run):
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and reports. Returns what is in summary.json."""
-        if self.resumes and (finished := self.folder.finished_summary()):
+        if self.settings.resume and (finished := self.folder.finished_summary()):
             self.had_ended = True
             return finished
-        with self.folder.opened(self.resumes), _lack_of_memory_told():
+        with self.folder.opened(self.settings.resume), _lack_of_memory_told():
             population = self.population()
             with contextlib.ExitStack() as stack:
                 stack.callback(population.close)
                 training = stack.enter_context(self.loop(population))
                 with self.stop:
-                    training.run(self.stop, show_progress=self.shows_progress)
+                    training.run(self.stop, show_progress=self.settings.show_progress)
             summary = self._summary(training) | self.details(population)
             if training.finished:  # who stops a run does not wait for pictures
                 self.draw(population)
@@ -118,18 +121,23 @@ class TrainingRun(Run):
         """Its evaluations."""
         return read_rows(self.folder.files.evaluations, self.folder.columns)
 
-    def make_evaluator(self, settings: RunSettings, task: Task, suite: Suite) -> None:
+    def make_members(self) -> None:
+        """Makes the learner, and its members by the seeds and the sweep, once the config is resolved."""
+        self.learner = learner_from_config(self.config, self.schedule.max_steps)
+        grid = parse_sweep(self.settings.sweep, self.learner, self.config.algorithm)
+        self.members = make_members(self.settings.seeds, grid)
+
+    def make_evaluator(self, task: Task, suite: Suite) -> None:
         """Has the members evaluated on the task, if episodes are asked for."""
-        if settings.eval_episodes:
-            self.evaluator = Evaluator(
-                task, len(self.members), settings.eval_episodes, EVALUATION_SEED, suite=suite
-            )
+        if episodes := self.settings.eval_episodes:
+            self.evaluator = Evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
             self.resources.callback(self.evaluator.close)
 
-    def identity(self, settings: RunSettings) -> dict[str, Any]:
-        """All that the numbers of every kind of training depend on."""
+    def make_folder(self, name: str, **identity: Any) -> None:
+        """Names the run's folder by all that its numbers depend on, this kind of training's own included."""
+        settings = self.settings
         config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
-        return {
+        shared = {
             "env_name": self.task.name if self.task else None,
             "config": config,
             "seeds": [settings.seeds[0], settings.seeds[-1]],
@@ -140,6 +148,10 @@ class TrainingRun(Run):
             "eval_episodes": settings.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
         }
+        save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
+        self.folder = RunFolder(
+            save_dir, name, algorithm, settings.seeds, self.members, {**shared, **identity}
+        )
 
     def _summary(self, training: TrainingLoop) -> dict[str, Any]:
         """What every run's summary.json holds; times in seconds."""
@@ -173,6 +185,6 @@ def _lack_of_memory_told() -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            "not enough memory: give --data_on=host or --data_on=disk, a smaller --batch_size or fewer "
-            f"members ({str(error)[:200]})"
+            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host or "
+            f"--data_on=disk ({str(error)[:200]})"
         ) from error

@@ -72,7 +72,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     @property
     def steps(self) -> list[int]:
-        """Of the checkpoints, fit or not, that were written to their end; ascending."""
+        """The steps of the checkpoints, fit or not, that were written to their end; ascending."""
         try:
             names = os.listdir(self._folder)
         except (FileNotFoundError, NotADirectoryError):
@@ -97,12 +97,6 @@ class Checkpoints(contextlib.AbstractContextManager):
         self.wait()
         if progress.step not in self.steps:
             self._write_in_flight = self._thread.submit(self._write, states, progress, write_the_rest)
-
-    def begin_with(self, states: Mapping[str, State], progress: Progress) -> None:
-        """Writes a run's first checkpoint; nothing if it has one already."""
-        if not self.steps:
-            self.save(states, progress)
-            self.wait()
 
     def wait(self) -> None:
         """Returns when no write is in flight.

@@ -122,7 +122,7 @@ class MemberRounds:
 
     @property
     def metrics(self) -> Metrics:
-        """Of the last update that stayed finite, and of the episodes that ended last; else NaN."""
+        """Those of the last update that stayed finite and of the episodes that ended last; else NaN."""
         return {**self._metrics, **{name: jnp.float32(value) for name, value in self._episode.items()}}
 
     def learn(self, step: int, rows: Batch, thread: concurrent.futures.Executor) -> None:
@@ -239,7 +239,7 @@ def _act(learner: OnlineLearner, params: Params, observations: Array, key: PRNGK
 def _bellman_errors(
     learner: OnlineLearner, state: State, buffer: ReplayBuffer, key: PRNGKey, step: Array
 ) -> Array:
-    """Of transitions drawn by a key that no update has: those have the numbers from 0 on."""
+    """The errors in transitions drawn by a key that no update has: theirs have the numbers from 0 on."""
     batch = replay.sample(buffer, jax.random.fold_in(key, -step), NUM_ERRORS)
     return learner.bellman_errors(state, batch)
 
