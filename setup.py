@@ -31,7 +31,7 @@ setup(
         "minari>=0.5.3,<0.6",
         "requests>=2.32,<3",
         "psutil>=6,<8",
-        "filelock>=3.16,<5",
+        "filelock>=3.30,<5",
         "tqdm>=4.66,<5",
         "matplotlib>=3.9,<4",
         "imageio>=2.36,<3",

@@ -44,7 +44,9 @@ sys.path.insert(0, str(ROOT))  # it need not be installed; nor need simulators a
 
 from xql_jax.data.dataset import Dataset  # noqa: E402
 from xql_jax.envs import make_environment  # noqa: E402
+from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
+from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
 from xql_jax.training.population import Population  # noqa: E402
@@ -71,6 +73,13 @@ FLAGS = flags.FLAGS
 
 
 def main(_: Sequence[str]) -> int:
+    try:
+        return measure()
+    except UserError as error:  # the file cannot be written any more
+        return fail(error)
+
+
+def measure() -> int:
     started = time.perf_counter()
     prepare_jax()
     results = describe() | {name: [] for name in ("products", "training", "online", "skipped", "failed")}
@@ -289,9 +298,8 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
     formula = f"{TASKS} tasks * {SEEDS} seeds * {UPDATES} updates / fastest population's updates/s / 3600"
     table_1 = {"hours": list(fastest.values()), "formula": f"{formula}; no evaluations, no compilation"}
     results |= {"peak_gflops": peak, "table_1": table_1}
-    part = Path(f"{FLAGS.output}.part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    part.replace(FLAGS.output)
+    with writing_output("output", Path(FLAGS.output)) as unfinished:
+        unfinished.write_text(json.dumps(results, indent=1) + "\n")
     return results
 
 
@@ -335,14 +343,17 @@ def parse(arguments: Sequence[str]) -> list[str]:
                 raise flags.Error(f"unknown learner among {','.join(names)}; known here: {', '.join(known)}")
         if not math.isfinite(FLAGS.minutes + FLAGS.seconds):
             raise flags.Error("--minutes and --seconds must be finite")
-        if Path(FLAGS.output).is_dir() or not os.access(Path(FLAGS.output).parent, os.W_OK):
-            raise flags.Error(f"--output: cannot write a file {FLAGS.output!r}")
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        FLAGS.output = str(check_output("output", FLAGS.output))
+    except (flags.Error, UserError) as error:
+        sys.exit(fail(error))
     for name in (name for name in QUICK if FLAGS.quick and not FLAGS[name].present):
         FLAGS[name].value = QUICK[name]
     return rest
+
+
+def fail(error: Exception) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ Example:
   python benchmarks/evaluation.py --tasks=hopper-medium-v2,kitchen-complete-v0
 """
 
+from xql_jax.commands import command_line
+
 import json
 import os
 import time
@@ -16,7 +18,6 @@ import jax
 import numpy as np
 from absl import flags
 
-from xql_jax.commands import command_line
 from xql_jax.envs import SUITES, get_suite, make_environment
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.learners.registry import make_learner

@@ -15,6 +15,8 @@ Example:
   python benchmarks/throughput.py --algorithm=xql --members=1,4,16,64 --turns=5
 """
 
+from xql_jax.commands import command_line
+
 import json
 import os
 import time
@@ -25,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from xql_jax.commands import command_line
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError

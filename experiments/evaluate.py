@@ -9,10 +9,11 @@ The argument is a run's folder, or one of its checkpoints; without a step it is 
 folder is changed.
 """
 
-from absl import flags
-
 from xql_jax.commands import command_line, printing
 from xql_jax.commands.run_flags import settings_from
+
+from absl import flags
+
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.settings import EvaluationSettings
 

@@ -11,17 +11,18 @@ in 20 seconds on two CPU cores; without --figure it is these. Figures 1, 3, 5, 6
 under --runs, which train_online.py and train_offline.py (for 7) make.
 """
 
+from xql_jax.commands import command_line
+
 import itertools
 import time
 from pathlib import Path
 
 from absl import flags
 
-from xql_jax.commands import command_line
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.paper_figure import write_figure
 from xql_jax.figures.recorded_runs import find_runs
-from xql_jax.files import make_folder
+from xql_jax.outputs import make_folder
 
 ALL = FIGURES | FIGURES_OF_RUNS
 
@@ -50,6 +51,7 @@ def main() -> int:
         if name in names
     }
     folder = make_folder("out", FLAGS.out)
+    print(f"figures {', '.join(names)} into {folder}", flush=True)
     for name in names:
         start = time.perf_counter()
         tables = of_runs.get(name) or FIGURES[name].compute(FLAGS.seed)

@@ -6,18 +6,21 @@ Examples:
   python experiments/inspect_dataset.py --env_name=antmaze-umaze-v2 --dataset=mine.hdf5 --json=mine.json
 """
 
+from xql_jax.commands import command_line
+
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from xql_jax.commands import command_line
-from xql_jax.data import load_dataset
-from xql_jax.errors import UserError
-from xql_jax.files import check_output
+from xql_jax.data import PREFIXES, load_dataset
+from xql_jax.data.cache import cached_file
+from xql_jax.data.minari import datasets_folder
+from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
-from xql_jax.tasks import get_task
+from xql_jax.reports.plots import png
+from xql_jax.tasks import Task, get_task
 
 flags.DEFINE_string(
     "env_name", None, "Task whose data to look at, or by whose limit and scores to judge --dataset."
@@ -28,32 +31,46 @@ flags.DEFINE_multi_string(
     "A file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID; several are joined.",
 )
 flags.DEFINE_string("dataset_url", None, "Where to download the task's own dataset from, instead of D4RL's.")
+flags.DEFINE_boolean(
+    "external_data",
+    False,
+    "Read arrays of an HDF5 file that lie in other files: behind external links, in external storage, or as "
+    "sources of virtual datasets.",
+)
 flags.DEFINE_string("plot", None, "A .png file for the picture.")
 flags.DEFINE_string("json", None, "A .json file for the numbers.")
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    plot = check_output("plot", FLAGS.plot, (".png",)) if FLAGS.plot else None
-    numbers = check_output("json", FLAGS.json) if FLAGS.json else None
     task = get_task(FLAGS.env_name) if FLAGS.env_name else None
-    dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url)
+    inputs = input_paths(task, FLAGS.dataset)
+    plot = check_output("plot", FLAGS.plot, (".png",), inputs) if FLAGS.plot else None
+    numbers = check_output("json", FLAGS.json, inputs=inputs) if FLAGS.json else None
+    check_outputs_differ({"plot": plot, "json": numbers})
+    dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url, external_data=FLAGS.external_data)
     report = describe_dataset(dataset, task)
-    print("\n".join(report_lines(report)))
+    print("\n".join(report_lines(report)), flush=True)
     if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
-        write(plot, lambda: figure.savefig(plot, format="png", dpi=120))
+        write("plot", plot, png(figure))
     if numbers:
-        write(numbers, lambda: numbers.write_text(json.dumps(report.as_dict(), indent=2) + "\n"))
+        write("json", numbers, json.dumps(report.as_dict(), indent=2).encode() + b"\n")
     return 0
 
 
-def write(path: Path, save: Callable[[], object]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error}") from error
+def input_paths(task: Task | None, sources: Sequence[str]) -> list[Path]:
+    """Returns the files and folders that the data come from; of a Minari dataset both where it may lie."""
+    if task and not sources:
+        return [cached_file(task)]
+    names = [source.partition(":")[2] if source.startswith(PREFIXES) else source for source in sources]
+    paths = [Path(name).expanduser() for name in names if name]
+    return paths + [datasets_folder() / path for path in paths]
+
+
+def write(flag: str, path: Path, content: bytes) -> None:
+    with writing_output(flag, path) as unfinished:
+        unfinished.write_bytes(content)
     print(f"  written: {path}")
 
 

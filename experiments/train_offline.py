@@ -11,12 +11,13 @@ Examples:
 What a run writes is in SAVE_DIR/ENV/ALGORITHM/RUN/; `--resume` goes on with a run that was stopped.
 """
 
+from xql_jax.commands import command_line, printing
+from xql_jax.commands.run_flags import define_run_flags, settings_from
+
 from pathlib import Path
 
 from absl import flags
 
-from xql_jax.commands import command_line, printing
-from xql_jax.commands.run_flags import define_run_flags, settings_from
 from xql_jax.runs.offline import DEFAULT_ENV_NAME, OfflineRun
 from xql_jax.runs.settings import DATA_ON, OfflineSettings
 
@@ -44,6 +45,12 @@ flags.DEFINE_enum(
     DATA_ON,
     "Where the transitions are: on the device, or on the host or on disk and streamed in blocks; auto: where "
     "they fit.",
+)
+flags.DEFINE_boolean(
+    "external_data",
+    False,
+    "Read arrays of an HDF5 file that lie in other files: behind external links, in external storage, or as "
+    "sources of virtual datasets.",
 )
 define_run_flags("updates", eval_interval=5_000, checkpoint_interval=5_000)
 flags.DEFINE_integer(

@@ -9,15 +9,16 @@ What a run writes is in SAVE_DIR/ENV/ALGORITHM/RUN/; `--resume` goes on with a r
 optimisers and replay buffer as they were, episodes from their starts.
 """
 
+from xql_jax.commands import command_line, printing, surroundings
+from xql_jax.commands.run_flags import define_run_flags, settings_from
+
 from pathlib import Path
 
 import jax
 from absl import flags
 
-from xql_jax.commands import command_line, printing
-from xql_jax.commands.run_flags import define_run_flags, settings_from
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.settings import ON_DIVERGENCE, OnlineSettings
+from xql_jax.runs.settings import ON_DAMAGED_REPLAY, ON_DIVERGENCE, OnlineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,6 +29,12 @@ flags.DEFINE_integer(
     "num_environments", 1, "Of each member, stepped together.", lower_bound=1, upper_bound=10_000
 )
 flags.DEFINE_boolean("processes", False, "A process for each environment, instead of one for all.")
+flags.DEFINE_float(
+    "environment_timeout",
+    60.0,
+    "With --processes, seconds that these may take for an answer, or to start; then the run ends, saved.",
+    lower_bound=1.0,
+)
 flags.DEFINE_integer(
     "max_policy_lag",
     100,
@@ -41,6 +48,14 @@ flags.DEFINE_enum(
     ON_DIVERGENCE,
     "Where numbers stop being finite. freeze: the member stays at its last finite round; restart: its "
     "networks begin anew, its buffer stays, and the run's summary says so.",
+)
+flags.DEFINE_enum(
+    "on_damaged_replay",
+    "stop",
+    ON_DAMAGED_REPLAY,
+    "What --resume does where files of the replay buffer are damaged. stop: it goes on from an older "
+    "checkpoint whose buffer is whole, or stops; drop: it goes on from the last with the transitions that "
+    "are whole, and says how many are lost.",
 )
 flags.DEFINE_integer(
     "bellman_error_interval",
@@ -61,9 +76,7 @@ FLAGS = flags.FLAGS
 def main() -> int:
     # The thread that acts would wait for the learner's program, which has its own.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    platforms = jax.config.jax_platforms
-    if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; it acts on the CPU
-        jax.config.update("jax_platforms", f"{platforms},cpu")
+    surroundings.add_cpu()
     return printing.train(OnlineRun(settings_from(OnlineSettings, FLAGS)))
 
 

@@ -1,7 +1,10 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
+import xql_jax.commands  # noqa: F401
+
 import ctypes.util
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +13,9 @@ import pytest
 
 from xql_jax.data.cache import cached_file
 from xql_jax.tasks import get_task
+
+# That import is for mains, and has SIGINT end the process at once. pytest has more to say then.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):

@@ -173,7 +173,8 @@ def test_what_breaks_is_listed_and_the_rest_is_measured(tmp_path):
         ("--members=0,8", "--members"),
         ("--algorithms=xsac", "known here: xql, iql, bc"),
         ("--minutes=nan", "--minutes"),
-        ("--output=nowhere/found.json", "nowhere/found.json"),
+        ("--output=/dev/null/found.json", "/dev/null is not a directory"),
+        (f"--output={ROOT}", "it is a directory"),
         ("quick", "unexpected argument 'quick'"),
     ],
 )

@@ -66,7 +66,7 @@ def run(tmp_path, algorithm, sweep="", **fields):
         sweep=sweep,
     )
     with OfflineRun(settings) as training:
-        return training.run(), training.rows()
+        return training.run(), training.evaluations
 
 
 def test_the_example_is_its_own_oracle(registered, blocks):

@@ -50,8 +50,10 @@ def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch,
     monkeypatch.setattr(os, call, refuse)
     with pytest.raises(UserError) as error:
         write_atomically(path, "new")
+    is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free space outside the run's folder" if is_full else "mend that"
     assert str(error.value) == (
-        f"cannot write {path}: {os.strerror(number)}; free space and go on with --resume"
+        f"cannot write {path}: {os.strerror(number)}; {remedy} and go on with --resume"
     )
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]

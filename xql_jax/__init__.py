@@ -1,3 +1,3 @@
 """Extreme Q-Learning (Garg et al., ICLR 2023) in JAX."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"

@@ -1,23 +1,39 @@
-"""Files that are there whole or not at all, and what is said where they cannot be written."""
+"""Files that are there whole or not at all, and what is said where they cannot be written or read."""
 
 import contextlib
 import errno
+import functools
+import hashlib
+import itertools
 import json
+import logging
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xql_jax.errors import UserError
+import filelock
+
+from xql_jax.errors import Damaged, UserError
+
+LOG = logging.getLogger(__name__)
+
+LOCK_PATIENCE = 120.0  # seconds that a process may hold a lock without getting on
 
 # What says that the disk is full, or read-only, or fails: no mistake of the program's.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
+FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+# What file systems say that have no such thing: locks, or a way to have the disk take a folder's names.
+MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
 def cannot_write(path: Path, reason: str) -> UserError:
     """The line with which a run stops whose disk takes no more."""
-    return UserError(f"cannot write {path}: {reason}; free space and go on with --resume")
+    remedy = "free space outside the run's folder" if reason in FULL else "mend that"
+    return UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume")
 
 
 @contextlib.contextmanager
@@ -31,9 +47,15 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, unfinished: str) -> Iterator[Path]:
-    """Gives a name beside `path` for a file in the making, which takes its place if all goes well."""
+    """Gives a name beside `path` for a file in the making, which takes its place if all goes well.
+
+    The file is there, empty and this process's own: what lies under the name, be it a link that somebody left
+    there, is removed and not written to.
+    """
     temporary = path.with_name(unfinished)
     try:
+        temporary.unlink(missing_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         os.replace(temporary, path)
     finally:
@@ -54,13 +76,70 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         sync(path.parent)
 
 
+def set_aside(path: Path, word: str = "damaged") -> Path:
+    """Gives a file or folder another name, so that nothing is lost that took its place; returns that name."""
+    for number in itertools.count(1):
+        aside = path.with_name(f"{word}-{path.name}" if number == 1 else f"{word}-{number}-{path.name}")
+        if not os.path.lexists(aside):
+            with writing(aside):
+                os.rename(path, aside)
+                sync(path.parent)
+            return aside
+    raise AssertionError("unreachable")
+
+
+def read_file(path: Path) -> bytes:
+    """Returns a file's content; never waits, as opening a pipe that lies there would.
+
+    Raises:
+        OSError: as `open` does; IsADirectoryError or EINVAL for what is no file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        return file.read()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object that the file holds; an empty one if it holds none, or cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_file(path))
     except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes JSON with a digest of itself; returns the content as `read_record` will."""
+    written: dict[str, Any] = json.loads(as_json(content))
+    write_json(path, {**written, "digest": digest(written)})
+    return written
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns what `write_record` wrote.
+
+    Raises:
+        Damaged: if it is missing, or a byte of it changed.
+        UserError: if the system does not let it be read.
+    """
+    try:
+        content = json.loads(read_file(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise Damaged(f"{path}: missing") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: damaged: it is not JSON") from error
+    if not isinstance(content, dict) or content.pop("digest", None) != digest(content):
+        raise Damaged(f"{path}: damaged: it is not as it was written")
+    return content
+
+
+def digest(content: Any) -> str:
+    """A digest of what JSON can hold."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -86,45 +165,77 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in MISSING:
+            raise
+        _tell_of_syncs(error.strerror)
     finally:
         os.close(descriptor)
 
 
-def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
-    """Returns the path that the flag gives; what lies there is left alone.
+@functools.cache  # once in a process: a run has many folders
+def _tell_of_syncs(reason: str) -> None:
+    LOG.warning(
+        f"this file system cannot be told to put what is written on the disk at once ({reason}): after a "
+        "loss of power, the last of it may be missing"
+    )
+
+
+class Taken(Exception):
+    """Another process holds the lock."""
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock file against other processes; on a file system without locks it says so and goes on.
+
+    Raises:
+        Taken: if another process has it.
+        OSError: if the file cannot be made; ELOOP if it is a link, which is not followed.
+    """
+    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Taken from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in MISSING:
+            raise
+        LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def locked_in_turn(path: Path, work: str, progress: Callable[[], object]) -> Iterator[None]:
+    """As `locked`, but waits for a process that has the lock as long as it gets on.
 
     Args:
-        flag: its name, for messages.
-        name: of a file, new or to be replaced. Folders above it need not exist.
-        suffixes: those that the file may have; none: any.
+        work: what the other does, for messages: "downloading it".
+        progress: gives another value whenever the other has got on.
     Raises:
-        UserError: if no file of that name can be written.
+        UserError: if it has not for `LOCK_PATIENCE` seconds.
     """
-    path = Path(name).expanduser()
-    where = f"--{flag}={path}"
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise UserError(f"{where}: unknown suffix {path.suffix!r}; known: {', '.join(suffixes)}")
-    try:
-        if path.exists() and not path.is_file():
-            kind = "a directory" if path.is_dir() else "a device"
-            raise UserError(f"{where}: cannot be written: it is {kind}, not a file")
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
-    except OSError as error:  # a name that is too long, a loop of links
-        raise UserError(f"{where}: cannot be written: {error.strerror}") from error
-    if not folder.is_dir():
-        raise UserError(f"{where}: cannot be written: {folder} is not a directory")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{where}: cannot be written: no permission to write in {folder}")
-    return path
-
-
-def make_folder(flag: str, name: str) -> Path:
-    """Returns the folder that the flag names, made with all above it, or raises UserError."""
-    path = Path(name).expanduser()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--{flag}={path}: cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"--{flag}={path}: no permission to write there")
-    return path
+    with contextlib.ExitStack() as stack:
+        seen, since = None, time.monotonic()
+        while True:
+            try:
+                stack.enter_context(locked(path))
+                break
+            except Taken:
+                now = progress()
+                if seen is None:
+                    LOG.info(f"{path.with_suffix('')}: another process is {work}, waiting")
+                if now != seen:
+                    seen, since = now, time.monotonic()
+                if time.monotonic() - since > LOCK_PATIENCE:
+                    raise UserError(
+                        f"{path}: the process that holds it is {work}, and has not got on for "
+                        f"{LOCK_PATIENCE:.0f} s: end it, or wait for it"
+                    ) from None
+                time.sleep(0.2)
+        yield

@@ -1,6 +1,8 @@
 """What is written of a file that is used from disk: whole, once, and anew when the file has changed."""
 
 import errno
+import hashlib
+import io
 import logging
 import os
 import resource
@@ -9,16 +11,16 @@ import subprocess
 import sys
 import zipfile
 
-import h5py
 import numpy as np
 import pytest
 from mapped_files import READERS, ROWS, STORED, folders, make_arrays, write
 
-from xql_jax.data import cache
+from xql_jax.data import cache, load_dataset
 from xql_jax.data.d4rl_hdf5 import read_hdf5
 from xql_jax.data.mapped import map_dataset
 from xql_jax.data.npz import read_npz
 from xql_jax.errors import UserError
+from xql_jax.files import read_record
 
 pytestmark = pytest.mark.usefixtures("short_passes", "columns")
 
@@ -33,8 +35,8 @@ def test_the_columns_are_the_arrays_of_the_file(tmp_path, columns, caplog, how):
         map_dataset(path, None)
     (folder,) = folders(columns)
     assert f"writing its arrays, 0 MB, to {folder}" in caplog.text
-    assert sorted(file.stem for file in folder.iterdir()) == sorted(set(arrays) - {"extra"})
-    for file in folder.iterdir():
+    assert sorted(file.stem for file in folder.glob("*.npy")) == sorted(set(arrays) - {"extra"})
+    for file in folder.glob("*.npy"):
         column = np.load(file, allow_pickle=False)
         assert column.dtype == arrays[file.stem].dtype
         np.testing.assert_array_equal(column, arrays[file.stem])
@@ -185,44 +187,6 @@ def test_a_damaged_column_is_told(tmp_path, columns):
         map_dataset(path, None)
 
 
-@pytest.mark.parametrize("kind", ["external link", "link to one", "external storage", "virtual dataset"])
-def test_numbers_outside_of_the_file_are_refused(tmp_path, columns, kind):
-    """The file's own time would not tell when they change. In memory they are read as ever."""
-    arrays = make_arrays()
-    rewards = arrays.pop("rewards")
-    write(tmp_path / "other.hdf5", {"rewards": rewards, "group/rewards": rewards})
-    path = write(tmp_path / "data.hdf5", arrays)
-    with h5py.File(path, "a") as file:
-        if kind == "external link":
-            file["rewards"] = h5py.ExternalLink("other.hdf5", "rewards")
-        elif kind == "link to one":
-            file["group"] = h5py.ExternalLink("other.hdf5", "group")
-            file["rewards"] = h5py.SoftLink("/group/rewards")
-        elif kind == "external storage":
-            (tmp_path / "raw").write_bytes(rewards.tobytes())
-            raw = [(str(tmp_path / "raw"), 0, rewards.nbytes)]
-            file.create_dataset("rewards", rewards.shape, rewards.dtype, external=raw)
-        else:
-            layout = h5py.VirtualLayout(rewards.shape, rewards.dtype)
-            layout[:] = h5py.VirtualSource(tmp_path / "other.hdf5", "rewards", rewards.shape)
-            file.create_virtual_dataset("rewards", layout)
-    with pytest.raises(UserError, match=r"data\.hdf5: rewards lies in another file.*--data_on=host"):
-        map_dataset(path, None)
-    assert not columns.exists()
-    kept = ~arrays["timeouts"][:-1]
-    np.testing.assert_array_equal(read_hdf5(path, None).batch.rewards, rewards[:-1][kept])
-
-
-def test_a_link_within_the_file_is_as_good_as_its_array(tmp_path):
-    arrays = make_arrays()
-    path = write(
-        tmp_path / "data.hdf5", {"mine" if key == "rewards" else key: a for key, a in arrays.items()}
-    )
-    with h5py.File(path, "a") as file:
-        file["rewards"] = h5py.SoftLink("/mine")
-    assert map_dataset(path, None).fingerprint() == read_hdf5(path, None).fingerprint()
-
-
 def test_columns_first_is_refused(tmp_path, columns):
     path = write(tmp_path / "data.npz", make_arrays(observations=np.asfortranarray(np.ones((ROWS, 3)))))
     with pytest.raises(UserError, match=r"data\.npz: observations is not stored row by row.*--data_on=host"):
@@ -241,3 +205,82 @@ def test_a_flipped_byte_in_an_archive_is_found(tmp_path, columns, options):
     with pytest.raises(UserError, match=r"data\.npz: not a readable \.npz archive"):
         map_dataset(path, None)
     assert folders(columns) == []
+
+
+def test_a_record_tells_what_was_written(tmp_path, columns):
+    path = write(tmp_path / "data.npz", make_arrays())
+    map_dataset(path, None)
+    (folder,) = folders(columns)
+    record = read_record(folder / "columns.json")
+    assert record["source"] == str(path)
+    for key in make_arrays():
+        content = (folder / f"{key}.npy").read_bytes()
+        size, _, digest = record["files"][key]
+        assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+    (folder / "columns.json").unlink()
+    with pytest.raises(UserError, match=r"damaged .*columns\.json: missing.*delete it"):
+        map_dataset(path, None)
+
+
+def test_bytes_are_gone_through_where_the_time_is_another(tmp_path, columns, monkeypatch):
+    path = write(tmp_path / "data.npz", make_arrays())
+    fingerprint = map_dataset(path, None).fingerprint()
+    (folder,) = folders(columns)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_digest", lambda _: pytest.fail("not on every start"))
+        map_dataset(path, None)
+    os.utime(folder / "rewards.npy")
+    assert map_dataset(path, None).fingerprint() == fingerprint  # as after a copy
+    with (folder / "rewards.npy").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"1")
+    with pytest.raises(UserError, match=r"damaged .*rewards\.npy has other bytes than were written"):
+        map_dataset(path, None)
+
+
+def test_an_archive_that_holds_less_than_it_claims(tmp_path, columns):
+    """Its directory gives the size of what is unpacked, and a packed array may end before."""
+    path = tmp_path / "data.npz"
+    whole = io.BytesIO()
+    np.lib.format.write_array(whole, np.zeros((ROWS, 3), np.float32))
+    cut = whole.getvalue()[:30_000]
+    write(path, make_arrays(observations=None), compressed=True)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("observations.npy", cut)
+    content = path.read_bytes()
+    size = len(cut).to_bytes(4, "little")
+    path.write_bytes(content.replace(size, len(whole.getvalue()).to_bytes(4, "little")))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.getinfo("observations.npy").file_size == len(whole.getvalue())
+    for data_on in ("host", "disk"):
+        with pytest.raises(UserError, match=r"data\.npz: (damaged: of observations|not a readable)"):
+            load_dataset(None, [str(path)], data_on=data_on)
+    assert folders(columns) == []
+
+
+@pytest.mark.parametrize("name", ["columns.lock", "columns.tmp"])
+def test_a_link_in_its_place_is_not_followed(tmp_path, columns, name):
+    path = write(tmp_path / "data.npz", make_arrays())
+    map_dataset(path, None)
+    (folder,) = folders(columns)
+    shutil.rmtree(folder)
+    folder.with_name(folder.name + ".lock").unlink(missing_ok=True)
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    folder.with_name(folder.name + name.removeprefix("columns")).symlink_to(target)
+    with pytest.raises(UserError, match="cannot write the arrays of"):
+        map_dataset(path, None)
+    assert (target / "mine").read_text() == "mine"
+
+
+def test_a_map_that_the_system_refuses(tmp_path, columns, monkeypatch):
+    path = write(tmp_path / "data.npz", make_arrays())
+    map_dataset(path, None)
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(UserError, match=r"data\.npz: the system does not map .*Cannot allocate memory"):
+        map_dataset(path, None)

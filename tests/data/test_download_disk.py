@@ -4,8 +4,8 @@ import errno
 import json
 import multiprocessing
 import os
+import resource
 import threading
-import types
 
 import pytest
 from downloads import CONTENT, PATIENCE, SIZE, UNHURRIED, fails, interrupted, leave, names
@@ -13,6 +13,7 @@ from downloads import CONTENT, PATIENCE, SIZE, UNHURRIED, fails, interrupted, le
 from xql_jax.data import download as download_module
 from xql_jax.data.download import download
 from xql_jax.errors import UserError
+from xql_jax.files import locked
 
 
 def test_unwritable_folder(server, tmp_path):
@@ -20,10 +21,50 @@ def test_unwritable_folder(server, tmp_path):
     fails(server, tmp_path / "file" / "data.hdf5", "file/data.hdf5: cannot write the download")
 
 
-def test_full_disk(server, path):
+@pytest.mark.parametrize("how", [{}, {"chunked": True}])
+def test_full_disk(server, path, how):
+    """What has been received stays if the size is known, and there was room for it when it was begun."""
+    server.plan = [how]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # of any file, in bytes
+    try:
+        fails(server, path, r"cannot write the download of http.*data\.hdf5: File too large$")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names(path) == ([] if how else ["data.hdf5.part", "data.hdf5.part.json"])
+    download(server.url, path, PATIENCE)
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["data.hdf5.part", "data.hdf5.part.json", "data.hdf5.part.json.tmp"])
+def test_links_are_not_written_through(server, path, tmp_path, name):
+    (tmp_path / "precious").write_bytes(bytes(10))
     path.parent.mkdir(parents=True)
-    path.with_name("data.hdf5.part").symlink_to("/dev/full")
-    fails(server, path, "cannot write the download.*No space left on device")
+    path.with_name(name).symlink_to(tmp_path / "precious")
+    download(server.url, path, PATIENCE)
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "precious").read_bytes() == bytes(10)
+
+
+def test_a_link_for_a_lock_is_refused(server, path, tmp_path):
+    (tmp_path / "precious").write_bytes(bytes(10))
+    path.parent.mkdir(parents=True)
+    path.with_name("data.hdf5.lock").symlink_to(tmp_path / "precious")
+    fails(server, path, r"cannot write the download of .* \(.*data\.hdf5\.lock\)$")
+    assert (tmp_path / "precious").read_bytes() == bytes(10)
+
+
+def test_another_process_that_does_not_get_on_is_told(server, path, monkeypatch):
+    monkeypatch.setattr("xql_jax.files.LOCK_PATIENCE", 0.5)
+    path.parent.mkdir(parents=True)
+    with (
+        locked(path.with_name("data.hdf5.lock")),
+        pytest.raises(
+            UserError, match=r"data\.hdf5\.lock: the process that holds it is downloading it, and has"
+        ),
+    ):
+        download(server.url, path, PATIENCE)
+    assert server.ranges == []
 
 
 def test_a_file_larger_than_the_disk_is_not_begun(server, path):
@@ -88,24 +129,19 @@ def test_a_lock_left_behind_locks_nobody_out(server, path):
     assert names(path) == ["data.hdf5"]
 
 
-class Raw:
-    """Of a response: gives these chunks, raises those that are errors, then ends."""
-
-    def __init__(self, chunks):
-        self.chunks = list(chunks)
-
-    def read1(self, size):
-        chunk = self.chunks.pop(0) if self.chunks else b""
-        if isinstance(chunk, BaseException):
-            raise chunk
-        return chunk
+def raising(pieces):
+    """Yields the pieces, raises those that are errors."""
+    for piece in pieces:
+        if isinstance(piece, BaseException):
+            raise piece
+        yield piece
 
 
 def test_an_interrupt_leaves_a_part_to_go_on_with(server, path, monkeypatch):
     real = download_module._append
 
-    def append(part, response, total):
-        real(part, types.SimpleNamespace(raw=Raw([CONTENT[:1000], KeyboardInterrupt()])), total)
+    def append(part, pieces, total):
+        real(part, raising([CONTENT[:1000], KeyboardInterrupt()]), total)
 
     monkeypatch.setattr(download_module, "_append", append)
     with pytest.raises(KeyboardInterrupt):
@@ -134,16 +170,15 @@ def test_the_part_is_noted_as_it_reaches_the_disk(server, path, monkeypatch):
     monkeypatch.setattr(download_module, "SYNC_EVERY", 2500)
     noted = []
 
-    class Watched(Raw):
-        def read1(self, size):
+    def watched(pieces):
+        for piece in pieces:
             noted.append(json.loads(path.with_name("data.hdf5.part.json").read_text())["synced"])
-            return super().read1(size)
+            yield piece
 
     real = download_module._append
 
-    def append(part, response, total):
-        chunks = [CONTENT[start : start + 1000] for start in range(0, SIZE, 1000)]
-        real(part, types.SimpleNamespace(raw=Watched(chunks)), total)
+    def append(part, pieces, total):
+        real(part, watched(CONTENT[start : start + 1000] for start in range(0, SIZE, 1000)), total)
 
     monkeypatch.setattr(download_module, "_append", append)
     download(server.url, path, PATIENCE)

@@ -3,6 +3,8 @@
 XQL_JAX_FUZZ_CASES sets the number of cases, over all tests together.
 """
 
+from xql_jax.commands import command_line
+
 import io
 import os
 import tempfile
@@ -16,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from xql_jax.commands import command_line
 from xql_jax.configuration import learner_from_config, suite_config
+from xql_jax.data import load_dataset
 from xql_jax.data.d4rl_hdf5 import read_hdf5
 from xql_jax.data.episodes import read_npz_folder
 from xql_jax.data.npz import read_npz, read_ogbench
@@ -79,6 +81,11 @@ def reads_or_tells(read, path, *arguments):
         assert_sound(dataset)
     else:
         assert_line(message, str(path))
+
+
+def load(path, prefix=""):
+    """As the mains do: what it takes is told before anything is read."""
+    return load_dataset(None, [f"{prefix}{path}"])
 
 
 def hdf5_bytes(**options):
@@ -161,6 +168,7 @@ def test_damaged_hdf5(folder, content, limit):
     path = folder / "data.hdf5"
     path.write_bytes(content)
     reads_or_tells(read_hdf5, path, limit)
+    reads_or_tells(load, path)
 
 
 @fuzz
@@ -170,6 +178,8 @@ def test_damaged_npz(folder, content, limit):
     path.write_bytes(content)
     reads_or_tells(read_npz, path, limit)
     reads_or_tells(read_ogbench, path)
+    reads_or_tells(load, path)
+    reads_or_tells(load, path, "ogbench:")
 
 
 @fuzz
@@ -180,6 +190,7 @@ def test_damaged_episodes(folder, content, other):
     (episodes / "a.npz").write_bytes(content)
     (episodes / "b.npz").write_bytes(other)
     reads_or_tells(read_npz_folder, episodes)
+    reads_or_tells(load, episodes)
 
 
 number_types = arrays_of.scalar_dtypes() | st.sampled_from([np.dtype("<f2"), np.dtype(">f8"), np.dtype("S3")])

@@ -1,5 +1,7 @@
 """A mapped file against the same file read into memory: the same transitions, bit for bit."""
 
+import os
+import shutil
 import threading
 import tracemalloc
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from mapped_files import CHANGES, READERS, ROWS, STORED, make_arrays, write
+from mapped_files import CHANGES, READERS, ROWS, STORED, folders, make_arrays, write
 
 from xql_jax.data import load_dataset, mapped
 from xql_jax.data.d4rl_hdf5 import read_hdf5
@@ -163,14 +165,14 @@ def test_damaged_files_are_refused(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("how", STORED)
-@pytest.mark.parametrize(("on_disk", "room"), [(True, 1 << 40), (None, 100_000), (None, 1 << 40)])
-def test_it_is_chosen_by_itself_where_memory_has_no_room(tmp_path, monkeypatch, how, on_disk, room):
+@pytest.mark.parametrize(("data_on", "room"), [("disk", 1 << 40), ("auto", 100_000), ("auto", 1 << 40)])
+def test_it_is_chosen_by_itself_where_memory_has_no_room(tmp_path, monkeypatch, how, data_on, room):
     suffix, options = STORED[how]
     options = {key: value for key, value in options.items() if key != "chunks"}
     path = write(tmp_path / f"data{suffix}", make_arrays(), **options)
     monkeypatch.setattr("xql_jax.data.memory.available_memory", lambda: room)
-    dataset = load_dataset(None, [str(path)], on_disk=on_disk)
-    assert isinstance(dataset, mapped.MappedDataset) == (on_disk is True or room == 100_000)
+    dataset = load_dataset(None, [str(path)], data_on=data_on)
+    assert isinstance(dataset, mapped.MappedDataset) == (data_on == "disk" or room == 100_000)
     assert dataset.fingerprint() == READERS[suffix](path, None).fingerprint()
 
 
@@ -189,3 +191,96 @@ def test_read_ahead_goes_through_the_columns(tmp_path, monkeypatch):
             thread.join()
     assert sorted(opened) == sorted(make_arrays())
     assert opened[-1] == "observations"  # the largest is the last
+
+
+def truncate(path):
+    os.truncate(path, 10_000)
+
+
+def replace(path):
+    shutil.copy2(path, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+
+
+def overwrite(path):
+    with path.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"1234")
+
+
+@pytest.mark.parametrize("change", [truncate, replace, overwrite, Path.unlink])
+def test_a_file_that_changes_under_a_run_ends_it(tmp_path, columns, change):
+    dataset = map_dataset(write(tmp_path / "data.npz", make_arrays()), None)
+    dataset.take(np.arange(5))
+    (folder,) = folders(columns)
+    change(folder / "actions.npy")
+    for use in (lambda: dataset.take(np.arange(5)), dataset.trajectory_returns, dataset.fingerprint):
+        with pytest.raises(UserError, match=r"actions\.npy: .*while its numbers were in use"):
+            use()
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path, columns, monkeypatch):
+    dataset = map_dataset(write(tmp_path / "data.npz", make_arrays()), None)
+    (folder,) = folders(columns)
+    gather = mapped.MappedDataset._gather
+
+    def slow(self, key, rows):
+        overwrite(folder / "observations.npy")
+        return gather(self, key, rows)
+
+    monkeypatch.setattr(mapped.MappedDataset, "_gather", slow)
+    with pytest.raises(UserError, match=r"observations\.npy: changed"):
+        dataset.take(np.arange(5))
+
+
+def test_more_rows_than_a_fingerprints_block(tmp_path):
+    rows = 50_000
+    generator = np.random.default_rng(0)
+    arrays = {
+        "observations": generator.normal(size=(rows, 3)),
+        "actions": generator.uniform(-1, 1, (rows, 2)),
+        "rewards": np.arange(rows),
+        "terminals": np.zeros(rows, bool),
+        "timeouts": np.arange(rows) % 100 == 99,
+    }
+    path = write(tmp_path / "data.hdf5", arrays)
+    assert map_dataset(path, None).fingerprint() == read_hdf5(path, None).fingerprint()
+
+
+def narrow(of, bits, offset=0):
+    kind = of.copy()
+    kind.set_precision(bits)
+    kind.set_offset(offset)
+    return kind
+
+
+def enumeration():
+    kind = h5py.h5t.enum_create(h5py.h5t.NATIVE_INT8)
+    for name, value in ((b"A", -4), (b"B", 5)):
+        kind.enum_insert(name, value)
+    return kind
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        narrow(h5py.h5t.STD_I16LE, 12),
+        narrow(h5py.h5t.STD_I32BE, 12, offset=7),
+        narrow(h5py.h5t.STD_I8LE, 5),
+        enumeration(),
+        h5py.h5t.STD_I64BE,
+        h5py.h5t.IEEE_F16BE,
+        h5py.h5t.IEEE_F64BE,
+        h5py.h5t.py_create(np.dtype(np.longdouble)),
+    ],
+)
+def test_numbers_of_odd_types_are_those_of_memory(tmp_path, kind):
+    rewards = np.where(np.arange(ROWS) % 2, np.int8(-4), np.int8(5))
+    path = write(tmp_path / "data.hdf5", make_arrays(rewards=None, timeouts=np.arange(ROWS) % 100 == 99))
+    with h5py.File(path, "a") as file:
+        array = h5py.h5d.create(file.id, b"rewards", kind, h5py.h5s.create_simple(rewards.shape))
+        array.write(h5py.h5s.ALL, h5py.h5s.ALL, rewards.astype(array.dtype))
+    in_memory, on_disk = read_hdf5(path, None), map_dataset(path, None)
+    np.testing.assert_array_equal(in_memory.batch.rewards[:99], rewards[:99])
+    np.testing.assert_array_equal(on_disk.take(np.arange(99)).rewards, rewards[:99])
+    assert on_disk.fingerprint() == in_memory.fingerprint()

@@ -1,10 +1,13 @@
-"""The memory that is left, in made-up trees of control groups."""
+"""The memory that is left, in made-up trees of control groups and by the shell's limits."""
+
+import resource
 
 import psutil
 import pytest
 
 from xql_jax.data import memory
 from xql_jax.data.memory import _container_limits
+from xql_jax.errors import UserError
 
 GB = 10**9
 
@@ -93,3 +96,40 @@ def test_the_least_is_what_is_available(monkeypatch):
     assert memory.available_memory() == 5
     monkeypatch.setattr(memory, "_container_limits", list)
     assert memory.available_memory() == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+@pytest.fixture
+def limited():
+    """Sets a limit of this process to what it takes, by psutil's name, and some bytes more."""
+    before = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+
+    def limited(limit, used, more):
+        most = getattr(psutil.Process().memory_info(), used) + more
+        resource.setrlimit(limit, (most, before[limit][1]))
+
+    yield limited
+    for limit, values in before.items():
+        resource.setrlimit(limit, values)
+
+
+@pytest.mark.parametrize("limit", [(resource.RLIMIT_AS, "vms"), (resource.RLIMIT_DATA, "data")])
+def test_the_shells_limits_count(limited, limit):
+    limited(*limit, 100_000_000)
+    assert memory.available_memory() == pytest.approx(100_000_000, abs=20_000_000)
+    assert (memory.address_space() < GB) == (limit[1] == "vms")
+
+
+@pytest.mark.parametrize(("there", "room"), [(8 * GB, 8 * GB - memory.OWN), (GB, 3 * GB // 4), (0, 0)])
+def test_a_part_of_it_is_not_for_data(monkeypatch, there, room):
+    monkeypatch.setattr(memory, "available_memory", lambda: there)
+    assert memory.room_for_data() == room
+    memory.check_memory(room, "mine.npz", "less")
+    with pytest.raises(UserError, match=r"mine\.npz: .* of memory are needed, there are .* for data: less$"):
+        memory.check_memory(room + 1, "mine.npz", "less")
+
+
+def test_addresses_are_told_apart_from_memory(limited):
+    memory.check_address_space(1 << 50, "mine.npz")
+    limited(resource.RLIMIT_AS, "vms", 100_000_000)
+    with pytest.raises(UserError, match=r"mine\.npz: to map it from disk takes 200\.00 MB .*ulimit -v"):
+        memory.check_address_space(200_000_000, "mine.npz")

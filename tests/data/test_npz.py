@@ -91,9 +91,27 @@ def lone_array(path):
         np.save(file, ROWS["observations"])
 
 
+def deep_header(path, opening):
+    """Which NumPy quotes whole."""
+    write(path, without(ROWS, "rewards"))
+    header = (opening * 6000 + " " * 63)[:6058].encode()
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(48)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("rewards.npy", content)
+
+
+def many_names(path):
+    write(path, {f"array\x1b[31m{number}": np.zeros(1) for number in range(500)})
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda path: deep_header(path, "("), "not a readable .npz archive"),
+        (lambda path: deep_header(path, "["), "not a readable .npz archive"),
+        (lambda path: deep_header(path, "{'a':"), "not a readable .npz archive"),
+        (lambda path: deep_header(path, "-"), "not a readable .npz archive"),
+        (many_names, "no array observations"),
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "not a file but a directory"),
         (lambda path: path.write_bytes(b""), "empty"),
@@ -134,3 +152,5 @@ def test_bad_file_is_one_line_that_names_it(tmp_path, make, message):
         read_npz(path, episode_limit=None)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value).replace(str(path), "")) < 500

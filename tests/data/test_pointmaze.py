@@ -1,5 +1,6 @@
 """The generated dataset: statistics of D4RL's recipe, its own dynamics, and the file."""
 
+import os
 import time
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data import pointmaze
+from xql_jax.data.d4rl_hdf5 import read_hdf5
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
@@ -96,6 +98,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "datasets"
 
 
+def datasets(folder):
+    return sorted(path for path in folder.iterdir() if path.suffix != ".lock")
+
+
 def test_file_has_the_same_bytes_each_time(folder):
     path = pointmaze.generated_file(TASK)
     first = path.read_bytes()
@@ -103,7 +109,7 @@ def test_file_has_the_same_bytes_each_time(folder):
     path.unlink()
     time.sleep(1.1)  # time stamps in HDF5 have a resolution of a second
     assert pointmaze.generated_file(TASK).read_bytes() == first
-    assert list(folder.iterdir()) == [path]
+    assert datasets(folder) == [path]
     with h5py.File(path) as file:
         for key, array in pointmaze.generate(TASK, 1000, pointmaze.SEED).items():
             np.testing.assert_array_equal(file[key], array)
@@ -149,20 +155,75 @@ def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, caplog, name, 
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("damage", ["no attributes", "cut short", "not HDF5"])
-def test_file_of_unknown_recipe_is_made_anew(folder, caplog, damage):
+def replaced_rewards(path):
+    with h5py.File(path, "a") as file:
+        file["rewards"][:] = 1.0
+
+
+def no_attributes(path):
+    with h5py.File(path, "a") as file:
+        for name in list(file.attrs):
+            del file.attrs[name]
+
+
+def no_digest(path):  # as before there was any
+    content = bytearray(path.read_bytes())
+    content[: pointmaze.USER_BLOCK] = bytes(pointmaze.USER_BLOCK)
+    path.write_bytes(content)
+
+
+def one_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        replaced_rewards,
+        no_attributes,
+        no_digest,
+        one_bit,
+        a_pipe,
+        lambda path: path.write_bytes(path.read_bytes()[:3000]),
+        lambda path: path.write_bytes(b"not HDF5 at all"),
+    ],
+)
+def test_a_file_that_is_not_as_it_was_made_is_set_aside(folder, caplog, change):
     caplog.set_level("INFO", logger="xql_jax")
     path = pointmaze.generated_file(TASK)
     good = path.read_bytes()
-    if damage == "no attributes":  # as before there were any
-        with h5py.File(path, "a") as file:
-            for name in list(file.attrs):
-                del file.attrs[name]
-    else:
-        path.write_bytes(good[:3000] if damage == "cut short" else b"not HDF5 at all")
+    change(path)
+    aside = folder / f"replaced-{path.name}"
+    changed = path.read_bytes() if path.is_file() else None
     assert pointmaze.generated_file(TASK).read_bytes() == good
-    assert "it has none of these" in caplog.text
-    assert list(folder.iterdir()) == [path]
+    (message,) = caplog.messages
+    assert "changed since it was made" in message
+    assert aside.name in message
+    assert datasets(folder) == [path, aside]
+    assert changed is None or aside.read_bytes() == changed
+    assert pointmaze.generated_file(TASK).read_bytes() == good
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.slow
+def test_to_check_a_file_takes_less_than_to_read_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    path = pointmaze.generated_file(TASK)
+
+    def seconds(work):
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    checks = min(seconds(lambda: pointmaze.generated_file(TASK)) for _ in range(9))
+    assert checks < 0.7 * min(seconds(lambda: read_hdf5(path, None)) for _ in range(9))
 
 
 def test_recipe_1_is_these_arrays():
@@ -186,7 +247,7 @@ def test_interrupted_generation_leaves_nothing(folder, monkeypatch):
     monkeypatch.setattr(pointmaze, "generate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pointmaze.generated_file(TASK)
-    assert list(folder.iterdir()) == []
+    assert datasets(folder) == []
 
 
 def test_unusable_folder_is_the_users_error(tmp_path, monkeypatch):

@@ -193,8 +193,8 @@ def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
     ],
 )
 def test_what_is_saved_is_what_is_loaded(tmp_path, record):
-    record.save(tmp_path / "preprocessing.json")
-    assert Preprocessing.load(tmp_path / "preprocessing.json") == record
+    record.save(tmp_path / "preprocessing.json", "run")
+    assert Preprocessing.load(tmp_path / "preprocessing.json", "run") == record
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,8 @@ def test_what_cannot_be_loaded_is_told(tmp_path, content):
     path = tmp_path / "preprocessing.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"preprocessing\.json: missing or damaged"):
-        Preprocessing.load(path)
+    with pytest.raises(UserError, match=r"preprocessing\.json: (missing|damaged|of another)"):
+        Preprocessing.load(path, "run")
 
 
 def test_data_on_disk_are_transformed_row_by_row_or_refused(tmp_path, monkeypatch):

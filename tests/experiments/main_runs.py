@@ -40,12 +40,16 @@ class Run:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+def environment_of_processes(**changes):
+    return {**os.environ, "PYTHONPATH": str(ROOT), **changes}
+
+
 def run_process(arguments, cwd=None, timeout=120, main=MAIN, **environment):
     """Runs the main as a user does."""
     run = subprocess.run(
         [sys.executable, str(main), *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env=environment_of_processes(**environment),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -69,7 +73,7 @@ class ForkServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env=environment_of_processes(),
                 text=True,
             )
 
@@ -122,13 +126,14 @@ class ForkServer:
 
 
 def serve():
+    import xql_jax.commands.printing
+    import xql_jax.commands.run_flags
+
     import gc
 
     import h5py  # noqa: F401
     import minari  # noqa: F401
 
-    import xql_jax.commands.printing
-    import xql_jax.commands.run_flags
     import xql_jax.data.pointmaze
     import xql_jax.figures.paper_figure
     import xql_jax.reports.dataset_report

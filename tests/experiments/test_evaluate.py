@@ -12,6 +12,7 @@ import pytest
 from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
 from xql_jax.envs.fidelity import describe_environment
+from xql_jax.files import read_record, write_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.tasks import get_task
 
@@ -92,6 +93,16 @@ def test_the_same_episodes_give_what_training_wrote(place, tmp_path, path, step)
     assert contents(place.run) == before
 
 
+def test_results_may_lie_in_the_runs_folder(place, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(place.run, copy)
+    before = contents(copy)
+    place.evaluate(copy, "--episodes=1", f"--output={copy / 'evaluation.json'}")
+    after = contents(copy)
+    assert json.loads(after.pop("evaluation.json"))["env_name"] == TASK.name
+    assert after == before
+
+
 def test_the_environment_is_that_of_the_run(place, tmp_path):
     reports = [
         place.report(tmp_path, flag) for flag in ("--notqdm", "--legacy_inertia", "--nolegacy_inertia")
@@ -110,12 +121,12 @@ def test_what_is_done_to_the_data_is_recorded_and_done_to_observations_again(pla
             arrays[name].reshape(3, 40, -1)[:, :39] for name in ("rewards", "observations")
         )
     used = observations[rewards.sum((1, 2)).argsort()[1:]].reshape(78, 11)
-    recorded = json.loads((place.run / "preprocessing.json").read_text())
+    recorded = read_record(place.run / "preprocessing.json")
     np.testing.assert_allclose(recorded["observation_mean"], used.mean(0), atol=1e-6)
     np.testing.assert_allclose(recorded["observation_std"], used.std(0), rtol=1e-5)
     copy = tmp_path / "copy"
     shutil.copytree(place.run, copy)
-    (copy / "preprocessing.json").write_text(json.dumps({**recorded, "observation_mean": [1.0] * 11}))
+    write_record(copy / "preprocessing.json", {**recorded, "observation_mean": [1.0] * 11})
     changed = dataclasses.replace(place, run=copy)
     assert returns(changed.report(tmp_path)) != returns(place.report(tmp_path))
 

@@ -1,10 +1,11 @@
 """The figures at the command line: what is written where, and how it tells of mistakes."""
 
-import json
 import time
 
 import pytest
-from main_runs import FIGURES, run_process
+from main_runs import FIGURES, contents, run_process
+
+from xql_jax.files import write_record
 
 
 @pytest.mark.slow
@@ -40,9 +41,9 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
     folder = tmp_path / "runs" / "walker-run" / "sac" / "seed0"
     folder.mkdir(parents=True)
     columns = {"times": ["step", "seconds"], "settings": ["seed"]}
-    config = {"env_name": "walker-run", "config": {"algorithm": "sac"}, "columns": columns}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "summary.json").write_text('{"status": "finished"}')
+    config = {"env_name": "walker-run", "run": "r", "config": {"algorithm": "sac"}, "columns": columns}
+    write_record(folder / "config.json", config)
+    write_record(folder / "summary.json", {"status": "finished", "run": "r"})
     (folder / "evaluations.csv").write_text(
         "step,seed,return,score,length,diverged_at,seconds\n10,0,25,2.5,5,,1\n"
     )
@@ -61,6 +62,7 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
         (["--figure=7", "--runs=."], "--figure=7 --runs=.: needs a finished run of xql or "),
         ("--out=file", "--out=file: cannot be made: File exists"),
         ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),
+        ("--out=run/checkpoints", "--out=run/checkpoints: that is of the run in "),
         ("--out=", "--out is empty"),
         ("--seed=-1", "--seed=-1: must be a whole number from 0"),
         ("B1", "unexpected argument 'B1'"),
@@ -68,9 +70,11 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
 )
 def test_mistakes_are_told_in_one_line(server, tmp_path, argument, message):
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
     arguments = [argument] if isinstance(argument, str) else argument
     outcome = server.run(arguments, tmp_path, main=FIGURES)
     assert outcome.code == 2
     assert outcome.err.startswith(f"error: {message}")
     assert outcome.err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert sorted(contents(tmp_path)) == ["file", "run", "run/config.json"]

@@ -1,10 +1,13 @@
 """The inspector at the command line: what it prints and writes, and how it tells of mistakes."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from main_runs import INSPECT, write_dataset
+from main_runs import INSPECT, ROOT, write_dataset
 
 
 def test_prints_and_writes_what_is_in_two_files(server, tmp_path):
@@ -48,3 +51,26 @@ def test_a_mistake_is_one_line(server, tmp_path, arguments, parts):
     assert outcome.err.startswith("error: ")
     for part in parts:
         assert part in outcome.err
+
+
+def test_a_full_disk_leaves_what_was_written_before(tmp_path):
+    write_dataset(tmp_path / "a.npz")
+    for name in ("a.png", "a.json"):
+        (tmp_path / name).write_text("before")
+    limited = 'ulimit -f 1; exec "$0" "$@"'  # no file beyond a block of 1,024 bytes
+    for flag in ("--plot=a.png", "--json=a.json"):
+        command = ["bash", "-c", limited, sys.executable, str(INSPECT), "--dataset=a.npz", flag]
+        run = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        assert run.returncode == 2
+        assert run.stderr == f"error: {flag}: cannot be written: File too large; the old file is as it was\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "a.npz", "a.png"]
+    assert (tmp_path / "a.png").read_text() == (tmp_path / "a.json").read_text() == "before"
+
+
+def test_a_name_between_dollars_is_drawn(server, tmp_path):
+    write_dataset(tmp_path / r"$\foo$.npz")
+    outcome = server.run([r"--dataset=$\foo$.npz", "--plot=a.png"], tmp_path, main=INSPECT)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (tmp_path / "a.png").is_file()

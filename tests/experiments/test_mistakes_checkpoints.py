@@ -9,33 +9,36 @@ import pytest
 from main_runs import contents, write_dataset
 from mistakes import assert_told
 
+from xql_jax.files import read_record, write_record
+
 
 def rewrite(**changes):
-    """Changes entries of config.json; None removes one, `config__NAME` is an entry of its config."""
+    """Changes entries of config.json as another version might write them; None removes one, `config__NAME` is
+    an entry of its config."""
 
     def damage(run):
-        content = json.loads((run / "config.json").read_text())
+        content = read_record(run / "config.json")
         for name, value in changes.items():
             inner = content["config"] if name.startswith("config__") else content
             inner.pop(name.removeprefix("config__"), None)
             if value is not None:
                 inner[name.removeprefix("config__")] = value
-        (run / "config.json").write_text(json.dumps(content))
+        write_record(run / "config.json", content)
 
     return damage
 
 
 def change_config(old, new):
     def damage(run):
-        text = (run / "config.json").read_text()
+        text = json.dumps(read_record(run / "config.json"), indent=2)
         assert old in text
-        (run / "config.json").write_text(text.replace(old, new))
+        write_record(run / "config.json", json.loads(text.replace(old, new)))
 
     return damage
 
 
 def edit_json(path, **changes):
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    write_record(path, {**read_record(path), **changes})
 
 
 def write(name, content):
@@ -127,10 +130,11 @@ DAMAGES = {
     "an older version's environment": (rewrite(env_backend=None), "config.json", "'env_backend'"),
     "text for an environment": (rewrite(env_backend="moon"), "config.json", "env_backend 'moon'"),
     "a number for a switch": (rewrite(legacy_inertia=3), "config.json", "legacy_inertia 3"),
-    "no preprocessing.json": (remove("preprocessing.json"), "preprocessing.json: missing or damaged"),
-    "text for the preprocessing": (write("preprocessing.json", b"?"), "preprocessing.json: missing or"),
+    "no preprocessing.json": (remove("preprocessing.json"), "preprocessing.json: missing"),
+    "text for the preprocessing": (write("preprocessing.json", b"?"), "preprocessing.json: damaged"),
     "a list for a number of the preprocessing": (
-        lambda run: edit_json(run / "preprocessing.json", reward_scale=[]), "preprocessing.json: missing or"
+        lambda run: edit_json(run / "preprocessing.json", reward_scale=[]),
+        "preprocessing.json: of another version",
     ),
     "an impossible value": (rewrite(config__beta=-1), "config.json", "beta", "positive"),
     "text for a field": (rewrite(config__beta="high"), "config.json", "beta", "high"),
@@ -142,7 +146,7 @@ DAMAGES = {
     "more seeds than states": (rewrite(seeds=[42, 43]), "checkpoints/4", "no member seed43", "has: seed42"),
     "no checkpoints": (remove("checkpoints"), "no checkpoint"),
     "a file for the checkpoints": (lambda run: (remove("checkpoints")(run), write("checkpoints", b"")(run)),
-                                   "no checkpoint"),
+                                   "checkpoints: Not a directory"),
     "no finished checkpoint": (lambda run: (run / "checkpoints" / "4").rename(run / "checkpoints" / "4.tmp"),
                                "no checkpoint"),
     "an empty checkpoint": (lambda run: (run / "checkpoints" / "5").mkdir(),
@@ -190,7 +194,9 @@ MISTAKES = {
     "members of a run of other data": (
         "train --checkpoint={run} --dataset=other.npz", "another run", "dataset_fingerprint=", "here"
     ),
-    "a checkpoint to begin with, not its run": ("train --checkpoint={run}/checkpoints/4", "config.json"),
+    "a checkpoint to begin with, not its run": (
+        "train --seed=43 --checkpoint={run}/checkpoints/4", "config.json"
+    ),
     "a run that begins with itself": ("train --checkpoint={run}", "this run exists", "--resume"),
     "D4RL's environment": ("evaluate {run} --env_backend=d4rl", "pointmaze-umaze-v0", "D4RL's"),
 }  # fmt: skip

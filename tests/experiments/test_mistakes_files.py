@@ -139,6 +139,10 @@ TOGETHER = {
     "a bad one among good ones": (
         "train --dataset=good.hdf5 --dataset=nan.hdf5 --dataset=good.hdf5", "nan.hdf5", "row 77"
     ),
+    "the report among a dataset's files": (
+        "inspect --dataset=minari:mine/maze-v0 --json=minari/mine/maze-v0/data/metadata.json",
+        "that is in the folder of an input", "mine/maze-v0",
+    ),
     "no time-outs and no task": ("inspect --dataset=untimed.npz", "untimed.npz", "timeouts", "limit"),
     "returns that span nothing": (
         "train --env_name=hopper-medium-v2 --config={configs}/mujoco_config.py --dataset=equal.npz",

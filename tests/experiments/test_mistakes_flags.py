@@ -94,10 +94,29 @@ MISTAKES = {
     "output is a device": ("evaluate {run} --output=/dev/null", "--output=/dev/null", "a device"),
     "output's name is too long": ("evaluate {run} --output={long}", "--output", "too long"),
     "output cannot be written": ("evaluate {run} --output=/proc/nowhere/a.json", "/proc/nowhere"),
+    "output over the run's config": (
+        "evaluate {run} --output={run}/config.json", "config.json: that is of the run in ", "another name"
+    ),
+    "output over a checkpoint": ("evaluate {run} --output={run}/checkpoints/4/a", "that is of the run in "),
+    "video over the run's picture": (
+        "evaluate {run} --video={run}/replay/0/a.mp4", "that is of the run in ", "another name"
+    ),
+    "video and output are one": (
+        "evaluate {run} --output=a.mp4 --video=./a.mp4", "--video and --output are the same file, a.mp4"
+    ),
     "output of no user": ("evaluate {run} --output=~nosuchuser/a", "~nosuchuser/a", "no such user"),
     # inspect_dataset
     "nothing to inspect": ("inspect", "name a D4RL task or give a dataset file"),
     "plot's suffix": ("inspect --dataset=good.hdf5 --plot=a.pdf", "--plot=a.pdf", "'.pdf'", ".png"),
+    "numbers over the data": (
+        "inspect --dataset=good.hdf5 --json=results/../good.hdf5", "that is an input, good.hdf5"
+    ),
+    "numbers over the task's own data": (
+        "inspect --env_name=pointmaze-umaze-v0 --json=cache/pointmaze-umaze-v0.hdf5", "that is an input"
+    ),
+    "plot and numbers are one": (
+        "inspect --dataset=good.hdf5 --plot=a.png --json=./a.png", "--plot and --json are the same file"
+    ),
     "plot in a file": ("inspect --dataset=good.hdf5 --plot=good.hdf5/a.png", "--plot", "not a directory"),
     "plot is a directory": ("inspect --dataset=good.hdf5 --plot=folder.png", "--plot", "a directory"),
     "plot cannot be written": ("inspect --dataset=good.hdf5 --plot=/proc/a.png", "/proc/a.png"),

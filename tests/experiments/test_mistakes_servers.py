@@ -18,6 +18,13 @@ FROM = "inspect --env_name=hopper-medium-v2 --dataset_url="
 # By name: how the server answers each request, and what the message must say.
 ANSWERS = {
     "moved for ever": ({"status": 301, "headers": [("Location", "/folder/data.hdf5")]}, "redirects"),
+    "moved to no address": (
+        {"status": 302, "headers": [("Location", "http://[::1")]}, "redirects to 'http://[::1'", "no address"
+    ),
+    "escape sequences": (
+        {"status": 200, "headers": [("Content-Type", "\x1b[31mred")]}, r"not HDF5 but \x1b[31mred"
+    ),
+    "a length of 400 digits": ({"claim": "9" * 400}, "more expected"),
     "bad request": ({"status": 400}, "400", "--dataset_url"),
     "password wanted": ({"status": 401}, "401", "--dataset_url"),
     "forbidden": ({"status": 403}, "403", "by hand", "--dataset_url"),
@@ -55,6 +62,8 @@ MISTAKES = {
     "name that cannot be a host's": (f"{FROM}http://.../data.hdf5", "http://.../"),
     "host that is not known": (f"{FROM}http://nowhere.invalid/data.hdf5", "nowhere.invalid", "by hand"),
     "nobody listens": (f"{FROM}http://127.0.0.1:{{closed}}/data.hdf5", "refused", "by hand"),
+    "user and password": (f"{FROM}http://user:tr0ub4@127.0.0.1:{{closed}}/x.hdf5", "http://***@127.0.0.1"),
+    "password with a slash": (f"{FROM}http://u:tr0ub4/d@127.0.0.1/x.hdf5", "http://***@127.0.0.1", "%2F"),
     "plain HTTP behind https": (f"{FROM}https://127.0.0.1:{{plain}}/data.hdf5", "SSL"),
     "who speaks no HTTP": (f"{FROM}http://127.0.0.1:{{chatter}}/data.hdf5", "connection failed"),
     "train_offline's server": (
@@ -146,6 +155,10 @@ def chatting(stack):
 
 
 WORDS = {name: words for table in (ANSWERS, MISTAKES, FOLDERS) for name, (_, *words) in table.items()}
+
+
+def test_passwords_are_not_shown(outcomes):
+    assert not [name for name, outcome in outcomes.items() if "tr0ub4" in outcome.out + outcome.err]
 
 
 @pytest.mark.parametrize("name", WORDS)

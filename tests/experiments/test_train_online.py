@@ -151,5 +151,5 @@ def test_what_another_network_or_environment_left_is_refused(main, finished, tmp
     outcome = main(tmp_path, "--save_dir=mine", "--resume")
     assert outcome.code == 2
     assert outcome.err.startswith("error: checkpoint ")
-    assert "written for other states" in outcome.err
+    assert "it is of another run" in outcome.err
     assert outcome.err.count("\n") == 1

@@ -1,6 +1,6 @@
 """Run folders made by hand, as far as reports read them."""
 
-import json
+from xql_jax.files import write_record
 
 
 def make_run(
@@ -23,10 +23,10 @@ def make_run(
     content = {
         "env_name": task, "seeds": [0, 0], "max_steps": 20, "config": {"algorithm": algorithm, **config},
         "columns": {"times": ["step", "seconds"], "settings": ["seed", *swept]},
-        "versions": {"name": name}, "commit": name, "resumed": [],
+        "run": name, "versions": {"name": name}, "commit": name, "resumed": [],
     }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(content))
-    (folder / "summary.json").write_text(json.dumps({"status": status, **dict(summary)}))
+    write_record(folder / "config.json", content)
+    write_record(folder / "summary.json", {"run": name, "status": status, **dict(summary)})
     if evaluations:
         lines = [
             f"{step},{seed},{value},{value / 10},5,{''.join(map(str, at))},1.0"

@@ -1,5 +1,8 @@
 """Figures 1, 3, 5, 6 and 7 from runs made by hand: numbers by formula, and what the pictures show."""
 
+import contextlib
+import math
+
 import numpy as np
 import pytest
 from run_folders import make_run
@@ -9,6 +12,7 @@ from xql_jax.figures import FIGURES_OF_RUNS
 from xql_jax.figures.paper_figure import where
 from xql_jax.figures.recorded_runs import find_runs
 from xql_jax.reports.palette import LINES
+from xql_jax.reports.plots import png
 
 T_1, T_2 = 12.7062047, 4.3026527  # Student's 97.5% quantiles of one and two degrees of freedom
 
@@ -107,12 +111,73 @@ def test_divergence_and_restarts_stand_in_tables_and_legend(tmp_path):
     assert texts == ["sac (1 of 2 diverged)", "xsac (restarts: 2)"]
 
 
-def test_a_damaged_file_is_told(tmp_path):
-    folder = make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])
-    with (folder / "evaluations.csv").open("a") as file:
-        file.write("20,0")
-    with pytest.raises(UserError, match=r"evaluations\.csv: damaged: TypeError"):
+@pytest.mark.parametrize("row", ["20,0", "20,0,x,0,5,,1", "-1,0,1,0,5,,1", f"{'9' * 30},0,1,0,5,,1"])
+def test_a_run_whose_file_is_damaged_is_left_out(tmp_path, caplog, row):
+    damaged = make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])
+    make_run(tmp_path, "walker-run", "sac", "seed1", evaluations=[(10, 1, 2.0)])
+    with (damaged / "evaluations.csv").open("a") as file:
+        file.write(f"{row}\n")
+    assert tables("3", tmp_path)["seeds"]["seed"].tolist() == [1]
+    (message,) = caplog.messages
+    assert message.startswith(f"{damaged}/evaluations.csv: damaged: ")
+    assert message.endswith("; its run is left out")
+
+
+def test_a_column_that_is_missing_is_damage(tmp_path, caplog):
+    folder = make_run(tmp_path, "walker-run", "sac", "seed0")
+    (folder / "evaluations.csv").write_text("step,seed,score\n10,0,1\n")
+    with pytest.raises(UserError, match="nothing was evaluated"):
         tables("3", tmp_path)
+    assert "it has no column return; its run is left out" in caplog.text
+
+
+def test_returns_that_are_not_finite_are_left_out(tmp_path, caplog):
+    values = [(10, 0, 1.0), (20, 0, math.nan), (30, 0, math.inf), (40, 0, 1e308), (50, 0, -2.0)]
+    make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=values)
+    found = tables("3", tmp_path)
+    assert found["curves"]["step"].tolist() == [10, 50]
+    assert caplog.messages == ["3 of 5 returns are not finite, and left out"]
+    png(FIGURES_OF_RUNS["3"].draw(found))
+
+
+def test_a_name_between_dollars_is_drawn(tmp_path):
+    name = r"$\foo$"
+    for beta in (1.0, name):
+        make_run(tmp_path, name, "sac", f"{beta}", evaluations=[(10, 0, 1.0)], errors=gumbel_errors(0.0, 1.0),
+                 beta=beta)  # fmt: skip
+    for figure in ("3", "5"):
+        picture = FIGURES_OF_RUNS[figure].draw(tables(figure, tmp_path))
+        assert name in "".join(axes.get_title() for axes in picture.axes)
+        assert png(picture)[:4] == b"\x89PNG"
+
+
+FUZZED = ("config.json", "summary.json", "evaluations.csv", "bellman_errors.csv")
+
+
+@pytest.mark.parametrize("file_name", FUZZED)
+def test_a_flipped_byte_is_told_or_left_out(tmp_path, file_name):
+    """Never more than a warning and a line, whatever one byte of a run's files becomes."""
+    generator = np.random.default_rng(0)
+    for seed in (0, 1):
+        errors = [(step, seed, error) for step, _, error in gumbel_errors(0.0, 1.0, count=40)]
+        evaluations, more = [(10, seed, 1.5), (20, seed, 33.25)], {"restarts": [{"step": 3}]}
+        make_run(tmp_path, "cheetah-run", "sac", f"seed{seed}", evaluations=evaluations, errors=errors,
+                 summary=more, beta=1.0, widths=[8, 8])  # fmt: skip
+    file = tmp_path / "cheetah-run" / "sac" / "seed0" / file_name
+    content = file.read_bytes()
+    name = "1" if file_name == "bellman_errors.csv" else "3"
+    read = 0
+    for trial in range(50):
+        damaged = bytearray(content)
+        position = generator.integers(min(len(content), 400))
+        damaged[position] = generator.integers(256) if trial % 2 else damaged[position] ^ 1 << trial % 8
+        file.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            found = tables(name, tmp_path)
+            read += 1
+            if trial % 10 == 0:
+                png(FIGURES_OF_RUNS[name].draw(found), dpi=10)
+    assert read > 25
 
 
 def test_errors_of_a_sweep_are_apart_and_those_that_are_not_finite_left_out(tmp_path, caplog):

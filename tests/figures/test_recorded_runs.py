@@ -21,10 +21,7 @@ def test_only_what_has_finished_is_found(tmp_path, caplog, monkeypatch):
     (inner / "summary.json").write_text((kept[0] / "summary.json").read_text())
     runs = find_runs(tmp_path)
     assert [run.path for run in runs] == sorted(kept)
-    told = (
-        f"{damaged}: damaged or of another version (config, algorithm, columns, env_name); "
-        "its run is left out"
-    )
+    told = f"{damaged}: damaged: it is not JSON; its run is left out"
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", told)]
     assert {(run.name, run.algorithm) for run in runs} == {("walker-run", "sac")}
     for place in (kept[0], kept[0].parent, kept[0].parents[1]):  # names do not come from where one looks

@@ -1,7 +1,8 @@
-"""CSV files after a kill, after a resumption, and digit by digit."""
+"""CSV files after a kill, after a resumption, after damage, and digit by digit."""
 
 import csv
 import os
+import random
 
 import numpy as np
 import pytest
@@ -12,12 +13,19 @@ from xql_jax.errors import UserError
 from xql_jax.logs import csv_logger
 from xql_jax.logs.csv_logger import CSVLogger
 
-FULL = "step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
+FULL = b"step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
+HELD = FULL[:32]  # by the checkpoint of step 4
+LATER = ((8, 1, -2.0), (8, 2, 1e-7), (12, 1, 3.0))
 
 
-def resumed(path, step):
-    CSVLogger(path, step).close()
-    return path.read_text()
+def finish(logger):
+    for step, seed, loss in LATER:
+        logger.write({"step": step, "seed": seed, "loss": loss})
+    logger.close()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_header_and_rows(tmp_path):
@@ -31,11 +39,11 @@ def test_header_and_rows(tmp_path):
     logger.close()
 
 
-def test_a_row_that_lacks_a_column_is_refused(tmp_path):
-    logger = CSVLogger(tmp_path / "metrics.csv")
-    logger.write({"step": 4, "loss": 0.5})
-    with pytest.raises(KeyError):
-        logger.write({"step": 8, "los": 0.5})
+@pytest.mark.parametrize("row", [{"step": 8, "los": 0.5}, {"step": 8}, {"step": 8, "loss": 1.0, "x": 2.0}])
+def test_a_row_of_other_columns_is_refused(tmp_path, row):
+    logger = CSVLogger(tmp_path / "metrics.csv", b"step,loss\n4,0.5\n")
+    with pytest.raises(UserError, match=r"metrics\.csv: its rows were begun with other columns"):
+        logger.write(row)
     logger.close()
 
 
@@ -47,36 +55,129 @@ def test_text_with_commas_is_one_cell(tmp_path):
         assert list(csv.reader(file)) == [["step", "note"], ["4", 'a, "b"']]
 
 
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [(12, FULL), (11, FULL[:-7]), (8, FULL[:-7]), (7, FULL[:32]), (4, FULL[:32]), (3, FULL[:15]), (0, "")],
-)
-def test_rows_beyond_the_resume_step_are_dropped(tmp_path, step, expected):
-    path = tmp_path / "metrics.csv"
-    path.write_text(FULL)
-    assert resumed(path, step) == expected
+def test_rows_given_to_a_checkpoint_are_those_until_then(tmp_path):
+    logger = CSVLogger(tmp_path / "metrics.csv", HELD)
+    first = logger.rows()
+    logger.write({"step": 8, "seed": 1, "loss": -2.0})
+    second = logger.rows()
+    logger.write({"step": 8, "seed": 2, "loss": 1e-7})
+    assert b"".join(first) == HELD
+    assert b"".join(second) == HELD + b"8,1,-2\n"
+    assert b"".join(logger.rows()) == (tmp_path / "metrics.csv").read_bytes()
+    logger.close()
 
 
-@pytest.mark.parametrize("length", range(len(FULL) + 1))
-def test_a_file_cut_anywhere_goes_on_as_if_whole(tmp_path, length):
+@pytest.mark.parametrize("length", range(len(HELD), len(FULL) + 1))
+def test_a_file_that_a_kill_left_goes_on_as_if_whole(tmp_path, caplog, length):
     """The kill came within a write; the resumed run writes again what came after its checkpoint at step 4."""
     path = tmp_path / "metrics.csv"
-    path.write_text(FULL[: max(length, 32)])  # the checkpoint says that the rows up to step 4 are there
-    logger = CSVLogger(path, 4)
-    for step, seed, loss in ((8, 1, -2.0), (8, 2, 1e-7), (12, 1, 3.0)):
-        logger.write({"step": step, "seed": seed, "loss": loss})
+    path.write_bytes(FULL[:length])
+    logger = CSVLogger(path, HELD)
+    assert path.read_bytes() == HELD
+    finish(logger)
+    assert path.read_bytes() == FULL
+    assert caplog.messages == []
+    assert names(tmp_path) == ["metrics.csv"]
+
+
+def damaged(generator):
+    """FULL after something happened to what the checkpoint has: flipped, cut, doubled, or lost."""
+    at, kind = generator.randrange(len(HELD)), generator.randrange(4)
+    if kind == 0:
+        return FULL[:at] + bytes([FULL[at] ^ 1 << generator.randrange(8)]) + FULL[at + 1 :]
+    if kind == 1:
+        return FULL[:at]
+    if kind == 2:
+        return FULL[: at + 1] * 2 + FULL[at + 1 :]
+    return FULL[:at] + FULL[at + 1 + generator.randrange(30) :]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_costs_nothing_and_is_told_once(tmp_path, caplog, seed):
+    path, content = tmp_path / "metrics.csv", damaged(random.Random(seed))
+    path.write_bytes(content)
+    finish(CSVLogger(path, HELD))
+    assert path.read_bytes() == FULL
+    if content.startswith(HELD):  # doubled from the end on: rows after the checkpoint, as a kill leaves them
+        return
+    assert (tmp_path / "damaged-metrics.csv").read_bytes() == content
+    assert caplog.messages == [f"{path}: not as the run wrote it; the file as it was is damaged-metrics.csv"]
+    path.write_bytes(content)  # once more
+    finish(CSVLogger(path, HELD))
+    assert (tmp_path / "damaged-2-metrics.csv").read_bytes() == content
+    assert (tmp_path / "damaged-metrics.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to nowhere", "folder", "link to a file"])
+def test_what_is_no_file_is_set_aside(tmp_path, kind):
+    path, other = tmp_path / "metrics.csv", tmp_path / "other"
+    other.write_bytes(b"somebody's")
+    {
+        "pipe": lambda: os.mkfifo(path),
+        "link to nowhere": lambda: path.symlink_to("nowhere"),
+        "folder": path.mkdir,
+        "link to a file": lambda: path.symlink_to(other),
+    }[kind]()
+    finish(CSVLogger(path, HELD))
+    assert path.read_bytes() == FULL
+    assert os.path.lexists(tmp_path / "damaged-metrics.csv")
+    assert other.read_bytes() == b"somebody's"
+
+
+def test_a_run_that_begins_anew_keeps_the_rows_that_were_there(tmp_path, caplog):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(FULL)
+    logger = CSVLogger(path)
+    assert path.read_bytes() == b""
     logger.close()
-    assert path.read_text() == FULL
+    assert (tmp_path / "earlier-metrics.csv").read_bytes() == FULL
+    (line,) = caplog.messages
+    assert line == f"{path}: no checkpoint goes with it, the run begins anew; it is now earlier-metrics.csv"
 
 
-@pytest.mark.parametrize("length", range(15))
+def test_a_checkpoint_without_rows_makes_nothing_of_later_ones(tmp_path, caplog):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(FULL)
+    CSVLogger(path, b"").close()
+    assert path.read_bytes() == b""
+    assert (names(tmp_path), caplog.messages) == (["metrics.csv"], [])
+
+
+@pytest.mark.parametrize("length", range(14))
 def test_a_header_cut_short_is_written_again(tmp_path, length):
     path = tmp_path / "metrics.csv"
-    path.write_text(FULL[:length])
-    logger = CSVLogger(path, 0)
+    path.write_bytes(FULL[:length])
+    logger = CSVLogger(path)
     logger.write({"step": 4, "seed": 1, "loss": 0.5})
     logger.close()
-    assert path.read_text() == FULL[:23]
+    assert path.read_bytes() == FULL[:23]
+    assert names(tmp_path) == ["metrics.csv"]
+
+
+def test_what_happens_to_the_file_during_the_run_is_mended(tmp_path, caplog):
+    path = tmp_path / "metrics.csv"
+    logger = CSVLogger(path, HELD)
+    logger.mend()
+    assert caplog.messages == []
+    os.truncate(path, 20)
+    logger.write({"step": 8, "seed": 1, "loss": -2.0})
+    logger.mend()
+    logger.close()
+    assert path.read_bytes() == HELD + b"8,1,-2\n"
+    assert (tmp_path / "damaged-metrics.csv").read_bytes() == FULL[:20] + b"8,1,-2\n"
+    assert len(caplog.messages) == 1
+    path.unlink()
+    logger.mend()
+    assert path.read_bytes() == HELD + b"8,1,-2\n"
+
+
+def test_a_folder_that_was_moved_is_told(tmp_path):
+    (tmp_path / "run").mkdir()
+    logger = CSVLogger(tmp_path / "run" / "metrics.csv")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"cannot write .*run/metrics\.csv: No such file or directory"):
+        logger.mend()
+    logger.close()
 
 
 @settings(max_examples=300, deadline=None)
@@ -90,85 +191,19 @@ def test_a_float32_comes_back(number):
 
 def test_a_kill_while_resuming_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "metrics.csv"
-    path.write_text(FULL)
+    path.write_bytes(FULL)
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        CSVLogger(path, 4)
-    assert path.read_text() == FULL
-
-
-DAMAGES = {
-    "garbage": (b"4,2,0.25", b"\x00\x01,,,"),
-    "not UTF-8": (b"4,2,0.25", b"4,2,0.\xff5"),
-    "a cell lost": (b"4,2,0.25", b"4,2"),
-    "a cell more": (b"4,2,0.25", b"4,2,0.25,1"),
-    "no whole step": (b"4,2,0.25", b"4.,2,0.25"),
-    "no step": (b"4,2,0.25", b",2,0.25"),
-    "no number": (b"4,2,0.25", b"4,2,0>25"),
-    "an open quote": (b"4,2,0.25", b'4,2,"0.25'),
-    "a carriage return": (b"4,2,0.25", b"4,2\r0.25"),
-    "a blank line": (b"4,2,0.25", b""),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_line_that_is_no_row_is_dropped_with_a_warning(tmp_path, caplog, damage):
-    path = tmp_path / "metrics.csv"
-    damaged = FULL.encode().replace(*DAMAGES[damage])
-    assert damaged != FULL.encode()
-    path.write_bytes(damaged)
-    assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
-    aside = tmp_path / "damaged-metrics.csv"
-    assert aside.read_bytes() == damaged
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith(f"{path}: 1 damaged line(s) dropped")
-    assert aside.name in record.getMessage()
-    caplog.clear()
-    assert resumed(path, 8) == FULL[:-7].replace("4,2,0.25\n", "")
-    assert caplog.messages == []  # it was said once
-
-
-@pytest.mark.parametrize(
-    "content", [b"\x00" * 50 + b"\n", b"\xff\xfe\n4,1,0.5\n", b"seed,step\n1,4\n", b"\n"]
-)
-def test_a_file_without_its_header_begins_anew(tmp_path, caplog, content):
-    path = tmp_path / "metrics.csv"
-    path.write_bytes(content)
-    logger = CSVLogger(path, 8)
-    logger.write({"step": 12, "seed": 1, "loss": 3.0})
-    logger.close()
-    assert path.read_text() == "step,seed,loss\n12,1,3\n"
-    assert (tmp_path / "damaged-metrics.csv").read_bytes() == content
-    assert "damaged line(s)" in caplog.text
-
-
-def test_what_is_whole_warns_of_nothing(tmp_path, caplog):
-    text = 'step,loss,note\n4,nan,"a, ""b"""\n8,-inf,c\n12,1e-07,\n'  # and empty cells are cells
-    path = tmp_path / "metrics.csv"
-    path.write_text(text)
-    assert resumed(path, 12) == text
-    assert caplog.messages == []
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.csv"]
+        CSVLogger(path, HELD)
+    assert path.read_bytes() == FULL
 
 
 def test_a_full_disk_is_told(tmp_path):
     logger = CSVLogger(tmp_path / "metrics.csv")
-    logger._path, logger._file = tmp_path / "full.csv", open("/dev/full", "w")  # noqa: SIM115
+    logger.path, logger._file = tmp_path / "full.csv", open("/dev/full", "wb")  # noqa: SIM115
     with pytest.raises(
         UserError, match=r"cannot write .*full.csv: No space left on device; free .* --resume"
     ):
         logger.write({"step": 4})
     with pytest.raises(UserError, match=r"cannot write .*full.csv"):
         logger.close()  # the row is still to be written
-
-
-def test_sync_reaches_the_disk(tmp_path, monkeypatch):
-    logger = CSVLogger(tmp_path / "metrics.csv")
-    synced = []
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")))
-    logger.write({"step": 4})
-    assert synced == []  # not at every row
-    logger.sync()
-    assert synced == [str(tmp_path / "metrics.csv")]
-    logger.close()

@@ -5,16 +5,14 @@ import pytest
 
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_logger import CSVLogger
-from xql_jax.logs.csv_reader import Columns, Row, read_rows
+from xql_jax.logs.csv_reader import Columns, Row, parse_rows
 
 COLUMNS = Columns.of(["beta"])
 HEADER = b"step,seed,beta,return,diverged_at,seconds\n"
 
 
 def read(tmp_path, content, columns=COLUMNS):
-    path = tmp_path / "rows.csv"
-    path.write_bytes(content)
-    return read_rows(path, columns)
+    return parse_rows(content, columns, tmp_path / "rows.csv")
 
 
 def test_a_row_says_when_whose_and_what(tmp_path):
@@ -33,11 +31,9 @@ def test_columns_are_what_they_are_declared_not_what_they_are_called(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", [None, b"", HEADER])
-def test_no_file_and_no_row(tmp_path, content):
-    if content is not None:
-        (tmp_path / "rows.csv").write_bytes(content)
-    assert read_rows(tmp_path / "rows.csv", COLUMNS) == []
+@pytest.mark.parametrize("content", [b"", HEADER])
+def test_no_row(tmp_path, content):
+    assert read(tmp_path, content) == []
 
 
 @pytest.mark.parametrize(
@@ -64,6 +60,11 @@ def test_a_declared_column_that_is_missing_is_told(tmp_path):
         read(tmp_path, b"step,seed,return\n10,3,1\n")
 
 
+def test_a_column_that_is_there_twice_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"rows\.csv: damaged: ValueError: a column twice"):
+        read(tmp_path, b"step,seed,beta,return,return\n10,3,1,2,3\n")
+
+
 def test_every_float32_that_is_logged_comes_back(tmp_path):
     bits = np.random.default_rng(0).integers(2**32, size=300, dtype=np.uint32)
     numbers = [*bits.view(np.float32), np.float32(0.1), np.float32(-0.0), np.float32(np.inf)]
@@ -71,6 +72,6 @@ def test_every_float32_that_is_logged_comes_back(tmp_path):
     for step, number in enumerate(numbers):
         logger.write({"step": step, "seed": 0, "x": float(number)})
     logger.close()
-    rows = read_rows(tmp_path / "rows.csv", Columns.of([]))
+    rows = parse_rows(b"".join(logger.rows()), Columns.of([]), logger.path)
     found = np.array([row.results["x"] for row in rows], np.float64)
     np.testing.assert_array_equal(found.astype(np.float32), numbers)

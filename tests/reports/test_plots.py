@@ -1,8 +1,11 @@
 """What the pictures show, read from the figures before they become pixels; and how they reach the disk."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from xql_jax.envs.mazes import maze_of
 from xql_jax.logs.csv_reader import Row
@@ -70,6 +73,30 @@ def test_position_grid_is_in_the_cell_that_the_picture_puts_it_in():
     np.testing.assert_allclose(np.diff(grid[:, 0, 0]), 0.2, rtol=1e-5)
 
 
+def words(figure):
+    """What is written somewhere in a figure, as matplotlib takes it."""
+    return {text.get_text(): text.get_parse_math() for text in figure.findobj(Text)}
+
+
+def test_names_between_dollars_are_no_mathematics():
+    name = r"$\foo$ $x^{$"
+    figure = Figure()
+    figure.suptitle(name)
+    left, right = figure.subplots(1, 2)
+    left.plot([1, 10], [1, 10], label=name)
+    left.set(title=name, xlabel=name, ylabel=name, yscale="log")
+    left.legend(title=name)
+    image = right.imshow(np.eye(2))
+    figure.colorbar(image, label=name)
+    figure.text(0, 0, name)
+    pixels = plots.png(figure)
+    assert pixels[:8] == b"\x89PNG\r\n\x1a\n"
+    assert not words(figure)[name]
+    powers = [is_math for text, is_math in words(figure).items() if "mathdefault" in text]
+    assert powers
+    assert all(powers)  # at the axis, a power of ten still is one
+
+
 def test_a_picture_appears_whole(tmp_path, monkeypatch):
     figure = Figure()
     plots.save(figure, tmp_path / "a.png")
@@ -77,11 +104,13 @@ def test_a_picture_appears_whole(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     before = (tmp_path / "a.png").read_bytes()
 
-    def fail(path, **_):
-        path.write_bytes(b"half")
+    def fail(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figure, "savefig", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
         plots.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax.logs.csv_reader import Columns, read_rows
+from xql_jax.logs.csv_reader import Columns, parse_rows
 from xql_jax.reports.summary import by_setting, scores_by_seed, summarize
 
 HEADER = "step,seed,return,score,length,diverged_at,seconds"
@@ -18,8 +18,7 @@ CSV = (
 
 
 def read(tmp_path, text, *swept):
-    (tmp_path / "evaluations.csv").write_text(text)
-    return read_rows(tmp_path / "evaluations.csv", Columns.of(swept))
+    return parse_rows(text.encode(), Columns.of(swept), tmp_path / "evaluations.csv")
 
 
 def test_last_is_the_result_and_best_is_beside_it(tmp_path):

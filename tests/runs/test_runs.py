@@ -28,6 +28,7 @@ from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.record import open_record, open_run
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.runs.settings import EvaluationSettings
+from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
 
@@ -49,19 +50,19 @@ def is_free(run):
 
 
 def without_times(summary):
-    return {key: value for key, value in summary.items() if "second" not in key}
+    return {key: value for key, value in summary.items() if "second" not in key and key != "logs"}
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
     run, summary = unbroken
     record = open_record(run.folder.path)
-    assert summary == {key: value for key, value in record.summary.items() if key != "digest"}
+    assert summary == record.summary
     assert (summary["status"], summary["step"], summary["algorithm"]) == ("finished", 12, "bc")
     (result,) = summary["results"]
     assert (result["seeds"], result["last_step"]) == ([3, 4, 5, 6, 7, 8], 12)
-    scores = {row.seed: row.results["score"] for row in run.rows() if row.step == 12}
+    scores = {row.seed: row.results["score"] for row in run.evaluations if row.step == 12}
     assert result["last_score_by_seed"] == list(scores.values())
-    assert record.rows(record.files.evaluations) == run.rows()
+    assert record.rows(record.files.evaluations) == run.evaluations
     assert [(row.step, row.seed) for row in record.rows(record.files.metrics)] == [
         (step, seed) for step in (4, 8, 12) for seed in range(3, 9)
     ]
@@ -162,7 +163,7 @@ def test_saved_policies_come_to_what_they_came_to_in_training(unbroken):
         (entry["member"], entry["return_mean"], entry["length_mean"], entry["success_rate"])
         for entry in report["members"]
     ]
-    rows = [row for row in run.rows() if row.step == 6]
+    rows = [row for row in run.evaluations if row.step == 6]
     expected = [
         (f"seed {row.seed}", *(row.results[name] for name in ("return", "length", "success_rate")))
         for row in rows
@@ -228,7 +229,7 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     monkeypatch.undo()
     with OfflineRun(offline_settings(data, save_dir=str(tmp_path), resume=True)) as resumed:
         assert resumed.run()["status"] == "finished"
-    assert [row.step for row in resumed.rows()] == [6, 12]
+    assert [row.step for row in resumed.evaluations] == [6, 12]
 
 
 def test_a_run_that_cannot_be_opened_lets_go_too(data, tmp_path, monkeypatch):
@@ -262,7 +263,7 @@ def test_an_online_run(tmp_path, capsys, monkeypatch):
     assert len(closed) == 2
     assert is_free(run)
     record = open_record(run.folder.path)
-    assert summary == {key: value for key, value in record.summary.items() if key != "digest"}
+    assert summary == record.summary
     assert (summary["status"], summary["step"], summary["restarts"]) == ("finished", 12, [])
     assert (record.steps, record.unit) == ([6, 12], "step")
     assert [row.step for row in record.rows(record.files.evaluations)] == [6, 12]
@@ -276,3 +277,24 @@ def test_an_online_run(tmp_path, capsys, monkeypatch):
     actions = saved.policy(saved.restore(12, O, A))(np.zeros((1, 5, O), np.float32))
     assert actions.shape == (1, 5, A)
     assert (record.files.replay / "seed42").is_dir()
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(unbroken, tmp_path, monkeypatch):
+    """As when a run is evaluated that goes on, and writes checkpoints fast."""
+    run = tmp_path / "run"
+    shutil.copytree(unbroken[0].folder.path, run)
+    (run / "checkpoints" / "12").rename(run / "newest")
+    saved, read = open_run(run), Checkpoints.restore
+
+    def restore(checkpoints, like, step):
+        if (run / "newest").exists():  # the run writes a checkpoint, and removes the oldest
+            (run / "newest").rename(run / "checkpoints" / "12")
+            shutil.rmtree(run / "checkpoints" / "6")
+        return read(checkpoints, like, step)
+
+    monkeypatch.setattr(Checkpoints, "restore", restore)
+    states, step = saved.restore_last(O, A)
+    assert step == 12
+    assert_same_bits(states, states_of(unbroken[0], 12))
+    with pytest.raises(UserError, match="no checkpoint 6"):
+        saved.restore(6, O, A)

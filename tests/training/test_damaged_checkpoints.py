@@ -4,7 +4,6 @@ import errno
 import functools
 import json
 import os
-import pathlib
 import random
 import shutil
 
@@ -15,6 +14,7 @@ from checkpoint_files import LIKE, PROGRESS, files, make_states, number, resume_
 from training_runs import assert_same_bits
 
 from xql_jax.errors import UserError
+from xql_jax.files import digest, read_file
 from xql_jax.training import manifests
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.manifests import Damaged, DamagedCheckpoint, UnfitCheckpoint
@@ -166,6 +166,61 @@ def test_no_good_one_is_an_error_and_all_stay(tmp_path, caplog):
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
+def test_a_checkpoint_that_does_not_say_of_which_run_it_is_is_told(tmp_path):
+    save(tmp_path, 3, 4)
+    content = json.loads((tmp_path / "4" / "checkpoint.json").read_text())
+    del content["run"], content["digest"]
+    (tmp_path / "4" / "checkpoint.json").write_text(json.dumps({**content, "digest": digest(content)}))
+    with pytest.raises(UserError, match=r"4: written by a version before 0\.5, .*--save_dir$"):
+        resume_last_good(Checkpoints(tmp_path), LIKE)
+
+
+@pytest.mark.parametrize("kind", ["another run's", "another step's"])
+def test_what_is_of_another_run_or_step_is_refused(tmp_path, caplog, kind):
+    for run in ("ours", "theirs"):
+        with Checkpoints(tmp_path / run, run) as checkpoints:
+            for step in (4, 5, 6) if run == "theirs" else (4, 5):
+                checkpoints.save(number(step), Progress(step=step))
+    ours = tmp_path / "ours"
+    shutil.copytree(tmp_path / "theirs" / "6" if kind == "another run's" else ours / "4", ours / "6")
+    before = {path: path.read_bytes() for path in files(ours / "6")}
+    words = "it is of another run, theirs; this one is ours" if kind == "another run's" else "it is of step 4"
+    with Checkpoints(ours, "ours") as checkpoints:
+        with pytest.raises(DamagedCheckpoint, match=words):
+            checkpoints.restore(LIKE, 6)
+        assert resume_last_good(checkpoints, LIKE)[1].step == 5
+    (line,) = caplog.messages
+    assert words in line
+    assert line.endswith("the checkpoint is now damaged-6, the run goes on from 5")
+    aside = {
+        ours / "6" / path.relative_to(ours / "damaged-6"): path.read_bytes()
+        for path in files(ours / "damaged-6")
+    }
+    assert aside == before
+    for step in (4, 5):
+        shutil.rmtree(ours / str(step))
+    shutil.copytree(tmp_path / "theirs" / "6", ours / "6")
+    with Checkpoints(ours, "ours") as checkpoints, pytest.raises(UserError, match=r"another run.*--save_dir"):
+        resume_last_good(checkpoints, LIKE)
+
+
+def test_rows_that_a_checkpoint_holds_are_proved_too(tmp_path, caplog):
+    def rows(folder):
+        (folder / "logs").mkdir()
+        (folder / "logs" / "metrics.csv").write_bytes(b"step,x\n4,1\n")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (4, 5):
+            checkpoints.save(number(step), Progress(step=step), rows)
+        checkpoints.wait()
+        assert checkpoints.logs(5) == {"metrics.csv": b"step,x\n4,1\n"}
+        flip(tmp_path / "5" / "logs" / "metrics.csv")
+        with pytest.raises(DamagedCheckpoint, match=r"logs/metrics\.csv is not as it was written"):
+            checkpoints.logs(5)
+        assert resume_last_good(checkpoints, LIKE)[1].step == 4
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize(
     ("like", "told"),
     [
@@ -191,9 +246,7 @@ def test_progress_of_another_version_is_told(tmp_path):
     content = json.loads((tmp_path / "4" / "checkpoint.json").read_text())
     content["progress"]["phase"] = 1
     content.pop("digest")
-    (tmp_path / "4" / "checkpoint.json").write_text(
-        json.dumps({**content, "digest": manifests._digest(content)})
-    )
+    (tmp_path / "4" / "checkpoint.json").write_text(json.dumps({**content, "digest": digest(content)}))
     with pytest.raises(UserError, match=r"this version cannot read it.*phase"):
         resume_last_good(Checkpoints(tmp_path), LIKE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
@@ -205,7 +258,7 @@ def test_a_checkpoint_that_kept_all_members_in_one_file_is_told(tmp_path):
     folder = tmp_path / "4"
     (folder / "members").rename(folder / "states")
     content = {"progress": {"step": 4, "diverged": {}}, "leaves": {"['x']": "float32[1]"}, "files": {}}
-    (folder / "checkpoint.json").write_text(json.dumps({**content, "digest": manifests._digest(content)}))
+    (folder / "checkpoint.json").write_text(json.dumps({**content, "digest": digest(content)}))
     checkpoints = Checkpoints(tmp_path)
     told = f"checkpoint {folder}: written by a version before 0.4, which kept all members in one file"
     with pytest.raises(UnfitCheckpoint) as error:
@@ -240,41 +293,20 @@ def is_told(checkpoints, message):
         assert "damaged" not in str(error.value)
 
 
-class Unreadable:
-    """A file that opens and then cannot be read: such an error has no file's name."""
-
-    def __init__(self, number):
-        self.error = OSError(number, os.strerror(number))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def read(self, *_):
-        raise self.error
-
-    getbuffer = fileno = readinto = readable = read
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
 @pytest.mark.parametrize("file", ["checkpoint.json", "members"])
 @pytest.mark.parametrize("when", ["opened", "read"])
 def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, caplog, number, file, when):
     save(tmp_path, 4, 5)
     refused = tmp_path / "5" / "checkpoint.json" if file == "checkpoint.json" else largest(tmp_path / "5")
-    real = pathlib.Path.open
 
-    def open_file(path, *arguments, **keywords):
-        if path != refused:
-            return real(path, *arguments, **keywords)
-        if when == "opened":
-            raise OSError(number, os.strerror(number), str(path))
-        return Unreadable(number)
+    def read(path):
+        if path == refused:  # of a read, the error does not know the file's name
+            raise OSError(number, os.strerror(number), *([str(path)] if when == "opened" else []))
+        return read_file(path)
 
     checkpoints = Checkpoints(tmp_path)
-    monkeypatch.setattr(pathlib.Path, "open", open_file)
+    monkeypatch.setattr(manifests, "read_file", read)
     is_told(checkpoints, f"^cannot read {refused}: {os.strerror(number)}$")
     monkeypatch.undo()
     assert (checkpoints.steps, caplog.messages) == ([4, 5], [])

@@ -1,13 +1,14 @@
 """What the mains in experiments/ share: a user's mistake ends with exit code 2 and a line, no traceback."""
 
-import errno
+from xql_jax.commands import streams, surroundings
+from xql_jax.commands.interrupts import Interruptible
+from xql_jax.commands.streams import fail
+
 import itertools
 import logging
 import math
-import os
 import re
 import runpy
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,18 +34,6 @@ PARSE_ERRORS = (
     TypeError,
     ValueError,
     UserError,
-)
-
-# What the system says of a file or folder that the user named, wherever it comes up.
-FILE_ERRORS = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EIO,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOSPC,
-    errno.EPERM,
-    errno.EROFS,
 )
 
 # What configs that a main takes say of themselves under `about`, as what, and the function that makes them.
@@ -73,7 +62,7 @@ def define_config(default: Path, help_text: str, kind: Kind = OFFLINE) -> None:
         help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
         config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
     except PARSE_ERRORS as error:
-        sys.exit(_fail(error))
+        sys.exit(fail(error))
 
 
 def define_environment_flags(of_run: bool = False) -> None:
@@ -107,47 +96,22 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
             positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
             if unexpected:
                 raise UserError(f"unexpected argument {unexpected[0]!r}; flags are --name=value, see --help")
+            surroundings.check()
             return main(*positional)
-        except UserError as error:
-            return _fail(error)
-        except OSError as error:
-            if error.filename is None or error.errno not in FILE_ERRORS:
-                raise
-            return _fail(UserError(f"{error.filename}: {error.strerror}"))
-        except RuntimeError as error:
-            if "home directory" not in str(error):  # as pathlib tells of ~NAME
-                raise
-            named = next((argument for argument in sys.argv[1:] if "~" in argument), "~")
-            return _fail(UserError(f"{named}: there is no such user, or it has no home directory"))
-        except KeyboardInterrupt:  # before or after the training, which itself takes it for a stop
-            print("interrupted", file=sys.stderr)
-            return 130
+        except (BrokenPipeError, streams.Unwritable):
+            raise
+        except Exception as error:
+            if known := surroundings.told(error):
+                return fail(known)
+            raise
 
     absl_logging.set_verbosity(absl_logging.WARNING)  # JAX and orbax tell of every step otherwise
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate = False
     library.handlers = [_Printer()]
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
-    try:
-        try:
-            app.run(guarded, flags_parser=_parse)
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # who reads the output, `head` say, has had enough of it
-        _discard_output()
-        sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        if error.errno not in FILE_ERRORS:
-            raise
-        _discard_output()
-        sys.exit(_fail(UserError(f"cannot write the output: {error.strerror}")))
-
-
-def _discard_output() -> None:
-    """What is left of it would be written, and fail, once more when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with Interruptible(), streams.output():
+        app.run(guarded, flags_parser=_parse)
 
 
 def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[str]:
@@ -236,9 +200,9 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         sys.stdout.flush()
         sys.exit(0)
     except flags.IllegalFlagValueError as error:
-        sys.exit(_fail(_in_words(error)))
+        sys.exit(fail(_in_words(error)))
     except PARSE_ERRORS as error:
-        sys.exit(_fail(error))
+        sys.exit(fail(error))
 
 
 def _check_values() -> None:
@@ -277,9 +241,3 @@ def _expected(flag: flags.Flag) -> str:
     if lower is not None:
         return f"{text}, at least {lower:g}"
     return text if upper is None else f"{text}, at most {upper:g}"
-
-
-def _fail(error: Exception) -> int:
-    message = " ".join(str(error).split()).removeprefix("ERROR:: ")  # absl's, of --flagfile
-    print(f"error: {message}", file=sys.stderr)
-    return 2

@@ -13,6 +13,13 @@ from xql_jax.training.members import Member
 
 def train(run: TrainingRun) -> int:
     """Runs it, prints how it ended, by itself or by a signal, and returns the exit code."""
+    seeds = run.settings.seeds
+    # First, as what cannot be printed must not be found out after hours.
+    print(
+        f"{run.config.algorithm}: {run.schedule.max_steps:,} {run.unit}s, "
+        + (f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"),
+        flush=True,
+    )
     with run:
         summary = run.run()
     if run.had_ended:

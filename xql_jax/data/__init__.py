@@ -1,27 +1,44 @@
 """Datasets: `load_dataset` is the way in."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from xql_jax.data.cache import cached_file
 from xql_jax.data.d4rl_hdf5 import read_hdf5
-from xql_jax.data.dataset import Dataset, joined, spread_rows
-from xql_jax.data.episodes import read_npz_folder
-from xql_jax.data.mapped import MappedDataset, map_dataset
-from xql_jax.data.memory import bytes_in_memory, fits_in_memory
-from xql_jax.data.minari import read_minari
-from xql_jax.data.npz import read_npz, read_ogbench
+from xql_jax.data.dataset import BYTES_A_PASS, Dataset, brief, bytes_a_row, joined, spread_rows
+from xql_jax.data.episodes import footprint_of_folder, read_npz_folder
+from xql_jax.data.footprint import Footprint, of_columns, total
+from xql_jax.data.mapped import MappedDataset, columns_of, map_dataset
+from xql_jax.data.memory import check_memory, room_for_data
+from xql_jax.data.minari import footprint_of_minari, read_minari
+from xql_jax.data.npz import OGBENCH_KEYS, archive_columns, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import ONLINE_TASKS, Task
 
-READERS = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}  # by suffix
+SUFFIXES = (".hdf5", ".h5", ".npz")
 PREFIXES = ("minari:", "ogbench:")
+REMEDIES = {True: "--data_on=disk", False: "fewer sources, or one .hdf5 or .npz file with --data_on=disk"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """One of the places that data are read from."""
+
+    read: Callable[[], Dataset]
+    footprint: Callable[[], Footprint]  # told without reading; UserError as reading, if something is damaged
 
 
 def load_dataset(
-    task: Task | None, sources: Sequence[str], url: str | None = None, on_disk: bool | None = False
+    task: Task | None,
+    sources: Sequence[str],
+    url: str | None = None,
+    data_on: str | None = None,
+    external_data: bool = False,
 ) -> Dataset | MappedDataset:
     """Reads the sources, or without any the task's own dataset, as they are: no preprocessing.
 
@@ -31,10 +48,12 @@ def load_dataset(
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`. Several are joined, in their order. Empty for
             the task's own data, which are downloaded, or generated, where they are not at hand.
         url: of the task's own file, instead of D4RL's address.
-        on_disk: use a single file from disk, see `MappedDataset`; None: if memory has no room for it.
+        data_on: disk: use a single file from there, see `MappedDataset`; auto: if memory has no room for it;
+            device, host: never. None: never, for who cannot choose.
+        external_data: may HDF5 files have arrays that lie in other files.
     Raises:
-        UserError: if there is no such file, its kind is unknown, it is unfit (see the readers), or the
-            sources do not fit together.
+        UserError: if there is no such file, its kind is unknown, it is unfit (see the readers), the sources
+            do not fit together, or memory has no room for them.
     """
     if not sources:
         if task is None:
@@ -46,35 +65,51 @@ def load_dataset(
         )
     limit = task.episode_limit if task else None
     file = Path(sources[0]).expanduser()
-    if on_disk is not False and len(sources) == 1 and file.is_file() and file.suffix.lower() in READERS:
-        if on_disk or not fits_in_memory(bytes_in_memory(file)):
-            return map_dataset(file, limit)
-    elif on_disk:
-        raise UserError(f"--data_on=disk takes one .hdf5 or .npz file, not {', '.join(sources)}")
-    return joined([_read_source(source, limit) for source in sources])
+    can_be_mapped = len(sources) == 1 and file.is_file() and file.suffix.lower() in SUFFIXES
+    if data_on == "disk":
+        if not can_be_mapped:
+            raise UserError(f"--data_on=disk takes one .hdf5 or .npz file, not {', '.join(sources)}")
+        return map_dataset(file, limit, external_data)
+    found = [_source(source, limit, external_data) for source in sources]
+    needed = total([source.footprint() for source in found])
+    if data_on == "auto" and can_be_mapped and needed > room_for_data():
+        return map_dataset(file, limit, external_data)
+    remedies = "a part of the data" if data_on is None else REMEDIES[can_be_mapped]
+    check_memory(needed, brief(", ".join(sources)), f"use a machine with more memory, or {remedies}")
+    return joined([source.read() for source in found])
 
 
-def _read_source(source: str, episode_limit: int | None) -> Dataset:
-    kind, _, name = source.partition(":")
-    if source in ("minari:", "ogbench:"):
-        raise UserError(f"{source} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
+def _source(name: str, limit: int | None, external_data: bool) -> _Source:
+    kind, _, place = name.partition(":")
+    if name in PREFIXES:
+        raise UserError(f"{name} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
     if kind == "minari":
-        return read_minari(name)
+        return _Source(
+            functools.partial(read_minari, place),
+            functools.partial(footprint_of_minari, place, external_data),
+        )
+    path = Path(place if kind == "ogbench" else name).expanduser()
     if kind == "ogbench":
-        return read_ogbench(Path(name).expanduser())
-    path = Path(source).expanduser()
+        return _Source(
+            functools.partial(read_ogbench, path),
+            lambda: of_columns(archive_columns(path, OGBENCH_KEYS)),
+        )
     if path.is_dir():
         if (path / "metadata.json").is_file() or (path / "data" / "metadata.json").is_file():
             raise UserError(
                 f"{path}: a directory with a metadata.json; if it is a Minari dataset, give minari:{path}"
             )
-        return read_npz_folder(path)
-    if path.suffix.lower() not in READERS:
+        return _Source(functools.partial(read_npz_folder, path), functools.partial(footprint_of_folder, path))
+    if path.suffix.lower() not in SUFFIXES:
         raise UserError(
-            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(READERS)}, "
+            f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(SUFFIXES)}, "
             "a directory of .npz episodes, ogbench:FILE.npz, minari:ID"
         )
-    return READERS[path.suffix.lower()](path, episode_limit)
+    if path.suffix.lower() == ".npz":
+        read = functools.partial(read_npz, path, limit)
+    else:
+        read = functools.partial(read_hdf5, path, limit, external_data)
+    return _Source(read, lambda: of_columns(columns_of(path, external_data)))
 
 
 def _task_file(task: Task, url: str | None) -> Path:
@@ -97,8 +132,10 @@ def _task_file(task: Task, url: str | None) -> Path:
 
 def share_beyond_bounds(dataset: Dataset | MappedDataset) -> float:
     """Returns the share of action entries beyond the tasks' bounds of ±1, of some thousand transitions."""
-    actions = np.asarray(dataset.take(spread_rows(dataset.size)).actions)
-    return float((np.abs(actions) > 1 + 1e-5).mean())
+    rows = spread_rows(dataset.size)
+    parts = np.array_split(rows, math.ceil(len(rows) * bytes_a_row(dataset) / BYTES_A_PASS))
+    beyond = sum(int((np.abs(dataset.take(part).actions) > 1 + 1e-5).sum()) for part in parts)
+    return beyond / (len(rows) * dataset.action_dim)
 
 
 def check_spaces(dataset: Dataset | MappedDataset, observation_dim: int, action_dim: int, name: str) -> None:

@@ -3,7 +3,10 @@
 Beside them, in `columns`, lie the arrays of files that are used from disk, each as a `.npy`, to be mapped.
 """
 
+import contextlib
 import dataclasses
+import errno
+import functools
 import hashlib
 import logging
 import os
@@ -11,16 +14,18 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import filelock
 import numpy as np
 import tqdm
 
-from xql_jax.errors import UserError
-from xql_jax.files import sync
+from xql_jax.data.dataset import brief
+from xql_jax.data.memory import check_address_space, check_memory
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import locked_in_turn, read_record, sync, write_record
 from xql_jax.tasks import Task
 
 LOG = logging.getLogger(__name__)
 BLOCK = 32 << 20  # bytes, of a file whose arrays are copied: about so much of it is in memory
+RECORD = "columns.json"  # of what was written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +33,11 @@ class Column:
     """An array in a file, and how to write it as a `.npy`."""
 
     shape: tuple[int, ...]
+    dtype: np.dtype
     num_bytes: int  # of the `.npy`
     blocks: Callable[[], Iterator[bytes | memoryview]]  # its content, piece by piece; UserError if damaged
     obstacle: str = ""  # why it cannot be used from disk, if it cannot
+    scratch: int = 0  # bytes of memory that reading it takes besides its own
 
 
 def cache_folder() -> Path:
@@ -44,26 +51,81 @@ def cached_file(task: Task) -> Path:
     return cache_folder() / name
 
 
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """A file that is mapped, as it was when it was opened."""
+
+    path: Path
+    state: tuple[int, int, int]  # its size, time of modification and number on the disk
+
+    @classmethod
+    def of(cls, path: Path) -> "Watched":
+        return cls(path, _state(path))
+
+    def check(self) -> None:
+        """Raises UserError if the file is not as it was."""
+        try:
+            if _state(self.path) == self.state:
+                return
+        except OSError as error:
+            raise UserError(f"{self.path}: {error.strerror}, while its numbers were in use") from error
+        raise UserError(f"{self.path}: changed or replaced while its numbers were in use")
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 def cached_columns(path: Path, columns: Mapping[str, Column]) -> dict[str, np.memmap]:
     """Returns the columns of a file, mapped. On first use they are written to a folder as KEY.npy.
 
-    The folder appears whole, and stays so after a loss of power. A file that has changed since (its size or
-    its time of modification) gets another one. Of several processes one writes, the others wait and use its
-    folder.
+    The folder appears whole, and stays so after a loss of power. A record in it says how large each file is
+    and gives a digest of its bytes. A file that has changed since (its size or its time of modification) gets
+    another folder. Of several processes one writes, the others wait and use its folder.
 
     Raises:
-        UserError: if the file is damaged, a column has an obstacle, or the disk is full or refuses.
+        UserError: if the file is damaged, a column has an obstacle, the disk is full or refuses, or the limit
+            on addresses has no room for the columns.
     """
     for key, column in columns.items():
         if column.obstacle:
             raise UserError(f"{path}: {key} {column.obstacle}, not fit for use from disk; try --data_on=host")
+    check_address_space(_num_bytes(columns), str(path))
     folder = _columns_folder(path)
     if not folder.exists():
         _write(path, columns, folder)
     try:
+        _check_record(folder, columns)
         return {key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in columns}
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{folder}: damaged ({error}); delete it, and it is made anew") from error
+    except (OSError, EOFError, ValueError, Damaged) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise UserError(f"{path}: the system does not map {folder}: {error.strerror}") from error
+        raise UserError(f"{folder}: damaged ({brief(error)}); delete it, and it is made anew") from error
+
+
+def _num_bytes(columns: Mapping[str, Column]) -> int:
+    return sum(column.num_bytes for column in columns.values())
+
+
+def _check_record(folder: Path, columns: Mapping[str, Column]) -> None:
+    """Raises Damaged unless the files are those that were written.
+
+    Their bytes are gone through only where the time of modification is another: after a copy, for one.
+    """
+    record = read_record(folder / RECORD)["files"]
+    for key in columns:
+        size, modified, digest = record.get(key, (None, None, None))
+        status = (folder / f"{key}.npy").stat()
+        if status.st_size != size:
+            raise Damaged(f"{key}.npy has {status.st_size:,} bytes, {size} were written")
+        if status.st_mtime_ns != modified and _digest(folder / f"{key}.npy") != digest:
+            raise Damaged(f"{key}.npy has other bytes than were written")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _columns_folder(path: Path) -> Path:
@@ -74,40 +136,68 @@ def _columns_folder(path: Path) -> Path:
 
 
 def _write(path: Path, columns: Mapping[str, Column], folder: Path) -> None:
-    total = sum(column.num_bytes for column in columns.values())
-    LOG.info(f"{path}: writing its arrays, {total / 1e6:,.0f} MB, to {folder}, from where they are used")
+    size = f"{_num_bytes(columns) / 1e6:,.0f} MB"
+    LOG.info(f"{path}: writing its arrays, {size}, to {folder}, from where they are used")
+    unfinished = folder.with_name(folder.name + ".tmp")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.with_name(folder.name + ".lock")):
+        lock = folder.with_name(folder.name + ".lock")
+        with locked_in_turn(lock, "writing them", functools.partial(_progress, unfinished)):
             if not folder.exists():  # another process may have written it while this one waited
-                _write_locked(path, columns, total, folder)
+                _write_locked(path, columns, folder, unfinished)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the arrays of {path}: {error}; D4RL_DATASET_DIR may name another folder"
         ) from error
 
 
-def _write_locked(path: Path, columns: Mapping[str, Column], total: int, folder: Path) -> None:
-    unfinished = folder.with_name(folder.name + ".tmp")
+def _progress(unfinished: Path) -> int:
+    """Bytes that are in the folder by now."""
+    with contextlib.suppress(OSError):  # there is none yet, or no more
+        return sum(file.stat().st_size for file in unfinished.iterdir())
+    return 0
+
+
+def _write_locked(path: Path, columns: Mapping[str, Column], folder: Path, unfinished: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)  # what a killed process has left
+    total = _num_bytes(columns)
     free = shutil.disk_usage(folder.parent).free
     if free < total:
         raise UserError(
             f"{folder.parent}: the arrays of {path} need {total / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are "
             "free; make room, set D4RL_DATASET_DIR to another folder, or try --data_on=host"
         )
+    scratch = max(column.scratch for column in columns.values())
+    check_memory(scratch, str(path), "so large is what is unpacked at once; use a machine with more memory")
     try:
         unfinished.mkdir()
         with tqdm.tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None) as progress:
-            for key, column in columns.items():
-                # Not through a map: on a full disk, to write into one ends the process.
-                with (unfinished / f"{key}.npy").open("wb") as file:
-                    for block in column.blocks():
-                        progress.update(file.write(block))
-                sync(unfinished / f"{key}.npy")
+            files = {
+                key: _write_column(column, unfinished / f"{key}.npy", progress, path)
+                for key, column in columns.items()
+            }
+        write_record(unfinished / RECORD, {"source": str(path), "files": files})
         sync(unfinished)
         if _columns_folder(path) != folder:
             raise UserError(f"{path}: changed while its arrays were written to {folder.parent}; start again")
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_column(column: Column, target: Path, progress: tqdm.tqdm, path: Path) -> tuple[int, int, str]:
+    """Writes a `.npy`; returns its size, its time of modification and a digest of its bytes."""
+    digest = hashlib.sha256()
+    # Not through a map: on a full disk, to write into one ends the process.
+    with target.open("xb") as file:
+        for block in column.blocks():
+            digest.update(block)
+            progress.update(file.write(block))
+    sync(target)
+    status = target.stat()
+    if status.st_size != column.num_bytes:
+        raise UserError(
+            f"{path}: damaged: of {target.stem} it claims {column.num_bytes:,} bytes, and holds "
+            f"{status.st_size:,}"
+        )
+    return status.st_size, status.st_mtime_ns, digest.hexdigest()

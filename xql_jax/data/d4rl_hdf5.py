@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import io
+import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,62 +12,66 @@ import h5py
 import numpy as np
 
 from xql_jax.data.cache import BLOCK, Column
-from xql_jax.data.dataset import Dataset, check_file, check_type, from_transitions, validated
+from xql_jax.data.dataset import Dataset, brief, check_file, check_type, from_transitions, validated
+from xql_jax.data.hdf5_links import find
 from xql_jax.errors import UserError
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError)  # its ways to say "damaged"
 EXPANSION = 1100  # deflate makes of a byte at most 1,032
+UNPACKING = 3  # a chunk is unpacked whole, into a buffer that is doubled as it fills, beside the packed one
 
 
-def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
+def read_hdf5(path: Path, episode_limit: int | None, external_data: bool = False) -> Dataset:
     """Reads a file in D4RL's layout.
 
     Args:
         path: the HDF5 file. D4RL never reads a `next_observations` that may be in it, nor does this.
         episode_limit: steps, for a file without `timeouts`; None where no limit is known.
+        external_data: may its arrays lie in other files, see `hdf5_links`.
     Raises:
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
     """
-    check_file(path)
-    return from_rows(validated(_read_arrays(path), str(path)), episode_limit, str(path))
+    # Not under a name, by which the arrays would be kept beside what is made of them.
+    return from_rows(validated(_read_arrays(path, external_data), str(path)), episode_limit, str(path))
 
 
-def hdf5_columns(path: Path) -> dict[str, Column]:
-    """Returns the arrays of a file in D4RL's layout, for use from disk, unchecked but for keys and types.
+def hdf5_columns(path: Path, external_data: bool = False) -> dict[str, Column]:
+    """Returns the arrays of a file in D4RL's layout, unread and unchecked but for keys and types.
 
     Raises:
         UserError: if the file is absent or damaged, or lacks a key.
     """
-    check_file(path)
-    with _opened(path) as file:
-        return {key: _column(path, file, key, member) for key, member in _members(path, file).items()}
+    with opened(path) as file:
+        members = _members(path, file, external_data)
+        return {key: _column(path, file, key, member) for key, member in members.items()}
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    with _opened(path) as file:
-        return {key: member[()] for key, member in _members(path, file).items()}
+def _read_arrays(path: Path, external_data: bool) -> dict[str, np.ndarray]:
+    with opened(path) as file:
+        return {key: member[()] for key, member in _members(path, file, external_data).items()}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file for reading; raises UserError for what is wrong with it, until it is closed."""
+    check_file(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
     except H5PY_ERRORS as error:
-        raise UserError(f"{path}: not a readable HDF5 file ({error})") from error
+        raise UserError(f"{path}: not a readable HDF5 file ({brief(error)})") from error
     except MemoryError as error:
-        raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error
+        raise UserError(f"{path}: its arrays do not fit into memory ({brief(error)})") from error
 
 
-def _members(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
+def _members(path: Path, file: h5py.File, external_data: bool) -> dict[str, h5py.Dataset]:
     # Members are opened one by one: in a damaged file, to look at them is already to fail.
-    found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
-    missing = [key for key in REQUIRED if not isinstance(found.get(key), h5py.Dataset)]
+    found = {key: find(file, key, external_data) for key in (*REQUIRED, "timeouts")}
+    missing = [key for key in REQUIRED if not isinstance(found[key], h5py.Dataset)]
     if missing:
-        raise UserError(
-            f"{path}: no array {', '.join(missing)}; the file holds {', '.join(file) or 'nothing'}"
-        )
+        names = brief(", ".join(file) or "nothing")
+        raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {names}")
     arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
     for key, member in arrays.items():
         check_type(member.dtype, key, str(path))
@@ -83,16 +89,24 @@ def _column(path: Path, file: h5py.File, key: str, member: h5py.Dataset) -> Colu
     is_elsewhere = member.file.filename != file.filename or member.external or member.is_virtual
     return Column(
         member.shape,
+        np.dtype(member.dtype.str),
         len(header.getvalue()) + member.nbytes,
         functools.partial(_blocks, path, key, header.getvalue()),
         "lies in another file (external link, external storage, virtual dataset)" if is_elsewhere else "",
+        scratch(member),
     )
+
+
+def scratch(member: h5py.Dataset) -> int:
+    """Returns the bytes of memory that reading an array takes besides its own."""
+    packed = member.chunks and member.id.get_create_plist().get_nfilters()
+    return UNPACKING * member.dtype.itemsize * math.prod(member.chunks) if packed else 0
 
 
 def _blocks(path: Path, key: str, header: bytes) -> Iterator[bytes | memoryview]:
     yield header
-    with _opened(path) as file:
-        member = file[key]
+    with opened(path) as file:
+        member = _members(path, file, external_data=False)[key]
         rows = max(1, BLOCK * len(member) // member.nbytes)
         if member.chunks:
             rows = rows // member.chunks[0] * member.chunks[0] or rows  # no chunk is unpacked twice
@@ -104,10 +118,13 @@ def _check_size(member: h5py.Dataset, key: str, path: Path) -> None:
     """A damaged file may claim any shape, and memory for it would be asked for before a byte is read."""
     if member.shape is None:
         raise UserError(f"{path}: {key} is empty: it has no shape")
-    if member.nbytes > EXPANSION * path.stat().st_size:
+    if member.is_virtual or member.external:
+        return  # as large as what it lies in, which `find` has looked at
+    size = Path(os.fsdecode(member.file.filename)).stat().st_size
+    if member.nbytes > EXPANSION * size:
         raise UserError(
             f"{path}: not a readable HDF5 file ({key} claims the shape {member.shape}, "
-            f"{member.nbytes:,} bytes, in a file of {path.stat().st_size:,})"
+            f"{member.nbytes:,} bytes, in a file of {size:,})"
         )
 
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 from xql_jax.errors import UserError
 from xql_jax.types import AnyBatch, Batch, Transitions
 
-ROWS_OF_FINGERPRINT = 16_384
+ROWS_OF_SAMPLE = 16_384
+FINGERPRINTED = 16 << 30  # bytes of transitions, up to which all of them are; the same on every machine
+BYTES_A_PASS = 256 << 20  # of transitions that are gone through: about so much of them at a time
+LONGEST_QUOTE = 300  # characters
 
 # What the keys of a file must look like: the number of axes, rows first.
 RANKS = {
@@ -67,24 +71,49 @@ class Dataset:
 
 
 def fingerprint(data: Transitions) -> str:
-    """A digest of the size and of some thousand rows from everywhere, of small data of all rows.
-
-    More would mean to read files of any size from end to end before a run.
-    """
+    """A digest of the size and of all rows; of more than 16 GiB of them, of some thousand from everywhere."""
     digest = hashlib.sha256(str(data.size).encode())
-    for field in data.take(spread_rows(data.size)):
-        digest.update(np.ascontiguousarray(field).data)
+    if data.size * bytes_a_row(data) > FINGERPRINTED:
+        blocks = [spread_rows(data.size)]
+    else:
+        starts = range(0, data.size, ROWS_OF_SAMPLE)
+        blocks = [np.arange(start, min(start + ROWS_OF_SAMPLE, data.size)) for start in starts]
+    for block in blocks:
+        for field in _fields(data, block):
+            digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()[:16]
+
+
+def _fields(data: Transitions, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """The fields of these rows, one after the other; of rows so wide that they fill memory, in parts."""
+    parts = np.array_split(rows, math.ceil(len(rows) * bytes_a_row(data) / BYTES_A_PASS))
+    if len(parts) == 1:
+        yield from map(np.asarray, data.take(rows))
+        return
+    for number in range(len(data.take(rows[:1]))):
+        for part in parts:
+            yield np.asarray(data.take(part)[number])
+
+
+def bytes_a_row(data: Transitions) -> int:
+    """Returns the bytes of one transition."""
+    return sum(field.nbytes for field in data.take(np.zeros(1, np.int64)))
 
 
 def spread_rows(size: int) -> np.ndarray:
     """i64[K], up to 16,384 row numbers from everywhere, of small data all."""
-    return np.linspace(0, size - 1, min(size, ROWS_OF_FINGERPRINT)).astype(np.int64)
+    return np.linspace(0, size - 1, min(size, ROWS_OF_SAMPLE)).astype(np.int64)
 
 
 def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:
     """bool[N], is what was seen after a transition, f32[N, O], not what the following one starts from."""
     return np.linalg.norm(next_observations - following, axis=1) > 1e-6
+
+
+def brief(said: object) -> str:
+    """Returns what a library says of a file, or names in it, at a length fit for a line, without escapes."""
+    text = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in str(said))
+    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
 
 
 def check_file(path: Path) -> None:
@@ -180,8 +209,12 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
         raise UserError(f"{source}: no transition is left, every row but the last is a time-out")
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
+    step = max(1, BYTES_A_PASS // observations[0].nbytes)
     with np.errstate(over="ignore"):  # what overflows is a jump
-        ends[:-1] |= is_jump(next_observations[:-1], observations[1:])
+        for start in range(0, len(ends) - 1, step):
+            part = slice(start, min(start + step, len(ends) - 1))
+            following = observations[part.start + 1 : part.stop + 1]
+            ends[part] |= is_jump(next_observations[part], following)
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
     # Any: a Batch is typed for arrays on the device, and here they are the host's.

@@ -1,15 +1,17 @@
 """Data that come episode by episode: a folder of `.npz` files, and what other readers of episodes share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tqdm
 
 from xql_jax.data.dataset import Dataset, from_transitions, validated
-from xql_jax.data.npz import check_complete, read_archive
+from xql_jax.data.footprint import COPIES, Footprint, of_columns
+from xql_jax.data.npz import archive_columns, check_complete, read_archive
 from xql_jax.errors import UserError
 
+KEYS = ("observations", "actions", "rewards")
 TERMINAL_KEYS = ("terminals", "terminations", "terminated")  # of which an episode's file may hold one
 
 
@@ -22,16 +24,32 @@ def read_npz_folder(folder: Path) -> Dataset:
     Raises:
         UserError: if there is none, or one is unfit, naming the file.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
-    if not paths:
-        raise UserError(f"{folder}: no .npz file, an episode each, in this directory")
-    files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
+    files = tqdm.tqdm(_files(folder), desc=f"reading {folder.name}", unit="episode", disable=None)
     return from_episodes((_read_episode(path) for path in files), str(folder))
 
 
+def footprint_of_folder(folder: Path) -> Footprint:
+    """Returns what it takes to read the folder, from its files' headers; raises UserError as reading does."""
+    each = [of_columns(archive_columns(path, (*KEYS, *TERMINAL_KEYS))) for path in _files(folder)]
+    return footprint_of_episodes(each)
+
+
+def footprint_of_episodes(each: Sequence[Footprint]) -> Footprint:
+    """Returns the footprint of data whose episodes are read one by one and then put together."""
+    held = sum(footprint.held for footprint in each)
+    return Footprint(held, COPIES * held + max((footprint.reading for footprint in each), default=0))
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
+    if not paths:
+        raise UserError(f"{folder}: no .npz file, an episode each, in this directory")
+    return paths
+
+
 def _read_episode(path: Path) -> dict[str, np.ndarray]:
-    arrays = read_archive(path, ("observations", "actions", "rewards", *TERMINAL_KEYS))
-    check_complete(path, [key for key in ("observations", "actions", "rewards") if key not in arrays])
+    arrays = read_archive(path, (*KEYS, *TERMINAL_KEYS))
+    check_complete(path, [key for key in KEYS if key not in arrays])
     given = [arrays.pop(key) for key in TERMINAL_KEYS if key in arrays]
     if len(given) > 1:
         raise UserError(f"{path}: terminal states are given more than once: by {' and '.join(TERMINAL_KEYS)}")

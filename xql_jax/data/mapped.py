@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.data.cache import Column, cached_columns
+from xql_jax.data.cache import Column, Watched, cached_columns
 from xql_jax.data.d4rl_hdf5 import counted_timeouts, hdf5_columns
 from xql_jax.data.dataset import RANKS, fingerprint, is_jump
 from xql_jax.data.npz import archive_keys, npz_columns, ogbench_or_not, terminals_of
@@ -29,12 +29,16 @@ class MappedDataset:
     """Transitions in file order, N of them, on disk. `Dataset` is its twin in memory.
 
     Where `Dataset` is checked when it is read, the numbers here are checked when they are drawn.
+
+    What others write into a mapped file is read from then on, and a process that reads where the file was cut
+    off is ended. So a draw looks first, and again when it has gathered, whether the files are as they were.
     """
 
     arrays: Mapping[str, np.ndarray]  # mapped, [R, ...]; the keys are those of D4RL's layout
     gaps: np.ndarray  # i64[G], of each row that is no transition's first: how many transitions come before it
     size: int  # N = R - G
     source: str  # the file, for messages
+    files: tuple[Watched, ...] = ()  # those that are mapped
     transforms: tuple[Callable[[AnyBatch], AnyBatch], ...] = ()  # of rows, applied to what is drawn
 
     @property
@@ -53,10 +57,13 @@ class MappedDataset:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...].
 
         Raises:
-            UserError: naming the first row drawn that holds NaN or infinity.
+            UserError: naming the first row drawn that holds NaN or infinity; or a file that is not as it was
+                when it was opened.
         """
+        self._check_files()
         parts = np.array_split(indices, min(NUM_THREADS, max(1, len(indices) // 1024)))
         batches = list(THREADS.map(self._take, parts))
+        self._check_files()  # what was written meanwhile may be among what was read
         fields: tuple[Any, ...] = tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
         batch: AnyBatch = Batch(*fields)
         for transform in self.transforms:
@@ -68,6 +75,7 @@ class MappedDataset:
 
         For a file of transitions, whose jumps are to be found, it goes through the observations, too.
         """
+        self._check_files()
         num_rows = len(self.arrays["rewards"])
         left_out = np.zeros(num_rows + 1, bool)  # no transition's first; so is what is beyond the last
         left_out[self.gaps + np.arange(len(self.gaps))] = left_out[-1] = True
@@ -101,6 +109,10 @@ class MappedDataset:
         """As `Dataset.fingerprint`: the same for the same file."""
         return fingerprint(self)
 
+    def _check_files(self) -> None:
+        for file in self.files:
+            file.check()
+
     def _take(self, indices: np.ndarray) -> Batch:
         rows = indices + np.searchsorted(self.gaps, indices, side="right")
         has_next = "next_observations" in self.arrays
@@ -127,7 +139,7 @@ class MappedDataset:
         return taken
 
 
-def map_dataset(path: Path, episode_limit: int | None) -> MappedDataset:
+def map_dataset(path: Path, episode_limit: int | None, external_data: bool = False) -> MappedDataset:
     """Maps a file of transitions, or of rows in D4RL's layout, with `qlearning_dataset`'s semantics.
 
     Its arrays are written to the cache on first use, see `cached_columns`.
@@ -135,12 +147,14 @@ def map_dataset(path: Path, episode_limit: int | None) -> MappedDataset:
     Args:
         path: a `.npz` or an HDF5 file.
         episode_limit: steps, for rows without timeouts; None where no limit is known.
+        external_data: arrays that lie in other files are refused in words for who has allowed them.
     Raises:
         UserError: if the file is damaged, lacks an array or its arrays disagree; also as `cached_columns`.
     """
-    columns = columns_of(path)
+    columns = columns_of(path, external_data)
     _check_shapes(columns, path)
     mapped = cached_columns(path, columns)
+    files = tuple(Watched.of(Path(str(array.filename))) for array in mapped.values())
     arrays: dict[str, np.ndarray] = dict(mapped)
     if "masks" in arrays:
         arrays["terminals"] = terminals_of(arrays, path)
@@ -156,12 +170,12 @@ def map_dataset(path: Path, episode_limit: int | None) -> MappedDataset:
     for array in mapped.values():
         if isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_RANDOM)  # from here on what lies beside a row is not worth reading
-    return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path))
+    return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path), files)
 
 
-def columns_of(path: Path) -> dict[str, Column]:
+def columns_of(path: Path, external_data: bool = False) -> dict[str, Column]:
     """Returns the arrays of a `.npz` or an HDF5 file that training needs; UserError if it lacks one."""
-    return npz_columns(path) if path.suffix.lower() == ".npz" else hdf5_columns(path)
+    return npz_columns(path) if path.suffix.lower() == ".npz" else hdf5_columns(path, external_data)
 
 
 def read_ahead(dataset: MappedDataset) -> None:

@@ -1,51 +1,110 @@
-"""How much memory there is, and what fits into it."""
+"""How much memory there is, and the line that is said where there is too little."""
 
 import dataclasses
 import re
+import resource
 from pathlib import Path
 
 import jax
 import psutil
 
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import columns_of
 from xql_jax.errors import UserError
 
-# A file in memory becomes transitions, in which each observation stands twice, and on a CPU these have a copy
-# on the "device": so many times the file's arrays.
-COPIES = 4
+UNLIMITED = 1 << 62
+OWN = 512 << 20  # bytes of the host's memory that are left to a training itself, where there is enough
 SHARE_OF_DEVICE = 0.6  # for the data; the rest is for networks, their gradients and XLA
 
 
 def available_memory() -> int:
-    """Bytes of the host's memory that the machine, the container and the job leave to this process."""
-    return min([psutil.virtual_memory().available, *_container_limits()])
+    """Bytes of the host's memory that the machine, the container, the job and the shell leave to us."""
+    limits = [psutil.virtual_memory().available, *_container_limits(), _left_of_data(), address_space()]
+    return max(0, min(limits))
 
 
-def bytes_in_memory(path: Path) -> int:
-    """How many bytes the arrays of an HDF5 file or an `.npz` take once they are read; 0 if it is damaged."""
-    try:
-        return sum(column.num_bytes for column in columns_of(path).values())
-    except UserError:
-        return 0  # the reader says what is wrong with it
+def room_for_data() -> int:
+    """Bytes of the host's memory that data may take: compilation, networks and threads need the rest."""
+    return _less_own(available_memory())
 
 
-def fits_in_memory(num_bytes: int) -> bool:
-    """Can a file with arrays of so many bytes be read whole and trained on."""
-    return COPIES * num_bytes < available_memory()
+def _less_own(there: int) -> int:
+    return there - min(OWN, there // 4)
 
 
-def fits_on_device(dataset: Dataset) -> bool:
-    """Is there room for a copy of the transitions on each device that JAX uses."""
-    return sum(field.nbytes for field in dataset.batch) < room_on_device()
+def address_space() -> int:
+    """Bytes of addresses that `ulimit -v` leaves to this process: what it maps of a file takes them, too."""
+    return _left(resource.RLIMIT_AS, psutil.Process().memory_info().vms)
+
+
+def _left_of_data() -> int:
+    """Bytes that `ulimit -d` leaves, which counts what may be written to and is no file's."""
+    # Where the system does not tell it apart, all that the process has.
+    used = psutil.Process().memory_info()
+    return _left(resource.RLIMIT_DATA, getattr(used, "data", used.vms))
+
+
+def _left(limit: int, used: int) -> int:
+    most, _ = resource.getrlimit(limit)
+    return UNLIMITED if most == resource.RLIM_INFINITY else max(0, most - used)
+
+
+def check_memory(needed: int, what: str, remedies: str) -> None:
+    """Raises UserError unless the host's memory has room for data.
+
+    Args:
+        needed: bytes.
+        what: takes them, for the message.
+        remedies: what the user can do, for the message.
+    """
+    room = room_for_data()
+    if needed > room:
+        raise UserError(
+            f"{what}: {in_words(needed)} of memory are needed, there are {in_words(room)} for data: "
+            f"{remedies}"
+        )
+
+
+def check_address_space(needed: int, what: str) -> None:
+    """Raises UserError unless so many bytes of files can be mapped."""
+    there = _less_own(address_space())
+    if needed > there:
+        raise UserError(
+            f"{what}: to map it from disk takes {in_words(needed)} of addresses, the limit on them "
+            f"(ulimit -v) has {in_words(there)} for it: raise that limit; one on memory itself can stay"
+        )
+
+
+def in_words(num_bytes: int) -> str:
+    unit, name = (10**9, "GB") if num_bytes >= 10**9 else (10**6, "MB")
+    return f"{num_bytes / unit:,.2f} {name}"
+
+
+def fits_on_device(num_bytes: int) -> bool:
+    """Is there room for so many bytes of transitions on each device that JAX uses."""
+    return num_bytes < room_on_device()
 
 
 def room_on_device() -> int:
     """Bytes that data may take on each device that JAX uses."""
+    left = memory_of_device()
+    return int(SHARE_OF_DEVICE * (available_memory() if left is None else left))
+
+
+def check_device(num_bytes: int, what: str) -> None:
+    """Raises UserError if so many bytes of transitions are more than there are on a device that JAX uses."""
+    left = memory_of_device()
+    if left is not None and num_bytes > left:
+        raise UserError(
+            f"{what}: {in_words(num_bytes)} of memory are needed on the device, {in_words(left)} are there: "
+            "--data_on=host streams them in blocks"
+        )
+
+
+def memory_of_device() -> int | None:
+    """Bytes left on each device that JAX uses; None for a CPU, which has no memory of its own."""
     statistics = jax.local_devices()[0].memory_stats()
-    if statistics is None or "bytes_limit" not in statistics:  # a CPU has no memory of its own
-        return int(SHARE_OF_DEVICE * available_memory())
-    return int(SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))
+    if statistics is None or "bytes_limit" not in statistics:
+        return None
+    return int(statistics["bytes_limit"] - statistics["bytes_in_use"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,19 +1,26 @@
 """Minari's datasets, by ID or by folder, as they lie on this machine."""
 
+import collections
 import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import tqdm
 
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.episodes import episode, from_episodes
+from xql_jax.data.d4rl_hdf5 import opened, scratch
+from xql_jax.data.dataset import Dataset, brief
+from xql_jax.data.episodes import episode, footprint_of_episodes, from_episodes
+from xql_jax.data.footprint import Footprint, held_bytes
+from xql_jax.data.hdf5_links import check_storage
 from xql_jax.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from gymnasium import spaces
+
+ARRAYS = "main_data.hdf5"  # where Minari keeps them, unless they are Arrow's
 
 
 def read_minari(name: str) -> Dataset:
@@ -36,7 +43,7 @@ def read_minari(name: str) -> Dataset:
             stored = minari.MinariDataset(folder)
         observation_space, action_space = stored.observation_space, stored.action_space
     except Exception as error:  # json, h5py, gymnasium and Minari itself, each with its own
-        raise UserError(f"{source}: Minari cannot open {folder}: {type(error).__name__}: {error}") from error
+        raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
     _check_observations(observation_space, source)
     _check_vector(action_space, "the action space", source)
 
@@ -53,14 +60,69 @@ def read_minari(name: str) -> Dataset:
                 "terminals": read.terminations,
             }
         except Exception as error:
-            raise UserError(f"{where}: cannot be read: {type(error).__name__}: {error}") from error
+            raise UserError(f"{where}: cannot be read: {_said(error)}") from error
         episodes.append(episode(arrays, where))
     return from_episodes(episodes, source)
 
 
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {brief(error)}"
+
+
+def footprint_of_minari(name: str, external_data: bool) -> Footprint:
+    """Returns what it takes to read the dataset, told without reading it.
+
+    Raises:
+        UserError: if there is no such dataset, or it is damaged, or, unless `external_data` allows it, has
+            something that lies in other files.
+    """
+    path = _data_folder(name) / ARRAYS
+    if not path.exists():  # as Arrow's files, which are not packed
+        size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+        return footprint_of_episodes([Footprint(2 * size, 0)])
+    episodes: dict[str, _Episode] = collections.defaultdict(_Episode)
+    with opened(path) as file:
+        links: list[tuple[str, bool]] = []  # not looked at here: what a callback raises, h5py does not bear
+        file.visititems_links(lambda place, link: links.append((place, isinstance(link, h5py.HardLink))))
+        for place, is_hard in links:
+            member = file[place] if is_hard else None
+            # What has several names may stand for any number of episodes, and is listed once.
+            if not external_data and (member is None or h5py.h5o.get_info(member.id).rc > 1):
+                raise UserError(
+                    f"{path}: {brief(place)} is a link, as Minari makes none: --external_data follows it, if "
+                    "you trust the file and what it links to"
+                )
+            if isinstance(member, h5py.Dataset):
+                check_storage(member, place, external_data)
+                number, _, inner = place.partition("/")
+                episodes[number].add(inner.split("/")[0], member)
+    return footprint_of_episodes([found.footprint() for found in episodes.values()])
+
+
+class _Episode:
+    """Sizes of what Minari reads of an episode at once, by the name of the part."""
+
+    def __init__(self) -> None:
+        self.entries: collections.Counter[str] = collections.Counter()
+        self.read = 0  # bytes
+
+    def add(self, part: str, member: h5py.Dataset) -> None:
+        self.entries[part] += member.size or 0
+        self.read += member.nbytes + scratch(member)
+
+    def footprint(self) -> Footprint:
+        sizes = (self.entries[part] for part in ("observations", "actions", "rewards"))
+        return Footprint(held_bytes(*sizes), self.read)
+
+
+def datasets_folder() -> Path:
+    """Returns Minari's own folder, `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+
+
 def _data_folder(name: str) -> Path:
     """The folder with Minari's metadata.json and arrays."""
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+    root = datasets_folder()
     places = [Path(name).expanduser(), root / name]
     for place in places:
         for folder in (place, place / "data"):

@@ -13,8 +13,10 @@ import numpy as np
 
 from xql_jax.data.cache import BLOCK, Column
 from xql_jax.data.d4rl_hdf5 import EXPANSION, from_rows
-from xql_jax.data.dataset import RANKS, Dataset, check_file, check_type, from_transitions, validated
+from xql_jax.data.dataset import RANKS, Dataset, brief, check_file, check_type, from_transitions, validated
 from xql_jax.errors import UserError
+
+OGBENCH_KEYS = ("observations", "actions", "next_observations", "terminals", "rewards", "masks")
 
 # What zipfile, zlib and NumPy raise for damaged archives; also for pickles, which are refused, not run.
 DAMAGED = (
@@ -64,9 +66,7 @@ def npz_columns(path: Path) -> dict[str, Column]:
     Raises:
         UserError: if the file is absent or damaged, or lacks a key.
     """
-    with _archive(path) as archive:
-        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        columns = {key: _column(archive, members[key], key, path) for key in RANKS if key in members}
+    columns = archive_columns(path, tuple(RANKS))
     _check_keys(path, columns)
     return columns
 
@@ -81,9 +81,7 @@ def read_ogbench(path: Path) -> Dataset:
     Raises:
         UserError: as `read_npz`; also if there are no rewards, which OGBench's own files do not have.
     """
-    arrays = read_archive(
-        path, ("observations", "actions", "next_observations", "terminals", "rewards", "masks")
-    )
+    arrays = read_archive(path, OGBENCH_KEYS)
     if "rewards" not in arrays:
         raise UserError(
             f"{path}: no array rewards; OGBench's own files have none, its single-task environments add "
@@ -119,6 +117,13 @@ def read_archive(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
         return {key: _read_member(archive, members[key], key, path) for key in keys if key in members}
 
 
+def archive_columns(path: Path, keys: tuple[str, ...]) -> dict[str, Column]:
+    """Returns those of the keys that the archive holds, unread; raises UserError as `read_archive`."""
+    with _archive(path) as archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        return {key: _column(archive, members[key], key, path) for key in keys if key in members}
+
+
 def archive_keys(path: Path) -> list[str]:
     with _archive(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
@@ -134,7 +139,7 @@ def _check_keys(path: Path, found: Collection[str]) -> None:
 def check_complete(path: Path, missing: list[str]) -> None:
     """Raises UserError if there is any missing key."""
     if missing:
-        found = ", ".join(archive_keys(path)) or "nothing"
+        found = brief(", ".join(archive_keys(path)) or "nothing")
         raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {found}")
 
 
@@ -148,9 +153,9 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except DAMAGED as error:
-        raise UserError(f"{path}: not a readable .npz archive ({error})") from error
+        raise UserError(f"{path}: not a readable .npz archive ({brief(error)})") from error
     except MemoryError as error:
-        raise UserError(f"{path}: its arrays do not fit into memory ({error})") from error
+        raise UserError(f"{path}: its arrays do not fit into memory ({brief(error)})") from error
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> np.ndarray:
@@ -160,10 +165,10 @@ def _read_member(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> n
 
 
 def _column(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> Column:
-    shape, fortran_order = _read_header(archive, name, key, path)
+    shape, fortran_order, dtype = _read_header(archive, name, key, path)
     obstacle = "is not stored row by row" if fortran_order and len(shape) > 1 else ""
     size = archive.getinfo(name).file_size
-    return Column(shape, size, functools.partial(_blocks, path, name), obstacle)
+    return Column(shape, dtype, size, functools.partial(_blocks, path, name), obstacle)
 
 
 def _blocks(path: Path, name: str) -> Iterator[bytes]:
@@ -173,8 +178,10 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
             yield block
 
 
-def _read_header(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> tuple[tuple[int, ...], bool]:
-    """Returns an array's shape and whether it is stored column by column, once its header is checked.
+def _read_header(
+    archive: zipfile.ZipFile, name: str, key: str, path: Path
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns an array's shape, whether it is stored column by column, and its type, checked.
 
     Raises:
         ValueError: if it is not, or the array holds objects.
@@ -187,14 +194,17 @@ def _read_header(archive: zipfile.ZipFile, name: str, key: str, path: Path) -> t
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         if version not in readers:
             raise ValueError(f"unknown version {version} of the .npy format")
-        shape, fortran_order, dtype = readers[version](file)
+        try:
+            shape, fortran_order, dtype = readers[version](file)
+        except (MemoryError, RecursionError) as error:  # Python's parser, of what is nested too deep
+            raise ValueError(f"the header of {key} is none") from error
         if dtype.hasobject:
             raise ValueError(f"{key} holds Python objects, which would need allow_pickle")
         check_type(dtype, key, str(path))
         # A damaged header may claim any shape, and memory for it would be asked for before a byte is read.
         if dtype.itemsize * _product(shape) != size - file.tell():
             raise ValueError(f"{key} claims the shape {shape}, which is not that of its bytes")
-        return shape, fortran_order
+        return shape, fortran_order, dtype
 
 
 def _product(shape: tuple[int, ...]) -> int:

@@ -6,11 +6,13 @@ observation in the next row, here each row holds its own; arrivals are stored as
 released files.
 """
 
+import hashlib
 import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import mujoco
@@ -22,13 +24,14 @@ from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.errors import UserError
-from xql_jax.files import replacing
+from xql_jax.files import locked_in_turn, replacing, set_aside
 from xql_jax.tasks import Task
 
 LOG = logging.getLogger(__name__)
 NUM_STEPS = 200_000
 SEED = 0
 RECIPE = 1  # raise it with any change by which `generate` returns other arrays: cached files are made anew
+USER_BLOCK = 512  # bytes, the least that HDF5 grants
 ACTION_NOISE = 0.5
 ARRIVAL_RADIUS = 0.1
 WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer position, per axis
@@ -130,39 +133,77 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
 def generated_file(task: Task) -> Path:
     """Returns the task's HDF5 file in D4RL's dataset folder, made on first use: the same bytes each time.
 
-    Its attributes say how it was made. A file that was made otherwise, or is damaged, is replaced.
+    Its attributes say how it was made, and its first bytes hold a digest of the others. A file that was made
+    otherwise is replaced. What is not as it was made is set aside. Of several processes one makes the file.
     Raises:
         UserError: if the folder or the file cannot be written.
     """
     path = cached_file(task)
     recipe = {"num_steps": NUM_STEPS, "recipe": RECIPE, "seed": SEED}
-    if path.exists():
-        found = _attributes(path)
-        if found == recipe:
-            return path
-        LOG.info(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found) or 'none of these'}")
+    if _recipe_of(path) == recipe:
+        return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished,
-            h5py.File(unfinished, "w") as file,
-        ):
-            file.attrs.update(recipe)
-            for key, array in generate(task, NUM_STEPS, SEED).items():
-                file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
+        lock = path.with_name(path.name + ".lock")
+        with locked_in_turn(lock, f"making {path.name}", path.exists):
+            found = _recipe_of(path)  # another process may have made it while this one waited
+            if found == recipe:
+                return path
+            if found:
+                LOG.info(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found)}")
+            elif os.path.lexists(path):
+                aside = set_aside(path, "replaced")
+                LOG.warning(
+                    f"{path}: changed since it was made, or made by an earlier version: making it anew, the "
+                    f"old one is {aside.name}"
+                )
+            _make(task, recipe, path)
     except OSError as error:
         raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
     return path
 
 
-def _attributes(path: Path) -> dict[str, int]:
-    """The whole numbers among the attributes of an HDF5 file; none if it cannot be read."""
+def _make(task: Task, recipe: Mapping[str, int], path: Path) -> None:
+    arrays = generate(task, NUM_STEPS, SEED)
+    with replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished:
+        with h5py.File(unfinished, "w", userblock_size=USER_BLOCK) as file:
+            file.attrs.update(recipe)
+            for key, array in arrays.items():
+                file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
+        with unfinished.open("r+b") as content:
+            line = _proof(content)
+            content.seek(0)
+            content.write(line)
+
+
+def _recipe_of(path: Path) -> dict[str, int]:
+    """How the file was made: the whole numbers among its attributes; none if it is not as it was made."""
     try:
+        if not path.is_file():  # nor is a pipe opened, which waits
+            return {}
+        with path.open("rb") as content:
+            line = _proof(content)
+            content.seek(0)
+            if content.read(USER_BLOCK) != line:
+                return {}
         with h5py.File(path, "r") as file:
             attributes = dict(file.attrs)
     except H5PY_ERRORS:
         return {}
     return {name: int(value) for name, value in attributes.items() if isinstance(value, np.integer)}
+
+
+def _proof(content: BinaryIO) -> bytes:
+    """What HDF5 leaves to its users at a file's beginning: here, the digest of what follows."""
+    content.seek(USER_BLOCK)
+    return f"sha256 of what follows byte {USER_BLOCK}: {_digest(content)}\n".encode().ljust(USER_BLOCK)
+
+
+def _digest(content: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while part := content.read(1 << 18):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def _text(attributes: Mapping[str, int]) -> str:

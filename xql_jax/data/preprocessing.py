@@ -1,6 +1,8 @@
 """What is done to data before training and to observations before acting: a record, fitted once and saved."""
 
 import dataclasses
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset
-from xql_jax.errors import UserError
-from xql_jax.files import read_json, write_json
+from xql_jax.data.memory import check_memory
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import read_record, set_aside, write_record
 from xql_jax.types import AnyBatch
 
+LOG = logging.getLogger(__name__)
 AnyDataset = Dataset | MappedDataset
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
@@ -67,14 +71,24 @@ class Preprocessing:
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
 
-    def save(self, path: Path) -> None:
-        """Writes it as JSON, whole or not at all."""
-        write_json(path, dataclasses.asdict(self))
+    def save(self, path: Path, run: str) -> None:
+        """Writes it as a record of the run; what is there and is not this is set aside."""
+        if os.path.lexists(path):
+            try:
+                if Preprocessing.load(path, run) == self:
+                    return
+                reason = f"{path}: other than the data give now"
+            except UserError as error:
+                reason = str(error)
+            LOG.warning(f"{reason}; it is written anew, the file as it was is {set_aside(path).name}")
+        write_record(path, {**dataclasses.asdict(self), "run": run})
 
     @classmethod
-    def load(cls, path: Path) -> "Preprocessing":
-        """Raises UserError if the file is missing or damaged."""
-        content = read_json(path)
+    def load(cls, path: Path, run: str) -> "Preprocessing":
+        """Raises UserError if the file is missing, damaged, or another run's."""
+        content = read_record(path)
+        if content.get("run") != run:
+            raise Damaged(f"{path}: of another run, {content.get('run')}; this one is {run}")
         values: dict[str, Any] = {}
         try:
             for field in dataclasses.fields(cls):
@@ -83,7 +97,7 @@ class Preprocessing:
                 values[field.name] = tuple(map(float, value)) if is_tuple else float(value)
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: missing or damaged") from error
+            raise Damaged(f"{path}: of another version: {error}") from error
 
 
 def fit_preprocessing(
@@ -113,6 +127,8 @@ def fit_preprocessing(
     if normalize_observations:
         if isinstance(dataset, MappedDataset):
             raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")
+        size = 2 * np.dtype(np.float64).itemsize * dataset.batch.observations.size  # and their differences
+        check_memory(size, "--normalize_observations", "leave it out, or use a machine with more memory")
         observations = np.asarray(dataset.batch.observations, np.float64)
         fitted["observation_mean"] = tuple(observations.mean(0).tolist())
         fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.envs.workers import Elsewhere, Here, failure, request_type
+from xql_jax.envs.workers import PATIENT, Elsewhere, Here, Patience, failure, request_type
 from xql_jax.types import Batch, Environment
 
 
@@ -43,19 +43,30 @@ class VectorEnvironment:
         processes: give each environment a process of its own, which pays where a step takes much longer than
             the 0.1 ms of a message and its answer; the results are the same, bit for bit. The processes
             import the program's main module, and leave SIGINT and SIGTERM to this one.
+        patience: how long the processes are waited for.
     Raises:
         ValueError: if `num_environments` is less than 1, or `make` cannot be pickled but must be.
         UserError: as `make` raises it.
-        EnvironmentFailure: naming the environment, if `make` fails otherwise.
+        EnvironmentFailure: naming the environment, if `make` fails otherwise; as all methods that need
+            an environment do if it does not answer in time.
     """
 
-    def __init__(self, make: Callable[[], Environment], num_environments: int, *, processes: bool):
+    def __init__(
+        self,
+        make: Callable[[], Environment],
+        num_environments: int,
+        *,
+        processes: bool,
+        patience: Patience = PATIENT,
+    ):
         if num_environments < 1:
             raise ValueError(f"num_environments must be at least 1, not {num_environments}")
         self.num_environments = num_environments
-        backend = (Elsewhere if processes else Here)(make, num_environments)
+        self._backend: Here | Elsewhere | None
+        self._backend = backend = (
+            Elsewhere(make, num_environments, patience) if processes else Here(make, num_environments)
+        )
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
-        self._backend: Here | Elsewhere | None = backend
         self._observations: np.ndarray | None = None  # f32[N, O], of the present; None before a reset
 
     def reset(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:

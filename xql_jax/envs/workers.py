@@ -6,17 +6,22 @@ Both perform one request an environment and give one reply each, as arrays of re
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import multiprocessing.util
 import pickle
+import select
 import signal
+import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xql_jax.envs import CORES
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.types import Environment
 
@@ -24,6 +29,25 @@ if TYPE_CHECKING:
     from gymnasium import spaces
 
 GRACE = 2.0  # seconds for workers to end by themselves
+STOPPING = 5.0  # seconds that a run which is told to stop waits for an answer
+MIDST = 5  # seconds that a message may take from its first byte to its last
+AT_ONCE = 2 * CORES  # processes that are starting: more of them delay the first answer
+TICK = 0.1  # seconds between looks at the clock, and at whether the run is told to stop
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long the processes of environments are waited for."""
+
+    seconds: float = 60.0  # without an answer of any of them; their starts count as well
+    is_stopping: Callable[[], bool] = _never  # is the run told to stop? Then `STOPPING` seconds are enough
+
+
+PATIENT = Patience()
 
 
 def request_type(action_space: spaces.Box) -> np.dtype:
@@ -103,9 +127,9 @@ def _naming(number: int) -> Any:
 
 
 class Elsewhere:
-    """A process an environment."""
+    """A process an environment. No process is waited for longer than `patience` says."""
 
-    def __init__(self, make: Callable[[], Environment], num_environments: int):
+    def __init__(self, make: Callable[[], Environment], num_environments: int, patience: Patience = PATIENT):
         try:
             pickle.dumps(make)
         except Exception as error:  # pickle's errors are of many types
@@ -113,21 +137,21 @@ class Elsewhere:
         context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
         self._connections: list[connection.Connection] = []
+        self._patience = patience
+        self._poll = select.poll()
+        self._numbers: dict[int, int] = {}  # of the environments, by the descriptors of their connections
         # Ends the processes when this object is gone or the program ends, before `multiprocessing` asks them
         # to end by the SIGTERM that they ignore and waits for that.
         self._stop = multiprocessing.util.Finalize(
             self, _stop, (self._processes, self._connections), exitpriority=10
         )
         try:
-            with _signals_blocked():
-                for _ in range(num_environments):
-                    ours, theirs = context.Pipe()
-                    self._connections.append(ours)
-                    process = context.Process(target=_work, args=(make, theirs), daemon=True)
-                    process.start()
-                    self._processes.append(process)
-                    theirs.close()  # or the end of the process would not be seen
-            answers = [self._receive(number) for number in range(num_environments)]
+            answers: dict[int, bytes] = {}
+            while len(answers) < num_environments:
+                if len(self._processes) < min(num_environments, len(answers) + AT_ONCE):
+                    self._start(context, make)
+                else:
+                    self._receive_any(answers)
         except BaseException:
             self.close()
             raise
@@ -138,23 +162,64 @@ class Elsewhere:
         for number, request in enumerate(requests):
             try:
                 self._connections[number].send_bytes(request.tobytes())
+            except BlockingIOError as error:
+                raise _silence(number, MIDST) from error
             except OSError:
                 self._receive(number)  # what it said before it ended
                 raise
-        replies = b"".join([self._receive(number) for number in range(len(requests))])
-        return np.frombuffer(replies, self._replies)
+        answers: dict[int, bytes] = {}
+        while len(answers) < len(requests):
+            self._receive_any(answers)
+        return np.frombuffer(b"".join(answers[number] for number in range(len(requests))), self._replies)
 
     def close(self) -> None:
         self._stop()
 
-    def _receive(self, number: int) -> bytes:
-        """Returns what a worker answers.
+    def _start(self, context: Any, make: Callable[[], Environment]) -> None:
+        ours, theirs = context.Pipe()
+        self._connections.append(ours)
+        _limit(ours)
+        self._poll.register(ours, select.POLLIN)
+        self._numbers[ours.fileno()] = len(self._numbers)
+        process = context.Process(target=_work, args=(make, theirs), daemon=True)
+        with _signals_blocked():
+            process.start()
+        self._processes.append(process)
+        theirs.close()  # or the end of the process would not be seen
+
+    def _receive_any(self, answers: dict[int, bytes]) -> None:
+        """Waits for an answer, or several, and adds them by their environments' numbers."""
+        for number in self._await_any(answers):
+            answers[number] = self._receive(number)
+
+    def _await_any(self, answered: Collection[int]) -> list[int]:
+        """Waits for any worker's answer or end; returns whose it is.
 
         Raises:
-            UserError: if its environment raised; EnvironmentFailure if its process has ended.
+            EnvironmentFailure: if that is longer than patience allows.
+        """
+        began, stopping_since = time.monotonic(), None
+        while not (ready := self._poll.poll(1000 * TICK)):
+            now = time.monotonic()
+            if stopping_since is None and self._patience.is_stopping():
+                stopping_since = now
+            silent = next(number for number in self._numbers.values() if number not in answered)
+            if now - began >= self._patience.seconds:
+                raise _silence(silent, self._patience.seconds)
+            if stopping_since is not None and now - stopping_since >= STOPPING:
+                raise _silence(silent, STOPPING, " after the run was told to stop")
+        return [self._numbers[descriptor] for descriptor, _ in ready]
+
+    def _receive(self, number: int) -> bytes:
+        """Returns what a worker answers, or has begun to.
+
+        Raises:
+            UserError: if its environment raised; EnvironmentFailure if its process has ended, or halts.
         """
         try:
             message = self._connections[number].recv_bytes()
+        except BlockingIOError as error:
+            raise _silence(number, MIDST) from error
         except (EOFError, OSError) as error:
             self._processes[number].join(GRACE)
             code = self._processes[number].exitcode
@@ -165,6 +230,21 @@ class Elsewhere:
         if kind == _ERROR:
             raise failure(number, body.decode())
         return body
+
+
+def _silence(number: int, seconds: float, since: str = "") -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"environment {number} has not answered for {seconds:g} s{since}: it hangs, or its process is "
+        "stopped; if it only takes long, give a longer --environment_timeout"
+    )
+
+
+def _limit(pipe: connection.Connection) -> None:
+    """Has the system end what waits `MIDST` seconds in the midst of a message, with BlockingIOError."""
+    seconds = struct.pack("@ll", MIDST, 0)  # a timeval
+    with socket.fromfd(pipe.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as end:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
 
 
 _LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)

@@ -2,22 +2,25 @@
 
 import contextlib
 import importlib
+import io
 import os
+import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Act
-from xql_jax.files import replacing
+from xql_jax.outputs import writing_output
 from xql_jax.types import Environment
 
 MAX_FRAMES_PER_SECOND = 50
 SUFFIXES = (".mp4", ".gif")
+Append = Callable[[np.ndarray], None]
 
 
 def prepare_to_draw() -> None:
@@ -49,24 +52,21 @@ def record_video(environment: Environment, act: Act, seeds: Sequence[int], path:
     Returns:
         The undiscounted return of each episode.
     Raises:
-        UserError: if the file cannot be written.
+        UserError: if the file cannot be written, or is not whole.
     """
     stride = max(1, round(environment.steps_per_second / MAX_FRAMES_PER_SECOND))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(path, f".{path.stem}.unfinished{path.suffix.lower()}") as unfinished,
-            _writer(unfinished, environment.steps_per_second / stride) as writer,
-        ):
-            return [_record_episode(environment, act, seed, stride, writer) for seed in seeds]
-    except OSError as error:
-        raise UserError(f"--video={path}: cannot be written: {error}") from error
+    write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
+    with (
+        writing_output("video", path) as unfinished,
+        write(unfinished, environment.steps_per_second / stride) as append,
+    ):
+        return [_record_episode(environment, act, seed, stride, append) for seed in seeds]
 
 
-def _record_episode(environment: Environment, act: Act, seed: int, stride: int, writer: Any) -> float:
+def _record_episode(environment: Environment, act: Act, seed: int, stride: int, append: Append) -> float:
     """Appends every `stride`-th state and the last; returns the episode's return."""
     observation, _ = environment.reset(seed=seed)
-    writer.append_data(environment.render())
+    append(environment.render())
     total, steps, over = 0.0, 0, False
     while not over:
         action = act(observation[None, None])[0, 0]
@@ -74,18 +74,51 @@ def _record_episode(environment: Environment, act: Act, seed: int, stride: int, 
         observation, reward, terminated, truncated, _ = environment.step(action)
         total, steps, over = total + reward, steps + 1, terminated or truncated
         if over or steps % stride == 0:
-            writer.append_data(environment.render())
+            append(environment.render())
     return total
 
 
 @contextlib.contextmanager
-def _writer(path: Path, frames_per_second: float) -> Iterator[Any]:
+def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
+    """Gives what appends a frame; the file is written at the end, in one go: whole, or OSError is raised."""
+    content = io.BytesIO()
+    writer = imageio.get_writer(content, format="gif", duration=1000 / frames_per_second, loop=0)
+    with contextlib.closing(writer):
+        yield writer.append_data
+    path.write_bytes(content.getvalue())
+
+
+@contextlib.contextmanager
+def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
+    """Gives what appends a frame; raises OSError if at the end the file does not hold all of them.
+
+    ffmpeg, which writes it, ends without a word to its caller where the disk is full.
+    """
+    count = 0
+
+    def append(frame: np.ndarray) -> None:
+        nonlocal count
+        count += 1
+        try:
+            writer.append_data(frame)
+        except OSError as error:  # with ffmpeg's command, and all that it has said
+            raise OSError(f"ffmpeg gave up at frame {count}; {_free(path)}") from error
+
     with warnings.catch_warnings():
         # JAX warns of every fork; this one becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-        if path.suffix == ".gif":
-            writer = imageio.get_writer(path, duration=1000 / frames_per_second, loop=0)
-        else:
-            writer = imageio.get_writer(path, fps=frames_per_second, macro_block_size=8, quality=7)
-        with writer:
-            yield writer
+        writer = imageio.get_writer(
+            path, fps=frames_per_second, macro_block_size=8, quality=7, ffmpeg_log_level="quiet"
+        )
+        with contextlib.closing(writer):  # after an error, too: ffmpeg is not to write on
+            yield append
+        try:
+            found, _ = imageio_ffmpeg.count_frames_and_secs(path)
+        except RuntimeError:  # with all that ffmpeg says of a file that is no video
+            found = 0
+    if found != count:
+        raise OSError(f"only {found} of {count} frames can be read back; {_free(path)}")
+
+
+def _free(path: Path) -> str:
+    return f"{shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on the disk"

@@ -1,6 +1,5 @@
 """Figures 1, 5 and 6: Bellman errors met in training, and the laws that fit them best."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,8 +10,6 @@ from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
-
-LOG = logging.getLogger(__name__)
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -31,10 +28,7 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
     Raises:
         UserError: if no run has recorded any that differ, or as `read_points`.
     """
-    recorded = read_points(groups, "bellman_errors.csv", "error")
-    points = [point for point in recorded if np.isfinite(point.value)]
-    if left_out := len(recorded) - len(points):
-        LOG.warning(f"{left_out} of {len(recorded)} Bellman errors are not finite, and left out")
+    points = read_points(groups, "bellman_errors.csv", "error", "Bellman errors")
     table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
     for panel in dict.fromkeys((point.task, point.method) for point in points):

@@ -13,6 +13,7 @@ from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.palette import LINES
+from xql_jax.runs.record import RunRecord
 
 TABLES = ("curves", "seeds", "restarts")
 CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
@@ -31,7 +32,7 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
     Raises:
         UserError: if nothing was evaluated, or as `read_points`.
     """
-    points = read_points(groups, "evaluations.csv", quantity)
+    points = read_points(groups, "evaluations.csv", quantity, f"{quantity}s")
     if not points:
         raise UserError(f"nothing was evaluated in {groups[0].runs[0].path}, nor in others like it")
     at: dict[tuple[str, str, int], list[Point]] = {}
@@ -42,15 +43,18 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
         diverged = sum(point.diverged for point in of_seeds)
         curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
-    restarts = [
-        (group.task, group.method, sum(len(run.summary.get("restarts", [])) for run in group.runs))
-        for group in groups
-    ]
+    restarts = [(group.task, group.method, sum(map(_restarts, group.runs))) for group in groups]
     return {
         "curves": long_table(*CURVE_COLUMNS, rows=curves),
         "seeds": long_table(*Point._fields, rows=points),
         "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
+
+
+def _restarts(run: RunRecord) -> int:
+    """How often its networks were begun anew; 0 if its summary, damaged, does not say."""
+    restarts = run.summary.get("restarts")
+    return len(restarts) if isinstance(restarts, list) else 0
 
 
 def draw(

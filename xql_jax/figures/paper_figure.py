@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
 from xql_jax.figures.recorded_runs import RunGroup, group_runs
-from xql_jax.files import write_atomically
-from xql_jax.reports.plots import save
+from xql_jax.outputs import writing_output
+from xql_jax.reports.plots import png
 from xql_jax.runs.record import RunRecord
 
 Table = Mapping[str, np.ndarray]  # columns by name, all of one length
@@ -65,16 +65,13 @@ def write_figure(
     Raises:
         UserError: if a file cannot be written.
     """
-    paths = []
+    contents = {f"figure_{name}.png": png(draw(tables), dpi=150)}
     for table_name, table in tables.items():
-        paths.append(folder / f"figure_{name}_{table_name}.csv")
-        write_atomically(paths[-1], _as_csv(table))
-    picture = folder / f"figure_{name}.png"
-    try:
-        save(draw(tables), picture, dpi=150)
-    except OSError as error:
-        raise UserError(f"{picture}: cannot be written: {error.strerror}") from error
-    return [picture, *paths]
+        contents[f"figure_{name}_{table_name}.csv"] = _as_csv(table).encode()
+    for file_name, content in contents.items():
+        with writing_output("out", folder / file_name) as unfinished:
+            unfinished.write_bytes(content)
+    return [folder / file_name for file_name in contents]
 
 
 def long_table(*columns: str, rows: Sequence[tuple]) -> Table:

@@ -9,11 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from xql_jax.errors import UserError
+from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.summary import by_setting
 from xql_jax.runs.record import RunRecord, open_record
 
 LOG = logging.getLogger(__name__)
+MOST = 2**53  # steps, or a seed; more are damage
+LARGEST = float(np.finfo(np.float32).max)  # that a run can have met; more cannot be drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,29 +72,47 @@ def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
     return sorted(groups, key=lambda group: (group.task, group.method))
 
 
-def read_points(groups: Iterable[RunGroup], file_name: str, column: str) -> list[Point]:
+def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: str) -> list[Point]:
     """Reads a column of a CSV file of each run. The settings of a sweep are methods apart.
 
+    A run whose file is damaged is left out, with a warning; so are numbers that are not finite.
+    Args:
+        what: the numbers are, for the warning.
     Raises:
-        UserError: if a method has a seed in two runs, or a file is damaged.
+        UserError: if a method has a seed in two runs.
     """
     points = []
     for group in groups:
         run_of: dict[tuple[str, int], Path] = {}
         for run in group.runs:
             path = run.path / file_name
-            for setting, rows in by_setting(run.rows(path)).items():
+            for setting, rows in by_setting(_rows(run, path, column)).items():
                 method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
                 for row in rows:
-                    if column not in row.results:
-                        raise UserError(f"{path}: damaged: it has no column {column}")
                     diverged = not math.isnan(row.results.get("diverged_at", math.nan))
                     value = row.results[column]
                     points.append(Point(group.task, method, row.seed, row.step, value, diverged))
                     if run_of.setdefault((method, row.seed), path) != path:
                         twice = f"{run_of[method, row.seed]} and {path}"
                         raise UserError(f"{method} on {group.task} has seed {row.seed} twice: {twice}")
-    return points
+    finite = [point for point in points if abs(point.value) <= LARGEST]
+    if left_out := len(points) - len(finite):
+        LOG.warning(f"{left_out} of {len(points)} {what} are not finite, and left out")
+    return finite
+
+
+def _rows(run: RunRecord, path: Path, column: str) -> list[Row]:
+    """Returns the rows of one of a run's files; none, with a warning, if it is damaged."""
+    try:
+        rows = run.rows(path)
+        if any(column not in row.results for row in rows):
+            raise UserError(f"{path}: damaged: it has no column {column}")
+        if any(not 0 <= number <= MOST for row in rows for number in (row.step, row.seed)):
+            raise UserError(f"{path}: damaged: a step or seed is negative or beyond {MOST:,}")
+    except UserError as error:
+        LOG.warning(f"{error}; its run is left out")
+        return []
+    return rows
 
 
 def _settings(run: RunRecord) -> dict[str, str]:
@@ -104,8 +127,9 @@ def _runs(root: Path) -> Iterator[RunRecord]:
         below.clear()  # what a run holds is no run
         try:
             record = open_record(Path(folder))
+            has_finished = record.summary.get("status") == "finished"
         except UserError as error:
             LOG.warning(f"{error}; its run is left out")
             continue
-        if record.summary.get("status") == "finished":
+        if has_finished:
             yield record

@@ -1,15 +1,16 @@
-"""CSV files that a killed and resumed run leaves as an unbroken one would."""
+"""CSV files whose rows a checkpoint holds, too: what happens to the files costs a run nothing."""
 
+import contextlib
 import csv
+import io
 import logging
 import os
-import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from xql_jax.files import write_atomically, writing
+from xql_jax.errors import UserError
+from xql_jax.files import read_file, set_aside, write_atomically, writing
 
 LOG = logging.getLogger(__name__)
 
@@ -17,94 +18,79 @@ LOG = logging.getLogger(__name__)
 class CSVLogger:
     """Appends rows, each whole in the file before `write` returns, where a kill of the process leaves it.
 
-    The first column is `step`. `sync` has the disk take them, where a loss of power leaves them too.
+    The first column is `step`. All rows are kept in memory, and each checkpoint has those that were written
+    before it. So a resumed run begins with the rows of its checkpoint, whatever the file holds by then: rows
+    of later steps, which it writes again, a last row cut short, or damage. What is not as it was written is
+    set aside first.
 
-    Rows are written before the checkpoint of their step, so a run resumed from step s first drops the rows
-    after s, and a last row cut short by a kill with them. Lines that are no rows are dropped with a warning,
-    and the file as it was is kept beside.
+    Args:
+        rows: the checkpoint's, header first; None for a run that begins, which writes over no rows.
     """
 
-    def __init__(self, path: Path, resume_step: int = 0):
-        self._path = path
-        self._columns: Sequence[str] | None = None
-        kept, damaged = _rows_until(path, resume_step)
-        if damaged:
-            aside = path.with_name(f"damaged-{path.name}")
-            with writing(aside):
-                shutil.copyfile(path, aside)
-            LOG.warning(f"{path}: {damaged} damaged line(s) dropped; the file as it was is {aside.name}")
-        write_atomically(path, "".join(kept))
-        if kept:
-            self._columns = next(csv.reader(kept[:1]))
+    def __init__(self, path: Path, rows: bytes | None = None):
+        self.path = path
+        held = rows or b""
+        if rows is None and (aside := _set_aside(path, lambda there: b"\n" not in there, "earlier")):
+            LOG.warning(f"{path}: no checkpoint goes with it, the run begins anew; it is now {aside.name}")
+        if rows is not None and (aside := _set_aside(path, lambda there: there.startswith(held), "damaged")):
+            LOG.warning(f"{path}: not as the run wrote it; the file as it was is {aside.name}")
+        self._blocks = [held] if held else []
+        self._pending: list[bytes] = []
+        self._columns = next(csv.reader([held.split(b"\n", 1)[0].decode()])) if held else None
+        write_atomically(path, held)
         with writing(path):
-            self._file: IO[str] = path.open("a", newline="", encoding="utf-8")
+            self._file: IO[bytes] = path.open("ab")
 
     def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row, the first with a header above it; UserError if a later one has other columns."""
         if self._columns is None:
             self._columns = list(row)
             self._append(self._columns)
+        if row.keys() != set(self._columns):
+            other = ", ".join(sorted(row.keys() ^ set(self._columns)))
+            raise UserError(
+                f"{self.path}: its rows were begun with other columns, by another version: {other}"
+            )
         self._append([_text(row[column]) for column in self._columns])
 
-    def sync(self) -> None:
-        with writing(self._path):
-            os.fsync(self._file.fileno())
+    def rows(self) -> tuple[bytes, ...]:
+        """All rows until now, header first, as blocks of text that are never changed again."""
+        if self._pending:
+            self._blocks.append(b"".join(self._pending))
+            self._pending = []
+        return tuple(self._blocks)
+
+    def mend(self) -> None:
+        """Where the file is not what was written to it, sets that aside and writes it anew."""
+        rows = b"".join(self.rows())
+        with contextlib.suppress(OSError):
+            if read_file(self.path) == rows:
+                return
+        aside = f"; the file as it was is {set_aside(self.path).name}" if os.path.lexists(self.path) else ""
+        LOG.warning(f"{self.path}: changed by somebody else during the run; it is written anew{aside}")
+        write_atomically(self.path, rows)
 
     def close(self) -> None:
-        with writing(self._path):
+        with writing(self.path):
             self._file.close()
 
     def _append(self, cells: Sequence[str]) -> None:
-        with writing(self._path):
-            csv.writer(self._file, lineterminator="\n").writerow(cells)
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        self._pending.append(line.getvalue().encode())
+        with writing(self.path):
+            self._file.write(self._pending[-1])
             self._file.flush()
 
 
-def _rows_until(path: Path, step: int) -> tuple[list[str], int]:
-    """The header and the rows up to `step`, as lines, and the number of lines that are neither.
-
-    There are none if the file has no whole header, or nothing to keep. A last line without its end is what a
-    kill leaves, no damage.
-    """
-    if step == 0 or not path.exists():
-        return [], 0
-    with writing(path):
-        lines = path.read_bytes().split(b"\n")[:-1]
-    cells = [_cells(line) for line in lines]
-    if not cells or not cells[0] or cells[0][0] != "step":
-        return [], len(lines)
-    of_numbers = [
-        2 * sum(row is not None and i < len(row) and _is_number(row[i]) for row in cells[1:]) >= len(cells)
-        for i in range(len(cells[0]))
-    ]
-    steps = [_step(row, of_numbers) for row in cells]
-    kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
-    return [line.decode() + "\n" for line in (lines[0], *kept)], steps[1:].count(None)
-
-
-def _cells(line: bytes) -> list[str] | None:
-    """The line's cells; None if it is no text, or no CSV."""
-    try:
-        (cells,) = csv.reader([line.decode()], strict=True)
-    except (ValueError, csv.Error):  # UnicodeDecodeError is a ValueError
+def _set_aside(path: Path, is_fine: Callable[[bytes], bool], word: str) -> Path | None:
+    """Sets aside what is no file, or holds what is not fine; returns its new name."""
+    if not os.path.lexists(path):
         return None
-    return cells
-
-
-def _step(cells: list[str] | None, of_numbers: Sequence[bool]) -> int | None:
-    """A row's step; None if it is no row: a cell for each column, and a number where most rows have one."""
-    if cells is None or len(cells) != len(of_numbers) or not re.fullmatch("[0-9]+", cells[0]):
-        return None
-    good = all(_is_number(cell) for cell, number in zip(cells, of_numbers, strict=True) if number)
-    return int(cells[0]) if good else None
-
-
-def _is_number(cell: str) -> bool:
-    """Is it one, or empty: nothing to tell?"""
     try:
-        float(cell or 0)
-    except ValueError:
-        return False
-    return True
+        return None if is_fine(read_file(path)) else set_aside(path, word)
+    except OSError:  # a pipe, a link to nowhere
+        return set_aside(path)
 
 
 def _text(value: Any) -> str:

@@ -1,12 +1,13 @@
-"""The one reader of a run's CSV files."""
+"""The one reader of the rows of a run's CSV files."""
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged
 
 TIMES = ("step", "seconds")  # columns that say when; all that neither say when nor whose are results
 
@@ -31,19 +32,22 @@ class Row(NamedTuple):
     results: Mapping[str, float]  # NaN for an empty cell
 
 
-def read_rows(path: Path, columns: Columns) -> list[Row]:
-    """Returns a file's rows, none if there is no file or no row yet.
+def parse_rows(text: bytes, columns: Columns, path: Path) -> list[Row]:
+    """Returns the rows of a file's text, header first; none if there is no row yet.
 
+    Args:
+        path: of the file, for messages.
     Raises:
-        UserError: if a column is missing, or a cell is no number.
+        Damaged: if a column is missing or doubled, or a cell is no number.
     """
-    if not path.exists():
-        return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_row(cells, columns) for cells in csv.DictReader(file, strict=True)]
+        reader = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise ValueError(f"a column twice, of {', '.join(names)}")
+        return [_row(cells, columns) for cells in reader]
     except (ValueError, TypeError, KeyError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
-        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+        raise Damaged(f"{path}: damaged: {type(error).__name__}: {error}") from error
 
 
 def _row(cells: Mapping[str, Any], columns: Columns) -> Row:

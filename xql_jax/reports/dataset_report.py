@@ -257,8 +257,9 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     for bound in (-1, 1):
         axes[1, 1].axvline(bound, color="red", linewidth=0.8)
     entries = np.arange(observations.shape[1])
-    observations = observations.astype(np.float64)  # a float32 overflows between its extremes
-    low, middle, high = np.percentile(observations, (5, 50, 95), axis=0)
+    # A float32 overflows between its extremes; an entry at a time, so that there is no second copy of all.
+    columns = (column.astype(np.float64) for column in observations.T)
+    low, middle, high = np.transpose([np.percentile(column, (5, 50, 95)) for column in columns])
     least, most = observations.min(0), observations.max(0)
     axes[1, 2].vlines(entries, least, most, color="C0", linewidth=1, label="range")
     axes[1, 2].vlines(entries, low, high, color="C0", linewidth=4, label="5 % to 95 %")

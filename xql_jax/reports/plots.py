@@ -1,10 +1,13 @@
 """Pictures of a run: its learning curve, and for the mazes the values and the policy's paths."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from xql_jax.envs.mazes import Maze
 from xql_jax.files import replacing
@@ -77,5 +80,21 @@ def position_grid(maze: Maze, points_per_cell: int = 12) -> np.ndarray:
 
 def save(figure: Figure, path: Path, dpi: int = 120) -> None:
     """Writes a PNG that is there whole or not at all."""
+    picture = png(figure, dpi)
     with replacing(path, f".{path.name}.tmp") as unfinished:
-        figure.savefig(unfinished, format="png", dpi=dpi)
+        unfinished.write_bytes(picture)
+
+
+def png(figure: Figure, dpi: int = 120) -> bytes:
+    """Returns the picture; what stands in titles, labels and legends is drawn as it is.
+
+    Names of tasks, files and settings come from users: between two dollar signs matplotlib would take them
+    for mathematics, and raise where they are none.
+    """
+    of_axes = {text for axis in figure.findobj(Axis) for text in axis.findobj(Text) if text is not axis.label}
+    for text in figure.findobj(Text):
+        if text not in of_axes:  # powers of ten at an axis are matplotlib's own mathematics
+            text.set_parse_math(False)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=dpi)
+    return picture.getvalue()

@@ -14,7 +14,8 @@ from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Act, Evaluator, episode_seed
 from xql_jax.evaluation.scores import describe_episodes
 from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
-from xql_jax.files import check_output, write_json
+from xql_jax.files import as_json
+from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.runs.record import open_run
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
@@ -54,6 +55,7 @@ class EvaluationRun(Run):
         settings = self.settings
         self.video = check_output("video", settings.video, SUFFIXES) if settings.video else None
         self.output = check_output("output", settings.output) if settings.output else None
+        check_outputs_differ({"video": self.video, "output": self.output})
         if self.video:
             prepare_to_draw()
         random = settings.random_policy
@@ -96,13 +98,9 @@ class EvaluationRun(Run):
         return report
 
     def _write(self, report: dict[str, Any]) -> None:
-        if self.output is None:
-            return
-        try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--output={self.output}: cannot be written: {error}") from error
-        write_json(self.output, report)
+        if self.output:
+            with writing_output("output", self.output) as unfinished:
+                unfinished.write_text(as_json(report) + "\n")
 
 
 def _random_policies(settings: EvaluationSettings) -> Policies:
@@ -131,7 +129,6 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     path, step = _split(Path(settings.checkpoint).expanduser())
     run = open_run(path)
     record = run.record
-    step = record.steps[-1] if step is None else step
     env_name = settings.env_name or record.env_name
     if env_name is None:
         raise UserError(f"{path}: the run was trained without an environment: give --env_name")
@@ -144,7 +141,9 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     if settings.member is not None:
         run = run.only(settings.member)
     try:
-        states = run.restore(step, *dimensions)
+        states, step = (
+            run.restore_last(*dimensions) if step is None else (run.restore(step, *dimensions), step)
+        )
     except UnfitCheckpoint as error:
         if task.name == record.env_name or "other states" not in error.reason:
             raise

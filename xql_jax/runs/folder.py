@@ -3,29 +3,36 @@
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-import jax
-
-import xql_jax
 from xql_jax.configuration import settings_by_name
-from xql_jax.errors import UserError
-from xql_jax.files import REFUSALS, as_json, cannot_write, read_json, write_json
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import (
+    REFUSALS,
+    Taken,
+    as_json,
+    cannot_write,
+    digest,
+    locked,
+    read_file,
+    read_json,
+    read_record,
+    set_aside,
+    write_record,
+)
 from xql_jax.logs.csv_reader import Columns
+from xql_jax.runs.surroundings import differences, machine, versions
+from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.loop import TrainingFiles
 from xql_jax.training.members import Member
 
 LOG = logging.getLogger(__name__)
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +50,14 @@ class RunFolder:
     identity: Mapping[str, Any]
 
     @property
+    def run(self) -> str:
+        """A digest of the identity, which all files of the run carry."""
+        return digest(self.recorded)[:16]
+
+    @property
     def path(self) -> Path:
-        digest = hashlib.sha256(json.dumps(self.recorded, sort_keys=True).encode()).hexdigest()[:8]
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        return self.save_dir / self.env_name / self.algorithm / f"{seeds}_{digest}"
+        return self.save_dir / self.env_name / self.algorithm / f"{seeds}_{self.run[:8]}"
 
     @property
     def files(self) -> TrainingFiles:
@@ -72,12 +83,13 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / ".lock", timeout=0).acquire()
-        except filelock.Timeout:
+            held = contextlib.ExitStack()
+            held.enter_context(locked(self.path / ".lock"))
+        except Taken:
             raise UserError(f"another process is at this run: {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write to --save_dir: {error}") from None
-        with lock:
+        with held:
             self._note_start(resume)
             try:
                 yield
@@ -89,29 +101,31 @@ class RunFolder:
 
     def _note_start(self, resume: bool) -> None:
         file = self.path / "config.json"
-        here = {"versions": _versions(), "commit": _commit()}
-        what = {**self.recorded, "columns": self.columns._asdict()}
-        if (file.exists() or self.files.checkpoints.exists()) and not resume:
+        here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
+        what = {**self.recorded, "run": self.run, "columns": self.columns._asdict()}
+        has_begun = os.path.lexists(file) or os.path.lexists(self.files.checkpoints)
+        if has_begun and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if not file.exists():
-            if resume and not self.files.checkpoints.exists():
+        if not os.path.lexists(file):
+            if resume and not has_begun:
                 self._tell_of_others()
-            write_json(file, {**what, **here, "resumed": []})
+            write_record(file, {**what, **here, "resumed": []})
             return
-        config = read_json(file)
-        if (
-            self.recorded != {key: config.get(key) for key in self.recorded}
-            or not isinstance(config.get("versions"), dict)
-            or not isinstance(config.get("resumed"), list)
-        ):
-            LOG.warning(f"{file} is damaged; it is written anew")
-            write_json(file, {**what, **here, "resumed": [here], "note": "written anew: it was damaged"})
+        try:
+            config = read_config(file)
+            if config["run"] != self.run:
+                raise Damaged(f"{file}: of another run, {config['run']}; this one is {self.run}")
+        except Damaged as error:
+            aside = set_aside(file)
+            LOG.warning(f"{error}; it is written anew, the file as it was is {aside.name}")
+            write_record(file, {**what, **here, "resumed": [here], "note": "written anew: it was damaged"})
             return
-        if config["versions"] != here["versions"]:
-            LOG.warning("the run began with other versions (config.json): its bits may differ from here on")
-        write_json(file, {**config, "resumed": [*config["resumed"], here]})
+        for kind in ("versions", "machine"):
+            if changed := differences(config[kind], here[kind]):
+                LOG.warning(f"the run began elsewhere, its bits may differ from here on: {changed}")
+        write_record(file, {**config, "resumed": [*config["resumed"], here]})
 
     def _tell_of_others(self) -> None:
         """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
@@ -128,34 +142,80 @@ class RunFolder:
             )
 
     def finished_summary(self) -> dict[str, Any] | None:
-        """Returns the summary if the run has ended; a damaged one is none, and is made anew by the run."""
-        if not self.files.summary.exists():
+        """Returns the summary if the run has ended and its rows are there, else None: the run makes it anew.
+
+        Raises:
+            UserError: if rows are not as they were written, and no checkpoint is there to get them from.
+        """
+        if not os.path.lexists(self.files.summary):
             return None
-        summary = read_json(self.files.summary)
-        digest = summary.pop("digest", None)
-        if "status" not in summary or digest not in (None, _digest(summary)):
-            LOG.warning(f"{self.files.summary} is damaged; it is made anew")
+        try:
+            summary = read_summary(self.files.summary, self.run)
+        except Damaged as error:
+            LOG.warning(f"{error}; it is made anew")
             return None
-        return summary if summary["status"] == "finished" else None
+        if summary["status"] != "finished":
+            return None
+        changed = [
+            name for name, found in summary.get("logs", {}).items() if found != rows_digest(self.path / name)
+        ]
+        if not changed:
+            return summary
+        what = f"{self.path}: the run has ended, and {', '.join(changed)} is not as it was written"
+        if not self.has_checkpoints:
+            raise UserError(
+                f"{what}; there is no checkpoint to get the rows from: mend it, or delete the run"
+            )
+        LOG.warning(f"{what}; it is made anew")
+        return None
+
+    @property
+    def has_checkpoints(self) -> bool:
+        with Checkpoints(self.files.checkpoints) as checkpoints:
+            return bool(checkpoints.steps)
 
     def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes summary.json; returns what it holds, but for the digest."""
-        content = json.loads(as_json(summary))
-        write_json(self.files.summary, {**content, "digest": _digest(content)})
-        return content
+        """Writes summary.json, with this run's digest; returns what it holds."""
+        if os.path.lexists(self.files.summary):
+            try:
+                read_summary(self.files.summary, self.run)
+            except Damaged:
+                set_aside(self.files.summary)
+        return write_record(self.files.summary, {**summary, "run": self.run})
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def read_config(file: Path) -> dict[str, Any]:
+    """Returns what a run's config.json holds.
+
+    Raises:
+        Damaged: if that is not what was written.
+        UserError: if a version before 0.5 wrote it, or it cannot be read.
+    """
+    try:
+        return read_record(file)
+    except Damaged as error:
+        by = read_json(file).get("versions")
+        if isinstance(by, dict) and str(by.get("xql_jax")).startswith(("0.1.", "0.2.", "0.3.", "0.4.")):
+            raise UserError(
+                f"{file}: written by version {by['xql_jax']}, whose runs this one cannot read"
+            ) from error
+        raise
 
 
-def _versions() -> dict[str, str]:
-    versions = {
-        "xql_jax": xql_jax.__version__,
-        "python": platform.python_version(),
-        "device": jax.devices()[0].device_kind,
-    }
-    return versions | {name: importlib.metadata.version(name) for name in PACKAGES}
+def read_summary(file: Path, run: str) -> dict[str, Any]:
+    """Returns what the summary.json of the run holds; raises as `read_record`, also if it is another's."""
+    summary = read_record(file)
+    if summary.get("run") != run:
+        raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
+    return summary
+
+
+def rows_digest(file: Path) -> str | None:
+    """A digest of a CSV file's rows; None if they cannot be read."""
+    try:
+        return hashlib.sha256(read_file(file)).hexdigest()
+    except OSError:
+        return None
 
 
 def _commit() -> str | None:

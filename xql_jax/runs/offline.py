@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from xql_jax.configuration import apply_tuned, check_suite, resolve_widths
-from xql_jax.data import PREFIXES, READERS, check_spaces, load_dataset, share_beyond_bounds
+from xql_jax.data import PREFIXES, SUFFIXES, check_spaces, load_dataset, share_beyond_bounds
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
-from xql_jax.data.memory import fits_on_device
+from xql_jax.data.memory import check_device, fits_on_device
 from xql_jax.data.preprocessing import fit_preprocessing
 from xql_jax.data.views import VIEWS
 from xql_jax.envs import choose_suite
@@ -61,16 +61,16 @@ class OfflineRun(TrainingRun):
             legacy_inertia=settings.legacy_inertia,
         )
         self.beginning = None
-        if settings.checkpoint and not self.folder.files.checkpoints.exists():  # else it has begun
+        if settings.checkpoint and not self.folder.has_checkpoints:  # else it has begun
             sizes = self.dataset.observation_dim, self.dataset.action_dim
             source = Path(settings.checkpoint).expanduser()
             self.beginning = members_of_another(source, self.folder, self.learner, *sizes)
 
     def population(self) -> Population:
         settings, dataset, files = self.settings, self.dataset, self.folder.files
-        self.preprocessing.save(files.preprocessing)
+        self.preprocessing.save(files.preprocessing, self.folder.run)
         if self.beginning:
-            with Checkpoints(files.checkpoints) as checkpoints:
+            with Checkpoints(files.checkpoints, self.folder.run) as checkpoints:
                 checkpoints.save(*self.beginning)
         LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
         data, where = _placed(dataset, settings.data_on)
@@ -91,6 +91,7 @@ class OfflineRun(TrainingRun):
             self.schedule,
             self.folder.files,
             observe=self.preprocessing.observations,
+            run=self.folder.run,
         )
 
     def details(self, population: Population) -> dict[str, Any]:
@@ -133,8 +134,9 @@ class OfflineRun(TrainingRun):
     def _dataset(self) -> Dataset | MappedDataset:
         """The data as the learner wants it, preprocessed as IQL does for the task's suite."""
         settings = self.settings
-        on_disk = {"disk": True, "auto": None}.get(settings.data_on, False)
-        dataset = load_dataset(self.task, settings.dataset, settings.dataset_url, on_disk)
+        dataset = load_dataset(
+            self.task, settings.dataset, settings.dataset_url, settings.data_on, settings.external_data
+        )
         if self.evaluator and self.task:
             dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
             check_spaces(dataset, *dimensions, self.task.name)
@@ -169,8 +171,10 @@ def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[AnyBatch | 
     if isinstance(dataset, MappedDataset):
         read_ahead(dataset)
         return dataset, "on disk, streamed in blocks"
-    if data_on == "host" or (data_on == "auto" and not fits_on_device(dataset)):
+    num_bytes = sum(field.nbytes for field in dataset.batch)
+    if data_on == "host" or (data_on == "auto" and not fits_on_device(num_bytes)):
         return dataset, "in the host's memory, streamed in blocks"
+    check_device(num_bytes, dataset.source)
     return dataset.batch, "on the device"
 
 
@@ -181,6 +185,6 @@ def _name_of(sources: Sequence[str]) -> str:
         stem = name.replace("/", "-")
     else:
         path = Path(name).expanduser().resolve()
-        stem = path.stem if path.suffix.lower() in READERS else path.name
+        stem = path.stem if path.suffix.lower() in SUFFIXES else path.name
     stem = stem.strip(".") or "data"
     return stem if len(sources) == 1 else f"{stem}-and-{len(sources) - 1}-more"

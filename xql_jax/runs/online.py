@@ -10,6 +10,7 @@ from xql_jax.configuration import OnlineFields, online_fields, resolve_online
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
 from xql_jax.envs import SUITES, choose_suite
+from xql_jax.envs.workers import Patience
 from xql_jax.errors import UserError
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OnlineSettings
@@ -66,14 +67,30 @@ class OnlineRun(TrainingRun):
             + f"; files in {self.folder.path}"
         )
         make = functools.partial(self.suite.make, self.task)
-        return OnlinePopulation(self.learner, self.members, make, self.online, self.folder.files.replay)
+        patience = Patience(self.settings.environment_timeout, lambda: self.stop.received is not None)
+        return OnlinePopulation(
+            self.learner,
+            self.members,
+            make,
+            self.online,
+            self.folder.files.replay,
+            patience,
+            owner=self.folder.run,
+            drops_damaged=self.settings.on_damaged_replay == "drop",
+        )
 
     def loop(self, population: OnlinePopulation) -> TrainingLoop:
         interval = self.settings.bellman_error_interval
         path = self.folder.files.bellman_errors
         recordings = [Recording(path, "error", interval, population.bellman_errors)] if interval else []
         return TrainingLoop(
-            population, self.evaluator, self.task, self.schedule, self.folder.files, recordings
+            population,
+            self.evaluator,
+            self.task,
+            self.schedule,
+            self.folder.files,
+            recordings,
+            run=self.folder.run,
         )
 
     def details(self, population: OnlinePopulation) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A run read from its folder, finished or not: nothing in it is changed."""
 
 import dataclasses
+import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import BACKENDS
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.evaluation.rollout import Act
-from xql_jax.files import read_json
+from xql_jax.files import read_file
 from xql_jax.learners.registry import ONLINE
-from xql_jax.logs.csv_reader import Columns, Row, read_rows
-from xql_jax.runs.folder import RunFolder
+from xql_jax.logs.csv_reader import Columns, Row, parse_rows
+from xql_jax.runs.folder import RunFolder, read_config, read_summary
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.loop import TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -25,9 +27,11 @@ from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population, deterministic_policy
 from xql_jax.types import Learner, State
 
+LOG = logging.getLogger(__name__)
+TRIES = 10  # to read a checkpoint of a run that goes on
 MAX_SEEDS = 100_000  # of a run; more are damage
 # What of config.json does not make a run another method.
-NO_SETTINGS = ("env_name", "seeds", "columns", "versions", "commit", "resumed", "note")
+NO_SETTINGS = ("env_name", "seeds", "run", "columns", "versions", "machine", "commit", "resumed", "note")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,11 @@ class RunRecord:
 
     path: Path
     content: Mapping[str, Any]  # of config.json
+
+    @property
+    def run(self) -> str:
+        """The digest of its identity, which all its files carry."""
+        return self.content["run"]
 
     @property
     def files(self) -> TrainingFiles:
@@ -72,17 +81,32 @@ class RunRecord:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What summary.json holds; nothing if it is not there or damaged."""
-        return read_json(self.files.summary)
+        """What summary.json holds; nothing if there is none. Damaged if it is not as it was written."""
+        return read_summary(self.files.summary, self.run) if self.files.summary.exists() else {}
 
     def rows(self, file: Path) -> list[Row]:
-        """Returns the rows of one of its CSV files; raises UserError if the file is damaged."""
-        return read_rows(file, Columns(**self.content["columns"]))
+        """Returns the rows of one of its CSV files, as they were when the run stopped or ended.
+
+        Where the file is not as it was written they are the last checkpoint's, with a warning.
+
+        Raises:
+            UserError: if that has others, too, or there is none.
+        """
+        written = self.summary.get("logs", {}).get(file.name)
+        text = read_file(file) if file.is_file() else b""
+        if written not in (None, hashlib.sha256(text).hexdigest()):
+            with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
+                steps = checkpoints.steps
+                text = checkpoints.logs(steps[-1]).get(file.name, b"") if steps else b""
+            if written != hashlib.sha256(text).hexdigest():
+                raise Damaged(f"{file}: damaged: it is not as the run wrote it")
+            LOG.warning(f"{file}: not as the run wrote it; the rows are read from its last checkpoint")
+        return parse_rows(text, Columns(**self.content["columns"]), file)
 
     @property
     def steps(self) -> list[int]:
         """Those of its checkpoints, ascending."""
-        with Checkpoints(self.files.checkpoints) as checkpoints:
+        with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
             return checkpoints.steps
 
 
@@ -100,6 +124,20 @@ class SavedPolicies:
     def restore(self, step: int, *dimensions: int) -> dict[str, State]:
         """Returns the states after `step` by name, for observations and actions of these sizes."""
         return restore_members(self.record, self.learner, self.members, step, *dimensions)[0]
+
+    def restore_last(self, *dimensions: int) -> tuple[dict[str, State], int]:
+        """Returns the states of the last checkpoint, and its step.
+
+        A run that goes on removes old checkpoints: where one goes while it is read, the newest is taken.
+        """
+        for _ in range(TRIES):
+            step = self.record.steps[-1]
+            try:
+                return self.restore(step, *dimensions), step
+            except UserError:
+                if step in self.record.steps:
+                    raise
+        raise UserError(f"{self.record.path}: its checkpoints go faster than they can be read: stop the run")
 
     def policy(self, states: Mapping[str, State]) -> Act:
         """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
@@ -120,7 +158,7 @@ def restore_members(
     """Reads these members' states by their names, and the progress; raises as `Checkpoints.restore`."""
     example = [jnp.zeros((1, dimension)) for dimension in dimensions]
     shapes = jax.eval_shape(learner.init, jax.random.key(0), *example)
-    with Checkpoints(record.files.checkpoints) as checkpoints:
+    with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
         return checkpoints.restore({member.name: shapes for member in members}, step)
 
 
@@ -133,7 +171,7 @@ def open_record(path: Path) -> RunRecord:
     file = path / "config.json"
     if not file.is_file():
         raise UserError(f"{path}: not the folder of a run: it has no config.json")
-    content = read_json(file)
+    content = read_config(file)
     config, columns = content.get("config"), content.get("columns")
     fit = {
         "config": isinstance(config, dict),
@@ -173,7 +211,7 @@ def open_run(path: Path) -> SavedPolicies:
     if not record.steps:
         raise UserError(f"{path}: the run has no checkpoint yet")
     online = record.algorithm in ONLINE
-    preprocessing = Preprocessing() if online else Preprocessing.load(record.files.preprocessing)
+    preprocessing = Preprocessing() if online else Preprocessing.load(record.files.preprocessing, record.run)
     return SavedPolicies(record, learner, members, preprocessing, env_backend, legacy_inertia)
 
 

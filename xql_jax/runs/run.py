@@ -15,10 +15,12 @@ from xql_jax.envs import Suite
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.files import writing
-from xql_jax.logs.csv_reader import Row, read_rows
+from xql_jax.logs.csv_reader import Row, parse_rows
 from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
-from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.folder import RunFolder, rows_digest
+from xql_jax.runs.record import open_record
+from xql_jax.runs.surroundings import settings_of_jax
 from xql_jax.tasks import Task
 from xql_jax.training.loop import Schedule, TrainingLoop
 from xql_jax.training.members import Member, make_members, parse_sweep
@@ -41,6 +43,7 @@ class Run(contextlib.AbstractContextManager, ABC):
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as unless_opened:
             unless_opened.enter_context(self.resources)
+            self.resources.enter_context(settings_of_jax())
             self.open()
             unless_opened.pop_all()
         return self
@@ -63,6 +66,7 @@ class TrainingRun(Run):
     Attributes:
         folder: its files.
         stop: ends it in good order, from a signal or by `stop.request()`.
+        evaluations: its rows, once it has run.
         had_ended: it was there and finished, and nothing was done.
     """
 
@@ -75,6 +79,7 @@ class TrainingRun(Run):
         self.config: ConfigDict = settings.config.copy_and_resolve_references()
         self.schedule: Schedule = settings.schedule
         self.stop = StopSignals()
+        self.evaluations: list[Row] = []
         self.had_ended = False
         self.task: Task | None = None
         self.evaluator: Evaluator | None = None
@@ -93,17 +98,17 @@ class TrainingRun(Run):
 
     def draw(self, population: Any) -> None:
         """Draws what a finished run leaves: here its learning curve."""
-        rows = self.rows()
-        if self.task and self.evaluator and rows:
+        if self.task and self.evaluator and self.evaluations:
             curve = self.folder.path / "learning_curve.png"
             with writing(curve):
                 title = f"{self.config.algorithm} on {self.task.name}"
-                plot_learning_curve(rows, title, curve, f"{self.unit}s")
+                plot_learning_curve(self.evaluations, title, curve, f"{self.unit}s")
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and reports. Returns what is in summary.json."""
         if self.settings.resume and (finished := self.folder.finished_summary()):
             self.had_ended = True
+            self.evaluations = open_record(self.folder.path).rows(self.folder.files.evaluations)
             return finished
         with self.folder.opened(self.settings.resume), _lack_of_memory_told():
             population = self.population()
@@ -112,14 +117,15 @@ class TrainingRun(Run):
                 training = stack.enter_context(self.loop(population))
                 with self.stop:
                     training.run(self.stop, show_progress=self.settings.show_progress)
+            self.evaluations = self._rows(training)
             summary = self._summary(training) | self.details(population)
             if training.finished:  # who stops a run does not wait for pictures
                 self.draw(population)
             return self.folder.write_summary(summary)  # last: its "finished" says that all else is there
 
-    def rows(self) -> list[Row]:
-        """Its evaluations."""
-        return read_rows(self.folder.files.evaluations, self.folder.columns)
+    def _rows(self, training: TrainingLoop) -> list[Row]:
+        file = self.folder.files.evaluations
+        return parse_rows(b"".join(training.logs[file].rows()), self.folder.columns, file)
 
     def make_members(self) -> None:
         """Makes the learner, and its members by the seeds and the sweep, once the config is resolved."""
@@ -167,13 +173,14 @@ class TrainingRun(Run):
             "env_name": self.folder.env_name,
             "algorithm": self.config.algorithm,
             "step": progress.step,
-            "results": summarize(self.rows()),
+            "results": summarize(self.evaluations),
             "diverged": [
                 {"member": str(self.members[index]), **dataclasses.asdict(divergence)}
                 for index, divergence in population.diverged.items()
             ],
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             f"{self.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
+            "logs": {path.name: rows_digest(path) for path in training.logs},
         }
 
 

@@ -11,6 +11,7 @@ from xql_jax.training.loop import Schedule
 # Where the transitions are while a run learns from them: auto is the fastest place that has room.
 DATA_ON = ("auto", "device", "host", "disk")
 ON_DIVERGENCE = ("freeze", "restart")
+ON_DAMAGED_REPLAY = ("stop", "drop")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class OfflineSettings(RunSettings):
     dataset: Sequence[str] = ()
     dataset_url: str | None = None
     data_on: str = "auto"  # one of `DATA_ON`
+    external_data: bool = False
     normalize_observations: bool = False
     top_returns: float = 1.0  # share of the trajectories that are learned from, those of the highest returns
     env_backend: str = "mujoco"
@@ -57,8 +59,10 @@ class OnlineSettings(RunSettings):
     env_name: str
     num_environments: int = 1
     processes: bool = False
+    environment_timeout: float = 60.0  # seconds; of environments in processes of their own
     max_policy_lag: int = 100  # updates
     on_divergence: str = "freeze"  # one of `ON_DIVERGENCE`
+    on_damaged_replay: str = "stop"  # one of `ON_DAMAGED_REPLAY`
     bellman_error_interval: int = 5_000  # steps; 0: none
 
 

@@ -1,7 +1,9 @@
-"""Checkpoints of a run: each member's state, and what the loop must know to go on.
+"""Checkpoints of a run: each member's state, the rows of its logs, and what the loop must know to go on.
 
 checkpoints/STEP/members/NAME/      the arrays of one member, by orbax
-checkpoints/STEP/checkpoint.json    the progress, the arrays' names and shapes by member, every file's digest
+checkpoints/STEP/logs/NAME.csv      the rows until then
+checkpoints/STEP/checkpoint.json    whose it is, the progress, the arrays' names and shapes by member, and
+                                    every file's digest
 checkpoints/NAME.tmp/               in the making, or being deleted
 checkpoints/damaged-STEP/           found unfit, and kept for who wants to look
 """
@@ -14,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,16 +25,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from xql_jax.errors import UserError
-from xql_jax.files import cannot_write, sync, writing
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import cannot_write, set_aside, sync, writing
 from xql_jax.training.manifests import (
-    Damaged,
     UnfitCheckpoint,
     cannot_read,
     cannot_understand,
     check_files,
     check_leaves,
     leaves_of,
+    read_checked,
     read_manifest,
     system_error,
     write_manifest,
@@ -62,10 +65,14 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     orbax's CheckpointManager is no faster (56 ms without digests, this 57 ms with them, for XQL's 3.9 MB) and
     gives a checkpoint its name before a digest of it could be written.
+
+    Args:
+        folder: made by the first `save`, its parent must be there.
+        run: the digest of the run's identity; other runs' checkpoints are refused.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder.absolute()
+    def __init__(self, folder: Path, run: str = ""):
+        self._folder, self._run = folder.absolute(), run
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
@@ -75,28 +82,29 @@ class Checkpoints(contextlib.AbstractContextManager):
         """The steps of the checkpoints, fit or not, that were written to their end; ascending."""
         try:
             names = os.listdir(self._folder)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             names = []
         except OSError as error:  # by no means "none": a run would begin anew
             raise cannot_read(self._folder, error) from error
-        return sorted(int(name) for name in names if re.fullmatch("[0-9]+", name))
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def save(
         self,
         states: Mapping[str, State],
         progress: Progress,
-        write_the_rest: Callable[[], None] = lambda: None,
+        write_more: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         """Begins to write the checkpoint of `progress.step`, unless there is one: it is the same state.
 
         Args:
             states: by the member's name, NumPy arrays that nobody else writes to.
             progress: of the same step.
-            write_the_rest: called in the thread before the checkpoint takes its name.
+            write_more: called in the thread, with the checkpoint's folder, before it takes its name: what it
+                writes there is part of the checkpoint.
         """
         self.wait()
         if progress.step not in self.steps:
-            self._write_in_flight = self._thread.submit(self._write, states, progress, write_the_rest)
+            self._write_in_flight = self._thread.submit(self._write, states, progress, write_more)
 
     def wait(self) -> None:
         """Returns when no write is in flight.
@@ -137,7 +145,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             there = f"there are: {', '.join(map(str, known))}" if known else "there is none"
             raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
         path = self._folder / str(known[-1] if step is None else step)
-        manifest = read_manifest(path)
+        manifest = read_manifest(path, self._run)
         states = {}
         for name, wanted in like.items():
             if name not in manifest["members"]:
@@ -150,6 +158,13 @@ class Checkpoints(contextlib.AbstractContextManager):
             return states, Progress(**manifest["progress"])
         except TypeError as error:  # a field more
             raise cannot_understand(path, error) from error
+
+    def logs(self, step: int) -> dict[str, bytes]:
+        """Returns the rows that a checkpoint has, by their file's name; raises as `restore`."""
+        path = self._folder / str(step)
+        digests = read_manifest(path, self._run)["files"]
+        names = [name for name in digests if name.startswith("logs/")]
+        return {Path(name).name: read_checked(path, name, digests[name]) for name in names}
 
     def _restore_member(self, path: Path, like: State) -> State:
         arrays = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), like)
@@ -177,6 +192,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         for step in reversed(self.steps):
             try:
                 states, progress = self.restore(like, step)
+                self.logs(step)
                 resume(states, progress)
             except Damaged as error:
                 damaged[step] = error
@@ -200,31 +216,26 @@ class Checkpoints(contextlib.AbstractContextManager):
         )
 
     def _set_aside(self, step: int) -> Path:
-        path, aside = self._folder / str(step), self._folder / f"damaged-{step}"
-        with writing(aside):
-            shutil.rmtree(aside, ignore_errors=True)  # of the same step, from earlier
-            os.replace(path, aside)
-            sync(self._folder)
-        return aside
+        return set_aside(self._folder / str(step))
 
     def _write(
-        self, states: Mapping[str, State], progress: Progress, write_the_rest: Callable[[], None]
+        self, states: Mapping[str, State], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
         """In the thread. The folder takes its name when all of it, and the rest, is on the disk."""
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
         try:
             with writing(path):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
                 with _silent_orbax():
                     for name, state in states.items():
                         self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
-                write_manifest(temporary, dataclasses.asdict(progress), states)
+                write_more(temporary)
+                write_manifest(temporary, self._run, dataclasses.asdict(progress), states)
                 for part in (*temporary.rglob("*"), temporary):
                     sync(part)
-                write_the_rest()
                 os.replace(temporary, path)
                 sync(self._folder)
                 for old in self.steps[:-KEPT]:  # a kill in the midst leaves no half of a checkpoint
@@ -238,7 +249,10 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:  # nobody's of ours
+                path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -246,8 +260,8 @@ def _silent_orbax() -> Iterator[None]:
     """Keeps off the screen what is raised here anyway, as one error.
 
     orbax logs an error with its traceback in each thread that it passes. And after the first, tensorstore's
-    other writes report to an event loop that is closed, and asyncio tells of tasks that nobody awaited; as
-    these may come any time later, they stay silenced.
+    other writes report to an event loop that is closed, and asyncio and Python tell of tasks that nobody
+    awaited, or of a loop that could not be opened; as these may come any time later, they stay silenced.
     """
     loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
 
@@ -255,13 +269,18 @@ def _silent_orbax() -> Iterator[None]:
         return "orbax" not in record.pathname + record.getMessage()
 
     def tell_of_others(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        is_loops = str(getattr(unraisable.object, "__module__", "")).startswith("asyncio")
+        if str(unraisable.exc_value) != "Event loop is closed" and not is_loops:
             hook(unraisable)
 
     for logger in loggers:
         logger.addFilter(is_of_others)
     sys.unraisablehook = tell_of_others
-    yield
+    try:
+        yield
+    except Exception:
+        warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
+        raise
     sys.unraisablehook = hook
     for logger in loggers:
         logger.removeFilter(is_of_others)

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
@@ -89,8 +89,9 @@ class TrainingLoop:
 
     Args:
         evaluator, task: None for no evaluation.
-        observe: what is done to observations before the policies see them.
         recordings: beside the logs and evaluations.
+        observe: what is done to observations before the policies see them.
+        run: the digest of the run's identity, by which its files are told from another's.
     """
 
     def __init__(
@@ -102,22 +103,27 @@ class TrainingLoop:
         files: TrainingFiles,
         recordings: Sequence[Recording] = (),
         observe: Callable[[np.ndarray], np.ndarray] = lambda observations: observations,
+        run: str = "",
     ):
         self.population = population
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
         self._observe = observe
-        self._checkpoints = Checkpoints(files.checkpoints)
+        self._checkpoints = Checkpoints(files.checkpoints, run)
         like = member_shapes(population.states, population.members)
-        self.progress = self._checkpoints.resume_last_good(like, population.resume) or Progress()
+        resumed = self._checkpoints.resume_last_good(like, population.resume)
+        self.progress = resumed or Progress()
         self._reported = set(population.diverged)
-        step = self.progress.step
-        self._metrics_csv = CSVLogger(files.metrics, step)
-        self._evaluations_csv = CSVLogger(files.evaluations, step - self.progress.evaluation_due)
-        self._recordings = [(recording, CSVLogger(recording.path, step)) for recording in recordings]
+        rows = self._checkpoints.logs(resumed.step) if resumed else None
+        self._recordings = recordings
+        paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
+        self.logs = {
+            path: CSVLogger(path, None if rows is None else rows.get(path.name, b"")) for path in paths
+        }
+        self._metrics_csv, self._evaluations_csv = self.logs[files.metrics], self.logs[files.evaluations]
         names = [member.name for member in population.members]
-        self._tensorboard = TensorBoardLogger(files.events, names, step)
+        self._tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
 
     @property
     def finished(self) -> bool:
@@ -130,9 +136,12 @@ class TrainingLoop:
             stop: is looked at after each call.
             show_progress: draw a bar, if stderr is a terminal.
             steps_per_call: the most in one call, a multiple of the stride; None for about a second's worth.
+        Raises:
+            EnvironmentFailure: as environments do; what was trained until then is saved. Not if it is told to
+                stop: then that was a stop like others.
         """
         schedule, population = self._schedule, self.population
-        recorded = [recording.interval for recording, _ in self._recordings]
+        recorded = [recording.interval for recording in self._recordings]
         call = steps_per_call or max(population.stride, 100 // population.stride * population.stride)
         self._saved_at, self._said_at = time.monotonic(), -math.inf
         bar = tqdm(
@@ -149,12 +158,15 @@ class TrainingLoop:
                     start = self.progress.step
                     end = min(start + call, schedule.next_stop(start, *recorded))
                     began = time.perf_counter()
-                    metrics = population.advance(end)
-                    seconds = time.perf_counter() - began
+                    try:
+                        metrics = population.advance(end)
+                    finally:  # where an environment fails, at less than `end`
+                        seconds = time.perf_counter() - began
+                        update_seconds = self.progress.update_seconds + seconds
+                        self._advance(step=population.step, update_seconds=update_seconds)
                     if steps_per_call is None:
                         strides = int((end - start) * SECONDS_PER_CALL / seconds) // population.stride
                         call = max(1, strides) * population.stride
-                    self._advance(step=end, update_seconds=self.progress.update_seconds + seconds)
                     self._report_divergences()
                     bar.update(end - start)
                     if schedule.is_due(end, schedule.log_interval):
@@ -164,8 +176,16 @@ class TrainingLoop:
                         self._evaluate(stop, bar)
                     if self._checkpoint_is_due() or stop.received:
                         self._save()
+            except EnvironmentFailure as error:
+                if self.progress.step:
+                    self._save()
+                if not stop.received:
+                    raise
+                LOG.warning(str(error))
             finally:
                 self._checkpoints.wait()
+        for log in self.logs.values():
+            log.mend()
 
     def _checkpoint_is_due(self) -> bool:
         seconds = 60 * self._schedule.checkpoint_minutes
@@ -183,19 +203,17 @@ class TrainingLoop:
         saving = self.population.saving()
         self._advance(members=saving.members, held=saving.held)
 
-        def write_the_rest() -> None:
+        rows = {path.name: log.rows() for path, log in self.logs.items()}
+
+        def write_more(folder: Path) -> None:
             saving.write()
-            self._sync_logs()
+            (folder / "logs").mkdir()
+            for name, blocks in rows.items():
+                with (folder / "logs" / name).open("wb") as file:
+                    file.writelines(blocks)
+            self._tensorboard.flush()
 
-        self._checkpoints.save(saving.states, self.progress, write_the_rest)
-
-    def _sync_logs(self) -> None:
-        """In the checkpoints' thread: what was written before a checkpoint is on the disk before it."""
-        self._metrics_csv.sync()
-        self._evaluations_csv.sync()
-        for _, csv in self._recordings:
-            csv.sync()
-        self._tensorboard.flush()
+        self._checkpoints.save(saving.states, self.progress, write_more)
 
     def __enter__(self) -> Self:
         return self
@@ -209,8 +227,8 @@ class TrainingLoop:
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
-            files = (self._evaluations_csv, self._metrics_csv, *(csv for _, csv in self._recordings))
-            for close in (self._tensorboard.close, *(csv.close for csv in files), self._checkpoints.close):
+            logs = (log.close for log in self.logs.values())
+            for close in (self._tensorboard.close, *logs, self._checkpoints.close):
                 stack.callback(close)
 
     def _advance(self, **changes: Any) -> None:
@@ -237,13 +255,14 @@ class TrainingLoop:
             self._tensorboard.write(index, self.progress.step, scalars)
 
     def _record(self) -> None:
-        for recording, csv in self._recordings:
+        for recording in self._recordings:
             if not self._schedule.is_due(self.progress.step, recording.interval):
                 continue
             for index, numbers in enumerate(recording.measure()):
                 if index not in self.population.diverged:
                     for number in numbers.tolist():
-                        csv.write({**self._row_start(index), recording.column: number})
+                        row = {**self._row_start(index), recording.column: number}
+                        self.logs[recording.path].write(row)
 
     def _evaluate(self, stop: StopSignals, bar: tqdm) -> None:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
@@ -257,10 +276,10 @@ class TrainingLoop:
             return policy(self._observe(observations))
 
         began = time.perf_counter()
+        self._advance(evaluation_due=True)
         try:
             results = self._evaluator.run(act)
         except _Interrupted:
-            self._advance(evaluation_due=True)
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._advance(evaluation_seconds=seconds, evaluation_due=False)

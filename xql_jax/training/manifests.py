@@ -4,6 +4,7 @@ orbax does not notice a flipped byte, and cuts, fills and converts arrays withou
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,14 +15,18 @@ from typing import Any
 
 import jax
 
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import digest, read_file
 from xql_jax.types import State
 
 MANIFEST = "checkpoint.json"
-
-
-class Damaged(UserError):
-    """Part of a checkpoint is not there or not as it was written, and never will be."""
+NO_FILE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.ENXIO,
+)  # the last two: a pipe, a socket
 
 
 class UnfitCheckpoint(UserError):
@@ -72,59 +77,62 @@ def check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> N
             )
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def _file_digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
-            digests[str(path.relative_to(folder))] = _file_digest(path)
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_manifest(folder: Path, progress: dict[str, Any], states: Mapping[str, State]) -> None:
-    """Written last: the digests of all other files, and its own."""
+def write_manifest(folder: Path, run: str, progress: dict[str, Any], states: Mapping[str, State]) -> None:
+    """Written last: whose it is, and the digests of all other files, and its own."""
     members = {name: leaves_of(state) for name, state in states.items()}
-    content = {"progress": progress, "members": members, "files": _file_digests(folder)}
-    (folder / MANIFEST).write_text(json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n")
+    content = {"run": run, "progress": progress, "members": members, "files": _file_digests(folder)}
+    (folder / MANIFEST).write_text(json.dumps({**content, "digest": digest(content)}, indent=1) + "\n")
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Returns a checkpoint's manifest.
+def read_manifest(path: Path, run: str) -> dict[str, Any]:
+    """Returns the manifest of a checkpoint of the run, whose folder's name is its step.
 
     Raises:
-        DamagedCheckpoint: if it is not as it was written.
-        UnfitCheckpoint: if a version wrote it that kept the members in one file.
+        DamagedCheckpoint: if it is not as it was written, or of another run or step.
+        UnfitCheckpoint: if a version wrote it that did not say of which run it is.
         UserError: if the system does not let it be read.
     """
     try:
-        with _reading(path, MANIFEST), (path / MANIFEST).open("rb") as file:
-            content = json.loads(file.read())
-        if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
+        with _reading(path, MANIFEST):
+            content = json.loads(read_file(path / MANIFEST))
+        if not isinstance(content, dict) or content.pop("digest", None) != digest(content):
             raise DamagedCheckpoint(path, f"{MANIFEST} is not as it was written")
     except (ValueError, RecursionError) as error:  # JSON and UTF-8
         raise DamagedCheckpoint(path, f"{MANIFEST} is not JSON") from error
     if "members" not in content:
         raise UnfitCheckpoint(path, "written by a version before 0.4, which kept all members in one file")
+    if "run" not in content:
+        raise UnfitCheckpoint(path, "written by a version before 0.5, which did not say of which run it is")
+    if content["run"] != run:
+        raise DamagedCheckpoint(path, f"it is of another run, {content['run']}; this one is {run}")
+    if str(content["progress"]["step"]) != path.name:
+        raise DamagedCheckpoint(path, f"it is of step {content['progress']['step']}")
+    return content
+
+
+def read_checked(path: Path, name: str, expected: str) -> bytes:
+    """Returns what a file of a checkpoint holds; DamagedCheckpoint unless that has the digest."""
+    with _reading(path, name):
+        content = read_file(path / name)
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise DamagedCheckpoint(path, f"{name} is not as it was written")
     return content
 
 
 def check_files(path: Path, prefix: str, digests: Mapping[str, str]) -> None:
     """Raises DamagedCheckpoint unless every byte of the files below `prefix` is as it was written."""
-    for name, digest in digests.items():
-        if not name.startswith(prefix):
-            continue
-        with _reading(path, name):
-            found = _file_digest(path / name)
-        if found != digest:
-            raise DamagedCheckpoint(path, f"{name} is not as it was written")
+    for name, expected in digests.items():
+        if name.startswith(prefix):
+            read_checked(path, name, expected)
 
 
 @contextlib.contextmanager
@@ -133,7 +141,7 @@ def _reading(path: Path, name: str) -> Iterator[None]:
     server or disk that fails) says nothing of the checkpoint."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise DamagedCheckpoint(path, f"{name} is missing") from error
     except OSError as error:  # of a read, it does not know the file's name
+        if error.errno in NO_FILE:
+            raise DamagedCheckpoint(path, f"{name} is missing") from error
         raise cannot_read(path / name, error) from error

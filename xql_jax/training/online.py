@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.envs.vector import Counters, VectorEnvironment
+from xql_jax.envs.workers import PATIENT, Patience
+from xql_jax.errors import EnvironmentFailure
 from xql_jax.evaluation.rollout import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, parted, stacked
 from xql_jax.training.population import Divergence, Saving, deterministic_policy, finite_policy
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import MemberRounds, OnlineSchedule
-from xql_jax.types import Environment, Metrics, OnlineLearner, State
+from xql_jax.types import Batch, Environment, Metrics, OnlineLearner, State
 
 LOG = logging.getLogger(__name__)
 
@@ -39,8 +41,11 @@ class OnlinePopulation:
         make: one environment.
         schedule: with `round_steps` a multiple of N.
         folder: of the buffers' files.
+        patience: how long environments in processes of their own are waited for.
+        owner: the digest of the run's identity, which they carry.
+        drops_damaged: `resume` goes on without what of the buffers is damaged.
     Attributes:
-        step: of the environments of one member.
+        step: of the environments of one member, at the end of the last round that all members acted.
         seconds: spent so far on each kind of work, by the thread that acts.
     """
 
@@ -53,6 +58,9 @@ class OnlinePopulation:
         make: Callable[[], Environment],
         schedule: OnlineSchedule,
         folder: Path,
+        patience: Patience = PATIENT,
+        owner: str = "",
+        drops_damaged: bool = False,
     ):
         self.members = list(members)
         self.schedule = schedule
@@ -64,12 +72,15 @@ class OnlinePopulation:
             MemberRounds(
                 own,
                 member.seed,
-                VectorEnvironment(make, schedule.num_environments, processes=schedule.processes),
+                VectorEnvironment(
+                    make, schedule.num_environments, processes=schedule.processes, patience=patience
+                ),
                 schedule,
-                ReplayFiles(folder / member.name),
+                ReplayFiles(folder / member.name, f"{owner} {member.name}", drops_damaged),
             )
             for member, own in zip(members, learners_of(learner, members), strict=True)
         ]
+        self._counters = self._counters_now()
         started = time.perf_counter()
         for run in self._runs:
             run.compile()
@@ -96,17 +107,21 @@ class OnlinePopulation:
         Returns:
             The last update's metrics, and return and length of the episodes that ended last (NaN before one
             has), each f32[M]; nothing before the first update.
+        Raises:
+            EnvironmentFailure: naming the environment. All members are at the end of the last round that all
+                acted, `step`, and can be saved, but not advance.
         """
         known = [len(run.restarts) for run in self._runs]
         for run in self._runs:
             run.settle(self.step)
         while self.step < stop:
-            for run in self._runs:
-                rows = run.act(self.step, self.seconds)
+            acted = self._act()
+            for run, rows in zip(self._runs, acted, strict=True):
                 run.await_learner(self.seconds)  # of the round before, if the two overlap
                 run.settle(self.step)
                 run.learn(self.step, rows, self._thread)
             self.step += self.stride
+            self._counters = self._counters_now()
         for member, run, count in zip(self.members, self._runs, known, strict=True):
             run.await_learner(self.seconds)
             for divergence in run.restarts[count:]:
@@ -117,6 +132,23 @@ class OnlinePopulation:
         if not self._has_learned:
             return {}
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
+
+    def _act(self) -> list[Batch]:
+        """The transitions of a round of each member; none of them learns from it before all have acted."""
+        acted = []
+        for member, run in zip(self.members, self._runs, strict=True):
+            try:
+                acted.append(run.act(self.step, self.seconds))
+            except EnvironmentFailure as error:
+                for each in self._runs:
+                    each.await_learner(self.seconds)
+                whose = f"{member}: " if len(self.members) > 1 else ""
+                raise EnvironmentFailure(f"{whose}{error}") from error
+        return acted
+
+    def _counters_now(self) -> list[Counters]:
+        """The members' episodes, as they are to be saved: also when an environment has failed since."""
+        return [run.environments.state() for run in self._runs]
 
     @property
     def _has_learned(self) -> bool:
@@ -152,6 +184,7 @@ class OnlinePopulation:
             run.restarts = [Divergence(**restart) for restart in held["restarts"]]
             state = jax.tree.map(jnp.array, states[member.name])
             run.resume(state, progress.step, Counters(*map(np.asarray, held["counters"])))
+        self._counters = self._counters_now()
 
     def saving(self) -> Saving:
         """The states, episodes' counters, restarts and seconds; and what the buffers took since the last."""
@@ -165,9 +198,9 @@ class OnlinePopulation:
             member.name: {
                 "diverged": dataclasses.asdict(run.diverged) if run.diverged else None,
                 "restarts": [dataclasses.asdict(restart) for restart in run.restarts],
-                "counters": [column.tolist() for column in run.environments.state()],
+                "counters": [column.tolist() for column in counters],
             }
-            for member, run in zip(self.members, self._runs, strict=True)
+            for member, run, counters in zip(self.members, self._runs, self._counters, strict=True)
         }
         return Saving(parted(self.states, self.members), members, {"seconds": dict(self.seconds)}, write)
 

@@ -3,17 +3,18 @@
 replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1 of all ever inserted, the fields of a `Batch`
 replay/NAME.tmp                 in the making
 
-A checkpoint needs to hold but one number, how many transitions had been inserted. The digest of a file's
-content is part of its name, so that no file is read that is not as it was written.
+A checkpoint needs to hold but one number, how many transitions had been inserted. A digest of a file's
+content and of its owner is part of its name, so that none is read that is not as it was written.
 """
 
 import dataclasses
 import functools
 import hashlib
 import io
+import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -21,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
-from xql_jax.errors import UserError
-from xql_jax.files import write_atomically, writing
-from xql_jax.training.manifests import Damaged, cannot_read
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import read_file, set_aside, write_atomically, writing
+from xql_jax.training.manifests import NO_FILE, cannot_read
 from xql_jax.types import Batch
 
+LOG = logging.getLogger(__name__)
 ROWS_PER_FETCH = 16_384
 
 
@@ -46,6 +48,8 @@ class ReplayFiles:
     """
 
     folder: Path
+    owner: str = ""  # the run and the member
+    drops_damaged: bool = False  # `load` goes on without what is damaged
 
     def append(self, inserted: int, rows: Batch) -> None:
         """Writes the last transitions before number `inserted`; they are on the disk when this returns.
@@ -63,12 +67,7 @@ class ReplayFiles:
         self.truncate(inserted - count)
         if count == 0:
             return
-        file = io.BytesIO()
-        np.savez(file, **rows._asdict())
-        name = f"{inserted - count:010d}-{inserted:010d}-{_digest(file.getbuffer())}.npz"
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, file.getbuffer())
+        self._write(inserted, rows)
 
     def prune(self, inserted: int, capacity: int) -> None:
         """Removes what no checkpoint needs, if the oldest that is kept has `inserted` transitions."""
@@ -85,21 +84,30 @@ class ReplayFiles:
             inserted: where an `append` ended, or 0.
             like: a buffer of the shapes that are wanted, or its `jax.eval_shape`; placed as its arrays are.
         Raises:
-            Damaged: if a file is missing or a byte of one changed.
+            Damaged: if a file is missing or a byte of one changed; with `drops_damaged`, if all are.
             UserError: if they are transitions of other shapes, or cannot be read here and now.
         """
         capacity = like.capacity
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
-        by_stop = {segment.stop: segment for segment in self._segments()}
+        segments = {segment.stop: segment for segment in self._segments()}
+        lost: dict[range, Damaged] = {}
         needed, stop = max(0, inserted - capacity), inserted
         while stop > needed:  # from the newest back: each file ends where a later one begins
-            if stop not in by_stop:
-                raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
-            segment = by_stop[stop]
-            first = max(segment.first, needed)
-            for name, rows in _read(segment, ring)._asdict().items():
-                getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
-            stop = segment.first
+            earlier = max((other for other in segments if other < stop), default=0)
+            segment = segments.get(stop)
+            first = max(segment.first if segment else earlier, needed)
+            try:
+                if segment is None:
+                    raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
+                for name, rows in self._read(segment, ring)._asdict().items():
+                    getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
+            except Damaged as error:
+                if not self.drops_damaged:
+                    raise Damaged(f"{error} (--on_damaged_replay=drop goes on without it)") from error
+                lost[range(first, stop)] = error
+            stop = first
+        if lost:
+            self._mend(ring, range(needed, inserted), lost, segments)
         # Copies in memory of the device's own: NumPy's, which `device_put` may share, is not to be donated.
         data, count = jax.tree.map(
             lambda field, wanted: jnp.copy(jax.device_put(field, wanted.sharding)),
@@ -107,6 +115,68 @@ class ReplayFiles:
             (like.data, like.inserted),
         )
         return ReplayBuffer(data, count)
+
+    def _write(self, stop: int, rows: Batch) -> None:
+        file = io.BytesIO()
+        np.savez(file, **rows._asdict())
+        first = stop - len(rows.rewards)
+        name = f"{first:010d}-{stop:010d}-{self._digest(file.getbuffer())}.npz"
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, file.getbuffer())
+
+    def _mend(
+        self, ring: Batch, held: range, lost: Mapping[range, Damaged], segments: Mapping[int, _Segment]
+    ) -> None:
+        """Fills the places of lost transitions with others, spread over what is whole, and says so.
+
+        The ring keeps its order and its numbers, so that what comes later is as it would be; what is lost is
+        not drawn, and what stands in for it is drawn twice, until both are overwritten. What lies in damaged
+        files is set aside, and files with what stands there now take their place.
+        """
+        gone = [number for numbers in lost for number in numbers]
+        whole = np.setdiff1d(np.array(held), gone)
+        if len(whole) == 0:
+            raise Damaged(f"{next(iter(lost.values()))}; nothing of the buffer is whole")
+        capacity = len(ring.rewards)
+        stand_ins = whole[np.arange(len(gone)) * len(whole) // len(gone)]
+        for field in ring:
+            field[np.array(gone) % capacity] = field[stand_ins % capacity]
+        for numbers in lost:
+            if numbers.stop in segments and os.path.lexists(segments[numbers.stop].path):
+                set_aside(segments[numbers.stop].path)
+            rows = jax.tree.map(lambda field, of=numbers: field[np.array(of) % capacity], ring)
+            self._write(numbers.stop, rows)
+        LOG.warning(
+            f"{self.folder}: {len(gone):,} of {len(held):,} transitions are lost ("
+            f"{'; '.join(map(str, lost.values()))}): until they are overwritten, others stand in for them"
+        )
+
+    def _digest(self, content: bytes | memoryview) -> str:
+        digest = hashlib.sha256(f"{self.owner}\n".encode())
+        digest.update(content)
+        return digest.hexdigest()[:32]
+
+    def _read(self, segment: _Segment, like: Batch) -> Batch:
+        """Returns a file's transitions, NumPy f32[stop - first, ...], if all is as it was written."""
+        try:
+            content = read_file(segment.path)
+        except OSError as error:
+            if error.errno in NO_FILE:
+                raise Damaged(f"{segment.path}: missing") from error
+            raise cannot_read(segment.path, error) from error
+        if self._digest(content) != segment.digest:
+            raise Damaged(f"{segment.path}: damaged, or another run's or member's")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            found = {name: f"{arrays[name].dtype}{list(arrays[name].shape)}" for name in arrays.files}
+            for name, field in like._asdict().items():
+                wanted = f"{field.dtype}{[segment.stop - segment.first, *field.shape[1:]]}"
+                if found.get(name) != wanted:
+                    there = found.get(name, "not there")
+                    raise UserError(
+                        f"{segment.path}: written for another task: {name} is {there}, not {wanted}"
+                    )
+            return Batch(**arrays)
 
     def _segments(self) -> list[_Segment]:
         try:
@@ -122,7 +192,10 @@ class ReplayFiles:
         """Removes these and unfinished files."""
         for path in (*self.folder.glob("*.tmp"), *(segment.path for segment in segments)):
             with writing(path):
-                path.unlink(missing_ok=True)
+                if path.is_dir() and not path.is_symlink():  # somebody's: no file of ours is one
+                    set_aside(path)
+                else:
+                    path.unlink(missing_ok=True)
 
 
 def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
@@ -148,27 +221,3 @@ def _part(data: Batch, first: int, count: int) -> Batch:
     """Returns f32[count, ...], the rows from `first` on, around the ring."""
     rows = (first + jnp.arange(count)) % len(data.rewards)
     return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), data)
-
-
-def _digest(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _read(segment: _Segment, like: Batch) -> Batch:
-    """Returns a file's transitions, NumPy f32[stop - first, ...], if all is as it was written."""
-    try:
-        content = segment.path.read_bytes()
-    except FileNotFoundError as error:
-        raise Damaged(f"{segment.path}: missing") from error
-    except OSError as error:
-        raise cannot_read(segment.path, error) from error
-    if _digest(content) != segment.digest:
-        raise Damaged(f"{segment.path}: damaged: it is not as it was written")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        found = {name: f"{arrays[name].dtype}{list(arrays[name].shape)}" for name in arrays.files}
-        for name, field in like._asdict().items():
-            wanted = f"{field.dtype}{[segment.stop - segment.first, *field.shape[1:]]}"
-            if found.get(name) != wanted:
-                there = found.get(name, "not there")
-                raise UserError(f"{segment.path}: written for another task: {name} is {there}, not {wanted}")
-        return Batch(**arrays)

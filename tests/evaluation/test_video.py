@@ -1,0 +1,118 @@
+"""Videos: what was appended can be seen, and a file that is not whole is none."""
+
+import resource
+import subprocess
+import sys
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+from gymnasium import spaces
+from PIL import Image
+
+from xql_jax.errors import UserError
+from xql_jax.evaluation.video import record_video
+
+
+class Stage:
+    """Shows noise, for as many steps as the seed says, or one colour."""
+
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, steps_per_second=25.0, is_noisy=True):
+        self.steps_per_second, self.is_noisy = steps_per_second, is_noisy
+        self.generator = np.random.default_rng(0)
+
+    def reset(self, *, seed=None):
+        self.left = seed
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.zeros(2, np.float32), 1.0, self.left == 0, False, {}
+
+    def render(self):
+        high = 256 if self.is_noisy else 1
+        return self.generator.integers(0, high, (64, 96, 3), np.uint8)
+
+
+def act(observations):
+    return np.zeros((*observations.shape[:2], 1))
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize("steps_per_second", [25.0, 100.0, 100 / 3, 0.5])
+@pytest.mark.parametrize("seeds", [[1], [3, 30]])
+def test_mp4_holds_every_frame(tmp_path, seeds, steps_per_second):
+    path = tmp_path / "new" / "policy.mp4"
+    assert record_video(Stage(steps_per_second), act, seeds, path) == seeds
+    stride = 2 if steps_per_second == 100.0 else 1
+    assert sum(1 for _ in imageio.get_reader(path)) == sum(1 + -(-seed // stride) for seed in seeds)
+    assert names(path.parent) == ["policy.mp4"]
+
+
+@pytest.mark.parametrize("is_noisy", [True, False])
+def test_gif_lasts_as_long_as_its_frames(tmp_path, is_noisy):
+    path = tmp_path / "policy.GIF"
+    record_video(Stage(is_noisy=is_noisy), act, [4, 2], path)
+    with Image.open(path) as image:
+        milliseconds = 0
+        for frame in range(image.n_frames):  # those that are alike are one, and stay longer
+            image.seek(frame)
+            milliseconds += image.info["duration"]
+        assert image.n_frames == (8 if is_noisy else 1)
+    assert milliseconds == 8 * 1000 / 25
+    assert names(tmp_path) == ["policy.GIF"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("room", [0, 3_000])
+@pytest.mark.parametrize("seed", [1, 60])
+def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
+    """The short one is written when ffmpeg ends, which tells nobody; of the long one it fails midway."""
+    path = tmp_path / f"policy{suffix}"
+    path.write_text("older")
+    program = (
+        "import sys; sys.path.append('tests/evaluation'); import test_video; "
+        f"test_video.record_with_room({room}, {seed}, sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    line, *more = run.stderr.splitlines()
+    assert not more
+    assert line.startswith(f"--video={path}: cannot be written: ")
+    assert line.endswith("; the old file is as it was")
+    assert len(line) < 400
+    assert (names(tmp_path), path.read_text()) == ([path.name], "older")
+
+
+def record_with_room(room, seed, name):
+    from pathlib import Path
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    try:
+        record_video(Stage(), act, [seed], Path(name))
+    except UserError as error:
+        print(error, file=sys.stderr)
+
+
+def test_a_frame_that_is_missing_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr("imageio_ffmpeg.count_frames_and_secs", lambda path: (3, 0.1))
+    with pytest.raises(UserError, match=r"policy\.mp4: cannot be written: only 3 of 4 frames .* MB are free"):
+        record_video(Stage(), act, [3], tmp_path / "policy.mp4")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("method", ["reset", "step", "render"])
+def test_the_environments_failure_is_told_as_its_own(tmp_path, suffix, method):
+    def fail(*_, **__):
+        raise UserError("the simulator has failed")
+
+    stage = Stage()
+    setattr(stage, method, fail)
+    with pytest.raises(UserError, match=r"^the simulator has failed$"):
+        record_video(stage, act, [3], tmp_path / f"policy{suffix}")
+    assert names(tmp_path) == []

@@ -1,0 +1,152 @@
+"""An environment fails in the midst of a training: what was trained until then is saved, and gone on with."""
+
+import json
+import os
+import signal
+
+import pytest
+from online_fakes import Counting, make_population, same, save, transitions
+from training_runs import TASK, OneStep, train
+
+from xql_jax.errors import EnvironmentFailure
+from xql_jax.training.loop import Schedule, TrainingFiles, TrainingLoop
+from xql_jax.training.members import Member
+
+MEMBERS = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
+# The last step of both members' third episodes, in the round of two steps from 20 on.
+BREAKS_AT = 21
+
+
+class Breaking(Counting):
+    steps = 0
+    signals = False
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == BREAKS_AT:
+            if self.signals:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise EnvironmentFailure("it stands still")
+        return super().step(action)
+
+
+class BreakingAtSignal(Breaking):
+    signals = True
+
+
+def population_of(folder, *environments):
+    """A population whose members have one each."""
+    left = iter(environments)
+    return make_population(folder, MEMBERS, lambda: next(left)())
+
+
+def broken(folder):
+    population = population_of(folder, Counting, Breaking)
+    with pytest.raises(EnvironmentFailure, match=r"^seed 4, rate=5: environment 0 failed: it stands still$"):
+        population.advance(40)
+    return population
+
+
+def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
+    failed, whole = broken(tmp_path / "failed"), population_of(tmp_path / "whole", Counting, Counting)
+    whole.advance(20)
+    assert failed.step == whole.step == 20
+    saved, expected = save(failed), save(whole)
+    same(saved[0], expected[0])
+    assert saved[1].members == expected[1].members
+    assert [member["counters"][1] for member in saved[1].members.values()] == [[2], [2]]
+    for index in range(2):
+        same(transitions(failed, index), transitions(whole, index))
+    failed.close()
+
+
+def test_what_is_saved_is_gone_on_with(tmp_path):
+    ends = []
+    for name, environment in (("failed", Breaking), ("whole", Counting)):
+        population = population_of(tmp_path / name, Counting, environment)
+        if environment is Breaking:
+            with pytest.raises(EnvironmentFailure):
+                population.advance(40)
+        else:
+            population.advance(20)
+        checkpoint = save(population)
+        again = population_of(tmp_path / name, Counting, Counting)
+        again.resume(*checkpoint)
+        again.advance(40)
+        ends.append((again.states, transitions(again, 0), transitions(again, 1)))
+    same(*ends)
+
+
+def make_loop(folder, *environments, evaluator=None):
+    files = TrainingFiles(folder)
+    population = population_of(files.replay, *environments)
+    schedule = Schedule(40, log_interval=4, eval_interval=10, checkpoint_interval=16)
+    return TrainingLoop(population, evaluator, TASK, schedule, files), files
+
+
+def checkpoint(files, step):
+    return json.loads((files.checkpoints / str(step) / "checkpoint.json").read_text())["progress"]
+
+
+def test_the_loop_saves_before_it_raises(tmp_path):
+    loop, files = make_loop(tmp_path, Counting, Breaking)
+    with loop, pytest.raises(EnvironmentFailure, match="stands still"):
+        train(loop, steps_per_call=8)
+    assert sorted(path.name for path in files.checkpoints.iterdir()) == ["16", "20"]
+    progress = checkpoint(files, 20)
+    assert (progress["step"], progress["evaluation_due"]) == (20, False)
+    assert progress["update_seconds"] > 0
+    assert files.metrics.read_text().splitlines()[-1].startswith("20,4,")
+    resumed, _ = make_loop(tmp_path, Counting, Counting)
+    with resumed:
+        assert resumed.progress.step == 20
+        train(resumed, steps_per_call=8)
+    steps = [line.split(",")[:2] for line in files.metrics.read_text().splitlines()[1:]]
+    assert steps == [[str(step), seed] for step in range(8, 41, 4) for seed in "34"]
+
+
+def test_told_to_stop_it_does_not_raise(tmp_path, caplog):
+    loop, files = make_loop(tmp_path, Counting, BreakingAtSignal)
+    with loop:
+        assert train(loop, steps_per_call=8) is signal.SIGTERM
+    assert caplog.messages == ["seed 4, rate=5: environment 0 failed: it stands still"]
+    assert checkpoint(files, 20)["step"] == loop.progress.step == 20
+
+
+def test_nothing_is_saved_before_the_first_round(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "BREAKS_AT", 1)
+    loop, files = make_loop(tmp_path, Counting, Breaking)
+    with loop, pytest.raises(EnvironmentFailure):
+        train(loop)
+    assert not files.checkpoints.exists()
+
+
+class Failing(OneStep):
+    """An evaluator whose environment fails at first."""
+
+    failures = 1
+
+    def __init__(self):
+        super().__init__(2)
+        self._observations = self._observations[..., :2]
+
+    def run(self, act):
+        if self.failures:
+            self.failures -= 1
+            raise EnvironmentFailure("the simulation failed")
+        return super().run(act)
+
+
+def test_an_evaluation_that_fails_is_left_to_the_resumed_run(tmp_path):
+    loop, files = make_loop(tmp_path, Counting, Counting, evaluator=Failing())
+    with loop, pytest.raises(EnvironmentFailure, match="the simulation failed"):
+        train(loop)
+    progress = checkpoint(files, 10)
+    assert (progress["step"], progress["evaluation_due"]) == (10, True)
+    evaluator = Failing()
+    evaluator.failures = 0
+    resumed, _ = make_loop(tmp_path, Counting, Counting, evaluator=evaluator)
+    with resumed:
+        train(resumed)
+    evaluations = [line.split(",")[0] for line in files.evaluations.read_text().splitlines()[1:]]
+    assert evaluations == [step for step in ("10", "20", "30", "40") for _ in range(2)]

@@ -1,0 +1,102 @@
+"""What a run's bits depend on beside its settings: set by the project where it can be, else recorded."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import xql_jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
+
+# JAX's settings that change random numbers, sums or what is computed at all. JAX reads each from the
+# environment's variable of that name.
+SETTINGS: Mapping[str, Any] = {
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_enable_custom_prng": False,
+    "jax_legacy_prng_key": "allow",
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_softmax_custom_jvp": False,
+    "jax_allow_f16_reductions": True,
+    "jax_disable_jit": False,
+    "jax_disable_most_optimizations": False,
+    "jax_debug_nans": False,  # they would raise what the loop looks for itself
+    "jax_debug_infs": False,
+    "jax_transfer_guard": None,
+}
+
+
+@contextlib.contextmanager
+def settings_of_jax() -> Iterator[None]:
+    """While entered, JAX's settings are those above, in all threads and whatever the environment says."""
+    before = {name: jax.config.values[name] for name in SETTINGS}
+    try:
+        for name, value in SETTINGS.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+def versions() -> dict[str, str]:
+    """Those of what computes."""
+    ours = {"xql_jax": xql_jax.__version__, "python": platform.python_version()}
+    return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """What of the machine XLA makes its programs for."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "cores": _cores(),
+        "processor": _of_processor("model name") or platform.machine(),
+        "instructions": " ".join(sorted(_INSTRUCTIONS.findall(_of_processor("flags|Features")))),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is other now than it was, in words; "" if nothing is."""
+    changed = [
+        f"{name} {before.get(name)}, here {now[name]}" for name in now if now[name] != before.get(name)
+    ]
+    if "cores" in before and before["cores"] != now.get("cores"):
+        changed.append(f"with NPROC={before['cores']} in the environment it would have the sums of there")
+    return "; ".join(changed)
+
+
+_INSTRUCTIONS = re.compile(r"\b(?:avx\w*|fma\w*|f16c|amx\w*|sse4\w*|asimd\w*|sve\w*|bf16)\b")
+
+
+def _cores() -> int:
+    """The threads among which XLA parts a sum on a CPU: as many as the process has cores, or is told."""
+    for name in ("PJRT_NPROC", "NPROC"):
+        if re.fullmatch("[0-9]+", told := os.environ.get(name, "")):
+            return max(1, int(told))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _of_processor(key: str) -> str:
+    """What Linux says of the first processor; "" elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    found = re.search(rf"^(?:{key})\s*: (.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
