@@ -56,18 +56,21 @@ define_run_flags("updates", eval_interval=5_000, checkpoint_interval=5_000)
 flags.DEFINE_integer(
     "batch_size",
     None,
-    "Transitions per update; 256, or Table 4's with --tuned.",
+    "Transitions per update; the method's own, 256 for most, or Table 4's with --tuned.",
     lower_bound=1,
     upper_bound=10_000_000,
 )
 flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
 flags.DEFINE_boolean(
-    "normalize_observations", False, "Give each entry of the observations mean 0 and standard deviation 1."
+    "normalize_observations",
+    None,
+    "Give each entry of the observations mean 0 and standard deviation 1; left out: where the method's authors "
+    "do.",
 )
 flags.DEFINE_float(
     "top_returns",
-    1.0,
-    "Share of the trajectories to learn from, those of the highest returns: 0.1 for 10%BC.",
+    None,
+    "Share of the trajectories to learn from, those of the highest returns; left out: all, with bc10 0.1.",
     lower_bound=1e-6,
     upper_bound=1.0,
 )

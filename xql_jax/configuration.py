@@ -5,6 +5,7 @@ A config is flat: `algorithm`, the learner's hyperparameters by their names, and
 """
 
 import contextlib
+import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ml_collections import config_dict
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
+from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.tasks import Task
 
@@ -45,31 +47,46 @@ def suite_config(
     *,
     suites: Sequence[str],
     differences: Mapping[str, Mapping[str, Any]],
+    shared: Mapping[str, Any] | None = None,
+    in_sample: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Sequence[float]] | None = None,
 ) -> ml_collections.ConfigDict:
     """A config of every field of the algorithm, locked; UserError if there is no such algorithm.
 
+    Later ones win: the learner's own defaults, `shared`, `in_sample`, what the method's file says of the
+    first suite (`Method.by_suite`), `differences`. In all, `hidden_dims` is that of every network.
+
     Args:
         algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by method, the fields that differ from the learner's own defaults; `hidden_dims` is that
-            of all its networks. A variant (see `VARIANT_OF`) takes those of what it varies, another policy
-            than the method's own those that it has.
+        differences: by method, the fields that differ. A variant (see `VARIANT_OF`) takes those of what it
+            varies, another policy than the method's own those that it has.
+        shared: the fields that differ for every method that has them.
+        in_sample: the same for the methods of the in-sample family alone, XQL's and IQL's kin.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
     """
     method, _, policy = algorithm.partition("+")
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
-    shared = _every_width(differences.get(VARIANT_OF.get(method, ""), {}), known)
-    own = _every_width(differences.get(method, {}), known)
+    recipe = OFFLINE[method]
+    own = {**recipe.by_suite.get(suites[0] if suites else "", {}), **differences.get(method, {})}
+    layers = [
+        shared or {},
+        (in_sample or {}) if issubclass(recipe.learner, InSample) else {},
+        differences.get(VARIANT_OF.get(method, ""), {}),
+    ]
     rows = (tuned or {}) if method == "xql" else {}
     about = {
         "suites": tuple(suites),
         "tuned": {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()},
+        "run": dataclasses.asdict(recipe.run),
     }
     config = _config(algorithm, known, about)
-    config.update({name: value for name, value in shared.items() if name in known})
-    config.update({name: value for name, value in own.items() if not policy or name in known})
+    for layer in layers:
+        values = _every_width(layer, known).items()
+        config.update({name: value for name, value in values if name in known})
+    values = _every_width(own, known).items()
+    config.update({name: value for name, value in values if not policy or name in known})
     return config.lock()
 
 

@@ -8,6 +8,7 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.learners.iql import IQL
+from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL, Gaussian
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.sac import SAC
@@ -17,14 +18,14 @@ from xql_jax.learners.xql import XQL
 from xql_jax.learners.xsac import XSAC
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ
 
-OFFLINE: dict[str, Callable[..., Any]] = {
+OFFLINE: dict[str, Method[Any]] = {
     "xql": XQL,
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
     "iql": IQL,
     "bc": BC,
 }
-ONLINE: dict[str, Callable[..., Any]] = {
+ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
     "sac": SAC,
     "xtd3": XTD3,

@@ -30,7 +30,6 @@ from xql_jax.training.population import Population
 from xql_jax.types import AnyBatch, Transitions
 
 LOG = logging.getLogger(__name__)
-DEFAULT_BATCH_SIZE = 256
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
 
 
@@ -44,6 +43,8 @@ class OfflineRun(TrainingRun):
         settings = self.settings
         self.task = _task(settings)
         self.batch_size = self._batch_size()
+        self.normalize_observations = self._or_the_methods("normalize_observations")
+        self.top_returns = self._or_the_methods("top_returns")
         resolve_widths(self.config, settings.config_overrides)
         self.make_members()
         if self.task and settings.eval_episodes:
@@ -55,8 +56,8 @@ class OfflineRun(TrainingRun):
             dataset=list(settings.dataset),
             dataset_fingerprint=self.dataset.fingerprint(),
             batch_size=self.batch_size,
-            normalize_observations=settings.normalize_observations,
-            top_returns=settings.top_returns,
+            normalize_observations=self.normalize_observations,
+            top_returns=self.top_returns,
             env_backend=settings.env_backend,
             legacy_inertia=settings.legacy_inertia,
         )
@@ -121,15 +122,21 @@ class OfflineRun(TrainingRun):
         with writing(picture):
             plot_maze(maze, values, paths[0], title, picture)
 
+    def _or_the_methods(self, name: str) -> Any:
+        """The setting, or where it was not given what the method wants (see `RunDefaults`)."""
+        given = getattr(self.settings, name)
+        return self.config.about.run[name] if given is None else given
+
     def _batch_size(self) -> int:
         """Also applies `--tuned`, which may bring a batch size, to the config."""
         settings = self.settings
+        default = self._or_the_methods("batch_size")
         if not settings.tuned:
-            return settings.batch_size or DEFAULT_BATCH_SIZE
+            return default
         if self.task is None:
             raise UserError("--tuned needs --env_name: its values are those of a task")
         tuned = apply_tuned(self.config, self.task.name, settings.config_overrides)
-        return settings.batch_size or tuned or DEFAULT_BATCH_SIZE
+        return settings.batch_size or tuned or default
 
     def _dataset(self) -> Dataset | MappedDataset:
         """The data as the learner wants it, preprocessed as IQL does for the task's suite."""
@@ -145,8 +152,8 @@ class OfflineRun(TrainingRun):
         self.preprocessing = fit_preprocessing(
             dataset,
             self.task.suite if self.task else None,
-            normalize_observations=settings.normalize_observations,
-            top_returns=settings.top_returns,
+            normalize_observations=self.normalize_observations,
+            top_returns=self.top_returns,
         )
         dataset = self.preprocessing.dataset(dataset)
         view = VIEWS[self.learner.batch_type](dataset)

@@ -43,8 +43,8 @@ class OfflineSettings(RunSettings):
     dataset_url: str | None = None
     data_on: str = "auto"  # one of `DATA_ON`
     external_data: bool = False
-    normalize_observations: bool = False
-    top_returns: float = 1.0  # share of the trajectories that are learned from, those of the highest returns
+    normalize_observations: bool | None = None  # None, as the next and `batch_size`: the method's own
+    top_returns: float | None = None  # share of the trajectories that are learned from, see `RunDefaults`
     env_backend: str = "mujoco"
     legacy_inertia: bool = False
     batch_size: int | None = None
