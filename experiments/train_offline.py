@@ -64,7 +64,7 @@ flags.DEFINE_boolean("tuned", False, "Apply the paper's per-dataset values (Tabl
 flags.DEFINE_boolean(
     "normalize_observations",
     None,
-    "Give each entry of the observations mean 0 and standard deviation 1; left out: where the method's authors "
+    "Give each entry of the observations mean 0 and standard deviation 1; left out: where a method's authors "
     "do.",
 )
 flags.DEFINE_float(

@@ -9,10 +9,11 @@ from xql_jax.learners.bc import BC, Cloning
 from xql_jax.learners.critics import Critic, TemporalDifference
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.heads import Gaussian
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.maximum_entropy import MaximumEntropy
-from xql_jax.learners.policy_objectives import ForwardKL, Gaussian, PolicyObjective
+from xql_jax.learners.policy_objectives import ForwardKL, PolicyObjective
 from xql_jax.learners.q_iteration import ExtremeQIteration, QIteration
 from xql_jax.learners.registry import make_learner
 from xql_jax.learners.sac import SAC, SoftValues
@@ -90,10 +91,19 @@ def test_every_method_trains_with_every_policy(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("xql+zzzz", "xql has no policy 'zzzz'; known: forward_kl, gaussian$"),
-        ("xql+gaussian+zzzz", "xql has no policy 'zzzz'; known: forward_kl, gaussian$"),
-        ("xql+", "xql has no policy ''; known: forward_kl, gaussian$"),
-        ("xql+iql", "xql has no policy 'iql'; known: forward_kl, gaussian$"),
+        (
+            "xql+zzzz",
+            "xql has no policy 'zzzz'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+        ),
+        (
+            "xql+gaussian+zzzz",
+            "xql has no policy 'zzzz'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+        ),
+        ("xql+", "xql has no policy ''; known: forward_kl, gaussian, mixture, squashed, state_gaussian$"),
+        (
+            "xql+iql",
+            "xql has no policy 'iql'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+        ),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages

@@ -1,18 +1,17 @@
-"""How the policy is extracted from Q and V, and its head: which distribution over actions it is."""
+"""How the policy is extracted from Q and V."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.learners import fields
+from xql_jax.learners.heads import Gaussian
 from xql_jax.learners.train_state import Model, TrainState
 from xql_jax.losses.actor import exponential_advantage_weight
-from xql_jax.networks.policies import GaussianPolicy
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -22,17 +21,6 @@ class Estimates(NamedTuple):
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
     q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
-
-
-@flax.struct.dataclass
-class Gaussian(fields.Part):
-    """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
-
-    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
-    dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
-
-    def network(self, action_dim: int) -> nn.Module:
-        return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
 
 
 @flax.struct.dataclass

@@ -7,9 +7,10 @@ from typing import Any
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
 from xql_jax.learners.fields import Part, with_hyperparameters
+from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL, Gaussian
+from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
@@ -34,7 +35,12 @@ ONLINE: dict[str, Method[Any]] = {
     "td3_dq": TD3_DQ,
 }
 POLICIES: dict[str, Callable[..., Part]] = {"forward_kl": ForwardKL}
-HEADS: dict[str, Callable[[], Part]] = {"gaussian": Gaussian}
+HEADS: dict[str, Callable[..., Part]] = {
+    "gaussian": Gaussian,
+    "state_gaussian": StateGaussian,
+    "squashed": Squashed,
+    "mixture": Mixture,
+}
 
 
 def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:

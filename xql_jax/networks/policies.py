@@ -1,6 +1,6 @@
-"""The Gaussian policy of IQL and XQL."""
+"""Distributions over actions, and the policies of the in-sample family that give them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -10,6 +10,33 @@ from xql_jax.networks.mlp import MLP, iql_init
 from xql_jax.types import Array, PRNGKey
 
 LOG_STD_RANGE = (-5.0, 2.0)
+
+
+class Draws(NamedTuple):
+    """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
+
+    Gradients flow through all three, so that the estimate can be maximised.
+    """
+
+    actions: Array  # f32[K, ..., A]
+    log_probs: Array  # f32[K, ...], of the whole distribution
+    weights: Array  # f32[K, ...], sum 1 over K
+
+
+class Distribution(Protocol):
+    """What a policy gives for a state: a distribution over actions f32[..., A]."""
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]."""
+        ...
+
+    def central_action(self) -> Array:
+        """The action f32[..., A] that stands for all where chance is not wanted."""
+        ...
+
+    def sample(self, key: PRNGKey) -> Array: ...
+
+    def draws(self, key: PRNGKey) -> Draws: ...
 
 
 class DiagonalGaussian(NamedTuple):
@@ -28,18 +55,82 @@ class DiagonalGaussian(NamedTuple):
     def sample(self, key: PRNGKey) -> Array:
         return self.mean + self.std * jax.random.normal(key, self.mean.shape)
 
+    def draws(self, key: PRNGKey) -> Draws:
+        """One action, f32[1, ..., A]."""
+        actions = self.sample(key)
+        log_probs = self.log_prob(actions)
+        return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
+
+
+class GaussianMixture(NamedTuple):
+    """K normal distributions with independent components, of which chance takes one."""
+
+    logits: Array  # f32[..., K]
+    mean: Array  # f32[..., K, A]
+    std: Array  # f32[..., K, A]
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]."""
+        components = jax.scipy.stats.norm.logpdf(actions[..., None, :], self.mean, self.std).sum(-1)
+        return jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + components, axis=-1)
+
+    def central_action(self) -> Array:
+        """The mean of the most probable component."""
+        return _of_component(self.mean, self.logits.argmax(-1))
+
+    def sample(self, key: PRNGKey) -> Array:
+        key_component, key_noise = jax.random.split(key)
+        component = jax.random.categorical(key_component, self.logits)
+        mean, std = _of_component(self.mean, component), _of_component(self.std, component)
+        return mean + std * jax.random.normal(key_noise, mean.shape)
+
+    def draws(self, key: PRNGKey) -> Draws:
+        """One action of every component, weighted by its probability: the choice itself has no gradient."""
+        actions = self.mean + self.std * jax.random.normal(key, self.mean.shape)
+        actions = jnp.moveaxis(actions, -2, 0)
+        return Draws(actions, self.log_prob(actions), jnp.moveaxis(jax.nn.softmax(self.logits), -1, 0))
+
 
 class GaussianPolicy(nn.Module):
-    """f32[B, O] -> Gaussian over f32[B, A]: mean tanh(MLP(s)) without a squash correction, state-independent
-    log-std within [-5, 2], as in the authors' code."""
+    """f32[B, O] -> Gaussian over f32[B, A]: mean tanh(MLP(s)) without a squash correction, log-std within
+    [-5, 2], state-independent as in the authors' code, or another output of the MLP."""
 
     action_dim: int
     hidden_dims: tuple[int, ...]
     dropout_rate: float = 0.0
+    state_dependent_std: bool = False
 
     @nn.compact
     def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
         x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
         mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
-        log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        if self.state_dependent_std:
+            log_std = nn.Dense(self.action_dim, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        else:
+            log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         return DiagonalGaussian(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))
+
+
+class MixturePolicy(nn.Module):
+    """f32[B, O] -> mixture of Gaussians over f32[B, A]; means and log-stds as `GaussianPolicy`'s, all of them
+    functions of the state."""
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    num_components: int
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, observations: Array, training: bool = False) -> GaussianMixture:
+        x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
+        shape = (*x.shape[:-1], self.num_components, self.action_dim)
+        size = self.num_components * self.action_dim
+        logits = nn.Dense(self.num_components, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        mean = jnp.tanh(nn.Dense(size, kernel_init=iql_init)(x)).reshape(shape)
+        log_std = nn.Dense(size, kernel_init=nn.initializers.orthogonal(0.01))(x).reshape(shape)
+        return GaussianMixture(logits, mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))
+
+
+def _of_component(values: Array, component: Array) -> Array:
+    """Values f32[..., K, A] of component i32[...], f32[..., A]."""
+    return jnp.take_along_axis(values, component[..., None, None], axis=-2).squeeze(-2)

@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.networks.mlp import MLP
-from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian
+from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian, Draws
 from xql_jax.types import Array, PRNGKey
+
+LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to that, too; the inverse of tanh is finite there
 
 
 def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
@@ -34,6 +36,15 @@ class TanhGaussian(NamedTuple):
 
     def sample(self, key: PRNGKey) -> Array:
         return jnp.tanh(self.gaussian.sample(key))
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]; actions at the bounds count as just within them."""
+        return self.log_prob_at(jnp.arctanh(jnp.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)))
+
+    def draws(self, key: PRNGKey) -> Draws:
+        """One action, f32[1, ..., A]."""
+        actions, log_probs = self.sample_and_log_prob(key)
+        return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
 
     def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
         """One action f32[..., A] and its log density f32[...]; gradients flow through both."""
@@ -59,10 +70,13 @@ class TanhGaussianPolicy(nn.Module):
 
     action_dim: int
     hidden_dims: tuple[int, ...]
+    dropout_rate: float = 0.0
 
     @nn.compact
-    def __call__(self, observations: Array) -> TanhGaussian:
-        x = MLP(self.hidden_dims, kernel_init=sac_init)(observations)
+    def __call__(self, observations: Array, training: bool = False) -> TanhGaussian:
+        x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate, kernel_init=sac_init)(
+            observations, training
+        )
         mean, x = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=sac_init)(x), 2, axis=-1)
         low, high = LOG_STD_RANGE
         log_std = low + 0.5 * (high - low) * (jnp.tanh(x) + 1.0)

@@ -1,0 +1,46 @@
+"""A policy's head: which distribution over actions it gives."""
+
+import flax.linen as nn
+import flax.struct
+
+from xql_jax.learners import fields
+from xql_jax.networks.policies import GaussianPolicy, MixturePolicy
+from xql_jax.networks.squashed_policies import TanhGaussianPolicy
+
+
+@flax.struct.dataclass
+class Gaussian(fields.Part):
+    """IQL's head: the mean is a tanh, the standard deviation does not depend on the state."""
+
+    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
+
+    def network(self, action_dim: int) -> nn.Module:
+        return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
+
+
+@flax.struct.dataclass
+class StateGaussian(Gaussian):
+    """The same, with a standard deviation that depends on the state."""
+
+    def network(self, action_dim: int) -> nn.Module:
+        return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate, state_dependent_std=True)
+
+
+@flax.struct.dataclass
+class Squashed(Gaussian):
+    """SAC's head: the tanh of a Gaussian, its density corrected for that."""
+
+    def network(self, action_dim: int) -> nn.Module:
+        return TanhGaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
+
+
+@flax.struct.dataclass
+class Mixture(Gaussian):
+    """Several Gaussians, for data in which different ways lead to the goal."""
+
+    num_components: int = fields.static(5, fields.AT_LEAST_ONE)
+
+    def network(self, action_dim: int) -> nn.Module:
+        widths = self.actor_hidden_dims
+        return MixturePolicy(action_dim, widths, self.num_components, self.dropout_rate)
