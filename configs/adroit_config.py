@@ -7,19 +7,15 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
+SHARED = {"dropout_rate": 0.1}  # of policies
+IN_SAMPLE = {"awr_temperature": 0.5}
 DIFFERENCES = {
-    "xql": {
-        "beta": 8.0,
-        "clip": 5.0,
-        "uniform_actions": 1,
-        "awr_temperature": 0.5,
-        "layer_norm": True,
-        "dropout_rate": 0.1,
-    },
-    "iql": {"expectile": 0.7, "awr_temperature": 0.5, "dropout_rate": 0.1},
-    "bc": {"dropout_rate": 0.1},
+    "xql": {"beta": 8.0, "clip": 5.0, "uniform_actions": 1, "layer_norm": True},
+    "iql": {"expectile": 0.7},
 }
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("adroit",), differences=DIFFERENCES)
+    return suite_config(
+        algorithm, suites=("adroit",), differences=DIFFERENCES, shared=SHARED, in_sample=IN_SAMPLE
+    )

@@ -4,9 +4,10 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
+IN_SAMPLE = {"awr_temperature": 10.0}
 DIFFERENCES = {
-    "xql": {"beta": 0.6, "clip": 7.0, "awr_temperature": 10.0, "layer_norm": True, "decay_actor_lr": False},
-    "iql": {"expectile": 0.9, "awr_temperature": 10.0},
+    "xql": {"beta": 0.6, "clip": 7.0, "layer_norm": True, "decay_actor_lr": False},
+    "iql": {"expectile": 0.9},
 }
 
 # Table 4, in parentheses: beta, clip, batch size, v_updates.
@@ -21,4 +22,6 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("antmaze",), differences=DIFFERENCES, tuned=TABLE_4)
+    return suite_config(
+        algorithm, suites=("antmaze",), differences=DIFFERENCES, in_sample=IN_SAMPLE, tuned=TABLE_4
+    )

@@ -4,10 +4,11 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
+SHARED = {"dropout_rate": 0.1}  # of policies
+IN_SAMPLE = {"awr_temperature": 0.5}
 DIFFERENCES = {
-    "xql": {"beta": 5.0, "clip": 7.0, "awr_temperature": 0.5, "layer_norm": True, "dropout_rate": 0.1},
-    "iql": {"expectile": 0.7, "awr_temperature": 0.5, "dropout_rate": 0.1},
-    "bc": {"dropout_rate": 0.1},
+    "xql": {"beta": 5.0, "clip": 7.0, "layer_norm": True},
+    "iql": {"expectile": 0.7},
 }
 
 # Table 4, in parentheses: beta, clip, batch size, v_updates.
@@ -19,4 +20,11 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("kitchen",), differences=DIFFERENCES, tuned=TABLE_4)
+    return suite_config(
+        algorithm,
+        suites=("kitchen",),
+        differences=DIFFERENCES,
+        shared=SHARED,
+        in_sample=IN_SAMPLE,
+        tuned=TABLE_4,
+    )

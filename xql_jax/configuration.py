@@ -72,7 +72,7 @@ def suite_config(
     own = {**recipe.by_suite.get(suites[0] if suites else "", {}), **differences.get(method, {})}
     layers = [
         shared or {},
-        (in_sample or {}) if issubclass(recipe.learner, InSample) else {},
+        (in_sample or {}) if issubclass(recipe.learner, InSample) or method in VARIANT_OF else {},
         differences.get(VARIANT_OF.get(method, ""), {}),
     ]
     rows = (tuned or {}) if method == "xql" else {}

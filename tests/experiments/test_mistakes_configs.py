@@ -28,7 +28,7 @@ FILES = {  # by name of the file, what is in it
     "constant": "get_config = 3\n",
     "dictionary": "def get_config():\n    return {'beta': 1.0}\n",
     "none": "def get_config():\n    pass\n",
-    "learner": "from xql_jax.learners.xql import XQL\n\n\ndef get_config():\n    return XQL()\n",
+    "learner": "from xql_jax.learners.bc import BC\n\n\ndef get_config():\n    return BC()\n",
     "betta": re.sub(r'"beta": [\d.]+', '"betta": 0.5', SOURCE),
     "negative": re.sub(r'"beta": [\d.]+', '"beta": -0.5', SOURCE),
     "text": re.sub(r'"beta": [\d.]+', '"beta": "high"', SOURCE),

@@ -13,9 +13,10 @@ from xql_jax.types import SarsaBatch
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
 METHODS = OFFLINE | ONLINE
-# METHOD+POLICY, all but the weighing of actions by advantages that cloning does not have.
-REPLACED = [f"{method}+{name}" for method in OFFLINE for name in POLICIES | HEADS]
-REPLACED.remove("bc+forward_kl")
+# METHOD+POLICY: every policy with one method, and one policy with every method that takes others.
+REPLACED = [f"xql+{name}" for name in POLICIES | HEADS]
+REPLACED += [f"xql+{policy}+{head}" for policy, head in zip(POLICIES, HEADS, strict=True)]
+REPLACED += [f"{name}+state_gaussian" for name in OFFLINE if hasattr(make_learner(name).policy, "head")]
 FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX made goes unchecked
 
 

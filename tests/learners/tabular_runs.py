@@ -36,12 +36,15 @@ def _updates(learner, state, batch, count):
     return jax.lax.fori_loop(0, count, lambda i, s: learner.update(s, batch, jax.random.key(0))[0], state)
 
 
-def train(algorithm, batch, **config):
-    """Trains on the whole data as the batch, with Adam's rate falling in three stages."""
+STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
+
+
+def train(algorithm, batch, stages=STAGES, **config):
+    """Trains on the whole data as the batch, with Adam's rate falling in stages."""
     learner = make(algorithm, (), **{"discount": DISCOUNT, "tau": 0.1, **config})
     state = init(learner, batch)
     names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
-    for rate, count in ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)):
+    for rate, count in stages:
         state = _updates(with_hyperparameters(learner, dict.fromkeys(names, rate)), state, batch, count)
     return learner, state
 

@@ -11,11 +11,10 @@ from learner_runs import METHODS, REPLACED, same
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.fields import Part, hyperparameters, traced_names, with_hyperparameters
-from xql_jax.learners.iql import IQL
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.registry import make_learner
-from xql_jax.learners.value_fits import Gumbel, GumbelRegression
-from xql_jax.learners.xql import XQL
+from xql_jax.learners.value_fits.expectile import IQL
+from xql_jax.learners.value_fits.gumbel import XQL, Gumbel, GumbelRegression
 from xql_jax.losses import critic, gumbel
 
 NAN, INF = float("nan"), float("inf")
@@ -211,7 +210,7 @@ REFUSED = [
     ("xql", "value_hidden_dims", "256", "value_hidden_dims must be positive whole numbers, not '256'"),
     ("xql", "critic_hidden_dims", 256, "critic_hidden_dims must be positive whole numbers, not 256"),
     ("xql", "loss", "gumbel", "loss must be one of rescaled, plain, log, not 'gumbel'"),
-    ("xql", "clip_rule", "below", "clip_rule must be one of both, above, not 'below'"),
+    ("xql", "clip_rule", "below", "clip_rule must be one of both, above, saturate, not 'below'"),
     ("xql", "critic_loss", ["mse"], "critic_loss must be one of mse, huber, not ['mse']"),
 ]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from learner_runs import flat, init, make, make_batch, update
 
-from xql_jax.learners.xql import XQL
+from xql_jax.learners.value_fits.gumbel import XQL
 
 SIZE = 16
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}

@@ -22,6 +22,8 @@ OTHER_STATICS = [
     ("xql", {"layer_norm": True}),
     ("xql", {"num_critics": 1}),
     ("bc", {"dropout_rate": 0.1}),
+    ("mxql", {"order": 2}),
+    ("xql+mixture", {"num_components": 2}),
     ("sac", {"uses_value_network": False}),
     ("td3", {"actor_period": 1}),
     ("td3", {"target_period": 1}),

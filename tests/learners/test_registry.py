@@ -1,30 +1,35 @@
 """From names to learners: what each method is composed of, the paper's defaults, and METHOD+POLICY."""
 
+import importlib
+from pathlib import Path
+
 import jax
 import pytest
 from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 
 from xql_jax.errors import UserError
+from xql_jax.learners import value_fits
 from xql_jax.learners.bc import BC, Cloning
 from xql_jax.learners.critics import Critic, TemporalDifference
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.heads import Gaussian
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.iql import IQL
 from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.policy_objectives import ForwardKL, PolicyObjective
 from xql_jax.learners.q_iteration import ExtremeQIteration, QIteration
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.sac import SAC, SoftValues
 from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin
-from xql_jax.learners.value_fits import Expectile, Gumbel, ValueFit
+from xql_jax.learners.value_fits.expectile import IQL, Expectile
+from xql_jax.learners.value_fits.gumbel import XQL, Gumbel
+from xql_jax.learners.value_fits.value_fit import ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
-from xql_jax.learners.xql import XQL
 from xql_jax.learners.xsac import XSAC, ExtremeValues
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ, GumbelCritic
 
-# Name, what makes it, the learner, how V is fitted, the policy and Q, and how many networks Q.
+# Name, what makes it, the learner, how V is fitted, the policy and Q, and how many networks Q. But for two these
+# are not the in-sample family's, which the next test finds in its files.
 COMPOSITIONS = [
     ("xql", XQL, InSample, Gumbel, ForwardKL, TemporalDifference, 2),
     ("iql", IQL, InSample, Expectile, ForwardKL, TemporalDifference, 2),
@@ -48,7 +53,25 @@ def test_names_are_the_methods():
         parts = [getattr(learner, part, None) for part in ("value", "policy", "critic")]
         kinds = [part if part is None else type(part) for part in parts]
         found.append((name, method, type(learner), *kinds, getattr(parts[-1], "num_critics", None)))
-    assert sorted(found, key=str) == sorted(COMPOSITIONS, key=str)
+    listed = {composition[0] for composition in COMPOSITIONS}
+    others = [composition for composition in found if composition[0] not in listed]
+    assert sorted((x for x in found if x not in others), key=str) == sorted(COMPOSITIONS, key=str)
+    assert {learner for _, _, learner, *_ in others} == {InSample}
+
+
+def test_every_file_of_value_fits_gives_its_methods():
+    """V of a method is fitted by a class of the very file that names the method."""
+    names = set()
+    for path in Path(value_fits.__file__).parent.glob("*.py"):
+        module = (
+            importlib.import_module(f"{value_fits.__name__}.{path.stem}") if path.stem[0] != "_" else None
+        )
+        for name, method in getattr(module, "METHODS", {}).items():
+            assert OFFLINE[name] is method
+            assert type(make_learner(name).value).__module__ == module.__name__
+            names.add(name)
+    in_sample = {name for name in OFFLINE if type(make_learner(name)) is InSample}
+    assert {"xql", "iql", "sql", "eql", "mxql", "dvl_chi2", "dvl_tv", "qql", "xql_ess"} <= names == in_sample
 
 
 def test_defaults_are_the_papers():
@@ -62,7 +85,7 @@ def test_defaults_are_the_papers():
 
 
 def test_unknown_algorithm():
-    known = "bc, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
+    known = ", ".join(sorted(METHODS))
     for name in ("xqll", "xqll+forward_kl"):
         with pytest.raises(UserError, match=f"^unknown algorithm 'xqll'; known: {known}$"):
             make_learner(name)
@@ -88,21 +111,24 @@ def test_every_method_trains_with_every_policy(name):
     assert "actor/loss" in metrics
 
 
+ALL = "forward_kl, gaussian, max_q, mixture, reverse_kl, squashed, state_gaussian, trust_region"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         (
             "xql+zzzz",
-            "xql has no policy 'zzzz'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+            f"xql has no policy 'zzzz'; known: {ALL}$",
         ),
         (
             "xql+gaussian+zzzz",
-            "xql has no policy 'zzzz'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+            f"xql has no policy 'zzzz'; known: {ALL}$",
         ),
-        ("xql+", "xql has no policy ''; known: forward_kl, gaussian, mixture, squashed, state_gaussian$"),
+        ("xql+", f"xql has no policy ''; known: {ALL}$"),
         (
             "xql+iql",
-            "xql has no policy 'iql'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
+            f"xql has no policy 'iql'; known: {ALL}$",
         ),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),

@@ -1,9 +1,14 @@
 """On a small MDP, with tabular networks, the learners reach the values that theory gives for the dataset."""
 
+import math
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import optimize
 from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
 
+from xql_jax.learners.value_fits.quantiles import LOWER, UPPER
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
 STATES, ACTIONS = 6, 3
@@ -80,3 +85,89 @@ def test_iql_reaches_the_expectile_fixed_point(expectile):
     _, state = train("iql", BATCH, expectile=expectile)
     np.testing.assert_allclose(learnt_v(state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
     np.testing.assert_allclose(learnt_q(state, BATCH), q, atol=0.01 * np.ptp(q))
+
+
+def root(function, x):
+    return optimize.brentq(function, x.min() - 20.0, x.max() + 20.0, xtol=1e-10)
+
+
+def sparse_of(x):
+    return root(lambda v: np.maximum(1 + (x - v) / 2, 0).mean() - 1, x)  # alpha 1
+
+
+def soft_maximum_of(x):
+    return 2.0 * np.log(np.exp((x - x.max()) / 2.0).mean()) + x.max()  # alpha or beta 2
+
+
+def maclaurin_of(x):
+    return root(lambda v: sum(((x - v) / 2) ** j / math.factorial(j) for j in (1, 2, 3)).mean(), x)
+
+
+def chi_square_of(x):
+    return root(
+        lambda v: np.maximum(1 + (x - v) / 2, 0).mean() - 0.25, x
+    )  # lambda 0.8: (1 - lambda) / lambda
+
+
+def quantile_of(x):
+    return np.quantile(x, 0.74, method="inverted_cdf")  # (2 lambda - 1) / lambda
+
+
+# Where the losses differ from XQL's, with what their V is, exactly, of the Q of a state's transitions.
+FIXED_POINTS = [
+    ("sql", {"alpha": 1.0}, sparse_of),
+    ("eql", {"alpha": 2.0}, soft_maximum_of),
+    ("mxql", {"beta": 2.0, "order": 4}, maclaurin_of),
+    ("dvl_chi2", {"tradeoff": 0.8}, chi_square_of),
+    ("dvl_tv", {"tradeoff": 1 / 1.26}, quantile_of),
+    ("xql", {"beta": 2.0, "clip": 3.0, "clip_rule": "saturate"}, soft_maximum_of),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "value_of"), FIXED_POINTS, ids=lambda x: x if type(x) is str else ""
+)
+def test_in_sample_methods_reach_their_own_fixed_points(name, config, value_of):
+    mdp = SoftMDP.from_transitions(S, A, R, NEXT, **SHAPE, discount=DISCOUNT, beta=1.0)
+    v = np.zeros(STATES + 1)
+    for _ in range(200):
+        q = mdp.backup(v)[S, A]
+        v = np.array([*(value_of(q[s == S]) for s in range(STATES)), 0.0])
+    _, state = train(name, BATCH, layer_norm=False, **config)
+    np.testing.assert_allclose(learnt_v(state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
+    np.testing.assert_allclose(learnt_q(state, BATCH), q, atol=0.01 * np.ptp(q))
+
+
+def test_qql_reaches_its_fixed_point():
+    """V and the upper quantile of Q, Q itself fitted to r - w beta(s) + discount * upper(s')."""
+    mdp = SoftMDP.from_transitions(S, A, R, NEXT, **SHAPE, discount=DISCOUNT, beta=1.0)
+    lower, upper = np.zeros(STATES + 1), np.zeros(STATES + 1)
+    for _ in range(300):
+        q = mdp.backup(upper)[S, A] - (upper - lower)[S]
+        of_states = [q[s == S] for s in range(STATES)]
+        lower, upper = (
+            np.array([*(np.quantile(x, share, method="inverted_cdf") for x in of_states), 0.0])
+            for share in (LOWER, UPPER)
+        )
+    # The slopes of a pinball loss do not fall near its minimum, so that Adam needs longer.
+    stages = ((3e-2, 2000), (3e-3, 4000), (1e-3, 3000), (3e-4, 2000))
+    _, state = train("qql", BATCH, stages, layer_norm=False)
+    scale = 0.01 * np.ptp(lower[:STATES])
+    np.testing.assert_allclose(learnt_v(state), lower[:STATES], atol=scale)
+    np.testing.assert_allclose(state.value.upper(jnp.eye(STATES)), upper[:STATES], atol=scale)
+    np.testing.assert_allclose(learnt_q(state, BATCH), q, atol=0.01 * np.ptp(q))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7])
+def test_the_adaptive_beta_reaches_the_soft_optimum_of_its_own_beta(share):
+    def effective(beta):
+        _, v, q = soft_optimum(beta)
+        weights = np.exp((q[S, A] - v[S]) / beta)
+        return weights.sum() ** 2 / (weights**2).sum() / len(weights)
+
+    beta = optimize.brentq(lambda beta: effective(beta) - share, 0.05, 50.0, xtol=1e-4)
+    _, state = train("xql_ess", BATCH, layer_norm=False, target_share=share, beta_rate=0.01)
+    assert float(jnp.exp(state.value.log_beta)) == pytest.approx(beta, rel=0.02)
+    _, v, q = soft_optimum(beta)
+    np.testing.assert_allclose(learnt_v(state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))
+    np.testing.assert_allclose(learnt_q(state, BATCH), q[S, A], atol=0.01 * np.ptp(q[S, A]))

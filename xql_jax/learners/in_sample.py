@@ -10,7 +10,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.critics import Critic, TemporalDifference, min_q
 from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
 from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.learners.value_fits import Gumbel, ValueFit
+from xql_jax.learners.value_fits.value_fit import ValueFit
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
@@ -36,7 +36,7 @@ class Smoothing(fields.Part):
 class InSample(PolicyLearner):
     """V, then pi, then Q, then Q's target: the order of the authors' code; the paper prints Q, V, pi."""
 
-    value: ValueFit = fields.part(Gumbel)
+    value: ValueFit = fields.part(ValueFit)
     policy: PolicyObjective = fields.part(ForwardKL)
     critic: Critic = fields.part(TemporalDifference)
     smoothing: Smoothing = fields.part(Smoothing)
@@ -63,12 +63,11 @@ class InSample(PolicyLearner):
             targets = q_of(observations, actions)
         value, value_info = self.value.fit(state.value, observations, targets, self.max_grad_norm)
 
-        # The new V at s and at s' in one pass: on CPU two passes of half the size are slower.
-        v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
+        v, next_v, rewards, scale = self.value.read(value, batch)
         policy, policy_info = self.policy.update(
-            state.policy, Estimates(q, v, q_of), batch, key_policy, self.max_grad_norm
+            state.policy, Estimates(q, v, scale, q_of), batch, key_policy, self.max_grad_norm
         )
-        critic, critic_info = self.fit_critic(state.critic, next_v, batch)
+        critic, critic_info = self.fit_critic(state.critic, next_v, batch._replace(rewards=rewards))
         state = LearnerState(state.step + 1, policy, value, critic.followed(self.tau))
         return state, {**value_info, **policy_info, **critic_info}
 

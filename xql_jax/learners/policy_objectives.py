@@ -20,6 +20,7 @@ class Estimates(NamedTuple):
 
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
+    scale: Numeric = 1.0  # of advantages, reward units, f32[] or f32[B]; see `Reading`
     q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
 
 
@@ -62,8 +63,12 @@ class PolicyObjective(fields.Part):
             actor_loss = -(weights * log_probs).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}
 
+        return actor.minimize(loss, self.rate(actor), max_grad_norm)
+
+    def rate(self, actor: TrainState) -> Array:
+        """The learning rate of the actor's next step, f32[]."""
         progress = jnp.minimum(actor.optimizer_state.count / self.actor_decay_steps, 1.0)
-        return actor.minimize(loss, self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress)), max_grad_norm)
+        return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
 @flax.struct.dataclass
@@ -73,11 +78,15 @@ class ForwardKL(PolicyObjective):
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # cap of the weight
 
-    def update(self, actor, estimates, batch, key, max_grad_norm):
-        advantages = estimates.q - estimates.v
-        weights = exponential_advantage_weight(
+    def weights(self, advantages: Array) -> Array:
+        """The weights f32[B], constants, of advantages f32[B]."""
+        return exponential_advantage_weight(
             advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
         )
+
+    def update(self, actor, estimates, batch, key, max_grad_norm):
+        advantages = (estimates.q - estimates.v) / estimates.scale
+        weights = self.weights(advantages)
         actor, info = self.regress(actor, weights, batch, key, max_grad_norm)
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 

@@ -10,7 +10,7 @@ from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.train_state import TrainState
-from xql_jax.learners.value_fits import Gumbel
+from xql_jax.learners.value_fits.gumbel import Gumbel
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, SarsaBatch
 

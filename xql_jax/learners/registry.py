@@ -1,29 +1,41 @@
 """Names of methods, of policy objectives and of heads: the only place where a string becomes code."""
 
 import dataclasses
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
+from xql_jax.learners import value_fits
 from xql_jax.learners.bc import BC
-from xql_jax.learners.fields import Part, with_hyperparameters
+from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
+from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
-from xql_jax.learners.iql import IQL
+from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
 from xql_jax.learners.value_iteration import ValueIteration
-from xql_jax.learners.xql import XQL
 from xql_jax.learners.xsac import XSAC
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ
 
+
+def _in_sample_methods() -> dict[str, Method[Any]]:
+    """The METHODS of every file in value_fits/."""
+    files = (
+        importlib.import_module(f"{value_fits.__name__}.{file.name}")
+        for file in pkgutil.iter_modules(value_fits.__path__)
+    )
+    return {name: method for file in files for name, method in file.METHODS.items()}
+
+
 OFFLINE: dict[str, Method[Any]] = {
-    "xql": XQL,
+    **_in_sample_methods(),
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
-    "iql": IQL,
     "bc": BC,
 }
 ONLINE: dict[str, Method[Any]] = {
@@ -34,7 +46,12 @@ ONLINE: dict[str, Method[Any]] = {
     "td3": TD3,
     "td3_dq": TD3_DQ,
 }
-POLICIES: dict[str, Callable[..., Part]] = {"forward_kl": ForwardKL}
+POLICIES: dict[str, Callable[..., Part]] = {
+    "forward_kl": ForwardKL,
+    "reverse_kl": ReverseKL,
+    "trust_region": TrustRegion,
+    "max_q": MaxQ,
+}
 HEADS: dict[str, Callable[..., Part]] = {
     "gaussian": Gaussian,
     "state_gaussian": StateGaussian,
@@ -59,12 +76,14 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     learner = known[method]()
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
-    return with_hyperparameters(learner, config or {})
+    fields = hyperparameters(learner)
+    defaults = {name: value for name, value in known[method].defaults.items() if name in fields}
+    return with_hyperparameters(learner, {**defaults, **(config or {})})
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
-    known = POLICIES | HEADS if hasattr(learner, "value") else HEADS  # an objective needs V
-    if method not in OFFLINE:
+    known = _policies_of(learner)
+    if not known:
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
@@ -73,3 +92,12 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     else:
         policy = POLICIES[name](head=learner.policy.head)
     return dataclasses.replace(learner, policy=policy)
+
+
+def _policies_of(learner: Any) -> Mapping[str, Any]:
+    """What the learner can take in place of its own: all need a head, objectives V, and most of them Q."""
+    if not hasattr(learner.policy, "head"):
+        return {}
+    if isinstance(learner, InSample):
+        return POLICIES | HEADS
+    return {"forward_kl": ForwardKL, **HEADS} if hasattr(learner, "value") else HEADS

@@ -8,7 +8,7 @@ from xql_jax.learners.critics import Critic
 from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.methods import Method
 from xql_jax.learners.soft_actor_critic import DEFAULTS, SoftActorCritic
-from xql_jax.learners.value_fits import Gumbel
+from xql_jax.learners.value_fits.gumbel import Gumbel
 from xql_jax.networks.squashed_policies import sac_init
 from xql_jax.types import Array
 

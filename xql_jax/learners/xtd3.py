@@ -15,7 +15,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.critics import Critic
 from xql_jax.learners.methods import Method
 from xql_jax.learners.td3 import DEFAULTS, DelayedTwin
-from xql_jax.learners.value_fits import GumbelRegression
+from xql_jax.learners.value_fits.gumbel import GumbelRegression
 from xql_jax.networks.squashed_policies import td3_init
 from xql_jax.types import Array
 

@@ -8,24 +8,35 @@ import jax.numpy as jnp
 from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Numeric
 
-ClipRule = Callable[[Array, Numeric], Array]
+# From z and the clip: the clipped z, and how far beyond it the loss goes on as its tangent; None: it is flat.
+ClipRule = Callable[[Array, Numeric], tuple[Array, Array | None]]
 
 # Below it the loss is flat: float32 sums of |z| over a batch would overflow. No quantity in use comes near.
 LOWEST_Z = -1e18
 
 
-def clip_both(z: Array, clip: Numeric) -> Array:
+def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
     """The paper's clip (D.3): z within [-clip, clip]. A clipped entry has zero gradient.
 
     It also drops the pull of entries below -clip, so where the optimum has z < -clip it biases V upwards;
     `clip_above` does not.
     """
-    return jnp.clip(z, -clip, clip)
+    return jnp.clip(z, -clip, clip), None
 
 
-def clip_above(z: Array, clip: Numeric) -> Array:
+def clip_above(z: Array, clip: Numeric) -> tuple[Array, None]:
     """The clip of the authors' offline code: z at most `clip`; from below the loss stays linear."""
-    return jnp.minimum(z, clip)
+    return jnp.minimum(z, clip), None
+
+
+def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
+    """No clip of z but of the force: above `clip` the loss goes on as its tangent, with slope exp(clip) - 1.
+
+    An entry far above V thus pulls V up however far it is. Source: the exponential weight of IDQL
+    (Hansen-Estruch et al. 2023), there capped at 6.
+    """
+    clipped = jnp.minimum(z, clip)
+    return clipped, z - clipped
 
 
 def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
@@ -57,8 +68,9 @@ def gumbel_loss(
     Returns:
         f32[B], dimensionless, non-negative, 0 where values equal targets. The caller reduces.
     """
-    z = _clipped_error(values, targets, beta, clip, clip_rule)
-    return jnp.expm1(z) - z  # expm1 keeps precision near z = 0
+    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
+    loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
+    return loss if beyond is None else loss + beyond * jnp.expm1(z)
 
 
 def gumbel_rescaled_loss(
@@ -71,9 +83,10 @@ def gumbel_rescaled_loss(
 
     Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments and result as `gumbel_loss`.
     """
-    z = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
-    return jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
+    loss = jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
+    return loss if beyond is None else loss + beyond * (jnp.exp(z - m) - jnp.exp(-m))
 
 
 def gumbel_log_loss(
@@ -86,13 +99,18 @@ def gumbel_log_loss(
 
     Source: the authors' offline code (`log_loss`; it cannot run there, its function rejects an argument).
     """
-    z = _clipped_error(values, targets, beta, clip, clip_rule)
+    z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
-    return m + jnp.log(jnp.mean(jnp.exp(z - m) - z * jnp.exp(-m)))
+    terms = jnp.exp(z - m) - z * jnp.exp(-m)
+    if beyond is not None:
+        terms += beyond * (jnp.exp(z - m) - jnp.exp(-m))
+    return m + jnp.log(jnp.mean(terms))
 
 
-def _clipped_error(values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule) -> Array:
-    """z = (targets - values) / beta, clipped so that a finite clip keeps exp(z) and exp(z) / beta finite."""
+def _clipped_error(
+    values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule
+) -> tuple[Array, Array | None]:
+    """z = (targets - values) / beta by the rule; a finite clip keeps exp(z) and exp(z) / beta finite."""
     check_pairs(values, targets)
     largest = jnp.log(jnp.finfo(jnp.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))

@@ -1,0 +1,162 @@
+"""Policies that climb a known quadratic Q against what theory says they become."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize
+
+from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion, expected_q
+from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
+from xql_jax.learners.policy_objectives import Estimates, PolicyObjective
+from xql_jax.networks.policies import Draws
+from xql_jax.types import Batch
+
+SIZE = 256
+CURVATURE, TOP = 8.0, 0.5
+CENTRE, DEVIATION = -0.1, 0.25  # of the data's actions
+INF = float("inf")
+
+
+def make_batch():
+    """One state; actions whose mean and deviation are exactly those of the data."""
+    z = np.random.default_rng(0).normal(size=(SIZE, 1))
+    actions = CENTRE + DEVIATION * (z - z.mean()) / z.std()
+    ones = np.ones(SIZE)
+    observations = np.ones((SIZE, 1))
+    return Batch(*(jnp.asarray(x, jnp.float32) for x in (observations, actions, ones, ones, observations)))
+
+
+BATCH = make_batch()
+
+
+def quadratic(observations, actions):
+    return -CURVATURE / 2 * (actions[:, 0] - TOP) ** 2
+
+
+ESTIMATES = Estimates(quadratic(None, BATCH.actions), jnp.zeros(SIZE), 1.0, quadratic)
+
+
+def train(objective, actor, updates=4000, estimates=ESTIMATES, step=None):
+    """With a rate that falls to 0; `step` is the objective's update unless given."""
+    objective = dataclasses.replace(
+        objective, actor_lr=np.float32(5e-3), actor_decay_steps=np.float32(updates)
+    )
+    step = step or type(objective).update
+
+    @jax.jit
+    def run(actor):
+        return jax.lax.fori_loop(
+            0, updates, lambda i, a: step(objective, a, estimates, BATCH, jax.random.key(i), INF)[0], actor
+        )
+
+    return run(actor)
+
+
+def init(objective, key=0):
+    return objective.init(jax.random.key(key), BATCH.observations[:1], BATCH.actions[:1])
+
+
+def moments(policy):
+    drawn = policy.draws(jax.random.key(9))
+    mean = (drawn.weights[..., None] * drawn.actions).sum(0).mean()
+    return float(mean), float(
+        jnp.sqrt((drawn.weights[..., None] * (drawn.actions - mean) ** 2).sum(0).mean())
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "temperature"),
+    [
+        (Gaussian(()), 0.0),
+        (Gaussian(()), 1.0),
+        (Gaussian(()), 3.0),
+        (StateGaussian(()), 1.0),
+        (Mixture((), num_components=2), 1.0),
+    ],
+)
+def test_reverse_kl_reaches_the_data_tilted_by_q(head, temperature):
+    """mu * exp(temperature * Q) of a normal mu and a quadratic Q is normal: precisions add."""
+    objective = ReverseKL(head=head, awr_temperature=temperature)
+    actor = train(objective, init(objective), 6000)
+    precision = 1 / DEVIATION**2 + temperature * CURVATURE
+    expected = (CENTRE / DEVIATION**2 + temperature * CURVATURE * TOP) / precision
+    many = jax.tree.map(lambda x: jnp.broadcast_to(x, (20_000, *x.shape)), jnp.ones(1))
+    mean, deviation = moments(actor(many))
+    assert mean == pytest.approx(expected, abs=0.02)
+    assert deviation == pytest.approx(precision**-0.5, rel=0.05)
+    np.testing.assert_allclose(moments(actor.anchor(many)), [CENTRE, DEVIATION], atol=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weight", [0.0, 1.0, 4.0])
+def test_max_q_balances_q_and_likelihood(weight):
+    """Against the root of the objective's own derivatives by mean and deviation."""
+    objective = MaxQ(head=Gaussian(()), q_weight=weight)
+    actor = train(objective, init(objective), 6000)
+    force = weight * CURVATURE / float(jnp.abs(ESTIMATES.q).mean())
+
+    def slopes(x):
+        mean, deviation = x
+        by_mean = force * (mean - TOP) + (mean - CENTRE) / deviation**2
+        spread = DEVIATION**2 + (mean - CENTRE) ** 2
+        return by_mean, force * deviation + 1 / deviation - spread / deviation**3
+
+    expected = optimize.fsolve(slopes, (CENTRE, DEVIATION))
+    found = actor(BATCH.observations[:1])
+    assert float(found.mean[0, 0]) == pytest.approx(expected[0], abs=0.02)
+    assert float(found.std[0]) == pytest.approx(expected[1], rel=0.03)
+
+
+def test_max_q_does_not_depend_on_the_rewards_scale():
+    objective = MaxQ(head=Gaussian(()))
+    scaled = Estimates(100 * ESTIMATES.q, jnp.zeros(SIZE), 1.0, lambda o, a: 100 * quadratic(o, a))
+    actors = [train(objective, init(objective), 20, estimates) for estimates in (ESTIMATES, scaled)]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), *(a.params for a in actors)
+    )
+
+
+def test_a_trust_region_clones_first_then_stays_near_its_past():
+    objective = TrustRegion(head=Gaussian(()), cloning_updates=3.0, anchor_tau=0.25, awr_temperature=3.0)
+    actor, cloned = init(objective), init(PolicyObjective(head=Gaussian(())))
+    cloned = cloned.replace(params=actor.params)
+    key = jax.random.key(1)
+    for _ in range(3):
+        actor, info = objective.update(actor, ESTIMATES, BATCH, key, INF)
+        cloned, _ = PolicyObjective(head=Gaussian(())).update(cloned, None, BATCH, key, INF)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), actor.params, cloned.params)
+        jax.tree.map(np.testing.assert_array_equal, actor.anchor.params, actor.params)
+        assert float(info["actor/kl"]) == 0.0
+    before = actor.anchor.params
+    expected, _ = objective.climb(actor, ESTIMATES, BATCH, key, INF)
+    actor, info = objective.update(actor, ESTIMATES, BATCH, key, INF)
+    check = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(check, actor.params, expected.params)
+    jax.tree.map(lambda a, p, old: check(a, 0.25 * p + 0.75 * old), actor.anchor.params, actor.params, before)
+
+
+@pytest.mark.slow
+def test_a_trust_region_ends_at_the_top_of_q():
+    objective = TrustRegion(head=Gaussian(()), cloning_updates=500.0, anchor_tau=0.02, awr_temperature=3.0)
+    actor = train(objective, init(objective), 6000)
+    assert float(actor(BATCH.observations[:1]).mean[0, 0]) == pytest.approx(TOP, abs=0.02)
+
+
+def test_expected_q_by_hand():
+    drawn = Draws(jnp.array([[[0.5]], [[3.0]]]), jnp.zeros((2, 1)), jnp.array([[0.25], [0.75]]))
+    estimates = Estimates(jnp.zeros(1), jnp.zeros(1), 2.0, lambda o, a: 10 * a[:, 0] + o[:, 0])
+    # 3 is beyond the bounds and counts as 1; all over the scale 2.
+    np.testing.assert_allclose(expected_q(drawn, estimates, jnp.array([[1.0]])), [(0.25 * 6 + 0.75 * 11) / 2])
+
+
+def test_the_squashed_head_climbs_too():
+    objective = ReverseKL(head=Squashed(()), awr_temperature=3.0)
+    start = init(objective)
+    actor = train(objective, start, 300)
+    q = [quadratic(None, a(jnp.ones((SIZE, 1))).sample(jax.random.key(3))).mean() for a in (start, actor)]
+    assert float(q[1]) > float(q[0]) + 0.3  # from -1.9 of the first policy

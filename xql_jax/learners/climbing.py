@@ -1,0 +1,132 @@
+"""Policies that climb Q by their own actions and stay near another policy mu (Garg et al. 2023, Eq. 13)."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from xql_jax.learners import fields
+from xql_jax.learners.policy_objectives import Estimates, PolicyObjective
+from xql_jax.learners.train_state import TrainState
+from xql_jax.networks.policies import Draws
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+
+def expected_q(drawn: Draws, estimates: Estimates, observations: Array) -> Array:
+    """E Q(s, a) over the drawn actions in each state, f32[B], in units of the advantages' scale.
+
+    Actions beyond the bounds, which a Gaussian has, count as at the bounds: there Q has no slope.
+    """
+    assert estimates.q_of is not None  # the registry gives these objectives to methods with Q alone
+    actions = jnp.clip(drawn.actions, -1.0, 1.0)
+    qs = jnp.stack([estimates.q_of(observations, action) for action in actions])
+    return (drawn.weights * qs).sum(0) / estimates.scale
+
+
+class AnchoredState(TrainState):
+    """The actor, and the policy mu that it is kept near."""
+
+    anchor: Any = None  # a train state
+
+
+@flax.struct.dataclass
+class ReverseKL(PolicyObjective):
+    """The policy nearest in reverse KL to mu * exp(Q / beta), mu the data's policy, cloned at the same time.
+
+    It minimises E_pi [log pi - log mu - awr_temperature * Q]. As the policy's own actions are drawn, Q is
+    asked about actions that the data may not have.
+
+    Source: Garg et al. 2023, Eq. 13.
+    Differs: awr_temperature stands in place of 1 / beta, as in `ForwardKL`.
+    """
+
+    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+        key_actor, key_anchor = jax.random.split(key)
+        actor = super().init(key_actor, observations, actions)
+        anchor = super().init(key_anchor, observations, actions)
+        return AnchoredState(actor.network, actor.params, actor.optimizer_state, anchor=anchor)
+
+    def update(self, actor, estimates, batch, key, max_grad_norm):
+        """One step of mu, and one of the policy towards the new mu."""
+        key_anchor, key_actor = jax.random.split(key)
+        anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor, max_grad_norm)
+        return self.climb(actor.replace(anchor=anchor), estimates, batch, key_actor, max_grad_norm)
+
+    def climb(
+        self, actor: Any, estimates: Estimates, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[Any, Metrics]:
+        """One step of the policy."""
+        key_dropout, key_draw = jax.random.split(key)
+        mu = actor.anchor(batch.observations)
+
+        def loss(params):
+            policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
+            drawn = policy.draws(key_draw)
+            kl = (drawn.weights * (drawn.log_probs - mu.log_prob(drawn.actions))).sum(0).mean()
+            q = expected_q(drawn, estimates, batch.observations).mean()
+            return kl - self.awr_temperature * q, {
+                "actor/loss": kl - self.awr_temperature * q,
+                "actor/kl": kl,
+            }
+
+        return actor.minimize(loss, self.rate(actor), max_grad_norm)
+
+
+@flax.struct.dataclass
+class TrustRegion(ReverseKL):
+    """The same with mu the policy's own past, which follows it slowly: each step stays near the last.
+
+    The first updates clone the data, for there is no past to stay near.
+    """
+
+    cloning_updates: Numeric = fields.traced(5_000.0, fields.NOT_NEGATIVE)
+    anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO)  # Polyak rate of mu, per update
+
+    def update(self, actor, estimates, batch, key, max_grad_norm):
+        """One step of the policy, then mu's."""
+
+        def clone(actor: Any) -> tuple[Any, Metrics]:
+            actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key, max_grad_norm)
+            followed = actor.anchor.replace(params=actor.params)
+            return actor.replace(anchor=followed), {
+                "actor/loss": info["actor/loss"],
+                "actor/kl": jnp.zeros(()),
+            }
+
+        def climb(actor: Any) -> tuple[Any, Metrics]:
+            actor, info = self.climb(actor, estimates, batch, key, max_grad_norm)
+            followed = optax.incremental_update(actor.params, actor.anchor.params, self.anchor_tau)
+            return actor.replace(anchor=actor.anchor.replace(params=followed)), info
+
+        return jax.lax.cond(actor.optimizer_state.count < self.cloning_updates, clone, climb, actor)
+
+
+@flax.struct.dataclass
+class MaxQ(PolicyObjective):
+    """The policy climbs Q and clones the data: TD3+BC's objective for any head.
+
+    It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions, the mean held
+    constant, so that the balance of the two does not depend on the reward's scale.
+
+    Source: Fujimoto & Gu 2021, Eq. 4 and 5.
+    Differs: cloning is by the log-likelihood of the head, theirs by the squared error of a point.
+    """
+
+    q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
+
+    def update(self, actor, estimates, batch, key, max_grad_norm):
+        key_dropout, key_draw = jax.random.split(key)
+        unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
+
+        def loss(params):
+            policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
+            q = expected_q(policy.draws(key_draw), estimates, batch.observations).mean() / unit
+            log_prob = policy.log_prob(batch.actions).mean()
+            actor_loss = -self.q_weight * q - log_prob
+            return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}
+
+        return actor.minimize(loss, self.rate(actor), max_grad_norm)

@@ -1,0 +1,26 @@
+"""Implicit Q-learning (Kostrikov et al. 2021): XQL but for the loss of V."""
+
+import flax.struct
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.losses.value import expectile_loss
+from xql_jax.types import Array, Numeric
+
+
+@flax.struct.dataclass
+class Expectile(ValueFit):
+    """V goes to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
+
+    expectile: Numeric = fields.traced(0.7, fields.OPEN_UNIT_INTERVAL)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return expectile_loss(values, targets, expectile=self.expectile)
+
+
+IQL = Method(InSample, value=Expectile, policy=ForwardKL, critic=TemporalDifference)
+METHODS = {"iql": IQL}

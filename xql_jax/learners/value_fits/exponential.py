@@ -1,0 +1,70 @@
+"""Exponential Q-learning, EQL (Xu et al. 2023, "Offline RL with No OOD Actions", ICLR).
+
+Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), actor.py (advantages
+times 10, weights up to 100), configs/*.py (layer norm).
+Differs: that code gives V a dropout of 0.5 on AntMaze.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.value_fits.value_fit import Reading, ValueFit
+from xql_jax.losses.critic import check_pairs
+from xql_jax.types import Array, Batch, Numeric
+
+LARGEST = 5.0  # of y / alpha, from where on the exponential is continued by its tangent
+
+
+def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
+    """The loss of each example, f32[B], times exp(-m): exp(y / alpha) + V / alpha, y = Q - V.
+
+    m is the largest y / alpha of the batch, at least -1, held constant. The gradient is XQL's with beta =
+    alpha, so over targets x the minimiser is alpha * log E[exp(x / alpha)] as well.
+
+    Source: Xu et al. 2023, Eq. 16; values, targets f32[B] (constants) and alpha in reward units.
+    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 26) clips the exponential and not the
+    linear term, so that where Q is far above V its gradient pushes V *down*. Here the exponential goes on as
+    its tangent: V is pushed up, by a bounded force.
+    """
+    check_pairs(values, targets)
+    z = (jax.lax.stop_gradient(targets) - values) / alpha
+    held = jnp.minimum(z, LARGEST)
+    m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
+    return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / alpha
+
+
+@flax.struct.dataclass
+class Exponential(ValueFit):
+    """V goes to alpha * log E[exp(Q / alpha)], and the policy sees advantages in units of alpha."""
+
+    alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return exponential_loss(values, targets, alpha=self.alpha)
+
+    def read(self, value: TrainState, batch: Batch) -> Reading:
+        return super().read(value, batch)._replace(scale=self.alpha)
+
+
+EQL = Method(
+    InSample,
+    {"layer_norm": True, "awr_temperature": 10.0},
+    by_suite={
+        "locomotion": {"alpha": 2.0, "awr_temperature": 10.0},
+        "antmaze": {"alpha": 0.5, "awr_temperature": 10.0}
+        | dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4),
+        "kitchen": {"alpha": 2.0, "awr_temperature": 10.0},
+        "pointmaze": {"alpha": 0.2, "awr_temperature": 10.0, "layer_norm": False},  # this project's
+    },
+    value=Exponential,
+    policy=ForwardKL,
+    critic=TemporalDifference,
+)
+METHODS = {"eql": EQL}

@@ -1,0 +1,53 @@
+"""Extreme Q-learning (Garg et al. 2023): V goes to the soft maximum of Q by Gumbel regression."""
+
+from collections.abc import Callable
+
+import flax.struct
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.losses import gumbel
+from xql_jax.types import Array, Numeric
+
+
+@flax.struct.dataclass
+class GumbelRegression(fields.Part):
+    """The loss whose minimiser is L^beta of its targets, with the hyperparameters of its scale and clip."""
+
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # Gumbel scale, reward units
+    clip: Numeric = fields.traced(
+        7.0, fields.POSITIVE_OR_OFF
+    )  # of z = (Q - V) / beta; "Grad Clip" in Table 4
+    loss: Callable[..., Array] = fields.choice(
+        rescaled=gumbel.gumbel_rescaled_loss, plain=gumbel.gumbel_loss, log=gumbel.gumbel_log_loss
+    )
+    clip_rule: gumbel.ClipRule = fields.choice(
+        both=gumbel.clip_both, above=gumbel.clip_above, saturate=gumbel.saturate
+    )
+
+    def __call__(self, values: Array, targets: Array, scale: Numeric = 1.0) -> Array:
+        """The loss of values f32[B] against targets f32[B] at scale * beta; see `losses.gumbel`."""
+        return self.loss(values, targets, beta=scale * self.beta, clip=self.clip, clip_rule=self.clip_rule)
+
+
+@flax.struct.dataclass
+class Gumbel(ValueFit):
+    """V goes to beta * log E[exp(Q / beta)], the soft maximum of Q (Garg et al. 2023, Eq. 11)."""
+
+    regression: GumbelRegression = fields.part(GumbelRegression)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.regression(values, targets)
+
+
+XQL = Method(
+    InSample,
+    value=Gumbel,  # Eq. 11: V to beta * log E[exp(Q / beta)] over the data's actions, by Gumbel regression
+    policy=ForwardKL,  # Eq. 12: pi by log-likelihood, weighted by exp(awr_temperature * (Q - V))
+    critic=TemporalDifference,  # Eq. 14: Q to r + discount * V(s'), by least squares
+)
+METHODS = {"xql": XQL}

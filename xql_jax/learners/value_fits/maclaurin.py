@@ -1,0 +1,65 @@
+"""MXQL (Omura et al. 2024, "Stabilizing Extreme Q-learning by Maclaurin Expansion", RLC).
+
+Hyperparameters: motokiomura/MXQL, README.md (order 4 offline) and offline/reproduce/*.sh (beta, as XQL's).
+Differs: in that code (offline/critic.py, `update_v`) XQL's rescaled or log loss always takes the expanded
+one's place after that was computed; here it is used, as in the paper.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.losses.critic import check_pairs
+from xql_jax.types import Array, Numeric
+
+EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
+
+
+def maclaurin_loss(values: Array, targets: Array, *, beta: Numeric, order: int) -> Array:
+    """The Gumbel loss exp(z) - z - 1 up to its term of this order: sum over j = 2, ..., n of z^j / j!.
+
+    z = (targets - values) / beta. Convex for an even order; its slope grows as z^(n - 1), not as exp(z), so
+    that no clip is needed. Over targets the minimiser is the mean at n = 2, XQL's soft maximum as n grows.
+
+    Source: Omura et al. 2024, Eq. 12; values and targets f32[B] (constants), beta in reward units.
+    """
+    check_pairs(values, targets)
+    z = (jax.lax.stop_gradient(targets) - values) / beta
+    total = jnp.ones_like(z)
+    for j in range(order, 2, -1):  # Horner's scheme: 1 + z / 3 * (1 + z / 4 * (...))
+        total = 1.0 + z / j * total
+    return 0.5 * z**2 * total
+
+
+@flax.struct.dataclass
+class Maclaurin(ValueFit):
+    """V goes to what is between the mean of Q and its soft maximum."""
+
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
+    order: int = fields.static(4, EVEN)  # of the expansion
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return maclaurin_loss(values, targets, beta=self.beta, order=self.order)
+
+
+MXQL = Method(
+    InSample,
+    {"layer_norm": True},
+    by_suite={
+        "locomotion": {"beta": 2.0},
+        "antmaze": {"beta": 0.6},
+        "kitchen": {"beta": 5.0},
+        "adroit": {"beta": 8.0},
+        "pointmaze": {"beta": 0.2, "layer_norm": False},  # this project's
+    },
+    value=Maclaurin,
+    policy=ForwardKL,
+    critic=TemporalDifference,
+)
+METHODS = {"mxql": MXQL}

@@ -1,0 +1,106 @@
+"""Quantile Q-learning, QQL (Gao et al. 2026, TMLR): XQL whose beta is estimated state by state.
+
+Where Q(s, a) over the data's actions is V minus a Gumbel variable of scale beta, V is its quantile 1 - 1/e,
+and V + w * beta its quantile 1 - exp(-exp(w)), whatever beta is. Two pinball regressions thus give V and
+beta(s).
+
+Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks.
+Differs: without the paper's second part, the pinball losses on imagined actions ("value regularisation"); and
+the least scale of advantages is this project's choice.
+"""
+
+import math
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.value_fits.value_fit import Reading, ValueFit
+from xql_jax.losses.critic import check_pairs
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1
+LOWER = 1.0 - math.exp(-1.0)  # 0.632
+UPPER = 1.0 - math.exp(-math.exp(W))  # 0.832
+
+
+def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
+    """max(quantile * y, (quantile - 1) * y) of each example, f32[B], y = targets - values, reward units.
+
+    Over targets (constants) the minimiser is their quantile.
+    """
+    check_pairs(values, targets)
+    y = jax.lax.stop_gradient(targets) - values
+    return jnp.maximum(quantile * y, (quantile - 1.0) * y)
+
+
+class QuantileState(TrainState):
+    """V, the lower quantile, and the upper one's network."""
+
+    upper: Any = None  # a train state, callable as V is
+
+
+@flax.struct.dataclass
+class Quantiles(ValueFit):
+    """V goes to the quantile 0.632 of Q, a second network to 0.832; their distance is w * beta(s).
+
+    Q learns from r - w * beta(s) + discount * (V + w * beta)(s'): that lowers Q by w * beta(s) in every
+    state, and changes no advantage.
+    """
+
+    least_scale: Numeric = fields.traced(
+        0.1, fields.POSITIVE
+    )  # reward units, added to beta(s) for the policy
+
+    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> QuantileState:
+        key_lower, key_upper = jax.random.split(key)
+        lower = super().init(key_lower, observations, with_target)
+        upper = super().init(key_upper, observations)
+        return QuantileState(lower.network, lower.params, lower.optimizer_state, lower.target, upper=upper)
+
+    def fit(
+        self,
+        value: QuantileState,
+        observations: Array,
+        targets: Array,
+        max_grad_norm: Numeric,
+        loss_of: Any = None,
+    ) -> tuple[QuantileState, Metrics]:
+        def fit_quantile(state: Any, quantile: float) -> tuple[Any, Metrics]:
+            def loss(values: Array, targets: Array) -> Array:
+                return pinball_loss(values, targets, quantile=quantile)
+
+            return super(Quantiles, self).fit(state, observations, targets, max_grad_norm, loss)
+
+        upper, _ = fit_quantile(value.upper, UPPER)
+        lower, info = fit_quantile(value.replace(upper=None), LOWER)
+        return lower.replace(upper=upper), info
+
+    def read(self, value: QuantileState, batch: Batch) -> Reading:
+        """Advantages are the mean of those from V and the upper quantile: the paper weighs by both."""
+        both = jnp.concatenate([batch.observations, batch.next_observations])
+        v, _ = jnp.split(value(both), 2)
+        upper, next_upper = jnp.split(value.upper(both), 2)
+        beta = jnp.maximum(upper - v, 0.0) / W
+        return Reading((v + upper) / 2.0, next_upper, batch.rewards - W * beta, self.least_scale + beta)
+
+
+QQL = Method(
+    InSample,
+    {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
+    by_suite={
+        **dict.fromkeys(("locomotion", "antmaze", "kitchen", "adroit"), {"awr_temperature": 2.0}),
+        "pointmaze": {"awr_temperature": 2.0, "layer_norm": False},
+    },
+    value=Quantiles,
+    policy=ForwardKL,
+    critic=TemporalDifference,
+)
+METHODS = {"qql": QQL}

@@ -1,0 +1,64 @@
+"""What all value fits share: a network V and its steps."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.methods import Method
+from xql_jax.learners.train_state import TrainState
+from xql_jax.losses.critic import mse_loss
+from xql_jax.networks.mlp import Initializer, Value, iql_init
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+METHODS: Mapping[str, Method] = {}
+
+
+class Reading(NamedTuple):
+    """What a fit says of a batch once V has learned from it."""
+
+    v: Array  # f32[B], the V(s) from which advantages are counted
+    next_v: Array  # f32[B], the V(s') that Q learns from
+    rewards: Array  # f32[B], those that Q learns from
+    scale: Numeric = 1.0  # of advantages, reward units, f32[] or f32[B]: the policy sees (Q - V) / scale
+
+
+@flax.struct.dataclass
+class ValueFit(fields.Part):
+    """V goes to the mean of what it learns from. A method has its own `loss_of`, and may keep more."""
+
+    value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
+    value_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    layer_norm: bool = fields.static(False, fields.EITHER)
+    v_updates: int = fields.static(1, fields.AT_LEAST_ONE)  # steps on the same batch, per update
+    value_init: Initializer = fields.internal(iql_init)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        """The method's loss of V(s) f32[B] against its targets f32[B]; the caller takes the mean."""
+        return mse_loss(values, targets)
+
+    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> Any:
+        """What the fit keeps: callable, V(s) f32[B] of observations f32[B, O]."""
+        network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
+        return TrainState.create(network, network.init(key, observations), with_target)
+
+    def fit(
+        self, value: Any, observations: Array, targets: Array, max_grad_norm: Numeric, loss_of: Any = None
+    ) -> tuple[Any, Metrics]:
+        """`v_updates` steps of V(s) towards what `loss_of` makes of the targets f32[B]."""
+
+        def loss(params):
+            v = value.at(params, observations)
+            value_loss = (loss_of or self.loss_of)(v, targets).mean()
+            return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
+
+        for _ in range(self.v_updates):
+            value, info = value.minimize(loss, self.value_lr, max_grad_norm)
+        return value, info
+
+    def read(self, value: Any, batch: Batch) -> Reading:
+        """V at s and at s', in one pass: on CPU two passes of half the size are slower."""
+        v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
+        return Reading(v, next_v, batch.rewards)
