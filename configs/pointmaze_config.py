@@ -13,6 +13,7 @@ SHARED = {
     **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 1e-3),
     "tau": 0.02,
     "discount": 0.97,
+    "layer_norm": False,
 }
 IN_SAMPLE = {"num_critics": 1, "awr_temperature": 30.0}
 DIFFERENCES = {

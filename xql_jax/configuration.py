@@ -62,7 +62,8 @@ def suite_config(
         differences: by method, the fields that differ. A variant (see `VARIANT_OF`) takes those of what it
             varies, another policy than the method's own those that it has.
         shared: the fields that differ for every method that has them.
-        in_sample: the same for the methods of the in-sample family alone, XQL's and IQL's kin.
+        in_sample: the same for the in-sample family alone, XQL's and IQL's kin, but for those fields that a
+            method gives a default of its own.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
     """
@@ -70,9 +71,10 @@ def suite_config(
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
     recipe = OFFLINE[method]
     own = {**recipe.by_suite.get(suites[0] if suites else "", {}), **differences.get(method, {})}
+    in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
     layers = [
         shared or {},
-        (in_sample or {}) if issubclass(recipe.learner, InSample) or method in VARIANT_OF else {},
+        in_family if issubclass(recipe.learner, InSample) or method in VARIANT_OF else {},
         differences.get(VARIANT_OF.get(method, ""), {}),
     ]
     rows = (tuned or {}) if method == "xql" else {}

@@ -58,14 +58,18 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     # Not the defaults, and small enough for the caps and the clips to bite: each field must have its effect.
     changes = {
         "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "max_grad_norm": 1e-9, "discount": 0.5,
-        "tau": 0.5, "awr_temperature": 1, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
+        "tau": 0.5, "awr_temperature": 1.5, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
         "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6, "target_noise_clip": 0.05,
+        "least_beta": 5.0,
     }  # fmt: skip
     learner = make(name, **statics)
+    config = hyperparameters(learner)
     fields = set(traced_names(learner)) - {"exploration_noise"}  # of acting alone
     if case == "sac without V":
         fields.remove("value_lr")
-    changed = {field: make(name, **statics, **{field: changes[field]}) for field in fields}
+    changed = {
+        field: make(name, **statics, **{field: changes.get(field, 0.7 * config[field])}) for field in fields
+    }
     if name in OFFLINE:
         changed["a schedule"] = learner.scheduled(2)
     reference = run(learner)

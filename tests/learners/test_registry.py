@@ -29,7 +29,7 @@ from xql_jax.learners.xsac import XSAC, ExtremeValues
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ, GumbelCritic
 
 # Name, what makes it, the learner, how V is fitted, the policy and Q, and how many networks Q. But for two these
-# are not the in-sample family's, which the next test finds in its files.
+# are not of the in-sample family, which another test finds in its files.
 COMPOSITIONS = [
     ("xql", XQL, InSample, Gumbel, ForwardKL, TemporalDifference, 2),
     ("iql", IQL, InSample, Expectile, ForwardKL, TemporalDifference, 2),

@@ -72,23 +72,32 @@ class PolicyObjective(fields.Part):
 
 
 @flax.struct.dataclass
-class ForwardKL(PolicyObjective):
-    """Advantage-weighted regression: the policy nearest in forward KL to mu * exp(Q - V) (Eq. 12)."""
+class WeightedRegression(PolicyObjective):
+    """The policy clones the data's actions, each weighted by its advantage; how is left to a hole."""
 
-    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # cap of the weight
 
     def weights(self, advantages: Array) -> Array:
         """The weights f32[B], constants, of advantages f32[B]."""
-        return exponential_advantage_weight(
-            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
-        )
+        raise NotImplementedError
 
     def update(self, actor, estimates, batch, key, max_grad_norm):
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = self.weights(advantages)
         actor, info = self.regress(actor, weights, batch, key, max_grad_norm)
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+
+
+@flax.struct.dataclass
+class ForwardKL(WeightedRegression):
+    """Advantage-weighted regression: the policy nearest in forward KL to mu * exp(Q - V) (Eq. 12)."""
+
+    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
+
+    def weights(self, advantages: Array) -> Array:
+        return exponential_advantage_weight(
+            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
+        )
 
 
 @flax.struct.dataclass

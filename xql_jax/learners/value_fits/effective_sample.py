@@ -87,10 +87,6 @@ class EffectiveSample(ValueFit):
 XQL_ESS = Method(
     InSample,
     {"awr_temperature": 1.0, "layer_norm": True},  # exp((Q - V) / beta), Eq. 12 as it is printed
-    by_suite={
-        **dict.fromkeys(("locomotion", "antmaze", "kitchen", "adroit"), {"awr_temperature": 1.0}),
-        "pointmaze": {"awr_temperature": 1.0, "layer_norm": False},
-    },
     value=EffectiveSample,
     policy=ForwardKL,
     critic=TemporalDifference,

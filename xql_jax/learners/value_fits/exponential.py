@@ -57,11 +57,10 @@ EQL = Method(
     InSample,
     {"layer_norm": True, "awr_temperature": 10.0},
     by_suite={
-        "locomotion": {"alpha": 2.0, "awr_temperature": 10.0},
-        "antmaze": {"alpha": 0.5, "awr_temperature": 10.0}
-        | dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4),
-        "kitchen": {"alpha": 2.0, "awr_temperature": 10.0},
-        "pointmaze": {"alpha": 0.2, "awr_temperature": 10.0, "layer_norm": False},  # this project's
+        "locomotion": {"alpha": 2.0},
+        "antmaze": {"alpha": 0.5, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
+        "kitchen": {"alpha": 2.0},
+        "pointmaze": {"alpha": 0.2},  # this project's
     },
     value=Exponential,
     policy=ForwardKL,

@@ -69,17 +69,7 @@ class TotalVariation(ValueFit):
 
 
 DEFAULTS = {"layer_norm": True}
-BY_SUITE = {"pointmaze": {"layer_norm": False}}
 METHODS = {
-    "dvl_chi2": Method(
-        InSample, DEFAULTS, by_suite=BY_SUITE, value=ChiSquare, policy=ForwardKL, critic=TemporalDifference
-    ),
-    "dvl_tv": Method(
-        InSample,
-        DEFAULTS,
-        by_suite=BY_SUITE,
-        value=TotalVariation,
-        policy=ForwardKL,
-        critic=TemporalDifference,
-    ),
+    "dvl_chi2": Method(InSample, DEFAULTS, value=ChiSquare, policy=ForwardKL, critic=TemporalDifference),
+    "dvl_tv": Method(InSample, DEFAULTS, value=TotalVariation, policy=ForwardKL, critic=TemporalDifference),
 }

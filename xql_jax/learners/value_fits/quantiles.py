@@ -95,10 +95,6 @@ class Quantiles(ValueFit):
 QQL = Method(
     InSample,
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
-    by_suite={
-        **dict.fromkeys(("locomotion", "antmaze", "kitchen", "adroit"), {"awr_temperature": 2.0}),
-        "pointmaze": {"awr_temperature": 2.0, "layer_norm": False},
-    },
     value=Quantiles,
     policy=ForwardKL,
     critic=TemporalDifference,

@@ -12,7 +12,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.critics import TemporalDifference
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.policy_objectives import WeightedRegression
 from xql_jax.learners.value_fits.value_fit import ValueFit
 from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Numeric
@@ -42,28 +42,27 @@ class Sparse(ValueFit):
 
 
 @flax.struct.dataclass
-class SparseKL(ForwardKL):
-    """Regression weighted by max(Q - V, 0), not by its exponential: worse actions than V are not imitated.
+class PositiveAdvantage(WeightedRegression):
+    """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: as the authors' code (actor.py, line 19); the paper's weight is max(1 + (Q - V) / (2 alpha), 0).
     """
 
     def weights(self, advantages: Array) -> Array:
-        return jnp.clip(self.awr_temperature * advantages, 0.0, self.max_weight)
+        return jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
 
 
 SQL = Method(
     InSample,
-    {"layer_norm": True, "awr_temperature": 1.0},
+    {"layer_norm": True},
     by_suite={
-        "locomotion": {"alpha": 1.0, "awr_temperature": 1.0},
-        "antmaze": {"alpha": 0.1, "awr_temperature": 1.0}
-        | dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4),
-        "kitchen": {"alpha": 0.5, "awr_temperature": 1.0},
-        "pointmaze": {"alpha": 0.2, "layer_norm": False},  # this project's
+        "locomotion": {"alpha": 1.0},
+        "antmaze": {"alpha": 0.1, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
+        "kitchen": {"alpha": 0.5},
+        "pointmaze": {"alpha": 0.2},  # this project's
     },
     value=Sparse,
-    policy=SparseKL,
+    policy=PositiveAdvantage,
     critic=TemporalDifference,
 )
 METHODS = {"sql": SQL}
