@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["xql_jax", "xql_jax.*"]),
+    package_data={"xql_jax.reports": ["paper/*.csv"]},
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[
         "jax>=0.10.2,<0.12",

@@ -28,8 +28,8 @@ from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIterati
 from xql_jax.learners.xsac import XSAC, ExtremeValues
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ, GumbelCritic
 
-# Name, what makes it, the learner, how V is fitted, the policy and Q, and how many networks Q. But for two these
-# are not of the in-sample family, which another test finds in its files.
+# Name, what makes it, the learner, how V is fitted, the policy and Q, how many networks Q. Of the in-sample
+# family only two: another test finds the rest in their files.
 COMPOSITIONS = [
     ("xql", XQL, InSample, Gumbel, ForwardKL, TemporalDifference, 2),
     ("iql", IQL, InSample, Expectile, ForwardKL, TemporalDifference, 2),

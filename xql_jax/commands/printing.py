@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
+from xql_jax.runs import reproduction
 from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.reproduction import Cell, Plan
 from xql_jax.runs.run import TrainingRun
 from xql_jax.training.members import Member
 
@@ -91,3 +94,40 @@ def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, 
                 f"  {f'{setting}: ' if setting else ''}mean of {len(scores)} seeds: {mean:.1f} ± "
                 f"{half_width:.1f} (95% interval over seeds)"
             )
+
+
+def plan(planned: Plan) -> None:
+    """Prints what a table needs, by state, the data that are missing, and about how long it takes."""
+    by_state: dict[str, list[Cell]] = {}
+    for cell in planned.cells:
+        by_state.setdefault(cell.state, []).append(cell)
+    print(", ".join(f"{len(cells)} {state}" for state, cells in by_state.items()) + ":", flush=True)
+    for cell in planned.cells:
+        seconds = planned.seconds(cell)
+        what = {
+            reproduction.FINISHED: f"finished: {cell.record.path}" if cell.record else "",
+            reproduction.NO_DATA: f"no data: {cell.missing} (train_offline.py downloads D4RL's)",
+        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.settings.num_seeds} seeds")
+        hours = f", about {seconds / 3600:.2g} h" if seconds else ""
+        print(f"  {cell.dataset} {cell.method}: {what}{hours}")
+    expected = [planned.seconds(cell) for cell in planned.cells if cell.state != reproduction.NO_DATA]
+    known = [seconds for seconds in expected if seconds is not None]
+    if known:
+        print(f"about {sum(known) / 3600:.2g} h, by the runs that are there", flush=True)
+    else:
+        print("how long it takes will be known when the first run has finished", flush=True)
+
+
+def cell(of: Cell, run: OfflineRun) -> None:
+    """Prints what has become of a table's cell."""
+    if run.stop.received:
+        print(
+            f"{of.dataset} {of.method}: stopped by {run.stop.received.name}; typed again, it goes on",
+            flush=True,
+        )
+        return
+    summary = run.folder.finished_summary()
+    assert summary is not None  # it has just finished
+    [result] = summary["results"]
+    print(f"{of.dataset} {of.method}:", flush=True)
+    _print_result(result)

@@ -49,7 +49,8 @@ def find_runs(root: Path) -> list[RunRecord]:
     """
     if not root.is_dir():
         raise UserError(f"--runs={root}: no such folder")
-    return sorted(_runs(root), key=lambda run: run.path)
+    finished = (run for run in all_runs(root) if run.summary.get("status") == "finished")
+    return sorted(finished, key=lambda run: run.path)
 
 
 def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
@@ -120,16 +121,16 @@ def _settings(run: RunRecord) -> dict[str, str]:
     return {name: json.dumps(value, sort_keys=True) for name, value in run.settings.items()}
 
 
-def _runs(root: Path) -> Iterator[RunRecord]:
+def all_runs(root: Path) -> Iterator[RunRecord]:
+    """Yields the runs under a folder, unfinished ones too; damaged ones are left out, with a warning."""
     for folder, below, files in os.walk(root):
         if "config.json" not in files:
             continue
         below.clear()  # what a run holds is no run
         try:
             record = open_record(Path(folder))
-            has_finished = record.summary.get("status") == "finished"
+            _ = record.summary  # damaged ones raise
         except UserError as error:
             LOG.warning(f"{error}; its run is left out")
             continue
-        if has_finished:
-            yield record
+        yield record

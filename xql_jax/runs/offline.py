@@ -39,7 +39,8 @@ class OfflineRun(TrainingRun):
     settings: OfflineSettings
     unit = Population.unit
 
-    def open(self) -> None:
+    def resolve(self) -> None:
+        """Finds the task, and what a method, a suite and the flags together say; reads no data."""
         settings = self.settings
         self.task = _task(settings)
         self.batch_size = self._batch_size()
@@ -47,19 +48,31 @@ class OfflineRun(TrainingRun):
         self.top_returns = self._or_the_methods("top_returns")
         resolve_widths(self.config, settings.config_overrides)
         self.make_members()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its numbers depend on, once resolved, but for what the data themselves say."""
+        return {
+            **self.shared_identity,
+            "dataset": list(self.settings.dataset),
+            "batch_size": self.batch_size,
+            "normalize_observations": self.normalize_observations,
+            "top_returns": self.top_returns,
+            "env_backend": self.settings.env_backend,
+            "legacy_inertia": self.settings.legacy_inertia,
+        }
+
+    def open(self) -> None:
+        settings = self.settings
+        self.resolve()
         if self.task and settings.eval_episodes:
             suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
             self.make_evaluator(self.task, suite)
         self.dataset: Any = self._dataset()
         self.make_folder(
             self.task.name if self.task else _name_of(settings.dataset),
-            dataset=list(settings.dataset),
+            **self.identity,
             dataset_fingerprint=self.dataset.fingerprint(),
-            batch_size=self.batch_size,
-            normalize_observations=self.normalize_observations,
-            top_returns=self.top_returns,
-            env_backend=settings.env_backend,
-            legacy_inertia=settings.legacy_inertia,
         )
         self.beginning = None
         if settings.checkpoint and not self.folder.has_checkpoints:  # else it has begun

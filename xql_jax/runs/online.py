@@ -45,6 +45,7 @@ class OnlineRun(TrainingRun):
         _check_room(self.suite.make(task), fields.buffer_size, len(self.members))
         self.make_folder(
             task.name,
+            **self.shared_identity,
             bellman_error_interval=settings.bellman_error_interval,
             num_environments=self.online.num_environments,
             round_steps=self.online.round_steps,

@@ -139,11 +139,12 @@ class TrainingRun(Run):
             self.evaluator = Evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
             self.resources.callback(self.evaluator.close)
 
-    def make_folder(self, name: str, **identity: Any) -> None:
-        """Names the run's folder by all that its numbers depend on, this kind of training's own included."""
+    @property
+    def shared_identity(self) -> dict[str, Any]:
+        """What its numbers depend on whatever the kind of training."""
         settings = self.settings
         config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
-        shared = {
+        return {
             "env_name": self.task.name if self.task else None,
             "config": config,
             "seeds": [settings.seeds[0], settings.seeds[-1]],
@@ -154,10 +155,12 @@ class TrainingRun(Run):
             "eval_episodes": settings.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
         }
+
+    def make_folder(self, name: str, **identity: Any) -> None:
+        """Names the run's folder by its identity: all that its numbers depend on, `shared_identity` in it."""
+        settings = self.settings
         save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
-        self.folder = RunFolder(
-            save_dir, name, algorithm, settings.seeds, self.members, {**shared, **identity}
-        )
+        self.folder = RunFolder(save_dir, name, algorithm, settings.seeds, self.members, identity)
 
     def _summary(self, training: TrainingLoop) -> dict[str, Any]:
         """What every run's summary.json holds; times in seconds."""

@@ -83,3 +83,21 @@ class EvaluationSettings:
     video_episodes: int = 3
     output: str | None = None
     show_progress: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReproductionSettings:
+    """Those of `experiments/reproduce.py`."""
+
+    table: str = "1"  # one of `paper_tables.TABLES`
+    methods: Sequence[str] = ()  # as the next: of the paper's table, if none are given
+    datasets: Sequence[str] = ()  # a task, or TASK=FILE
+    seed: int = 0
+    num_seeds: int = 6
+    max_steps: int = 1_000_000
+    eval_interval: int | None = None  # None: a tenth of the updates
+    eval_episodes: int | None = None  # None: the suite's
+    checkpoint_interval: int = 5_000
+    save_dir: str = "results"
+    config_dir: str = "configs"
+    show_progress: bool = False

@@ -1,0 +1,182 @@
+"""A table of offline scores by training what it lacks: one population of seeds for a dataset and method."""
+
+import dataclasses
+import json
+import logging
+import runpy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xql_jax.configuration import FILE_BY_SUITE
+from xql_jax.data.cache import cached_file
+from xql_jax.errors import UserError, nearest
+from xql_jax.figures.recorded_runs import all_runs
+from xql_jax.files import as_json
+from xql_jax.learners.registry import OFFLINE
+from xql_jax.reports.paper_tables import read_paper_table
+from xql_jax.reports.score_table import Entry, ScoreTable
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.record import RunRecord
+from xql_jax.runs.settings import OfflineSettings, ReproductionSettings
+from xql_jax.tasks import Task, get_task
+from xql_jax.training.loop import Schedule
+
+LOG = logging.getLogger(__name__)
+TUNED = "xql_t"  # XQL with Table 4's values of each dataset
+EPISODES = {"antmaze": 100}  # of an evaluation where that is not 10
+FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One method on one dataset."""
+
+    dataset: str  # the task's name, with =FILE for data of one's own
+    method: str
+    settings: OfflineSettings
+    state: str
+    record: RunRecord | None  # of its run, if that was begun
+    missing: str = ""  # the data file, if that is not there
+
+    @property
+    def updates(self) -> int:
+        """Those of all seeds together that are still to be done."""
+        if self.state == FINISHED:
+            return 0
+        steps = self.record.steps if self.record else []
+        return (self.settings.schedule.max_steps - (steps[-1] if steps else 0)) * self.settings.num_seeds
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All cells of a table, row by row, and what is there already."""
+
+    cells: Sequence[Cell]
+    seconds_an_update: Mapping[
+        str, float
+    ]  # of one seed, evaluations in it, by method, of runs that are there
+
+    def seconds(self, cell: Cell) -> float | None:
+        """What the cell is expected to take; None if nothing like it was ever run under this folder."""
+        if not self.seconds_an_update:
+            return None
+        mean = sum(self.seconds_an_update.values()) / len(self.seconds_an_update)
+        return cell.updates * self.seconds_an_update.get(cell.method, mean)
+
+
+def make_plan(settings: ReproductionSettings) -> Plan:
+    """Returns what the table needs and what of it is there. Nothing is trained, loaded or downloaded.
+
+    Raises:
+        UserError: if a dataset or method is unknown.
+    """
+    records = list(all_runs(Path(settings.save_dir).expanduser()))
+    datasets, methods = _asked(settings)
+    cells = [_cell(dataset, method, settings, records) for dataset in datasets for method in methods]
+    return Plan(cells, _measured(records))
+
+
+def train(plan: Plan) -> Iterator[tuple[Cell, OfflineRun]]:
+    """Trains what is not finished, cell by cell; a run that was begun goes on.
+
+    Yields each cell's run when it has ended or was stopped by a signal, which the caller must look at.
+    """
+    for cell in plan.cells:
+        if cell.state in (FINISHED, NO_DATA):
+            continue
+        with OfflineRun(cell.settings) as run:
+            run.run()
+        yield cell, run
+
+
+def table_of(settings: ReproductionSettings) -> ScoreTable:
+    """Returns what is there by now, beside the paper's."""
+    cells = make_plan(settings).cells
+    paper = read_paper_table(settings.table).scores
+    entries = {(c.dataset, c.method): _entry(c, paper.get((c.dataset, c.method))) for c in cells}
+    datasets, methods = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
+    return ScoreTable(datasets, methods, entries)
+
+
+def _asked(settings: ReproductionSettings) -> tuple[Sequence[str], Sequence[str]]:
+    paper = read_paper_table(settings.table)
+    datasets, methods = settings.datasets or paper.datasets, settings.methods or paper.methods
+    known = [*OFFLINE, TUNED]
+    for method in methods:
+        if method.split("+")[0] not in known:
+            raise UserError(f"--methods: unknown method {method!r}; nearest known: {nearest(method, known)}")
+    return list(dict.fromkeys(datasets)), list(dict.fromkeys(methods))
+
+
+def _cell(dataset: str, method: str, settings: ReproductionSettings, records: Sequence[RunRecord]) -> Cell:
+    name, _, file = dataset.partition("=")
+    task = get_task(name)
+    tuned = method == TUNED
+    wanted = OfflineSettings(
+        config=_config(Path(settings.config_dir), task, "xql" if tuned else method),
+        schedule=Schedule(
+            max_steps=settings.max_steps,
+            log_interval=min(1_000, settings.max_steps),
+            eval_interval=settings.eval_interval or max(1, settings.max_steps // 10),
+            checkpoint_interval=settings.checkpoint_interval,
+        ),
+        env_name=name,
+        dataset=(file,) if file else (),
+        tuned=tuned,
+        seed=settings.seed,
+        num_seeds=settings.num_seeds,
+        eval_episodes=settings.eval_episodes or EPISODES.get(task.suite, 10),
+        save_dir=settings.save_dir,
+        resume=True,
+        show_progress=settings.show_progress,
+    )
+    asked = OfflineRun(wanted)
+    asked.resolve()  # tells of mistakes before anything is trained
+    identity = json.loads(as_json(asked.identity))
+    record = next((record for record in records if _has(record, identity)), None)
+    if record and record.summary.get("status") == "finished":
+        return Cell(dataset, method, wanted, FINISHED, record)
+    place = Path(file).expanduser() if file else cached_file(task)
+    if not place.exists() and (file or task.dataset_url):  # what is generated here is made when it is needed
+        return Cell(dataset, method, wanted, NO_DATA, record, str(place))
+    return Cell(dataset, method, wanted, BEGUN if record else ABSENT, record)
+
+
+def _has(record: RunRecord, identity: Mapping[str, Any]) -> bool:
+    """Whether the run has that identity, but for the data's content, which only the run itself looks at."""
+    return all(record.content.get(name) == value for name, value in identity.items())
+
+
+def _config(folder: Path, task: Task, method: str) -> Any:
+    file = folder / f"{FILE_BY_SUITE.get(task.suite, task.suite)}_config.py"
+    return runpy.run_path(str(file))["get_config"](method)
+
+
+def _measured(records: Sequence[RunRecord]) -> dict[str, float]:
+    """Seconds an update of one seed took, by method: the mean over the runs that have finished."""
+    seconds: dict[str, list[float]] = {}
+    for record in records:
+        summary = record.summary
+        if summary.get("status") != "finished" or record.algorithm not in OFFLINE:
+            continue
+        first, last = record.content["seeds"]
+        spent = sum(summary["seconds"].values()) / ((last - first + 1) * summary["step"])
+        seconds.setdefault(record.algorithm, []).append(spent)
+    return {method: sum(values) / len(values) for method, values in seconds.items()}
+
+
+def _entry(cell: Cell, paper: float | None) -> Entry:
+    if cell.state != FINISHED or cell.record is None:
+        note = f"{cell.state}{': ' if cell.missing else ''}{cell.missing}"
+        return Entry(paper=paper, note=note)
+    summary = cell.record.summary
+    [result] = summary["results"]
+    return Entry(
+        last=tuple(result["last_score_by_seed"]),
+        best=tuple(result["best_score_by_seed"]),
+        diverged=len(result["diverged_seeds"]),
+        updates=summary["step"],
+        paper=paper,
+        run=str(cell.record.path),
+    )
