@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
+from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.run import TrainingRun
 from xql_jax.training.members import Member
 
@@ -91,3 +93,18 @@ def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, 
                 f"  {f'{setting}: ' if setting else ''}mean of {len(scores)} seeds: {mean:.1f} ± "
                 f"{half_width:.1f} (95% interval over seeds)"
             )
+
+
+def collect(run: CollectionRun | RecipeRun, dry_run: bool) -> int:
+    """Runs it and prints a line a set, or in a dry run what it would do; returns the exit code."""
+    with run:
+        if dry_run:
+            print("\n".join(run.plan()))
+            return 0
+        for made in run.run()["sets"]:
+            print(
+                f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+                f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+                f"score {made['mean_score']:.1f}"
+            )
+    return 0
