@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from xql_jax.data.collecting import Behaviour, Draws
+from xql_jax.data.gaussian_mlp import read_gaussian_mlp
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
-from xql_jax.evaluation.collecting import Behaviour, Draws
-from xql_jax.evaluation.gaussian_mlp import read_gaussian_mlp
 from xql_jax.files import read_file
 from xql_jax.runs.record import open_run, split_checkpoint
 from xql_jax.tasks import Task

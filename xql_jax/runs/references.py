@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xql_jax.data.collecting import Amount, Behaviour, collect
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.rows import returns_of
 from xql_jax.errors import UserError
-from xql_jax.evaluation.collecting import Amount, Behaviour, collect
 from xql_jax.runs.behaviours import RANDOM, Place, open_behaviour
 from xql_jax.runs.settings import ReferenceSettings
 from xql_jax.tasks import References

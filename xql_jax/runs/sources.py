@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from xql_jax.data.collecting import Amount, collect
 from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.errors import UserError
-from xql_jax.evaluation.collecting import Amount, collect
 from xql_jax.learners.registry import ONLINE
 from xql_jax.runs.behaviours import Place, open_behaviour
 from xql_jax.runs.record import SavedPolicies, open_run
