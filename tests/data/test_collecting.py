@@ -141,5 +141,5 @@ def test_actions_are_clipped_before_they_are_taken():
 
 
 def test_an_action_that_is_not_finite_is_told():
-    with pytest.raises(UserError, match="--policy=nan: gave an action that is not finite"):
+    with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
         rows_of([constant(np.nan)], episodes=1)

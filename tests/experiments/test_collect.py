@@ -92,7 +92,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(main, trained, folde
         "--transitions=1000", "--output=plan.hdf5", "--dry_run",
     )  # fmt: skip
     for words in ("1,000 transitions, seed 0", "25% of the episodes: random", "75% of the episodes: ",
-                  "xql, seed 42, 4 updates, sampled", "noise 0.5", "reference returns: none", "plan.hdf5"):  # fmt: skip
+                  "xql, seed 42, 4 updates, sampled", "noise 0.5", "returns: none", "plan.hdf5"):  # fmt: skip
         assert words in out
     assert contents(folder) == before
 
@@ -120,46 +120,84 @@ def test_a_minari_folder_holds_the_same_episodes(main, folder):
 MISTAKES = {
     "nothing": ("collect", "--policy", "random", "--replay"),
     "no environment": ("collect --policy=random --episodes=1 --output=x.hdf5", "--policy needs --env_name"),
-    "an unknown task": ("collect --policy=random --env_name=Hoper-v5 --episodes=1", "'Hoper-v5'", "Hopper-v5"),
+    "an unknown task": (
+        "collect --policy=random --env_name=Hoper-v5 --episodes=1",
+        "'Hoper-v5'",
+        "Hopper-v5",
+    ),
     "no amount": ("collect {random}", "--transitions", "--episodes"),
     "two amounts": ("collect {random} --transitions=5 --episodes=5", "give one of --transitions"),
-    "an unknown policy": ("collect {random} --episodes=1 --policy=moon", "--policy=moon", "random, FILE.npz"),
-    "a policy file that is not there": ("collect {random} --episodes=1 --policy=no.npz", "no.npz: no such file"),
-    "a policy file that is none": ("collect {random} --episodes=1 --policy=good.npz", "good.npz: no array w0"),
+    "an unknown policy": (
+        "collect {random} --episodes=1 --policy=moon",
+        "policy moon: unknown",
+        "random, FILE.npz",
+    ),
+    "a policy file that is not there": (
+        "collect {random} --episodes=1 --policy=no.npz",
+        "no.npz: no such file",
+    ),
+    "a policy file that is none": (
+        "collect {random} --episodes=1 --policy=good.npz",
+        "good.npz: no array w0",
+    ),
     "a folder that is no run": ("collect {random} --episodes=1 --policy={folder}", "not the folder of a run"),
     "a run of another task": ("collect {random} --episodes=1 --policy={run}", "does not fit the run"),
-    "too many shares": ("collect {random} --episodes=1 --mixture=0.5,0.5", "--mixture=0.5,0.5", "2 numbers for 1"),
-    "shares of more than all": ("collect {random} --policy=random --episodes=1 --mixture=0.9,0.9", "sum to 1"),
+    "too many shares": (
+        "collect {random} --episodes=1 --mixture=0.5,0.5",
+        "--mixture=0.5,0.5",
+        "2 numbers for 1",
+    ),
+    "shares of more than all": (
+        "collect {random} --policy=random --episodes=1 --mixture=0.9,0.9",
+        "sum to 1",
+    ),
     "shares that are words": ("collect {random} --episodes=1 --mixture=half", "--mixture=half", "numbers"),
     "negative noise": ("collect {random} --episodes=1 --noise=-1", "--noise=-1", "from 0 on"),
     "no output": ("collect {random} --episodes=1", "give --output"),
     "another suffix": ("collect {random} --episodes=1 --output=x.csv", "--output=x.csv", ".hdf5"),
-    "an output that exists": ("collect {random} --episodes=1 --output=good.hdf5", "good.hdf5: exists already"),
-    "an output that is a run's": ("collect {random} --episodes=1 --output={run}/replay/x.hdf5", "of the run in"),
+    "an output that exists": (
+        "collect {random} --episodes=1 --output=good.hdf5",
+        "good.hdf5: exists already",
+    ),
+    "an output that is a run's": (
+        "collect {random} --episodes=1 --output={run}/replay/x.hdf5",
+        "of the run in",
+    ),
     "a folder that exists": (
-        "collect {random} --episodes=1 --format=minari --output={folder}", "cannot be written: it is a directory"
+        "collect {random} --episodes=1 --format=minari --output={folder}",
+        "cannot be written: it is a directory",
     ),
     "an output in an input": (
         "collect --env_name=pointmaze-umaze-v0 --policy={run} --episodes=1 --output={run}/x.hdf5",
         "in the folder of an input",
     ),
     "half a reference": (
-        "collect {random} --episodes=1 --random_return=3 --output=x.hdf5", "--random_return=3", "--expert_return"
+        "collect {random} --episodes=1 --random_return=3 --output=x.hdf5",
+        "--random_return=3",
+        "--expert_return",
     ),
     "references in disorder": (
-        "collect {random} --episodes=1 --random_return=3 --expert_return=2 --output=x.hdf5", "above the random"
+        "collect {random} --episodes=1 --random_return=3 --expert_return=2 --output=x.hdf5",
+        "above the random",
     ),
     "two experts' returns": (
-        "collect {random} --episodes=1 --expert=random --expert_return=2 --output=x.hdf5", "give one of them"
+        "collect {random} --episodes=1 --expert=random --expert_return=2 --output=x.hdf5",
+        "give one of them",
     ),
-    "a replay buffer that there is none of": ("collect --replay={run} --output=x.hdf5", "xql is no online learner"),
+    "a replay buffer that there is none of": (
+        "collect --replay={run} --output=x.hdf5",
+        "xql is no online learner",
+    ),
     "a replay buffer and policies": ("collect {random} --replay={run}", "--policy", "not with --replay"),
     "--until without a buffer": ("collect {random} --episodes=1 --until=5", "--until is for --replay"),
     "no run for the recipe": ("collect --recipe --transitions=5", "--recipe needs --run"),
     "a recipe of policies": ("collect --recipe --policy=random", "--policy: not with --recipe"),
     "a run without the recipe": ("collect --run={run} --policy=random", "--run: only with --recipe"),
-    "a recipe from an offline run": ("collect --recipe --run={run} --transitions=5", "xql is no online learner"),
-}  # fmt: skip
+    "a recipe from an offline run": (
+        "collect --recipe --run={run} --transitions=5",
+        "xql is no online learner",
+    ),
+}
 
 
 @pytest.fixture(scope="module")

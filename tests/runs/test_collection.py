@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from xql_jax.data import load_dataset
 from xql_jax.data.rows import returns_of
 from xql_jax.data.writers import read_command, read_rows
 from xql_jax.envs.gymnasium_tasks import GymnasiumTask
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
@@ -113,6 +114,17 @@ def test_more_than_the_buffer_has_is_told(known, tmp_path):
         collected(tmp_path, replay=str(known[0]), until=STEPS + 1)
 
 
+def test_a_byte_that_changed_is_told(known, tmp_path):
+    shutil.copytree(known[0], tmp_path / "run")
+    file = min((tmp_path / "run" / "replay" / "seed0").iterdir())
+    content = bytearray(file.read_bytes())
+    content[300] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(Damaged, match=f"{file.name}: damaged"):
+        collected(tmp_path, replay=str(tmp_path / "run"))
+    assert not (tmp_path / "set.hdf5").exists()
+
+
 @pytest.mark.slow
 def test_what_the_buffer_had_lost_is_no_part_of_the_set(tmp_path):
     path = online_run(tmp_path / "runs", buffer_size=30)
@@ -156,9 +168,11 @@ def recipe(path, folder, **changes):
 @pytest.fixture(scope="module")
 def sets(known, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    with recipe(known[0], folder) as run:
-        plan, made = run.plan(), run.run()["sets"]
-    return folder, plan, made
+    with recipe(known[0], folder / "new") as run:
+        plan = run.plan()
+        assert not list(folder.iterdir())
+        made = run.run()["sets"]
+    return folder / "new", plan, made
 
 
 def file_of(folder, quality):
@@ -167,7 +181,8 @@ def file_of(folder, quality):
 
 def test_the_recipe_is_d4rls(known, sets):
     path, met = known
-    folder, _, made = sets
+    folder, plan, made = sets
+    assert f"  {file_of(folder, 'medium')}: checkpoint 20" in plan
     assert [summary["transitions"] for summary in made] == [60, 60, 20, 60, 120]
     # From -100, a third of the way to any return above 0 is below 0: the first checkpoint is medium.
     assert f"--policy={path}/checkpoints/20 " in read_command(file_of(folder, "medium"))
@@ -253,7 +268,7 @@ def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
 
 def test_an_expert_that_is_none_is_told_and_nothing_written(tmp_path):
     settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 2, "reference_episodes": 3}
-    with pytest.raises(UserError, match="the expert's return, .*, must be above the random policy's"):
+    with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
         collected(tmp_path, expert=("random",), **settings)
     assert not list(tmp_path.iterdir())
 

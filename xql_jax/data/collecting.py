@@ -191,7 +191,7 @@ class _Stage:
             if own:
                 chosen = np.asarray(behaviour.act(self._observations, draws))[own]
                 if not np.isfinite(chosen).all():
-                    raise UserError(f"--policy={behaviour.name}: gave an action that is not finite")
+                    raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
                 actions[own] = chosen + behaviour.noise * draws.noise[own]
         actions = np.clip(actions, space.low, space.high).astype(np.float32)
 

@@ -67,7 +67,7 @@ def write_minari(folder: Path, name: str, rows: Rows, metadata: Metadata) -> Non
 
     observation_dim, action_dim = rows["observations"].shape[1], rows["actions"].shape[1]
     storage = MinariStorage.new(
-        folder / "data",
+        folder.absolute() / "data",  # under a relative name it would not find its own files
         spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32),
         spaces.Box(-1.0, 1.0, (action_dim,), np.float32),
     )

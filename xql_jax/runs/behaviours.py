@@ -62,7 +62,7 @@ def open_behaviour(
         return _from_file(name, place, deterministic, noise)
     if not Path(name).expanduser().is_dir():
         raise UserError(
-            f"--policy={name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
+            f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
     return _of_run(name, place, member, deterministic, noise)
 
@@ -82,7 +82,7 @@ def _of_run(name: str, place: Place, member: int | None, deterministic: bool, no
     path, step = split_checkpoint(name)
     run = open_run(path)
     if member is None and len(run.members) > 1:
-        raise UserError(f"--policy={name}: the run has {len(run.members)} members: choose one with --member")
+        raise UserError(f"policy {name}: the run has {len(run.members)} members: choose one with --member")
     run = run.only(member or 0)
     states, step = run.restore_for(place.task, step, place.observation_dim, place.action_dim)
     (learner,) = learners_of(run.learner, run.members)

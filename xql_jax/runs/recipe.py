@@ -1,10 +1,12 @@
 """D4RL's five sets of a task, from one online run: random, medium, medium-replay, expert, medium-expert.
 
-Source: Fu et al. 2020 (D4RL), Section 5 on Gym-MuJoCo: medium is a policy stopped at about a third of the
-expert's performance, medium-replay its buffer until then, medium-expert the two sets one after the other.
+As in D4RL (Fu et al. 2020), medium is a policy stopped early, medium-replay the replay buffer until then, and
+medium-expert the medium and the expert set one after the other. Early is here a third of the way from the
+random policy's return to the run's last.
 """
 
 import logging
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from xql_jax.data.rows import joined_rows
 from xql_jax.data.writers import read_command, read_rows, write_hdf5
 from xql_jax.errors import UserError
+from xql_jax.logs.csv_reader import Row
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.runs.behaviours import RANDOM, Place
 from xql_jax.runs.collection import (
@@ -54,7 +57,7 @@ class RecipeRun(Run):
         self.returns = _evaluated_returns(record, run.members[0])
         experts = [] if settings.expert_return is not None else [self._checkpoint(self.steps[-1])]
         self.references = ReferenceReturns(settings, experts, self.place, settings.member, settings.seed)
-        self.folder = make_folder("save_dir", settings.save_dir)
+        self.folder = Path(settings.save_dir).expanduser()
 
     def plan(self) -> list[str]:
         """What `run` will do, in lines; it does nothing."""
@@ -80,6 +83,7 @@ class RecipeRun(Run):
 
     def run(self) -> dict[str, Any]:
         """Returns what the sets that it made came to, see `summary_of`."""
+        make_folder("save_dir", self.settings.save_dir)
         references = self.references.measure()
         assert references is not None
         step = self._medium_step(references.random_return)
@@ -169,11 +173,15 @@ class RecipeRun(Run):
 
 def _evaluated_returns(record: RunRecord, member: Member) -> dict[int, float]:
     """The member's returns by the step of the evaluation; UserError if it was not evaluated."""
-    ours = [round(value, 6) for value in member.hyperparameters.values()]
+
+    def is_ours(row: Row) -> bool:
+        pairs = zip(row.setting, member.hyperparameters.values(), strict=True)
+        return row.seed == member.seed and all(
+            math.isclose(theirs, ours, rel_tol=1e-5) for (_, theirs), ours in pairs
+        )
+
     returns = {
-        row.step: row.results["return"]
-        for row in record.rows(record.files.evaluations)
-        if row.seed == member.seed and [round(value, 6) for _, value in row.setting] == ours
+        row.step: row.results["return"] for row in record.rows(record.files.evaluations) if is_ours(row)
     }
     if not returns:
         raise UserError(f"--run={record.path}: the run was not evaluated (--eval_episodes=0)")
