@@ -1,4 +1,7 @@
-"""Gym locomotion (Table 4). XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B."""
+"""Gym locomotion (Table 4), and Gymnasium's own tasks on data of one's own.
+
+XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B.
+"""
 
 from ml_collections import ConfigDict
 
@@ -28,7 +31,7 @@ TABLE_4 = {
 def get_config(algorithm: str = "xql") -> ConfigDict:
     return suite_config(
         algorithm,
-        suites=("locomotion", "bullet"),
+        suites=("locomotion", "bullet", "gymnasium"),
         differences=DIFFERENCES,
         in_sample=IN_SAMPLE,
         tuned=TABLE_4,

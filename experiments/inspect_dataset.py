@@ -20,7 +20,7 @@ from xql_jax.data.minari import datasets_folder
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.plots import png
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import Task, get_task, referenced
 
 flags.DEFINE_string(
     "env_name", None, "Task whose data to look at, or by whose limit and scores to judge --dataset."
@@ -49,6 +49,7 @@ def main() -> int:
     numbers = check_output("json", FLAGS.json, inputs=inputs) if FLAGS.json else None
     check_outputs_differ({"plot": plot, "json": numbers})
     dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url, external_data=FLAGS.external_data)
+    task = referenced(task, dataset.references) if task else None
     report = describe_dataset(dataset, task)
     print("\n".join(report_lines(report)), flush=True)
     if plot:

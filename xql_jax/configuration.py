@@ -20,7 +20,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.tasks import Task
 
 # In configs/, where the names differ.
-FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "maze2d": "pointmaze"}
+FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "gymnasium": "mujoco", "maze2d": "pointmaze"}
 
 # Variants that take another algorithm's values in the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}

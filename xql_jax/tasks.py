@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,13 @@ class Task:
     def normalized_score(self, returns: np.ndarray) -> np.ndarray:
         """D4RL's score of undiscounted returns: 0 at `min_return`, 100 at `max_return`."""
         return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)
+
+
+class References(NamedTuple):
+    """Returns, in a task's reward units, by which data say how others are to be scored."""
+
+    random_return: float  # a random policy's: score 0
+    expert_return: float  # an expert's: score 100
 
 
 # Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.
@@ -184,6 +192,13 @@ _ONLINE = (_dm_control_tasks, _gymnasium_tasks)
 TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in tasks()}
 # Without a dataset: to be learnt online.
 ONLINE_TASKS: dict[str, Task] = {task.name: task for tasks in _ONLINE for task in tasks()}
+
+
+def referenced(task: Task, references: References | None) -> Task:
+    """Returns the task with the references that data bring, where D4RL has set none for it."""
+    if references is None or task.name not in ONLINE_TASKS:
+        return task
+    return dataclasses.replace(task, min_return=references.random_return, max_return=references.expert_return)
 
 
 def get_task(name: str) -> Task:

@@ -53,7 +53,10 @@ def test_clipped_actions_leave_all_else():
     ("suite", "rewards", "scale", "shift"),
     [
         # The returns 3 and 3.5 are 0.5 apart: to span 1000 the factor is 2000.
-        *((suite, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0) for suite in ("locomotion", "bullet")),
+        *(
+            (suite, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0)
+            for suite in ("locomotion", "bullet", "gymnasium")
+        ),
         ("antmaze", [0, 1, 3, -2, -0.5], 1.0, -1.0),
         *(
             (suite, [1, 2, 4, -1, 0.5], 1.0, 0.0)

@@ -19,6 +19,7 @@ MAIN = ROOT / "experiments" / "train_offline.py"
 ONLINE = ROOT / "experiments" / "train_online.py"
 EVALUATE = ROOT / "experiments" / "evaluate.py"
 INSPECT = ROOT / "experiments" / "inspect_dataset.py"
+COLLECT = ROOT / "experiments" / "collect.py"
 FIGURES = ROOT / "experiments" / "figures.py"
 SECONDS = 300  # after which a run is ended by SIGALRM
 

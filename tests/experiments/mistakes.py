@@ -8,11 +8,23 @@ import dataclasses
 import re
 from pathlib import Path
 
-from main_runs import EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, ROOT, ForkServer, Run, contents, write_dataset
+from main_runs import (
+    COLLECT,
+    EVALUATE,
+    FIGURES,
+    INSPECT,
+    MAIN,
+    ONLINE,
+    ROOT,
+    ForkServer,
+    Run,
+    contents,
+    write_dataset,
+)
 
 MAINS = {
     "train": MAIN, "bare": MAIN, "online": ONLINE, "evaluate": EVALUATE, "inspect": INSPECT,
-    "figures": FIGURES,
+    "figures": FIGURES, "collect": COLLECT,
 }  # fmt: skip
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
 ONLINE_ARGUMENTS = (  # of a good online run
@@ -62,6 +74,7 @@ class Place:
             "online": lambda: (*(first or [TD3]), *ONLINE_ARGUMENTS, *last, f"--save_dir={self.results}"),
             "evaluate": lambda: (*added, "--episodes=1", "--notqdm"),
             "inspect": lambda: added,
+            "collect": lambda: (*added, "--notqdm"),
         }
         return Run(
             arguments[main](),

@@ -171,7 +171,7 @@ def test_alone_they_end_alike(place, outcomes):
     place.assert_same_alone(MISTAKES, outcomes)
 
 
-@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures"])
+@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures", "collect"])
 def test_wrong_uses_of_every_flag(place, main):
     """Generated from what absl knows of the flags: a new flag is covered without a line here."""
     flags = place.server.flags(MAINS[main])
@@ -208,7 +208,7 @@ def test_there_are_more_than_a_hundred_kinds(place):
     assert sum(len(names) for names in kinds.values()) > 200
 
 
-@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures"])
+@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures", "collect"])
 def test_whole_numbers_have_bounds(place, main):
     for name, flag in place.server.flags(MAINS[main]).items():
         if flag["type"] == "int":
@@ -232,6 +232,7 @@ def test_mistake_in_a_process_of_its_own(place):
         ("online", ["env_name", "seed", "tqdm", "resume", "config", "sweep", "max_policy_lag"]),
         ("evaluate", ["env_name", "seed", "legacy_inertia", "env_backend", "video"]),
         ("inspect", ["env_name", "dataset", "plot"]),
+        ("collect", ["env_name", "policy", "replay", "recipe", "seed", "legacy_inertia", "tqdm"]),
         ("figures", ["figure", "runs", "out", "seed"]),
     ],
 )  # fmt: skip

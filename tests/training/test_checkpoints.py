@@ -48,6 +48,14 @@ def test_three_are_kept_and_any_is_restored(tmp_path):
         checkpoints.restore(LIKE, 5)
 
 
+@pytest.mark.parametrize(("kept", "left"), [(0, [1, 4, 9, 10]), (1, [10]), (2, [9, 10])])
+def test_others_are_told_how_many_stay(tmp_path, kept, left):
+    with Checkpoints(tmp_path, kept=kept) as checkpoints:
+        for step in (1, 4, 9, 10):
+            checkpoints.save(number(step), Progress(step=step))
+    assert Checkpoints(tmp_path).steps == left
+
+
 SIX = make_members([3, 4, 5], {"growth": [1.0, 4.0]})  # the last three diverge at update 32
 
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.runs import reproduction
+from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.reproduction import Cell, Plan
 from xql_jax.runs.run import TrainingRun
 from xql_jax.training.members import Member
@@ -131,3 +133,18 @@ def cell(of: Cell, run: OfflineRun) -> None:
     [result] = summary["results"]
     print(f"{of.dataset} {of.method}:", flush=True)
     _print_result(result)
+
+
+def collect(run: CollectionRun | RecipeRun, dry_run: bool) -> int:
+    """Runs it and prints a line a set, or in a dry run what it would do; returns the exit code."""
+    with run:
+        if dry_run:
+            print("\n".join(run.plan()))
+            return 0
+        for made in run.run()["sets"]:
+            print(
+                f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+                f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+                f"score {made['mean_score']:.1f}"
+            )
+    return 0

@@ -7,6 +7,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from xql_jax.runs.settings import RunSettings
+from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.loop import Schedule
 
 S = TypeVar("S")
@@ -45,6 +46,13 @@ def define_run_flags(unit: str, *, eval_interval: int, checkpoint_interval: int)
         10.0,
         f"A checkpoint also when the last is this old; 0: by {unit} alone.",
         lower_bound=0.0,
+    )
+    flags.DEFINE_integer(
+        "keep_checkpoints",
+        KEPT,
+        "The last so many stay; 0: all, as experiments/collect.py --recipe needs them.",
+        lower_bound=0,
+        upper_bound=2**31 - 1,
     )
     flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
     flags.DEFINE_boolean("resume", False, "Go on from the run's last checkpoint, or start if there is none.")

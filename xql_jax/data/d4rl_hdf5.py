@@ -1,6 +1,7 @@
 """D4RL's HDF5 files: one row a step, turned into transitions as D4RL's `qlearning_dataset` does."""
 
 import contextlib
+import dataclasses
 import functools
 import io
 import math
@@ -12,9 +13,18 @@ import h5py
 import numpy as np
 
 from xql_jax.data.cache import BLOCK, Column
-from xql_jax.data.dataset import Dataset, brief, check_file, check_type, from_transitions, validated
+from xql_jax.data.dataset import (
+    Dataset,
+    brief,
+    check_file,
+    check_type,
+    checked_references,
+    from_transitions,
+    validated,
+)
 from xql_jax.data.hdf5_links import find
 from xql_jax.errors import UserError
+from xql_jax.tasks import References
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError)  # its ways to say "damaged"
@@ -33,7 +43,30 @@ def read_hdf5(path: Path, episode_limit: int | None, external_data: bool = False
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
     """
     # Not under a name, by which the arrays would be kept beside what is made of them.
-    return from_rows(validated(_read_arrays(path, external_data), str(path)), episode_limit, str(path))
+    dataset = from_rows(validated(_read_arrays(path, external_data), str(path)), episode_limit, str(path))
+    return dataclasses.replace(dataset, references=read_references(path, external_data))
+
+
+def read_references(path: Path, external_data: bool = False) -> References | None:
+    """Returns the reference returns that the file's metadata bring, None if they bring none.
+
+    Raises:
+        UserError: if there is but one, or they are no numbers or cannot be references.
+    """
+    with opened(path) as file:
+        found = {}
+        for name in References._fields:
+            member = find(file, f"metadata/{name}", external_data)
+            if isinstance(member, h5py.Dataset):
+                if member.shape != () or member.dtype.kind not in "iuf":
+                    raise UserError(f"{path}: metadata/{name} is not one real number")
+                found[name] = float(member[()])
+    if not found:
+        return None
+    missing = [name for name in References._fields if name not in found]
+    if missing:
+        raise UserError(f"{path}: metadata/{next(iter(found))} without metadata/{missing[0]}")
+    return checked_references(**found, source=str(path))
 
 
 def hdf5_columns(path: Path, external_data: bool = False) -> dict[str, Column]:

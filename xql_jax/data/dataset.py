@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ import jax
 import numpy as np
 
 from xql_jax.errors import UserError
+from xql_jax.tasks import References
 from xql_jax.types import AnyBatch, Batch, Transitions
 
+LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 FINGERPRINTED = 16 << 30  # bytes of transitions, up to which all of them are; the same on every machine
 BYTES_A_PASS = 256 << 20  # of transitions that are gone through: about so much of them at a time
@@ -38,6 +41,7 @@ class Dataset:
     batch: AnyBatch  # NumPy float32, C-contiguous; the leading axis is all transitions
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file or files, for messages
+    references: References | None = None  # where the data bring them
 
     @property
     def size(self) -> int:
@@ -244,4 +248,26 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     # A dataset's last transition is an end by its own making.
     batch = jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets))
     ends = np.concatenate([dataset.ends for dataset in datasets])
-    return Dataset(batch, ends, ", ".join(dataset.source for dataset in datasets))
+    source = ", ".join(dataset.source for dataset in datasets)
+    return Dataset(batch, ends, source, _references_of_all(datasets))
+
+
+def _references_of_all(datasets: Sequence[Dataset]) -> References | None:
+    """Those that the datasets agree on; None, with a warning, if they bring different ones."""
+    given = {dataset.references for dataset in datasets} - {None}
+    if len(given) > 1:
+        told = "; ".join(f"{dataset.source}: {dataset.references}" for dataset in datasets)
+        LOG.warning(f"the data bring different reference returns, so none of them counts ({told})")
+    return given.pop() if len(given) == 1 else None
+
+
+def checked_references(random_return: float, expert_return: float, source: str) -> References:
+    """Returns references that came from `source`, a file or flags; UserError if they cannot be any."""
+    if not math.isfinite(random_return) or not math.isfinite(expert_return):
+        raise UserError(f"{source}: reference returns {random_return} and {expert_return} must be finite")
+    if random_return >= expert_return:
+        raise UserError(
+            f"{source}: the expert's return, {expert_return:g}, must be above the random policy's, "
+            f"{random_return:g}"
+        )
+    return References(random_return, expert_return)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.cache import Column, Watched, cached_columns
-from xql_jax.data.d4rl_hdf5 import counted_timeouts, hdf5_columns
+from xql_jax.data.d4rl_hdf5 import counted_timeouts, hdf5_columns, read_references
 from xql_jax.data.dataset import RANKS, fingerprint, is_jump
 from xql_jax.data.npz import archive_keys, npz_columns, ogbench_or_not, terminals_of
 from xql_jax.errors import UserError
+from xql_jax.tasks import References
 from xql_jax.types import AnyBatch, Batch
 
 NUM_THREADS = 8  # that gather at once: on a cold disk they wait, and waits overlap
@@ -40,6 +41,7 @@ class MappedDataset:
     source: str  # the file, for messages
     files: tuple[Watched, ...] = ()  # those that are mapped
     transforms: tuple[Callable[[AnyBatch], AnyBatch], ...] = ()  # of rows, applied to what is drawn
+    references: References | None = None  # where the data bring them
 
     @property
     def observation_dim(self) -> int:
@@ -170,7 +172,8 @@ def map_dataset(path: Path, episode_limit: int | None, external_data: bool = Fal
     for array in mapped.values():
         if isinstance(array.base, mmap.mmap):
             array.base.madvise(mmap.MADV_RANDOM)  # from here on what lies beside a row is not worth reading
-    return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path), files)
+    references = None if path.suffix.lower() == ".npz" else read_references(path, external_data)
+    return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path), files, references=references)
 
 
 def columns_of(path: Path, external_data: bool = False) -> dict[str, Column]:

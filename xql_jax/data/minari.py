@@ -1,8 +1,10 @@
 """Minari's datasets, by ID or by folder, as they lie on this machine."""
 
 import collections
+import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +13,17 @@ import numpy as np
 import tqdm
 
 from xql_jax.data.d4rl_hdf5 import opened, scratch
-from xql_jax.data.dataset import Dataset, brief
+from xql_jax.data.dataset import Dataset, brief, checked_references
 from xql_jax.data.episodes import episode, footprint_of_episodes, from_episodes
 from xql_jax.data.footprint import Footprint, held_bytes
 from xql_jax.data.hdf5_links import check_storage
 from xql_jax.errors import UserError, nearest
+from xql_jax.tasks import References
 
 if TYPE_CHECKING:
     from gymnasium import spaces
 
+REFERENCES = ("ref_min_score", "ref_max_score")  # Minari's names of a random policy's and an expert's return
 ARRAYS = "main_data.hdf5"  # where Minari keeps them, unless they are Arrow's
 
 
@@ -42,6 +46,7 @@ def read_minari(name: str) -> Dataset:
             warnings.simplefilter("ignore")  # of packages that only its environment needs
             stored = minari.MinariDataset(folder)
         observation_space, action_space = stored.observation_space, stored.action_space
+        metadata = stored.storage.metadata
     except Exception as error:  # json, h5py, gymnasium and Minari itself, each with its own
         raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
     _check_observations(observation_space, source)
@@ -62,7 +67,17 @@ def read_minari(name: str) -> Dataset:
         except Exception as error:
             raise UserError(f"{where}: cannot be read: {_said(error)}") from error
         episodes.append(episode(arrays, where))
-    return from_episodes(episodes, source)
+    return dataclasses.replace(from_episodes(episodes, source), references=_references(metadata, source))
+
+
+def _references(metadata: Mapping[str, Any], source: str) -> References | None:
+    given: list[Any] = [metadata.get(name) for name in REFERENCES]
+    if None in given:  # Minari sets neither, or both
+        return None
+    if not all(isinstance(value, int | float) for value in given):
+        raise UserError(f"{source}: {' and '.join(REFERENCES)} must be numbers, not {given}")
+    random_return, expert_return = map(float, given)
+    return checked_references(random_return, expert_return, source)
 
 
 def _said(error: Exception) -> str:

@@ -105,8 +105,9 @@ def fit_preprocessing(
 ) -> Preprocessing:
     """Fits what IQL does to the data of a suite (see `Task.suite`), and what else is asked for.
 
-    IQL clips actions to 1 - 1e-5, scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's. Without a suite, where nothing says what rewards mean, they are left as they are.
+    IQL clips actions to 1 - 1e-5, scales locomotion's rewards so that trajectories' returns span 1000, as is
+    done here to those of Gymnasium's own tasks, and adds -1 to AntMaze's. Without a suite, where nothing says
+    what rewards mean, they are left as they are.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over what is learned from.
@@ -116,7 +117,7 @@ def fit_preprocessing(
             or observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if suite in ("locomotion", "bullet"):
+    if suite in ("locomotion", "bullet", "gymnasium"):
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT

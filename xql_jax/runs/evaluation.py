@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,10 @@ from xql_jax.evaluation.scores import describe_episodes
 from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
-from xql_jax.runs.record import open_run
+from xql_jax.runs.record import open_run, split_checkpoint
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
-from xql_jax.tasks import Task, get_task
-from xql_jax.training.manifests import UnfitCheckpoint
+from xql_jax.tasks import Task, get_task, referenced
 from xql_jax.training.members import Member
 from xql_jax.training.population import finite_policy
 
@@ -126,13 +124,15 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
 def _saved_policies(settings: EvaluationSettings) -> Policies:
     if not settings.checkpoint:
         raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-    path, step = _split(Path(settings.checkpoint).expanduser())
+    path, step = split_checkpoint(settings.checkpoint)
     run = open_run(path)
     record = run.record
     env_name = settings.env_name or record.env_name
     if env_name is None:
         raise UserError(f"{path}: the run was trained without an environment: give --env_name")
     task = get_task(env_name)
+    if task.name == record.env_name:
+        task = referenced(task, record.references)
     env_backend = settings.env_backend or run.env_backend
     legacy_inertia = run.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia
     environment = choose_suite(task, env_backend, legacy_inertia).make(task)
@@ -140,17 +140,7 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     environment.close()
     if settings.member is not None:
         run = run.only(settings.member)
-    try:
-        states, step = (
-            run.restore_last(*dimensions) if step is None else (run.restore(step, *dimensions), step)
-        )
-    except UnfitCheckpoint as error:
-        if task.name == record.env_name or "other states" not in error.reason:
-            raise
-        raise UserError(
-            f"{task.name} does not fit the run, which was trained on {record.env_name or 'data alone'}: its "
-            f"observations have {dimensions[0]} entries, its actions {dimensions[1]} ({error.reason})"
-        ) from error
+    states, step = run.restore_for(task, step, *dimensions)
     non_finite: set[int] = set()
     return Policies(
         task,
@@ -162,10 +152,3 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
         run.only(0).policy(states),
         non_finite,
     )
-
-
-def _split(path: Path) -> tuple[Path, int | None]:
-    """Returns the run's folder and the checkpoint's step, None for the last."""
-    if path.parent.name == "checkpoints" and path.name.isdigit():
-        return path.parent.parent, int(path.name)
-    return (path.parent if path.name == "checkpoints" else path), None

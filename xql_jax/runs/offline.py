@@ -23,7 +23,7 @@ from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.runs.record import members_of_another
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.population import Population
@@ -68,10 +68,13 @@ class OfflineRun(TrainingRun):
         if self.task and settings.eval_episodes:
             suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
             self.make_evaluator(self.task, suite)
+        self.references: References | None = None  # by which the data have the task scored
         self.dataset: Any = self._dataset()
+        references: dict[str, Any] = {"references": list(self.references)} if self.references else {}
         self.make_folder(
             self.task.name if self.task else _name_of(settings.dataset),
             **self.identity,
+            **references,
             dataset_fingerprint=self.dataset.fingerprint(),
         )
         self.beginning = None
@@ -157,6 +160,11 @@ class OfflineRun(TrainingRun):
         dataset = load_dataset(
             self.task, settings.dataset, settings.dataset_url, settings.data_on, settings.external_data
         )
+        if self.task and (scored := referenced(self.task, dataset.references)) is not self.task:
+            self.task, self.references = scored, dataset.references
+            LOG.info(
+                f"the data say: score 0 at a return of {scored.min_return:g}, 100 at {scored.max_return:g}"
+            )
         if self.evaluator and self.task:
             dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
             check_spaces(dataset, *dimensions, self.task.name)

@@ -126,6 +126,7 @@ def _schedule(settings: OnlineSettings, fields: OnlineFields) -> OnlineSchedule:
         buffer_size=fields.buffer_size,
         batch_size=fields.batch_size,
         warmup_steps=fields.warmup_steps,
+        keep_checkpoints=schedule.keep_checkpoints,
         restarts=settings.on_divergence == "restart",
         updates_per_step=fields.updates_per_step,
         round_steps=number,

@@ -20,8 +20,10 @@ from xql_jax.files import read_file
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
 from xql_jax.runs.folder import RunFolder, read_config, read_summary
+from xql_jax.tasks import References, Task
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.loop import TrainingFiles
+from xql_jax.training.manifests import UnfitCheckpoint
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population, deterministic_policy
@@ -62,6 +64,11 @@ class RunRecord:
     def env_name(self) -> str | None:
         """None for a run on data alone."""
         return self.content["env_name"]
+
+    @property
+    def references(self) -> References | None:
+        """Those by which its data had its task scored."""
+        return References(*self.content["references"]) if "references" in self.content else None
 
     @property
     def name(self) -> str:
@@ -139,6 +146,19 @@ class SavedPolicies:
                     raise
         raise UserError(f"{self.record.path}: its checkpoints go faster than they can be read: stop the run")
 
+    def restore_for(self, task: Task, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
+        """Returns the states after `step`, None for the last, and that step; the task may be another's."""
+        try:
+            return self.restore_last(*dimensions) if step is None else (self.restore(step, *dimensions), step)
+        except UnfitCheckpoint as error:
+            trained_on = self.record.env_name
+            if task.name == trained_on or "other states" not in error.reason:
+                raise
+            raise UserError(
+                f"{task.name} does not fit the run, which was trained on {trained_on or 'data alone'}: its "
+                f"observations have {dimensions[0]} entries, its actions {dimensions[1]} ({error.reason})"
+            ) from error
+
     def policy(self, states: Mapping[str, State]) -> Act:
         """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
         of_members = stacked([states[member.name] for member in self.members])
@@ -213,6 +233,14 @@ def open_run(path: Path) -> SavedPolicies:
     online = record.algorithm in ONLINE
     preprocessing = Preprocessing() if online else Preprocessing.load(record.files.preprocessing, record.run)
     return SavedPolicies(record, learner, members, preprocessing, env_backend, legacy_inertia)
+
+
+def split_checkpoint(name: str) -> tuple[Path, int | None]:
+    """Returns a run's folder and its checkpoint's step, None for the last, from the path of either."""
+    path = Path(name).expanduser()
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return (path.parent if path.name == "checkpoints" else path), None
 
 
 def members_of_another(

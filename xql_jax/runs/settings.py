@@ -12,6 +12,7 @@ from xql_jax.training.loop import Schedule
 DATA_ON = ("auto", "device", "host", "disk")
 ON_DIVERGENCE = ("freeze", "restart")
 ON_DAMAGED_REPLAY = ("stop", "drop")
+FORMATS = ("hdf5", "minari")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,4 +101,49 @@ class ReproductionSettings:
     checkpoint_interval: int = 5_000
     save_dir: str = "results"
     config_dir: str = "configs"
+    show_progress: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceSettings:
+    """Those of `experiments/collect.py` that say which returns a score of 0 and of 100 stand for."""
+
+    random_return: float | None = None  # None: measured
+    expert_return: float | None = None
+    reference_episodes: int = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CollectionSettings(ReferenceSettings):
+    """Those of a set that is made by policies, or of a replay buffer."""
+
+    output: str | None = None
+    format: str = "hdf5"  # one of `FORMATS`
+    env_name: str | None = None
+    policy: Sequence[str] = ()  # random, FILE.npz, a run's folder or one of its checkpoints
+    mixture: str = ""  # the policies' shares of the episodes; "": equal ones
+    noise: str = ""  # standard deviation of what is added to actions, one or one a policy; "": 0
+    deterministic: bool = False
+    transitions: int | None = None
+    episodes: int | None = None
+    seed: int = 0
+    replay: str | None = None  # the folder of an online run
+    until: int | None = None  # transitions of its buffer
+    member: int | None = None
+    expert: Sequence[str] = ()  # policies, of which the best is the expert
+    env_backend: str = "mujoco"
+    legacy_inertia: bool = False
+    show_progress: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipeSettings(ReferenceSettings):
+    """Those of all of D4RL's sets of a task, made from one online run."""
+
+    run: str | None = None
+    env_name: str | None = None
+    save_dir: str = "data"
+    transitions: int | None = None  # of the random, medium and expert set, each
+    member: int | None = None
+    seed: int = 0
     show_progress: bool = False

@@ -42,7 +42,7 @@ from xql_jax.training.manifests import (
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
-KEPT = 3
+KEPT = 3  # unless a run is told otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Progress:
 
 
 class Checkpoints(contextlib.AbstractContextManager):
-    """The last three checkpoints of a run, in one folder.
+    """The last checkpoints of a run, in one folder.
 
     A thread of its own writes them, one at a time, while the training goes on; what fails there is raised by
     the next `save`, `wait` or `close`. Nothing is written or renamed but by `save` and `resume_last_good`.
@@ -69,10 +69,11 @@ class Checkpoints(contextlib.AbstractContextManager):
     Args:
         folder: made by the first `save`, its parent must be there.
         run: the digest of the run's identity; other runs' checkpoints are refused.
+        kept: how many of the last stay when another is written; 0: all.
     """
 
-    def __init__(self, folder: Path, run: str = ""):
-        self._folder, self._run = folder.absolute(), run
+    def __init__(self, folder: Path, run: str = "", kept: int = KEPT):
+        self._folder, self._run, self._kept = folder.absolute(), run, kept
         self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
@@ -238,7 +239,9 @@ class Checkpoints(contextlib.AbstractContextManager):
                     sync(part)
                 os.replace(temporary, path)
                 sync(self._folder)
-                for old in self.steps[:-KEPT]:  # a kill in the midst leaves no half of a checkpoint
+                for old in self.steps[
+                    : -self._kept or 0
+                ]:  # a kill in the midst leaves no half of a checkpoint
                     os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
                 self._remove_leftovers()
         except Exception as error:

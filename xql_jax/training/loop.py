@@ -17,7 +17,7 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
-from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.checkpoints import KEPT, Checkpoints, Progress
 from xql_jax.training.members import member_shapes
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
@@ -43,6 +43,7 @@ class Schedule:
     eval_interval: int
     checkpoint_interval: int
     checkpoint_minutes: float = 10.0  # 0: by steps alone
+    keep_checkpoints: int = KEPT  # the last so many; 0: all
 
     def is_due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.max_steps
@@ -110,7 +111,7 @@ class TrainingLoop:
         self._task = task
         self._schedule = schedule
         self._observe = observe
-        self._checkpoints = Checkpoints(files.checkpoints, run)
+        self._checkpoints = Checkpoints(files.checkpoints, run, schedule.keep_checkpoints)
         like = member_shapes(population.states, population.members)
         resumed = self._checkpoints.resume_last_good(like, population.resume)
         self.progress = resumed or Progress()

@@ -116,6 +116,33 @@ class ReplayFiles:
         )
         return ReplayBuffer(data, count)
 
+    def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
+        """Returns the transitions on the disk that come before number `stop`, without a gap.
+
+        Args:
+            stop: None for all there are.
+            like: arrays, or their shapes, of the types and widths that are wanted.
+        Returns:
+            the number of the first, and NumPy f32[n, ...], oldest first.
+        Raises:
+            Damaged: if a byte of a file changed.
+            UserError: if there are none, or not as many; naming those that are there.
+        """
+        segments = sorted(self._segments(), key=lambda segment: segment.first)
+        if not segments:
+            raise UserError(f"{self.folder}: no transition of the replay buffer is there")
+        joined = [segments.pop()]
+        while segments and segments[-1].stop == joined[0].first:
+            joined.insert(0, segments.pop())
+        first, last = joined[0].first, joined[-1].stop
+        stop = last if stop is None else stop
+        if not first < stop <= last:
+            raise UserError(
+                f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {stop:,}"
+            )
+        parts = [self._read(segment, like) for segment in joined if segment.first < stop]
+        return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: stop - first], *parts)
+
     def _write(self, stop: int, rows: Batch) -> None:
         file = io.BytesIO()
         np.savez(file, **rows._asdict())

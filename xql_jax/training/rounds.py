@@ -34,6 +34,7 @@ class OnlineSchedule:
     warmup_steps: int = 1_000  # of random actions, before anything is learned
     updates_per_step: float = 1.0
     round_steps: int = 1  # a multiple of N: transitions that are inserted and learned from at once
+    keep_checkpoints: int = KEPT  # the last so many, 0: all; files of the buffer stay as long as they
     restarts: bool = False  # a member whose numbers stop being finite begins with new networks; else it stays
 
     def updates_by(self, step: int) -> int:
@@ -178,10 +179,11 @@ class MemberRounds:
     def saving(self, step: int) -> Callable[[], None]:
         """Returns a writer of the transitions since the last checkpoint, which removes what none needs."""
         rows = rows_since(self._buffer, self._saves[-1])
-        self._saves = [*self._saves, step][-KEPT - 1 :]
+        kept = self._schedule.keep_checkpoints
+        self._saves = [*self._saves, step][-kept - 1 if kept else 0 :]
         # One more than are kept, as the newest is written before the oldest is removed. After a resumption
         # there are checkpoints that are not among these.
-        oldest = self._saves[0] if len(self._saves) > KEPT else 0
+        oldest = self._saves[0] if 0 < kept < len(self._saves) else 0
 
         def write() -> None:
             self._files.append(step, rows)

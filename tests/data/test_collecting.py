@@ -1,0 +1,145 @@
+"""Collected episodes against an environment and behaviours whose numbers tell what happened."""
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from xql_jax.data import collecting
+from xql_jax.data.collecting import Amount, Behaviour, collect, turns
+from xql_jax.data.rows import ends_of, returns_of
+from xql_jax.envs import Suite
+from xql_jax.errors import UserError
+from xql_jax.tasks import get_task
+
+TASK = get_task("pointmaze-umaze-v0")
+LIMIT = 6
+
+
+def last_step(number):
+    return 2 + number % 7
+
+
+class Counting:
+    """Sees its step and its start's number; terminal at a step that the start says, else ended by a limit."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def reset(self, *, seed=None):
+        self._state, self._last = np.array([0.0, seed % 1000], np.float32), last_step(seed % 1000)
+        return self._state.copy(), {}
+
+    def step(self, action):
+        assert action.dtype == np.float32
+        self._state[0] += 1
+        terminal = self._state[0] == self._last
+        return self._state.copy(), float(action[0]), bool(terminal), bool(self._state[0] == LIMIT), {}
+
+    def close(self):
+        pass
+
+
+SUITE = Suite(lambda task: Counting())
+RANDOM = Behaviour("random", "", lambda _, draws: 2 * draws.uniform - 1)
+
+
+def constant(value, noise=0.0):
+    return Behaviour(f"{value}", "", lambda seen, draws: np.full(draws.normal.shape, value), noise)
+
+
+def rows_of(behaviours=(RANDOM,), shares=(1.0,), seed=3, suite=SUITE, **amount):
+    return collect(TASK, suite, behaviours, shares, Amount(**amount), seed)
+
+
+def assert_same(rows, others):
+    assert rows.keys() == others.keys()
+    for key, array in rows.items():
+        assert array.dtype == others[key].dtype
+        np.testing.assert_array_equal(array, others[key])
+
+
+def test_terminals_time_outs_and_next_observations_are_the_environments():
+    rows = rows_of(episodes=60)
+    stops = np.flatnonzero(ends_of(rows)) + 1
+    assert len(stops) == 60
+    for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+        steps, number = np.arange(stop - start), rows["observations"][start, 1]
+        np.testing.assert_array_equal(rows["observations"][start:stop, 0], steps)
+        np.testing.assert_array_equal(rows["next_observations"][start:stop, 0], steps + 1)
+        np.testing.assert_array_equal(rows["observations"][start:stop, 1], number)
+        np.testing.assert_array_equal(rows["next_observations"][start:stop, 1], number)
+        assert not ends_of(rows)[start : stop - 1].any()
+        # A terminal at the limit is a terminal, and no time-out.
+        assert stop - start == min(last_step(number), LIMIT)
+        assert rows["terminals"][stop - 1] == (last_step(number) <= LIMIT)
+        assert rows["timeouts"][stop - 1] == (last_step(number) > LIMIT)
+    assert not (rows["terminals"] & rows["timeouts"]).any()
+    assert rows["terminals"].any()
+    assert rows["timeouts"].any()
+    np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
+    assert {array.dtype for key, array in rows.items() if key[:3] in ("obs", "act", "rew", "nex")} == {
+        np.dtype("f4")
+    }
+
+
+def test_an_episode_depends_on_the_seed_and_its_number_alone(monkeypatch):
+    whole = rows_of(episodes=40)
+    monkeypatch.setattr(collecting, "AT_ONCE", 3)
+    assert_same(rows_of(episodes=40), whole)
+    few = rows_of(episodes=5)
+    assert_same(few, {key: array[: len(few["rewards"])] for key, array in whole.items()})
+    threads = Suite(SUITE.make, num_threads=4)
+    assert_same(rows_of(episodes=40, suite=threads), whole)
+    assert (rows_of(episodes=40, seed=4)["observations"][0] != whole["observations"][0]).any()
+    starts = np.flatnonzero(whole["observations"][:, 0] == 0)
+    assert len(np.unique(whole["observations"][starts, 1])) > 30  # of 40 numbers below 1,000
+    assert len(np.unique(whole["actions"])) == whole["actions"].size
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_a_number_of_transitions_is_the_first_of_the_same_episodes(count):
+    whole, rows = rows_of(episodes=60), rows_of(transitions=count)
+    assert len(rows["rewards"]) == count
+    for key in rows.keys() - {"timeouts"}:
+        np.testing.assert_array_equal(rows[key], whole[key][:count])
+    np.testing.assert_array_equal(rows["timeouts"][:-1], whole["timeouts"][: count - 1])
+    assert ends_of(rows)[-1]
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.1, 0.2, 0.7), (0.75, 0.25), (1.0, 0.0), (1 / 3, 2 / 3)])
+def test_every_beginning_has_its_shares_to_within_an_episode(shares):
+    order = turns(shares)
+    had = np.cumsum(np.eye(len(shares))[[next(order) for _ in range(300)]], axis=0)
+    due = np.outer(np.arange(1, 301), shares)
+    assert np.abs(had - due).max() < 1.0
+    np.testing.assert_allclose(had[-1], due[-1], atol=1e-6)
+
+
+def test_a_mixture_is_of_whole_episodes():
+    rows = rows_of([constant(0.25), constant(-0.5)], (0.75, 0.25), episodes=40)
+    by_step = rows["infos/policy"]
+    np.testing.assert_array_equal(rows["actions"], np.where(by_step == 0, 0.25, -0.5)[:, None].repeat(2, 1))
+    stops = np.flatnonzero(ends_of(rows)) + 1
+    episodes = [set(part) for part in np.split(by_step, stops[:-1])]
+    assert all(len(who) == 1 for who in episodes)
+    assert sum(who == {0} for who in episodes) == 30
+    np.testing.assert_allclose(returns_of(rows).min(), -0.5 * LIMIT)
+
+
+@pytest.mark.parametrize("std", [0.05, 0.2])
+def test_noise_has_its_standard_deviation(std):
+    actions = rows_of([constant(0.0, std)], episodes=3_000)["actions"]
+    assert np.std(actions) == pytest.approx(std, rel=4 / np.sqrt(2 * actions.size))
+    assert abs(np.mean(actions)) < 4 * std / np.sqrt(actions.size)
+    assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
+
+
+def test_actions_are_clipped_before_they_are_taken():
+    rows = rows_of([constant(0.9, 0.5)], episodes=50)
+    assert rows["actions"].max() == 1.0
+    np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
+
+
+def test_an_action_that_is_not_finite_is_told():
+    with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
+        rows_of([constant(np.nan)], episodes=1)

@@ -1,0 +1,81 @@
+"""The policy of an .npz file against its formula, written out for one observation at a time."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xql_jax.data.gaussian_mlp import read_gaussian_mlp
+from xql_jax.errors import UserError
+
+O, A, H, G = 5, 3, 4, 6
+EXPERTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
+SHARED = next((path for path in (EXPERTS, Path("/work/shared/data/adroit_experts")) if path.is_dir()), None)
+
+
+def arrays(seed=0, **changes):
+    shapes = {
+        "w0": (H, O), "b0": (H,), "w1": (G, H), "b1": (G,), "w2": (A, G), "b2": (A,), "in_shift": (O,),
+        "in_scale": (O,), "out_shift": (A,), "out_scale": (A,), "log_std": (A,),
+    }  # fmt: skip
+    generator = np.random.default_rng(seed)
+    made = {key: generator.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    return {**made, **changes}
+
+
+def write(folder, **changes):
+    path = folder / "policy.npz"
+    np.savez(path, **{key: array for key, array in arrays(**changes).items() if array is not None})
+    return path
+
+
+def formula(w, observation, normal):
+    """One action, sum by sum."""
+    w = {key: array.astype(np.float64) for key, array in w.items()}
+    x = [(o - s) / (c + 1e-8) for o, s, c in zip(observation, w["in_shift"], w["in_scale"], strict=True)]
+    for layer in ("0", "1"):
+        x = [np.tanh(sum(a * b for a, b in zip(row, x, strict=True)) + bias)
+             for row, bias in zip(w["w" + layer], w["b" + layer], strict=True)]  # fmt: skip
+    out = [sum(a * b for a, b in zip(row, x, strict=True)) + bias
+           for row, bias in zip(w["w2"], w["b2"], strict=True)]  # fmt: skip
+    mean = np.array(out) * w["out_scale"] + w["out_shift"]
+    return mean, mean + np.exp(w["log_std"]) * normal
+
+
+def test_actions_are_the_formulas(tmp_path):
+    policy = read_gaussian_mlp(write(tmp_path), O, A)
+    generator = np.random.default_rng(1)
+    observations = generator.standard_normal((7, O)).astype(np.float32)
+    normal = generator.standard_normal((7, A))
+    for row in range(7):
+        mean, sample = formula(arrays(), observations[row], normal[row])
+        np.testing.assert_allclose(policy.mean(observations)[row], mean, rtol=1e-10)
+        np.testing.assert_allclose(policy.act(observations, normal)[row], sample, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes", "words"),
+    [
+        ({"w1": None}, (O, A), "no array w1"),
+        ({}, (O + 1, A), f"w0 has shape .{H}, {O}., expected .{H}, {O + 1}."),
+        ({}, (O, A + 1), f"w2 has shape .{A}, {G}., expected .{A + 1}, {G}."),
+        ({"w0": np.zeros(3, np.float32)}, (O, A), "w0 has shape .3,., expected .units, 5."),
+        ({"log_std": np.zeros((), np.float32)}, (O, A), r"log_std has shape \(\)"),
+        ({"b1": np.full(G, np.nan, np.float32)}, (O, A), "b1 holds NaN"),
+    ],
+)
+def test_unfit_files_are_told(tmp_path, changes, sizes, words):
+    with pytest.raises(UserError, match=words):
+        read_gaussian_mlp(write(tmp_path, **changes), *sizes)
+
+
+@pytest.mark.parametrize(
+    ("robot", "sizes"), [("pen", (45, 24)), ("hammer", (46, 26)), ("relocate", (39, 30))]
+)
+def test_the_demonstrators_of_adroit_are_read(robot, sizes):
+    if SHARED is None:
+        pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
+    policy = read_gaussian_mlp(SHARED / f"{robot}.npz", *sizes)
+    with np.load(SHARED / f"{robot}.npz") as weights:
+        expected = formula(dict(weights), np.zeros(sizes[0]), 0.0)[0]
+    np.testing.assert_allclose(policy.mean(np.zeros((1, sizes[0]), np.float32))[0], expected, rtol=1e-10)

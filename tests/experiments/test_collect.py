@@ -1,0 +1,215 @@
+"""experiments/collect.py as it is used: bytes, plans, formats, scores of what is trained on, and mistakes."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+from main_runs import COLLECT, EVALUATE, ROOT, contents
+from mistakes import assert_told
+
+from xql_jax.data import load_dataset
+
+MUJOCO = f"--config={ROOT / 'configs' / 'mujoco_config.py'}"
+RANDOM = ("--env_name=InvertedPendulum-v5", "--policy=random")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("collect")
+
+
+@pytest.fixture(scope="module")
+def main(server, folder):
+    def run(*arguments, main=COLLECT):
+        outcome = server.run([*map(str, arguments), "--notqdm"], folder, main=main)
+        assert (outcome.code, outcome.err) == (0, ""), outcome
+        return outcome.out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def data(main, folder):
+    """A file with references that are measured for the random policy."""
+    out = main(
+        *RANDOM, "--transitions=300", "--expert_return=50", "--reference_episodes=20", "--output=set.hdf5"
+    )
+    assert re.search(r"set\.hdf5: 300 transitions, \d+ episodes, \d+ terminal; mean return .*, score ", out)
+    return folder / "set.hdf5"
+
+
+@pytest.fixture(scope="module")
+def trained(main, data, folder):
+    """A run on that data."""
+    out = main(
+        "--env_name=InvertedPendulum-v5", MUJOCO, "--dataset=set.hdf5", "--save_dir=runs", "--max_steps=4",
+        "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",
+        main=ROOT / "experiments" / "train_offline.py",
+    )  # fmt: skip
+    assert "100 at 50" in out
+    (config,) = folder.rglob("config.json")
+    return config.parent, out
+
+
+def test_the_same_command_makes_the_same_bytes(main, data, folder):
+    main(*RANDOM, "--transitions=300", "--expert_return=50", "--reference_episodes=20", "--output=new/b.hdf5")
+    assert (folder / "new" / "b.hdf5").read_bytes() == data.read_bytes()
+    main(*RANDOM, "--transitions=300", "--seed=1", "--output=other.hdf5")
+    with h5py.File(folder / "other.hdf5") as other, h5py.File(data) as file:
+        assert (other["observations"][()] != file["observations"][()]).any()
+        assert set(file["metadata"]) - set(other["metadata"]) == {"random_return", "expert_return"}
+
+
+def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_same_again(
+    main, trained, data, folder
+):
+    path, out = trained
+    random_return = load_dataset(None, [str(data)]).references.random_return
+    evaluated = main(path, "--episodes=3", "--seed=10000", main=EVALUATE)
+    score = float(re.search(r"score (-?[\d.]+)", evaluated)[1])
+    mean = float(re.search(r"return (-?[\d.]+)", evaluated)[1])
+    assert score == pytest.approx(100 * (mean - random_return) / (50 - random_return), abs=0.1)
+    assert f"last score {score:.1f}" in out
+
+    before = contents(path)
+    arguments = ("--env_name=InvertedPendulum-v5", f"--policy={path}", "--episodes=5", "--noise=0.1")
+    for name in ("one", "two"):
+        main(*arguments, f"--output={name}.hdf5")
+    assert (folder / "one.hdf5").read_bytes() == (folder / "two.hdf5").read_bytes()
+    main(*arguments, "--deterministic", "--noise=0", "--output=mean.hdf5")
+    with h5py.File(folder / "mean.hdf5") as mean, h5py.File(folder / "one.hdf5") as one:
+        assert mean["observations"][0].tolist() == one["observations"][0].tolist()
+        assert mean["actions"][0] != one["actions"][0]
+        assert "deterministic" in mean["metadata/policies_are"].asstr()[0]
+    assert contents(path) == before
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(main, trained, folder):
+    before = contents(folder)
+    out = main(
+        *RANDOM, f"--policy={trained[0]}/checkpoints/4", "--mixture=0.25,0.75", "--noise=0,0.5",
+        "--transitions=1000", "--output=plan.hdf5", "--dry_run",
+    )  # fmt: skip
+    for words in ("1,000 transitions, seed 0", "25% of the episodes: random", "75% of the episodes: ",
+                  "xql, seed 42, 4 updates, sampled", "noise 0.5", "returns: none", "plan.hdf5"):  # fmt: skip
+        assert words in out
+    assert contents(folder) == before
+
+
+def test_a_minari_folder_holds_the_same_episodes(main, folder):
+    for name, kind in (("m", "minari"), ("m.hdf5", "hdf5")):
+        main(
+            *RANDOM,
+            "--episodes=12",
+            "--expert_return=50",
+            "--random_return=5",
+            f"--format={kind}",
+            f"--output={name}",
+        )
+    minari, hdf5 = (
+        load_dataset(None, [str(source)]) for source in (f"minari:{folder / 'm'}", folder / "m.hdf5")
+    )
+    assert minari.references == hdf5.references == (5.0, 50.0)
+    # The last row, which has no successor in D4RL's layout, is the one that it lacks.
+    assert minari.size == hdf5.size + 1
+    for ours, theirs in zip(hdf5.batch[:4], minari.batch[:4], strict=True):
+        np.testing.assert_array_equal(ours, theirs[:-1])
+
+
+MISTAKES = {
+    "nothing": ("collect", "--policy", "random", "--replay"),
+    "no environment": ("collect --policy=random --episodes=1 --output=x.hdf5", "--policy needs --env_name"),
+    "an unknown task": (
+        "collect --policy=random --env_name=Hoper-v5 --episodes=1",
+        "'Hoper-v5'",
+        "Hopper-v5",
+    ),
+    "no amount": ("collect {random}", "--transitions", "--episodes"),
+    "two amounts": ("collect {random} --transitions=5 --episodes=5", "give one of --transitions"),
+    "an unknown policy": (
+        "collect {random} --episodes=1 --policy=moon",
+        "policy moon: unknown",
+        "random, FILE.npz",
+    ),
+    "a policy file that is not there": (
+        "collect {random} --episodes=1 --policy=no.npz",
+        "no.npz: no such file",
+    ),
+    "a policy file that is none": (
+        "collect {random} --episodes=1 --policy=good.npz",
+        "good.npz: no array w0",
+    ),
+    "a folder that is no run": ("collect {random} --episodes=1 --policy={folder}", "not the folder of a run"),
+    "a run of another task": ("collect {random} --episodes=1 --policy={run}", "does not fit the run"),
+    "too many shares": (
+        "collect {random} --episodes=1 --mixture=0.5,0.5",
+        "--mixture=0.5,0.5",
+        "2 numbers for 1",
+    ),
+    "shares of more than all": (
+        "collect {random} --policy=random --episodes=1 --mixture=0.9,0.9",
+        "sum to 1",
+    ),
+    "shares that are words": ("collect {random} --episodes=1 --mixture=half", "--mixture=half", "numbers"),
+    "negative noise": ("collect {random} --episodes=1 --noise=-1", "--noise=-1", "from 0 on"),
+    "no output": ("collect {random} --episodes=1", "give --output"),
+    "another suffix": ("collect {random} --episodes=1 --output=x.csv", "--output=x.csv", ".hdf5"),
+    "an output that exists": (
+        "collect {random} --episodes=1 --output=good.hdf5",
+        "good.hdf5: exists already",
+    ),
+    "an output that is a run's": (
+        "collect {random} --episodes=1 --output={run}/replay/x.hdf5",
+        "of the run in",
+    ),
+    "a folder that exists": (
+        "collect {random} --episodes=1 --format=minari --output={folder}",
+        "cannot be written: it is a directory",
+    ),
+    "an output in an input": (
+        "collect --env_name=pointmaze-umaze-v0 --policy={run} --episodes=1 --output={run}/x.hdf5",
+        "in the folder of an input",
+    ),
+    "half a reference": (
+        "collect {random} --episodes=1 --random_return=3 --output=x.hdf5",
+        "--random_return=3",
+        "--expert_return",
+    ),
+    "references in disorder": (
+        "collect {random} --episodes=1 --random_return=3 --expert_return=2 --output=x.hdf5",
+        "above the random",
+    ),
+    "two experts' returns": (
+        "collect {random} --episodes=1 --expert=random --expert_return=2 --output=x.hdf5",
+        "give one of them",
+    ),
+    "a replay buffer that there is none of": (
+        "collect --replay={run} --output=x.hdf5",
+        "xql is no online learner",
+    ),
+    "a replay buffer and policies": ("collect {random} --replay={run}", "--policy", "not with --replay"),
+    "--until without a buffer": ("collect {random} --episodes=1 --until=5", "--until is for --replay"),
+    "no run for the recipe": ("collect --recipe --transitions=5", "--recipe needs --run"),
+    "a recipe of policies": ("collect --recipe --policy=random", "--policy: not with --recipe"),
+    "a run without the recipe": ("collect --run={run} --policy=random", "--run: only with --recipe"),
+    "a recipe from an offline run": (
+        "collect --recipe --run={run} --transitions=5",
+        "xql is no online learner",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(place):
+    np.savez(place.folder / "good.npz", a=np.zeros(3))
+    mistakes = {
+        name: (command.replace("{random}", " ".join(RANDOM)), *words)
+        for name, (command, *words) in MISTAKES.items()
+    }
+    return place.outcomes(mistakes)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_told(outcomes, name):
+    assert_told(outcomes[name], MISTAKES[name][1:])

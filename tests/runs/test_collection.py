@@ -1,0 +1,295 @@
+"""Replay buffers as data, the recipe, and the returns that data have a task scored by, in tiny runs."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from xql_jax import tasks
+from xql_jax.configuration import online_config, suite_config
+from xql_jax.data import load_dataset
+from xql_jax.data.rows import returns_of
+from xql_jax.data.writers import read_command, read_rows
+from xql_jax.envs.gymnasium_tasks import GymnasiumTask
+from xql_jax.errors import Damaged, UserError
+from xql_jax.runs.collection import CollectionRun
+from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.recipe import RecipeRun
+from xql_jax.runs.record import open_record
+from xql_jax.runs.settings import (
+    CollectionSettings,
+    EvaluationSettings,
+    OfflineSettings,
+    OnlineSettings,
+    RecipeSettings,
+)
+from xql_jax.training.loop import Schedule
+
+ENV_NAME = "InvertedPendulum-v5"
+LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20
+STEPS = 120
+SCHEDULE = Schedule(max_steps=STEPS, log_interval=20, eval_interval=20, checkpoint_interval=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_episodes():
+    """So that there are terminals and time-outs."""
+    with pytest.MonkeyPatch.context() as patch:
+        task = dataclasses.replace(tasks.get_task(ENV_NAME), episode_limit=LIMIT)
+        patch.setitem(tasks.ONLINE_TASKS, ENV_NAME, task)
+        yield
+
+
+def online_run(folder, *, keep=0, buffer_size=1000, seed=0, **changes):
+    values = {"hidden_dims": (8,), "batch_size": 4, "buffer_size": buffer_size, "warmup_steps": 20}
+    config = online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={})
+    settings = {
+        "config": config,
+        "schedule": dataclasses.replace(SCHEDULE, keep_checkpoints=keep),
+        "save_dir": str(folder),
+        "env_name": ENV_NAME,
+        "eval_episodes": 2,
+        "bellman_error_interval": 0,
+        "seed": seed,
+    }
+    with OnlineRun(OnlineSettings(**(settings | changes))) as run:
+        run.run()
+    return run.folder.path
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """An online run that kept all its checkpoints, and what its environment met."""
+    met = {}  # by environment
+    step, reset = GymnasiumTask.step, GymnasiumTask.reset
+
+    def noted_reset(self, **options):
+        start = reset(self, **options)
+        self.seen = start[0]
+        return start
+
+    def noted_step(self, action):
+        outcome = step(self, action)
+        met.setdefault(id(self), []).append((self.seen, np.array(action), *outcome[:4]))
+        self.seen = outcome[0]
+        return outcome
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GymnasiumTask, "step", noted_step)
+        patch.setattr(GymnasiumTask, "reset", noted_reset)
+        path = online_run(tmp_path_factory.mktemp("online"))
+    (of_training,) = (steps for steps in met.values() if len(steps) == STEPS)
+    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+    return path, dict(zip(names, map(np.array, zip(*of_training, strict=True)), strict=True))
+
+
+def collected(folder, **settings):
+    settings = {"output": str(folder / "set.hdf5"), **settings}
+    with CollectionRun(CollectionSettings(**settings)) as run:
+        (summary,) = run.run()["sets"]
+    return read_rows(folder / "set.hdf5"), summary
+
+
+@pytest.mark.parametrize("until", [None, 50])
+def test_a_replay_buffer_becomes_the_episodes_that_were_met(known, tmp_path, until):
+    path, met = known
+    rows, summary = collected(tmp_path, replay=str(path), until=until)
+    count = until or STEPS
+    assert summary["transitions"] == count
+    for key, array in met.items():
+        if key != "timeouts":
+            np.testing.assert_array_equal(rows[key], array[:count].astype(rows[key].dtype), err_msg=key)
+    assert rows["terminals"].any()
+    assert met["timeouts"][: count - 1].any()
+    np.testing.assert_array_equal(rows["timeouts"][:-1], met["timeouts"][: count - 1])
+    assert rows["timeouts"][-1] != rows["terminals"][-1]
+
+
+def test_more_than_the_buffer_has_is_told(known, tmp_path):
+    with pytest.raises(UserError, match=r"has transitions 0 to 120 of the run, not those up to 121"):
+        collected(tmp_path, replay=str(known[0]), until=STEPS + 1)
+
+
+def test_a_byte_that_changed_is_told(known, tmp_path):
+    shutil.copytree(known[0], tmp_path / "run")
+    file = min((tmp_path / "run" / "replay" / "seed0").iterdir())
+    content = bytearray(file.read_bytes())
+    content[300] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(Damaged, match=f"{file.name}: damaged"):
+        collected(tmp_path, replay=str(tmp_path / "run"))
+    assert not (tmp_path / "set.hdf5").exists()
+
+
+@pytest.mark.slow
+def test_what_the_buffer_had_lost_is_no_part_of_the_set(tmp_path):
+    path = online_run(tmp_path / "runs", buffer_size=30)
+    rows, _ = collected(tmp_path, replay=str(path), until=100)
+    (tmp_path / "set.hdf5").unlink()
+    all_rows, _ = collected(tmp_path, replay=str(path))
+    assert len(rows["rewards"]) == len(all_rows["rewards"]) == 30  # files of older ones are there
+    np.testing.assert_array_equal(rows["observations"][20:], all_rows["observations"][:10])
+
+
+@pytest.mark.slow
+def test_a_buffer_of_several_environments_and_members(tmp_path):
+    path = online_run(tmp_path / "runs", num_environments=2, num_seeds=2)
+    with pytest.raises(UserError, match="the run has 2 members: choose one with --member"):
+        collected(tmp_path, replay=str(path))
+    rows, _ = collected(tmp_path, replay=str(path), member=1)
+    ends = rows["terminals"] | rows["timeouts"]
+    same = (rows["next_observations"][:-1] == rows["observations"][1:]).all(1)
+    np.testing.assert_array_equal(same, ~ends[:-1])
+    assert np.diff(np.flatnonzero(ends), prepend=-1).max() == LIMIT  # taken in turns, all would have 1
+    assert ends[STEPS // 2 - 1]  # where the second environment's begin
+
+
+@pytest.mark.parametrize(
+    ("keep", "steps"), [(3, [80, 100, 120]), (1, [120]), (0, [20, 40, 60, 80, 100, 120])]
+)
+def test_so_many_checkpoints_stay_and_what_they_need(tmp_path, keep, steps):
+    path = online_run(tmp_path, keep=keep, buffer_size=30)
+    assert open_record(path).steps == steps
+    stops = sorted(int(file.name.split("-")[1]) for file in (path / "replay" / "seed0").iterdir())
+    # The newest was written before the oldest went, whose 30 transitions are all there.
+    oldest = steps[0] - 20 if keep else 0
+    assert stops == [stop for stop in range(20, 121, 20) if stop > oldest - 30]
+
+
+def recipe(path, folder, **changes):
+    settings = {"run": str(path), "save_dir": str(folder), "transitions": 60, "random_return": -100.0}
+    return RecipeRun(RecipeSettings(**(settings | {"expert_return": 100.0} | changes)))
+
+
+@pytest.fixture(scope="module")
+def sets(known, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    with recipe(known[0], folder / "new") as run:
+        plan = run.plan()
+        assert not list(folder.iterdir())
+        made = run.run()["sets"]
+    return folder / "new", plan, made
+
+
+def file_of(folder, quality):
+    return folder / f"{ENV_NAME}-{quality}.hdf5"
+
+
+def test_the_recipe_is_d4rls(known, sets):
+    path, met = known
+    folder, plan, made = sets
+    assert f"  {file_of(folder, 'medium')}: checkpoint 20" in plan
+    assert [summary["transitions"] for summary in made] == [60, 60, 20, 60, 120]
+    # From -100, a third of the way to any return above 0 is below 0: the first checkpoint is medium.
+    assert f"--policy={path}/checkpoints/20 " in read_command(file_of(folder, "medium"))
+    assert f"--policy={path}/checkpoints/120 " in read_command(file_of(folder, "expert"))
+    rows = {quality: read_rows(file_of(folder, quality)) for quality in ("medium", "expert", "medium-expert")}
+    np.testing.assert_array_equal(read_rows(file_of(folder, "medium-replay"))["rewards"], met["rewards"][:20])
+    for key, array in rows["medium-expert"].items():
+        np.testing.assert_array_equal(array, np.concatenate([rows["medium"][key], rows["expert"][key]]))
+    assert (rows["medium"]["observations"][0] != rows["expert"]["observations"][0]).any()
+    for quality in ("random", "medium", "medium-replay", "expert", "medium-expert"):
+        dataset = load_dataset(None, [str(file_of(folder, quality))])
+        assert dataset.references == (-100.0, 100.0)
+
+
+def test_a_set_is_what_its_command_makes(sets, tmp_path):
+    folder = sets[0]
+    words = dict(word[2:].split("=", 1) for word in read_command(file_of(folder, "medium")).split()[1:])
+    kinds = {"transitions": int, "seed": int, "random_return": float, "expert_return": float}
+    settings = {name: kinds.get(name, str)(value) for name, value in words.items()}
+    collected(tmp_path, **{**settings, "policy": (settings["policy"],)})
+    assert (tmp_path / "set.hdf5").read_bytes() == file_of(folder, "medium").read_bytes()
+
+
+def test_what_is_there_stays_and_what_is_not_is_made_again(known, sets, tmp_path):
+    for file in sets[0].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    lost = file_of(tmp_path, "expert")
+    before = lost.read_bytes()
+    lost.unlink()
+    with recipe(known[0], tmp_path) as run:
+        assert [summary["output"] for summary in run.run()["sets"]] == [str(lost)]
+    assert lost.read_bytes() == before
+    with (
+        recipe(known[0], tmp_path, seed=5) as run,
+        pytest.raises(UserError, match=r"was made by .*--save_dir"),
+    ):
+        run.run()
+
+
+def test_a_recipe_that_lost_its_medium_says_what_to_do(tmp_path):
+    path = online_run(tmp_path / "runs", keep=3)
+    with (
+        recipe(path, tmp_path / "sets") as run,
+        pytest.raises(UserError, match=r"reached at step 20.*is 80: train with --keep_checkpoints=0"),
+    ):
+        run.run()
+    with (
+        recipe(path, tmp_path / "sets", random_return=99.0) as run,
+        pytest.raises(UserError, match="is not above the random policy's, 99"),
+    ):
+        run.run()
+    assert not list((tmp_path / "sets").iterdir())
+
+
+def test_medium_is_the_first_that_came_a_third_of_the_way(known, sets, tmp_path):
+    with recipe(known[0], tmp_path) as run:
+        run.returns = {20: 10.0, 40: 39.0, 60: 41.0, 80: 200.0, 120: 100.0}
+        assert run._medium_step(10.0) == 60  # the first at or above 40
+        assert run._medium_step(8.4) == 40  # above 38.93
+        run.steps = [40, 80, 120]
+        assert run._medium_step(10.0) == 80
+        run.steps = [80, 120]
+        with pytest.raises(UserError, match="40 was reached at step 60"):
+            run._medium_step(10.0)
+
+
+def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
+    path = known[0]
+    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 4, "reference_episodes": 30}
+    experts = (str(path), "random")
+    with CollectionRun(
+        CollectionSettings(output=str(tmp_path / "a.hdf5"), expert=experts, **settings)
+    ) as run:
+        by_policy = [run.references.of(behaviour) for behaviour in run.references._experts]
+        random = run.references.of_random()
+    with EvaluationRun(EvaluationSettings(checkpoint=str(path), episodes=200)) as run:
+        evaluated = run.run()["members"][0]["return_mean"]
+    assert by_policy[0] == pytest.approx(evaluated, abs=1.5)  # other starts
+    assert by_policy[1] == random  # the same episodes
+    rows, summary = collected(tmp_path, random_return=0.0, expert_return=8.0, **settings)
+    assert summary["mean_score"] == pytest.approx(100 * returns_of(rows).mean() / 8.0)
+
+
+def test_an_expert_that_is_none_is_told_and_nothing_written(tmp_path):
+    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 2, "reference_episodes": 3}
+    with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
+        collected(tmp_path, expert=("random",), **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_and_evaluation_score_by_the_datas_references(sets, tmp_path):
+    config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
+    settings = OfflineSettings(
+        config=config,
+        schedule=Schedule(max_steps=4, log_interval=2, eval_interval=4, checkpoint_interval=4),
+        save_dir=str(tmp_path),
+        env_name=ENV_NAME,
+        dataset=(str(file_of(sets[0], "random")),),
+        batch_size=8,
+        eval_episodes=3,
+    )
+    with OfflineRun(settings) as run:
+        run.run()
+    record = open_record(run.folder.path)
+    assert json.loads((run.folder.path / "config.json").read_text())["references"] == [-100.0, 100.0]
+    (row,) = record.rows(record.files.evaluations)
+    assert row.results["score"] == pytest.approx(100 * (row.results["return"] + 100) / 200)
+    with EvaluationRun(EvaluationSettings(checkpoint=str(run.folder.path), episodes=3)) as evaluation:
+        (member,) = evaluation.run()["members"]
+    assert member["score_mean"] == pytest.approx(100 * (member["return_mean"] + 100) / 200)

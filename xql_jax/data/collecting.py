@@ -1,0 +1,227 @@
+"""Episodes whose every transition is kept, by one behaviour or by several in turn."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xql_jax.data.rows import Rows, cut_off, joined_rows
+from xql_jax.envs import Suite
+from xql_jax.errors import UserError
+from xql_jax.tasks import Task
+from xql_jax.types import Environment
+
+AT_ONCE = 16  # environments; fixed, as a policy may round differently in another batch shape
+
+
+class Draws(NamedTuple):
+    """All that is random in a step of K episodes, from each episode's own stream, alike whoever acts."""
+
+    uniform: np.ndarray  # f64[K, A], in [0, 1)
+    normal: np.ndarray  # f64[K, A]
+    noise: np.ndarray  # f64[K, A], normal
+    keys: np.ndarray  # u32[K, 2], data of JAX keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """What acts in an episode."""
+
+    name: str  # as it was asked for
+    what: str  # in words
+    act: Callable[[np.ndarray, Draws], np.ndarray]  # of observations f32[K, O]; pure, to actions [K, A]
+    noise: float = 0.0  # standard deviation of what is added to its actions
+
+
+@dataclasses.dataclass(frozen=True)
+class Amount:
+    """How much to collect; one of the two."""
+
+    transitions: int | None = None
+    episodes: int | None = None
+
+    def reached(self, transitions: int, episodes: int) -> bool:
+        """Whether it is there once all these episodes have ended."""
+        return transitions >= self.transitions if self.transitions else episodes >= (self.episodes or 0)
+
+
+class _Running:
+    """An episode in the making."""
+
+    def __init__(self, number: int, behaviour: int, seed: int, stream: int):
+        seeds = np.random.SeedSequence((seed, number), spawn_key=(stream,)).spawn(2)
+        self.number, self.behaviour = number, behaviour
+        self.start_seed = int(seeds[0].generate_state(1)[0])
+        self.generator = np.random.default_rng(seeds[1])
+        self.steps: list[tuple[Any, ...]] = []  # observation, action, reward, terminal, time-out, next one
+
+    def rows(self) -> Rows:
+        observations, actions, rewards, terminals, timeouts, following = zip(*self.steps, strict=True)
+        return {
+            "observations": np.stack(observations),
+            "actions": np.stack(actions),
+            "rewards": np.array(rewards, np.float32),
+            "terminals": np.array(terminals, bool),
+            "timeouts": np.array(timeouts, bool),
+            "next_observations": np.stack(following),
+            "infos/policy": np.full(len(rewards), self.behaviour, np.int32),
+        }
+
+
+class _Episodes:
+    """Those that have ended, of which the ones without a gap before them count."""
+
+    def __init__(self) -> None:
+        self._ended: dict[int, Rows] = {}  # by number
+        self._whole = self._length = 0  # episodes before the first that goes on, and their rows
+
+    def end(self, episode: _Running) -> None:
+        self._ended[episode.number] = episode.rows()
+        while self._whole in self._ended:
+            self._length += len(self._ended[self._whole]["rewards"])
+            self._whole += 1
+
+    def length(self, running: Iterable[_Running]) -> int:
+        """Rows up to and with the first episode that goes on."""
+        return self._length + sum(len(each.steps) for each in running if each.number == self._whole)
+
+    def rows(self, running: Iterable[_Running]) -> Rows:
+        """The rows that `length` counts."""
+        parts = [self._ended[number] for number in range(self._whole)]
+        return joined_rows(parts + [each.rows() for each in running if each.number == self._whole])
+
+
+def collect(
+    task: Task,
+    suite: Suite,
+    behaviours: Sequence[Behaviour],
+    shares: Sequence[float],
+    amount: Amount,
+    seed: int,
+    *,
+    stream: int = 0,
+    on_steps: Callable[[int, int], object] = lambda transitions, episodes: None,
+) -> Rows:
+    """Rolls out whole episodes and returns their rows in D4RL's layout, by the episodes' numbers.
+
+    Episode e has its start and its randomness from (seed, stream, e) alone, and its behaviour from the shares
+    and e. Of a number of transitions, the last episode is cut off at it, by a time-out.
+
+    Args:
+        shares: of the episodes, which the behaviours take in turn, see `turns`.
+        stream: numbers from 0; another one has other episodes.
+        on_steps: told of the transitions made and episodes ended by each step.
+    Returns:
+        `Rows` with `infos/policy`, the index of the behaviour.
+    Raises:
+        UserError: if an action is not finite.
+    """
+    with contextlib.ExitStack() as stack:
+        stage = _Stage(task, suite, behaviours, stack)
+        order = turns(shares)
+        started = made = 0
+        running: dict[int, _Running] = {}  # by place
+        episodes = _Episodes()
+        while True:
+            for place in range(stage.places):
+                if place not in running and not amount.reached(made, started):
+                    running[place] = _Running(started, next(order), seed, stream)
+                    stage.start(place, running[place].start_seed)
+                    started += 1
+            if not running:
+                break
+            ended = stage.step(running)
+            made += len(running)
+            on_steps(len(running), len(ended))
+            for place in ended:
+                episodes.end(running.pop(place))
+            if amount.transitions and episodes.length(running.values()) >= amount.transitions:
+                return cut_off(episodes.rows(running.values()), amount.transitions)
+    return episodes.rows([])
+
+
+def turns(shares: Sequence[float]) -> Iterator[int]:
+    """Whose turn each episode is: that of who lacks most of its share, the first among equals.
+
+    After E episodes, each of two has had its share of E to within one episode.
+    """
+    wanted, had = np.asarray(shares, np.float64) / np.sum(shares), np.zeros(len(shares))
+    for number in itertools.count(1):
+        chosen = int(np.argmax(np.round(wanted * number - had, 9)))  # or 0.1 + 0.2 is more than 0.3
+        had[chosen] += 1
+        yield chosen
+
+
+class _Stage:
+    """Environments side by side, and what was last seen of each."""
+
+    def __init__(
+        self, task: Task, suite: Suite, behaviours: Sequence[Behaviour], stack: contextlib.ExitStack
+    ):
+        self._make = lambda: suite.make(task)
+        self._stack, self._behaviours = stack, behaviours
+        self.places = min(AT_ONCE, suite.max_environments)
+        self._environments: list[Environment] = []
+        self._observations = np.zeros((0, 0), np.float32)
+        self._threads = None
+        if suite.num_threads > 1:
+            self._threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(suite.num_threads))
+
+    def start(self, place: int, seed: int) -> None:
+        """Begins an episode; the environment is made when its place is first needed."""
+        if place == len(self._environments):
+            self._environments.append(self._make())
+            self._stack.callback(self._environments[-1].close)
+        start = self._environments[place].reset(seed=seed)[0]
+        if not self._observations.size:
+            self._observations = np.zeros((self.places, len(start)), np.float32)
+        self._observations[place] = start
+
+    def step(self, running: Mapping[int, _Running]) -> list[int]:
+        """Steps every episode, writes down what was met, and returns the places of those that ended."""
+        space = self._environments[0].action_space
+        draws = _draw(running, self.places, space.shape[0])
+        actions = np.zeros(draws.normal.shape, np.float32)
+        for index, behaviour in enumerate(self._behaviours):
+            own = [place for place, episode in running.items() if episode.behaviour == index]
+            if own:
+                chosen = np.asarray(behaviour.act(self._observations, draws))[own]
+                if not np.isfinite(chosen).all():
+                    raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
+                actions[own] = chosen + behaviour.noise * draws.noise[own]
+        actions = np.clip(actions, space.low, space.high).astype(np.float32)
+
+        def step(place: int) -> bool:
+            observation, reward, terminated, truncated, _ = self._environments[place].step(actions[place])
+            following = np.array(observation, np.float32)
+            running[place].steps.append(
+                (
+                    self._observations[place].copy(),
+                    actions[place].copy(),
+                    reward,
+                    terminated,
+                    truncated and not terminated,
+                    following,
+                )
+            )
+            self._observations[place] = following
+            return bool(terminated or truncated)
+
+        ended = list(self._threads.map(step, running) if self._threads else map(step, running))
+        return [place for place, is_over in zip(running, ended, strict=True) if is_over]
+
+
+def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Draws:
+    """Zeros for places without an episode."""
+    uniform, normal, noise = np.zeros((3, places, action_dim))
+    keys = np.zeros((places, 2), np.uint32)
+    for place, episode in running.items():
+        generator = episode.generator
+        uniform[place] = generator.random(action_dim)
+        normal[place], noise[place] = generator.standard_normal((2, action_dim))
+        keys[place] = generator.integers(2**32, size=2, dtype=np.uint32)
+    return Draws(uniform, normal, noise, keys)

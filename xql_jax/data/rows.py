@@ -1,0 +1,65 @@
+"""Rows in D4RL's layout that this project makes: whole episodes one after the other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from xql_jax.types import Batch
+
+# By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
+# bool, of which one marks the last row of each episode; perhaps infos/NAME.
+Rows = dict[str, np.ndarray]
+
+
+def cut_off(rows: Rows, count: int) -> Rows:
+    """Returns the first `count` rows; an episode that is cut in two ends there by a time-out."""
+    kept = {key: array[:count].copy() for key, array in rows.items()}
+    kept["timeouts"][-1] |= not kept["terminals"][-1]
+    return kept
+
+
+def joined_rows(parts: Sequence[Rows]) -> Rows:
+    """Returns the rows of several sets, in their order; what not all of them have is left out."""
+    common = [key for key in parts[0] if all(key in part for part in parts)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in common}
+
+
+def ends_of(rows: Rows) -> np.ndarray:
+    """bool[N], each episode's last row."""
+    return rows["terminals"] | rows["timeouts"]
+
+
+def returns_of(rows: Rows) -> np.ndarray:
+    """f64[E], the undiscounted return of each episode."""
+    sums = np.cumsum(rows["rewards"].astype(np.float64))
+    return np.diff(sums[ends_of(rows)], prepend=0.0)
+
+
+def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Rows:
+    """Turns transitions of a replay buffer, which took those of N environments in turn, into whole episodes.
+
+    A buffer knows terminals, but not where an episode was ended by its limit, by a resumption of the run, or
+    by the buffer's own beginning and end. Those ends are found where a transition's next observation is not,
+    bit for bit, what its environment's next transition starts from.
+
+    Args:
+        first: number of the first transition among all that were ever inserted.
+        transitions: NumPy f32[n, ...], oldest first.
+        num_environments: N; transition k is of environment k % N.
+    Returns:
+        the rows of one environment after the other.
+    """
+    environments = (first + np.arange(len(transitions.rewards))) % num_environments
+    order = np.argsort(environments, kind="stable")
+    observations, actions, rewards, masks, following = (np.asarray(field)[order] for field in transitions)
+    terminals = masks == 0
+    goes_on = np.zeros(len(order), bool)
+    goes_on[:-1] = (following[:-1] == observations[1:]).all(axis=1) & (np.diff(environments[order]) == 0)
+    return {
+        "observations": observations,
+        "actions": actions,
+        "rewards": rewards,
+        "terminals": terminals,
+        "timeouts": ~goes_on & ~terminals,
+        "next_observations": following,
+    }

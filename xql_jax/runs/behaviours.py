@@ -1,0 +1,112 @@
+"""What acts where data are collected: a run's policy, random actions, or a policy from a file."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from xql_jax.data.collecting import Behaviour, Draws
+from xql_jax.data.gaussian_mlp import read_gaussian_mlp
+from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs.fidelity import describe_environment
+from xql_jax.errors import UserError
+from xql_jax.files import read_file
+from xql_jax.runs.record import open_run, split_checkpoint
+from xql_jax.tasks import Task
+from xql_jax.training.members import learners_of
+from xql_jax.types import Params
+
+RANDOM = "random"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where data are collected."""
+
+    task: Task
+    suite: Suite
+    observation_dim: int
+    action_dim: int
+    environment: dict[str, Any]  # in words, see `describe_environment`
+
+    @classmethod
+    def of(cls, task: Task, env_backend: str = "mujoco", legacy_inertia: bool = False) -> "Place":
+        """Raises UserError if there is no such environment here."""
+        suite = choose_suite(task, env_backend, legacy_inertia)
+        environment = suite.make(task)
+        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+        environment.close()
+        return cls(task, suite, *sizes, describe_environment(task, env_backend, legacy_inertia))
+
+
+def open_behaviour(
+    name: str, place: Place, *, member: int | None, deterministic: bool, noise: float = 0.0
+) -> Behaviour:
+    """Opens what acts by its name.
+
+    Args:
+        name: `random`, FILE.npz (see `GaussianMLP`), a run's folder or one of its checkpoints.
+        member: of a run, which is needed where it has several.
+        deterministic: act by the mean or mode, not by a sample; of random actions this changes nothing.
+        noise: standard deviation of what is added to its actions.
+    Raises:
+        UserError: if there is no such policy, or it does not fit the place.
+    """
+    if name == RANDOM:
+        return Behaviour(name, "uniformly random actions", lambda _, draws: 2 * draws.uniform - 1, noise)
+    if Path(name).suffix.lower() == ".npz":
+        return _from_file(name, place, deterministic, noise)
+    if not Path(name).expanduser().is_dir():
+        raise UserError(
+            f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
+        )
+    return _of_run(name, place, member, deterministic, noise)
+
+
+def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Behaviour:
+    path = Path(name).expanduser()
+    policy = read_gaussian_mlp(path, place.observation_dim, place.action_dim)
+    digest = hashlib.sha256(read_file(path)).hexdigest()
+
+    def act(observations: np.ndarray, draws: Draws) -> np.ndarray:
+        return policy.mean(observations) if deterministic else policy.act(observations, draws.normal)
+
+    return Behaviour(name, f"Gaussian MLP, {_how(deterministic)}, file of sha256 {digest}", act, noise)
+
+
+def _of_run(name: str, place: Place, member: int | None, deterministic: bool, noise: float) -> Behaviour:
+    path, step = split_checkpoint(name)
+    run = open_run(path)
+    if member is None and len(run.members) > 1:
+        raise UserError(f"policy {name}: the run has {len(run.members)} members: choose one with --member")
+    run = run.only(member or 0)
+    states, step = run.restore_for(place.task, step, place.observation_dim, place.action_dim)
+    (learner,) = learners_of(run.learner, run.members)
+    actor = learner.actor(states[run.members[0].name])
+    on_device = jax.device_put((learner, actor), jax.devices()[0])
+    record, observe = run.record, run.preprocessing.observations
+
+    def act(observations: np.ndarray, draws: Draws) -> np.ndarray:
+        return np.asarray(_act(*on_device, observe(observations), draws.keys, deterministic))
+
+    how = f"{_how(deterministic)}, run {record.run}"
+    what = f"{record.algorithm}, {run.members[0]}, {step:,} {record.unit}s, {how}"
+    return Behaviour(name, what, act, noise)
+
+
+def _how(deterministic: bool) -> str:
+    return "deterministic" if deterministic else "sampled"
+
+
+@functools.partial(jax.jit, static_argnames="deterministic")
+def _act(learner: Any, actor: Params, observations: Any, keys: Any, deterministic: bool) -> jax.Array:
+    """Actions f32[K, A], each by a key of its own."""
+
+    def one(observation: jax.Array, key: jax.Array) -> jax.Array:
+        return learner.act(actor, observation[None], jax.random.wrap_key_data(key), deterministic)[0]
+
+    return jax.vmap(one)(observations, keys)

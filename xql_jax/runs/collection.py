@@ -1,0 +1,133 @@
+"""A set of data of one's own: made by policies, or taken from the replay buffer of an online run."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xql_jax.data.rows import Rows, returns_of
+from xql_jax.data.writers import write_hdf5, write_minari
+from xql_jax.errors import UserError
+from xql_jax.files import sync
+from xql_jax.outputs import check_output, writing_output
+from xql_jax.runs.behaviours import Place
+from xql_jax.runs.references import ReferenceReturns
+from xql_jax.runs.run import Run
+from xql_jax.runs.settings import CollectionSettings
+from xql_jax.runs.sources import PolicySource, ReplaySource, Source
+from xql_jax.runs.surroundings import versions
+from xql_jax.tasks import Task, referenced
+
+SUFFIXES = (".hdf5", ".h5")
+NOT_OF_THE_DATA = ("output", "show_progress", "format")  # settings that change no number of a set
+
+
+class CollectionRun(Run):
+    """Makes one set; `run` returns what it came to, see `summary_of`."""
+
+    settings: CollectionSettings
+
+    def open(self) -> None:
+        settings = self.settings
+        self.source: Source = (ReplaySource if settings.replay else PolicySource)(settings)
+        place = self.source.place
+        self.references = ReferenceReturns(settings, settings.expert, place, settings.member, settings.seed)
+        self.output = _check_output(settings)
+
+    def plan(self) -> list[str]:
+        """What `run` will do, in lines; it does nothing."""
+        lines = [f"task: {self.source.place.task.name}", *self.source.plan()]
+        return [
+            *lines,
+            f"reference returns: {self.references.plan()}",
+            f"output: {self.output} ({self.settings.format})",
+        ]
+
+    def run(self) -> dict[str, Any]:
+        references = self.references.measure()
+        rows = self.source.rows()
+        task = referenced(self.source.place.task, references)
+        summary = summary_of(rows, self.output, task)
+        metadata = {
+            **common_metadata(self.source.place),
+            "command": command_of(self.settings),
+            **self.source.metadata(),
+            **{name: summary[name] for name in ("transitions", "episodes", "mean_return")},
+            **(references._asdict() if references else {}),
+        }
+        if self.settings.format == "minari":
+            with _writing_folder(self.output) as unfinished:
+                write_minari(unfinished, self.output.name, rows, metadata)
+        else:
+            with writing_output("output", self.output) as unfinished:
+                write_hdf5(unfinished, rows, metadata)
+        return {"sets": [summary]}
+
+
+def summary_of(rows: Rows, output: Path, task: Task) -> dict[str, Any]:
+    """What a set came to."""
+    returns = returns_of(rows)
+    return {
+        "output": str(output),
+        "transitions": len(rows["rewards"]),
+        "episodes": len(returns),
+        "terminals": int(rows["terminals"].sum()),
+        "mean_return": float(returns.mean()),
+        "mean_score": float(task.normalized_score(returns).mean()),
+    }
+
+
+def common_metadata(place: Place) -> dict[str, Any]:
+    """What is said of every set."""
+    return {
+        "env_name": place.task.name,
+        "environment": json.dumps(place.environment, sort_keys=True),
+        "versions": json.dumps(versions(), sort_keys=True),
+    }
+
+
+def command_of(settings: CollectionSettings) -> str:
+    """The command line that makes the same rows, but for where they go."""
+    words = ["collect.py"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in NOT_OF_THE_DATA or value == field.default:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [f"--{field.name}" if each is True else f"--{field.name}={each}" for each in values]
+    return " ".join(words)
+
+
+def _check_output(settings: CollectionSettings) -> Path:
+    """Returns where the set goes; UserError if something is there, or nothing can be."""
+    if not settings.output:
+        raise UserError("give --output: the file or folder to write")
+    is_folder = settings.format == "minari"
+    policies = (*settings.policy, *settings.expert, *filter(None, [settings.replay]))
+    inputs = [Path(name).expanduser() for name in policies]
+    path = check_output("output", settings.output, () if is_folder else SUFFIXES, inputs)
+    if os.path.lexists(path):
+        raise UserError(f"--output={path}: exists already: give another name, or delete it")
+    return path
+
+
+@contextlib.contextmanager
+def _writing_folder(path: Path) -> Iterator[Path]:
+    """As `writing_output`, for a folder."""
+    unfinished = path.with_name(f".{path.name[:40]}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        for part in (*unfinished.rglob("*"), unfinished):
+            sync(part)
+        os.rename(unfinished, path)
+        sync(path.parent)
+    except OSError as error:
+        raise UserError(f"--output={path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

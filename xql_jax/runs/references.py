@@ -1,0 +1,94 @@
+"""The returns by which data are scored: given, or measured in the task's environment."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from xql_jax.data.collecting import Amount, Behaviour, collect
+from xql_jax.data.dataset import checked_references
+from xql_jax.data.rows import returns_of
+from xql_jax.errors import UserError
+from xql_jax.runs.behaviours import RANDOM, Place, open_behaviour
+from xql_jax.runs.settings import ReferenceSettings
+from xql_jax.tasks import References
+
+LOG = logging.getLogger(__name__)
+STREAM = 1  # of episodes: others than those that are collected
+
+
+class ReferenceReturns:
+    """The two returns of `References`, of which those that are not given are measured.
+
+    Args:
+        settings: with what is given.
+        experts: names of policies; the best one's return is the expert's.
+        place: where to measure.
+        member, seed: of runs, and of the episodes.
+    Raises:
+        UserError: if the two cannot be had, or a policy cannot be opened.
+    """
+
+    def __init__(
+        self,
+        settings: ReferenceSettings,
+        experts: Sequence[str],
+        place: Place,
+        member: int | None,
+        seed: int,
+    ):
+        given, random = settings.expert_return, settings.random_return
+        if given is not None and experts:
+            raise UserError(f"--expert_return={given:g} beside --expert={experts[0]}: give one of them")
+        self.wanted = given is not None or bool(experts)
+        if random is not None and not self.wanted:
+            raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
+        if given is not None and random is not None:
+            checked_references(random, given, "--random_return and --expert_return")
+        self._settings, self._place, self._seed = settings, place, seed
+
+        def opened(name: str) -> Behaviour:
+            return open_behaviour(name, place, member=member, deterministic=True)
+
+        self._experts = [opened(name) for name in experts]
+        self._random = opened(RANDOM)
+
+    def plan(self) -> str:
+        """What they are, or how they will be measured, in words."""
+        if not self.wanted:
+            return "none"
+        settings, episodes = self._settings, self._settings.reference_episodes
+        texts = []
+        for who, given, measured in (
+            ("random", settings.random_return, [self._random]),
+            ("expert", settings.expert_return, self._experts),
+        ):
+            names = " or ".join(behaviour.name for behaviour in measured)
+            texts.append(
+                f"{who} {given:g}" if given is not None else f"{who}: {episodes} episodes of {names}"
+            )
+        return "; ".join(texts)
+
+    def measure(self) -> References | None:
+        """Returns the references, None if none are wanted; UserError if they are not in order."""
+        if not self.wanted:
+            return None
+        settings = self._settings
+        random, expert = settings.random_return, settings.expert_return
+        random = self.of(self._random) if random is None else random
+        expert = max(map(self.of, self._experts)) if expert is None else expert
+        return checked_references(random, expert, "references")
+
+    def of_random(self) -> float:
+        """The random policy's."""
+        given = self._settings.random_return
+        return self.of(self._random) if given is None else given
+
+    def of(self, behaviour: Behaviour) -> float:
+        """The mean return of a policy, acting by its mean or mode."""
+        place, episodes = self._place, self._settings.reference_episodes
+        amount = Amount(episodes=episodes)
+        rows = collect(place.task, place.suite, [behaviour], [1.0], amount, self._seed, stream=STREAM)
+        mean = float(np.mean(returns_of(rows)))
+        LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
+        return mean

@@ -1,0 +1,187 @@
+"""Where the rows of a set of one's own come from: policies, or the replay buffer of an online run."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from xql_jax.data.collecting import Amount, collect
+from xql_jax.data.rows import Rows, rows_of_replay
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import ONLINE
+from xql_jax.runs.behaviours import Place, open_behaviour
+from xql_jax.runs.record import SavedPolicies, open_run
+from xql_jax.runs.settings import CollectionSettings
+from xql_jax.tasks import get_task
+from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.types import Batch
+
+
+class Source(Protocol):
+    """Where a set's rows come from."""
+
+    place: Place
+
+    def plan(self) -> list[str]:
+        """What it will do, in lines."""
+        ...
+
+    def rows(self) -> Rows: ...
+
+    def metadata(self) -> dict[str, Any]:
+        """What is to be known of the rows."""
+        ...
+
+
+class PolicySource:
+    """Episodes by policies in turn."""
+
+    def __init__(self, settings: CollectionSettings):
+        if not settings.policy:
+            raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
+        if not settings.env_name:
+            raise UserError("--policy needs --env_name")
+        if settings.until is not None:
+            raise UserError("--until is for --replay; how much policies make is said by --transitions")
+        if (settings.transitions is None) == (settings.episodes is None):
+            raise UserError("give one of --transitions and --episodes: how much to collect")
+        self.settings = settings
+        self.place = Place.of(get_task(settings.env_name), settings.env_backend, settings.legacy_inertia)
+        count = len(settings.policy)
+        self.shares = numbers("mixture", settings.mixture, count) or [1.0 / count] * count
+        if abs(sum(self.shares) - 1.0) > 1e-6:
+            raise UserError(
+                f"--mixture={settings.mixture}: shares must sum to 1, not to {sum(self.shares):g}"
+            )
+        noise = numbers("noise", settings.noise, count, or_one=True) or [0.0] * count
+        self.behaviours = [
+            open_behaviour(
+                name, self.place, member=settings.member, deterministic=settings.deterministic, noise=std
+            )
+            for name, std in zip(settings.policy, noise, strict=True)
+        ]
+        self.amount = Amount(settings.transitions, settings.episodes)
+
+    def plan(self) -> list[str]:
+        made = f"{self.amount.transitions:,} transitions" if self.amount.transitions else ""
+        return [
+            f"{made or f'{self.amount.episodes:,} episodes'}, seed {self.settings.seed}",
+            *(
+                f"  {100 * share:g}% of the episodes: {behaviour.name} ({behaviour.what})"
+                + (f", noise {behaviour.noise:g}" if behaviour.noise else "")
+                for share, behaviour in zip(self.shares, self.behaviours, strict=True)
+            ),
+        ]
+
+    def rows(self) -> Rows:
+        settings, amount = self.settings, self.amount
+        unit = " transitions" if amount.transitions else " episodes"
+        disable = None if settings.show_progress else True
+        with tqdm(total=amount.transitions or amount.episodes, unit=unit, disable=disable) as bar:
+            return collect(
+                self.place.task,
+                self.place.suite,
+                self.behaviours,
+                self.shares,
+                amount,
+                settings.seed,
+                on_steps=lambda made, ended: bar.update(made if amount.transitions else ended),
+            )
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "seed": self.settings.seed,
+            "policies": [behaviour.name for behaviour in self.behaviours],
+            "policies_are": [behaviour.what for behaviour in self.behaviours],
+            "shares_of_episodes": list(self.shares),
+            "noise": [behaviour.noise for behaviour in self.behaviours],
+        }
+
+
+class ReplaySource:
+    """The first transitions of an online run's buffer."""
+
+    def __init__(self, settings: CollectionSettings):
+        unfit = ("policy", "mixture", "noise", "deterministic", "transitions", "episodes")
+        given = [f"--{name}" for name in unfit if getattr(settings, name)]
+        if given:
+            raise UserError(
+                f"{', '.join(given)}: not with --replay, whose rows are there already: use --until"
+            )
+        assert settings.replay is not None
+        self.settings = settings
+        run = online_run(Path(settings.replay).expanduser(), "replay", settings.member, settings.env_name)
+        self.record = record = run.record
+        self.member = run.members[0]
+        self.place = Place.of(get_task(record.env_name or ""), run.env_backend, run.legacy_inertia)
+        folder = record.files.replay / self.member.name
+        files = ReplayFiles(folder, f"{record.run} {self.member.name}")
+        sizes = {"observations": self.place.observation_dim, "next_observations": self.place.observation_dim}
+        sizes["actions"] = self.place.action_dim
+        like: Any = Batch(
+            *(
+                jax.ShapeDtypeStruct((1, sizes[name]) if name in sizes else (1,), np.float32)  # type: ignore[arg-type]
+                for name in Batch._fields
+            )
+        )
+        first, transitions = files.read(settings.until, like)
+        self.stop = first + len(transitions.rewards)
+        self.first = max(first, self.stop - int(record.config["buffer_size"]))  # older ones were overwritten
+        self.transitions = jax.tree.map(lambda field: field[self.first - first :], transitions)
+
+    def plan(self) -> list[str]:
+        whose = f"{self.record.algorithm}, {self.member}, {self.record.path}"
+        return [f"transitions {self.first:,} to {self.stop:,} of the replay buffer of {whose}"]
+
+    def rows(self) -> Rows:
+        number = int(self.record.content.get("num_environments", 1))
+        return rows_of_replay(self.first, self.transitions, number)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "replay_of": f"{self.record.algorithm}, {self.member}, run {self.record.run}",
+            "first_transition": self.first,
+            "stop_transition": self.stop,
+            "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
+            "a row is one where its next observation is not exactly what the next row starts from",
+        }
+
+
+def online_run(path: Path, flag: str, member: int | None, env_name: str | None) -> SavedPolicies:
+    """Opens an online run with the one member that is meant.
+
+    Raises:
+        UserError: if it is none, or of another task, or the member must be chosen.
+    """
+    run = open_run(path)
+    record = run.record
+    if record.algorithm not in ONLINE:
+        raise UserError(f"--{flag}={path}: {record.algorithm} is no online learner: it has no replay buffer")
+    if env_name not in (None, record.env_name):
+        raise UserError(f"--env_name={env_name}: the run {path} is of {record.env_name}")
+    if member is None and len(run.members) > 1:
+        raise UserError(f"--{flag}={path}: the run has {len(run.members)} members: choose one with --member")
+    return run.only(member or 0)
+
+
+def numbers(flag: str, text: str, count: int, or_one: bool = False) -> list[float]:
+    """Returns the flag's numbers, one for each policy; none if it is not given.
+
+    Raises:
+        UserError: if they are not that many numbers from 0 on.
+    """
+    if not text:
+        return []
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [np.nan]
+    if not all(np.isfinite(value) and value >= 0 for value in values):
+        raise UserError(f"--{flag}={text}: must be numbers from 0 on, separated by commas")
+    if or_one and len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise UserError(f"--{flag}={text}: {len(values)} numbers for {count} policies")
+    return values
