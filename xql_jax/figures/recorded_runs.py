@@ -4,8 +4,7 @@ import dataclasses
 import json
 import logging
 import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.summary import by_setting
-from xql_jax.runs.record import RunRecord, open_record
+from xql_jax.runs.record import RunRecord, all_runs
 
 LOG = logging.getLogger(__name__)
 MOST = 2**53  # steps, or a seed; more are damage
@@ -119,18 +118,3 @@ def _rows(run: RunRecord, path: Path, column: str) -> list[Row]:
 def _settings(run: RunRecord) -> dict[str, str]:
     """A run's settings as JSON, which can be told apart and shown."""
     return {name: json.dumps(value, sort_keys=True) for name, value in run.settings.items()}
-
-
-def all_runs(root: Path) -> Iterator[RunRecord]:
-    """Yields the runs under a folder, unfinished ones too; damaged ones are left out, with a warning."""
-    for folder, below, files in os.walk(root):
-        if "config.json" not in files:
-            continue
-        below.clear()  # what a run holds is no run
-        try:
-            record = open_record(Path(folder))
-            _ = record.summary  # damaged ones raise
-        except UserError as error:
-            LOG.warning(f"{error}; its run is left out")
-            continue
-        yield record

@@ -73,9 +73,9 @@ class OfflineRun(TrainingRun):
         references: dict[str, Any] = {"references": list(self.references)} if self.references else {}
         self.make_folder(
             self.task.name if self.task else _name_of(settings.dataset),
+            dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
             **references,
-            dataset_fingerprint=self.dataset.fingerprint(),
         )
         self.beginning = None
         if settings.checkpoint and not self.folder.has_checkpoints:  # else it has begun

@@ -3,7 +3,8 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,21 @@ def restore_members(
     shapes = jax.eval_shape(learner.init, jax.random.key(0), *example)
     with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
         return checkpoints.restore({member.name: shapes for member in members}, step)
+
+
+def all_runs(root: Path) -> Iterator[RunRecord]:
+    """Yields the runs under a folder, unfinished ones too; damaged ones are left out, with a warning."""
+    for folder, below, files in os.walk(root):
+        if "config.json" not in files:
+            continue
+        below.clear()  # what a run holds is no run
+        try:
+            record = open_record(Path(folder))
+            _ = record.summary  # damaged ones raise
+        except UserError as error:
+            LOG.warning(f"{error}; its run is left out")
+            continue
+        yield record
 
 
 def open_record(path: Path) -> RunRecord:

@@ -11,13 +11,12 @@ from typing import Any
 from xql_jax.configuration import FILE_BY_SUITE
 from xql_jax.data.cache import cached_file
 from xql_jax.errors import UserError, nearest
-from xql_jax.figures.recorded_runs import all_runs
 from xql_jax.files import as_json
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.record import RunRecord, all_runs
 from xql_jax.runs.settings import OfflineSettings, ReproductionSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.loop import Schedule
