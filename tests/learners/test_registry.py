@@ -6,6 +6,10 @@ from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 
 from xql_jax.errors import UserError
 from xql_jax.learners.bc import BC, Cloning
+from xql_jax.learners.bear import BEAR, Constrained, SupportConstrained
+from xql_jax.learners.behavior_regularized import BehaviorRegularized
+from xql_jax.learners.brac_p import BRACP, Penalized
+from xql_jax.learners.cql import CQL, ConservativeActorCritic, ConservativeCritic
 from xql_jax.learners.critics import Critic, TemporalDifference
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
@@ -31,6 +35,9 @@ COMPOSITIONS = [
     ("value_iteration", ValueIteration, ExtremeValueIteration, Gumbel, ForwardKL, None, None),
     ("q_iteration", QIteration, ExtremeQIteration, Gumbel, ForwardKL, Critic, 2),
     ("bc", BC, Cloning, None, PolicyObjective, None, None),
+    ("cql", CQL, ConservativeActorCritic, None, MaximumEntropy, ConservativeCritic, 2),
+    ("brac_p", BRACP, BehaviorRegularized, None, Penalized, Critic, 2),
+    ("bear", BEAR, SupportConstrained, None, Constrained, Critic, 2),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -62,7 +69,9 @@ def test_defaults_are_the_papers():
 
 
 def test_unknown_algorithm():
-    known = "bc, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
+    known = (
+        "bc, bear, brac_p, cql, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
+    )
     for name in ("xqll", "xqll+forward_kl"):
         with pytest.raises(UserError, match=f"^unknown algorithm 'xqll'; known: {known}$"):
             make_learner(name)
@@ -105,6 +114,8 @@ def test_every_method_trains_with_every_policy(name):
             "xql has no policy 'iql'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
         ),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
+        ("cql+gaussian", "cql has a policy of its own, and takes no other: leave out .gaussian"),
+        ("bear+forward_kl", "bear has no policy 'forward_kl'"),  # it has no V
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],

@@ -6,6 +6,9 @@ from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
+from xql_jax.learners.bear import BEAR
+from xql_jax.learners.brac_p import BRACP
+from xql_jax.learners.cql import CQL
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.iql import IQL
@@ -25,6 +28,9 @@ OFFLINE: dict[str, Method[Any]] = {
     "q_iteration": QIteration,
     "iql": IQL,
     "bc": BC,
+    "cql": CQL,
+    "brac_p": BRACP,
+    "bear": BEAR,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
@@ -64,7 +70,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
     known = POLICIES | HEADS if hasattr(learner, "value") else HEADS  # an objective needs V
-    if method not in OFFLINE:
+    if not hasattr(learner.policy, "head"):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
