@@ -128,15 +128,7 @@ BEAR = Method(
         "backup_actions": 10,
         "min_share": 0.75,
     },
-    by_suite={
-        "pointmaze": {
-            "hidden_dims": (128, 128),
-            "actor_lr": 1e-3,
-            "critic_lr": 1e-3,
-            "behavior_lr": 1e-3,
-            "warm_start": 3_000.0,
-        }
-    },
+    by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     policy=Constrained,
     critic=Critic,
 )

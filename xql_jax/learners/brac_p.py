@@ -74,9 +74,7 @@ BRACP = Method(
         "behavior_hidden_dims": (200, 200),
         "critic_hidden_dims": (300, 300),
     },
-    by_suite={
-        "pointmaze": {"hidden_dims": (128, 128), "actor_lr": 1e-3, "behavior_lr": 1e-3, "warm_start": 3_000.0}
-    },
+    by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     policy=Penalized,
     critic=Critic,
 )

@@ -66,12 +66,13 @@ class ConservativeCritic(Critic):
         """One step of every Q, and one of the multiplier by the gaps that there were before."""
         sampled, log_densities = self.proposals(policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
-        observations = jnp.broadcast_to(batch.observations, (len(actions), *batch.observations.shape))
+        observations = jnp.tile(batch.observations, (len(actions), 1))
         multiplier = jnp.minimum(jnp.exp(critic.log_multiplier.params), LARGEST_MULTIPLIER)
 
         def loss(params):
-            # The data's actions and all others in one pass: on a CPU several smaller ones are slower.
-            qs = [critic.at(p, observations, actions) for p in params]  # f32[1 + K, B] each
+            # The data's actions and all others in one pass over a matrix of rows, the fastest on a CPU.
+            rows = actions.reshape(-1, actions.shape[-1])
+            qs = [critic.at(p, observations, rows).reshape(actions.shape[:2]) for p in params]
             errors = sum(self.loss_of(q[0], targets).mean() for q in qs)
             gaps = jnp.stack([conservative_gap(q[0], q[1:], log_densities).mean() for q in qs])
             metrics = {"critic/loss": errors, "critic/q": qs[0][0].mean(), "critic/gap": gaps.mean()}
@@ -137,7 +138,7 @@ CQL = Method(
         "antmaze": {"cql_alpha": 5.0, "cql_threshold": 5.0},
         "kitchen": {"cql_alpha": 1.0, "cql_threshold": 5.0},
         "adroit": {"cql_alpha": 1.0, "cql_threshold": 5.0},
-        "pointmaze": {"hidden_dims": (128, 128), "actor_lr": 1e-3, "critic_lr": 1e-3},
+        "pointmaze": {"actor_lr": 3e-4},  # slower than its critics
     },
     policy=MaximumEntropy,
     critic=functools.partial(ConservativeCritic, critic_init=sac_init),
