@@ -126,6 +126,11 @@ def test_traced_are_the_numbers_that_a_sweep_may_vary():
     assert traced["iql"] == in_sample | {"expectile"}
     assert traced["q_iteration"] == traced["xql"]
     assert traced["value_iteration"] == traced["xql"] - {"critic_lr"}
+    conservative = {"entropy_coef_lr", "initial_entropy_coef", "cql_alpha", "cql_threshold"}
+    assert traced["cql"] == traced["bc"] | {"critic_lr", "discount", "tau"} | conservative
+    regularised = traced["bc"] | {"critic_lr", "discount", "tau", "behavior_lr", "warm_start", "min_share"}
+    assert traced["brac_p"] == regularised | {"brac_alpha"}
+    assert traced["bear"] == regularised | {"mmd_sigma", "mmd_threshold", "multiplier_lr"}
     online = traced["bc"] | {"critic_lr", "discount", "tau"}
     assert traced["sac"] == online | {"value_lr", "entropy_coef_lr", "initial_entropy_coef"}
     assert traced["xsac"] == traced["sac"] | {"beta", "clip"}

@@ -7,7 +7,7 @@ import pytest
 from learner_runs import METHODS, QUICKLY, flat, init, make, make_batch
 
 from xql_jax.learners.fields import hyperparameters, traced_names
-from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.learners.registry import make_learner
 
 OTHER_STATICS = [
     ("xql", {"actor_hidden_dims": (4, 4)}),
@@ -25,6 +25,13 @@ OTHER_STATICS = [
     ("mxql", {"order": 2}),
     ("xql+mixture", {"num_components": 2}),
     ("sac", {"uses_value_network": False}),
+    ("cql", {"deterministic_backup": False}),
+    ("cql", {"cql_actions": 5}),
+    ("brac_p", {"divergence": "mmd"}),
+    ("brac_p", {"divergence_samples": 2}),
+    ("brac_p", {"behavior_hidden_dims": (4, 4)}),
+    ("bear", {"kernel": "gaussian"}),
+    ("bear", {"backup_actions": 2}),
     ("td3", {"actor_period": 1}),
     ("td3", {"target_period": 1}),
 ]
@@ -61,6 +68,8 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "tau": 0.5, "awr_temperature": 1.5, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
         "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6, "target_noise_clip": 0.05,
         "least_beta": 5.0,
+        "cql_alpha": 1, "cql_threshold": 2, "behavior_lr": 1e-2, "warm_start": 0, "min_share": 0.5,
+        "brac_alpha": 3, "mmd_sigma": 3, "mmd_threshold": 2, "multiplier_lr": 1e-2,
     }  # fmt: skip
     learner = make(name, **statics)
     config = hyperparameters(learner)
@@ -70,7 +79,7 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     changed = {
         field: make(name, **statics, **{field: changes.get(field, 0.7 * config[field])}) for field in fields
     }
-    if name in OFFLINE:
+    if "decay_actor_lr" in config:
         changed["a schedule"] = learner.scheduled(2)
     reference = run(learner)
     for change, other in changed.items():
@@ -95,14 +104,16 @@ def test_every_static_field_is_among_them():
     for name in METHODS:
         learner = make_learner(name)
         statics = set(hyperparameters(learner)) - set(traced_names(learner))
-        assert statics - {"decay_actor_lr"} <= changed  # which is of schedules alone
+        assert (
+            statics - {"decay_actor_lr", "evaluation_actions"} <= changed
+        )  # of schedules and of acting alone
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_leaves_are_strong_float32(name):
     learner = make_learner(name, {"actor_lr": 1, "max_grad_norm": np.float64(2.0)})
     leaves = jax.tree.leaves(learner)
-    assert len(leaves) == len(traced_names(learner)) + (name in OFFLINE)  # and when the actor's rate is 0
+    assert len(leaves) == len(traced_names(learner)) + ("decay_actor_lr" in hyperparameters(learner))
     for leaf in map(jax.typeof, leaves):
         assert leaf.dtype == jnp.float32
         assert not leaf.weak_type

@@ -10,6 +10,10 @@ from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 from xql_jax.errors import UserError
 from xql_jax.learners import value_fits
 from xql_jax.learners.bc import BC, Cloning
+from xql_jax.learners.bear import BEAR, Constrained, SupportConstrained
+from xql_jax.learners.behavior_regularized import BehaviorRegularized
+from xql_jax.learners.brac_p import BRACP, Penalized
+from xql_jax.learners.cql import CQL, ConservativeActorCritic, ConservativeCritic
 from xql_jax.learners.critics import Critic, TemporalDifference
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
@@ -36,6 +40,9 @@ COMPOSITIONS = [
     ("value_iteration", ValueIteration, ExtremeValueIteration, Gumbel, ForwardKL, None, None),
     ("q_iteration", QIteration, ExtremeQIteration, Gumbel, ForwardKL, Critic, 2),
     ("bc", BC, Cloning, None, PolicyObjective, None, None),
+    ("cql", CQL, ConservativeActorCritic, None, MaximumEntropy, ConservativeCritic, 2),
+    ("brac_p", BRACP, BehaviorRegularized, None, Penalized, Critic, 2),
+    ("bear", BEAR, SupportConstrained, None, Constrained, Critic, 2),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -131,6 +138,8 @@ ALL = "forward_kl, gaussian, max_q, mixture, reverse_kl, squashed, state_gaussia
             f"xql has no policy 'iql'; known: {ALL}$",
         ),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
+        ("cql+gaussian", "cql has a policy of its own, and takes no other: leave out .gaussian"),
+        ("bear+forward_kl", "bear has no policy 'forward_kl'"),  # it has no V
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],

@@ -9,7 +9,10 @@ from typing import Any
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import value_fits
 from xql_jax.learners.bc import BC
+from xql_jax.learners.bear import BEAR
+from xql_jax.learners.brac_p import BRACP
 from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
+from xql_jax.learners.cql import CQL
 from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.in_sample import InSample
@@ -37,6 +40,9 @@ OFFLINE: dict[str, Method[Any]] = {
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
     "bc": BC,
+    "cql": CQL,
+    "brac_p": BRACP,
+    "bear": BEAR,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,

@@ -1,4 +1,4 @@
-"""The skeleton Q -> V -> pi of soft actor-critics (SAC and X-SAC)."""
+"""The skeleton Q -> V -> pi of soft actor-critics (SAC, X-SAC and CQL)."""
 
 import flax.struct
 import jax
@@ -52,11 +52,11 @@ class SoftActorCritic(OffPolicy):
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Q, then V to the new Q, then pi by the new Q, the coefficient by pi's entropy, and the target."""
-        key_next, key_actions = jax.random.split(key)
+        key_next, key_actions, key_critic = jax.random.split(key, 3)
         step = state.step + 1
         next_v = self.next_values(state, batch.next_observations, key_next)
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
+        critic, critic_info = self.fit_critic(state, batch, targets, key_critic)
         state = state.replace(step=step, critic=critic)
 
         # V and pi see the same actions, drawn before pi moves. Where both are always due, the compiler sees
@@ -80,6 +80,12 @@ class SoftActorCritic(OffPolicy):
     def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
         """The V(s') that Q learns from, f32[B]."""
         return state.value.at(state.value.target, observations)
+
+    def fit_critic(
+        self, state: LearnerState, batch: Batch, targets: Array, key: PRNGKey
+    ) -> tuple[TrainState, Metrics]:
+        """One step of Q towards the targets f32[B]."""
+        return self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
 
     def update_value(
         self, state: LearnerState, observations: Array, key: PRNGKey

@@ -32,3 +32,22 @@ def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array
     """Huber loss of each example, f32[B], half the squared error near 0: the authors' code, not Eq. 14."""
     check_pairs(values, targets)
     return optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
+
+
+def conservative_gap(values: Array, sampled_values: Array, log_densities: Array) -> Array:
+    """CQL(H)'s penalty of each example, f32[B]: log sum_k exp(Q(s, a_k)) / density(a_k), less Q(s, a).
+
+    Over K sampled actions the first term estimates log K + log of the integral of exp(Q(s, .)), whichever
+    densities the actions come from.
+
+    Source: Kumar et al. 2020, Eq. 4; the estimate: Appendix F.
+    Differs: as in the authors' code the K terms are summed, where the paper takes their mean. That adds log
+    K, which no gradient sees; but their thresholds were chosen with it.
+    Args:
+        values: f32[B], Q of the data's actions, reward units.
+        sampled_values: f32[K, B], Q of the sampled actions.
+        log_densities: f32[K, B], nats, each of its action in the distribution that it was drawn from.
+    """
+    chex.assert_equal_shape([sampled_values, log_densities])
+    check_pairs(values, sampled_values[0])
+    return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values

@@ -1,0 +1,263 @@
+"""BRAC-p and BEAR: the clone, what Q learns from, and what holds the policy back, with linear networks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import FROZEN, act, assert_population_agrees, flat, init, make, make_batch, update
+from online_runs import (
+    MEANS,
+    SLOPES,
+    STATE_TERMS,
+    STDS,
+    gradient,
+    linear_actor,
+    linear_critics,
+    min_q,
+    one_hot_states,
+    policy_nodes,
+    train_alone,
+)
+
+from xql_jax.configuration import suite_config
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import make_learner
+from xql_jax.networks.policies import DiagonalGaussian
+from xql_jax.networks.squashed_policies import TanhGaussian
+
+NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
+CLONE_MEANS, CLONE_STDS = np.array([[0.2], [-0.4], [0.5]]), np.array([[0.6], [0.7], [1.1]])
+LOG_STD_SLOPE = 3.5 * (1 - ((np.log(STDS[:, 0]) + 1.5) / 3.5) ** 2)  # a tanh bounds log-std
+SETTINGS = {"hidden_dims": (), "behavior_lr": FROZEN, "critic_lr": FROZEN}
+
+
+def prepared(learner, batch, clone=(CLONE_MEANS, CLONE_STDS), actor=(MEANS, STDS)):
+    """The first state with these linear networks; the target critics are the critics."""
+    state = init(learner, batch)
+    params = linear_critics(STATE_TERMS, SLOPES)
+    behavior = state.policy.behavior.replace(params=linear_actor(*clone))
+    policy = state.policy.replace(params=linear_actor(*actor), behavior=behavior)
+    return state.replace(policy=policy, critic=state.critic.replace(params=params, target=params))
+
+
+def after_one_update(name, repeats=4096, clone=(CLONE_MEANS, CLONE_STDS), actor=(MEANS, STDS), **changes):
+    """The state after it, and the metrics; the rates of Q and of the clone are 0."""
+    learner, batch = make(name, **SETTINGS | changes), one_hot_states(3, repeats)
+    return update(learner, prepared(learner, batch, clone, actor), batch, jax.random.key(0))
+
+
+def policy_slopes(state):
+    """The slope of pi's step by mean and by log-std, f32[3, 2], for every state alone."""
+    kernel = 3 * gradient(state.policy)["params"]["Dense_0"]["kernel"]
+    return kernel / np.stack([np.ones(3), LOG_STD_SLOPE], axis=-1)
+
+
+def mean_q(shift=0.0, scale=1.0):
+    """E_pi[min Q] in every state, pi's means moved and its deviations scaled."""
+    return np.array(
+        [
+            weights @ min_q(index, actions)
+            for index in range(3)
+            for actions, weights, _ in [policy_nodes(MEANS[index, 0] + shift, scale * STDS[index, 0])]
+        ]
+    )
+
+
+@NAMES
+def test_the_clone_learns_the_datas_policy(name):
+    """By maximum likelihood: mean and deviation of the inverse tanh of the actions in each state."""
+    generator = np.random.default_rng(0)
+    batch = one_hot_states(3, repeats=200)
+    before = generator.normal(np.tile(CLONE_MEANS, (200, 1)), np.tile(CLONE_STDS, (200, 1)))
+    batch = batch._replace(actions=jnp.asarray(np.tanh(before), jnp.float32))
+    learner = make(name, hidden_dims=(), divergence_samples=1, backup_actions=1)
+    state = train_alone(learner, prepared(learner, batch, clone=(MEANS, STDS)), batch, "behavior_lr")
+    clone = state.policy.behavior(jnp.eye(3)).gaussian
+    by_state = before.reshape(200, 3)
+    np.testing.assert_allclose(clone.mean[:, 0], by_state.mean(axis=0), atol=0.01)
+    np.testing.assert_allclose(clone.std[:, 0], by_state.std(axis=0), rtol=0.01)
+
+
+@NAMES
+def test_q_learns_from_pis_next_values_whatever_the_clone(name):
+    """One action of the next state, the least of the target critics: neither entropy nor distance counts."""
+    own = {"backup_actions": 1, "min_share": 1.0, "critic_lr": 0.01, "discount": 0.9}
+    learner, batch = make(name, **SETTINGS | own), one_hot_states(3, repeats=4096)
+    batch = batch._replace(rewards=batch.rewards + 0.7, masks=jnp.tile(jnp.array([1.0, 1.0, 0.0]), 4096))
+    state = prepared(learner, batch)
+    state = state.replace(critic=state.critic.replace(params=linear_critics(STATE_TERMS + 1, SLOPES)))
+    state, _ = update(learner, state, batch, jax.random.key(0))
+    targets = 0.7 + 0.9 * np.array([1.0, 1.0, 0.0]) * mean_q()
+    for critic, kernel in enumerate(gradient(state.critic)):
+        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]  # the actions are 0
+        np.testing.assert_allclose(slope, 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.02)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.0), (1, 0.75), (10, 0.75), (10, 1.0)])
+def test_soft_clipped_values_are_the_best_of_several_actions(count, share):
+    """max over actions of share * min Q + (1 - share) * max Q, against NumPy's own actions."""
+    learner = make("bear", hidden_dims=(), backup_actions=count, min_share=share)
+    batch = one_hot_states(3, repeats=20_000)
+    state = prepared(learner, batch)
+    found = learner.next_values(state, batch.next_observations, jax.random.key(0)).reshape(-1, 3).mean(0)
+    actions = np.tanh(np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (count, 50_000, 3)))
+    qs = STATE_TERMS[:, None, None, :] + SLOPES[:, :, None, None] * actions
+    expected = (share * qs.min(axis=0) + (1 - share) * qs.max(axis=0)).max(axis=0).mean(axis=0)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_brac_pays_the_kl_from_pi_to_the_clone():
+    """While Q does not count: d KL(pi || b) / d mean = (m - m_b) / s_b^2, / d log-std = s^2 / s_b^2 - 1.
+
+    A tanh on both sides changes no KL, so these are the Gaussians'. The other KL's slopes are others.
+    """
+    state, metrics = after_one_update("brac_p", brac_alpha=0.5, divergence_samples=8)
+    variance = CLONE_STDS**2
+    expected = 0.5 * np.concatenate([(MEANS - CLONE_MEANS) / variance, STDS**2 / variance - 1], axis=-1)
+    np.testing.assert_allclose(policy_slopes(state), expected, atol=0.04)
+    kl = np.log(CLONE_STDS / STDS) + (STDS**2 + (MEANS - CLONE_MEANS) ** 2) / (2 * variance) - 0.5
+    np.testing.assert_allclose(metrics["actor/divergence"], kl.mean(), atol=0.02)
+
+
+def test_brac_climbs_q_after_the_warm_start():
+    """pi's slope is that of -E[min Q] alone where the divergence is free, and 0 before."""
+    step = 1e-4
+    by_mean = (mean_q(shift=step) - mean_q(shift=-step)) / (2 * step)
+    by_log_std = (mean_q(scale=np.exp(step)) - mean_q(scale=np.exp(-step))) / (2 * step)
+    free = {"brac_alpha": 0.0, "repeats": 16384}
+    state, _ = after_one_update("brac_p", warm_start=0.0, **free)
+    np.testing.assert_allclose(policy_slopes(state), -np.stack([by_mean, by_log_std], axis=-1), atol=0.08)
+    state, _ = after_one_update("brac_p", warm_start=1.0, **free)
+    np.testing.assert_array_equal(policy_slopes(state), 0.0)
+
+
+def test_bracs_mmd_draws_pi_to_the_clone():
+    """At narrow policies, f = 2 - 2 exp(-|a - b| / 20): its slope by the mean has the sign of a - b."""
+    narrow = np.full((3, 1), 0.01)
+    state, metrics = after_one_update(
+        "brac_p", divergence="mmd", clone=(CLONE_MEANS, narrow), actor=(MEANS, narrow)
+    )
+    difference = np.tanh(MEANS) - np.tanh(CLONE_MEANS)
+    expected = 2 - 2 * np.exp(-np.abs(difference) / 20)
+    np.testing.assert_allclose(metrics["actor/divergence"], expected.mean(), rtol=0.02)
+    slope = 3 * gradient(state.policy)["params"]["Dense_0"]["kernel"][:, 0]
+    by_mean = np.exp(-np.abs(difference) / 20) / 10 * np.sign(difference) * (1 - np.tanh(MEANS) ** 2)
+    np.testing.assert_allclose(slope, by_mean[:, 0], rtol=0.05)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "laplacian"])
+def test_bear_pays_for_the_mmd_before_the_squash(kernel):
+    """At narrow policies the MMD is the root of 2 - 2 k(u - u_b), whose slope by the mean is -k' / MMD."""
+    narrow, sigma = np.full((3, 1), 0.01), 2.0
+    state, metrics = after_one_update(
+        "bear", kernel=kernel, mmd_sigma=sigma, clone=(CLONE_MEANS, narrow), actor=(MEANS, narrow)
+    )
+    difference = (MEANS - CLONE_MEANS)[:, 0]
+    if kernel == "gaussian":
+        similarity = np.exp(-(difference**2) / (2 * sigma))
+        falls = similarity * difference / sigma
+    else:
+        similarity = np.exp(-np.abs(difference) / (2 * sigma))
+        falls = similarity * np.sign(difference) / (2 * sigma)
+    mmd = np.sqrt(2 - 2 * similarity)
+    np.testing.assert_allclose(metrics["actor/divergence"], mmd.mean(), rtol=0.02)
+    np.testing.assert_allclose(policy_slopes(state)[:, 0], falls / mmd, rtol=0.05)
+
+
+def test_bears_multiplier_multiplies_the_mmd():
+    learner, batch = make("bear", **SETTINGS), one_hot_states(3, repeats=16)
+    state = prepared(learner, batch)
+    dual = state.policy.log_multiplier.replace(params=jnp.log(3.0))
+    high = state.replace(policy=state.policy.replace(log_multiplier=dual))
+    one, three = (update(learner, start, batch, jax.random.key(0))[0] for start in (state, high))
+    np.testing.assert_allclose(policy_slopes(three), 3 * policy_slopes(one), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("threshold", "sign"), [(0.9, 1.0), (1.1, -1.0)])
+@pytest.mark.parametrize("start", [0.0, 10.0, -5.0])
+def test_bears_multiplier_rises_above_the_threshold_and_falls_below(threshold, sign, start):
+    """By Adam's first step, the rate, and never out of [-5, 10]."""
+    _, metrics = after_one_update("bear", repeats=64)
+    share = float(metrics["actor/divergence"])
+    learner = make("bear", multiplier_lr=0.01, mmd_threshold=threshold * share, **SETTINGS)
+    batch = one_hot_states(3, repeats=64)
+    state = prepared(learner, batch)
+    dual = state.policy.log_multiplier.replace(params=jnp.float32(start))
+    state = state.replace(policy=state.policy.replace(log_multiplier=dual))
+    after, metrics = update(learner, state, batch, jax.random.key(0))
+    expected = np.clip(start + 0.01 * sign, -5.0, 10.0)
+    np.testing.assert_allclose(after.policy.log_multiplier.params, expected, rtol=1e-5)
+    slope = gradient(after.policy.log_multiplier)
+    np.testing.assert_allclose(slope, -np.exp(start) * share * (1 - threshold), rtol=0.02)
+    np.testing.assert_allclose(metrics["actor/multiplier"], np.exp(expected), rtol=1e-5)
+
+
+def test_bear_is_evaluated_by_the_best_of_its_actions():
+    """The first Q rises with the action in every state: the best of 10 is the largest of 10."""
+    learner, batch = make("bear", hidden_dims=(), evaluation_actions=10), one_hot_states(3, repeats=20_000)
+    state = prepared(learner, batch)
+    best = act(learner, state, batch.observations, jax.random.key(0), deterministic=True).reshape(-1, 3)
+    actions = np.tanh(np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (10, 50_000, 3)))
+    np.testing.assert_allclose(best.mean(axis=0), actions.max(axis=0).mean(axis=0), atol=0.01)
+    sampled = act(learner, state, batch.observations, jax.random.key(0), deterministic=False).reshape(-1, 3)
+    np.testing.assert_allclose(sampled.mean(axis=0), actions.mean(axis=(0, 1)), atol=0.02)
+
+
+@NAMES
+def test_pi_sees_the_new_q_and_the_new_clone(name):
+    learner, batch, key = (
+        make(name, critic_lr=0.1, behavior_lr=0.1, warm_start=0.0),
+        make_batch(),
+        jax.random.key(0),
+    )
+    state = init(learner, batch)
+    after, _ = update(learner, state, batch, key)
+    still = with_hyperparameters(learner, {"critic_lr": FROZEN, "behavior_lr": FROZEN})
+    moved = state.replace(
+        critic=state.critic.replace(params=after.critic.params),
+        policy=state.policy.replace(behavior=after.policy.behavior),
+    )
+    expected, _ = update(still, moved, batch, key)
+    np.testing.assert_allclose(flat(after.policy.params), flat(expected.policy.params), rtol=1e-4, atol=1e-6)
+    others, _ = update(still, state, batch, key)
+    assert np.abs(flat(after.policy.params) - flat(others.policy.params)).max() > 1e-5
+
+
+@NAMES
+@pytest.mark.slow
+def test_members_of_a_population_are_lone_learners(name):
+    settings = ((0.9, 0.0), (0.5, 9.0))
+    assert_population_agrees([make(name, discount=discount, warm_start=warm) for discount, warm in settings])
+
+
+def test_dropout_acts_on_pi_and_on_the_clone_in_training():
+    batch, key = make_batch(), jax.random.key(0)
+    learners = [make("brac_p", dropout_rate=rate) for rate in (0.0, 0.5)]
+    plain, dropped = (update(learner, init(learner, batch), batch, key)[0].policy for learner in learners)
+    for one, other in ((plain, dropped), (plain.behavior, dropped.behavior)):
+        assert np.abs(flat(one.optimizer_state.mu) - flat(other.optimizer_state.mu)).max() > 1e-4
+
+
+def test_bears_mmd_of_heads_that_are_not_squashed_is_that_of_their_actions():
+    """Two equal Gaussians as they are and squashed: BEAR undoes the squash, so that its distances agree."""
+    gaussians = [DiagonalGaussian(jnp.full((50, 2), mean), jnp.full(2, 0.5)) for mean in (0.1, 0.9)]
+    policy, key = make_learner("bear").policy, jax.random.key(0)
+    plain = policy.distance(*gaussians, key)
+    squashed = policy.distance(*map(TanhGaussian, gaussians), key)
+    np.testing.assert_array_equal(plain, squashed)
+
+
+def test_the_authors_values():
+    shared = {"discount": 0.99, "tau": 0.005, "num_critics": 2, "dropout_rate": 0.0, "divergence_samples": 4}
+    shared |= {"max_grad_norm": np.inf}
+    brac_p = {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "actor_hidden_dims": (200, 200)}
+    brac_p |= {"behavior_hidden_dims": (200, 200), "critic_hidden_dims": (300, 300), "warm_start": 2e4}
+    brac_p |= {"brac_alpha": 1.0, "divergence": "kl", "min_share": 1.0, "backup_actions": 1}
+    bear = {"actor_lr": 1e-4, "critic_lr": 3e-4, "behavior_lr": 3e-4, "multiplier_lr": 1e-3}
+    bear |= {"actor_hidden_dims": (256, 256), "critic_hidden_dims": (256, 256)}
+    bear |= {"behavior_hidden_dims": (750, 750), "warm_start": 4e4, "min_share": 0.75, "backup_actions": 10}
+    bear |= {"kernel": "laplacian", "mmd_sigma": 20.0, "mmd_threshold": 0.05, "evaluation_actions": 10}
+    assert hyperparameters(make_learner("brac_p")) == shared | brac_p
+    assert hyperparameters(make_learner("bear")) == shared | bear
+    for name in ("brac_p", "bear"):  # few updates have room for little without Q
+        assert suite_config(name, suites=("pointmaze",), differences={}).warm_start < 5_000

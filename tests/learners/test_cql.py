@@ -1,0 +1,187 @@
+"""CQL: the penalty's gradient in closed form with linear critics, its multiplier, and Q's targets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import FROZEN, assert_population_agrees, init, make, make_batch, update
+from online_runs import (
+    MEANS,
+    SLOPES,
+    STATE_TERMS,
+    STDS,
+    gradient,
+    linear_actor,
+    min_q,
+    one_hot_states,
+    policy_nodes,
+    prepared,
+)
+
+from xql_jax.configuration import suite_config
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import make_learner
+
+ALPHA, ACTION, DISCOUNT = 3.0, 0.4, 0.9
+ACTIONS = 200  # of each kind: enough for the estimate's own bias to vanish
+LINEAR = {"hidden_dims": (), "initial_entropy_coef": 0.4, "cql_alpha": ALPHA, "cql_actions": ACTIONS}
+
+
+def batch_of(repeats):
+    """All three states, the action 0.4 in each; s' is another state, whose policy is another."""
+    batch = one_hot_states(3, repeats)
+    following = jnp.roll(batch.observations, 1, axis=-1)
+    return batch._replace(actions=batch.actions + ACTION, next_observations=following)
+
+
+def broad(learner, batch):
+    """The state with linear critics, and policies broad enough for weights of 1 / density to be harmless."""
+    state = prepared(learner, batch)
+    actor = linear_actor(np.array([[-0.3], [0.0], [0.4]]), np.array([[1.0], [1.2], [0.9]]))
+    return state.replace(policy=state.policy.replace(params=actor))
+
+
+def kernels(state):
+    """The slope of the step that was taken, by critic: f32[4], three states' terms and the action's."""
+    return [np.ravel(kernel["params"]["Dense_0"]["kernel"]) for kernel in gradient(state.critic)]
+
+
+def mean_action(slope):
+    """The mean of a under the density exp(slope * a) on [-1, 1]."""
+    return 1 / np.tanh(slope) - 1 / slope
+
+
+def log_integral(slope):
+    return np.log(2 * np.sinh(slope) / slope)
+
+
+def expected_gap():
+    """Of both critics on average, with the log of the number of actions that the estimate has."""
+    slopes = SLOPES[:, 0]
+    return np.mean(log_integral(slopes) - slopes * ACTION) + np.log(3 * ACTIONS)
+
+
+@pytest.fixture(scope="module")
+def penalised():
+    """One update a critic, with discount 0 and that critic as reward: only the penalty is left."""
+    learner = make("cql", discount=0.0, **LINEAR)
+    batch = batch_of(repeats=64)
+    return [
+        update(learner, broad(learner, batch), with_rewards_of(critic, batch), jax.random.key(0))
+        for critic in (0, 1)
+    ]
+
+
+def with_rewards_of(critic, batch):
+    return batch._replace(rewards=batch.observations @ STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION)
+
+
+@pytest.mark.parametrize("critic", [0, 1])
+def test_the_penaltys_gradient(penalised, critic):
+    """By the slope: the mean action under exp(Q) less the data's; by a state's term: 1 - 1."""
+    state, _ = penalised[critic]
+    slope = kernels(state)[critic]
+    expected = ALPHA * (mean_action(SLOPES[critic, 0]) - ACTION)
+    assert abs(expected) > 0.5
+    np.testing.assert_allclose(slope[3], expected, atol=0.03)
+    np.testing.assert_allclose(slope[:3], 0.0, atol=1e-4)
+
+
+def test_the_gap_and_no_multiplier_without_a_threshold(penalised):
+    state, metrics = penalised[0]
+    np.testing.assert_allclose(metrics["critic/gap"], expected_gap(), atol=0.01)
+    assert float(metrics["critic/multiplier"]) == 1.0
+    assert float(state.critic.log_multiplier.params) == 0.0
+
+
+@pytest.mark.parametrize(("below", "sign"), [(0.1, 1.0), (-0.1, -1.0)])
+def test_multiplier_rises_above_the_threshold_and_falls_below(below, sign):
+    """The gap is known, and the threshold is that of the weighted gap."""
+    threshold = ALPHA * (expected_gap() - below)
+    learner = make("cql", cql_threshold=threshold, critic_lr=0.01, **LINEAR)
+    batch = batch_of(repeats=64)
+    state = broad(learner, batch)
+    high = state.critic.log_multiplier.replace(params=jnp.log(2.0))
+    state = state.replace(critic=state.critic.replace(log_multiplier=high))
+    after, metrics = update(learner, state, batch, jax.random.key(0))
+    # Adam's first step is the rate.
+    np.testing.assert_allclose(after.critic.log_multiplier.params, np.log(2.0) + 0.01 * sign, rtol=1e-4)
+    np.testing.assert_allclose(metrics["critic/multiplier"], 2.0, rtol=1e-6)
+    slope = gradient(after.critic.log_multiplier)
+    np.testing.assert_allclose(slope, -2.0 * ALPHA * below, atol=0.1)
+
+
+def test_the_multiplier_multiplies_the_penalty(penalised):
+    learner = make("cql", discount=0.0, cql_threshold=1.0, **LINEAR)
+    batch = batch_of(repeats=64)
+    state = broad(learner, batch)
+    high = state.critic.log_multiplier.replace(params=jnp.log(3.0))
+    state = state.replace(critic=state.critic.replace(log_multiplier=high))
+    state, _ = update(learner, state, with_rewards_of(0, batch), jax.random.key(0))
+    np.testing.assert_allclose(kernels(state)[0][3], 3 * kernels(penalised[0][0])[0][3], rtol=1e-3)
+
+
+@pytest.mark.parametrize("entropy_counts", [False, True])
+def test_q_learns_from_the_next_values(entropy_counts):
+    """E[min Q] at s'; less entropy_coef * log pi if the backup is not deterministic. Without penalty."""
+    learner = make(
+        "cql", discount=DISCOUNT, deterministic_backup=not entropy_counts, **LINEAR | {"cql_alpha": 0.0}
+    )
+    batch = batch_of(repeats=4096)
+    learner = learner.replace(critic=learner.critic.replace(cql_actions=1))
+    state, metrics = update(learner, prepared(learner, batch), batch, jax.random.key(0))
+    values = []
+    for index in (1, 2, 0):
+        actions, weights, log_probs = policy_nodes(MEANS[index, 0], STDS[index, 0])
+        values.append(weights @ (min_q(index, actions) - 0.4 * entropy_counts * log_probs))
+    for critic, slope in enumerate(kernels(state)):
+        q = STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION
+        np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * np.array(values)) / 3, atol=0.02)
+    assert not any(name.startswith("value/") for name in metrics)
+
+
+def test_every_critic_sees_all_actions_in_one_pass():
+    """Each network sees 16 observations with 1 + 3 * 5 actions of each, as 256 rows, and nothing else."""
+    learner, batch = make("cql", (7,), cql_actions=5), make_batch(size=16)
+    state = init(learner, batch)
+
+    def loss_inputs(params):
+        critic = state.critic.replace(params=params)
+        arguments = (critic, state.policy, batch, batch.rewards, jax.random.key(0), jnp.inf)
+        return learner.critic.fit_conservatively(*arguments)[1]["critic/loss"]
+
+    inputs = str(batch.observations.shape[-1] + batch.actions.shape[-1])
+    text = str(jax.make_jaxpr(loss_inputs)(state.critic.params))
+    assert text.count(f":f32[256,{inputs}] = concatenate") == learner.critic.num_critics
+    assert f":f32[16,{inputs}] = concatenate" not in text
+
+
+@pytest.mark.slow
+def test_members_of_a_population_are_lone_learners():
+    settings = ((1.0, np.inf), (5.0, 2.0))
+    assert_population_agrees([make("cql", cql_alpha=alpha, cql_threshold=limit) for alpha, limit in settings])
+
+
+def test_the_policy_climbs_the_soft_value_of_the_new_q():
+    """CQL's actor is SAC's: with Q frozen, both take the same step."""
+    settings = {"hidden_dims": (), "initial_entropy_coef": 0.4, "critic_lr": FROZEN, "actor_lr": 0.01}
+    batch, key = one_hot_states(3, repeats=8), jax.random.key(0)
+    moved = []
+    for name, own in (("cql", {}), ("sac", {"uses_value_network": False})):
+        learner = make(name, **settings, **own)
+        moved.append(update(learner, prepared(learner, batch), batch, key)[0].policy.params)
+    jax.tree.map(np.testing.assert_array_equal, *moved)
+
+
+def test_the_authors_values():
+    config = hyperparameters(make_learner("cql"))
+    expected = {"actor_lr": 1e-4, "entropy_coef_lr": 1e-4, "critic_lr": 3e-4, "initial_entropy_coef": 1.0}
+    expected |= dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256))
+    expected |= {"cql_alpha": 5.0, "cql_threshold": np.inf, "cql_actions": 10, "num_critics": 2}
+    expected |= {"discount": 0.99, "tau": 0.005, "actor_period": 1, "target_period": 1}
+    expected |= {"deterministic_backup": True, "max_grad_norm": np.inf}
+    assert config == expected
+    by_suite = {"locomotion": (5, np.inf), "antmaze": (5, 5), "kitchen": (1, 5), "adroit": (1, 5)}
+    for suite, values in by_suite.items():
+        config = suite_config("cql", suites=(suite,), differences={})
+        assert (config.cql_alpha, config.cql_threshold) == values

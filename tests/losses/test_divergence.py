@@ -1,0 +1,99 @@
+"""MMD and KL between sampled actions: closed forms between Gaussians, brute force, what is 0."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared, sampled_kl
+from xql_jax.networks.policies import DiagonalGaussian
+
+KERNELS = pytest.mark.parametrize("kernel", [gaussian_kernel, laplacian_kernel])
+MEAN, STD = np.array([0.5, -1.0]), np.array([0.7, 1.2])
+OTHER_MEAN, OTHER_STD = np.array([-0.2, 0.3]), np.array([1.1, 0.4])
+
+
+def gaussians(count, states, seed=0):
+    """`count` actions from each of the two Gaussians in every state."""
+    generator = np.random.default_rng(seed)
+    shape = (count, states, 2)
+    first, second = generator.normal(MEAN, STD, shape), generator.normal(OTHER_MEAN, OTHER_STD, shape)
+    return np.float32(first), np.float32(second)
+
+
+def expected_kernel(mean, variance, sigma):
+    """E exp(-d^2 / (2 sigma)) of a normal difference d, component by component."""
+    return np.prod(np.sqrt(sigma / (sigma + variance)) * np.exp(-(mean**2) / (2 * (sigma + variance))))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 20.0])
+def test_gaussian_mmd_between_gaussians_has_a_closed_form(sigma):
+    """The difference of two normals is normal; pairs of an action with itself add (1 - E k) / n a set."""
+    count = 4
+    within = expected_kernel(0.0, 2 * STD**2, sigma)
+    other = expected_kernel(0.0, 2 * OTHER_STD**2, sigma)
+    between = expected_kernel(MEAN - OTHER_MEAN, STD**2 + OTHER_STD**2, sigma)
+    expected = within + other - 2 * between + (2 - within - other) / count
+    first, second = gaussians(count, states=40_000)
+    found = np.asarray(mmd_squared(first, second, kernel=gaussian_kernel, sigma=sigma), np.float64)
+    error = found.std() / np.sqrt(found.size)
+    assert abs(found.mean() - expected) < 4 * error
+    assert error < 0.01 * expected  # so that a missing term, or half a sigma, would show
+
+
+@KERNELS
+def test_mmd_is_the_sum_over_all_pairs(kernel):
+    first, second = gaussians(3, states=5)
+    second = second[:2]
+    power = 2 if kernel is gaussian_kernel else 1
+
+    def mean(x, y):
+        pairs = list(itertools.product(np.float64(x), np.float64(y)))
+        return sum(np.exp(-(np.abs(a - b) ** power).sum(-1) / 1.4) for a, b in pairs) / len(pairs)
+
+    expected = mean(first, first) + mean(second, second) - 2 * mean(first, second)
+    found = mmd_squared(first, second, kernel=kernel, sigma=0.7)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, mmd_squared(second, first, kernel=kernel, sigma=0.7), atol=1e-6)
+
+
+@KERNELS
+def test_equal_sets_are_no_distance_apart_and_far_ones_2(kernel):
+    first, _ = gaussians(6, states=5)
+    np.testing.assert_allclose(mmd_squared(first, first[::-1], kernel=kernel, sigma=1.0), 0.0, atol=1e-6)
+    single = first[:1]
+    np.testing.assert_allclose(mmd_squared(single, single + 500.0, kernel=kernel, sigma=1.0), 2.0, rtol=1e-6)
+
+
+@KERNELS
+def test_weights_count_actions_several_times(kernel):
+    first, second = gaussians(3, states=4)
+    weights = jnp.tile(jnp.array([[0.5], [0.25], [0.25]]), 4)
+    repeated = first[np.array([0, 0, 1, 2])]
+    weighted = mmd_squared(first, second, kernel=kernel, sigma=0.7, first_weights=weights)
+    np.testing.assert_allclose(weighted, mmd_squared(repeated, second, kernel=kernel, sigma=0.7), atol=1e-6)
+    assert np.abs(weighted - mmd_squared(first, second, kernel=kernel, sigma=0.7)).max() > 1e-3
+
+
+def gaussian_kl(mean, std, other_mean, other_std):
+    return np.sum(np.log(other_std / std) + (std**2 + (mean - other_mean) ** 2) / (2 * other_std**2) - 0.5)
+
+
+def test_sampled_kl_is_that_of_the_first_to_the_second():
+    p, q = DiagonalGaussian(MEAN, STD), DiagonalGaussian(OTHER_MEAN, OTHER_STD)
+    actions = DiagonalGaussian(jnp.tile(MEAN, (8, 50_000, 1)), STD).sample(jax.random.key(0))
+    log_probs, other = p.log_prob(actions), q.log_prob(actions)
+    found = np.asarray(sampled_kl(log_probs, other, jnp.full(log_probs.shape, 1 / 8)), np.float64)
+    expected = gaussian_kl(MEAN, STD, OTHER_MEAN, OTHER_STD)
+    error = found.std() / np.sqrt(found.size)
+    assert abs(found.mean() - expected) < 4 * error
+    swapped = gaussian_kl(OTHER_MEAN, OTHER_STD, MEAN, STD)
+    assert abs(swapped - expected) > 100 * error
+    np.testing.assert_array_equal(sampled_kl(log_probs, log_probs, jnp.ones_like(log_probs)), 0.0)
+
+
+def test_sampled_kl_weighs_actions():
+    log_probs, other = jnp.array([[1.0], [5.0]]), jnp.array([[0.5], [2.0]])
+    np.testing.assert_allclose(sampled_kl(log_probs, other, jnp.array([[0.8], [0.2]])), 0.8 * 0.5 + 0.2 * 3)

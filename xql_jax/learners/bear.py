@@ -1,0 +1,134 @@
+"""BEAR (Kumar et al. 2019): pi maximises Q while its MMD to the data's policy stays below a threshold.
+
+Algorithm 1 of the paper. Code: rail-berkeley/d4rl_evaluations, bear (the authors' later one, whose values
+these are) and aviralkumar2907/BEAR. Values: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137
+(rates, threshold), 145 (networks) and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4
+actions), 76 and 84 (rates), 172 and 180 (10 actions and 0.75 in the backup), 215 (40,000 updates of the
+MMD alone) and 247 (the multiplier's range); bear/README.md: sigma 20, and a Laplacian kernel but for
+HalfCheetah.
+
+Differs: the authors' clone is a conditional VAE, sampled with its latent clipped to 0.5, which narrows it;
+here it is pi's own head, fitted by maximum likelihood: for more than one mode, `bear+mixture`. Their pi
+climbs the Q from before the step. For evaluation they take the best by Q of 10 (first code) or 100 (D4RL)
+actions of pi; here of 10.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.behavior_regularized import (
+    AnchoredPolicy,
+    AnchoredState,
+    BehaviorRegularized,
+    at_each,
+    repeated_draws,
+    sampled_actions,
+)
+from xql_jax.learners.critics import Critic
+from xql_jax.learners.methods import Method
+from xql_jax.learners.train_state import LearnerState, Model, TrainState
+from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
+from xql_jax.networks.policies import Distribution
+from xql_jax.networks.squashed_policies import TanhGaussian
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey
+
+LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
+
+
+@flax.struct.dataclass
+class Constrained(AnchoredPolicy):
+    """The MMD has a Lagrange multiplier: it rises while the MMD is above the threshold, and falls below it.
+
+    The MMD is that of actions before they are squashed, whose gradient does not vanish at the bounds.
+    """
+
+    kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
+    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE)
+    mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE)
+    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+        policy = super().init(key, observations, actions)
+        return policy.replace(log_multiplier=TrainState.create(None, jnp.zeros(())))
+
+    def coefficient(self, policy: AnchoredState) -> Numeric:
+        return jnp.exp(policy.log_multiplier.params)
+
+    def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
+        key_policy, key_behavior = jax.random.split(key)
+        draws = repeated_draws(_unsquashed(distribution), key_policy, self.divergence_samples)
+        actions = sampled_actions(_unsquashed(behavior), key_behavior, self.divergence_samples)
+        squared = mmd_squared(
+            draws.actions, actions, kernel=self.kernel, sigma=self.mmd_sigma, first_weights=draws.weights
+        )
+        return jnp.sqrt(squared + 1e-6)  # the gradient of a root has no bound at 0
+
+    def update(
+        self,
+        policy: AnchoredState,
+        critic: TrainState,
+        observations: Array,
+        step: Array,
+        key: PRNGKey,
+        max_grad_norm: Numeric,
+    ) -> tuple[AnchoredState, Metrics]:
+        """One step of pi, and one of the multiplier by the MMD that there was before."""
+
+        def dual_loss(log_multiplier):
+            return -jnp.exp(log_multiplier) * (info["actor/divergence"] - self.mmd_threshold), {}
+
+        updated, info = super().update(policy, critic, observations, step, key, max_grad_norm)
+        dual, _ = policy.log_multiplier.minimize(dual_loss, self.multiplier_lr, max_grad_norm)
+        dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
+        return updated.replace(log_multiplier=dual), {**info, "actor/multiplier": jnp.exp(dual.params)}
+
+
+class Chooser(Model):
+    """An actor that chooses among its actions by a critic."""
+
+    critic: Model
+
+
+@flax.struct.dataclass
+class SupportConstrained(BehaviorRegularized):
+    """The skeleton, with the policy that is evaluated: the best of several actions by the first Q."""
+
+    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # per state
+
+    def actor(self, state: LearnerState) -> Chooser:
+        policy, critic = state.policy, state.critic
+        return Chooser(policy.network, policy.params, Model(critic.network, critic.params[0]))
+
+    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""
+        if not deterministic:
+            return super().act(actor, observations, key, deterministic)
+        actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
+        best = actor.critic(at_each(observations, actions), actions).argmax(0)
+        return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
+
+
+def _unsquashed(distribution: Distribution) -> Distribution:
+    return distribution.gaussian if isinstance(distribution, TanhGaussian) else distribution
+
+
+BEAR = Method(
+    SupportConstrained,
+    {
+        "actor_lr": 1e-4,
+        "critic_lr": 3e-4,
+        "behavior_lr": 3e-4,
+        "behavior_hidden_dims": (750, 750),
+        "warm_start": 40_000.0,
+        "backup_actions": 10,
+        "min_share": 0.75,
+    },
+    by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
+    policy=Constrained,
+    critic=Critic,
+)

@@ -1,0 +1,166 @@
+"""The skeleton of actor-critics that stay near a clone of the data's policy (BRAC-p and BEAR)."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.heads import Gaussian, Squashed
+from xql_jax.learners.policy_objectives import PolicyLearner
+from xql_jax.learners.train_state import LearnerState, TrainState
+from xql_jax.losses.critic import td_target
+from xql_jax.networks.policies import Distribution, Draws
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+
+class AnchoredState(TrainState):
+    """The actor's train state, and what it is held by."""
+
+    behavior: Any = None  # the clone's train state
+    log_multiplier: Any = None  # a train state whose params are f32[]; None: nothing is tuned
+
+
+@flax.struct.dataclass
+class AnchoredPolicy(fields.Part):
+    """pi maximises min Q - coefficient * distance to a clone of the data's policy; both are left to holes.
+
+    The clone is fitted by maximum likelihood in the same updates. During the first ones pi follows it alone,
+    as neither the clone nor Q is of any use before they have learned something.
+    """
+
+    head: Gaussian = fields.part(Squashed)  # of pi and of the clone
+    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
+    behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
+    behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)  # actions per state, of pi and the clone
+    warm_start: Numeric = fields.traced(20_000.0, fields.NOT_NEGATIVE)  # updates in which pi ignores Q
+
+    def coefficient(self, policy: AnchoredState) -> Numeric:
+        """What a unit of distance costs, reward units."""
+        raise NotImplementedError
+
+    def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
+        """How far pi is from the clone in each state, f32[B]."""
+        raise NotImplementedError
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+        key_actor, key_behavior = jax.random.split(key)
+        network = self.head.network(actions.shape[-1])
+        # The clone's head is that of pi, with widths of its own.
+        head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
+        clone = head.network(actions.shape[-1])
+        behavior = TrainState.create(clone, clone.init(key_behavior, observations))
+        return AnchoredState.create(network, network.init(key_actor, observations), behavior=behavior)
+
+    def fit_clone(
+        self, policy: AnchoredState, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[AnchoredState, Metrics]:
+        """One step of the clone's log-likelihood of the data's actions."""
+
+        def loss(params):
+            distribution = policy.behavior.at(
+                params, batch.observations, training=True, rngs={"dropout": key}
+            )
+            log_prob = distribution.log_prob(batch.actions).mean()
+            return -log_prob, {"behavior/log_prob": log_prob}
+
+        behavior, info = policy.behavior.minimize(loss, self.behavior_lr, max_grad_norm)
+        return policy.replace(behavior=behavior), info
+
+    def update(
+        self,
+        policy: AnchoredState,
+        critic: TrainState,
+        observations: Array,
+        step: Array,
+        key: PRNGKey,
+        max_grad_norm: Numeric,
+    ) -> tuple[AnchoredState, Metrics]:
+        """Step number `step` of pi, from 1."""
+        key_q, key_distance, key_dropout = jax.random.split(key, 3)
+        behavior = policy.behavior(observations)
+        q_counts = step > self.warm_start
+
+        def loss(params):
+            distribution = policy.at(params, observations, training=True, rngs={"dropout": key_dropout})
+            draws = distribution.draws(key_q)
+            q = (draws.weights * q_of(critic, observations, draws.actions)).sum(0)
+            distance = self.distance(distribution, behavior, key_distance)
+            actor_loss = (self.coefficient(policy) * distance - jnp.where(q_counts, q, 0.0)).mean()
+            return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
+
+        return policy.minimize(loss, self.actor_lr, max_grad_norm)
+
+
+@flax.struct.dataclass
+class BehaviorRegularized(PolicyLearner):
+    """The clone, then Q, then pi by the new Q, then Q's target.
+
+    Q learns from r + discount * V(s'), V(s') the largest over some of pi's actions of
+    min_share * min Q + (1 - min_share) * max Q, min and max over the target critics. No entropy and no
+    distance counts in it.
+
+    Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
+    """
+
+    policy: AnchoredPolicy = fields.part(AnchoredPolicy)
+    critic: Critic = fields.part(Critic)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
+    min_share: Numeric = fields.traced(1.0, fields.UNIT_INTERVAL)  # 1: clipped double Q
+    backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # per next state
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
+        return LearnerState(
+            step=jnp.zeros((), jnp.int32),
+            policy=self.policy.init(key_policy, observations, actions),
+            critic=self.critic.init(keys_critic, observations, actions),
+        )
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        key_clone, key_next, key_actor = jax.random.split(key, 3)
+        step = state.step + 1
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone, self.max_grad_norm)
+        next_v = self.next_values(state, batch.next_observations, key_next)
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
+        policy, actor_info = self.policy.update(
+            policy, critic, batch.observations, step, key_actor, self.max_grad_norm
+        )
+        state = LearnerState(step, policy, critic=critic.followed(self.tau))
+        return state, {**clone_info, **critic_info, **actor_info}
+
+    def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
+        """V(s') f32[B] from the target critics."""
+        actions = jnp.clip(sampled_actions(state.policy(observations), key, self.backup_actions), -1.0, 1.0)
+        states = at_each(observations, actions)
+        qs = jnp.stack([state.critic.at(p, states, actions) for p in state.critic.target])
+        clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
+        return clipped.max(0)
+
+
+def at_each(observations: Array, actions: Array) -> Array:
+    """The observations f32[B, O] beside several actions of each, f32[N, B, A]: f32[N, B, O]."""
+    return jnp.broadcast_to(observations, (len(actions), *observations.shape))
+
+
+def q_of(critic: TrainState, observations: Array, actions: Array) -> Array:
+    """min Q f32[N, B] at several actions f32[N, B, A] of each state, clipped as those are that are taken."""
+    return min_q(critic, critic.params, at_each(observations, actions), jnp.clip(actions, -1.0, 1.0))
+
+
+def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:
+    """`count` actions of each state, f32[count, B, A]."""
+    return jax.vmap(distribution.sample)(jax.random.split(key, count))
+
+
+def repeated_draws(distribution: Distribution, key: PRNGKey, count: int) -> Draws:
+    """`count` draws as one, of count * K actions."""
+    draws = jax.vmap(distribution.draws)(jax.random.split(key, count))
+    actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in draws)
+    return Draws(actions, log_probs, weights / count)

@@ -1,0 +1,62 @@
+"""Divergences between two policies in each state, estimated from sampled actions."""
+
+from collections.abc import Callable
+
+import chex
+import jax.numpy as jnp
+
+from xql_jax.types import Array, Numeric
+
+Kernel = Callable[..., Array]
+
+
+def gaussian_kernel(differences: Array, *, sigma: Numeric) -> Array:
+    """exp(-|d|_2^2 / (2 * sigma)) of differences f32[..., A]: sigma is the variance, as in BEAR's code."""
+    return jnp.exp(-(differences**2).sum(-1) / (2.0 * sigma))
+
+
+def laplacian_kernel(differences: Array, *, sigma: Numeric) -> Array:
+    """exp(-|d|_1 / (2 * sigma)) of differences f32[..., A]."""
+    return jnp.exp(-jnp.abs(differences).sum(-1) / (2.0 * sigma))
+
+
+def mmd_squared(
+    first: Array, second: Array, *, kernel: Kernel, sigma: Numeric, first_weights: Array | None = None
+) -> Array:
+    """Squared maximum mean discrepancy of two sets of actions in each state, f32[B], within [0, 2].
+
+    mean k(x, x') + mean k(y, y') - 2 * mean k(x, y), every pair counted, an action with itself, too. That
+    makes it 0 for equal sets and never negative, but too large on average: for n actions a set by
+    (1 - E k(x, x')) / n a set, also if both come from the same distribution.
+
+    Source: Gretton et al. 2012, Eq. 5 (the biased estimate); in Kumar et al. 2019 (BEAR) and Wu et al. 2019.
+    Args:
+        first: f32[M, B, A].
+        second: f32[N, B, A].
+        kernel: of differences f32[..., A].
+        first_weights: f32[M, B] with sum 1 over M, where the first actions do not count alike.
+    """
+    chex.assert_rank([first, second], 3)
+    if first_weights is None:
+        first_weights = jnp.full(first.shape[:2], 1.0 / len(first))
+    second_weights = jnp.full(second.shape[:2], 1.0 / len(second))
+
+    def mean(x: Array, y: Array, x_weights: Array, y_weights: Array) -> Array:
+        similarities = kernel(x[:, None] - y[None], sigma=sigma)  # f32[M, N, B]
+        return (x_weights[:, None] * y_weights[None] * similarities).sum((0, 1))
+
+    within = mean(first, first, first_weights, first_weights)
+    within += mean(second, second, second_weights, second_weights)
+    return within - 2.0 * mean(first, second, first_weights, second_weights)
+
+
+def sampled_kl(log_probs: Array, other_log_probs: Array, weights: Array) -> Array:
+    """Estimate of KL(p || q) in each state, f32[B], nats, from actions drawn from p; it may be negative.
+
+    Source: Wu et al. 2019 (BRAC), the primal form of the KL divergence.
+    Args:
+        log_probs, other_log_probs: f32[K, B], log densities of the actions in p and in q.
+        weights: f32[K, B], how much each action counts, sum 1 over K.
+    """
+    chex.assert_equal_shape([log_probs, other_log_probs, weights])
+    return (weights * (log_probs - other_log_probs)).sum(0)
