@@ -49,7 +49,7 @@ class EffectiveSample(ValueFit):
     as that grows, in reward units of any scale.
     """
 
-    target_share: Numeric = fields.traced(0.5, fields.OPEN_UNIT_INTERVAL)  # of the batch
+    target_share: Numeric = fields.traced(0.1, fields.OPEN_UNIT_INTERVAL)  # of the batch
     beta_rate: Numeric = fields.traced(0.003, fields.POSITIVE)  # per update
     initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
     least_beta: Numeric = fields.traced(1e-3, fields.POSITIVE)  # reward units, for data without any spread
