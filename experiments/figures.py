@@ -7,8 +7,8 @@ Examples:
   python experiments/figures.py
 
 Writes OUT/figure_NAME.png and OUT/figure_NAME_TABLE.csv. Figures 2, 4, B1, B2 and GEM are computed anew, all
-in 20 seconds on two CPU cores; without --figure it is these. Figures 1, 3, 5, 6 and 7 show the finished runs
-under --runs, which train_online.py and train_offline.py (for 7) make.
+in 20 seconds on two CPU cores; without --figure it is these. Figures 1, 3 and 5 to 12 show the finished
+runs under --runs, which train_online.py and, for 7 to 12, train_offline.py and reproduce.py make.
 """
 
 from xql_jax.commands import command_line
@@ -34,7 +34,7 @@ flags.DEFINE_multi_enum(
     + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
     + ".",
 )
-flags.DEFINE_string("runs", "results", "Folder under which figures 1, 3, 5, 6 and 7 find their runs.")
+flags.DEFINE_string("runs", "results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
 flags.DEFINE_string("out", "results/figures", "Folder for the pictures and tables.")
 flags.DEFINE_integer("seed", 0, "Of samples and initial networks.", lower_bound=0, upper_bound=2**31 - 1)
 FLAGS = flags.FLAGS

@@ -5,6 +5,7 @@ Examples:
   python experiments/reproduce.py --table=1 --methods=xql,iql,bc --datasets=kitchen-complete-v0 --num_seeds=3
   python experiments/reproduce.py --table=3 --max_steps=100000
   python experiments/reproduce.py --table=1 --datasets=Hopper-v5=hopper.hdf5,pointmaze-umaze-v0
+  python experiments/reproduce.py --methods=xql,xql:loss=plain,mxql --sweep='beta=0.6,0.8,1,2,5'  # Figure 8
 
 It prints its plan: which runs there are under --save_dir, which are to be trained and about how long that
 takes, and which data are missing. Each dataset and method is one run of train_offline.py under the configs of
@@ -32,10 +33,16 @@ flags.DEFINE_enum("table", "1", TABLES, "1: Gym, AntMaze and Kitchen; 3: Adroit.
 flags.DEFINE_list(
     "methods",
     [],
-    "Left out: the paper's. Any method of train_offline.py, METHOD+POLICY too; xql_t is XQL with --tuned.",
+    "Left out: the paper's. Any method of train_offline.py, METHOD+POLICY too; fields of its config "
+    "change by METHOD:FIELD=VALUE:FIELD=VALUE; xql_t is XQL with --tuned.",
 )
 flags.DEFINE_list(
     "datasets", [], "Left out: the paper's. Any task of train_offline.py, TASK=FILE for data of one's own."
+)
+flags.DEFINE_string(
+    "sweep",
+    "",
+    "Grid over traced hyperparameters, for the methods that have them: 'beta=0.1,0.5,2'; a column a setting.",
 )
 flags.DEFINE_integer("seed", 0, "First random seed.", lower_bound=0, upper_bound=2**31 - 1)
 flags.DEFINE_integer(

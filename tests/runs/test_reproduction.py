@@ -117,3 +117,33 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message)
     with pytest.raises(UserError, match=f"^{message}"):
         reproduction.make_plan(ReproductionSettings(config_dir=str(ROOT / "configs"), **(settings | change)))
     assert not (tmp_path / "runs").exists()
+
+
+def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
+    methods = ("bc", "iql:critic_loss=huber:tau=0.25")
+    changes = {"methods": methods, "sweep": "expectile=0.6,0.9", "datasets": settings.datasets[:1]}
+    asked = ReproductionSettings(**{**vars(settings), **changes})
+    runs = [run for _, run in reproduction.train(reproduction.make_plan(asked))]
+    assert [len(run.members) for run in runs] == [2, 4]  # cloning has no expectile
+    assert (runs[1].config.critic_loss, runs[1].config.tau) == ("huber", 0.25)
+    method = "iql:critic_loss=huber:tau=0.25"
+    assert reproduction.table_of(asked).methods == [
+        "bc",
+        f"{method} expectile=0.6",
+        f"{method} expectile=0.9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("iql:expectil=0.5", "--methods: unknown config field 'expectil'; nearest known: expectile"),
+        ("iql:expectile=much", "--methods: expectile must be a float, not 'much'"),
+        ("iql:layer_norm=yes", "--methods: layer_norm must be a bool, not 'yes'"),
+        ("iql:expectile=2", "config.expectile must be within"),
+        ("iql:algorithm=bc", "--methods: unknown config field 'algorithm'"),
+    ],
+)
+def test_impossible_fields_of_methods(settings, method, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        reproduction.make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))

@@ -130,9 +130,9 @@ def cell(of: Cell, run: OfflineRun) -> None:
         return
     summary = run.folder.finished_summary()
     assert summary is not None  # it has just finished
-    [result] = summary["results"]
     print(f"{of.dataset} {of.method}:", flush=True)
-    _print_result(result)
+    for result in summary["results"]:
+        _print_result(result)
 
 
 def collect(run: CollectionRun | RecipeRun, dry_run: bool) -> int:

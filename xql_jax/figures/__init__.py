@@ -1,6 +1,7 @@
 """The paper's figures, by the names under which a command line asks for them."""
 
 from xql_jax.figures import (
+    ablations,
     bellman_errors,
     error_waves,
     figure_2,
@@ -24,4 +25,9 @@ FIGURES_OF_RUNS: dict[str, RunsFigure] = {
     "5": bellman_errors.FIGURE_5,
     "6": bellman_errors.FIGURE_6,
     "7": learning_curves.FIGURE_7,
+    "8": ablations.FIGURE_8,
+    "9": ablations.FIGURE_9,
+    "10": learning_curves.FIGURE_10,
+    "11": learning_curves.FIGURE_11,
+    "12": learning_curves.FIGURE_12,
 }

@@ -1,4 +1,4 @@
-"""Figures 3 and 7: returns of methods over training, the mean over seeds with its 95% interval."""
+"""Figures 3, 7 and 10 to 12: methods over training, the mean over seeds with its 95% interval."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.palette import LINES
 from xql_jax.runs.record import RunRecord
+from xql_jax.tasks import TASKS
 
 TABLES = ("curves", "seeds", "restarts")
 CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
@@ -105,6 +106,20 @@ def _draw_panel(axes: Axes, tables: Mapping[str, Table], family: Sequence[str]) 
     axes.legend(fontsize="small", loc="lower right")
 
 
+def offline_curves(what: str, algorithms: Sequence[str], suites: Sequence[str]) -> RunsFigure:
+    """Returns the figure of offline scores of these algorithms on the tasks of these suites; none: on all."""
+    tasks = tuple(task.name for task in TASKS.values() if task.suite in suites) if suites else None
+    return RunsFigure(
+        f"{what} over training, mean over seeds with 95% interval",
+        tuple(algorithms),
+        functools.partial(read, quantity="score"),
+        functools.partial(
+            draw, families=(tuple(algorithms),), unit="updates (steps)", quantity="normalised score (percent)"
+        ),
+        tasks,
+    )
+
+
 FIGURE_3 = RunsFigure(
     "online returns over training, mean over seeds with 95% interval",
     tuple(ONLINE),
@@ -116,11 +131,7 @@ FIGURE_3 = RunsFigure(
         quantity="return (reward units)",
     ),
 )
-FIGURE_7 = RunsFigure(
-    "offline scores over training, mean over seeds with 95% interval",
-    tuple(OFFLINE),
-    functools.partial(read, quantity="score"),
-    functools.partial(
-        draw, families=(tuple(OFFLINE),), unit="updates (steps)", quantity="normalised score (percent)"
-    ),
-)
+FIGURE_7 = offline_curves("offline scores", tuple(OFFLINE), ())
+FIGURE_10 = offline_curves("XQL's scores on Gym locomotion, its settings apart,", ("xql",), ("locomotion",))
+FIGURE_11 = offline_curves("XQL's scores on AntMaze, its settings apart,", ("xql",), ("antmaze",))
+FIGURE_12 = offline_curves("XQL's scores on Franka Kitchen, its settings apart,", ("xql",), ("kitchen",))

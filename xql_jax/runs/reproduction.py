@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from xql_jax.configuration import FILE_BY_SUITE
 from xql_jax.data.cache import cached_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
-from xql_jax.learners.registry import OFFLINE
+from xql_jax.learners.fields import traced_names
+from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.runs.offline import OfflineRun
@@ -93,9 +96,13 @@ def table_of(settings: ReproductionSettings) -> ScoreTable:
     """Returns what is there by now, beside the paper's."""
     cells = make_plan(settings).cells
     paper = read_paper_table(settings.table).scores
-    entries = {(c.dataset, c.method): _entry(c, paper.get((c.dataset, c.method))) for c in cells}
-    datasets, methods = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
-    return ScoreTable(datasets, methods, entries)
+    entries = {
+        (cell.dataset, column): entry
+        for cell in cells
+        for column, entry in _entries(cell, paper.get((cell.dataset, cell.method)))
+    }
+    datasets, columns = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
+    return ScoreTable(datasets, columns, entries)
 
 
 def _asked(settings: ReproductionSettings) -> tuple[Sequence[str], Sequence[str]]:
@@ -103,17 +110,23 @@ def _asked(settings: ReproductionSettings) -> tuple[Sequence[str], Sequence[str]
     datasets, methods = settings.datasets or paper.datasets, settings.methods or paper.methods
     known = [*OFFLINE, TUNED]
     for method in methods:
-        if method.split("+")[0] not in known:
-            raise UserError(f"--methods: unknown method {method!r}; nearest known: {nearest(method, known)}")
+        name = method.split(":")[0].split("+")[0]
+        if name not in known:
+            raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
     return list(dict.fromkeys(datasets)), list(dict.fromkeys(methods))
 
 
 def _cell(dataset: str, method: str, settings: ReproductionSettings, records: Sequence[RunRecord]) -> Cell:
     name, _, file = dataset.partition("=")
     task = get_task(name)
-    tuned = method == TUNED
+    algorithm, *overrides = method.split(":")
+    tuned = algorithm == TUNED
+    config = _config(Path(settings.config_dir), task, "xql" if tuned else algorithm)
+    known = traced_names(make_learner(config.algorithm))
     wanted = OfflineSettings(
-        config=_config(Path(settings.config_dir), task, "xql" if tuned else method),
+        config=config,
+        config_overrides=frozenset(_override(config, text) for text in overrides),
+        sweep=" ".join(part for part in settings.sweep.split() if part.split("=")[0] in known),
         schedule=Schedule(
             max_steps=settings.max_steps,
             log_interval=min(1_000, settings.max_steps),
@@ -147,7 +160,20 @@ def _has(record: RunRecord, identity: Mapping[str, Any]) -> bool:
     return all(record.content.get(name) == value for name, value in identity.items())
 
 
-def _config(folder: Path, task: Task, method: str) -> Any:
+def _override(config: ConfigDict, text: str) -> str:
+    """Sets a field by FIELD=VALUE, and returns its name."""
+    name, _, value = text.partition("=")
+    if name not in config or name in ("algorithm", "about"):
+        raise UserError(f"--methods: unknown config field {name!r}; nearest known: {nearest(name, config)}")
+    kind = config.get_type(name)
+    try:
+        config[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"--methods: {name} must be a {kind.__name__}, not {value!r}") from None
+    return name
+
+
+def _config(folder: Path, task: Task, method: str) -> ConfigDict:
     file = folder / f"{FILE_BY_SUITE.get(task.suite, task.suite)}_config.py"
     return runpy.run_path(str(file))["get_config"](method)
 
@@ -165,17 +191,23 @@ def _measured(records: Sequence[RunRecord]) -> dict[str, float]:
     return {method: sum(values) / len(values) for method, values in seconds.items()}
 
 
-def _entry(cell: Cell, paper: float | None) -> Entry:
+def _entries(cell: Cell, paper: float | None) -> Iterator[tuple[str, Entry]]:
+    """Yields what is known of the cell by the column that it belongs to: one a setting that was swept."""
     if cell.state != FINISHED or cell.record is None:
         note = f"{cell.state}{': ' if cell.missing else ''}{cell.missing}"
-        return Entry(paper=paper, note=note)
+        yield cell.method, Entry(paper=paper, note=note)
+        return
     summary = cell.record.summary
-    [result] = summary["results"]
-    return Entry(
-        last=tuple(result["last_score_by_seed"]),
-        best=tuple(result["best_score_by_seed"]),
-        diverged=len(result["diverged_seeds"]),
-        updates=summary["step"],
-        paper=paper,
-        run=str(cell.record.path),
-    )
+    for result in summary["results"]:
+        setting = [f"{name}={float(value):g}" for name, value in result["hyperparameters"].items()]
+        yield (
+            " ".join((cell.method, *setting)),
+            Entry(
+                last=tuple(result["last_score_by_seed"]),
+                best=tuple(result["best_score_by_seed"]),
+                diverged=len(result["diverged_seeds"]),
+                updates=summary["step"],
+                paper=None if setting else paper,
+                run=str(cell.record.path),
+            ),
+        )

@@ -93,6 +93,7 @@ class ReproductionSettings:
     table: str = "1"  # one of `paper_tables.TABLES`
     methods: Sequence[str] = ()  # as the next: of the paper's table, if none are given
     datasets: Sequence[str] = ()  # a task, or TASK=FILE
+    sweep: str = ""  # for the methods that have the field
     seed: int = 0
     num_seeds: int = 6
     max_steps: int = 1_000_000
