@@ -8,22 +8,21 @@ from xql_jax.configuration import suite_config
 # to brake there: that takes a small beta and a sharp policy, and a shorter horizon than usual keeps both
 # stable. The least of two critics is too shy here. On large, whose goal is several hundred steps away, the
 # horizon is too short.
-IN_SAMPLE = {
+SHARED = {
     "hidden_dims": (128, 128),
     "actor_lr": 1e-3,
     "value_lr": 1e-3,
     "critic_lr": 1e-3,
     "tau": 0.02,
     "discount": 0.97,
-    "num_critics": 1,
-    "awr_temperature": 30.0,
 }
+IN_SAMPLE = {"num_critics": 1, "awr_temperature": 30.0}
 DIFFERENCES = {
     "xql": {**IN_SAMPLE, "beta": 0.2, "clip": 5.0},
     "iql": {**IN_SAMPLE, "expectile": 0.9},
-    "bc": {"hidden_dims": (128, 128), "actor_lr": 1e-3},
 }
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=("pointmaze", "maze2d"), differences=DIFFERENCES)
+    suites = ("pointmaze", "maze2d")
+    return suite_config(algorithm, suites=suites, differences=DIFFERENCES, shared=SHARED)
