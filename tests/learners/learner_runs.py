@@ -14,7 +14,8 @@ from xql_jax.types import SarsaBatch
 QUICKLY = {"xla_backend_optimization_level": 0}
 METHODS = OFFLINE | ONLINE
 # METHOD+POLICY, all but the weighing of actions by advantages that cloning does not have.
-REPLACED = [f"{method}+{name}" for method in OFFLINE for name in POLICIES | HEADS]
+OWN_POLICY = [*ONLINE, "td3_bc", "rebrac"]  # no other, no other head, no decaying rate
+REPLACED = [f"{method}+{name}" for method in OFFLINE for name in POLICIES | HEADS if method not in OWN_POLICY]
 REPLACED.remove("bc+forward_kl")
 FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX made goes unchecked
 

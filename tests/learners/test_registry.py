@@ -5,6 +5,7 @@ import pytest
 from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 
 from xql_jax.errors import UserError
+from xql_jax.learners.awac import AWAC, AdvantageWeighted
 from xql_jax.learners.bc import BC, Cloning
 from xql_jax.learners.critics import Critic, TemporalDifference
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
@@ -13,11 +14,14 @@ from xql_jax.learners.heads import Gaussian
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.maximum_entropy import MaximumEntropy
+from xql_jax.learners.onestep import BehaviorEvaluation, OneStep
 from xql_jax.learners.policy_objectives import ForwardKL, PolicyObjective
 from xql_jax.learners.q_iteration import ExtremeQIteration, QIteration
+from xql_jax.learners.rebrac import NormalizedCritic, PenalizedGradient, PenalizedTwin, ReBRAC
 from xql_jax.learners.registry import make_learner
 from xql_jax.learners.sac import SAC, SoftValues
 from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin
+from xql_jax.learners.td3_bc import TD3_BC, ClonedGradient
 from xql_jax.learners.value_fits import Expectile, Gumbel, ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
 from xql_jax.learners.xql import XQL
@@ -31,6 +35,10 @@ COMPOSITIONS = [
     ("value_iteration", ValueIteration, ExtremeValueIteration, Gumbel, ForwardKL, None, None),
     ("q_iteration", QIteration, ExtremeQIteration, Gumbel, ForwardKL, Critic, 2),
     ("bc", BC, Cloning, None, PolicyObjective, None, None),
+    ("td3_bc", TD3_BC, DelayedTwin, None, ClonedGradient, Critic, 2),
+    ("rebrac", ReBRAC, PenalizedTwin, None, PenalizedGradient, NormalizedCritic, 2),
+    ("awac", AWAC, AdvantageWeighted, None, ForwardKL, Critic, 2),
+    ("onestep", OneStep, BehaviorEvaluation, None, ForwardKL, Critic, 1),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -62,7 +70,10 @@ def test_defaults_are_the_papers():
 
 
 def test_unknown_algorithm():
-    known = "bc, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
+    known = (
+        "awac, bc, iql, onestep, q_iteration, rebrac, sac, td3, td3_bc, td3_dq, value_iteration, xql, xsac, "
+        "xtd3, xtd3_dq"
+    )
     for name in ("xqll", "xqll+forward_kl"):
         with pytest.raises(UserError, match=f"^unknown algorithm 'xqll'; known: {known}$"):
             make_learner(name)
@@ -105,6 +116,7 @@ def test_every_method_trains_with_every_policy(name):
             "xql has no policy 'iql'; known: forward_kl, gaussian, mixture, squashed, state_gaussian$",
         ),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
+        ("td3_bc+squashed", "td3_bc has a policy of its own, and takes no other: leave out .squashed"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],

@@ -5,15 +5,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
+from xql_jax.learners.awac import AWAC
 from xql_jax.learners.bc import BC
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.methods import Method
+from xql_jax.learners.onestep import OneStep
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.q_iteration import QIteration
+from xql_jax.learners.rebrac import ReBRAC
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
+from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xql import XQL
 from xql_jax.learners.xsac import XSAC
@@ -25,6 +29,10 @@ OFFLINE: dict[str, Method[Any]] = {
     "q_iteration": QIteration,
     "iql": IQL,
     "bc": BC,
+    "td3_bc": TD3_BC,
+    "rebrac": ReBRAC,
+    "awac": AWAC,
+    "onestep": OneStep,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
@@ -63,8 +71,9 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
-    known = POLICIES | HEADS if hasattr(learner, "value") else HEADS  # an objective needs V
-    if method not in OFFLINE:
+    has_advantages = hasattr(learner, "value") or hasattr(learner, "critic")  # an objective needs advantages
+    known = POLICIES | HEADS if has_advantages else HEADS
+    if not hasattr(learner.policy, "head"):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
