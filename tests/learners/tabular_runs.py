@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from learner_runs import init, make
 
 from xql_jax.learners.critics import min_q
@@ -9,6 +10,35 @@ from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.types import Batch, SarsaBatch
 
 DISCOUNT = 0.9
+STATES, ACTIONS = 6, 3
+SHAPE = {"num_states": STATES, "num_actions": ACTIONS}
+# Whole numbers of rows: of each pair, so many go on to each next action as mu has it.
+COUNTS = np.array([[1, 3, 0], [2, 1, 1], [1, 1, 2], [4, 0, 0], [2, 2, 0], [1, 2, 1]])
+
+
+def make_transitions(successors):
+    """Rows (s, a, r, s', a'), as many of each as mu(a|s), P(s'|s, a), mu(a'|s') want; from s' [S, A, K]."""
+    generator = np.random.default_rng(3)
+    rewards = generator.uniform(-1.0, 2.0, (STATES, ACTIONS))
+    rows = [
+        (s, a, rewards[s, a], after, following)
+        for s, a in np.argwhere(COUNTS)
+        for after in successors[s, a]
+        for following, count in enumerate(COUNTS[after % STATES])
+        for _ in range(count * COUNTS[s, a])
+    ]
+    states, actions, r, after, following = (np.array(column) for column in zip(*rows, strict=True))
+    return states, actions, r, after, following
+
+
+def deterministic():
+    """State 6 is the terminal one."""
+    return make_transitions(np.random.default_rng(5).integers(0, STATES + 1, (STATES, ACTIONS, 1)))
+
+
+def stochastic():
+    """Every pair leads to two states, equally likely."""
+    return make_transitions(np.random.default_rng(5).integers(0, STATES, (STATES, ACTIONS, 2)))
 
 
 def one_hot_batch(states, actions, rewards, next_states, next_actions=None, *, num_states, num_actions):
@@ -33,7 +63,10 @@ def one_hot_batch(states, actions, rewards, next_states, next_actions=None, *, n
 
 @jax.jit
 def _updates(learner, state, batch, count):
-    return jax.lax.fori_loop(0, count, lambda i, s: learner.update(s, batch, jax.random.key(0))[0], state)
+    def update(i, state):
+        return learner.update(state, batch, jax.random.fold_in(jax.random.key(0), i))[0]
+
+    return jax.lax.fori_loop(0, count, update, state)
 
 
 STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
@@ -68,4 +101,4 @@ def learnt_policy(learner, state, num_actions):
 
 
 def _num_states(state):
-    return state.value.params["params"]["Dense_0"]["kernel"].shape[0]
+    return state.policy.params["params"]["Dense_0"]["kernel"].shape[0]

@@ -4,43 +4,26 @@ import jax
 import numpy as np
 import pytest
 from learner_runs import METHODS, flat, init, make, make_batch, update
-from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
+from tabular_runs import (
+    ACTIONS,
+    DISCOUNT,
+    SHAPE,
+    STATES,
+    deterministic,
+    learnt_policy,
+    learnt_q,
+    learnt_v,
+    one_hot_batch,
+    stochastic,
+    train,
+)  # fmt: skip
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import SarsaBatch
 
-STATES, ACTIONS = 6, 3
-SHAPE = {"num_states": STATES, "num_actions": ACTIONS}
 VARIANTS = ("value_iteration", "q_iteration")
-# Whole numbers of rows: of each pair, so many go on to each next action as mu has it.
-COUNTS = np.array([[1, 3, 0], [2, 1, 1], [1, 1, 2], [4, 0, 0], [2, 2, 0], [1, 2, 1]])
-
-
-def make_transitions(successors):
-    """Rows (s, a, r, s', a'), as many of each as mu(a|s), P(s'|s, a), mu(a'|s') want; from s' [S, A, K]."""
-    generator = np.random.default_rng(3)
-    rewards = generator.uniform(-1.0, 2.0, (STATES, ACTIONS))
-    rows = [
-        (s, a, rewards[s, a], after, following)
-        for s, a in np.argwhere(COUNTS)
-        for after in successors[s, a]
-        for following, count in enumerate(COUNTS[after % STATES])
-        for _ in range(count * COUNTS[s, a])
-    ]
-    states, actions, r, after, following = (np.array(column) for column in zip(*rows, strict=True))
-    return states, actions, r, after, following
-
-
-def deterministic():
-    """State 6 is the terminal one."""
-    return make_transitions(np.random.default_rng(5).integers(0, STATES + 1, (STATES, ACTIONS, 1)))
-
-
-def stochastic():
-    """Every pair leads to two states, equally likely."""
-    return make_transitions(np.random.default_rng(5).integers(0, STATES, (STATES, ACTIONS, 2)))
 
 
 def soft_optimum(data, beta):
@@ -156,4 +139,5 @@ def test_q_iteration_needs_the_next_actions():
     batch = one_hot_batch(*deterministic()[:4], **SHAPE)
     with pytest.raises(ValueError, match="next_actions"):
         train("q_iteration", batch)
-    assert {name for name in METHODS if make_learner(name).batch_type is SarsaBatch} == {"q_iteration"}
+    sarsa = {name for name in METHODS if make_learner(name).batch_type is SarsaBatch}
+    assert sarsa == {"q_iteration", "rebrac", "onestep"}

@@ -135,6 +135,9 @@ def test_traced_are_the_numbers_that_a_sweep_may_vary():
     assert traced["sac"] == online | {"value_lr", "entropy_coef_lr", "initial_entropy_coef"}
     assert traced["xsac"] == traced["sac"] | {"beta", "clip"}
     assert traced["td3"] == online | {"target_noise", "target_noise_clip", "exploration_noise"}
+    assert traced["td3_bc"] == traced["td3"] | {"alpha"}
+    assert traced["rebrac"] == traced["td3"] | {"actor_bc_coef", "critic_bc_coef"}
+    assert traced["awac"] == traced["onestep"] == in_sample - {"value_lr"}
     assert traced["xtd3"] == traced["td3"] | {"beta", "clip"}
 
 

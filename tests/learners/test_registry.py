@@ -9,7 +9,8 @@ from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 
 from xql_jax.errors import UserError
 from xql_jax.learners import value_fits
-from xql_jax.learners.bc import BC, Cloning
+from xql_jax.learners.awac import AWAC, AdvantageWeighted
+from xql_jax.learners.bc import BC, BC10, Cloning
 from xql_jax.learners.bear import BEAR, Constrained, SupportConstrained
 from xql_jax.learners.behavior_regularized import BehaviorRegularized
 from xql_jax.learners.brac_p import BRACP, Penalized
@@ -20,11 +21,14 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.heads import Gaussian
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.maximum_entropy import MaximumEntropy
+from xql_jax.learners.onestep import BehaviorEvaluation, OneStep
 from xql_jax.learners.policy_objectives import ForwardKL, PolicyObjective
 from xql_jax.learners.q_iteration import ExtremeQIteration, QIteration
+from xql_jax.learners.rebrac import NormalizedCritic, PenalizedGradient, PenalizedTwin, ReBRAC
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.sac import SAC, SoftValues
 from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin
+from xql_jax.learners.td3_bc import TD3_BC, ClonedGradient
 from xql_jax.learners.value_fits.expectile import IQL, Expectile
 from xql_jax.learners.value_fits.gumbel import XQL, Gumbel
 from xql_jax.learners.value_fits.value_fit import ValueFit
@@ -40,9 +44,14 @@ COMPOSITIONS = [
     ("value_iteration", ValueIteration, ExtremeValueIteration, Gumbel, ForwardKL, None, None),
     ("q_iteration", QIteration, ExtremeQIteration, Gumbel, ForwardKL, Critic, 2),
     ("bc", BC, Cloning, None, PolicyObjective, None, None),
+    ("bc10", BC10, Cloning, None, PolicyObjective, None, None),
     ("cql", CQL, ConservativeActorCritic, None, MaximumEntropy, ConservativeCritic, 2),
     ("brac_p", BRACP, BehaviorRegularized, None, Penalized, Critic, 2),
     ("bear", BEAR, SupportConstrained, None, Constrained, Critic, 2),
+    ("td3_bc", TD3_BC, DelayedTwin, None, ClonedGradient, Critic, 2),
+    ("rebrac", ReBRAC, PenalizedTwin, None, PenalizedGradient, NormalizedCritic, 2),
+    ("awac", AWAC, AdvantageWeighted, None, ForwardKL, Critic, 2),
+    ("onestep", OneStep, BehaviorEvaluation, None, ForwardKL, Critic, 1),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -140,6 +149,7 @@ ALL = "forward_kl, gaussian, max_q, mixture, reverse_kl, squashed, state_gaussia
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
         ("cql+gaussian", "cql has a policy of its own, and takes no other: leave out .gaussian"),
         ("bear+forward_kl", "bear has no policy 'forward_kl'"),  # it has no V
+        ("td3_bc+squashed", "td3_bc has a policy of its own, and takes no other: leave out .squashed"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],

@@ -1,10 +1,13 @@
-"""Behaviour cloning: maximum likelihood of the data's actions."""
+"""Behaviour cloning: maximum likelihood of the data's actions, or of the best tenth of its trajectories (10%BC).
+
+Source: 10%BC is Chen et al. 2021's; hyperparameters are IQL's.
+"""
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.methods import Method
+from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.policy_objectives import PolicyLearner, PolicyObjective
 from xql_jax.learners.train_state import LearnerState
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
@@ -25,3 +28,4 @@ class Cloning(PolicyLearner):
 
 
 BC = Method(Cloning, policy=PolicyObjective)
+BC10 = Method(Cloning, run=RunDefaults(top_returns=0.1), policy=PolicyObjective)

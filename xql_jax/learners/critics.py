@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 
@@ -10,7 +11,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.train_state import TrainState
 from xql_jax.losses.critic import huber_loss, mse_loss
 from xql_jax.networks.mlp import Initializer, Value, iql_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, SarsaBatch
 
 
 @flax.struct.dataclass
@@ -26,11 +27,15 @@ class Critic(fields.Part):
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
+    def network(self) -> nn.Module:
+        """The network of one Q(s, a)."""
+        return Value(self.critic_hidden_dims, kernel_init=self.critic_init)
+
     def init(
         self, keys: Sequence[PRNGKey], observations: Array, actions: Array, with_target: bool = True
     ) -> TrainState:
         """One network a key."""
-        network = Value(self.critic_hidden_dims, kernel_init=self.critic_init)
+        network = self.network()
         params = tuple(network.init(key, observations, actions) for key in keys)
         return TrainState.create(network, params, with_target)
 
@@ -60,3 +65,10 @@ class TemporalDifference(Critic):
 def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
     """The least of the networks' Q(s, a), f32[B], under these parameters."""
     return jnp.stack([critic.at(p, observations, actions) for p in params]).min(axis=0)
+
+
+def next_actions_of(batch: Batch) -> Array:
+    """The actions f32[B, A] that the data's policy took in s'; ValueError unless it is a `SarsaBatch`."""
+    if not isinstance(batch, SarsaBatch):
+        raise ValueError("batch must be a SarsaBatch: the method learns from next_actions, too")
+    return batch.next_actions

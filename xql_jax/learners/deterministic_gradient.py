@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields
 from xql_jax.learners.train_state import TrainState
 from xql_jax.networks.squashed_policies import DeterministicPolicy
-from xql_jax.types import Array, Numeric, PRNGKey
+from xql_jax.types import Array, Batch, Numeric, PRNGKey
 
 
 class DeterministicState(TrainState):
@@ -20,10 +20,18 @@ class DeterministicState(TrainState):
 
 @flax.struct.dataclass
 class DeterministicGradient(fields.Part):
-    """pi climbs the first Q."""
+    """pi climbs the first Q. A method may have its own `q_of` and `loss_of`."""
 
     actor_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
     actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+
+    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
+        """The Q(s, a) f32[B] that the policy climbs."""
+        return critic.at(critic.params[0], observations, actions)
+
+    def loss_of(self, q: Array, actions: Array, batch: Batch) -> Array:
+        """The loss, a scalar, of the policy's actions f32[B, A], whose Q is q f32[B]."""
+        return -q.mean()
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network: nn.Module = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims)
@@ -31,11 +39,12 @@ class DeterministicGradient(fields.Part):
         return DeterministicState.create(network, network.init(key, observations), True, metrics=metrics)
 
     def update(
-        self, policy: DeterministicState, critic: TrainState, observations: Array, max_grad_norm: Numeric
+        self, policy: DeterministicState, critic: TrainState, batch: Batch, max_grad_norm: Numeric
     ) -> DeterministicState:
         def loss(params):
-            q = critic.at(critic.params[0], observations, policy.at(params, observations))
-            actor_loss = -q.mean()
+            actions = policy.at(params, batch.observations)
+            q = self.q_of(critic, batch.observations, actions)
+            actor_loss = self.loss_of(q, actions, batch)
             return actor_loss, {"actor/loss": actor_loss}
 
         policy, info = policy.minimize(loss, self.actor_lr, max_grad_norm)

@@ -5,7 +5,7 @@ from typing import ClassVar
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.critics import Critic, min_q, next_actions_of
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL
@@ -34,9 +34,7 @@ class ExtremeQIteration(InSample):
     batch_type: ClassVar[type] = SarsaBatch
 
     def fit_critic(self, critic: TrainState, next_v: Array, batch: Batch) -> tuple[TrainState, Metrics]:
-        if not isinstance(batch, SarsaBatch):
-            raise ValueError("batch must be a SarsaBatch: Q iteration learns from next_actions, too")
-        next_q = min_q(critic, critic.target, batch.next_observations, batch.next_actions)
+        next_q = min_q(critic, critic.target, batch.next_observations, next_actions_of(batch))
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
 
         def loss_of(q: Array, targets: Array) -> Array:  # Eq. 42

@@ -8,7 +8,8 @@ from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import value_fits
-from xql_jax.learners.bc import BC
+from xql_jax.learners.awac import AWAC
+from xql_jax.learners.bc import BC, BC10
 from xql_jax.learners.bear import BEAR
 from xql_jax.learners.brac_p import BRACP
 from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
@@ -17,10 +18,13 @@ from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
+from xql_jax.learners.onestep import OneStep
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.q_iteration import QIteration
+from xql_jax.learners.rebrac import ReBRAC
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
+from xql_jax.learners.td3_bc import TD3_BC
 from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.learners.xsac import XSAC
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ
@@ -40,9 +44,14 @@ OFFLINE: dict[str, Method[Any]] = {
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
     "bc": BC,
+    "bc10": BC10,
     "cql": CQL,
     "brac_p": BRACP,
     "bear": BEAR,
+    "td3_bc": TD3_BC,
+    "rebrac": ReBRAC,
+    "awac": AWAC,
+    "onestep": OneStep,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,

@@ -11,7 +11,7 @@ from xql_jax.learners.critics import Critic, min_q
 from xql_jax.learners.deterministic_gradient import DeterministicGradient, DeterministicState
 from xql_jax.learners.methods import Method
 from xql_jax.learners.off_policy import OffPolicy, every
-from xql_jax.learners.train_state import LearnerState, Model
+from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.losses.critic import td_target
 from xql_jax.networks.squashed_policies import td3_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
@@ -45,17 +45,21 @@ class DelayedTwin(OffPolicy):
         """Q, then pi by the new Q, then the targets."""
         step = state.step + 1
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        next_q = self.next_values(state.critic, batch, next_actions)
         targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
         critic, critic_info = self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
         policy = every(
             self.actor_period,
             step,
-            lambda policy: self.policy.update(policy, critic, batch.observations, self.max_grad_norm),
+            lambda policy: self.policy.update(policy, critic, batch, self.max_grad_norm),
             state.policy,
         )
         state = LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
         return state, {**critic_info, **policy.metrics}
+
+    def next_values(self, critic: TrainState, batch: Batch, next_actions: Array) -> Array:
+        """What Q learns of s', f32[B], from the target actor's actions f32[B, A] there."""
+        return min_q(critic, critic.target, batch.next_observations, next_actions)
 
     def target_actions(self, policy: DeterministicState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""

@@ -1,0 +1,141 @@
+"""Onestep RL on a stochastic MDP, with tabular networks: what it learns, against exact values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from learner_runs import flat, init, make, make_batch, update
+from tabular_runs import (
+    ACTIONS,
+    COUNTS,
+    DISCOUNT,
+    SHAPE,
+    STATES,
+    learnt_policy,
+    learnt_q,
+    one_hot_batch,
+    stochastic,
+    train,
+)  # fmt: skip
+
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.methods import RunDefaults
+from xql_jax.learners.onestep import OneStep
+from xql_jax.theory.soft_mdp import SoftMDP
+
+TEMPERATURE = 0.5
+BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """The data, their empirical MDP, and the learner with its last state."""
+    data = stochastic()
+    batch = one_hot_batch(*data, **SHAPE)
+    config = {"awr_temperature": TEMPERATURE, "max_weight": float("inf"), "value_actions": 30}
+    mdp = SoftMDP.from_transitions(*data[:4], **SHAPE, discount=DISCOUNT, beta=1 / TEMPERATURE)
+    return data, batch, mdp, *train("onestep", batch, **config)
+
+
+@pytest.fixture(scope="module")
+def exact(run):
+    """The behaviour's V and Q."""
+    mdp = run[2]
+    v = mdp.expected_returns(BEHAVIOR)
+    return v, mdp.backup(v)
+
+
+@pytest.mark.slow
+def test_q_is_the_behaviours(run, exact):
+    """Within 1%; and nowhere near that of the best policy, or of the policy that is learnt."""
+    data, batch, mdp, _, state = run
+    q = exact[1][data[0], data[1]]
+    np.testing.assert_allclose(learnt_q(state, batch), q, atol=0.01 * np.ptp(q))
+    improved = mdp.backup(mdp.expected_returns(improvement(*exact)))[data[0], data[1]]
+    assert np.abs(improved - q).max() > 0.1 * np.ptp(q)
+
+
+def improvement(v, q):
+    weights = BEHAVIOR * np.exp(TEMPERATURE * (q - v[:, None]))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.slow
+def test_the_clone_is_the_behaviour(run):
+    _, _, _, learner, state = run
+    cloned = learnt_policy(learner, state.replace(policy=state.behavior), ACTIONS)
+    np.testing.assert_allclose(cloned, BEHAVIOR, atol=0.01)
+
+
+@pytest.mark.slow
+def test_the_policy_is_one_step_of_improvement(run, exact):
+    """mu exp(T (Q - V)), normalised: the policy that is nearest in KL, with Q the behaviour's."""
+    _, _, _, learner, state = run
+    policy = improvement(*exact)
+    np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), policy, atol=0.02)
+    assert np.abs(policy - BEHAVIOR).max() > 0.1
+
+
+@pytest.mark.slow
+def test_v_is_the_behaviours(run, exact):
+    """Q is linear here in the one-hot action, so its mean over the clone's actions is sum_a mu Q = V."""
+    _, _, _, learner, state = run
+    many = learner.replace(value_actions=20_000)
+    q_params, eye = state.critic.params, jnp.eye(STATES)
+    v = many.value_of(state.behavior, state.critic, q_params, eye, jax.random.key(0))
+    np.testing.assert_allclose(v, exact[0], atol=0.02 * np.ptp(exact[0]))
+    of_policy = many.value_of(state.policy, state.critic, q_params, eye, jax.random.key(0))
+    assert (np.asarray(of_policy) - exact[0]).max() > 0.2 * np.ptp(
+        exact[0]
+    )  # that policy's would be told apart
+
+
+def test_q_and_the_clone_know_nothing_of_the_policy():
+    """What the authors train in phases can be trained at once: nothing flows back from the policy."""
+    batch, kept = make_batch(), []
+    for temperature in (0.0, 10.0):
+        learner = make("onestep", awr_temperature=temperature)
+        state = init(learner, batch)
+        for step in range(3):
+            state, metrics = update(learner, state, batch, jax.random.key(step))
+        assert np.isfinite(metrics["behavior/log_prob"])
+        kept.append((flat(state.critic), flat(state.behavior), flat(state.policy.params)))
+    (critic, behavior, policy), others = kept
+    np.testing.assert_array_equal(critic, others[0])
+    np.testing.assert_array_equal(behavior, others[1])
+    assert np.abs(policy - others[2]).max() > 1e-5
+
+
+def test_the_advantage_is_over_the_clone():
+    """Not over the policy: the policy may be any, and the advantages stay."""
+    learner, batch = make("onestep"), make_batch()
+    state = init(learner, batch)
+    elsewhere = state.replace(policy=jax.tree.map(lambda leaf: leaf + 0.3, state.policy))
+    others = state.replace(behavior=jax.tree.map(lambda leaf: leaf + 0.3, state.behavior))
+    means = [
+        float(update(learner, start, batch, jax.random.key(0))[1]["actor/advantage"])
+        for start in (state, elsewhere, others)
+    ]
+    assert means[0] == means[1]
+    assert abs(means[0] - means[2]) > 1e-3
+
+
+def test_masks_stop_the_bootstrap():
+    learner, batch = make("onestep"), make_batch()
+    state = init(learner, batch)
+    elsewhere = batch._replace(next_actions=-batch.next_actions)
+
+    def critic_after(mask, batch):
+        masked = batch._replace(masks=np.full_like(batch.masks, mask))
+        return flat(update(learner, state, masked, jax.random.key(0))[0].critic.optimizer_state.mu)
+
+    np.testing.assert_array_equal(critic_after(0.0, batch), critic_after(0.0, elsewhere))
+    assert np.abs(critic_after(1.0, batch) - critic_after(1.0, elsewhere)).max() > 1e-3
+
+
+def test_defaults_are_the_authors():
+    assert OneStep.run == RunDefaults(batch_size=512)
+    config = hyperparameters(OneStep())
+    expected = {"actor_lr": 1e-4, "critic_lr": 1e-4, "discount": 0.99, "max_weight": 100.0, "num_critics": 1}
+    expected |= {"actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_actions": 10}
+    assert {name: config[name] for name in expected} == expected

@@ -1,0 +1,94 @@
+"""AWAC (Nair et al. 2020): an actor-critic whose policy is regressed onto the data, weighted by advantages.
+
+Source: Nair et al. 2020, "AWAC: Accelerating Online Reinforcement Learning with Offline Datasets", Algorithm
+1: Q by temporal differences at a' ~ pi; pi by log-likelihood, weighted by exp(A / lambda) with the advantage
+A = Q(s, a) - Q(s, pi(s)). `awr_temperature` is 1 / lambda.
+Hyperparameters: rail-berkeley/rlkit, examples/awac/mujoco/awac1.py lines 18 to 80 (head, widths, rates, batch
+size, lambda 2); lambda on D4RL's data, 1/3 in locomotion and 0.1 elsewhere (kitchen is not among them), and
+the weight's cap: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 210.
+Differs: in the authors' code weights sum to 1 over the batch (awac_trainer.py line 619); in the paper they do
+not, nor here, where they are capped. That policy has weight decay and small deviations to begin with; this
+one begins as IQL's and has none. That code also tries V at the policy's mean; here it is at an action drawn.
+"""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.methods import Method, RunDefaults
+from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
+from xql_jax.learners.train_state import LearnerState, TrainState
+from xql_jax.losses.critic import td_target
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+
+
+@flax.struct.dataclass
+class AdvantageWeighted(PolicyLearner):
+    """Q, then pi by the new Q, then Q's target. As it stands it is AWAC; a method may have other holes."""
+
+    policy: PolicyObjective = fields.part(ForwardKL)
+    critic: Critic = fields.part(Critic)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
+    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # that V(s) is averaged over
+
+    def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
+        """What Q learns of s', f32[B]: V of the policy by the target critics."""
+        return self.value_of(state.policy, state.critic, state.critic.target, batch.next_observations, key)
+
+    def evaluated(self, state: LearnerState) -> TrainState:
+        """The policy whose value is subtracted from Q to give the advantages."""
+        return state.policy
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
+        return LearnerState(
+            step=jnp.zeros((), jnp.int32),
+            policy=self.policy.init(key_policy, observations, actions),
+            critic=self.critic.init(keys_critic, observations, actions),
+        )
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        key_next, key_value, key_policy = jax.random.split(key, 3)
+        next_v = self.next_values(state, batch, key_next)
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
+
+        q_of = functools.partial(min_q, critic, critic.params)
+        v = self.value_of(self.evaluated(state), critic, critic.params, batch.observations, key_value)
+        estimates = Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        policy, policy_info = self.policy.update(
+            state.policy, estimates, batch, key_policy, self.max_grad_norm
+        )
+        state = state.replace(step=state.step + 1, policy=policy, critic=critic.followed(self.tau))
+        return state, {**critic_info, **policy_info}
+
+    def value_of(
+        self, policy: TrainState, critic: TrainState, params: Params, observations: Array, key: PRNGKey
+    ) -> Array:
+        """The least Q under these parameters, averaged over actions that the policy draws, f32[B]."""
+
+        def drawn(key: PRNGKey) -> Array:
+            draws = policy(observations).draws(key)
+            repeated = jnp.broadcast_to(observations, (len(draws.actions), *observations.shape))
+            return (draws.weights * min_q(critic, params, repeated, draws.actions)).sum(axis=0)
+
+        return jax.vmap(drawn)(jax.random.split(key, self.value_actions)).mean(axis=0)
+
+
+ELSEWHERE = {"awr_temperature": 10.0}
+AWAC = Method(
+    AdvantageWeighted,
+    {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
+    by_suite={
+        "locomotion": {"awr_temperature": 3.0},
+        **dict.fromkeys(("antmaze", "kitchen", "adroit", "pointmaze"), ELSEWHERE),
+    },
+    run=RunDefaults(batch_size=1024),
+    policy=ForwardKL,
+    critic=Critic,
+)

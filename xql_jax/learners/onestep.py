@@ -1,0 +1,82 @@
+"""Onestep RL (Brandfonbrener et al. 2021): the behaviour's own Q, and one step of improvement on it.
+
+Source: Brandfonbrener et al. 2021, "Offline RL Without Off-Policy Evaluation", Section 4: Q of the behaviour
+by SARSA, a clone of the behaviour, and a policy by exponentially weighted imitation, exp(T * (Q - V)); V(s)
+is Q averaged over actions of the clone. T is `awr_temperature`.
+Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml, config/beta/bc.yaml,
+config/pi/exp_weight.yaml, config/baseline/value_sample.yaml; the weight's cap: policy_learner.py line 180.
+Its T, 0.01, is a placeholder: the authors tune it by dataset, from 0.1 to 30 (figures/figures.ipynb). 3 is
+between.
+Differs: that code trains the clone (500,000 updates), then Q (2,000,000), then the policy (100,000, from the
+clone's parameters); here every update trains all three. Neither the clone nor Q depends on what follows it,
+so the fixed points are the same, and only the way there is not. Q's target moves there by 0.005 every second
+update, here by half of that in each; deviations are there softly bounded by 1, here clipped at exp(2).
+"""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners.awac import AdvantageWeighted
+from xql_jax.learners.critics import Critic, min_q, next_actions_of
+from xql_jax.learners.heads import StateGaussian
+from xql_jax.learners.methods import Method, RunDefaults
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.train_state import LearnerState, TrainState
+from xql_jax.types import Array, Batch, Metrics, PRNGKey, SarsaBatch, State
+
+
+class OneStepState(LearnerState):
+    """With the clone of the behaviour, a network like the policy's."""
+
+    behavior: Any = None
+
+
+@flax.struct.dataclass
+class BehaviorEvaluation(AdvantageWeighted):
+    """The clone, then Q by SARSA, then pi; advantages are those over the clone."""
+
+    batch_type: ClassVar[type] = SarsaBatch
+
+    def next_values(self, state: State, batch: Batch, key: PRNGKey) -> Array:
+        """Q at the action that the data's policy took in s'."""
+        return min_q(state.critic, state.critic.target, batch.next_observations, next_actions_of(batch))
+
+    def evaluated(self, state: State) -> TrainState:
+        return state.behavior
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> OneStepState:
+        key_others, key_behavior = jax.random.split(key)
+        others = super().init(key_others, observations, actions)
+        behavior = self.policy.init(key_behavior, observations, actions)
+        return OneStepState(others.step, others.policy, critic=others.critic, behavior=behavior)
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[OneStepState, Metrics]:
+        key_others, key_behavior = jax.random.split(key)
+        equally = jnp.ones_like(batch.rewards)
+        behavior, cloning = self.policy.regress(
+            state.behavior, equally, batch, key_behavior, self.max_grad_norm
+        )
+        state, info = super().update(state.replace(behavior=behavior), batch, key_others)
+        return state, {**info, "behavior/log_prob": cloning["actor/log_prob"]}
+
+
+OneStep = Method(
+    BehaviorEvaluation,
+    {
+        "actor_lr": 1e-4,
+        "critic_lr": 1e-4,
+        "decay_actor_lr": False,
+        "actor_hidden_dims": (1024, 1024),
+        "critic_hidden_dims": (1024, 1024),
+        "num_critics": 1,
+        "tau": 0.0025,
+        "value_actions": 10,
+    },
+    run=RunDefaults(batch_size=512),
+    policy=functools.partial(ForwardKL, head=StateGaussian()),
+    critic=Critic,
+)
