@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import METHODS, QUICKLY, flat, init, make, make_batch
+from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, make_batch
 
 from xql_jax.learners.fields import hyperparameters, traced_names
-from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.learners.registry import make_learner
 
 OTHER_STATICS = [
     ("xql", {"actor_hidden_dims": (4, 4)}),
@@ -25,6 +25,11 @@ OTHER_STATICS = [
     ("sac", {"uses_value_network": False}),
     ("td3", {"actor_period": 1}),
     ("td3", {"target_period": 1}),
+    ("dt", {"context_length": 2}),
+    ("dt", {"max_timesteps": 6}),
+    ("dt", {"embed_dim": 4}),
+    ("dt", {"num_layers": 2}),
+    ("dt", {"num_heads": 2}),
 ]
 CASES = {name: (name, {}) for name in METHODS} | {"sac without V": ("sac", {"uses_value_network": False})}
 
@@ -45,7 +50,9 @@ class Counted:
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_trace_serves_every_float_and_each_has_its_effect(case):
-    (name, statics), counted, batch = CASES[case], Counted(), make_batch()
+    (name, statics), counted = CASES[case], Counted()
+    learner = make(name, **statics)
+    batch = fitting(learner, make_batch())
 
     def run(learner):
         state = init(learner, batch)
@@ -58,13 +65,13 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "actor_lr": 1e-2, "value_lr": 1e-2, "critic_lr": 1e-2, "max_grad_norm": 1e-9, "discount": 0.5,
         "tau": 0.5, "awr_temperature": 1, "max_weight": 0.1, "beta": 0.6, "clip": 0.1, "expectile": 0.9,
         "entropy_coef_lr": 1e-2, "initial_entropy_coef": 0.5, "target_noise": 0.6, "target_noise_clip": 0.05,
+        "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
     }  # fmt: skip
-    learner = make(name, **statics)
-    fields = set(traced_names(learner)) - {"exploration_noise"}  # of acting alone
+    fields = set(traced_names(learner)) - {"exploration_noise", "target_return"}  # of acting alone
     if case == "sac without V":
         fields.remove("value_lr")
     changed = {field: make(name, **statics, **{field: changes[field]}) for field in fields}
-    if name in OFFLINE:
+    if name in DECAYING:
         changed["a schedule"] = learner.scheduled(2)
     reference = run(learner)
     for change, other in changed.items():
@@ -77,8 +84,9 @@ def test_static_change_builds_another_program(name, change):
     counted, programs = Counted(), []
     for config in ({}, change, {}):
         learner = make(name, (4,), **config)
-        state = jax.eval_shape(init, learner, make_batch())
-        programs.append(str(counted.update.trace(learner, state, make_batch(), jax.random.key(0)).jaxpr))
+        batch = fitting(learner, make_batch())
+        state = jax.eval_shape(init, learner, batch)
+        programs.append(str(counted.update.trace(learner, state, batch, jax.random.key(0)).jaxpr))
     assert counted.traces == 2
     assert programs[0] != programs[1]
     assert programs[0] == programs[2]
@@ -96,7 +104,7 @@ def test_every_static_field_is_among_them():
 def test_leaves_are_strong_float32(name):
     learner = make_learner(name, {"actor_lr": 1, "max_grad_norm": np.float64(2.0)})
     leaves = jax.tree.leaves(learner)
-    assert len(leaves) == len(traced_names(learner)) + (name in OFFLINE)  # and when the actor's rate is 0
+    assert len(leaves) == len(traced_names(learner)) + (name in DECAYING)  # and when the actor's rate is 0
     for leaf in map(jax.typeof, leaves):
         assert leaf.dtype == jnp.float32
         assert not leaf.weak_type

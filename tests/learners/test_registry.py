@@ -7,6 +7,7 @@ from learner_runs import METHODS, REPLACED, init, make, make_batch, same, update
 from xql_jax.errors import UserError
 from xql_jax.learners.bc import BC, Cloning
 from xql_jax.learners.critics import Critic, TemporalDifference
+from xql_jax.learners.decision_transformer import DT, DecisionTransformer
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.in_sample import InSample
@@ -30,6 +31,7 @@ COMPOSITIONS = [
     ("value_iteration", ValueIteration, ExtremeValueIteration, Gumbel, ForwardKL, None, None),
     ("q_iteration", QIteration, ExtremeQIteration, Gumbel, ForwardKL, Critic, 2),
     ("bc", BC, Cloning, None, PolicyObjective, None, None),
+    ("dt", DT, DecisionTransformer, None, None, None, None),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -61,7 +63,7 @@ def test_defaults_are_the_papers():
 
 
 def test_unknown_algorithm():
-    known = "bc, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
+    known = "bc, dt, iql, q_iteration, sac, td3, td3_dq, value_iteration, xql, xsac, xtd3, xtd3_dq"
     for name in ("xqll", "xqll+forward_kl"):
         with pytest.raises(UserError, match=f"^unknown algorithm 'xqll'; known: {known}$"):
             make_learner(name)
@@ -96,6 +98,7 @@ def test_every_method_trains_with_every_policy(name):
         ("xql+iql", "xql has no policy 'iql'; known: forward_kl, gaussian$"),
         ("sac+forward_kl", "sac has a policy of its own, and takes no other: leave out .forward_kl"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
+        ("dt+gaussian", "dt has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.bc import BC
+from xql_jax.learners.decision_transformer import DT
 from xql_jax.learners.fields import Part, with_hyperparameters
 from xql_jax.learners.iql import IQL
 from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL, Gaussian
+from xql_jax.learners.policy_objectives import ForwardKL, Gaussian, PolicyObjective
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
@@ -24,6 +25,7 @@ OFFLINE: dict[str, Method[Any]] = {
     "q_iteration": QIteration,
     "iql": IQL,
     "bc": BC,
+    "dt": DT,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
@@ -58,7 +60,7 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
     known = POLICIES | HEADS if hasattr(learner, "value") else HEADS  # an objective needs V
-    if method not in OFFLINE:
+    if not isinstance(getattr(learner, "policy", None), PolicyObjective):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
