@@ -51,6 +51,7 @@ def test_the_loss_is_the_mean_over_what_is_known():
     np.testing.assert_array_equal(*after)
 
 
+@pytest.mark.slow
 def test_the_step_is_adamws_with_a_clipped_gradient_and_a_growing_rate():
     values = {"actor_lr": 0.01, "actor_warmup_steps": 4.0, "weight_decay": 0.3, "max_grad_norm": 0.05}
     learner = make_plain(**values)

@@ -57,6 +57,7 @@ def test_streamed_from_the_host_it_learns_the_same(data, whole, tmp_path, caplog
     assert_same_bits(states_of(run), states_of(whole))
 
 
+@pytest.mark.slow
 def test_its_state_knows_the_highest_return_of_the_data(data, whole):
     with np.load(data / "data.npz") as arrays:
         returns = (
@@ -76,6 +77,7 @@ def act_through(policy, observations, rewards):
     return np.stack(acted)
 
 
+@pytest.mark.slow
 def test_saved_policies_remember_rewards_as_they_were_learned_from(whole):
     """Two episodes of a saved run's policies: rewards halved and lowered, here and by hand."""
     saved, states = open_run(whole.folder.path), states_of(whole)
@@ -96,6 +98,7 @@ def test_saved_policies_remember_rewards_as_they_were_learned_from(whole):
     np.testing.assert_array_equal(actions, act_through(policy, observations, rewards))  # begun anew
 
 
+@pytest.mark.slow
 def test_a_memory_that_is_told_nothing_is_an_error(whole):
     policy = open_run(whole.folder.path).policy(states_of(whole))
     seen = np.zeros((2, 1, O), np.float32)
