@@ -156,7 +156,7 @@ TOGETHER = {
         "train --config={configs}/pointmaze_config.py:dt --dataset=loose.npz", "loose.npz", "no two rows"
     ),
     "windows of rows without an end": (
-        "train --config={configs}/pointmaze_config.py:dt --dataset=endless.npz", "endless.npz", "timeouts"
+        "train --config={configs}/pointmaze_config.py:dt --dataset=unended.npz", "unended.npz", "timeouts"
     ),
 }  # fmt: skip
 
@@ -253,7 +253,7 @@ def write_arrays(folder):
     write_dataset(folder / "one.npz", size=1)
     write_dataset(folder / "timeouts.npz", timeouts=np.ones(ROWS, bool))
     write_dataset(folder / "untimed.npz", timeouts=None)
-    write_dataset(folder / "endless.npz", timeouts=np.zeros(ROWS, bool))
+    write_dataset(folder / "unended.npz", timeouts=np.zeros(ROWS, bool))
     write_dataset(folder / "loose.npz", next_observations=np.full((ROWS, 4), 9.0))
     write_dataset(
         folder / "equal.npz", observations=np.zeros((ROWS, 11)), actions=np.zeros((ROWS, 3)),
@@ -315,7 +315,7 @@ def outcomes(place):
     # What was used from disk was copied before its numbers were looked at; nothing of what could not be read.
     columns = place.folder / "cache" / "columns"
     names = {path.name.rsplit("-", 1)[0] for path in columns.iterdir() if path.suffix != ".lock"}
-    assert names == {"five", "large", "nan", "timeouts"}
+    assert names == {"five", "good", "large", "nan", "timeouts"}
     return outcomes
 
 
