@@ -155,8 +155,10 @@ def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str])
     """Gives `hidden_dims`, where it was given, to the networks whose own widths were not."""
     widths = config.get("hidden_dims")
     if widths is not None:
-        learner = make_learner(config.algorithm)
-        fields.check_value(learner, "config.hidden_dims", "actor_hidden_dims", widths)  # all have an actor
+        networks = [name for name in config if name.endswith("_hidden_dims")]
+        if not networks:
+            raise UserError(f"config.hidden_dims: {config.algorithm} has no network of hidden layers")
+        fields.check_value(make_learner(config.algorithm), "config.hidden_dims", networks[0], widths)
         values = _every_width({"hidden_dims": widths}, config.keys())
         config.update({name: value for name, value in values.items() if name not in explicit})
     if "hidden_dims" in config:

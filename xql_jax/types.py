@@ -43,7 +43,22 @@ class SarsaBatch(NamedTuple):
     next_actions: Array  # f32[B, A]; where a mask is 0, anything
 
 
+class Windows(NamedTuple):
+    """Up to K successive transitions of one trajectory, in order; of fewer the first places are 0.
+
+    A return-to-go is the undiscounted sum of a transition's reward and of all later ones of its trajectory.
+    """
+
+    observations: Array  # f32[B, K, O]
+    actions: Array  # f32[B, K, A]
+    returns_to_go: Array  # f32[B, K], reward units
+    timesteps: Array  # i32[B, K], transitions of the trajectory before this one
+    known: Array  # bool[B, K], false where a place is padding
+    highest_return: Array  # f32[B], of all trajectories of the data: the same for every window
+
+
 AnyBatch = Batch | SarsaBatch
+Minibatch = AnyBatch | Windows
 
 
 class Transitions(Protocol):
@@ -54,15 +69,19 @@ class Transitions(Protocol):
         """N, the number of transitions."""
         ...
 
-    def take(self, indices: np.ndarray) -> AnyBatch:
-        """Returns transitions i32[K], each below N, in that order: NumPy float32 fields [K, ...]."""
+    def take(self, indices: np.ndarray) -> Any:
+        """Returns transitions i32[K], each below N, in that order: a minibatch of NumPy fields [K, ...].
+
+        Where windows are learned from, those that start there.
+        """
         ...
 
 
 class Learner(Protocol):
     """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
 
-    batch_type: ClassVar[type]  # what it learns from: one of `AnyBatch`
+    # What it learns from: one of `Minibatch`. A learner from `Windows` has a `context_length`, their K.
+    batch_type: ClassVar[type]
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         """Returns the initial state for data of these shapes, f32[B, O] and f32[B, A]."""
@@ -78,6 +97,23 @@ class Learner(Protocol):
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
+        ...
+
+
+class RememberingLearner(Learner, Protocol):
+    """A learner whose policy acts by what it has seen of an episode."""
+
+    def begin(self, actor: Params, observations: Array) -> Any:
+        """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
+        ...
+
+    def act_remembering(
+        self, actor: Params, memory: Any, observations: Array, rewards: Array
+    ) -> tuple[Array, Any]:
+        """Returns the deterministic actions f32[B, A] of a step, and the memory with it.
+
+        `rewards` f32[B] are what the step before gave, in the units of the data; 0 at the first.
+        """
         ...
 
 

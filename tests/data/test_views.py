@@ -8,9 +8,10 @@ import pytest
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.views import VIEWS, with_next_actions
+from xql_jax.data.views import VIEWS, view_for, with_next_actions
 from xql_jax.errors import UserError
-from xql_jax.types import Batch, SarsaBatch
+from xql_jax.learners.registry import make_learner
+from xql_jax.types import Batch, SarsaBatch, Windows
 
 
 def trajectories():
@@ -36,6 +37,10 @@ def test_learners_are_given_the_batches_that_they_ask_for():
     dataset = trajectories()
     assert VIEWS[Batch](dataset) is dataset
     assert isinstance(VIEWS[SarsaBatch](dataset).batch, SarsaBatch)
+    assert view_for(make_learner("bc"), dataset) is dataset
+    windows = view_for(make_learner("dt", {"context_length": 5}), dataset).take(np.array([0, 3]))
+    assert isinstance(windows, Windows)
+    assert windows.known.shape == (2, 5)
 
 
 def test_preprocessing_comes_first():

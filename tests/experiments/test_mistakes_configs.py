@@ -46,6 +46,12 @@ for field in OWN_FIELDS:
         FILES[f"{what}_{name}"] = SOURCE.replace("return suite_config", "config = suite_config") + body
 
 MISTAKES = {
+    "hidden layers that a method does not have": (
+        f"train --config={CONFIG}:dt --config.hidden_dims=(8,)", "config.hidden_dims", "dt has no"
+    ),
+    "heads that do not divide the width": (
+        f"train --config={CONFIG}:dt --config.num_heads=3", "config.num_heads", "embed_dim, 64"
+    ),
     # files
     "unknown config file": ("train --config={configs}/mojuco_config.py", "mojuco_c", "/mujoco_config.py"),
     "config nowhere": ("train --config=nowhere/a.py", "nowhere/a.py", "configs/"),

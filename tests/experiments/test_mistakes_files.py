@@ -148,6 +148,16 @@ TOGETHER = {
         "train --env_name=hopper-medium-v2 --config={configs}/mujoco_config.py --dataset=equal.npz",
         "equal.npz", "range of returns", "trajectories return",
     ),
+    "windows of data on disk": (
+        "train --config={configs}/pointmaze_config.py:dt --dataset=good.npz --data_on=disk "
+        "--normalize_observations=false", "good.npz", "windows", "--data_on=host",
+    ),
+    "windows of rows that are no trajectories": (
+        "train --config={configs}/pointmaze_config.py:dt --dataset=loose.npz", "loose.npz", "no two rows"
+    ),
+    "windows of rows without an end": (
+        "train --config={configs}/pointmaze_config.py:dt --dataset=unended.npz", "unended.npz", "timeouts"
+    ),
 }  # fmt: skip
 
 MISTAKES = {
@@ -243,6 +253,8 @@ def write_arrays(folder):
     write_dataset(folder / "one.npz", size=1)
     write_dataset(folder / "timeouts.npz", timeouts=np.ones(ROWS, bool))
     write_dataset(folder / "untimed.npz", timeouts=None)
+    write_dataset(folder / "unended.npz", timeouts=np.zeros(ROWS, bool))
+    write_dataset(folder / "loose.npz", next_observations=np.full((ROWS, 4), 9.0))
     write_dataset(
         folder / "equal.npz", observations=np.zeros((ROWS, 11)), actions=np.zeros((ROWS, 3)),
         rewards=np.zeros(ROWS),
@@ -303,7 +315,7 @@ def outcomes(place):
     # What was used from disk was copied before its numbers were looked at; nothing of what could not be read.
     columns = place.folder / "cache" / "columns"
     names = {path.name.rsplit("-", 1)[0] for path in columns.iterdir() if path.suffix != ".lock"}
-    assert names == {"five", "large", "nan", "timeouts"}
+    assert names == {"five", "good", "large", "nan", "timeouts"}
     return outcomes
 
 

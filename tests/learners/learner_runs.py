@@ -8,7 +8,7 @@ import numpy as np
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import HEADS, OFFLINE, ONLINE, POLICIES, make_learner
-from xql_jax.types import SarsaBatch
+from xql_jax.types import SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -16,7 +16,16 @@ METHODS = OFFLINE | ONLINE
 # METHOD+POLICY: every policy with one method, and one policy with every method that takes others.
 REPLACED = [f"xql+{name}" for name in POLICIES | HEADS]
 REPLACED += [f"xql+{policy}+{head}" for policy, head in zip(POLICIES, HEADS, strict=True)]
-REPLACED += [f"{name}+state_gaussian" for name in OFFLINE if hasattr(make_learner(name).policy, "head")]
+REPLACED += [
+    f"{name}+state_gaussian"
+    for name in OFFLINE
+    if hasattr(getattr(make_learner(name), "policy", None), "head")
+]
+DECAYING = [name for name in METHODS if hyperparameters(make_learner(name)).get("decay_actor_lr")]
+# What the methods without hidden layers are in tests.
+SMALL = {
+    "dt": {"embed_dim": 8, "num_layers": 1, "context_length": 4, "max_timesteps": 8, "actor_warmup_steps": 1}
+}
 FROZEN = jnp.float32(0.0)  # a learning rate that no user may give: what JAX made goes unchecked
 
 
@@ -24,7 +33,7 @@ def make(name, hidden_dims=(8,), **changes):
     """The named method's learner; all its networks have these hidden layers."""
     learner = make_learner(name)
     widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
-    return with_hyperparameters(learner, dict.fromkeys(widths, hidden_dims) | changes)
+    return with_hyperparameters(learner, dict.fromkeys(widths, hidden_dims) | SMALL.get(name, {}) | changes)
 
 
 def make_batch(seed=0, size=16):
@@ -39,6 +48,15 @@ def make_batch(seed=0, size=16):
         generator.uniform(-1, 1, (size, 2)),
     )
     return SarsaBatch(*(np.asarray(array, np.float32) for array in arrays))
+
+
+def fitting(learner, batch):
+    """The batch as the learner asks for it: its rows in a ring, as a trajectory without beginning or end."""
+    if learner.batch_type is not Windows:
+        return batch
+    rows = np.arange(4)[:, None] + np.arange(learner.context_length)
+    fields = (np.take(field, rows, axis=0, mode="wrap") for field in batch[:3])
+    return Windows(*fields, rows.astype(np.int32), rows >= 2, np.full(4, 5.0, np.float32))
 
 
 @functools.partial(jax.jit, compiler_options=QUICKLY)

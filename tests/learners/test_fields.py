@@ -48,8 +48,9 @@ def test_every_field_is_checked_a_part_or_internal_and_has_a_name_of_its_own(nam
     for owner, field in declared(learner):
         assert ("part" in field.metadata) == isinstance(getattr(owner, field.name), Part)
         if "check" in field.metadata:
-            # -1 is in no domain, and this word neither a number nor the name of a function.
-            for wrong in ("wrong", -1.0 if isinstance(field.default, float) else -1):
+            # -1 is in no domain, but for returns, and this word neither a number nor the name of a function.
+            lowest = -INF if field.name == "target_return" else -1.0
+            for wrong in ("wrong", lowest if isinstance(field.default, float) else -1):
                 with pytest.raises(UserError, match=f"^{field.name} must be .*, not "):
                     type(owner)(**{field.name: wrong})
 
@@ -135,9 +136,13 @@ def test_traced_are_the_numbers_that_a_sweep_may_vary():
     assert traced["sac"] == online | {"value_lr", "entropy_coef_lr", "initial_entropy_coef"}
     assert traced["xsac"] == traced["sac"] | {"beta", "clip"}
     assert traced["td3"] == online | {"target_noise", "target_noise_clip", "exploration_noise"}
-    assert traced["td3_bc"] == traced["td3"] | {"alpha"}
+    assert traced["td3_bc"] == traced["td3"] | {"q_weight"}
     assert traced["rebrac"] == traced["td3"] | {"actor_bc_coef", "critic_bc_coef"}
     assert traced["awac"] == traced["onestep"] == in_sample - {"value_lr"}
+    assert traced["dt"] == {"actor_lr", "actor_warmup_steps", "weight_decay", "max_grad_norm"} | {
+        "target_return",
+        "return_scale",
+    }
     assert traced["xtd3"] == traced["td3"] | {"beta", "clip"}
 
 
@@ -217,6 +222,19 @@ REFUSED = [
     ("bc", "actor_hidden_dims", (2.5,), "actor_hidden_dims must be positive whole numbers, not (2.5,)"),
     ("xql", "value_hidden_dims", "256", "value_hidden_dims must be positive whole numbers, not '256'"),
     ("xql", "critic_hidden_dims", 256, "critic_hidden_dims must be positive whole numbers, not 256"),
+    (
+        "dt",
+        "target_return",
+        -INF,
+        "target_return must be a number, or inf for the highest return of the data, not -inf",
+    ),
+    (
+        "dt",
+        "target_return",
+        NAN,
+        "target_return must be a number, or inf for the highest return of the data, not nan",
+    ),
+    ("dt", "actor_warmup_steps", 0.5, "actor_warmup_steps must be at least 1, not 0.5"),
     ("xql", "loss", "gumbel", "loss must be one of rescaled, plain, log, not 'gumbel'"),
     ("xql", "clip_rule", "below", "clip_rule must be one of both, above, saturate, not 'below'"),
     ("xql", "critic_loss", ["mse"], "critic_loss must be one of mse, huber, not ['mse']"),

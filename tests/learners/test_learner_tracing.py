@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import METHODS, QUICKLY, flat, init, make, make_batch
+from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, make_batch
 
 from xql_jax.learners.fields import hyperparameters, traced_names
 from xql_jax.learners.registry import make_learner
@@ -36,6 +36,11 @@ OTHER_STATICS = [
     ("td3", {"target_period": 1}),
     ("rebrac", {"critic_layer_norm": False}),
     ("awac", {"value_actions": 2}),
+    ("dt", {"context_length": 2}),
+    ("dt", {"max_timesteps": 6}),
+    ("dt", {"embed_dim": 4}),
+    ("dt", {"num_layers": 2}),
+    ("dt", {"num_heads": 2}),
 ]
 CASES = {name: (name, {}) for name in METHODS} | {"sac without V": ("sac", {"uses_value_network": False})}
 
@@ -56,7 +61,9 @@ class Counted:
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_trace_serves_every_float_and_each_has_its_effect(case):
-    (name, statics), counted, batch = CASES[case], Counted(), make_batch()
+    (name, statics), counted = CASES[case], Counted()
+    learner = make(name, **statics)
+    batch = fitting(learner, make_batch())
 
     def run(learner):
         state = init(learner, batch)
@@ -72,16 +79,17 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "least_beta": 5.0, "actor_bc_coef": 1.0, "critic_bc_coef": 1.0,
         "cql_alpha": 1, "cql_threshold": 2, "behavior_lr": 1e-2, "warm_start": 0, "min_share": 0.5,
         "brac_alpha": 3, "mmd_sigma": 3, "mmd_threshold": 2, "multiplier_lr": 1e-2,
+        "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
     }  # fmt: skip
     learner = make(name, **statics)
     config = hyperparameters(learner)
-    fields = set(traced_names(learner)) - {"exploration_noise"}  # of acting alone
+    fields = set(traced_names(learner)) - {"exploration_noise", "target_return"}  # of acting alone
     if case == "sac without V":
         fields.remove("value_lr")
     changed = {
         field: make(name, **statics, **{field: changes.get(field, 0.7 * config[field])}) for field in fields
     }
-    if config.get("decay_actor_lr"):
+    if name in DECAYING:
         changed["a schedule"] = learner.scheduled(2)
     reference = run(learner)
     for change, other in changed.items():
@@ -94,8 +102,9 @@ def test_static_change_builds_another_program(name, change):
     counted, programs = Counted(), []
     for config in ({}, change, {}):
         learner = make(name, (4,), **config)
-        state = jax.eval_shape(init, learner, make_batch())
-        programs.append(str(counted.update.trace(learner, state, make_batch(), jax.random.key(0)).jaxpr))
+        batch = fitting(learner, make_batch())
+        state = jax.eval_shape(init, learner, batch)
+        programs.append(str(counted.update.trace(learner, state, batch, jax.random.key(0)).jaxpr))
     assert counted.traces == 2
     assert programs[0] != programs[1]
     assert programs[0] == programs[2]

@@ -16,6 +16,7 @@ from xql_jax.learners.behavior_regularized import BehaviorRegularized
 from xql_jax.learners.brac_p import BRACP, Penalized
 from xql_jax.learners.cql import CQL, ConservativeActorCritic, ConservativeCritic
 from xql_jax.learners.critics import Critic, TemporalDifference
+from xql_jax.learners.decision_transformer import DT, DecisionTransformer
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.heads import Gaussian
@@ -52,6 +53,7 @@ COMPOSITIONS = [
     ("rebrac", ReBRAC, PenalizedTwin, None, PenalizedGradient, NormalizedCritic, 2),
     ("awac", AWAC, AdvantageWeighted, None, ForwardKL, Critic, 2),
     ("onestep", OneStep, BehaviorEvaluation, None, ForwardKL, Critic, 1),
+    ("dt", DT, DecisionTransformer, None, None, None, None),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
     ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
@@ -151,6 +153,7 @@ ALL = "forward_kl, gaussian, max_q, mixture, reverse_kl, squashed, state_gaussia
         ("bear+forward_kl", "bear has no policy 'forward_kl'"),  # it has no V
         ("td3_bc+squashed", "td3_bc has a policy of its own, and takes no other: leave out .squashed"),
         ("td3+gaussian", "td3 has a policy of its own, and takes no other: leave out .gaussian"),
+        ("dt+gaussian", "dt has a policy of its own, and takes no other: leave out .gaussian"),
         ("bc+forward_kl", "bc has no policy 'forward_kl'"),  # it has no advantages
     ],
 )

@@ -55,10 +55,7 @@ class Preprocessing:
         fields: dict[str, Any] = {}  # NumPy's, where a Batch is typed for arrays on the device
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
-        if self.reward_scale != 1.0:
-            fields["rewards"] = batch.rewards * np.float32(self.reward_scale)
-        if self.reward_shift != 0.0:
-            fields["rewards"] = fields.get("rewards", batch.rewards) + np.float32(self.reward_shift)
+        fields["rewards"] = self.rewards(batch.rewards)
         if self.observation_mean:
             fields["observations"] = self.observations(batch.observations)
             fields["next_observations"] = self.observations(batch.next_observations)
@@ -70,6 +67,14 @@ class Preprocessing:
             return observations
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
+
+    def rewards(self, rewards: Any) -> Any:
+        """Rewards f32[...] as a learner sees them, those of an episode that it acts in too."""
+        if self.reward_scale != 1.0:
+            rewards = rewards * np.float32(self.reward_scale)
+        if self.reward_shift != 0.0:
+            rewards = rewards + np.float32(self.reward_shift)
+        return rewards
 
     def save(self, path: Path, run: str) -> None:
         """Writes it as a record of the run; what is there and is not this is set aside."""

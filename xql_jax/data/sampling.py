@@ -1,13 +1,12 @@
 """Minibatches: which transitions update t learns from, drawn where the data lies or on the host."""
 
-from typing import TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from xql_jax.types import AnyBatch, Array, PRNGKey
-
-Rows = TypeVar("Rows", bound=AnyBatch)
+from xql_jax.data.windows import Trajectories
+from xql_jax.types import Array, PRNGKey
 
 EXACT_BELOW = 2**24  # of so many rows JAX's draw favours none over another by more than 0.4%
 
@@ -35,8 +34,8 @@ def _upper_word(x: Array, y: int | Array) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def sample(data: Rows, key: PRNGKey, batch_size: int, size: Array | None = None) -> Rows:
-    """Draws transitions uniformly, with replacement.
+def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) -> Any:
+    """Draws transitions uniformly, with replacement; of `Trajectories` the windows that start there.
 
     Args:
         data: fields [N, ...] of all transitions.
@@ -44,8 +43,10 @@ def sample(data: Rows, key: PRNGKey, batch_size: int, size: Array | None = None)
         batch_size: static under jit.
         size: i32[], how many of them, from the first on, are there to draw from; None for all.
     Returns:
-        fields [batch_size, ...]; row i of every field is the same transition.
+        fields [batch_size, ...]; row i of every field is the same transition, or window.
     """
-    indices = sample_indices(key, len(data.rewards) if size is None else size, batch_size)
+    indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)
+    if isinstance(data, Trajectories):
+        return data.windows(indices)
     # "clip": the indices are in range by construction, and the default mode would fill with NaN at a cost.
     return jax.tree.map(lambda field: jnp.take(field, indices, axis=0, mode="clip"), data)

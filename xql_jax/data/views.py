@@ -8,8 +8,9 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset
+from xql_jax.data.windows import WindowedDataset, in_windows
 from xql_jax.errors import UserError
-from xql_jax.types import Batch, SarsaBatch
+from xql_jax.types import Batch, SarsaBatch, Windows
 
 AnyDataset = Dataset | MappedDataset
 
@@ -39,7 +40,14 @@ def with_next_actions(dataset: AnyDataset) -> Dataset:
     return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
 
 
-VIEWS: dict[type, Callable[[AnyDataset], AnyDataset]] = {
+VIEWS: dict[type, Callable[..., AnyDataset | WindowedDataset]] = {
     Batch: lambda dataset: dataset,
     SarsaBatch: with_next_actions,
+    Windows: in_windows,
 }
+
+
+def view_for(learner: Any, dataset: AnyDataset) -> AnyDataset | WindowedDataset:
+    """Returns the dataset as the learner asks for it by its `batch_type`, windows of its `context_length`."""
+    view = VIEWS[learner.batch_type]
+    return view(dataset, learner.context_length) if learner.batch_type is Windows else view(dataset)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from xql_jax.envs import Suite, get_suite
+from xql_jax.evaluation.policies import Act, Remembering
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
-Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
 Slot = tuple[int, int]  # member, place in the batch
 
 
@@ -80,7 +80,8 @@ class Evaluator:
             act: the policies, from f32[M, K, O] to f32[M, K, A], called once a step always with the same
                 shape; it must not keep its argument. Actions are clipped to the action space. Places of
                 episodes that are over keep their last observation, places without an episode are zero; their
-                actions are not used.
+                actions are not used. Policies with a memory are told when episodes begin, all at once, and
+                what rewards f64[M, K] each step gave, 0 where none ran.
             record_paths: keep all observations.
             on_ended: called with the number of episodes that a step ended.
         Raises:
@@ -133,12 +134,17 @@ class Evaluator:
         over = np.zeros(shape, bool)
         action_space = self._environment((0, 0)).action_space
         history = [observations.copy()]
+        memory = act if isinstance(act, Remembering) else None
+        rewards = np.zeros(shape)
+        if memory:
+            memory.begin()
 
         def step(slots: list[Slot]) -> None:
             for slot in slots:
                 outcome = self._environments[slot].step(actions[slot])
                 observations[slot], reward, terminated, truncated, info = outcome
                 returns[slot] += reward
+                rewards[slot] = reward
                 lengths[slot] += 1
                 if "success" in info:
                     successes[slot] = info["success"]
@@ -148,11 +154,14 @@ class Evaluator:
             actions = np.asarray(act(observations))
             self._check(actions, (*shape, *action_space.shape), wave)
             actions = np.clip(actions, action_space.low, action_space.high)
+            rewards[:] = 0.0
             if self._threads:
                 n = self._suite.num_threads
                 list(self._threads.map(step, (running[i::n] for i in range(n))))
             else:
                 step(running)
+            if memory:
+                memory.remember(rewards)
             before = len(running)
             running = [slot for slot in running if not over[slot]]
             if on_ended and len(running) < before:

@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import Act
+from xql_jax.evaluation.policies import Act, Remembering
 from xql_jax.outputs import writing_output
 from xql_jax.types import Environment
 
@@ -68,11 +68,16 @@ def _record_episode(environment: Environment, act: Act, seed: int, stride: int, 
     observation, _ = environment.reset(seed=seed)
     append(environment.render())
     total, steps, over = 0.0, 0, False
+    memory = act if isinstance(act, Remembering) else None
+    if memory:
+        memory.begin()
     while not over:
         action = act(observation[None, None])[0, 0]
         action = np.clip(action, environment.action_space.low, environment.action_space.high)
         observation, reward, terminated, truncated, _ = environment.step(action)
         total, steps, over = total + reward, steps + 1, terminated or truncated
+        if memory:
+            memory.remember(np.full((1, 1), reward))
         if over or steps % stride == 0:
             append(environment.render())
     return total

@@ -1,4 +1,4 @@
-"""Behaviour cloning: maximum likelihood of the data's actions, or of the best tenth of its trajectories (10%BC).
+"""Behaviour cloning: maximum likelihood of the data's actions, or of its best trajectories alone (10%BC).
 
 Source: 10%BC is Chen et al. 2021's; hyperparameters are IQL's.
 """

@@ -14,6 +14,7 @@ from xql_jax.learners.bear import BEAR
 from xql_jax.learners.brac_p import BRACP
 from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
 from xql_jax.learners.cql import CQL
+from xql_jax.learners.decision_transformer import DT
 from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
 from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
 from xql_jax.learners.in_sample import InSample
@@ -52,6 +53,7 @@ OFFLINE: dict[str, Method[Any]] = {
     "rebrac": ReBRAC,
     "awac": AWAC,
     "onestep": OneStep,
+    "dt": DT,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
@@ -111,7 +113,7 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
 
 def _policies_of(learner: Any) -> Mapping[str, Any]:
     """What the learner can take in place of its own: all need a head, objectives V, and most of them Q."""
-    if not hasattr(learner.policy, "head"):
+    if not hasattr(getattr(learner, "policy", None), "head"):
         return {}
     if isinstance(learner, InSample):
         return POLICIES | HEADS

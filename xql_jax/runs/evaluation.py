@@ -10,7 +10,8 @@ from tqdm import tqdm
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import Act, Evaluator, episode_seed
+from xql_jax.evaluation.policies import Act
+from xql_jax.evaluation.rollout import Evaluator, episode_seed
 from xql_jax.evaluation.scores import describe_episodes
 from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
 from xql_jax.files import as_json
@@ -20,7 +21,7 @@ from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task, referenced
 from xql_jax.training.members import Member
-from xql_jax.training.population import finite_policy
+from xql_jax.training.policies import finite_policy
 
 LOG = logging.getLogger(__name__)
 

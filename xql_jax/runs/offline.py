@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from xql_jax.configuration import apply_tuned, check_suite, resolve_widths
@@ -13,11 +14,13 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
 from xql_jax.data.preprocessing import fit_preprocessing
-from xql_jax.data.views import VIEWS
+from xql_jax.data.views import view_for
+from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
+from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.runs.record import members_of_another
@@ -30,6 +33,7 @@ from xql_jax.training.population import Population
 from xql_jax.types import AnyBatch, Transitions
 
 LOG = logging.getLogger(__name__)
+AnyData = Dataset | MappedDataset | WindowedDataset
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
 
 
@@ -108,6 +112,7 @@ class OfflineRun(TrainingRun):
             self.schedule,
             self.folder.files,
             observe=self.preprocessing.observations,
+            reward=self.preprocessing.rewards,
             run=self.folder.run,
         )
 
@@ -120,7 +125,7 @@ class OfflineRun(TrainingRun):
     def draw(self, population: Population) -> None:
         """The learning curve; and for mazes V over the maze and the policy's paths."""
         super().draw(population)
-        task, evaluator, observe = self.task, self.evaluator, self.preprocessing.observations
+        task, evaluator, preprocessing = self.task, self.evaluator, self.preprocessing
         if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
             return
         maze = maze_of(task.name)
@@ -129,9 +134,11 @@ class OfflineRun(TrainingRun):
         if state.value is not None:
             positions = position_grid(maze)
             at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1)
-            values = state.value(observe(at_rest.reshape(-1, 4))).reshape(positions.shape[:2])
-        policy = population.policy()
-        paths = evaluator.run(lambda seen: policy(observe(seen)), record_paths=True).paths
+            values = state.value(preprocessing.observations(at_rest.reshape(-1, 4))).reshape(
+                positions.shape[:2]
+            )
+        policy = prepared(population.policy(), preprocessing.observations, preprocessing.rewards)
+        paths = evaluator.run(policy, record_paths=True).paths
         assert paths is not None  # they were asked for
         title = f"{self.config.algorithm} on {task.name}, {self.members[0]}"
         picture = self.folder.path / "maze.png"
@@ -154,7 +161,7 @@ class OfflineRun(TrainingRun):
         tuned = apply_tuned(self.config, self.task.name, settings.config_overrides)
         return settings.batch_size or tuned or default
 
-    def _dataset(self) -> Dataset | MappedDataset:
+    def _dataset(self) -> AnyData:
         """The data as the learner wants it, preprocessed as IQL does for the task's suite."""
         settings = self.settings
         dataset = load_dataset(
@@ -177,7 +184,7 @@ class OfflineRun(TrainingRun):
             top_returns=self.top_returns,
         )
         dataset = self.preprocessing.dataset(dataset)
-        view = VIEWS[self.learner.batch_type](dataset)
+        view = view_for(self.learner, dataset)
         if dropped := dataset.size - view.size:
             LOG.info(
                 f"left out {dropped:,} of {dataset.size:,} transitions: the data do not tell the next action"
@@ -194,12 +201,12 @@ def _task(settings: OfflineSettings) -> Task | None:
     return task
 
 
-def _placed(dataset: Dataset | MappedDataset, data_on: str) -> tuple[AnyBatch | Transitions, str]:
+def _placed(dataset: AnyData, data_on: str) -> tuple[AnyBatch | Trajectories | Transitions, str]:
     """What a population is to be given, and in words where it is."""
     if isinstance(dataset, MappedDataset):
         read_ahead(dataset)
         return dataset, "on disk, streamed in blocks"
-    num_bytes = sum(field.nbytes for field in dataset.batch)
+    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
     if data_on == "host" or (data_on == "auto" and not fits_on_device(num_bytes)):
         return dataset, "in the host's memory, streamed in blocks"
     check_device(num_bytes, dataset.source)

@@ -16,7 +16,7 @@ from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import Damaged, UserError
-from xql_jax.evaluation.rollout import Act
+from xql_jax.evaluation.policies import Act, prepared
 from xql_jax.files import read_file
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
@@ -27,7 +27,8 @@ from xql_jax.training.loop import TrainingFiles
 from xql_jax.training.manifests import UnfitCheckpoint
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Population, deterministic_policy
+from xql_jax.training.policies import deterministic_policy
+from xql_jax.training.population import Population
 from xql_jax.types import Learner, State
 
 LOG = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class SavedPolicies:
         """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
         of_members = stacked([states[member.name] for member in self.members])
         act = deterministic_policy(stacked(learners_of(self.learner, self.members)), of_members)
-        return lambda observations: act(self.preprocessing.observations(observations))
+        return prepared(act, self.preprocessing.observations, self.preprocessing.rewards)
 
     def only(self, index: int) -> "SavedPolicies":
         """Returns the run as if there had been but the member of that index."""

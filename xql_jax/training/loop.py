@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.evaluation.policies import around, prepared
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
@@ -91,7 +92,7 @@ class TrainingLoop:
     Args:
         evaluator, task: None for no evaluation.
         recordings: beside the logs and evaluations.
-        observe: what is done to observations before the policies see them.
+        observe, reward: what is done to observations and rewards before the policies see them.
         run: the digest of the run's identity, by which its files are told from another's.
     """
 
@@ -104,13 +105,14 @@ class TrainingLoop:
         files: TrainingFiles,
         recordings: Sequence[Recording] = (),
         observe: Callable[[np.ndarray], np.ndarray] = lambda observations: observations,
+        reward: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
         run: str = "",
     ):
         self.population = population
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
-        self._observe = observe
+        self._observe, self._reward = observe, reward
         self._checkpoints = Checkpoints(files.checkpoints, run, schedule.keep_checkpoints)
         like = member_shapes(population.states, population.members)
         resumed = self._checkpoints.resume_last_good(like, population.resume)
@@ -269,17 +271,17 @@ class TrainingLoop:
         """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
         assert self._evaluator is not None
         assert self._task is not None
-        policy = self.population.policy()
+        policy = prepared(self.population.policy(), self._observe, self._reward)
 
         def act(observations: np.ndarray) -> np.ndarray:
             if stop.received:
                 raise _Interrupted
-            return policy(self._observe(observations))
+            return policy(observations)
 
         began = time.perf_counter()
         self._advance(evaluation_due=True)
         try:
-            results = self._evaluator.run(act)
+            results = self._evaluator.run(around(policy, act))
         except _Interrupted:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began

@@ -15,7 +15,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.types import AnyBatch, Array, PRNGKey, Transitions
+from xql_jax.data.windows import Trajectories
+from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member: each transfer is worth its overhead
 
@@ -29,15 +30,15 @@ def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
 class Resident:
     """All transitions on every device, once, shared by all members; minibatches are drawn in the program."""
 
-    def __init__(self, data: AnyBatch, mesh: Mesh, batch_size: int):
+    def __init__(self, data: AnyBatch | Trajectories, mesh: Mesh, batch_size: int):
         self.partition = PartitionSpec()
         self._data = jax.device_put(data, NamedSharding(mesh, self.partition))
         self._batch_size = batch_size
 
-    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, AnyBatch]]:
+    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Any]]:
         yield start, stop, self._data
 
-    def batch(self, data: AnyBatch, key: PRNGKey, step: Array) -> AnyBatch:
+    def batch(self, data: AnyBatch | Trajectories, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)
 
 
@@ -45,7 +46,7 @@ class Block(NamedTuple):
     """The minibatches of a few successive updates, of every member [M] or, within the program, of one."""
 
     first: Any  # i32[M], the first update
-    batches: AnyBatch  # fields [M, K, B, ...]
+    batches: Minibatch  # fields [M, K, B, ...]
 
 
 class Streamed:
@@ -75,7 +76,7 @@ class Streamed:
                 indices = self._indices(keys, after)
             yield first, after, block
 
-    def batch(self, data: Block, key: PRNGKey, step: Array) -> AnyBatch:
+    def batch(self, data: Block, key: PRNGKey, step: Array) -> Minibatch:
         return jax.tree.map(lambda field: field[step - data.first], data.batches)
 
     def _indices(self, keys: PRNGKey, first: int) -> Array:

@@ -14,10 +14,11 @@ import numpy as np
 from xql_jax.envs.vector import Counters, VectorEnvironment
 from xql_jax.envs.workers import PATIENT, Patience
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.evaluation.rollout import Act
+from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, parted, stacked
-from xql_jax.training.population import Divergence, Saving, deterministic_policy, finite_policy
+from xql_jax.training.policies import deterministic_policy, finite_policy
+from xql_jax.training.population import Divergence, Saving
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import MemberRounds, OnlineSchedule
 from xql_jax.types import Batch, Environment, Metrics, OnlineLearner, State

@@ -11,12 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from xql_jax.evaluation.rollout import Act
-from xql_jax.learners.train_state import Model
+from xql_jax.data.windows import Trajectories
+from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, parted, stacked
 from xql_jax.training.minibatches import Feed, Resident, Streamed, update_keys
-from xql_jax.types import AnyBatch, Array, Learner, Metrics, PRNGKey, State, Transitions
+from xql_jax.training.policies import deterministic_policy, finite_policy
+from xql_jax.types import (
+    AnyBatch,
+    Array,
+    Learner,
+    Metrics,
+    Minibatch,
+    PRNGKey,
+    State,
+    Transitions,
+)
 
 AXIS = "population"
 
@@ -50,8 +60,8 @@ class Population:
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
         members: M of them.
-        data: a Batch of all transitions is put on the device; Transitions stay on the host and are streamed,
-            which changes the speed and nothing else.
+        data: a Batch of all transitions, or Trajectories, is put on the device; Transitions stay on the host
+            and are streamed, which changes the speed and nothing else.
         batch_size: B, transitions per update.
     Attributes:
         step: updates done; its unit is "update", and it can stop after any.
@@ -64,25 +74,30 @@ class Population:
     stride = 1
 
     def __init__(
-        self, learner: Learner, members: Sequence[Member], data: AnyBatch | Transitions, batch_size: int
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        data: AnyBatch | Trajectories | Transitions,
+        batch_size: int,
     ):
         self.members = list(members)
         self.step = 0
         self.diverged: dict[int, Divergence] = {}
         self._mesh = mesh = _mesh(len(members))
         split, shared = PartitionSpec(AXIS), PartitionSpec()
-        if isinstance(data, AnyBatch):
-            example = jax.tree.map(lambda array: array[:1], data)
+        if isinstance(data, AnyBatch | Trajectories):
+            example = data.observations[:1], data.actions[:1]
             self._feed: Feed = Resident(data, mesh, batch_size)
         else:
-            example = data.take(np.zeros(1, int))
+            first = data.take(np.zeros(1, int))
+            example = first.observations, first.actions
             self._feed = Streamed(data, mesh, batch_size, len(members))
 
         seeds = jnp.stack([jax.random.key(member.seed) for member in members])
         init_keys, run_keys = jax.vmap(jax.random.split)(seeds).T
         # One by one, each awaited: a batch of QR factorisations (the orthogonal initialisation) waits in
         # jaxlib 0.10.2 for the thread pool that runs it, and two of them at once on two cores wait for ever.
-        init = jax.jit(lambda l, key: l.init(key, example.observations, example.actions))
+        init = jax.jit(lambda l, key: l.init(key, *example))
         learners = learners_of(learner, members)
         states = [jax.block_until_ready(init(*member)) for member in zip(learners, init_keys, strict=True)]
         on_members = NamedSharding(mesh, split)
@@ -186,31 +201,6 @@ class Population:
         return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
 
 
-def deterministic_policy(learners: Learner, states: State) -> Act:
-    """Returns the policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
-    policies = jax.device_put((learners, learners.actor(states)), jax.devices()[0])
-    return lambda observations: np.asarray(_act(*policies, observations))
-
-
-def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
-    """Returns policies with 0 in place of what is not finite, so that the other members' episodes go on.
-
-    Finite parameters can be so large that an action is not finite.
-
-    Args:
-        report: is given the index of a member with such an action, at every such call.
-    """
-
-    def act_finite(observations: np.ndarray) -> np.ndarray:
-        actions = act(observations)
-        finite = np.isfinite(actions)
-        for index in np.flatnonzero(~finite.all(axis=(1, 2))).tolist():
-            report(index)
-        return np.where(finite, actions, np.float32(0.0))
-
-    return act_finite
-
-
 def train(
     learner: Learner,
     state: State,
@@ -218,7 +208,7 @@ def train(
     data: Any,
     start: Array,
     stop: Array,
-    batch: Callable[[Any, PRNGKey, Array], AnyBatch],
+    batch: Callable[[Any, PRNGKey, Array], Minibatch],
 ) -> tuple[State, Metrics, Metrics]:
     """Updates start, ..., stop - 1 of one learner, each from the minibatch that `batch` makes of the data.
 
@@ -258,14 +248,6 @@ def _mesh(num_members: int) -> Mesh:
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if num_members % n == 0)
     return Mesh(np.array(devices[:count]), (AXIS,))
-
-
-@jax.jit
-def _act(learners: Learner, actors: Model, observations: Array) -> Array:
-    def act(learner: Learner, actor: Model, batch: Array) -> Array:
-        return learner.act(actor, batch, jax.random.key(0), deterministic=True)
-
-    return jax.vmap(act)(learners, actors, observations)
 
 
 @jax.jit

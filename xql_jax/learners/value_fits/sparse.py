@@ -59,7 +59,7 @@ SQL = Method(
         "locomotion": {"alpha": 1.0},
         "antmaze": {"alpha": 0.1, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
         "kitchen": {"alpha": 0.5},
-        "pointmaze": {"alpha": 0.2},  # this project's
+        "pointmaze": {"alpha": 0.05},  # this project's, of seeds 100 and 101
     },
     value=Sparse,
     policy=PositiveAdvantage,

@@ -1,0 +1,116 @@
+"""Updates per second of each offline learner in the compiled loop, as a share of what its arithmetic allows.
+
+All have the same networks (two hidden layers of 256), batches and data of hopper's size, so that a method
+differs from XQL by its arithmetic alone. One that takes F times XQL's floating-point operations is allowed
+1 / F of XQL's updates per second; the share is what it has of that. XLA counts the operations of an update.
+Timed in turns: XQL, then each of the others, several times over; ratios are medians of the turns' own.
+
+Example:
+  python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
+"""
+
+from xql_jax.commands import command_line
+
+import json
+import os
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.sampling import sample
+from xql_jax.data.views import view_for
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
+from xql_jax.types import Batch
+
+flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, beside xql; left out: all.")
+flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
+flags.DEFINE_float("seconds", 2.0, "Seconds of one timing, about.", lower_bound=0.01)
+flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)
+flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+OBSERVATION_DIM, ACTION_DIM, WIDTHS = 11, 3, (256, 256)
+
+
+def main() -> int:
+    methods = ["xql", *(name for name in FLAGS.methods or OFFLINE if name != "xql")]
+    for name in methods:
+        if name.split("+")[0] not in OFFLINE:
+            raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, OFFLINE)}")
+    data = random_data(FLAGS.transitions)
+    made = {name: make(name, data) for name in tqdm(methods, desc="compile", disable=None)}
+    counts = {
+        name: max(1, round(FLAGS.seconds * speed(population, 3))) for name, (population, _) in made.items()
+    }
+
+    turns = [
+        {name: speed(population, counts[name]) for name, (population, _) in made.items()}
+        for _ in tqdm(range(1 + FLAGS.turns), desc="turns", disable=None)
+    ]
+    device = jax.devices()[0].device_kind
+    print(f"{device}, {os.cpu_count()} cores, jax {jax.__version__}, batch {FLAGS.batch_size}")
+    print(f"{'':18}{'updates/s':>10}{'min':>8}{'max':>8}{'MFLOP':>8}{'/ xql':>8}{'allowed':>9}{'share':>7}")
+    results = {}
+    operations_of_xql = made["xql"][1]
+    for name, (_, operations) in made.items():
+        measured = np.array([turn[name] for turn in turns[1:]])
+        ratio = float(np.median([turn[name] / turn["xql"] for turn in turns[1:]]))
+        allowed = operations_of_xql / operations
+        results[name] = {
+            "updates_per_second": float(np.median(measured)),
+            "flops": operations,
+            "over_xql": ratio,
+            "share_of_allowed": ratio / allowed,
+        }
+        print(
+            f"{name:18}{np.median(measured):>10.0f}{measured.min():>8.0f}{measured.max():>8.0f}"
+            f"{operations / 1e6:>8.0f}{ratio:>8.2f}{allowed:>9.2f}{ratio / allowed:>7.2f}"
+        )
+    print(json.dumps(results))
+    return 0
+
+
+def make(name: str, data: Dataset) -> tuple[Population, float]:
+    """Returns a population of one member, and the floating-point operations of its update."""
+    learner: Any = make_learner(name)
+    widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
+    learner = with_hyperparameters(learner, dict.fromkeys(widths, WIDTHS))
+    view = view_for(learner, data)
+    population = Population(learner, make_members([0], {}), view.batch, FLAGS.batch_size)
+    state = jax.tree.map(lambda leaf: leaf[0], population.states)
+    batch = sample(jax.device_put(view.batch), jax.random.key(0), FLAGS.batch_size)
+    compiled = jax.jit(learner.update).lower(state, batch, jax.random.key(0)).compile()
+    return population, float(compiled.cost_analysis()["flops"])
+
+
+def speed(population: Population, updates: int) -> float:
+    """Updates per second."""
+    started = time.perf_counter()
+    population.advance(population.step + updates)
+    jax.block_until_ready(population.states)
+    return updates / (time.perf_counter() - started)
+
+
+def random_data(size: int) -> Dataset:
+    """Normal observations and rewards in trajectories of 1,000 steps."""
+    random = np.random.default_rng(0)
+    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size, OBSERVATION_DIM))
+    observations, actions, rewards, next_observations = (
+        random.standard_normal(shape, dtype=np.float32) for shape in shapes
+    )
+    next_observations[:-1] = observations[1:]
+    batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(rewards), next_observations)
+    return Dataset(batch, np.arange(size) % 1000 == 999, "random numbers")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,238 @@
+"""Decision Transformer: its loss, its step, its memory, and that it follows the return that is asked for."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from gymnasium import spaces
+from learner_runs import QUICKLY, fitting, flat, init, make, make_batch, update
+
+from xql_jax import envs
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.windows import in_windows
+from xql_jax.errors import UserError
+from xql_jax.evaluation.policies import prepared
+from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.learners.registry import make_learner
+from xql_jax.tasks import Task
+from xql_jax.training.members import make_members
+from xql_jax.training.population import Population
+from xql_jax.types import Batch
+
+KEY = jax.random.key(0)
+
+
+@functools.partial(jax.jit, compiler_options=QUICKLY)
+def forward(model, windows):
+    return model.at(model.params, windows)
+
+
+def make_plain(**changes):
+    return make("dt", dropout_rate=0.0, **changes)
+
+
+def test_the_loss_is_the_mean_over_what_is_known():
+    learner = make_plain()
+    batch = fitting(learner, make_batch())
+    assert 0 < (~batch.known).sum() < batch.known.sum()
+    state = init(learner, batch)
+    scaled = batch._replace(returns_to_go=batch.returns_to_go / 1000)
+    predicted = np.asarray(forward(state.policy, scaled))
+    expected = np.square(predicted - batch.actions)[batch.known].mean()
+    _, metrics = update(learner, state, batch, KEY)
+    np.testing.assert_allclose(metrics["actor/loss"], expected, rtol=1e-5)
+    other = batch._replace(actions=np.where(batch.known[..., None], batch.actions, 9.0))
+    after = [flat(update(learner, state, b, KEY)[0].policy.params) for b in (batch, other)]
+    np.testing.assert_array_equal(*after)
+
+
+@pytest.mark.slow
+def test_the_step_is_adamws_with_a_clipped_gradient_and_a_growing_rate():
+    values = {"actor_lr": 0.01, "actor_warmup_steps": 4.0, "weight_decay": 0.3, "max_grad_norm": 0.05}
+    learner = make_plain(**values)
+    batch = fitting(learner, make_batch())
+    state = init(learner, batch)
+    network, params = state.policy.network, state.policy.params
+    scaled = batch._replace(returns_to_go=batch.returns_to_go / 1000)
+
+    def loss(params):
+        errors = jnp.square(network.apply(params, scaled) - batch.actions).mean(-1)
+        return jnp.mean(errors, where=batch.known)
+
+    rate = optax.linear_schedule(0.01 / 4, 0.01, 3)  # a quarter, ..., all of it at the fourth step
+    optimizer = optax.chain(optax.clip_by_global_norm(0.05), optax.adamw(rate, weight_decay=0.3))
+    optimizer_state = optimizer.init(params)
+
+    @functools.partial(jax.jit, compiler_options=QUICKLY)
+    def step(params, optimizer_state):
+        gradients = jax.grad(loss)(params)
+        updates, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        return optax.apply_updates(params, updates), optimizer_state, optax.global_norm(gradients)
+
+    for _ in range(6):
+        params, optimizer_state, norm = step(params, optimizer_state)
+        assert norm > 0.05  # else nothing is clipped
+        state, _ = update(learner, state, batch, KEY)
+        np.testing.assert_allclose(flat(state.policy.params), flat(params), rtol=1e-3, atol=2e-5)
+
+
+def test_heads_divide_the_width():
+    with pytest.raises(UserError, match=r"^num_heads must divide embed_dim, 8, and not be 3$"):
+        make("dt", num_heads=3)
+
+
+def test_the_return_asked_for_is_the_datas_highest_or_the_one_given():
+    batch = fitting(make_plain(), make_batch())
+    for target, expected in ((np.inf, 5.0), (-7.0, -7.0), (0.0, 0.0)):
+        learner = make_plain(target_return=target)
+        state, _ = update(learner, init(learner, batch), batch, KEY)
+        memory = learner.begin(learner.actor(state), jnp.zeros((2, 3)))
+        np.testing.assert_array_equal(memory.return_to_go, expected)
+
+
+def act_through(learner, state, observations, rewards):
+    """Actions [T, B, A] and memories of episodes [T, B, ...] in lock-step."""
+    actor = learner.actor(state)
+    step = jax.jit(learner.act_remembering, compiler_options=QUICKLY)
+    memory, acted, memories = learner.begin(actor, observations[0]), [], []
+    before = np.zeros_like(rewards[0])
+    for seen, reward in zip(observations, rewards, strict=True):
+        actions, memory = step(actor, memory, seen, before)
+        before = reward
+        acted.append(actions)
+        memories.append(memory)
+    return np.stack(acted), memories
+
+
+def episode(steps=7, size=1, seed=0):
+    generator = np.random.default_rng(seed)
+    observations = generator.normal(size=(steps, size, 3)).astype(np.float32)
+    return observations, generator.integers(-3, 4, (steps, size)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A learner of windows of 4 steps that is asked for 5, after large steps on noise: its actions vary."""
+    learner = make("dt", actor_lr=0.1, return_scale=2.0)
+    batch = fitting(learner, make_batch())
+    state = init(learner, batch)
+    for step in range(5):
+        state, _ = update(learner, state, batch, jax.random.key(step))
+    return learner, state
+
+
+def test_the_memory_is_the_window_that_training_would_have_made(trained):
+    learner, state = trained
+    observations, rewards = episode()
+    target = float(rewards.sum())
+    learner = dataclasses.replace(learner, target_return=jnp.float32(target))
+    actions, memories = act_through(learner, state, observations, rewards)
+    assert np.abs(np.diff(actions[:, 0], axis=0)).max() > 1e-3
+    arrays = observations[:, 0], actions[:, 0], rewards[:, 0], np.ones(7, np.float32), observations[:, 0]
+    # Rows of another trajectory on either side are not to be mixed in.
+    batch = Batch(*(np.concatenate([array[:2] + 50, array, array[:1] - 50]) for array in arrays))
+    ends = np.isin(np.arange(10), [1, 8, 9])
+    rows = in_windows(Dataset(batch, ends, "episode"), learner.context_length).batch
+    for t in range(7):
+        # At step t there is no later one yet.
+        left = np.where(np.arange(10) >= 2, np.minimum(rows.left, t + 1 - rows.timesteps), rows.left)
+        start = np.array([2 + max(0, t - learner.context_length + 1)])
+        expected = dataclasses.replace(rows, left=left).windows(start)
+        window = memories[t].window
+        assert expected.known.sum() == min(t + 1, 4)
+        for name in ("observations", "actions", "returns_to_go", "timesteps", "known"):
+            np.testing.assert_array_equal(getattr(window, name), getattr(expected, name), f"{name}, {t}")
+        scaled = expected._replace(returns_to_go=expected.returns_to_go / 2)
+        alone = forward(state.policy, scaled)[:, -1]
+        np.testing.assert_allclose(actions[t], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_episodes_do_not_mix_and_rewards_matter(trained):
+    learner, state = trained
+    observations, rewards = episode(size=2)
+    both, _ = act_through(learner, state, observations, rewards)
+    for k in range(2):
+        alone, _ = act_through(learner, state, observations[:, [k]], rewards[:, [k]])
+        np.testing.assert_allclose(both[:, [k]], alone, rtol=1e-4, atol=1e-5)
+    other = rewards.copy()
+    other[2, 1] += 3
+    changed, _ = act_through(learner, state, observations, other)
+    np.testing.assert_array_equal(changed[:, 0], both[:, 0])
+    np.testing.assert_array_equal(changed[:3, 1], both[:3, 1])  # the reward comes after the third action
+    assert (np.abs(changed[3:, 1] - both[3:, 1]).max(-1) > 1e-5).all()
+
+
+TASK = Task("till-v0", "fake", None, 0.0, 1.0, 5)
+STEPS = 4
+
+
+class Till:
+    """Pays 3 for an action above 0 and 1 for others, for some steps; shows [1, steps done]."""
+
+    observation_space = spaces.Box(0.0, 10.0, (2,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, task):
+        self.steps, self.length = 0, 0
+
+    def reset(self, *, seed=None):
+        self.steps, self.length = 0, STEPS - seed % 2
+        return self.observation(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation(), 3.0 if action[0] > 0 else 1.0, False, self.steps == self.length, {}
+
+    def observation(self):
+        return np.array([1.0, self.steps], np.float32)
+
+    def close(self):
+        pass
+
+
+PREPROCESSING = Preprocessing(reward_scale=0.5, reward_shift=-0.5)  # 3 is worth 1, and 1 nothing
+
+
+def good_then_bad():
+    """Trajectories of four steps: k good actions, and then bad ones, for k from 0 to 4; returns of k."""
+    good = np.arange(STEPS) < np.arange(STEPS + 1)[:, None]
+    steps = np.broadcast_to(np.arange(STEPS), good.shape).ravel().astype(np.float32)
+    actions = np.where(good.ravel(), 0.8, -0.8).astype(np.float32)[:, None]
+    observations = np.stack([np.ones_like(steps), steps], 1)
+    rewards = np.where(good.ravel(), 3.0, 1.0).astype(np.float32)
+    following = observations + np.array([0, 1], np.float32)
+    ends = np.arange(good.size) % STEPS == STEPS - 1
+    return Dataset(Batch(observations, actions, rewards, np.ones_like(steps), following), ends, "till")
+
+
+@pytest.mark.slow
+def test_the_policy_gets_the_return_that_it_is_asked_for(monkeypatch):
+    """In the units of the preprocessed rewards: good actions while there is return to go, and then bad ones.
+
+    One population asks for several returns, and for the data's highest. Half of the episodes end earlier.
+    """
+    monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Till))
+    values = {"embed_dim": 16, "num_layers": 1, "context_length": 3, "max_timesteps": 5, "dropout_rate": 0.0}
+    values |= {"actor_lr": 1e-2, "actor_warmup_steps": 20, "return_scale": 2.0}
+    learner = make_learner("dt", values)
+    data = in_windows(PREPROCESSING.dataset(good_then_bad()), learner.context_length).batch
+    targets = [0.0, 1.0, 2.0, np.inf]
+    population = Population(learner, make_members([0], {"target_return": targets}), data, batch_size=16)
+    population.advance(300)
+    policy = prepared(population.policy(), PREPROCESSING.observations, PREPROCESSING.rewards)
+    evaluator = Evaluator(TASK, len(targets), 6, seed=0, max_environments=12)  # waves of 3 episodes
+    results = evaluator.run(policy)
+    assert set(results.lengths[0]) == {3, 4}
+    asked = np.minimum(targets, STEPS)[:, None]
+    expected = np.minimum(asked, results.lengths)
+    np.testing.assert_array_equal(PREPROCESSING.reward_scale * (results.returns - results.lengths), expected)
+    again = evaluator.run(policy)  # with nothing remembered of the episodes before
+    np.testing.assert_array_equal(again.returns, results.returns)
+    # Were rewards not transformed, a good action would take 3 of what is to go.
+    raw = evaluator.run(population.policy())
+    assert (raw.returns != results.returns).any()

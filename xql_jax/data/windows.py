@@ -1,0 +1,118 @@
+"""Windows of trajectories: what a learner of sequences asks for, made of the rows when they are drawn."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import numpy as np
+
+from xql_jax.data.dataset import Dataset, fingerprint
+from xql_jax.data.mapped import MappedDataset
+from xql_jax.errors import UserError
+from xql_jax.types import Array, Windows
+
+
+@flax.struct.dataclass
+class Trajectories:
+    """The transitions of trajectories in order, each the start of a window: all rows are held once.
+
+    Rows drawn uniformly are trajectories drawn in proportion to their length, and starts drawn uniformly
+    within them.
+    """
+
+    observations: Array  # f32[N, O], NumPy's on the host
+    actions: Array  # f32[N, A]
+    returns_to_go: Array  # f32[N], reward units
+    timesteps: Array  # i32[N], rows of the trajectory before this one
+    left: Array  # i32[N], rows of the trajectory from this one on, itself included
+    highest_return: Array  # f32[], of a trajectory
+    length: int = flax.struct.field(pytree_node=False, default=1)  # K of the windows
+
+    def windows(self, starts: Any) -> Windows:
+        """Returns the windows i32[B] that start at these rows: arrays of NumPy, or JAX where the rows are.
+
+        Where a trajectory has no K rows from there on, those that it has are the window's last.
+        """
+
+        def take(field: Any, rows: Any) -> Any:
+            return field.take(rows, axis=0, mode="clip")
+
+        padding = self.length - take(self.left, starts).clip(max=self.length)
+        offsets = np.arange(self.length, dtype=np.int32) - padding[:, None]
+        known = offsets >= 0
+        rows = starts[:, None] + offsets * known
+        return Windows(
+            take(self.observations, rows) * known[..., None],
+            take(self.actions, rows) * known[..., None],
+            take(self.returns_to_go, rows) * known,
+            take(self.timesteps, rows) * known,
+            known,
+            self.highest_return + 0 * take(self.returns_to_go, starts),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowedDataset:
+    """A dataset of which windows are drawn, in memory; as large as the rows, whatever the windows' length."""
+
+    batch: Trajectories  # NumPy
+    source: str
+
+    @property
+    def size(self) -> int:
+        """N, the number of windows: one starts at each transition."""
+        return len(self.batch.timesteps)
+
+    @property
+    def observation_dim(self) -> int:
+        return self.batch.observations.shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        return self.batch.actions.shape[1]
+
+    def take(self, indices: np.ndarray) -> Windows:
+        """Returns windows i64[K], each below N, in that order."""
+        return self.batch.windows(indices)
+
+    def fingerprint(self) -> str:
+        """A digest of the data, whatever the windows' length."""
+        return fingerprint(WindowedDataset(dataclasses.replace(self.batch, length=1), self.source))
+
+
+def in_windows(dataset: Dataset | MappedDataset, length: int) -> WindowedDataset:
+    """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
+
+    Raises:
+        UserError: if the data stay on disk, or do not tell where trajectories end.
+    """
+    if isinstance(dataset, MappedDataset):
+        raise UserError(
+            f"{dataset.source}: the algorithm learns from windows of trajectories, which are not read from "
+            "disk: --data_on=host reads all into memory"
+        )
+    last = np.flatnonzero(dataset.ends)
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max() == 1:
+        raise UserError(
+            f"{dataset.source}: no two rows are of one trajectory, and the algorithm learns from such"
+        )
+    if len(last) == 1 and dataset.batch.masks[-1] != 0:
+        raise UserError(
+            f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
+            "and the algorithm learns from returns"
+        )
+    rows = np.arange(dataset.size)
+    rewards = np.asarray(dataset.batch.rewards, np.float64)
+    sums = np.cumsum(rewards)
+    returns_to_go = (np.repeat(sums[last], lengths) - sums + rewards).astype(np.float32)
+    timesteps = rows - np.repeat(last + 1 - lengths, lengths)
+    arrays: dict[str, Any] = {
+        "observations": dataset.batch.observations,
+        "actions": dataset.batch.actions,
+        "returns_to_go": returns_to_go,
+        "timesteps": timesteps.astype(np.int32),
+        "left": (np.repeat(last, lengths) - rows + 1).astype(np.int32),
+        "highest_return": returns_to_go[timesteps == 0].max(),
+    }
+    return WindowedDataset(Trajectories(**arrays, length=length), dataset.source)

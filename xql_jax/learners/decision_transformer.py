@@ -1,0 +1,177 @@
+"""Decision Transformer: actions cloned under the return that follows them (Chen et al. 2021, Algorithm 1).
+
+Hyperparameters: kzl/decision-transformer, gym/experiment.py, lines 41-52 (scale) and 288-301; the clipped
+gradient: gym/decision_transformer/training/seq_trainer.py, line 28; at most 1,000 timesteps: experiment.py,
+line 40.
+
+Differs: the authors ask for returns per robot (3600 of hopper, 12000 of halfcheetah, 5000 of walker2d;
+experiment.py, lines 38-52) in the environment's rewards, and divide them by 1000. Here rewards are those that
+all methods learn from, of which locomotion's returns span 1000: the default is the highest return of the
+data, and the scales by suite bring returns into the authors' range of some units. Everything is initialised
+as GPT-2 is, normal with deviation 0.02; the authors leave what is outside of GPT-2 as PyTorch has it, with
+embeddings of timesteps that were never seen as large as all others. The last step before a time-out is not
+learned from, as D4RL's own `qlearning_dataset` drops it.
+"""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.errors import UserError
+from xql_jax.learners import fields
+from xql_jax.learners.methods import Method, RunDefaults
+from xql_jax.learners.train_state import LearnerState, Model, TrainState
+from xql_jax.networks.sequence import DecisionTransformerPolicy
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey, Windows
+
+A_RETURN = fields.Domain(
+    "a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True
+)
+
+
+class DecisionTransformerState(LearnerState):
+    highest_return: Any = None  # f32[], of the data; known from the first update on
+
+
+class Memory(flax.struct.PyTreeNode):
+    """What episodes have shown, and what is asked of them."""
+
+    window: Windows  # of the last K steps
+    return_to_go: Array  # f32[B], at the last step; at the beginning of all
+    steps: Array  # i32[B], done
+
+
+@flax.struct.dataclass
+class DecisionTransformer(fields.Part):
+    """A causal transformer that says the data's action, given the steps before and the return-to-go."""
+
+    target_return: Numeric = fields.traced(jnp.inf, A_RETURN)  # asked for when acting; reward units
+    return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE)  # returns-to-go are divided by it
+    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
+    actor_warmup_steps: Numeric = fields.traced(
+        10_000.0, fields.AT_LEAST_ONE
+    )  # updates; the rate grows to full
+    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE)  # AdamW's, a share of the rate
+    max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
+    context_length: int = fields.static(20, fields.AT_LEAST_ONE)  # K, steps
+    max_timesteps: int = fields.static(1000, fields.AT_LEAST_ONE)  # later ones count as the last
+    embed_dim: int = fields.static(128, fields.AT_LEAST_ONE)
+    num_layers: int = fields.static(3, fields.AT_LEAST_ONE)
+    num_heads: int = fields.static(1, fields.AT_LEAST_ONE)
+    dropout_rate: float = fields.static(0.1, fields.BELOW_ONE)  # while training
+    batch_type: ClassVar[type] = Windows
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.embed_dim % self.num_heads:
+            raise UserError(f"num_heads must divide embed_dim, {self.embed_dim}, and not be {self.num_heads}")
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> DecisionTransformerState:
+        network = DecisionTransformerPolicy(
+            actions.shape[-1],
+            self.embed_dim,
+            self.num_layers,
+            self.num_heads,
+            self.dropout_rate,
+            self.max_timesteps,
+        )
+        example = self._no_steps(1, observations.shape[-1], actions.shape[-1])
+        policy = TrainState.create(network, network.init(key, example))
+        return DecisionTransformerState(jnp.zeros((), jnp.int32), policy, highest_return=jnp.float32(0.0))
+
+    def update(
+        self, state: DecisionTransformerState, batch: Windows, key: PRNGKey
+    ) -> tuple[DecisionTransformerState, Metrics]:
+        """One step of AdamW on the squared error of the actions, averaged over all that are no padding."""
+        before = state.policy
+
+        def loss(params):
+            predicted = before.at(params, self._scaled(batch), training=True, rngs={"dropout": key})
+            errors = jnp.square(predicted - batch.actions).mean(-1)
+            actor_loss = (errors * batch.known).sum() / batch.known.sum()
+            return actor_loss, {"actor/loss": actor_loss}
+
+        rate = self.actor_lr * jnp.minimum(1.0, (state.step + 1) / self.actor_warmup_steps)
+        policy, info = before.minimize(loss, rate, self.max_grad_norm)
+        shrink = rate * self.weight_decay
+        params = jax.tree.map(lambda new, old: new - shrink * old, policy.params, before.params)
+        return DecisionTransformerState(
+            state.step + 1, policy.replace(params=params), highest_return=batch.highest_return[0]
+        ), info
+
+    def actor(self, state: DecisionTransformerState) -> tuple[Model, Array]:
+        """The network, and the highest return of the data."""
+        return Model(state.policy.network, state.policy.params), state.highest_return
+
+    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """Actions f32[B, A] at the first step of an episode, deterministic ones always."""
+        no_rewards = jnp.zeros(len(observations))
+        return self.act_remembering(actor, self.begin(actor, observations), observations, no_rewards)[0]
+
+    def begin(self, actor: Any, observations: Array) -> Memory:
+        (model, highest_return), (size, observation_dim) = actor, observations.shape
+        target = jnp.where(jnp.isinf(self.target_return), highest_return, self.target_return)
+        return Memory(
+            self._no_steps(size, observation_dim, model.network.action_dim),
+            jnp.broadcast_to(target, (size,)),
+            jnp.zeros(size, jnp.int32),
+        )
+
+    def act_remembering(
+        self, actor: Any, memory: Memory, observations: Array, rewards: Array
+    ) -> tuple[Array, Memory]:
+        """The step's return-to-go is that of the step before, less what this gave."""
+        return_to_go = memory.return_to_go - rewards
+        # The action is yet to come: no token before the observation's sees what stands in its place.
+        now = (observations, jnp.zeros_like(memory.window.actions[:, 0]), return_to_go, memory.steps)
+        window = _pushed(memory.window, *now)
+        actions = actor[0](self._scaled(window))[:, -1]
+        window = window._replace(actions=window.actions.at[:, -1].set(actions))
+        return actions, Memory(window, return_to_go, memory.steps + 1)
+
+    def _scaled(self, windows: Windows) -> Windows:
+        return windows._replace(returns_to_go=windows.returns_to_go / self.return_scale)
+
+    def _no_steps(self, size: int, observation_dim: int, action_dim: int) -> Windows:
+        """Windows of nothing but padding."""
+        shape = size, self.context_length
+        return Windows(
+            jnp.zeros((*shape, observation_dim)),
+            jnp.zeros((*shape, action_dim)),
+            jnp.zeros(shape),
+            jnp.zeros(shape, jnp.int32),
+            jnp.zeros(shape, bool),
+            jnp.zeros(size),
+        )
+
+
+def _pushed(window: Windows, *now: Array) -> Windows:
+    """The window with one more step, known: its oldest place is given up."""
+    fields_now = (*now, jnp.ones(len(window.known), bool))
+    moved = [
+        jnp.concatenate([old[:, 1:], new[:, None]], axis=1)
+        for old, new in zip(window[:-1], fields_now, strict=True)
+    ]
+    return Windows._make((*moved, window.highest_return))
+
+
+# The mazes' are for a run of some 30,000 updates on a CPU.
+DT = Method(
+    DecisionTransformer,
+    by_suite={
+        "locomotion": {"return_scale": 250.0},
+        "antmaze": {"return_scale": 250.0},
+        "kitchen": {"return_scale": 100.0},
+        "pointmaze": {
+            "return_scale": 20.0,
+            "context_length": 10,
+            "embed_dim": 64,
+            "num_layers": 2,
+            "actor_lr": 1e-3,
+            "actor_warmup_steps": 1000.0,
+        },
+    },
+    run=RunDefaults(batch_size=64, normalize_observations=True),
+)
