@@ -25,22 +25,24 @@ def blocks():
 
 @pytest.fixture
 def registered(blocks, tmp_path, monkeypatch):
-    """The example's modules in the package, and its lines in the registry."""
+    """The example's modules in the package, and its line in the registry."""
     import xql_jax.learners
+    from xql_jax.learners import value_fits
 
-    monkeypatch.setattr(xql_jax.learners, "__path__", [*xql_jax.learners.__path__, str(tmp_path)])
-    for name, block in zip(("quantile", "filtered"), blocks, strict=False):
-        assert f"`xql_jax/learners/{name}.py`" in GUIDE
-        (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
-        monkeypatch.delitem(sys.modules, f"xql_jax.learners.{name}", raising=False)
+    places = (("value_fits.quantile", value_fits), ("filtered", xql_jax.learners))
+    for (name, package), block in zip(places, blocks, strict=False):
+        assert f"`xql_jax/learners/{name.replace('.', '/')}.py`" in GUIDE
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / f"{name.split('.')[-1]}.py").write_text(block, encoding="utf-8")
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     from xql_jax.learners.filtered import Filtered
-    from xql_jax.learners.quantile import QuantileLearning
 
-    assert '"quantile": QuantileLearning,\n"filtered": Filtered,' in GUIDE
-    monkeypatch.setitem(registry.OFFLINE, "quantile", QuantileLearning)
+    assert '"filtered": Filtered,' in GUIDE
+    monkeypatch.setitem(registry.OFFLINE, "quantile", registry.in_sample_methods()["quantile"])
     monkeypatch.setitem(registry.POLICIES, "filtered", Filtered)
     yield
-    for name in ("quantile", "filtered"):
+    for name, _ in places:
         del sys.modules[f"xql_jax.learners.{name}"]
 
 

@@ -31,8 +31,8 @@ from xql_jax.learners.xsac import XSAC
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ
 
 
-def _in_sample_methods() -> dict[str, Method[Any]]:
-    """The METHODS of every file in value_fits/."""
+def in_sample_methods() -> dict[str, Method[Any]]:
+    """Returns the METHODS of every file in value_fits/."""
     files = (
         importlib.import_module(f"{value_fits.__name__}.{file.name}")
         for file in pkgutil.iter_modules(value_fits.__path__)
@@ -41,7 +41,7 @@ def _in_sample_methods() -> dict[str, Method[Any]]:
 
 
 OFFLINE: dict[str, Method[Any]] = {
-    **_in_sample_methods(),
+    **in_sample_methods(),
     "value_iteration": ValueIteration,
     "q_iteration": QIteration,
     "bc": BC,

@@ -60,7 +60,7 @@ EQL = Method(
         "locomotion": {"alpha": 2.0},
         "antmaze": {"alpha": 0.5, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
         "kitchen": {"alpha": 2.0},
-        "pointmaze": {"alpha": 0.2},  # this project's
+        "pointmaze": {"alpha": 0.1},  # this project's, of seeds 100 and 101
     },
     value=Exponential,
     policy=ForwardKL,

@@ -56,7 +56,7 @@ MXQL = Method(
         "antmaze": {"beta": 0.6},
         "kitchen": {"beta": 5.0},
         "adroit": {"beta": 8.0},
-        "pointmaze": {"beta": 0.2},  # this project's
+        "pointmaze": {"beta": 0.5},  # this project's, of seeds 100 and 101
     },
     value=Maclaurin,
     policy=ForwardKL,
