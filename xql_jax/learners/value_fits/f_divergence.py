@@ -70,6 +70,20 @@ class TotalVariation(ValueFit):
 
 DEFAULTS = {"layer_norm": True}
 METHODS = {
-    "dvl_chi2": Method(InSample, DEFAULTS, value=ChiSquare, policy=ForwardKL, critic=TemporalDifference),
-    "dvl_tv": Method(InSample, DEFAULTS, value=TotalVariation, policy=ForwardKL, critic=TemporalDifference),
+    "dvl_chi2": Method(
+        InSample,
+        DEFAULTS,
+        by_suite={"pointmaze": {"tradeoff": 0.6}},  # this project's, of seeds 100 and 101
+        value=ChiSquare,
+        policy=ForwardKL,
+        critic=TemporalDifference,
+    ),
+    "dvl_tv": Method(
+        InSample,
+        DEFAULTS,
+        by_suite={"pointmaze": {"tradeoff": 0.9}},  # this project's, of seeds 100 and 101
+        value=TotalVariation,
+        policy=ForwardKL,
+        critic=TemporalDifference,
+    ),
 }
