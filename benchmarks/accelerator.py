@@ -192,7 +192,7 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
 
 
 def update_flops(algorithm: str, batch_size: int) -> int:
-    """Of the matrix products in one update: an in-sample learner's with twin critics, or cloning's."""
+    """Operations of an update's matrix products: an in-sample learner's with twin critics, or cloning's."""
 
     # A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient of the first input.
     def network(inputs: int, outputs: int) -> tuple[int, int]:
@@ -226,7 +226,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
         finally:
             population.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
-    # Of the thread that acts; what is missing from a step's time is the program's own.
+    # Times of the thread that acts; what is missing from a step's time is the program's own.
     parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}
     return row | {"steps_per_second": measured, "milliseconds_per_step": parts} | costs(population, set_up)
 

@@ -183,7 +183,7 @@ def matrix_products():
 
 
 def update_flops() -> float:
-    """Of the matrix products in one update: an in-sample learner's with twin critics, or cloning's.
+    """Operations of an update's matrix products: an in-sample learner's with twin critics, or cloning's.
 
     Layers are 256 wide. A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient
     of the first input.
@@ -203,7 +203,7 @@ def update_flops() -> float:
 
 
 def bytes_on_device() -> int:
-    """Of all arrays that are as long as the dataset; a buffer that arrays share counts once."""
+    """Those of all arrays that are as long as the dataset; a buffer that arrays share counts once."""
     rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
     shards = [shard.data for array in rows for shard in array.addressable_shards]
     return sum({shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}.values())

@@ -159,7 +159,7 @@ def random_transitions(size):
 
 
 def test_a_fingerprint_of_few_rows_is_what_it_always_was():
-    """Of up to 16,384 rows: runs that others have begun go on."""
+    """The fingerprint of up to 16,384 rows stays: runs that others have begun go on."""
     dataset = from_transitions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0]), "file")
     fields = b"".join(field.tobytes() for field in dataset.batch)
     assert dataset.fingerprint() == hashlib.sha256(b"4" + fields).hexdigest()[:16] == "0c5985957a12d207"

@@ -148,7 +148,7 @@ def test_every_number_has_its_place():
 
 
 def five_trajectories():
-    """Of 2, 1, 3, 1 and 2 rows, with the returns 5, -1, 9, 5 and 0; each row's number is its observation."""
+    """Trajectories of 2, 1, 3, 1 and 2 rows, returns 5, -1, 9, 5 and 0; a row's number is its observation."""
     rewards = np.array([2, 3, -1, 4, 4, 1, 5, 1, -1], np.float32)
     ends = np.array([0, 1, 1, 0, 0, 1, 1, 0, 1], bool)
     column = np.arange(9, dtype=np.float32)[:, None]

@@ -79,7 +79,7 @@ def test_none_but_the_first_rows():
 
 
 def test_large_sizes_are_drawn_from_evenly():
-    """Of so many rows the first quarter gets 28% of 32 random bits modulo the size."""
+    """The first quarter of so many rows gets 28% of 32 random bits modulo the size."""
     size = 3 * 2**29
     indices = np.asarray(sample_indices(jax.random.key(0), size, 100_000))
     quarters = np.bincount(indices // (size // 4), minlength=4)

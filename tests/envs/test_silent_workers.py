@@ -108,7 +108,7 @@ def test_a_start_counts():
 
 @pytest.mark.slow
 def test_half_an_answer_is_not_waited_for(made, monkeypatch):
-    """Of one that was stopped while it wrote more than a pipe takes."""
+    """It was stopped while it wrote more than a pipe takes."""
     env = made(1, Patience(600.0), size=1_000_000)
     backend, (worker,) = env._backend, workers_now()
     backend._connections[0].send_bytes(np.zeros(1, request_type(env.action_space)).tobytes())

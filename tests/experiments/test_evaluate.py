@@ -114,7 +114,7 @@ def test_the_environment_is_that_of_the_run(place, tmp_path):
 def test_what_is_done_to_the_data_is_recorded_and_done_to_observations_again(place, tmp_path):
     config = json.loads((place.run / "config.json").read_text())
     assert (config["normalize_observations"], config["top_returns"]) == (True, 0.5)
-    # Of 120 rows three trajectories, of 39 transitions each: half of them is two.
+    # 120 rows are three trajectories, of 39 transitions each: half of them is two.
     assert f"{TASK.name}: 78 transitions" in place.out
     with np.load(place.data) as arrays:
         rewards, observations = (

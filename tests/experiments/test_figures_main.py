@@ -57,9 +57,15 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--figure=8", "--figure=8: must be one of 2, 4, B1, B2, GEM, 1, 3, 5, 6, 7, all"),
+        (
+            "--figure=13",
+            "--figure=13: must be one of 2, 4, B1, B2, GEM, 1, 3, 5, 6, 7, 8, 9, 10, 11, 12, all",
+        ),
         ("--figure=3", "--runs=results: no such folder"),
-        (["--figure=7", "--runs=."], "--figure=7 --runs=.: needs a finished run of xql or "),
+        (
+            ["--figure=7", "--runs=."],
+            "--figure=7 --runs=.: needs a finished run of train_offline.py; there are: none",
+        ),
         ("--out=file", "--out=file: cannot be made: File exists"),
         ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),
         ("--out=run/checkpoints", "--out=run/checkpoints: that is of the run in "),

@@ -75,7 +75,7 @@ MISTAKES = {
     "get_config that is no function": ("train --config=constant_config.py", "TypeError", "constant"),
     "a dict for a config": ("train --config=dictionary_config.py", "dict", "ConfigDict"),
     "None for a config": ("train --config=none_config.py", "NoneType", "ConfigDict"),
-    "a learner for a config": ("train --config=learner_config.py", "returns InSample", "ConfigDict"),
+    "a learner for a config": ("train --config=learner_config.py", "returns Cloning", "ConfigDict"),
     "an empty config": (
         "train --config=bare_config.py", "bare_config.py must give algorithm as a str", "suite_config"
     ),

@@ -24,7 +24,7 @@ def wait_for(condition):
 
 
 def steps(folder):
-    """Of the checkpoints."""
+    """The steps of the checkpoints."""
     return sorted(int(path.name) for path in folder.rglob("checkpoints/*") if path.name.isdigit())
 
 

@@ -56,7 +56,7 @@ def log_integral(slope):
 
 
 def expected_gap():
-    """Of both critics on average, with the log of the number of actions that the estimate has."""
+    """The gap of both critics on average, with the log of the number of actions that the estimate has."""
     slopes = SLOPES[:, 0]
     return np.mean(log_integral(slopes) - slopes * ACTION) + np.log(3 * ACTIONS)
 

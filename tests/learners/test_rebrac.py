@@ -36,7 +36,7 @@ def updated(mask, **changes):
     ],
 )
 def test_the_target_by_hand(changes, mask, target):
-    """Of the data's action Q_1 is 1.5 and Q_2 is 2.5; the loss is the sum of both squared errors."""
+    """Q_1 of the data's action is 1.5 and Q_2 is 2.5; the loss is the sum of both squared errors."""
     _, slopes, metrics = updated(mask, **changes)
     q = np.array([1.5, 2.5])
     np.testing.assert_allclose(metrics["critic/loss"], ((q - target) ** 2).sum(), rtol=1e-5)

@@ -50,7 +50,7 @@ def test_expectile(expectile):
 
 @pytest.mark.parametrize("expectile", [0.1, 0.5, 0.7, 0.9])
 def test_minimiser_is_the_expectile(expectile):
-    # Of a fair coin's 0 and 1: expectile * (1 - v) = (1 - expectile) * v, so v is the expectile itself.
+    # With a fair coin's 0 and 1: expectile * (1 - v) = (1 - expectile) * v, so v is the expectile itself.
     derivative = jax.grad(lambda v: expectile_at(expectile)(jnp.full(2, v), jnp.array([0.0, 1.0])).mean())
     assert abs(float(derivative(expectile))) < 1e-6
     assert derivative(expectile - 0.01) < -1e-3

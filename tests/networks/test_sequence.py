@@ -93,7 +93,7 @@ def dense(params, x):
 
 
 def attention(params, x):
-    """Of one sequence [T, E], head by head: a token attends to those up to itself."""
+    """Attention over one sequence [T, E], head by head: a token attends to those up to itself."""
     out = np.broadcast_to(params["out"]["bias"], x.shape).copy()
     for head in range(2):
         q, k, v = (

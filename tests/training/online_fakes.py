@@ -115,7 +115,7 @@ def transitions(population, index=0):
 
 
 def acting_updates(population):
-    """Of each transition since the warm-up, how many updates its policy had."""
+    """How many updates the policy of each transition since the warm-up had."""
     return np.round(1000 * transitions(population).actions[population.schedule.warmup_steps :, 0]).astype(int)
 
 

@@ -142,7 +142,7 @@ def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monke
 
 
 def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
-    """Of four episodes, the first member met the criterion in three, the second in none."""
+    """The first member met the criterion in three of four episodes, the second in none."""
 
     class Judged(OneStep):
         def run(self, act):

@@ -60,7 +60,7 @@ def test_bad_sweeps_are_refused(text, words):
 
 
 def test_no_two_members_have_one_name():
-    """Of float32 values next to each other `str` tells the same; names are of files."""
+    """`str` tells float32 values next to each other by the same text; names are of files and must not."""
     near = float(np.nextafter(np.float32(0.1), np.float32(1)))
     members = make_members([3, 4], {"beta": [0.1, near, 1e8], "tau": [0.5]})
     assert str(members[0]) == str(members[2]) == "seed 3, beta=0.1, tau=0.5"

@@ -102,7 +102,7 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
 
 
 def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_path):
-    """Of a ring of 64 saved every 20 steps; three checkpoints are kept."""
+    """A ring of 64 is saved every 20 steps; three checkpoints are kept."""
     population, again, kept = make_population(tmp_path), make_population(tmp_path), {}
 
     def train_and_save(population, stop):
@@ -137,7 +137,7 @@ def test_the_last_episodes_are_among_the_metrics(tmp_path):
 
 
 def test_bellman_errors_are_of_what_was_met(tmp_path):
-    """Of each member's own transitions and state, drawn anew each time; measuring changes nothing."""
+    """They are of each member's own transitions and state, drawn anew each time; measuring changes nothing."""
     members = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
     measured, untouched = (make_population(tmp_path / name, members) for name in ("a", "b"))
     drawn = []

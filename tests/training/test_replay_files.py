@@ -82,7 +82,7 @@ class Run:
 
 @pytest.fixture
 def run(tmp_path):
-    """Of capacity 8: files of transitions 0 to 4, 5 to 7, 8 to 12, and checkpoints after each."""
+    """A buffer of capacity 8: files of transitions 0 to 4, 5 to 7, 8 to 12, and checkpoints after each."""
     run = Run(tmp_path / "replay", 8)
     for count in (5, 3, 5):
         run.insert(count)
@@ -345,7 +345,7 @@ def test_another_tasks_shapes(run, shape, line):
 
 @pytest.mark.parametrize("first", range(14))
 def test_rows_since(run, first):
-    """Of all 13 the last 8 are there; they are fetched four at a time, also around the end of the ring."""
+    """The last 8 of all 13 are there; they are fetched four at a time, also around the end of the ring."""
     everything = [noise(1, 5), noise(2, 3), noise(3, 5)]
     expected = jax.tree.map(lambda *fields: np.concatenate(fields)[max(first, 5) :], *everything)
     assert_same_bits(rows_since(run.buffer, first), expected)

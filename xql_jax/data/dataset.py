@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, printable
 from xql_jax.tasks import References
 from xql_jax.types import AnyBatch, Batch, Transitions
 
@@ -116,8 +116,7 @@ def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:
 
 def brief(said: object) -> str:
     """Returns what a library says of a file, or names in it, at a length fit for a line, without escapes."""
-    text = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in str(said))
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}..."
+    return printable(" ".join(str(said).split()), LONGEST_QUOTE)
 
 
 def check_file(path: Path) -> None:

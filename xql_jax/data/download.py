@@ -29,7 +29,7 @@ CHECKSUMS = {
 LOG = logging.getLogger(__name__)
 SYNC_EVERY = 64 << 20  # bytes
 HEAD = 1 << 20  # bytes, in which an HDF5 file shows that it is one
-# Of a file whose size the server does not tell, and which may have no end:
+# A file whose size the server does not tell may have no end:
 MOST_UNTOLD = 16 << 30  # bytes
 LEFT_FREE = 512 << 20  # bytes on the disk
 

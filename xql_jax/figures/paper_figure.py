@@ -52,7 +52,8 @@ class RunsFigure:
         ]
         if not shown:
             there = ", ".join(sorted({f"{run.algorithm} on {run.name}" for run in runs})) or "none"
-            wanted = " or ".join(self.algorithms) + (f" on {' or '.join(self.tasks)}" if self.tasks else "")
+            named = self.algorithms if len(self.algorithms) < 10 else ["train_offline.py"]
+            wanted = " or ".join(named) + (f" on {' or '.join(self.tasks)}" if self.tasks else "")
             raise UserError(f"{where_from}: needs a finished run of {wanted}; there are: {there}")
         return self.read(group_runs(shown))
 

@@ -79,7 +79,7 @@ def test_exponential_up_to_its_tangent():
 
 
 def minimiser(loss, sample=SAMPLE):
-    """Of the mean loss of one constant V, by bisection of its derivative."""
+    """The minimiser of the mean loss of one constant V, by bisection of its derivative."""
     targets = jnp.asarray(sample, jnp.float32)
 
     @jax.jit
