@@ -7,15 +7,14 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
-SHARED = {"dropout_rate": 0.1}  # of policies
-IN_SAMPLE = {"awr_temperature": 0.5}
+IN_SAMPLE = {"awr_temperature": 0.5, "dropout_rate": 0.1}
 DIFFERENCES = {
     "xql": {"beta": 8.0, "clip": 5.0, "uniform_actions": 1, "layer_norm": True},
     "iql": {"expectile": 0.7},
+    "bc": {"dropout_rate": 0.1},
+    "bc10": {"dropout_rate": 0.1},
 }
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm, suites=("adroit",), differences=DIFFERENCES, shared=SHARED, in_sample=IN_SAMPLE
-    )
+    return suite_config(algorithm, suites=("adroit",), differences=DIFFERENCES, in_sample=IN_SAMPLE)

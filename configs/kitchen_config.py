@@ -4,11 +4,12 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
-SHARED = {"dropout_rate": 0.1}  # of policies
-IN_SAMPLE = {"awr_temperature": 0.5}
+IN_SAMPLE = {"awr_temperature": 0.5, "dropout_rate": 0.1}
 DIFFERENCES = {
     "xql": {"beta": 5.0, "clip": 7.0, "layer_norm": True},
     "iql": {"expectile": 0.7},
+    "bc": {"dropout_rate": 0.1},
+    "bc10": {"dropout_rate": 0.1},
 }
 
 # Table 4, in parentheses: beta, clip, batch size, v_updates.
@@ -24,7 +25,6 @@ def get_config(algorithm: str = "xql") -> ConfigDict:
         algorithm,
         suites=("kitchen",),
         differences=DIFFERENCES,
-        shared=SHARED,
         in_sample=IN_SAMPLE,
         tuned=TABLE_4,
     )

@@ -70,7 +70,8 @@ flags.DEFINE_boolean(
 flags.DEFINE_float(
     "top_returns",
     None,
-    "Share of the trajectories to learn from, those of the highest returns; left out: all, with bc10 0.1.",
+    "Share of the transitions to learn from, in the trajectories of the highest returns; left out: all, with "
+    "bc10 0.1.",
     lower_bound=1e-6,
     upper_bound=1.0,
 )

@@ -18,7 +18,7 @@ EVERYTHING = Preprocessing(
     reward_shift=-1.0,
     observation_mean=(1.0, -1.0),
     observation_std=(2.0, 0.5),
-    least_return=-3.25,
+    most_rows=7.0,
 )
 
 
@@ -136,7 +136,8 @@ def test_all_that_a_learner_sees_is_transformed_alike(record):
     assert seen.tobytes() == whole.observations.tobytes()
     assert record.observations(batch.next_observations).tobytes() == whole.next_observations.tobytes()
     data = record.dataset(Dataset(batch, np.ones(12, bool), "file"))
-    kept = batch.rewards >= record.least_return
+    best = np.argsort(-batch.rewards)[: int(min(record.most_rows, 12))]  # each row is a trajectory
+    kept = np.isin(np.arange(12), best)
     assert data.batch.observations.tobytes() == whole.observations[kept].tobytes()
 
 
@@ -159,10 +160,10 @@ def five_trajectories():
     ("share", "rows"),
     [
         (1.0, range(9)),
-        (0.8, [0, 1, 3, 4, 5, 6, 7, 8]),
-        (0.6, [0, 1, 3, 4, 5, 6]),
-        (0.4, [0, 1, 3, 4, 5, 6]),  # two, of which the second is as good as the third
-        (0.2, [3, 4, 5]),
+        (0.9, [0, 1, 3, 4, 5, 6, 7, 8]),  # 8.1 rows
+        (0.8, [0, 1, 3, 4, 5, 6]),  # 7.2 rows: the next best has two more than these six
+        (0.6, [0, 1, 3, 4, 5]),  # the earlier of two that are equally good
+        (0.4, [3, 4, 5]),
         (0.01, [3, 4, 5]),  # one in any case
     ],
 )
@@ -179,6 +180,12 @@ def test_observations_are_normalised_over_what_is_learned_from():
     kept = fit_preprocessing(data, None, top_returns=0.4, normalize_observations=True).dataset(data)
     assert 0 < kept.size < data.size
     np.testing.assert_allclose(kept.batch.observations.mean(0), 0.0, atol=1e-6)
+
+
+def test_rewards_stay_as_they_are_for_a_method_whose_settings_are_for_such():
+    for suite in ("locomotion", "gymnasium"):
+        assert fit_preprocessing(five_trajectories(), suite).reward_scale == 100.0
+        assert fit_preprocessing(five_trajectories(), suite, scale_rewards=False).reward_scale == 1.0
 
 
 def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():

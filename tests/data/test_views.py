@@ -54,7 +54,7 @@ def test_trajectories_that_are_left_out_lend_no_action():
     dataset = trajectories()
     rewards = dataset.batch.rewards * np.where(np.isin(np.arange(6), [3, 4]), -1, 1).astype(np.float32)
     dataset = dataclasses.replace(dataset, batch=dataset.batch._replace(rewards=rewards))
-    kept = with_next_actions(Preprocessing(least_return=0.0).dataset(dataset))
+    kept = with_next_actions(Preprocessing(most_rows=4.0).dataset(dataset))
     np.testing.assert_array_equal(kept.batch.observations[:, 0], [0, 1])
     np.testing.assert_array_equal(kept.batch.next_actions[:, 0], [10, 20])
 

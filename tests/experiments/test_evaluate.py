@@ -54,7 +54,7 @@ def place(server, tmp_path_factory):
         f"--config={ROOT / 'configs' / 'mujoco_config.py'}", f"--env_name={TASK.name}", f"--dataset={data}",
         f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--num_seeds=2", "--sweep=beta=0.3,0.5",
         "--max_steps=40", "--eval_interval=20", "--checkpoint_interval=20", f"--eval_episodes={EPISODES}",
-        "--legacy_inertia", "--normalize_observations", "--top_returns=0.5", "--notqdm",
+        "--legacy_inertia", "--normalize_observations", "--top_returns=0.7", "--notqdm",
     ]  # fmt: skip
     outcome = server.run(arguments)
     assert (outcome.code, outcome.err) == (0, "")
@@ -113,8 +113,8 @@ def test_the_environment_is_that_of_the_run(place, tmp_path):
 
 def test_what_is_done_to_the_data_is_recorded_and_done_to_observations_again(place, tmp_path):
     config = json.loads((place.run / "config.json").read_text())
-    assert (config["normalize_observations"], config["top_returns"]) == (True, 0.5)
-    # 120 rows are three trajectories, of 39 transitions each: half of them is two.
+    assert (config["normalize_observations"], config["top_returns"]) == (True, 0.7)
+    # 120 rows are three trajectories, of 39 transitions each: 0.7 of them holds two.
     assert f"{TASK.name}: 78 transitions" in place.out
     with np.load(place.data) as arrays:
         rewards, observations = (

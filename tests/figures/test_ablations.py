@@ -50,7 +50,7 @@ def test_figure_8_has_means_intervals_and_shares_of_the_last_scores():
         last["interval"], 12.706205 * np.sqrt(2) / np.sqrt(2), rtol=1e-5
     )  # t(0.975, 1)
     np.testing.assert_array_equal(last["share_diverged"], [0.5, 0.0])
-    np.testing.assert_array_equal(last["method"], "xql plain")
+    np.testing.assert_array_equal(last["method"], "xql")
 
 
 def test_figure_9_joins_runs_of_several_batch_sizes():
@@ -61,8 +61,17 @@ def test_figure_9_joins_runs_of_several_batch_sizes():
 
 @pytest.mark.parametrize("field", ["beta", "batch_size", "expectile"])
 def test_runs_that_vary_nothing_are_no_ablation(field):
-    with pytest.raises(UserError, match=f"no runs that vary {field}: .*--sweep='{field}="):
-        tables(field, FakeRun([None]), FakeRun([None]))
+    with pytest.raises(UserError, match=f"no runs that vary {field}: .*{field}="):
+        tables(field, FakeRun([None]))
+
+
+def test_runs_of_other_settings_are_no_seeds_of_one_method():
+    wide = FakeRun([0.5, 4.0], batch_size=1024)
+    last = tables("beta", FakeRun([0.5, 4.0]), wide)["last"]
+    assert set(last["method"].tolist()) == {"xql batch_size=256", "xql batch_size=1024"}
+    assert last["seeds"].tolist() == [2] * 4
+    with pytest.raises(UserError, match=r"xql on maze with beta=0\.5 has seed 0 twice"):
+        tables("beta", FakeRun([0.5, 4.0]), FakeRun([0.5, 4.0]))
 
 
 @pytest.mark.parametrize("name", ["8", "9"])

@@ -107,7 +107,7 @@ def test_the_target_is_at_the_target_networks_and_the_advantage_at_the_new_ones(
 
 
 def test_defaults_are_the_authors():
-    assert AWAC.run == RunDefaults(batch_size=1024)
+    assert AWAC.run == RunDefaults(batch_size=1024, scale_rewards=False)
     config = hyperparameters(AWAC())
     expected = {"actor_lr": 3e-4, "critic_lr": 3e-4, "discount": 0.99, "tau": 0.005, "awr_temperature": 0.5}
     expected |= {"actor_hidden_dims": (256,) * 4, "critic_hidden_dims": (256, 256), "num_critics": 2}

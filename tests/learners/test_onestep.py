@@ -134,7 +134,7 @@ def test_masks_stop_the_bootstrap():
 
 
 def test_defaults_are_the_authors():
-    assert OneStep.run == RunDefaults(batch_size=512)
+    assert OneStep.run == RunDefaults(batch_size=512, scale_rewards=False)
     config = hyperparameters(OneStep())
     expected = {"actor_lr": 1e-4, "critic_lr": 1e-4, "discount": 0.99, "max_weight": 100.0, "num_critics": 1}
     expected |= {"actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_actions": 10}

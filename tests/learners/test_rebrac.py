@@ -89,7 +89,7 @@ def test_layer_norm_is_in_every_hidden_layer_of_the_critic(layer_norm, layer):
 
 
 def test_defaults_are_the_authors():
-    assert ReBRAC.run == RunDefaults(batch_size=1024)
+    assert ReBRAC.run == RunDefaults(batch_size=1024, scale_rewards=False)
     deep = (256, 256, 256)
     own = {"actor_hidden_dims": deep, "critic_hidden_dims": deep, "critic_layer_norm": True}
     own |= {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01}

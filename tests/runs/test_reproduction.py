@@ -126,6 +126,8 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
     runs = [run for _, run in reproduction.train(reproduction.make_plan(asked))]
     assert [len(run.members) for run in runs] == [2, 4]  # cloning has no expectile
     assert (runs[1].config.critic_loss, runs[1].config.tau) == ("huber", 0.25)
+    with pytest.raises(UserError, match="--sweep: no method asked for has 'betta'"):
+        reproduction.make_plan(ReproductionSettings(**{**vars(settings), "sweep": "betta=1,2"}))
     method = "iql:critic_loss=huber:tau=0.25"
     assert reproduction.table_of(asked).methods == [
         "bc",
@@ -142,8 +144,26 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
         ("iql:layer_norm=yes", "--methods: layer_norm must be a bool, not 'yes'"),
         ("iql:expectile=2", "config.expectile must be within"),
         ("iql:algorithm=bc", "--methods: unknown config field 'algorithm'"),
+        ("iql:batch_size=many", "--methods: batch_size must be a int, not 'many'"),
     ],
 )
 def test_impossible_fields_of_methods(settings, method, message):
     with pytest.raises(UserError, match=f"^{message}"):
         reproduction.make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))
+
+
+def test_batch_size_and_widths_change_by_method(settings):
+    methods = ("iql:batch_size=16:value_hidden_dims=4/4",)
+    changed = {**vars(settings), "methods": methods, "datasets": settings.datasets[:1]}
+    [(_, run)] = reproduction.train(reproduction.make_plan(ReproductionSettings(**changed)))
+    assert (run.batch_size, run.config.value_hidden_dims) == (16, (4, 4))
+
+
+def test_a_run_on_what_the_file_held_before_is_not_taken_for_one_on_what_it_holds(settings):
+    asked = ReproductionSettings(**{**vars(settings), "methods": ("bc",), "datasets": settings.datasets[:1]})
+    list(reproduction.train(reproduction.make_plan(asked)))
+    data = Path(settings.datasets[0].split("=")[1])
+    data.touch()
+    assert set(states(asked).values()) == {"finished"}  # the same data, written later
+    write_dataset(data, size=160)
+    assert set(states(asked).values()) == {"to do"}

@@ -137,7 +137,7 @@ def test_the_last_episodes_are_among_the_metrics(tmp_path):
 
 
 def test_bellman_errors_are_of_what_was_met(tmp_path):
-    """They are of each member's own transitions and state, drawn anew each time; measuring changes nothing."""
+    """They are of a member's own transitions and state, drawn anew each time; measuring changes nothing."""
     members = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
     measured, untouched = (make_population(tmp_path / name, members) for name in ("a", "b"))
     drawn = []

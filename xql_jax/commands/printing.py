@@ -109,7 +109,7 @@ def plan(planned: Plan) -> None:
         what = {
             reproduction.FINISHED: f"finished: {cell.record.path}" if cell.record else "",
             reproduction.NO_DATA: f"no data: {cell.missing} (train_offline.py downloads D4RL's)",
-        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.settings.num_seeds} seeds")
+        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
         hours = f", about {seconds / 3600:.2g} h" if seconds else ""
         print(f"  {cell.dataset} {cell.method}: {what}{hours}")
     expected = [planned.seconds(cell) for cell in planned.cells if cell.state != reproduction.NO_DATA]

@@ -33,7 +33,7 @@ class Preprocessing:
     reward_shift: float = 0.0  # reward units
     observation_mean: tuple[float, ...] = ()  # of each entry; (): observations are left as they are
     observation_std: tuple[float, ...] = ()
-    least_return: float = -np.inf  # trajectories of lower ones are left out
+    most_rows: float = np.inf  # of the trajectories with the highest returns; one is kept in any case
 
     def dataset(self, dataset: AnyDataset) -> AnyDataset:
         """Returns the dataset with its trajectories filtered and its rows transformed.
@@ -41,12 +41,14 @@ class Preprocessing:
         Raises:
             UserError: if trajectories are to be left out of data that stay on disk.
         """
-        if self.least_return > -np.inf:
+        if self.most_rows < np.inf:
             if isinstance(dataset, MappedDataset):
                 raise UserError(f"{dataset.source}: --top_returns needs the data in memory: --data_on=host")
-            returns = dataset.trajectory_returns()
             lengths = np.diff(np.flatnonzero(dataset.ends), prepend=-1)
-            kept = np.flatnonzero(np.repeat(returns >= self.least_return, lengths))
+            best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
+            fits = np.cumsum(lengths[best_first]) <= self.most_rows
+            number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that is too much
+            kept = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), best_first[:number]), lengths))
             dataset = dataclasses.replace(dataset, batch=dataset.take(kept), ends=dataset.ends[kept])
         return dataset.apply(self.batch)
 
@@ -106,7 +108,12 @@ class Preprocessing:
 
 
 def fit_preprocessing(
-    dataset: AnyDataset, suite: str | None, *, normalize_observations: bool = False, top_returns: float = 1.0
+    dataset: AnyDataset,
+    suite: str | None,
+    *,
+    normalize_observations: bool = False,
+    scale_rewards: bool = True,
+    top_returns: float = 1.0,
 ) -> Preprocessing:
     """Fits what IQL does to the data of a suite (see `Task.suite`), and what else is asked for.
 
@@ -116,20 +123,21 @@ def fit_preprocessing(
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over what is learned from.
-        top_returns: share of the trajectories that are learned from, those of the highest returns.
+        scale_rewards: False: locomotion's are left as they are, for a method whose settings are for such.
+        top_returns: share of the transitions that are learned from: whole trajectories, those of the highest
+            returns, as many as it holds (10%BC; Chen et al. 2021).
     Raises:
         UserError: if rewards are to be scaled and all trajectories have the same return, or there is but one;
             or observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if suite in ("locomotion", "bullet", "gymnasium"):
+    if scale_rewards and suite in ("locomotion", "bullet", "gymnasium"):
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
     if top_returns < 1.0:
-        returns = np.sort(dataset.trajectory_returns())
-        fitted["least_return"] = float(returns[-max(1, round(top_returns * len(returns)))])
-        dataset = Preprocessing(least_return=fitted["least_return"]).dataset(dataset)
+        fitted["most_rows"] = float(top_returns * dataset.size)
+        dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)
     if normalize_observations:
         if isinstance(dataset, MappedDataset):
             raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")

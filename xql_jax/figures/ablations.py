@@ -1,5 +1,6 @@
 """Figures 8 and 9: last scores and diverged members against what was varied, beta or the batch size."""
 
+import collections
 import functools
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import LARGEST, RunGroup
+from xql_jax.figures.recorded_runs import LARGEST, RunGroup, group_runs
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.palette import LINES
@@ -29,16 +30,25 @@ def read(groups: Sequence[RunGroup], *, field: str) -> dict[str, Table]:
     Raises:
         UserError: if the runs of a task and method all have the same value: nothing was varied.
     """
-    points = [point for group in groups for run in group.runs for point in _points(run, field)]
+    runs = (run for group in groups for run in group.runs)
+    points = [
+        point
+        for group in group_runs(runs, but=(field, f"config.{field}", "sweep"))
+        for run in group.runs
+        for point in _points(run, group.method, field)
+    ]
+    for place, count in collections.Counter(point[:5] for point in points).items():
+        if count > 1:
+            raise UserError(f"{place[1]} on {place[0]} with {field}={place[2]:g} has seed {place[3]} twice")
     by_method: dict[tuple[str, str], set[float]] = {}
     for task, method, value, *_ in points:
         by_method.setdefault((task, method), set()).add(value)
     varied = {place for place, values in by_method.items() if len(values) > 1}
     points = [point for point in points if point[:2] in varied]
     if not points:
-        raise UserError(
-            f"no runs that vary {field}: train some, such as by reproduce.py --sweep='{field}=...'"
-        )
+        sweep = "--methods=xql:batch_size=64,xql:batch_size=1024"
+        how = sweep if field == "batch_size" else f"--sweep='{field}=1,2'"
+        raise UserError(f"no runs that vary {field}: train some, as reproduce.py {how} does")
     last: dict[tuple, list[tuple]] = {}
     for point in points:
         last.setdefault(point[:3], []).append(point)
@@ -86,10 +96,18 @@ def draw(tables: Mapping[str, Table], *, field: str) -> Figure:
     return figure
 
 
-def _points(run: RunRecord, field: str) -> list[tuple]:
+def _points(run: RunRecord, method: str, field: str) -> list[tuple]:
     rows = run.rows(run.files.evaluations)
     return [
-        (run.name, _method(run, field), value, row.seed, row.step, row.results["score"], _has_diverged(row))
+        (
+            run.name,
+            _with_sweep(method, row, field),
+            value,
+            row.seed,
+            row.step,
+            row.results["score"],
+            _has_diverged(row),
+        )
         for row in rows
         if (value := _value(run, row, field)) is not None and abs(row.results["score"]) <= LARGEST
     ]
@@ -101,10 +119,10 @@ def _value(run: RunRecord, row: Row, field: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _method(run: RunRecord, field: str) -> str:
-    """The algorithm, and for those with Gumbel losses which of them."""
-    variants = (run.settings.get(f"config.{name}") for name in ("loss", "clip_rule"))
-    return " ".join((run.algorithm, *(str(variant) for variant in variants if variant)))
+def _with_sweep(method: str, row: Row, field: str) -> str:
+    """The method, and what else was swept."""
+    others = (f"{name}={value:g}" for name, value in row.setting if name != field)
+    return " ".join((method, *others))
 
 
 def _has_diverged(row: Row) -> bool:

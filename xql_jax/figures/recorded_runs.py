@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,22 +52,24 @@ def find_runs(root: Path) -> list[RunRecord]:
     return sorted(finished, key=lambda run: run.path)
 
 
-def group_runs(runs: Iterable[RunRecord]) -> list[RunGroup]:
-    """Puts runs together that differ in their seeds alone, ordered by task and method.
+def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[RunGroup]:
+    """Puts runs together that differ in seeds, or in the settings `but`, alone, ordered by task and method.
 
     Where an algorithm was run on a task with several settings, those that vary are part of the method's name.
     """
     alike: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for run in runs:
         of_algorithm = alike.setdefault((run.name, run.algorithm), {})
-        of_algorithm.setdefault(json.dumps(_settings(run), sort_keys=True), []).append(run)
+        of_algorithm.setdefault(json.dumps(_settings(run, but), sort_keys=True), []).append(run)
     groups = []
     for (task, algorithm), by_settings in alike.items():
-        firsts = [_settings(group[0]) for group in by_settings.values()]
+        firsts = [_settings(group[0], but) for group in by_settings.values()]
         names = dict.fromkeys(name for settings in firsts for name in settings)
         varying = [name for name in names if len({settings.get(name) for settings in firsts}) > 1]
         for group in by_settings.values():
-            settings = (f"{name.removeprefix('config.')}={_settings(group[0]).get(name)}" for name in varying)
+            settings = (
+                f"{name.removeprefix('config.')}={_settings(group[0], but).get(name)}" for name in varying
+            )
             groups.append(RunGroup(task, " ".join((algorithm, *settings)), group))
     return sorted(groups, key=lambda group: (group.task, group.method))
 
@@ -115,6 +117,8 @@ def _rows(run: RunRecord, path: Path, column: str) -> list[Row]:
     return rows
 
 
-def _settings(run: RunRecord) -> dict[str, str]:
-    """A run's settings as JSON, which can be told apart and shown."""
-    return {name: json.dumps(value, sort_keys=True) for name, value in run.settings.items()}
+def _settings(run: RunRecord, but: Collection[str]) -> dict[str, str]:
+    """A run's settings as JSON, which can be told apart and shown, without those `but`."""
+    return {
+        name: json.dumps(value, sort_keys=True) for name, value in run.settings.items() if name not in but
+    }

@@ -44,6 +44,10 @@ class AdvantageWeighted(PolicyLearner):
         """The policy whose value is subtracted from Q to give the advantages."""
         return state.policy
 
+    def as_taken(self, actions: Array) -> Array:
+        """The actions that Q is asked about: those that are taken, where a Gaussian has others, too."""
+        return jnp.clip(actions, -1.0, 1.0)
+
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
         return LearnerState(
@@ -74,8 +78,9 @@ class AdvantageWeighted(PolicyLearner):
 
         def drawn(key: PRNGKey) -> Array:
             draws = policy(observations).draws(key)
+            actions = self.as_taken(draws.actions)
             repeated = jnp.broadcast_to(observations, (len(draws.actions), *observations.shape))
-            return (draws.weights * min_q(critic, params, repeated, draws.actions)).sum(axis=0)
+            return (draws.weights * min_q(critic, params, repeated, actions)).sum(axis=0)
 
         return jax.vmap(drawn)(jax.random.split(key, self.value_actions)).mean(axis=0)
 
@@ -88,7 +93,7 @@ AWAC = Method(
         "locomotion": {"awr_temperature": 3.0},
         **dict.fromkeys(("antmaze", "kitchen", "adroit", "pointmaze"), ELSEWHERE),
     },
-    run=RunDefaults(batch_size=1024),
+    run=RunDefaults(batch_size=1024, scale_rewards=False),
     policy=ForwardKL,
     critic=Critic,
 )

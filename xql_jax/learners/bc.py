@@ -1,6 +1,7 @@
 """Behaviour cloning: maximum likelihood of the data's actions, or of its best trajectories alone (10%BC).
 
-Source: 10%BC is Chen et al. 2021's; hyperparameters are IQL's.
+Source: 10%BC is Chen et al. 2021's (kzl/decision-transformer, gym/experiment.py: the best trajectories that
+hold 10% of the steps); hyperparameters are IQL's.
 """
 
 import flax.struct

@@ -30,7 +30,7 @@ from xql_jax.learners.behavior_regularized import (
     sampled_actions,
 )
 from xql_jax.learners.critics import Critic
-from xql_jax.learners.methods import Method
+from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
 from xql_jax.networks.policies import Distribution
@@ -108,6 +108,8 @@ class SupportConstrained(BehaviorRegularized):
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""
         if not deterministic:
             return super().act(actor, observations, key, deterministic)
+        seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()  # other states, other candidates
+        key = jax.random.fold_in(key, seen)
         actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
         best = actor.critic(at_each(observations, actions), actions).argmax(0)
         return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
@@ -129,6 +131,7 @@ BEAR = Method(
         "min_share": 0.75,
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
+    run=RunDefaults(scale_rewards=False),
     policy=Constrained,
     critic=Critic,
 )

@@ -26,7 +26,7 @@ from xql_jax.learners.behavior_regularized import (
     sampled_actions,
 )
 from xql_jax.learners.critics import Critic
-from xql_jax.learners.methods import Method
+from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution
 from xql_jax.types import Array, Numeric, PRNGKey
@@ -75,6 +75,7 @@ BRACP = Method(
         "critic_hidden_dims": (300, 300),
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
+    run=RunDefaults(scale_rewards=False),
     policy=Penalized,
     critic=Critic,
 )

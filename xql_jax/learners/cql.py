@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields
 from xql_jax.learners.critics import Critic
 from xql_jax.learners.maximum_entropy import MaximumEntropy
-from xql_jax.learners.methods import Method
+from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.sac import SoftValues
 from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.losses.critic import conservative_gap
@@ -140,6 +140,7 @@ CQL = Method(
         "adroit": {"cql_alpha": 1.0, "cql_threshold": 5.0},
         "pointmaze": {"actor_lr": 3e-4},  # slower than its critics
     },
+    run=RunDefaults(scale_rewards=False),
     policy=MaximumEntropy,
     critic=functools.partial(ConservativeCritic, critic_init=sac_init),
 )

@@ -15,7 +15,8 @@ class RunDefaults:
 
     batch_size: int = 256
     normalize_observations: bool = False
-    top_returns: float = 1.0  # share of the trajectories that are learned from, those of the highest returns
+    scale_rewards: bool = True  # locomotion's, so that returns span 1000, as IQL and XQL do
+    top_returns: float = 1.0  # share of the transitions that are learned from, see `fit_preprocessing`
 
 
 class Method(Generic[L]):

@@ -7,10 +7,11 @@ Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml, config/bet
 config/pi/exp_weight.yaml, config/baseline/value_sample.yaml; the weight's cap: policy_learner.py line 180.
 Its T, 0.01, is a placeholder: the authors tune it by dataset, from 0.1 to 30 (figures/figures.ipynb). 3 is
 between.
-Differs: that code trains the clone (500,000 updates), then Q (2,000,000), then the policy (100,000, from the
-clone's parameters); here every update trains all three. Neither the clone nor Q depends on what follows it,
-so the fixed points are the same, and only the way there is not. Q's target moves there by 0.005 every second
-update, here by half of that in each; deviations are there softly bounded by 1, here clipped at exp(2).
+Differs: there pi is a normal truncated to [-1, 1], here a Gaussian. That code trains the clone (500,000
+updates), then Q (2,000,000), then the policy (100,000, from the clone's parameters); here every update
+trains all three. Neither the clone nor Q depends on what follows it, so the fixed points are the same, and
+only the way there is not. Q's target moves there by 0.005 every second update, here by half of that in each;
+deviations are there softly bounded by 1, here clipped at exp(2).
 """
 
 import functools
@@ -48,6 +49,10 @@ class BehaviorEvaluation(AdvantageWeighted):
     def evaluated(self, state: State) -> TrainState:
         return state.behavior
 
+    def as_taken(self, actions: Array) -> Array:
+        """As they are drawn: so does the authors' code with those of the clone."""
+        return actions
+
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> OneStepState:
         key_others, key_behavior = jax.random.split(key)
         others = super().init(key_others, observations, actions)
@@ -76,7 +81,7 @@ OneStep = Method(
         "tau": 0.0025,
         "value_actions": 10,
     },
-    run=RunDefaults(batch_size=512),
+    run=RunDefaults(batch_size=512, scale_rewards=False),
     policy=functools.partial(ForwardKL, head=StateGaussian()),
     critic=Critic,
 )

@@ -88,7 +88,7 @@ ReBRAC = Method(
         "adroit": {"actor_lr": 3e-4, "critic_lr": 3e-4, "actor_bc_coef": 0.05, "critic_bc_coef": 0.1},
         "pointmaze": {"actor_bc_coef": 0.003, "critic_bc_coef": 0.001},
     },
-    run=RunDefaults(batch_size=1024),
+    run=RunDefaults(batch_size=1024, scale_rewards=False),
     policy=PenalizedGradient,
     critic=functools.partial(NormalizedCritic, critic_init=td3_init),
 )

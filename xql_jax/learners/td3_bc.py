@@ -41,7 +41,7 @@ class ClonedGradient(DeterministicGradient):
 TD3_BC = Method(
     DelayedTwin,
     {"actor_lr": 3e-4, "critic_lr": 3e-4},
-    run=RunDefaults(batch_size=256, normalize_observations=True),
+    run=RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
     policy=ClonedGradient,
     critic=functools.partial(Critic, critic_init=td3_init),
 )

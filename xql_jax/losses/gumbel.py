@@ -70,7 +70,7 @@ def gumbel_loss(
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
-    return loss if beyond is None else loss + beyond * jnp.expm1(z)
+    return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(jnp.expm1(z))
 
 
 def gumbel_rescaled_loss(
@@ -86,7 +86,7 @@ def gumbel_rescaled_loss(
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
     loss = jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
-    return loss if beyond is None else loss + beyond * (jnp.exp(z - m) - jnp.exp(-m))
+    return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(jnp.exp(z - m) - jnp.exp(-m))
 
 
 def gumbel_log_loss(
@@ -103,7 +103,7 @@ def gumbel_log_loss(
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
     terms = jnp.exp(z - m) - z * jnp.exp(-m)
     if beyond is not None:
-        terms += beyond * (jnp.exp(z - m) - jnp.exp(-m))
+        terms += beyond * jax.lax.stop_gradient(jnp.exp(z - m) - jnp.exp(-m))
     return m + jnp.log(jnp.mean(terms))
 
 

@@ -83,6 +83,10 @@ def _of_run(name: str, place: Place, member: int | None, deterministic: bool, no
     run = open_run(path)
     if member is None and len(run.members) > 1:
         raise UserError(f"policy {name}: the run has {len(run.members)} members: choose one with --member")
+    if hasattr(run.learner, "act_remembering"):
+        raise UserError(
+            f"policy {name}: {run.record.algorithm} acts by what it remembers, and cannot collect"
+        )
     run = run.only(member or 0)
     states, step = run.restore_for(place.task, step, place.observation_dim, place.action_dim)
     (learner,) = learners_of(run.learner, run.members)

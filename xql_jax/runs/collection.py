@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,7 @@ def command_of(settings: CollectionSettings) -> str:
             continue
         values = value if isinstance(value, list | tuple) else [value]
         words += [f"--{field.name}" if each is True else f"--{field.name}={each}" for each in values]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _check_output(settings: CollectionSettings) -> Path:

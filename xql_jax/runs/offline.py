@@ -64,6 +64,7 @@ class OfflineRun(TrainingRun):
             "top_returns": self.top_returns,
             "env_backend": self.settings.env_backend,
             "legacy_inertia": self.settings.legacy_inertia,
+            **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
         }
 
     def open(self) -> None:
@@ -181,6 +182,7 @@ class OfflineRun(TrainingRun):
             dataset,
             self.task.suite if self.task else None,
             normalize_observations=self.normalize_observations,
+            scale_rewards=self.config.about.run.scale_rewards,
             top_returns=self.top_returns,
         )
         dataset = self.preprocessing.dataset(dataset)

@@ -95,7 +95,8 @@ class RecipeRun(Run):
             with CollectionRun(settings) as run:
                 made += run.run()["sets"]
             LOG.info(f"written: {settings.output}")
-        joined = f"{self._file('medium').name} and {self._file('expert').name}, one after the other"
+        parts = [read_command(self._file(quality)) for quality in ("medium", "expert")]
+        joined = f"one after the other: {parts[0]}; {parts[1]}"
         if not self._is_there("medium-expert", joined):
             made.append(self._join(references, joined))
         return {"sets": made}

@@ -1,8 +1,10 @@
 """A table of offline scores by training what it lacks: one population of seeds for a dataset and method."""
 
 import dataclasses
+import itertools
 import json
 import logging
+import math
 import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,12 +44,18 @@ class Cell:
     missing: str = ""  # the data file, if that is not there
 
     @property
+    def members(self) -> int:
+        """Seeds times settings of the sweep."""
+        grid = (len(part.split(",")) for part in self.settings.sweep.split())
+        return self.settings.num_seeds * math.prod(grid)
+
+    @property
     def updates(self) -> int:
-        """Those of all seeds together that are still to be done."""
+        """Those of all members together that are still to be done."""
         if self.state == FINISHED:
             return 0
         steps = self.record.steps if self.record else []
-        return (self.settings.schedule.max_steps - (steps[-1] if steps else 0)) * self.settings.num_seeds
+        return (self.settings.schedule.max_steps - (steps[-1] if steps else 0)) * self.members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +121,17 @@ def _asked(settings: ReproductionSettings) -> tuple[Sequence[str], Sequence[str]
         name = method.split(":")[0].split("+")[0]
         if name not in known:
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
+    traced = sorted({field for method in methods for field in _swept_fields(method)})
+    for field in (part.split("=")[0] for part in settings.sweep.split()):
+        if field not in traced:
+            raise UserError(f"--sweep: no method asked for has {field!r}; nearest: {nearest(field, traced)}")
     return list(dict.fromkeys(datasets)), list(dict.fromkeys(methods))
+
+
+def _swept_fields(method: str) -> list[str]:
+    """The fields of a method that a sweep may vary."""
+    algorithm = method.split(":")[0]
+    return traced_names(make_learner("xql" if algorithm == TUNED else algorithm))
 
 
 def _cell(dataset: str, method: str, settings: ReproductionSettings, records: Sequence[RunRecord]) -> Cell:
@@ -122,7 +140,7 @@ def _cell(dataset: str, method: str, settings: ReproductionSettings, records: Se
     algorithm, *overrides = method.split(":")
     tuned = algorithm == TUNED
     config = _config(Path(settings.config_dir), task, "xql" if tuned else algorithm)
-    known = traced_names(make_learner(config.algorithm))
+    known = _swept_fields(method)
     wanted = OfflineSettings(
         config=config,
         config_overrides=frozenset(_override(config, text) for text in overrides),
@@ -147,9 +165,12 @@ def _cell(dataset: str, method: str, settings: ReproductionSettings, records: Se
     asked.resolve()  # tells of mistakes before anything is trained
     identity = json.loads(as_json(asked.identity))
     record = next((record for record in records if _has(record, identity)), None)
+    place = Path(file).expanduser() if file else cached_file(task)
+    if record and place.exists() and place.stat().st_mtime > (record.path / "config.json").stat().st_mtime:
+        with OfflineRun(wanted) as run:  # the data were written after the run began: are they others?
+            record = next((record for record in records if record.run == run.folder.run), None)
     if record and record.summary.get("status") == "finished":
         return Cell(dataset, method, wanted, FINISHED, record)
-    place = Path(file).expanduser() if file else cached_file(task)
     if not place.exists() and (file or task.dataset_url):  # what is generated here is made when it is needed
         return Cell(dataset, method, wanted, NO_DATA, record, str(place))
     return Cell(dataset, method, wanted, BEGUN if record else ABSENT, record)
@@ -161,13 +182,21 @@ def _has(record: RunRecord, identity: Mapping[str, Any]) -> bool:
 
 
 def _override(config: ConfigDict, text: str) -> str:
-    """Sets a field by FIELD=VALUE, and returns its name."""
+    """Sets a field of the config, or of what the method wants of a run, by FIELD=VALUE; returns its name."""
     name, _, value = text.partition("=")
-    if name not in config or name in ("algorithm", "about"):
-        raise UserError(f"--methods: unknown config field {name!r}; nearest known: {nearest(name, config)}")
-    kind = config.get_type(name)
+    of_run = config.about.run
+    if name in ("algorithm", "about") or name not in {*config, *of_run}:
+        known = [*config, *of_run]
+        raise UserError(f"--methods: unknown config field {name!r}; nearest known: {nearest(name, known)}")
+    owner = of_run if name in of_run else config
+    kind = owner.get_type(name)
     try:
-        config[name] = {"true": True, "false": False}[value] if kind is bool else kind(value)
+        if kind is bool:
+            owner[name] = {"true": True, "false": False}[value]
+        elif kind is tuple:
+            owner[name] = tuple(int(width) for width in value.strip("()").replace("/", " ").split())
+        else:
+            owner[name] = kind(value)
     except (KeyError, TypeError, ValueError):
         raise UserError(f"--methods: {name} must be a {kind.__name__}, not {value!r}") from None
     return name
@@ -185,8 +214,8 @@ def _measured(records: Sequence[RunRecord]) -> dict[str, float]:
         summary = record.summary
         if summary.get("status") != "finished" or record.algorithm not in OFFLINE:
             continue
-        first, last = record.content["seeds"]
-        spent = sum(summary["seconds"].values()) / ((last - first + 1) * summary["step"])
+        members = sum(len(result["seeds"]) for result in summary["results"])
+        spent = sum(summary["seconds"].values()) / (max(members, 1) * summary["step"])
         seconds.setdefault(record.algorithm, []).append(spent)
     return {method: sum(values) / len(values) for method, values in seconds.items()}
 
@@ -195,7 +224,10 @@ def _entries(cell: Cell, paper: float | None) -> Iterator[tuple[str, Entry]]:
     """Yields what is known of the cell by the column that it belongs to: one a setting that was swept."""
     if cell.state != FINISHED or cell.record is None:
         note = f"{cell.state}{': ' if cell.missing else ''}{cell.missing}"
-        yield cell.method, Entry(paper=paper, note=note)
+        sweep = [part.partition("=") for part in cell.settings.sweep.split()]
+        for values in itertools.product(*(values.split(",") for _, _, values in sweep)):
+            setting = [f"{name}={float(v):g}" for (name, _, _), v in zip(sweep, values, strict=True)]
+            yield " ".join((cell.method, *setting)), Entry(paper=None if setting else paper, note=note)
         return
     summary = cell.record.summary
     for result in summary["results"]:

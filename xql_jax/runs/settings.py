@@ -45,7 +45,7 @@ class OfflineSettings(RunSettings):
     data_on: str = "auto"  # one of `DATA_ON`
     external_data: bool = False
     normalize_observations: bool | None = None  # None, as the next and `batch_size`: the method's own
-    top_returns: float | None = None  # share of the trajectories that are learned from, see `RunDefaults`
+    top_returns: float | None = None  # share of the transitions that are learned from, see `RunDefaults`
     env_backend: str = "mujoco"
     legacy_inertia: bool = False
     batch_size: int | None = None

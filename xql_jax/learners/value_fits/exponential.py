@@ -2,7 +2,7 @@
 
 Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), actor.py (advantages
 times 10, weights up to 100), configs/*.py (layer norm).
-Differs: that code gives V a dropout of 0.5 on AntMaze.
+Differs: that code gives V a dropout of 0.5 on AntMaze, and umaze-diverse an alpha of its own (5).
 """
 
 import flax.struct

@@ -73,7 +73,10 @@ METHODS = {
     "dvl_chi2": Method(
         InSample,
         DEFAULTS,
-        by_suite={"pointmaze": {"tradeoff": 0.6}},  # this project's, of seeds 100 and 101
+        by_suite={
+            "antmaze": {"decay_actor_lr": False},
+            "pointmaze": {"tradeoff": 0.6},
+        },  # this project's, of seeds 100 and 101
         value=ChiSquare,
         policy=ForwardKL,
         critic=TemporalDifference,
@@ -81,7 +84,10 @@ METHODS = {
     "dvl_tv": Method(
         InSample,
         DEFAULTS,
-        by_suite={"pointmaze": {"tradeoff": 0.9}},  # this project's, of seeds 100 and 101
+        by_suite={
+            "antmaze": {"decay_actor_lr": False},
+            "pointmaze": {"tradeoff": 0.9},
+        },  # this project's, of seeds 100 and 101
         value=TotalVariation,
         policy=ForwardKL,
         critic=TemporalDifference,

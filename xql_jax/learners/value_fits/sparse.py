@@ -1,7 +1,7 @@
 """Sparse Q-learning, SQL (Xu et al. 2023, "Offline RL with No OOD Actions", ICLR).
 
 Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), configs/*.py (layer
-norm). Differs: that code gives V a dropout of 0.5 on AntMaze.
+norm). Differs: that code gives V a dropout of 0.5 on AntMaze, and umaze-diverse an alpha of its own (3).
 """
 
 import flax.struct
