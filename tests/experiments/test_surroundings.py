@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from main_runs import EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, environment_of_processes, run_process
+from main_runs import COLLECT, EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, environment_of_processes, run_process
 from mistakes import MAINS, ONLINE_ARGUMENTS, TD3, assert_told
 
 from xql_jax.errors import UserError
@@ -20,7 +20,10 @@ GOOD = {
     "evaluate": [EVALUATE, "--random_policy", "--env_name=pointmaze-umaze-v0", "--episodes=1", "--notqdm"],
     "figures": [FIGURES, "--figure=2"],
     "inspect": [INSPECT, "--env_name=pointmaze-umaze-v0"],
-}
+    "collect": [
+        COLLECT, "--env_name=pointmaze-umaze-v0", "--policy=random", "--episodes=1", "--output=made.hdf5"
+    ],
+}  # fmt: skip
 # By variable: what the line must say, and the mains that meet it.
 VARIABLES = {
     "JAX_ENABLE_X64=maybe": (["invalid truth value"], MAINS.keys() - {"bare"}),
