@@ -9,8 +9,7 @@ from xql_jax.data.gaussian_mlp import read_gaussian_mlp
 from xql_jax.errors import UserError
 
 O, A, H, G = 5, 3, 4, 6
-EXPERTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
-SHARED = next((path for path in (EXPERTS, Path("/work/shared/data/adroit_experts")) if path.is_dir()), None)
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
 
 
 def arrays(seed=0, **changes):
@@ -73,7 +72,7 @@ def test_unfit_files_are_told(tmp_path, changes, sizes, words):
     ("robot", "sizes"), [("pen", (45, 24)), ("hammer", (46, 26)), ("relocate", (39, 30))]
 )
 def test_the_demonstrators_of_adroit_are_read(robot, sizes):
-    if SHARED is None:
+    if not SHARED.is_dir():
         pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
     policy = read_gaussian_mlp(SHARED / f"{robot}.npz", *sizes)
     with np.load(SHARED / f"{robot}.npz") as weights:

@@ -23,6 +23,8 @@ NAN, INF = float("nan"), float("inf")
 def declared(owner):
     """Every field of a learner and of its parts, as the dataclasses have them, with who holds it."""
     for field in dataclasses.fields(owner):
+        if field.name == "pytree_class":  # see `Distinct`
+            continue
         yield owner, field
         if isinstance(held := getattr(owner, field.name), Part):
             yield from declared(held)

@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.data import sampling
+from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Batch, PRNGKey
 
 
 @flax.struct.dataclass
-class ReplayBuffer:
+class ReplayBuffer(Distinct):
     """The last transitions that were inserted, as many as there is room for.
 
     Transition k, counted from 0 over all that were ever inserted, lies in row k % capacity until transition

@@ -9,11 +9,12 @@ import numpy as np
 from xql_jax.data.dataset import Dataset, fingerprint
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.errors import UserError
+from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Windows
 
 
 @flax.struct.dataclass
-class Trajectories:
+class Trajectories(Distinct):
     """The transitions of trajectories in order, each the start of a window: all rows are held once.
 
     Rows drawn uniformly are trajectories drawn in proportion to their length, and starts drawn uniformly

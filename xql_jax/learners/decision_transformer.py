@@ -24,6 +24,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.networks.sequence import DecisionTransformerPolicy
+from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Metrics, Numeric, PRNGKey, Windows
 
 A_RETURN = fields.Domain(
@@ -35,7 +36,7 @@ class DecisionTransformerState(LearnerState):
     highest_return: Any = None  # f32[], of the data; known from the first update on
 
 
-class Memory(flax.struct.PyTreeNode):
+class Memory(Distinct, flax.struct.PyTreeNode):
     """What episodes have shown, and what is asked of them."""
 
     window: Windows  # of the last K steps

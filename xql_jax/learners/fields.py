@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from xql_jax.errors import UserError, nearest
+from xql_jax.pytrees import Distinct
 
 P = TypeVar("P", bound="Part")
 GIVEN = (str, int, float, np.generic, tuple, list, dict, type(None))  # types in which users write a number
@@ -102,7 +103,7 @@ def _static(default: Any, check: Callable[[str, Any], Any], **metadata: Any) -> 
     return flax.struct.field(default=default, pytree_node=False, metadata={"check": check, **metadata})
 
 
-class Part:
+class Part(Distinct):
     """A learner, or part of one: a frozen pytree dataclass that checks its fields when it is made.
 
     Numbers become float32 once, as Python's would be weakly typed leaves and cost a second trace.

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Metrics, Numeric, Params
 
 ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
 
 
-class Model(flax.struct.PyTreeNode):
+class Model(Distinct, flax.struct.PyTreeNode):
     """A network and its parameters: all that acting needs of an actor."""
 
     network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for parameters alone
@@ -57,7 +58,7 @@ class TrainState(Model):
         return self.replace(target=optax.incremental_update(self.params, self.target, tau))
 
 
-class LearnerState(flax.struct.PyTreeNode):
+class LearnerState(Distinct, flax.struct.PyTreeNode):
     """A learner's train states; those of the critic have a tuple with one entry a network as params."""
 
     step: Array  # i32[], updates done
