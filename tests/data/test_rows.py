@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xql_jax.data.rows import cut_off, joined_rows, returns_of, rows_of_replay
+from xql_jax.data.rows import cut_off, joined_rows, joined_sets, returns_of, rows_of_replay
 from xql_jax.types import Batch
 
 LENGTHS = (3, 5, 1, 4, 2)  # of known episodes
@@ -79,3 +79,9 @@ def test_returns_are_the_episodes_sums():
     twice = joined_rows([rows, {**rows, "infos/policy": np.zeros(len(rows["rewards"]))}])
     np.testing.assert_allclose(returns_of(twice), [*expected, *expected], rtol=1e-5)
     assert "infos/policy" not in twice  # half of the rows have none
+
+
+def test_joined_sets_count_their_policies_on():
+    parts = [{"infos/policy": np.array(policies, np.int32)} for policies in ([0, 2, 1], [0], [1, 0])]
+    np.testing.assert_array_equal(joined_sets(parts)["infos/policy"], [0, 2, 1, 3, 5, 4])
+    np.testing.assert_array_equal(parts[2]["infos/policy"], [1, 0])

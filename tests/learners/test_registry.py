@@ -30,9 +30,9 @@ from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.learners.sac import SAC, SoftValues
 from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin
 from xql_jax.learners.td3_bc import TD3_BC, ClonedGradient
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_fits.expectile import IQL, Expectile
 from xql_jax.learners.value_fits.gumbel import XQL, Gumbel
-from xql_jax.learners.value_fits.value_fit import ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
 from xql_jax.learners.xsac import XSAC, ExtremeValues
 from xql_jax.learners.xtd3 import XTD3, XTD3_DQ, GumbelCritic

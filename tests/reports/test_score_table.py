@@ -39,7 +39,7 @@ def test_rows_and_the_mean_of_the_datasets_that_are_whole():
         ["kitchen", "3.0 ± 2.5 [2.5]", "-7.2 div"],
         ["maze_a", "-7.2 div", "3.0 ± 2.5 [2.5]"],
         ["maze_b", "–", "– [60]"],
-        ["mean of 2", "-2.1", "-2.1"],
+        ["mean of 2", "-2.1 div", "-2.1 div"],
     ]
 
 

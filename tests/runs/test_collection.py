@@ -190,7 +190,8 @@ def test_the_recipe_is_d4rls(known, sets):
     rows = {quality: read_rows(file_of(folder, quality)) for quality in ("medium", "expert", "medium-expert")}
     np.testing.assert_array_equal(read_rows(file_of(folder, "medium-replay"))["rewards"], met["rewards"][:20])
     for key, array in rows["medium-expert"].items():
-        np.testing.assert_array_equal(array, np.concatenate([rows["medium"][key], rows["expert"][key]]))
+        then = rows["expert"][key] + (key == "infos/policy")  # medium's is policy 0, expert's policy 1
+        np.testing.assert_array_equal(array, np.concatenate([rows["medium"][key], then]))
     assert (rows["medium"]["observations"][0] != rows["expert"]["observations"][0]).any()
     for quality in ("random", "medium", "medium-replay", "expert", "medium-expert"):
         dataset = load_dataset(None, [str(file_of(folder, quality))])
@@ -257,11 +258,11 @@ def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
         CollectionSettings(output=str(tmp_path / "a.hdf5"), expert=experts, **settings)
     ) as run:
         by_policy = [run.references.of(behaviour) for behaviour in run.references._experts]
-        random = run.references.of_random()
+        measured = run.references.measure()
     with EvaluationRun(EvaluationSettings(checkpoint=str(path), episodes=200)) as run:
         evaluated = run.run()["members"][0]["return_mean"]
     assert by_policy[0] == pytest.approx(evaluated, abs=1.5)  # other starts
-    assert by_policy[1] == random  # the same episodes
+    assert by_policy == [measured.expert_return, measured.random_return]  # the same episodes
     rows, summary = collected(tmp_path, random_return=0.0, expert_return=8.0, **settings)
     assert summary["mean_score"] == pytest.approx(100 * returns_of(rows).mean() / 8.0)
 

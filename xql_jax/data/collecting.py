@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.data.rows import Rows, cut_off, joined_rows
+from xql_jax.data.rows import POLICY, Rows, cut_off, joined_rows
 from xql_jax.envs import Suite
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
@@ -18,7 +18,7 @@ from xql_jax.types import Environment
 AT_ONCE = 16  # environments; fixed, as a policy may round differently in another batch shape
 
 
-class Draws(NamedTuple):
+class Chance(NamedTuple):
     """All that is random in a step of K episodes, from each episode's own stream, alike whoever acts."""
 
     uniform: np.ndarray  # f64[K, A], in [0, 1)
@@ -33,7 +33,7 @@ class Behaviour:
 
     name: str  # as it was asked for
     what: str  # in words
-    act: Callable[[np.ndarray, Draws], np.ndarray]  # of observations f32[K, O]; pure, to actions [K, A]
+    act: Callable[[np.ndarray, Chance], np.ndarray]  # of observations f32[K, O]; pure, to actions [K, A]
     noise: float = 0.0  # standard deviation of what is added to its actions
 
 
@@ -68,7 +68,7 @@ class _Running:
             "terminals": np.array(terminals, bool),
             "timeouts": np.array(timeouts, bool),
             "next_observations": np.stack(following),
-            "infos/policy": np.full(len(rewards), self.behaviour, np.int32),
+            POLICY: np.full(len(rewards), self.behaviour, np.int32),
         }
 
 
@@ -116,7 +116,7 @@ def collect(
         stream: numbers from 0; another one has other episodes.
         on_steps: told of the transitions made and episodes ended by each step.
     Returns:
-        `Rows` with `infos/policy`, the index of the behaviour.
+        `Rows` with `POLICY`, the index of the behaviour.
     Raises:
         UserError: if an action is not finite.
     """
@@ -184,15 +184,15 @@ class _Stage:
     def step(self, running: Mapping[int, _Running]) -> list[int]:
         """Steps every episode, writes down what was met, and returns the places of those that ended."""
         space = self._environments[0].action_space
-        draws = _draw(running, self.places, space.shape[0])
-        actions = np.zeros(draws.normal.shape, np.float32)
+        chance = _draw(running, self.places, space.shape[0])
+        actions = np.zeros(chance.normal.shape, np.float32)
         for index, behaviour in enumerate(self._behaviours):
             own = [place for place, episode in running.items() if episode.behaviour == index]
             if own:
-                chosen = np.asarray(behaviour.act(self._observations, draws))[own]
+                chosen = np.asarray(behaviour.act(self._observations, chance))[own]
                 if not np.isfinite(chosen).all():
                     raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-                actions[own] = chosen + behaviour.noise * draws.noise[own]
+                actions[own] = chosen + behaviour.noise * chance.noise[own]
         actions = np.clip(actions, space.low, space.high).astype(np.float32)
 
         def step(place: int) -> bool:
@@ -215,7 +215,7 @@ class _Stage:
         return [place for place, is_over in zip(running, ended, strict=True) if is_over]
 
 
-def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Draws:
+def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Chance:
     """Zeros for places without an episode."""
     uniform, normal, noise = np.zeros((3, places, action_dim))
     keys = np.zeros((places, 2), np.uint32)
@@ -224,4 +224,4 @@ def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Draw
         uniform[place] = generator.random(action_dim)
         normal[place], noise[place] = generator.standard_normal((2, action_dim))
         keys[place] = generator.integers(2**32, size=2, dtype=np.uint32)
-    return Draws(uniform, normal, noise, keys)
+    return Chance(uniform, normal, noise, keys)

@@ -7,12 +7,12 @@ released files.
 """
 
 import hashlib
+import io
 import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import mujoco
@@ -193,17 +193,11 @@ def _recipe_of(path: Path) -> dict[str, int]:
     return {name: int(value) for name, value in attributes.items() if isinstance(value, np.integer)}
 
 
-def _proof(content: BinaryIO) -> bytes:
+def _proof(content: io.BufferedIOBase) -> bytes:
     """What HDF5 leaves to its users at a file's beginning: here, the digest of what follows."""
     content.seek(USER_BLOCK)
-    return f"sha256 of what follows byte {USER_BLOCK}: {_digest(content)}\n".encode().ljust(USER_BLOCK)
-
-
-def _digest(content: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while part := content.read(1 << 18):
-        digest.update(part)
-    return digest.hexdigest()
+    digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return f"sha256 of what follows byte {USER_BLOCK}: {digest}\n".encode().ljust(USER_BLOCK)
 
 
 def _text(attributes: Mapping[str, int]) -> str:

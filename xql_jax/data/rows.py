@@ -9,6 +9,7 @@ from xql_jax.types import Batch
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, of which one marks the last row of each episode; perhaps infos/NAME.
 Rows = dict[str, np.ndarray]
+POLICY = "infos/policy"  # i32[N], the index of the policy that acted
 
 
 def cut_off(rows: Rows, count: int) -> Rows:
@@ -19,9 +20,18 @@ def cut_off(rows: Rows, count: int) -> Rows:
 
 
 def joined_rows(parts: Sequence[Rows]) -> Rows:
-    """Returns the rows of several sets, in their order; what not all of them have is left out."""
+    """Returns the rows of several parts, in their order; what not all of them have is left out."""
     common = [key for key in parts[0] if all(key in part for part in parts)]
     return {key: np.concatenate([part[key] for part in parts]) for key in common}
+
+
+def joined_sets(sets: Sequence[Rows]) -> Rows:
+    """Returns the rows of sets that had policies of their own: they are counted on from one to the next."""
+    joined = joined_rows(sets)
+    if POLICY in joined:
+        before = np.cumsum([0, *(1 + rows[POLICY].max() for rows in sets[:-1])], dtype=np.int32)
+        joined[POLICY] += np.repeat(before, [len(rows[POLICY]) for rows in sets])
+    return joined
 
 
 def ends_of(rows: Rows) -> np.ndarray:

@@ -48,7 +48,7 @@ class Trajectories(Distinct):
             take(self.returns_to_go, rows) * known,
             take(self.timesteps, rows) * known,
             known,
-            self.highest_return + 0 * take(self.returns_to_go, starts),
+            self.highest_return.repeat(len(starts)),
         )
 
 

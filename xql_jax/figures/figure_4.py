@@ -15,7 +15,7 @@ from xql_jax.envs.mazes import Cell
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
 from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.learners.methods import Method
-from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
 from xql_jax.reports.palette import HEAT, VERMILION
 from xql_jax.theory.error_model import optimal_q

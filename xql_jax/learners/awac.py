@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.critics import Critic, at_each, init_actor_critic, min_q
 from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
 from xql_jax.learners.train_state import LearnerState, TrainState
@@ -49,12 +49,7 @@ class AdvantageWeighted(PolicyLearner):
         return jnp.clip(actions, -1.0, 1.0)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
-        return LearnerState(
-            step=jnp.zeros((), jnp.int32),
-            policy=self.policy.init(key_policy, observations, actions),
-            critic=self.critic.init(keys_critic, observations, actions),
-        )
+        return init_actor_critic(self.policy, self.critic, key, observations, actions)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         key_next, key_value, key_policy = jax.random.split(key, 3)
@@ -79,8 +74,7 @@ class AdvantageWeighted(PolicyLearner):
         def drawn(key: PRNGKey) -> Array:
             draws = policy(observations).draws(key)
             actions = self.as_taken(draws.actions)
-            repeated = jnp.broadcast_to(observations, (len(draws.actions), *observations.shape))
-            return (draws.weights * min_q(critic, params, repeated, actions)).sum(axis=0)
+            return draws.mean(min_q(critic, params, at_each(observations, actions), actions))
 
         return jax.vmap(drawn)(jax.random.split(key, self.value_actions)).mean(axis=0)
 

@@ -22,14 +22,13 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.behavior_regularized import (
-    AnchoredPolicy,
-    AnchoredState,
     BehaviorRegularized,
-    at_each,
+    RegularizedPolicy,
+    RegularizedState,
     repeated_draws,
     sampled_actions,
 )
-from xql_jax.learners.critics import Critic
+from xql_jax.learners.critics import Critic, at_each
 from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
@@ -41,7 +40,7 @@ LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
 @flax.struct.dataclass
-class Constrained(AnchoredPolicy):
+class Constrained(RegularizedPolicy):
     """The MMD has a Lagrange multiplier: it rises while the MMD is above the threshold, and falls below it.
 
     The MMD is that of actions before they are squashed, whose gradient does not vanish at the bounds.
@@ -52,11 +51,11 @@ class Constrained(AnchoredPolicy):
     mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE)
     multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         policy = super().init(key, observations, actions)
         return policy.replace(log_multiplier=TrainState.create(None, jnp.zeros(())))
 
-    def coefficient(self, policy: AnchoredState) -> Numeric:
+    def coefficient(self, policy: RegularizedState) -> Numeric:
         return jnp.exp(policy.log_multiplier.params)
 
     def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
@@ -70,13 +69,13 @@ class Constrained(AnchoredPolicy):
 
     def update(
         self,
-        policy: AnchoredState,
+        policy: RegularizedState,
         critic: TrainState,
         observations: Array,
         step: Array,
         key: PRNGKey,
         max_grad_norm: Numeric,
-    ) -> tuple[AnchoredState, Metrics]:
+    ) -> tuple[RegularizedState, Metrics]:
         """One step of pi, and one of the multiplier by the MMD that there was before."""
 
         def dual_loss(log_multiplier):

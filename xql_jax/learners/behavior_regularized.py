@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.critics import Critic, at_each, init_actor_critic, min_q
 from xql_jax.learners.heads import Gaussian, Squashed
 from xql_jax.learners.policy_objectives import PolicyLearner
 from xql_jax.learners.train_state import LearnerState, TrainState
@@ -17,7 +17,7 @@ from xql_jax.networks.policies import Distribution, Draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
-class AnchoredState(TrainState):
+class RegularizedState(TrainState):
     """The actor's train state, and what it is held by."""
 
     behavior: Any = None  # the clone's train state
@@ -25,7 +25,7 @@ class AnchoredState(TrainState):
 
 
 @flax.struct.dataclass
-class AnchoredPolicy(fields.Part):
+class RegularizedPolicy(fields.Part):
     """pi maximises min Q - coefficient * distance to a clone of the data's policy; both are left to holes.
 
     The clone is fitted by maximum likelihood in the same updates. During the first ones pi follows it alone,
@@ -39,7 +39,7 @@ class AnchoredPolicy(fields.Part):
     divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)  # actions per state, of pi and the clone
     warm_start: Numeric = fields.traced(20_000.0, fields.NOT_NEGATIVE)  # updates in which pi ignores Q
 
-    def coefficient(self, policy: AnchoredState) -> Numeric:
+    def coefficient(self, policy: RegularizedState) -> Numeric:
         """What a unit of distance costs, reward units."""
         raise NotImplementedError
 
@@ -47,18 +47,18 @@ class AnchoredPolicy(fields.Part):
         """How far pi is from the clone in each state, f32[B]."""
         raise NotImplementedError
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
         network = self.head.network(actions.shape[-1])
         # The clone's head is that of pi, with widths of its own.
         head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
         clone = head.network(actions.shape[-1])
         behavior = TrainState.create(clone, clone.init(key_behavior, observations))
-        return AnchoredState.create(network, network.init(key_actor, observations), behavior=behavior)
+        return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
 
     def fit_clone(
-        self, policy: AnchoredState, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
-    ) -> tuple[AnchoredState, Metrics]:
+        self, policy: RegularizedState, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[RegularizedState, Metrics]:
         """One step of the clone's log-likelihood of the data's actions."""
 
         def loss(params):
@@ -73,13 +73,13 @@ class AnchoredPolicy(fields.Part):
 
     def update(
         self,
-        policy: AnchoredState,
+        policy: RegularizedState,
         critic: TrainState,
         observations: Array,
         step: Array,
         key: PRNGKey,
         max_grad_norm: Numeric,
-    ) -> tuple[AnchoredState, Metrics]:
+    ) -> tuple[RegularizedState, Metrics]:
         """Step number `step` of pi, from 1."""
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
@@ -88,7 +88,8 @@ class AnchoredPolicy(fields.Part):
         def loss(params):
             distribution = policy.at(params, observations, training=True, rngs={"dropout": key_dropout})
             draws = distribution.draws(key_q)
-            q = (draws.weights * q_of(critic, observations, draws.actions)).sum(0)
+            taken = jnp.clip(draws.actions, -1.0, 1.0)
+            q = draws.mean(min_q(critic, critic.params, at_each(observations, taken), taken))
             distance = self.distance(distribution, behavior, key_distance)
             actor_loss = (self.coefficient(policy) * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
@@ -107,7 +108,7 @@ class BehaviorRegularized(PolicyLearner):
     Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
     """
 
-    policy: AnchoredPolicy = fields.part(AnchoredPolicy)
+    policy: RegularizedPolicy = fields.part(RegularizedPolicy)
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
@@ -115,12 +116,7 @@ class BehaviorRegularized(PolicyLearner):
     backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # per next state
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
-        return LearnerState(
-            step=jnp.zeros((), jnp.int32),
-            policy=self.policy.init(key_policy, observations, actions),
-            critic=self.critic.init(keys_critic, observations, actions),
-        )
+        return init_actor_critic(self.policy, self.critic, key, observations, actions)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         key_clone, key_next, key_actor = jax.random.split(key, 3)
@@ -142,16 +138,6 @@ class BehaviorRegularized(PolicyLearner):
         qs = jnp.stack([state.critic.at(p, states, actions) for p in state.critic.target])
         clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
         return clipped.max(0)
-
-
-def at_each(observations: Array, actions: Array) -> Array:
-    """The observations f32[B, O] beside several actions of each, f32[N, B, A]: f32[N, B, O]."""
-    return jnp.broadcast_to(observations, (len(actions), *observations.shape))
-
-
-def q_of(critic: TrainState, observations: Array, actions: Array) -> Array:
-    """min Q f32[N, B] at several actions f32[N, B, A] of each state, clipped as those are that are taken."""
-    return min_q(critic, critic.params, at_each(observations, actions), jnp.clip(actions, -1.0, 1.0))
 
 
 def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:

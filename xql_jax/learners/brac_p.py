@@ -19,9 +19,9 @@ import jax
 
 from xql_jax.learners import fields
 from xql_jax.learners.behavior_regularized import (
-    AnchoredPolicy,
-    AnchoredState,
     BehaviorRegularized,
+    RegularizedPolicy,
+    RegularizedState,
     repeated_draws,
     sampled_actions,
 )
@@ -51,13 +51,13 @@ def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKe
 
 
 @flax.struct.dataclass
-class Penalized(AnchoredPolicy):
+class Penalized(RegularizedPolicy):
     """Each unit of divergence costs the same."""
 
     brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
     divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
 
-    def coefficient(self, policy: AnchoredState) -> Numeric:
+    def coefficient(self, policy: RegularizedState) -> Numeric:
         return self.brac_alpha
 
     def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from xql_jax.learners import fields
+from xql_jax.learners.critics import at_each
 from xql_jax.learners.policy_objectives import Estimates, PolicyObjective
 from xql_jax.learners.train_state import TrainState
+from xql_jax.losses.divergence import sampled_kl
 from xql_jax.networks.policies import Draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
@@ -21,8 +23,7 @@ def expected_q(drawn: Draws, estimates: Estimates, observations: Array) -> Array
     """
     assert estimates.q_of is not None  # the registry gives these objectives to methods with Q alone
     actions = jnp.clip(drawn.actions, -1.0, 1.0)
-    qs = jnp.stack([estimates.q_of(observations, action) for action in actions])
-    return (drawn.weights * qs).sum(0) / estimates.scale
+    return drawn.mean(estimates.q_of(at_each(observations, actions), actions)) / estimates.scale
 
 
 class AnchoredState(TrainState):
@@ -66,7 +67,7 @@ class ReverseKL(PolicyObjective):
         def loss(params):
             policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
             drawn = policy.draws(key_draw)
-            kl = (drawn.weights * (drawn.log_probs - mu.log_prob(drawn.actions))).sum(0).mean()
+            kl = sampled_kl(drawn.log_probs, mu.log_prob(drawn.actions), drawn.weights).mean()
             q = expected_q(drawn, estimates, batch.observations).mean()
             return kl - self.awr_temperature * q, {
                 "actor/loss": kl - self.awr_temperature * q,

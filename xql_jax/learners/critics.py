@@ -5,10 +5,11 @@ from typing import Any
 
 import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.train_state import LearnerState, TrainState
 from xql_jax.losses.critic import huber_loss, mse_loss
 from xql_jax.networks.mlp import Initializer, Value, iql_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, SarsaBatch
@@ -62,8 +63,25 @@ class TemporalDifference(Critic):
         return self.critic_loss(values, targets) / self.num_critics
 
 
+def init_actor_critic(
+    policy: Any, critic: Critic, key: PRNGKey, observations: Array, actions: Array
+) -> LearnerState:
+    """The first state of a learner that has a policy and critics, and no V."""
+    key_policy, *keys_critic = jax.random.split(key, 1 + critic.num_critics)
+    return LearnerState(
+        step=jnp.zeros((), jnp.int32),
+        policy=policy.init(key_policy, observations, actions),
+        critic=critic.init(keys_critic, observations, actions),
+    )
+
+
+def at_each(observations: Array, actions: Array) -> Array:
+    """The observations f32[B, O] beside several actions of each, f32[N, B, A]: f32[N, B, O]."""
+    return jnp.broadcast_to(observations, (len(actions), *observations.shape))
+
+
 def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
-    """The least of the networks' Q(s, a), f32[B], under these parameters."""
+    """The least of the networks' Q(s, a), f32[..., B], under these parameters."""
     return jnp.stack([critic.at(p, observations, actions) for p in params]).min(axis=0)
 
 

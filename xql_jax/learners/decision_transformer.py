@@ -7,7 +7,9 @@ line 40.
 Differs: the authors ask for returns per robot (3600 of hopper, 12000 of halfcheetah, 5000 of walker2d;
 experiment.py, lines 38-52) in the environment's rewards, and divide them by 1000. Here rewards are those that
 all methods learn from, of which locomotion's returns span 1000: the default is the highest return of the
-data, and the scales by suite bring returns into the authors' range of some units. Everything is initialised
+data, and the scales by suite bring returns into the authors' range of some units. Where every
+step costs -1 (AntMaze) that is the return of the shortest trajectory, and no policy has it from a far start:
+give a `target_return` there. Everything is initialised
 as GPT-2 is, normal with deviation 0.02; the authors leave what is outside of GPT-2 as PyTorch has it, with
 embeddings of timesteps that were never seen as large as all others. The last step before a time-out is not
 learned from, as D4RL's own `qlearning_dataset` drops it.

@@ -10,7 +10,7 @@ from xql_jax.learners import fields
 from xql_jax.learners.critics import Critic, TemporalDifference, min_q
 from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
 from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 

@@ -10,7 +10,7 @@ from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.methods import Method
 from xql_jax.learners.soft_actor_critic import DEFAULTS, SoftActorCritic
 from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.networks.squashed_policies import sac_init
 from xql_jax.types import Array, Metrics, PRNGKey
 

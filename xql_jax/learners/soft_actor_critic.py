@@ -9,7 +9,7 @@ from xql_jax.learners.critics import min_q
 from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic, min_q
+from xql_jax.learners.critics import Critic, init_actor_critic, min_q
 from xql_jax.learners.deterministic_gradient import DeterministicGradient, DeterministicState
 from xql_jax.learners.methods import Method
 from xql_jax.learners.off_policy import OffPolicy, every
@@ -34,12 +34,7 @@ class DelayedTwin(OffPolicy):
     exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # std; Table 5 has 0.05 for Hopper
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
-        return LearnerState(
-            step=jnp.zeros((), jnp.int32),
-            policy=self.policy.init(key_policy, observations, actions),
-            critic=self.critic.init(keys_critic, observations, actions),
-        )
+        return init_actor_critic(self.policy, self.critic, key, observations, actions)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         """Q, then pi by the new Q, then the targets."""

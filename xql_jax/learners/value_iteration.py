@@ -8,8 +8,8 @@ from xql_jax.learners import fields
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
 from xql_jax.learners.train_state import LearnerState
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_fits.gumbel import Gumbel
-from xql_jax.learners.value_fits.value_fit import ValueFit
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 

@@ -22,6 +22,10 @@ class Draws(NamedTuple):
     log_probs: Array  # f32[K, ...], of the whole distribution
     weights: Array  # f32[K, ...], sum 1 over K
 
+    def mean(self, values: Array) -> Array:
+        """The estimate f32[...] of E f(a), of the values f32[K, ...] of f at the actions."""
+        return (self.weights * values).sum(0)
+
 
 class Distribution(Protocol):
     """What a policy gives for a state: a distribution over actions f32[..., A]."""

@@ -62,8 +62,8 @@ class ScoreTable:
         ]
         whole = [d for d in self.datasets if all(self.entry(d, m).last for m in self.methods)]
         if len(whole) > 1:
-            means = (np.mean([self.entry(d, m).mean for d in whole]) for m in self.methods)
-            rows.append([f"mean of {len(whole)}", *(f"{mean:.1f}" for mean in means)])
+            columns = ([self.entry(dataset, method) for dataset in whole] for method in self.methods)
+            rows.append([f"mean of {len(whole)}", *map(_mean_cell, columns)])
         return rows
 
     def as_text(self) -> str:
@@ -97,6 +97,11 @@ class ScoreTable:
         writer.writeheader()
         writer.writerows(records)
         return text.getvalue()
+
+
+def _mean_cell(entries: Sequence[Entry]) -> str:
+    mean = np.mean([entry.mean for entry in entries])
+    return f"{mean:.1f}" + (" div" if any(entry.diverged for entry in entries) else "")
 
 
 def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.data.collecting import Behaviour, Draws
+from xql_jax.data.collecting import Behaviour, Chance
 from xql_jax.data.gaussian_mlp import read_gaussian_mlp
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
@@ -57,7 +57,7 @@ def open_behaviour(
         UserError: if there is no such policy, or it does not fit the place.
     """
     if name == RANDOM:
-        return Behaviour(name, "uniformly random actions", lambda _, draws: 2 * draws.uniform - 1, noise)
+        return Behaviour(name, "uniformly random actions", lambda _, chance: 2 * chance.uniform - 1, noise)
     if Path(name).suffix.lower() == ".npz":
         return _from_file(name, place, deterministic, noise)
     if not Path(name).expanduser().is_dir():
@@ -72,8 +72,8 @@ def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Be
     policy = read_gaussian_mlp(path, place.observation_dim, place.action_dim)
     digest = hashlib.sha256(read_file(path)).hexdigest()
 
-    def act(observations: np.ndarray, draws: Draws) -> np.ndarray:
-        return policy.mean(observations) if deterministic else policy.act(observations, draws.normal)
+    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+        return policy.mean(observations) if deterministic else policy.act(observations, chance.normal)
 
     return Behaviour(name, f"Gaussian MLP, {_how(deterministic)}, file of sha256 {digest}", act, noise)
 
@@ -94,8 +94,8 @@ def _of_run(name: str, place: Place, member: int | None, deterministic: bool, no
     on_device = jax.device_put((learner, actor), jax.devices()[0])
     record, observe = run.record, run.preprocessing.observations
 
-    def act(observations: np.ndarray, draws: Draws) -> np.ndarray:
-        return np.asarray(_act(*on_device, observe(observations), draws.keys, deterministic))
+    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+        return np.asarray(_act(*on_device, observe(observations), chance.keys, deterministic))
 
     how = f"{_how(deterministic)}, run {record.run}"
     what = f"{record.algorithm}, {run.members[0]}, {step:,} {record.unit}s, {how}"

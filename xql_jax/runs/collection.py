@@ -16,11 +16,11 @@ from xql_jax.errors import UserError
 from xql_jax.files import sync
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.runs.behaviours import Place
+from xql_jax.runs.provenance import versions
 from xql_jax.runs.references import ReferenceReturns
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import CollectionSettings
 from xql_jax.runs.sources import PolicySource, ReplaySource, Source
-from xql_jax.runs.surroundings import versions
 from xql_jax.tasks import Task, referenced
 
 SUFFIXES = (".hdf5", ".h5")

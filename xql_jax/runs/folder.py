@@ -27,7 +27,7 @@ from xql_jax.files import (
     write_record,
 )
 from xql_jax.logs.csv_reader import Columns
-from xql_jax.runs.surroundings import differences, machine, versions
+from xql_jax.runs.provenance import differences, machine, versions
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.loop import TrainingFiles
 from xql_jax.training.members import Member

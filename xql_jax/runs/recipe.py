@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xql_jax.data.rows import joined_rows
+from xql_jax.data.rows import joined_sets
 from xql_jax.data.writers import read_command, read_rows, write_hdf5
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
@@ -128,7 +128,7 @@ class RecipeRun(Run):
 
     def _join(self, references: References, command: str) -> dict[str, Any]:
         output = self._file("medium-expert")
-        rows = joined_rows([read_rows(self._file(quality)) for quality in ("medium", "expert")])
+        rows = joined_sets([read_rows(self._file(quality)) for quality in ("medium", "expert")])
         summary = summary_of(rows, output, referenced(self.place.task, references))
         metadata = {
             **common_metadata(self.place),

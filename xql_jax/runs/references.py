@@ -79,11 +79,6 @@ class ReferenceReturns:
         expert = max(map(self.of, self._experts)) if expert is None else expert
         return checked_references(random, expert, "references")
 
-    def of_random(self) -> float:
-        """The random policy's."""
-        given = self._settings.random_return
-        return self.of(self._random) if given is None else given
-
     def of(self, behaviour: Behaviour) -> float:
         """The mean return of a policy, acting by its mean or mode."""
         place, episodes = self._place, self._settings.reference_episodes

@@ -19,8 +19,8 @@ from xql_jax.logs.csv_reader import Row, parse_rows
 from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
 from xql_jax.runs.folder import RunFolder, rows_digest
+from xql_jax.runs.provenance import settings_of_jax
 from xql_jax.runs.record import open_record
-from xql_jax.runs.surroundings import settings_of_jax
 from xql_jax.tasks import Task
 from xql_jax.training.loop import Schedule, TrainingLoop
 from xql_jax.training.members import Member, make_members, parse_sweep

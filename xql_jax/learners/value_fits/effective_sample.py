@@ -16,7 +16,7 @@ from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.train_state import TrainState
-from xql_jax.learners.value_fits.value_fit import Reading, ValueFit
+from xql_jax.learners.value_fit import Reading, ValueFit
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 

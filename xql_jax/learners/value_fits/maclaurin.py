@@ -15,7 +15,7 @@ from xql_jax.learners.critics import TemporalDifference
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.value_fits.value_fit import ValueFit
+from xql_jax.learners.value_fit import ValueFit
 from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Numeric
 

@@ -1,19 +1,15 @@
 """What all value fits share: a network V and its steps."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.methods import Method
 from xql_jax.learners.train_state import TrainState
 from xql_jax.losses.critic import mse_loss
 from xql_jax.networks.mlp import Initializer, Value, iql_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
-
-METHODS: Mapping[str, Method] = {}
 
 
 class Reading(NamedTuple):
