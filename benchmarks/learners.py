@@ -3,7 +3,8 @@
 All have the same networks (two hidden layers of 256), batches and data of hopper's size, so that a method
 differs from XQL by its arithmetic alone. One that takes F times XQL's floating-point operations is allowed
 1 / F of XQL's updates per second; the share is what it has of that. XLA counts the operations of an update.
-Timed in turns: XQL, then each of the others, several times over; ratios are medians of the turns' own.
+Timed in turns, several times over, each method right after XQL: memory and clocks keep for a while what ran
+before. Ratios are medians of the pairs' own.
 
 Example:
   python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
@@ -33,7 +34,7 @@ from xql_jax.types import Batch
 
 flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, beside xql; left out: all.")
 flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
-flags.DEFINE_float("seconds", 2.0, "Seconds of one timing, about.", lower_bound=0.01)
+flags.DEFINE_float("seconds", 1.0, "Seconds of one timing, about.", lower_bound=0.01)
 flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)
 flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
 FLAGS = flags.FLAGS
@@ -52,18 +53,23 @@ def main() -> int:
         name: max(1, round(FLAGS.seconds * speed(population, 3))) for name, (population, _) in made.items()
     }
 
+    def timed(name: str) -> float:
+        population, _ = made[name]
+        speed(population, max(1, counts[name] // 4))
+        return speed(population, counts[name])
+
     turns = [
-        {name: speed(population, counts[name]) for name, (population, _) in made.items()}
+        {name: (timed("xql"), timed(name)) for name in made}
         for _ in tqdm(range(1 + FLAGS.turns), desc="turns", disable=None)
-    ]
+    ][1:]
     device = jax.devices()[0].device_kind
     print(f"{device}, {os.cpu_count()} cores, jax {jax.__version__}, batch {FLAGS.batch_size}")
     print(f"{'':18}{'updates/s':>10}{'min':>8}{'max':>8}{'MFLOP':>8}{'/ xql':>8}{'allowed':>9}{'share':>7}")
     results = {}
     operations_of_xql = made["xql"][1]
     for name, (_, operations) in made.items():
-        measured = np.array([turn[name] for turn in turns[1:]])
-        ratio = float(np.median([turn[name] / turn["xql"] for turn in turns[1:]]))
+        measured = np.array([turn[name][1] for turn in turns])
+        ratio = float(np.median([own / of_xql for of_xql, own in (turn[name] for turn in turns)]))
         allowed = operations_of_xql / operations
         results[name] = {
             "updates_per_second": float(np.median(measured)),

@@ -68,28 +68,19 @@ class TotalVariation(ValueFit):
         return total_variation_loss(values, targets, tradeoff=self.tradeoff)
 
 
-DEFAULTS = {"layer_norm": True}
-METHODS = {
-    "dvl_chi2": Method(
+def _method(value: type[ValueFit], tradeoff_on_mazes: float) -> Method:
+    by_suite = {
+        "antmaze": {"decay_actor_lr": False},
+        "pointmaze": {"tradeoff": tradeoff_on_mazes},  # this project's, of seeds 100 and 101
+    }
+    return Method(
         InSample,
-        DEFAULTS,
-        by_suite={
-            "antmaze": {"decay_actor_lr": False},
-            "pointmaze": {"tradeoff": 0.6},
-        },  # this project's, of seeds 100 and 101
-        value=ChiSquare,
+        {"layer_norm": True},
+        by_suite=by_suite,
+        value=value,
         policy=ForwardKL,
         critic=TemporalDifference,
-    ),
-    "dvl_tv": Method(
-        InSample,
-        DEFAULTS,
-        by_suite={
-            "antmaze": {"decay_actor_lr": False},
-            "pointmaze": {"tradeoff": 0.9},
-        },  # this project's, of seeds 100 and 101
-        value=TotalVariation,
-        policy=ForwardKL,
-        critic=TemporalDifference,
-    ),
-}
+    )
+
+
+METHODS = {"dvl_chi2": _method(ChiSquare, 0.6), "dvl_tv": _method(TotalVariation, 0.9)}
