@@ -5,6 +5,8 @@ default, where nothing pulls V down; 0.8 is this project's choice.
 Differs: that code gives V a dropout of 0.5 on AntMaze, fits Q by a Huber loss, and takes batches of 1024.
 """
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -69,7 +71,7 @@ class TotalVariation(ValueFit):
 
 
 def _method(value: type[ValueFit], tradeoff_on_mazes: float) -> Method:
-    by_suite = {
+    by_suite: dict[str, dict[str, Any]] = {
         "antmaze": {"decay_actor_lr": False},
         "pointmaze": {"tradeoff": tradeoff_on_mazes},  # this project's, of seeds 100 and 101
     }
