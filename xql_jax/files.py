@@ -21,7 +21,7 @@ from xql_jax.errors import Damaged, UserError
 
 LOG = logging.getLogger(__name__)
 
-LOCK_PATIENCE = 120.0  # seconds that a process may hold a lock without getting on
+LOCK_PATIENCE = 300.0  # seconds that a process may hold a lock without getting on: a slow server has 247
 
 # What says that the disk is full, or read-only, or fails: no mistake of the program's.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)

@@ -1,6 +1,7 @@
 """Files that a command line asks for: they never take the place of what the command reads, or a run keeps."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -101,8 +102,7 @@ def writing_output(flag: str, path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # No longer than a name may be, whatever the length of `path`.
-        with replacing(path, f".{path.stem[:40]}.unfinished{path.suffix[:10].lower()}") as unfinished:
+        with replacing(path, unfinished_name(path)) as unfinished:
             yield unfinished
             sync(unfinished)
         sync(path.parent)
@@ -110,6 +110,12 @@ def writing_output(flag: str, path: Path) -> Iterator[Path]:
         stays = "; the old file is as it was" if path.exists() else ""
         reason = error.strerror or str(error)
         raise UserError(f"--{flag}={path}: cannot be written: {reason}{stays}") from error
+
+
+def unfinished_name(path: Path) -> str:
+    """The name, beside `path`, of what is to become it: its own, but no longer than a name may be."""
+    whole = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
+    return f".{path.stem[:40]}.{whole}.unfinished{path.suffix[:10].lower()}"
 
 
 def make_folder(flag: str, name: str) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import xql_jax
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs.folder import RunFolder, read_config, rows_digest
 from xql_jax.training.members import make_members
@@ -178,7 +179,8 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_only_a_finished_run_has_a_finished_summary(tmp_path):
     folder = make_folder(tmp_path)
-    folder.path.mkdir(parents=True)
+    with folder.opened(resume=False):
+        pass
     assert folder.finished_summary() is None
     folder.write_summary({"status": "interrupted", "step": 5})
     assert folder.finished_summary() is None
@@ -207,7 +209,8 @@ def test_a_summary_of_another_run_is_none(tmp_path, told):
 @pytest.mark.parametrize("damage", ["missing", "short", "flipped"])
 def test_a_finished_runs_rows_that_are_not_there_are_noticed(tmp_path, told, damage):
     folder = make_folder(tmp_path)
-    folder.path.mkdir(parents=True)
+    with folder.opened(resume=False):
+        pass
     rows = b"step,seed,score\n10,4,1.5\n"
     folder.files.evaluations.write_bytes(rows)
     digest = rows_digest(folder.files.evaluations)
@@ -272,6 +275,29 @@ def test_a_config_of_other_settings_is_damaged(tmp_path, told):
     ((_, line),) = told()
     assert "it is written anew" in line
     assert json.loads(file.read_text())["config"]["beta"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("config.json", b"beta"), ("config.json", None), ("preprocessing.json", b"action_bound")],
+)
+def test_a_finished_runs_damaged_records_are_made_anew(tmp_path, told, name, changed):
+    folder = make_folder(tmp_path)
+    with folder.opened(resume=False):
+        pass
+    Preprocessing().save(folder.files.preprocessing, folder.run)
+    folder.write_summary({"status": "finished"})
+    assert folder.finished_summary()["status"] == "finished"
+    file = folder.path / name
+    if changed is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes().replace(changed, b"x" + changed))
+    with pytest.raises(UserError, match=rf"{name} is not as it was written; there is no checkpoint"):
+        folder.finished_summary()
+    (folder.files.checkpoints / "10").mkdir(parents=True)
+    assert folder.finished_summary() is None
+    assert "it is made anew" in told()[-1][1]
 
 
 def test_a_run_without_its_config_is_there_all_the_same(tmp_path):

@@ -6,7 +6,7 @@ waits; and where a virtual dataset's source is missing, HDF5 gives zeros.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -72,15 +72,18 @@ def _resolve(group: h5py.Group, name: str, search: _Search, links: int) -> bool:
         if isinstance(link, h5py.SoftLink):
             return _resolve(here, rest, search, links - 1)
         search.elsewhere("external link", link.filename)
-        return _resolve_in(here.file, link.filename, rest, search, links - 1)
+        prefixes = os.environ.get("HDF5_EXT_PREFIX", "").split(":")
+        return _resolve_in(here.file, link.filename, prefixes, rest, search, links - 1)
     if isinstance(here, h5py.Dataset):
         _check_storage(here, search, links)
     return True
 
 
-def _resolve_in(file: h5py.File, other: str, name: str, search: _Search, links: int) -> bool:
+def _resolve_in(
+    file: h5py.File, other: str, prefixes: Iterable[str], name: str, search: _Search, links: int
+) -> bool:
     """As `_resolve`, in another file, which is named as HDF5 names it."""
-    path = _file_beside(file, other, search, "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX")
+    path = _file_at(_places_of_file(file, other, prefixes), other, search)
     with h5py.File(path, "r") as opened:
         return _resolve(opened, f"/{name}", search, links)
 
@@ -113,7 +116,9 @@ def _check_sources(array: h5py.Dataset, search: _Search, links: int) -> None:
         if source.file_name == OWN_FILE:
             found = _resolve(array.file, f"/{source.dset_name}", search, links - 1)
         else:
-            found = _resolve_in(array.file, source.file_name, source.dset_name, search, links - 1)
+            prefixes = [os.environ.get("HDF5_VDS_PREFIX", "")]
+            place = source.file_name, prefixes, source.dset_name
+            found = _resolve_in(array.file, *place, search, links - 1)
         if not found:
             raise search.refusal(f"is a virtual dataset whose source is missing, {named}")
     search.checked.add(own)
@@ -123,30 +128,42 @@ def _check_plain_files(array: h5py.Dataset, search: _Search) -> None:
     left = array.nbytes
     for name, offset, size in array.external:
         search.elsewhere("external storage", name)
-        path = _file_beside(array.file, name, search, "HDF5_EXTFILE_PREFIX")
+        path = _file_at(_places_of_storage(array.file, name), name, search)
         used = left if size == UNLIMITED else min(left, size)
         if path.stat().st_size < offset + used:
             raise search.refusal(f"has its bytes in {brief(path)}, which ends before they do")
         left -= used
 
 
-def _file_beside(file: h5py.File, name: str, search: _Search, *prefixes: str) -> Path:
-    """The file that HDF5 would open by this name; UserError if there is none, or another kind of thing."""
-    places = [place for place in _places(file, name, *prefixes) if place.exists()]
-    if not places:
+def _file_at(places: Iterable[Path], name: str, search: _Search) -> Path:
+    """The first that is there, as HDF5 has it; UserError if none is, or one is another kind of thing."""
+    there = [place for place in places if place.exists()]
+    if not there:
         raise search.refusal(f"lies in another file, {brief(name)}, which is missing")
-    for place in places:
+    for place in there:
         if not place.is_file():
             raise search.refusal(f"lies in {brief(place)}, which is not a file")
-    return places[0]
+    return there[0]
 
 
-def _places(file: h5py.File, name: str, *prefixes: str) -> Iterator[Path]:
+def _places_of_file(file: h5py.File, name: str, prefixes: Iterable[str]) -> Iterator[Path]:
+    """Where HDF5 looks for the file of an external link or of a virtual dataset's source, in its order."""
     own = Path(os.fsdecode(file.filename)).absolute()
+    if Path(name).is_absolute():
+        yield Path(name)
+        name = Path(name).name  # of a path that is no longer there
+    yield from (_with_origin(prefix, own) / name for prefix in prefixes if prefix)
+    yield own.parent / name
     yield Path(name)
-    for variable in prefixes:
-        for prefix in filter(None, os.environ.get(variable, "").split(":")):
-            yield Path(prefix.replace("${ORIGIN}", str(own.parent))) / name
-    for folder in (own.parent, own.resolve().parent):
-        yield folder / name
-        yield folder / Path(name).name  # of a path that is no longer there
+    yield own.resolve().parent / name
+
+
+def _places_of_storage(file: h5py.File, name: str) -> Iterator[Path]:
+    """The same for bytes in a plain file: in the folder of the variable, else from the current one."""
+    own = Path(os.fsdecode(file.filename)).absolute()
+    prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")
+    yield _with_origin(prefix, own) / name
+
+
+def _with_origin(prefix: str, own: Path) -> Path:
+    return Path(prefix.replace("${ORIGIN}", str(own.parent)))

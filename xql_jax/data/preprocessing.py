@@ -85,7 +85,7 @@ class Preprocessing:
                 if Preprocessing.load(path, run) == self:
                     return
                 reason = f"{path}: other than the data give now"
-            except UserError as error:
+            except Damaged as error:
                 reason = str(error)
             LOG.warning(f"{reason}; it is written anew, the file as it was is {set_aside(path).name}")
         write_record(path, {**dataclasses.asdict(self), "run": run})

@@ -14,7 +14,7 @@ from xql_jax.data.rows import Rows, returns_of
 from xql_jax.data.writers import write_hdf5, write_minari
 from xql_jax.errors import UserError
 from xql_jax.files import sync
-from xql_jax.outputs import check_output, writing_output
+from xql_jax.outputs import check_output, unfinished_name, writing_output
 from xql_jax.runs.behaviours import Place
 from xql_jax.runs.provenance import versions
 from xql_jax.runs.references import ReferenceReturns
@@ -119,7 +119,7 @@ def _check_output(settings: CollectionSettings) -> Path:
 @contextlib.contextmanager
 def _writing_folder(path: Path) -> Iterator[Path]:
     """As `writing_output`, for a folder."""
-    unfinished = path.with_name(f".{path.name[:40]}.unfinished")
+    unfinished = path.with_name(unfinished_name(path))
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)

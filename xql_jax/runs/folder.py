@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xql_jax.configuration import settings_by_name
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import (
     REFUSALS,
@@ -159,6 +160,7 @@ class RunFolder:
         changed = [
             name for name, found in summary.get("logs", {}).items() if found != rows_digest(self.path / name)
         ]
+        changed += self._damaged_records()
         if not changed:
             return summary
         what = f"{self.path}: the run has ended, and {', '.join(changed)} is not as it was written"
@@ -168,6 +170,21 @@ class RunFolder:
             )
         LOG.warning(f"{what}; it is made anew")
         return None
+
+    def _damaged_records(self) -> list[str]:
+        """Names of the files, beside the summary, without which nothing else reads the run."""
+        damaged = []
+        try:
+            if read_config(self.path / "config.json")["run"] != self.run:
+                damaged.append("config.json")
+        except Damaged:
+            damaged.append("config.json")
+        if os.path.lexists(self.files.preprocessing):
+            try:
+                Preprocessing.load(self.files.preprocessing, self.run)
+            except Damaged:
+                damaged.append("preprocessing.json")
+        return damaged
 
     @property
     def has_checkpoints(self) -> bool:

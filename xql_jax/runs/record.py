@@ -277,12 +277,17 @@ def members_of_another(
     ]
     if changed or record.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
-    if not record.steps:
-        raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
-    restored = restore_members(record, learner, folder.members, record.steps[-1], *dimensions)
-    if record.steps[-1] >= record.content["max_steps"]:
-        raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
-    return restored
+    for _ in range(TRIES):  # a source that goes on removes old checkpoints, as in `restore_last`
+        if not (steps := record.steps):
+            raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
+        if steps[-1] >= record.content["max_steps"]:
+            raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+        try:
+            return restore_members(record, learner, folder.members, steps[-1], *dimensions)
+        except UserError:
+            if steps[-1] in record.steps:
+                raise
+    raise UserError(f"{source}: its checkpoints go faster than they can be read: stop the run")
 
 
 def _number(value: object) -> object:

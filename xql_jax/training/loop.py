@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.policies import around, prepared
 from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.files import set_aside
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
@@ -117,13 +119,17 @@ class TrainingLoop:
         like = member_shapes(population.states, population.members)
         resumed = self._checkpoints.resume_last_good(like, population.resume)
         self.progress = resumed or Progress()
+        if not resumed and os.path.lexists(files.replay):
+            aside = set_aside(files.replay, "earlier")
+            LOG.warning(
+                f"{files.replay}: no checkpoint goes with it, the run begins anew; it is now {aside.name}"
+            )
         self._reported = set(population.diverged)
-        rows = self._checkpoints.logs(resumed.step) if resumed else None
+        rows = self._checkpoints.logs(resumed.step) if resumed else {}
         self._recordings = recordings
         paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
-        self.logs = {
-            path: CSVLogger(path, None if rows is None else rows.get(path.name, b"")) for path in paths
-        }
+        # Also a checkpoint that another run's members began with has no rows.
+        self.logs = {path: CSVLogger(path, rows.get(path.name)) for path in paths}
         self._metrics_csv, self._evaluations_csv = self.logs[files.metrics], self.logs[files.evaluations]
         names = [member.name for member in population.members]
         self._tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
@@ -156,7 +162,7 @@ class TrainingLoop:
         with bar:
             try:
                 if self.progress.evaluation_due:
-                    self._evaluate(stop, bar)
+                    self._evaluate(stop, bar, again=True)
                 while self.progress.step < schedule.max_steps and not stop.received:
                     start = self.progress.step
                     end = min(start + call, schedule.next_stop(start, *recorded))
@@ -267,8 +273,12 @@ class TrainingLoop:
                         row = {**self._row_start(index), recording.column: number}
                         self.logs[recording.path].write(row)
 
-    def _evaluate(self, stop: StopSignals, bar: tqdm) -> None:
-        """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run."""
+    def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
+        """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run.
+
+        So it does where an environment fails, but only once: from the same starts it may always fail. `again`
+        says that this is an evaluation that was left.
+        """
         assert self._evaluator is not None
         assert self._task is not None
         policy = prepared(self.population.policy(), self._observe, self._reward)
@@ -284,6 +294,11 @@ class TrainingLoop:
             results = self._evaluator.run(around(policy, act))
         except _Interrupted:
             return
+        except EnvironmentFailure:
+            if again and self.progress.step < self._schedule.max_steps and not stop.received:
+                self._advance(evaluation_due=False)
+                LOG.warning(f"the evaluation of step {self.progress.step:,} failed twice: it is left out")
+            raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._advance(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
