@@ -114,6 +114,14 @@ def test_an_output_appears_alone(name):
     assert [path.name for path in Path(name).parent.iterdir()] == [Path(name).name]
 
 
+def test_names_with_the_same_beginning_do_not_meet():
+    first, second = (Path(f"eval_halfcheetah-medium-replay-v2_xql_seed_{seed}.json") for seed in (0, 1))
+    with writing_output("json", first) as unfinished:
+        unfinished.write_bytes(b"0")
+        write(second, b"1")
+    assert (first.read_bytes(), second.read_bytes()) == (b"0", b"1")
+
+
 def test_a_full_disk_leaves_the_old_file():
     path, limits = Path("a.json"), resource.getrlimit(resource.RLIMIT_FSIZE)
     path.write_bytes(b"old")

@@ -122,6 +122,39 @@ def test_what_is_missing_there_is_told(tmp_path, kind):
         load_dataset(None, [str(path)], external_data=True)
 
 
+@pytest.mark.parametrize("variable", [None, "HDF5_EXT_PREFIX", "HDF5_VDS_PREFIX"])
+@pytest.mark.parametrize("kind", [external_link, unbounded_virtual_dataset])
+@pytest.mark.parametrize("place", ["beside", "current", "prefix"])
+def test_the_file_that_is_looked_at_is_the_one_that_hdf5_takes(tmp_path, monkeypatch, kind, variable, place):
+    """One of three files of the name has the rewards; HDF5 alone decides which it opens."""
+    folders = {name: tmp_path / name for name in ("beside", "current", "prefix")}
+    for folder in folders.values():
+        folder.mkdir()
+    path, whole = make(folders["beside"], kind)
+    good = (folders["beside"] / "other.hdf5").read_bytes()
+    for name, folder in folders.items():
+        with h5py.File(folder / "other.hdf5", "w") as file:
+            file["nothing"] = 0
+        if name == place:
+            (folder / "other.hdf5").write_bytes(good)
+    if variable:
+        monkeypatch.setenv(variable, str(folders["prefix"]))
+    monkeypatch.chdir(folders["current"])
+    expected = read_hdf5(whole, None).batch.rewards
+    with h5py.File(path, "r") as file, h5py.File(whole, "r") as right:
+        try:
+            opened = np.array_equal(file["rewards"], right["rewards"])  # zeros where a source lacks it
+        except KeyError:
+            opened = False
+    if opened:
+        np.testing.assert_array_equal(
+            load_dataset(None, [str(path)], external_data=True).batch.rewards, expected
+        )
+    else:
+        with pytest.raises(UserError):
+            load_dataset(None, [str(path)], external_data=True)
+
+
 def test_a_virtual_datasets_source_without_the_array(tmp_path):
     path, _ = make(tmp_path, virtual_dataset)
     with h5py.File(tmp_path / "other.hdf5", "a") as file:

@@ -150,3 +150,19 @@ def test_an_evaluation_that_fails_is_left_to_the_resumed_run(tmp_path):
         train(resumed)
     evaluations = [line.split(",")[0] for line in files.evaluations.read_text().splitlines()[1:]]
     assert evaluations == [step for step in ("10", "20", "30", "40") for _ in range(2)]
+
+
+def test_an_evaluation_that_fails_again_is_left_out_but_for_the_last(tmp_path, caplog):
+    """From the same starts it may fail for ever, and training would never go on."""
+    for step in (10, 20, 30, 40, 40):  # a run without its last score is not finished
+        evaluator = Failing()
+        evaluator.failures = 2
+        loop, files = make_loop(tmp_path, Counting, Counting, evaluator=evaluator)
+        with loop, pytest.raises(EnvironmentFailure, match="the simulation failed"):
+            train(loop)
+        progress = checkpoint(files, step)
+        assert (progress["step"], progress["evaluation_due"]) == (step, True)
+    assert [line for line in caplog.messages if "left out" in line] == [
+        f"the simulation failed; the evaluation of step {step} failed twice, left out"
+        for step in (10, 20, 30)
+    ]

@@ -2,14 +2,16 @@
 
 import contextlib
 import itertools
+import shutil
 
 import numpy as np
 import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import TASK, OneStep, make_training, train, untimed
+from training_runs import TASK, OneStep, advance, make_training, train, untimed
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import EpisodeResults
+from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.loop import Recording, Schedule, TrainingFiles, TrainingLoop
 
 
@@ -194,3 +196,25 @@ def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch)
     monkeypatch.setattr(finished._evaluations_csv, "close", refuse)
     with pytest.raises(UserError, match="of a full disk"), finished:
         train(finished)
+
+
+def test_what_belongs_to_no_checkpoint_is_kept(start, tmp_path, caplog):
+    """A buffer of a run that begins anew, and rows beside a checkpoint that holds none."""
+    (tmp_path / "replay" / "4").mkdir(parents=True)
+    (tmp_path / "replay" / "4" / "rows").write_bytes(b"transitions")
+    training, files = make_training(tmp_path, start.again(), (12, 4, 6, 6))
+    assert (tmp_path / "earlier-replay" / "4" / "rows").read_bytes() == b"transitions"
+    with training:
+        train(training)
+    rows = files.metrics.read_bytes()
+    shutil.rmtree(files.checkpoints)
+    population = start.again()
+    advance(population, 2, 2)
+    saving = population.saving()
+    with Checkpoints(files.checkpoints) as checkpoints:  # as of a run that began with another's members
+        checkpoints.save(saving.states, Progress(2, members=saving.members, held=saving.held))
+    resumed, _ = make_training(tmp_path, start.again(), (12, 4, 6, 6))
+    with resumed:
+        assert resumed.progress.step == 2
+    assert (tmp_path / "earlier-metrics.csv").read_bytes() == rows
+    assert sum("it is now earlier-" in line for line in caplog.messages) == 3

@@ -294,10 +294,11 @@ class TrainingLoop:
             results = self._evaluator.run(around(policy, act))
         except _Interrupted:
             return
-        except EnvironmentFailure:
+        except EnvironmentFailure as error:
             if again and self.progress.step < self._schedule.max_steps and not stop.received:
                 self._advance(evaluation_due=False)
-                LOG.warning(f"the evaluation of step {self.progress.step:,} failed twice: it is left out")
+                LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
+                return
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._advance(evaluation_seconds=seconds, evaluation_due=False)
