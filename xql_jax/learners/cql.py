@@ -3,7 +3,8 @@
 Eq. 4, and with a threshold its Lagrangian form, Appendix F. Code: aviralkumar2907/CQL. Values:
 d4rl/examples/cql_mujoco_new.py, lines 38 to 58 (networks), 134 and 135 (rates); README.md (weight 5
 without a threshold, both 5 for AntMaze); d4rl/rlkit/torch/sac/cql.py, lines 46 and 47 (backup, number of
-actions). Kitchen and Adroit: threshold 5, Appendix F; the weight beside it is the script's, line 165.
+actions). Adroit and kitchen: threshold 5 and weight 1, as users of that code have them (its issue 9); its
+authors publish none for kitchen (issue 26).
 
 Differs: the authors' code has a weight beside the Lagrange multiplier, and draws actions from the policy
 at s', too; the paper has neither, here it is the code. Their policy clones the data for 40,000 updates at
