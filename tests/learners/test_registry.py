@@ -89,7 +89,9 @@ def test_every_file_of_value_fits_gives_its_methods():
             assert type(make_learner(name).value).__module__ == module.__name__
             names.add(name)
     in_sample = {name for name in OFFLINE if type(make_learner(name)) is InSample}
-    assert {"xql", "iql", "sql", "eql", "mxql", "dvl_chi2", "dvl_tv", "qql", "xql_ess"} <= names == in_sample
+    assert (
+        {"xql", "iql", "sql", "eql", "mxql", "dvl_chi2", "dvl_tv", "qql", "xql_bellman"} <= names == in_sample
+    )
 
 
 def test_defaults_are_the_papers():

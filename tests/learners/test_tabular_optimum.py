@@ -158,15 +158,17 @@ def test_qql_reaches_its_fixed_point():
     np.testing.assert_allclose(learnt_q(state, BATCH), q, atol=0.01 * np.ptp(q))
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7])
-def test_the_adaptive_beta_reaches_the_soft_optimum_of_its_own_beta(share):
-    def effective(beta):
-        _, v, q = soft_optimum(beta)
-        weights = np.exp((q[S, A] - v[S]) / beta)
-        return weights.sum() ** 2 / (weights**2).sum() / len(weights)
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_the_scale_of_the_bellman_errors_is_the_beta_that_it_makes(share):
+    """Beta and the errors that Q has at the soft optimum of that beta, at once."""
 
-    beta = optimize.brentq(lambda beta: effective(beta) - share, 0.05, 50.0, xtol=1e-4)
-    _, state = train("xql_ess", BATCH, layer_norm=False, target_share=share, beta_rate=0.01)
+    def scale(beta):
+        _, v, q = soft_optimum(beta)
+        errors = R + DISCOUNT * v[NEXT] - q[S, A]
+        return math.sqrt(6 * (errors**2).mean()) / math.pi
+
+    beta = optimize.brentq(lambda beta: share * scale(beta) - beta, 0.05, 50.0, xtol=1e-4)
+    _, state = train("xql_bellman", BATCH, layer_norm=False, errors_share=share, beta_rate=0.01)
     assert float(jnp.exp(state.value.log_beta)) == pytest.approx(beta, rel=0.02)
     _, v, q = soft_optimum(beta)
     np.testing.assert_allclose(learnt_v(state), v[:STATES], atol=0.01 * np.ptp(v[:STATES]))

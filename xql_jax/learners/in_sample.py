@@ -68,6 +68,7 @@ class InSample(PolicyLearner):
             state.policy, Estimates(q, v, scale, q_of), batch, key_policy, self.max_grad_norm
         )
         critic, critic_info = self.fit_critic(state.critic, next_v, batch._replace(rewards=rewards))
+        value = self.value.adapted(value, jnp.sqrt(critic_info["critic/loss"]))
         state = LearnerState(state.step + 1, policy, value, critic.followed(self.tau))
         return state, {**value_info, **policy_info, **critic_info}
 

@@ -54,6 +54,10 @@ class ValueFit(fields.Part):
             value, info = value.minimize(loss, self.value_lr, max_grad_norm)
         return value, info
 
+    def adapted(self, value: Any, bellman_error: Array) -> Any:
+        """What the fit keeps once Q has learned, too, from Bellman errors of this root mean square, f32[]."""
+        return value
+
     def read(self, value: Any, batch: Batch) -> Reading:
         """V at s and at s', in one pass: on CPU two passes of half the size are slower."""
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)

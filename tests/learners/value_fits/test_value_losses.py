@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from xql_jax.learners.value_fits.effective_sample import effective_share
 from xql_jax.learners.value_fits.exponential import LARGEST, exponential_loss
 from xql_jax.learners.value_fits.f_divergence import chi_square_loss, total_variation_loss
 from xql_jax.learners.value_fits.maclaurin import maclaurin_loss
@@ -160,18 +159,6 @@ def test_quantiles_are_v_and_beta_where_q_is_gumbel(location, scale):
     assert scale * np.log(np.exp(sample / scale).mean()) == pytest.approx(location, abs=0.02 * scale)
     fitted = [minimiser(functools.partial(pinball_loss, quantile=q), sample) for q in (LOWER, UPPER)]
     np.testing.assert_allclose(fitted, [lower, upper], atol=0.02 * scale)
-
-
-@pytest.mark.parametrize("sigma", [0.1, 3.0])
-def test_effective_share_of_a_normal_q(sigma):
-    q = jnp.asarray(np.random.default_rng(0).normal(size=400_000) * sigma, jnp.float32)
-    for ratio in (0.5, 1.0, 5.0):
-        share = effective_share(jnp.zeros_like(q), q, beta=sigma / ratio if ratio < 2 else sigma * ratio)
-        expected = np.exp(-(ratio**2)) if ratio < 2 else np.exp(-1 / ratio**2)
-        assert float(share) == pytest.approx(expected, rel=0.05)
-    assert float(effective_share(q, q, beta=1e-3)) == pytest.approx(1.0)
-    one = jnp.zeros(100).at[3].set(1e6)
-    assert float(effective_share(jnp.zeros(100), one, beta=1.0)) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("loss", [loss for loss, *_ in FORMULAE[::2]])

@@ -1,0 +1,85 @@
+"""XQL without a beta to tune: beta is the scale of the Bellman errors, if they have a Gumbel distribution.
+
+This project's own answer to what Garg et al. 2023 leave open (Section 6): their method depends strongly on
+beta, and the right one on the reward's scale, the horizon and the data. They motivate Gumbel regression by
+errors of Q that have a Gumbel distribution of scale beta (Section 3.1); here that is what beta is.
+"""
+
+import math
+from typing import Any
+
+import flax.struct
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.in_sample import InSample
+from xql_jax.learners.methods import Method
+from xql_jax.learners.policy_objectives import ForwardKL
+from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.value_fit import ValueFit
+from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey
+
+CLIP = 7.0  # of z, from where on the loss is continued by its tangent
+SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
+
+
+class ScaledState(TrainState):
+    """V and the beta that goes with it."""
+
+    log_beta: Any = None  # f32[], of reward units
+
+
+@flax.struct.dataclass
+class BellmanScale(ValueFit):
+    """V goes to beta * log E[exp(Q / beta)], beta to `errors_share` of the Bellman errors' Gumbel scale.
+
+    That scale is sqrt(6) / pi of their root mean square. Where beta is so small that V, and so Q, is raised
+    by chance, the errors grow, and beta with them; on data without errors V goes to the maximum.
+    """
+
+    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # 1: as the paper has it
+    beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO)  # Polyak rate of log beta, per update
+    initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
+    least_beta: Numeric = fields.traced(1e-3, fields.POSITIVE)  # reward units, for data without any error
+
+    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
+        value = super().init(key, observations, with_target)
+        log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
+        return ScaledState(
+            value.network, value.params, value.optimizer_state, value.target, log_beta=log_beta
+        )
+
+    def fit(
+        self,
+        value: ScaledState,
+        observations: Array,
+        targets: Array,
+        max_grad_norm: Numeric,
+        loss_of: Any = None,
+    ) -> tuple[ScaledState, Metrics]:
+        beta = jnp.exp(value.log_beta)
+
+        def loss(values: Array, targets: Array) -> Array:
+            return gumbel_rescaled_loss(values, targets, beta=beta, clip=CLIP, clip_rule=saturate)
+
+        value, info = super().fit(value, observations, targets, max_grad_norm, loss)
+        return value, {**info, "value/beta": beta}
+
+    def adapted(self, value: ScaledState, bellman_error: Array) -> ScaledState:
+        """Moves beta towards the scale of this batch's errors."""
+        scale = jnp.maximum(self.errors_share * SCALE * bellman_error, self.least_beta)
+        log_beta = value.log_beta + self.beta_rate * (jnp.log(scale) - value.log_beta)
+        return value.replace(log_beta=log_beta)
+
+
+XQL_BELLMAN = Method(
+    InSample,
+    {"layer_norm": True},
+    by_suite={"pointmaze": {"awr_temperature": 10.0}},  # this project's, of seeds 100 and 101
+    value=BellmanScale,
+    policy=ForwardKL,
+    critic=TemporalDifference,
+)
+METHODS = {"xql_bellman": XQL_BELLMAN}
