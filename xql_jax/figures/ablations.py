@@ -85,7 +85,7 @@ def draw(tables: Mapping[str, Table], *, field: str) -> Figure:
             steps = np.unique(rows["step"])
             means = [rows["score"][rows["step"] == step].mean() for step in steps]
             shade = 0.15 + 0.75 * number / max(len(values) - 1, 1)
-            paths.plot(steps, means, color=(1 - shade, 0.35, shade), label=f"{field}={value:g}")
+            paths.plot(steps, means, marker=".", color=(1 - shade, 0.35, shade), label=f"{field}={value:g}")
         scores.set(title=task, xscale="log", xlabel=field, ylabel="last score (percent)")
         shares.set(xscale="log", xlabel=field, ylabel="share diverged", ylim=(-0.05, 1.05))
         paths.set(xlabel="updates (steps)", ylabel=f"score of {methods[0]} (percent)")

@@ -280,13 +280,15 @@ def members_of_another(
     for _ in range(TRIES):  # a source that goes on removes old checkpoints, as in `restore_last`
         if not (steps := record.steps):
             raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
-        if steps[-1] >= record.content["max_steps"]:
-            raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
         try:
-            return restore_members(record, learner, folder.members, steps[-1], *dimensions)
+            restored = restore_members(record, learner, folder.members, steps[-1], *dimensions)
         except UserError:
             if steps[-1] in record.steps:
                 raise
+            continue
+        if steps[-1] >= record.content["max_steps"]:
+            raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+        return restored
     raise UserError(f"{source}: its checkpoints go faster than they can be read: stop the run")
 
 
