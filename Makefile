@@ -6,11 +6,33 @@ TRAIN := $(BIN)/python experiments/train_offline.py --env_name=pointmaze-umaze-v
 	--seed=0 --num_seeds=3 --eval_episodes=20 --resume
 export JAX_PLATFORMS ?= cpu
 
-.PHONY: demo test test-slow test-all lint clean
+# From data to the environment: 20,000 updates, RLPD none, then 10,000 steps.
+FINETUNE := $(BIN)/python experiments/train_finetune.py --env_name=pointmaze-large-rare-v0 --save_dir=results \
+	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
+
+.PHONY: help install demo finetune-demo test test-slow test-all lint docs docs-serve clean
+
+help:
+	@echo "make demo           trains XQL and BC on a generated maze, about two minutes; the first time it installs into .venv"
+	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
+	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
+	@echo "make test           runs the quick tests; test-slow the others, test-all both"
+	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
+	@echo "make lint           checks format, style and types"
+	@echo "make clean          deletes .venv, results and what was built"
+
+# What the mazes do without: the other simulators, videos, Minari's data, the regressors of scikit-learn.
+install: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,video,minari,theory]'
 
 demo: $(VENV)/run.stamp
 	$(TRAIN) --config=configs/pointmaze_config.py:bc --max_steps=10000 --eval_interval=5000
 	$(TRAIN) --config=configs/pointmaze_config.py:xql --max_steps=30000 --eval_interval=3000
+
+finetune-demo: $(VENV)/run.stamp
+	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:xql
+	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:iql
+	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:rlpd
 
 # Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
 # second time, what it made is at hand.
@@ -31,6 +53,15 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site, in build/site: index.html opens in a browser as it is, and searching needs `make docs-serve`.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo the site is in build/site, its first page is build/site/index.html
+
+# The same at http://127.0.0.1:8000, made anew whenever a page changes.
+docs-serve: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
 clean:
 	rm -rf $(VENV) results build *.egg-info
 
@@ -40,7 +71,13 @@ $(VENV)/run.stamp: setup.py requirements.txt
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@
 
+# What the site needs. It reads the package and does not import it.
+$(VENV)/docs.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[docs]'
+	touch $@
+
 # That, and what tests need: ruff, mypy, pytest, and D4RL's own package as the oracle.
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --requirement requirements.txt --editable '.[dev,d4rl]'
+	npm ci --prefix tests/browser --silent --no-audit --no-fund || echo "without npm's packages tests/browser is skipped"
 	touch $@

@@ -4,6 +4,45 @@ from setuptools import find_packages, setup
 
 VERSION = Path("xql_jax/__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
 
+# What a run may need beside the core, by the extra that brings it; where it lacks, one line names the extra.
+EXTRAS = {
+    "simulators": [
+        "gymnasium-robotics>=1.4.2,<1.4.3",  # the corrections in xql_jax/envs were checked against this one
+        "dm_control>=1.0.39,<1.1",
+    ],
+    "video": ["imageio-ffmpeg>=0.6,<1"],  # brings its own ffmpeg
+    "minari": ["minari>=0.5.3,<0.6"],
+    "theory": ["scikit-learn>=1.6,<2"],  # whose interface the regressors of xql_jax/theory have
+    "export": ["onnx>=1.18,<2", "onnxruntime>=1.22,<2"],  # experiments/export.py --formats=onnx
+    "sweep": ["ray>=2.50,<3", "submitit>=1.5,<2"],  # experiments/sweep.py --executor=ray and slurm
+    "report": ["rliable>=1.2,<1.3", "pandas>=2.2,<3", "Jinja2>=3.1,<4"],  # pandas 3 breaks what rliable needs
+    "compiled": ["playground>=0.2,<0.3"],  # DM Control in JAX
+}
+# `make docs`, and docs/tutorial.ipynb; ruff breaks the lines of long signatures.
+DOCS = [
+    *["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings-python>=2,<3", "ruff"],
+    *["nbconvert>=7.16,<8", "nbclient>=0.10,<1", "ipykernel>=6.29,<8", *EXTRAS["theory"]],
+]
+ALL = [requirement for requirements in EXTRAS.values() for requirement in requirements]
+
+# The mains and their configs, which are edited at the top of a clone, are within the package where it is
+# installed; the commands of `xql_jax.commands.installed` run the same files.
+MAINS = {
+    "xql-train-offline": "train_offline",
+    "xql-train-online": "train_online",
+    "xql-train-finetune": "train_finetune",
+    "xql-evaluate": "evaluate",
+    "xql-inspect": "inspect_dataset",
+    "xql-figures": "figures",
+    "xql-reproduce": "reproduce",
+    "xql-sweep": "sweep",
+    "xql-report": "report",
+    "xql-choose": "choose",
+    "xql-collect": "collect",
+    "xql-export": "export",
+    "xql-runs": "runs",
+}
+
 setup(
     name="xql_jax",
     version=VERSION,
@@ -12,8 +51,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
-    packages=find_packages(include=["xql_jax", "xql_jax.*"]),
-    package_data={"xql_jax.reports": ["paper/*.csv"]},
+    packages=[*find_packages(include=["xql_jax", "xql_jax.*"]), "xql_jax.experiments", "xql_jax.configs"],
+    package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
+    entry_points={
+        "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]
+    },
+    package_data={"xql_jax.reports": ["paper/*.csv", "templates/*"], "xql_jax.data": ["ant_walker.npz"]},
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[
         "jax>=0.10.2,<0.12",
@@ -27,25 +70,26 @@ setup(
         "tensorboardX>=2.6,<3",
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
-        "scikit-learn>=1.6,<2",  # whose interface the regressors of xql_jax/theory have
         "h5py>=3.11,<4",
-        "minari>=0.5.3,<0.6",
         "requests>=2.32,<3",
         "psutil>=6,<8",
         "filelock>=3.30,<5",
         "tqdm>=4.66,<5",
+        "rich>=13.9,<16",
+        "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
         "imageio>=2.36,<3",
-        "imageio-ffmpeg>=0.6,<1",  # brings its own ffmpeg
         "gymnasium>=1.2,<2",
-        "gymnasium-robotics>=1.4.2,<1.4.3",  # the corrections in xql_jax/envs were checked against this one
-        "dm_control>=1.0.39,<1.1",
         "mujoco>=3.8,<3.12",  # 3.12 to 4.0 break FrankaKitchen-v1
     ],
     extras_require={
         "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
         "tpu": ["jax[tpu]>=0.10.2,<0.12"],
         "d4rl": ["d4rl==1.1", "gym==0.24.1"],
-        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "hypothesis"],
+        **EXTRAS,
+        "docs": DOCS,
+        "all": ALL,
+        "tensorboard": ["tensorboard>=2.18,<3"],  # to look at what runs write; they need tensorboardX alone
+        "dev": ["ruff", "mypy", "pytest", "pytest-xdist", "hypothesis", "playwright", *DOCS, *ALL],
     },
 )

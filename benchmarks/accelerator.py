@@ -1,14 +1,16 @@
-"""How fast training is on this machine's accelerator: one JSON file, in about --minutes at most.
+"""Measures the speed of training on this machine's accelerator, in at most about --minutes; writes JSON.
 
-Measured, the most important first:
+It measures, the most important first:
 
-  products  float32 matrix products in the default precision; the best of all is taken for the device's peak
-  training  updates/s of a `Population`, all members together, on random data of hopper's size. Resident: the
-            data is on the device. Streamed: minibatches are gathered on the host.
+  products  float32 matrix products in the default precision; the best result counts as the device's peak
+  training  updates/s of a `Population` (members, which are seeds and settings trained in one program), summed
+            over members, on random data of hopper's size. Resident: the data is on the device. Streamed:
+            minibatches are gathered on the host.
   online    steps/s of X-SAC and X-TD3 on cheetah-run, and on a stand-in of its size that needs no simulator
 
-What the time does not allow, or lacks a package, is listed as skipped; what raises as failed, and the exit
-code is then 1. The file is rewritten after each measurement, so that it is there if the program is killed.
+A measurement is listed as skipped if there is no time left or a package is missing, and as failed if it
+raises an error; then the exit code is 1. The file is written again after each measurement, so that it is kept
+if the program is killed.
 
 Example:
   python benchmarks/accelerator.py --quick
@@ -40,7 +42,7 @@ import psutil
 from absl import app, flags, logging
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # it need not be installed; nor need simulators and ml_collections
+sys.path.insert(0, str(ROOT))  # the project, simulators and ml_collections need not be installed
 
 from xql_jax.data.dataset import Dataset  # noqa: E402
 from xql_jax.envs import make_environment  # noqa: E402
@@ -53,29 +55,29 @@ from xql_jax.training.population import Population  # noqa: E402
 from xql_jax.types import Batch  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
-OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # hopper's, and of two hidden layers of all offline networks
+OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # hopper's sizes; the width of two hidden layers offline
 PAPER_SIZES = {"xsac": (1024, 1024), "xtd3": (256, 256)}  # Table 5: width of two hidden layers, batch size
 SMALL_SIZE = (256, 256)  # with --quick, or on a CPU
-TASKS, SEEDS, UPDATES = 18, 6, 1_000_000  # of Table 1
+TASKS, SEEDS, UPDATES = 18, 6, 1_000_000  # Table 1: numbers of tasks, seeds, and updates per run
 QUICK = {"minutes": 2.5, "members": ["1", "8"], "batch_sizes": ["256"], "transitions": 100_000, "repeats": 3}
 
 flags.DEFINE_string("output", "accelerator.json", "The file to write.")
-flags.DEFINE_boolean("quick", False, f"For two cores of a CPU; unless they are given: {QUICK}.")
-flags.DEFINE_float("minutes", 8.0, "After these nothing new is begun.", lower_bound=0.0)
+flags.DEFINE_boolean("quick", False, f"Use defaults for two cores of a CPU: {QUICK}.")
+flags.DEFINE_float("minutes", 8.0, "No measurement is begun after these.", lower_bound=0.0)
 flags.DEFINE_list("algorithms", [*OFFLINE], "Offline learners.")
 flags.DEFINE_list("members", ["1", "8", "64", "256"], "Sizes of populations.")
 flags.DEFINE_list("batch_sizes", ["256", "1024"], "Transitions per update.")
 flags.DEFINE_list("online", [*ONLINE], "Online learners.")
-flags.DEFINE_integer("transitions", 1_000_000, "Of the data, and room for as many online.", lower_bound=1)
-flags.DEFINE_integer("repeats", 5, "Timings of each measurement, after it is warm.", lower_bound=1)
-flags.DEFINE_float("seconds", 0.7, "Roughly, of one timing.", lower_bound=0.0)
+flags.DEFINE_integer("transitions", 1_000_000, "Sizes of the dataset and the replay buffer.", lower_bound=1)
+flags.DEFINE_integer("repeats", 5, "Timings of each measurement, after a warm-up.", lower_bound=1)
+flags.DEFINE_float("seconds", 0.7, "Approximate time of one timing.", lower_bound=0.0)
 FLAGS = flags.FLAGS
 
 
 def main(_: Sequence[str]) -> int:
     try:
         return measure()
-    except UserError as error:  # the file cannot be written any more
+    except UserError as error:  # the file cannot be written
         return fail(error)
 
 
@@ -89,17 +91,17 @@ def measure() -> int:
         begun = time.perf_counter()
         gone, expected = begun - started, longest.get(like, max(longest.values(), default=0.0))
         if gone + expected > 60 * FLAGS.minutes:
-            reason = f"{gone:.0f} of {60 * FLAGS.minutes:.0f} s were gone, it may take {expected:.0f} s"
+            reason = f"{gone:.0f} of {60 * FLAGS.minutes:.0f} s were gone, and it may take {expected:.0f} s"
             results["skipped"].append({"what": what, "reason": reason})
             continue
         print(f"{gone:4.0f} s: {what}", file=sys.stderr, flush=True)
         try:
             results[section].append(run())
-        except Exception as error:  # no memory, say: the others may well work
+        except Exception as error:  # such as too little memory: the other measurements may still work
             lacking = isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("xql_jax")
             reason = f"no {error.name}" if lacking else f"{type(error).__name__}: {error}".partition("\n")[0]
             results["skipped" if lacking else "failed"].append({"what": what, "reason": reason})
-        gc.collect()  # arrays on the device
+        gc.collect()  # frees arrays on the device
         longest[like] = max(longest.get(like, 0.0), time.perf_counter() - begun)
         rest = [{"what": other[2], "reason": "the program ended before"} for other in plan[number + 1 :]]
         save(results | {"skipped": results["skipped"] + rest})
@@ -108,9 +110,9 @@ def measure() -> int:
 
 
 def prepare_jax() -> None:
-    """As experiments/train_online.py has it; and every program is compiled here and now."""
+    """Configures JAX as experiments/train_online.py does, but without a cache of compiled programs."""
     jax.config.update("jax_enable_compilation_cache", False)
-    # On a CPU alone, streaming then does not gather while the device works; throughput.py measures that.
+    # On a CPU, streaming then does not gather data during updates; throughput.py measures it with overlap.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     platforms = jax.config.jax_platforms
     if platforms and "cpu" not in platforms.split(","):  # JAX_PLATFORMS=cuda; online learners act on the CPU
@@ -118,9 +120,10 @@ def prepare_jax() -> None:
 
 
 def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any]]]]:
-    """All measurements: rank, section of the JSON, name, name of those that take about as long, and its call.
+    """Yields all measurements: rank, section of the JSON, name, group and function.
 
-    The least rank is measured first: what differs least from XQL, batch 256, data resident.
+    Measurements of a group take about equally long. The lowest rank is measured first; the rank says how far
+    the measurement is from XQL with batch 256 and resident data.
     """
     on_cpu = jax.default_backend() == "cpu"
     for size in (1024, 2048) if on_cpu else (1024, 2048, 4096, 8192):
@@ -144,7 +147,7 @@ def make_plan() -> Iterator[tuple[int, str, str, str, Callable[[], dict[str, Any
 
 
 def rates(run: Callable[[int], Any], scale: float) -> dict[str, float]:
-    """How often a second `run(count)` does what it counts, times `scale`; the count is found by trying."""
+    """Returns `scale` times the rate per second of `run(count)`, with a count that takes about --seconds."""
 
     def elapsed(count: int) -> float:
         started = time.perf_counter()
@@ -162,7 +165,7 @@ def rates(run: Callable[[int], Any], scale: float) -> dict[str, float]:
 
 
 def measure_products(size: int, chain: int) -> dict[str, Any]:
-    """GFLOP/s of [size, size] float32 products, `chain` in a row; by a reflection, which keeps norms."""
+    """Measures GFLOP/s of [size, size] float32 products, `chain` in a row. A reflection keeps norms equal."""
     product, v = jax.random.normal(jax.random.key(0), (size, size)), jnp.linspace(-1.0, 2.0, size)[:, None]
     reflection = jnp.eye(size) - 2.0 * v * v.T / (v * v).sum()
     multiply = jax.jit(lambda x, factor: functools.reduce(jnp.matmul, [factor] * chain, x))
@@ -179,6 +182,7 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 def measure_training(algorithm: str, members: int, batch_size: int, where: str, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
     population = Population(make_learner(algorithm, {}), make_members(range(members), {}), data, batch_size)
+    population.compile()
     set_up = time.perf_counter() - started
 
     def run(updates: int) -> None:
@@ -192,9 +196,10 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
 
 
 def update_flops(algorithm: str, batch_size: int) -> int:
-    """Operations of an update's matrix products: an in-sample learner's with twin critics, or cloning's."""
+    """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL."""
 
-    # A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient of the first input.
+    # A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for the first input,
+    # which needs no gradient.
     def network(inputs: int, outputs: int) -> tuple[int, int]:
         forward = 2 * batch_size * (inputs * WIDTH + WIDTH * WIDTH + WIDTH * outputs)
         return forward, 3 * forward - 2 * batch_size * inputs * WIDTH
@@ -207,8 +212,9 @@ def update_flops(algorithm: str, batch_size: int) -> int:
 
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
-        importlib.import_module("dm_control")  # its absence is told here, not as an environment's failure
+        importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
     from xql_jax.training.online import OnlinePopulation
+    from xql_jax.training.replay_files import ReplayFiles
     from xql_jax.training.rounds import OnlineSchedule
 
     started = time.perf_counter()
@@ -216,24 +222,26 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     learner = make_learner(algorithm, {f"{network}_hidden_dims": (width, width) for network in networks})
     make: Any = StandIn if name == "stand-in" else functools.partial(make_environment, get_task(name))
     sizes = {"buffer_size": FLAGS.transitions, "batch_size": batch_size}
-    # As experiments/train_online.py has it, but for the random steps.
+    # As in experiments/train_online.py, except that there are no random steps at the start.
     schedule = OnlineSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
-        population = OnlinePopulation(learner, make_members([0], {}), make, schedule, Path(folder))
+        files = ReplayFiles(Path(folder))
+        population = OnlinePopulation(learner, make_members([0], {}), make, schedule, files)
+        population.compile()
         set_up = time.perf_counter() - started
         try:
             measured = rates(lambda count: population.advance(population.step + 50 * count), scale=50)
         finally:
             population.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
-    # Times of the thread that acts; what is missing from a step's time is the program's own.
+    # Times of the acting thread by activity. The rest of a step's time is the program's overhead.
     parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}
     return row | {"steps_per_second": measured, "milliseconds_per_step": parts} | costs(population, set_up)
 
 
 def costs(population: Any, set_up: float) -> dict[str, Any]:
-    """Seconds (set-up: compiling and making the networks); bytes on the first device, or of the process."""
-    if population.diverged:  # it then learns less, or looks for the update that did it
+    """Returns seconds (set-up: compiling and making networks), and bytes on a device or in the process."""
+    if population.diverged:  # freezing members and the search for the bad update change the speed
         raise FloatingPointError(f"{len(population.diverged)} members diverged")
     memory = {"of": "process", "bytes": psutil.Process().memory_info().rss, "peak_bytes": None}
     if stats := jax.devices()[0].memory_stats():  # a CPU has none
@@ -242,7 +250,7 @@ def costs(population: Any, set_up: float) -> dict[str, Any]:
 
 
 class StandIn:
-    """A stable system of cheetah-run's size, cheap beside any simulator; episodes of 1,000 steps."""
+    """A stable dynamical system of cheetah-run's size that costs almost no time; episodes of 1,000 steps."""
 
     observation_space = types.SimpleNamespace(shape=(17,))
     action_space = types.SimpleNamespace(shape=(6,), low=-1.0, high=1.0)
@@ -269,7 +277,7 @@ def random_data(size: int) -> Dataset:
 
 
 def describe() -> dict[str, Any]:
-    """The machine, the versions of what runs, the project's commit (None: no git), the settings."""
+    """Returns the machine, versions of packages, the project's commit (None without git) and the settings."""
     device = jax.devices()[0]
     command = ["git", "--no-optional-locks", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -284,7 +292,7 @@ def describe() -> dict[str, Any]:
 
 
 def save(results: dict[str, Any]) -> dict[str, Any]:
-    """Writes, and returns, the results and what follows from them: peak, shares of it, hours for Table 1."""
+    """Adds the peak, each row's share of it and the hours for Table 1; writes and returns the results."""
     peak = max((row["gflops"]["max"] for row in results["products"]), default=None)
     fastest: dict[int, dict[str, Any]] = {}  # by batch size
     for row in results["training"]:
@@ -304,7 +312,7 @@ def save(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """Prints a table, and a row of Markdown."""
+    """Prints the results as a table, and a summary as a row of Markdown."""
     print(results["device"], results["versions"], results["commit"])
     lines = [(f"products of {row['size']}, GFLOP/s", row["gflops"], "") for row in results["products"]]
     for row in results["training"]:
@@ -331,7 +339,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> list[str]:
-    """Returns what is no flag; what cannot be used ends the program with one line and exit code 2."""
+    """Parses the flags; returns the other arguments. Invalid flags end the program with exit code 2."""
     try:
         rest = FLAGS(arguments)
         if rest[1:]:
@@ -357,5 +365,5 @@ def fail(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.WARNING)  # JAX and orbax tell of every step otherwise
+    logging.set_verbosity(logging.WARNING)  # otherwise JAX and orbax log every step
     app.run(main, flags_parser=parse)

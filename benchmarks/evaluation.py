@@ -1,8 +1,8 @@
-"""Environment steps per second of every task's simulator, and of whole evaluations.
+"""Measures environment steps per second, of the simulators alone and of whole evaluations.
 
-  alone     one environment stepped by random actions in a Python loop
-  together  an `Evaluator`'s ten episodes at once, a policy of two hidden layers of 256 called for all: what a
-            run's evaluations get
+  alone     one environment, stepped with random actions in a Python loop
+  together  ten episodes of an `Evaluator` at once, as in a run's evaluations. One call of a policy with two
+            hidden layers of 256 acts in all of them.
 
 Example:
   python benchmarks/evaluation.py --tasks=hopper-medium-v2,kitchen-complete-v0
@@ -32,11 +32,11 @@ DEFAULT_TASKS = [
     "kitchen-complete-v0", "pen-human-v1", "door-human-v1", "hammer-human-v1", "relocate-human-v1",
     "maze2d-umaze-v1", "maze2d-medium-v1", "maze2d-large-v1",
 ]  # fmt: skip
-flags.DEFINE_list("tasks", DEFAULT_TASKS, f"Tasks, of the suites {', '.join(SUITES)}.")
-flags.DEFINE_float("seconds", 3.0, "How long each is timed, at least.", lower_bound=0.0)
+flags.DEFINE_list("tasks", DEFAULT_TASKS, f"Tasks from the suites {', '.join(SUITES)}.")
+flags.DEFINE_float("seconds", 3.0, "Shortest time of one timing.", lower_bound=0.0)
 FLAGS = flags.FLAGS
 
-EPISODES = 10  # IQL's for locomotion
+EPISODES = 10  # as in IQL's evaluations for locomotion
 
 
 def main() -> int:

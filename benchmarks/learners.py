@@ -1,10 +1,10 @@
-"""Updates per second of each offline learner in the compiled loop, as a share of what its arithmetic allows.
+"""Measures the updates per second of each offline learner, and relates them to its number of operations.
 
-All have the same networks (two hidden layers of 256), batches and data of hopper's size, so that a method
-differs from XQL by its arithmetic alone. One that takes F times XQL's floating-point operations is allowed
-1 / F of XQL's updates per second; the share is what it has of that. XLA counts the operations of an update.
-Timed in turns, several times over, each method right after XQL: memory and clocks keep for a while what ran
-before. Ratios are medians of the pairs' own.
+All learners have the same networks (two hidden layers of 256), batches, and data of hopper's size, so they
+differ only in their arithmetic. If a method takes F times XQL's floating-point operations, as counted by XLA,
+the speed allowed to it is 1 / F of XQL's; its share is its speed divided by the allowed one. In each turn,
+every method is timed right after XQL, because memory and clock rates depend on what ran before. A ratio is
+the median over these pairs.
 
 Example:
   python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
@@ -32,9 +32,9 @@ from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
-flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, beside xql; left out: all.")
+flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
 flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
-flags.DEFINE_float("seconds", 1.0, "Seconds of one timing, about.", lower_bound=0.01)
+flags.DEFINE_float("seconds", 1.0, "Approximate time of one timing.", lower_bound=0.01)
 flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound=1000)
 flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
 FLAGS = flags.FLAGS
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def make(name: str, data: Dataset) -> tuple[Population, float]:
-    """Returns a population of one member, and the floating-point operations of its update."""
+    """Returns a population of one member (seed), and the number of floating-point operations of an update."""
     learner: Any = make_learner(name)
     widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
     learner = with_hyperparameters(learner, dict.fromkeys(widths, WIDTHS))
@@ -99,7 +99,7 @@ def make(name: str, data: Dataset) -> tuple[Population, float]:
 
 
 def speed(population: Population, updates: int) -> float:
-    """Updates per second."""
+    """Returns updates per second."""
     started = time.perf_counter()
     population.advance(population.step + updates)
     jax.block_until_ready(population.states)
@@ -107,7 +107,7 @@ def speed(population: Population, updates: int) -> float:
 
 
 def random_data(size: int) -> Dataset:
-    """Normal observations and rewards in trajectories of 1,000 steps."""
+    """Returns normally distributed observations and rewards in trajectories of 1,000 steps."""
     random = np.random.default_rng(0)
     shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size, OBSERVATION_DIM))
     observations, actions, rewards, next_observations = (

@@ -1,9 +1,9 @@
-"""Steps per second of online training beside a straightforward loop, and where a step's time goes.
+"""Compares online training with a straightforward loop, in steps per second, and shows where the time goes.
 
-The straightforward loop makes, for each step, one jitted call to act, one step of the environment, one
-insertion into a NumPy buffer, one draw of a minibatch from it and one jitted update. The others are the
-program's own loop; those without updates show what it takes to hand transitions to the device and insert
-them. All are timed in turn, several times over, in one process; ratios are medians of turns.
+For each step, the straightforward loop makes one jitted call to act, steps the environment, inserts the
+transition into a NumPy buffer, draws a minibatch from it and makes one jitted update. The other rows are the
+program's own loop. Those without updates show the cost of moving transitions to the device and inserting
+them. All are timed alternately in several turns, in one process; a ratio is the median over turns.
 
   python benchmarks/online.py --algorithm=xsac --env_name=cheetah-run
 """
@@ -27,6 +27,7 @@ from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task
 from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.types import Batch
 
@@ -55,8 +56,8 @@ def main(_: list[str]) -> None:
             "no updates, rounds": OnlineSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
         }
         for name, schedule in schedules.items():
-            population = OnlinePopulation(learner, [Member(0, {})], make, schedule, Path(folder) / name)
-            populations[name] = population
+            files = ReplayFiles(Path(folder) / name)
+            populations[name] = population = OnlinePopulation(learner, [Member(0, {})], make, schedule, files)
             runs[name] = functools.partial(advance, population)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
@@ -120,7 +121,7 @@ def straightforward_loop(learner, make) -> Callable[[int], float]:
 
 
 def updates_alone(learner, make) -> Callable[[int], float]:
-    """The bound: nothing but updates, in one compiled loop, on data that lie on the device."""
+    """Returns the upper bound on the speed: only updates, in one compiled loop, with data on the device."""
     environment = make()
     sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
     random, key = np.random.default_rng(0), jax.random.key(0)

@@ -1,15 +1,16 @@
-"""Updates per second of offline training, beside the usual loops and the machine's limit.
+"""Measures updates per second of offline training, next to other common loops and the machine's limit.
 
-The data has hopper's size (1,000,000 transitions, 11 observations, 3 actions); batch 256, hidden 256, 256.
-All is timed in turn, several times over, so that a machine whose speed drifts treats each alike:
+The data has hopper's size (1,000,000 transitions, 11 observations, 3 actions); the batch size is 256, the
+hidden layers are 256, 256. All loops are timed alternately in several turns, so that a drift of the machine's
+speed affects them equally:
 
-  loop        one jitted update per Python step, batches drawn by NumPy, as in the authors' code
-  unrolled    eight updates unrolled in one jitted call, batches drawn on the device, as in JAX-CORL
-  M resident  a `Population` of M members, the data on the device; updates of all members together
-  M streamed  the same with minibatches gathered on the host, as for data that does not fit
+  loop        one jitted update per Python step, with batches drawn by NumPy, as in the authors' code
+  unrolled    eight updates unrolled in one jitted call, with batches drawn on the device, as in JAX-CORL
+  M resident  a `Population` of M members (seeds), with the data on the device; updates summed over members
+  M streamed  the same with minibatches gathered on the host, as for data that does not fit on the device
   peak        matrix products of 1024 x 1024 x 1024 in float32
 
-Ratios are medians of the turns' own ratios.
+A ratio is the median of the ratios in each turn.
 
 Example:
   python benchmarks/throughput.py --algorithm=xql --members=1,4,16,64 --turns=5
@@ -44,7 +45,7 @@ FLAGS = flags.FLAGS
 
 OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 11, 3, 256
 UNROLLED = 8
-Run = Callable[[int], int]  # does about so many updates, and returns how many
+Run = Callable[[int], int]  # makes about that number of updates, and returns the exact number
 
 
 def main() -> int:
@@ -60,6 +61,7 @@ def main() -> int:
     for size in sizes:
         for where, data in (("resident", on_device), ("streamed", on_host)):
             population = Population(learner, make_members(range(size), {}), data, BATCH_SIZE)
+            population.compile()
             compile_seconds[f"{size} {where}"] = population.compile_seconds
             runs[f"{size} {where}"] = advance(population)
     peak = matrix_products()
@@ -117,7 +119,7 @@ def random_data(size: int) -> Dataset:
 
 
 def python_loop(learner: Learner, data: Batch) -> Run:
-    """The usual loop: NumPy draws the batch, one jitted update a step."""
+    """Returns the usual loop: NumPy draws the batch, and there is one jitted update per step."""
     random = np.random.default_rng(0)
     key = jax.random.key(0)
     update = jax.jit(learner.update, donate_argnums=0)
@@ -136,7 +138,7 @@ def python_loop(learner: Learner, data: Batch) -> Run:
 
 
 def unrolled_loop(learner: Learner, data: Batch) -> Run:
-    """Eight updates written out in one jitted function, which draws their batches on the device."""
+    """Returns a loop over a jitted function that makes eight updates, with batches drawn on the device."""
     key = jax.random.key(0)
     state = jax.jit(learner.init)(key, data.observations[:1], data.actions[:1])
 
@@ -183,10 +185,10 @@ def matrix_products():
 
 
 def update_flops() -> float:
-    """Operations of an update's matrix products: an in-sample learner's with twin critics, or cloning's.
+    """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL.
 
-    Layers are 256 wide. A forward pass is 2 * rows * weights; a backward pass twice that, less the gradient
-    of the first input.
+    Layers are 256 wide. A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for
+    the first input, which needs no gradient.
     """
 
     def network(inputs: int, outputs: int) -> tuple[int, int]:
@@ -203,7 +205,7 @@ def update_flops() -> float:
 
 
 def bytes_on_device() -> int:
-    """Those of all arrays that are as long as the dataset; a buffer that arrays share counts once."""
+    """Returns the bytes of all arrays as long as the dataset. A buffer that arrays share counts once."""
     rows = [array for array in jax.live_arrays() if array.shape[:1] == (FLAGS.transitions,)]
     shards = [shard.data for array in rows for shard in array.addressable_shards]
     return sum({shard.unsafe_buffer_pointer(): shard.nbytes for shard in shards}.values())

@@ -1,4 +1,4 @@
-"""Adroit. The paper prints no values for it: XQL's are the authors' example for pen-human.
+"""Adroit. The paper prints no values for it. XQL's values are from the authors' example for pen-human.
 
 That example also has batches of 1024: --batch_size=1024.
 """

@@ -1,4 +1,8 @@
-"""Franka Kitchen (Table 4). XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B."""
+"""Franka Kitchen: XQL's values are the first of Table 4, IQL's those of Kostrikov et al. 2021, Appendix B.
+
+Two settings are not in Table 4 but in the authors' configuration: V's layer norm (`layer_norm`) and the
+actor's dropout (`dropout_rate`), which IQL has too.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,6 +1,8 @@
-"""Gym locomotion (Table 4), and Gymnasium's own tasks on data of one's own.
+"""Gym locomotion (Table 4), and Gymnasium's own tasks with your own data.
 
-XQL's values: Table 4's first ones; IQL's: Kostrikov et al. 2021, Appendix B.
+XQL's values are the first ones of Table 4, IQL's those of Kostrikov et al. 2021, Appendix B. Two settings are
+not in Table 4 but in the authors' scripts and configuration: the untuned clip and V's layer norm
+(`layer_norm`).
 """
 
 from ml_collections import ConfigDict

@@ -1,13 +1,13 @@
-"""The point mazes, D4RL's maze2d among them: values for runs of some 30,000 updates on a CPU."""
+"""Point mazes, including D4RL's maze2d: values for runs of some 30,000 updates on a CPU."""
 
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
-# XQL's were chosen on umaze, seeds 100 to 103. Nothing in the data stays at a goal, so the policy must learn
-# to brake there: that takes a small beta and a sharp policy, and a shorter horizon than usual keeps both
-# stable. The least of two critics is too shy here. On large, whose goal is several hundred steps away, the
-# horizon is too short.
+# XQL's values were chosen on umaze, seeds 100 to 103. Nothing in the data stays at a goal, so the policy must
+# learn to brake there. That takes a small beta and a sharp policy, and a shorter horizon than usual keeps
+# both stable. The minimum of two critics is too pessimistic here. The horizon is too short for large, where
+# the goal is several hundred steps away.
 SHARED = {
     "hidden_dims": (128, 128),
     **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 1e-3),

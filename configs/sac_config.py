@@ -1,6 +1,7 @@
-"""SAC (Table 5), with the network V of the paper's baseline; `uses_value_network` turns it off.
+"""SAC (Table 5) with the value network of the paper's baseline; `uses_value_network=False` removes it.
 
-What Table 5 does not print (random steps, Polyak rate, first entropy coefficient) is the authors' code's.
+Values that Table 5 does not print (random steps, Polyak rate, first entropy coefficient) are from the
+authors' code.
 """
 
 from ml_collections import ConfigDict

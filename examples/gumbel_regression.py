@@ -1,14 +1,14 @@
-"""Gumbel regression: one loss, whose minimiser moves from the mean of Y to its maximum as beta falls.
+"""Gumbel regression: a loss with a minimiser that moves from the mean of Y to its maximum as beta falls.
 
-Y given x is exponential: of mean 1 where x = 0, of mean 2 where x = 1. `GumbelRegressor` minimises the loss
-of Eq. 7, exp(z) - z - 1 with z = (Y - f(x)) / beta, by stochastic gradients on minibatches, at all betas in
-one fit. The minimiser is L^beta(Y|x) = beta * log E[exp(Y / beta) | x] (Lemma 3.2): near the mean of Y for a
-large beta, near its maximum for a small one (Lemma 3.1). Least squares and the expectile regression of IQL
-stand beside it: three estimators that differ in nothing but their loss.
+Y given x is exponential, with mean 1 at x = 0 and mean 2 at x = 1. `GumbelRegressor` minimises the loss of
+Eq. 7, exp(z) - z - 1 with z = (Y - f(x)) / beta, by stochastic gradient descent, for all betas in one fit.
+The minimiser is L^beta(Y|x) = beta * log E[exp(Y / beta) | x] (Lemma 3.2). It is near the mean of Y for a
+large beta, and near its maximum for a small one (Lemma 3.1). For comparison, there are also least squares and
+the expectile regression of IQL. The three estimators differ only in their loss.
 
 Run:    python examples/gumbel_regression.py
-Prints: a row per fit, with its predictions at both x; what they should be on these samples, computed exactly;
-        and the same of the exponential law itself, whose L^beta is infinite from beta = mean downwards.
+Prints: a row per fit with its predictions at both x, the exact values for these samples, and the exact values
+        for the exponential distribution. The distribution's L^beta is infinite if beta is at most the mean.
 
 Source: Garg et al. 2023 (Extreme Q-Learning), Section 3.2.
 """
@@ -19,14 +19,17 @@ from scipy import stats
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.regression import ExpectileRegressor, GumbelRegressor, MeanRegressor
 
-NUM_SAMPLES = 10_000  # of each x
-MEANS = (1.0, 2.0)  # of Y where x = 0 and where x = 1, reward units
+NUM_SAMPLES = 10_000  # per x
+MEANS = (1.0, 2.0)  # of Y at x = 0 and at x = 1, reward units
 BETAS = (100.0, 10.0, 5.0, 2.0, 1.0, 0.5)  # reward units
 EXPECTILE = 0.9
 
 
 def exponential_log_partition(mean: float, beta: float) -> float:
-    """L^beta(Y) of an exponential Y, reward units: E[exp(Y / beta)] = 1 / (1 - mean / beta), or diverges."""
+    """Returns L^beta(Y) of an exponential Y, reward units, from E[exp(Y / beta)] = 1 / (1 - mean / beta).
+
+    It is infinite if beta is at most the mean.
+    """
     return -beta * np.log1p(-mean / beta) if beta > mean else np.inf
 
 
@@ -34,15 +37,15 @@ generator = np.random.default_rng(0)
 samples = [generator.exponential(mean, NUM_SAMPLES) for mean in MEANS]
 X = np.repeat([[0.0], [1.0]], NUM_SAMPLES, axis=0)
 y = np.concatenate(samples)
-both = [[0.0], [1.0]]  # where we ask for predictions
+both = [[0.0], [1.0]]  # inputs of the predictions
 
-# Each row: the fit's name, then at both x what was fitted, the samples' exact value and the law's.
+# Each row: the fit's name; then, at both x, the fit, the exact value for the samples and that for the law.
 fitted = MeanRegressor(random_state=0).fit(X, y).predict(both)
 rows = [("mean", fitted, [np.mean(group) for group in samples], MEANS)]
 
 fitted = ExpectileRegressor(EXPECTILE, random_state=0).fit(X, y).predict(both)
 exact = [stats.expectile(group, EXPECTILE) for group in samples]
-rows.append((f"expectile {EXPECTILE:g}", fitted, exact, (np.nan, np.nan)))  # the law's is not computed
+rows.append((f"expectile {EXPECTILE:g}", fitted, exact, (np.nan, np.nan)))  # not computed for the law
 
 fitted_by_beta = GumbelRegressor(BETAS, random_state=0).fit(X, y).predict(both).T  # a row for each beta
 for beta, fitted in zip(BETAS, fitted_by_beta, strict=True):

@@ -1,6 +1,6 @@
 """From imitation to greed: how beta moves the soft-optimal policy from mu to the best actions.
 
-D4RL's smallest maze has seven cells: start (S), goal (G) and one way between them.
+D4RL's smallest maze has seven cells, with one path from the start (S) to the goal (G).
 
     #####
     #G..#
@@ -8,13 +8,14 @@ D4RL's smallest maze has seven cells: start (S), goal (G) and one way between th
     #S..#
     #####
 
-mu moves at random. The soft-optimal policy pi(a|s) = mu(a|s) exp((Q(s, a) - V(s)) / beta) of Eq. 2 maximises
-the discounted return minus beta * KL(pi || mu) at every step (Section 2.1), so beta tunes how conservative it
-is (Section 3.5). For each beta the soft MDP is solved exactly, and pi is judged without the KL cost.
+The behaviour policy mu moves at random. The soft-optimal policy of Eq. 2 is pi(a|s) = mu(a|s) exp((Q(s, a) -
+V(s)) / beta). It maximises the discounted return minus a cost of beta * KL(pi || mu) at every step (Section
+2.1), so beta controls how conservative pi is (Section 3.5). The script solves the soft MDP exactly for each
+beta, and evaluates pi by its return without the KL cost.
 
 Run:    python examples/imitation_to_greed.py
-Prints: a row per beta, from large to small, between a row for mu and one for the best actions. KL(pi || mu)
-        and the probability of the best action are averages over the six cells other than the goal.
+Prints: a row for mu, a row per beta from large to small, and a row for the best actions. KL(pi || mu) and the
+        probability of the best action are averages over the six cells other than the goal.
 
 Source: Garg et al. 2023 (Extreme Q-Learning), Sections 2.1 and 3.5, Eq. 1 and 2.
 """

@@ -1,14 +1,15 @@
 """A soft MDP solved twice: exactly, by soft value iteration, and from samples, by the XQL learner.
 
-Value iteration sweeps V <- L^beta_mu(r + discount * E[V(s')]) (Eq. 35, which prints V(s) for V(s')) over the
-known MDP. XQL knows only transitions (s, a, r, s') with actions drawn from mu: it fits V by Gumbel
-regression on Q (Eq. 11), and Q by squared error on r + discount * V(s') (Eq. 14). It takes no sum over
-actions, and knows neither P nor mu. With one-hot features and no hidden layer its networks are tables, so it
-reaches the solution of the empirical MDP, in which P and mu are the frequencies of the data.
+Value iteration repeats V <- L^beta_mu(r + discount * E[V(s')]) on the known MDP (Eq. 35, which prints V(s)
+instead of V(s')). XQL knows only transitions (s, a, r, s') with actions drawn from mu. It fits V by Gumbel
+regression on Q (Eq. 11), and Q by squared error on r + discount * V(s') (Eq. 14). It computes no sum over
+actions, and knows neither the transition probabilities P nor mu. With one-hot features and no hidden layers,
+its networks are tables. So it converges to the solution of the empirical MDP, in which P and mu are the
+frequencies in the data.
 
 Run:    python examples/soft_mdp.py
-Prints: V of every state, exact for the true and for the empirical MDP, and as learnt; the largest
-        differences; and the error that value iteration certifies of the exact columns.
+Prints: V of every state, exact for the true MDP and for the empirical MDP, and learnt; the largest
+        differences; and a bound on the error of the exact columns, which value iteration guarantees.
 
 Source: Garg et al. 2023 (Extreme Q-Learning), Sections 2.1 and 3.3, Algorithm 1 and Appendix C.1.
 """
@@ -26,7 +27,7 @@ DISCOUNT = 0.9
 BETA = 0.5  # reward units
 NUM_TRANSITIONS, NUM_UPDATES = 1_000, 6_000
 
-# The true MDP, and transitions from it: states uniformly, actions from mu, then their successors.
+# The true MDP, and transitions from it: states are uniform, actions drawn from mu, then successors from P.
 generator = np.random.default_rng(0)
 mdp = SoftMDP.random(generator, num_states=STATES, num_actions=ACTIONS, discount=DISCOUNT, beta=BETA)
 states = generator.integers(STATES, size=NUM_TRANSITIONS)
@@ -39,7 +40,7 @@ sizes = {"num_states": STATES, "num_actions": ACTIONS}
 empirical_mdp = SoftMDP.from_transitions(*data, **sizes, discount=DISCOUNT, beta=BETA)
 true, empirical = value_iteration(mdp), value_iteration(empirical_mdp)
 
-# The same transitions for the learner. An action is one-hot by its pair with the state: then Q is a table.
+# The same transitions for the learner. An action is the one-hot index of (state, action): so Q is a table.
 batch = Batch(
     observations=jnp.eye(STATES)[states],
     actions=jnp.eye(STATES * ACTIONS)[states * ACTIONS + actions],
@@ -56,7 +57,7 @@ config = {
     "tau": 0.1,
     "value_lr": 0.01,
     "critic_lr": 0.01,
-    "clip": 30.0,  # of z = (Q - V) / beta; so wide that it clips nothing
+    "clip": 30.0,  # of z = (Q - V) / beta; wide enough never to clip
 }
 learner = make_learner("xql", config)
 

@@ -1,4 +1,4 @@
-"""Makes datasets: by policies in an environment, from an online run's replay buffer, or D4RL's five at once.
+"""Makes datasets: from policies, an ant walking to waypoints, or a replay buffer, or D4RL's five at once.
 
 Examples:
   python experiments/collect.py --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
@@ -6,12 +6,14 @@ Examples:
       --transitions=50000 --output=pen-mixed.hdf5
   python experiments/collect.py --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
       --transitions=100000 --expert=RUN --output=medium.hdf5
+  python experiments/collect.py --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
+      --output=umaze.hdf5
   python experiments/collect.py --replay=RUN --until=50000 --output=replay.hdf5
   python experiments/collect.py --recipe --run=RUN --transitions=100000 --save_dir=data
 
-RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. A file is in D4RL's layout, for
-`train_offline.py --env_name=TASK --dataset=FILE`; under metadata/ it says how it was made. The same command
-makes the same bytes.
+RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
+used with `train_offline.py --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
+made. The same command makes the same bytes.
 """
 
 from xql_jax.commands import command_line, printing
@@ -26,70 +28,83 @@ from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.settings import FORMATS, CollectionSettings, RecipeSettings
 
+flags.DEFINE_string("env_name", None, "Task, as for experiments/evaluate.py. Default: the run's own.")
 flags.DEFINE_string(
-    "env_name", None, "Task, as experiments/evaluate.py takes it; of a run its own when left out."
+    "output", None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
 )
-flags.DEFINE_string("output", None, "FILE.hdf5 to write, or with --format=minari a folder; new ones.")
 flags.DEFINE_enum(
     "format", "hdf5", FORMATS, "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER."
 )
 flags.DEFINE_multi_string(
     "policy",
     [],
-    "What acts: a run's folder or one of its checkpoints; random; or FILE.npz, a Gaussian MLP. Several, each "
-    "with its own --policy, take turns by the episode.",
+    "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP or an "
+    "exported policy. Several --policy flags take turns, by whole episodes.",
 )
 flags.DEFINE_string(
-    "mixture", "", "The policies' shares of the episodes, such as 0.75,0.25; equal ones when left out."
+    "mixture", "", "Each policy's share of the episodes, such as 0.75,0.25. Default: equal shares."
 )
 flags.DEFINE_string(
-    "noise", "", "Standard deviation of Gaussian noise on actions, then clipped; one number, or one a policy."
+    "noise",
+    "",
+    "Standard deviation of Gaussian noise on actions, which are then clipped; one number, or one per policy.",
 )
-flags.DEFINE_boolean("deterministic", False, "Act by the policies' means or modes, not by samples.")
+flags.DEFINE_boolean("deterministic", False, "Use each policy's mode instead of sampling.")
 flags.DEFINE_integer(
     "transitions",
     None,
-    "How many to collect, the last episode cut off by a time-out; of the recipe's sets each.",
+    "Transitions to collect; a time-out ends the last episode. With --recipe, per dataset.",
     lower_bound=1,
     upper_bound=2**31 - 1,
 )
-flags.DEFINE_integer("episodes", None, "How many to collect, whole.", lower_bound=1, upper_bound=2**31 - 1)
+flags.DEFINE_integer("episodes", None, "Whole episodes to collect.", lower_bound=1, upper_bound=2**31 - 1)
 flags.DEFINE_integer(
-    "seed", 0, "Episode e starts and goes by (seed, e) alone.", lower_bound=0, upper_bound=2**31 - 1
+    "seed",
+    0,
+    "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all episodes depend on the seed.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
 )
-flags.DEFINE_string("replay", None, "The folder of an online run: write its replay buffer.")
+flags.DEFINE_boolean(
+    "waypoints",
+    False,
+    "Make antmaze-* data as D4RL does: an ant walks between waypoints, with a policy that is included.",
+)
+flags.DEFINE_string("replay", None, "Folder of an online run whose replay buffer is written.")
 flags.DEFINE_integer(
     "until",
     None,
-    "Of --replay, as the buffer was after that many transitions; as it is when left out.",
+    "With --replay, write the buffer as it was after that many transitions. Default: the last.",
     lower_bound=2,
     upper_bound=2**31 - 1,
 )
 flags.DEFINE_integer(
-    "member", None, "Of runs, counted from 0; needed where they have several.", lower_bound=0
+    "member", None, "Member of the runs, counted from 0. Needed for runs with several members.", lower_bound=0
 )
-flags.DEFINE_float("random_return", None, "The return that is a score of 0; measured when left out.")
-flags.DEFINE_float("expert_return", None, "The return that is a score of 100, to be written with the data.")
+flags.DEFINE_float("random_return", None, "Return that is a score of 0. Default: measured.")
+flags.DEFINE_float("expert_return", None, "Return that is a score of 100, written with the data.")
 flags.DEFINE_multi_string(
-    "expert", [], "Policies, as for --policy; the best one's return, which is measured, is the expert's."
+    "expert",
+    [],
+    "Policies, as for --policy, whose returns are measured; the best is the return of score 100.",
 )
 flags.DEFINE_integer(
     "reference_episodes",
     100,
-    "Of each policy whose return is measured.",
+    "Episodes for each return that is measured.",
     lower_bound=1,
     upper_bound=1_000_000,
 )
 flags.DEFINE_boolean(
     "recipe",
     False,
-    "Make D4RL's sets: random, medium, medium-replay, expert and medium-expert; what is there stays.",
+    "Make D4RL's datasets: random, medium, medium-replay, expert and medium-expert. Existing ones stay.",
 )
 flags.DEFINE_string(
-    "run", None, "Of the recipe: an online run that has ended, of which --keep_checkpoints=0 kept all."
+    "run", None, "With --recipe, a finished online run that was trained with --keep_checkpoints=0."
 )
-flags.DEFINE_string("save_dir", "data", "Of the recipe: the folder of the sets.")
-flags.DEFINE_boolean("dry_run", False, "Print what would be done, once it is known to be possible.")
+flags.DEFINE_string("save_dir", "data", "With --recipe, the folder for the datasets.")
+flags.DEFINE_boolean("dry_run", False, "Check everything and print what would be done, but collect nothing.")
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 command_line.define_environment_flags()
 FLAGS = flags.FLAGS

@@ -5,7 +5,7 @@ Examples:
   python experiments/evaluate.py results/.../checkpoints/20000 --member=1 --video=member1.mp4
   python experiments/evaluate.py --random_policy --env_name=hammer-human-v1
 
-The argument is a run's folder, or one of its checkpoints; without a step it is the last. Nothing in the
+The argument is a run's folder, or one of its checkpoints; the default is the last checkpoint. Nothing in the
 folder is changed.
 """
 
@@ -17,34 +17,46 @@ from absl import flags
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.settings import EvaluationSettings
 
-flags.DEFINE_string("env_name", None, "Task; the run's own when left out.")
-flags.DEFINE_integer("episodes", 100, "Episodes of each member.", lower_bound=1, upper_bound=1_000_000)
-flags.DEFINE_integer(
-    "member", None, "Evaluate this member alone, counted from 0; all when left out.", lower_bound=0
-)
+flags.DEFINE_string("env_name", None, "Task. Default: the run's own.")
+flags.DEFINE_integer("episodes", 100, "Episodes per member.", lower_bound=1, upper_bound=1_000_000)
+flags.DEFINE_integer("member", None, "Member to evaluate, counted from 0. Default: all.", lower_bound=0)
 flags.DEFINE_integer(
     "seed",
     20_000,
-    "Of the episodes' starts; those of training's evaluations are others.",
+    "Seed for the initial states. Evaluations during training use other seeds.",
     lower_bound=0,
     upper_bound=2**31 - 1,
 )
 flags.DEFINE_integer(
     "num_environments",
     None,
-    "At most so many at once; as many as are worth having when left out.",
+    "Largest number of environments at once. Default: chosen by the suite.",
     lower_bound=1,
     upper_bound=100_000,
 )
 flags.DEFINE_boolean(
     "random_policy",
     False,
-    "Evaluate uniformly random actions instead of a run. Which they are depends on --num_environments, too.",
+    "Evaluate uniformly random actions instead of a run. They also depend on --num_environments.",
 )
 flags.DEFINE_string("video", None, "Record the first member's first episodes as FILE.mp4 or FILE.gif.")
 flags.DEFINE_integer("video_episodes", 3, "Episodes of the video.", lower_bound=1, upper_bound=1_000)
-flags.DEFINE_string("output", None, "Write the results as JSON to this file, too.")
-flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
+flags.DEFINE_string(
+    "video_size",
+    None,
+    "Width and height of the video in pixels, such as 320x240. Default: 640x480 for an MP4, 320 wide for a "
+    "GIF. A GIF of more than 10 MB is reduced until it fits.",
+)
+flags.DEFINE_float(
+    "video_fps",
+    None,
+    "Frames per second, approximately. Steps are skipped so that the video runs in real time. Default: 50 "
+    "for an MP4, 25 for a GIF.",
+    lower_bound=0.1,
+    upper_bound=240.0,
+)
+flags.DEFINE_string("output", None, "Also write the results to this file, as JSON.")
+flags.DEFINE_boolean("tqdm", True, "Show a progress bar, if stderr is a terminal.")
 command_line.define_environment_flags(of_run=True)
 FLAGS = flags.FLAGS
 

@@ -1,14 +1,15 @@
-"""Draws figures of the paper, with the numbers behind each as CSV.
+"""Draws the paper's figures, and writes the numbers of each as CSV.
 
 Examples:
   python experiments/figures.py --figure=2
-  python experiments/figures.py --figure=4 --figure=B1 --out=pictures
+  python experiments/figures.py --figure=4,B1 --out=pictures
   python experiments/figures.py --figure=3 --runs=results
   python experiments/figures.py
 
-Writes OUT/figure_NAME.png and OUT/figure_NAME_TABLE.csv. Figures 2, 4, B1, B2 and GEM are computed anew, all
-in 20 seconds on two CPU cores; without --figure it is these. Figures 1, 3 and 5 to 12 show the finished
-runs under --runs, which train_online.py and, for 7 to 12, train_offline.py and reproduce.py make.
+Writes OUT/figure_NAME.png, the same picture as SVG (--formats), and OUT/figure_NAME_TABLE.csv. Figures 2, 4,
+B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no --figure is
+given. Figures 1, 3, 5 and 6 show finished runs of train_online.py under --runs; figures 7 to 12 show runs of
+train_offline.py or reproduce.py. Learning curves are also printed as a table, the best method first.
 """
 
 from xql_jax.commands import command_line
@@ -19,29 +20,40 @@ from pathlib import Path
 
 from absl import flags
 
+from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.paper_figure import write_figure
 from xql_jax.figures.recorded_runs import find_runs
 from xql_jax.outputs import make_folder
+from xql_jax.reports.style import FORMATS
 
 ALL = FIGURES | FIGURES_OF_RUNS
 
-flags.DEFINE_multi_enum(
+flags.DEFINE_multi_string(
     "figure",
     ["all"],
-    [*ALL, "all"],
-    "Which; may be repeated; all: those that need no runs. "
+    "Figures to draw, separated by commas. all: those that need no runs. "
     + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
     + ".",
 )
 flags.DEFINE_string("runs", "results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
 flags.DEFINE_string("out", "results/figures", "Folder for the pictures and tables.")
-flags.DEFINE_integer("seed", 0, "Of samples and initial networks.", lower_bound=0, upper_bound=2**31 - 1)
+flags.DEFINE_integer(
+    "seed", 0, "Random seed for samples and initial networks.", lower_bound=0, upper_bound=2**31 - 1
+)
+flags.DEFINE_list(
+    "formats",
+    ["png", "svg"],
+    f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
+)
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    asked = [FIGURES if name == "all" else [name] for name in FLAGS.figure]
+    if not FLAGS.formats or set(FLAGS.formats) - set(FORMATS):
+        raise UserError(f"--formats={','.join(FLAGS.formats)}: known: {', '.join(FORMATS)}")
+    given = command_line.names_among("figure", FLAGS.figure, [*ALL, "all"])
+    asked = [FIGURES if name == "all" else [name] for name in given]
     names = dict.fromkeys(itertools.chain.from_iterable(asked))
     root = Path(FLAGS.runs).expanduser()
     runs = find_runs(root) if FIGURES_OF_RUNS.keys() & names.keys() else []
@@ -55,9 +67,10 @@ def main() -> int:
     for name in names:
         start = time.perf_counter()
         tables = of_runs.get(name) or FIGURES[name].compute(FLAGS.seed)
-        paths = write_figure(name, folder, tables, ALL[name].draw)
+        paths = write_figure(name, folder, tables, ALL[name].draw, FLAGS.formats)
         seconds = time.perf_counter() - start
-        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *paths, sep="\n  ", flush=True)
+        lines = FIGURES_OF_RUNS[name].describe(tables) if name in FIGURES_OF_RUNS else []
+        print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *lines, *paths, sep="\n  ", flush=True)
     return 0
 
 

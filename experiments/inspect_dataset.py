@@ -1,4 +1,4 @@
-"""Prints what is in a dataset, and what in it is likely to spoil a training; nothing is trained.
+"""Prints statistics of a dataset, and warns about problems that are likely to spoil a training.
 
 Examples:
   python experiments/inspect_dataset.py --env_name=kitchen-complete-v0
@@ -19,16 +19,19 @@ from xql_jax.data.cache import cached_file
 from xql_jax.data.minari import datasets_folder
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
-from xql_jax.reports.plots import png
+from xql_jax.reports.style import FORMATS, render
 from xql_jax.tasks import Task, get_task, referenced
 
 flags.DEFINE_string(
-    "env_name", None, "Task whose data to look at, or by whose limit and scores to judge --dataset."
+    "env_name",
+    None,
+    "Task whose data to inspect. With --dataset: the task whose episode limit and scores apply to it.",
 )
 flags.DEFINE_multi_string(
     "dataset",
     [],
-    "A file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID; several are joined.",
+    "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
+    "joined.",
 )
 flags.DEFINE_string("dataset_url", None, "Where to download the task's own dataset from, instead of D4RL's.")
 flags.DEFINE_boolean(
@@ -37,15 +40,15 @@ flags.DEFINE_boolean(
     "Read arrays of an HDF5 file that lie in other files: behind external links, in external storage, or as "
     "sources of virtual datasets.",
 )
-flags.DEFINE_string("plot", None, "A .png file for the picture.")
-flags.DEFINE_string("json", None, "A .json file for the numbers.")
+flags.DEFINE_string("plot", None, "Draw a picture to this .png, .pdf or .svg file.")
+flags.DEFINE_string("json", None, "Write the numbers to this .json file.")
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
     task = get_task(FLAGS.env_name) if FLAGS.env_name else None
     inputs = input_paths(task, FLAGS.dataset)
-    plot = check_output("plot", FLAGS.plot, (".png",), inputs) if FLAGS.plot else None
+    plot = check_output("plot", FLAGS.plot, [f".{kind}" for kind in FORMATS], inputs) if FLAGS.plot else None
     numbers = check_output("json", FLAGS.json, inputs=inputs) if FLAGS.json else None
     check_outputs_differ({"plot": plot, "json": numbers})
     dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url, external_data=FLAGS.external_data)
@@ -54,7 +57,7 @@ def main() -> int:
     print("\n".join(report_lines(report)), flush=True)
     if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
-        write("plot", plot, png(figure))
+        write("plot", plot, render(figure, plot.suffix.lower()[1:]))
     if numbers:
         write("json", numbers, json.dumps(report.as_dict(), indent=2).encode() + b"\n")
     return 0

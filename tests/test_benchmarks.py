@@ -67,3 +67,19 @@ def test_online_prints_every_loop():
     without = {"no updates", "no updates, rounds"}
     assert set(results) == {"straightforward", "overlapped", "updates alone"} | without
     assert all(math.isfinite(number) and number > 0 for number in results.values())
+
+
+@pytest.mark.slow
+def test_compiled_training_is_timed_beside_the_host():
+    *_, last = run_benchmark(
+        "compiled.py",
+        "--algorithm=td3",
+        "--env_name=tests.envs.jax_point_mass:PointMass",
+        "--num_environments=4",
+        "--width=16",
+        "--seconds=0.1",
+        "--turns=1",
+    )
+    results = json.loads(last)
+    assert [(row["environments"], row["updates_per_step"]) for row in results] == [(4, 0), (4, 0.25), (4, 1)]
+    assert all(row["compiled"] > 0 and row["host"] > 0 and row["ratio"] > 0 for row in results)

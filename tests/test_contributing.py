@@ -12,7 +12,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners import registry
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.training.loop import Schedule
+from xql_jax.training.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

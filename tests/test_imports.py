@@ -11,7 +11,7 @@ import pytest
 import xql_jax
 
 PACKAGE = Path(xql_jax.__file__).parent
-TO_SHOW = {"commands", "figures", "reports"}
+TO_SHOW = {"commands", "figures", "reports", "serving"}
 # What a learner is not to know of.
 TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
 
@@ -66,7 +66,9 @@ def reached(graph, start):
         ("envs", {"learners", "networks", "losses", "training", "data"}),
         ("evaluation", {"learners", "training", "data"}),
         ("training", {"runs", "configuration"} | TO_SHOW),
-        ("runs", {"commands", "figures"}),
+        ("reports", {"runs", "serving", "commands", "figures"}),
+        ("runs", {"serving", "commands", "figures"}),
+        ("serving", {"commands", "figures"}),
     ],
 )
 def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):

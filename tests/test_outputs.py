@@ -56,7 +56,8 @@ def test_an_inputs_folder_is_left_alone():
 
 
 OWN = ("config.json", "metrics.csv", "evaluations.csv", "bellman_errors.csv", "summary.json",
-       "preprocessing.json", "learning_curve.png", "maze.png", ".lock", "metrics.csv.tmp",
+       "preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg", ".lock",
+       "metrics.csv.tmp",
        "damaged-metrics.csv", "earlier-2-config.json", "checkpoints/a.json", "replay/0/rows", "tb/a/b",
        "damaged-checkpoints/4/a")  # fmt: skip
 

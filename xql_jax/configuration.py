@@ -1,7 +1,8 @@
-"""How the files in configs/ are made, and how a config becomes a learner.
+"""Makes the configs for the files in configs/, and builds learners from configs.
 
-A config is flat: `algorithm`, the learner's hyperparameters by their names, and online those of
-`OnlineFields` and `network`. What it is for is under `about`, and not for the command line to change.
+A config is flat: `algorithm` and the learner's hyperparameters by name. An online config also has the fields
+of `OnlineFields`, and `network`. The entry `about` says what the config is for; the command line cannot
+change it.
 """
 
 import contextlib
@@ -13,18 +14,18 @@ import flax.struct
 import ml_collections
 from ml_collections import config_dict
 
+from xql_jax.config_files import file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
 
-# In configs/, where the names differ.
-FILE_BY_SUITE = {"locomotion": "mujoco", "bullet": "mujoco", "gymnasium": "mujoco", "maze2d": "pointmaze"}
-
-# Variants that take another algorithm's values in the fields that they share.
+# Variants of an algorithm, which take its values for the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
 
+# Possible sources of a setting's value.
+FLAG, CONFIG_FILE, TABLE_4, DEFAULT = "flag", "config file", "Table 4 (--tuned)", "default"
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 
 TO_10E8 = fields.Domain("from 1 to 100,000,000", lambda x: 1 <= x <= 1e8)
@@ -32,7 +33,7 @@ TO_10E8 = fields.Domain("from 1 to 100,000,000", lambda x: 1 <= x <= 1e8)
 
 @flax.struct.dataclass
 class OnlineFields(fields.Part):
-    """The hyperparameters of online training that are no learner's."""
+    """The hyperparameters of online training that do not belong to the learner."""
 
     batch_size: int = fields.static(256, TO_10E8)
     buffer_size: int = fields.static(1_000_000, TO_10E8)  # transitions
@@ -50,46 +51,54 @@ def suite_config(
     shared: Mapping[str, Any] | None = None,
     in_sample: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Sequence[float]] | None = None,
+    finetune: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ml_collections.ConfigDict:
-    """A config of every field of the algorithm, locked; UserError if there is no such algorithm.
+    """Returns a locked config with every field of the algorithm; UserError if there is no such algorithm.
 
-    Later ones win: the learner's own defaults, `shared`, `in_sample`, what the method's file says of the
-    first suite (`Method.by_suite`), `differences`. In all, `hidden_dims` is that of every network.
+    Values come from these sources, and later ones win: the learner's defaults, `shared`, `in_sample`, the
+    method's own values for the first suite (`Method.by_suite`), `differences`. In each, `hidden_dims` sets
+    the widths of every network.
 
     Args:
         algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by method, the fields that differ. A variant (see `VARIANT_OF`) takes those of what it
-            varies, another policy than the method's own those that it has.
+        differences: by method, the fields that differ from the defaults. A variant (see `VARIANT_OF`) also
+            takes those of the algorithm that it varies. With +POLICY, fields that the policy lacks are
+            ignored.
         shared: the fields that differ for every method that has them.
-        in_sample: the same for the in-sample family alone, XQL's and IQL's kin, but for those fields that a
-            method gives a default of its own.
+        in_sample: the same for the in-sample methods (XQL, IQL and similar ones) only, except for fields for
+            which a method has a default of its own.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
             XQL.
+        finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
     """
     method, _, policy = algorithm.partition("+")
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
     recipe = OFFLINE[method]
-    own = {**recipe.by_suite.get(suites[0] if suites else "", {}), **differences.get(method, {})}
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
-    layers = [
-        shared or {},
-        in_family if issubclass(recipe.learner, InSample) or method in VARIANT_OF else {},
-        differences.get(VARIANT_OF.get(method, ""), {}),
+    is_in_family = issubclass(recipe.learner, InSample) or method in VARIANT_OF
+    # Values with their sources. Values not meant for this method alone may be for fields that it lacks.
+    of_others = [
+        (shared or {}, CONFIG_FILE),
+        (in_family if is_in_family else {}, CONFIG_FILE),
+        (differences.get(VARIANT_OF.get(method, ""), {}), CONFIG_FILE),
     ]
+    of_suite = recipe.by_suite.get(suites[0] if suites else "", {})
+    own = [(of_suite, f"method {method}"), (differences.get(method, {}), CONFIG_FILE)]
     rows = (tuned or {}) if method == "xql" else {}
     about = {
         "suites": tuple(suites),
         "tuned": {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()},
         "run": dataclasses.asdict(recipe.run),
+        "finetune": {**dataclasses.asdict(recipe.finetune), **(finetune or {}).get(method, {})},
     }
     config = _config(algorithm, known, about)
-    for layer in layers:
-        values = _every_width(layer, known).items()
-        config.update({name: value for name, value in values if name in known})
-    values = _every_width(own, known).items()
-    config.update({name: value for name, value in values if not policy or name in known})
-    return config.lock()
+    for values, origin in of_others:
+        _set(config, _those_of(known, _every_width(values, known)), origin)
+    for values, origin in own:
+        wide = _every_width(values, known)
+        _set(config, _those_of(known, wide) if policy else wide, origin)
+    return _whole(config)
 
 
 def online_config(
@@ -100,14 +109,16 @@ def online_config(
     small: Mapping[str, Any],
     by_task: Mapping[str, Mapping[str, Any]],
 ) -> ml_collections.ConfigDict:
-    """A config of every field of an online algorithm and of `OnlineFields`, locked; UserError as above.
+    """Returns a locked config with every field of an online algorithm and of `OnlineFields`.
 
     Args:
         algorithm: a registered learner's name.
-        algorithms: those that the values are meant for.
-        differences: the fields that differ from the defaults; `hidden_dims` is that of all networks.
-        small: what `--config.network=small` changes.
-        by_task: the fields that differ for some tasks.
+        algorithms: the algorithms that the values are meant for.
+        differences: the fields that differ from the defaults; `hidden_dims` sets the widths of all networks.
+        small: the fields that `--config.network=small` changes.
+        by_task: by task, the fields that differ for it.
+    Raises:
+        UserError: if there is no such algorithm, or the values are not meant for it.
     """
     known = _defaults(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
     if algorithm not in algorithms:
@@ -119,23 +130,66 @@ def online_config(
     values_by_task = {task: dict(values) for task, values in by_task.items()}
     about = {"small": _every_width(small, known), "by_task": values_by_task}
     config = _config(algorithm, known | {"network": "paper"}, about)
-    config.update(_every_width(differences, known))
-    return config.lock()
+    _set(config, _every_width(differences, known), CONFIG_FILE)
+    return _whole(config)
 
 
 def _config(algorithm: str, values: Mapping[str, Any], about: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns a config with these default values and `about`."""
+    method = algorithm.split("+")[0]
+    own = (OFFLINE | ONLINE)[method].defaults
+    origins = {name: f"method {method}" if name in own else DEFAULT for name in values}
     return ml_collections.ConfigDict(
         {
             "algorithm": algorithm,
             **values,
-            "hidden_dims": config_dict.placeholder(tuple),  # of all networks, for those not given themselves
-            "about": about,
+            "hidden_dims": config_dict.placeholder(tuple),  # widths for networks without their own
+            "about": {**about, "origins": origins},
         }
     )
 
 
+def _whole(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Locks the config, and notes its present values as the base that a run may differ from."""
+    config.about.base = {
+        name: x for name, x in config.items() if name not in ("about", "algorithm", "hidden_dims")
+    }
+    return config.lock()
+
+
+def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any], origin: str) -> None:
+    """Sets fields, and notes the source of their values if the config has such notes; a user's may not."""
+    config.update(values)
+    if "origins" in config.about:
+        with config.about.origins.unlocked():
+            config.about.origins.update(dict.fromkeys(values, origin))
+
+
+def origins_of(config: ml_collections.ConfigDict, explicit: Collection[str]) -> dict[str, str]:
+    """Returns where the value of each field of a resolved config is from, in words.
+
+    Args:
+        explicit: the fields that the command line gives.
+    """
+    noted = config.about.to_dict().get("origins", {})
+    defaults = fields.hyperparameters(make_learner(config.algorithm)) | fields.hyperparameters(OnlineFields())
+    origins = {}
+    for name, value in config.items():
+        if name in ("about", "algorithm"):
+            continue
+        origins[name] = FLAG if name in explicit else noted.get(name, CONFIG_FILE)
+        # A user's own file may change a field after `suite_config` has noted its source.
+        if origins[name] == DEFAULT and name in defaults and value != defaults[name]:
+            origins[name] = CONFIG_FILE
+    return origins
+
+
 def _defaults(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> dict[str, Any]:
-    """The algorithm's hyperparameters; raises UserError unless it is known, with the main for the others."""
+    """Returns the algorithm's hyperparameters.
+
+    Raises:
+        UserError: if it is not among `known`; for one of `others`, the message names `main`, which trains it.
+    """
     method = algorithm.split("+")[0]
     if method not in known:
         hint = f" ({main} trains that one)" if method in others else ""
@@ -143,8 +197,12 @@ def _defaults(algorithm: str, known: Collection[str], others: Collection[str], m
     return fields.hyperparameters(make_learner(algorithm))
 
 
+def _those_of(known: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in known}
+
+
 def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """The values with `hidden_dims`, if it is among them, as those of every network."""
+    """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
     values = dict(values)
     widths = values.pop("hidden_dims", None)
     names = [name for name in known if name.endswith("_hidden_dims")] if widths is not None else []
@@ -152,7 +210,7 @@ def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
 
 
 def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str]) -> None:
-    """Gives `hidden_dims`, where it was given, to the networks whose own widths were not."""
+    """Applies `hidden_dims`, if given, to all networks except those whose widths were given explicitly."""
     widths = config.get("hidden_dims")
     if widths is not None:
         networks = [name for name in config if name.endswith("_hidden_dims")]
@@ -160,7 +218,8 @@ def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str])
             raise UserError(f"config.hidden_dims: {config.algorithm} has no network of hidden layers")
         fields.check_value(make_learner(config.algorithm), "config.hidden_dims", networks[0], widths)
         values = _every_width({"hidden_dims": widths}, config.keys())
-        config.update({name: value for name, value in values.items() if name not in explicit})
+        others = {name: value for name, value in values.items() if name not in explicit}
+        _set(config, others, f"{FLAG} config.hidden_dims")
     if "hidden_dims" in config:
         with config.unlocked():
             del config.hidden_dims
@@ -169,9 +228,12 @@ def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str])
 def resolve_online(
     config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]
 ) -> dict[str, Any]:
-    """Sets the task's own values and those of the network's size, but for the fields given explicitly.
+    """Sets the values for the network's size and for the task, except for fields given explicitly.
 
-    Returns what was set for the task. UserError if a field or the network's size is unknown or impossible.
+    Returns:
+        The fields that were set for the task.
+    Raises:
+        UserError: if a field or the network's size is unknown or impossible.
     """
     _check_names(config)
     sizes = {"paper": {}, "small": config.about.small.to_dict()}
@@ -179,15 +241,18 @@ def resolve_online(
         raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
     given = {*explicit, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
     by_task = config.about.by_task.to_dict().get(env_name, {})
-    for values in (sizes[config.network], by_task):
-        config.update({name: value for name, value in values.items() if name not in given})
+    for values, origin in (
+        (sizes[config.network], f"config.network={config.network}"),
+        (by_task, f"{CONFIG_FILE}, for {env_name}"),
+    ):
+        _set(config, {name: value for name, value in values.items() if name not in given}, origin)
     resolve_widths(config, explicit)
     online_fields(config)
     return {name: value for name, value in by_task.items() if name not in explicit}
 
 
 def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
-    """Returns the config's fields of that class; raises UserError if one is impossible."""
+    """Returns the config's values for `OnlineFields`; raises UserError if one is impossible."""
     known = fields.hyperparameters(OnlineFields())
     with _of_config():
         return OnlineFields(**{name: config[name] for name in known})
@@ -209,7 +274,7 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
 
 @contextlib.contextmanager
 def _of_config() -> Iterator[None]:
-    """Has errors name fields as the command line does."""
+    """Context manager in which error messages name fields as on the command line: config.FIELD."""
     try:
         yield
     except UserError as error:
@@ -217,28 +282,30 @@ def _of_config() -> Iterator[None]:
 
 
 def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a run's settings, as its config.json has them, by their names on the command line."""
+    """Returns the settings in a run's config.json by their names on the command line."""
     settings = {name: value for name, value in identity.items() if name != "config"}
     config = identity.get("config")
-    values = config if isinstance(config, Mapping) else {}  # a damaged one is none
+    values = config if isinstance(config, Mapping) else {}  # it may be damaged
     return settings | {f"config.{name}": value for name, value in values.items()}
 
 
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
-    """Raises UserError if the config is meant for other suites than the task's."""
-    if task.suite not in config.about.suites:
+    """Raises UserError if the config is not meant for the task's suite."""
+    if task.suite not in config.about.suites and task.suite != OWN:  # a user's own task: any config
         raise UserError(
             f"--config is for {', '.join(config.about.suites)}, and {task.name} is of the suite "
             f"{task.suite}: "
-            f"give configs/{FILE_BY_SUITE.get(task.suite, task.suite)}_config.py, or a file of "
-            "your own"
+            f"give configs/{file_for_suite(task.suite)}, or a file of your own"
         )
 
 
 def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]) -> int | None:
-    """Sets the dataset's tuned values (Table 4, in parentheses) but for the fields given explicitly.
+    """Sets the dataset's tuned values (Table 4, in parentheses), except for fields given explicitly.
 
-    Returns the tuned batch size. UserError if there are none for the dataset.
+    Returns:
+        The tuned batch size, if there is one.
+    Raises:
+        UserError: if there are no tuned values for the dataset.
     """
     tuned = config.about.tuned
     if env_name not in tuned:
@@ -246,15 +313,17 @@ def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Coll
         raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
     values = dict(tuned[env_name])
     batch_size = values.pop("batch_size", None)
-    config.update({name: value for name, value in values.items() if name not in explicit})
+    _set(config, {name: value for name, value in values.items() if name not in explicit}, TABLE_4)
     return batch_size
 
 
-def learner_from_config(config: ml_collections.ConfigDict, max_steps: int) -> Any:
-    """Builds the learner, decaying rates 0 after `max_steps`.
+def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
+    """Builds the learner.
 
+    Args:
+        max_steps: the step at which decaying learning rates reach 0; inf: they do not decay.
     Raises:
-        UserError: if a field is missing or unknown, or a value impossible.
+        UserError: if a field is missing or unknown, or a value is impossible.
     """
     _check_names(config)
     learner = make_learner(config.algorithm)

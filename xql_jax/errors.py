@@ -1,34 +1,62 @@
-"""The one exception that means "the user can mend this"."""
+"""The exceptions for mistakes that the user can correct, and helpers for their messages."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 LONGEST_MESSAGE = 600  # characters
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: its message is one line naming what, where and the valid choices.
+    """A mistake in the user's input. Its message is one line that names what, where and the valid choices.
 
-    Entry points print the message without a traceback and exit with code 2. It may quote what files and
-    servers say, and is made fit for a terminal, see `printable`.
+    Entry points print the message without a traceback and exit with code 2. The message may quote text from
+    files and servers, so control characters in it are escaped, see `printable`.
     """
 
     def __init__(self, message: str):
         super().__init__(printable(" ".join(message.split()), LONGEST_MESSAGE))
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what a notebook shows: the message without a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class EnvironmentFailure(UserError):
-    """An environment failed, as simulators do: one line says how, and the run's checkpoints stay."""
+    """An environment failed, as simulators sometimes do. The run's checkpoints are kept."""
+
+
+class Busy(UserError):
+    """Another process is using the run, and will release it later."""
 
 
 class Damaged(UserError):
-    """Something that was written is not there, or not as it was written, and never will be."""
+    """A file is missing or its content has changed, and waiting will not help."""
+
+
+@contextlib.contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Context manager that turns a failed import into an error that names the extra to install.
+
+    Args:
+        what: the part of the project that needs the package, as the message's subject.
+        extra: the extra in setup.py that installs the package.
+    Raises:
+        UserError: instead of ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{what} needs {error.name}, which is not installed: pip install 'xql_jax[{extra}]'"
+        ) from error
 
 
 def printable(text: str, longest: int) -> str:
-    """Returns the text with control characters as Python writes them (`\\x1b`): a terminal obeys none.
+    """Returns the text with control characters escaped (`\\x1b`), so that it cannot affect a terminal.
 
-    What is longer than `longest` characters loses its middle: what happened stands first, what to do last.
+    If the text is longer than `longest` characters, its middle is left out, because messages begin with what
+    happened and end with what to do.
     """
     text = text if len(text) <= longest else _without_middle(text, longest)
     shown = "".join(
@@ -44,7 +72,7 @@ def _without_middle(text: str, longest: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """Returns the known names most like `name`, or if none is near all of a few, as text for a message."""
+    """Returns the known names closest to `name`, as text; if there are at most 40 and none is close, all."""
     known = sorted(known)
-    cutoff = 0.5 if len(known) <= 40 else 0.0  # of a hundred names, the least unlike say more than all
+    cutoff = 0.5 if len(known) <= 40 else 0.0  # of many names, show the closest, however distant
     return ", ".join(difflib.get_close_matches(name, known, n=count, cutoff=cutoff) or known)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and what is said where they cannot be written or read."""
+"""Writes files atomically (whole or not at all), reads and locks them, and reports the system's errors."""
 
 import contextlib
 import errno
@@ -21,24 +21,24 @@ from xql_jax.errors import Damaged, UserError
 
 LOG = logging.getLogger(__name__)
 
-LOCK_PATIENCE = 300.0  # seconds that a process may hold a lock without getting on: a slow server has 247
+LOCK_PATIENCE = 300.0  # seconds that a process may hold a lock without progress: a slow server has 247
 
-# What says that the disk is full, or read-only, or fails: no mistake of the program's.
+# Errors of a disk that is full, read-only or broken: no mistakes of the program.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
 FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
-# What file systems say that have no such thing: locks, or a way to have the disk take a folder's names.
+# Errors of file systems that do not support locks, or cannot flush a folder to the disk.
 MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
 
 
 def cannot_write(path: Path, reason: str) -> UserError:
-    """The line with which a run stops whose disk takes no more."""
+    """Returns the error with which a run stops if it cannot write to the disk."""
     remedy = "free space outside the run's folder" if reason in FULL else "mend that"
     return UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume")
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raises UserError, naming `path`, for what the system refuses meanwhile."""
+    """Context manager that turns an OSError into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -47,10 +47,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, unfinished: str) -> Iterator[Path]:
-    """Gives a name beside `path` for a file in the making, which takes its place if all goes well.
+    """Context manager that yields a temporary file beside `path`, and renames it to `path` if nothing fails.
 
-    The file is there, empty and this process's own: what lies under the name, be it a link that somebody left
-    there, is removed and not written to.
+    The temporary file is new and empty. Anything that already has the name `unfinished`, such as a link, is
+    removed and never written to.
     """
     temporary = path.with_name(unfinished)
     try:
@@ -60,13 +60,13 @@ def replacing(path: Path, unfinished: str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink()  # what there is of it takes the space that is lacking
+            temporary.unlink()  # an unfinished file would waste disk space
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Writes to a temporary name beside `path`, then renames: readers see the old file or the new, whole.
+    """Writes to a temporary name beside `path`, then renames: readers see the old file or the whole new one.
 
-    Also after a loss of power: the new file is on the disk before it takes the name.
+    This also holds after a loss of power, because the new file is flushed to the disk before it is renamed.
     """
     with writing(path):
         with replacing(path, path.name + ".tmp") as temporary, temporary.open("wb") as file:
@@ -77,7 +77,7 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def set_aside(path: Path, word: str = "damaged") -> Path:
-    """Gives a file or folder another name, so that nothing is lost that took its place; returns that name."""
+    """Renames a file or folder, so that its name is free and its content is kept; returns the new path."""
     for number in itertools.count(1):
         aside = path.with_name(f"{word}-{path.name}" if number == 1 else f"{word}-{number}-{path.name}")
         if not os.path.lexists(aside):
@@ -89,10 +89,10 @@ def set_aside(path: Path, word: str = "damaged") -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """Returns a file's content; never waits, as opening a pipe that lies there would.
+    """Returns a file's content. Never blocks, as opening a named pipe would.
 
     Raises:
-        OSError: as `open` does; IsADirectoryError or EINVAL for what is no file.
+        OSError: as `open` does; IsADirectoryError or EINVAL if the path is not a regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
@@ -102,7 +102,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Returns the object that the file holds; an empty one if it holds none, or cannot be read."""
+    """Returns the JSON object in the file; {} if there is none or the file cannot be read."""
     try:
         content = json.loads(read_file(path))
     except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
@@ -111,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes JSON with a digest of itself; returns the content as `read_record` will."""
+    """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
     written: dict[str, Any] = json.loads(as_json(content))
     write_json(path, {**written, "digest": digest(written)})
     return written
@@ -138,17 +138,17 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def digest(content: Any) -> str:
-    """A digest of what JSON can hold."""
+    """Returns the SHA-256 of JSON content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all; numbers that JSON has not become text, "inf" or "nan"."""
+    """Writes JSON whole or not at all. Numbers that JSON lacks become text: "inf" or "nan"."""
     write_atomically(path, as_json(content) + "\n")
 
 
 def as_json(content: Mapping[str, Any]) -> str:
-    """The text that `write_json` writes."""
+    """Returns the text that `write_json` writes."""
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
@@ -161,7 +161,7 @@ def _finite(value: Any) -> Any:
 
 
 def sync(path: Path) -> None:
-    """Has the disk take a file's content, or a folder's names, before anything that follows."""
+    """Flushes a file's content, or the names in a folder, to the disk before returning."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -173,25 +173,25 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-@functools.cache  # once in a process: a run has many folders
+@functools.cache  # warn once per process: a run has many folders
 def _tell_of_syncs(reason: str) -> None:
     LOG.warning(
-        f"this file system cannot be told to put what is written on the disk at once ({reason}): after a "
-        "loss of power, the last of it may be missing"
+        f"this file system cannot flush files to the disk ({reason}): after a loss of power, the last writes "
+        "may be missing"
     )
 
 
 class Taken(Exception):
-    """Another process holds the lock."""
+    """Raised if another process holds the lock."""
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file against other processes; on a file system without locks it says so and goes on.
+    """Context manager that holds a lock file. On a file system without locks it warns and goes on.
 
     Raises:
-        Taken: if another process has it.
-        OSError: if the file cannot be made; ELOOP if it is a link, which is not followed.
+        Taken: if another process holds the lock.
+        OSError: if the file cannot be created; ELOOP if it is a link, which is not followed.
     """
     lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
     try:
@@ -212,13 +212,13 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_in_turn(path: Path, work: str, progress: Callable[[], object]) -> Iterator[None]:
-    """As `locked`, but waits for a process that has the lock as long as it gets on.
+    """Locks as `locked`. If another process holds the lock, waits as long as that process makes progress.
 
     Args:
-        work: what the other does, for messages: "downloading it".
-        progress: gives another value whenever the other has got on.
+        work: what the other process is doing, for messages, such as "downloading it".
+        progress: returns a value that changes whenever the other process has made progress.
     Raises:
-        UserError: if it has not for `LOCK_PATIENCE` seconds.
+        UserError: if the other process makes no progress for `LOCK_PATIENCE` seconds.
     """
     with contextlib.ExitStack() as stack:
         seen, since = None, time.monotonic()
@@ -234,7 +234,7 @@ def locked_in_turn(path: Path, work: str, progress: Callable[[], object]) -> Ite
                     seen, since = now, time.monotonic()
                 if time.monotonic() - since > LOCK_PATIENCE:
                     raise UserError(
-                        f"{path}: the process that holds it is {work}, and has not got on for "
+                        f"{path}: the process that holds it is {work}, and has made no progress for "
                         f"{LOCK_PATIENCE:.0f} s: end it, or wait for it"
                     ) from None
                 time.sleep(0.2)

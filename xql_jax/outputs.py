@@ -1,4 +1,4 @@
-"""Files that a command line asks for: they never take the place of what the command reads, or a run keeps."""
+"""Output files named by flags: they never overwrite the command's inputs, or the files of a run."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from xql_jax.errors import UserError
 from xql_jax.files import replacing, sync
 
-# What a run keeps in its folder, which its config.json makes known as one; see `training.loop.TrainingFiles`.
+# The files of a run, see `training.loop.TrainingFiles`. A folder with a config.json is a run's folder.
 OWN_FILES = (
     "config.json",
     "metrics.csv",
@@ -19,7 +19,9 @@ OWN_FILES = (
     "summary.json",
     "preprocessing.json",
     "learning_curve.png",
+    "learning_curve.svg",
     "maze.png",
+    "maze.svg",
     ".lock",
 )
 OWN_FOLDERS = ("checkpoints", "replay", "tb")
@@ -29,16 +31,16 @@ SET_ASIDE = ("damaged-", "earlier-")
 def check_output(
     flag: str, name: str, suffixes: Collection[str] = (), inputs: Collection[str | Path] = ()
 ) -> Path:
-    """Returns the path that the flag gives; what lies there is left alone.
+    """Checks that an output file can be written; returns its path, and changes nothing.
 
     Args:
-        flag: its name, for messages.
-        name: of a file, new or to be replaced. Folders above it need not exist.
-        suffixes: those that the file may have; none: any.
-        inputs: files and folders that the command reads, which need not exist; they are not to be replaced.
+        flag: the flag's name, for messages.
+        name: the file's name. The file may exist; the folders above it need not exist.
+        suffixes: the allowed suffixes; empty: any.
+        inputs: files and folders that the command reads, and that the output must not overwrite.
     Raises:
-        UserError: if no file of that name can be written, or what lies there is an input, in an input's
-            folder, or one of a run's own files.
+        UserError: if the file cannot be written, is an input or inside an input folder, or is one of a run's
+            own files.
     """
     path = Path(name).expanduser()
     where = f"--{flag}={path}"
@@ -65,7 +67,7 @@ def check_output(
 
 
 def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
-    """Raises UserError if two of a command's outputs, by flag, would be the same file; None is none."""
+    """Raises UserError if two outputs, given by flag, would be the same file. None means no output."""
     given = [(flag, path) for flag, path in outputs.items() if path is not None]
     for (flag, path), (other, of_other) in itertools.combinations(given, 2):
         if _is_same(path, of_other):
@@ -73,15 +75,15 @@ def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Whether the two are one file, by whatever name, or will be once they are there."""
+    """Whether two paths name the same file, or would if it existed."""
     if path.exists() and other.exists():
         return path.samefile(other)
     return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _check_not_a_runs(where: str, path: Path) -> None:
-    """Raises UserError if a run would miss what is written over."""
-    # A link would be replaced, not followed; but whoever gives one means what it leads to.
+    """Raises UserError if the path is one of a run's own files."""
+    # Writing would replace a link, not follow it; but the user may mean its target. So both are checked.
     for place in {Path(os.path.realpath(path)), Path(os.path.realpath(path.parent)) / path.name}:
         for folder in place.parents:
             if not os.path.isfile(folder / "config.json"):
@@ -94,11 +96,11 @@ def _check_not_a_runs(where: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def writing_output(flag: str, path: Path) -> Iterator[Path]:
-    """Gives a name for a file in the making, which becomes the one that the flag names if all goes well.
+    """Context manager that yields a temporary file, and renames it to `path` if nothing fails.
 
-    Its suffix is that of `path`; folders above are made.
+    It has the suffix of `path`. Missing folders are made.
     Raises:
-        UserError: naming flag and file, for what the system refuses meanwhile. An older file stays then.
+        UserError: if the system refuses something; the message names flag and file. An older file is kept.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,13 +115,13 @@ def writing_output(flag: str, path: Path) -> Iterator[Path]:
 
 
 def unfinished_name(path: Path) -> str:
-    """The name, beside `path`, of what is to become it: its own, but no longer than a name may be."""
+    """Returns the name of the temporary file for `path`: similar to its name, but of limited length."""
     whole = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
     return f".{path.stem[:40]}.{whole}.unfinished{path.suffix[:10].lower()}"
 
 
 def make_folder(flag: str, name: str) -> Path:
-    """Returns the folder for outputs that the flag names, made with all above it, or raises UserError."""
+    """Makes the folder for outputs that the flag names, with its parents; UserError if it cannot be used."""
     path = Path(name).expanduser()
     _check_not_a_runs(f"--{flag}={path}", path)
     try:

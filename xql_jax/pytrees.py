@@ -1,4 +1,4 @@
-"""Pytree dataclasses that JAX tells apart."""
+"""A base for pytree dataclasses that makes JAX distinguish their classes."""
 
 import inspect
 from typing import Any
@@ -7,11 +7,11 @@ import flax.struct
 
 
 class Distinct:
-    """The base of a pytree dataclass whose class is part of its structure, as JAX means it to be.
+    """Base of pytree dataclasses that makes the class part of the pytree's structure.
 
-    jaxlib 0.10 compares the fields of dataclasses but not their classes. So of two learners with equally many
-    numbers and the same static fields, one is now and then given the program that was compiled for the other
-    (`tests/test_pytrees.py` shows it). Here every class adds a static field with itself as the value.
+    jaxlib 0.10 compares the fields of dataclasses but not their classes. If two learners have equally many
+    numbers and the same static fields, JAX sometimes runs one with the program compiled for the other
+    (`tests/test_pytrees.py` shows it). So this base gives every class a static field with the class as value.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:

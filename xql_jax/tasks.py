@@ -1,8 +1,11 @@
 """The tasks by name: where the data comes from, how long an episode is, how a return becomes a score."""
 
 import dataclasses
+import importlib
+import os
+import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +14,16 @@ from xql_jax.errors import UserError, nearest
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One of D4RL's tasks, of the embedded `pointmaze-*` which share maze2d's rules and references, or of the
-    tasks without a dataset, which are learnt online."""
+    """A task: where its data is, how long an episode is, and how a return becomes a score.
+
+    It is one of D4RL's tasks, an embedded `pointmaze-*` task (which has maze2d's rules and references), a
+    task without a dataset for online learning, or a user's own.
+    """
 
     name: str
-    suite: str  # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, dm_control or gymnasium
-    dataset_url: str | None  # where D4RL serves the file; None where it is generated, or there is none
+    # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, dm_control, gymnasium, compiled or own
+    suite: str
+    dataset_url: str | None  # D4RL's address of the file; None if the data is generated, or there is none
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; see `ONLINE_TASKS` for those of the tasks without a dataset
     episode_limit: int  # steps
@@ -27,7 +34,7 @@ class Task:
 
 
 class References(NamedTuple):
-    """Returns, in a task's reward units, by which data say how others are to be scored."""
+    """Reference returns that a dataset brings for scoring, in the task's reward units."""
 
     random_return: float  # a random policy's: score 0
     expert_return: float  # an expert's: score 100
@@ -36,8 +43,8 @@ class References(NamedTuple):
 # Addresses, reference returns and limits are D4RL's: `d4rl.infos` and the `register` calls of its suites.
 _SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 
-_QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # of locomotion's and bullet's
-# Reference returns (random, expert), and the limit in steps where it differs within the suite.
+_QUALITIES = ("random", "medium", "expert", "medium-replay", "medium-expert")  # in locomotion and bullet
+# Reference returns (random, expert), and the episode limit in steps if it differs within the suite.
 _LOCOMOTION = {
     "halfcheetah": (-280.178953, 12135.0),
     "hopper": (-20.272305, 3234.3),
@@ -67,7 +74,7 @@ _BULLET_MAZE2D = {
     "large": (1.82, 285.92, 800),
 }
 
-# The DeepMind Control Suite's tasks by domain; importing it in order to ask takes a second or more.
+# The DeepMind Control Suite's tasks by domain. They are listed here because importing it takes a second.
 _DM_CONTROL = {
     "acrobot": ("swingup", "swingup_sparse"),
     "ball_in_cup": ("catch",),
@@ -89,7 +96,7 @@ _DM_CONTROL = {
     "swimmer": ("swimmer6", "swimmer15"),
     "walker": ("stand", "walk", "run"),
 }
-_GYMNASIUM = {  # limits
+_GYMNASIUM = {  # episode limits, steps
     "Ant": 1000,
     "HalfCheetah": 1000,
     "Hopper": 1000,
@@ -101,6 +108,35 @@ _GYMNASIUM = {  # limits
     "Reacher": 50,
     "Swimmer": 1000,
     "Walker2d": 1000,
+}
+
+# MuJoCo Playground's tasks, which are DM Control's tasks in JAX, and their names in DM Control.
+_PLAYGROUND = {
+    "AcrobotSwingup": "acrobot-swingup",
+    "AcrobotSwingupSparse": "acrobot-swingup_sparse",
+    "BallInCup": "ball_in_cup-catch",
+    "CartpoleBalance": "cartpole-balance",
+    "CartpoleBalanceSparse": "cartpole-balance_sparse",
+    "CartpoleSwingup": "cartpole-swingup",
+    "CartpoleSwingupSparse": "cartpole-swingup_sparse",
+    "CheetahRun": "cheetah-run",
+    "FingerSpin": "finger-spin",
+    "FingerTurnEasy": "finger-turn_easy",
+    "FingerTurnHard": "finger-turn_hard",
+    "FishSwim": "fish-swim",
+    "HopperHop": "hopper-hop",
+    "HopperStand": "hopper-stand",
+    "HumanoidRun": "humanoid-run",
+    "HumanoidStand": "humanoid-stand",
+    "HumanoidWalk": "humanoid-walk",
+    "PendulumSwingup": "pendulum-swingup",
+    "PointMass": "point_mass-easy",
+    "ReacherEasy": "reacher-easy",
+    "ReacherHard": "reacher-hard",
+    "SwimmerSwimmer6": "swimmer-swimmer6",
+    "WalkerRun": "walker-run",
+    "WalkerStand": "walker-stand",
+    "WalkerWalk": "walker-walk",
 }
 
 
@@ -116,7 +152,7 @@ def _locomotion_tasks() -> Iterator[Task]:
 
 
 def _antmaze_tasks() -> Iterator[Task]:
-    # By version: D4RL's folder, its names of the mazes, and the end of the file's name.
+    # For each version: D4RL's folder, its names of the mazes, and the ending of the file's name.
     old_mazes = {"umaze": "u-maze", "medium": "big-maze", "large": "hardest-maze"}
     versions = [
         ("new", old_mazes, ""),
@@ -161,6 +197,8 @@ def _maze_tasks() -> Iterator[Task]:
         yield Task(f"maze2d-{maze}-v1", "maze2d", f"{url}-sparse-v1.hdf5", *sparse, limit)
         yield Task(f"maze2d-{maze}-dense-v1", "maze2d", f"{url}-dense-v1.hdf5", *dense, limit)
         yield Task(f"pointmaze-{maze}-v0", "pointmaze", None, *sparse, limit)
+    sparse, _, limit = _MAZE2D["large"]
+    yield Task("pointmaze-large-rare-v0", "pointmaze", None, *sparse, limit)
 
 
 def _bullet_tasks() -> Iterator[Task]:
@@ -174,40 +212,102 @@ def _bullet_tasks() -> Iterator[Task]:
 
 
 def _dm_control_tasks() -> Iterator[Task]:
-    # A step earns from 0 to 1, so that a score is a tenth of the return.
+    # A reward is between 0 and 1, and an episode has 1,000 steps: a score is a tenth of the return.
     for domain, names in _DM_CONTROL.items():
         for name in names:
             yield Task(f"{domain}-{name}", "dm_control", None, 0.0, 1000.0, episode_limit=1000)
 
 
 def _gymnasium_tasks() -> Iterator[Task]:
-    # Nobody has set references: a score is the return itself.
+    # There are no reference returns: a score is the return itself.
     for name, limit in _GYMNASIUM.items():
         yield Task(f"{name}-v5", "gymnasium", None, 0.0, 100.0, limit)
 
+
+def _playground_tasks() -> Iterator[Task]:
+    # Rewards, episode limits and scores are the same as DM Control's.
+    for name in _PLAYGROUND:
+        yield Task(f"{PLAYGROUND}:{name}", COMPILED, None, 0.0, 1000.0, episode_limit=1000)
+
+
+OWN = "own"  # the suite of users' environments that Gymnasium makes
+COMPILED = "compiled"  # the suite of environments in JAX, Playground's and users' own
+PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
 
 _OFFLINE = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
 _ONLINE = (_dm_control_tasks, _gymnasium_tasks)
 
 TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in tasks()}
-# Without a dataset: to be learnt online.
+# Tasks without a dataset, for online learning.
 ONLINE_TASKS: dict[str, Task] = {task.name: task for tasks in _ONLINE for task in tasks()}
+# Tasks for online learning in JAX environments, which are compiled into the same program as the learner.
+COMPILED_TASKS: dict[str, Task] = {task.name: task for task in _playground_tasks()}
 
 
 def referenced(task: Task, references: References | None) -> Task:
-    """Returns the task with the references that data bring, where D4RL has set none for it."""
-    if references is None or task.name not in ONLINE_TASKS:
+    """Returns the task with the reference returns from its data, if D4RL has none for the task."""
+    if references is None or not (task.name in ONLINE_TASKS or task.suite in (OWN, COMPILED)):
         return task
     return dataclasses.replace(task, min_return=references.random_return, max_return=references.expert_return)
 
 
 def get_task(name: str) -> Task:
-    """Returns the task of that name, from `TASKS` or `ONLINE_TASKS`.
+    """Returns the task of that name. MODULE:NAME is a user's own environment.
 
     Raises:
-        UserError: naming the nearest known tasks.
+        UserError: if there is no such task; the message names similar ones, or says why the user's own
+            environment cannot be found.
     """
-    known = TASKS | ONLINE_TASKS
-    if name not in known:
-        raise UserError(f"unknown environment {name!r}; nearest known: {nearest(name, known)}")
-    return known[name]
+    known = TASKS | ONLINE_TASKS | COMPILED_TASKS
+    if name in known:
+        return known[name]
+    module, colon, _ = name.partition(":")
+    if colon and module != PLAYGROUND:
+        return _own_task(name)
+    near = nearest(name, COMPILED_TASKS if colon else known)
+    raise UserError(f"unknown environment {name!r}; nearest known: {near}")
+
+
+def name_in_dm_control(task: Task) -> str:
+    """Returns DM Control's name for a Playground task; for other tasks, their own name."""
+    return _PLAYGROUND.get(task.name.partition(":")[2], task.name)
+
+
+def own_attribute(name: str) -> Any:
+    """Imports the module of MODULE:NAME; returns its attribute NAME, None if it has none.
+
+    Raises:
+        UserError: if the module does not import.
+    """
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:  # sys.path has the script's folder, not the current one
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute, None)
+    except Exception as error:  # it is the user's code, and may fail in any way
+        raise UserError(
+            f"--env_name={name}: the module {module!r} does not import here: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _own_task(name: str) -> Task:
+    """Returns the task for MODULE:NAME: an environment that MODULE registers with Gymnasium as NAME, or the
+    JAX environment class NAME in MODULE.
+
+    A score is the return itself.
+    """
+    gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which other tasks can save
+    attribute = own_attribute(name)
+    module, _, registered = name.partition(":")
+    try:
+        spec = gymnasium.spec(registered)
+    except gymnasium.error.Error as error:
+        if hasattr(attribute, "episode_limit"):
+            return Task(name, COMPILED, None, 0.0, 100.0, attribute.episode_limit)
+        raise UserError(
+            f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} in "
+            "it an environment in JAX, a class with an episode_limit"
+        ) from error
+    if spec.max_episode_steps is None:
+        raise UserError(f"--env_name={name}: register it with max_episode_steps: runs need episodes to end")
+    return Task(name, OWN, None, 0.0, 100.0, spec.max_episode_steps)

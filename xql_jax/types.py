@@ -1,4 +1,4 @@
-"""The few types that rooms exchange."""
+"""Types and protocols that the subpackages share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import jax
 import numpy as np
 
-if TYPE_CHECKING:  # a loss needs these types, and no simulator's library
+if TYPE_CHECKING:  # losses import this module, and need no simulator library
     from gymnasium import spaces
 
 Array = jax.Array
@@ -19,7 +19,7 @@ Metrics = dict[str, jax.Array]  # scalars, named `network/quantity`
 
 
 class Batch(NamedTuple):
-    """Transitions; the leading axis B is a minibatch, or a whole dataset.
+    """Transitions; the leading axis B is that of a minibatch or of a whole dataset.
 
     `masks` is 1 - terminal and multiplies the bootstrap. A time-out is not a terminal and never enters a
     target.
@@ -33,28 +33,28 @@ class Batch(NamedTuple):
 
 
 class SarsaBatch(NamedTuple):
-    """`Batch` and the actions that the data's own policy took next."""
+    """A `Batch` with the next actions in the data."""
 
     observations: Array
     actions: Array
     rewards: Array
     masks: Array
     next_observations: Array
-    next_actions: Array  # f32[B, A]; where a mask is 0, anything
+    next_actions: Array  # f32[B, A]; arbitrary where the mask is 0
 
 
 class Windows(NamedTuple):
-    """Up to K successive transitions of one trajectory, in order; of fewer the first places are 0.
+    """Windows of K successive transitions of one trajectory. A shorter window is padded with 0 at its start.
 
-    A return-to-go is the undiscounted sum of a transition's reward and of all later ones of its trajectory.
+    A return-to-go is the undiscounted sum of a transition's reward and all later rewards of its trajectory.
     """
 
     observations: Array  # f32[B, K, O]
     actions: Array  # f32[B, K, A]
     returns_to_go: Array  # f32[B, K], reward units
-    timesteps: Array  # i32[B, K], transitions of the trajectory before this one
-    known: Array  # bool[B, K], false where a place is padding
-    highest_return: Array  # f32[B], of all trajectories of the data: the same for every window
+    timesteps: Array  # i32[B, K], number of earlier transitions in the trajectory
+    known: Array  # bool[B, K], false for padding
+    highest_return: Array  # f32[B], over all trajectories of the data: the same for every window
 
 
 AnyBatch = Batch | SarsaBatch
@@ -62,7 +62,7 @@ Minibatch = AnyBatch | Windows
 
 
 class Transitions(Protocol):
-    """Transitions on the host, drawn by number: a dataset in memory, or mapped from files larger than it."""
+    """Transitions on the host, read by index: a dataset in memory, or memory-mapped from large files."""
 
     @property
     def size(self) -> int:
@@ -70,17 +70,20 @@ class Transitions(Protocol):
         ...
 
     def take(self, indices: np.ndarray) -> Any:
-        """Returns transitions i32[K], each below N, in that order: a minibatch of NumPy fields [K, ...].
+        """Returns a minibatch of NumPy fields [K, ...]: the transitions with these indices, in that order.
 
-        Where windows are learned from, those that start there.
+        For a learner from `Windows`, returns the windows that start at these indices.
+
+        Args:
+            indices: i32[K], each below N.
         """
         ...
 
 
 class Learner(Protocol):
-    """A frozen pytree dataclass: its floats are leaves and traced, its structure static, its methods pure."""
+    """An algorithm: a frozen pytree dataclass with traced floats, static structure and pure methods."""
 
-    # What it learns from: one of `Minibatch`. A learner from `Windows` has a `context_length`, their K.
+    # The type of its minibatches, one of `Minibatch`. With `Windows`, the learner has a `context_length`, K.
     batch_type: ClassVar[type]
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
@@ -88,20 +91,20 @@ class Learner(Protocol):
         ...
 
     def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
-        """One iteration of the algorithm, from a batch of its `batch_type`."""
+        """Returns the state after one iteration on a batch of its `batch_type`, and metrics."""
         ...
 
     def actor(self, state: State) -> Params:
-        """All of the state that acting needs."""
+        """Returns the part of the state that acting needs."""
         ...
 
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        """Actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
+        """Returns actions f32[B, A] for observations f32[B, O]; `deterministic` is static."""
         ...
 
 
 class RememberingLearner(Learner, Protocol):
-    """A learner whose policy acts by what it has seen of an episode."""
+    """A learner with a policy that remembers the episode so far."""
 
     def begin(self, actor: Params, observations: Array) -> Any:
         """Returns the memory, arrays [B, ...], of episodes that begin with observations f32[B, O]."""
@@ -110,26 +113,27 @@ class RememberingLearner(Learner, Protocol):
     def act_remembering(
         self, actor: Params, memory: Any, observations: Array, rewards: Array
     ) -> tuple[Array, Any]:
-        """Returns the deterministic actions f32[B, A] of a step, and the memory with it.
+        """Returns the deterministic actions f32[B, A] for a step, and the memory including the step.
 
-        `rewards` f32[B] are what the step before gave, in the units of the data; 0 at the first.
+        Args:
+            rewards: f32[B], rewards of the previous step in the data's units; 0 at the first step.
         """
         ...
 
 
 class OnlineLearner(Learner, Protocol):
     def bellman_errors(self, state: State, batch: Batch) -> Array:
-        """What the first critic lacks of consistency with the policy in each transition, f32[B]."""
+        """Returns the first critic's Bellman error in each transition, f32[B]."""
         ...
 
 
 class Environment(Protocol):
-    """What evaluation needs of an environment: the Gymnasium interface with flat float observations.
+    """The environment interface that evaluation needs: Gymnasium's, with flat float observations.
 
-    `info["success"]` of a step, where a task knows success, is true once the episode has met its criterion.
+    If the task defines success, `info["success"]` is true from the step at which the episode succeeds.
     """
 
-    steps_per_second: float  # of the environment's own time
+    steps_per_second: float  # of simulated time
     observation_space: spaces.Box
     action_space: spaces.Box
 

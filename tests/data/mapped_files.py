@@ -40,6 +40,10 @@ CHANGES = {
         "rewards": np.random.default_rng(1).normal(size=(ROWS, 1)),
         "observations": np.random.default_rng(2).normal(size=(ROWS, 3)),
     },
+    "a terminal in the last row": {
+        "terminals": np.arange(ROWS) % 70 == (ROWS - 1) % 70,
+        "timeouts": np.arange(ROWS) % 100 == 50,
+    },
     "numbers for truths": {
         "terminals": np.arange(ROWS) % 70 == 69.0,
         "timeouts": (np.arange(ROWS) % 100 == 99).astype(np.int64),

@@ -1,15 +1,14 @@
 """The examples of docs/data.md run, and what they write is what the guide says it is."""
 
-import re
 import warnings
-from pathlib import Path
 
 import pytest
+from guides import blocks
 
 from xql_jax.data import load_dataset
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
-EXAMPLES = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+GUIDE = "docs/data.md"
+EXAMPLES = [block.code for block in blocks(GUIDE, "python") if not block.reason]
 # By source: transitions, trajectories, terminals.
 WRITTEN = {
     "mine.hdf5": (995, 10, 5),  # five time-outs, the last of which is the last row
@@ -26,7 +25,7 @@ def test_an_example_writes_what_can_be_read(tmp_path, monkeypatch, example, sour
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Minari would like to know the author
-        exec(compile(example, str(GUIDE), "exec"), {})
+        exec(compile(example, GUIDE, "exec"), {})
     dataset = load_dataset(None, [source])
     assert (dataset.size, dataset.ends.sum(), (dataset.batch.masks == 0).sum()) == WRITTEN[source]
     assert (dataset.observation_dim, dataset.action_dim) == (4, 2)

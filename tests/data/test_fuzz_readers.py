@@ -3,8 +3,6 @@
 XQL_JAX_FUZZ_CASES sets the number of cases, over all tests together.
 """
 
-from xql_jax.commands import command_line
-
 import io
 import os
 import tempfile
@@ -18,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
+from xql_jax import config_files
 from xql_jax.configuration import learner_from_config, suite_config
 from xql_jax.data import load_dataset
 from xql_jax.data.d4rl_hdf5 import read_hdf5
@@ -273,7 +272,7 @@ words = st.sampled_from(
 def test_config_files(folder, content):
     path = folder / "some_config.py"
     path.write_bytes(content)
-    config, message = told(command_line._load_config, f"{path}:xql", command_line.OFFLINE)
+    config, message = told(config_files.load_config, f"{path}:xql", config_files.OFFLINE)
     if message is None:
         assert isinstance(config, ml_collections.ConfigDict)
     else:

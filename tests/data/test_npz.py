@@ -3,9 +3,12 @@
 import io
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 
+from xql_jax.data.d4rl_hdf5 import read_hdf5
+from xql_jax.data.mapped import map_dataset
 from xql_jax.data.npz import read_npz
 from xql_jax.errors import UserError
 
@@ -65,6 +68,75 @@ def test_rows_become_transitions_as_in_d4rl(tmp_path, marks, kept):
     np.testing.assert_array_equal(dataset.batch.rewards, kept)
     np.testing.assert_array_equal(dataset.batch.next_observations[:, 0], [1, 2, 11, 12])
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1, 0])
+
+
+def test_a_last_row_that_is_terminal_stays(tmp_path, caplog):
+    """One episode whose only reward is in its last row. In HDF5, D4RL's rule leaves that row out."""
+    arrays = ROWS | {"rewards": np.arange(6) == 5, "terminals": np.arange(6) == 5, "timeouts": np.zeros(6)}
+    dataset = read_npz(write(tmp_path / "data.npz", arrays), None)
+    np.testing.assert_array_equal(dataset.batch.rewards, [0, 0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1, 1, 1, 0])
+    np.testing.assert_array_equal(dataset.batch.next_observations[:, 0], [1, 2, 10, 11, 12, 12])
+    np.testing.assert_array_equal(dataset.ends, [0, 0, 0, 0, 0, 1])
+    assert not caplog.records
+
+    with h5py.File(tmp_path / "data.hdf5", "w") as file:
+        file.update(arrays)
+    assert read_hdf5(tmp_path / "data.hdf5", None).batch.rewards.tolist() == [0] * 5
+    assert "every reward that is not 0 (1 rows) is in a row that is left out" in caplog.text
+    caplog.clear()
+    assert map_dataset(tmp_path / "data.hdf5", None).size == 5
+    assert "every reward that is not 0 (1 rows)" in caplog.text
+
+    timeout = arrays | {"timeouts": np.arange(6) == 5}  # as a time-out it goes, terminal or not
+    assert read_npz(write(tmp_path / "data.npz", timeout), None).size == 5
+
+
+@pytest.mark.parametrize(
+    ("names", "missing", "line"),
+    [
+        (
+            {"observations": "obs", "next_observations": "next_obs", "terminals": "terminated"},
+            "observations, terminals (or masks)",
+            "observations=a['obs'], actions=a['actions'], next_observations=a['next_obs'], "
+            "rewards=a['rewards'], terminals=a['terminated'])",
+        ),
+        (  # all are there, but rows would be read as steps
+            {"next_observations": "next_obs"},
+            "next_observations",
+            "observations=a['observations'], actions=a['actions'], next_observations=a['next_obs'], "
+            "rewards=a['rewards'], terminals=a['terminals'])",
+        ),
+        (  # of which nobody can tell what it means
+            {"terminals": "dones"},
+            "terminals (or masks)",
+            "next_observations=a['next_observations'], rewards=a['rewards'], terminals=a['dones']) if dones "
+            "marks final states; if it marks time-outs, terminals=np.zeros(len(a['dones'])), "
+            "timeouts=a['dones']",
+        ),
+    ],
+)
+def test_other_libraries_names_are_refused_with_the_line_that_renames_them(tmp_path, names, missing, line):
+    path = write(tmp_path / "d.npz", {names.get(key, key): array for key, array in TRANSITIONS.items()})
+    with pytest.raises(UserError) as error:
+        read_npz(path, None)
+    assert f"no array {missing}; the file holds" in str(error.value)
+    assert str(error.value).endswith(line)
+    code = str(error.value).partition("Write: ")[2].partition(" if dones")[0]
+    exec(code.replace("'renamed-d.npz'", repr(str(tmp_path / "renamed-d.npz"))), {"np": np})
+    assert read_npz(tmp_path / "renamed-d.npz", None).size == len(ROWS["rewards"])
+
+
+def test_names_that_are_not_needed_are_let_be(tmp_path):
+    beside = {
+        "obs": np.zeros(1),
+        "terminated": np.zeros(1),
+        "ends": np.arange(6) == 2,
+        "truncated": np.ones(1),
+    }
+    masks = {"masks": 1 - ROWS["terminals"]}
+    dataset = read_npz(write(tmp_path / "data.npz", without(TRANSITIONS, "terminals") | masks | beside), None)
+    np.testing.assert_array_equal(dataset.ends, [0, 0, 1, 0, 1, 1])
 
 
 def truncated(path):

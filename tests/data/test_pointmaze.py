@@ -9,6 +9,7 @@ import pytest
 
 from xql_jax.data import pointmaze
 from xql_jax.data.d4rl_hdf5 import read_hdf5
+from xql_jax.envs.mazes import maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
@@ -45,6 +46,42 @@ def test_statistics_of_the_larger_mazes(name, steps_to_goal, saturated):
     assert steps.mean() == pytest.approx(steps_to_goal, rel=0.12)
     assert steps.max() <= get_task(f"pointmaze-{name}-v0").episode_limit
     assert saturated[0] < (np.abs(larger["actions"]) == 1).mean() < saturated[1]
+
+
+def test_rare_leaves_out_what_comes_near_the_goal():
+    """25 trajectories of 4 rows; each third one comes near the goal in its second row."""
+    maze = maze_of("pointmaze-large-rare-v0")
+    (row, column), far = maze.goal, (1.0, 1.0)
+    near = [(row - 1, column - 1), (row, column)]  # a move off the goal's dead end, and the goal
+    positions = np.array([far] * 102, float)
+    comes_near = range(0, 25, 3)
+    for number, trajectory in enumerate(comes_near):
+        positions[4 * trajectory + 1] = near[number % 2]
+    arrays = {
+        "observations": np.concatenate([positions, 0 * positions], axis=1),
+        "timeouts": np.arange(102) % 4 == 3,  # the last two rows arrive nowhere
+        "number": np.arange(102),
+    }
+    rare = pointmaze.made_rare(arrays, maze)
+    kept = [
+        trajectory for trajectory in range(25) if trajectory not in comes_near or trajectory in (0, 9, 18)
+    ]
+    np.testing.assert_array_equal(
+        rare["number"], [4 * trajectory + i for trajectory in kept for i in range(4)]
+    )
+    np.testing.assert_array_equal(rare["timeouts"], np.arange(len(rare["number"])) % 4 == 3)
+
+
+@pytest.mark.slow
+def test_rare_of_the_generated_data():
+    """A third of the rewards is left, and no trajectory is cut: a row explains the next within each."""
+    task = get_task("pointmaze-large-rare-v0")
+    whole = pointmaze.generate(task, num_steps=200_000, seed=0)
+    rare = pointmaze.made_rare(whole, maze_of(task.name))
+    assert 0.25 < rare["rewards"].sum() / whole["rewards"].sum() < 0.45
+    assert 0.6 < len(rare["rewards"]) / len(whole["rewards"]) < 0.8
+    steps = np.abs(np.diff(rare["observations"][:, :2], axis=0)).max(axis=1)
+    assert steps[~rare["timeouts"][:-1]].max() < 0.06
 
 
 def test_layout_is_d4rls(data):
@@ -153,6 +190,15 @@ def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, caplog, name, 
     monkeypatch.setattr(pointmaze, "generate", None)
     assert pointmaze.generated_file(TASK).read_bytes() == new  # once, not each time
     assert caplog.messages == []
+
+
+def test_a_rare_file_of_another_share_is_made_anew(folder, monkeypatch):
+    task = get_task("pointmaze-large-rare-v0")
+    monkeypatch.setattr(pointmaze, "NUM_STEPS", 20_000)
+    path = pointmaze.generated_file(task)
+    old = path.read_bytes()
+    monkeypatch.setattr(pointmaze, "RARE_EVERY", 1)
+    assert pointmaze.generated_file(task).stat().st_size > len(old)
 
 
 def replaced_rewards(path):

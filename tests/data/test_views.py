@@ -59,10 +59,15 @@ def test_trajectories_that_are_left_out_lend_no_action():
     np.testing.assert_array_equal(kept.batch.next_actions[:, 0], [10, 20])
 
 
-def test_no_next_action_anywhere_is_refused():
-    rows = trajectories().take(np.array([2, 5]))
-    with pytest.raises(UserError, match=r"two\.hdf5.*no next action"):
-        with_next_actions(Dataset(rows, np.array([True, True]), "two.hdf5"))
+@pytest.mark.parametrize(("rows", "left_out"), [([2, 5], 2), ([0, 1, 2, 3, 2, 5, 2], 4)])
+def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, left_out):
+    """In the second, rows 0, 1 and the first 2 are followed by their own next ones, and no other is."""
+    dataset = trajectories()
+    ends = np.append(np.diff(rows) != 1, True)
+    shuffled = Dataset(dataset.take(np.array(rows)), ends, "mine.npz")
+    words = rf"mine\.npz: {left_out} of {len(rows)} transitions do not lead to the next row.*shuffled"
+    with pytest.raises(UserError, match=words):
+        with_next_actions(shuffled)
 
 
 def test_next_actions_of_data_on_disk_are_refused(tmp_path, monkeypatch):

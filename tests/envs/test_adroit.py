@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from xql_jax.data.gaussian_mlp import read_gaussian_mlp
 from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
@@ -232,3 +233,33 @@ def test_pictures_show_what_moves_and_change_nothing(env):
     assert pictures[0].shape == (480, 640, 3)
     assert pictures[0].dtype == np.uint8
     assert all((before != after).any() for before, after in itertools.pairwise(pictures))
+
+
+EXPERTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("robot", "mean", "deviation"), [("pen", 94.5, 59), ("hammer", 127.4, 2), ("relocate", 103.7, 14)]
+)
+def test_the_demonstrators_reach_the_top_of_the_scale(robot, mean, deviation, env):
+    """The policies with which D4RL made its expert data, by their mean actions: 100 is D4RL's expert.
+
+    Mean and standard deviation are those of the scores of 100 other episodes, see docs/tasks.md.
+    """
+    path = EXPERTS / f"{robot}.npz"
+    if not path.is_file():
+        pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
+    policy = read_gaussian_mlp(path, env.observation_space.shape[0], env.action_space.shape[0])
+    returns = []
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            action = np.clip(policy.mean(observation[None])[0], -1.0, 1.0)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total += reward
+            over = terminated or truncated
+        returns.append(total)
+    scores = get_task(f"{robot}-human-v1").normalized_score(np.array(returns))
+    np.testing.assert_allclose(scores.mean(), mean, atol=3 * deviation / np.sqrt(20))

@@ -273,7 +273,7 @@ def picture_of_a_start(name: str, seed: int) -> np.ndarray:
 
 def test_without_dm_control_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dm_control.suite", None)
-    with pytest.raises(UserError, match=r"need dm_control .*pip install dm_control"):
+    with pytest.raises(UserError, match=r"needs dm_control.* pip install 'xql_jax\[simulators\]'"):
         wrapped("cheetah-run")
 
 

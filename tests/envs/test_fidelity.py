@@ -12,7 +12,7 @@ import pytest
 from xql_jax.envs import SUITES, make_environment
 from xql_jax.envs.d4rl_backend import d4rl_suite
 from xql_jax.envs.fidelity import describe_environment
-from xql_jax.tasks import ONLINE_TASKS, TASKS
+from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tasks.md").read_text()
@@ -39,8 +39,9 @@ def tasks_of(row):
 
 
 def test_every_suite_has_its_section():
-    assert set(SECTIONS) == {task.suite for task in (TASKS | ONLINE_TASKS).values()} | {"backend-d4rl"}
-    assert set(SUITES) | {"bullet"} <= set(SECTIONS)
+    of_tasks = {task.suite for task in (TASKS | ONLINE_TASKS).values()}
+    assert set(SECTIONS) == of_tasks | {"backend-d4rl", "own"}
+    assert set(SUITES) - {COMPILED} | {"bullet"} <= set(SECTIONS)  # which has a guide of its own
 
 
 def test_every_task_has_one_row():
@@ -81,7 +82,7 @@ def test_only_what_can_end_is_said_to_terminate():
 @pytest.mark.parametrize("section", SECTIONS)
 def test_sections_with_tasks_of_d4rl_say_what_equals_what_differs_and_what_is_unknown(section):
     kinds = re.findall(r"^- \*\*(\w+)\.\*\* ", SECTIONS[section], re.M)
-    assert kinds == ([] if section in ("dm_control", "gymnasium") else ["Equal", "Differs", "Unknown"])
+    assert kinds == ([] if section in ("dm_control", "gymnasium", "own") else ["Equal", "Differs", "Unknown"])
 
 
 def test_the_mujoco_that_was_compared_is_the_pinned_one():
@@ -89,7 +90,7 @@ def test_the_mujoco_that_was_compared_is_the_pinned_one():
     assert set(re.findall(r"same\s+MuJoCo\s+\((.+?)\)", PAGE)) == {pinned[1]}
 
 
-@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl"}))
+@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl", "own"}))
 @pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
 def test_reports_point_to_a_section(backend, suite):
     task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from PIL import Image
 
 from xql_jax.errors import UserError
+from xql_jax.evaluation import video
 from xql_jax.evaluation.video import record_video
 
 
@@ -116,3 +117,63 @@ def test_the_environments_failure_is_told_as_its_own(tmp_path, suffix, method):
     with pytest.raises(UserError, match=r"^the simulator has failed$"):
         record_video(stage, act, [3], tmp_path / f"policy{suffix}")
     assert names(tmp_path) == []
+
+
+def size_of(path):
+    if path.suffix == ".mp4":
+        return imageio.get_reader(path).get_meta_data()["size"]
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_size_and_rate_are_those_asked_for(tmp_path, suffix, caplog):
+    path, steps = tmp_path / f"policy{suffix}", []
+    with caplog.at_level("INFO"):
+        returns = record_video(
+            Stage(100.0),
+            act,
+            [30, 20],
+            path,
+            size=(48, 32),
+            frames_per_second=10,
+            on_step=lambda: steps.append(1),
+        )
+    assert (returns, len(steps)) == ([30, 20], 50)
+    assert size_of(path) == (48, 32)
+    # Every tenth of the 100 states a second, the first and the last: 0, 10, 20, 30 and 0, 10, 20.
+    assert sum(1 for _ in imageio.get_reader(path)) == 4 + 3
+    assert caplog.messages == [
+        "video: episode 1 of 2: 30 steps, return 30",
+        "video: episode 2 of 2: 20 steps, return 20",
+    ]
+
+
+def test_a_gif_is_narrower_than_what_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "GIF_WIDTH", 48)
+    record_video(Stage(), act, [2], tmp_path / "policy.gif")
+    record_video(Stage(), act, [2], tmp_path / "policy.mp4")
+    assert (size_of(tmp_path / "policy.gif"), size_of(tmp_path / "policy.mp4")) == ((48, 32), (96, 64))
+
+
+def test_a_gif_is_bounded(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(video, "MAX_GIF_BYTES", 30_000)
+    path = tmp_path / "policy.gif"
+    with caplog.at_level("INFO"):
+        record_video(Stage(), act, [20], path)
+    assert 10_000 < path.stat().st_size <= 30_000
+    assert size_of(path) < (96, 64)
+    assert sum(1 for _ in imageio.get_reader(path)) == 21
+    assert any("made" in message and "--video_fps" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("text", ["320", "320x", "0x0", "8x100", "99999x99999", "320×240", "-1x5", ""])
+def test_a_size_that_is_none_is_told(text):
+    with pytest.raises(UserError, match=r"^--video_size=.*: give WIDTHxHEIGHT"):
+        video.parse_size(text)
+
+
+def test_a_size_beyond_what_is_drawn_is_told():
+    video.check_size((96, 64), Stage().render())
+    with pytest.raises(UserError, match=r"--video_size=97x64: the environment draws 96x64"):
+        video.check_size((97, 64), Stage().render())

@@ -4,8 +4,10 @@ import csv
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,7 @@ class Bench:
         write_dataset(folder / "data.npz")
         return cls(folder)
 
-    def start(self, save_dir, *arguments, prefix=(), log=None, **options):
+    def start(self, save_dir, *arguments, prefix=(), log=None, main=MAIN, **options):
         """The run's process; what it says goes to the bench's log, or where `log` says."""
         environment = {
             "PYTHONPATH": str(ROOT),
@@ -41,7 +43,7 @@ class Bench:
         }
         with (self.folder / "log").open("a") as file:
             return subprocess.Popen(
-                [*prefix, sys.executable, str(MAIN), *ARGUMENTS, f"--dataset={self.folder / 'data.npz'}",
+                [*prefix, sys.executable, str(main), *ARGUMENTS, f"--dataset={self.folder / 'data.npz'}",
                  f"--save_dir={save_dir}", *arguments],
                 env={**os.environ, **environment}, stdout=log or file, stderr=log or file, **options,
             )  # fmt: skip
@@ -52,9 +54,20 @@ class Bench:
         finally:
             process.kill()
 
-    def run(self, save_dir, *arguments):
+    def killed_after(self, seconds, save_dir, *arguments, **options):
+        """Kills the run after so many seconds of its life; false if it had ended, as it should."""
+        process = self.start(save_dir, *arguments, **options)
+        deadline = time.monotonic() + seconds
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        code = self.finish(process)
+        assert code in (0, -signal.SIGKILL), self.log()
+        return code != 0
+
+    def run(self, save_dir, *arguments, **options):
         """The folder of a run that is let alone."""
-        assert self.finish(self.start(save_dir, *arguments)) == 0, self.log()
+        assert self.finish(self.start(save_dir, *arguments, **options)) == 0, self.log()
         return run_folder(save_dir)
 
     def log(self):

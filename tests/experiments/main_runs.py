@@ -17,10 +17,15 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = ROOT / "experiments" / "train_offline.py"
 ONLINE = ROOT / "experiments" / "train_online.py"
+FINETUNE = ROOT / "experiments" / "train_finetune.py"
+EXPORT = ROOT / "experiments" / "export.py"
 EVALUATE = ROOT / "experiments" / "evaluate.py"
 INSPECT = ROOT / "experiments" / "inspect_dataset.py"
 COLLECT = ROOT / "experiments" / "collect.py"
+CHOOSE = ROOT / "experiments" / "choose.py"
 FIGURES = ROOT / "experiments" / "figures.py"
+REPORT = ROOT / "experiments" / "report.py"
+RUNS = ROOT / "experiments" / "runs.py"
 SECONDS = 300  # after which a run is ended by SIGALRM
 
 
@@ -128,6 +133,7 @@ class ForkServer:
 
 def serve():
     import xql_jax.commands.printing
+    import xql_jax.commands.reporting
     import xql_jax.commands.run_flags
 
     import gc

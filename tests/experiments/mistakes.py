@@ -9,13 +9,18 @@ import re
 from pathlib import Path
 
 from main_runs import (
+    CHOOSE,
     COLLECT,
     EVALUATE,
+    EXPORT,
     FIGURES,
+    FINETUNE,
     INSPECT,
     MAIN,
     ONLINE,
+    REPORT,
     ROOT,
+    RUNS,
     ForkServer,
     Run,
     contents,
@@ -24,7 +29,9 @@ from main_runs import (
 
 MAINS = {
     "train": MAIN, "bare": MAIN, "online": ONLINE, "evaluate": EVALUATE, "inspect": INSPECT,
-    "figures": FIGURES, "collect": COLLECT,
+    "figures": FIGURES, "collect": COLLECT, "finetune": FINETUNE,
+    "finetune-from": FINETUNE, "export": EXPORT, "choose": CHOOSE, "report": REPORT,
+    "runs": RUNS,
 }  # fmt: skip
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
 ONLINE_ARGUMENTS = (  # of a good online run
@@ -72,7 +79,18 @@ class Place:
             "train": lambda: self.command(*added),
             "bare": lambda: (*added, f"--save_dir={self.results}"),
             "online": lambda: (*(first or [TD3]), *ONLINE_ARGUMENTS, *last, f"--save_dir={self.results}"),
+            "finetune": lambda: self.command(*added),
+            "finetune-from": lambda: (
+                *added,
+                f"--save_dir={self.results}",
+                "--max_steps=4",
+                "--eval_interval=4",
+            ),
             "evaluate": lambda: (*added, "--episodes=1", "--notqdm"),
+            "export": lambda: added,
+            "report": lambda: added,
+            "runs": lambda: added,
+            "choose": lambda: (*added, "--max_steps=2", "--notqdm"),
             "inspect": lambda: added,
             "collect": lambda: (*added, "--notqdm"),
         }

@@ -47,7 +47,7 @@ def trained(main, data, folder):
         "--log_interval=2", "--eval_interval=4", "--eval_episodes=3", "--config.hidden_dims=(8,)",
         main=ROOT / "experiments" / "train_offline.py",
     )  # fmt: skip
-    assert "100 at 50" in out
+    assert "100 of 50" in out
     (config,) = folder.rglob("config.json")
     return config.parent, out
 
@@ -115,6 +115,17 @@ def test_a_minari_folder_holds_the_same_episodes(main, folder):
     assert minari.size == hdf5.size + 1
     for ours, theirs in zip(hdf5.batch[:4], minari.batch[:4], strict=True):
         np.testing.assert_array_equal(ours, theirs[:-1])
+
+
+def test_the_ant_walks(main, folder):
+    out = main("--waypoints", "--env_name=antmaze-umaze-v2", "--transitions=60", "--output=ant.hdf5")
+    assert "ant.hdf5: 60 transitions, 1 episodes, 0 terminal" in out
+    with h5py.File(folder / "ant.hdf5") as file:
+        assert file["observations"].shape == (60, 29)
+        assert file["metadata/command"].asstr()[()] == (
+            "collect.py --env_name=antmaze-umaze-v2 --transitions=60 --waypoints"
+        )
+    assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.rewards.sum() == 0
 
 
 MISTAKES = {
@@ -190,6 +201,12 @@ MISTAKES = {
     ),
     "a replay buffer and policies": ("collect {random} --replay={run}", "--policy", "not with --replay"),
     "--until without a buffer": ("collect {random} --episodes=1 --until=5", "--until is for --replay"),
+    "waypoints and policies": ("collect {random} --waypoints", "--policy: not with --waypoints"),
+    "waypoints without an amount": ("collect --waypoints --env_name=antmaze-umaze-v2", "and --transitions"),
+    "waypoints outside a maze": (
+        "collect --waypoints --env_name=Hopper-v5 --transitions=9",
+        "--env_name=Hopper-v5: --waypoints is for antmaze-*",
+    ),
     "no run for the recipe": ("collect --recipe --transitions=5", "--recipe needs --run"),
     "a recipe of policies": ("collect --recipe --policy=random", "--policy: not with --recipe"),
     "a run without the recipe": ("collect --run={run} --policy=random", "--run: only with --recipe"),

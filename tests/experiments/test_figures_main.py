@@ -24,15 +24,17 @@ def test_all_figures_are_drawn_in_a_minute(tmp_path):
     ]
     for path in (tmp_path / "new" / "pictures").iterdir():
         assert f"  new/pictures/{path.name}\n" in outcome.out
-    assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 12
+    assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 14
 
 
 def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(server, tmp_path):
     for seed in (0, 1):
-        arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}"]
+        arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}", "--formats=pdf"]
         outcome = server.run(arguments, tmp_path, main=FIGURES)
         assert (outcome.code, outcome.err) == (0, "")
         assert outcome.out.count("figure B2: ") == 1
+        assert (tmp_path / str(seed) / "figure_B2.pdf").read_bytes()[:4] == b"%PDF"
+        assert not (tmp_path / str(seed) / "figure_B2.png").exists()
     first, second = ((tmp_path / seed / "figure_B2_estimates.csv").read_text() for seed in "01")
     assert first != second
 
@@ -49,9 +51,16 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
     )
     outcome = server.run(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
     assert (outcome.code, outcome.err) == (0, "")
-    names = ["figure_3.png", "figure_3_curves.csv", "figure_3_restarts.csv", "figure_3_seeds.csv"]
+    names = [
+        "figure_3.png",
+        "figure_3.svg",
+        "figure_3_curves.csv",
+        "figure_3_restarts.csv",
+        "figure_3_seeds.csv",
+    ]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
-    assert (tmp_path / "new" / names[3]).read_text().endswith("walker-run,sac,0,10,25,False\n")
+    assert "  last on walker-run, mean over seeds:\n     1. sac     25.0 (1 seed)\n" in outcome.out
+    assert (tmp_path / "new" / names[4]).read_text().endswith("walker-run,sac,0,10,25,False\n")
 
 
 @pytest.mark.parametrize(

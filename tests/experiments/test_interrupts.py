@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from main_runs import EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, environment_of_processes
+from main_runs import EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, REPORT, environment_of_processes
 from mistakes import ONLINE_ARGUMENTS, TD3
 
 BEGINNING = """
@@ -91,6 +91,7 @@ LONG = {
     "evaluate": [EVALUATE, "--random_policy", "--env_name=pointmaze-umaze-v0", "--episodes=100000"],
     "inspect": [INSPECT, "--env_name=pointmaze-umaze-v0", "--plot=a.png"],
     "figures": [FIGURES],
+    "report": [REPORT, ".", "--serve", "--port=0"],
 }
 FIRST = 0.3  # seconds: until Python has started, an interrupt is told in words of its own
 

@@ -278,7 +278,7 @@ def test_a_resumption_from_a_checkpoint_of_an_older_version(place, tmp_path):
     write_as_before(run)
     before = contents(run / "checkpoints")
     outcome = place.main("--resume", f"--save_dir={tmp_path / 'results'}")
-    assert_told(outcome, ["checkpoints/4", OLDER, "all members in one file", "take that", f"delete {run}"])
+    assert_told(outcome, ["checkpoints/4", OLDER, "all members in one file", "use that one", f"delete {run}"])
     assert contents(run / "checkpoints") == before
 
 

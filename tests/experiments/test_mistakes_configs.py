@@ -119,7 +119,10 @@ MISTAKES = {
     "a policy without a method": (f"train --config={CONFIG}:+forward_kl", "algorithm ''", "iql, "),
     "policy that needs values": (f"train --config={CONFIG}:bc+forward_kl", "bc has no policy 'forward_kl'"),
     "the algorithm as a field": ("train --config.algorithm=iql", "algorithm", ":ALGORITHM"),
-    "config for another suite": ("train --env_name=kitchen-mixed-v0", "kitchen-mixed", "/kitchen_config.py"),
+    "config for another suite": (
+        "train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py",
+        "kitchen-mixed", "/kitchen_config.py",
+    ),
     "config for another suite, maze2d's": (
         "train --env_name=maze2d-umaze-v1 --config={configs}/kitchen_config.py",
         "maze2d-umaze-v1", "configs/pointmaze_config.py",

@@ -71,12 +71,62 @@ MISTAKES = {
         "train --data_on=disk --dataset=good.hdf5 --dataset=good.hdf5", "--data_on=disk", "one"
     ),
     "Minari on disk": ("train --data_on=disk --dataset=minari:a/b-v0", "--data_on=disk", "minari:a/b-v0"),
+    "process beyond the last": (
+        "train --coordinator_address=localhost:9 --num_processes=2 --process_id=2",
+        "--process_id=2", "from 0 to 1",
+    ),
+    "processes without a number": (
+        "train --coordinator_address=localhost:9 --num_processes=2",
+        "--coordinator_address", "--process_id", "SLURM",
+    ),
+    "processes without a place": ("train --num_processes=2", "--num_processes", "--coordinator_address"),
+    "one process with a place": (
+        "train --coordinator_address=localhost:9 --num_processes=1 --process_id=0",
+        "--num_processes=1", "alone",
+    ),
+    "place without a port": (
+        "train --coordinator_address=localhost --num_processes=2 --process_id=1", "=localhost", "HOST:PORT"
+    ),
+    "place with no port": (
+        "train --coordinator_address=localhost:0 --num_processes=2 --process_id=1", "localhost:0", "65535"
+    ),
+    "first process that is not there": (
+        "train --coordinator_address=localhost:9 --num_processes=2 --process_id=1 --join_seconds=1",
+        "localhost:9", "for 1 s", "refused",
+    ),
+    "first process on no host": (
+        "train --coordinator_address=no.host.invalid:9 --num_processes=2 --process_id=1 --join_seconds=1",
+        "no.host.invalid:9", "for 1 s",
+    ),
     "existing run": ("train", "this run exists", "seed42_", "--resume"),
     "save_dir is a file": ("train --save_dir=good.hdf5", "--save_dir", "good.hdf5"),
     "save_dir cannot be written": ("train --save_dir=/proc/nowhere", "--save_dir", "/proc/nowhere"),
     "save_dir's name is too long": ("train --save_dir={long}", "--save_dir", "too long"),
     "save_dir of no user": ("train --save_dir=~nosuchuser/a", "~nosuchuser/a", "no such user"),
+    "nothing to extend": ("train --extend --max_steps=5", "--extend", "falls to 0 at update 4"),
+    "nothing like it to extend": ("train --extend --seed=77", "--extend", "otherwise these settings"),
+    "extended from two": ("train --extend --checkpoint={run}", "--extend", "--checkpoint"),
+    "an online task offline": ("bare --env_name=Hopper-v5", "Hopper-v5", "train_online.py", "--dataset"),
+    # runs
+    "no runs to list": ("runs", "runs.py results"),
+    "no folder to list": ("runs nowhere", "nowhere", "no such folder"),
+    "no runs in the folder": ("runs {run}/checkpoints", "no such runs"),
+    "filter by nothing known": ("runs {run} --filter=betta=1", "--filter", "'betta'", "beta"),
+    "filter that is none": ("runs {run} --filter=xql", "--filter", "NAME=VALUE"),
+    "unknown order": ("runs {run} --sort=size", "--sort=size", "task, score, when, name"),
     # evaluate
+    "a folder of runs": ("evaluate results", "config.json", "runs below it", "seed42"),
+    "no run to choose from": ("choose", "run's folder"),
+    "no such run to choose from": ("choose nowhere", "nowhere", "not the folder of a run"),
+    "no such step to choose at": ("choose {run}/checkpoints/3", "no checkpoint 3", "there are: 4"),
+    "no such data to choose by": ("choose {run} --dataset=nowhere.npz", "nowhere.npz", "no such file"),
+    "widths of text": ("choose {run} --hidden_dims=256,many", "--hidden_dims=256,many", "whole numbers"),
+    "a rate of 0 to choose by": ("choose {run} --critic_lr=0", "--critic_lr must be positive"),
+    "a discount beyond 1": ("choose {run} --discount=1.5", "--discount must be within [0, 1]"),
+    "a choice's suffix": ("choose {run} --output=choice.txt", "--output=choice.txt", ".csv, .json"),
+    "a choice in place of a run's file": (
+        "choose {run} --output={run}/evaluations.csv", "--output", "that is of the run"
+    ),
     "neither run nor random policy": ("evaluate", "run's folder", "--random_policy"),
     "run and random policy": ("evaluate {run} --random_policy", "--random_policy", "leave out"),
     "random policy without a task": ("evaluate --random_policy", "--random_policy", "--env_name"),
@@ -88,6 +138,7 @@ MISTAKES = {
     "video without a suffix": ("evaluate {run} --video=film", "--video=film", ".mp4, .gif"),
     "video in a file": ("evaluate {run} --video=good.hdf5/a.mp4", "--video", "not a directory"),
     "video's name is too long": ("evaluate {run} --video={long}.mp4", "--video", "too long"),
+    "video's size": ("evaluate {run} --video=a.mp4 --video_size=640", "--video_size=640", "such as 320x240"),
     "video is a directory": ("evaluate {run} --video=folder.mp4", "--video=folder.mp4", "a directory"),
     "output is a directory": ("evaluate {run} --output=results", "--output=results", "a directory"),
     "output in a file": ("evaluate {run} --output=good.hdf5/a.json", "--output", "not a directory"),
@@ -107,7 +158,7 @@ MISTAKES = {
     "output of no user": ("evaluate {run} --output=~nosuchuser/a", "~nosuchuser/a", "no such user"),
     # inspect_dataset
     "nothing to inspect": ("inspect", "name a D4RL task or give a dataset file"),
-    "plot's suffix": ("inspect --dataset=good.hdf5 --plot=a.pdf", "--plot=a.pdf", "'.pdf'", ".png"),
+    "plot's suffix": ("inspect --dataset=good.hdf5 --plot=a.jpg", "--plot=a.jpg", "'.jpg'", ".png, .pdf"),
     "numbers over the data": (
         "inspect --dataset=good.hdf5 --json=results/../good.hdf5", "that is an input, good.hdf5"
     ),
@@ -171,7 +222,9 @@ def test_alone_they_end_alike(place, outcomes):
     place.assert_same_alone(MISTAKES, outcomes)
 
 
-@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures", "collect"])
+@pytest.mark.parametrize(
+    "main", ["train", "online", "evaluate", "inspect", "figures", "collect", "choose", "report"]
+)
 def test_wrong_uses_of_every_flag(place, main):
     """Generated from what absl knows of the flags: a new flag is covered without a line here."""
     flags = place.server.flags(MAINS[main])
@@ -208,7 +261,9 @@ def test_there_are_more_than_a_hundred_kinds(place):
     assert sum(len(names) for names in kinds.values()) > 200
 
 
-@pytest.mark.parametrize("main", ["train", "online", "evaluate", "inspect", "figures", "collect"])
+@pytest.mark.parametrize(
+    "main", ["train", "online", "evaluate", "inspect", "figures", "collect", "choose", "report"]
+)
 def test_whole_numbers_have_bounds(place, main):
     for name, flag in place.server.flags(MAINS[main]).items():
         if flag["type"] == "int":
@@ -231,9 +286,11 @@ def test_mistake_in_a_process_of_its_own(place):
                    "sweep", "normalize_observations", "top_returns", "checkpoint"]),
         ("online", ["env_name", "seed", "tqdm", "resume", "config", "sweep", "max_policy_lag"]),
         ("evaluate", ["env_name", "seed", "legacy_inertia", "env_backend", "video"]),
+        ("choose", ["dataset", "max_steps", "hidden_dims", "discount", "output", "tqdm"]),
         ("inspect", ["env_name", "dataset", "plot"]),
         ("collect", ["env_name", "policy", "replay", "recipe", "seed", "legacy_inertia", "tqdm"]),
         ("figures", ["figure", "runs", "out", "seed"]),
+        ("report", ["out", "serve", "port", "bootstrap_samples"]),
     ],
 )  # fmt: skip
 def test_help_is_no_mistake_and_lists_flags_wherever_they_are_defined(place, main, known):

@@ -11,6 +11,14 @@ MISTAKES = {
     "task without a simulator": (
         "online --env_name=bullet-hopper-medium-v0", "bullet-hopper-medium-v0", "dm_control"
     ),
+    "unknown compiled task": (
+        "online --env_name=playground:CheetahRum", "'playground:CheetahRum'", "playground:CheetahRun"
+    ),
+    "compiled in processes": ("online --env_name=playground:CheetahRun --processes", "--processes"),
+    "compiled with restarts": (
+        "online --env_name=playground:CheetahRun --on_divergence=restart", "--on_divergence=restart", "freeze"
+    ),
+    "a module that is not there": ("online --env_name=no_module:PointMass", "'no_module'", "does not import"),
     "unknown size of networks": (
         "online --config.network=tiny", "config.network", "paper, small", "'tiny'"
     ),

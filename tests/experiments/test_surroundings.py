@@ -8,8 +8,20 @@ import subprocess
 import sys
 
 import pytest
-from main_runs import COLLECT, EVALUATE, FIGURES, INSPECT, MAIN, ONLINE, environment_of_processes, run_process
-from mistakes import MAINS, ONLINE_ARGUMENTS, TD3, assert_told
+from main_runs import (
+    COLLECT,
+    EVALUATE,
+    EXPORT,
+    FIGURES,
+    FINETUNE,
+    INSPECT,
+    MAIN,
+    ONLINE,
+    REPORT,
+    environment_of_processes,
+    run_process,
+)
+from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
 
 from xql_jax.errors import UserError
 
@@ -18,6 +30,12 @@ GOOD = {
     "train": [MAIN, "--config.hidden_dims=(8,)", "--max_steps=4", "--eval_episodes=0"],
     "online": [ONLINE, TD3, *ONLINE_ARGUMENTS],
     "evaluate": [EVALUATE, "--random_policy", "--env_name=pointmaze-umaze-v0", "--episodes=1", "--notqdm"],
+    "finetune": [
+        FINETUNE, "--config.hidden_dims=(8,)", "--num_pretraining_steps=2", "--max_steps=4",
+        "--eval_episodes=0",
+    ],
+    "export": [EXPORT, "run"],  # not there, but what surrounds a main is looked at first
+    "report": [REPORT, "runs"],  # nor is this
     "figures": [FIGURES, "--figure=2"],
     "inspect": [INSPECT, "--env_name=pointmaze-umaze-v0"],
     "collect": [
@@ -26,14 +44,14 @@ GOOD = {
 }  # fmt: skip
 # By variable: what the line must say, and the mains that meet it.
 VARIABLES = {
-    "JAX_ENABLE_X64=maybe": (["invalid truth value"], MAINS.keys() - {"bare"}),
+    "JAX_ENABLE_X64=maybe": (["invalid truth value"], GOOD.keys()),
     "JAX_DEFAULT_PRNG_IMPL=nonsense": (["unset it"], ["train", "inspect"]),
     "JAX_NUM_CPU_DEVICES=few": (["unset it"], ["train"]),
     "JAX_DEFAULT_MATMUL_PRECISION=nonsense": (["unset it"], ["figures"]),
     "MUJOCO_GL=nonsense": (["egl"], ["train", "online", "evaluate", "inspect"]),
-    "JAX_PLATFORMS=cuda": (["here is: ", "cpu"], ["train", "online", "figures"]),
-    "JAX_PLATFORMS=nonsense": (["here is: ", "cpu"], ["train", "online", "figures"]),
-    "JAX_PLATFORMS=cpu,nonsense": (["here is: ", "cpu"], ["train", "online"]),
+    "JAX_PLATFORMS=cuda": (["available: ", "cpu"], ["train", "online", "figures"]),
+    "JAX_PLATFORMS=nonsense": (["available: ", "cpu"], ["train", "online", "figures"]),
+    "JAX_PLATFORMS=cpu,nonsense": (["available: ", "cpu"], ["train", "online"]),
     "XLA_FLAGS=--xla_nonsense=1": (["Unknown flag"], ["train", "online", "evaluate", "figures", "inspect"]),
     "XLA_FLAGS=nonsense": (["Could not open file"], ["train"]),
 }

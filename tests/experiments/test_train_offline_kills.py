@@ -50,15 +50,9 @@ def test_sigkill_at_random_moments(bench, unbroken, again):
     kills = runs = 0
     while kills < KILLS:
         save_dir = bench.folder / f"killed {runs}"
-        process = bench.start(save_dir, "--resume")
-        deadline = time.monotonic() + generator.uniform(0.0, again[1])
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.kill()
-        code = bench.finish(process)
-        assert code in (0, -signal.SIGKILL), bench.log()
-        kills += code != 0
-        if code == 0:
+        if bench.killed_after(generator.uniform(0.0, again[1]), save_dir, "--resume"):
+            kills += 1
+        else:
             assert_same_run(run_folder(save_dir), unbroken)
             runs += 1
     assert_same_run(bench.run(bench.folder / f"killed {runs}", "--resume"), unbroken)

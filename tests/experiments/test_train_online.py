@@ -53,7 +53,7 @@ def test_a_run_leaves_what_offline_runs_do_and_is_evaluated(server, main, finish
     names = {path.name for path in finished.iterdir() if path.name != ".lock"}
     assert names == {
         "config.json", "metrics.csv", "evaluations.csv", "tb", "checkpoints", "replay", "summary.json",
-        "learning_curve.png", "bellman_errors.csv",
+        "learning_curve.png", "learning_curve.svg", "bellman_errors.csv",
     }  # fmt: skip
     errors = [row["step"] for row in rows(finished / "bellman_errors.csv")]
     assert errors == [step for step in ("100", "200") for _ in range(NUM_ERRORS)]

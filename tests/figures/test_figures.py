@@ -3,6 +3,7 @@
 import csv
 import functools
 import re
+import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
@@ -105,13 +106,35 @@ def test_figure_gem_simulation_and_theory_agree():
     assert np.abs(densities["simulated"] - densities["exact"]).max() < 0.1
 
 
+def test_figure_gem_shows_that_eq_26_needs_shuffled_draws():
+    """Erratum: Eq. 26 "holds at every step" is false where successors are shared; shuffling makes it true."""
+    means = tables("GEM", 0)["means"]
+    np.testing.assert_allclose(means["shuffled"], means["eq_26"], atol=0.02)
+    np.testing.assert_allclose(means["eq_25"][:2], means["eq_26"][:2], atol=0.01)  # one step is exact
+    assert means["eq_25"][8] == pytest.approx(0.768, abs=5e-4)
+    assert means["eq_26"][8] == pytest.approx(1.674, abs=5e-4)
+    as_it_is = where(tables("GEM", 0)["densities_of_eq_25"], step=8)
+    assert np.average(as_it_is["z"], weights=as_it_is["simulated"]) == pytest.approx(0.768, abs=5e-3)
+    assert np.abs(as_it_is["simulated"] - as_it_is["exact"]).max() > 0.5
+    figure = FIGURES["GEM"].draw(tables("GEM", 0))
+    labels = {
+        text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().texts
+    }
+    assert {
+        "Eq. 26",
+        "Eq. 25 with the draws shuffled at each step",
+        "Eq. 25 as it is: errors are shared",
+    } <= labels
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
-    picture, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw)
+    picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw)
+    assert ElementTree.parse(drawing).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     with Image.open(picture) as image:
         image.verify()
         assert min(image.size) > 500
-    assert sorted(tmp_path.iterdir()) == sorted([picture, *paths])
+    assert sorted(tmp_path.iterdir()) == sorted([picture, drawing, *paths])
     for path, table in zip(paths, tables(name).values(), strict=True):
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
@@ -143,7 +166,7 @@ def test_axes_say_what_they_show_and_in_which_units(name):
 
 def test_the_histograms_of_figure_gem_stand_where_their_numbers_are():
     figure = FIGURES["GEM"].draw(tables("GEM"))
-    bars = [patch for patch in figure.axes[2].patches if isinstance(patch, StepPatch)]
+    bars = [patch for axes in figure.axes for patch in axes.patches if isinstance(patch, StepPatch)]
     densities = tables("GEM")["densities"]
     for step, patch in zip(np.unique(densities["step"]), bars, strict=True):
         values, edges, _ = patch.get_data()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from learner_runs import flat, init, make, make_batch, update
 
+from xql_jax.learners.critics import TemporalDifference
 from xql_jax.learners.value_fits.gumbel import XQL
 
 SIZE = 16
@@ -75,8 +76,11 @@ class Reference:
         gradients = []
         for critic in self.critics:
             error = (pair @ critic.params["w"])[:, 0] - target
-            slope = np.clip(error, -20, 20) if config["critic_loss"] == "huber" else 2 * error
-            gradients.append(pair.T @ slope[:, None] / SIZE / len(self.critics))
+            huber = (
+                config["critic_loss"] == "huber"
+            )  # a sum over the critics; the squared errors are averaged
+            slope = np.clip(error, -20, 20) if huber else 2 * error / len(self.critics)
+            gradients.append(pair.T @ slope[:, None] / SIZE)
         shared = np.sqrt(
             sum((gradient**2).sum() for gradient in gradients)
         )  # one norm for the whole ensemble
@@ -125,6 +129,17 @@ CASES = {
     "huber": ("iql", {"expectile": 0.8, "critic_loss": "huber"}, 30.0),
     "gradient norm": ("iql", {"expectile": 0.8, "max_grad_norm": 0.5, "num_critics": 3}, 3.0),
 }
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("mse", 452.0), ("huber", 402.0)])
+def test_squared_errors_are_averaged_over_the_critics_and_hubers_losses_added_up(loss, expected):
+    """Both Q are 0, the targets 2 and 30: (4 + 900) / 2 of each Q; (2 + 20 * 30 - 200) / 2, twice."""
+    part = TemporalDifference(critic_hidden_dims=(), critic_loss=loss)
+    batch = make_batch(size=2)
+    critic = part.init(jax.random.split(jax.random.key(0)), batch.observations, batch.actions)
+    critic = critic.replace(params=jax.tree.map(jnp.zeros_like, critic.params))
+    _, info = part.fit(critic, batch, jnp.array([2.0, 30.0]), np.float32(np.inf))
+    np.testing.assert_allclose(info["critic/loss"], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES)

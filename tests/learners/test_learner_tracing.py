@@ -35,6 +35,8 @@ OTHER_STATICS = [
     ("td3", {"actor_period": 1}),
     ("td3", {"target_period": 1}),
     ("rebrac", {"critic_layer_norm": False}),
+    ("rlpd", {"num_min_critics": 1}),
+    ("rlpd", {"backup_entropy": False}),
     ("awac", {"value_actions": 2}),
     ("dt", {"context_length": 2}),
     ("dt", {"max_timesteps": 6}),
@@ -42,7 +44,8 @@ OTHER_STATICS = [
     ("dt", {"num_layers": 2}),
     ("dt", {"num_heads": 2}),
 ]
-CASES = {name: (name, {}) for name in METHODS} | {"sac without V": ("sac", {"uses_value_network": False})}
+CASES = {name: (name, {}) for name in METHODS}
+CASES |= {"sac without V": ("sac", {"uses_value_network": False}), "rlpd": ("rlpd", {"actor_period": 1})}
 
 
 class Counted:
@@ -79,7 +82,7 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
         "least_beta": 5.0, "actor_bc_coef": 1.0, "critic_bc_coef": 1.0,
         "cql_alpha": 1, "cql_threshold": 2, "behavior_lr": 1e-2, "warm_start": 0, "min_share": 0.5,
         "brac_alpha": 3, "mmd_sigma": 3, "mmd_threshold": 2, "multiplier_lr": 1e-2,
-        "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
+        "target_entropy_share": 20.0, "return_scale": 1.0, "weight_decay": 10.0, "actor_warmup_steps": 100.0,
     }  # fmt: skip
     learner = make(name, **statics)
     config = hyperparameters(learner)
@@ -115,9 +118,8 @@ def test_every_static_field_is_among_them():
     for name in METHODS:
         learner = make_learner(name)
         statics = set(hyperparameters(learner)) - set(traced_names(learner))
-        assert (
-            statics - {"decay_actor_lr", "evaluation_actions"} <= changed
-        )  # of schedules and of acting alone
+        # Schedules, acting, and the first state do not enter the update's program.
+        assert statics - {"decay_actor_lr", "evaluation_actions", "kernel_init"} <= changed
 
 
 @pytest.mark.parametrize("name", METHODS)

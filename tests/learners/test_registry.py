@@ -15,7 +15,7 @@ from xql_jax.learners.bear import BEAR, Constrained, SupportConstrained
 from xql_jax.learners.behavior_regularized import BehaviorRegularized
 from xql_jax.learners.brac_p import BRACP, Penalized
 from xql_jax.learners.cql import CQL, ConservativeActorCritic, ConservativeCritic
-from xql_jax.learners.critics import Critic, TemporalDifference
+from xql_jax.learners.critics import Critic, NormalizedCritic, TemporalDifference
 from xql_jax.learners.decision_transformer import DT, DecisionTransformer
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.fields import hyperparameters
@@ -25,10 +25,11 @@ from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.onestep import BehaviorEvaluation, OneStep
 from xql_jax.learners.policy_objectives import ForwardKL, PolicyObjective
 from xql_jax.learners.q_iteration import ExtremeQIteration, QIteration
-from xql_jax.learners.rebrac import NormalizedCritic, PenalizedGradient, PenalizedTwin, ReBRAC
+from xql_jax.learners.rebrac import PenalizedGradient, PenalizedTwin, ReBRAC
 from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.learners.rlpd import RLPD, MeanEntropy, SubsetTargets
 from xql_jax.learners.sac import SAC, SoftValues
-from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin
+from xql_jax.learners.td3 import TD3, TD3_DQ, DelayedTwin, OnlineTwin
 from xql_jax.learners.td3_bc import TD3_BC, ClonedGradient
 from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_fits.expectile import IQL, Expectile
@@ -54,12 +55,13 @@ COMPOSITIONS = [
     ("awac", AWAC, AdvantageWeighted, None, ForwardKL, Critic, 2),
     ("onestep", OneStep, BehaviorEvaluation, None, ForwardKL, Critic, 1),
     ("dt", DT, DecisionTransformer, None, None, None, None),
+    ("rlpd", RLPD, SubsetTargets, None, MeanEntropy, NormalizedCritic, 10),
     ("sac", SAC, SoftValues, ValueFit, MaximumEntropy, Critic, 2),
     ("xsac", XSAC, ExtremeValues, Gumbel, MaximumEntropy, Critic, 2),
-    ("td3", TD3, DelayedTwin, None, DeterministicGradient, Critic, 2),
-    ("td3_dq", TD3_DQ, DelayedTwin, None, DeterministicGradient, Critic, 1),
-    ("xtd3", XTD3, DelayedTwin, None, DeterministicGradient, GumbelCritic, 2),
-    ("xtd3_dq", XTD3_DQ, DelayedTwin, None, DeterministicGradient, GumbelCritic, 1),
+    ("td3", TD3, OnlineTwin, None, DeterministicGradient, Critic, 2),
+    ("td3_dq", TD3_DQ, OnlineTwin, None, DeterministicGradient, Critic, 1),
+    ("xtd3", XTD3, OnlineTwin, None, DeterministicGradient, GumbelCritic, 2),
+    ("xtd3_dq", XTD3_DQ, OnlineTwin, None, DeterministicGradient, GumbelCritic, 1),
 ]
 
 

@@ -1,10 +1,12 @@
 """Event files, read record by record: [length u64][crc u32][event][crc u32]."""
 
+import math
 import struct
 import threading
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from xql_jax.errors import UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
@@ -81,3 +83,31 @@ def test_a_run_resumed_within_the_second_keeps_the_earlier_file(tmp_path):
         logger.write(0, resume_step + 1, {"value/loss": 0.5})
         logger.close()
     assert [step for step, _, _ in scalars(tmp_path / "seed_0")] == [1, 6]
+
+
+def test_hyperparameters_are_shown_as_hparams(tmp_path, caplog):
+    """TensorBoard's plug-in reads the session's values from the metadata of a summary."""
+    logger = TensorBoardLogger(tmp_path, ["seed_0"])
+    values = {"seed": 3, "beta": 0.5, "loss": "plain", "widths": (8, 16), "on": True, "clip": math.inf}
+    logger.write_hyperparameters(0, values)
+    logger.close()
+    contents = [
+        HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        for event in events(tmp_path / "seed_0")
+        for value in event.summary.value
+        if value.metadata.plugin_data.plugin_name == "hparams"
+    ]
+    (session,) = (c.session_start_info for c in contents if c.HasField("session_start_info"))
+    found = {name: value.WhichOneof("kind") for name, value in session.hparams.items()}
+    assert found == {
+        "seed": "number_value",
+        "beta": "number_value",
+        "loss": "string_value",
+        "widths": "string_value",
+        "on": "bool_value",
+        "clip": "string_value",
+    }
+    assert caplog.messages == []  # tensorboardX warns of what is not finite
+    assert session.hparams["beta"].number_value == 0.5
+    (experiment,) = (c.experiment for c in contents if c.HasField("experiment"))
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["evaluation/score"]

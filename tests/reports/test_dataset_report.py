@@ -21,7 +21,12 @@ HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3
 
 
 def dataset(
-    rewards=(1.0, 2.0, 0.0, 4.0, 0.0), terminals=(3,), ends=(1, 3, 4), observations=None, actions=None
+    rewards=(1.0, 2.0, 0.0, 4.0, 0.0),
+    terminals=(3,),
+    ends=(1, 3, 4),
+    observations=None,
+    actions=None,
+    following=None,
 ):
     """Trajectories of 2, 2 and 1 steps, of which the second ends in a terminal."""
     size = len(rewards)
@@ -31,7 +36,8 @@ def dataset(
         actions = np.linspace(-0.5, 0.5, size)[:, None]
     observations, actions = np.array(observations, np.float32), np.array(actions, np.float32)
     masks = 1 - np.isin(np.arange(size), terminals).astype(np.float32)
-    batch = Batch(observations, actions, np.array(rewards, np.float32), masks, observations + 1)
+    following = observations + 1 if following is None else np.array(following, np.float32)
+    batch = Batch(observations, actions, np.array(rewards, np.float32), masks, following)
     return Dataset(batch, np.isin(np.arange(size), ends), "file")
 
 
@@ -112,6 +118,9 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},
          None, r"2 transitions \(40%\) are there more than once"),
+        ({"ends": (0, 2, 3, 4)}, None, "3 of 5 transitions do not lead to the next row's observation"),
+        ({"following": [[0], [1], [2], [0], [0]], "observations": np.arange(5)[:, None]},
+         None, "in 3 of 5 transitions the next observation is the observation itself"),
     ],
 )  # fmt: skip
 def test_each_warning_on_data_that_deserve_it(change, task, message):

@@ -166,11 +166,11 @@ def test_picture_shows_the_histogram_and_the_three_fits():
     # Told apart without colour.
     assert len({line.get_linestyle() for line in axes.lines}) == 3
     assert len({line.get_color() for line in axes.lines}) == 3
-    scores = [f"log-likelihood {fit.log_likelihood:.3f}, KS {fit.kolmogorov_smirnov:.3f}" for fit in laws]
+    scores = [f"{fit.log_likelihood:.3f} nats an error, KS {fit.kolmogorov_smirnov:.3f}" for fit in laws]
     moved = int(((errors < -6.0) | (errors > 3.0)).sum())
     assert sorted(text.get_text() for text in axes.get_legend().texts) == sorted(
         [
-            f"20,000 errors, {moved} clipped",
+            f"20,000 errors, {moved} moved to the ends",
             f"Gumbel (left-skewed): {scores[0]}",
             f"Gaussian: {scores[1]}",
             f"logistic: {scores[2]}",

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_sight import lab
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from xql_jax.envs.mazes import maze_of
 from xql_jax.logs.csv_reader import Row
-from xql_jax.reports import plots
+from xql_jax.reports import plots, style
+from xql_jax.reports.palette import BLUE, VERMILION
 
 
 @pytest.fixture
@@ -28,15 +30,59 @@ def test_learning_curve_of_a_sweep(figures, tmp_path):
     rows = [row(s, seed, beta, s * beta + seed) for s in (5, 10) for beta in (0.5, 2) for seed in (0, 4)]
     plots.plot_learning_curve(rows, "a title", tmp_path / "curve.png")
     (axes,) = figures[0].axes
-    # A colour a setting: the mean over seeds 0 and 4 first, then each seed.
+    # A colour a setting: the mean over seeds 0 and 4, and each seed.
     lines = {(line.get_color(), tuple(line.get_ydata())) for line in axes.lines}
     assert lines == {
-        ("C0", (4.5, 7.0)), ("C0", (2.5, 5.0)), ("C0", (6.5, 9.0)),
-        ("C1", (12.0, 22.0)), ("C1", (10.0, 20.0)), ("C1", (14.0, 24.0)),
+        (BLUE, (4.5, 7.0)), (BLUE, (2.5, 5.0)), (BLUE, (6.5, 9.0)),
+        (VERMILION, (12.0, 22.0)), (VERMILION, (10.0, 20.0)), (VERMILION, (14.0, 24.0)),
     }  # fmt: skip
     assert all(list(line.get_xdata()) == [5, 10] for line in axes.lines)
-    assert [text.get_text() for text in axes.get_legend().texts] == ["beta=0.5", "beta=2"]
+    legend = axes.get_legend()
+    assert (legend.get_title().get_text(), [text.get_text() for text in legend.texts]) == (
+        "beta",
+        ["0.5", "2"],
+    )
     assert axes.get_title() == "a title"
+    assert not axes.collections  # no band of two seeds
+
+
+def test_three_seeds_have_a_band_which_is_students_interval(figures, tmp_path):
+    rows = [row(s, seed, 1, s * value) for s in (5, 10) for seed, value in enumerate((1.0, 2.0, 6.0))]
+    plots.plot_learning_curve(rows, "", tmp_path / "curve.png")
+    (axes,) = figures[0].axes
+    (band,) = axes.collections
+    # t of two degrees of freedom, times sqrt(7), the deviation of 1, 2 and 6, over sqrt(3)
+    half_width = 4.3026527 * np.sqrt(7.0) / np.sqrt(3.0)
+    ends = band.get_paths()[0].vertices[:, 1]
+    assert (ends.min(), ends.max()) == pytest.approx((30 - 10 * half_width, 30 + 10 * half_width))
+    assert axes.get_ylim() == pytest.approx((5 - 2.75, 60 + 2.75))  # as high as the seeds go
+    assert axes.get_legend().texts[0].get_text() == "mean of 3 seeds, 95% interval"
+
+
+def test_a_sweep_of_twelve_is_in_order_and_no_colour_repeats(figures, tmp_path):
+    betas = (10, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 2, 3, 5, 7, 20)
+    rows = [row(s, seed, beta, s + beta) for s in (5, 10) for seed in (0, 1, 2) for beta in betas]
+    plots.plot_learning_curve(rows, "", tmp_path / "curve.png")
+    (axes,) = figures[0].axes
+    labels = [text.get_text() for text in axes.get_legend().texts]
+    assert labels == [f"{beta:g}" for beta in sorted(betas)]
+    assert len({line.get_color() for line in axes.lines}) == len(axes.lines) == 12
+    lightness = [lab(line.get_color())[0] for line in axes.lines]
+    assert (np.diff(lightness) > 4).all()  # from dark to light, also in grey
+
+
+@pytest.mark.parametrize("values", [[12.5, 12.5 + 1e-11], [0.0], [1e30, -1e30], [np.nan]])
+def test_an_axis_needs_no_offset(values):
+    low, high = plots.limits(values)
+    assert np.isfinite([low, high]).all()
+    assert high - low >= max(0.02 * abs(high), 1e-3)
+    figure = Figure()
+    with style.the_style():
+        axes = figure.add_subplot()
+        axes.plot(values, marker="o")
+        axes.set_ylim(low, high)
+        figure.draw_without_rendering()
+    assert axes.yaxis.get_major_formatter().get_offset() in ("", "1e30")
 
 
 def test_one_evaluation_is_a_point(figures, tmp_path):
@@ -49,7 +95,7 @@ def test_one_evaluation_is_a_point(figures, tmp_path):
 def test_maze_shows_rows_downwards_and_columns_across(figures, tmp_path):
     maze = maze_of("pointmaze-umaze-v0")
     path = np.array([[1.0, 3.0, 0, 0], [2.0, 3.5, 0, 0]], np.float32)
-    plots.plot_maze(maze, np.zeros((4, 4)), [path], "", tmp_path / "maze.png")
+    plots.plot_maze(maze, np.zeros(plots.position_grid(maze).shape[:2]), [path], "", tmp_path / "maze.png")
     axes = figures[0].axes[0]
     (drawn,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
     assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([3.0, 3.5], [1.0, 2.0])
@@ -57,6 +103,21 @@ def test_maze_shows_rows_downwards_and_columns_across(figures, tmp_path):
     assert bottom > top
     (goal,) = [line for line in axes.lines if line.get_marker() == "*"]
     assert (goal.get_xdata()[0], goal.get_ydata()[0]) == (maze.goal[1], maze.goal[0])
+    texts = [text.get_text() for text in axes.get_legend().texts]
+    assert texts == ["1 paths", "start", "goal", "wall"]
+
+
+def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_path):
+    maze = maze_of("pointmaze-medium-v0")
+    positions = plots.position_grid(maze)
+    cells = np.floor(positions + 0.7).astype(int)
+    in_wall = maze.walls[cells[..., 0], cells[..., 1]]
+    values = np.where(in_wall, 1000.0, positions.sum(-1)).astype(np.float32)
+    plots.plot_maze(maze, values, [np.zeros((2, 4))], "", tmp_path / "maze.png")
+    image, walls = figures[0].axes[0].images
+    np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), in_wall)
+    assert image.get_clim() == (values[~in_wall].min(), values[~in_wall].max())
+    np.testing.assert_array_equal(walls.get_array()[..., 3] == 1, maze.walls)
 
 
 def test_position_grid_is_in_the_cell_that_the_picture_puts_it_in():
@@ -89,7 +150,7 @@ def test_names_between_dollars_are_no_mathematics():
     image = right.imshow(np.eye(2))
     figure.colorbar(image, label=name)
     figure.text(0, 0, name)
-    pixels = plots.png(figure)
+    pixels = style.render(figure)
     assert pixels[:8] == b"\x89PNG\r\n\x1a\n"
     assert not words(figure)[name]
     powers = [is_math for text, is_math in words(figure).items() if "mathdefault" in text]
@@ -99,9 +160,9 @@ def test_names_between_dollars_are_no_mathematics():
 
 def test_a_picture_appears_whole(tmp_path, monkeypatch):
     figure = Figure()
-    plots.save(figure, tmp_path / "a.png")
+    style.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
     before = (tmp_path / "a.png").read_bytes()
 
     def fail(path, content):
@@ -111,6 +172,6 @@ def test_a_picture_appears_whole(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(KeyboardInterrupt):
-        plots.save(figure, tmp_path / "a.png")
+        style.save(figure, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]

@@ -1,6 +1,7 @@
 """Tables of scores: means and intervals by hand, what is missing, and that every format says the same."""
 
 import csv
+import dataclasses
 import math
 
 import pytest
@@ -33,6 +34,23 @@ def test_an_entry_is_the_last_scores_mean_never_the_best():
     assert Entry().cell() == "–"
 
 
+def test_fine_tuning_is_before_and_after():
+    tuned = dataclasses.replace(THREE, before=(0.0, 1.0, 2.0), regret=0.25, paper_before=1.5, diverged=1)
+    assert tuned.cell() == "1.0 ± 2.5 → 3.0 ± 2.5 div [1.5 → 2.5]"
+    assert Entry(before=(4.0,), last=(5.0,)).cell() == "4.0 → 5.0"
+    table = ScoreTable(["a", "b"], ["xql"], {("a", "xql"): tuned, ("b", "xql"): tuned})
+    assert table.rows()[-1] == ["mean of 2", "1.0 → 3.0 div"]
+    assert "1.0 $\\pm$ 2.5 $\\to$ 3.0" in table.as_latex()
+    row = next(csv.DictReader(table.as_csv().splitlines()))
+    assert (row["offline_score_by_seed"], row["last_score_by_seed"]) == ("0 1 2", "2 3 4")
+    assert (row["offline_score"], row["cumulative_regret"], row["paper_offline_score"]) == (
+        "1",
+        "0.25",
+        "1.5",
+    )
+    assert "offline_score" not in TABLE.as_csv()
+
+
 def test_rows_and_the_mean_of_the_datasets_that_are_whole():
     assert TABLE.rows() == [
         ["", "xql", "td3_bc"],
@@ -56,6 +74,12 @@ def test_text_markdown_and_latex_hold_the_same_cells():
     assert "kitchen & 3.0 $\\pm$ 2.5 [2.5] & -7.2 div \\\\" in latex
 
 
+def test_latex_obeys_no_name():
+    names = ScoreTable([r"a\b_{c}$^~&%#"], ["xql"], {(r"a\b_{c}$^~&%#", "xql"): ONE})
+    escaped = r"a\textbackslash{}b\_\{c\}\$\textasciicircum{}\textasciitilde{}\&\%\#"
+    assert f"{escaped} & -7.2 div \\\\\n" in names.as_latex()
+
+
 def test_csv_has_the_numbers_in_full_and_best_scores_under_their_own_name():
     rows = list(csv.DictReader(TABLE.as_csv().splitlines()))
     assert len(rows) == 6
@@ -72,12 +96,18 @@ def test_csv_has_the_numbers_in_full_and_best_scores_under_their_own_name():
 @pytest.mark.parametrize("name", TABLES)
 def test_the_papers_tables(name):
     table = read_paper_table(name)
-    assert len(table.datasets) == len(set(table.datasets)) == {"1": 18, "3": 8}[name]
-    assert "xql" in table.methods
+    assert len(table.datasets) == len(set(table.datasets)) == {"1": 18, "2": 6, "3": 8}[name]
+    assert bool(table.before) == (name == "2")
     if name == "1":  # read off the paper
         assert table.scores["kitchen-complete-v0", "xql"] == 72.5
         assert table.scores["antmaze-large-play-v0", "xql_t"] == 46.5
         assert table.scores["hopper-medium-replay-v2", "bc10"] == 75.9
         assert ("kitchen-complete-v0", "td3_bc") not in table.scores
+    elif name == "2":
+        assert table.methods == ("cql", "iql", "xql_t")
+        pair = ("antmaze-umaze-diverse-v0", "cql")
+        assert (table.before[pair], table.scores[pair]) == (31.1, 99.4)
+        pair = ("antmaze-large-play-v0", "xql_t")
+        assert (table.before[pair], table.scores[pair]) == (45.1, 59.3)
     else:
         assert table.scores["pen-human-v0", "brac_p"] == 8.1

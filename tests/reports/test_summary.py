@@ -1,9 +1,11 @@
 """Last and best scores from rows made by hand."""
 
+import math
+
 import pytest
 
 from xql_jax.logs.csv_reader import Columns, parse_rows
-from xql_jax.reports.summary import by_setting, scores_by_seed, summarize
+from xql_jax.reports.summary import by_setting, ranked, scores_by_seed, summarize
 
 HEADER = "step,seed,return,score,length,diverged_at,seconds"
 CSV = (
@@ -74,3 +76,8 @@ def test_scores_by_seed_whatever_the_order(tmp_path):
 
 def test_no_evaluations(tmp_path):
     assert summarize(read(tmp_path, "")) == []
+
+
+def test_settings_are_ranked_by_their_last_score():
+    results = [{"last_score": score} for score in (3.0, math.nan, -1.0, 140.5)]
+    assert [result["last_score"] for result in ranked(results)][:3] == [140.5, 3.0, -1.0]

@@ -27,7 +27,7 @@ from xql_jax.runs.settings import (
     OnlineSettings,
     RecipeSettings,
 )
-from xql_jax.training.loop import Schedule
+from xql_jax.training.schedule import Schedule
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20

@@ -11,7 +11,7 @@ from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.record import open_run
+from xql_jax.runs.saved_policies import open_run
 
 O, A = 4, 2
 TINY = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
@@ -102,11 +102,11 @@ def test_saved_policies_remember_rewards_as_they_were_learned_from(whole):
 def test_a_memory_that_is_told_nothing_is_an_error(whole):
     policy = open_run(whole.folder.path).policy(states_of(whole))
     seen = np.zeros((2, 1, O), np.float32)
-    with pytest.raises(RuntimeError, match="told neither of a beginning nor of rewards"):
+    with pytest.raises(RuntimeError, match="needs a call of begin or remember"):
         policy(seen)
     policy.begin()
     policy(seen)
-    with pytest.raises(RuntimeError, match="told neither of a beginning nor of rewards"):
+    with pytest.raises(RuntimeError, match="needs a call of begin or remember"):
         policy(seen)
 
 

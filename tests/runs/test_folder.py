@@ -93,13 +93,13 @@ def test_a_resumed_run_keeps_what_began_it(tmp_path, monkeypatch, told):
     assert resumed == {**began, "resumed": [{**here, "commit": began["commit"]}]}
     ((level, line),) = told()
     assert level == "WARNING"
-    assert f"its bits may differ from here on: jax {began['versions']['jax']}, here 0.0" in line
+    assert f"its numbers may differ from now on: jax {began['versions']['jax']}, here 0.0" in line
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"NPROC": "1"}, "cores 7, here 1; with NPROC=7 in the environment it would have the sums of there"),
+        ({"NPROC": "1"}, "cores 7, here 1; set NPROC=7 in the environment to compute sums in the same order"),
         ({"NPROC": "1", "PJRT_NPROC": "2"}, "cores 7, here 2"),
         (
             {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
@@ -132,7 +132,7 @@ def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path,
     with near.opened(resume=True):
         pass
     line = (
-        "no run of these settings to go on with: it begins anew; "
+        "there is no run with these settings to resume, a new one begins; "
         f"{make_folder(tmp_path).path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]"
     )
     assert told() == [("INFO", line)]

@@ -25,8 +25,9 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.record import open_record, open_run
+from xql_jax.runs.record import open_record
 from xql_jax.runs.run import EVALUATION_SEED
+from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.online import OnlinePopulation
@@ -222,7 +223,7 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     assert closed == [run.evaluator]
     (training,) = made
     assert training._checkpoints._thread._shutdown
-    assert training._metrics_csv._file.closed
+    assert training.logs[training._files.metrics]._file.closed
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert is_free(run)
     assert open_record(run.folder.path).steps == [6]  # was in flight, and is written

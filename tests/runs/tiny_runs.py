@@ -8,7 +8,7 @@ import numpy as np
 
 from xql_jax.configuration import online_config, suite_config
 from xql_jax.runs.settings import OfflineSettings, OnlineSettings
-from xql_jax.training.loop import Schedule
+from xql_jax.training.schedule import Schedule
 
 SCHEDULE = Schedule(max_steps=12, log_interval=4, eval_interval=6, checkpoint_interval=6)
 SIX = {"seed": 3, "num_seeds": 6}

@@ -14,7 +14,7 @@ from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.settings import EvaluationSettings
-from xql_jax.training.loop import Schedule
+from xql_jax.training.schedule import Schedule
 
 SCHEDULE = Schedule(
     max_steps=12, log_interval=2, eval_interval=4, checkpoint_interval=2, checkpoint_minutes=0

@@ -6,6 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from xql_jax.theory import conservatism
+from xql_jax.theory.log_partition import log_partition
 
 NAN, INF = float("nan"), float("inf")
 THIRDS = np.full(3, 1.0 / 3.0)
@@ -214,3 +215,74 @@ def test_impossible_q_is_refused():
         conservatism.soft_backup_loss([0.0, INF, 0.0], np.zeros(3), THIRDS, THIRDS, 1.0)
     with pytest.raises(ValueError, match="x must be finite, not inf"):
         conservatism.kl_dual([0.0, INF, 0.0], THIRDS, THIRDS)
+
+
+@several
+@given(triples, distributions, distributions, betas)
+def test_the_policy_of_equation_13(q, mu, pi, beta):
+    """Eq. 13: its maximum is V = L^beta_mu(Q), and another policy has beta * KL from the best one less."""
+    best, v = conservatism.soft_policy(q, mu, beta), log_partition(q, beta, mu)
+    np.testing.assert_allclose(conservatism.soft_objective(best, q, mu, beta), v, atol=1e-12)
+    less = v - conservatism.soft_objective(pi, q, mu, beta)
+    np.testing.assert_allclose(less, beta * conservatism.kl_divergence(pi, best), rtol=1e-9, atol=1e-11)
+
+
+@several
+@given(triples, distributions, betas, st.integers(-40, 40), st.integers(1, 5))
+def test_equation_13_needs_no_v_and_makes_trust_region_steps(q, mu, beta, shift, steps):
+    """Below Eq. 13: V(s) does not matter; with the last policy for mu, k steps are one with beta / k."""
+    best = conservatism.soft_policy(q, mu, beta)
+    np.testing.assert_allclose(conservatism.soft_policy(q + shift, mu, beta), best, rtol=1e-9, atol=1e-12)
+    policy = mu
+    for _ in range(steps):
+        policy = conservatism.soft_policy(q, policy, beta)
+    expected = conservatism.soft_policy(q, mu, beta / steps)
+    np.testing.assert_allclose(policy, expected, rtol=1e-9, atol=1e-12)
+
+
+@several
+@given(triples, distributions, distributions, betas)
+def test_the_policy_under_chi_square(q, mu, pi, beta):
+    """The objective is quadratic: another policy has at least beta * E_mu[((pi - best) / mu)^2] less."""
+
+    def objective(policy):
+        return policy @ q - beta * conservatism.chi_square_divergence(policy, mu)
+
+    best = conservatism.chi_square_policy(q, mu, beta)
+    np.testing.assert_allclose(best.sum(), 1.0, atol=1e-12)
+    less, distance = objective(best) - objective(pi), beta * ((pi - best) ** 2 / mu).sum()
+    assert less >= distance - 1e-10 * (1.0 + distance)
+    if (best > 0).all():
+        np.testing.assert_allclose(less, distance, rtol=1e-8, atol=1e-10)
+
+
+def test_policies_where_mu_gives_no_weight():
+    q, mu = [[9.0, 1.0, 0.0], [9.0, 0.0, 0.0]], [0.0, 0.5, 0.5]
+    np.testing.assert_allclose(conservatism.chi_square_policy(q, mu, 1.0), [[0.0, 0.625, 0.375], mu])
+    e = np.exp(1.0)
+    np.testing.assert_allclose(conservatism.soft_policy(q, mu, 1.0), [[0.0, e / (1 + e), 1 / (1 + e)], mu])
+
+
+@several
+@given(distributions)
+def test_one_action_alone_is_mus_mode(mu):
+    """C.2: reverse KL seeks the mode: of policies of one action it takes mu's likeliest. So does chi^2.
+
+    KL is -log mu(a) there, and chi^2 1 / mu(a) - 1. The forward KL is inf.
+    """
+    actions = np.eye(3)
+    divergence = conservatism.kl_divergence(actions, mu)
+    np.testing.assert_allclose(divergence, -np.log(mu), atol=1e-12)
+    np.testing.assert_allclose(conservatism.chi_square_divergence(actions, mu), 1.0 / mu - 1.0, rtol=1e-9)
+    np.testing.assert_array_equal(conservatism.kl_divergence(mu, actions), INF)
+
+
+def test_a_noisy_action_has_more_weight_under_kl_than_under_chi_square():
+    """C.2 says that CQL's chi^2 is easily affected by noisy actions, and the KL is not.
+
+    Of 1% of the data, an action whose Q is 5 beta above the rest gets exp(5) / (99 + exp(5)) of the KL's
+    policy, and 1% * (1 + 0.99 * 5 / 2) of the other.
+    """
+    q, mu = [0.0, 5.0], [0.99, 0.01]
+    soft, cqls = (f(q, mu, 1.0)[1] for f in (conservatism.soft_policy, conservatism.chi_square_policy))
+    np.testing.assert_allclose([soft, cqls], [np.exp(5.0) / (99.0 + np.exp(5.0)), 0.03475])  # 0.600

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from xql_jax.losses import gumbel
-from xql_jax.theory.log_partition import log_partition
+from xql_jax.theory.log_partition import entropic_value_at_risk, log_partition
 
 NAN, INF = float("nan"), float("inf")
 
@@ -275,3 +276,45 @@ def test_estimate_is_consistent(ratio, p):
     variance = p * (1.0 - p) * (2.0 * np.sinh(ratio)) ** 2
     np.testing.assert_allclose(sizes[-1] * square[-1], variance / partition**2, rtol=0.05)
     assert absolute[-1] <= np.sqrt(variance / sizes[-1]) / partition * 1.03
+
+
+@several
+@given(triples, distributions, st.integers(1, 99))
+def test_entropic_value_at_risk(x, probabilities, percent):
+    """Below Lemma 3.1: EVaR is the least of L^beta + beta log(1 / level) over beta.
+
+    It bounds the mean of the worst `level` (CVaR) from above.
+    """
+    spread = np.ptp(x)
+    assume(spread > 0)
+    level = percent / 100
+    risk = entropic_value_at_risk(x, level, probabilities)
+
+    def bound(log_beta):
+        beta = spread * math.exp(log_beta)
+        return log_partition(x, beta, probabilities) - beta * math.log(level)
+
+    least = minimize_scalar(bound, bounds=(-12.0, 12.0), method="bounded", options={"xatol": 1e-8}).fun
+    np.testing.assert_allclose(risk, least, atol=3e-5 * spread)
+    assert risk <= least + 1e-12
+    order = np.argsort(-x)
+    before = np.append(0.0, np.cumsum(probabilities[order])[:-1])
+    assert risk >= np.clip(level - before, 0.0, probabilities[order]) @ x[order] / level - 1e-12
+
+
+@pytest.mark.parametrize("level", [0.5, 0.1, 1e-3])
+def test_entropic_value_at_risk_of_a_gaussian(level):
+    """Ahmadi-Javid 2012: mean + standard deviation * sqrt(-2 log level)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    risk = entropic_value_at_risk(3.0 + 2.0 * nodes, level, weights / weights.sum())
+    np.testing.assert_allclose(risk, 3.0 + 2.0 * math.sqrt(-2.0 * math.log(level)), rtol=1e-9)
+
+
+def test_entropic_value_at_risk_at_its_limits():
+    x, probabilities = [1.0, -2.0, 0.5, 9.0], [0.2, 0.5, 0.3, 0.0]
+    assert entropic_value_at_risk(x, 1.0, probabilities) == pytest.approx(-0.65)  # the mean
+    assert entropic_value_at_risk(x, 0.2, probabilities) == 1.0  # the probability of the maximum
+    assert entropic_value_at_risk([4.0, 4.0], 0.3) == 4.0
+    for level in (0.0, -1.0, 1.5, NAN):
+        with pytest.raises(ValueError, match=r"level must be within \(0, 1\]"):
+            entropic_value_at_risk(x, level)

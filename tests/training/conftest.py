@@ -1,10 +1,14 @@
 """A population of two members, and what a run of it leaves that nobody disturbed."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from loop_runs import SCHEDULE, SEEDED
 from training_runs import Start, make_growth, make_training, snapshot, train, untimed
+
+sys.path.append(str(Path(__file__).parents[1] / "envs"))  # an environment in JAX
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,6 +14,7 @@ from xql_jax.learners import fields
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
 
 EPISODE = 7  # steps
@@ -95,9 +96,9 @@ SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_st
 ONE = (Member(0, {}),)
 
 
-def make_population(tmp_path, members=ONE, environment=Counting, learner=None, **changes):
-    schedule = dataclasses.replace(SCHEDULE, **changes)
-    return OnlinePopulation(learner or Counter(), members, environment, schedule, tmp_path)
+def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
+    schedule, files = dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path)
+    return OnlinePopulation(learner or Counter(), members, environment, schedule, files, together=together)
 
 
 def save(population):
@@ -110,7 +111,7 @@ def save(population):
 
 def transitions(population, index=0):
     """What the buffer holds, oldest first, before it is full."""
-    buffer = population._runs[index]._buffer
+    buffer = population._runs[index].buffer
     return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
 
 

@@ -9,8 +9,10 @@ from online_fakes import Counting, make_population, same, save, transitions
 from training_runs import TASK, OneStep, train
 
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.training.loop import Schedule, TrainingFiles, TrainingLoop
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
+from xql_jax.training.schedule import Schedule
 
 MEMBERS = [Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0})]
 # The last step of both members' third episodes, in the round of two steps from 20 on.

@@ -9,10 +9,13 @@ import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
 from training_runs import TASK, OneStep, advance, make_training, train, untimed
 
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import EpisodeResults
 from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.loop import Recording, Schedule, TrainingFiles, TrainingLoop
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.loop import Recording, TrainingLoop
+from xql_jax.training.schedule import Schedule
 
 
 def test_rows_of_an_unbroken_run(unbroken):
@@ -34,7 +37,7 @@ def test_cutting_into_calls_changes_nothing(start, unbroken, tmp_path, call):
 
 
 def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog):
-    """A checkpoint every second, a line every ten; the last update is told in any case."""
+    """An update a second, a line every ten with the time left; the last update is told in any case."""
     population, now = start.again(), [0.0]
     advance = population.advance
 
@@ -44,6 +47,7 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog
 
     monkeypatch.setattr(population, "advance", slow_advance)
     monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("xql_jax.training.pace.SECONDS_PER_LINE", 10.0)
     training, _ = make_training(tmp_path, population, (25, 100, 100, 1))
     training._evaluator = None
     monkeypatch.setattr(
@@ -52,7 +56,11 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog
     caplog.set_level("INFO")
     with training:
         train(training)
-    assert caplog.messages == ["update 1", "update 11", "update 21", "update 25"]
+    assert [line for line in caplog.messages if line.startswith("update")] == [
+        "update 10 of 25, 1.0 updates/s, about 15 s left",
+        "update 20 of 25, 1.0 updates/s, about 5 s left",
+        "update 25 of 25",
+    ]
 
 
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
@@ -160,15 +168,16 @@ def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
     assert [row.split(",")[-2] for row in rows] == ["0.75", "0"]
 
 
-def test_policies_see_what_observe_makes_of_the_observations(start, tmp_path):
-    """`OneStep` shows 0.25 everywhere: halved and shifted it is 1.125."""
+def test_policies_see_observations_preprocessed(start, tmp_path):
+    """`OneStep` shows 0.25 everywhere: shifted and doubled it is 4.5."""
     population = start.again()
     files = TrainingFiles(tmp_path)
-    observe = lambda observations: observations / 2 + 1  # noqa: E731
+    preprocessing = Preprocessing(observation_mean=(-2.0,) * 3, observation_std=(0.5,) * 3)
     evaluator = OneStep(2)
-    with TrainingLoop(population, evaluator, TASK, Schedule(4, 4, 4, 4), files, observe=observe) as training:
+    schedule = Schedule(4, 4, 4, 4)
+    with TrainingLoop(population, evaluator, TASK, schedule, files, preprocessing=preprocessing) as training:
         train(training)
-    actions = population.policy()(np.full((2, 1, 3), 1.125, np.float32))
+    actions = population.policy()(np.full((2, 1, 3), 4.5, np.float32))
     expected = [f"{total:.9g}" for total in actions.astype(np.float64).sum((1, 2))]
     assert [row.split(",")[3] for row in untimed(files.evaluations)[1:]] == expected
 
@@ -182,18 +191,18 @@ def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch)
     def refuse():
         raise UserError("of a full disk")
 
-    training, _ = make_training(tmp_path, start.again(), (40, 4, 40, 4))
+    training, files = make_training(tmp_path, start.again(), (40, 4, 40, 4))
     advance = training.population.advance
     monkeypatch.setattr(training.population, "advance", lambda stop: (advance if stop <= 8 else fail)(stop))
-    monkeypatch.setattr(training._evaluations_csv, "close", refuse)
+    monkeypatch.setattr(training.logs[files.evaluations], "close", refuse)
     with pytest.raises(RuntimeError, match="of the training"), training:
         train(training)
-    assert training._metrics_csv._file.closed
+    assert training.logs[files.metrics]._file.closed
     assert training._checkpoints.steps == [4, 8]
     assert training._checkpoints._thread._shutdown
     monkeypatch.undo()
     finished, _ = make_training(tmp_path, start.again(), (8, 4, 40, 4))
-    monkeypatch.setattr(finished._evaluations_csv, "close", refuse)
+    monkeypatch.setattr(finished.logs[files.evaluations], "close", refuse)
     with pytest.raises(UserError, match="of a full disk"), finished:
         train(finished)
 

@@ -93,8 +93,7 @@ def killed_at(number, training, thread):
 
     for owner, name in (
         (training.population, "advance"),
-        (training._metrics_csv, "write"),
-        (training._evaluations_csv, "write"),
+        *((log, "write") for log in training.logs.values()),
         (training._evaluator, "run"),
         (training._checkpoints, "save"),
     ):

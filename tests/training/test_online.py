@@ -19,6 +19,7 @@ from online_fakes import (
 )
 
 from xql_jax.data import replay
+from xql_jax.data.prior import PriorData
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.rounds import NUM_ERRORS, _learn
 
@@ -84,7 +85,7 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
     saved = []
     for stop in (30, 60, 100):  # the ring of 64 wraps
         population.advance(stop)
-        saved.append((*save(population), jax.tree.map(np.asarray, population._runs[0]._buffer)))
+        saved.append((*save(population), jax.tree.map(np.asarray, population._runs[0].buffer)))
     states, progress, buffer = saved[-1]
     ends = []
     for _ in range(2):
@@ -92,9 +93,9 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
         again.resume(states, progress)
         assert again.seconds == progress.held["seconds"] == population.seconds
         same(again.states, population.states)
-        same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
+        same(jax.tree.map(np.asarray, again._runs[0].buffer), buffer)
         again.advance(120)
-        ends.append((again.states, jax.tree.map(np.asarray, again._runs[0]._buffer)))
+        ends.append((again.states, jax.tree.map(np.asarray, again._runs[0].buffer)))
     same(*ends)
     rows = ends[0][1].data
     assert rows.observations[100 % 64, 0] == 0.0  # the episode from its start
@@ -110,10 +111,10 @@ def test_every_kept_checkpoint_can_be_gone_back_to_also_after_a_resumption(tmp_p
         checkpoint = save(population)
         for old in sorted(kept)[:-3]:  # removed after the newest is written: four can be gone back to
             del kept[old]
-        kept[stop] = *checkpoint, jax.tree.map(np.asarray, population._runs[0]._buffer)
+        kept[stop] = *checkpoint, jax.tree.map(np.asarray, population._runs[0].buffer)
         for states, progress, buffer in kept.values():
             again.resume(states, progress)
-            same(jax.tree.map(np.asarray, again._runs[0]._buffer), buffer)
+            same(jax.tree.map(np.asarray, again._runs[0].buffer), buffer)
 
     for stop in range(20, 160, 20):
         train_and_save(population, stop)
@@ -156,8 +157,10 @@ def test_bellman_errors_are_of_what_was_met(tmp_path):
     same(measured.states, untouched.states)
 
 
-def test_the_program_copies_no_ring():
-    """A copy would be of the whole ring, megabytes for each step."""
+@pytest.mark.parametrize("fraction", [None, 0.5])
+@pytest.mark.parametrize("with_data", [False, True])
+def test_the_program_copies_no_ring(with_data, fraction):
+    """A copy would be of the whole ring, or of the offline data, megabytes for each step."""
     (learner,) = learners_of(Counter(), [Member(0, {})])
     capacity = 200_000
     buffer = replay.empty(capacity, 17, 6)
@@ -167,6 +170,7 @@ def test_the_program_copies_no_ring():
         learner,
         learner.init(None, None, None),
         buffer,
+        PriorData(jax.tree.map(jnp.copy, buffer.data), fraction) if with_data else None,
         rows,
         jax.random.key(0),
         np.int32(0),

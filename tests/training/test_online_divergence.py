@@ -25,7 +25,7 @@ def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     run._learn = lambda *arguments: asked.append(arguments[-1] - arguments[-2]) or learn(*arguments)
     population.advance(26)
     assert asked == [0, 0, 0]  # it inserts, and learns no more
-    assert int(run._buffer.inserted) == 26
+    assert int(run.buffer.inserted) == 26
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -70,6 +70,7 @@ def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
     monkeypatch.setattr(population_module, "_train_members", spy)
     monkeypatch.setattr(population_module.jax, "default_backend", lambda: "gpu")
     population = make_xql([5, 6], GRID)
+    population.compile()
     monkeypatch.undo()
     assert chosen == {True}
     metrics = advance(population, 10, 10)
@@ -148,6 +149,7 @@ print(json.dumps(result))
 def test_one_trace_a_run():
     TRACES.clear()
     population = make_growth()
+    population.compile()
     # One trace of the loop's body, and one abstract evaluation for the shapes of its metrics.
     assert len(TRACES) == 2
     population.advance(3)

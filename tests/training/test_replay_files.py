@@ -272,7 +272,7 @@ def test_what_is_whole_goes_on_without_what_is_damaged(run, caplog, damage):
         path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:-1])
     before = names(run)
     if damage == "all":
-        with pytest.raises(Damaged, match="nothing of the buffer is whole"):
+        with pytest.raises(Damaged, match="no file of the buffer is undamaged"):
             files.load(13, run.buffer)
         assert names(run) == before
         return
@@ -282,7 +282,7 @@ def test_what_is_whole_goes_on_without_what_is_damaged(run, caplog, damage):
     assert all(found[number] in whole for number in range(5, 8))
     (line,) = caplog.messages
     assert "3 of 8 transitions are lost" in line
-    assert "others stand in for them" in line
+    assert "copies of others replace them" in line
     assert by_number(run.files.load(13, run.buffer)) == found  # it was mended: from now on it is whole
     assert (damage == "flipped") == (run.files.folder / f"damaged-{middle.name}").exists()
     run.buffer, run.saved = files.load(13, run.buffer), 13

@@ -105,6 +105,7 @@ assert_same_bits(streamed.states, resident.states)
 def test_blocks_hold_the_draws_of_their_updates_and_no_others(streamed):
     start, host = streamed
     population = start.again()
+    population.compile()
     host.taken.clear()
     population.advance(12)
     assert [len(indices) for indices in host.taken] == [5 * 4 * 8, 5 * 4 * 8, 2 * 4 * 8]
@@ -114,6 +115,7 @@ def test_draws_are_uniform_over_all_of_the_data():
     """40 transitions, 4 members, 500 updates of 8: each is expected 400 times."""
     host = Host(make_data(size=40))
     population = Population(Growth(), make_members(range(4), {}), host, batch_size=8)
+    population.compile()
     host.taken.clear()
     population.advance(500)
     counts = np.bincount(np.concatenate(host.taken), minlength=40)

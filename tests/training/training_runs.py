@@ -8,9 +8,11 @@ import numpy as np
 from xql_jax.evaluation.rollout import EpisodeResults
 from xql_jax.learners import fields
 from xql_jax.tasks import get_task
-from xql_jax.training.loop import Schedule, TrainingFiles, TrainingLoop
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
+from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch
 

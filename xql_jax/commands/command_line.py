@@ -1,4 +1,7 @@
-"""What the mains in experiments/ share: a user's mistake ends with exit code 2 and a line, no traceback."""
+"""Flag parsing and error handling of the scripts in experiments/ (the "mains").
+
+A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
+"""
 
 from xql_jax.commands import streams, surroundings
 from xql_jax.commands.interrupts import Interruptible
@@ -8,22 +11,24 @@ import itertools
 import logging
 import math
 import re
-import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from tqdm import tqdm
 
+from xql_jax.config_files import OFFLINE, Kind, find_config, load_config
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 
-flags.disclaim_key_flags()  # those defined here are the main's, whose `--help` lists them
+flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
-# What absl and ml_collections raise for a flag or a config file that they cannot read.
+# Exceptions that absl and ml_collections raise for a flag or a config file that they cannot read.
 PARSE_ERRORS = (
     flags.Error,
     AttributeError,
@@ -36,14 +41,33 @@ PARSE_ERRORS = (
     UserError,
 )
 
-# What configs that a main takes say of themselves under `about`, as what, and the function that makes them.
-Kind = tuple[Mapping[str, type], str]
-OFFLINE: Kind = ({"suites": tuple, "tuned": ConfigDict}, "suite_config")
-ONLINE: Kind = ({"small": ConfigDict, "by_task": ConfigDict}, "online_config")
+COMMAND = "INSTALLED_COMMAND"  # name of the global variable that `xql_jax.commands.installed` sets in a main
+MOST_EXACT = 2**53  # up to this number, a float represents every whole number exactly
+
+
+class _ConfigFinder(ConfigFileFlagParser):
+    """Config parser that looks the file up with `find_config`, so that short names work, too."""
+
+    def parse(self, path: str) -> ConfigDict:
+        name, *method = path.split(":", 1)
+        return super().parse(":".join([str(find_config(name)), *method]))
+
+
+class WholeNumber(flags.IntegerParser):
+    """Integer parser that also takes 1e5 and 100_000."""
+
+    def convert(self, argument: str | int) -> int:
+        try:
+            return super().convert(argument)
+        except ValueError:
+            number = float(argument)
+            if not number.is_integer() or abs(number) > MOST_EXACT:  # not for infinity either
+                raise
+            return int(number)
 
 
 class _Printer(logging.Handler):
-    """Prints what the library logs, around a progress bar; what printing raises is not swallowed."""
+    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
@@ -54,19 +78,29 @@ class _Printer(logging.Handler):
 def define_config(default: Path, help_text: str, kind: Kind = OFFLINE) -> None:
     """Defines `--config=FILE[:ALGORITHM]` and `--config.FIELD=VALUE`.
 
-    config_flags reads the command line at once, while the main's module is being loaded, and tells of a
-    mistake in words of its own; so the file and the names of the fields are looked at before.
+    config_flags reads the command line immediately, while the main's module is being loaded, and its error
+    messages are hard to understand. So the file and the names of the fields are checked here first.
+
+    Args:
+        default: the file to use if no --config is given.
+        help_text: the flag's help; the names of the fields are added to it.
+        kind: the kind of training that the config must be for, offline or online.
     """
     try:
         fields = _check_config(sys.argv[1:], default, kind)
         help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
         config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
+        flags.FLAGS["config"].parser = _ConfigFinder("config", lock_config=True)
     except PARSE_ERRORS as error:
         sys.exit(fail(error))
 
 
 def define_environment_flags(of_run: bool = False) -> None:
-    """Defines the flags that say how a task's environment is made; `of_run`: by default a run's own."""
+    """Defines the flags that say how a task's environment is made.
+
+    Args:
+        of_run: whether the defaults are the settings of the run that is evaluated or exported.
+    """
     otherwise = " The run's own when left out." if of_run else ""
     flags.DEFINE_enum(
         "env_backend",
@@ -83,12 +117,35 @@ def define_environment_flags(of_run: bool = False) -> None:
     )
 
 
+def names_among(flag: str, values: Iterable[str], choices: Sequence[str]) -> list[str]:
+    """Returns the names that a flag gives, spelt as in `choices`.
+
+    The flag may give several names separated by commas, in upper or lower case.
+
+    Raises:
+        UserError: if a name is not one of the choices.
+    """
+    known = {choice.lower(): choice for choice in choices}
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"--{flag}={name}: must be one of {', '.join(choices)}")
+    return [known[name.lower()] for name in names]
+
+
+def refuse(names: Sequence[str], why: str) -> None:
+    """Raises UserError if the command line gives one of these flags or, for a config, one of its fields."""
+    for name in flags.FLAGS:
+        if flags.FLAGS[name].present and name.split(".")[0] in names:
+            raise UserError(f"--{name}: {why}")
+
+
 def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
     """Parses the flags and runs main, whose result is the exit code.
 
     Args:
-        main: called with the arguments that are no flags.
-        max_arguments: how many of those there may be.
+        main: called with the positional arguments.
+        max_arguments: the largest number of positional arguments.
     """
 
     def guarded(arguments: Sequence[str]) -> int | None:
@@ -105,7 +162,8 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
                 return fail(known)
             raise
 
-    absl_logging.set_verbosity(absl_logging.WARNING)  # JAX and orbax tell of every step otherwise
+    _name_command(sys.modules["__main__"])
+    absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX and orbax log every step
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate = False
@@ -114,8 +172,15 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
         app.run(guarded, flags_parser=_parse)
 
 
+def _name_command(main: types.ModuleType) -> None:
+    """Makes the examples in `--help` name the command that was typed, if it is an installed one."""
+    command = getattr(main, COMMAND, None)
+    if command and main.__doc__ and main.__file__:
+        main.__doc__ = main.__doc__.replace(f"python experiments/{Path(main.__file__).name}", command)
+
+
 def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[str]:
-    """Returns the fields of the config file that the arguments name, those that they may change.
+    """Returns the fields that the command line may change in the config file that it names.
 
     Raises:
         UserError: if the file cannot be used, or lacks a field that the arguments change.
@@ -129,9 +194,9 @@ def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[s
                 raise UserError(f"give --config before --config.{overridden[0]}: it sets every field anew")
         elif match := re.match(r"--?(?:no)?config\.([^=]*)(=?$)?", argument):
             overridden.append(match[1])
-            if match[2] == "=":  # which config_flags would pass over
+            if match[2] == "=":  # config_flags would ignore it
                 raise UserError(f"--config.{match[1]} is empty: give it a value or leave it out")
-    config = _load_config(path, kind)
+    config = load_config(path, kind)
     known = [field for field in config if field not in ("algorithm", "about")]
     for field in overridden:
         if field == "algorithm":
@@ -147,51 +212,14 @@ def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[s
     return known
 
 
-def _load_config(path: str, kind: Kind) -> ConfigDict:
-    """Returns what the file's get_config gives for `path`, FILE or FILE:ALGORITHM."""
-    name, *algorithm = path.split(":", 1)
-    if not name:
-        raise UserError("--config is empty: give it a file, see configs/")
-    file = Path(name)
-    try:
-        is_file = file.is_file()
-    except OSError as error:  # a name that is too long
-        raise UserError(f"--config={name}: {error.strerror}") from error
-    if not is_file:
-        known = sorted(str(other) for other in file.parent.glob("*_config.py"))
-        raise UserError(
-            f"--config: no file {name!r}; "
-            + (f"nearest there: {nearest(name, known)}" if known else "see configs/")
-        )
-    try:
-        config = runpy.run_path(name)["get_config"](*algorithm)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
-        raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")
-    entries, maker = kind
-    about = config.get("about")
-    other, main = (ONLINE, "train_online.py") if kind is OFFLINE else (OFFLINE, "train_offline.py")
-    if isinstance(about, ConfigDict) and all(entry in about for entry in other[0]):
-        raise UserError(f"--config={name}: that is for experiments/{main}")
-    for owner, types in ((config, {"algorithm": str, "about": ConfigDict}), (about, entries)):
-        for entry, expected in types.items():
-            if not isinstance(owner.get(entry), expected):
-                raise UserError(
-                    f"--config: {name} must give {entry} as a {expected.__name__}, not "
-                    f"{owner.get(entry)!r}: make it with xql_jax.configuration.{maker}"
-                )
-    return config
-
-
 def _parse(arguments: Sequence[str]) -> list[str]:
     try:
         for argument in arguments:
-            if any("\ud800" <= character <= "\udfff" for character in argument):  # Python's for other bytes
+            # Python represents bytes that are not UTF-8 by these code points.
+            if any("\ud800" <= character <= "\udfff" for character in argument):
                 raise UserError(f"{argument!r} is not UTF-8: file names must be")
-        positional = flags.FLAGS(arguments)
+        _accept_numbers()
+        positional = flags.FLAGS(["--help" if argument == "-h" else argument for argument in arguments])
         _check_values()
         return positional
     except BrokenPipeError:  # from --help
@@ -200,17 +228,26 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         sys.stdout.flush()
         sys.exit(0)
     except flags.IllegalFlagValueError as error:
-        sys.exit(fail(_in_words(error)))
+        sys.exit(fail(in_words(error)))
     except PARSE_ERRORS as error:
         sys.exit(fail(error))
 
 
+def _accept_numbers() -> None:
+    """Makes all integer flags, those of config fields included, accept numbers such as 1e5."""
+    for name in flags.FLAGS:
+        flag = flags.FLAGS[name]
+        if type(flag.parser) is flags.IntegerParser:
+            flag.parser = WholeNumber(flag.parser.lower_bound, flag.parser.upper_bound)
+    config_flags.register_flag_parser_for_type(int, WholeNumber())
+
+
 def _check_values() -> None:
-    """Raises UserError for what absl lets pass: text that is empty, numbers that are not finite."""
+    """Raises UserError for bad values that absl accepts: empty text and numbers that are not finite."""
     for name in flags.FLAGS:
         flag = flags.FLAGS[name]
         values = flag.value if isinstance(flag.value, list) else [flag.value]
-        if not flag.present or "." in name:  # a config's fields have domains of their own
+        if not flag.present or "." in name:  # config fields are checked against their own domains
             continue
         if "" in values and flag.default != "":
             raise UserError(f"--{name} is empty: give it a value or leave it out")
@@ -219,8 +256,8 @@ def _check_values() -> None:
                 raise UserError(f"--{name}={value}: must be {_expected(flag)}")
 
 
-def _in_words(error: flags.IllegalFlagValueError) -> UserError:
-    """absl tells of Python's int() and float(); this of what the flag wants."""
+def in_words(error: flags.IllegalFlagValueError) -> UserError:
+    """Returns absl's error in plain words: what the flag expects, instead of the error of Python's int()."""
     match = re.match(r"flag --([^=]+)=(.*)", str(error), re.DOTALL)
     if match is None or match[1] not in flags.FLAGS:
         return UserError(str(error))
@@ -230,7 +267,7 @@ def _in_words(error: flags.IllegalFlagValueError) -> UserError:
 
 
 def _expected(flag: flags.Flag) -> str:
-    """What the flag takes, in words."""
+    """Describes the values that the flag takes."""
     if choices := getattr(flag.parser, "enum_values", None):
         return f"one of {', '.join(choices)}"
     kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}

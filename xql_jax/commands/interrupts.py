@@ -1,4 +1,4 @@
-"""Ctrl-C: quiet whenever it comes, and heard even where something swallows it."""
+"""Ctrl-C: ends the program without a traceback, even if some code swallows the KeyboardInterrupt."""
 
 import _thread
 import contextlib
@@ -9,16 +9,16 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-INSISTENCE = 5.0  # seconds for what is in the making to be removed; then it is raised again
+INSISTENCE = 5.0  # seconds for cleaning up unfinished files; after them, KeyboardInterrupt is raised again
 
 
 class Interruptible:
-    """While entered, SIGINT raises KeyboardInterrupt; when left after one, the exit code is 130.
+    """Context manager in which SIGINT raises KeyboardInterrupt. On exit after a SIGINT, the exit code is 130.
 
-    Outside, it ends the process at once, as the package's beginning has asked for.
+    Outside it, SIGINT ends the process at once, as xql_jax/commands/__init__.py has set.
 
-    What was raised may be swallowed, by a destructor or by code in C, or come out as another exception. It is
-    the interrupt that counts, and it is raised again until the program is out of here.
+    A destructor or C code may swallow the exception or turn it into another one. So SIGINT is sent again
+    until the program has left the context.
     """
 
     def __enter__(self) -> Self:
@@ -34,7 +34,7 @@ class Interruptible:
         self._over = True
         if self._installed:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if sys.unraisablehook == self._note_swallowed:  # else somebody keeps more silent, to the end
+        if sys.unraisablehook == self._note_swallowed:  # else other code has replaced the hook
             sys.unraisablehook = self._unraisable_hook
         if self._received:
             with contextlib.suppress(OSError):
@@ -44,19 +44,19 @@ class Interruptible:
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._received:
             self._received = True
-            with contextlib.suppress(RuntimeError):  # no more threads: it is raised but once
+            with contextlib.suppress(RuntimeError):  # no thread can be started: it is raised only once
                 _thread.start_new_thread(self._insist, ())
         raise KeyboardInterrupt
 
     def _insist(self) -> None:
-        """In a thread, which holds nobody up."""
+        """Sends SIGINT again until the context is left. It runs in a thread that does not delay the exit."""
         while True:
             if self._swallowed.wait(INSISTENCE):
                 self._swallowed.clear()
-                time.sleep(0.01)  # until the hook is left, where it would be swallowed again
+                time.sleep(0.01)  # let the hook return: inside it, the exception would be swallowed again
             if self._over:
                 return
-            signal.pthread_kill(self._main_thread, signal.SIGINT)  # ends a wait, too
+            signal.pthread_kill(self._main_thread, signal.SIGINT)  # also wakes the main thread from a wait
 
     def _note_swallowed(self, unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):

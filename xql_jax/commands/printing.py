@@ -1,32 +1,48 @@
-"""What the mains print at a run's end, and their exit codes."""
+"""The results that the mains print at the end of a run, and their exit codes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
-from xql_jax.runs import reproduction
+from xql_jax.reports.choice_table import STATISTICS
+from xql_jax.reports.summary import ranked
+from xql_jax.runs.choice import ChoiceRun
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.export import ExportRun
 from xql_jax.runs.recipe import RecipeRun
-from xql_jax.runs.reproduction import Cell, Plan
 from xql_jax.runs.run import TrainingRun
 from xql_jax.training.members import Member
 
+# When an episode counts as a success, by suite.
+_MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"
+SUCCESS = {
+    "pointmaze": _MAZE,
+    "maze2d": _MAZE,
+    "antmaze": "the goal was reached, which ends the episode",
+    "kitchen": "all four subtasks were done, which ends the episode; the score is the share of them",
+    "adroit": "the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
+}
+
 
 def train(run: TrainingRun) -> int:
-    """Runs it, prints how it ended, by itself or by a signal, and returns the exit code."""
-    seeds = run.settings.seeds
-    # First, as what cannot be printed must not be found out after hours.
-    print(
-        f"{run.config.algorithm}: {run.schedule.max_steps:,} {run.unit}s, "
-        + (f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"),
-        flush=True,
-    )
+    """Trains the run, prints how it ended (finished or stopped by a signal), and returns the exit code.
+
+    If the run has several processes, only the first one prints.
+    """
+    if run.processes.is_first:
+        print(run.request, flush=True)  # before training, so that a full disk is not found out after hours
     with run:
         summary = run.run()
+    if run.processes.is_first:
+        _print_end(run, summary)
+    stopped = run.stop.received if summary["status"] != "finished" else None
+    return 128 + stopped if stopped else 0
+
+
+def _print_end(run: TrainingRun, summary: dict[str, Any]) -> None:
     if run.had_ended:
         heading = "this run has ended already"
     elif run.stop.received is None or summary["status"] == "finished":
@@ -34,20 +50,25 @@ def train(run: TrainingRun) -> int:
     else:
         heading = f"stopped by {run.stop.received.name}; go on with --resume"
     print(f"{heading}: {summary['env_name']}, {summary['algorithm']}, {summary['step']:,} {run.unit}s")
-    for result in summary["results"]:
-        _print_result(result)
+    results = summary["results"]
+    if len(results) > 1:
+        print(f"  settings by their last score, the best of {len(results)} first:")
+    for result in ranked(results):
+        print_result(result)
+    for entry in summary.get("finetuning", []):
+        _print_finetuning(entry)
     for divergence in summary["diverged"]:
         where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
         print(f"  diverged: {divergence['member']} at {where}")
     print(f"  results: {run.folder.path}")
-    stopped = run.stop.received if summary["status"] != "finished" else None
-    return 128 + stopped if stopped else 0
 
 
-def _print_result(result: dict[str, Any]) -> None:
+def print_result(result: Mapping[str, Any]) -> None:
+    """Prints a setting's last score, averaged over seeds with its interval, and each seed's score."""
     setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
     interval, seeds = result["last_score_interval_95"], result["seeds"]
-    spread = f" ± {interval:.1f} (95% interval of the mean over {len(seeds)} seeds)" if interval else ""
+    words = f"(95% interval of the mean over {len(seeds)} seeds)"
+    spread = f" ± {interval:.1f} {words}" if interval is not None else ""  # 0.0 if all seeds agree
     by_seed = ", ".join(
         f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
@@ -58,12 +79,26 @@ def _print_result(result: dict[str, Any]) -> None:
     )
 
 
+def _print_finetuning(entry: dict[str, Any]) -> None:
+    setting = ", ".join(f"{name}={float(value):g}" for name, value in entry["hyperparameters"].items())
+    print(
+        f"  {setting + ': ' if setting else ''}before → after: {entry['offline_score']:.1f} → "
+        f"{entry['online_score']:.1f}; cumulative regret {entry['cumulative_regret']:.2f}"
+    )
+
+
 def evaluate(run: EvaluationRun) -> int:
-    """Runs it, prints a line a member, and returns the exit code."""
+    """Evaluates the run's policies, prints one line per member, and returns the exit code.
+
+    A member is one seed with one setting of the hyperparameters.
+    """
     with run:
         report = run.run()
     members, settings = run.policies.members, run.settings
     _print_members(members, report["members"])
+    meaning = SUCCESS.get(run.policies.task.suite)
+    if meaning and any(entry["success_rate"] is not None for entry in report["members"]):
+        print(f"  success: {meaning}")
     if "video_returns" in report:
         scores = run.policies.task.normalized_score(np.array(report["video_returns"]))
         numbers = ", ".join(f"{score:.1f}" for score in scores)
@@ -73,15 +108,67 @@ def evaluate(run: EvaluationRun) -> int:
     return 0
 
 
+def export(run: ExportRun) -> int:
+    """Exports a policy, prints where the files are and their scores, and returns the exit code."""
+    with run:
+        report = run.run()
+    for name, score in report["scores"].items():
+        print(f"  {name}: score {score:.1f}")
+    print(f"{report['policy']}: {run.folder}")
+    return 0
+
+
+def choose(run: ChoiceRun) -> int:
+    """Ranks the members and settings, prints them best first and how well that agrees with their scores.
+
+    Returns the exit code.
+    """
+    with run:
+        report = run.run()
+    _print_choice(report["members"], "member", "index", report["agreement"])
+    if report["settings"]:
+        _print_choice(report["settings"], "setting", "seeds", report["agreement_of_settings"])
+    if run.output:
+        print(f"results: {run.output}")
+    return 0
+
+
+def _print_choice(entries: list[dict[str, Any]], title: str, number: str, found: dict[str, Any]) -> None:
+    """Prints a line per entry and, if scores are known, a line per statistic."""
+    known = [name for name in STATISTICS if any(entry[name] is not None for entry in entries)]
+    titles = [STATISTICS[name].title for name in known] + (["score"] if found else [])
+    known += ["score"] if found else []
+    width = max(len(entry[title]) for entry in entries)
+    print(f"  {title:<{width}}  {number:>5}" + "".join(f"{name:>11}" for name in titles))
+    for entry in entries:
+        cells = ("" if entry[name] is None else f"{entry[name]:.4g}" for name in known)
+        note = "  diverged in training" if entry.get("diverged") else ""
+        print(f"  {entry[title]:<{width}}  {entry[number]:>5}" + "".join(f"{x:>11}" for x in cells) + note)
+    if not found:
+        return
+    print(f"Spearman's rank correlation with the scores of the {title}s (95% interval), and what is lost by")
+    print("choosing the first (regret@1):")
+    for name, one in found["statistics"].items():
+        statistic = STATISTICS[name]
+        best = "most" if statistic.sign > 0 else "least"
+        rho = "no correlation to tell"
+        if not np.isnan(one["rho"]):
+            interval = f" ({one['rho_low']:+.2f} to {one['rho_high']:+.2f})"
+            has_interval = not np.isnan(one["rho_low"])
+            rho = f"{one['rho']:+.2f}{interval if has_interval else ''}, p {one['p_value']:.2g}"
+        print(f"  {statistic.title + ', ' + best + ' first':<24} {rho:<36} {one['regret']:.1f}")
+    print(f"  {'by lot':<61} {found['regret_by_chance']:.1f} on average")
+
+
 def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, Any]]) -> None:
-    """For seeds of the same hyperparameters also one whose interval is over training runs."""
+    """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
     settings: dict[str, list[float]] = {}
     for member, entry in zip(members, entries, strict=True):
         interval, rate = entry["score_interval_95"], entry["success_rate"]
         print(
             f"  {member}: score {entry['score_mean']:.1f}"
-            + (f" ± {interval:.1f}" if interval is not None else "")
-            + f" (95% interval over episodes), median {entry['score_median']:.1f}, "
+            + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
+            + f", median {entry['score_median']:.1f}, "
             + (f"success {100 * rate:.0f}%, " if rate is not None else "")
             + f"return {entry['return_mean']:.4g}, length {entry['length_mean']:.1f}"
             + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
@@ -98,45 +185,8 @@ def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, 
             )
 
 
-def plan(planned: Plan) -> None:
-    """Prints what a table needs, by state, the data that are missing, and about how long it takes."""
-    by_state: dict[str, list[Cell]] = {}
-    for cell in planned.cells:
-        by_state.setdefault(cell.state, []).append(cell)
-    print(", ".join(f"{len(cells)} {state}" for state, cells in by_state.items()) + ":", flush=True)
-    for cell in planned.cells:
-        seconds = planned.seconds(cell)
-        what = {
-            reproduction.FINISHED: f"finished: {cell.record.path}" if cell.record else "",
-            reproduction.NO_DATA: f"no data: {cell.missing} (train_offline.py downloads D4RL's)",
-        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
-        hours = f", about {seconds / 3600:.2g} h" if seconds else ""
-        print(f"  {cell.dataset} {cell.method}: {what}{hours}")
-    expected = [planned.seconds(cell) for cell in planned.cells if cell.state != reproduction.NO_DATA]
-    known = [seconds for seconds in expected if seconds is not None]
-    if known:
-        print(f"about {sum(known) / 3600:.2g} h, by the runs that are there", flush=True)
-    else:
-        print("how long it takes will be known when the first run has finished", flush=True)
-
-
-def cell(of: Cell, run: OfflineRun) -> None:
-    """Prints what has become of a table's cell."""
-    if run.stop.received:
-        print(
-            f"{of.dataset} {of.method}: stopped by {run.stop.received.name}; typed again, it goes on",
-            flush=True,
-        )
-        return
-    summary = run.folder.finished_summary()
-    assert summary is not None  # it has just finished
-    print(f"{of.dataset} {of.method}:", flush=True)
-    for result in summary["results"]:
-        _print_result(result)
-
-
 def collect(run: CollectionRun | RecipeRun, dry_run: bool) -> int:
-    """Runs it and prints a line a set, or in a dry run what it would do; returns the exit code."""
+    """Makes datasets and prints a line for each; a dry run only prints the plan. Returns the exit code."""
     with run:
         if dry_run:
             print("\n".join(run.plan()))

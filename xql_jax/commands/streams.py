@@ -1,4 +1,4 @@
-"""Standard input, output and error: closed, full, or with a reader who has gone."""
+"""Standard input, output and error when they are closed, on a full disk, or a pipe whose reader has ended."""
 
 import contextlib
 import io
@@ -10,11 +10,11 @@ from typing import Any
 
 from xql_jax.errors import UserError
 
-_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their descriptors
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors
 
 
 def open_closed() -> None:
-    """Opens /dev/null in place of those that are closed: no other file is to get their numbers."""
+    """Opens /dev/null for each closed stream, so that no other file gets its descriptor."""
     for descriptor, (name, mode) in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)
@@ -30,8 +30,8 @@ def open_closed() -> None:
 
 def fail(error: Exception) -> int:
     """Prints the error as one line; returns the exit code."""
-    message = " ".join(str(error).split()).removeprefix("ERROR:: ")  # absl's, of --flagfile
-    with contextlib.suppress(OSError):  # nobody reads it
+    message = " ".join(str(error).split()).removeprefix("ERROR:: ")  # absl's prefix for --flagfile
+    with contextlib.suppress(OSError):  # stderr has no reader
         print(f"error: {message}", file=sys.stderr)
     return 2
 
@@ -41,7 +41,7 @@ class Unwritable(UserError):
 
 
 class _Output(io.FileIO):
-    """Says of what the system refuses that it is the output's, not a file's that is written meanwhile."""
+    """Standard output whose write errors are `Unwritable`, to tell them from those of other files."""
 
     def write(self, data: Any) -> int:
         try:
@@ -54,13 +54,13 @@ class _Output(io.FileIO):
 
 @contextlib.contextmanager
 def output() -> Iterator[None]:
-    """While entered, standard output takes any text, and raises `Unwritable` if it cannot be written.
+    """Context manager in which standard output takes any text, and raises `Unwritable` if a write fails.
 
-    When left, it is written; ends with exit code 2 if it cannot be, or 141 if its reader, `head` say, has had
-    enough.
+    On exit, it flushes the output. The process ends with exit code 2 if that fails, or 141 if the reader,
+    such as `head`, has closed the pipe.
     """
     stream = sys.__stdout__
-    if stream is not None and sys.stdout is stream:  # else it is replaced already, or is another's
+    if stream is not None and sys.stdout is stream:  # else other code has replaced it
         stream.flush()
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
@@ -83,5 +83,5 @@ def output() -> Iterator[None]:
 
 
 def _discard_output() -> None:
-    """What is left of it would be written, and fail, once more when the interpreter ends."""
+    """Redirects standard output to /dev/null; else the interpreter's last flush would fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What is wrong with the process's environment, not with the program: told in one line, with what to set."""
+"""Errors caused by the process's environment, not the program, reported in one line with the remedy."""
 
 from xql_jax.commands.streams import fail
 
@@ -13,55 +13,42 @@ from types import TracebackType
 
 from xql_jax.errors import UserError
 
-# Has XLA read its flags; of one that it does not know it ends the process.
+# Makes XLA read its flags, which ends the process if one is unknown.
 _READS_XLA_FLAGS = "from jaxlib import xla_client; xla_client.CompileOptions()"
 
-# Modules that find a way to draw as they are imported, even where nothing is drawn.
+# Modules that choose an OpenGL backend when they are imported, even if nothing is drawn.
 OPENGL = ("mujoco.rendering", "mujoco.egl", "mujoco.osmesa", "mujoco.glfw", "dm_control._render", "OpenGL")
 
 
 def prepare() -> None:
-    """Before the imports: what they raise for a wrong variable is told, and no plot asks for a window."""
+    """Prepares the process before slow imports: their errors are explained, and no plot opens a window."""
     os.environ["MPLBACKEND"] = "agg"
     sys.excepthook = _end
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Python's last word on what nobody caught. Of a KeyboardInterrupt the exit code says enough."""
+    """Handles an uncaught exception. For a KeyboardInterrupt the exit code says enough."""
     if known := told(error):
         sys.exit(fail(known))
-    if not isinstance(error, KeyboardInterrupt):
+    if not _is_interrupt(error):
         sys.__excepthook__(kind, error, trace)
 
 
 def check() -> None:
-    """Raises UserError for what would end the process without a word of Python's."""
+    """Raises UserError for invalid XLA_FLAGS, which would end the process without a Python exception."""
     if os.environ.get("XLA_FLAGS"):
         command = [sys.executable, "-c", _READS_XLA_FLAGS]
         read = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if read.returncode:
             line = next((line for line in read.stderr.splitlines() if line.strip()), "XLA refuses them")
             reason = re.sub(r"^[A-Z]\d{4} [^]]*\] ", "", line)
-            raise UserError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {reason[:300]}: mend or unset it")
-
-
-def add_cpu() -> None:
-    """Has JAX make the CPU's devices, too, where JAX_PLATFORMS names others alone: online runs act there.
-
-    Raises:
-        UserError: if the others are not here. JAX would say nothing, and learn on the CPU.
-    """
-    import jax
-
-    platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
-    if platforms and "cpu" not in platforms.split(","):
-        jax.config.update("jax_platforms", f"{platforms},cpu")
-        if jax.default_backend() == "cpu":
-            raise _no_platform()
+            raise UserError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {reason[:300]}: correct or unset it")
 
 
 def told(error: BaseException) -> UserError | None:
-    """Returns what to tell of an error that the environment makes; None if it is none of those."""
+    """Returns the message for an error that the environment has caused; None for any other error."""
+    if _is_interrupt(error):
+        return None
     if isinstance(error, UserError):
         return error
     for sign in SIGNS:
@@ -70,32 +57,27 @@ def told(error: BaseException) -> UserError | None:
     return None
 
 
+def _is_interrupt(error: BaseException) -> bool:
+    """Returns whether the error is Ctrl-C, which ctypes turns into an ArgumentError that quotes it."""
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
+
+
 def _lacks_platform(error: BaseException) -> UserError | None:
-    """JAX says it with a RuntimeError or, of cuda alone, with an assertion without words."""
+    """Recognises a missing platform: JAX raises RuntimeError or, for cuda, an AssertionError without text."""
     if not os.environ.get("JAX_PLATFORMS") or not isinstance(error, RuntimeError | AssertionError):
         return None
+    from xql_jax.runs.platforms import no_platform
+
     if "Unable to initialize backend" in str(error):
-        return _no_platform()
+        return no_platform()
     if isinstance(error, AssertionError) and not str(error):
         import jax
 
         try:
             jax.devices()
         except AssertionError:
-            return _no_platform()
+            return no_platform()
     return None
-
-
-def _no_platform() -> UserError:
-    import jax
-    from jax.extend.backend import backends
-
-    jax.config.update("jax_platforms", None)
-    here = ", ".join(sorted(backends()))
-    return UserError(
-        f"JAX_PLATFORMS={os.environ['JAX_PLATFORMS']}: not to be had here; here is: {here}; set it to that, "
-        "or unset it"
-    )
 
 
 def _confuses_jax(error: BaseException) -> UserError | None:
@@ -105,7 +87,7 @@ def _confuses_jax(error: BaseException) -> UserError | None:
     match = re.search(r"environment '(\w+)'|JAX flag (\w+)", text)
     name = (match[1] or match[2].upper()) if match else ""
     names = [name] if name in os.environ else sorted(key for key in os.environ if key.startswith("JAX_"))
-    return UserError(f"{_settings(names)}: JAX cannot be imported with that ({text}): mend or unset it")
+    return UserError(f"{_settings(names)}: JAX cannot be imported with that ({text}): correct or unset it")
 
 
 def _confuses_opengl(error: BaseException) -> UserError | None:
@@ -114,7 +96,7 @@ def _confuses_opengl(error: BaseException) -> UserError | None:
         return None
     return UserError(
         f"{_settings(names)}: OpenGL does not work with that "
-        f"({error}): unset it, or set MUJOCO_GL to egl, osmesa or glfw, as is installed"
+        f"({error}): unset it, or set MUJOCO_GL to egl, osmesa or glfw, whichever is installed"
     )
 
 
@@ -157,21 +139,21 @@ def _is_of_a_file(error: BaseException) -> UserError | None:
 
 
 def _has_no_memory(error: BaseException) -> UserError | None:
-    """Data are held against it before they are read, but not all else."""
+    """Recognises a lack of memory. Only datasets are checked against the free memory before they are read."""
     if not isinstance(error, MemoryError):
         return None
     return UserError(f"there is too little memory ({error}): use less data, or more memory")
 
 
 def _has_no_home(error: BaseException) -> UserError | None:
-    """As pathlib tells of ~NAME."""
+    """Recognises pathlib's error for a path ~NAME if there is no such user."""
     if not isinstance(error, RuntimeError) or "home directory" not in str(error):
         return None
     named = next((argument for argument in sys.argv[1:] if "~" in argument), "~")
     return UserError(f"{named}: there is no such user, or it has no home directory")
 
 
-# Each tells of one kind of mistake by how it shows; the first that knows the error counts.
+# Each function recognises one kind of error and returns its message, or None. The first match is used.
 SIGNS: tuple[Callable[[BaseException], UserError | None], ...] = (
     _has_no_home,
     _has_no_memory,
@@ -190,7 +172,7 @@ def _settings(names: list[str]) -> str:
 
 
 def _raised_in(error: BaseException, *packages: str) -> bool:
-    """Whether code of one of them was running."""
+    """Whether the error passed through code of one of these packages."""
     trace = error.__traceback__
     while trace is not None:
         module = trace.tb_frame.f_globals.get("__name__") or ""

@@ -1,4 +1,4 @@
-"""Datasets: `load_dataset` is the way in."""
+"""Datasets. The entry point is `load_dataset`."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from xql_jax.data.memory import check_memory, room_for_data
 from xql_jax.data.minari import footprint_of_minari, read_minari
 from xql_jax.data.npz import OGBENCH_KEYS, archive_columns, read_npz, read_ogbench
 from xql_jax.errors import UserError
-from xql_jax.tasks import ONLINE_TASKS, Task
+from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 
 SUFFIXES = (".hdf5", ".h5", ".npz")
 PREFIXES = ("minari:", "ogbench:")
@@ -27,33 +27,35 @@ REMEDIES = {True: "--data_on=disk", False: "fewer sources, or one .hdf5 or .npz 
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """One of the places that data are read from."""
+    """One source of data: how to read it, and how much memory that takes."""
 
     read: Callable[[], Dataset]
-    footprint: Callable[[], Footprint]  # told without reading; UserError as reading, if something is damaged
+    footprint: Callable[[], Footprint]  # from headers, without reading the data; UserError if it is damaged
 
 
 def load_dataset(
     task: Task | None,
-    sources: Sequence[str],
+    sources: Sequence[str | Dataset],
     url: str | None = None,
     data_on: str | None = None,
     external_data: bool = False,
 ) -> Dataset | MappedDataset:
-    """Reads the sources, or without any the task's own dataset, as they are: no preprocessing.
+    """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
     Args:
-        task: gives the dataset, and the episode limit for files without time-outs; None beside sources.
+        task: provides the dataset if `sources` is empty, and the episode limit for files without time-outs.
+            It may be None if there are sources.
         sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
-            `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`. Several are joined, in their order. Empty for
-            the task's own data, which are downloaded, or generated, where they are not at hand.
-        url: of the task's own file, instead of D4RL's address.
-        data_on: disk: use a single file from there, see `MappedDataset`; auto: if memory has no room for it;
-            device, host: never. None: never, for who cannot choose.
-        external_data: may HDF5 files have arrays that lie in other files.
+            `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
+            Several are concatenated in the given order. If empty, the task's own data are used; they are
+            downloaded or generated if they are not on disk yet.
+        url: address to download the task's own file from, instead of D4RL's.
+        data_on: disk: use a single file from disk, see `MappedDataset`; auto: do so only if it does not fit
+            into memory; device, host: never. None: never, for callers whose users cannot choose.
+        external_data: whether HDF5 files may have arrays that are stored in other files.
     Raises:
-        UserError: if there is no such file, its kind is unknown, it is unfit (see the readers), the sources
-            do not fit together, or memory has no room for them.
+        UserError: if there is no such file, its kind is unknown, its content cannot be used (see the
+            readers), the sources do not fit together, or they do not fit into memory.
     """
     if not sources:
         if task is None:
@@ -64,22 +66,32 @@ def load_dataset(
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
         )
     limit = task.episode_limit if task else None
-    file = Path(sources[0]).expanduser()
-    can_be_mapped = len(sources) == 1 and file.is_file() and file.suffix.lower() in SUFFIXES
+    names = [name_of(source) for source in sources]
+    file = Path(names[0]).expanduser()
+    is_lone_file = isinstance(sources[0], str) and len(sources) == 1 and file.is_file()
+    can_be_mapped = is_lone_file and file.suffix.lower() in SUFFIXES
     if data_on == "disk":
         if not can_be_mapped:
-            raise UserError(f"--data_on=disk takes one .hdf5 or .npz file, not {', '.join(sources)}")
+            raise UserError(f"--data_on=disk takes one .hdf5 or .npz file, not {', '.join(names)}")
         return map_dataset(file, limit, external_data)
     found = [_source(source, limit, external_data) for source in sources]
     needed = total([source.footprint() for source in found])
     if data_on == "auto" and can_be_mapped and needed > room_for_data():
         return map_dataset(file, limit, external_data)
     remedies = "a part of the data" if data_on is None else REMEDIES[can_be_mapped]
-    check_memory(needed, brief(", ".join(sources)), f"use a machine with more memory, or {remedies}")
+    check_memory(needed, brief(", ".join(names)), f"use a machine with more memory, or {remedies}")
     return joined([source.read() for source in found])
 
 
-def _source(name: str, limit: int | None, external_data: bool) -> _Source:
+def name_of(source: str | Dataset) -> str:
+    """Returns what a source of data is called in messages and in a run's config.json."""
+    return source if isinstance(source, str) else source.source
+
+
+def _source(source: str | Dataset, limit: int | None, external_data: bool) -> _Source:
+    if isinstance(source, Dataset):
+        return _Source(lambda: source, lambda: Footprint(0, 0))  # it is in memory already
+    name = source
     kind, _, place = name.partition(":")
     if name in PREFIXES:
         raise UserError(f"{name} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
@@ -113,14 +125,15 @@ def _source(name: str, limit: int | None, external_data: bool) -> _Source:
 
 
 def _task_file(task: Task, url: str | None) -> Path:
-    if task.name in ONLINE_TASKS:
+    if task.name in ONLINE_TASKS or task.suite == COMPILED:
         raise UserError(
             f"{task.name} has no dataset: learn it with experiments/train_online.py, or give --dataset"
         )
     if task.dataset_url is None:
         if url is not None:
             raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
-        from xql_jax.data.pointmaze import generated_file  # brings a simulator that no reader needs
+        # Imported here because it loads a simulator, which readers do not need.
+        from xql_jax.data.pointmaze import generated_file
 
         return generated_file(task)
     from xql_jax.data.download import download
@@ -131,7 +144,7 @@ def _task_file(task: Task, url: str | None) -> Path:
 
 
 def share_beyond_bounds(dataset: Dataset | MappedDataset) -> float:
-    """Returns the share of action entries beyond the tasks' bounds of ±1, of some thousand transitions."""
+    """Returns the share of action entries outside [-1, 1], the tasks' bounds, in up to 16,384 transitions."""
     rows = spread_rows(dataset.size)
     parts = np.array_split(rows, math.ceil(len(rows) * bytes_a_row(dataset) / BYTES_A_PASS))
     beyond = sum(int((np.abs(dataset.take(part).actions) > 1 + 1e-5).sum()) for part in parts)

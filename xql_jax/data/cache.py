@@ -1,6 +1,7 @@
-"""Where datasets lie: D4RL's own folder and file names, so that files that are there already are found.
+"""The folder of dataset files: D4RL's own folder and names, so that files already downloaded are found.
 
-Beside them, in `columns`, lie the arrays of files that are used from disk, each as a `.npy`, to be mapped.
+Its subfolder `columns` is for files that are used from disk: each of their arrays is a `.npy` there, which is
+memory-mapped.
 """
 
 import contextlib
@@ -24,8 +25,8 @@ from xql_jax.files import locked_in_turn, read_record, sync, write_record
 from xql_jax.tasks import Task
 
 LOG = logging.getLogger(__name__)
-BLOCK = 32 << 20  # bytes, of a file whose arrays are copied: about so much of it is in memory
-RECORD = "columns.json"  # of what was written
+BLOCK = 32 << 20  # bytes; about so much is in memory while a file's arrays are copied
+RECORD = "columns.json"  # lists the files that were written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Column:
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    num_bytes: int  # of the `.npy`
+    num_bytes: int  # size of the `.npy`
     blocks: Callable[[], Iterator[bytes | memoryview]]  # its content, piece by piece; UserError if damaged
-    obstacle: str = ""  # why it cannot be used from disk, if it cannot
-    scratch: int = 0  # bytes of memory that reading it takes besides its own
+    obstacle: str = ""  # why it cannot be used from disk; empty if it can
+    scratch: int = 0  # bytes of memory that reading it takes in addition to its own
 
 
 def cache_folder() -> Path:
@@ -46,24 +47,24 @@ def cache_folder() -> Path:
 
 
 def cached_file(task: Task) -> Path:
-    """Returns the place of the task's dataset, under D4RL's file name or that of a generated one."""
+    """Returns the path of the task's dataset, under D4RL's file name or that of a generated file."""
     name = task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5"
     return cache_folder() / name
 
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """A file that is mapped, as it was when it was opened."""
+    """A memory-mapped file and its state when it was opened, which shows later changes."""
 
     path: Path
-    state: tuple[int, int, int]  # its size, time of modification and number on the disk
+    state: tuple[int, int, int]  # size, time of modification and inode number
 
     @classmethod
     def of(cls, path: Path) -> "Watched":
         return cls(path, _state(path))
 
     def check(self) -> None:
-        """Raises UserError if the file is not as it was."""
+        """Raises UserError if the file has changed since it was opened."""
         try:
             if _state(self.path) == self.state:
                 return
@@ -78,15 +79,15 @@ def _state(path: Path) -> tuple[int, int, int]:
 
 
 def cached_columns(path: Path, columns: Mapping[str, Column]) -> dict[str, np.memmap]:
-    """Returns the columns of a file, mapped. On first use they are written to a folder as KEY.npy.
+    """Returns the columns of a file, memory-mapped. On first use they are written to a folder as KEY.npy.
 
-    The folder appears whole, and stays so after a loss of power. A record in it says how large each file is
-    and gives a digest of its bytes. A file that has changed since (its size or its time of modification) gets
-    another folder. Of several processes one writes, the others wait and use its folder.
+    The folder appears only when it is complete, and survives a loss of power. A record in it gives the size
+    and a digest of each file. If the source file changes (in size or time of modification), another folder is
+    used. If several processes need the folder, one writes it; the others wait and use it.
 
     Raises:
-        UserError: if the file is damaged, a column has an obstacle, the disk is full or refuses, or the limit
-            on addresses has no room for the columns.
+        UserError: if the file is damaged, a column has an obstacle, the folder cannot be written, or the
+            limit on addresses has no room for the columns.
     """
     for key, column in columns.items():
         if column.obstacle:
@@ -111,7 +112,7 @@ def _num_bytes(columns: Mapping[str, Column]) -> int:
 def _check_record(folder: Path, columns: Mapping[str, Column]) -> None:
     """Raises Damaged unless the files are those that were written.
 
-    Their bytes are gone through only where the time of modification is another: after a copy, for one.
+    Their bytes are compared only if the time of modification differs, for example after a copy.
     """
     record = read_record(folder / RECORD)["files"]
     for key in columns:
@@ -152,8 +153,8 @@ def _write(path: Path, columns: Mapping[str, Column], folder: Path) -> None:
 
 
 def _progress(unfinished: Path) -> int:
-    """Bytes that are in the folder by now."""
-    with contextlib.suppress(OSError):  # there is none yet, or no more
+    """Returns the bytes that are in the folder so far."""
+    with contextlib.suppress(OSError):  # it does not exist yet, or no longer
         return sum(file.stat().st_size for file in unfinished.iterdir())
     return 0
 
@@ -168,7 +169,7 @@ def _write_locked(path: Path, columns: Mapping[str, Column], folder: Path, unfin
             "free; make room, set D4RL_DATASET_DIR to another folder, or try --data_on=host"
         )
     scratch = max(column.scratch for column in columns.values())
-    check_memory(scratch, str(path), "so large is what is unpacked at once; use a machine with more memory")
+    check_memory(scratch, str(path), "that much is unpacked at once; use a machine with more memory")
     try:
         unfinished.mkdir()
         with tqdm.tqdm(desc=path.name, total=total, unit="B", unit_scale=True, disable=None) as progress:
@@ -188,7 +189,7 @@ def _write_locked(path: Path, columns: Mapping[str, Column], folder: Path, unfin
 def _write_column(column: Column, target: Path, progress: tqdm.tqdm, path: Path) -> tuple[int, int, str]:
     """Writes a `.npy`; returns its size, its time of modification and a digest of its bytes."""
     digest = hashlib.sha256()
-    # Not through a map: on a full disk, to write into one ends the process.
+    # Not through a memory map: on a full disk, writing to one kills the process.
     with target.open("xb") as file:
         for block in column.blocks():
             digest.update(block)

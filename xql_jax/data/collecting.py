@@ -1,4 +1,4 @@
-"""Episodes whose every transition is kept, by one behaviour or by several in turn."""
+"""Collects data: rolls out episodes by one behaviour, or several in turn, and keeps every transition."""
 
 import concurrent.futures
 import contextlib
@@ -15,42 +15,42 @@ from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
-AT_ONCE = 16  # environments; fixed, as a policy may round differently in another batch shape
+AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 
 
 class Chance(NamedTuple):
-    """All that is random in a step of K episodes, from each episode's own stream, alike whoever acts."""
+    """The random numbers of a step of K episodes, from each one's own stream, whichever behaviour acts."""
 
     uniform: np.ndarray  # f64[K, A], in [0, 1)
     normal: np.ndarray  # f64[K, A]
-    noise: np.ndarray  # f64[K, A], normal
+    noise: np.ndarray  # f64[K, A], standard normal; `Behaviour.noise` scales it
     keys: np.ndarray  # u32[K, 2], data of JAX keys
 
 
 @dataclasses.dataclass(frozen=True)
 class Behaviour:
-    """What acts in an episode."""
+    """A policy that data are collected with."""
 
-    name: str  # as it was asked for
-    what: str  # in words
-    act: Callable[[np.ndarray, Chance], np.ndarray]  # of observations f32[K, O]; pure, to actions [K, A]
-    noise: float = 0.0  # standard deviation of what is added to its actions
+    name: str  # as the user gave it
+    what: str  # a description
+    act: Callable[[np.ndarray, Chance], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
+    noise: float = 0.0  # standard deviation of the noise that is added to its actions
 
 
 @dataclasses.dataclass(frozen=True)
 class Amount:
-    """How much to collect; one of the two."""
+    """How much to collect: a number of transitions or a number of episodes."""
 
     transitions: int | None = None
     episodes: int | None = None
 
     def reached(self, transitions: int, episodes: int) -> bool:
-        """Whether it is there once all these episodes have ended."""
+        """Whether these numbers are enough, once all these episodes have ended."""
         return transitions >= self.transitions if self.transitions else episodes >= (self.episodes or 0)
 
 
 class _Running:
-    """An episode in the making."""
+    """An episode that is being collected."""
 
     def __init__(self, number: int, behaviour: int, seed: int, stream: int):
         seeds = np.random.SeedSequence((seed, number), spawn_key=(stream,)).spawn(2)
@@ -73,11 +73,11 @@ class _Running:
 
 
 class _Episodes:
-    """Those that have ended, of which the ones without a gap before them count."""
+    """The episodes that have ended. An episode counts once all episodes before it have ended, too."""
 
     def __init__(self) -> None:
         self._ended: dict[int, Rows] = {}  # by number
-        self._whole = self._length = 0  # episodes before the first that goes on, and their rows
+        self._whole = self._length = 0  # episodes before the first unfinished one, and their rows
 
     def end(self, episode: _Running) -> None:
         self._ended[episode.number] = episode.rows()
@@ -86,11 +86,11 @@ class _Episodes:
             self._whole += 1
 
     def length(self, running: Iterable[_Running]) -> int:
-        """Rows up to and with the first episode that goes on."""
+        """Returns the number of rows up to and including those of the first unfinished episode."""
         return self._length + sum(len(each.steps) for each in running if each.number == self._whole)
 
     def rows(self, running: Iterable[_Running]) -> Rows:
-        """The rows that `length` counts."""
+        """Returns the rows that `length` counts."""
         parts = [self._ended[number] for number in range(self._whole)]
         return joined_rows(parts + [each.rows() for each in running if each.number == self._whole])
 
@@ -106,15 +106,15 @@ def collect(
     stream: int = 0,
     on_steps: Callable[[int, int], object] = lambda transitions, episodes: None,
 ) -> Rows:
-    """Rolls out whole episodes and returns their rows in D4RL's layout, by the episodes' numbers.
+    """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
 
-    Episode e has its start and its randomness from (seed, stream, e) alone, and its behaviour from the shares
-    and e. Of a number of transitions, the last episode is cut off at it, by a time-out.
+    The start and the randomness of episode e depend on (seed, stream, e) alone, its behaviour on the shares
+    and e. If a number of transitions is asked for, the last episode is cut off there by a time-out.
 
     Args:
-        shares: of the episodes, which the behaviours take in turn, see `turns`.
-        stream: numbers from 0; another one has other episodes.
-        on_steps: told of the transitions made and episodes ended by each step.
+        shares: each behaviour's share of the episodes; the behaviours take turns, see `turns`.
+        stream: a number from 0; another stream has other episodes.
+        on_steps: called after each step with the numbers of transitions made and of episodes ended.
     Returns:
         `Rows` with `POLICY`, the index of the behaviour.
     Raises:
@@ -124,7 +124,7 @@ def collect(
         stage = _Stage(task, suite, behaviours, stack)
         order = turns(shares)
         started = made = 0
-        running: dict[int, _Running] = {}  # by place
+        running: dict[int, _Running] = {}  # by the environment's place
         episodes = _Episodes()
         while True:
             for place in range(stage.places):
@@ -145,19 +145,19 @@ def collect(
 
 
 def turns(shares: Sequence[float]) -> Iterator[int]:
-    """Whose turn each episode is: that of who lacks most of its share, the first among equals.
+    """Yields the behaviour of each episode: the one furthest below its share, the first of equals.
 
-    After E episodes, each of two has had its share of E to within one episode.
+    With two behaviours, each has had its share of the first E episodes to within one episode, for every E.
     """
     wanted, had = np.asarray(shares, np.float64) / np.sum(shares), np.zeros(len(shares))
     for number in itertools.count(1):
-        chosen = int(np.argmax(np.round(wanted * number - had, 9)))  # or 0.1 + 0.2 is more than 0.3
+        chosen = int(np.argmax(np.round(wanted * number - had, 9)))  # else 0.1 + 0.2 > 0.3
         had[chosen] += 1
         yield chosen
 
 
 class _Stage:
-    """Environments side by side, and what was last seen of each."""
+    """Environments that are stepped together, and the last observation of each."""
 
     def __init__(
         self, task: Task, suite: Suite, behaviours: Sequence[Behaviour], stack: contextlib.ExitStack
@@ -172,7 +172,7 @@ class _Stage:
             self._threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(suite.num_threads))
 
     def start(self, place: int, seed: int) -> None:
-        """Begins an episode; the environment is made when its place is first needed."""
+        """Begins an episode in the environment at `place`, which is made when it is first needed."""
         if place == len(self._environments):
             self._environments.append(self._make())
             self._stack.callback(self._environments[-1].close)
@@ -182,7 +182,7 @@ class _Stage:
         self._observations[place] = start
 
     def step(self, running: Mapping[int, _Running]) -> list[int]:
-        """Steps every episode, writes down what was met, and returns the places of those that ended."""
+        """Steps every episode, records its transition, and returns the places of those that ended."""
         space = self._environments[0].action_space
         chance = _draw(running, self.places, space.shape[0])
         actions = np.zeros(chance.normal.shape, np.float32)
@@ -216,7 +216,7 @@ class _Stage:
 
 
 def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Chance:
-    """Zeros for places without an episode."""
+    """Draws the random numbers of a step; zeros for places without an episode."""
     uniform, normal, noise = np.zeros((3, places, action_dim))
     keys = np.zeros((places, 2), np.uint32)
     for place, episode in running.items():

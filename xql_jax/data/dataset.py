@@ -17,8 +17,8 @@ from xql_jax.types import AnyBatch, Batch, Transitions
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
-FINGERPRINTED = 16 << 30  # bytes of transitions, up to which all of them are; the same on every machine
-BYTES_A_PASS = 256 << 20  # of transitions that are gone through: about so much of them at a time
+FINGERPRINTED = 16 << 30  # bytes of transitions; up to here all are hashed; the same on every machine
+BYTES_A_PASS = 256 << 20  # about so many bytes of transitions are processed at a time
 LONGEST_QUOTE = 300  # characters
 
 # What the keys of a file must look like: the number of axes, rows first.
@@ -41,7 +41,7 @@ class Dataset:
     batch: AnyBatch  # NumPy float32, C-contiguous; the leading axis is all transitions
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file or files, for messages
-    references: References | None = None  # where the data bring them
+    references: References | None = None  # if the data contain them
 
     @property
     def size(self) -> int:
@@ -70,12 +70,12 @@ class Dataset:
         return np.diff(sums[self.ends], prepend=0.0)
 
     def fingerprint(self) -> str:
-        """A digest by which data that changed under the same name makes another run, see `fingerprint`."""
+        """Returns a digest of the data: if they change under the same name, another run starts."""
         return fingerprint(self)
 
 
 def fingerprint(data: Transitions) -> str:
-    """A digest of the size and of all rows; of more than 16 GiB of them, of some thousand from everywhere."""
+    """Returns a digest of the size and of all rows; beyond 16 GiB, of 16,384 rows spread over the data."""
     digest = hashlib.sha256(str(data.size).encode())
     if data.size * bytes_a_row(data) > FINGERPRINTED:
         blocks = [spread_rows(data.size)]
@@ -89,7 +89,7 @@ def fingerprint(data: Transitions) -> str:
 
 
 def _fields(data: Transitions, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """The fields of these rows, one after the other; of rows so wide that they fill memory, in parts."""
+    """Yields the fields of these rows one after another; each in parts if the rows would fill memory."""
     parts = np.array_split(rows, math.ceil(len(rows) * bytes_a_row(data) / BYTES_A_PASS))
     if len(parts) == 1:
         yield from map(np.asarray, data.take(rows))
@@ -105,17 +105,17 @@ def bytes_a_row(data: Transitions) -> int:
 
 
 def spread_rows(size: int) -> np.ndarray:
-    """i64[K], up to 16,384 row numbers from everywhere, of small data all."""
+    """Returns i64[K], up to 16,384 row numbers spread evenly over the data; all rows of small data."""
     return np.linspace(0, size - 1, min(size, ROWS_OF_SAMPLE)).astype(np.int64)
 
 
 def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """bool[N], is what was seen after a transition, f32[N, O], not what the following one starts from."""
+    """Returns bool[N], true if a next observation f32[N, O] differs from the following observation."""
     return np.linalg.norm(next_observations - following, axis=1) > 1e-6
 
 
 def brief(said: object) -> str:
-    """Returns what a library says of a file, or names in it, at a length fit for a line, without escapes."""
+    """Returns a library's message or names from a file, shortened to one line and without escapes."""
     return printable(" ".join(str(said).split()), LONGEST_QUOTE)
 
 
@@ -130,17 +130,17 @@ def check_file(path: Path) -> None:
 
 
 def check_type(dtype: np.dtype, key: str, source: str) -> None:
-    """Raises UserError unless the type is of real numbers. Readers ask this before they read."""
+    """Raises UserError unless the type is one of real numbers. Readers call this before they read."""
     if dtype.kind not in "biuf":
         raise UserError(f"{source}: {key} has type {dtype}, not a real number")
 
 
 def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file as float32, once they are known to be fit for training.
+    """Returns the arrays of a file as float32, after checking that they can be trained on.
 
     Args:
-        arrays: by key, at least `observations`; the keys are those of `RANKS`. A column [N, 1] is taken for
-            the vector [N] where a vector is due, as D4RL does.
+        arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
+            column [N, 1] is accepted, too, as in D4RL.
         source: the file, for messages.
         min_rows: 2 for a whole dataset, less for a part of one.
     Returns:
@@ -175,12 +175,12 @@ def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
     if array.ndim != RANKS[key] or 0 in array.shape[1:]:
         expected = "(rows,)" if RANKS[key] == 1 else "(rows, entries)"
         raise UserError(f"{source}: {key} has shape {array.shape}, expected {expected}")
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, which is refused
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become inf and are refused
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _not_finite(array: np.ndarray, key: str) -> str | None:
-    """Where NaN and infinities are, as text; None where there are none."""
+    """Describes where NaN and infinities are; None if there are none."""
     finite = np.isfinite(array)
     if finite.all():
         return None
@@ -197,8 +197,8 @@ def _listed(rows: np.ndarray, count: int = 10) -> str:
 def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     """Builds a dataset from checked transitions.
 
-    A trajectory ends where IQL says so (its `dones_float`): at a terminal, where the next observation is not
-    the next row's observation (farther than 1e-6), and at the last row; also at time-outs, if they are given.
+    A trajectory ends where it does in IQL (its `dones_float`): at a terminal, where the next observation is
+    not the next row's observation (farther than 1e-6), and at the last row; also at time-outs, if given.
 
     Args:
         arrays: f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N] terminals
@@ -213,20 +213,20 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
     step = max(1, BYTES_A_PASS // observations[0].nbytes)
-    with np.errstate(over="ignore"):  # what overflows is a jump
+    with np.errstate(over="ignore"):  # a difference that overflows is a jump
         for start in range(0, len(ends) - 1, step):
             part = slice(start, min(start + step, len(ends) - 1))
             following = observations[part.start + 1 : part.stop + 1]
             ends[part] |= is_jump(next_observations[part], following)
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
-    # Any: a Batch is typed for arrays on the device, and here they are the host's.
+    # Any: a Batch is typed for arrays on the device, but these are NumPy's.
     fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
     return Dataset(Batch(*fields), ends, source)
 
 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
-    """Returns the datasets as one, in their order; no trajectory goes from one into the next.
+    """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
     Raises:
         UserError: if their observations or actions have different sizes, naming two that disagree.
@@ -244,7 +244,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
                     f"datasets do not fit together: {what} have {ours} entries in {first.source} "
                     f"and {theirs} in {other.source}"
                 )
-    # A dataset's last transition is an end by its own making.
+    # No ends need to be added: each dataset's last transition is marked as one.
     batch = jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets))
     ends = np.concatenate([dataset.ends for dataset in datasets])
     source = ", ".join(dataset.source for dataset in datasets)
@@ -252,7 +252,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
 
 
 def _references_of_all(datasets: Sequence[Dataset]) -> References | None:
-    """Those that the datasets agree on; None, with a warning, if they bring different ones."""
+    """Returns the references that the datasets agree on; None, with a warning, if they differ."""
     given = {dataset.references for dataset in datasets} - {None}
     if len(given) > 1:
         told = "; ".join(f"{dataset.source}: {dataset.references}" for dataset in datasets)
@@ -261,7 +261,7 @@ def _references_of_all(datasets: Sequence[Dataset]) -> References | None:
 
 
 def checked_references(random_return: float, expert_return: float, source: str) -> References:
-    """Returns references that came from `source`, a file or flags; UserError if they cannot be any."""
+    """Returns references given by `source`, a file or flags; UserError if they are not valid."""
     if not math.isfinite(random_return) or not math.isfinite(expert_return):
         raise UserError(f"{source}: reference returns {random_return} and {expert_return} must be finite")
     if random_return >= expert_return:

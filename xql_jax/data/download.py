@@ -1,4 +1,4 @@
-"""Files over HTTP: resumed, checked, and fetched once however many runs want them."""
+"""Downloads over HTTP: resumed after interruptions, checked, and made once if several runs need a file."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from xql_jax.data.web import PATIENCE, Hopeless, Passing, Patience, Transfer, qu
 from xql_jax.errors import UserError
 from xql_jax.files import locked_in_turn, read_json, replacing, sync
 
-# sha256 by file name, of files as D4RL serves them; others are checked by size and as HDF5 alone.
+# sha256 by file name, of files as D4RL serves them. Of others, only size and HDF5 structure are checked.
 CHECKSUMS = {
     "mini_kitchen_microwave_kettle_light_slider-v0.hdf5": (  # kitchen-complete-v0
         "cd797c38cd52dfbe3f960cef73935cc724847abd189e47a703a7a2315ed60a81"
@@ -28,31 +28,32 @@ CHECKSUMS = {
 }
 LOG = logging.getLogger(__name__)
 SYNC_EVERY = 64 << 20  # bytes
-HEAD = 1 << 20  # bytes, in which an HDF5 file shows that it is one
-# A file whose size the server does not tell may have no end:
+HEAD = 1 << 20  # bytes; enough to recognise an HDF5 file
+# Limits for a file whose size the server does not state, because it might never end:
 MOST_UNTOLD = 16 << 30  # bytes
-LEFT_FREE = 512 << 20  # bytes on the disk
+LEFT_FREE = 512 << 20  # bytes that stay free on the disk
 
 
 class _Useless(UserError):
-    """What has been received is not the file, and will not become it."""
+    """Raised if what has been received is not the wanted file, so that resuming cannot help."""
 
 
 def download(url: str, path: Path, patience: Patience = PATIENCE) -> None:
-    """Fetches an HDF5 file to `path`, unless it is there.
+    """Downloads an HDF5 file to `path`, unless it exists.
 
-    What has been received is kept beside it as `.part`, and is gone on with after an interruption, in this
-    run or a later one; what the server said of the file, to know it again, and how much of it the disk has
-    for certain, as `.part.json`. `path` appears whole, and stays so after a loss of power. Of several
-    processes one fetches, the others wait and use its file.
+    Bytes received are kept beside it as `.part`; after an interruption, this run or a later one continues
+    from there. `.part.json` records what identifies the file on the server, and how many bytes are safely on
+    disk. `path` appears only when it is complete, and survives a loss of power. If several processes need the
+    file, one downloads it; the others wait and use it.
 
     Args:
         url: http:// or https://; a user and a password in it are neither shown nor stored.
-        path: of the file; its folder is made.
-        patience: with the server.
+        path: where the file goes; its folder is created.
+        patience: how long to wait for the server, and how often to ask it.
     Raises:
-        UserError: if the address is none, the server refuses, fails, stalls or is slow beyond `patience`,
-            what it sends is not the file, or the folder cannot be written. All say what the user can do.
+        UserError: if the address is invalid, the server refuses, fails, stalls or is slower than `patience`
+            allows, what it sends is not the file, or the folder cannot be written. Each message says what the
+            user can do.
     """
     if path.exists():
         return
@@ -76,7 +77,7 @@ def download(url: str, path: Path, patience: Patience = PATIENCE) -> None:
 
 
 class _Part:
-    """What has been received of a file, and what tells whether the server still has the same one."""
+    """A partly received file, and what tells whether the server still has the same one."""
 
     def __init__(self, path: Path, url: str):
         self.target = path
@@ -88,7 +89,7 @@ class _Part:
 
     @property
     def size(self) -> int:
-        """In bytes; 0 for a link, or what else may lie there: it is not followed, and is replaced."""
+        """Size in bytes; 0 for anything but a regular file: a link, say, is not followed but replaced."""
         try:
             status = self.path.lstat()
         except FileNotFoundError:
@@ -96,7 +97,7 @@ class _Part:
         return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
     def validator(self) -> str | None:
-        """Returns the ETag or the date of the file that the bytes are of; None if there are none."""
+        """Returns the ETag or date of the file that the received bytes belong to; None if it is not known."""
         about = self.about()
         return _fit(about.get("validator")) if self.size and about.get("url") == self.shown else None
 
@@ -104,20 +105,20 @@ class _Part:
         return read_json(self._about)
 
     def start(self, validator: str | None, total: int | None) -> None:
-        # First: there are never bytes of another file beside what is said of this one.
+        # Unlink first, so that bytes of another file never lie beside this file's `.part.json`.
         self.path.unlink(missing_ok=True)
         self.path.touch(exist_ok=False)
         self._write_about({"url": self.shown, "validator": validator, "total": total, "synced": 0})
 
     def keep(self) -> None:
-        """Has the disk take what has been received, then notes that it has."""
+        """Flushes what has been received to disk, then records how much that is."""
         size = self.size
         sync(self.path)
         if about := self.about():
             self._write_about({**about, "synced": size})
 
     def cut_to_synced(self) -> None:
-        """Drops what was received after the last `keep`: a loss of power may have made zeros of it."""
+        """Drops what was received after the last `keep`: a loss of power may have turned it into zeros."""
         synced = self.about().get("synced")
         synced = synced if isinstance(synced, int) and synced > 0 else 0
         if self.size > synced:
@@ -150,13 +151,13 @@ def _fetch(part: _Part, patience: Patience) -> None:
     except BaseException as error:
         may_never_fit = isinstance(error, OSError) and part.about().get("total") is None
         if part.validator() is None or isinstance(error, _Useless) or may_never_fit:
-            part.remove()  # nobody will go on with it: it would but fill the disk
+            part.remove()  # it cannot be resumed, and would only fill the disk
         raise
     part.finish()
 
 
 def _receive_patiently(part: _Part, patience: Patience) -> None:
-    """Asks the server again and again, as long as it gets on or may yet; returns when the part is whole."""
+    """Requests the file until the part is complete; UserError after too many attempts without progress."""
     most, failures, pause, since = part.size, 0, patience.pause_seconds, time.monotonic()
     while True:
         try:
@@ -183,7 +184,7 @@ def _remedies(part: _Part) -> str:
 
 
 def _receive(part: _Part, patience: Patience) -> None:
-    """One request, for the file or what is missing of it; returns when all of it is there.
+    """Makes one request, for the file or its missing rest; returns when the part is complete.
 
     Raises:
         Passing: if the server stalls, is slow, breaks off, or is overloaded.
@@ -211,7 +212,7 @@ def _receive(part: _Part, patience: Patience) -> None:
 
 
 def _prepare(part: _Part, response: requests.Response, validator: str | None) -> int | None:
-    """Makes the part ready for the response's bytes; returns the file's size in bytes, None if not told."""
+    """Prepares the part for the response's bytes; returns the file's size in bytes, None if not stated."""
     status = response.status_code
     part.type = quoted(response.headers.get("Content-Type", part.type))
     known = part.about().get("total")
@@ -227,10 +228,10 @@ def _prepare(part: _Part, response: requests.Response, validator: str | None) ->
             raise Passing("the server has sent another part of the file than it was asked for")
         _check_space(part, total)
         return total
-    if status == 200:  # the whole: asked for, or the server knows no ranges, or its file has changed
+    if status == 200:  # the whole file: asked for, or no ranges are supported, or it has changed
         total = _number(response.headers.get("Content-Length", ""))
         _check_space(part, total)
-        etag = response.headers.get("ETag", "")  # a weak one, W/"...", does not stand for every byte
+        etag = response.headers.get("ETag", "")  # a weak one, W/"...", does not promise equal bytes
         part.start(_fit(etag if etag.startswith('"') else response.headers.get("Last-Modified")), total)
         return total
     answer = f"the server answers {status} {quoted(response.reason or '')}".rstrip()
@@ -240,7 +241,7 @@ def _prepare(part: _Part, response: requests.Response, validator: str | None) ->
 
 
 def _append(part: _Part, pieces: Iterable[bytes], total: int | None) -> None:
-    """Writes what the server sends, a little more than the whole at most."""
+    """Writes the received pieces to the part; stops once there are more than `total` bytes."""
     progress = tqdm.tqdm(
         desc=part.target.name, total=total, initial=part.size, unit="B", unit_scale=True, disable=None
     )
@@ -264,18 +265,18 @@ def _append(part: _Part, pieces: Iterable[bytes], total: int | None) -> None:
 
 
 def _content_range(text: str) -> tuple[int | None, int | None]:
-    """The first byte and the size of the whole file, as far as they are told."""
+    """Returns the first byte's position and the whole file's size; None for what is not stated."""
     match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", text)
     return (_number(match[1] or ""), _number(match[2])) if match else (None, None)
 
 
 def _number(text: str) -> int | None:
-    """A number of bytes; None for what is none, or is more than any disk has."""
+    """Returns a number of bytes; None if it is not a number, or larger than any disk."""
     return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None
 
 
 def _fit(validator: object) -> str | None:
-    """An ETag or date, if it can be sent back to the server."""
+    """Returns an ETag or date if it can be sent back to the server, else None."""
     if isinstance(validator, str) and re.fullmatch(r"[!-~][ -~]{,199}", validator):
         return validator
     return None
@@ -291,7 +292,7 @@ def _check_space(part: _Part, total: int | None) -> None:
 
 
 def _check_end(part: _Part) -> None:
-    """Raises _Useless if a file of which nobody knows the size is taking more than it may."""
+    """Raises _Useless if a file of unknown size becomes too large, or the disk too full."""
     free = shutil.disk_usage(part.path.parent).free
     if part.size > MOST_UNTOLD or free < LEFT_FREE:
         raise _Useless(
@@ -306,10 +307,10 @@ def _check_kind(part: _Part) -> None:
 
 
 def _check(part: _Part) -> None:
-    """Raises _Useless if what has been received is no HDF5 file, or not the one of that name."""
+    """Raises _Useless if the part is not an HDF5 file, or has another checksum than the file of that name."""
     _check_kind(part)
     try:
-        h5py.File(part.path, "r").close()  # knows the length that the file was written with
+        h5py.File(part.path, "r").close()  # it fails if the file is shorter than when it was written
     except OSError as error:
         damaged = f"what the server sends is a damaged HDF5 file ({error})"
         raise _Useless(f"{part.shown}: {damaged}; {_remedies(part)}") from error

@@ -1,4 +1,4 @@
-"""Data that come episode by episode: a folder of `.npz` files, and what other readers of episodes share."""
+"""Data stored episode by episode: reads folders of `.npz` files; holds what other such readers share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,24 +12,24 @@ from xql_jax.data.npz import archive_columns, check_complete, read_archive
 from xql_jax.errors import UserError
 
 KEYS = ("observations", "actions", "rewards")
-TERMINAL_KEYS = ("terminals", "terminations", "terminated")  # of which an episode's file may hold one
+TERMINAL_KEYS = ("terminals", "terminations", "terminated")  # an episode's file may hold one of them
 
 
 def read_npz_folder(folder: Path) -> Dataset:
     """Reads every `.npz` in the folder, sorted by name, as an episode.
 
-    Each holds observations [T + 1, O] or [T, O], actions [T, A], rewards [T], and where the episode ends in a
-    terminal state `terminals` (or `terminations`, `terminated`): [T], or one value for the last step.
+    Each file holds observations [T + 1, O] or [T, O], actions [T, A], rewards [T] and, if the episode ends in
+    a terminal state, `terminals` (or `terminations`, `terminated`): [T], or one value for the last step.
 
     Raises:
-        UserError: if there is none, or one is unfit, naming the file.
+        UserError: if there is no file; or, naming the file, if one cannot be used.
     """
     files = tqdm.tqdm(_files(folder), desc=f"reading {folder.name}", unit="episode", disable=None)
     return from_episodes((_read_episode(path) for path in files), str(folder))
 
 
 def footprint_of_folder(folder: Path) -> Footprint:
-    """Returns what it takes to read the folder, from its files' headers; raises UserError as reading does."""
+    """Returns the memory that reading the folder takes, from its files' headers; UserError as in reading."""
     each = [of_columns(archive_columns(path, (*KEYS, *TERMINAL_KEYS))) for path in _files(folder)]
     return footprint_of_episodes(each)
 
@@ -54,7 +54,7 @@ def _read_episode(path: Path) -> dict[str, np.ndarray]:
     if len(given) > 1:
         raise UserError(f"{path}: terminal states are given more than once: by {' and '.join(TERMINAL_KEYS)}")
     terminals = given[0] if given else np.zeros(())
-    if terminals.size == 1 and arrays["rewards"].ndim:  # of the last step
+    if terminals.size == 1 and arrays["rewards"].ndim:  # one value, for the last step
         steps = len(arrays["rewards"])
         terminals = np.where(np.arange(steps) == steps - 1, terminals.reshape(()), 0)
     return episode({**arrays, "terminals": terminals}, str(path))
@@ -65,7 +65,7 @@ def episode(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarr
 
     Args:
         arrays: [T + 1, O] observations, [T, A] actions, [T] rewards and terminals. With [T, O] observations
-            the last step has no successor: it stays if it is terminal, as nothing is asked of what follows.
+            the last step has no next observation. It is kept if it is terminal, because its mask hides that.
         source: the episode, for messages.
     Raises:
         UserError: if an array is unfit (see `validated`).
@@ -77,7 +77,7 @@ def episode(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarr
         following = observations[1:]
         steps["observations"] = observations[:-1]
         count = length
-    else:  # validated tells of any other length
+    else:  # any other length is refused by `validated`
         following = (
             np.concatenate([observations[1:], observations[-1:]]) if observations.ndim else observations
         )

@@ -1,4 +1,4 @@
-"""Policies that others trained, as a file of weights: a Gaussian with a small tanh network as its mean."""
+"""Policies trained by others, read from files of weights: a Gaussian around a small tanh network's output."""
 
 import dataclasses
 from pathlib import Path
@@ -11,22 +11,24 @@ from xql_jax.errors import UserError
 KEYS = (
     "w0", "b0", "w1", "b1", "w2", "b2", "in_shift", "in_scale", "out_shift", "out_scale", "log_std",
 )  # fmt: skip
-SCALE_FLOOR = 1e-8  # is added to in_scale
+SCALE_FLOOR = 1e-8  # added to in_scale
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianMLP:
-    """Actions from N(mean, exp(log_std)^2), where with x = (observation - in_shift) / (in_scale + 1e-8)
+    """A Gaussian policy with a small tanh network as its mean.
+
+    Actions are drawn from N(mean, exp(log_std)^2). With x = (observation - in_shift) / (in_scale + 1e-8),
 
         mean = (W2 tanh(W1 tanh(W0 x + b0) + b1) + b2) * out_scale + out_shift.
 
-    So the policies of hand_dapg are, the demonstrators of D4RL's Adroit data (Rajeswaran et al. 2018).
+    This is the form of hand_dapg's policies, which demonstrated D4RL's Adroit data (Rajeswaran et al. 2018).
     """
 
     weights: dict[str, np.ndarray]  # f64, by `KEYS`
 
     def mean(self, observations: np.ndarray) -> np.ndarray:
-        """Mean actions f64[K, A] for observations f32[K, O]."""
+        """Returns mean actions f64[K, A] for observations f32[K, O]."""
         w = self.weights
         x = (observations - w["in_shift"]) / (w["in_scale"] + SCALE_FLOOR)
         for layer in range(2):
@@ -34,7 +36,7 @@ class GaussianMLP:
         return (x @ w["w2"].T + w["b2"]) * w["out_scale"] + w["out_shift"]
 
     def act(self, observations: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        """Actions f64[K, A], by draws f64[K, A] of a standard normal; of zeros the means."""
+        """Returns actions f64[K, A] from standard normal draws f64[K, A]; zeros give the mean actions."""
         return self.mean(observations) + np.exp(self.weights["log_std"]) * normal
 
 

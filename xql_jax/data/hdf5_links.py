@@ -1,8 +1,8 @@
-"""Arrays that an HDF5 file claims and that lie in others, found before HDF5 opens those.
+"""Finds arrays of an HDF5 file that are stored in other files, before HDF5 opens those.
 
-A link may lead into another file, an array's bytes may lie in plain files (external storage), or be those of
-other files' arrays (a virtual dataset). What is there may be secret, or a pipe, at which whoever opens it
-waits; and where a virtual dataset's source is missing, HDF5 gives zeros.
+A link may lead into another file. An array's bytes may lie in plain files (external storage), or be those of
+other files' arrays (a virtual dataset). Such a file may be secret, or a pipe, on which opening blocks. And if
+the source of a virtual dataset is missing, HDF5 returns zeros.
 """
 
 import os
@@ -15,7 +15,7 @@ from xql_jax.data.dataset import brief
 from xql_jax.errors import UserError
 
 MOST_LINKS = 16  # that are followed for one array, as in HDF5 itself
-OWN_FILE = "."  # as a virtual dataset names it
+OWN_FILE = "."  # a virtual dataset's name for the file that it is in
 UNLIMITED = h5py.h5f.UNLIMITED
 
 
@@ -23,27 +23,27 @@ def find(file: h5py.File, name: str, external_data: bool) -> h5py.Dataset | h5py
     """Returns what the file has under a name, or None.
 
     Args:
-        file: open.
+        file: an open file.
         name: of an array or a group, from the root.
-        external_data: may it lie in other files.
+        external_data: whether it may lie in other files.
     Raises:
-        UserError: if it does and may not, or those files lack it.
+        UserError: if it lies in other files but may not, or if those files lack it.
     """
     found = _resolve(file, name, _Search(Path(os.fsdecode(file.filename)), name, external_data), MOST_LINKS)
     return file[name] if found else None  # through the links as HDF5 follows them
 
 
 class _Search:
-    """What is looked for, and may it lie elsewhere."""
+    """The array that is looked for, and whether it may lie in other files."""
 
     def __init__(self, path: Path, key: str, external_data: bool):
         self.path = path  # the file that the user named
         self.key = key
         self.external_data = external_data
-        self.checked: set[tuple[str, str]] = set()  # virtual datasets, by file and name, that are whole
+        self.checked: set[tuple[str, str]] = set()  # complete virtual datasets, by file and name
 
     def elsewhere(self, how: str, name: str) -> None:
-        """Told of another file before it is opened."""
+        """Called before another file is opened; raises UserError if that is not allowed."""
         if not self.external_data:
             raise self.refusal(
                 f"lies in another file, {brief(name)} ({how}): --external_data reads it, if you trust both"
@@ -54,7 +54,7 @@ class _Search:
 
 
 def _resolve(group: h5py.Group, name: str, search: _Search, links: int) -> bool:
-    """Is there an object of that name, seen from a group; raises UserError as `find`."""
+    """Returns whether a group has an object of that name; raises UserError as `find`."""
     here: h5py.Group | h5py.Dataset = group.file if name.startswith("/") else group
     parts = [part for part in name.split("/") if part not in ("", ".")]
     for number, part in enumerate(parts):
@@ -82,19 +82,19 @@ def _resolve(group: h5py.Group, name: str, search: _Search, links: int) -> bool:
 def _resolve_in(
     file: h5py.File, other: str, prefixes: Iterable[str], name: str, search: _Search, links: int
 ) -> bool:
-    """As `_resolve`, in another file, which is named as HDF5 names it."""
+    """Like `_resolve`, but in another file, which is given by the name that HDF5 stores for it."""
     path = _file_at(_places_of_file(file, other, prefixes), other, search)
     with h5py.File(path, "r") as opened:
         return _resolve(opened, f"/{name}", search, links)
 
 
 def check_storage(array: h5py.Dataset, name: str, external_data: bool) -> None:
-    """Raises UserError, as `find` does, if an array that is a file's own has its bytes elsewhere."""
+    """Raises UserError, as `find` does, if an array in the file itself has its bytes in other files."""
     _check_storage(array, _Search(Path(os.fsdecode(array.file.filename)), name, external_data), MOST_LINKS)
 
 
 def _check_storage(array: h5py.Dataset, search: _Search, links: int) -> None:
-    # Not by way of its shape: of a virtual dataset without bounds HDF5 would open the sources for that.
+    # The shape is not asked for: for a virtual dataset without bounds, HDF5 would open the sources.
     if array.is_virtual:
         _check_sources(array, search, links)
     elif array.external:
@@ -103,7 +103,7 @@ def _check_storage(array: h5py.Dataset, search: _Search, links: int) -> None:
 
 def _check_sources(array: h5py.Dataset, search: _Search, links: int) -> None:
     own = array.file.filename, array.name
-    if own in search.checked:  # as a source of several, or there would be as many ways to it as one likes
+    if own in search.checked:  # checked as another's source; else a file could force any number of checks
         return
     for source in array.virtual_sources():
         if source.file_name != OWN_FILE:
@@ -136,7 +136,7 @@ def _check_plain_files(array: h5py.Dataset, search: _Search) -> None:
 
 
 def _file_at(places: Iterable[Path], name: str, search: _Search) -> Path:
-    """The first that is there, as HDF5 has it; UserError if none is, or one is another kind of thing."""
+    """Returns the first path that exists, as HDF5 does; UserError if none exists or one is not a file."""
     there = [place for place in places if place.exists()]
     if not there:
         raise search.refusal(f"lies in another file, {brief(name)}, which is missing")
@@ -147,11 +147,11 @@ def _file_at(places: Iterable[Path], name: str, search: _Search) -> Path:
 
 
 def _places_of_file(file: h5py.File, name: str, prefixes: Iterable[str]) -> Iterator[Path]:
-    """Where HDF5 looks for the file of an external link or of a virtual dataset's source, in its order."""
+    """Yields where HDF5 looks for the file of an external link or of a virtual dataset's source, in order."""
     own = Path(os.fsdecode(file.filename)).absolute()
     if Path(name).is_absolute():
         yield Path(name)
-        name = Path(name).name  # of a path that is no longer there
+        name = Path(name).name  # an absolute path that does not exist: its last part is looked for
     yield from (_with_origin(prefix, own) / name for prefix in prefixes if prefix)
     yield own.parent / name
     yield Path(name)
@@ -159,7 +159,7 @@ def _places_of_file(file: h5py.File, name: str, prefixes: Iterable[str]) -> Iter
 
 
 def _places_of_storage(file: h5py.File, name: str) -> Iterator[Path]:
-    """The same for bytes in a plain file: in the folder of the variable, else from the current one."""
+    """Yields where HDF5 looks for a plain file: in the folder of its variable, else in the current one."""
     own = Path(os.fsdecode(file.filename)).absolute()
     prefix = os.environ.get("HDF5_EXTFILE_PREFIX", "")
     yield _with_origin(prefix, own) / name

@@ -1,4 +1,4 @@
-"""Datasets larger than memory: columns on disk are mapped, and transitions gathered when they are drawn."""
+"""Datasets larger than memory: columns on disk are memory-mapped, transitions gathered when drawn."""
 
 import concurrent.futures
 import contextlib
@@ -12,36 +12,44 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.cache import Column, Watched, cached_columns
-from xql_jax.data.d4rl_hdf5 import counted_timeouts, hdf5_columns, read_references
+from xql_jax.data.d4rl_hdf5 import (
+    counted_timeouts,
+    hdf5_columns,
+    no_timeouts,
+    read_references,
+    rows_left_out,
+    warn_of_lost_rewards,
+)
 from xql_jax.data.dataset import RANKS, fingerprint, is_jump
 from xql_jax.data.npz import archive_keys, npz_columns, ogbench_or_not, terminals_of
 from xql_jax.errors import UserError
 from xql_jax.tasks import References
 from xql_jax.types import AnyBatch, Batch
 
-NUM_THREADS = 8  # that gather at once: on a cold disk they wait, and waits overlap
-MAX_ROWS = 2**31 - 1  # draws are of 32 bits
-ROWS_A_PASS = 1 << 22  # of a column that is gone through: some megabytes of it at a time
+NUM_THREADS = 8  # that gather at once: on a cold disk they wait, and their waits overlap
+MAX_ROWS = 2**31 - 1  # rows are drawn as 32-bit integers
+ROWS_A_PASS = 1 << 22  # rows of a column that are processed at a time: some megabytes
 THREADS = concurrent.futures.ThreadPoolExecutor(NUM_THREADS, "gather")  # started when they are needed
 
 
 @dataclasses.dataclass(frozen=True)
 class MappedDataset:
-    """Transitions in file order, N of them, on disk. `Dataset` is its twin in memory.
+    """N transitions in file order, on disk. `Dataset` is its counterpart in memory.
 
-    Where `Dataset` is checked when it is read, the numbers here are checked when they are drawn.
+    A `Dataset` is checked when it is read; the numbers here are checked when they are drawn.
 
-    What others write into a mapped file is read from then on, and a process that reads where the file was cut
-    off is ended. So a draw looks first, and again when it has gathered, whether the files are as they were.
+    If another process writes to a mapped file, its bytes are read from then on. If it shortens the file,
+    reading beyond the end kills this process. So each draw checks, before and after gathering, that no file
+    has changed.
     """
 
     arrays: Mapping[str, np.ndarray]  # mapped, [R, ...]; the keys are those of D4RL's layout
-    gaps: np.ndarray  # i64[G], of each row that is no transition's first: how many transitions come before it
+    gaps: np.ndarray  # i64[G], for each row that starts no transition: the transitions before it
     size: int  # N = R - G
     source: str  # the file, for messages
-    files: tuple[Watched, ...] = ()  # those that are mapped
-    transforms: tuple[Callable[[AnyBatch], AnyBatch], ...] = ()  # of rows, applied to what is drawn
-    references: References | None = None  # where the data bring them
+    files: tuple[Watched, ...] = ()  # the mapped files
+    transforms: tuple[Callable[[AnyBatch], AnyBatch], ...] = ()  # applied to the rows drawn
+    references: References | None = None  # if the data contain them
 
     @property
     def observation_dim(self) -> int:
@@ -59,13 +67,13 @@ class MappedDataset:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...].
 
         Raises:
-            UserError: naming the first row drawn that holds NaN or infinity; or a file that is not as it was
-                when it was opened.
+            UserError: naming the first row drawn that holds NaN or infinity; or if a file has changed since
+                it was opened.
         """
         self._check_files()
         parts = np.array_split(indices, min(NUM_THREADS, max(1, len(indices) // 1024)))
         batches = list(THREADS.map(self._take, parts))
-        self._check_files()  # what was written meanwhile may be among what was read
+        self._check_files()  # what was written meanwhile may have been read
         fields: tuple[Any, ...] = tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
         batch: AnyBatch = Batch(*fields)
         for transform in self.transforms:
@@ -73,18 +81,18 @@ class MappedDataset:
         return batch
 
     def trajectory_returns(self) -> np.ndarray:
-        """Returns f64[T], the undiscounted return of each trajectory; goes through two columns of the file.
+        """Returns f64[T], the undiscounted return of each trajectory; reads two whole columns of the file.
 
-        For a file of transitions, whose jumps are to be found, it goes through the observations, too.
+        For a file of transitions, it also reads the observations, to find the jumps between trajectories.
         """
         self._check_files()
         num_rows = len(self.arrays["rewards"])
-        left_out = np.zeros(num_rows + 1, bool)  # no transition's first; so is what is beyond the last
+        left_out = np.zeros(num_rows + 1, bool)  # rows that start no transition, and what is beyond the last
         left_out[self.gaps + np.arange(len(self.gaps))] = left_out[-1] = True
-        totals, total = [np.zeros(1)], 0.0  # rewards so far, at the trajectories' ends
+        totals, total = [np.zeros(1)], 0.0  # cumulative rewards at the trajectories' ends
         for start in range(0, num_rows, ROWS_A_PASS):
             part = slice(start, min(start + ROWS_A_PASS, num_rows))
-            # What precedes a row that is left out is the last of its trajectory.
+            # The row before one that is left out is the last of its trajectory.
             is_end = left_out[part.start + 1 : part.stop + 1].copy()
             for key in ("terminals", "timeouts"):
                 if key in self.arrays:
@@ -93,14 +101,14 @@ class MappedDataset:
                 is_end |= self._jumps(part.start, part.stop)
             kept = ~left_out[part]
             rewards = self.arrays["rewards"][part].reshape(-1)[kept].astype(np.float32)  # as they are drawn
-            # The sum so far goes in front: added up one by one, as in memory, to the last bit.
+            # The sum so far goes in front: rewards are added one by one, as in memory, so all bits are equal.
             sums = np.cumsum(np.append(total, rewards.astype(np.float64)))[1:]
             totals.append(sums[is_end[kept]])
             total = sums[-1] if len(sums) else total
         return np.diff(np.concatenate(totals))
 
     def _jumps(self, start: int, stop: int) -> np.ndarray:
-        """bool[stop - start], the transitions whose next observation is not the next row's, as in memory."""
+        """Returns bool[stop - start], true if a next observation is not the next row's, as in memory."""
         observations = self.arrays["observations"][start + 1 : stop + 1].astype(np.float32)
         following = self.arrays["next_observations"][start : start + len(observations)].astype(np.float32)
         jumps = np.ones(stop - start, bool)  # the file's last row is an end
@@ -108,7 +116,7 @@ class MappedDataset:
         return jumps
 
     def fingerprint(self) -> str:
-        """As `Dataset.fingerprint`: the same for the same file."""
+        """Returns the same as `Dataset.fingerprint` for the same file."""
         return fingerprint(self)
 
     def _check_files(self) -> None:
@@ -118,7 +126,8 @@ class MappedDataset:
     def _take(self, indices: np.ndarray) -> Batch:
         rows = indices + np.searchsorted(self.gaps, indices, side="right")
         has_next = "next_observations" in self.arrays
-        following = ("next_observations", rows) if has_next else ("observations", rows + 1)
+        last = len(self.arrays["observations"]) - 1  # which has no next row; it is terminal, or left out
+        following = ("next_observations", rows) if has_next else ("observations", np.minimum(rows + 1, last))
         fields: tuple[Any, ...] = (
             self._gather("observations", rows),
             self._gather("actions", rows),
@@ -142,14 +151,15 @@ class MappedDataset:
 
 
 def map_dataset(path: Path, episode_limit: int | None, external_data: bool = False) -> MappedDataset:
-    """Maps a file of transitions, or of rows in D4RL's layout, with `qlearning_dataset`'s semantics.
+    """Memory-maps a file of transitions, or of rows in D4RL's layout, with `qlearning_dataset`'s semantics.
 
     Its arrays are written to the cache on first use, see `cached_columns`.
 
     Args:
         path: a `.npz` or an HDF5 file.
-        episode_limit: steps, for rows without timeouts; None where no limit is known.
-        external_data: arrays that lie in other files are refused in words for who has allowed them.
+        episode_limit: steps, for rows without timeouts; None if no limit is known.
+        external_data: whether arrays in other files are allowed. They are refused here all the same, but then
+            the message does not advise to allow them.
     Raises:
         UserError: if the file is damaged, lacks an array or its arrays disagree; also as `cached_columns`.
     """
@@ -165,13 +175,15 @@ def map_dataset(path: Path, episode_limit: int | None, external_data: bool = Fal
     num_rows = len(arrays["rewards"])
     left_out = np.zeros(0, np.int64)
     if "next_observations" not in arrays:
-        left_out = np.append(_timeouts(arrays, episode_limit, path), num_rows - 1)
+        left_out = _rows_left_out(arrays, episode_limit, path)
     gaps = left_out - np.arange(len(left_out))
     if num_rows == len(gaps):
         raise UserError(f"{path}: no transition is left, every row but the last is a time-out")
+    given, lost = (int(np.count_nonzero(x)) for x in (arrays["rewards"], arrays["rewards"][left_out]))
+    warn_of_lost_rewards(given, given - lost, str(path))
     for array in mapped.values():
         if isinstance(array.base, mmap.mmap):
-            array.base.madvise(mmap.MADV_RANDOM)  # from here on what lies beside a row is not worth reading
+            array.base.madvise(mmap.MADV_RANDOM)  # draws are random: a row's neighbours are not worth reading
     references = None if path.suffix.lower() == ".npz" else read_references(path, external_data)
     return MappedDataset(arrays, gaps, num_rows - len(gaps), str(path), files, references=references)
 
@@ -182,15 +194,15 @@ def columns_of(path: Path, external_data: bool = False) -> dict[str, Column]:
 
 
 def read_ahead(dataset: MappedDataset) -> None:
-    """Reads the columns once in the background, the small ones first: what memory is free then holds them.
+    """Reads the columns once in the background, small ones first, so that free memory caches them.
 
-    Random draws from a cold disk take a thousand times longer than a pass over it does for as many rows.
+    Random draws from a cold disk take a thousand times as long as a sequential pass over as many rows.
     """
 
     mapped = [array for array in dataset.arrays.values() if isinstance(array, np.memmap)]
 
     def read() -> None:
-        with contextlib.suppress(OSError):  # where the disk fails, who draws from it is told
+        with contextlib.suppress(OSError):  # if the disk fails, the next draw reports it
             for array in sorted(mapped, key=lambda array: array.nbytes):
                 with Path(str(array.filename)).open("rb", buffering=0) as file:
                     while file.read(1 << 24):
@@ -199,15 +211,19 @@ def read_ahead(dataset: MappedDataset) -> None:
     threading.Thread(target=read, name="read ahead", daemon=True).start()
 
 
-def _timeouts(arrays: Mapping[str, np.ndarray], episode_limit: int | None, path: Path) -> np.ndarray:
-    """i64[G], the rows but for the last that D4RL drops as time-outs."""
+def _rows_left_out(arrays: Mapping[str, np.ndarray], episode_limit: int | None, path: Path) -> np.ndarray:
+    """Returns i64[G], the rows that become no transition, as in memory."""
+    is_npz = path.suffix.lower() == ".npz"
+    terminals = arrays["terminals"].reshape(-1) != 0
     if "timeouts" in arrays:
-        return np.flatnonzero(arrays["timeouts"].reshape(-1)[:-1])
-    if path.suffix.lower() == ".npz" and "qpos" in archive_keys(path):
+        timeouts = arrays["timeouts"].reshape(-1) != 0
+    elif is_npz and "qpos" in archive_keys(path):
         raise UserError(ogbench_or_not(path))
-    if episode_limit is None:
-        raise UserError(f"{path}: no timeouts, and no task whose episode limit could stand in for them")
-    return np.flatnonzero(counted_timeouts(arrays["terminals"].reshape(-1) != 0, episode_limit)[:-1])
+    elif episode_limit is None:
+        raise UserError(no_timeouts(str(path)))
+    else:
+        timeouts = counted_timeouts(terminals, episode_limit)
+    return np.flatnonzero(rows_left_out(terminals, timeouts, keeps_last=is_npz))
 
 
 def _check_shapes(columns: Mapping[str, Column], path: Path) -> None:
@@ -217,7 +233,7 @@ def _check_shapes(columns: Mapping[str, Column], path: Path) -> None:
         width = shape[1:]
         fits = len(width) == 1 and width[0] > 0 if RANKS[key] == 2 else width in ((), (1,))
         if not shape or not fits:
-            raise UserError(f"{path}: {key} has shape {shape}, of no use here")
+            raise UserError(f"{path}: {key} has shape {shape}, which cannot be used here")
         if shape[0] != num_rows or num_rows < 2:
             raise UserError(
                 f"{path}: {key} has {shape[0]} rows, observations {num_rows}; at least 2 are needed"

@@ -1,4 +1,4 @@
-"""How much memory there is, and the line that is said where there is too little."""
+"""How much memory there is, and the error message if there is too little."""
 
 import dataclasses
 import re
@@ -11,18 +11,18 @@ import psutil
 from xql_jax.errors import UserError
 
 UNLIMITED = 1 << 62
-OWN = 512 << 20  # bytes of the host's memory that are left to a training itself, where there is enough
-SHARE_OF_DEVICE = 0.6  # for the data; the rest is for networks, their gradients and XLA
+OWN = 512 << 20  # bytes of host memory that are kept for training itself, at most a quarter of what is left
+SHARE_OF_DEVICE = 0.6  # of its memory, for the data; the rest is for networks, their gradients and XLA
 
 
 def available_memory() -> int:
-    """Bytes of the host's memory that the machine, the container, the job and the shell leave to us."""
+    """Returns the bytes of host memory left by the limits of machine, container, job and shell."""
     limits = [psutil.virtual_memory().available, *_container_limits(), _left_of_data(), address_space()]
     return max(0, min(limits))
 
 
 def room_for_data() -> int:
-    """Bytes of the host's memory that data may take: compilation, networks and threads need the rest."""
+    """Returns the bytes of host memory for data; compilation, networks and threads need the rest."""
     return _less_own(available_memory())
 
 
@@ -31,13 +31,13 @@ def _less_own(there: int) -> int:
 
 
 def address_space() -> int:
-    """Bytes of addresses that `ulimit -v` leaves to this process: what it maps of a file takes them, too."""
+    """Returns the bytes of address space that `ulimit -v` leaves; memory-mapped files take some, too."""
     return _left(resource.RLIMIT_AS, psutil.Process().memory_info().vms)
 
 
 def _left_of_data() -> int:
-    """Bytes that `ulimit -d` leaves, which counts what may be written to and is no file's."""
-    # Where the system does not tell it apart, all that the process has.
+    """Returns the bytes that `ulimit -d` leaves; it counts writable memory that belongs to no file."""
+    # If the system does not report that part, all of the process's memory is counted.
     used = psutil.Process().memory_info()
     return _left(resource.RLIMIT_DATA, getattr(used, "data", used.vms))
 
@@ -52,7 +52,7 @@ def check_memory(needed: int, what: str, remedies: str) -> None:
 
     Args:
         needed: bytes.
-        what: takes them, for the message.
+        what: the name of what takes them, for the message.
         remedies: what the user can do, for the message.
     """
     room = room_for_data()
@@ -68,8 +68,8 @@ def check_address_space(needed: int, what: str) -> None:
     there = _less_own(address_space())
     if needed > there:
         raise UserError(
-            f"{what}: to map it from disk takes {in_words(needed)} of addresses, the limit on them "
-            f"(ulimit -v) has {in_words(there)} for it: raise that limit; one on memory itself can stay"
+            f"{what}: to map it from disk takes {in_words(needed)} of addresses, but the limit on "
+            f"them (ulimit -v) leaves {in_words(there)}: raise that limit; a limit on memory itself can stay"
         )
 
 
@@ -79,18 +79,18 @@ def in_words(num_bytes: int) -> str:
 
 
 def fits_on_device(num_bytes: int) -> bool:
-    """Is there room for so many bytes of transitions on each device that JAX uses."""
+    """Returns whether each device that JAX uses has room for so many bytes of transitions."""
     return num_bytes < room_on_device()
 
 
 def room_on_device() -> int:
-    """Bytes that data may take on each device that JAX uses."""
+    """Returns the bytes that data may take on each device that JAX uses."""
     left = memory_of_device()
     return int(SHARE_OF_DEVICE * (available_memory() if left is None else left))
 
 
 def check_device(num_bytes: int, what: str) -> None:
-    """Raises UserError if so many bytes of transitions are more than there are on a device that JAX uses."""
+    """Raises UserError if transitions of so many bytes exceed the free memory of a device that JAX uses."""
     left = memory_of_device()
     if left is not None and num_bytes > left:
         raise UserError(
@@ -100,7 +100,7 @@ def check_device(num_bytes: int, what: str) -> None:
 
 
 def memory_of_device() -> int | None:
-    """Bytes left on each device that JAX uses; None for a CPU, which has no memory of its own."""
+    """Returns the bytes left on each device that JAX uses; None for a CPU, which has no memory of its own."""
     statistics = jax.local_devices()[0].memory_stats()
     if statistics is None or "bytes_limit" not in statistics:
         return None
@@ -109,13 +109,13 @@ def memory_of_device() -> int | None:
 
 @dataclasses.dataclass(frozen=True)
 class _Version:
-    """Where a version of control groups keeps those of memory, and the files of each."""
+    """Where a version of Linux's control groups keeps the limits on memory, and the names of its files."""
 
-    folder: str  # below the root
-    controllers: str  # in the process's line, as a regular expression
+    folder: str  # of the memory limits, below the root
+    controllers: str  # regular expression for the controllers in the process's line
     limit: str
     used: str
-    cached: str  # in memory.stat: files read, which are among what is used and give way to anything else
+    cached: str  # in memory.stat: files read, which count as used but are dropped when memory is needed
 
 
 _VERSIONS = (
@@ -133,7 +133,7 @@ _VERSIONS = (
 def _container_limits(
     root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")
 ) -> list[int]:
-    """Bytes left by the limits of the process's control group and of all above it; none where there is none.
+    """Returns the bytes left by each limit on the process's control group and on all groups above it.
 
     Args:
         root: where the control groups are mounted.
@@ -156,9 +156,9 @@ def _container_limits(
 
 
 def _from_group_to_root(mount: Path, group: str) -> list[Path]:
-    """A group's folder and those above; only `mount` for a group outside of what is mounted there.
+    """Returns the folders of a group and of those above; only `mount` if the group is not below it.
 
-    A container may see its own group as `mount` while the path is the machine's: then most are not there.
+    A container may see its own group as `mount` while the path is the host's; most folders then do not exist.
     """
     names = [name for name in group.split("/") if name]
     if ".." in names:

@@ -1,4 +1,4 @@
-"""Minari's datasets, by ID or by folder, as they lie on this machine."""
+"""Reads Minari's datasets, by ID or by folder, from this machine's disk."""
 
 import collections
 import dataclasses
@@ -17,14 +17,14 @@ from xql_jax.data.dataset import Dataset, brief, checked_references
 from xql_jax.data.episodes import episode, footprint_of_episodes, from_episodes
 from xql_jax.data.footprint import Footprint, held_bytes
 from xql_jax.data.hdf5_links import check_storage
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError, nearest, needing
 from xql_jax.tasks import References
 
 if TYPE_CHECKING:
     from gymnasium import spaces
 
 REFERENCES = ("ref_min_score", "ref_max_score")  # Minari's names of a random policy's and an expert's return
-ARRAYS = "main_data.hdf5"  # where Minari keeps them, unless they are Arrow's
+ARRAYS = "main_data.hdf5"  # where Minari keeps them, unless they are in Arrow's format
 
 
 def read_minari(name: str) -> Dataset:
@@ -39,15 +39,15 @@ def read_minari(name: str) -> Dataset:
     """
     folder = _data_folder(name)
     source = f"minari:{name}"
-    import minari
-
+    with needing(source, "minari"):
+        import minari
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of packages that only its environment needs
+            warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
         observation_space, action_space = stored.observation_space, stored.action_space
         metadata = stored.storage.metadata
-    except Exception as error:  # json, h5py, gymnasium and Minari itself, each with its own
+    except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
         raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
     _check_observations(observation_space, source)
     _check_vector(action_space, "the action space", source)
@@ -85,23 +85,23 @@ def _said(error: Exception) -> str:
 
 
 def footprint_of_minari(name: str, external_data: bool) -> Footprint:
-    """Returns what it takes to read the dataset, told without reading it.
+    """Returns the memory that reading the dataset takes, without reading it.
 
     Raises:
-        UserError: if there is no such dataset, or it is damaged, or, unless `external_data` allows it, has
-            something that lies in other files.
+        UserError: if there is no such dataset, it is damaged, or something in it lies in other files and
+            `external_data` does not allow that.
     """
     path = _data_folder(name) / ARRAYS
-    if not path.exists():  # as Arrow's files, which are not packed
+    if not path.exists():  # then it has Arrow's files, which are not compressed
         size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
         return footprint_of_episodes([Footprint(2 * size, 0)])
     episodes: dict[str, _Episode] = collections.defaultdict(_Episode)
     with opened(path) as file:
-        links: list[tuple[str, bool]] = []  # not looked at here: what a callback raises, h5py does not bear
+        links: list[tuple[str, bool]] = []  # checked below: h5py does not tolerate exceptions in a callback
         file.visititems_links(lambda place, link: links.append((place, isinstance(link, h5py.HardLink))))
         for place, is_hard in links:
             member = file[place] if is_hard else None
-            # What has several names may stand for any number of episodes, and is listed once.
+            # An object with several names may stand for any number of episodes, but is listed only once.
             if not external_data and (member is None or h5py.h5o.get_info(member.id).rc > 1):
                 raise UserError(
                     f"{path}: {brief(place)} is a link, as Minari makes none: --external_data follows it, if "
@@ -115,7 +115,7 @@ def footprint_of_minari(name: str, external_data: bool) -> Footprint:
 
 
 class _Episode:
-    """Sizes of what Minari reads of an episode at once, by the name of the part."""
+    """The sizes of what Minari reads at once for an episode, by the name of the part."""
 
     def __init__(self) -> None:
         self.entries: collections.Counter[str] = collections.Counter()
@@ -136,7 +136,7 @@ def datasets_folder() -> Path:
 
 
 def _data_folder(name: str) -> Path:
-    """The folder with Minari's metadata.json and arrays."""
+    """Returns the folder with Minari's metadata.json and arrays."""
     root = datasets_folder()
     places = [Path(name).expanduser(), root / name]
     for place in places:

@@ -1,9 +1,9 @@
-"""The embedded datasets `pointmaze-*-v0`: D4RL's maze2d data made anew, on this machine, in seconds.
+"""The embedded datasets `pointmaze-*-v0`: D4RL's maze2d data, generated anew on this machine in seconds.
 
 Source: D4RL's generate_maze2d_datasets.py (with its noise switched on, as the released data seem to be), its
 waypoint controller and its relabelling of rewards. Differs: when a target is reached, the script repeats one
-observation in the next row, here each row holds its own; arrivals are stored as `timeouts`, as in the
-released files.
+observation in the next row; here each row holds its own. Arrivals are stored as `timeouts`, as in the
+released files. In `pointmaze-large-rare-v0` trajectories that come near the goal are rare.
 """
 
 import hashlib
@@ -30,10 +30,12 @@ from xql_jax.tasks import Task
 LOG = logging.getLogger(__name__)
 NUM_STEPS = 200_000
 SEED = 0
-RECIPE = 1  # raise it with any change by which `generate` returns other arrays: cached files are made anew
-USER_BLOCK = 512  # bytes, the least that HDF5 grants
+RECIPE = 1  # increase it if `generate` or `made_rare` return other arrays: cached files are made anew
+USER_BLOCK = 512  # bytes, the smallest that HDF5 allows
 ACTION_NOISE = 0.5
 ARRIVAL_RADIUS = 0.1
+RARE_WITHIN = 3  # moves from the goal's cell
+RARE_EVERY = 3  # a `-rare-` dataset keeps every so many-th of the trajectories that come there
 WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer position, per axis
 
 
@@ -42,8 +44,8 @@ class WaypointController:
 
     A waypoint is a cell's integer position less U(0, 0.2) per axis; the last is the target cell's, exactly.
     Source: D4RL's controller. Its test of the speed is left out: it compares a step's displacement, which is
-    at most 0.05, with 0.1. So is its habit of rounding the position to find the cell it starts from, which
-    near a cell's lower edge names the neighbour.
+    at most 0.05, with 0.1. Its rounding of the position to find the start cell is left out, too: near a
+    cell's lower edge it gives the neighbouring cell.
     """
 
     def __init__(self, maze: Maze, rng: np.random.Generator):
@@ -53,7 +55,7 @@ class WaypointController:
         self._waypoints: list[list[float]] = []
 
     def set_target(self, position: np.ndarray, target: np.ndarray) -> None:
-        """Plans a path from one position [2] to another; one in the last target's cell changes nothing."""
+        """Plans a path from one position [2] to another; keeps the path if the target's cell is the same."""
         cell = _cell_at(target)
         if cell == self._target:
             return
@@ -62,7 +64,7 @@ class WaypointController:
         self._target, self._waypoints = cell, path.tolist()
 
     def act(self, x: float, y: float, vx: float, vy: float) -> tuple[float, float, bool]:
-        """Returns an action in [-1, 1]^2 and whether the position has arrived at the target cell's."""
+        """Returns an action in [-1, 1]^2 and whether the target cell's position has been reached."""
         goal_x, goal_y = self._waypoints[0]
         action = _clip(10.0 * (goal_x - x) - vx), _clip(10.0 * (goal_y - y) - vy)
         near = math.hypot(goal_x - x, goal_y - y) < ARRIVAL_RADIUS
@@ -77,7 +79,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
 
     Args:
         task: names the maze; its episode limit bounds the steps to one target.
-        num_steps: rows, N.
+        num_steps: N, the number of rows.
         seed: the only source of randomness.
     Returns:
         D4RL's arrays. observations f32[N, 4]; actions f32[N, 2], about a third of the entries at ±1; rewards
@@ -100,7 +102,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     target = random_target(maze, rng)
     controller.set_target(data.qpos, target)
     steps_to_target = 0
-    progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none where no one looks
+    progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none without a terminal
     for t, (noise_x, noise_y) in enumerate(progress):
         state = *data.qpos.tolist(), *data.qvel.tolist()
         action_x, action_y, arrived = controller.act(*state)
@@ -130,16 +132,37 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndarray]:
+    """Leaves out most of the trajectories that come near the goal, so that fine-tuning has something to gain.
+
+    Args:
+        arrays: as `generate` returns them.
+    Returns:
+        the same without the trajectories that enter a cell at most `RARE_WITHIN` moves from the goal, except
+        every `RARE_EVERY`-th of these, from the first on. Rows after the last arrival are left out, too.
+    """
+    moves = maze.distances(maze.goal)
+    near = np.array([moves[_cell_at(position)] <= RARE_WITHIN for position in arrays["observations"][:, :2]])
+    stops = np.flatnonzero(arrays["timeouts"]) + 1
+    comes_near = np.add.reduceat(near[: stops[-1]], [0, *stops[:-1]]) > 0
+    is_kept = ~comes_near | ((np.cumsum(comes_near) - 1) % RARE_EVERY == 0)
+    rows = np.flatnonzero(np.repeat(is_kept, np.diff(stops, prepend=0)))
+    return {name: array[rows] for name, array in arrays.items()}
+
+
 def generated_file(task: Task) -> Path:
     """Returns the task's HDF5 file in D4RL's dataset folder, made on first use: the same bytes each time.
 
-    Its attributes say how it was made, and its first bytes hold a digest of the others. A file that was made
-    otherwise is replaced. What is not as it was made is set aside. Of several processes one makes the file.
+    Its attributes record the settings it was made with, and its first bytes hold a digest of the others. A
+    file with other settings is replaced. A file that was changed since is renamed and kept. If several
+    processes need the file, one makes it.
     Raises:
         UserError: if the folder or the file cannot be written.
     """
     path = cached_file(task)
     recipe = {"num_steps": NUM_STEPS, "recipe": RECIPE, "seed": SEED}
+    if "-rare-" in task.name:
+        recipe |= {"rare_every": RARE_EVERY, "rare_within": RARE_WITHIN}
     if _recipe_of(path) == recipe:
         return path
     try:
@@ -165,6 +188,8 @@ def generated_file(task: Task) -> Path:
 
 def _make(task: Task, recipe: Mapping[str, int], path: Path) -> None:
     arrays = generate(task, NUM_STEPS, SEED)
+    if "-rare-" in task.name:
+        arrays = made_rare(arrays, maze_of(task.name))
     with replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished:
         with h5py.File(unfinished, "w", userblock_size=USER_BLOCK) as file:
             file.attrs.update(recipe)
@@ -177,9 +202,9 @@ def _make(task: Task, recipe: Mapping[str, int], path: Path) -> None:
 
 
 def _recipe_of(path: Path) -> dict[str, int]:
-    """How the file was made: the whole numbers among its attributes; none if it is not as it was made."""
+    """Returns the settings a file was made with, its integer attributes; none if it was changed since."""
     try:
-        if not path.is_file():  # nor is a pipe opened, which waits
+        if not path.is_file():  # a pipe is not opened either: that would block
             return {}
         with path.open("rb") as content:
             line = _proof(content)
@@ -194,7 +219,7 @@ def _recipe_of(path: Path) -> dict[str, int]:
 
 
 def _proof(content: io.BufferedIOBase) -> bytes:
-    """What HDF5 leaves to its users at a file's beginning: here, the digest of what follows."""
+    """Returns the bytes at a file's beginning that HDF5 leaves to users: a digest of the rest."""
     content.seek(USER_BLOCK)
     digest = hashlib.file_digest(content, "sha256").hexdigest()
     return f"sha256 of what follows byte {USER_BLOCK}: {digest}\n".encode().ljust(USER_BLOCK)
@@ -205,7 +230,7 @@ def _text(attributes: Mapping[str, int]) -> str:
 
 
 def _cell_at(position: np.ndarray) -> Cell:
-    """The cell around a position: (r, c) spans [r - 0.7, r + 0.3] x [c - 0.7, c + 0.3]."""
+    """Returns the cell around a position: (r, c) spans [r - 0.7, r + 0.3] x [c - 0.7, c + 0.3]."""
     x, y = position.tolist()
     return math.floor(x + 0.7), math.floor(y + 0.7)
 

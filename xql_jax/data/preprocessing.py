@@ -1,4 +1,4 @@
-"""What is done to data before training and to observations before acting: a record, fitted once and saved."""
+"""Transforms of data before training and of observations before acting, fitted once and saved."""
 
 import dataclasses
 import logging
@@ -20,20 +20,20 @@ AnyDataset = Dataset | MappedDataset
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
-SPAN = 1000.0  # of locomotion's returns, once scaled
-LEAST_STD = 1e-3  # of an observation's entry: one that does not vary is left as large as it is
+SPAN = 1000.0  # range of locomotion's returns after scaling
+LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Numbers fitted to a dataset, and what they do to batches and observations; without them nothing."""
+    """Numbers fitted to a dataset, and the transforms that use them. The defaults change nothing."""
 
     action_bound: float = np.inf  # every action entry is clipped to [-bound, bound]
-    reward_scale: float = 1.0  # before the shift
+    reward_scale: float = 1.0  # applied before the shift
     reward_shift: float = 0.0  # reward units
-    observation_mean: tuple[float, ...] = ()  # of each entry; (): observations are left as they are
+    observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
-    most_rows: float = np.inf  # of the trajectories with the highest returns; one is kept in any case
+    most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
 
     def dataset(self, dataset: AnyDataset) -> AnyDataset:
         """Returns the dataset with its trajectories filtered and its rows transformed.
@@ -47,14 +47,14 @@ class Preprocessing:
             lengths = np.diff(np.flatnonzero(dataset.ends), prepend=-1)
             best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
             fits = np.cumsum(lengths[best_first]) <= self.most_rows
-            number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that is too much
+            number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
             kept = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), best_first[:number]), lengths))
             dataset = dataclasses.replace(dataset, batch=dataset.take(kept), ends=dataset.ends[kept])
         return dataset.apply(self.batch)
 
     def batch(self, batch: AnyBatch) -> AnyBatch:
-        """Transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
-        fields: dict[str, Any] = {}  # NumPy's, where a Batch is typed for arrays on the device
+        """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
+        fields: dict[str, Any] = {}  # NumPy's, although a Batch is typed for arrays on the device
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
         fields["rewards"] = self.rewards(batch.rewards)
@@ -64,14 +64,14 @@ class Preprocessing:
         return batch._replace(**fields)
 
     def observations(self, observations: Any) -> Any:
-        """Observations f32[..., O] as a learner sees them, before it acts too."""
+        """Returns observations f32[..., O] as a learner sees them, also before it acts."""
         if not self.observation_mean:
             return observations
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
 
     def rewards(self, rewards: Any) -> Any:
-        """Rewards f32[...] as a learner sees them, those of an episode that it acts in too."""
+        """Returns rewards f32[...] as a learner sees them, also those of an episode that it acts in."""
         if self.reward_scale != 1.0:
             rewards = rewards * np.float32(self.reward_scale)
         if self.reward_shift != 0.0:
@@ -79,12 +79,12 @@ class Preprocessing:
         return rewards
 
     def save(self, path: Path, run: str) -> None:
-        """Writes it as a record of the run; what is there and is not this is set aside."""
+        """Writes it as a record of the run; an existing file with other content is renamed and kept."""
         if os.path.lexists(path):
             try:
                 if Preprocessing.load(path, run) == self:
                     return
-                reason = f"{path}: other than the data give now"
+                reason = f"{path}: differs from what the data give now"
             except Damaged as error:
                 reason = str(error)
             LOG.warning(f"{reason}; it is written anew, the file as it was is {set_aside(path).name}")
@@ -92,7 +92,7 @@ class Preprocessing:
 
     @classmethod
     def load(cls, path: Path, run: str) -> "Preprocessing":
-        """Raises UserError if the file is missing, damaged, or another run's."""
+        """Reads what `save` wrote; UserError if the file is missing, damaged, or another run's."""
         content = read_record(path)
         if content.get("run") != run:
             raise Damaged(f"{path}: of another run, {content.get('run')}; this one is {run}")
@@ -115,20 +115,21 @@ def fit_preprocessing(
     scale_rewards: bool = True,
     top_returns: float = 1.0,
 ) -> Preprocessing:
-    """Fits what IQL does to the data of a suite (see `Task.suite`), and what else is asked for.
+    """Fits IQL's preprocessing for a suite (see `Task.suite`), and whatever else is asked for.
 
-    IQL clips actions to 1 - 1e-5, scales locomotion's rewards so that trajectories' returns span 1000, as is
-    done here to those of Gymnasium's own tasks, and adds -1 to AntMaze's. Without a suite, where nothing says
-    what rewards mean, they are left as they are.
+    IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
+    adds -1 to AntMaze's rewards. Here, rewards of Gymnasium's own tasks are scaled in the same way. Without a
+    suite, nothing says what rewards mean, so they are not changed.
 
     Args:
-        normalize_observations: give each entry mean 0 and standard deviation 1 over what is learned from.
-        scale_rewards: False: locomotion's are left as they are, for a method whose settings are for such.
-        top_returns: share of the transitions that are learned from: whole trajectories, those of the highest
-            returns, as many as it holds (10%BC; Chen et al. 2021).
+        normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
+            learned from.
+        scale_rewards: False leaves locomotion's rewards as they are, for a method whose settings assume that.
+        top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
+            as many as fit (10%BC; Chen et al. 2021).
     Raises:
-        UserError: if rewards are to be scaled and all trajectories have the same return, or there is but one;
-            or observations are to be normalised that stay on disk.
+        UserError: if rewards are to be scaled and all trajectories have the same return, or there is only
+            one; or if observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
     if scale_rewards and suite in ("locomotion", "bullet", "gymnasium"):
@@ -141,7 +142,7 @@ def fit_preprocessing(
     if normalize_observations:
         if isinstance(dataset, MappedDataset):
             raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")
-        size = 2 * np.dtype(np.float64).itemsize * dataset.batch.observations.size  # and their differences
+        size = 2 * np.dtype(np.float64).itemsize * dataset.batch.observations.size  # the copy and differences
         check_memory(size, "--normalize_observations", "leave it out, or use a machine with more memory")
         observations = np.asarray(dataset.batch.observations, np.float64)
         fitted["observation_mean"] = tuple(observations.mean(0).tolist())

@@ -1,8 +1,9 @@
-"""The transitions that a policy has met, in a ring on the device: inserted and drawn from inside a program.
+"""A replay buffer: a ring of transitions on the device, for insertion and sampling inside a program.
 
-Every function is pure; over members, `jax.vmap` them. Within a loop, and in a program to which the buffer is
-donated, the ring is written in place, if the program inserts before it draws. To draw from the ring as it was
-before an insertion that does not depend on what was drawn, XLA copies all of it, a thousand times as slow.
+Every function is pure; for several members (policies trained together), `jax.vmap` them. The ring is written
+in place in a loop, and in a program to which the buffer is donated, if the program inserts before it samples.
+If it samples first, and the insertion does not depend on the sample, XLA copies the whole ring, which takes a
+thousand times as long.
 """
 
 import chex
@@ -17,7 +18,7 @@ from xql_jax.types import Array, Batch, PRNGKey
 
 @flax.struct.dataclass
 class ReplayBuffer(Distinct):
-    """The last transitions that were inserted, as many as there is room for.
+    """The transitions that were inserted last, at most `capacity` of them.
 
     Transition k, counted from 0 over all that were ever inserted, lies in row k % capacity until transition
     k + capacity takes its place.
@@ -33,7 +34,7 @@ class ReplayBuffer(Distinct):
 
 
 def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
-    """Returns a buffer with room for `capacity` transitions and none in it: all of its `num_bytes` are there.
+    """Returns an empty buffer for `capacity` transitions; all of its `num_bytes` are allocated at once.
 
     Raises:
         ValueError: if the capacity is below 1.
@@ -51,15 +52,15 @@ def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
 
 
 def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
-    """The size of the buffer that `empty` makes: its numbers have 4 bytes."""
+    """Returns the size of the buffer that `empty` makes: each of its numbers has 4 bytes."""
     return 4 * capacity * (2 * observation_dim + action_dim + 2) + 4
 
 
 def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
-    """Returns the buffer with transitions added in their order, in place of the oldest where it is full.
+    """Returns the buffer with transitions added in their order; in a full buffer they replace the oldest.
 
     Args:
-        buffer: donate it, else all of it is copied.
+        buffer: donate it; otherwise all of it is copied.
         batch: f32[n, ...], n static and at most the capacity.
     Raises:
         ValueError: if n is more than the capacity.
@@ -79,19 +80,19 @@ def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
 
 
 def size(buffer: ReplayBuffer) -> Array:
-    """Returns i32[], how many transitions are there to draw from."""
+    """Returns i32[], the number of transitions that can be drawn."""
     return jnp.minimum(buffer.inserted, buffer.capacity)
 
 
 def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Batch:
-    """Draws transitions uniformly, with replacement, from those that are there.
+    """Draws transitions uniformly, with replacement, from those in the buffer.
 
-    An empty buffer has none, and what comes back are zeros: it is the caller's to insert first.
+    An empty buffer gives zeros: the caller must insert first.
 
     Args:
-        buffer: with something in it.
+        buffer: not empty.
         key: used once.
-        batch_size: static under jit; it may exceed what is there.
+        batch_size: static under jit; it may exceed the number of transitions.
     Returns:
         f32[batch_size, ...]; row i of every field is the same transition.
     """

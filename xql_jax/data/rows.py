@@ -1,4 +1,4 @@
-"""Rows in D4RL's layout that this project makes: whole episodes one after the other."""
+"""Rows in D4RL's layout, as this project makes them: whole episodes one after another."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from xql_jax.types import Batch
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
-# bool, of which one marks the last row of each episode; perhaps infos/NAME.
+# bool, one of which is set in the last row of each episode; optionally infos/NAME.
 Rows = dict[str, np.ndarray]
 POLICY = "infos/policy"  # i32[N], the index of the policy that acted
 
@@ -20,13 +20,13 @@ def cut_off(rows: Rows, count: int) -> Rows:
 
 
 def joined_rows(parts: Sequence[Rows]) -> Rows:
-    """Returns the rows of several parts, in their order; what not all of them have is left out."""
+    """Concatenates the rows of several parts in their order; keys that not all of them have are left out."""
     common = [key for key in parts[0] if all(key in part for part in parts)]
     return {key: np.concatenate([part[key] for part in parts]) for key in common}
 
 
 def joined_sets(sets: Sequence[Rows]) -> Rows:
-    """Returns the rows of sets that had policies of their own: they are counted on from one to the next."""
+    """Concatenates sets with policies of their own; policies are renumbered to differ between sets."""
     joined = joined_rows(sets)
     if POLICY in joined:
         before = np.cumsum([0, *(1 + rows[POLICY].max() for rows in sets[:-1])], dtype=np.int32)
@@ -35,22 +35,22 @@ def joined_sets(sets: Sequence[Rows]) -> Rows:
 
 
 def ends_of(rows: Rows) -> np.ndarray:
-    """bool[N], each episode's last row."""
+    """Returns bool[N], true in each episode's last row."""
     return rows["terminals"] | rows["timeouts"]
 
 
 def returns_of(rows: Rows) -> np.ndarray:
-    """f64[E], the undiscounted return of each episode."""
+    """Returns f64[E], the undiscounted return of each episode."""
     sums = np.cumsum(rows["rewards"].astype(np.float64))
     return np.diff(sums[ends_of(rows)], prepend=0.0)
 
 
 def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Rows:
-    """Turns transitions of a replay buffer, which took those of N environments in turn, into whole episodes.
+    """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 
-    A buffer knows terminals, but not where an episode was ended by its limit, by a resumption of the run, or
-    by the buffer's own beginning and end. Those ends are found where a transition's next observation is not,
-    bit for bit, what its environment's next transition starts from.
+    A buffer records terminals, but not where an episode ended for another reason: its limit, a resumption of
+    the run, or the buffer's own beginning and end. Such an end is found where a transition's next observation
+    differs, in any bit, from the one that its environment's next transition starts from.
 
     Args:
         first: number of the first transition among all that were ever inserted.

@@ -1,4 +1,4 @@
-"""The kinds of batches that learners ask for by their `batch_type`, and how a dataset becomes each."""
+"""Turns a dataset into the kind of batches that a learner asks for by its `batch_type`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,10 +18,10 @@ AnyDataset = Dataset | MappedDataset
 def with_next_actions(dataset: AnyDataset) -> Dataset:
     """Gives every transition the action that the data's policy took next, in s'.
 
-    A trajectory's last transition has none. Where it is terminal its mask hides whatever stands there; where
-    it is a time-out or a jump in the data, it is left out.
+    A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
+    there. If it is a time-out or a jump in the data, it is left out.
     Raises:
-        UserError: if the data stay on disk, or no transition is left.
+        UserError: if the data stay on disk, or more than half of the transitions would be left out.
     """
     if isinstance(dataset, MappedDataset):
         raise UserError(
@@ -30,11 +30,15 @@ def with_next_actions(dataset: AnyDataset) -> Dataset:
         )
     batch = dataset.batch
     known = ~dataset.ends | (np.asarray(batch.masks) == 0)
-    if not known.any():
-        raise UserError(f"{dataset.source}: no transition is followed by another, so no next action is known")
+    if 2 * np.count_nonzero(known) < dataset.size:
+        raise UserError(
+            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not "
+            "lead to the next row's observation, so the next action, which the algorithm needs, is unknown: "
+            "are the rows shuffled? Give them in the order in which they were recorded"
+        )
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
     fields: tuple[Any, ...] = (*batch, np.asarray(batch.actions)[following])
-    # What is left of a trajectory whose last row goes ends one row earlier.
+    # A trajectory that loses its last row ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
     kept = dataclasses.replace(dataset, batch=SarsaBatch(*fields), ends=ends)
     return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
@@ -48,6 +52,6 @@ VIEWS: dict[type, Callable[..., AnyDataset | WindowedDataset]] = {
 
 
 def view_for(learner: Any, dataset: AnyDataset) -> AnyDataset | WindowedDataset:
-    """Returns the dataset as the learner asks for it by its `batch_type`, windows of its `context_length`."""
+    """Returns the dataset in the form of the learner's `batch_type`; windows have its `context_length`."""
     view = VIEWS[learner.batch_type]
     return view(dataset, learner.context_length) if learner.batch_type is Windows else view(dataset)

@@ -1,4 +1,4 @@
-"""What a server sends, piece by piece; no server, whatever it says, makes anybody wait for ever."""
+"""Receives what a server sends, piece by piece, and never waits forever, whatever the server does."""
 
 import contextlib
 import dataclasses
@@ -27,15 +27,15 @@ class Patience:
     """How long to wait for a server, and how often to ask again."""
 
     connect_seconds: float = 10.0
-    stall_seconds: float = 30.0  # without a byte
-    slow_seconds: float = 60.0  # in which `least_rate` is to be met on average, what comes before included
+    stall_seconds: float = 30.0  # the longest time without a byte
+    slow_seconds: float = 60.0  # periods in which the average rate must be `least_rate`; connecting counts
     least_rate: float = 1000.0  # bytes/s
-    attempts: int = 4  # in a row that bring nothing new, or little
+    attempts: int = 4  # in a row that bring little or nothing, before giving up
     pause_seconds: float = 1.0  # before the second attempt, doubled before each further one
 
     @property
     def portion(self) -> float:
-        """The bytes that are due every `slow_seconds`."""
+        """The bytes that must arrive every `slow_seconds`."""
         return self.least_rate * self.slow_seconds
 
 
@@ -53,11 +53,11 @@ class Hopeless(Exception):
 class Transfer:
     """One request for a file: used as `with Transfer(...) as transfer`, then `answer`, then `pieces`.
 
-    A thread of its own talks with the server. Where timeouts of single reads are of no avail, against names
-    that do not resolve or a head that comes byte by byte, that thread is left to itself.
+    A thread of its own talks with the server. Timeouts of single reads do not help against names that do not
+    resolve, or headers that come byte by byte. In such cases that thread is abandoned.
 
     Raises:
-        Passing, Hopeless: for all that goes wrong on the way, from either method.
+        Passing, Hopeless: from either method, for anything that goes wrong on the way.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], patience: Patience):
@@ -76,13 +76,13 @@ class Transfer:
         self._is_over.set()
 
     def answer(self) -> requests.Response:
-        """Returns the server's answer; its body is for `pieces` alone."""
+        """Returns the server's answer; read its body by `pieces` only."""
         answer = self._next()
         assert isinstance(answer, requests.Response)
         return answer
 
     def pieces(self) -> Iterator[bytes]:
-        """Yields the body in the order in which it comes, as it comes."""
+        """Yields the pieces of the body as they arrive."""
         received = 0
         while piece := self._next():
             assert isinstance(piece, bytes)
@@ -106,14 +106,14 @@ class Transfer:
         return item
 
     def _talk(self) -> None:
-        """The thread's work: puts the answer, the pieces of its body and an empty one; or what went wrong."""
+        """The thread's work: queues the answer, the pieces of its body and an empty one; or the exception."""
         try:
             with _Session() as session, self._ask(session) as response:
                 self._put(response)
                 while not self._is_over.is_set() and (piece := response.raw.read1(CHUNK)):
                     self._put(piece)
                 self._put(b"")
-        except Exception as error:  # whatever it is, it is for the caller's thread to raise
+        except Exception as error:  # any exception is raised again in the caller's thread
             self._put(error)
 
     def _put(self, item: requests.Response | bytes | Exception) -> None:
@@ -123,7 +123,7 @@ class Transfer:
                 break
 
     def _ask(self, session: requests.Session) -> requests.Response:
-        """Returns the answer after all redirections, whose bodies are not looked at."""
+        """Returns the answer after all redirections, without reading their bodies."""
         url, timeout = self._url, (self._patience.connect_seconds, self._patience.stall_seconds)
         for _ in range(1 + MAX_REDIRECTIONS):
             response = session.get(url, headers=self._headers, stream=True, timeout=timeout)
@@ -134,7 +134,7 @@ class Transfer:
         raise Hopeless(f"more than {MAX_REDIRECTIONS} redirects")
 
     def _failure(self, error: Exception) -> Passing | Hopeless | None:
-        """What an exception of the libraries' stands for; None for the program's own mistakes."""
+        """Returns what an exception of the libraries means; None for mistakes of this program."""
         if isinstance(error, requests.ReadTimeout | urllib3.exceptions.ReadTimeoutError):
             return Passing(f"the server has sent nothing for {self._patience.stall_seconds:g} s")
         reason = _reason(error)
@@ -146,23 +146,23 @@ class Transfer:
             return Hopeless(reason)
         if isinstance(error, requests.ConnectionError | requests.Timeout | urllib3.exceptions.HTTPError):
             return Passing(f"the connection failed ({reason})")
-        return Hopeless(reason) if isinstance(error, OSError) else None  # so are all of requests'
+        return Hopeless(reason) if isinstance(error, OSError) else None  # requests' are OSErrors
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, response: requests.Response) -> None:
-        """None: requests would read a redirection's body to its end, and there may be none."""
+        """Returns None: requests would read a redirection's body to its end, and there may be no end."""
 
 
 def redirected(url: str, location: str) -> str:
-    """Returns the address that `location`, of a redirection at `url`, stands for.
+    """Returns the address that `location`, in a redirection from `url`, refers to.
 
     Raises:
-        Hopeless: if it is none, or not one of HTTP.
+        Hopeless: if it is not an address of http:// or https://.
     """
     said = f"it redirects to '{quoted(without_password(location))}'"
     try:
-        target = urllib.parse.urljoin(url, location.encode("latin-1").decode())  # as HTTP gives bytes
+        target = urllib.parse.urljoin(url, location.encode("latin-1").decode())  # headers are Latin-1
         old, new = urllib.parse.urlsplit(url), urllib.parse.urlsplit(target)
     except UnicodeDecodeError:
         raise Hopeless(f"{said}, which is not UTF-8") from None
@@ -171,7 +171,7 @@ def redirected(url: str, location: str) -> str:
     if new.scheme not in ("http", "https") or not new.netloc:
         raise Hopeless(f"{said}, which is no address of http:// or https://")
     _, at, host = old.netloc.rpartition("@")
-    if at and (new.scheme, new.netloc) == (old.scheme, host):  # the same server: it may know the user
+    if at and (new.scheme, new.netloc) == (old.scheme, host):  # the same server: keep the user
         target = new._replace(netloc=old.netloc).geturl()
     return target
 
@@ -184,26 +184,26 @@ def without_password(url: str) -> str:
         return start + slashes + "***" + rest[host.rindex("@") :]
     if re.fullmatch(r"[^:]*(:\d*)?|\[.*\](:\d*)?", host):
         return url
-    # A slash within the password, perhaps: it is no address then.
+    # Perhaps there is a slash within the password; then it is not a valid address.
     return start + slashes + "***" + rest[rest.rindex("@") :] if "@" in rest else url
 
 
 def quoted(text: str) -> str:
-    """Returns what a server says, fit to be shown."""
+    """Returns a server's text, shortened and printable."""
     return printable(text, LONGEST_QUOTE)
 
 
 def _is_of_trust(error: Exception) -> bool:
-    """Whether it is about certificates: the server's, or the file of those that are trusted."""
+    """Returns whether an error is about certificates: the server's, or the file of trusted ones."""
     innermost = _innermost(error)
-    if isinstance(error, requests.exceptions.SSLError):  # those of the library's part "SSL" are of speaking
+    if isinstance(error, requests.exceptions.SSLError):  # library "SSL": the protocol failed
         is_refused = isinstance(innermost, ssl.SSLCertVerificationError)
         return is_refused or not isinstance(innermost, ssl.SSLError) or innermost.library != "SSL"
-    return type(error) is OSError and "TLS" in str(error)  # as requests says that the file is not there
+    return type(error) is OSError and "TLS" in str(error)  # how requests says that the file is missing
 
 
 def _trusted() -> str:
-    """What names the certificates that are trusted."""
+    """Returns, for messages, which variable names the trusted certificates."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if os.environ.get(name):
             return f"the trusted ones are those of {name}={os.environ[name]}"
@@ -211,7 +211,7 @@ def _trusted() -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The first cause, which requests and urllib3 wrap into objects of their own."""
+    """Returns the original cause, which requests and urllib3 wrap into exceptions of their own."""
     while isinstance(inner := (error.args or ("",))[-1], Exception) or (
         (inner := getattr(error, "reason", None)) and isinstance(inner, Exception)
     ):
@@ -220,7 +220,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _reason(error: Exception) -> str:
-    """The first cause in words."""
+    """Returns the original cause in words."""
     innermost = _innermost(error)
     text = re.sub(r"^IncompleteRead\((.*)\)$", r"\1", str(innermost))
     text = re.sub(r"^<.*?>: |^\w+\(.*?\): ", "", text) or type(innermost).__name__

@@ -1,4 +1,4 @@
-"""Windows of trajectories: what a learner of sequences asks for, made of the rows when they are drawn."""
+"""Windows of trajectories, for learners of sequences; they are cut from the rows when they are drawn."""
 
 import dataclasses
 from typing import Any
@@ -15,10 +15,9 @@ from xql_jax.types import Array, Windows
 
 @flax.struct.dataclass
 class Trajectories(Distinct):
-    """The transitions of trajectories in order, each the start of a window: all rows are held once.
+    """The transitions of trajectories in order, each the start of a window; every row is stored once.
 
-    Rows drawn uniformly are trajectories drawn in proportion to their length, and starts drawn uniformly
-    within them.
+    Drawing rows uniformly draws trajectories in proportion to their length, and uniform starts within them.
     """
 
     observations: Array  # f32[N, O], NumPy's on the host
@@ -30,9 +29,10 @@ class Trajectories(Distinct):
     length: int = flax.struct.field(pytree_node=False, default=1)  # K of the windows
 
     def windows(self, starts: Any) -> Windows:
-        """Returns the windows i32[B] that start at these rows: arrays of NumPy, or JAX where the rows are.
+        """Returns the windows that start at rows i32[B], as arrays of NumPy or JAX, like the rows.
 
-        Where a trajectory has no K rows from there on, those that it has are the window's last.
+        If fewer than K rows of the trajectory are left, they are the last of the window, and zeros go before
+        them.
         """
 
         def take(field: Any, rows: Any) -> Any:
@@ -54,7 +54,7 @@ class Trajectories(Distinct):
 
 @dataclasses.dataclass(frozen=True)
 class WindowedDataset:
-    """A dataset of which windows are drawn, in memory; as large as the rows, whatever the windows' length."""
+    """A dataset in memory from which windows are drawn; its size does not depend on their length."""
 
     batch: Trajectories  # NumPy
     source: str
@@ -77,7 +77,7 @@ class WindowedDataset:
         return self.batch.windows(indices)
 
     def fingerprint(self) -> str:
-        """A digest of the data, whatever the windows' length."""
+        """Returns a digest of the data that does not depend on the windows' length."""
         return fingerprint(WindowedDataset(dataclasses.replace(self.batch, length=1), self.source))
 
 
@@ -96,7 +96,7 @@ def in_windows(dataset: Dataset | MappedDataset, length: int) -> WindowedDataset
     lengths = np.diff(last, prepend=-1)
     if lengths.max() == 1:
         raise UserError(
-            f"{dataset.source}: no two rows are of one trajectory, and the algorithm learns from such"
+            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
         )
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(

@@ -13,15 +13,15 @@ from gymnasium import spaces
 from xql_jax.data.d4rl_hdf5 import opened
 from xql_jax.data.minari import REFERENCES as MINARI_REFERENCES
 from xql_jax.data.rows import Rows, ends_of
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.tasks import References
 
-# What is said of a set: text, numbers, or lists of either.
+# Facts about a dataset: text, numbers, or lists of either.
 Metadata = Mapping[str, Any]
 
 
 def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
-    """Writes rows in D4RL's layout; what is said of them is under `metadata/`, one scalar or list a name."""
+    """Writes rows in D4RL's layout; metadata go under `metadata/`, one scalar or list per name."""
     with h5py.File(path, "w") as file:
         for key, array in rows.items():
             file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
@@ -32,7 +32,7 @@ def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
 
 
 def read_rows(path: Path) -> Rows:
-    """Returns what `write_hdf5` wrote, but for the metadata; UserError if the file cannot be read."""
+    """Returns what `write_hdf5` wrote, except the metadata; UserError if the file cannot be read."""
     rows: Rows = {}
 
     def add(name: str, member: Any) -> None:
@@ -45,29 +45,30 @@ def read_rows(path: Path) -> Rows:
 
 
 def read_command(path: Path) -> str:
-    """Returns the command that made the file; UserError if it says none."""
+    """Returns the command that made the file; UserError if the file does not have it."""
     with opened(path) as file:
         member = file.get("metadata/command")
         if not isinstance(member, h5py.Dataset) or member.shape != ():
-            raise UserError(f"{path}: no set of experiments/collect.py: it has no metadata/command")
+            raise UserError(f"{path}: not a dataset of experiments/collect.py: it has no metadata/command")
         return member.asstr()[()]
 
 
 def write_minari(folder: Path, name: str, rows: Rows, metadata: Metadata) -> None:
-    """Writes a Minari dataset, FOLDER/data/, an episode for each of the rows' own.
+    """Writes a Minari dataset to FOLDER/data/, with one of its episodes for each episode of the rows.
 
     Args:
         folder: an empty one.
-        name: from which the dataset's ID is made, for Minari asks for one.
-        metadata: goes to Minari's own, with `References` under Minari's names of them.
+        name: from which the dataset's ID is made, because Minari requires one.
+        metadata: is added to Minari's own; `References` get Minari's names.
     """
-    import minari
-    from minari.data_collector import EpisodeBuffer
-    from minari.dataset.minari_storage import MinariStorage
+    with needing("--format=minari", "minari"):
+        import minari
+        from minari.data_collector import EpisodeBuffer
+        from minari.dataset.minari_storage import MinariStorage
 
     observation_dim, action_dim = rows["observations"].shape[1], rows["actions"].shape[1]
     storage = MinariStorage.new(
-        folder.absolute() / "data",  # under a relative name it would not find its own files
+        folder.absolute() / "data",  # with a relative name it would not find its own files
         spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32),
         spaces.Box(-1.0, 1.0, (action_dim,), np.float32),
     )
@@ -87,7 +88,7 @@ def write_minari(folder: Path, name: str, rows: Rows, metadata: Metadata) -> Non
     )
     names = dict(zip(References._fields, MINARI_REFERENCES, strict=True))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of authors and the like, which it would like to be told
+        warnings.simplefilter("ignore")  # warnings that authors and the like are missing
         storage.update_metadata(
             {
                 "dataset_id": f"{re.sub('[^A-Za-z0-9_-]', '-', name)}-v0",

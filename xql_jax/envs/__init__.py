@@ -19,18 +19,18 @@ def _make(name: str, task: Task, **options: bool) -> Environment:
 
 
 def _by(name: str) -> Callable[..., Environment]:
-    """Makes environments by a class of this package, "module:Class", imported when the first is made."""
-    return functools.partial(_make, name)  # no closure: workers are sent it by pickle
+    """Returns a function that makes environments of a class "module:Class", imported at the first call."""
+    return functools.partial(_make, name)  # not a closure, because it is pickled for worker processes
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
 
-    make: Callable[..., Environment]  # of a Task, and of `legacy_inertia` where the suite offers it
-    num_threads: int = 1  # that step at once: pays for steps of a millisecond, slows those of microseconds
-    max_environments: int = 64  # that exist at once, or one a member if that is more: few where they are dear
-    has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes otherwise than D4RL's
+    make: Callable[..., Environment]  # takes a Task, and `legacy_inertia` if the suite offers it
+    num_threads: int = 1  # in parallel; pays for steps of a millisecond, slows those of microseconds
+    max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
+    has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
 
 
 SUITES = {
@@ -40,27 +40,30 @@ SUITES = {
     "kitchen": Suite(_by("kitchen:Kitchen"), num_threads=min(CORES, 8), max_environments=16),
     # Two threads on two cores make 1.5 times as many steps as one.
     "adroit": Suite(_by("adroit:Adroit"), num_threads=min(CORES, 4)),
-    # Ten environments a call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
+    # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
     "locomotion": Suite(_by("locomotion:Locomotion"), num_threads=min(CORES, 2), has_legacy_inertia=True),
     # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
     "antmaze": Suite(_by("ant_maze:AntMaze"), num_threads=min(CORES, 8), has_legacy_inertia=True),
     "dm_control": Suite(_by("dm_control:DMControl")),
     "gymnasium": Suite(_by("gymnasium_tasks:GymnasiumTask")),
+    "own": Suite(_by("own:OwnEnvironment")),
+    # One program steps all of them.
+    "compiled": Suite(_by("compiled_episodes:CompiledEpisodes"), max_environments=4096),
 }
 
 
 def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
-    """Returns the suite of a task, whose `make` then needs the task alone.
+    """Returns the suite of a task; its `make` takes the task alone.
 
     Args:
-        task: any.
-        legacy_inertia: give capsules the masses of MuJoCo before 2.1.2, with which D4RL's data was made.
+        task: any task.
+        legacy_inertia: give capsules the masses of MuJoCo before 2.1.2, which D4RL's data was made with.
     Raises:
-        UserError: if its environments are not here, or have no such masses.
+        UserError: if there is no environment for the suite, or its robots have no such masses.
     """
     if task.suite not in SUITES:
         raise UserError(
-            f"no environment for {task.name} (suite {task.suite}) but D4RL's own: give --env_backend=d4rl, "
+            f"no environment for {task.name} (suite {task.suite}), only D4RL's own: give --env_backend=d4rl, "
             f"or train with --eval_episodes=0; there are environments for: {', '.join(SUITES)}"
         )
     suite = SUITES[task.suite]
@@ -76,7 +79,7 @@ def choose_suite(task: Task, backend: str, legacy_inertia: bool) -> Suite:
     """Returns the suite that the flags `--env_backend`, one of `BACKENDS`, and `--legacy_inertia` ask for.
 
     Raises:
-        UserError: as `get_suite`; or if D4RL's own environments are not to be had, see `d4rl_backend`.
+        UserError: as `get_suite`; or if D4RL's own environments are not available, see `d4rl_backend`.
     """
     if backend == "mujoco":
         return get_suite(task, legacy_inertia)

@@ -17,9 +17,9 @@ DROPPED = 0.075  # metres: a pen below this has fallen from the hand
 
 @dataclasses.dataclass(frozen=True)
 class Robot:
-    """What the four tasks differ in."""
+    """The differences between the four tasks."""
 
-    reach: Callable[[np.ndarray], np.ndarray]  # of an observation: to the palm from what it should reach
+    reach: Callable[[np.ndarray], np.ndarray]  # of an observation: from what is to be reached to the palm
     success_steps: int  # an episode succeeds once its goal was met in more steps than these
     lookat: tuple[float, float, float]  # of the camera, like the next two
     distance: float
@@ -35,18 +35,18 @@ ROBOTS = {
 
 
 class Adroit(CameraEnvironment):
-    """A hand of 24 joints, on an arm of up to 6, with position-controlled joints, 100 steps a second.
+    """A hand of 24 joints, on an arm of up to 6, with position-controlled joints, 100 steps per second.
 
     Turn a pen to a given orientation in the hand (observations f32[45], actions [24]), open a door (f32[39],
     [28]), hammer a nail into a board (f32[46], [26]), or carry a ball to a given place (f32[39], [30]).
-    Actions are in [-1, 1], the joints' ranges. The episode is truncated at `episode_limit` steps, and pen's
+    Actions in [-1, 1] span the joints' ranges. The episode is truncated at `episode_limit` steps, and pen's
     terminates when the pen is dropped. It succeeds once the goal was met in more than 25 steps (pen: 20), not
-    necessarily consecutive ones, as D4RL's `evaluate_success` has it.
+    necessarily consecutive, as in D4RL's `evaluate_success`.
 
     Source: D4RL's hand_manipulation_suite, by way of Gymnasium-Robotics' AdroitHand*-v1, which has the same
-    bodies, starts and observations. Differs from the latter: the distance of the palm from the object is a
-    cost, there it is paid for in door, hammer and relocate; a dropped pen ends the episode, there nothing
-    does; pen has 100 steps, there 200.
+    bodies, starts and observations. Differs from the latter, whose rule is in brackets: the distance of the
+    palm from the object is a cost (a reward in door, hammer and relocate); a dropped pen ends the episode
+    (nothing does); pen has 100 steps (200).
     """
 
     def __init__(self, robot: str, episode_limit: int):
@@ -64,11 +64,15 @@ class Adroit(CameraEnvironment):
 
     @classmethod
     def for_task(cls, task: Task) -> "Adroit":
-        """Returns the environment of a task of the suite adroit; its versions differ in their data alone."""
+        """Returns the environment of a task of the suite adroit; its versions differ only in their data."""
         return cls(task.name.split("-")[0], task.episode_limit)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        """Starts in the hand's one pose; `seed` places door, board, ball and goal, or turns pen's goal."""
+        """Starts an episode. The hand always has the same pose.
+
+        `seed` draws what varies: the place of the door, of hammer's board, or of relocate's ball and goal, or
+        the orientation that the pen is to take.
+        """
         observation, _ = self.simulation.reset(seed=seed)
         self._steps = self._goal_steps = 0
         return observation.astype(np.float32), {}
@@ -85,7 +89,7 @@ class Adroit(CameraEnvironment):
         return observation.astype(np.float32), float(reward), dropped, truncated, {"success": success}
 
     def _make_camera(self) -> Camera:
-        """Sees the hand from the front."""
+        """Returns a camera that sees the hand from the front."""
         model, data, robot = self.simulation.model, self.simulation.data, self._robot
         lookat = np.array(robot.lookat)
         return Camera(model, data, lookat=lookat, distance=robot.distance, azimuth=robot.azimuth)

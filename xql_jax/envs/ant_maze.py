@@ -23,20 +23,20 @@ GOAL_SEED = 0
 
 
 class AntMaze(MujocoRobot):
-    """An ant of 0.9 kg with eight motors of 30 N m in a maze of cells of 4 m, 10 steps a second.
+    """An ant of 0.9 kg with eight motors of 30 N m in a maze with cells of 4 m, 10 steps per second.
 
     Observations f32[29]: position x, y, z of the torso, its quaternion and 8 joint angles, then the 14
     velocities. Actions [8] in [-1, 1]. The ant starts near the origin, the middle of the cell (1, 1); x grows
-    with the column and y with the row. The reward is 1 in a step that ends within 0.5 of the goal, which
-    terminates the episode as a success, and else 0. An ant on its back goes on. An episode is truncated at
-    `episode_limit` steps.
+    with the column and y with the row. The reward of a step is 1 if it ends within 0.5 of the goal, which
+    terminates the episode as a success, and otherwise 0. An ant on its back does not end the episode. An
+    episode is truncated at `episode_limit` steps.
 
     Source: D4RL's ant.py and maze_env.py, rebuilt on today's MuJoCo. Gymnasium-Robotics' AntMaze has mirror
     images of D4RL's mazes, another ant (half the time step, five times the torque, harder contacts), other
     starts and another goal radius.
-    Differs: where the goal stays (D4RL's v0 and v1), D4RL draws it once in a process, from numpy's global
-    generator, so that a run's score depends on its luck. Here it is one draw, the same in every process: an
-    episode depends on its seed alone. Whoever wants scores over many goals takes v2's rule.
+    Differs: in v0 and v1 the goal is fixed. D4RL draws it once per process from numpy's global generator, so
+    a run's score depends on luck. Here it is the same draw in every process, so an episode depends on its
+    seed alone. For scores over many goals, use v2's rule.
 
     Args:
         maze: the walls; antmaze's are those of maze2d.
@@ -65,7 +65,7 @@ class AntMaze(MujocoRobot):
         )
         self.observation_space = spaces.Box(-np.inf, np.inf, (self.model.nq + self.model.nv,), np.float32)
         self._maze = maze
-        self._goal_cell = goal_cell
+        self.goal_cell = goal_cell
         self._redraw_goal = redraw_goal
         self.goal = draw_goal(goal_cell, np.random.default_rng(GOAL_SEED))
 
@@ -94,7 +94,7 @@ class AntMaze(MujocoRobot):
 
     def _random_start(self) -> tuple[np.ndarray, np.ndarray]:
         if self._redraw_goal:
-            self.goal = draw_goal(self._goal_cell, self.np_random)
+            self.goal = draw_goal(self.goal_cell, self.np_random)
         return super()._random_start()
 
     def _observation(self) -> np.ndarray:
@@ -120,7 +120,7 @@ def draw_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
 
 
 def ant_maze_spec(maze: Maze) -> mujoco.MjSpec:
-    """Puts Gymnasium's ant, made D4RL's, into the maze."""
+    """Puts Gymnasium's ant, with D4RL's changes, into the maze."""
     spec = mujoco.MjSpec.from_file(str(ASSETS / "ant.xml"))
     spec.option.timestep = TIMESTEP
     for motor in spec.actuators:
@@ -135,7 +135,7 @@ def ant_maze_spec(maze: Maze) -> mujoco.MjSpec:
         )
     for geom in spec.geoms:
         geom.solimp[:] = CONTACT_IMPEDANCE
-    # The rest is for pictures. MuJoCo would take a site at its body's very origin for one that stays there.
+    # The rest is for pictures. MuJoCo assumes that a site at its body's exact origin always stays there.
     spec.worldbody.add_site(name="goal", pos=[0, 0, 0.01], size=[GOAL_RADIUS] * 3, rgba=[0.2, 0.9, 0.3, 1])
     floor = spec.texture("texplane")
     floor.rgb1, floor.rgb2 = [0.2, 0.3, 0.4], [0.1, 0.2, 0.3]

@@ -24,8 +24,8 @@ class Camera:
 
     Args:
         model: of the simulation.
-        data: looked at whenever a picture is taken.
-        follow: a body's name that the camera turns to; None for one that stands still.
+        data: the simulation's state, read whenever a picture is taken.
+        follow: the name of a body to follow; None for a camera that stands still.
         lookat: f64[3] in metres, where a camera that stands still looks; None for the model's centre.
         distance: in metres; None for 1.5 times the model's extent.
         azimuth, elevation: in degrees.
@@ -48,7 +48,7 @@ class Camera:
         width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
         try:
             self._renderer = mujoco.Renderer(model, min(HEIGHT, height), min(WIDTH, width))
-        except Exception as error:  # a driver that is not there fails in ways of its own
+        except Exception as error:  # missing drivers raise errors of many types
             raise UserError(
                 f"no pictures: OpenGL does not work here (MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}; without "
                 f"a screen, egl or osmesa): {type(error).__name__}: {error}"
@@ -66,7 +66,7 @@ class Camera:
 
     def picture(self) -> np.ndarray:
         """Returns u8[height, width, 3]."""
-        # Bodies and lights as they lie after the step, of which nothing dynamic takes notice.
+        # Updates bodies and lights to the state after the step; nothing dynamic depends on this.
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         self._renderer.update_scene(self._data, self._view)
@@ -77,12 +77,12 @@ class Camera:
 
 
 class ModelCamera(Camera):
-    """Looks through the model's first camera; at its centre where it has none.
+    """Looks through the model's first camera; without one, at the model's centre.
 
-    A suite's own renderer must not be used beside `Camera`: each takes the other's pictures for its own, as
-    it does not notice that OpenGL has turned to another's canvas.
+    A suite's own renderer must not be used beside `Camera`: each would return the other's pictures, because
+    it does not notice that OpenGL now draws to another canvas.
 
-    Arguments and errors: as `Camera`. Height fields are drawn as they are now, whatever becomes of them.
+    Arguments and errors are those of `Camera`. Height fields stay as they were when the camera was made.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
@@ -93,9 +93,9 @@ class ModelCamera(Camera):
 
 
 class CameraEnvironment(gymnasium.Env):
-    """The skeleton of an environment whose camera is made when the first picture is asked for.
+    """Base class of environments that make their camera when the first picture is asked for.
 
-    A subclass has `_make_camera`, and as `simulation` what another package simulates and closes.
+    A subclass defines `_make_camera`. If another package simulates, `simulation` is its object, to be closed.
     """
 
     observation_space: spaces.Box

@@ -1,4 +1,4 @@
-"""D4RL's own environments, by the package `d4rl`, instead of ours (--env_backend=d4rl)."""
+"""D4RL's own environments, from the package `d4rl`, instead of this project's (--env_backend=d4rl)."""
 
 import contextlib
 import importlib
@@ -20,10 +20,10 @@ from xql_jax.tasks import Task
 
 
 def d4rl_suite(task: Task) -> Suite:
-    """Returns the suite whose environments of the task are D4RL's.
+    """Returns a suite that makes D4RL's own environments of the task.
 
-    PyBullet's tasks (suite bullet) need the package d4rl, the others MuJoCo 2.1 and mujoco-py too. The import
-    makes `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`, as D4RL's does.
+    PyBullet's tasks (suite bullet) need the package d4rl; the others need MuJoCo 2.1 and mujoco-py, too. Like
+    D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
 
     Raises:
         UserError: if what the task's environment needs is not installed.
@@ -43,9 +43,9 @@ def d4rl_suite(task: Task) -> Suite:
 class D4RLEnvironment(gymnasium.Env):
     """D4RL's environment of a task behind today's interface; rewards and rules are D4RL's.
 
-    Observations are float32. The old interface's `done` is a truncation where D4RL's time limit says so, else
-    a termination. Nothing is said of success. The goal of antmaze-*-v0 and -v1, which D4RL draws from numpy's
-    global generator when an environment is made, is always the same one.
+    Observations are float32. The old interface's `done` is a truncation if D4RL's time limit says so, else a
+    termination. `info` has no success. The goal of antmaze-*-v0 and -v1, which D4RL draws from numpy's global
+    generator when an environment is made, is always the same one here.
     """
 
     observation_space: spaces.Box
@@ -98,7 +98,7 @@ def _import_d4rl() -> tuple[types.ModuleType, bool]:
         try:
             importlib.import_module("mujoco_py")
             has_mujoco = True
-        except Exception:  # it looks for MuJoCo and compiles: what it raises is of every kind
+        except Exception:  # it looks for MuJoCo and compiles: it may raise anything
             has_mujoco = False
             sys.modules["mujoco_py"] = None  # type: ignore[assignment]  # D4RL expects an ImportError
         try:
@@ -119,7 +119,7 @@ def _seed_numpy(seed: int) -> None:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps a few lines of every import and connection, some of them printed in C, from the terminal."""
+    """Hides the lines that imports and connections print, some of them from C."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)

@@ -11,10 +11,10 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs.camera import CameraEnvironment, ModelCamera, Start, Step
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import EnvironmentFailure, UserError, needing
 from xql_jax.tasks import Task
 
-# Linear-quadratic regulators draw their springs when they are made: here they always draw the same.
+# The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same ones.
 MODEL_SEED = 0
 
 
@@ -22,14 +22,14 @@ class DMControl(CameraEnvironment):
     """A `domain-task` of dm_control.suite, such as cheetah-run or ball_in_cup-catch.
 
     Observations f32[O]: the suite's own entries, in the order of its observation specification, each
-    flattened in C order; a scalar is one number. Actions [A] in [-1, 1], clipped to that, then mapped
-    affinely to the range of each actuator; one without a range (in lqr) takes the action as it is.
+    flattened in C order; a scalar is one number. Actions [A] are clipped to [-1, 1], then mapped affinely to
+    the range of each actuator. An actuator without a range (in lqr) takes the action itself.
 
-    Rewards are the suite's, in [0, 1] a step but for lqr. An episode is truncated at `episode_limit` steps.
-    It terminates only where the suite gives a discount of 0: in lqr, once the state is all but at rest.
+    Rewards are the suite's: in [0, 1] per step, except in lqr. An episode is truncated at `episode_limit`
+    steps. It terminates only if the suite gives a discount of 0: in lqr, once the state is nearly at rest.
 
     An episode equals the first of `suite.load(domain, task, {"random": seed})`, bit for bit.
-    Differs: the springs of lqr are the same in every episode, where `suite.load` draws others for each seed.
+    Differs: the springs of lqr are the same in every episode; `suite.load` draws new ones for each seed.
 
     Args:
         domain, task: as the suite calls them.
@@ -46,8 +46,9 @@ class DMControl(CameraEnvironment):
         self._name = f"{domain}-{task}"
         self._physics_error = importlib.import_module("dm_control.rl.control").PhysicsError
         self.physics = self._environment.physics
-        # At each reset quadruped-escape asks for the suite's renderer in a way that makes one: that needs
-        # OpenGL even where nothing is drawn, and takes it from `Camera`. So there is none to be had.
+        # At each reset quadruped-escape asks for the suite's renderer in a way that creates it. That needs
+        # OpenGL even if nothing is drawn, and takes OpenGL from `Camera`. So the renderer is made
+        # unavailable.
         self.physics.__class__ = type("Undrawn", (type(self.physics),), {"contexts": None})
         self.steps_per_second = 1 / self._environment.control_timestep()
         size = sum(math.prod(entry.shape) for entry in self._environment.observation_spec().values())
@@ -64,14 +65,14 @@ class DMControl(CameraEnvironment):
         return cls(domain, name, task.episode_limit)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        """Starts as the suite does, all from `seed`, in [0, 2**32); without one, its random numbers go on."""
+        """Starts as the suite does, by `seed` in [0, 2**32); without one, its random generator continues."""
         if seed is not None:
             if not 0 <= seed < 2**32:
                 raise ValueError(f"seed must be in [0, 2**32), not {seed}")
-            self._environment.task.random.seed(seed)  # in place: the model need not be made anew
+            self._environment.task.random.seed(seed)  # in place, so that the model is not rebuilt
         self._steps = 0
         if self.physics.model.nhfield:
-            self._close_camera()  # it has the last episode's terrain
+            self._close_camera()  # it still shows the last episode's terrain
         return _flat(self._environment.reset().observation), {}
 
     def step(self, action: np.ndarray) -> Step:
@@ -99,16 +100,14 @@ class DMControl(CameraEnvironment):
 
 
 def _suite() -> Any:
-    """Returns `dm_control.suite`, whose import takes a second or more, and brings OpenGL."""
+    """Returns `dm_control.suite`. Importing it takes a second or more, and loads OpenGL."""
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="glfw")  # no screen: others are tried then
+        with needing("the simulation of DM Control's tasks", "simulators"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
             return importlib.import_module("dm_control.suite")
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"the tasks of DM Control need dm_control ({error}): pip install dm_control"
-        ) from error
-    except Exception as error:  # OpenGL's libraries, where one is missing, fail in ways of their own
+    except UserError:
+        raise
+    except Exception as error:  # missing OpenGL libraries raise errors of many types
         raise UserError(
             f"dm_control cannot be imported (MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}; without a screen, "
             f"egl or osmesa): {type(error).__name__}: {error}"
@@ -117,7 +116,7 @@ def _suite() -> Any:
 
 def _action_map(spec: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns f64[A] twice, m and r: an action a in [-1, 1] becomes the control m + r a."""
-    limited = spec.maximum < mujoco.mjMAXVAL  # how the suite writes that there is no limit
+    limited = spec.maximum < mujoco.mjMAXVAL  # the suite's way to say that there is no limit
     middle = np.where(limited, (spec.maximum + spec.minimum) / 2, 0.0)
     return middle, np.where(limited, (spec.maximum - spec.minimum) / 2, 1.0)
 

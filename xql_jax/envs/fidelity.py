@@ -1,11 +1,14 @@
-"""In which environment scores were earned, for reports. How near it is to D4RL's is said in docs/tasks.md."""
+"""Describes the environment in which scores were earned, for reports.
+
+docs/tasks.md says how close each environment is to D4RL's.
+"""
 
 import importlib.metadata
 from typing import Any
 
-from xql_jax.tasks import Task
+from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
 
-# By suite: the packages, beside MuJoCo, whose models or rules its environments take.
+# By suite: packages, apart from MuJoCo, that provide its environments' models or rules.
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "locomotion": ("gymnasium",),
     "antmaze": ("gymnasium",),
@@ -19,11 +22,19 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
 def describe_environment(task: Task, env_backend: str, legacy_inertia: bool) -> dict[str, Any]:
     """Returns the environment of a task as JSON values.
 
-    `simulator` is the package that simulates, `versions` are those of all packages that decide what a step
-    does, null where a package is not installed as one; `described_in` is the section of the guide that says
-    what of the environment equals D4RL's.
+    `simulator` is the package that simulates. `versions` are those of all packages that determine a step's
+    result; null if a package is not installed under that name. `described_in` is the section of the guide
+    that says in which respects the environment equals D4RL's.
     """
-    if env_backend == "mujoco":
+    packages: tuple[str, ...]
+    guide = "tasks"
+    if task.suite == COMPILED:
+        is_own = not task.name.startswith(f"{PLAYGROUND}:")
+        packages = ("jax",) if is_own else ("mujoco-mjx", "playground", "mujoco", "jax")
+        guide, section = "compiled", "your-own-environment" if is_own else "what-differs"
+    elif task.suite == OWN:
+        packages, section = ("gymnasium",), OWN
+    elif env_backend == "mujoco":
         packages, section = ("mujoco", *_PACKAGES.get(task.suite, ())), task.suite
     elif task.suite == "bullet":
         packages, section = ("pybullet", "d4rl", "gym"), "bullet"
@@ -34,7 +45,7 @@ def describe_environment(task: Task, env_backend: str, legacy_inertia: bool) -> 
         "simulator": packages[0],
         "versions": {package: _version(package) for package in packages},
         "legacy_inertia": legacy_inertia,
-        "described_in": f"docs/tasks.md#{section}",
+        "described_in": f"docs/{guide}.md#{section}",
     }
 
 

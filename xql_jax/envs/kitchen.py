@@ -15,7 +15,7 @@ SUBTASKS = {
     "kitchen-mixed-v0": ("microwave", "kettle", "bottom burner", "light switch"),
 }
 
-NOISE_RATIO = 0.1  # D4RL's, of the amplitudes of robot and objects alike
+NOISE_RATIO = 0.1  # D4RL's: scales the amplitudes of the robot and of the objects
 NUM_JOINTS = 9  # arm and gripper come first in positions and velocities
 # D4RL's noise amplitudes of positions 9 to 29: knobs and burners, light switch, slide cabinet, hinge cabinet,
 # microwave, kettle (position and quaternion). The metres and radians of the robot's are in the simulator's
@@ -27,15 +27,16 @@ class Kitchen(CameraEnvironment):
     """An arm with nine velocity-controlled joints that has to do four household tasks in any order.
 
     Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
-    (30), which are zero but for the four tasks'. Actions [9] in [-1, 1], times 2 rad/s, for 0.08 s. The
-    reward is the number of tasks newly done in the step. The episode terminates, and has succeeded, when all
-    are done; it is truncated at `episode_limit` steps.
+    (30), which are zero except for the four tasks. Actions [9] in [-1, 1], times 2 rad/s, for 0.08 s. The
+    reward is the number of tasks newly done in the step. The episode terminates with success when all are
+    done; it is truncated at `episode_limit` steps.
 
     Source: D4RL's kitchen, by way of Gymnasium-Robotics' FrankaKitchen-v1, which has the same bodies, tasks,
-    threshold and starts. Differs from the latter: the noise is D4RL's (there robot and objects have less, and
-    the objects' amplitudes are shifted by one index), and observations have D4RL's layout. Differs from D4RL:
-    tasks are judged on the true positions, not the noisy ones; the noise is at most 0.02 of a threshold of
-    0.3. D4RL's dataset rewards are on another scale: tasks satisfied, counted again in each step.
+    threshold and starts. Differs from the latter: the noise is D4RL's (there, robot and objects have less,
+    and the objects' amplitudes are shifted by one index), and observations have D4RL's layout. Differs from
+    D4RL: tasks are judged by the true positions, not the noisy ones; the noise is at most 0.02, the threshold
+    is 0.3. D4RL's dataset rewards are on another scale: the number of satisfied tasks, counted again in each
+    step.
     """
 
     steps_per_second = 12.5
@@ -59,7 +60,7 @@ class Kitchen(CameraEnvironment):
         return cls(SUBTASKS[task.name], task.episode_limit)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        """Starts at D4RL's one pose; `seed` fixes all of the episode's noise."""
+        """Starts in D4RL's only initial pose; `seed` determines all of the episode's noise."""
         observation, info = self.simulation.reset(seed=seed)
         self._steps = 0
         return self._observation(observation), info
@@ -72,7 +73,7 @@ class Kitchen(CameraEnvironment):
         return self._observation(observation), reward, terminated, truncated, {**info, "success": terminated}
 
     def _make_camera(self) -> Camera:
-        """Sees the kitchen over the robot's shoulder."""
+        """Returns a camera that sees the kitchen over the robot's shoulder."""
         model, data = self.simulation.model, self.simulation.data
         return Camera(model, data, lookat=np.array([-0.2, 0.5, 2.0]), distance=2.4)
 
@@ -80,7 +81,7 @@ class Kitchen(CameraEnvironment):
         """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""
         flat = observation["observation"]
         joints, objects = flat[:NUM_JOINTS], flat[2 * NUM_JOINTS :][: len(OBJECT_NOISE)]
-        # The simulator's own generator: one seeded alike would repeat the joints' noise in the objects.
+        # From the simulator's own generator: another with the same seed would repeat the joints' noise here.
         noise = self.simulation.robot_env.np_random.uniform(-1.0, 1.0, len(OBJECT_NOISE))
         return np.concatenate(
             (joints, objects + NOISE_RATIO * OBJECT_NOISE * noise, self._goal), dtype=np.float32

@@ -6,17 +6,17 @@ INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 
 def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compiles `spec`, which it alters, with a capsule's mass and inertia those of a cylinder in its place.
+    """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
 
-    That cylinder is longer than the capsule's by half a radius at each end, so that it is the lighter of the
-    two. Shapes, contacts, joints and motors are today's; MuJoCo's own compiler adds the cylinders' masses up,
-    and scales them where the robot's file fixes the total.
+    That cylinder is longer than the capsule's cylindrical part by half a radius at each end, which makes it
+    lighter than the capsule. Shapes, contacts, joints and motors are today's. MuJoCo's own compiler adds up
+    the cylinders' masses, and scales them if the robot's file fixes the total.
 
-    Source: MuJoCo's changelog, version 2.1.2. Differs: MuJoCo 2.1 itself was not at hand to compare with; the
-    resulting masses are those that others quote of Gym's v2 robots.
+    Source: MuJoCo's changelog, version 2.1.2. Differs: MuJoCo 2.1 itself was not available for comparison;
+    the resulting masses are those that others quote for Gym's v2 robots.
     """
     model = spec.compile()
-    # All ids now: they shift as geoms are added.
+    # Ids are collected first, because they shift as geoms are added.
     capsules = [(geom, geom.id) for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE]
     for capsule, i in capsules:
         radius, half_length, _ = model.geom_size[i]
@@ -31,5 +31,5 @@ def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
     cylinders = spec.compile()
     for field in INERTIAL_FIELDS:
         getattr(model, field)[:] = getattr(cylinders, field)
-    mujoco.mj_setConst(model, mujoco.MjData(model))  # what follows from them, as the solver's weights
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived values, such as the solver's weights
     return model

@@ -14,15 +14,15 @@ from xql_jax.tasks import Task
 
 @dataclasses.dataclass(frozen=True)
 class Robot:
-    """In what the three tasks differ."""
+    """The differences between the three tasks."""
 
     file: str  # in Gymnasium's assets
     frame_skip: int
-    noise: float  # of a start
+    noise: float  # scale of a start's random deviations
     velocity_noise: Noise
-    control_cost: float  # reward units for each squared unit of action
-    survival_reward: float  # of every step, an episode's last included
-    max_observed_speed: float  # velocities are observed clipped
+    control_cost: float  # reward units per squared unit of action
+    survival_reward: float  # of every step, including an episode's last
+    max_observed_speed: float  # observed velocities are clipped to this
     is_healthy: Callable[[np.ndarray, np.ndarray], bool]  # of positions and velocities; ends the episode
 
 
@@ -63,16 +63,16 @@ ROBOTS = {
 
 
 class Locomotion(MujocoRobot):
-    """A robot that is to run forwards, and for two of the three not to fall.
+    """A robot that has to run forwards and, in hopper and walker2d, must not fall.
 
-    Observations f32: positions but the forward one, then velocities, of which hopper and walker2d see at most
-    10 m/s or rad/s. Actions in [-1, 1]. The reward of a step is the mean forward speed, + 1 where the robot
+    Observations f32: positions except the forward one, then velocities, which hopper and walker2d see clipped
+    to 10 m/s or rad/s. Actions in [-1, 1]. The reward of a step is the mean forward speed, + 1 if the robot
     can fall, - the cost of the action, which is not clipped here. An episode terminates when the robot has
-    fallen, and that step too has the + 1; it is truncated at `episode_limit` steps. There is no success.
+    fallen; that step gets the + 1, too. It is truncated at `episode_limit` steps. Success is not defined.
 
     Source: Gym's v2 environments, which D4RL uses, in their v4 form on today's MuJoCo, bit for bit. Version 5
     differs: no + 1 for the last step, and other friction under one of walker2d's feet. With `legacy_inertia`
-    capsules have the masses of MuJoCo before 2.1.2, which made D4RL's data.
+    capsules have the masses of MuJoCo before 2.1.2, with which D4RL's data was made.
     """
 
     def __init__(self, robot: Robot, episode_limit: int, legacy_inertia: bool = False):

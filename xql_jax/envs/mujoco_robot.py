@@ -1,4 +1,4 @@
-"""What D4RL's robots share: Gym's rules of starts and steps, on MuJoCo alone."""
+"""The base class of D4RL's robots: Gym's rules of starts and steps, on MuJoCo alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from xql_jax.envs.legacy_inertia import compile_with_legacy_inertia
 
 ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 
-Noise = Callable[[np.random.Generator, float, int], np.ndarray]  # of a scale and a size
+Noise = Callable[[np.random.Generator, float, int], np.ndarray]  # takes a generator, a scale and a size
 
 
 def uniform(rng: np.random.Generator, scale: float, size: int) -> np.ndarray:
@@ -26,15 +26,15 @@ def normal(rng: np.random.Generator, scale: float, size: int) -> np.ndarray:
 
 
 class MujocoRobot(CameraEnvironment):
-    """The skeleton of a robot's task, whose starts and steps are those of Gymnasium's MujocoEnv.
+    """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
 
-    A subclass has `observation_space`, `step`, `_observation` and `_make_camera`.
+    A subclass defines `observation_space`, `step`, `_observation` and `_make_camera`.
 
     Args:
-        spec: of the model; altered where `legacy_inertia`.
-        frame_skip: simulator steps in one of the environment.
+        spec: of the model; it is changed if `legacy_inertia` is true.
+        frame_skip: simulator steps per step of the environment.
         episode_limit: steps after which an episode is truncated.
-        noise: scale of a start's deviations from the model's pose at rest; positions' are uniform.
+        noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
         velocity_noise: distribution of a start's velocities.
         legacy_inertia: see `compile_with_legacy_inertia`.
     """
@@ -59,28 +59,28 @@ class MujocoRobot(CameraEnvironment):
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        """Starts near the model's pose at rest, all from `seed`."""
+        """Starts near the model's rest pose, determined by `seed`."""
         super().reset(seed=seed)
         return self.set_state(*self._random_start()), {}
 
     def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
-        mujoco.mj_resetData(self.model, self.data)  # the solver's warm start too: nothing is left of the past
+        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
         self.data.qpos[:] = position
         self.data.qvel[:] = velocity
-        # Until version 3.2.0 `mj_forward` did this itself, today only the first step does.
+        # Until MuJoCo 3.2.0 `mj_forward` did this itself; since then, only the first step does.
         mujoco.mj_normalizeQuat(self.model, self.data.qpos)
-        mujoco.mj_forward(self.model, self.data)  # for no step, but the camera follows the centre of mass
+        mujoco.mj_forward(self.model, self.data)  # not needed by steps, but by the camera: the centre of mass
         self._steps = 0
         return self._observation()
 
     def _random_start(self) -> tuple[np.ndarray, np.ndarray]:
-        """Draws positions and velocities, in Gym's order: the same from the same generator."""
+        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
         position = self.model.qpos0 + uniform(self.np_random, self._noise, self.model.nq)
         return position, self._velocity_noise(self.np_random, self._noise, self.model.nv)
 
     def _advance(self, action: np.ndarray) -> bool:
-        """Moves by one step; true if it is the episode's last. The model's control range clips the action."""
+        """Moves by one step; returns whether it is the episode's last. The control range clips the action."""
         self.data.ctrl[:] = action
         mujoco.mj_step(self.model, self.data, self._frame_skip)
         self._steps += 1

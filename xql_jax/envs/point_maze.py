@@ -13,23 +13,24 @@ from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
 MAX_SPEED = 5.0  # per axis; D4RL clips the velocity before each step
-BODY_POSITION = 1.2  # in x and y, of the ball where its joints' positions are 0
+BODY_POSITION = 1.2  # in x and y, of the ball when its joints' positions are 0
 RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and scale of its velocity
 
 
 class PointMaze(CameraEnvironment):
-    """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps a second.
+    """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps per second.
 
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell,
     fixed. The reward of a step is computed, as in D4RL's environment, from the position *after* the step: 1
-    within 0.5 of the goal, else 0; or exp(-distance) where `dense`. (D4RL's datasets hold the reward of the
-    position *before* it.) An episode never terminates, it is truncated at `episode_limit` steps; it succeeds
+    within 0.5 of the goal, else 0; or exp(-distance) if `dense`. (D4RL's datasets hold the reward of the
+    position *before* it.) An episode never terminates; it is truncated at `episode_limit` steps. It succeeds
     once it has been within 0.5 of the goal.
 
     Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Gymnasium-Robotics'
     PointMaze has the same dynamics in a maze turned by 90 degrees, but other starts, goals and reward radius.
-    Scores above 100 are no mistake: the controller behind D4RL's reference return plans in the first of its
-    episodes only, then pushes straight towards the goal. One that plans in each gets 229, 416 and 534.
+    Scores above 100 are no mistake: the controller behind D4RL's reference return plans only in the first of
+    its episodes, then pushes straight towards the goal. One that plans in every episode gets 229, 416 and
+    534.
     """
 
     steps_per_second = 100.0
@@ -52,14 +53,14 @@ class PointMaze(CameraEnvironment):
         return cls(maze_of(task.name), task.episode_limit, dense="-dense" in task.name)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        """Starts at any free cell, the goal's too, ±0.1, with a velocity of 0.1 N(0, 1), all from `seed`."""
+        """Starts at any free cell, the goal's included, ±0.1, with a velocity of 0.1 N(0, 1), by `seed`."""
         super().reset(seed=seed)
         position, velocity = random_start(self.maze, self.np_random)
         return self.set_state(position, velocity), {}
 
     def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """Begins an episode at this position [2] and velocity [2]; returns the observation f32[4]."""
-        mujoco.mj_resetData(self.model, self.data)  # the solver's warm start too: nothing is left of the past
+        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
         self.data.qpos[:] = position
         self.data.qvel[:] = velocity
         self._steps, self._success = 0, False
@@ -79,7 +80,7 @@ class PointMaze(CameraEnvironment):
         return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
 
     def _make_camera(self) -> Camera:
-        """Sees the maze from above; rows grow downwards as in the maze."""
+        """Returns a camera that sees the maze from above; rows grow downwards as in the maze."""
         rows, columns = self.maze.walls.shape
         middle = np.array([(rows + 1) / 2, (columns + 1) / 2, 0.0])
         distance = 1.3 * max(rows, columns)
@@ -87,7 +88,7 @@ class PointMaze(CameraEnvironment):
 
 
 def push(model: mujoco.MjModel, data: mujoco.MjData, action: np.ndarray | tuple[float, float]) -> None:
-    """One step of D4RL's dynamics; the model's control range clips the action [2] to [-1, 1]."""
+    """Does one step of D4RL's dynamics; the model's control range clips the action [2] to [-1, 1]."""
     vx, vy = data.qvel.tolist()
     if abs(vx) > MAX_SPEED or abs(vy) > MAX_SPEED:
         np.clip(data.qvel, -MAX_SPEED, MAX_SPEED, out=data.qvel)
@@ -108,8 +109,8 @@ def random_target(maze: Maze, rng: np.random.Generator) -> np.ndarray:
 def point_mass_model(maze: Maze) -> mujoco.MjModel:
     """Compiles the maze with D4RL's masses, contacts and motors.
 
-    D4RL's ground plane is left out: the ball cannot move vertically and contacts are frictionless, so that it
-    has no effect.
+    D4RL's ground plane is left out. It has no effect, because the ball cannot move vertically and contacts
+    are frictionless.
     """
     walls = "\n".join(
         f'<geom type="box" size="0.5 0.5 0.2" pos="{r + 1} {c + 1} 0"/>' for r, c in np.argwhere(maze.walls)

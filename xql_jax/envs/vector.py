@@ -1,4 +1,4 @@
-"""Several environments stepped together, in this process or one process each."""
+"""Several environments that are stepped together, in this process or in one process each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,45 +10,45 @@ from xql_jax.types import Batch, Environment
 
 
 class StepResult(NamedTuple):
-    """What one step of N environments gave. The arrays are new at every step and never written again."""
+    """The result of one step of N environments. Each step makes new arrays, which are never changed later."""
 
-    transitions: Any  # Batch of NumPy arrays [N, ...]; next observations are the episodes' own, never starts
-    observations: np.ndarray  # f32[N, O] to act on next: the start of a new episode where one ended
+    transitions: Any  # Batch of NumPy arrays [N, ...]; next observations are never those of a new episode
+    observations: np.ndarray  # f32[N, O] to act on next: a new episode's first one where an episode ended
     ended: np.ndarray  # bool[N], by a terminal state or a time-out
-    returns: np.ndarray  # f64[N], undiscounted, of the episodes that ended; elsewhere 0
-    lengths: np.ndarray  # i64[N], steps of the episodes that ended; elsewhere 0
+    returns: np.ndarray  # f64[N], undiscounted, of the episodes that ended; 0 for the others
+    lengths: np.ndarray  # i64[N], steps of the episodes that ended; 0 for the others
 
 
 class Counters(NamedTuple):
-    """Which episodes are running: all that a run needs in order to start them again."""
+    """The episodes that are running: all that a run needs to start them again."""
 
     seeds: np.ndarray  # i64[N], as given to `reset`
     episodes: np.ndarray  # i64[N], the number of each environment's running episode, from 0
 
 
 class VectorEnvironment:
-    """N environments that step together, each of which starts a new episode in the step that ends one.
+    """N environments that step together; each starts a new episode in the step that ends one.
 
-    Beside Gymnasium's: AsyncVectorEnv makes 0.67 to 0.88 of these steps with eight processes on two cores.
-    SyncVectorEnv takes 25 microseconds less a step, of some 2,500 that an online step takes, without the
-    transitions, checks and seeds by episode that this has.
+    Compared with Gymnasium: with eight processes on two cores, AsyncVectorEnv makes 0.67 to 0.88 times as
+    many steps. SyncVectorEnv takes 25 microseconds less per step, out of some 2,500 for an online step, but
+    has no transitions, no checks and no seeds per episode.
 
-    Episode e of environment i starts from `start_seed(seeds[i], i, e)`: a run is reproducible, whatever N and
-    wherever the environments are.
+    Episode e of environment i starts from `start_seed(seeds[i], i, e)`. A run is therefore reproducible,
+    whatever N is and wherever the environments run.
 
     Args:
         make: makes one environment. With `processes` it is pickled: a function of a module, or a
             `functools.partial` of one.
         num_environments: N, at least 1.
-        processes: give each environment a process of its own, which pays where a step takes much longer than
-            the 0.1 ms of a message and its answer; the results are the same, bit for bit. The processes
-            import the program's main module, and leave SIGINT and SIGTERM to this one.
-        patience: how long the processes are waited for.
+        processes: give each environment a process of its own. This pays if a step takes much longer than the
+            0.1 ms of a message and its answer; the results are the same, bit for bit. The processes import
+            the program's main module, and ignore SIGINT and SIGTERM, which this process handles.
+        patience: how long to wait for the processes.
     Raises:
         ValueError: if `num_environments` is less than 1, or `make` cannot be pickled but must be.
-        UserError: as `make` raises it.
-        EnvironmentFailure: naming the environment, if `make` fails otherwise; as all methods that need
-            an environment do if it does not answer in time.
+        UserError: if `make` raises it.
+        EnvironmentFailure: naming the environment, if `make` fails otherwise. All methods that need an
+            environment raise it, too, if that does not answer in time.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class VectorEnvironment:
             Elsewhere(make, num_environments, patience) if processes else Here(make, num_environments)
         )
         self.observation_space, self.action_space = backend.observation_space, backend.action_space
-        self._observations: np.ndarray | None = None  # f32[N, O], of the present; None before a reset
+        self._observations: np.ndarray | None = None  # f32[N, O], the latest; None before a reset
 
     def reset(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Starts episode 0 of each environment.
 
         Args:
-            seeds: N of them, non-negative; equal ones make different episodes, for the environment's number
-                counts too.
+            seeds: N of them, non-negative. Equal seeds make different episodes, because the environment's
+                number counts, too.
         Returns:
             f32[N, O], the observations to act on.
         Raises:
@@ -85,7 +85,7 @@ class VectorEnvironment:
         return self.restore(Counters(seeds, np.zeros(seeds.shape, np.int64)))
 
     def restore(self, counters: Counters) -> np.ndarray:
-        """Starts again the episodes that were running when `state` gave these counters, from their starts.
+        """Restarts, from their beginnings, the episodes that were running when `state` gave these counters.
 
         Returns and raises as `reset`.
         """
@@ -111,15 +111,15 @@ class VectorEnvironment:
         return Counters(*(values.copy() for values in self._counters))
 
     def step(self, actions: np.ndarray) -> StepResult:
-        """Steps each environment, and starts a new episode where that ended one.
+        """Steps each environment, and starts a new episode where one ended.
 
         Args:
-            actions: f32[N, A]; clipped to the action space, and so they stand in the transitions.
+            actions: f32[N, A]; clipped to the action space, and stored clipped in the transitions.
         Raises:
             ValueError: if there was no reset, or the actions' shape is wrong.
             FloatingPointError: if an action is NaN or infinite.
-            EnvironmentFailure: naming the environment, also of what it gave that is not finite; all are
-                closed then.
+            EnvironmentFailure: naming the environment, also if what it returned is not finite; all
+                environments are closed then.
         """
         before = self._check_reset()
         actions = np.asarray(actions, np.float32)
@@ -144,7 +144,7 @@ class VectorEnvironment:
             self._counters.episodes[ended] += 1
             self._next_seeds = self._seeds_of(self._counters.episodes + 1)
         transitions: Any = Batch(
-            before,  # type: ignore[arg-type]  # of NumPy, as its owner says
+            before,  # type: ignore[arg-type]  # NumPy's, see `StepResult`
             actions,  # type: ignore[arg-type]
             replies["reward"].astype(np.float32),  # type: ignore[arg-type]
             (~replies["terminated"]).astype(np.float32),  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ class VectorEnvironment:
         return StepResult(transitions, self._observations, ended, returns, lengths)
 
     def close(self) -> None:
-        """Closes the environments and ends their processes, after some seconds by force."""
+        """Closes the environments and ends their processes; after some seconds it kills them."""
         self._observations = None
         if self._backend:
             self._backend.close()
@@ -175,7 +175,7 @@ class VectorEnvironment:
             replies = self._backend.perform(requests)
             _check_finite(replies)
             return replies
-        except BaseException:  # an interrupt too: replies that nobody took would pass for the next step's
+        except BaseException:  # interrupts, too: unread replies would be taken for the next step's
             self.close()
             raise
 
@@ -188,13 +188,13 @@ class VectorEnvironment:
 def start_seed(seed: int, environment: int, episode: int) -> int:
     """Returns the seed of an environment's episode, in [0, 2**32).
 
-    It shares nothing with `evaluation.rollout.episode_seed`, whatever the seeds.
+    Its random stream is independent of that of `evaluation.rollout.episode_seed`, whatever the seeds.
     """
     return int(np.random.SeedSequence(seed, spawn_key=(environment, episode)).generate_state(1)[0])
 
 
 def _check_finite(replies: np.ndarray) -> None:
-    """Raises EnvironmentFailure: a number that is not finite would stay in what is learned from for long."""
+    """Raises EnvironmentFailure if a number is not finite: it would stay in the training data for long."""
     for name in ("reward", "observation", "start"):
         finite = np.isfinite(replies[name])
         if not finite.all():

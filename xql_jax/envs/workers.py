@@ -1,6 +1,6 @@
-"""Where several environments run: all in this process, or each in a process of its own.
+"""Backends that run several environments: all in this process, or each in a process of its own.
 
-Both perform one request an environment and give one reply each, as arrays of records.
+Both perform one request per environment and return one reply each, as arrays of records.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from xql_jax.types import Environment
 if TYPE_CHECKING:
     from gymnasium import spaces
 
-GRACE = 2.0  # seconds for workers to end by themselves
-STOPPING = 5.0  # seconds that a run which is told to stop waits for an answer
+GRACE = 2.0  # seconds that workers get to end by themselves
+STOPPING = 5.0  # seconds that a run waits for an answer after it is told to stop
 MIDST = 5  # seconds that a message may take from its first byte to its last
-AT_ONCE = 2 * CORES  # processes that are starting: more of them delay the first answer
-TICK = 0.1  # seconds between looks at the clock, and at whether the run is told to stop
+AT_ONCE = 2 * CORES  # processes that start at the same time: more of them delay the first answer
+TICK = 0.1  # seconds between checks of the clock, and of whether the run is told to stop
 
 
 def _never() -> bool:
@@ -41,22 +41,22 @@ def _never() -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How long the processes of environments are waited for."""
+    """How long to wait for the processes of environments."""
 
-    seconds: float = 60.0  # without an answer of any of them; their starts count as well
-    is_stopping: Callable[[], bool] = _never  # is the run told to stop? Then `STOPPING` seconds are enough
+    seconds: float = 60.0  # without an answer from any of them; starting counts, too
+    is_stopping: Callable[[], bool] = _never  # is the run told to stop? Then it waits only `STOPPING` seconds
 
 
 PATIENT = Patience()
 
 
 def request_type(action_space: spaces.Box) -> np.dtype:
-    """What one environment is asked: to reset from the seed; or to act, and if that was the end, to reset."""
+    """Returns the type of a request: to reset from the seed; or to act, and to reset if the episode ends."""
     return np.dtype([("resets", "?"), ("seed", "u4"), ("action", "f4", action_space.shape)])
 
 
 def reply_type(observation_space: spaces.Box) -> np.dtype:
-    """What one environment answers; `start` is of the episode that begins, if one does."""
+    """Returns the type of a reply; `start` is the first observation of a new episode, if one begins."""
     shape = observation_space.shape
     return np.dtype(
         [
@@ -70,7 +70,7 @@ def reply_type(observation_space: spaces.Box) -> np.dtype:
 
 
 def _answer(environment: Environment, request: np.ndarray, reply: np.ndarray) -> None:
-    """Does what a request, of one record, asks of an environment, and fills its reply."""
+    """Performs a request, one record, in an environment, and fills in its reply."""
     resets = bool(request["resets"])
     if not resets:
         observation, reward, terminated, truncated, _ = environment.step(request["action"].copy())
@@ -115,7 +115,7 @@ class Here:
 
 @contextlib.contextmanager
 def _naming(number: int) -> Any:
-    """Says of a failure which environment's it is."""
+    """Adds the environment's number to a failure."""
     try:
         yield
     except EnvironmentFailure as error:
@@ -127,7 +127,7 @@ def _naming(number: int) -> Any:
 
 
 class Elsewhere:
-    """A process an environment. No process is waited for longer than `patience` says."""
+    """One process per environment. No process is waited for longer than `patience` says."""
 
     def __init__(self, make: Callable[[], Environment], num_environments: int, patience: Patience = PATIENT):
         try:
@@ -139,9 +139,9 @@ class Elsewhere:
         self._connections: list[connection.Connection] = []
         self._patience = patience
         self._poll = select.poll()
-        self._numbers: dict[int, int] = {}  # of the environments, by the descriptors of their connections
-        # Ends the processes when this object is gone or the program ends, before `multiprocessing` asks them
-        # to end by the SIGTERM that they ignore and waits for that.
+        self._numbers: dict[int, int] = {}  # environments' numbers by their connections' file descriptors
+        # Ends the processes when this object is gone or the program ends. This comes before `multiprocessing`
+        # sends them SIGTERM, which they ignore, and waits for them.
         self._stop = multiprocessing.util.Finalize(
             self, _stop, (self._processes, self._connections), exitpriority=10
         )
@@ -165,7 +165,7 @@ class Elsewhere:
             except BlockingIOError as error:
                 raise _silence(number, MIDST) from error
             except OSError:
-                self._receive(number)  # what it said before it ended
+                self._receive(number)  # its last message, from before it ended
                 raise
         answers: dict[int, bytes] = {}
         while len(answers) < len(requests):
@@ -185,18 +185,18 @@ class Elsewhere:
         with _signals_blocked():
             process.start()
         self._processes.append(process)
-        theirs.close()  # or the end of the process would not be seen
+        theirs.close()  # otherwise the end of the process would not be noticed
 
     def _receive_any(self, answers: dict[int, bytes]) -> None:
-        """Waits for an answer, or several, and adds them by their environments' numbers."""
+        """Waits for one or more answers, and adds them by their environments' numbers."""
         for number in self._await_any(answers):
             answers[number] = self._receive(number)
 
     def _await_any(self, answered: Collection[int]) -> list[int]:
-        """Waits for any worker's answer or end; returns whose it is.
+        """Waits until any worker answers or ends; returns the numbers of those that did.
 
         Raises:
-            EnvironmentFailure: if that is longer than patience allows.
+            EnvironmentFailure: if that takes longer than `patience` allows.
         """
         began, stopping_since = time.monotonic(), None
         while not (ready := self._poll.poll(1000 * TICK)):
@@ -211,10 +211,10 @@ class Elsewhere:
         return [self._numbers[descriptor] for descriptor, _ in ready]
 
     def _receive(self, number: int) -> bytes:
-        """Returns what a worker answers, or has begun to.
+        """Returns a worker's answer, of which at least the beginning has arrived.
 
         Raises:
-            UserError: if its environment raised; EnvironmentFailure if its process has ended, or halts.
+            UserError: if its environment raised it; EnvironmentFailure if its process has ended or hangs.
         """
         try:
             message = self._connections[number].recv_bytes()
@@ -240,7 +240,7 @@ def _silence(number: int, seconds: float, since: str = "") -> EnvironmentFailure
 
 
 def _limit(pipe: connection.Connection) -> None:
-    """Has the system end what waits `MIDST` seconds in the midst of a message, with BlockingIOError."""
+    """Makes reads and writes that wait `MIDST` seconds within a message fail with BlockingIOError."""
     seconds = struct.pack("@ll", MIDST, 0)  # a timeval
     with socket.fromfd(pipe.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
@@ -253,10 +253,10 @@ _FINE, _USER_ERROR, _ERROR = b"+", b"u", b"-"
 
 
 def _work(make: Callable[[], Environment], parent: connection.Connection) -> None:
-    """The life of a worker: one answer a request, until the parent hangs up or the environment fails."""
+    """A worker's main loop: one answer per request, until the parent hangs up or the environment fails."""
     for number in _LEFT_TO_PARENT:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_TO_PARENT)  # blocked until now, since before the imports
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _LEFT_TO_PARENT)  # they were blocked during the imports
     try:
         environment = make()
         spaces_of_both = environment.observation_space, environment.action_space
@@ -269,7 +269,7 @@ def _work(make: Callable[[], Environment], parent: connection.Connection) -> Non
             parent.send_bytes(_FINE + reply.tobytes())
         environment.close()
     except Exception as error:
-        with contextlib.suppress(OSError):  # the parent may have hung up, and want no answer
+        with contextlib.suppress(OSError):  # the parent may have hung up
             if isinstance(error, EnvironmentFailure):
                 parent.send_bytes(_ERROR + str(error).encode())
             elif isinstance(error, UserError):
@@ -279,7 +279,7 @@ def _work(make: Callable[[], Environment], parent: connection.Connection) -> Non
 
 
 def _next_message(parent: connection.Connection) -> bytes | None:
-    """Waits for a request; None if the parent has hung up, or is no more."""
+    """Waits for a request; None if the parent has hung up or ended."""
     try:
         return parent.recv_bytes()
     except (EOFError, OSError):
@@ -288,8 +288,8 @@ def _next_message(parent: connection.Connection) -> bytes | None:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Any:
-    """Holds SIGINT and SIGTERM back, and for processes that start meanwhile until they say otherwise."""
-    resource_tracker.ensure_running()  # else the first process starts it, which lets signals through again
+    """Blocks SIGINT and SIGTERM, also in processes started meanwhile, until these unblock them."""
+    resource_tracker.ensure_running()  # else starting the first process starts it, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_TO_PARENT)
     try:
         yield

@@ -1,1 +1,1 @@
-"""Evaluation: episodes of a policy, and what a handful of scores says."""
+"""Evaluation: runs episodes of policies, and summarises their scores."""

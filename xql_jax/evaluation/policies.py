@@ -1,4 +1,4 @@
-"""Policies as an evaluation calls them, with or without a memory of their episodes."""
+"""Policies as evaluations call them, with or without a memory of their episodes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,27 +12,27 @@ Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions
 class Remembering:
     """Policies that act by what they have seen of an episode; all episodes of a call begin together.
 
-    Whoever runs them calls `begin` before the first step, and `remember` after every step, with rewards that
-    may be overwritten afterwards.
+    The caller calls `begin` before the first step, and `remember` after every step. It may overwrite the
+    rewards afterwards.
     """
 
     act: Act
     begin: Callable[[], None]
-    remember: Callable[[np.ndarray], None]  # of the rewards f64[M, K] that the step gave
+    remember: Callable[[np.ndarray], None]  # takes the rewards f64[M, K] of the step
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         return self.act(observations)
 
 
 def around(policy: Act, act: Act) -> Act:
-    """Returns `act`, which calls the policy, with the policy's memory if it has one."""
+    """Returns `act`, a function that calls the policy, together with the policy's memory if it has one."""
     return dataclasses.replace(policy, act=act) if isinstance(policy, Remembering) else act
 
 
 def prepared(
     policy: Act, observe: Callable[[np.ndarray], np.ndarray], reward: Callable[[np.ndarray], np.ndarray]
 ) -> Act:
-    """Returns the policy for an environment's own observations and rewards, which it knows transformed."""
+    """Returns the policy for an environment's raw observations and rewards, which are transformed for it."""
 
     def act(observations: np.ndarray) -> np.ndarray:
         return policy(observe(observations))

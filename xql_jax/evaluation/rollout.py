@@ -1,6 +1,5 @@
-"""Episodes of a population of policies in lock-step: one batched policy call a step."""
+"""Runs episodes of a population of policies in lock-step, with one batched policy call per step."""
 
-import concurrent.futures
 import dataclasses
 import math
 from collections.abc import Callable
@@ -9,36 +8,35 @@ import numpy as np
 
 from xql_jax.envs import Suite, get_suite
 from xql_jax.evaluation.policies import Act, Remembering
+from xql_jax.evaluation.waves import UNTOLD, HostWave, Wave
 from xql_jax.tasks import Task
-from xql_jax.types import Environment
-
-Slot = tuple[int, int]  # member, place in the batch
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeResults:
-    """What E episodes of each of M members gave; `paths` only where asked for."""
+    """The results of E episodes of each of M members (policies evaluated together)."""
 
     returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
     lengths: np.ndarray  # i64[M, E], steps
-    successes: np.ndarray | None  # bool[M, E]; None where the task has no criterion of success
-    paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]
+    successes: np.ndarray | None  # bool[M, E]; None if the task has no criterion of success
+    paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
 
 
 class Evaluator:
-    """Runs the same episodes for every member, each time anew.
+    """Runs the same episodes for every member, and the same again at every call.
 
-    Episode e starts from a seed made of (seed, e): all members see the same starts, in every run. The results
-    depend neither on earlier runs nor on `max_environments`, but for what a policy rounds differently in
-    another batch shape. Environments are made when first needed and kept until `close`.
+    Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run. The
+    results do not depend on earlier runs. They depend on `max_environments` only in so far as a policy rounds
+    differently for another batch shape.
 
     Args:
-        task: whose environments to run.
+        task: the task to run environments of.
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
-        seed: of the starts and of the environments' noise.
-        max_environments: at most so many exist at once, or one a member if that is more; None: the suite's.
+        seed: for the starts and the environments' noise.
+        max_environments: at most so many exist at once, or one per member if that is more; None: the suite's.
         suite: makes the environments; None: `get_suite(task)`.
+        kind: the class that simulates the episodes.
     Raises:
         UserError: if there is no environment for the task.
     """
@@ -51,25 +49,24 @@ class Evaluator:
         seed: int,
         max_environments: int | None = None,
         suite: Suite | None = None,
+        kind: type[Wave] = HostWave,
     ):
         self._task = task
-        self._suite = suite or get_suite(task)
+        suite = suite or get_suite(task)
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
-        affordable = max(1, (max_environments or self._suite.max_environments) // num_members)
+        affordable = max(1, (max_environments or suite.max_environments) // num_members)
         num_waves = math.ceil(num_episodes / affordable)
-        self._num_slots = math.ceil(num_episodes / num_waves)  # K: no more than even waves need
-        self._environments: dict[Slot, Environment] = {}
-        num_threads = self._suite.num_threads
-        self._threads = concurrent.futures.ThreadPoolExecutor(num_threads) if num_threads > 1 else None
+        self._num_slots = math.ceil(num_episodes / num_waves)  # K: the fewest for that many waves
+        self._wave = kind(task, suite, num_members, self._num_slots)
 
     @property
     def observation_dim(self) -> int:
-        return self._environment((0, 0)).observation_space.shape[0]
+        return self._wave.observation_dim
 
     @property
     def action_dim(self) -> int:
-        return self._environment((0, 0)).action_space.shape[0]
+        return len(self._wave.action_bounds[0])
 
     def run(
         self, act: Act, record_paths: bool = False, on_ended: Callable[[int], object] | None = None
@@ -77,11 +74,11 @@ class Evaluator:
         """Runs all episodes, K of each member at a time.
 
         Args:
-            act: the policies, from f32[M, K, O] to f32[M, K, A], called once a step always with the same
-                shape; it must not keep its argument. Actions are clipped to the action space. Places of
-                episodes that are over keep their last observation, places without an episode are zero; their
+            act: the policies, from f32[M, K, O] to f32[M, K, A], called once per step, always with the same
+                shape. It must not keep its argument. Actions are clipped to the action space. Places whose
+                episode is over keep its last observation, and places without an episode are zero; their
                 actions are not used. Policies with a memory are told when episodes begin, all at once, and
-                what rewards f64[M, K] each step gave, 0 where none ran.
+                the rewards f64[M, K] of each step, 0 for places that did not run.
             record_paths: keep all observations.
             on_ended: called with the number of episodes that a step ended.
         Raises:
@@ -90,7 +87,7 @@ class Evaluator:
         """
         returns = np.zeros((self._num_members, len(self._seeds)))
         lengths = np.zeros(returns.shape, np.int64)
-        successes = np.full(returns.shape, -1, np.int8)  # -1: nothing was said of success
+        successes = np.full(returns.shape, UNTOLD, np.int8)
         paths: list[list[np.ndarray]] = [[] for _ in range(self._num_members)]
         for start in range(0, len(self._seeds), self._num_slots):
             wave = slice(start, start + self._num_slots)
@@ -106,12 +103,7 @@ class Evaluator:
         )
 
     def close(self) -> None:
-        """Closes the environments."""
-        for environment in self._environments.values():
-            environment.close()
-        self._environments.clear()
-        if self._threads:
-            self._threads.shutdown()
+        self._wave.close()
 
     def _run_wave(
         self,
@@ -123,57 +115,33 @@ class Evaluator:
         record: bool,
         on_ended: Callable[[int], object] | None,
     ) -> list[np.ndarray]:
-        """Runs a wave's episodes; fills returns, lengths, successes [M, <= K]; gives what it recorded."""
-        seeds = self._seeds[wave]
-        running: list[Slot] = [(member, k) for member in range(self._num_members) for k in range(len(seeds))]
-        starts = {slot: self._environment(slot).reset(seed=seeds[slot[1]])[0] for slot in running}
-        shape = self._num_members, self._num_slots
-        observations = np.zeros((*shape, *starts[0, 0].shape), np.float32)
-        for slot, start in starts.items():
-            observations[slot] = start
-        over = np.zeros(shape, bool)
-        action_space = self._environment((0, 0)).action_space
+        """Runs a wave's episodes; fills returns, lengths, successes [M, <= K]; returns what it recorded."""
+        observations = self._wave.begin(self._seeds[wave])
+        low, high = self._wave.action_bounds
+        shape, count = observations.shape[:2], returns.shape[1]
+        running = np.broadcast_to(np.arange(shape[1]) < count, shape)
         history = [observations.copy()]
         memory = act if isinstance(act, Remembering) else None
-        rewards = np.zeros(shape)
         if memory:
             memory.begin()
-
-        def step(slots: list[Slot]) -> None:
-            for slot in slots:
-                outcome = self._environments[slot].step(actions[slot])
-                observations[slot], reward, terminated, truncated, info = outcome
-                returns[slot] += reward
-                rewards[slot] = reward
-                lengths[slot] += 1
-                if "success" in info:
-                    successes[slot] = info["success"]
-                over[slot] = terminated or truncated
-
-        while running:
+        while running.any():
             actions = np.asarray(act(observations))
-            self._check(actions, (*shape, *action_space.shape), wave)
-            actions = np.clip(actions, action_space.low, action_space.high)
-            rewards[:] = 0.0
-            if self._threads:
-                n = self._suite.num_threads
-                list(self._threads.map(step, (running[i::n] for i in range(n))))
-            else:
-                step(running)
+            self._check(actions, (*shape, *low.shape), wave)
+            step = self._wave.step(np.clip(actions, low, high), running)
+            observations = step.observations
+            returns += step.rewards[:, :count]
+            lengths += running[:, :count]
+            told = step.successes[:, :count] != UNTOLD
+            successes[told] = step.successes[:, :count][told]
             if memory:
-                memory.remember(rewards)
-            before = len(running)
-            running = [slot for slot in running if not over[slot]]
-            if on_ended and len(running) < before:
-                on_ended(before - len(running))
+                memory.remember(step.rewards)
+            ended = running & step.ended
+            running = running & ~ended
+            if on_ended and ended.any():
+                on_ended(int(ended.sum()))
             if record:
                 history.append(observations.copy())
         return history
-
-    def _environment(self, slot: Slot) -> Environment:
-        if slot not in self._environments:
-            self._environments[slot] = self._suite.make(self._task)
-        return self._environments[slot]
 
     def _check(self, actions: np.ndarray, shape: tuple[int, ...], wave: slice) -> None:
         if actions.shape != shape:
@@ -186,5 +154,5 @@ class Evaluator:
 
 
 def episode_seed(seed: int, episode: int) -> int:
-    """Returns the seed of an episode of the evaluation that has this seed."""
+    """Returns the seed of one episode, from the evaluation's seed and the episode's number."""
     return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""What a handful of scores says about their mean; a return becomes a score in `Task.normalized_score`."""
+"""Statistics of a few scores; `Task.normalized_score` turns returns into scores."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the half-width of Student's 95% interval over the last axis.
 
     Args:
-        scores: f64[..., N], one an independent run, any unit.
+        scores: f64[..., N], one per independent run, in any unit.
     Returns:
-        f64[...] each, in the scores' unit; the half-width is NaN for N = 1, where nothing is known of the
-        spread.
+        f64[...] each, in the scores' unit; the half-width is NaN for N = 1, because one score says nothing
+        about the spread.
     """
     scores = np.asarray(scores, dtype=np.float64)
     n = scores.shape[-1]
@@ -28,12 +28,12 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any]]:
-    """Returns what each member's episodes came to; intervals are over episodes, not over training runs.
+    """Returns a summary of each member's episodes; intervals are over episodes, not over training runs.
 
-    Entries: number of `episodes`; of their normalised scores `score_mean`, `score_median` and
+    Entries: the number of `episodes`; of their normalised scores `score_mean`, `score_median` and
     `score_interval_95`, the half-width of the mean's interval (None for one episode); `return_mean` in the
-    task's reward units; `length_mean` in steps; `success_rate` in [0, 1], None where the task does not say
-    what success is.
+    task's reward units; `length_mean` in steps; `success_rate` in [0, 1], None if the task does not define
+    success.
     """
     scores = task.normalized_score(results.returns)
     means, half_widths = mean_and_interval(scores)

@@ -3,68 +3,144 @@
 import contextlib
 import importlib
 import io
+import logging
+import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import imageio.v2 as imageio
-import imageio_ffmpeg
 import numpy as np
+from PIL import Image
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.evaluation.policies import Act, Remembering
 from xql_jax.outputs import writing_output
 from xql_jax.types import Environment
 
-MAX_FRAMES_PER_SECOND = 50
 SUFFIXES = (".mp4", ".gif")
+MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}  # if no other rate is asked for
+GIF_WIDTH = 320  # pixels, if no size is asked for: a GIF stores every frame whole
+MAX_GIF_BYTES = 10_000_000  # mail and code hosts accept no more
+SMALLEST, LARGEST_SIDE = 16, 4_096  # pixels
 Append = Callable[[np.ndarray], None]
+Size = tuple[int, int]  # width and height, pixels
+LOG = logging.getLogger(__name__)
 
 
-def prepare_to_draw() -> None:
-    """Chooses how MuJoCo draws without a screen; to be called before MuJoCo is imported, which reads it.
+def prepare_to_draw(path: Path) -> None:
+    """Chooses how MuJoCo draws without a screen. Call it before MuJoCo is imported, which reads the choice.
 
+    Args:
+        path: of the video that will be written.
     Raises:
-        UserError: if MuJoCo cannot be imported with what `MUJOCO_GL` asks for.
+        UserError: if MuJoCo cannot be imported with the `MUJOCO_GL` that is set, or the package that writes
+            the file is not installed.
     """
+    if path.suffix.lower() != ".gif":
+        with needing("an .mp4 file (a .gif does not)", "video"):
+            importlib.import_module("imageio_ffmpeg")
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
         importlib.import_module("mujoco")
-    except Exception as error:  # OpenGL's libraries, where one is missing, fail in ways of their own
+    except Exception as error:  # missing OpenGL libraries raise errors of many types
         raise UserError(
             f"--video: MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL')} here "
             f"({type(error).__name__}: {error}): install libegl1 or libosmesa6, or give no --video"
         ) from error
 
 
-def record_video(environment: Environment, act: Act, seeds: Sequence[int], path: Path) -> list[float]:
-    """Runs an episode a seed and writes all of them, one after the other, at the speed of their own time.
+def parse_size(text: str) -> Size:
+    """Returns width and height of WIDTHxHEIGHT; UserError naming --video_size if it is not valid."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(SMALLEST <= side <= LARGEST_SIDE for side in size):
+        raise UserError(
+            f"--video_size={text}: give WIDTHxHEIGHT in pixels, such as 320x240, each from {SMALLEST} to "
+            f"{LARGEST_SIDE}"
+        )
+    return size
+
+
+def check_size(size: Size, drawn: np.ndarray) -> None:
+    """Raises UserError if the size is larger than the picture that the environment has drawn."""
+    height, width = drawn.shape[:2]
+    if size[0] > width or size[1] > height:
+        raise UserError(
+            f"--video_size={size[0]}x{size[1]}: the environment draws {width}x{height}, and no larger"
+        )
+
+
+def record_video(
+    environment: Environment,
+    act: Act,
+    seeds: Sequence[int],
+    path: Path,
+    *,
+    size: Size | None = None,
+    frames_per_second: float | None = None,
+    on_step: Callable[[], object] = lambda: None,
+) -> list[float]:
+    """Runs one episode per seed and writes all of them, one after another, at the episodes' own speed.
+
+    A GIF of more than `MAX_GIF_BYTES` is made smaller until it fits, which is logged.
 
     Args:
         environment: renders itself.
         act: the policy, from f32[1, 1, O] to f32[1, 1, A]. Actions are clipped to the action space.
         seeds: of the episodes.
-        path: its suffix is one of `SUFFIXES`, `.mp4` (H.264) or `.gif`; an older file is replaced when the
-            new one is whole.
+        path: its suffix is one of `SUFFIXES`, `.mp4` (H.264) or `.gif`; an older file is replaced once the
+            new one is complete.
+        size: of the video. None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
+        frames_per_second: an approximate maximum. Every n-th step is shown, at the episode's own speed. None:
+            `MAX_FRAMES_PER_SECOND`.
+        on_step: called after each step of the environment.
     Returns:
         The undiscounted return of each episode.
     Raises:
-        UserError: if the file cannot be written, or is not whole.
+        UserError: if the file cannot be written, or is not complete.
     """
-    stride = max(1, round(environment.steps_per_second / MAX_FRAMES_PER_SECOND))
-    write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
+    suffix = path.suffix.lower()
+    most = frames_per_second or MAX_FRAMES_PER_SECOND[suffix]
+    stride = max(1, round(environment.steps_per_second / most))
+    write = _write_gif if suffix == ".gif" else _write_mp4
+    returns = []
     with (
         writing_output("video", path) as unfinished,
-        write(unfinished, environment.steps_per_second / stride) as append,
+        write(unfinished, environment.steps_per_second / stride) as write_frame,
     ):
-        return [_record_episode(environment, act, seed, stride, append) for seed in seeds]
+
+        def append(frame: np.ndarray) -> None:
+            height, width = frame.shape[:2]
+            narrower = min(1.0, GIF_WIDTH / width) if suffix == ".gif" else 1.0
+            write_frame(_resized(frame, size or (round(narrower * width), round(narrower * height))))
+
+        for number, seed in enumerate(seeds, start=1):
+            total, steps = _record_episode(environment, act, seed, stride, append, on_step)
+            LOG.info(f"video: episode {number} of {len(seeds)}: {steps:,} steps, return {total:.4g}")
+            returns.append(total)
+    return returns
 
 
-def _record_episode(environment: Environment, act: Act, seed: int, stride: int, append: Append) -> float:
-    """Appends every `stride`-th state and the last; returns the episode's return."""
+def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
+    if frame.shape[1::-1] == size:
+        return frame
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
+def _record_episode(
+    environment: Environment,
+    act: Act,
+    seed: int,
+    stride: int,
+    append: Append,
+    on_step: Callable[[], object],
+) -> tuple[float, int]:
+    """Appends every `stride`-th state and the last; returns the episode's return and its steps."""
     observation, _ = environment.reset(seed=seed)
     append(environment.render())
     total, steps, over = 0.0, 0, False
@@ -80,25 +156,45 @@ def _record_episode(environment: Environment, act: Act, seed: int, stride: int, 
             memory.remember(np.full((1, 1), reward))
         if over or steps % stride == 0:
             append(environment.render())
-    return total
+        on_step()
+    return total, steps
 
 
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
-    """Gives what appends a frame; the file is written at the end, in one go: whole, or OSError is raised."""
+    """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
+    frames: list[np.ndarray] = []
+    yield frames.append
+    content = _gif(frames, frames_per_second)
+    while len(content) > MAX_GIF_BYTES and min(frames[0].shape[:2]) > SMALLEST:
+        shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / len(content))
+        height, width = (max(SMALLEST, int(shrink * side)) for side in frames[0].shape[:2])
+        LOG.info(
+            f"video: a GIF of {len(content) / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
+            f"{width}x{height}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
+        )
+        frames = [_resized(frame, (width, height)) for frame in frames]
+        content = _gif(frames, frames_per_second)
+    path.write_bytes(content)
+
+
+def _gif(frames: Sequence[np.ndarray], frames_per_second: float) -> bytes:
     content = io.BytesIO()
     writer = imageio.get_writer(content, format="gif", duration=1000 / frames_per_second, loop=0)
     with contextlib.closing(writer):
-        yield writer.append_data
-    path.write_bytes(content.getvalue())
+        for frame in frames:
+            writer.append_data(frame)
+    return content.getvalue()
 
 
 @contextlib.contextmanager
 def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
-    """Gives what appends a frame; raises OSError if at the end the file does not hold all of them.
+    """Yields a function that appends a frame; raises OSError if the final file does not hold all frames.
 
-    ffmpeg, which writes it, ends without a word to its caller where the disk is full.
+    ffmpeg, which writes the file, exits without an error message to its caller if the disk is full.
     """
+    import imageio_ffmpeg
+
     count = 0
 
     def append(frame: np.ndarray) -> None:
@@ -106,7 +202,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
         count += 1
         try:
             writer.append_data(frame)
-        except OSError as error:  # with ffmpeg's command, and all that it has said
+        except OSError as error:  # its message has ffmpeg's command and all of its output
             raise OSError(f"ffmpeg gave up at frame {count}; {_free(path)}") from error
 
     with warnings.catch_warnings():
@@ -115,11 +211,11 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
         writer = imageio.get_writer(
             path, fps=frames_per_second, macro_block_size=8, quality=7, ffmpeg_log_level="quiet"
         )
-        with contextlib.closing(writer):  # after an error, too: ffmpeg is not to write on
+        with contextlib.closing(writer):  # after an error, too, so that ffmpeg stops writing
             yield append
         try:
             found, _ = imageio_ffmpeg.count_frames_and_secs(path)
-        except RuntimeError:  # with all that ffmpeg says of a file that is no video
+        except RuntimeError:  # raised with ffmpeg's output for a file that is not a video
             found = 0
     if found != count:
         raise OSError(f"only {found} of {count} frames can be read back; {_free(path)}")

@@ -1,4 +1,4 @@
-"""The paper's figures, by the names under which a command line asks for them."""
+"""The paper's figures, by their names on the command line."""
 
 from xql_jax.figures import (
     ablations,

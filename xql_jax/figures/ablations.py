@@ -1,4 +1,4 @@
-"""Figures 8 and 9: last scores and diverged members against what was varied, beta or the batch size."""
+"""Figures 8 and 9: last scores and the share of diverged members, against beta or the batch size."""
 
 import collections
 import functools
@@ -6,29 +6,44 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import LARGEST, RunGroup, group_runs
+from xql_jax.figures.recorded_runs import RunGroup, group_runs
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.logs.csv_reader import Row
-from xql_jax.reports.palette import LINES
+from xql_jax.reports.charts import short_number
+from xql_jax.reports.line_looks import looks_of
+from xql_jax.reports.palette import scale
+from xql_jax.reports.style import (
+    LEAST_FOR_BAND,
+    count_axis,
+    dots,
+    legend_below,
+    legend_height,
+    styled,
+)
+from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.record import RunRecord
 
 COLUMNS = ("task", "method", "value", "seed", "step", "score", "diverged")
 
 
 def read(groups: Sequence[RunGroup], *, field: str) -> dict[str, Table]:
-    """Reads every evaluation of the runs that have the field, swept or set.
+    """Reads every evaluation of the runs that have the field, as a setting or in a sweep.
+
+    A member is one seed with one setting.
 
     Returns:
-        `curves`: a row an evaluation of a member, with the field's value and whether it had diverged by then.
-        `last`: by task, method and value the last scores' mean, the half-width of its 95% interval over
-        seeds, and the share of the members that diverged.
+        `curves`: one row per evaluation of a member, with the field's value and whether the member had
+        diverged by then. `last`: by task, method and value the mean of the last scores, the half-width of its
+        95% interval over seeds, and the share of members that diverged.
     Raises:
-        UserError: if the runs of a task and method all have the same value: nothing was varied.
+        UserError: if no task and method has runs with different values of the field.
     """
     runs = (run for group in groups for run in group.runs)
     points = [
@@ -66,34 +81,62 @@ def read(groups: Sequence[RunGroup], *, field: str) -> dict[str, Table]:
     }
 
 
+@styled
 def draw(tables: Mapping[str, Table], *, field: str) -> Figure:
-    """A column a task: last scores, below them the share of members that diverged, and learning curves."""
+    """Draws one column per task: last scores, the share of members that diverged, and learning curves.
+
+    Methods are drawn a little apart. An interval needs three seeds. Curves are left out if there is only one
+    evaluation step.
+    """
     last, curves = tables["last"], tables["curves"]
-    tasks, methods = (list(dict.fromkeys(last[name].tolist())) for name in ("task", "method"))
+    tasks = list(dict.fromkeys(last["task"].tolist()))
+    methods = looks_of(last["method"].tolist())
+    first = last["method"][0]
     values = sorted(set(last["value"].tolist()))
-    figure = Figure(figsize=(0.6 + 4.6 * len(tasks), 8.5), layout="constrained")
-    grid = figure.subplots(3, len(tasks), squeeze=False, height_ratios=(3, 1, 3))
-    for (scores, shares, paths), task in zip(grid.T, tasks, strict=True):
-        for number, method in enumerate(methods):
+    colors = scale(len(values))
+    has_curves = len(np.unique(curves["step"])) > 1
+    heights = [2.6, 0.9 + methods.height] + [2.9 + legend_height(len(values), 4, field)] * has_curves
+    figure = Figure(figsize=(4.6 * len(tasks), 0.4 + sum(heights)))
+    grid = figure.subplots(len(heights), len(tasks), squeeze=False, height_ratios=heights)
+    for column, task in zip(grid.T, tasks, strict=True):
+        scores, shares = column[:2]
+        for number, (method, look) in enumerate(methods.by_name.items()):
             rows = where(last, task=task, method=method)
-            color = LINES[number % len(LINES)]
-            style = {"color": color, "label": method, "marker": "o"}
-            scores.errorbar(rows["value"], rows["score"], np.nan_to_num(rows["interval"]), capsize=2, **style)
-            shares.plot(rows["value"], rows["share_diverged"], **style)
-        for number, value in enumerate(values):
-            rows = where(curves, task=task, method=methods[0], value=value)
-            steps = np.unique(rows["step"])
-            means = [rows["score"][rows["step"] == step].mean() for step in steps]
-            shade = 0.15 + 0.75 * number / max(len(values) - 1, 1)
-            paths.plot(steps, means, marker=".", color=(1 - shade, 0.35, shade), label=f"{field}={value:g}")
-        scores.set(title=task, xscale="log", xlabel=field, ylabel="last score (percent)")
-        shares.set(xscale="log", xlabel=field, ylabel="share diverged", ylim=(-0.05, 1.05))
-        paths.set(xlabel="updates (steps)", ylabel=f"score of {methods[0]} (percent)")
-        for axes in (scores, shares, paths):
-            axes.grid(alpha=0.3)
-        scores.legend(fontsize="small")
-        paths.legend(fontsize="small")
+            beside = rows["value"] * 1.03 ** (number - (len(methods.by_name) - 1) / 2)
+            style = {"color": look.color, "linestyle": look.linestyle, "marker": "o", "label": look.label}
+            interval = np.where(rows["seeds"] >= LEAST_FOR_BAND, rows["interval"], np.nan)
+            scores.errorbar(beside, rows["score"], interval, capsize=2, elinewidth=0.8, **style)
+            shares.plot(beside, rows["share_diverged"], **style)
+        scores.set(title=task, ylabel="last score (percent)")
+        shares.set(xlabel=field, ylabel="share diverged", ylim=(-0.1, 1.1), yticks=(0, 1))
+        for axes in (scores, shares):
+            axes.set(xscale="log", xticks=values)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.sharex(scores) if axes is not scores else None
+        scores.tick_params(labelbottom=False)
+        legend_below(shares, methods.columns, methods.title)
+        if has_curves:
+            _draw_curves(
+                column[2],
+                where(curves, task=task, method=first),
+                dict(zip(values, colors, strict=True)),
+                field,
+            )
+            column[2].set(ylabel=f"score of {methods.by_name[first].label} (percent)")
     return figure
+
+
+def _draw_curves(axes: Axes, curves: Table, colors: Mapping[float, str], field: str) -> None:
+    """Draws the mean over seeds at each step, one line per value."""
+    for value, color in colors.items():
+        rows = where(curves, value=value)
+        steps = np.unique(rows["step"])
+        means = [rows["score"][rows["step"] == step].mean() for step in steps]
+        axes.plot(steps, means, marker=dots(len(steps)), color=color, label=short_number(value))
+    axes.set(xlabel="updates (steps)")
+    count_axis(axes.xaxis)
+    legend_below(axes, 4, field)
 
 
 def _points(run: RunRecord, method: str, field: str) -> list[tuple]:
@@ -114,13 +157,13 @@ def _points(run: RunRecord, method: str, field: str) -> list[tuple]:
 
 
 def _value(run: RunRecord, row: Row, field: str) -> float | None:
-    """The field's value of a row's member; None if the run has none."""
+    """Returns the field's value for the member of a row; None if the run does not have the field."""
     value = dict(row.setting).get(field, run.settings.get(field, run.settings.get(f"config.{field}")))
     return None if value is None else float(value)
 
 
 def _with_sweep(method: str, row: Row, field: str) -> str:
-    """The method, and what else was swept."""
+    """Returns the method's name with the values of the other swept fields."""
     others = (f"{name}={value:g}" for name, value in row.setting if name != field)
     return " ".join((method, *others))
 

@@ -1,6 +1,7 @@
-"""Figures 1, 5 and 6: Bellman errors met in training, and the laws that fit them best."""
+"""Figures 1, 5 and 6: Bellman errors recorded in training, and the distributions fitted to them."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,23 +11,32 @@ from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
+from xql_jax.reports.style import legend_height, styled
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
 MAX_COLUMNS = 3
+WIDEST = 40  # characters per line of a title
+HOW = (
+    "Errors of all snapshots and seeds in one histogram. Before the laws are fitted, the 1% outside the "
+    "middle 99% are moved to its ends, where they make two atoms. A log-likelihood is a mean over the errors."
+)
 
 
 def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
     """Reads `bellman_errors.csv` of each run.
 
-    Source: Garg et al. 2023, Appendix D.2: errors of all of training together.
-    Differs: the clip's range is that of the middle 99% of a panel's errors; fits of each step's errors alone
-    are there, too, as a mixture of many scales has heavier tails than its parts.
+    Source: Garg et al. 2023, Appendix D.2: errors are logged every 5,000 steps and clipped, and laws
+    (distributions) are fitted to them.
+    Differs: D.2 does not say whether it pools the errors of several snapshots. Here a panel pools all its
+    steps and seeds. Because a mixture of several scales has heavier tails than its parts, there are also fits
+    to the errors of each single step. Errors are clipped to the range of the middle 99%: the other 1% stay in
+    the sample, at the ends of the range.
     Returns:
-        `errors`: as recorded. `ranges`: of each panel's clip. `fits`: of each law to a panel's clipped
-        errors. `fits_by_step`: to those of one step alone.
+        `errors`: as recorded. `ranges`: the clip's range for each panel. `fits`: the fit of each law to a
+        panel's clipped errors. `fits_by_step`: the same for the errors of each single step.
     Raises:
-        UserError: if no run has recorded any that differ, or as `read_points`.
+        UserError: if all recorded errors are equal, if no run has recorded errors, or as `read_points`.
     """
     points = read_points(groups, "bellman_errors.csv", "error", "Bellman errors")
     table = long_table(*Point._fields, rows=points)
@@ -57,22 +67,33 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
     }
 
 
+@styled
 def draw(tables: Mapping[str, Table]) -> Figure:
-    """A panel a task and method: the histogram, and the three laws."""
+    """Draws one panel per task and method: histogram and three laws. The title says what is pooled."""
     ranges = tables["ranges"]
     count = len(ranges["low"])
     columns = min(MAX_COLUMNS, math.ceil(math.sqrt(count)))
     rows = -(-count // columns)
-    figure = Figure(figsize=(1.0 + 5.2 * columns, 0.3 + 4.2 * rows), layout="constrained")
+    figure = Figure(figsize=(3.9 * columns, 0.5 + (3.0 + legend_height(4)) * rows))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, row in zip(panels, zip(*ranges.values(), strict=True), strict=False):
         task, method, low, high = row
-        errors = where(tables["errors"], task=task, method=method)["value"]
-        fits = fit_errors(errors, clip_range=(low, high))
-        plot_errors(fits, axes, title=f"{method} on {task}", units="reward units")
+        of_panel = where(tables["errors"], task=task, method=method)
+        fits = fit_errors(of_panel["value"], clip_range=(low, high))
+        title = "\n".join(textwrap.wrap(f"{method} on {task}", WIDEST))
+        plot_errors(fits, axes, title=f"{title}\n{_pooled(of_panel)}", units="reward units")
     for axes in panels[count:]:
         axes.remove()
+    figure.suptitle("\n".join(textwrap.wrap(HOW, 62 * columns)), x=0.01, ha="left", fontsize="small")
     return figure
+
+
+def _pooled(errors: Table) -> str:
+    """Says how many snapshots and seeds a panel pools."""
+    counts = [
+        (len(np.unique(errors[column])), what) for column, what in (("step", "snapshot"), ("seed", "seed"))
+    ]
+    return "pooled: " + " of ".join(f"{count} {what}{'s' * (count > 1)}" for count, what in counts)
 
 
 def _range(errors: np.ndarray) -> tuple[float, float]:

@@ -1,12 +1,17 @@
-"""Figure GEM: a Gumbel error runs backwards through an MDP and fades (Garg et al. 2023, Appendix A.2.1)."""
+"""Figure GEM: a Gumbel error moves backwards through an MDP and fades (Garg et al. 2023, Appendix A.2.1)."""
 
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import NullLocator
 
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
-from xql_jax.reports.palette import HEAT, LINES
+from xql_jax.reports.palette import HEAT, LINES, SOFT
+from xql_jax.reports.style import count_axis, legend_below, styled
 from xql_jax.theory.error_model import evolve, evolve_samples, independent
 from xql_jax.theory.error_wave import error_wave
 from xql_jax.theory.gumbel import Gumbel
@@ -14,16 +19,16 @@ from xql_jax.theory.soft_mdp import SoftMDP
 
 DISCOUNT = 0.9
 SCALE = 1.0  # beta of the first errors, reward units
-CHAIN = 24  # states, each leading to the one before
+CHAIN = 24  # states, each of which leads to the previous one
 STEPS = 20
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
-INDEPENDENT_STEPS = 10  # no more than so many draws allow: `independent`
-SHOWN = (0, 3, 8)  # steps whose distribution is drawn
+INDEPENDENT_STEPS = 10  # more would need more draws, see `independent`
+SHOWN = (0, 3, 8)  # steps for which the distribution is drawn
 
 
 def chain() -> SoftMDP:
-    """One-way corridor: both actions of state s lead to s - 1, state 0 to itself; nothing pays."""
+    """Returns a one-way corridor: both actions lead from s to s - 1, and from 0 to 0. All rewards are 0."""
     before = np.maximum(np.arange(CHAIN) - 1, 0)
     shape = (CHAIN, 2)
     return SoftMDP(
@@ -45,69 +50,117 @@ def compute(seed: int) -> dict[str, Table]:
         for state in range(CHAIN)
     ]
 
-    # Errors in every pair at once: the process of Eq. 26, with draws made independent between the steps.
+    # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
+    # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,
+    # so the maximum over them is smaller than Eq. 26 says.
     mdp = SoftMDP.random(generator, num_states=4, num_actions=2, num_successors=1, discount=DISCOUNT)
     location, scale = np.zeros(mdp.rewards.shape), SCALE
     samples = Gumbel(0.0, SCALE).sample(generator, (NUM_INDEPENDENT_DRAWS, *location.shape))
+    as_they_are = samples
     scales: list[tuple] = []
-    densities: list[tuple] = []
+    means: list[tuple] = []
+    densities: dict[str, list[tuple]] = {"densities": [], "densities_of_eq_25": []}
     for step in range(INDEPENDENT_STEPS + 1):
         deviation = np.pi / np.sqrt(6.0) * scale
         scales.append((step, float(samples.std(0).mean()), deviation))
+        law = Gumbel(float(location[0, 0]), scale)
+        means.append((step, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
         if step in SHOWN:
-            counts, edges = np.histogram(samples[:, 0, 0], bins=60, density=True)
-            centres = (edges[:-1] + edges[1:]) / 2
-            exact = Gumbel(float(location[0, 0]), scale).density(centres)
-            densities.extend((step, *row) for row in zip(centres, counts, exact, strict=True))
+            for draws, rows_of in zip((samples, as_they_are), densities.values(), strict=True):
+                counts, edges = np.histogram(draws[:, 0, 0], bins=60, density=True)
+                centres = (edges[:-1] + edges[1:]) / 2
+                rows_of.extend(
+                    (step, *row) for row in zip(centres, counts, law.density(centres), strict=True)
+                )
         samples = evolve_samples(mdp, independent(generator, samples))
+        as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
     return {
         "wave": long_table("step", "state", "simulated_deviation", "exact_deviation", rows=rows),
         "deviations": long_table("step", "simulated", "exact", rows=scales),
-        "densities": long_table("step", "z", "simulated", "exact", rows=densities),
+        "means": long_table("step", "eq_25", "shuffled", "eq_26", rows=means),
+        **{
+            name: long_table("step", "z", "simulated", "exact", rows=rows_of)
+            for name, rows_of in densities.items()
+        },
     }
 
 
 def bin_edges(centres: np.ndarray) -> np.ndarray:
-    """Returns the edges of bins of one width."""
+    """Returns the edges of bins of equal width with these centres."""
     width = centres[1] - centres[0]
     return np.append(centres - width / 2, centres[-1] + width / 2)
 
 
+@styled
 def draw(tables: Mapping[str, Table]) -> Figure:
-    figure = Figure(figsize=(15, 4.5), layout="constrained")
-    left, centre, right = figure.subplots(1, 3)
-    wave = tables["wave"]
-    grid = wave["simulated_deviation"].reshape(STEPS + 1, CHAIN)
-    image = left.imshow(grid, cmap=HEAT, origin="lower", aspect="auto")
-    figure.colorbar(image, ax=left, label="standard deviation of V (reward units)")
-    left.set(title="One erroneous state: the wave runs to its parents")
-    left.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
-    left.yaxis.get_major_locator().set_params(integer=True)
-
-    deviations = tables["deviations"]
-    steps = np.arange(STEPS + 1)
-    crest = [where(wave, step=step)["simulated_deviation"].max() for step in range(STEPS + 1)]
-    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT**steps
-    centre.plot(steps, predicted, color="0.4", label="γ^t β π / √6, by Eq. 26")
-    everywhere = deviations["step"], deviations["simulated"]
-    centre.plot(*everywhere, "o", color=LINES[0], markersize=5, label="errors in all pairs")
-    centre.plot(steps, crest, "x", color=LINES[1], markersize=6, label="crest of the wave on the left")
-    centre.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
-    centre.set(xlabel="step t of Eq. 25", ylabel="standard deviation (reward units)")
-    centre.xaxis.get_major_locator().set_params(integer=True)
-
-    for step, color, style in zip(SHOWN, LINES, ("-", "--", "-."), strict=False):
-        rows = where(tables["densities"], step=step)
-        label = f"t = {step}: Gumbel of Eq. 26"
-        right.stairs(rows["simulated"], bin_edges(rows["z"]), color=color, alpha=0.4, fill=True)
-        right.plot(rows["z"], rows["exact"], color=color, linestyle=style, label=label)
-    right.set(title="Q of one pair: simulated, and Gumbel")
-    right.set(xlabel="Z_t (reward units)", ylabel="density (1 / reward units)")
-    for axes in (centre, right):
-        axes.legend(fontsize="small")
-        axes.grid(alpha=0.3)
+    figure = Figure(figsize=(7.6, 7.6))
+    panels = figure.subplots(2, 2)
+    _draw_wave(panels[0, 0], tables["wave"])
+    _draw_scales(panels[0, 1], tables)
+    _draw_means(panels[1, 0], tables["means"])
+    _draw_densities(panels[1, 1], tables)
     return figure
 
 
-FIGURE = PaperFigure("Gumbel errors in time: the wave, its scale and its law (Eq. 25 and 26)", compute, draw)
+def _draw_wave(axes: Axes, wave: Table) -> None:
+    grid = wave["simulated_deviation"].reshape(STEPS + 1, CHAIN)
+    axes.grid(False)
+    image = axes.imshow(grid, cmap=HEAT, origin="lower", aspect="auto")
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    bar = figure.colorbar(image, ax=axes, label="standard deviation of V (reward units)")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    axes.set(title="One wrong state: its error runs to the parents")
+    axes.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
+    count_axis(axes.yaxis)
+
+
+def _draw_scales(axes: Axes, tables: Mapping[str, Table]) -> None:
+    wave, deviations = tables["wave"], tables["deviations"]
+    steps = np.arange(STEPS + 1)
+    crest = [where(wave, step=step)["simulated_deviation"].max() for step in range(STEPS + 1)]
+    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT**steps
+    axes.plot(steps, predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
+    everywhere = deviations["step"], deviations["simulated"]
+    axes.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
+    axes.plot(steps, crest, "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
+    axes.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
+    axes.set(xlabel="step t", ylabel="standard deviation (reward units)")
+    axes.set_yticks([0.2, 0.4, 0.8, 1.2], ["0.2", "0.4", "0.8", "1.2"])
+    axes.yaxis.set_minor_locator(NullLocator())
+    count_axis(axes.xaxis)
+    legend_below(axes)
+
+
+def _draw_means(axes: Axes, means: Table) -> None:
+    axes.plot(means["step"], means["eq_26"], color=SOFT, label="Eq. 26")
+    label = "Eq. 25 with the draws shuffled at each step"
+    axes.plot(means["step"], means["shuffled"], "o", color=LINES[0], label=label)
+    axes.plot(means["step"], means["eq_25"], "s", color=LINES[1], label="Eq. 25 as it is: errors are shared")
+    axes.set(title="Q of one pair: Eq. 26 overstates its mean")
+    axes.set(xlabel="step t", ylabel="mean of Z_t (reward units)")
+    count_axis(axes.xaxis)
+    legend_below(axes)
+
+
+def _draw_densities(axes: Axes, tables: Mapping[str, Table]) -> None:
+    for step, color in zip(SHOWN, LINES, strict=False):
+        shuffled, as_it_is = (where(tables[name], step=step) for name in ("densities", "densities_of_eq_25"))
+        axes.stairs(shuffled["simulated"], bin_edges(shuffled["z"]), color=color, alpha=0.3, fill=True)
+        axes.plot(shuffled["z"], shuffled["exact"], color=color, linewidth=1.2, label=f"t = {step}")
+        axes.plot(as_it_is["z"], as_it_is["simulated"], color=color, linestyle=":")
+    axes.set(title="Q of one pair: its law")
+    axes.set(xlabel="Z_t (reward units)", ylabel="density (1 / reward units)")
+    handles, _ = axes.get_legend_handles_labels()
+    handles += [
+        Line2D([], [], color=SOFT, linewidth=1.2, label="Eq. 26"),
+        Patch(color=SOFT, alpha=0.3, label="Eq. 25, shuffled"),
+        Line2D([], [], color=SOFT, linestyle=":", label="Eq. 25 as it is"),
+    ]
+    legend_below(axes, 2, handles=handles)
+
+
+FIGURE = PaperFigure(
+    "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25", compute, draw
+)

@@ -1,7 +1,7 @@
-"""Figure 4: V over a maze, fitted by mean squared error, by Gumbel regression, and as the exact maximum.
+"""Figure 4: V over a maze, fitted by mean squared error and by Gumbel regression, and the exact maximum.
 
-Source: Garg et al. 2023, Appendix D.1. Its caption says that a larger beta comes closer to the maximum; by
-Lemma 3.1 it is a smaller one, and so it is here.
+Source: Garg et al. 2023, Appendix D.1. Its caption says that V comes closer to the maximum with a larger
+beta. By Lemma 3.1 it does so with a smaller beta, which this figure confirms.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
@@ -17,7 +19,8 @@ from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.learners.methods import Method
 from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
-from xql_jax.reports.palette import HEAT, VERMILION
+from xql_jax.reports.palette import HEAT, INK, ORANGE, VERMILION, WALL
+from xql_jax.reports.style import styled
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
@@ -26,17 +29,17 @@ from xql_jax.types import Array, Batch
 START: Cell = (7, 1)
 DISCOUNT = 0.95
 BETAS = (1.0, 0.1, 0.02)
-NUM_UPDATES = ((1e-3, 6_000), (1e-4, 2_000))  # Adam's rates, and for how many updates each
-RESOLVED = 1e-4  # the networks' error, at most; a smaller V is noise
-LARGE_BETA = 1e6  # as good as the mean, for the exact values
+NUM_UPDATES = ((1e-3, 6_000), (1e-4, 2_000))  # pairs of Adam's learning rate and a number of updates
+RESOLVED = 1e-4  # largest error of the networks; a smaller V is noise
+LARGE_BETA = 1e6  # so large that the exact soft value equals the mean
 
 
-# V is fitted to the mean of r + discount * V(s') over the data's actions.
+# This learner fits V to the mean of r + discount * V(s') over the data's actions.
 MeanValueIteration = Method(ExtremeValueIteration, value=ValueFit)
 
 
 def transitions(mdp: SoftMDP, goal: int) -> Batch:
-    """Every action once in every state but the goal, as random moves give them; states are one-hot."""
+    """Returns a batch with every action once in every state except the goal; states are one-hot."""
     num_states, num_actions = mdp.rewards.shape
     states, actions = np.indices(mdp.rewards.shape).reshape(2, -1)
     states, actions = states[states != goal], actions[states != goal]
@@ -52,7 +55,7 @@ def transitions(mdp: SoftMDP, goal: int) -> Batch:
 
 @jax.jit
 def fit(learner: ExtremeValueIteration, batch: Batch, key: Array) -> Array:
-    """Returns V at every state, f32[S], fitted by gradients from the data alone."""
+    """Returns V at every state, f32[S], fitted by gradient descent to the data only."""
     state = learner.init(key, batch.observations, batch.actions)
     for rate, count in NUM_UPDATES:
         stage = with_hyperparameters(learner, {"value_lr": rate})
@@ -65,7 +68,7 @@ def compute(seed: int) -> dict[str, Table]:
     cells = FIGURE_4.free_cells
     goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
     batch = transitions(mdp, goal)
-    # No clip: where a beta is small, all of a batch may lie above one at first, and would not move V.
+    # No clip: clipped targets have no gradient, and with a small beta all may be clipped at first.
     widths = {"actor_hidden_dims": (64, 64), "value_hidden_dims": (64, 64)}
     common = {**widths, "discount": DISCOUNT, "tau": 0.1}
 
@@ -94,35 +97,43 @@ def compute(seed: int) -> dict[str, Table]:
     }
 
 
+@styled
 def draw(tables: Mapping[str, Table]) -> Figure:
     values, paths = tables["values"], tables["paths"]
     methods = list(dict.fromkeys(values["method"]))
-    figure = Figure(figsize=(3.3 * len(methods) + 0.8, 4.3), layout="constrained")
+    figure = Figure(figsize=(2.1 * len(methods) + 0.7, 2.75))
     row_of_axes = figure.subplots(1, len(methods))
     goal_row, goal_column = FIGURE_4.goal
+    edge = [Stroke(linewidth=2.6, foreground=INK), Normal()]
     for method, axes in zip(methods, row_of_axes, strict=True):
         rows = where(values, method=method)
         grid = np.full(FIGURE_4.walls.shape, np.nan)
         grid[rows["row"], rows["column"]] = rows["fitted"]
         grid[FIGURE_4.goal] = np.nan
+        axes.grid(False)
         image = axes.imshow(grid, cmap=HEAT, vmin=0.0, vmax=1.0)
-        axes.set_facecolor("0.25")  # walls
+        axes.set_facecolor(WALL)
         path = where(paths, method=method)
-        axes.plot(path["column"], path["row"], color="white", linewidth=4)
-        axes.plot(path["column"], path["row"], color=VERMILION, linewidth=2, label="greedy path")
-        look = {"color": VERMILION, "markeredgecolor": "white", "markersize": 9, "label": "start"}
-        axes.plot(START[1], START[0], "o", **look)
-        look = {"color": "white", "markeredgecolor": VERMILION, "markersize": 16, "label": "goal"}
-        axes.plot(goal_column, goal_row, "*", **look)
+        look = {"color": "white", "linewidth": 1.4, "path_effects": edge, "label": "greedy path"}
+        axes.plot(path["column"], path["row"], **look)
+        look = {"color": ORANGE, "markeredgecolor": INK, "linestyle": "none", "zorder": 3, "label": "start"}
+        axes.plot(START[1], START[0], "o", markersize=7, **look)
+        look |= {"color": VERMILION, "markeredgecolor": "white", "zorder": 4, "label": "goal"}
+        axes.plot(goal_column, goal_row, "*", markersize=14, **look)
         reached = (path["row"][-1], path["column"][-1]) == FIGURE_4.goal
         moves = f"{len(path['step']) - 1} moves"
         v_start = rows["fitted"][(rows["row"] == START[0]) & (rows["column"] == START[1])][0]
         value = f"= {v_start:.2g}" if v_start > RESOLVED else "≈ 0"
         outcome = f"V(start) {value}; {moves if reached else f'stuck after {moves}'}"
         axes.set(title=f"{method}\n{outcome}", xticks=[], yticks=[], xlabel="column (cells)")
+        axes.title.set_fontsize("small")
+        axes.spines[:].set_visible(False)
     row_of_axes[0].set_ylabel("row (cells)")
-    figure.legend(*row_of_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.colorbar(image, ax=row_of_axes, label=f"V(s) (reward units, discount {DISCOUNT:g})", shrink=0.75)
+    handles, _ = row_of_axes[0].get_legend_handles_labels()
+    wall = Patch(color=WALL, label="wall")
+    figure.legend(handles=[*handles, wall], loc="outside lower center", ncols=4)
+    bar = figure.colorbar(image, ax=row_of_axes, label=f"V(s) (reward units, γ = {DISCOUNT:g})", shrink=0.75)
+    bar.outline.set_visible(False)  # type: ignore[operator]
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Figure B1: how far soft values of noisy estimates exceed the mean, and what Lemma B.1 allows."""
+"""Figure B1: how far soft values of noisy Q estimates exceed the mean of Q, and the bound of Lemma B.1."""
 
 from collections.abc import Mapping
 
@@ -7,23 +7,24 @@ from matplotlib.figure import Figure
 
 from xql_jax.figures.paper_figure import PaperFigure, Table, where
 from xql_jax.reports.palette import BLUE, GREEN, ORANGE, VERMILION
+from xql_jax.reports.style import styled
 from xql_jax.theory.bounds import printed_soft_value_upper_bound, soft_value_upper_bound
 from xql_jax.theory.log_partition import log_partition
 
-Q_MAX = 1.0  # of the estimates, reward units
+Q_MAX = 1.0  # size of the estimates, reward units
 NUM_ACTIONS = 20
 NUM_ESTIMATES = 20_000
 BETAS = np.geomspace(0.02, 20.0, 60)
-# P(Q = +Q_MAX) of estimates that are Q_MAX or -Q_MAX; with 0.25 the printed bound fails.
+# P(Q = +Q_MAX); estimates are either Q_MAX or -Q_MAX. With 0.25 the bound printed in the paper fails.
 CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
 
 
 def compute(seed: int) -> dict[str, Table]:
-    """Every estimate is Q_MAX or -Q_MAX, as likely as makes it unbiased; mu is uniform over the actions."""
+    """Simulates unbiased estimates that are either Q_MAX or -Q_MAX; mu is uniform over the actions."""
     generator = np.random.default_rng(seed)
     tables: list[Table] = []
     for case, probability in CASES.items():
-        # How likely an action's estimate is +Q_MAX; `probability` in the mean.
+        # P(estimate = +Q_MAX) for each action; its mean is `probability`.
         chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
         expected = Q_MAX * (2.0 * chances - 1.0)
         estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)
@@ -43,8 +44,9 @@ def compute(seed: int) -> dict[str, Table]:
     return {"values": {name: np.concatenate([table[name] for table in tables]) for name in table}}
 
 
+@styled
 def draw(tables: Mapping[str, Table]) -> Figure:
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.7))
     for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
         rows = where(tables["values"], case=case)
         beta, printed, estimated = rows["beta"], rows["printed_bound"], rows["estimated_value"]
@@ -61,16 +63,15 @@ def draw(tables: Mapping[str, Table]) -> Figure:
             axes.fill_between(beta, printed, estimated, where=estimated > printed, color=VERMILION, alpha=0.2)
             shown = broken[len(broken) // 3]
             axes.annotate(
-                "the printed bound fails here",
+                "the printed bound\nfails here",
                 (beta[shown], estimated[shown]),
-                xytext=(0.4, 0.8),
+                xytext=(0.06, 0.2),
                 textcoords="axes fraction",
                 arrowprops={"arrowstyle": "->"},
             )
         axes.set(title=f"Lemma B.1, {case}", xlabel="β (reward units)", xscale="log")
-        axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("value (reward units, estimates within ±1)")
-    figure.axes[0].legend(fontsize="small", loc="upper right")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

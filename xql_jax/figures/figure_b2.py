@@ -1,4 +1,4 @@
-"""Figure B2: how far estimates of L^beta from N samples go, and what Lemma B.2 allows."""
+"""Figure B2: how far estimates of L^beta from N samples exceed it, and the bounds of Lemma B.2."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
-from xql_jax.reports.palette import BLUE, GREEN, LINES, VERMILION
+from xql_jax.reports.palette import BLUE, GREEN, LINES, SOFT, VERMILION
+from xql_jax.reports.style import legend_below, styled
 from xql_jax.theory.bounds import (
     linear_log_partition_upper_bound,
     log_partition_upper_bound,
@@ -19,12 +20,12 @@ BETAS = (0.2, 1.0)
 DELTA = 0.05
 SAMPLES = np.unique(np.geomspace(5, 2_000, 14).astype(int))
 DELTAS = np.geomspace(0.001, 0.5, 25)
-NUM_SAMPLES = 50  # where failures are counted
+NUM_SAMPLES = 50  # N for which failures of the bound are counted
 REPLICATIONS = 20_000
 
 
 def exact_partition(beta: float) -> float:
-    """E[exp(X / beta)] of the uniform law."""
+    """Returns E[exp(X / beta)] for the uniform X."""
     return float(np.sinh(X_MAX / beta) * beta / X_MAX)
 
 
@@ -53,8 +54,9 @@ def compute(seed: int) -> dict[str, Table]:
     }
 
 
+@styled
 def draw(tables: Mapping[str, Table]) -> Figure:
-    figure = Figure(figsize=(15, 4.5), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.9))
     *of_betas, right = figure.subplots(1, 3)
     for beta, axes in zip(BETAS, of_betas, strict=True):
         rows = where(tables["estimates"], beta=beta)
@@ -62,22 +64,20 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         axes.plot(count, rows["bound_eq_32"], color=VERMILION, linestyle="-.", label="bound of Eq. 32")
         axes.plot(count, rows["bound_eq_30"], color=GREEN, linestyle="--", label="bound of Eq. 30")
         label = f"{100 * (1 - DELTA):g}% of estimates lie below"
-        axes.plot(count, rows["simulated_quantile"], "o-", color=BLUE, markersize=4, label=label)
-        axes.plot(count, rows["exact"], color="0.4", linewidth=1, label="L^β(X), exact")
+        axes.plot(count, rows["simulated_quantile"], "o-", color=BLUE, label=label)
+        axes.plot(count, rows["exact"], color=SOFT, linewidth=1, label="L^β(X), exact")
         axes.set(title=f"Lemma B.2, β = {beta:g}, δ = {DELTA:g}", xscale="log")
         axes.set(xlabel="N (samples)", ylabel="L^β (reward units)")
-        axes.legend(fontsize="small")
     for beta, color, style in zip(BETAS, LINES, ("o-", "s--"), strict=False):
         rows = where(tables["failures"], beta=beta)
         seen = rows["frequency"] > 0
         delta, frequency = rows["delta"][seen], rows["frequency"][seen]
-        right.plot(delta, frequency, style, color=color, markersize=4, label=f"β = {beta:g}")
-    right.plot(DELTAS, DELTAS, color="0.4", linewidth=1, label="δ, the most that is allowed")
-    right.set(title=f"How often exp(L̂/β) exceeds its bound (N = {NUM_SAMPLES})", xscale="log", yscale="log")
+        right.plot(delta, frequency, style, color=color, label=f"β = {beta:g}")
+    right.plot(DELTAS, DELTAS, color=SOFT, linewidth=1, label="δ, the most that is allowed")
+    right.set(title=f"exp(L̂/β) beyond its bound, N = {NUM_SAMPLES}", xscale="log", yscale="log")
     right.set(xlabel="δ (probability)", ylabel="frequency of failures")
-    right.legend(fontsize="small")
     for axes in figure.axes:
-        axes.grid(alpha=0.3)
+        legend_below(axes)
     return figure
 
 

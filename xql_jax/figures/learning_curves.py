@@ -1,7 +1,8 @@
-"""Figures 3, 7 and 10 to 12: methods over training, the mean over seeds with its 95% interval."""
+"""Figures 3, 7 and 10 to 12: learning curves of methods, the mean over seeds with its 95% interval."""
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,13 +13,21 @@ from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
 from xql_jax.learners.registry import OFFLINE, ONLINE
-from xql_jax.reports.palette import LINES
+from xql_jax.reports.line_looks import MOST_LINES, Looks, looks_of
+from xql_jax.reports.plots import limits
+from xql_jax.reports.style import (
+    LEAST_FOR_BAND,
+    count_axis,
+    dots,
+    legend_below,
+    styled,
+)
 from xql_jax.runs.record import RunRecord
 from xql_jax.tasks import TASKS
 
 TABLES = ("curves", "seeds", "restarts")
 CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
-STYLES = ("-", "--", "-.", ":")  # where there are more methods than colours
+PANEL = (3.5, 2.9)  # inches, without the legend
 
 
 def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
@@ -27,9 +36,9 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
     Args:
         quantity: the column that is shown, "return" or "score".
     Returns:
-        `seeds`: each seed's values. `curves`: their mean at each step and Student's 95% interval of it, which
-        is NaN for a single seed; how many seeds there are, and had diverged; and how often the networks of
-        the method's runs were begun anew in all.
+        `seeds`: each seed's values. `curves`: at each step their mean with its 95% interval (Student's t),
+        which is NaN for a single seed, the number of seeds, and the number that had diverged. `restarts`: how
+        often the method's runs have initialised their networks again.
     Raises:
         UserError: if nothing was evaluated, or as `read_points`.
     """
@@ -53,61 +62,115 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
 
 
 def _restarts(run: RunRecord) -> int:
-    """How often its networks were begun anew; 0 if its summary, damaged, does not say."""
+    """Returns how often the run initialised its networks again; 0 if its summary is damaged."""
     restarts = run.summary.get("restarts")
     return len(restarts) if isinstance(restarts, list) else 0
 
 
+@styled
 def draw(
     tables: Mapping[str, Table], *, families: Sequence[Sequence[str]], unit: str, quantity: str
 ) -> Figure:
-    """A column a task, a row a family of algorithms, side by side if there is one task; seeds thinly.
+    """Draws one column per task and one row per family of algorithms; with one task, all panels in a row.
 
-    An axis is as high as its seeds go: the interval over two or three is wider.
+    Single seeds are thin lines, and from three seeds on there is a band for the interval. An axis spans the
+    seeds' values; a wider band is cut off. If a task has too many methods, only the best are drawn.
     """
     tasks = list(dict.fromkeys(tables["curves"]["task"].tolist()))
-    known = sorted(set(tables["curves"]["method"].tolist()))
-    methods = [[method for method in known if method.split()[0] in family] for family in families]
-    rows = [family for family in methods if family]
+    drawn = [(family, _best(tables["curves"], family)) for family in families]
+    shown = [(family, looks_of(methods)) for family, methods in drawn if methods]
+    rows = [looks for _, looks in shown]
     shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
-    figure = Figure(figsize=(0.6 + 4.4 * shape[1], 0.4 + 3.6 * shape[0]), layout="constrained")
-    grid = figure.subplots(*shape, squeeze=False).reshape(len(rows), len(tasks))
-    for panels, family in zip(grid, rows, strict=True):
+    legends = [looks.height for looks in rows]
+    heights = [PANEL[1] + legend for legend in (legends if len(tasks) > 1 else [max(legends)])]
+    figure = Figure(figsize=(PANEL[0] * shape[1], sum(heights)))
+    grid = figure.subplots(*shape, squeeze=False, height_ratios=heights).reshape(len(rows), len(tasks))
+    for panels, (family, looks) in zip(grid, shown, strict=True):
         for axes, task in zip(panels, tasks, strict=True):
             of_task = {name: where(table, task=task) for name, table in tables.items()}
-            if np.isin(of_task["curves"]["method"], family).any():
-                _draw_panel(axes, of_task, family)
-                axes.set(title=task, xlabel=unit, ylabel=quantity)
+            known = {method for method in of_task["curves"]["method"] if method.split()[0] in family}
+            if known:
+                few = f": the best {MOST_LINES} of {len(known)}" if len(known) > MOST_LINES else ""
+                axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
+                _draw_panel(axes, of_task, looks)
             else:
                 axes.remove()
     return figure
 
 
-def _draw_panel(axes: Axes, tables: Mapping[str, Table], family: Sequence[str]) -> None:
-    """The methods of a family on one task; a method has its colour on all tasks."""
+def _best(curves: Table, family: Sequence[str]) -> list[str]:
+    """Returns the methods of the family to draw: on each task, the best by their last mean."""
+    methods: list[str] = []
+    for task in dict.fromkeys(curves["task"].tolist()):
+        ranked = _ranked(where(curves, task=task))
+        methods += [method for method, *_ in ranked if method.split()[0] in family][:MOST_LINES]
+    return methods
+
+
+def _draw_panel(axes: Axes, tables: Mapping[str, Table], looks: Looks) -> None:
+    """Draws the methods of a family on one task. A method looks the same on all tasks."""
     extent: list[float] = []
-    for number, method in enumerate(family):
+    columns = looks.columns
+    steps = np.unique(tables["curves"]["step"])
+    is_one_step = len(steps) == 1  # methods are drawn side by side, as single points
+    for number, (method, look) in enumerate(looks.by_name.items()):
         curve, seeds, restarts = (where(tables[name], method=method) for name in TABLES)
         if not len(curve["step"]):
             continue
         marks = [f"{curve['diverged'][-1]} of {curve['seeds'][-1]} diverged"] if curve["diverged"][-1] else []
         marks += [f"restarts: {count}" for count in restarts["restarts"] if count]
-        label = " ".join([method, *(f"({mark})" for mark in marks)])
-        color, style = LINES[number % len(LINES)], STYLES[number // len(LINES) % len(STYLES)]
-        axes.plot(curve["step"], curve["mean"], color=color, linestyle=style, label=label)
-        axes.fill_between(curve["step"], curve["low"], curve["high"], color=color, alpha=0.12, linewidth=0)
-        for seed in np.unique(seeds["seed"]):
+        label = " ".join([look.label, *(f"({mark})" for mark in marks)])
+        columns = 1 if marks else columns
+        style: dict[str, Any] = {"color": look.color, "marker": dots(len(curve["step"]))}
+        at = [number] if is_one_step else curve["step"]
+        axes.plot(at, curve["mean"], linestyle=look.linestyle, label=label, zorder=3, **style)
+        band = curve["seeds"] >= LEAST_FOR_BAND
+        if band.any() and not is_one_step:
+            ends = curve["step"], curve["low"], curve["high"]
+            axes.fill_between(*ends, where=band, color=look.color, alpha=0.12, linewidth=0)
+        members = np.unique(seeds["seed"])
+        for seed in members if len(members) > 1 else ():
             of_seed = where(seeds, seed=seed)
-            axes.plot(of_seed["step"], of_seed["value"], color=color, linewidth=0.5, alpha=0.7)
-        extent += [seeds["value"].min(), seeds["value"].max()]
-    margin = 0.05 * max(max(extent) - min(extent), 1e-9)
-    axes.set(ylim=(min(extent) - margin, max(extent) + margin))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="lower right")
+            at = [number] if is_one_step else of_seed["step"]
+            axes.plot(at, of_seed["value"], linewidth=0.5, alpha=0.7, markersize=2, **style)
+        extent += seeds["value"].tolist()
+    axes.set(ylim=limits(extent))
+    if is_one_step:
+        axes.set(xticks=[], xlabel=f"{axes.get_xlabel()}: {steps[0]:,}")
+    else:
+        count_axis(axes.xaxis)
+    legend_below(axes, columns, looks.title)
+
+
+def _ranked(curves: Table) -> list[tuple[str, float, float, int]]:
+    """Returns (method, last mean, half-width of its interval, number of seeds) on a task, the best first."""
+    last = []
+    for method in dict.fromkeys(curves["method"].tolist()):
+        curve = where(curves, method=method)
+        end = curve["step"].argmax()
+        mean, high = float(curve["mean"][end]), float(curve["high"][end])
+        last.append((method, mean, high - mean, int(curve["seeds"][end])))
+    return sorted(last, key=lambda row: -row[1])
+
+
+def ranking(tables: Mapping[str, Table]) -> list[str]:
+    """Returns lines of text that rank the methods on each task by their last mean."""
+    lines = []
+    curves = tables["curves"]
+    for task in dict.fromkeys(curves["task"].tolist()):
+        rows = _ranked(where(curves, task=task))
+        lines.append(f"last on {task}, mean over seeds:")
+        width = max(len(method) for method, *_ in rows)
+        for rank, (method, mean, half_width, seeds) in enumerate(rows, start=1):
+            interval = f" ± {half_width:.1f}" if seeds >= LEAST_FOR_BAND else ""
+            lines.append(
+                f"{rank:>4}. {method:<{width}} {mean:8.1f}{interval} ({seeds} seed{'s' * (seeds > 1)})"
+            )
+    return lines
 
 
 def offline_curves(what: str, algorithms: Sequence[str], suites: Sequence[str]) -> RunsFigure:
-    """Returns the figure of offline scores of these algorithms on the tasks of these suites; none: on all."""
+    """Returns the figure of offline scores of these algorithms on these suites' tasks (none: all suites)."""
     tasks = tuple(task.name for task in TASKS.values() if task.suite in suites) if suites else None
     return RunsFigure(
         f"{what} over training, mean over seeds with 95% interval",
@@ -117,6 +180,7 @@ def offline_curves(what: str, algorithms: Sequence[str], suites: Sequence[str]) 
             draw, families=(tuple(algorithms),), unit="updates (steps)", quantity="normalised score (percent)"
         ),
         tasks,
+        ranking,
     )
 
 
@@ -130,6 +194,7 @@ FIGURE_3 = RunsFigure(
         unit="steps of the environment",
         quantity="return (reward units)",
     ),
+    describe=ranking,
 )
 FIGURE_7 = offline_curves("offline scores", tuple(OFFLINE), ())
 FIGURE_10 = offline_curves("XQL's scores on Gym locomotion, its settings apart,", ("xql",), ("locomotion",))

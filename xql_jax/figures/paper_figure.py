@@ -1,9 +1,9 @@
-"""What a figure is: tables of numbers, and a picture drawn from nothing but those tables."""
+"""Figures of the paper: each consists of tables of numbers, and a picture drawn from these tables only."""
 
 import csv
 import dataclasses
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,38 +12,40 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.figures.recorded_runs import RunGroup, group_runs
 from xql_jax.outputs import writing_output
-from xql_jax.reports.plots import png
+from xql_jax.reports.style import render
 from xql_jax.runs.record import RunRecord
 
-Table = Mapping[str, np.ndarray]  # columns by name, all of one length
+Table = Mapping[str, np.ndarray]  # columns by name, all of the same length
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper as a computation; the picture is drawn from the tables written beside it."""
+    """A figure of the paper that is computed, without any training runs."""
 
-    what: str  # it shows, in a few words
+    what: str  # a short description
     compute: Callable[[int], dict[str, Table]]  # from a seed
     draw: Callable[[Mapping[str, Table]], Figure]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunsFigure:
-    """A figure of the paper from training runs that have ended."""
+    """A figure of the paper that shows finished training runs."""
 
-    what: str  # it shows, in a few words
-    algorithms: Sequence[str]  # whose runs it shows
-    read: Callable[[Sequence[RunGroup]], dict[str, Table]]  # from one group of runs or more
+    what: str  # a short description
+    algorithms: Sequence[str]  # the figure shows runs of these algorithms
+    read: Callable[[Sequence[RunGroup]], dict[str, Table]]  # from at least one group of runs
     draw: Callable[[Mapping[str, Table]], Figure]
     tasks: Sequence[str] | None = None  # None: all
+    describe: Callable[[Mapping[str, Table]], list[str]] = lambda tables: []  # lines for the terminal
 
     def tables(self, runs: Sequence[RunRecord], where_from: str) -> dict[str, Table]:
-        """Reads those of the runs that the figure shows.
+        """Reads the tables from the runs that the figure shows.
 
         Args:
-            where_from: where the runs were looked for, for messages.
+            runs: finished runs; those of other algorithms or tasks are ignored.
+            where_from: the folder of the runs, for messages.
         Raises:
-            UserError: if none of them is one that the figure shows.
+            UserError: if the figure shows none of the runs.
         """
         shown = [
             run
@@ -59,14 +61,21 @@ class RunsFigure:
 
 
 def write_figure(
-    name: str, folder: Path, tables: Mapping[str, Table], draw: Callable[[Mapping[str, Table]], Figure]
+    name: str,
+    folder: Path,
+    tables: Mapping[str, Table],
+    draw: Callable[[Mapping[str, Table]], Figure],
+    formats: Collection[str] = ("png", "svg"),
 ) -> list[Path]:
-    """Draws and writes figure_NAME.png, and figure_NAME_TABLE.csv for each table; returns their paths.
+    """Draws and writes figure_NAME.FORMAT, and figure_NAME_TABLE.csv for each table; returns their paths.
 
+    Args:
+        formats: the pictures' formats, each one of `style.FORMATS`.
     Raises:
         UserError: if a file cannot be written.
     """
-    contents = {f"figure_{name}.png": png(draw(tables), dpi=150)}
+    figure = draw(tables)
+    contents = {f"figure_{name}.{kind}": render(figure, kind) for kind in formats}
     for table_name, table in tables.items():
         contents[f"figure_{name}_{table_name}.csv"] = _as_csv(table).encode()
     for file_name, content in contents.items():
@@ -76,13 +85,13 @@ def write_figure(
 
 
 def long_table(*columns: str, rows: Sequence[tuple]) -> Table:
-    """Returns rows as columns of those names."""
+    """Returns a table with these columns, made from rows."""
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
     return {name: np.array(column) for name, column in zip(columns, values, strict=True)}
 
 
 def where(table: Table, **values: object) -> Table:
-    """Returns the rows whose columns have these values."""
+    """Returns the rows of a table in which the named columns have these values."""
     kept = np.ones(len(next(iter(table.values()))), bool)
     for name, value in values.items():
         kept &= table[name] == value

@@ -1,4 +1,4 @@
-"""Runs that have ended, found under a folder, and grouped into those that differ in nothing but the seed."""
+"""Finished runs under a folder, and their groups: runs of a group differ only in their seeds."""
 
 import dataclasses
 import json
@@ -8,40 +8,36 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
-from xql_jax.reports.summary import by_setting
+from xql_jax.reports.summary import LARGEST, by_setting, varying_names
 from xql_jax.runs.record import RunRecord, all_runs
 
 LOG = logging.getLogger(__name__)
-MOST = 2**53  # steps, or a seed; more are damage
-LARGEST = float(np.finfo(np.float32).max)  # that a run can have met; more cannot be drawn
 
 
 @dataclasses.dataclass(frozen=True)
 class RunGroup:
-    """Runs of one task and one method: they differ in their seeds alone."""
+    """Runs of one task and one method, which differ only in their seeds."""
 
     task: str
-    method: str  # the algorithm, and what sets it apart from the others' of that algorithm and task
+    method: str  # the algorithm, and the settings in which it differs from other groups on the task
     runs: Sequence[RunRecord]
 
 
 class Point(NamedTuple):
-    """A number of a run's CSV file, and whose it is."""
+    """A number from a run's CSV file, and the seed and step that it belongs to."""
 
     task: str
     method: str
     seed: int
     step: int
     value: float
-    diverged: bool  # as the row says
+    diverged: bool  # whether the row says so
 
 
 def find_runs(root: Path) -> list[RunRecord]:
-    """Returns the runs under a folder that have finished, ordered by their paths.
+    """Returns the finished runs under a folder, ordered by their paths.
 
     Raises:
         UserError: if there is no such folder.
@@ -53,9 +49,9 @@ def find_runs(root: Path) -> list[RunRecord]:
 
 
 def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[RunGroup]:
-    """Puts runs together that differ in seeds, or in the settings `but`, alone, ordered by task and method.
+    """Groups runs that differ only in their seeds and in the settings `but`, ordered by task and method.
 
-    Where an algorithm was run on a task with several settings, those that vary are part of the method's name.
+    If an algorithm was run on a task with several settings, those that vary are part of the method's name.
     """
     alike: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
     for run in runs:
@@ -63,9 +59,7 @@ def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[Run
         of_algorithm.setdefault(json.dumps(_settings(run, but), sort_keys=True), []).append(run)
     groups = []
     for (task, algorithm), by_settings in alike.items():
-        firsts = [_settings(group[0], but) for group in by_settings.values()]
-        names = dict.fromkeys(name for settings in firsts for name in settings)
-        varying = [name for name in names if len({settings.get(name) for settings in firsts}) > 1]
+        varying = varying_names([_settings(group[0], but) for group in by_settings.values()])
         for group in by_settings.values():
             settings = (
                 f"{name.removeprefix('config.')}={_settings(group[0], but).get(name)}" for name in varying
@@ -75,11 +69,12 @@ def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[Run
 
 
 def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: str) -> list[Point]:
-    """Reads a column of a CSV file of each run. The settings of a sweep are methods apart.
+    """Reads a column of a CSV file of each run. Each setting of a sweep counts as a method of its own.
 
-    A run whose file is damaged is left out, with a warning; so are numbers that are not finite.
+    Runs with a damaged file and numbers that are not finite are left out, with a warning.
+
     Args:
-        what: the numbers are, for the warning.
+        what: what the numbers are, for the warning.
     Raises:
         UserError: if a method has a seed in two runs.
     """
@@ -104,21 +99,16 @@ def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: s
 
 
 def _rows(run: RunRecord, path: Path, column: str) -> list[Row]:
-    """Returns the rows of one of a run's files; none, with a warning, if it is damaged."""
+    """Returns the rows of a run's file. If it is damaged, warns and returns no rows."""
     try:
-        rows = run.rows(path)
-        if any(column not in row.results for row in rows):
-            raise UserError(f"{path}: damaged: it has no column {column}")
-        if any(not 0 <= number <= MOST for row in rows for number in (row.step, row.seed)):
-            raise UserError(f"{path}: damaged: a step or seed is negative or beyond {MOST:,}")
+        return run.rows_with(column, path)
     except UserError as error:
         LOG.warning(f"{error}; its run is left out")
         return []
-    return rows
 
 
 def _settings(run: RunRecord, but: Collection[str]) -> dict[str, str]:
-    """A run's settings as JSON, which can be told apart and shown, without those `but`."""
+    """Returns a run's settings, except those in `but`, as JSON text for showing and comparing."""
     return {
         name: json.dumps(value, sort_keys=True) for name, value in run.settings.items() if name not in but
     }

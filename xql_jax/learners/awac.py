@@ -1,14 +1,15 @@
-"""AWAC (Nair et al. 2020): an actor-critic whose policy is regressed onto the data, weighted by advantages.
+"""AWAC (Nair et al. 2020): an actor-critic that regresses its policy onto the data, weighted by advantages.
 
 Source: Nair et al. 2020, "AWAC: Accelerating Online Reinforcement Learning with Offline Datasets", Algorithm
 1: Q by temporal differences at a' ~ pi; pi by log-likelihood, weighted by exp(A / lambda) with the advantage
 A = Q(s, a) - Q(s, pi(s)). `awr_temperature` is 1 / lambda.
 Hyperparameters: rail-berkeley/rlkit, examples/awac/mujoco/awac1.py lines 18 to 80 (head, widths, rates, batch
-size, lambda 2); lambda on D4RL's data, 1/3 in locomotion and 0.1 elsewhere (kitchen is not among them), and
-the weight's cap: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 210.
-Differs: in the authors' code weights sum to 1 over the batch (awac_trainer.py line 619); in the paper they do
-not, nor here, where they are capped. That policy has weight decay and small deviations to begin with; this
-one begins as IQL's and has none. That code also tries V at the policy's mean; here it is at an action drawn.
+size, lambda 2). Lambda on D4RL's data (1/3 for locomotion, 0.1 elsewhere; none is given for kitchen) and the
+cap of the weights: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 210.
+Differs: the authors' code normalises the weights to sum 1 over the batch (awac_trainer.py line 619). The
+paper does not normalise them; neither does this file, which caps them instead. Their policy has weight decay
+and small initial standard deviations; this one is initialised as IQL's and has no weight decay. Their code
+can also take V at the policy's mean; here it is taken at sampled actions.
 """
 
 import functools
@@ -28,24 +29,27 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 @flax.struct.dataclass
 class AdvantageWeighted(PolicyLearner):
-    """Q, then pi by the new Q, then Q's target. As it stands it is AWAC; a method may have other holes."""
+    """AWAC: each update fits Q, then pi with the new Q, then moves Q's target network.
+
+    Other methods may override `next_values`, `evaluated` and `as_taken`.
+    """
 
     policy: PolicyObjective = fields.part(ForwardKL)
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
-    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # that V(s) is averaged over
+    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # samples averaged for V(s)
 
     def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
-        """What Q learns of s', f32[B]: V of the policy by the target critics."""
+        """V(s') in Q's targets, f32[B]: the policy's value by the target critics."""
         return self.value_of(state.policy, state.critic, state.critic.target, batch.next_observations, key)
 
     def evaluated(self, state: LearnerState) -> TrainState:
-        """The policy whose value is subtracted from Q to give the advantages."""
+        """The policy that gives V(s) in the advantages Q(s, a) - V(s)."""
         return state.policy
 
     def as_taken(self, actions: Array) -> Array:
-        """The actions that Q is asked about: those that are taken, where a Gaussian has others, too."""
+        """Actions at which Q is evaluated: clipped to [-1, 1], because a Gaussian can exceed the bounds."""
         return jnp.clip(actions, -1.0, 1.0)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -69,7 +73,7 @@ class AdvantageWeighted(PolicyLearner):
     def value_of(
         self, policy: TrainState, critic: TrainState, params: Params, observations: Array, key: PRNGKey
     ) -> Array:
-        """The least Q under these parameters, averaged over actions that the policy draws, f32[B]."""
+        """Minimum of the critics' Q with these parameters, averaged over the policy's samples, f32[B]."""
 
         def drawn(key: PRNGKey) -> Array:
             draws = policy(observations).draws(key)

@@ -1,7 +1,7 @@
-"""Behaviour cloning: maximum likelihood of the data's actions, or of its best trajectories alone (10%BC).
+"""Behaviour cloning: maximum likelihood of the data's actions, or only of its best trajectories (10%BC).
 
-Source: 10%BC is Chen et al. 2021's (kzl/decision-transformer, gym/experiment.py: the best trajectories that
-hold 10% of the steps); hyperparameters are IQL's.
+Source: 10%BC is from Chen et al. 2021 (kzl/decision-transformer, gym/experiment.py). It keeps the best
+trajectories that together hold 10% of the steps. Hyperparameters are IQL's.
 """
 
 import flax.struct
@@ -16,7 +16,7 @@ from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 @flax.struct.dataclass
 class Cloning(PolicyLearner):
-    """Regression of the policy with every weight 1."""
+    """Maximum-likelihood regression of the policy onto the data's actions, all with weight 1."""
 
     policy: PolicyObjective = fields.part(PolicyObjective)
 

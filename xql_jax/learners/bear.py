@@ -1,16 +1,17 @@
 """BEAR (Kumar et al. 2019): pi maximises Q while its MMD to the data's policy stays below a threshold.
 
-Algorithm 1 of the paper. Code: rail-berkeley/d4rl_evaluations, bear (the authors' later one, whose values
-these are) and aviralkumar2907/BEAR. Values: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137
-(rates, threshold), 145 (networks) and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4
-actions), 76 and 84 (rates), 172 and 180 (10 actions and 0.75 in the backup), 215 (40,000 updates of the
-MMD alone) and 247 (the multiplier's range); bear/README.md: sigma 20, and a Laplacian kernel but for
-HalfCheetah.
+Source: Algorithm 1 of the paper. Code: rail-berkeley/d4rl_evaluations, bear (the authors' later code, which
+has these hyperparameters) and aviralkumar2907/BEAR.
+Hyperparameters: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137 (rates, threshold), 145 (networks)
+and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4 actions), 76 and 84 (rates), 172 and 180 (10
+actions and 0.75 in the backup), 215 (40,000 updates of the MMD alone) and 247 (the multiplier's range);
+bear/README.md: sigma 20, and a Laplacian kernel except for HalfCheetah.
 
-Differs: the authors' clone is a conditional VAE, sampled with its latent clipped to 0.5, which narrows it;
-here it is pi's own head, fitted by maximum likelihood: for more than one mode, `bear+mixture`. Their pi
-climbs the Q from before the step. For evaluation they take the best by Q of 10 (first code) or 100 (D4RL)
-actions of pi; here of 10.
+Differs: the authors clone the data's policy with a conditional VAE. They clip its latent to 0.5 when
+sampling, which narrows the distribution. Here the clone has the same head as pi and is fitted by maximum
+likelihood; use `bear+mixture` if the data's policy has several modes. Their pi is updated with the Q from
+before the critic's step, here with the new Q. In evaluation they take the action with the largest Q among 10
+(first code) or 100 (D4RL) samples of pi; here among 10.
 """
 
 from collections.abc import Callable
@@ -41,9 +42,10 @@ LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 @flax.struct.dataclass
 class Constrained(RegularizedPolicy):
-    """The MMD has a Lagrange multiplier: it rises while the MMD is above the threshold, and falls below it.
+    """Policy penalised by its MMD to the clone, with a Lagrange multiplier.
 
-    The MMD is that of actions before they are squashed, whose gradient does not vanish at the bounds.
+    The multiplier rises while the MMD is above the threshold and falls while it is below. The MMD is computed
+    from actions before the tanh, because its gradient then does not vanish at the bounds.
     """
 
     kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
@@ -65,7 +67,7 @@ class Constrained(RegularizedPolicy):
         squared = mmd_squared(
             draws.actions, actions, kernel=self.kernel, sigma=self.mmd_sigma, first_weights=draws.weights
         )
-        return jnp.sqrt(squared + 1e-6)  # the gradient of a root has no bound at 0
+        return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
     def update(
         self,
@@ -76,7 +78,7 @@ class Constrained(RegularizedPolicy):
         key: PRNGKey,
         max_grad_norm: Numeric,
     ) -> tuple[RegularizedState, Metrics]:
-        """One step of pi, and one of the multiplier by the MMD that there was before."""
+        """One step of pi, and one of the multiplier with the MMD from before pi's step."""
 
         def dual_loss(log_multiplier):
             return -jnp.exp(log_multiplier) * (info["actor/divergence"] - self.mmd_threshold), {}
@@ -88,16 +90,16 @@ class Constrained(RegularizedPolicy):
 
 
 class Chooser(Model):
-    """An actor that chooses among its actions by a critic."""
+    """An actor that samples several actions and chooses among them by a critic."""
 
     critic: Model
 
 
 @flax.struct.dataclass
 class SupportConstrained(BehaviorRegularized):
-    """The skeleton, with the policy that is evaluated: the best of several actions by the first Q."""
+    """BEAR's learner: in evaluation it takes the action with the largest first Q among several samples."""
 
-    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # per state
+    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # samples per state
 
     def actor(self, state: LearnerState) -> Chooser:
         policy, critic = state.policy, state.critic
@@ -107,7 +109,8 @@ class SupportConstrained(BehaviorRegularized):
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""
         if not deterministic:
             return super().act(actor, observations, key, deterministic)
-        seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()  # other states, other candidates
+        # Mix the states into the key, so that different states get different candidates.
+        seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()
         key = jax.random.fold_in(key, seen)
         actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
         best = actor.critic(at_each(observations, actions), actions).argmax(0)

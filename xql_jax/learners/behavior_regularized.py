@@ -1,4 +1,4 @@
-"""The skeleton of actor-critics that stay near a clone of the data's policy (BRAC-p and BEAR)."""
+"""Base classes of actor-critics that stay near a clone of the data's policy (BRAC-p and BEAR)."""
 
 import dataclasses
 from typing import Any
@@ -18,7 +18,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 class RegularizedState(TrainState):
-    """The actor's train state, and what it is held by."""
+    """The actor's train state, with the train states of the clone and of the penalty's multiplier."""
 
     behavior: Any = None  # the clone's train state
     log_multiplier: Any = None  # a train state whose params are f32[]; None: nothing is tuned
@@ -26,10 +26,11 @@ class RegularizedState(TrainState):
 
 @flax.struct.dataclass
 class RegularizedPolicy(fields.Part):
-    """pi maximises min Q - coefficient * distance to a clone of the data's policy; both are left to holes.
+    """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
 
-    The clone is fitted by maximum likelihood in the same updates. During the first ones pi follows it alone,
-    as neither the clone nor Q is of any use before they have learned something.
+    Subclasses define `coefficient` and `distance`. The clone is fitted by maximum likelihood in the same
+    updates. During the first `warm_start` updates pi only follows the clone, because Q has learned too little
+    to be useful.
     """
 
     head: Gaussian = fields.part(Squashed)  # of pi and of the clone
@@ -40,17 +41,17 @@ class RegularizedPolicy(fields.Part):
     warm_start: Numeric = fields.traced(20_000.0, fields.NOT_NEGATIVE)  # updates in which pi ignores Q
 
     def coefficient(self, policy: RegularizedState) -> Numeric:
-        """What a unit of distance costs, reward units."""
+        """Cost per unit of distance, reward units."""
         raise NotImplementedError
 
     def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
-        """How far pi is from the clone in each state, f32[B]."""
+        """Distance of pi from the clone in each state, f32[B]."""
         raise NotImplementedError
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
         network = self.head.network(actions.shape[-1])
-        # The clone's head is that of pi, with widths of its own.
+        # The clone has the same kind of head as pi, but its own widths.
         head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
         clone = head.network(actions.shape[-1])
         behavior = TrainState.create(clone, clone.init(key_behavior, observations))
@@ -59,7 +60,7 @@ class RegularizedPolicy(fields.Part):
     def fit_clone(
         self, policy: RegularizedState, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
     ) -> tuple[RegularizedState, Metrics]:
-        """One step of the clone's log-likelihood of the data's actions."""
+        """One gradient step of the clone on the log-likelihood of the data's actions."""
 
         def loss(params):
             distribution = policy.behavior.at(
@@ -80,7 +81,7 @@ class RegularizedPolicy(fields.Part):
         key: PRNGKey,
         max_grad_norm: Numeric,
     ) -> tuple[RegularizedState, Metrics]:
-        """Step number `step` of pi, from 1."""
+        """One step of pi; `step` counts updates from 1."""
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
         q_counts = step > self.warm_start
@@ -99,11 +100,11 @@ class RegularizedPolicy(fields.Part):
 
 @flax.struct.dataclass
 class BehaviorRegularized(PolicyLearner):
-    """The clone, then Q, then pi by the new Q, then Q's target.
+    """Learner of BRAC-p and BEAR: updates the clone, then Q, then pi with the new Q, then Q's target.
 
-    Q learns from r + discount * V(s'), V(s') the largest over some of pi's actions of
-    min_share * min Q + (1 - min_share) * max Q, min and max over the target critics. No entropy and no
-    distance counts in it.
+    Q's target is r + discount * V(s'). V(s') is the maximum over `backup_actions` samples of pi of min_share
+    * min Q + (1 - min_share) * max Q, where min and max run over the target critics. Q's targets contain
+    neither entropy nor distance.
 
     Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
     """
@@ -141,12 +142,12 @@ class BehaviorRegularized(PolicyLearner):
 
 
 def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:
-    """`count` actions of each state, f32[count, B, A]."""
+    """Samples `count` actions per state, f32[count, B, A]."""
     return jax.vmap(distribution.sample)(jax.random.split(key, count))
 
 
 def repeated_draws(distribution: Distribution, key: PRNGKey, count: int) -> Draws:
-    """`count` draws as one, of count * K actions."""
+    """Joins `count` draws of K actions each into one of count * K actions."""
     draws = jax.vmap(distribution.draws)(jax.random.split(key, count))
     actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in draws)
     return Draws(actions, log_probs, weights / count)

@@ -1,15 +1,16 @@
-"""BRAC-p (Wu et al. 2019): an actor-critic whose policy, and not its value, pays for leaving the data.
+"""BRAC-p (Wu et al. 2019): an actor-critic that penalises the policy, not the value, for leaving the data.
 
-Policy regularisation: pi maximises Q - alpha * D(pi, pi_b), pi_b a clone of the data's policy, and Q's
-targets have no penalty. Code: google-research/behavior_regularized_offline_rl/brac, brac_primal_agent.py
-with `value_penalty=False`, and divergences.py. Values: as run on D4RL, rail-berkeley/d4rl_evaluations,
-brac/scripts/train_brac.py, lines 55 (alpha), 76 and 77 (the clone), 108 and 109 (networks and rates);
-number of actions and updates without Q: brac_primal_agent.py, lines 50 and 51.
+pi maximises Q - alpha * D(pi, pi_b), where pi_b is a clone of the data's policy. Q's targets have no penalty
+(policy regularisation). Code: google-research/behavior_regularized_offline_rl/brac, brac_primal_agent.py with
+`value_penalty=False`, and divergences.py.
+Hyperparameters: as run on D4RL, rail-berkeley/d4rl_evaluations, brac/scripts/train_brac.py, lines 55 (alpha),
+76 and 77 (the clone), 108 and 109 (networks and rates); number of actions and updates without Q:
+brac_primal_agent.py, lines 50 and 51.
 
-Differs: the authors clone first (300,000 updates; 1,000,000 on D4RL), keeping the clone's entropy at -A
-nats. Here the clone learns in the same updates, with no entropy term, so that a run is one program that
-can be resumed anywhere. The 20,000 updates in which pi ignores Q are theirs. Their log-std stays below 0,
-here below 2. Of their divergences those with a critic of their own (dual KL, Wasserstein) are left out.
+Differs: the authors first train the clone alone (300,000 updates; 1,000,000 on D4RL) and hold its entropy at
+-A nats. Here the clone learns in the same updates, with no entropy term, so that a run is one program that
+can be resumed anywhere. As in their code, pi ignores Q for the first 20,000 updates. Their log-std stays
+below 0, here below 2. Their divergences that need a critic of their own (dual KL, Wasserstein) are left out.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution
 from xql_jax.types import Array, Numeric, PRNGKey
 
-SIGMA = 10.0  # the code's 20, whose kernel is exp(-|d|_1 / sigma)
+SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 
 
 def kl_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int) -> Array:
@@ -52,7 +53,7 @@ def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKe
 
 @flax.struct.dataclass
 class Penalized(RegularizedPolicy):
-    """Each unit of divergence costs the same."""
+    """Policy with a constant penalty per unit of divergence from the clone."""
 
     brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
     divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)

@@ -1,4 +1,4 @@
-"""Policies that climb Q by their own actions and stay near another policy mu (Garg et al. 2023, Eq. 13)."""
+"""Policy objectives that maximise Q at sampled actions near a policy mu (Garg et al. 2023, Eq. 13)."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 def expected_q(drawn: Draws, estimates: Estimates, observations: Array) -> Array:
-    """E Q(s, a) over the drawn actions in each state, f32[B], in units of the advantages' scale.
+    """Estimate of E Q(s, a) over the policy's actions per state, f32[B], divided by the advantages' scale.
 
-    Actions beyond the bounds, which a Gaussian has, count as at the bounds: there Q has no slope.
+    A Gaussian can sample beyond the bounds. Such actions are clipped, so Q has no gradient there.
     """
-    assert estimates.q_of is not None  # the registry gives these objectives to methods with Q alone
+    assert estimates.q_of is not None  # the registry offers these objectives only to methods with Q
     actions = jnp.clip(drawn.actions, -1.0, 1.0)
     return drawn.mean(estimates.q_of(at_each(observations, actions), actions)) / estimates.scale
 
@@ -34,13 +34,13 @@ class AnchoredState(TrainState):
 
 @flax.struct.dataclass
 class ReverseKL(PolicyObjective):
-    """The policy nearest in reverse KL to mu * exp(Q / beta), mu the data's policy, cloned at the same time.
+    """Policy nearest in reverse KL to mu * exp(Q / beta), where mu is a clone of the data's policy.
 
-    It minimises E_pi [log pi - log mu - awr_temperature * Q]. As the policy's own actions are drawn, Q is
-    asked about actions that the data may not have.
+    It minimises E_pi [log pi - log mu - awr_temperature * Q]. The clone is trained in the same updates. The
+    expectation is over the policy's own actions, so Q is evaluated at actions that may not be in the data.
 
     Source: Garg et al. 2023, Eq. 13.
-    Differs: awr_temperature stands in place of 1 / beta, as in `ForwardKL`.
+    Differs: awr_temperature takes the place of 1 / beta, as in `ForwardKL`.
     """
 
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
@@ -60,7 +60,7 @@ class ReverseKL(PolicyObjective):
     def climb(
         self, actor: Any, estimates: Estimates, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
     ) -> tuple[Any, Metrics]:
-        """One step of the policy."""
+        """One step of the policy on the objective; mu does not change."""
         key_dropout, key_draw = jax.random.split(key)
         mu = actor.anchor(batch.observations)
 
@@ -79,16 +79,16 @@ class ReverseKL(PolicyObjective):
 
 @flax.struct.dataclass
 class TrustRegion(ReverseKL):
-    """The same with mu the policy's own past, which follows it slowly: each step stays near the last.
+    """`ReverseKL` with mu a slow copy of the policy itself, so that each step stays near the last ones.
 
-    The first updates clone the data, for there is no past to stay near.
+    The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
     cloning_updates: Numeric = fields.traced(5_000.0, fields.NOT_NEGATIVE)
     anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO)  # Polyak rate of mu, per update
 
     def update(self, actor, estimates, batch, key, max_grad_norm):
-        """One step of the policy, then mu's."""
+        """One step of the policy, then one of mu."""
 
         def clone(actor: Any) -> tuple[Any, Metrics]:
             actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key, max_grad_norm)
@@ -108,13 +108,15 @@ class TrustRegion(ReverseKL):
 
 @flax.struct.dataclass
 class MaxQ(PolicyObjective):
-    """The policy climbs Q and clones the data: TD3+BC's objective for any head.
+    """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 
-    It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions, the mean held
-    constant, so that the balance of the two does not depend on the reward's scale.
+    It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions. The mean is a
+    constant for gradients. Dividing by it makes the balance of the two terms independent of the rewards'
+    scale.
 
     Source: Fujimoto & Gu 2021, Eq. 4 and 5.
-    Differs: cloning is by the log-likelihood of the head, theirs by the squared error of a point.
+    Differs: cloning maximises the head's log-likelihood; theirs minimises the squared error of a
+    deterministic action.
     """
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)

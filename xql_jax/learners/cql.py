@@ -1,15 +1,16 @@
-"""Conservative Q-learning, CQL(H) (Kumar et al. 2020): SAC whose critics are lowered where there are no data.
+"""Conservative Q-learning, CQL(H) (Kumar et al. 2020): SAC with a penalty on Q at actions not in the data.
 
-Eq. 4, and with a threshold its Lagrangian form, Appendix F. Code: aviralkumar2907/CQL. Values:
-d4rl/examples/cql_mujoco_new.py, lines 38 to 58 (networks), 134 and 135 (rates); README.md (weight 5
-without a threshold, both 5 for AntMaze); d4rl/rlkit/torch/sac/cql.py, lines 46 and 47 (backup, number of
-actions). Adroit and kitchen: threshold 5 and weight 1, as users of that code have them (its issue 9); its
-authors publish none for kitchen (issue 26).
+Source: Eq. 4; with a threshold its Lagrangian form, Appendix F. Code: aviralkumar2907/CQL.
+Hyperparameters: d4rl/examples/cql_mujoco_new.py, lines 38 to 58 (networks), 134 and 135 (rates); README.md
+(weight 5 without a threshold, both 5 for AntMaze); d4rl/rlkit/torch/sac/cql.py, lines 46 and 47 (backup,
+number of actions). Adroit and kitchen: threshold 5 and weight 1, as users of that code report (its issue 9);
+the authors publish none for kitchen (issue 26).
 
-Differs: the authors' code has a weight beside the Lagrange multiplier, and draws actions from the policy
-at s', too; the paper has neither, here it is the code. Their policy clones the data for 40,000 updates at
-first (by a comment there without much effect) and climbs the Q from before the step; here neither. They
-train AntMaze on rewards of 4 * (r - 0.5), here they are those of all methods.
+Differs: like the authors' code and unlike the paper, this file has a weight in addition to the Lagrange
+multiplier and also samples actions from the policy at s'. In their code the policy clones the data for the
+first 40,000 updates (without much effect, says a comment there) and is updated with the Q from before the
+critic's step; here neither. They train AntMaze on the rewards 4 * (r - 0.5); here on the same rewards as all
+methods.
 """
 
 import functools
@@ -34,22 +35,23 @@ LARGEST_MULTIPLIER = 1e6
 
 
 class ConservativeState(TrainState):
-    """The critics' train state, and how much their penalty counts."""
+    """The critics' train state and the logarithm of their penalty's multiplier."""
 
     log_multiplier: Any = None  # a train state whose params are f32[]; always 0 without a threshold
 
 
 @flax.struct.dataclass
 class ConservativeCritic(Critic):
-    """Q goes to its targets, raised at the data's actions and lowered at all others.
+    """Critics with CQL's penalty, which raises Q at the data's actions and lowers it at sampled ones.
 
-    With a finite threshold the penalty has a Lagrange multiplier: it rises while the weighted gap between the
-    two is above the threshold, and falls while it is below.
+    The penalty is `cql_alpha` times the gap of `conservative_gap`. With a finite threshold it is also
+    multiplied by a Lagrange multiplier, which rises while cql_alpha * gap is above the threshold and falls
+    while it is below.
     """
 
     cql_alpha: Numeric = fields.traced(5.0, fields.NOT_NEGATIVE)  # weight of the penalty
     cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # of cql_alpha * gap; inf: none
-    cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # of each of the three kinds, per state
+    cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # per state, of each kind in `proposals`
 
     def init(self, *args: Any, **options: Any) -> ConservativeState:
         critic = super().init(*args, **options)
@@ -71,14 +73,14 @@ class ConservativeCritic(Critic):
         key: PRNGKey,
         max_grad_norm: Numeric,
     ) -> tuple[ConservativeState, Metrics]:
-        """One step of every Q, and one of the multiplier by the gaps that there were before."""
+        """One step of every Q, and one of the multiplier with the gaps from before that step."""
         sampled, log_densities = self.proposals(policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
         observations = jnp.tile(batch.observations, (len(actions), 1))
         multiplier = jnp.minimum(jnp.exp(critic.log_multiplier.params), LARGEST_MULTIPLIER)
 
         def loss(params):
-            # The data's actions and all others in one pass over a matrix of rows, the fastest on a CPU.
+            # One pass over a matrix of rows for the data's and the sampled actions: the fastest on a CPU.
             rows = actions.reshape(-1, actions.shape[-1])
             qs = [critic.at(p, observations, rows).reshape(actions.shape[:2]) for p in params]
             errors = sum(self.loss_of(q[0], targets).mean() for q in qs)
@@ -95,9 +97,9 @@ class ConservativeCritic(Critic):
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
     def proposals(self, policy: Model, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:
-        """Actions f32[K, B, A] for the states s, and the log densities f32[K, B] that they were drawn with.
+        """Samples actions f32[K, B, A] for the states s and returns them with their log densities f32[K, B].
 
-        A third each are uniform, the policy's at s, and the policy's at s'.
+        One third of them is uniform, one third is from the policy at s, and one third from the policy at s'.
         """
         key_uniform, key_policy = jax.random.split(key)
         shape = (self.cql_actions, *batch.actions.shape)
@@ -112,7 +114,7 @@ class ConservativeCritic(Critic):
 
 @flax.struct.dataclass
 class ConservativeActorCritic(SoftValues):
-    """SAC without V, with conservative critics, whose targets leave out the policy's entropy."""
+    """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
     critic: ConservativeCritic = fields.part(ConservativeCritic)
     deterministic_backup: bool = fields.static(True, fields.EITHER)  # no entropy in Q's targets
@@ -146,7 +148,7 @@ CQL = Method(
         "antmaze": {"cql_alpha": 5.0, "cql_threshold": 5.0},
         "kitchen": {"cql_alpha": 1.0, "cql_threshold": 5.0},
         "adroit": {"cql_alpha": 1.0, "cql_threshold": 5.0},
-        "pointmaze": {"actor_lr": 3e-4},  # slower than its critics
+        "pointmaze": {"actor_lr": 3e-4},  # slower than the critics (1e-3 in pointmaze_config.py)
     },
     run=RunDefaults(scale_rewards=False),
     policy=MaximumEntropy,

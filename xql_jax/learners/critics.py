@@ -1,4 +1,4 @@
-"""How Q is fitted: one or several networks that learn from the same targets."""
+"""Critics: one or several Q networks that are fitted to the same targets."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, Sarsa
 
 @flax.struct.dataclass
 class Critic(fields.Part):
-    """Networks Q and their steps. Parameters are a tuple with one entry a network."""
+    """Q networks and their gradient steps. Parameters are a tuple with one entry per network."""
 
     critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
@@ -35,7 +35,7 @@ class Critic(fields.Part):
     def init(
         self, keys: Sequence[PRNGKey], observations: Array, actions: Array, with_target: bool = True
     ) -> TrainState:
-        """One network a key."""
+        """Returns the initial train state, with one network per key."""
         network = self.network()
         params = tuple(network.init(key, observations, actions) for key in keys)
         return TrainState.create(network, params, with_target)
@@ -54,19 +54,34 @@ class Critic(fields.Part):
 
 
 @flax.struct.dataclass
+class NormalizedCritic(Critic):
+    """Critics with layer norm in every hidden layer."""
+
+    critic_layer_norm: bool = fields.static(True, fields.EITHER)
+
+    def network(self) -> nn.Module:
+        return Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
+
+
+@flax.struct.dataclass
 class TemporalDifference(Critic):
-    """Q goes to r + discount * V(s') (Garg et al. 2023, Eq. 14), by a loss averaged over the networks."""
+    """Critics fitted to r + discount * V(s') (Garg et al. 2023, Eq. 14).
+
+    Squared errors are averaged over the networks and Huber losses are summed, as in the authors' offline
+    code. Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
+    """
 
     critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return self.critic_loss(values, targets) / self.num_critics
+        loss = self.critic_loss(values, targets)
+        return loss if self.critic_loss is huber_loss else loss / self.num_critics
 
 
 def init_actor_critic(
     policy: Any, critic: Critic, key: PRNGKey, observations: Array, actions: Array
 ) -> LearnerState:
-    """The first state of a learner that has a policy and critics, and no V."""
+    """Initial state of a learner that has a policy and critics, and no V."""
     key_policy, *keys_critic = jax.random.split(key, 1 + critic.num_critics)
     return LearnerState(
         step=jnp.zeros((), jnp.int32),
@@ -76,17 +91,22 @@ def init_actor_critic(
 
 
 def at_each(observations: Array, actions: Array) -> Array:
-    """The observations f32[B, O] beside several actions of each, f32[N, B, A]: f32[N, B, O]."""
+    """Repeats observations f32[B, O] for N actions per state, f32[N, B, A]; returns f32[N, B, O]."""
     return jnp.broadcast_to(observations, (len(actions), *observations.shape))
 
 
+def all_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
+    """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
+    return jnp.stack([critic.at(p, observations, actions) for p in params])
+
+
 def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
-    """The least of the networks' Q(s, a), f32[..., B], under these parameters."""
-    return jnp.stack([critic.at(p, observations, actions) for p in params]).min(axis=0)
+    """The minimum of the networks' Q(s, a), f32[..., B], under these parameters."""
+    return all_q(critic, params, observations, actions).min(axis=0)
 
 
 def next_actions_of(batch: Batch) -> Array:
-    """The actions f32[B, A] that the data's policy took in s'; ValueError unless it is a `SarsaBatch`."""
+    """Actions f32[B, A] of the data's policy in s'; raises ValueError unless batch is a `SarsaBatch`."""
     if not isinstance(batch, SarsaBatch):
         raise ValueError("batch must be a SarsaBatch: the method learns from next_actions, too")
     return batch.next_actions

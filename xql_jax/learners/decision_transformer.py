@@ -1,18 +1,18 @@
-"""Decision Transformer: actions cloned under the return that follows them (Chen et al. 2021, Algorithm 1).
+"""Decision Transformer: clones actions given the return that follows them (Chen et al. 2021, Algorithm 1).
 
 Hyperparameters: kzl/decision-transformer, gym/experiment.py, lines 41-52 (scale) and 288-301; the clipped
 gradient: gym/decision_transformer/training/seq_trainer.py, line 28; at most 1,000 timesteps: experiment.py,
 line 40.
 
-Differs: the authors ask for returns per robot (3600 of hopper, 12000 of halfcheetah, 5000 of walker2d;
-experiment.py, lines 38-52) in the environment's rewards, and divide them by 1000. Here rewards are those that
-all methods learn from, of which locomotion's returns span 1000: the default is the highest return of the
-data, and the scales by suite bring returns into the authors' range of some units. Where every
-step costs -1 (AntMaze) that is the return of the shortest trajectory, and no policy has it from a far start:
-give a `target_return` there. Everything is initialised
-as GPT-2 is, normal with deviation 0.02; the authors leave what is outside of GPT-2 as PyTorch has it, with
-embeddings of timesteps that were never seen as large as all others. The last step before a time-out is not
-learned from, as D4RL's own `qlearning_dataset` drops it.
+Differs: the authors ask for a fixed return per robot (3600 for hopper, 12000 for halfcheetah, 5000 for
+walker2d; experiment.py, lines 38-52) in the environment's rewards, and divide returns by 1000. Here returns
+are sums of the rewards that all methods learn from; for locomotion they span 1000. The default target is the
+highest return of the data, and the scale of each suite brings returns into the authors' range of a few units.
+On AntMaze every step costs -1, so the highest return is that of the shortest trajectory, which no policy can
+reach from a far start: set `target_return` there. All weights are initialised as in GPT-2, normal with
+deviation 0.02. The authors leave the layers outside GPT-2 at PyTorch's defaults, so embeddings of timesteps
+that were never seen are as large as all others. The last step before a time-out is not learned from, because
+D4RL's own `qlearning_dataset` drops it.
 """
 
 from typing import Any, ClassVar
@@ -39,24 +39,24 @@ class DecisionTransformerState(LearnerState):
 
 
 class Memory(Distinct, flax.struct.PyTreeNode):
-    """What episodes have shown, and what is asked of them."""
+    """The latest steps of each episode, and the return that is still asked for."""
 
     window: Windows  # of the last K steps
-    return_to_go: Array  # f32[B], at the last step; at the beginning of all
-    steps: Array  # i32[B], done
+    return_to_go: Array  # f32[B], at the last step; at the start, of the whole episode
+    steps: Array  # i32[B], taken so far
 
 
 @flax.struct.dataclass
 class DecisionTransformer(fields.Part):
-    """A causal transformer that says the data's action, given the steps before and the return-to-go."""
+    """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
     target_return: Numeric = fields.traced(jnp.inf, A_RETURN)  # asked for when acting; reward units
     return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE)  # returns-to-go are divided by it
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_warmup_steps: Numeric = fields.traced(
         10_000.0, fields.AT_LEAST_ONE
-    )  # updates; the rate grows to full
-    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE)  # AdamW's, a share of the rate
+    )  # updates over which the rate grows to its full value
+    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE)  # AdamW's, times the rate
     max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
     context_length: int = fields.static(20, fields.AT_LEAST_ONE)  # K, steps
     max_timesteps: int = fields.static(1000, fields.AT_LEAST_ONE)  # later ones count as the last
@@ -87,7 +87,7 @@ class DecisionTransformer(fields.Part):
     def update(
         self, state: DecisionTransformerState, batch: Windows, key: PRNGKey
     ) -> tuple[DecisionTransformerState, Metrics]:
-        """One step of AdamW on the squared error of the actions, averaged over all that are no padding."""
+        """One step of AdamW on the squared error of the actions, averaged over all steps except padding."""
         before = state.policy
 
         def loss(params):
@@ -109,7 +109,7 @@ class DecisionTransformer(fields.Part):
         return Model(state.policy.network, state.policy.params), state.highest_return
 
     def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
-        """Actions f32[B, A] at the first step of an episode, deterministic ones always."""
+        """Actions f32[B, A] at the first step of an episode; always deterministic."""
         no_rewards = jnp.zeros(len(observations))
         return self.act_remembering(actor, self.begin(actor, observations), observations, no_rewards)[0]
 
@@ -125,9 +125,9 @@ class DecisionTransformer(fields.Part):
     def act_remembering(
         self, actor: Any, memory: Memory, observations: Array, rewards: Array
     ) -> tuple[Array, Memory]:
-        """The step's return-to-go is that of the step before, less what this gave."""
+        """Returns the next actions and memory; the return-to-go falls by the reward of the previous step."""
         return_to_go = memory.return_to_go - rewards
-        # The action is yet to come: no token before the observation's sees what stands in its place.
+        # Zeros stand in for the unknown action: the causal mask hides them from the observation's token.
         now = (observations, jnp.zeros_like(memory.window.actions[:, 0]), return_to_go, memory.steps)
         window = _pushed(memory.window, *now)
         actions = actor[0](self._scaled(window))[:, -1]
@@ -138,7 +138,7 @@ class DecisionTransformer(fields.Part):
         return windows._replace(returns_to_go=windows.returns_to_go / self.return_scale)
 
     def _no_steps(self, size: int, observation_dim: int, action_dim: int) -> Windows:
-        """Windows of nothing but padding."""
+        """Windows that hold only padding."""
         shape = size, self.context_length
         return Windows(
             jnp.zeros((*shape, observation_dim)),
@@ -151,7 +151,7 @@ class DecisionTransformer(fields.Part):
 
 
 def _pushed(window: Windows, *now: Array) -> Windows:
-    """The window with one more step, known: its oldest place is given up."""
+    """The window with one more known step; the oldest step is dropped."""
     fields_now = (*now, jnp.ones(len(window.known), bool))
     moved = [
         jnp.concatenate([old[:, 1:], new[:, None]], axis=1)
@@ -160,7 +160,7 @@ def _pushed(window: Windows, *now: Array) -> Windows:
     return Windows._make((*moved, window.highest_return))
 
 
-# The mazes' are for a run of some 30,000 updates on a CPU.
+# The point mazes' values are for a run of some 30,000 updates on a CPU.
 DT = Method(
     DecisionTransformer,
     by_suite={

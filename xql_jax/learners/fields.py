@@ -1,4 +1,4 @@
-"""Hyperparameters that know what values they may have, and the learners and parts that hold them."""
+"""Hyperparameter fields that check their values, and the base class of learners and their parts."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -17,14 +17,14 @@ GIVEN = (str, int, float, np.generic, tuple, list, dict, type(None))  # types in
 
 @dataclasses.dataclass(frozen=True)
 class Domain:
-    """The numbers that a field may have: in words, and as a test of the float32 that they become."""
+    """The valid values of a field: in words, and as a test of the value in float32."""
 
     text: str
     holds: Callable[[float], bool]
-    infinite: bool = False  # whether inf is one of them: it switches something off
+    infinite: bool = False  # whether inf is valid: it switches something off
 
     def check(self, name: str, value: Any, kind: type = float) -> Any:
-        """Returns the value as `kind`; raises UserError if it is none, or not of this domain."""
+        """Returns the value as `kind`; raises UserError if its type is wrong or it is outside this domain."""
         known = int | float | np.floating if kind is float else kind
         if not isinstance(value, known) or isinstance(value, bool) != (kind is bool):  # bools are ints
             raise UserError(f"{name} must be {kind.__name__}, not {value!r}")
@@ -35,6 +35,11 @@ class Domain:
         if np.isnan(number) or not self.holds(number):
             raise UserError(f"{name} must be {self.text}, not {value:g}")
         return kind(value)
+
+    def in_words(self, kind: type) -> str:
+        """Describes the valid values of that type, such as "whole number, at least 1"."""
+        text = self.text + (", or inf" if self.infinite and "inf" not in self.text else "")
+        return f"whole number, {text}" if kind is int else text
 
 
 POSITIVE = Domain("positive", lambda x: x > 0)
@@ -49,7 +54,7 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
 def traced(default: float, domain: Domain) -> Any:
-    """A number that is a leaf: sweeping it never recompiles."""
+    """Declares a number that is a pytree leaf: sweeping it never recompiles."""
 
     def check(name: str, value: Any) -> Any:
         if isinstance(value, jax.Array):
@@ -57,27 +62,28 @@ def traced(default: float, domain: Domain) -> Any:
         with np.errstate(over="ignore", under="ignore"):
             return np.float32(domain.check(name, value))
 
-    return flax.struct.field(default=default, metadata={"check": check})
+    return flax.struct.field(default=default, metadata={"check": check, "domain": domain.in_words(float)})
 
 
 def static(default: Any, domain: Domain) -> Any:
-    """A number or a switch that shapes the program: changing it compiles another one."""
-    return _static(default, lambda name, value: domain.check(name, value, type(default)))
+    """Declares a number or a switch that shapes the program: changing it compiles another one."""
+    kind = type(default)
+    return _static(default, lambda name, value: domain.check(name, value, kind), domain=domain.in_words(kind))
 
 
 def widths(*default: int) -> Any:
-    """The widths of a network's hidden layers."""
+    """Declares the widths of a network's hidden layers."""
 
     def check(name: str, value: Any) -> tuple[int, ...]:
         if not isinstance(value, tuple | list) or any(type(width) is not int or width < 1 for width in value):
             raise UserError(f"{name} must be positive whole numbers, not {value!r}")
         return tuple(value)
 
-    return _static(default, check)
+    return _static(default, check, domain="positive whole numbers")
 
 
 def choice(**functions: Callable) -> Any:
-    """One of several functions, given by its name or itself; the first is the default."""
+    """Declares a choice among functions, set by name or by the function itself; the first is the default."""
 
     def check(name: str, value: Any) -> Callable:
         if value in functions.values():
@@ -86,16 +92,17 @@ def choice(**functions: Callable) -> Any:
             raise UserError(f"{name} must be one of {', '.join(functions)}, not {value!r}")
         return functions[value]
 
-    return _static(next(iter(functions.values())), check, names=functions)
+    first = next(iter(functions.values()))
+    return _static(first, check, names=functions, domain=f"one of {', '.join(functions)}")
 
 
 def part(make: Callable[[], "Part"]) -> Any:
-    """A part with hyperparameters of its own."""
+    """Declares a part with hyperparameters of its own."""
     return flax.struct.field(default_factory=make, metadata={"part": True})
 
 
 def internal(default: Any, *, leaf: bool = False) -> Any:
-    """What a method or a run decides, and no user: no hyperparameter."""
+    """Declares a field that a method or a run sets and users do not: it is not a hyperparameter."""
     return flax.struct.field(default=default, pytree_node=leaf, metadata={"internal": True})
 
 
@@ -104,21 +111,21 @@ def _static(default: Any, check: Callable[[str, Any], Any], **metadata: Any) -> 
 
 
 class Part(Distinct):
-    """A learner, or part of one: a frozen pytree dataclass that checks its fields when it is made.
+    """Base class of learners and their parts: a frozen pytree dataclass that checks its fields.
 
-    Numbers become float32 once, as Python's would be weakly typed leaves and cost a second trace.
+    Numbers become float32 once, because Python floats would be weakly typed leaves and cause a second trace.
     """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is one
             value = getattr(self, field.name)
-            # In place of a leaf JAX puts what it likes: arrays, tracers, placeholders.
+            # JAX may replace leaves by arrays, tracers or placeholders; these are not checked.
             given = isinstance(value, GIVEN) or not field.metadata.get("pytree_node", True)
             if "check" in field.metadata and given:
                 object.__setattr__(self, field.name, field.metadata["check"](field.name, value))
 
-    def scheduled(self, steps: int) -> Self:
-        """Returns it with the learning rates that decay falling to 0 over so many updates."""
+    def scheduled(self, steps: float) -> Self:
+        """Returns a copy in which the learning rates that decay fall to 0 over this many updates."""
         changes = {name: inner.scheduled(steps) for name, inner in _parts(self)}
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
@@ -129,12 +136,22 @@ def hyperparameters(learner: Part) -> dict[str, Any]:
 
 
 def traced_names(learner: Part) -> list[str]:
-    """Returns the names of those that a sweep may vary."""
+    """Returns the names of the hyperparameters that a sweep may vary."""
     return [field.name for _, field in _walk(learner) if field.metadata.get("pytree_node", True)]
 
 
+def owners(learner: Part) -> dict[str, Part]:
+    """Maps the name of each hyperparameter to the learner or the part that holds it."""
+    return {field.name: owner for owner, field in _walk(learner)}
+
+
+def domain_of(owner: Part, name: str) -> str:
+    """Returns the valid values of a field of this part, in words."""
+    return type(owner).__dataclass_fields__[name].metadata["domain"]  # type: ignore[attr-defined]
+
+
 def check_value(learner: Part, where: str, name: str, value: Any) -> None:
-    """Raises UserError, with `where` for the name, if the learner's hyperparameter cannot have the value."""
+    """Raises UserError, which names `where`, if the learner's hyperparameter cannot have the value."""
     next(field for _, field in _walk(learner) if field.name == name).metadata["check"](where, value)
 
 
@@ -157,7 +174,7 @@ def _with(learner: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _walk(learner: Any) -> Iterator[tuple[Any, dataclasses.Field]]:
-    """Each hyperparameter's field and who holds it, a learner's own before those of its parts."""
+    """Yields each hyperparameter's holder and field: a learner's own first, then those of its parts."""
     yield from ((learner, field) for field in dataclasses.fields(learner) if "check" in field.metadata)
     for _, inner in _parts(learner):
         yield from _walk(inner)
@@ -170,5 +187,5 @@ def _parts(learner: Any) -> list[tuple[str, Any]]:
 def _to_config(value: Any, field: dataclasses.Field) -> Any:
     if names := field.metadata.get("names"):
         return next(name for name, function in names.items() if function is value)
-    # By float32's shortest decimal: 0.005, not 0.004999999888241291.
+    # Use float32's shortest decimal: 0.005, not 0.004999999888241291.
     return float(str(np.float32(value))) if isinstance(value, np.floating | jax.Array) else value

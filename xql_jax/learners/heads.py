@@ -1,4 +1,4 @@
-"""A policy's head: which distribution over actions it gives."""
+"""Policy heads: which distribution over actions a policy gives."""
 
 import flax.linen as nn
 import flax.struct
@@ -21,7 +21,7 @@ class Gaussian(fields.Part):
 
 @flax.struct.dataclass
 class StateGaussian(Gaussian):
-    """The same, with a standard deviation that depends on the state."""
+    """IQL's head, but with a standard deviation that depends on the state."""
 
     def network(self, action_dim: int) -> nn.Module:
         return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate, state_dependent_std=True)
@@ -29,7 +29,7 @@ class StateGaussian(Gaussian):
 
 @flax.struct.dataclass
 class Squashed(Gaussian):
-    """SAC's head: the tanh of a Gaussian, its density corrected for that."""
+    """SAC's head: the tanh of a Gaussian, with the density corrected for the tanh."""
 
     def network(self, action_dim: int) -> nn.Module:
         return TanhGaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
@@ -37,7 +37,7 @@ class Squashed(Gaussian):
 
 @flax.struct.dataclass
 class Mixture(Gaussian):
-    """Several Gaussians, for data in which different ways lead to the goal."""
+    """Mixture of Gaussians, for data in which different ways lead to the goal."""
 
     num_components: int = fields.static(5, fields.AT_LEAST_ONE)
 

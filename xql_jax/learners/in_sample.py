@@ -17,13 +17,13 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 @flax.struct.dataclass
 class Smoothing(fields.Part):
-    """Actions beside the data's own that the value loss is told of."""
+    """Actions that the value loss uses in addition to the data's own."""
 
     uniform_actions: int = fields.static(0, fields.NOT_NEGATIVE)  # per data action
     action_noise: float = fields.static(0.0, fields.NOT_NEGATIVE)  # std of the noise on data actions
 
     def __call__(self, observations: Array, actions: Array, key: PRNGKey) -> tuple[Array, Array]:
-        """Data actions with clipped Gaussian noise, then uniform ones, with their states."""
+        """Returns states and actions: the data's actions with clipped Gaussian noise, then uniform ones."""
         key_noise, key_uniform = jax.random.split(key)
         noise = self.action_noise * jax.random.normal(key_noise, actions.shape)
         noisy = jnp.clip(actions + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)  # 0.5: the authors' code
@@ -34,7 +34,10 @@ class Smoothing(fields.Part):
 
 @flax.struct.dataclass
 class InSample(PolicyLearner):
-    """V, then pi, then Q, then Q's target: the order of the authors' code; the paper prints Q, V, pi."""
+    """Algorithm 1: updates V, then pi, then Q, then Q's target network.
+
+    This is the order of the authors' code; the paper prints Q, V, pi.
+    """
 
     value: ValueFit = fields.part(ValueFit)
     policy: PolicyObjective = fields.part(ForwardKL)

@@ -1,4 +1,4 @@
-"""The policy of soft actor-critics: a squashed Gaussian whose entropy is kept."""
+"""The policy of soft actor-critics: a squashed Gaussian that is held to a target entropy."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from xql_jax.types import Array, Numeric, PRNGKey
 
 
 class EntropyState(TrainState):
-    """The actor's train state, and what keeps its entropy."""
+    """The actor's train state, with the train state of the entropy coefficient."""
 
     log_entropy_coef: Any = None  # a train state whose params are f32[]
     metrics: Any = None  # of the last update; 0 before the first
@@ -22,13 +22,24 @@ class EntropyState(TrainState):
 
 @flax.struct.dataclass
 class MaximumEntropy(fields.Part):
-    """pi maximises min Q - entropy_coef * log pi; the coefficient is tuned so that the entropy is -A nats, A
-    the number of the action's components."""
+    """Policy that maximises min Q - entropy_coef * log pi.
+
+    The coefficient is tuned so that the entropy is -A nats, where A is the number of action dimensions.
+    Subclasses may override `q_of` and `target_entropy`.
+    """
 
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
     entropy_coef_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     initial_entropy_coef: Numeric = fields.traced(0.1, fields.POSITIVE)  # reward units per nat
+
+    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
+        """The Q(s, a) f32[B] that the policy maximises."""
+        return min_q(critic, critic.params, observations, actions)
+
+    def target_entropy(self, action_dim: int) -> Numeric:
+        """The entropy that the policy is tuned to, nats."""
+        return -action_dim
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
         network: nn.Module = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
@@ -48,18 +59,18 @@ class MaximumEntropy(fields.Part):
         key: PRNGKey,
         max_grad_norm: Numeric,
     ) -> EntropyState:
-        """One step of the policy, and one of the coefficient by the entropy that the policy had before."""
+        """One step of the policy, and one of the coefficient with the policy's entropy before that step."""
 
         def actor_loss(params):
             actions, log_probs = policy.at(params, observations).sample_and_log_prob(key)
-            q = min_q(critic, critic.params, observations, actions)
+            q = self.q_of(critic, observations, actions)
             loss = (jnp.exp(policy.log_entropy_coef.params) * log_probs - q).mean()
             return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
 
         def coefficient_loss(log_coef):
             return jnp.exp(log_coef) * (info["actor/entropy"] - target_entropy), {}
 
-        target_entropy = -policy.network.action_dim
+        target_entropy = self.target_entropy(policy.network.action_dim)
         updated, info = policy.minimize(actor_loss, self.actor_lr, max_grad_norm)
         log_entropy_coef, _ = policy.log_entropy_coef.minimize(
             coefficient_loss, self.entropy_coef_lr, max_grad_norm

@@ -1,4 +1,4 @@
-"""What the online learners share: updates that are due every few steps, acting, Bellman errors."""
+"""Base class of the online learners: updates that are due every few steps, and Bellman errors."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,7 +18,10 @@ Held = TypeVar("Held")
 
 @flax.struct.dataclass
 class OffPolicy(PolicyLearner):
-    """What has a period is updated at its every multiple, counting updates from 1."""
+    """Learner that updates its policy and its targets once per period.
+
+    They are updated at the multiples of `actor_period` and of `target_period`, counting updates from 1.
+    """
 
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
@@ -27,14 +30,15 @@ class OffPolicy(PolicyLearner):
     target_period: int = fields.static(2, fields.AT_LEAST_ONE)  # updates
 
     def follow(self, state: TrainState, step: Array) -> TrainState:
-        """The state after update `step`, its target moved where that is due."""
+        """The train state after update `step`, with its target moved if that is due."""
         return every(self.target_period, step, lambda held: held.followed(self.tau), state)
 
     def bellman_errors(self, state: State, batch: Batch) -> Array:
-        """r + discount * Q(s', pi(s')) - Q(s, a), f32[B], reward units: first critic, deterministic policy,
-        no target network and no entropy.
+        """Returns r + discount * mask * Q(s', pi(s')) - Q(s, a), f32[B], reward units.
 
-        Source: Garg et al. 2023, Appendix D.2 (Section 3.1 prints the second sign the other way).
+        It uses the first critic and the deterministic policy, but no target network and no entropy.
+
+        Source: Garg et al. 2023, Appendix D.2 (Section 3.1 prints r - discount * Q(s', pi(s')) - Q(s, a)).
         """
         first = state.critic.params[0]
         next_actions = self.act(self.actor(state), batch.next_observations, jax.random.key(0), True)
@@ -44,9 +48,9 @@ class OffPolicy(PolicyLearner):
 
 
 def every(period: int, step: Array, update: Callable[[Held], Held], held: Held) -> Held:
-    """`update(held)` where `step` is a multiple of the period, otherwise `held`.
+    """Returns `update(held)` if `step` is a multiple of the period, otherwise `held`.
 
-    Only one of the two is run; under `vmap` over steps both are, and one is selected.
+    Only one of the two is computed; under `vmap` over steps both are, and one is selected.
     """
     if period == 1:
         return update(held)

@@ -1,17 +1,17 @@
-"""Onestep RL (Brandfonbrener et al. 2021): the behaviour's own Q, and one step of improvement on it.
+"""Onestep RL (Brandfonbrener et al. 2021): Q of the behaviour policy, and one step of improvement on it.
 
 Source: Brandfonbrener et al. 2021, "Offline RL Without Off-Policy Evaluation", Section 4: Q of the behaviour
 by SARSA, a clone of the behaviour, and a policy by exponentially weighted imitation, exp(T * (Q - V)); V(s)
 is Q averaged over actions of the clone. T is `awr_temperature`.
 Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml, config/beta/bc.yaml,
 config/pi/exp_weight.yaml, config/baseline/value_sample.yaml; the weight's cap: policy_learner.py line 180.
-Its T, 0.01, is a placeholder: the authors tune it by dataset, from 0.1 to 30 (figures/figures.ipynb). 3 is
-between.
-Differs: there pi is a normal truncated to [-1, 1], here a Gaussian. That code trains the clone (500,000
-updates), then Q (2,000,000), then the policy (100,000, from the clone's parameters); here every update
-trains all three. Neither the clone nor Q depends on what follows it, so the fixed points are the same, and
-only the way there is not. Q's target moves there by 0.005 every second update, here by half of that in each;
-deviations are there softly bounded by 1, here clipped at exp(2).
+The T in these files, 0.01, is a placeholder: the authors tune it per dataset, from 0.1 to 30
+(figures/figures.ipynb). The default here, 3, is in between.
+Differs: their pi is a normal truncated to [-1, 1], here it is a Gaussian. Their code trains the clone
+(500,000 updates), then Q (2,000,000), then the policy (100,000, from the clone's parameters); here every
+update trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are
+the same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of
+that in each update. Their standard deviations are softly bounded by 1, here they are clipped at exp(2).
 """
 
 import functools
@@ -31,26 +31,26 @@ from xql_jax.types import Array, Batch, Metrics, PRNGKey, SarsaBatch, State
 
 
 class OneStepState(LearnerState):
-    """With the clone of the behaviour, a network like the policy's."""
+    """Learner state with a clone of the behaviour policy, a network like the policy's."""
 
     behavior: Any = None
 
 
 @flax.struct.dataclass
 class BehaviorEvaluation(AdvantageWeighted):
-    """The clone, then Q by SARSA, then pi; advantages are those over the clone."""
+    """Updates the clone, then Q by SARSA, then pi; advantages are relative to the clone's value."""
 
     batch_type: ClassVar[type] = SarsaBatch
 
     def next_values(self, state: State, batch: Batch, key: PRNGKey) -> Array:
-        """Q at the action that the data's policy took in s'."""
+        """Q(s', a') f32[B] at the action a' that the data's policy took in s'."""
         return min_q(state.critic, state.critic.target, batch.next_observations, next_actions_of(batch))
 
     def evaluated(self, state: State) -> TrainState:
         return state.behavior
 
     def as_taken(self, actions: Array) -> Array:
-        """As they are drawn: so does the authors' code with those of the clone."""
+        """The actions unchanged, because the authors' code does not clip the clone's samples either."""
         return actions
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> OneStepState:

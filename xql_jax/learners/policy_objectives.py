@@ -1,4 +1,4 @@
-"""How the policy is extracted from Q and V."""
+"""Policy objectives: how the policy is extracted from Q and V."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 class Estimates(NamedTuple):
-    """What Q and V say of a batch."""
+    """Q and V of a batch, as policy objectives use them."""
 
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
@@ -26,12 +26,12 @@ class Estimates(NamedTuple):
 
 @flax.struct.dataclass
 class PolicyObjective(fields.Part):
-    """A policy that clones the data. An objective has its own `update`, and may have its own state."""
+    """Base policy objective: clones the data. Subclasses override `update` and may have their own state."""
 
     head: Gaussian = fields.part(Gaussian)
     actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
     decay_actor_lr: bool = fields.static(True, fields.EITHER)  # along a half cosine, over the run's updates
-    actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # when it is 0; inf: never
+    actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # rate 0 from then on; inf: never
 
     def update(
         self,
@@ -48,7 +48,7 @@ class PolicyObjective(fields.Part):
         network = self.head.network(actions.shape[-1])
         return TrainState.create(network, network.init(key, observations))
 
-    def scheduled(self, steps: int) -> Any:
+    def scheduled(self, steps: float) -> Any:
         decay_steps = np.float32(steps if self.decay_actor_lr else np.inf)
         return dataclasses.replace(self, actor_decay_steps=decay_steps)
 
@@ -73,12 +73,12 @@ class PolicyObjective(fields.Part):
 
 @flax.struct.dataclass
 class WeightedRegression(PolicyObjective):
-    """The policy clones the data's actions, each weighted by its advantage; how is left to a hole."""
+    """Clones the data's actions, each weighted by its advantage. Subclasses define `weights`."""
 
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # cap of the weight
 
     def weights(self, advantages: Array) -> Array:
-        """The weights f32[B], constants, of advantages f32[B]."""
+        """Weights f32[B] for advantages f32[B]; they are constants for gradients."""
         raise NotImplementedError
 
     def update(self, actor, estimates, batch, key, max_grad_norm):

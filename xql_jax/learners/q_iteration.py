@@ -17,14 +17,14 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, SarsaBatch
 
 @flax.struct.dataclass
 class ExtremeQIteration(InSample):
-    """Q is fitted to r + discount * Q(s', a') by Gumbel regression of scale discount * beta, a' the data's.
+    """Fits Q to r + discount * Q(s', a'), a' from the data, by Gumbel regression of scale discount * beta.
 
-    In deterministic dynamics that alone solves the soft-Bellman equation: V(s') = L^beta[Q(s', .)] need not
-    be known. V is fitted as in XQL, but only the policy's weights use it. Where dynamics are stochastic, Q
-    is over-optimistic: it takes the chance of a good s' for a choice.
+    In deterministic dynamics this alone solves the soft-Bellman equation, so V(s') = L^beta[Q(s', .)] is not
+    needed. V is fitted as in XQL, but only the policy's weights use it. In stochastic dynamics Q is
+    over-optimistic: it treats a lucky s' as if the agent had chosen it.
 
     Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1; over-optimism: Section 3.5.
-    Differs: Q(s', a') is the least of the target critics, as everywhere in the authors' code.
+    Differs: Q(s', a') is the minimum of the target critics, as everywhere in the authors' code.
     """
 
     value: Gumbel = fields.part(Gumbel)

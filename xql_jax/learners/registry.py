@@ -23,6 +23,7 @@ from xql_jax.learners.onestep import OneStep
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.q_iteration import QIteration
 from xql_jax.learners.rebrac import ReBRAC
+from xql_jax.learners.rlpd import RLPD
 from xql_jax.learners.sac import SAC
 from xql_jax.learners.td3 import TD3, TD3_DQ
 from xql_jax.learners.td3_bc import TD3_BC
@@ -54,6 +55,7 @@ OFFLINE: dict[str, Method[Any]] = {
     "awac": AWAC,
     "onestep": OneStep,
     "dt": DT,
+    "rlpd": RLPD,
 }
 ONLINE: dict[str, Method[Any]] = {
     "xsac": XSAC,
@@ -112,7 +114,7 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
 
 
 def _policies_of(learner: Any) -> Mapping[str, Any]:
-    """What the learner can take in place of its own: all need a head, objectives V, and most of them Q."""
+    """Policies that the learner can take. All need a head; policy objectives need V, and most of them Q."""
     if not hasattr(getattr(learner, "policy", None), "head"):
         return {}
     if isinstance(learner, InSample):

@@ -1,4 +1,4 @@
-"""SAC (Haarnoja et al. 2018), with a value network as the paper's baseline, or without."""
+"""SAC (Haarnoja et al. 2018), with a value network (the baseline of Garg et al. 2023) or without."""
 
 import functools
 
@@ -17,10 +17,10 @@ from xql_jax.types import Array, Metrics, PRNGKey
 
 @flax.struct.dataclass
 class SoftValues(SoftActorCritic):
-    """V is fitted by least squares to min Q - entropy_coef * log pi, the soft value of the policy.
+    """Fits V by least squares to min Q - entropy_coef * log pi, the soft value of the policy.
 
-    Without V, as SAC is mostly used, Q learns from that soft value itself, at one action in s' and with
-    target networks of the critics.
+    Without V, the usual form of SAC, Q's targets use that soft value directly, at one sampled action in s'
+    and with target networks of the critics.
 
     Source: Haarnoja et al. 2018; with V: the baseline of Garg et al. 2023, Appendix D.6.
     """

@@ -1,4 +1,4 @@
-"""The skeleton Q -> V -> pi of soft actor-critics (SAC, X-SAC and CQL)."""
+"""Base class of the soft actor-critics (SAC, X-SAC, CQL and RLPD)."""
 
 import flax.struct
 import jax
@@ -13,7 +13,7 @@ from xql_jax.learners.value_fit import ValueFit
 from xql_jax.losses.critic import td_target
 from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
 
-# Table 5, and where it is silent the authors' code.
+# From Table 5; what it does not list is from the authors' code.
 DEFAULTS = {
     **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
     **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024)),
@@ -23,21 +23,21 @@ DEFAULTS = {
 
 @flax.struct.dataclass
 class SoftActorCritic(OffPolicy):
-    """Q, then V, then an entropy-regularised policy, then the target; what V learns is left to a hole.
+    """Soft actor-critic: Q, then V, then an entropy-regularised policy, and the target network.
 
-    Q is fitted to r + discount * V(s') with a target network V, Eq. 14; V to `value_targets` at actions of
-    the current policy.
+    Subclasses define `value_targets`. Q is fitted to r + discount * V(s') with a target network V (Eq. 14),
+    and V to `value_targets` at actions of the current policy.
 
     Source: Garg et al. 2023, Algorithm 1, Sec. 3.5 (Online RL), Appendix D.6; order, losses and the target
     network as in the authors' code.
-    Differs: that code updates the actor every second time by default, Table 5 every time.
+    Differs: by default that code updates the actor at every second update, Table 5 at every one.
     """
 
     value: ValueFit = fields.part(ValueFit)
     policy: MaximumEntropy = fields.part(MaximumEntropy)
 
     def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
-        """What V(s) learns from, f32[B]: from min Q(s, a) and log pi(a|s), both f32[B], with a ~ pi(.|s)."""
+        """V(s)'s targets f32[B], from min Q(s, a) and log pi(a|s), both f32[B], with a ~ pi(.|s)."""
         raise NotImplementedError
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -51,7 +51,7 @@ class SoftActorCritic(OffPolicy):
         )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Q, then V to the new Q, then pi by the new Q, the coefficient by pi's entropy, and the target."""
+        """Updates Q; then V and its target with the new Q; then pi with the new Q, and its coefficient."""
         key_next, key_actions, key_critic = jax.random.split(key, 3)
         step = state.step + 1
         next_v = self.next_values(state, batch.next_observations, key_next)
@@ -59,8 +59,8 @@ class SoftActorCritic(OffPolicy):
         critic, critic_info = self.fit_critic(state, batch, targets, key_critic)
         state = state.replace(step=step, critic=critic)
 
-        # V and pi see the same actions, drawn before pi moves. Where both are always due, the compiler sees
-        # that too, and computes these and their Q once.
+        # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
+        # compiler notices and computes these actions and their Q only once.
         state, value_info = self.update_value(state, batch.observations, key_actions)
         policy = every(
             self.actor_period,
@@ -78,7 +78,7 @@ class SoftActorCritic(OffPolicy):
         return self.value.init(key, observations, with_target=True)
 
     def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
-        """The V(s') that Q learns from, f32[B]."""
+        """V(s') in Q's targets, f32[B]."""
         return state.value.at(state.value.target, observations)
 
     def fit_critic(
@@ -90,7 +90,7 @@ class SoftActorCritic(OffPolicy):
     def update_value(
         self, state: LearnerState, observations: Array, key: PRNGKey
     ) -> tuple[LearnerState, Metrics]:
-        """Steps of V towards the new Q, and its target's."""
+        """Fits V to the new Q, and moves V's target network."""
         targets = self.sampled_values(state, state.critic.params, observations, key)
         value, info = self.value.fit(state.value, observations, targets, self.max_grad_norm)
         return state.replace(value=self.follow(value, state.step)), info

@@ -1,6 +1,6 @@
 """TD3 (Fujimoto et al. 2018)."""
 
-import functools
+import dataclasses
 
 import flax.struct
 import jax
@@ -13,17 +13,17 @@ from xql_jax.learners.methods import Method
 from xql_jax.learners.off_policy import OffPolicy, every
 from xql_jax.learners.train_state import LearnerState, Model, TrainState
 from xql_jax.losses.critic import td_target
-from xql_jax.networks.squashed_policies import td3_init
+from xql_jax.networks.mlp import Initializer
+from xql_jax.networks.squashed_policies import sac_init, td3_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
 class DelayedTwin(OffPolicy):
-    """Q to the least of the target critics at the target actor's noisy action; every second time the policy
-    to the first Q, and the targets.
+    """TD3: fits Q to the minimum of the target critics at the target actor's noisy action.
 
-    With one critic it is what the paper calls TD3 - DQ. Kernels begin as PyTorch's do, which that code leaves
-    as they are; biases at 0, where PyTorch draws them, too.
+    By default every second update also updates the policy, which maximises the first Q, and the targets. With
+    one critic it is what the paper calls TD3 - DQ.
 
     Source: Fujimoto et al. 2018, Algorithm 1; Garg et al. 2023, Appendix D.6, Table 5.
     """
@@ -32,12 +32,15 @@ class DelayedTwin(OffPolicy):
     target_noise: Numeric = fields.traced(0.2, fields.NOT_NEGATIVE)  # std
     target_noise_clip: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
     exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # std; Table 5 has 0.05 for Hopper
+    kernel_init: Initializer = fields.internal(td3_init)  # of the policy and of Q
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        return init_actor_critic(self.policy, self.critic, key, observations, actions)
+        policy = dataclasses.replace(self.policy, actor_init=self.kernel_init)
+        critic = dataclasses.replace(self.critic, critic_init=self.kernel_init)
+        return init_actor_critic(policy, critic, key, observations, actions)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Q, then pi by the new Q, then the targets."""
+        """Updates Q, then pi with the new Q, then the targets."""
         step = state.step + 1
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
         next_q = self.next_values(state.critic, batch, next_actions)
@@ -53,7 +56,7 @@ class DelayedTwin(OffPolicy):
         return state, {**critic_info, **policy.metrics}
 
     def next_values(self, critic: TrainState, batch: Batch, next_actions: Array) -> Array:
-        """What Q learns of s', f32[B], from the target actor's actions f32[B, A] there."""
+        """The value of s' in Q's targets, f32[B], at the target actor's actions f32[B, A]."""
         return min_q(critic, critic.target, batch.next_observations, next_actions)
 
     def target_actions(self, policy: DeterministicState, observations: Array, key: PRNGKey) -> Array:
@@ -72,8 +75,18 @@ class DelayedTwin(OffPolicy):
         return jnp.clip(actions + noise, -1.0, 1.0)
 
 
+@flax.struct.dataclass
+class OnlineTwin(DelayedTwin):
+    """TD3 with a choice of the initial kernels; biases begin at 0 with either.
+
+    orthogonal: gain 1, as in the authors' released runs of TD3 and X-TD3 (`ortho_init: true`).
+    uniform: within 1 / sqrt(inputs), PyTorch's default, which Fujimoto et al. use. PyTorch draws the biases
+    from the same range, too.
+    """
+
+    kernel_init: Initializer = fields.choice(uniform=td3_init, orthogonal=sac_init)
+
+
 DEFAULTS = {"critic_lr": 1e-3}
-TD3 = Method(DelayedTwin, DEFAULTS, critic=functools.partial(Critic, critic_init=td3_init))
-TD3_DQ = Method(  # without the double Q trick
-    DelayedTwin, {**DEFAULTS, "num_critics": 1}, critic=functools.partial(Critic, critic_init=td3_init)
-)
+TD3 = Method(OnlineTwin, DEFAULTS, critic=Critic)
+TD3_DQ = Method(OnlineTwin, {**DEFAULTS, "num_critics": 1}, critic=Critic)  # without the double Q trick

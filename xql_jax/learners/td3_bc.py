@@ -1,14 +1,12 @@
-"""TD3+BC (Fujimoto & Gu 2021): TD3 whose policy also stays near the data's actions.
+"""TD3+BC (Fujimoto & Gu 2021): TD3 with a policy that also stays near the data's actions.
 
 Source: Fujimoto & Gu 2021, "A Minimalist Approach to Offline Reinforcement Learning", Section 5: the policy
 maximises lambda * Q(s, pi(s)) - (pi(s) - a)^2 with lambda = q_weight / mean |Q|; observations are normalised.
 Hyperparameters: sfujim/TD3_BC, TD3_BC.py lines 71 to 85, main.py lines 48 to 57; the paper has the same.
-Differs: in lambda the paper averages |Q(s, a)| over the data's actions; that code averages |Q(s, pi(s))|, and
-the squared error over the action's components, too. This is as that code; but that one learns from D4RL's
-rewards, this one from those that the project's preprocessing gives.
+Differs: in lambda the paper averages |Q(s, a)| over the data's actions. The authors' code averages |Q(s,
+pi(s))|, and it also averages the squared error over the action's components. This file follows the code. But
+their code learns from D4RL's rewards, this one from the rewards that the project's preprocessing gives.
 """
-
-import functools
 
 import flax.struct
 import jax
@@ -19,7 +17,6 @@ from xql_jax.learners.critics import Critic
 from xql_jax.learners.deterministic_gradient import DeterministicGradient
 from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.td3 import DelayedTwin
-from xql_jax.networks.squashed_policies import td3_init
 from xql_jax.types import Array, Batch, Numeric
 
 
@@ -30,9 +27,9 @@ def normalized_mean(q: Array) -> Array:
 
 @flax.struct.dataclass
 class ClonedGradient(DeterministicGradient):
-    """pi climbs the first Q, and clones the data's actions; the scale of Q does not matter."""
+    """Policy that maximises the first Q and clones the data's actions; the scale of Q does not matter."""
 
-    q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # what Q counts; 0: behaviour cloning
+    q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
 
     def loss_of(self, q: Array, actions: Array, batch: Batch) -> Array:
         return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
@@ -43,5 +40,5 @@ TD3_BC = Method(
     {"actor_lr": 3e-4, "critic_lr": 3e-4},
     run=RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
     policy=ClonedGradient,
-    critic=functools.partial(Critic, critic_init=td3_init),
+    critic=Critic,
 )

@@ -25,12 +25,12 @@ class Model(Distinct, flax.struct.PyTreeNode):
         return self.at(self.params, *inputs, **options)
 
     def at(self, params: Params, *inputs: Array, **options: Any) -> Any:
-        """What the network gives under other parameters."""
+        """The network's output under other parameters."""
         return self.network.apply(params, *inputs, **options)
 
 
 class TrainState(Model):
-    """A model, Adam's moments, and where something learns from it the target network that follows it."""
+    """A model, Adam's moments, and the parameters of its target network if it has one."""
 
     optimizer_state: Any
     target: Params = None
@@ -59,7 +59,7 @@ class TrainState(Model):
 
 
 class LearnerState(Distinct, flax.struct.PyTreeNode):
-    """A learner's train states; those of the critic have a tuple with one entry a network as params."""
+    """A learner's train states; the critic's params are a tuple with one entry per network."""
 
     step: Array  # i32[], updates done
     policy: Any

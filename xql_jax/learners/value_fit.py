@@ -1,4 +1,4 @@
-"""What all value fits share: a network V and its steps."""
+"""Base class of all value fits: a network V and its gradient steps."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 class Reading(NamedTuple):
-    """What a fit says of a batch once V has learned from it."""
+    """Values that the policy and Q learn from, read for a batch after V's update."""
 
     v: Array  # f32[B], the V(s) from which advantages are counted
     next_v: Array  # f32[B], the V(s') that Q learns from
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
 
 @flax.struct.dataclass
 class ValueFit(fields.Part):
-    """V goes to the mean of what it learns from. A method has its own `loss_of`, and may keep more."""
+    """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
 
     value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
     value_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
@@ -36,14 +36,14 @@ class ValueFit(fields.Part):
         return mse_loss(values, targets)
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> Any:
-        """What the fit keeps: callable, V(s) f32[B] of observations f32[B, O]."""
+        """Initial state of the fit. Calling it with observations f32[B, O] gives V(s) f32[B]."""
         network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
         return TrainState.create(network, network.init(key, observations), with_target)
 
     def fit(
         self, value: Any, observations: Array, targets: Array, max_grad_norm: Numeric, loss_of: Any = None
     ) -> tuple[Any, Metrics]:
-        """`v_updates` steps of V(s) towards what `loss_of` makes of the targets f32[B]."""
+        """Takes `v_updates` gradient steps of V(s) on the mean of `loss_of` against the targets f32[B]."""
 
         def loss(params):
             v = value.at(params, observations)
@@ -55,10 +55,13 @@ class ValueFit(fields.Part):
         return value, info
 
     def adapted(self, value: Any, bellman_error: Array) -> Any:
-        """What the fit keeps once Q has learned, too, from Bellman errors of this root mean square, f32[]."""
+        """Returns the state after Q's update too; by default unchanged.
+
+        `bellman_error` f32[] is the root mean square of the Bellman errors that Q learned from.
+        """
         return value
 
     def read(self, value: Any, batch: Batch) -> Reading:
-        """V at s and at s', in one pass: on CPU two passes of half the size are slower."""
+        """Evaluates V at s and s' in one pass, because two passes of half the size are slower on a CPU."""
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
         return Reading(v, next_v, batch.rewards)

@@ -16,13 +16,13 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 @flax.struct.dataclass
 class ExtremeValueIteration(PolicyLearner):
-    """One network V, fitted to r + discount * V(s') by Gumbel regression; the policy's weights come from it.
+    """Fits one network V to r + discount * V(s') by Gumbel regression; it also gives the policy's weights.
 
-    In deterministic dynamics r + discount * V(s') is Q(s, a), so that no other network is needed. Where
-    dynamics are stochastic, V is over-optimistic: it takes the chance of a good s' for a choice.
+    In deterministic dynamics r + discount * V(s') is Q(s, a), so no other network is needed. In stochastic
+    dynamics V is over-optimistic: it treats a lucky s' as if the agent had chosen it.
 
     Source: Garg et al. 2023, Eq. 36 and 37; policy: Eq. 12; over-optimism: Section 3.5.
-    Differs: V(s') is that of a target network, where the paper has the current one (`tau=1`).
+    Differs: V(s') comes from a target network; the paper uses the current network (`tau=1`).
     """
 
     value: ValueFit = fields.part(Gumbel)

@@ -17,7 +17,7 @@ from xql_jax.types import Array
 class ExtremeValues(SoftActorCritic):
     """V is fitted to beta * log E[exp(min Q / beta)] over the policy's actions by Gumbel regression, Eq. 11.
 
-    The actions' probabilities play no part in it (Sec. 3.5, Online RL).
+    The log probabilities of the actions do not enter (Sec. 3.5, Online RL).
     """
 
     def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:

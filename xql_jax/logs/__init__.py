@@ -1,1 +1,1 @@
-"""Loggers: CSV files that survive a kill, and TensorBoard."""
+"""Loggers: CSV files that stay complete if the process is killed, and TensorBoard."""

@@ -1,4 +1,4 @@
-"""CSV files whose rows a checkpoint holds, too: what happens to the files costs a run nothing."""
+"""CSV files of a run. Checkpoints also hold their rows, so a run survives damage to the files."""
 
 import contextlib
 import csv
@@ -16,15 +16,14 @@ LOG = logging.getLogger(__name__)
 
 
 class CSVLogger:
-    """Appends rows, each whole in the file before `write` returns, where a kill of the process leaves it.
+    """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
 
-    The first column is `step`. All rows are kept in memory, and each checkpoint has those that were written
-    before it. So a resumed run begins with the rows of its checkpoint, whatever the file holds by then: rows
-    of later steps, which it writes again, a last row cut short, or damage. What is not as it was written is
-    set aside first.
+    The first column is `step`. All rows are kept in memory, and each checkpoint holds the rows written before
+    it. A resumed run begins with the rows of its checkpoint, and ignores what the file holds: rows of later
+    steps, which it writes again, a last row cut short, or damage. A damaged file is first renamed.
 
     Args:
-        rows: the checkpoint's, header first; None for a run that begins, which writes over no rows.
+        rows: the rows in the checkpoint, header first. None for a new run, which never overwrites rows.
     """
 
     def __init__(self, path: Path, rows: bytes | None = None):
@@ -42,7 +41,7 @@ class CSVLogger:
             self._file: IO[bytes] = path.open("ab")
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends a row, the first with a header above it; UserError if a later one has other columns."""
+        """Appends a row, and before the first one a header; UserError if a later row has other columns."""
         if self._columns is None:
             self._columns = list(row)
             self._append(self._columns)
@@ -54,14 +53,14 @@ class CSVLogger:
         self._append([_text(row[column]) for column in self._columns])
 
     def rows(self) -> tuple[bytes, ...]:
-        """All rows until now, header first, as blocks of text that are never changed again."""
+        """Returns all rows so far, header first, as blocks of text that never change."""
         if self._pending:
             self._blocks.append(b"".join(self._pending))
             self._pending = []
         return tuple(self._blocks)
 
     def mend(self) -> None:
-        """Where the file is not what was written to it, sets that aside and writes it anew."""
+        """Renames the file and writes it again if its content is not what the run wrote."""
         rows = b"".join(self.rows())
         with contextlib.suppress(OSError):
             if read_file(self.path) == rows:
@@ -84,12 +83,12 @@ class CSVLogger:
 
 
 def _set_aside(path: Path, is_fine: Callable[[bytes], bool], word: str) -> Path | None:
-    """Sets aside what is no file, or holds what is not fine; returns its new name."""
+    """Renames what lies at `path` if it is no file or `is_fine` rejects its content; returns the new name."""
     if not os.path.lexists(path):
         return None
     try:
         return None if is_fine(read_file(path)) else set_aside(path, word)
-    except OSError:  # a pipe, a link to nowhere
+    except OSError:  # a pipe, or a broken link
         return set_aside(path)
 
 

@@ -1,4 +1,4 @@
-"""The one reader of the rows of a run's CSV files."""
+"""The reader for the rows of a run's CSV files."""
 
 import csv
 import io
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from xql_jax.errors import Damaged
 
-TIMES = ("step", "seconds")  # columns that say when; all that neither say when nor whose are results
+TIMES = ("step", "seconds")  # columns that say when; columns that are neither times nor settings are results
 
 
 class Columns(NamedTuple):
-    """What the columns of a run's CSV files are, as its config.json declares them."""
+    """The columns of a run's CSV files, apart from the results, as its config.json declares them."""
 
     times: Sequence[str]
-    settings: Sequence[str]  # whose the row is: the seed, and what a sweep varies
+    settings: Sequence[str]  # the seed, and the hyperparameters that a sweep varies
 
     @classmethod
     def of(cls, hyperparameters: Sequence[str]) -> "Columns":
@@ -24,7 +24,7 @@ class Columns(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row: when, whose, and what came out."""
+    """A row: its step, seed and swept hyperparameters, and the results."""
 
     step: int
     seed: int
@@ -38,7 +38,7 @@ def parse_rows(text: bytes, columns: Columns, path: Path) -> list[Row]:
     Args:
         path: of the file, for messages.
     Raises:
-        Damaged: if a column is missing or doubled, or a cell is no number.
+        Damaged: if a column is missing or appears twice, or a cell is no number.
     """
     try:
         reader = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)

@@ -4,19 +4,22 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
+from tensorboardX.summary import hparams, scalar
 
 from xql_jax.files import writing
 
 
 class TensorBoardLogger:
-    """One event folder a member: TensorBoard shows members as runs; a resumed run hides what it repeats.
+    """Writes one event folder per member (seed and setting), which TensorBoard shows as a run.
 
-    Events are written by the caller's thread. tensorboardX's SummaryWriter has one for each folder: at a full
-    disk that thread ends with a traceback, and after ten more events the caller waits for ever.
+    When a run is resumed, TensorBoard hides the earlier events of the steps that are repeated.
+
+    Events are written by the caller's thread. tensorboardX's SummaryWriter has a thread for each folder: if
+    the disk is full, that thread ends with a traceback, and after ten more events the caller waits for ever.
     """
 
     def __init__(self, folder: Path, names: list[str], resume_step: int = 0):
@@ -25,7 +28,7 @@ class TensorBoardLogger:
         for path in self._folders:
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
-                # The name has the time in seconds: a run resumed within the second writes another file.
+                # The default name has the time in seconds. Nanoseconds make it unique after a quick resume.
                 writer = EventsWriter(str(path / "events"), f".{time.time_ns() % 10**9:09d}")
                 self._writers.append(writer)
                 writer.write_event(Event(step=resume_step + 1, file_version="brain.Event:2"))
@@ -33,7 +36,7 @@ class TensorBoardLogger:
                 writer.write_event(Event(step=resume_step + 1, session_log=start))
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
-        """Leaves out what is not finite, which no curve shows."""
+        """Writes a member's scalars at a step, except values that are not finite: no curve shows them."""
         for name, value in scalars.items():
             if not math.isfinite(value):
                 continue
@@ -41,8 +44,15 @@ class TensorBoardLogger:
             with writing(self._folders[member]):
                 self._writers[member].write_event(event)
 
+    def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
+        """Writes the member's hyperparameters for TensorBoard's HPARAMS tab, beside its last score."""
+        shown = {name: value if _is_shown(value) else str(value) for name, value in values.items()}
+        with writing(self._folders[member]):
+            for summary in hparams(shown, {"evaluation/score": 0.0}):
+                self._writers[member].write_event(Event(step=1, wall_time=time.time(), summary=summary))
+
     def flush(self) -> None:
-        """Hands over what was written: rows before a checkpoint are not written again by a resumed run."""
+        """Flushes the files. Called at a checkpoint: a resumed run does not write earlier events again."""
         for path, writer in zip(self._folders, self._writers, strict=True):
             with writing(path):
                 writer.flush()
@@ -51,3 +61,8 @@ class TensorBoardLogger:
         for path, writer in zip(self._folders, self._writers, strict=True):
             with writing(path):
                 writer.close()
+
+
+def _is_shown(value: Any) -> bool:
+    """Whether TensorBoard can show the value; others, such as infinity, are shown as text."""
+    return isinstance(value, bool | str) or (isinstance(value, int | float) and math.isfinite(value))

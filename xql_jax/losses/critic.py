@@ -8,7 +8,7 @@ from xql_jax.types import Array, Numeric
 
 
 def check_pairs(*arrays: Array) -> None:
-    """Raises AssertionError, while tracing, unless all are f32[B]. (B,) against (B, 1) would broadcast."""
+    """Raises AssertionError, while tracing, unless all arrays are f32[B]: (B,) would broadcast to (B, 1)."""
     chex.assert_rank(arrays, 1)
     chex.assert_equal_shape(arrays)
 
@@ -35,18 +35,18 @@ def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array
 
 
 def conservative_gap(values: Array, sampled_values: Array, log_densities: Array) -> Array:
-    """CQL(H)'s penalty of each example, f32[B]: log sum_k exp(Q(s, a_k)) / density(a_k), less Q(s, a).
+    """CQL(H)'s penalty of each example, f32[B]: log(sum_k exp(Q(s, a_k)) / density(a_k)) - Q(s, a).
 
-    Over K sampled actions the first term estimates log K + log of the integral of exp(Q(s, .)), whichever
-    densities the actions come from.
+    With K sampled actions the first term estimates log K + log of the integral of exp(Q(s, .)), for any
+    densities that the actions are drawn from.
 
     Source: Kumar et al. 2020, Eq. 4; the estimate: Appendix F.
-    Differs: as in the authors' code the K terms are summed, where the paper takes their mean. That adds log
-    K, which no gradient sees; but their thresholds were chosen with it.
+    Differs: as in the authors' code the K terms are summed, while the paper takes their mean. The sum adds
+    log K. That changes no gradient, but the authors chose their thresholds with it.
     Args:
         values: f32[B], Q of the data's actions, reward units.
         sampled_values: f32[K, B], Q of the sampled actions.
-        log_densities: f32[K, B], nats, each of its action in the distribution that it was drawn from.
+        log_densities: f32[K, B], nats, of each sampled action in the distribution that it was drawn from.
     """
     chex.assert_equal_shape([sampled_values, log_densities])
     check_pairs(values, sampled_values[0])

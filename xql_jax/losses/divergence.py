@@ -25,16 +25,16 @@ def mmd_squared(
 ) -> Array:
     """Squared maximum mean discrepancy of two sets of actions in each state, f32[B], within [0, 2].
 
-    mean k(x, x') + mean k(y, y') - 2 * mean k(x, y), every pair counted, an action with itself, too. That
-    makes it 0 for equal sets and never negative, but too large on average: for n actions a set by
-    (1 - E k(x, x')) / n a set, also if both come from the same distribution.
+    It is mean k(x, x') + mean k(y, y') - 2 * mean k(x, y). The means are over all pairs, including each
+    action with itself. Therefore it is 0 for equal sets and never negative, but biased upwards: a set of n
+    actions adds (1 - E k(x, x')) / n, even if both sets come from the same distribution.
 
     Source: Gretton et al. 2012, Eq. 5 (the biased estimate); in Kumar et al. 2019 (BEAR) and Wu et al. 2019.
     Args:
         first: f32[M, B, A].
         second: f32[N, B, A].
         kernel: of differences f32[..., A].
-        first_weights: f32[M, B] with sum 1 over M, where the first actions do not count alike.
+        first_weights: f32[M, B] with sum 1 over M, how much each first action counts; None: all the same.
     """
     chex.assert_rank([first, second], 3)
     if first_weights is None:

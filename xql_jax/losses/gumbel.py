@@ -8,31 +8,32 @@ import jax.numpy as jnp
 from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Numeric
 
-# From z and the clip: the clipped z, and how far beyond it the loss goes on as its tangent; None: it is flat.
+# Maps (z, clip) to the clipped z, and to z's excess over it, along which the loss continues as its tangent.
+# None in place of the excess: the loss is flat beyond the clip.
 ClipRule = Callable[[Array, Numeric], tuple[Array, Array | None]]
 
-# Below it the loss is flat: float32 sums of |z| over a batch would overflow. No quantity in use comes near.
+# Below this z the loss is flat, because float32 sums of |z| over a batch would overflow. Real z stay above.
 LOWEST_Z = -1e18
 
 
 def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
     """The paper's clip (D.3): z within [-clip, clip]. A clipped entry has zero gradient.
 
-    It also drops the pull of entries below -clip, so where the optimum has z < -clip it biases V upwards;
-    `clip_above` does not.
+    This also removes the pull of entries below -clip. If the optimum has entries with z < -clip, V is
+    therefore biased upwards; with `clip_above` it is not.
     """
     return jnp.clip(z, -clip, clip), None
 
 
 def clip_above(z: Array, clip: Numeric) -> tuple[Array, None]:
-    """The clip of the authors' offline code: z at most `clip`; from below the loss stays linear."""
+    """The clip of the authors' offline code: z is at most `clip`; for negative z the loss is not clipped."""
     return jnp.minimum(z, clip), None
 
 
 def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
-    """No clip of z but of the force: above `clip` the loss goes on as its tangent, with slope exp(clip) - 1.
+    """Clips the gradient instead of z: above `clip` the loss continues as its tangent, slope exp(clip) - 1.
 
-    An entry far above V thus pulls V up however far it is. Source: the exponential weight of IDQL
+    However far an entry is above V, it therefore still pulls V up. Source: the exponential weight of IDQL
     (Hansen-Estruch et al. 2023), there capped at 6.
     """
     clipped = jnp.minimum(z, clip)
@@ -40,10 +41,11 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
 
 
 def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
-    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes when None).
+    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None).
 
-    Between the mean (beta -> inf) and the maximum (beta -> 0), Lemma 3.1; the minimiser of `gumbel_loss` over
-    constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1, with the expectation over the entries of x.
+    It lies between the mean (beta -> inf) and the maximum (beta -> 0), Lemma 3.1, and is the minimiser of
+    `gumbel_loss` over constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1, with the expectation over the
+    entries of x.
     """
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
@@ -59,9 +61,9 @@ def gumbel_loss(
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
     Differs: the authors' offline code caps z from above only, see `clip_above`. Clipped entries get zero
-    gradient, so a batch wholly above the clip does not move V. A finite clip is lowered, where needed and on
-    both sides, to the largest exponent whose gradient is finite in float32 (about 87 for beta >= 1). Near
-    that clip the mean of plain losses can overflow even though each loss and gradient is finite.
+    gradient, so a batch that is wholly above the clip does not move V. If needed, a finite clip is lowered on
+    both sides to the largest exponent with a finite gradient in float32 (about 87 for beta >= 1). Near that
+    clip the mean of plain losses can overflow although each loss and gradient is finite.
     Args:
         values, targets: f32[B], predictions and samples (constants), in the reward units that beta has too.
         clip: bound on z, dimensionless; inf turns it off.
@@ -78,8 +80,8 @@ def gumbel_rescaled_loss(
 ) -> Array:
     """`gumbel_loss` times exp(-m), with m = max(-1, largest z of the batch) held constant.
 
-    The gradient is exp(-m) times the plain one and nothing else changes; but m couples the examples of the
-    batch. Without a clip it stays finite where exp(z) overflows.
+    The gradient is exp(-m) times the plain one. Nothing else changes, except that m couples the examples of
+    the batch. Even without a clip the loss stays finite where exp(z) overflows.
 
     Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments and result as `gumbel_loss`.
     """
@@ -94,10 +96,13 @@ def gumbel_log_loss(
 ) -> Array:
     """log(1 + mean of `gumbel_loss`) over the batch: the same minimiser, with a gradient that never explodes.
 
-    Not per example but f32[]: the logarithm is of the batch's mean. Its gradient is the plain mean's divided
-    by 1 + the mean loss. Arguments as `gumbel_loss`.
+    It returns f32[], not a loss per example, because the logarithm is of the batch's mean. Its gradient is
+    that of the plain mean, divided by 1 + the mean loss. Arguments as `gumbel_loss`.
 
-    Source: the authors' offline code (`log_loss`; it cannot run there, its function rejects an argument).
+    Source: the authors' offline code (`log_loss`, which cannot run there because its function rejects an
+    argument).
+    Differs: their code caps z at 7 for any clip and within an analytic gradient, so an entry beyond the cap
+    pulls V up like one at the cap. Here such an entry has zero gradient, unless the rule is `saturate`.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
@@ -110,7 +115,7 @@ def gumbel_log_loss(
 def _clipped_error(
     values: Array, targets: Array, beta: Numeric, clip: Numeric, clip_rule: ClipRule
 ) -> tuple[Array, Array | None]:
-    """z = (targets - values) / beta by the rule; a finite clip keeps exp(z) and exp(z) / beta finite."""
+    """Applies the rule to z = (targets - values) / beta; a finite clip keeps exp(z) (/ beta) finite."""
     check_pairs(values, targets)
     largest = jnp.log(jnp.finfo(jnp.float32).max) - 1.0 + jnp.minimum(jnp.log(beta), 0.0)
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron under every network, and the value functions V(s) and Q(s, a) on it."""
+"""The multi-layer perceptron, and the value functions V(s) and Q(s, a) that are built on it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,17 +9,17 @@ import jax.numpy as jnp
 
 from xql_jax.types import Array, PRNGKey
 
-Initializer = Callable[..., Array]  # of kernels, the last layer's too; biases begin at 0
+Initializer = Callable[..., Array]  # of all kernels, including the last layer's; biases begin at 0
 
 
-# A function of the module, for what holds a network to be pickled.
+# A module-level function, so that objects that hold a network can be pickled.
 def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """IQL's and XQL's: orthogonal, gain sqrt(2)."""
+    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2)."""
     return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
 
 
 class MLP(nn.Module):
-    """Dense, optional LayerNorm, ReLU, optional dropout, once per hidden layer."""
+    """Hidden layers alone: each is Dense, optional LayerNorm, ReLU, optional dropout."""
 
     hidden_dims: tuple[int, ...]
     layer_norm: bool = False
@@ -40,7 +40,8 @@ class MLP(nn.Module):
 class Value(nn.Module):
     """V(s), or with actions Q(s, a): f32[B, O] and f32[B, A] -> f32[B].
 
-    An ensemble is a tuple of parameters: on CPU, members unrolled run faster than members under `vmap`.
+    An ensemble is a tuple of parameters, because on a CPU an unrolled loop over its networks is faster than
+    `vmap`.
     """
 
     hidden_dims: tuple[int, ...]

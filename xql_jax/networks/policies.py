@@ -1,4 +1,4 @@
-"""Distributions over actions, and the policies of the in-sample family that give them."""
+"""Distributions over actions, and the Gaussian and mixture policies of the in-sample methods."""
 
 from typing import NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ LOG_STD_RANGE = (-5.0, 2.0)
 class Draws(NamedTuple):
     """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
 
-    Gradients flow through all three, so that the estimate can be maximised.
+    Gradients flow through all three fields, so that the estimate can be maximised.
     """
 
     actions: Array  # f32[K, ..., A]
@@ -23,19 +23,19 @@ class Draws(NamedTuple):
     weights: Array  # f32[K, ...], sum 1 over K
 
     def mean(self, values: Array) -> Array:
-        """The estimate f32[...] of E f(a), of the values f32[K, ...] of f at the actions."""
+        """Estimates E f(a), f32[...], from the values f32[K, ...] of f at the actions."""
         return (self.weights * values).sum(0)
 
 
 class Distribution(Protocol):
-    """What a policy gives for a state: a distribution over actions f32[..., A]."""
+    """A distribution over actions f32[..., A], which a policy gives for a state."""
 
     def log_prob(self, actions: Array) -> Array:
         """Log density, nats: f32[..., A] -> f32[...]."""
         ...
 
     def central_action(self) -> Array:
-        """The action f32[..., A] that stands for all where chance is not wanted."""
+        """The deterministic action f32[..., A] of the distribution."""
         ...
 
     def sample(self, key: PRNGKey) -> Array: ...
@@ -67,7 +67,7 @@ class DiagonalGaussian(NamedTuple):
 
 
 class GaussianMixture(NamedTuple):
-    """K normal distributions with independent components, of which chance takes one."""
+    """Mixture of K normal distributions with independent components."""
 
     logits: Array  # f32[..., K]
     mean: Array  # f32[..., K, A]
@@ -89,15 +89,18 @@ class GaussianMixture(NamedTuple):
         return mean + std * jax.random.normal(key_noise, mean.shape)
 
     def draws(self, key: PRNGKey) -> Draws:
-        """One action of every component, weighted by its probability: the choice itself has no gradient."""
+        """One action per normal of the mixture, weighted by its probability: sampling one has no gradient."""
         actions = self.mean + self.std * jax.random.normal(key, self.mean.shape)
         actions = jnp.moveaxis(actions, -2, 0)
         return Draws(actions, self.log_prob(actions), jnp.moveaxis(jax.nn.softmax(self.logits), -1, 0))
 
 
 class GaussianPolicy(nn.Module):
-    """f32[B, O] -> Gaussian over f32[B, A]: mean tanh(MLP(s)) without a squash correction, log-std within
-    [-5, 2], state-independent as in the authors' code, or another output of the MLP."""
+    """Policy f32[B, O] -> Gaussian over f32[B, A].
+
+    The mean is tanh(MLP(s)), without a squash correction. The log-std is within [-5, 2]. It does not depend
+    on the state, as in the authors' code, or it is another output of the MLP.
+    """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
@@ -116,8 +119,10 @@ class GaussianPolicy(nn.Module):
 
 
 class MixturePolicy(nn.Module):
-    """f32[B, O] -> mixture of Gaussians over f32[B, A]; means and log-stds as `GaussianPolicy`'s, all of them
-    functions of the state."""
+    """Policy f32[B, O] -> mixture of Gaussians over f32[B, A].
+
+    Means and log-stds are as `GaussianPolicy`'s, but all of them depend on the state.
+    """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
@@ -136,5 +141,5 @@ class MixturePolicy(nn.Module):
 
 
 def _of_component(values: Array, component: Array) -> Array:
-    """Values f32[..., K, A] of component i32[...], f32[..., A]."""
+    """Selects component i32[...] from values f32[..., K, A]; returns f32[..., A]."""
     return jnp.take_along_axis(values, component[..., None, None], axis=-2).squeeze(-2)

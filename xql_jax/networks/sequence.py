@@ -5,12 +5,12 @@ import jax.numpy as jnp
 
 from xql_jax.types import Array, Windows
 
-INIT = nn.initializers.normal(0.02)  # of every kernel and embedding, GPT-2's
+INIT = nn.initializers.normal(0.02)  # GPT-2's, of every kernel and embedding
 EPSILON = 1e-5  # of layer norms, PyTorch's
 
 
 class Block(nn.Module):
-    """GPT-2's layer: attention, then a perceptron four times as wide, each added to what it is given."""
+    """GPT-2's layer: attention, then a perceptron four times as wide, each with a residual connection."""
 
     num_heads: int
     dropout_rate: float
@@ -33,10 +33,10 @@ class Block(nn.Module):
 
 
 class DecisionTransformerPolicy(nn.Module):
-    """Windows -> actions f32[B, K, A] within [-1, 1].
+    """Decision Transformer's network: windows -> actions f32[B, K, A] within [-1, 1].
 
-    The tokens are (return-to-go, observation, action) of each step in turn, and the action at a step is read
-    off its observation's token: it depends on this and what comes before, but for padding.
+    Each step has three tokens in this order: return-to-go, observation, action. The action at a step is
+    predicted from its observation's token, so it depends on this token and the ones before, except padding.
     """
 
     action_dim: int

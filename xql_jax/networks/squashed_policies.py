@@ -8,20 +8,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import MLP
+from xql_jax.networks.mlp import MLP, Initializer
 from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian, Draws
 from xql_jax.types import Array, PRNGKey
 
-LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to that, too; the inverse of tanh is finite there
+LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to this, too; arctanh is finite here
 
 
 def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernels as those of Yarats & Kostrikov (2020): orthogonal, gain 1."""
+    """Kernel initialisation of Yarats & Kostrikov (2020): orthogonal, gain 1."""
     return nn.initializers.orthogonal(1.0)(key, shape, dtype)
 
 
 def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernels as PyTorch's in Fujimoto et al. (2018): uniform within 1 / sqrt(inputs)."""
+    """Kernel initialisation of PyTorch, which Fujimoto et al. (2018) use: uniform within 1 / sqrt(inputs)."""
     return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
 
 
@@ -54,8 +54,8 @@ class TanhGaussian(NamedTuple):
     def log_prob_at(self, u: Array) -> Array:
         """Log density of the action tanh(u), nats: f32[..., A] -> f32[...].
 
-        It takes u, as actions are 1 in float32 from u = 9 on. For the same reason log(1 - tanh(u)^2) stands
-        here in a form that does not cancel.
+        It takes u instead of the action, because tanh(u) is 1 in float32 from u = 9 on. For the same reason
+        log(1 - tanh(u)^2) is written in a form without cancellation.
         """
         log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
         return self.gaussian.log_prob(u) - log_slope.sum(-1)
@@ -88,8 +88,9 @@ class DeterministicPolicy(nn.Module):
 
     action_dim: int
     hidden_dims: tuple[int, ...]
+    kernel_init: Initializer = td3_init
 
     @nn.compact
     def __call__(self, observations: Array) -> Array:
-        x = MLP(self.hidden_dims, kernel_init=td3_init)(observations)
-        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=td3_init)(x))
+        x = MLP(self.hidden_dims, kernel_init=self.kernel_init)(observations)
+        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=self.kernel_init)(x))

@@ -1,1 +1,1 @@
-"""Reports: summaries and pictures made from a run's files and its learners."""
+"""Reports: summaries, tables and pictures made from the files of runs."""

@@ -1,4 +1,4 @@
-"""What is in a dataset, and what in it is likely to spoil a training."""
+"""A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.reports.palette import BLUE, VERMILION
+from xql_jax.reports.style import count_axis, legend_below, styled
 from xql_jax.tasks import Task
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
@@ -17,7 +18,7 @@ AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """How a set of numbers is spread, in their own unit."""
+    """The range, mean and median of a set of numbers, in their own unit."""
 
     least: float
     mean: float
@@ -35,18 +36,18 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class DatasetReport:
-    """The numbers of `describe_dataset`; N transitions in T trajectories, O and A entries."""
+    """The statistics of a dataset, see `describe_dataset`."""
 
     source: str
     transitions: int
     observation_dim: int
     action_dim: int
-    trajectories: int  # parted where `Dataset.ends` says: at terminals, time-outs and jumps
+    trajectories: int  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
     terminals: int
-    cut_off: int  # trajectories that end otherwise: in a time-out, a jump, or with the data
+    cut_off: int  # trajectories that end without a terminal: at a time-out, a jump, or the end of the data
     lengths: Summary  # steps
     returns: Summary  # undiscounted, reward units
-    scores: Summary | None  # the returns, D4RL-normalised; None where no task is known
+    scores: Summary | None  # the returns, D4RL-normalised; None if the task is not known
     rewards: Summary
     zero_rewards: float  # share of the transitions
     actions: Summary  # over all entries
@@ -55,7 +56,7 @@ class DatasetReport:
     observation_ranges: list[tuple[float, float]]  # least and most, by entry
     constant_observations: list[int]  # entries
     constant_actions: list[int]
-    duplicates: int  # transitions that are there before, bit for bit
+    duplicates: int  # transitions that repeat an earlier one bit for bit
     warnings: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,7 +64,11 @@ class DatasetReport:
 
 
 def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
-    """Returns what is in a dataset as it was read, unprocessed; `task` gives the limit and the scores."""
+    """Computes the statistics and warnings for a dataset before any preprocessing.
+
+    Args:
+        task: gives the episode limit and the scores; None if it is not known.
+    """
     batch = dataset.batch
     observations, actions, rewards = (np.asarray(field) for field in batch[:3])
     terminals = np.asarray(batch.masks) == 0
@@ -97,6 +102,7 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
     report.warnings.extend(_about_terminals(dataset, task))
     report.warnings.extend(_about_actions(report))
     report.warnings.extend(_about_observations(report))
+    report.warnings.extend(_about_successors(dataset, report))
     return report
 
 
@@ -106,7 +112,7 @@ def trajectory_lengths(dataset: Dataset) -> np.ndarray:
 
 
 def _fingerprints(dataset: Dataset) -> np.ndarray:
-    """Returns u64[N]: equal for equal bits; for others by a chance of N^2 / 10^19 in the whole dataset."""
+    """Returns hashes u64[N] of the transitions' bits. P(any collision) is about N^2 / 10^19."""
     generator = np.random.default_rng(0)
     total = np.zeros(dataset.size, np.uint64)
     for field in dataset.batch:
@@ -137,7 +143,7 @@ def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
     if report.scores and report.scores.most > 200:
         yield (
             f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
-            "those of the evaluation (as in D4RL's kitchen), or trajectories are not parted"
+            "those of the evaluation (as in D4RL's kitchen), or trajectories are not separated"
         )
     if report.duplicates > 0.01 * report.transitions:
         share = report.duplicates / report.transitions
@@ -153,7 +159,7 @@ def _about_terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
         yield (
             f"{len(in_runs):,} of {terminals.sum():,} terminals follow upon a terminal, the first at "
             f"transition {in_runs[0]:,}: as in AntMaze, the episode went on after its goal, so these "
-            "terminals part one trajectory into several, and lengths and returns here are those of the parts"
+            "terminals split one trajectory into several, and lengths and returns here are those of the parts"
         )
     ended = terminals[last]
     before = last[ended & (lengths > 1)]
@@ -197,8 +203,23 @@ def _about_observations(report: DatasetReport) -> Iterator[str]:
         yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
 
 
+def _about_successors(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
+    observations, following = (np.asarray(dataset.batch[field]) for field in (0, 4))
+    unchanged = int((observations == following).all(axis=1).sum())
+    if 2 * report.cut_off > report.transitions:
+        yield (
+            f"{report.cut_off:,} of {report.transitions:,} transitions do not lead to the next row's "
+            "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
+        )
+    if 2 * unchanged > report.transitions:
+        yield (
+            f"in {unchanged:,} of {report.transitions:,} transitions the next observation is the observation "
+            "itself: were the observations stored as next_observations?"
+        )
+
+
 def report_lines(report: DatasetReport) -> list[str]:
-    """Returns the report as text, a line a fact, warnings last."""
+    """Returns the report as text, one line per fact, with the warnings last."""
     lines = [
         report.source,
         f"  transitions   {report.transitions:,}: observations of {report.observation_dim} entries, "
@@ -228,7 +249,7 @@ def _extremes(ranges: Sequence[tuple[float, float]]) -> str:
 
 
 def _listed(entries: Sequence[int] | np.ndarray) -> str:
-    """Runs of numbers as first-last."""
+    """Returns the numbers as text, with consecutive ones as first-last."""
     if not len(entries):
         return "none"
     numbers = np.asarray(entries)
@@ -236,9 +257,10 @@ def _listed(entries: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+@styled
 def draw_dataset(dataset: Dataset, title: str) -> Figure:
     """Returns a figure of lengths, returns, rewards, actions and observations."""
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = Figure(figsize=(10, 5.6))
     figure.suptitle(title)
     axes = figure.subplots(2, 3)
     returns = dataset.trajectory_returns()
@@ -255,30 +277,28 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     _histogram(axes[1, 1], actions.ravel(), bins=60)
     axes[1, 1].set(xlabel="action (all entries)", ylabel="entries")
     for bound in (-1, 1):
-        axes[1, 1].axvline(bound, color="red", linewidth=0.8)
+        axes[1, 1].axvline(bound, color=VERMILION, linewidth=1)
     entries = np.arange(observations.shape[1])
-    # A float32 overflows between its extremes; an entry at a time, so that there is no second copy of all.
+    # Differences of extreme float32 values overflow, so entries are converted, one at a time to save memory.
     columns = (column.astype(np.float64) for column in observations.T)
     low, middle, high = np.transpose([np.percentile(column, (5, 50, 95)) for column in columns])
     least, most = observations.min(0), observations.max(0)
-    axes[1, 2].vlines(entries, least, most, color="C0", linewidth=1, label="range")
-    axes[1, 2].vlines(entries, low, high, color="C0", linewidth=4, label="5 % to 95 %")
+    axes[1, 2].vlines(entries, least, most, color=BLUE, linewidth=1, label="range")
+    axes[1, 2].vlines(entries, low, high, color=BLUE, linewidth=4, label="5 % to 95 %")
     axes[1, 2].plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
     axes[1, 2].set(xlabel="observation entry", ylabel="value (its own unit)")
-    axes[1, 2].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
-    for axis in (axes[0, 0].yaxis, axes[0, 1].yaxis, axes[0, 2].xaxis, axes[1, 2].xaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
-    for panel in axes.flat:
-        panel.grid(alpha=0.3)
+    legend_below(axes[1, 2], 3)
+    for axis in (axes[0, 0].yaxis, axes[0, 1].yaxis, axes[0, 2].xaxis, axes[1, 1].yaxis, axes[1, 2].xaxis):
+        count_axis(axis)
     return figure
 
 
 def _histogram(axis: Axes, numbers: np.ndarray, bins: int, log: bool = False) -> None:
-    """Draws any finite numbers, also where hardly a float lies between the least and the most."""
+    """Draws a histogram of any finite numbers, even if hardly any float lies between the extremes."""
     numbers = np.asarray(numbers, np.float64)
     least, most = float(numbers.min()), float(numbers.max())
     widening = 0.5 if least == most else 0.0
-    finest = float(bins * np.spacing(max(abs(least), abs(most))))  # on either side: two floats to a bin
+    finest = float(bins * np.spacing(max(abs(least), abs(most))))  # so wide that a bin holds two floats
     if most - least < 2 * finest:
         widening = max(widening, finest)
     axis.hist(numbers, bins=bins, range=(least - widening, most + widening), log=log)

@@ -1,12 +1,12 @@
-"""The paper's tables of offline scores, as it prints them."""
+"""The scores on D4RL that the paper prints in its tables."""
 
 import csv
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
-# The paper's columns by this project's names; xql_t is XQL with Table 4's values of each dataset.
+# The paper's column names and this project's names; xql_t is XQL with Table 4's values for each dataset.
 NAMES = {
     "BC": "bc",
     "10%BC": "bc10",
@@ -21,31 +21,48 @@ NAMES = {
     "XQL": "xql",
     "XQL-T": "xql_t",
 }
-TABLES = ("1", "3")
+TABLES = ("1", "2", "3")
+FINETUNING = "2"  # the table with the scores before and after fine-tuning
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
-    """Normalised scores by dataset and method, but for those that the paper leaves blank.
+    """Normalised scores by dataset and method, without the cells that the paper leaves blank.
 
-    Source: Garg et al. 2023, Table 1 (Gym, AntMaze, Kitchen) and Table 3 (Adroit).
+    Source: Garg et al. 2023, Table 1 (Gym, AntMaze, Kitchen), Table 2 (AntMaze, fine-tuned) and Table 3
+    (Adroit).
     """
 
     datasets: tuple[str, ...]
     methods: tuple[str, ...]
     scores: Mapping[tuple[str, str], float]  # by dataset and method
+    before: Mapping[tuple[str, str], float]  # scores before fine-tuning; empty except for Table 2
 
 
 @functools.cache
 def read_paper_table(name: str) -> PaperTable:
-    """Returns the table of that number, one of `TABLES`."""
+    """Returns the paper's table with that number, one of `TABLES`."""
     text = (resources.files("xql_jax.reports") / "paper" / f"table_{name}.csv").read_text()
     rows = [row for row in csv.DictReader(text.splitlines()) if row["dataset"] != "runtime"]
-    columns = {column: NAMES[column] for column in rows[0] if column in NAMES}
-    scores = {
-        (row["dataset"], method): float(row[column])
-        for row in rows
-        for column, method in columns.items()
-        if row[column] != "-"
-    }
-    return PaperTable(tuple(row["dataset"] for row in rows), tuple(columns.values()), scores)
+    after = "_finetuned" if name == FINETUNING else ""
+    methods = {column: method for column, method in NAMES.items() if column + after in rows[0]}
+
+    def scores(ending: str) -> dict[tuple[str, str], float]:
+        return {
+            (row["dataset"], method): float(row[column + ending])
+            for row in rows
+            for column, method in methods.items()
+            if row[column + ending] != "-"
+        }
+
+    return PaperTable(
+        datasets=tuple(row["dataset"] for row in rows),
+        methods=tuple(methods[column] for column in _in_order(rows[0], after) if column in methods),
+        scores=scores(after),
+        before=scores("_offline") if after else {},
+    )
+
+
+def _in_order(header: Iterable[str], ending: str) -> list[str]:
+    """Returns the columns with that ending, without it."""
+    return [column.removesuffix(ending) for column in header if column.endswith(ending)]

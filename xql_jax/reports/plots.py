@@ -1,100 +1,161 @@
-"""Pictures of a run: its learning curve, and for the mazes the values and the policy's paths."""
+"""Pictures of a run: its learning curve, and for mazes also the values and the policy's paths."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.axis import Axis
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Maze
-from xql_jax.files import replacing
+from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.logs.csv_reader import Row
+from xql_jax.reports.line_looks import looks_of
+from xql_jax.reports.palette import BLUE, HEAT, INK, ORANGE, VERMILION, WALL
+from xql_jax.reports.style import (
+    LEAST_FOR_BAND,
+    count_axis,
+    dots,
+    legend_below,
+    save,
+    styled,
+)
 from xql_jax.reports.summary import by_setting, scores_by_seed
 
+MOST_WITH_SEEDS = 3  # with more settings, bands and single seeds are not drawn
 
-def plot_learning_curve(rows: Sequence[Row], title: str, path: Path, unit: str = "updates") -> None:
-    """Draws normalised score against steps: the mean over seeds, and each seed thinly; a colour a setting.
+
+@styled
+def plot_learning_curve(
+    rows: Sequence[Row], title: str, path: Path, unit: str = "updates", handover: int | None = None
+) -> None:
+    """Draws normalised score against steps: a line per setting, the mean over its seeds.
+
+    With few settings, each seed is also drawn as a thin line. With three seeds or more, a band shows the 95%
+    interval of the mean (Student's t). The axis spans the seeds' scores; a wider band is cut off.
 
     Args:
         rows: of an evaluations.csv, not empty.
-        path: of the PNG.
+        path: of the PNG; the same picture as SVG is written beside it.
         unit: what the steps are.
+        handover: the step at which fine-tuning begins. It is marked, and steps before it are updates.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    groups = {
+        " ".join(f"{name}={value:g}" for name, value in setting): group
+        for setting, group in by_setting(rows).items()
+    }
+    looks = looks_of(groups)
+    columns = looks.columns if len(groups) > 1 else 2
+    figure = Figure(figsize=(5.0, 3.2 + looks.height))
     axes = figure.add_subplot()
-    for number, (setting, group) in enumerate(by_setting(rows).items()):
-        steps, seeds, scores = scores_by_seed(group)
-        label = ", ".join(f"{name}={value:g}" for name, value in setting) or f"mean of {len(seeds)} seeds"
-        marker = "o" if len(steps) == 1 else None
-        axes.plot(steps, scores.mean(0), color=f"C{number}", label=label, marker=marker)
-        if len(seeds) > 1:
-            axes.plot(steps, scores.T, color=f"C{number}", linewidth=0.6, alpha=0.6)
-    axes.set(title=title, xlabel=unit, ylabel="normalised score")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    extent = []
+    for name, look in looks.by_name.items():
+        steps, seeds, scores = scores_by_seed(groups[name])
+        marker = dots(len(steps))
+        mean = scores.mean(0)
+        label = look.label if len(groups) > 1 else _seeds(seeds)
+        is_alone = len(groups) <= MOST_WITH_SEEDS
+        if is_alone and len(seeds) > 1:
+            axes.plot(
+                steps, scores.T, color=look.color, linewidth=0.6, alpha=0.6, marker=marker, markersize=2
+            )
+        if is_alone and len(seeds) >= LEAST_FOR_BAND:
+            _, half_width = mean_and_interval(scores.T)
+            axes.fill_between(
+                steps, mean - half_width, mean + half_width, color=look.color, alpha=0.15, linewidth=0
+            )
+        axes.plot(
+            steps, mean, color=look.color, linestyle=look.linestyle, label=label, marker=marker, zorder=3
+        )
+        extent += [*(scores if is_alone else mean).ravel()]
+    if handover is not None:
+        axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
+        unit = f"updates, then {unit}" if handover else unit
+    axes.set(title=title, xlabel=unit, ylabel="normalised score", ylim=limits(extent))
+    count_axis(axes.xaxis)
+    legend_below(axes, columns, looks.title)
     save(figure, path)
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    band = ", 95% interval" if len(seeds) >= LEAST_FOR_BAND else ""
+    return f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+
+def limits(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the limits of an axis: the values' range with a margin of a twentieth on either side.
+
+    The range has a least width, so that rounding errors of almost equal values are not magnified.
+    """
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    least = max(0.02 * max(abs(low), abs(high)), 1e-3)
+    missing = max(0.0, least - (high - low)) / 2.0
+    margin = 0.05 * max(high - low, least)
+    return low - missing - margin, high + missing + margin
+
+
+@styled
 def plot_maze(
     maze: Maze, values: np.ndarray | None, paths: Sequence[np.ndarray], title: str, path: Path
 ) -> None:
     """Draws the walls, V at rest over the free positions, and the policy's paths from start (dot) to end.
 
     Args:
-        maze: whose positions grow with the row (downwards in the picture) and the column.
-        values: f32[H, W], V on `position_grid(maze)`; None for a method without V.
-        paths: each f32[T + 1, O], its first two columns the position.
-        path: of the PNG.
+        maze: positions in it grow with the row (downwards in the picture) and the column.
+        values: f32[H, W], V on `position_grid(maze)`; None for a method without V. Values inside walls, where
+            the point mass never is, are neither drawn nor part of the colours' range.
+        paths: each f32[T + 1, O]; the first two columns are the position.
+        path: of the PNG; the same picture as SVG is written beside it.
     """
     rows, columns = maze.walls.shape
     extent = (-0.7, columns - 0.7, rows - 0.7, -0.7)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]
-    size = (1 + columns, 0.5 + 0.9 * rows) if columns < 8 else (columns, rows)
-    figure = Figure(figsize=size, layout="constrained")
+    inch = 0.95 if columns < 8 else 0.7
+    figure = Figure(figsize=(inch * columns + 0.8 * (values is not None), inch * rows + 0.7))
     axes = figure.add_subplot()
+    axes.grid(False)
     if values is not None:
-        image = axes.imshow(values, extent=extent, cmap="viridis", interpolation="bilinear")
-        figure.colorbar(image, ax=axes, label="V(s) at rest", shrink=0.85)
-    walls = np.ma.masked_where(~maze.walls, np.ones(maze.walls.shape))
-    axes.imshow(walls, extent=extent, cmap="gray", vmin=0, vmax=3)
-    color = "white" if values is not None else "C0"
-    for positions in paths:
+        free = np.ma.masked_where(np.kron(maze.walls, np.ones(_cell_shape(maze, values))) > 0, values)
+        image = axes.imshow(free, extent=extent, cmap=HEAT, interpolation="nearest")
+        bar = figure.colorbar(image, ax=axes, label="V(s) at rest (reward units)", shrink=0.8)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    walls = np.zeros((rows, columns, 4))
+    walls[maze.walls] = to_rgba(WALL)
+    axes.imshow(walls, extent=extent, interpolation="nearest")
+    color = "white" if values is not None else BLUE
+    edge = [Stroke(linewidth=1.6, foreground=INK), Normal()] if values is not None else []
+    for number, positions in enumerate(paths):
         x, y = positions[:, :2].T
-        axes.plot(y, x, color=color, linewidth=1, alpha=0.8)
-        axes.plot(y[0], x[0], "o", color="C1", markersize=4)
-    axes.plot(maze.goal[1], maze.goal[0], "*", color="red", markersize=18, markeredgecolor="white")
-    axes.set(title=title, xlabel="y (columns)", ylabel="x (rows)")
+        label = f"{len(paths)} paths" if number == 0 else None
+        axes.plot(y, x, color=color, linewidth=0.9, alpha=0.9, path_effects=edge, label=label)
+    starts = np.array([positions[0, :2] for positions in paths]).reshape(-1, 2)
+    look: dict[str, Any] = {"color": ORANGE, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3}
+    axes.plot(starts[:, 1], starts[:, 0], "o", linestyle="none", markersize=4.5, label="start", **look)
+    look |= {"color": VERMILION, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
+    axes.plot(maze.goal[1], maze.goal[0], "*", markersize=15, label="goal", **look)
+    edges = {"xlim": (0.0, columns - 1.4), "ylim": (rows - 1.4, 0.0)}  # three tenths of the outer walls
+    axes.set(title=title, xlabel="y (columns)", ylabel="x (rows)", **edges)
+    axes.set(xticks=range(1, columns - 1), yticks=range(1, rows - 1))
+    axes.spines[:].set_visible(False)
+    handles, _ = axes.get_legend_handles_labels()
+    legend_below(axes, 4, handles=[*handles, Patch(color=WALL, label="wall")])
     save(figure, path)
 
 
-def position_grid(maze: Maze, points_per_cell: int = 12) -> np.ndarray:
-    """Returns f32[H, W, 2], positions that cover the maze, its walls included, row by row."""
+def _cell_shape(maze: Maze, values: np.ndarray) -> tuple[int, int]:
+    """Returns how many rows and columns of the values lie in a cell."""
+    rows, columns = maze.walls.shape
+    return values.shape[0] // rows, values.shape[1] // columns
+
+
+def position_grid(maze: Maze, points_per_cell: int = 24) -> np.ndarray:
+    """Returns positions f32[H, W, 2] that cover the maze, its walls included, row by row."""
     rows, columns = maze.walls.shape
     offsets = (np.arange(points_per_cell) + 0.5) / points_per_cell - 0.7
     x = (np.arange(rows)[:, None] + offsets).ravel()
     y = (np.arange(columns)[:, None] + offsets).ravel()
     return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).astype(np.float32)
-
-
-def save(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Writes a PNG that is there whole or not at all."""
-    picture = png(figure, dpi)
-    with replacing(path, f".{path.name}.tmp") as unfinished:
-        unfinished.write_bytes(picture)
-
-
-def png(figure: Figure, dpi: int = 120) -> bytes:
-    """Returns the picture; what stands in titles, labels and legends is drawn as it is.
-
-    Names of tasks, files and settings come from users: between two dollar signs matplotlib would take them
-    for mathematics, and raise where they are none.
-    """
-    of_axes = {text for axis in figure.findobj(Axis) for text in axis.findobj(Text) if text is not axis.label}
-    for text in figure.findobj(Text):
-        if text not in of_axes:  # powers of ten at an axis are matplotlib's own mathematics
-            text.set_parse_math(False)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=dpi)
-    return picture.getvalue()

@@ -1,10 +1,10 @@
-"""A table of scores, methods beside datasets: as text, Markdown, LaTeX, and as CSV with all that is known."""
+"""A table of scores by dataset and method, as text, Markdown or LaTeX, and with all details as CSV."""
 
 import csv
 import dataclasses
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,19 +14,22 @@ from xql_jax.evaluation.scores import mean_and_interval
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the runs of one method on one dataset came to; the paper's score if it has one."""
+    """The scores of one method on one dataset, and the paper's score if it has one."""
 
-    last: tuple[float, ...] = ()  # the last score of every seed; none: there is no finished run
-    best: tuple[float, ...] = ()  # the best of training of every seed: it flatters, and is no result
-    diverged: int = 0  # seeds
+    last: tuple[float, ...] = ()  # the last score of every seed; empty if no run has finished
+    best: tuple[float, ...] = ()  # the best score of every seed in training: it flatters, and is no result
+    diverged: int = 0  # number of seeds
     updates: int = 0
+    before: tuple[float, ...] = ()  # fine-tuning: the score of every seed at the hand-over; else empty
+    regret: float = math.nan  # cumulative regret after the hand-over, see `summarize_finetuning`
     paper: float | None = None
-    run: str = ""  # its folder
-    note: str = ""  # why there is none
+    paper_before: float | None = None
+    run: str = ""  # the run's folder
+    note: str = ""  # why there is no score
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.last)) if self.last else math.nan
+        return _mean(self.last)
 
     @property
     def interval(self) -> float:
@@ -34,18 +37,18 @@ class Entry:
         return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
 
     def cell(self) -> str:
-        """Last score, interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`."""
-        own = f"{self.mean:.1f}" if self.last else "–"
-        if not math.isnan(self.interval):
-            own += f" ± {self.interval:.1f}"
-        return (
-            own + (" div" if self.diverged else "") + (f" [{self.paper:g}]" if self.paper is not None else "")
-        )
+        """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
+
+        With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`.
+        """
+        own = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
+        return own + (" div" if self.diverged else "") + (f" [{' → '.join(papers)}]" if papers else "")
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreTable:
-    """Entries by dataset and method; what is missing is an empty entry."""
+    """Entries by dataset and method; a missing one is an empty `Entry`."""
 
     datasets: Sequence[str]
     methods: Sequence[str]
@@ -55,7 +58,7 @@ class ScoreTable:
         return self.entries.get((dataset, method), Entry())
 
     def rows(self) -> list[list[str]]:
-        """The header and a row a dataset; at the end the means over the datasets that every method has."""
+        """Returns the header, one row per dataset, and the means over the datasets that all methods have."""
         rows = [["", *self.methods]]
         rows += [
             [dataset, *(self.entry(dataset, m).cell() for m in self.methods)] for dataset in self.datasets
@@ -81,40 +84,80 @@ class ScoreTable:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def as_latex(self) -> str:
-        header, *rows = ([_escaped(cell) for cell in row] for row in self.rows())
-        body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
-        columns = "l" + "r" * len(self.methods)
-        return (
-            f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{body}"
-            "\\bottomrule\n\\end{tabular}\n"
+        return latex_table(self.rows())
+
+    def as_csv(self, with_missing: bool = True) -> str:
+        """Returns one row per entry: scores with all digits, and best scores in a column of their own.
+
+        Args:
+            with_missing: whether missing entries get a row, too.
+        """
+        places = [(d, m) for d in self.datasets for m in self.methods]
+        places = [place for place in places if with_missing or place in self.entries]
+        records = [_record(*place, self.entry(*place)) for place in places]
+        if any(entry.before or entry.paper_before is not None for entry in self.entries.values()):
+            entries = [self.entry(*place) for place in places]
+            records = [r | _record_before(entry) for r, entry in zip(records, entries, strict=True)]
+        return csv_table(
+            [list(records[0] if records else _record("", "", Entry())), *(r.values() for r in records)]
         )
 
-    def as_csv(self) -> str:
-        """A row an entry, scores in full; best scores under that name."""
-        text = io.StringIO()
-        records = [_record(d, m, self.entry(d, m)) for d in self.datasets for m in self.methods]
-        writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-        return text.getvalue()
+
+def latex_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a LaTeX tabular for booktabs. The first row is the header; the first column holds names."""
+    header, *body = ([_escaped(cell) for cell in row] for row in rows)
+    lines = "".join(f"{' & '.join(row)} \\\\\n" for row in body)
+    columns = "l" + "r" * (len(header) - 1)
+    return (
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{lines}"
+        "\\bottomrule\n\\end{tabular}\n"
+    )
+
+
+def csv_table(rows: Iterable[Iterable[Any]]) -> str:
+    """Returns the rows as CSV, the header first."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return float(np.mean(scores)) if len(scores) else math.nan
+
+
+def _with_interval(scores: Sequence[float]) -> str:
+    mean, half_width = mean_and_interval(np.array(scores))
+    return f"{mean:.1f}" + ("" if math.isnan(half_width) else f" ± {half_width:.1f}")
 
 
 def _mean_cell(entries: Sequence[Entry]) -> str:
-    mean = np.mean([entry.mean for entry in entries])
-    return f"{mean:.1f}" + (" div" if any(entry.diverged for entry in entries) else "")
+    phases = [[_mean(entry.before) for entry in entries if entry.before], [entry.mean for entry in entries]]
+    text = " → ".join(f"{_mean(means):.1f}" for means in phases if means)
+    return text + (" div" if any(entry.diverged for entry in entries) else "")
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def _record_before(entry: Entry) -> dict[str, Any]:
+    """Returns the columns that fine-tuning adds to a record."""
+    return {
+        "offline_score": _number(_mean(entry.before)),
+        "offline_score_by_seed": " ".join(map(_number, entry.before)),
+        "cumulative_regret": _number(entry.regret),
+        "paper_offline_score": "" if entry.paper_before is None else entry.paper_before,
+    }
 
 
 def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:
-    def number(value: float) -> str:
-        return "" if math.isnan(value) else f"{value:.6g}"
-
     return {
         "dataset": dataset,
         "method": method,
-        "last_score": number(entry.mean),
-        "interval_95": number(entry.interval),
-        "last_score_by_seed": " ".join(map(number, entry.last)),
-        "best_score_by_seed": " ".join(map(number, entry.best)),
+        "last_score": _number(entry.mean),
+        "interval_95": _number(entry.interval),
+        "last_score_by_seed": " ".join(map(_number, entry.last)),
+        "best_score_by_seed": " ".join(map(_number, entry.best)),
         "diverged_seeds": entry.diverged,
         "updates": entry.updates or "",
         "paper_score": "" if entry.paper is None else entry.paper,
@@ -124,6 +167,11 @@ def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:
 
 
 def _escaped(cell: str) -> str:
-    for character in "_%&#":
-        cell = cell.replace(character, f"\\{character}")
-    return cell.replace("±", "$\\pm$").replace("–", "--")
+    """Returns the cell as LaTeX. Names of tasks and runs are the user's and may hold any character."""
+    return "".join(_LATEX.get(character, character) for character in cell)
+
+
+_LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
+    "\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}",
+    "±": "$\\pm$", "–": "--", "→": "$\\to$",
+}  # fmt: skip

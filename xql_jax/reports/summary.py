@@ -1,7 +1,7 @@
-"""What a run came to: last and best scores by setting, from its evaluations."""
+"""The summary of a run: last and best scores by setting, from its evaluations."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,21 @@ import numpy as np
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.logs.csv_reader import Row
 
+LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
+
 
 def by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], list[Row]]:
-    """Groups rows by the hyperparameters that the run swept; one group with an empty key without a sweep."""
+    """Groups rows by the values of the swept hyperparameters; without a sweep, the only key is empty."""
     groups: dict[tuple[tuple[str, float], ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(row.setting, []).append(row)
     return groups
+
+
+def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the names whose values differ among these settings, in the order of first appearance."""
+    names = dict.fromkeys(name for values in settings for name in values)
+    return [name for name in names if len({values.get(name) for values in settings}) > 1]
 
 
 def scores_by_seed(rows: Sequence[Row]) -> tuple[list[int], list[int], np.ndarray]:
@@ -28,10 +36,37 @@ def scores_by_seed(rows: Sequence[Row]) -> tuple[list[int], list[int], np.ndarra
     return steps, seeds, scores
 
 
-def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One entry a setting: the last scores (the result), and the best of training under their own name.
+def summarize_finetuning(rows: Sequence[Row], handover: int) -> list[dict[str, Any]]:
+    """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
 
-    A best score is chosen with the knowledge of the evaluation, so it flatters: it is no result.
+    The cumulative regret is the mean of 1 - score / 100 over the evaluations after the hand-over (Nakamoto et
+    al. 2023, "Cal-QL"). An expert has 0, a random policy 1.
+    """
+    results = []
+    for setting, group in by_setting(rows).items():
+        steps, seeds, scores = scores_by_seed(group)
+        if handover not in steps or steps[-1] == handover:
+            continue
+        regrets = 1.0 - scores[:, np.array(steps) > handover] / 100.0
+        columns = {
+            "offline_score": scores[:, steps.index(handover)],
+            "online_score": scores[:, -1],
+            "cumulative_regret": regrets.mean(axis=1),
+        }
+        entry: dict[str, Any] = {"hyperparameters": dict(setting), "seeds": seeds}
+        for name, values in columns.items():
+            mean, half_width = mean_and_interval(values)
+            entry[name] = float(mean)
+            entry[f"{name}_interval_95"] = None if math.isnan(half_width) else float(half_width)
+            entry[f"{name}_by_seed"] = values.tolist()
+        results.append(entry)
+    return results
+
+
+def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
+
+    A best score is selected by the evaluation itself, so it is biased upwards and no result.
     """
     results = []
     for setting, group in by_setting(rows).items():
@@ -52,3 +87,8 @@ def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
             }
         )
     return results
+
+
+def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the settings by last score, the best first; settings whose score is NaN come last."""
+    return sorted(results, key=lambda result: (math.isnan(result["last_score"]), -result["last_score"]))

@@ -1,1 +1,1 @@
-"""Runs: what a user asks for, from settings to a summary. Nothing here prints or knows of exit codes."""
+"""Runs: complete jobs, from a user's settings to a summary. They neither print nor set exit codes."""

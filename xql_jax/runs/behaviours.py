@@ -1,4 +1,4 @@
-"""What acts where data are collected: a run's policy, random actions, or a policy from a file."""
+"""Policies that collect data: a run's policy, random actions, or a policy from a file."""
 
 import dataclasses
 import functools
@@ -11,11 +11,12 @@ import numpy as np
 
 from xql_jax.data.collecting import Behaviour, Chance
 from xql_jax.data.gaussian_mlp import read_gaussian_mlp
+from xql_jax.data.layers import is_exported, read_layers
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import read_file
-from xql_jax.runs.record import open_run, split_checkpoint
+from xql_jax.runs.saved_policies import open_run, split_checkpoint
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.types import Params
@@ -25,17 +26,17 @@ RANDOM = "random"
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where data are collected."""
+    """The task and simulator in which data are collected."""
 
     task: Task
     suite: Suite
     observation_dim: int
     action_dim: int
-    environment: dict[str, Any]  # in words, see `describe_environment`
+    environment: dict[str, Any]  # a description, see `describe_environment`
 
     @classmethod
     def of(cls, task: Task, env_backend: str = "mujoco", legacy_inertia: bool = False) -> "Place":
-        """Raises UserError if there is no such environment here."""
+        """Makes the place for a task; raises UserError if its environment is not available here."""
         suite = choose_suite(task, env_backend, legacy_inertia)
         environment = suite.make(task)
         sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
@@ -46,13 +47,14 @@ class Place:
 def open_behaviour(
     name: str, place: Place, *, member: int | None, deterministic: bool, noise: float = 0.0
 ) -> Behaviour:
-    """Opens what acts by its name.
+    """Opens a policy by its name.
 
     Args:
-        name: `random`, FILE.npz (see `GaussianMLP`), a run's folder or one of its checkpoints.
-        member: of a run, which is needed where it has several.
-        deterministic: act by the mean or mode, not by a sample; of random actions this changes nothing.
-        noise: standard deviation of what is added to its actions.
+        name: `random`, FILE.npz (a `GaussianMLP`, or an exported policy, which always acts by its mode), a
+            run's folder or one of its checkpoints.
+        member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
+        deterministic: act by the mean or mode instead of a sample; does not affect random actions.
+        noise: standard deviation of noise that is added to the actions.
     Raises:
         UserError: if there is no such policy, or it does not fit the place.
     """
@@ -69,13 +71,21 @@ def open_behaviour(
 
 def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Behaviour:
     path = Path(name).expanduser()
-    policy = read_gaussian_mlp(path, place.observation_dim, place.action_dim)
+    sizes = place.observation_dim, place.action_dim
+    if is_exported(path):
+        what, is_mode, exported = "exported policy", True, read_layers(path, *sizes)
+
+        def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+            return exported.act(observations)
+
+    else:
+        what, is_mode, policy = "Gaussian MLP", deterministic, read_gaussian_mlp(path, *sizes)
+
+        def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+            return policy.mean(observations) if deterministic else policy.act(observations, chance.normal)
+
     digest = hashlib.sha256(read_file(path)).hexdigest()
-
-    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
-        return policy.mean(observations) if deterministic else policy.act(observations, chance.normal)
-
-    return Behaviour(name, f"Gaussian MLP, {_how(deterministic)}, file of sha256 {digest}", act, noise)
+    return Behaviour(name, f"{what}, {_how(is_mode)}, file of sha256 {digest}", act, noise)
 
 
 def _of_run(name: str, place: Place, member: int | None, deterministic: bool, noise: float) -> Behaviour:
@@ -108,7 +118,7 @@ def _how(deterministic: bool) -> str:
 
 @functools.partial(jax.jit, static_argnames="deterministic")
 def _act(learner: Any, actor: Params, observations: Any, keys: Any, deterministic: bool) -> jax.Array:
-    """Actions f32[K, A], each by a key of its own."""
+    """Returns actions f32[K, A]; each has its own key."""
 
     def one(observation: jax.Array, key: jax.Array) -> jax.Array:
         return learner.act(actor, observation[None], jax.random.wrap_key_data(key), deterministic)[0]

@@ -1,4 +1,4 @@
-"""A set of data of one's own: made by policies, or taken from the replay buffer of an online run."""
+"""Collection of a dataset: made by policies, or taken from the replay buffer of an online run."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,27 @@ from xql_jax.runs.provenance import versions
 from xql_jax.runs.references import ReferenceReturns
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import CollectionSettings
-from xql_jax.runs.sources import PolicySource, ReplaySource, Source
+from xql_jax.runs.sources import PolicySource, ReplaySource, Source, WaypointSource
 from xql_jax.tasks import Task, referenced
 
 SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "show_progress", "format")  # settings that change no number of a set
+NOT_OF_THE_DATA = ("output", "show_progress", "format")  # settings that do not change the data
 
 
 class CollectionRun(Run):
-    """Makes one set; `run` returns what it came to, see `summary_of`."""
+    """Makes one dataset; `run` returns its summary, see `summary_of`."""
 
     settings: CollectionSettings
 
     def open(self) -> None:
         settings = self.settings
-        self.source: Source = (ReplaySource if settings.replay else PolicySource)(settings)
+        self.source: Source = _kind_of_source(settings)(settings)
         place = self.source.place
         self.references = ReferenceReturns(settings, settings.expert, place, settings.member, settings.seed)
         self.output = _check_output(settings)
 
     def plan(self) -> list[str]:
-        """What `run` will do, in lines; it does nothing."""
+        """Describes, in lines, what `run` will do, without doing it."""
         lines = [f"task: {self.source.place.task.name}", *self.source.plan()]
         return [
             *lines,
@@ -70,7 +70,7 @@ class CollectionRun(Run):
 
 
 def summary_of(rows: Rows, output: Path, task: Task) -> dict[str, Any]:
-    """What a set came to."""
+    """Returns the summary of a dataset: its size, its mean return and its mean score."""
     returns = returns_of(rows)
     return {
         "output": str(output),
@@ -83,7 +83,7 @@ def summary_of(rows: Rows, output: Path, task: Task) -> dict[str, Any]:
 
 
 def common_metadata(place: Place) -> dict[str, Any]:
-    """What is said of every set."""
+    """Returns the metadata that every dataset has: task, environment and versions."""
     return {
         "env_name": place.task.name,
         "environment": json.dumps(place.environment, sort_keys=True),
@@ -92,7 +92,7 @@ def common_metadata(place: Place) -> dict[str, Any]:
 
 
 def command_of(settings: CollectionSettings) -> str:
-    """The command line that makes the same rows, but for where they go."""
+    """Returns the command line that makes the same data; it leaves out where they are written."""
     words = ["collect.py"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -103,8 +103,14 @@ def command_of(settings: CollectionSettings) -> str:
     return shlex.join(words)
 
 
+def _kind_of_source(settings: CollectionSettings) -> Callable[[CollectionSettings], Source]:
+    if settings.waypoints:
+        return WaypointSource
+    return ReplaySource if settings.replay else PolicySource
+
+
 def _check_output(settings: CollectionSettings) -> Path:
-    """Returns where the set goes; UserError if something is there, or nothing can be."""
+    """Returns the path to write to; raises UserError if it exists or cannot be written."""
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"
@@ -118,7 +124,7 @@ def _check_output(settings: CollectionSettings) -> Path:
 
 @contextlib.contextmanager
 def _writing_folder(path: Path) -> Iterator[Path]:
-    """As `writing_output`, for a folder."""
+    """Like `writing_output`, for a folder."""
     unfinished = path.with_name(unfinished_name(path))
     try:
         shutil.rmtree(unfinished, ignore_errors=True)

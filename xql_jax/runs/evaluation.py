@@ -1,4 +1,4 @@
-"""One evaluation: policies of a run, or random actions, put through a task's episodes."""
+"""Evaluation of a run's policies, or of random actions, in episodes of a task."""
 
 import dataclasses
 import logging
@@ -10,16 +10,17 @@ from tqdm import tqdm
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
+from xql_jax.evaluation.compiled import make_evaluator
 from xql_jax.evaluation.policies import Act
-from xql_jax.evaluation.rollout import Evaluator, episode_seed
+from xql_jax.evaluation.rollout import episode_seed
 from xql_jax.evaluation.scores import describe_episodes
-from xql_jax.evaluation.video import SUFFIXES, prepare_to_draw, record_video
+from xql_jax.evaluation.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
-from xql_jax.runs.record import open_run, split_checkpoint
+from xql_jax.runs.restored import restore_run
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
-from xql_jax.tasks import Task, get_task, referenced
+from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import Member
 from xql_jax.training.policies import finite_policy
 
@@ -28,16 +29,16 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Policies:
-    """M policies, and the task that they are to be put through."""
+    """M policies and the task on which they are evaluated."""
 
     task: Task
     env_backend: str
     legacy_inertia: bool
     members: list[Member | str]
-    what: str  # they are, for messages
-    act: Act  # of all, f32[M, K, O] to f32[M, K, A]
-    act_first: Act  # of the first alone, f32[1, K, O] to f32[1, K, A]
-    non_finite: set[int]  # the members of which `act` replaced actions that were NaN or infinite by 0
+    what: str  # a description for messages
+    act: Act  # of all policies, f32[M, K, O] to f32[M, K, A]
+    act_first: Act  # of the first one only, f32[1, K, O] to f32[1, K, A]
+    non_finite: set[int]  # indices of members whose NaN or infinite action entries `act` replaced by 0
 
     @property
     def suite(self) -> Suite:
@@ -45,7 +46,7 @@ class Policies:
 
 
 class EvaluationRun(Run):
-    """Evaluates the policies that the settings name; `run` returns what --output is to hold."""
+    """Evaluates the policies that the settings name; `run` returns the content of --output."""
 
     settings: EvaluationSettings
     policies: Policies
@@ -55,26 +56,30 @@ class EvaluationRun(Run):
         self.video = check_output("video", settings.video, SUFFIXES) if settings.video else None
         self.output = check_output("output", settings.output) if settings.output else None
         check_outputs_differ({"video": self.video, "output": self.output})
+        size = parse_size(settings.video_size) if settings.video_size else None
         if self.video:
-            prepare_to_draw()
+            prepare_to_draw(self.video)
         random = settings.random_policy
         self.policies = _random_policies(settings) if random else _saved_policies(settings)
         task, suite = self.policies.task, self.policies.suite
-        if self.video:  # before the work: pictures may not be had here
+        if self.video:  # tried before the evaluation, because rendering may not work on this machine
             self.stage = suite.make(task)
             self.resources.callback(self.stage.close)
             self.stage.reset(seed=0)
-            self.stage.render()
+            drawn = self.stage.render()
+            if size:
+                check_size(size, drawn)
         count, at_once = len(self.policies.members), settings.num_environments
-        self.evaluator = Evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
+        self.evaluator = make_evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
         self.resources.callback(self.evaluator.close)
 
     def run(self) -> dict[str, Any]:
-        """Returns what --output holds: who was evaluated on what, and by member what its episodes came to."""
+        """Returns the content of --output: the task, the policies, and each member's results."""
         policies, settings, task = self.policies, self.settings, self.policies.task
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
         total = settings.episodes * len(policies.members)
-        with tqdm(total=total, unit=" episodes", disable=None if settings.show_progress else True) as bar:
+        disable = None if settings.show_progress else True
+        with tqdm(total=total, unit=" episodes", disable=disable) as bar:
             results = self.evaluator.run(policies.act, on_ended=bar.update)
         members = [
             {"member": str(member), "non_finite_actions": index in policies.non_finite, **described}
@@ -89,10 +94,20 @@ class EvaluationRun(Run):
             "environment": describe_environment(task, policies.env_backend, policies.legacy_inertia),
             "members": members,
         }
-        self._write(report)  # a video may fail, and these are not to be lost
+        self._write(report)  # before the video, which may fail: the results must not be lost
         if self.video:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
-            report["video_returns"] = record_video(self.stage, policies.act_first, seeds, self.video)
+            most = len(seeds) * task.episode_limit
+            with tqdm(total=most, unit=" steps", desc="video", disable=disable) as bar:
+                report["video_returns"] = record_video(
+                    self.stage,
+                    policies.act_first,
+                    seeds,
+                    self.video,
+                    size=parse_size(settings.video_size) if settings.video_size else None,
+                    frames_per_second=settings.video_fps,
+                    on_step=bar.update,
+                )
             self._write(report)
         return report
 
@@ -125,30 +140,21 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
 def _saved_policies(settings: EvaluationSettings) -> Policies:
     if not settings.checkpoint:
         raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-    path, step = split_checkpoint(settings.checkpoint)
-    run = open_run(path)
-    record = run.record
-    env_name = settings.env_name or record.env_name
-    if env_name is None:
-        raise UserError(f"{path}: the run was trained without an environment: give --env_name")
-    task = get_task(env_name)
-    if task.name == record.env_name:
-        task = referenced(task, record.references)
-    env_backend = settings.env_backend or run.env_backend
-    legacy_inertia = run.legacy_inertia if settings.legacy_inertia is None else settings.legacy_inertia
-    environment = choose_suite(task, env_backend, legacy_inertia).make(task)
-    dimensions = environment.observation_space.shape[0], environment.action_space.shape[0]
-    environment.close()
-    if settings.member is not None:
-        run = run.only(settings.member)
-    states, step = run.restore_for(task, step, *dimensions)
+    restored = restore_run(
+        settings.checkpoint,
+        env_name=settings.env_name,
+        member=settings.member,
+        env_backend=settings.env_backend,
+        legacy_inertia=settings.legacy_inertia,
+    )
+    run, states = restored.run, restored.states
     non_finite: set[int] = set()
     return Policies(
-        task,
-        env_backend,
-        legacy_inertia,
+        restored.task,
+        restored.env_backend,
+        restored.legacy_inertia,
         list(run.members),
-        f"{record.algorithm}, {step:,} {record.unit}s, {path}",
+        restored.what,
         finite_policy(run.policy(states), non_finite.add),
         run.only(0).policy(states),
         non_finite,

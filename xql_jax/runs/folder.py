@@ -1,7 +1,8 @@
-"""A run's folder: where it is, what it was asked to do, and what came of it."""
+"""The folder of a run, with its config.json (the settings) and its summary.json (the results)."""
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
@@ -13,7 +14,7 @@ from typing import Any
 
 from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import Damaged, UserError
+from xql_jax.errors import Busy, Damaged, UserError
 from xql_jax.files import (
     REFUSALS,
     Taken,
@@ -30,7 +31,7 @@ from xql_jax.files import (
 from xql_jax.logs.csv_reader import Columns
 from xql_jax.runs.provenance import differences, machine, versions
 from xql_jax.training.checkpoints import Checkpoints
-from xql_jax.training.loop import TrainingFiles
+from xql_jax.training.files import TrainingFiles
 from xql_jax.training.members import Member
 
 LOG = logging.getLogger(__name__)
@@ -38,9 +39,10 @@ LOG = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """SAVE_DIR/ENV/ALGORITHM/RUN/, with RUN derived from `identity`: all that defines the run's numbers.
+    """The folder SAVE_DIR/ENV/ALGORITHM/RUN/ of a run.
 
-    So `--resume` finds its run, and a run with other settings never touches it.
+    RUN is derived from `identity`, which holds everything that the run's numbers depend on. So `--resume`
+    finds the run again, and a run with other settings never changes it.
     """
 
     save_dir: Path
@@ -49,24 +51,30 @@ class RunFolder:
     seeds: Sequence[int]
     members: Sequence[Member]
     identity: Mapping[str, Any]
+    label: str = ""  # part of a new folder's name, see `run_label`
 
     @property
     def run(self) -> str:
-        """A digest of the identity, which all files of the run carry."""
+        """A digest of the identity; all files of the run contain it."""
         return digest(self.recorded)[:16]
 
-    @property
+    @functools.cached_property
     def path(self) -> Path:
+        """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        return self.save_dir / self.env_name / self.algorithm / f"{seeds}_{self.run[:8]}"
+        parent, end = self.save_dir / self.env_name / self.algorithm, self.run[:8]
+        there: list[Path] = []
+        with contextlib.suppress(OSError):  # such as a name that is too long, which `opened` reports
+            there = [*parent.glob(f"{seeds}_{end}"), *sorted(parent.glob(f"{seeds}_*_{end}"))]
+        return there[0] if there else parent / "_".join(filter(None, (seeds, self.label, end)))
 
     @property
     def files(self) -> TrainingFiles:
-        return TrainingFiles(self.path)
+        return TrainingFiles(self.path, self.run)
 
     @property
     def columns(self) -> Columns:
-        """What the columns of its CSV files are."""
+        """The columns of its CSV files."""
         return Columns.of(list(self.members[0].hyperparameters))
 
     @property
@@ -76,25 +84,26 @@ class RunFolder:
 
     @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
-        """Makes the folder, holds it against other processes, and notes in config.json what runs here.
+        """Creates the folder, locks it against other processes, and writes or updates config.json.
 
         Raises:
-            UserError: if the run is there already and is not to be resumed, another process is at it, the
-                folder cannot be made, or the system refuses a file within, whoever writes it.
+            Busy: if another process uses the folder.
+            UserError: if the run exists and `resume` is false, if the folder cannot be created, or if any
+                file in it cannot be written while it is open.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             held = contextlib.ExitStack()
             held.enter_context(locked(self.path / ".lock"))
         except Taken:
-            raise UserError(f"another process is at this run: {self.path}") from None
+            raise Busy(f"another process is at this run: {self.path}") from None
         except OSError as error:
             raise UserError(f"cannot write to --save_dir: {error}") from None
         with held:
             self._note_start(resume)
             try:
                 yield
-            except OSError as error:  # a picture's, say; most writers name their file themselves
+            except OSError as error:  # such as a picture's; most writers raise UserErrors themselves
                 if error.errno not in REFUSALS:
                     raise
                 path = Path(error.filename or self.path)
@@ -125,11 +134,19 @@ class RunFolder:
             return
         for kind in ("versions", "machine"):
             if changed := differences(config[kind], here[kind]):
-                LOG.warning(f"the run began elsewhere, its bits may differ from here on: {changed}")
+                LOG.warning(
+                    f"the run began with another setup, so its numbers may differ from now on: {changed}"
+                )
         write_record(file, {**config, "resumed": [*config["resumed"], here]})
 
+    def forget_stop(self) -> None:
+        """Removes an interrupted run's summary when the run continues, because its rows will change."""
+        with contextlib.suppress(Damaged, FileNotFoundError):  # `write_summary` sets damaged ones aside
+            if read_summary(self.files.summary, self.run)["status"] != "finished":
+                self.files.summary.unlink()
+
     def _tell_of_others(self) -> None:
-        """Says that the run begins anew, and what sets apart the one most like it, if there is one."""
+        """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
         others, ours = {}, settings_by_name(self.recorded)
         for file in sorted(self.path.parent.glob("*/config.json")):
             theirs = settings_by_name(read_json(file))
@@ -138,15 +155,17 @@ class RunFolder:
         if others:
             nearest = min(others, key=lambda path: len(others[path]))
             LOG.info(
-                f"no run of these settings to go on with: it begins anew; {nearest.name} has "
+                f"there is no run with these settings to resume, a new one begins; {nearest.name} has "
                 f"{'; '.join(others[nearest][:3])}"
             )
 
     def finished_summary(self) -> dict[str, Any] | None:
-        """Returns the summary if the run has ended and its rows are there, else None: the run makes it anew.
+        """Returns the summary if the run has finished and its files are undamaged.
 
+        Returns:
+            The summary; None if the run must continue, or must write the summary and damaged files again.
         Raises:
-            UserError: if rows are not as they were written, and no checkpoint is there to get them from.
+            UserError: if files have changed and there is no checkpoint to restore them from.
         """
         if not os.path.lexists(self.files.summary):
             return None
@@ -172,7 +191,7 @@ class RunFolder:
         return None
 
     def _damaged_records(self) -> list[str]:
-        """Names of the files, beside the summary, without which nothing else reads the run."""
+        """Names of the damaged files, besides the summary, without which the run cannot be read."""
         damaged = []
         try:
             if read_config(self.path / "config.json")["run"] != self.run:
@@ -192,7 +211,7 @@ class RunFolder:
             return bool(checkpoints.steps)
 
     def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes summary.json, with this run's digest; returns what it holds."""
+        """Writes summary.json, with this run's digest; returns its content."""
         if os.path.lexists(self.files.summary):
             try:
                 read_summary(self.files.summary, self.run)
@@ -202,10 +221,10 @@ class RunFolder:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Returns what a run's config.json holds.
+    """Returns the content of a run's config.json.
 
     Raises:
-        Damaged: if that is not what was written.
+        Damaged: if the file has changed.
         UserError: if a version before 0.5 wrote it, or it cannot be read.
     """
     try:
@@ -220,7 +239,10 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def read_summary(file: Path, run: str) -> dict[str, Any]:
-    """Returns what the summary.json of the run holds; raises as `read_record`, also if it is another's."""
+    """Returns the content of the run's summary.json.
+
+    Raises the errors of `read_record`, and Damaged if the file belongs to another run.
+    """
     summary = read_record(file)
     if summary.get("run") != run:
         raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
@@ -228,7 +250,7 @@ def read_summary(file: Path, run: str) -> dict[str, Any]:
 
 
 def rows_digest(file: Path) -> str | None:
-    """A digest of a CSV file's rows; None if they cannot be read."""
+    """Returns a digest of a CSV file's rows; None if it cannot be read."""
     try:
         return hashlib.sha256(read_file(file)).hexdigest()
     except OSError:
@@ -236,9 +258,9 @@ def rows_digest(file: Path) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree that runs; None for an installed package or without git."""
+    """Returns the commit of the running source tree; None for an installed package or without git."""
     try:
-        _git("ls-files", "--error-unmatch", Path(__file__).name)  # or the tree is another project's
+        _git("ls-files", "--error-unmatch", Path(__file__).name)  # else the tree belongs to another project
         return _git("describe", "--always", "--dirty", "--abbrev=40")
     except (OSError, subprocess.CalledProcessError):
         return None

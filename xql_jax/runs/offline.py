@@ -1,5 +1,6 @@
-"""An offline run: data, learner and population put together."""
+"""Offline run: puts data, learner and population together."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.configuration import apply_tuned, check_suite, resolve_widths
-from xql_jax.data import PREFIXES, SUFFIXES, check_spaces, load_dataset, share_beyond_bounds
+from xql_jax.configuration import DEFAULT, TABLE_4, apply_tuned, check_suite, resolve_widths
+from xql_jax.data import PREFIXES, SUFFIXES, check_spaces, load_dataset, name_of, share_beyond_bounds
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
-from xql_jax.data.preprocessing import fit_preprocessing
+from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import choose_suite
@@ -22,19 +23,22 @@ from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
+from xql_jax.learners.methods import RunDefaults
 from xql_jax.reports.plots import plot_maze, position_grid
-from xql_jax.runs.record import members_of_another
+from xql_jax.runs.extension import Beginning, extended
 from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.saved_policies import members_of_another
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import Checkpoints
+from xql_jax.training.devices import population_mesh
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.population import Population
-from xql_jax.types import AnyBatch, Transitions
+from xql_jax.types import AnyBatch, Transitions, Windows
 
 LOG = logging.getLogger(__name__)
 AnyData = Dataset | MappedDataset | WindowedDataset
-DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # where neither a task nor data is named: it needs no download
+DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
 class OfflineRun(TrainingRun):
@@ -44,21 +48,52 @@ class OfflineRun(TrainingRun):
     unit = Population.unit
 
     def resolve(self) -> None:
-        """Finds the task, and what a method, a suite and the flags together say; reads no data."""
         settings = self.settings
         self.task = _task(settings)
         self.batch_size = self._batch_size()
         self.normalize_observations = self._or_the_methods("normalize_observations")
         self.top_returns = self._or_the_methods("top_returns")
         resolve_widths(self.config, settings.config_overrides)
-        self.make_members()
+        self.make_members(self.updates)
+        self._check_sharding()
+
+    def _check_sharding(self) -> None:
+        settings = self.settings
+        if not settings.shard_data:
+            return
+        if settings.data_on not in ("auto", "device"):
+            raise UserError(f"--shard_data: with --data_on={settings.data_on} the data are on no device")
+        if self.learner.batch_type is Windows:
+            raise UserError(
+                f"--shard_data: {self.config.algorithm} learns from windows of trajectories, which are "
+                "on each device or, with --data_on=host, on none"
+            )
+
+    @property
+    def decided(self) -> dict[str, tuple[Any, str]]:
+        names = ("batch_size", "normalize_observations", "top_returns")
+        left_open = {name: getattr(self, name) for name in names if getattr(self.settings, name) is None}
+        found = {name: (value, self._origin(name, value)) for name, value in left_open.items()}
+        if self.settings.env_name is None and self.task:
+            found["env_name"] = self.task.name, DEFAULT
+        return found
+
+    def _origin(self, name: str, value: Any) -> str:
+        """Returns the origin of the value of a setting that the user did not give."""
+        if value != self.config.about.run[name]:
+            return TABLE_4  # which may have a batch size
+        return DEFAULT if value == getattr(RunDefaults(), name) else f"method {self.config.algorithm}"
+
+    @property
+    def updates(self) -> float:
+        """The number of updates after which decaying learning rates reach 0."""
+        return self.schedule.max_steps
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What its numbers depend on, once resolved, but for what the data themselves say."""
         return {
             **self.shared_identity,
-            "dataset": list(self.settings.dataset),
+            "dataset": [name_of(source) for source in self.settings.dataset],
             "batch_size": self.batch_size,
             "normalize_observations": self.normalize_observations,
             "top_returns": self.top_returns,
@@ -69,62 +104,98 @@ class OfflineRun(TrainingRun):
 
     def open(self) -> None:
         settings = self.settings
+        if settings.extend:
+            if settings.checkpoint:
+                raise UserError(
+                    "--extend finds the run that it goes on from by itself: leave out --checkpoint"
+                )
+            settings = self.settings = dataclasses.replace(settings, resume=True)
         self.resolve()
         if self.task and settings.eval_episodes:
             suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
             self.make_evaluator(self.task, suite)
-        self.references: References | None = None  # by which the data have the task scored
+            assert self.evaluator is not None
+            _ = self.evaluator.observation_dim  # makes one, so a missing simulator fails before a download
         self.dataset: Any = self._dataset()
-        references: dict[str, Any] = {"references": list(self.references)} if self.references else {}
         self.make_folder(
-            self.task.name if self.task else _name_of(settings.dataset),
+            self.task.name if self.task else _name_of([name_of(source) for source in settings.dataset]),
             dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
-            **references,
         )
-        self.beginning = None
-        if settings.checkpoint and not self.folder.has_checkpoints:  # else it has begun
-            sizes = self.dataset.observation_dim, self.dataset.action_dim
-            source = Path(settings.checkpoint).expanduser()
-            self.beginning = members_of_another(source, self.folder, self.learner, *sizes)
+        self.check_alike()
+        self.find_beginning()
 
-    def population(self) -> Population:
-        settings, dataset, files = self.settings, self.dataset, self.folder.files
-        self.preprocessing.save(files.preprocessing, self.folder.run)
+    def find_beginning(self) -> None:
+        """Reads the starting point of a new run with --checkpoint or --extend; a resumed run needs none."""
+        self.beginning: Beginning | None = None
+        settings, folder = self.settings, self.folder
+        if not (settings.checkpoint or settings.extend) or self.processes.first(
+            lambda: folder.has_checkpoints
+        ):
+            return
+        if settings.extend:
+            beginning = extended(folder, self.config, self.learner, self.schedule, *self.sizes)
+            # With resume=True a new folder would log that the run starts from the beginning.
+            begun = self.processes.first((folder.path / "config.json").exists)
+            self.settings = dataclasses.replace(settings, resume=begun)
+        else:
+            source = Path(settings.checkpoint or "").expanduser()
+            beginning = Beginning(*members_of_another(source, folder, self.learner, *self.sizes))
+        own = {member.name: beginning.states[member.name] for member in self.own_members}
+        self.beginning = beginning._replace(states=own)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The lengths of an observation and of an action."""
+        return self.dataset.observation_dim, self.dataset.action_dim
+
+    def population(self) -> Any:
+        files, processes = self.folder.files, self.processes
+        processes.first(lambda: self.preprocessing.save(files.preprocessing, self.folder.run))
         if self.beginning:
-            with Checkpoints(files.checkpoints, self.folder.run) as checkpoints:
-                checkpoints.save(*self.beginning)
+            states, progress, _ = self.beginning
+            with Checkpoints(files.checkpoints, self.folder.run, processes=processes) as checkpoints:
+                checkpoints.save(states, progress, self.beginning.write_logs)
+        return self.offline_population(self.placed())
+
+    def offline_population(self, data: AnyBatch | Trajectories | Transitions) -> Population:
+        shard_data = self.settings.shard_data
+        return Population(self.learner, self.own_members, data, self.batch_size, shard_data=shard_data)
+
+    def placed(self) -> AnyBatch | Trajectories | Transitions:
+        """Returns the data in the form that a population takes, and logs a description of the run."""
+        settings, dataset = self.settings, self.dataset
         LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
-        data, where = _placed(dataset, settings.data_on)
+        parts = population_mesh(len(self.own_members)).size if settings.shard_data else 1
+        data, where = _placed(dataset, settings.data_on, parts)
         LOG.info(
-            f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} updates, "
-            f"data {where}; files in {self.folder.path}"
+            f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} "
+            f"{self.unit}s, data {where}; files in {self.folder.path}"
         )
         if not self.evaluator:
             LOG.info("no evaluation: " + ("--eval_episodes=0" if self.task else "no --env_name is given"))
-        self.dataset = None  # what is on the device now need not be on the host
-        return Population(self.learner, self.members, data, self.batch_size)
+        self.dataset = None  # frees the host's memory
+        return data
 
-    def loop(self, population: Population) -> TrainingLoop:
+    def loop(self, population: Any) -> TrainingLoop:
         return TrainingLoop(
             population,
             self.evaluator,
             self.task,
             self.schedule,
             self.folder.files,
-            observe=self.preprocessing.observations,
-            reward=self.preprocessing.rewards,
-            run=self.folder.run,
+            preprocessing=self.preprocessing,
+            processes=self.processes,
         )
 
-    def details(self, population: Population) -> dict[str, Any]:
+    def details(self, population: Any) -> dict[str, Any]:
         if self.task is None or self.evaluator is None:
             return {"environment": None}
         flags = self.settings.env_backend, self.settings.legacy_inertia
         return {"environment": describe_environment(self.task, *flags)}
 
-    def draw(self, population: Population) -> None:
-        """The learning curve; and for mazes V over the maze and the policy's paths."""
+    def draw(self, population: Any) -> None:
+        """Draws the learning curve; for mazes also V over the maze with the policy's paths."""
         super().draw(population)
         task, evaluator, preprocessing = self.task, self.evaluator, self.preprocessing
         if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
@@ -147,12 +218,12 @@ class OfflineRun(TrainingRun):
             plot_maze(maze, values, paths[0], title, picture)
 
     def _or_the_methods(self, name: str) -> Any:
-        """The setting, or where it was not given what the method wants (see `RunDefaults`)."""
+        """Returns the setting, or the method's default if it was not given (see `RunDefaults`)."""
         given = getattr(self.settings, name)
         return self.config.about.run[name] if given is None else given
 
     def _batch_size(self) -> int:
-        """Also applies `--tuned`, which may bring a batch size, to the config."""
+        """Returns the batch size; also applies `--tuned`, which may set one, to the config."""
         settings = self.settings
         default = self._or_the_methods("batch_size")
         if not settings.tuned:
@@ -163,28 +234,20 @@ class OfflineRun(TrainingRun):
         return settings.batch_size or tuned or default
 
     def _dataset(self) -> AnyData:
-        """The data as the learner wants it, preprocessed as IQL does for the task's suite."""
+        """Loads the data in the learner's form, with IQL's preprocessing for the task's suite."""
         settings = self.settings
+        data_on = "device" if settings.shard_data else settings.data_on
         dataset = load_dataset(
-            self.task, settings.dataset, settings.dataset_url, settings.data_on, settings.external_data
+            self.task, settings.dataset, settings.dataset_url, data_on, settings.external_data
         )
-        if self.task and (scored := referenced(self.task, dataset.references)) is not self.task:
-            self.task, self.references = scored, dataset.references
-            LOG.info(
-                f"the data say: score 0 at a return of {scored.min_return:g}, 100 at {scored.max_return:g}"
-            )
+        if self.task:
+            self.task = self.scored(self.task, dataset.references)
         if self.evaluator and self.task:
             dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
             check_spaces(dataset, *dimensions, self.task.name)
         if beyond := share_beyond_bounds(dataset):
             LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-        self.preprocessing = fit_preprocessing(
-            dataset,
-            self.task.suite if self.task else None,
-            normalize_observations=self.normalize_observations,
-            scale_rewards=self.config.about.run.scale_rewards,
-            top_returns=self.top_returns,
-        )
+        self.preprocessing = self.fit_preprocessing(dataset)
         dataset = self.preprocessing.dataset(dataset)
         view = view_for(self.learner, dataset)
         if dropped := dataset.size - view.size:
@@ -193,30 +256,52 @@ class OfflineRun(TrainingRun):
             )
         return view
 
+    def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
+        return fit_preprocessing(
+            dataset,
+            self.task.suite if self.task else None,
+            normalize_observations=self.normalize_observations,
+            scale_rewards=self.config.about.run.scale_rewards,
+            top_returns=self.top_returns,
+        )
+
 
 def _task(settings: OfflineSettings) -> Task | None:
-    """The task; None for data alone, which nothing says how to evaluate or what its rewards mean."""
+    """Returns the task; None if only data are given: then rewards are unchanged and nothing is evaluated."""
     if settings.env_name is None and settings.dataset:
         return None
     task = get_task(settings.env_name or DEFAULT_ENV_NAME)
+    if task.name not in TASKS and not settings.dataset:
+        raise UserError(
+            f"--env_name={task.name}: an online task, which has no dataset: experiments/train_online.py "
+            "trains in it; to learn from data of your own give --dataset"
+        )
     check_suite(settings.config, task)
     return task
 
 
-def _placed(dataset: AnyData, data_on: str) -> tuple[AnyBatch | Trajectories | Transitions, str]:
-    """What a population is to be given, and in words where it is."""
+def _placed(dataset: AnyData, data_on: str, parts: int) -> tuple[AnyBatch | Trajectories | Transitions, str]:
+    """Returns the data in the form that a population takes, and a description of where they are.
+
+    Args:
+        data_on: one of `DATA_ON`.
+        parts: the number of devices over which the data are split.
+    """
     if isinstance(dataset, MappedDataset):
         read_ahead(dataset)
         return dataset, "on disk, streamed in blocks"
-    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
+    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch)) // parts
     if data_on == "host" or (data_on == "auto" and not fits_on_device(num_bytes)):
         return dataset, "in the host's memory, streamed in blocks"
     check_device(num_bytes, dataset.source)
-    return dataset.batch, "on the device"
+    return dataset.batch, "on the device" if parts == 1 else f"in {parts} parts on as many devices"
 
 
 def _name_of(sources: Sequence[str]) -> str:
-    """A folder's name for data without a task: mine for mine.npz, door-human-v2 for minari:door/human-v2."""
+    """Returns a folder's name for data without a task.
+
+    For example mine for mine.npz, and door-human-v2 for minari:door/human-v2.
+    """
     kind, _, name = sources[0].rpartition(":") if sources[0].startswith(PREFIXES) else ("", "", sources[0])
     if kind == "minari" and not Path(name).expanduser().exists():
         stem = name.replace("/", "-")

@@ -1,4 +1,4 @@
-"""An online run: environments, learner and population put together."""
+"""Online run: puts environments, learner and population together."""
 
 import dataclasses
 import functools
@@ -10,51 +10,73 @@ from xql_jax.configuration import OnlineFields, online_fields, resolve_online
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
 from xql_jax.envs import SUITES, choose_suite
+from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.workers import Patience
 from xql_jax.errors import UserError
 from xql_jax.runs.run import TrainingRun
-from xql_jax.runs.settings import OnlineSettings
-from xql_jax.tasks import get_task
+from xql_jax.runs.settings import ActingSettings, OnlineSettings
+from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task, get_task, name_in_dm_control
+from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.loop import Recording, TrainingLoop
 from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
+from xql_jax.training.schedule import Schedule
 from xql_jax.types import Environment
 
 LOG = logging.getLogger(__name__)
 
 
 class OnlineRun(TrainingRun):
-    """Trains a population in environments of its own."""
+    """Trains a population online; each member has its own environments."""
 
     settings: OnlineSettings
     unit = OnlinePopulation.unit
 
-    def open(self) -> None:
+    def resolve(self) -> None:
         settings, config = self.settings, self.config
-        self.task = task = get_task(settings.env_name)
-        self.values_of_task = resolve_online(config, task.name, settings.config_overrides)
-        fields = online_fields(config)
-        self.online = _schedule(settings, fields)
-        self.make_members()
+        self.task = task = self.scored(get_task(settings.env_name))
+        _tell_of_dataset(task)
+        self.values_of_task = resolve_online(config, name_in_dm_control(task), settings.config_overrides)
+        self.online = online_schedule(
+            settings,
+            self.schedule,
+            online_fields(config),
+            bellman_error_interval=settings.bellman_error_interval,
+            restarts=settings.on_divergence == "restart",
+        )
+        self.is_compiled = task.suite == COMPILED
+        if self.is_compiled:
+            _check_compiled(task, settings)
+            self.online = dataclasses.replace(self.online, round_steps=self.online.num_environments)
+        self.make_members(self.schedule.max_steps)
         if task.suite not in SUITES:
             raise UserError(
                 f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
             )
-        self.suite = choose_suite(task, "mujoco", legacy_inertia=False)
-        self.make_evaluator(task, self.suite)
-        _check_room(self.suite.make(task), fields.buffer_size, len(self.members))
-        self.make_folder(
-            task.name,
-            **self.shared_identity,
-            bellman_error_interval=settings.bellman_error_interval,
-            num_environments=self.online.num_environments,
-            round_steps=self.online.round_steps,
-            on_divergence=settings.on_divergence,
-            env_backend="mujoco",
-            legacy_inertia=False,
-        )
 
-    def population(self) -> OnlinePopulation:
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            **self.shared_identity,
+            "bellman_error_interval": self.settings.bellman_error_interval,
+            "num_environments": self.online.num_environments,
+            "round_steps": self.online.round_steps,
+            "on_divergence": self.settings.on_divergence,
+            "env_backend": "mujoco",
+            "legacy_inertia": False,
+        }
+
+    def open(self) -> None:
+        self.resolve()
+        assert self.task is not None
+        self.suite = choose_suite(self.task, "mujoco", legacy_inertia=False)
+        self.make_evaluator(self.task, self.suite)
+        sizes = _sizes(self.suite.make(self.task))
+        check_room(sizes, self.online.buffer_size, len(self.members), "config.buffer_size")
+        self.make_folder(self.task.name, **self.identity)
+
+    def population(self) -> OnlinePopulation | CompiledPopulation:
         assert self.task is not None
         by_task = ", ".join(f"{name}={value:g}" for name, value in self.values_of_task.items())
         LOG.info(
@@ -63,24 +85,20 @@ class OnlineRun(TrainingRun):
         )
         LOG.info(
             f"  rounds of {self.online.round_steps} step(s): the policy that acts "
-            f"lacks at most {self.online.policy_lag} updates"
+            f"is at most {self.online.policy_lag} updates behind"
             + (f"; for this task {by_task}" if by_task else "")
             + f"; files in {self.folder.path}"
         )
+        files = self.folder.files
+        replay_files = ReplayFiles(files.replay, files.run, self.settings.on_damaged_replay == "drop")
+        if self.is_compiled:
+            environment = compiled_environment(self.task)
+            return CompiledPopulation(self.learner, self.members, environment, self.online, replay_files)
         make = functools.partial(self.suite.make, self.task)
         patience = Patience(self.settings.environment_timeout, lambda: self.stop.received is not None)
-        return OnlinePopulation(
-            self.learner,
-            self.members,
-            make,
-            self.online,
-            self.folder.files.replay,
-            patience,
-            owner=self.folder.run,
-            drops_damaged=self.settings.on_damaged_replay == "drop",
-        )
+        return OnlinePopulation(self.learner, self.members, make, self.online, replay_files, patience)
 
-    def loop(self, population: OnlinePopulation) -> TrainingLoop:
+    def loop(self, population: OnlinePopulation | CompiledPopulation) -> TrainingLoop:
         interval = self.settings.bellman_error_interval
         path = self.folder.files.bellman_errors
         recordings = [Recording(path, "error", interval, population.bellman_errors)] if interval else []
@@ -91,11 +109,14 @@ class OnlineRun(TrainingRun):
             self.schedule,
             self.folder.files,
             recordings,
-            run=self.folder.run,
         )
 
-    def details(self, population: OnlinePopulation) -> dict[str, Any]:
+    def details(self, population: OnlinePopulation | CompiledPopulation) -> dict[str, Any]:
+        failed = (
+            {"failed_episodes": population.failures} if isinstance(population, CompiledPopulation) else {}
+        )
         return {
+            **failed,
             "policy_lag": self.online.policy_lag,
             "restarts": [
                 {"member": str(self.members[index]), **dataclasses.asdict(divergence)}
@@ -106,20 +127,39 @@ class OnlineRun(TrainingRun):
         }
 
 
-def _schedule(settings: OnlineSettings, fields: OnlineFields) -> OnlineSchedule:
-    """The rounds: as long as the lag allows, and such that each interval is a whole number of them."""
-    schedule, number = settings.schedule, settings.num_environments
+def online_schedule(
+    settings: ActingSettings,
+    schedule: Schedule,
+    fields: OnlineFields,
+    *,
+    prefix: str = "config.",
+    bellman_error_interval: int = 0,
+    **others: Any,
+) -> OnlineSchedule:
+    """Chooses the schedule of acting and learning.
+
+    The rounds are as long as --max_policy_lag allows, and every interval of `schedule` is a multiple of them.
+
+    Args:
+        schedule: in environment steps.
+        prefix: of the fields' names on the command line, for messages.
+        bellman_error_interval: in steps; 0: none.
+        others: further fields of the `OnlineSchedule`.
+    Raises:
+        UserError: if the settings contradict each other, or if nothing would be learned.
+    """
+    number = settings.num_environments
     intervals = {
         name: getattr(schedule, name)
         for name in ("max_steps", "log_interval", "eval_interval", "checkpoint_interval")
     }
-    intervals["bellman_error_interval"] = settings.bellman_error_interval  # 0 is a multiple of everything
+    intervals["bellman_error_interval"] = bellman_error_interval  # 0 is a multiple of everything
     unfit = [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]
     if unfit:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    for name, least in (("config.batch_size", fields.batch_size), ("--num_environments", number)):
+    for name, least in ((f"{prefix}batch_size", fields.batch_size), ("--num_environments", number)):
         if fields.buffer_size < least:
-            raise UserError(f"config.buffer_size={fields.buffer_size}: smaller than {name}={least}")
+            raise UserError(f"{prefix}buffer_size={fields.buffer_size}: smaller than {name}={least}")
     shortest = OnlineSchedule(
         num_environments=number,
         processes=settings.processes,
@@ -127,14 +167,14 @@ def _schedule(settings: OnlineSettings, fields: OnlineFields) -> OnlineSchedule:
         batch_size=fields.batch_size,
         warmup_steps=fields.warmup_steps,
         keep_checkpoints=schedule.keep_checkpoints,
-        restarts=settings.on_divergence == "restart",
         updates_per_step=fields.updates_per_step,
         round_steps=number,
+        **others,
     )
     if not shortest.updates_by(schedule.max_steps):
         raise UserError(
-            f"--max_steps={schedule.max_steps}: nothing is learned in so few: config.warmup_steps="
-            f"{fields.warmup_steps} are random, and config.updates_per_step={fields.updates_per_step:g}"
+            f"--max_steps={schedule.max_steps}: nothing is learned in so few: {prefix}warmup_steps="
+            f"{fields.warmup_steps} are random, and {prefix}updates_per_step={fields.updates_per_step:g}"
         )
     strides = math.gcd(*intervals.values()) // number
     rounds = (
@@ -151,15 +191,46 @@ def _schedule(settings: OnlineSettings, fields: OnlineFields) -> OnlineSchedule:
     return fit[0]
 
 
-def _check_room(environment: Environment, buffer_size: int, num_members: int) -> None:
-    """Raises UserError if the members' buffers have no room. The environment is closed."""
+def _tell_of_dataset(task: Task) -> None:
+    """Logs a hint if the task's name is that of a dataset, because an online run does not read it."""
+    if task.dataset_url is None:
+        return
+    robot = task.name.split("-")[0]
+    names = {name.partition("-")[0].lower(): name for name in ONLINE_TASKS if name.endswith("-v5")}
+    other = f"; the task without a dataset is {names[robot]}" if robot in names else ""
+    LOG.info(
+        f"{task.name} is the name of a dataset, which online training does not read: it learns in the "
+        f"environment of that dataset alone{other}"
+    )
+
+
+def _check_compiled(task: Task, settings: OnlineSettings) -> None:
+    """Raises UserError for settings that environments inside the compiled program do not support."""
+    if settings.processes:
+        raise UserError(f"--processes: {task.name} is part of the compiled program and has no processes")
+    if settings.on_divergence == "restart":
+        raise UserError(f"--on_divergence=restart is not for {task.name}, which is compiled: give freeze")
+
+
+def _sizes(environment: Environment) -> tuple[int, int]:
+    """Returns the lengths of an observation and of an action; closes the environment."""
     sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
     environment.close()
+    return sizes
+
+
+def check_room(sizes: tuple[int, int], buffer_size: int, num_members: int, flag: str) -> None:
+    """Raises UserError if the members' replay buffers do not fit into the device's memory.
+
+    Args:
+        sizes: the lengths of an observation and of an action.
+        flag: the flag that sets the buffer's size, for the message.
+    """
     one, room = replay.num_bytes(buffer_size, *sizes), room_on_device()
     wanted = (num_members + 1) * one
     if wanted > room:
         raise UserError(
-            f"config.buffer_size={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
+            f"{flag}={buffer_size}: {num_members} buffer(s) of that size, and one more while a "
             f"resumed run reads their files, take {wanted / 2**30:.1f} GiB, and there is room for "
             f"{room / 2**30:.1f}: give a smaller one or fewer members"
         )

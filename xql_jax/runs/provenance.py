@@ -1,4 +1,7 @@
-"""What a run's bits depend on beside its settings: set by the project where it can be, else recorded."""
+"""Provenance of a run: JAX's settings, versions and machine, on which its numbers depend.
+
+JAX's settings are fixed by the project. Versions and machine are recorded with the run.
+"""
 
 import contextlib
 import importlib.metadata
@@ -15,8 +18,8 @@ import xql_jax
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
-# JAX's settings that change random numbers, sums or what is computed at all. JAX reads each from the
-# environment's variable of that name.
+# Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
+# from the environment variable of that name.
 SETTINGS: Mapping[str, Any] = {
     "jax_enable_x64": False,
     "jax_default_matmul_precision": None,
@@ -32,7 +35,7 @@ SETTINGS: Mapping[str, Any] = {
     "jax_allow_f16_reductions": True,
     "jax_disable_jit": False,
     "jax_disable_most_optimizations": False,
-    "jax_debug_nans": False,  # they would raise what the loop looks for itself
+    "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
     "jax_debug_infs": False,
     "jax_transfer_guard": None,
 }
@@ -40,7 +43,7 @@ SETTINGS: Mapping[str, Any] = {
 
 @contextlib.contextmanager
 def settings_of_jax() -> Iterator[None]:
-    """While entered, JAX's settings are those above, in all threads and whatever the environment says."""
+    """Sets JAX's settings to SETTINGS while entered, in all threads, ignoring environment variables."""
     before = {name: jax.config.values[name] for name in SETTINGS}
     try:
         for name, value in SETTINGS.items():
@@ -52,13 +55,13 @@ def settings_of_jax() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Those of what computes."""
+    """Returns the versions of Python and of the packages that compute a run's numbers."""
     ours = {"xql_jax": xql_jax.__version__, "python": platform.python_version()}
     return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def machine() -> dict[str, Any]:
-    """What of the machine XLA makes its programs for."""
+    """Returns the properties of the machine that affect XLA's programs."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
@@ -72,12 +75,12 @@ def machine() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What is other now than it was, in words; "" if nothing is."""
+    """Describes what has changed; "" if nothing has."""
     changed = [
         f"{name} {before.get(name)}, here {now[name]}" for name in now if now[name] != before.get(name)
     ]
     if "cores" in before and before["cores"] != now.get("cores"):
-        changed.append(f"with NPROC={before['cores']} in the environment it would have the sums of there")
+        changed.append(f"set NPROC={before['cores']} in the environment to compute sums in the same order")
     return "; ".join(changed)
 
 
@@ -85,7 +88,10 @@ _INSTRUCTIONS = re.compile(r"\b(?:avx\w*|fma\w*|f16c|amx\w*|sse4\w*|asimd\w*|sve
 
 
 def _cores() -> int:
-    """The threads among which XLA parts a sum on a CPU: as many as the process has cores, or is told."""
+    """Returns the number of threads over which XLA splits sums on a CPU.
+
+    That is NPROC (or PJRT_NPROC) if it is set, else the number of cores available to the process.
+    """
     for name in ("PJRT_NPROC", "NPROC"):
         if re.fullmatch("[0-9]+", told := os.environ.get(name, "")):
             return max(1, int(told))
@@ -93,7 +99,7 @@ def _cores() -> int:
 
 
 def _of_processor(key: str) -> str:
-    """What Linux says of the first processor; "" elsewhere."""
+    """Returns an entry of Linux's /proc/cpuinfo for the first processor; "" on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

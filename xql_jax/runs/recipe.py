@@ -1,8 +1,9 @@
-"""D4RL's five sets of a task, from one online run: random, medium, medium-replay, expert, medium-expert.
+"""D4RL's five datasets of a task from one online run: random, medium, medium-replay, expert, medium-expert.
 
-As in D4RL (Fu et al. 2020), medium is a policy stopped early, medium-replay the replay buffer until then, and
-medium-expert the medium and the expert set one after the other. Early is here a third of the way from the
-random policy's return to the run's last.
+As in D4RL (Fu et al. 2020), the medium set is made by a policy whose training was stopped early. The set
+medium-replay is the replay buffer up to that point, and medium-expert is the medium set followed by the
+expert set. Early means here that the return is a third of the way from the random policy's return to the
+run's last return.
 """
 
 import logging
@@ -37,7 +38,7 @@ QUALITIES = ("random", "medium", "medium-replay", "expert", "medium-expert")
 
 
 class RecipeRun(Run):
-    """Makes those of the sets that are not there; a set is SAVE_DIR/TASK-QUALITY.hdf5."""
+    """Makes the datasets SAVE_DIR/TASK-QUALITY.hdf5 that do not exist yet."""
 
     settings: RecipeSettings
 
@@ -60,7 +61,7 @@ class RecipeRun(Run):
         self.folder = Path(settings.save_dir).expanduser()
 
     def plan(self) -> list[str]:
-        """What `run` will do, in lines; it does nothing."""
+        """Describes, in lines, what `run` will do, without doing it."""
         random = self.settings.random_return
         of_medium = (
             "the first checkpoint whose evaluation reached a third of the way from random to the last"
@@ -76,13 +77,14 @@ class RecipeRun(Run):
         }
         there = {quality: " (is there)" if os.path.lexists(self._file(quality)) else "" for quality in what}
         return [
-            f"task: {self.place.task.name}, {self.settings.transitions:,} transitions each but of replay",
+            f"task: {self.place.task.name}, {self.settings.transitions:,} transitions per dataset, "
+            "except medium-replay",
             f"reference returns: {self.references.plan()}",
             *(f"  {self._file(quality)}: {what[quality]}{there[quality]}" for quality in QUALITIES),
         ]
 
     def run(self) -> dict[str, Any]:
-        """Returns what the sets that it made came to, see `summary_of`."""
+        """Makes the missing datasets; returns their summaries, see `summary_of`."""
         make_folder("save_dir", self.settings.save_dir)
         references = self.references.measure()
         assert references is not None
@@ -102,7 +104,7 @@ class RecipeRun(Run):
         return {"sets": made}
 
     def _sets(self, references: References, medium: int) -> dict[str, CollectionSettings]:
-        """The four that one command each would make."""
+        """Returns the settings of the four datasets that `CollectionRun` makes, by quality."""
         settings = self.settings
 
         def of(quality: str, **changes: Any) -> CollectionSettings:
@@ -115,7 +117,7 @@ class RecipeRun(Run):
             )
 
         def by(quality: str, policy: str, number: int) -> CollectionSettings:
-            seed = settings.seed + number  # or the sets would have the same starts
+            seed = settings.seed + number  # so that the sets have different initial states
             transitions, name = settings.transitions, self.place.task.name
             return of(quality, env_name=name, policy=(policy,), transitions=transitions, seed=seed)
 
@@ -141,7 +143,7 @@ class RecipeRun(Run):
         return summary
 
     def _medium_step(self, random_return: float) -> int:
-        """The step of the first checkpoint whose evaluation reached a third of the way to the last one's."""
+        """Returns the step of the medium policy: the first checkpoint that reached the wanted return."""
         last = self.returns[max(self.returns)]
         wanted = random_return + MEDIUM * (last - random_return)
         reached = [step for step, value in sorted(self.returns.items()) if value >= wanted]
@@ -156,7 +158,7 @@ class RecipeRun(Run):
         return next(step for step in reached if step in self.steps)  # the last evaluation has a checkpoint
 
     def _is_there(self, quality: str, command: str) -> bool:
-        """Whether a set need not be made; UserError if what is there was made otherwise."""
+        """Whether a dataset exists; raises UserError if another command made it."""
         file = self._file(quality)
         if not os.path.lexists(file):
             return False
@@ -173,7 +175,7 @@ class RecipeRun(Run):
 
 
 def _evaluated_returns(record: RunRecord, member: Member) -> dict[int, float]:
-    """The member's returns by the step of the evaluation; UserError if it was not evaluated."""
+    """Returns the member's returns by evaluation step; raises UserError if it was not evaluated."""
 
     def is_ours(row: Row) -> bool:
         pairs = zip(row.setting, member.hyperparameters.values(), strict=True)

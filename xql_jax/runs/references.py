@@ -1,4 +1,4 @@
-"""The returns by which data are scored: given, or measured in the task's environment."""
+"""Reference returns, which stand for scores 0 and 100: given, or measured in the task's environment."""
 
 import logging
 from collections.abc import Sequence
@@ -14,19 +14,20 @@ from xql_jax.runs.settings import ReferenceSettings
 from xql_jax.tasks import References
 
 LOG = logging.getLogger(__name__)
-STREAM = 1  # of episodes: others than those that are collected
+STREAM = 1  # of random numbers, so that these episodes differ from the collected ones
 
 
 class ReferenceReturns:
-    """The two returns of `References`, of which those that are not given are measured.
+    """The random and the expert policy's return; returns that are not given are measured.
 
     Args:
-        settings: with what is given.
-        experts: names of policies; the best one's return is the expert's.
-        place: where to measure.
-        member, seed: of runs, and of the episodes.
+        settings: may give one or both returns.
+        experts: names of policies; the expert's return is that of the best one.
+        place: the task and simulator for the measurement.
+        member: index of the member, for policies that are runs with several members.
+        seed: of the episodes.
     Raises:
-        UserError: if the two cannot be had, or a policy cannot be opened.
+        UserError: if the settings contradict each other, or a policy cannot be opened.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ReferenceReturns:
         self._random = opened(RANDOM)
 
     def plan(self) -> str:
-        """What they are, or how they will be measured, in words."""
+        """Describes the returns, or how they will be measured."""
         if not self.wanted:
             return "none"
         settings, episodes = self._settings, self._settings.reference_episodes
@@ -70,7 +71,11 @@ class ReferenceReturns:
         return "; ".join(texts)
 
     def measure(self) -> References | None:
-        """Returns the references, None if none are wanted; UserError if they are not in order."""
+        """Returns the references; None if none are wanted.
+
+        Raises:
+            UserError: if the expert's return is not above the random policy's.
+        """
         if not self.wanted:
             return None
         settings = self._settings
@@ -80,7 +85,7 @@ class ReferenceReturns:
         return checked_references(random, expert, "references")
 
     def of(self, behaviour: Behaviour) -> float:
-        """The mean return of a policy, acting by its mean or mode."""
+        """Measures the mean return of a policy, which acts by its mean or mode."""
         place, episodes = self._place, self._settings.reference_episodes
         amount = Amount(episodes=episodes)
         rows = collect(place.task, place.suite, [behaviour], [1.0], amount, self._seed, stream=STREAM)

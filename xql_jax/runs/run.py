@@ -1,7 +1,8 @@
-"""What all runs are: opened, run once, and closed whatever happens. They print nothing; they log."""
+"""Base classes of all runs. A run is opened, runs once, and is always closed; it logs but does not print."""
 
 import contextlib
 import dataclasses
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,35 +11,43 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import learner_from_config
+from xql_jax.configuration import learner_from_config, settings_by_name
+from xql_jax.data.dataset import checked_references
 from xql_jax.envs import Suite
 from xql_jax.errors import UserError
+from xql_jax.evaluation.compiled import make_evaluator
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.files import writing
+from xql_jax.learners.descriptions import LEADING
 from xql_jax.logs.csv_reader import Row, parse_rows
 from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
 from xql_jax.runs.folder import RunFolder, rows_digest
+from xql_jax.runs.labels import run_label
 from xql_jax.runs.provenance import settings_of_jax
 from xql_jax.runs.record import open_record
-from xql_jax.tasks import Task
-from xql_jax.training.loop import Schedule, TrainingLoop
+from xql_jax.tasks import References, Task, referenced
+from xql_jax.training.devices import share_of_process
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, make_members, parse_sweep
+from xql_jax.training.processes import ALONE, Processes
+from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 
-EVALUATION_SEED = 10_000  # of the episodes' starts: the same for every member, evaluation and run
+LOG = logging.getLogger(__name__)
+EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 
 
 class Run(contextlib.AbstractContextManager, ABC):
-    """Used as `with OfflineRun(settings) as run: summary = run.run()`.
+    """A job; use it as `with OfflineRun(settings) as run: summary = run.run()`.
 
     Raises:
-        UserError: on entering, if a setting or the data is unfit; nothing of an earlier run is touched then.
+        UserError: on entering, if a setting or the data are invalid. Earlier runs are not changed then.
     """
 
-    def __init__(self, settings: Any):  # of its kind, see `runs.settings`
+    def __init__(self, settings: Any):  # of the run's kind, see `runs.settings`
         self.settings = settings
-        self.resources = contextlib.ExitStack()  # closed at the end, the last first
+        self.resources = contextlib.ExitStack()  # closed at the end, the latest first
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as unless_opened:
@@ -53,7 +62,7 @@ class Run(contextlib.AbstractContextManager, ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Makes ready all that `run` needs."""
+        """Prepares everything that `run` needs."""
 
     @abstractmethod
     def run(self) -> dict[str, Any]:
@@ -61,87 +70,224 @@ class Run(contextlib.AbstractContextManager, ABC):
 
 
 class TrainingRun(Run):
-    """A training in its folder. A kind of training fills the holes.
+    """A training with its folder; subclasses for the kinds of training implement the abstract methods.
 
+    A run of several processes is entered and run by each of them, and `run` returns the same on all.
+
+    Args:
+        processes: the processes of the run, which share the members among them.
     Attributes:
-        folder: its files.
-        stop: ends it in good order, from a signal or by `stop.request()`.
-        evaluations: its rows, once it has run.
-        had_ended: it was there and finished, and nothing was done.
+        folder: of its files.
+        stop: stops it after saving a checkpoint, at a signal or by `stop.request()`.
+        evaluations: the rows of evaluations.csv, after `run`.
+        had_ended: the run had finished before, so `run` did nothing.
     """
 
-    unit: str  # of its steps
+    unit: str  # the name of one step
     folder: RunFolder
-    members: list[Member]
+    members: list[Member]  # one per seed and setting of the swept hyperparameters
+    own_members: list[Member]  # the members that this process trains
 
-    def __init__(self, settings: Any):
+    def __init__(self, settings: Any, processes: Processes = ALONE):
         super().__init__(settings)
+        self.processes = processes
         self.config: ConfigDict = settings.config.copy_and_resolve_references()
         self.schedule: Schedule = settings.schedule
         self.stop = StopSignals()
         self.evaluations: list[Row] = []
         self.had_ended = False
         self.task: Task | None = None
+        self.references: References | None = None  # if the task is not scored by its own
         self.evaluator: Evaluator | None = None
 
     @abstractmethod
+    def resolve(self) -> None:
+        """Decides what the settings leave open, without reading data or making environments."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Everything that its numbers depend on, except the data's content; valid after `resolve`."""
+
+    @property
+    def decided(self) -> dict[str, tuple[Any, str]]:
+        """The settings that `resolve` decided, by name: the value, and its origin."""
+        return {}
+
+    @abstractmethod
     def population(self) -> Any:
-        """Makes what is trained, and says what it is."""
+        """Makes the population that is trained, and logs a description."""
 
     @abstractmethod
     def loop(self, population: Any) -> TrainingLoop:
-        """Makes its training, gone on with from the last checkpoint."""
+        """Makes the population's training loop, which continues from the last checkpoint if there is one."""
 
     @abstractmethod
     def details(self, population: Any) -> dict[str, Any]:
-        """Returns what the summary says of this kind of training."""
+        """Returns the entries of the summary that are specific to this kind of training."""
+
+    @property
+    def request(self) -> str:
+        """A line that describes the requested training; available before anything is opened."""
+        seeds = self.settings.seeds
+        return f"{self.config.algorithm}: {self.schedule.max_steps:,} {self.unit}s, " + (
+            f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        )
+
+    @property
+    def leading_settings(self) -> str:
+        """The most important settings, and those given on the command line, as text."""
+        values = {**self.identity["config"], **self.identity}
+        names = (*LEADING, *sorted(self.settings.config_overrides))
+        told = {name: values[name] for name in names if values.get(name) is not None}
+        swept = dict(part.split("=") for part in self.settings.sweep.replace(";", " ").split())
+        return " ".join(f"{name}={swept.get(name, _short(value))}" for name, value in (swept | told).items())
 
     def draw(self, population: Any) -> None:
-        """Draws what a finished run leaves: here its learning curve."""
+        """Draws the pictures of a finished run: here the learning curve."""
         if self.task and self.evaluator and self.evaluations:
             curve = self.folder.path / "learning_curve.png"
             with writing(curve):
                 title = f"{self.config.algorithm} on {self.task.name}"
-                plot_learning_curve(self.evaluations, title, curve, f"{self.unit}s")
+                handover = self.schedule.handover
+                plot_learning_curve(self.evaluations, title, curve, f"{self.unit}s", handover)
 
     def run(self) -> dict[str, Any]:
-        """Trains, evaluates and reports. Returns what is in summary.json."""
-        if self.settings.resume and (finished := self.folder.finished_summary()):
+        """Trains, evaluates and writes the results; returns the content of summary.json."""
+        processes = self.processes
+        if self.settings.resume and (finished := processes.first(self.folder.finished_summary)):
             self.had_ended = True
             self.evaluations = open_record(self.folder.path).rows(self.folder.files.evaluations)
             return finished
-        with self.folder.opened(self.settings.resume), _lack_of_memory_told():
+        with contextlib.ExitStack() as folder, _lack_of_memory_told():
+            processes.first(lambda: folder.enter_context(self.folder.opened(self.settings.resume)))
+            self._check_folder()
+            LOG.info(f"settings: {self.leading_settings}; --print_config tells all")
             population = self.population()
             with contextlib.ExitStack() as stack:
                 stack.callback(population.close)
                 training = stack.enter_context(self.loop(population))
+                if step := training.progress.step:
+                    LOG.info(f"resuming from {self.unit} {step:,} of {self.schedule.max_steps:,}")
+                processes.first(self.folder.forget_stop)  # only now, so a run that cannot be resumed keeps it
                 with self.stop:
-                    training.run(self.stop, show_progress=self.settings.show_progress)
-            self.evaluations = self._rows(training)
-            summary = self._summary(training) | self.details(population)
-            if training.finished:  # who stops a run does not wait for pictures
-                self.draw(population)
-            return self.folder.write_summary(summary)  # last: its "finished" says that all else is there
+                    training.run(
+                        self.stop,
+                        show_progress=self.settings.show_progress,
+                        pause_at=self.settings.pause_at,
+                    )
+            diverged = [
+                {"member": str(population.members[index]), **dataclasses.asdict(divergence)}
+                for index, divergence in population.diverged.items()
+            ]
+            all_diverged = processes.collect(diverged) or []
+            return processes.first(
+                lambda: self._finish(training, [entry for theirs in all_diverged for entry in theirs])
+            )
+
+    def _finish(self, training: TrainingLoop, diverged: list[dict[str, Any]]) -> dict[str, Any]:
+        """Writes the pictures and the summary, on process 0; returns the summary."""
+        population = training.population
+        self.evaluations = self._rows(training)
+        summary = self._summary(training, diverged) | self.details(population)
+        if training.finished:  # an interrupted run skips the pictures
+            self.draw(population)
+        return self.folder.write_summary(summary)  # written last: "finished" means that all else exists
+
+    def check_alike(self) -> None:
+        """Raises UserError if the processes were given different settings or data."""
+        ours: dict[str, Any] = {
+            **settings_by_name(self.folder.recorded),
+            **dataclasses.asdict(self.schedule),
+            "save_dir": str(self.folder.save_dir),
+            "resume": self.settings.resume,
+        }
+        of_first = self.processes.first(lambda: ours)
+
+        def check() -> None:
+            changed = [
+                f"{name}={ours.get(name)}, there {of_first.get(name)}"
+                for name in (ours | of_first)
+                if ours.get(name) != of_first.get(name)
+            ]
+            if changed:
+                raise UserError(f"other settings or data than those of process 0: {'; '.join(changed[:3])}")
+
+        self.processes.agree(check)
+
+    def _check_folder(self) -> None:
+        """Raises UserError if a process does not see the folder that process 0 writes."""
+        config = self.folder.path / "config.json"
+        written = self.processes.first(lambda: rows_digest(config))
+
+        def check() -> None:
+            if rows_digest(config) != written:
+                raise UserError(
+                    f"--save_dir: {self.folder.path} is not the folder that process 0 writes: give one on "
+                    "a file system that all hosts share"
+                )
+
+        self.processes.agree(check)
 
     def _rows(self, training: TrainingLoop) -> list[Row]:
         file = self.folder.files.evaluations
         return parse_rows(b"".join(training.logs[file].rows()), self.folder.columns, file)
 
-    def make_members(self) -> None:
-        """Makes the learner, and its members by the seeds and the sweep, once the config is resolved."""
-        self.learner = learner_from_config(self.config, self.schedule.max_steps)
+    def make_members(self, updates: float) -> None:
+        """Makes the learner and the members; the config must be resolved.
+
+        Args:
+            updates: the number of updates after which decaying learning rates reach 0; inf: no decay.
+        """
+        self.learner = learner_from_config(self.config, updates)
         grid = parse_sweep(self.settings.sweep, self.learner, self.config.algorithm)
         self.members = make_members(self.settings.seeds, grid)
+        self.own_members = self._share()
+
+    def _share(self) -> list[Member]:
+        """Returns the members that this process trains, in proportion to its number of devices."""
+        processes, number = self.processes, len(self.members)
+        if processes.count == 1:
+            return self.members
+        devices = processes.exchange(jax.local_device_count())
+        shares = [share_of_process(number, devices, index) for index in range(processes.count)]
+        if not all(shares):
+            raise UserError(
+                f"{number} member(s) are too few for {processes.count} processes: give each one at least, by "
+                "--num_seeds or --sweep, or fewer --num_processes"
+            )
+        return [self.members[index] for index in shares[processes.index]]
+
+    def scored(self, task: Task, of_data: References | None = None) -> Task:
+        """Returns the task with the user's or the data's reference returns, unless it has its own.
+
+        Raises:
+            UserError: if the user gives references although the task has its own, or gives only one.
+        """
+        given = self.settings.random_return, self.settings.expert_return
+        if given != (None, None):
+            if None in given:
+                raise UserError("--random_return and --expert_return: give both or none")
+            of_data = checked_references(*given, "--random_return and --expert_return")
+            if referenced(task, of_data) is task:
+                raise UserError(f"--random_return: {task.name} has references of its own")
+        scored = referenced(task, of_data)
+        if scored is not task:
+            self.references = of_data
+            LOG.info(f"score 0 is a return of {scored.min_return:g}, 100 of {scored.max_return:g}")
+        return scored
 
     def make_evaluator(self, task: Task, suite: Suite) -> None:
-        """Has the members evaluated on the task, if episodes are asked for."""
+        """Makes the evaluator for this process's members, unless --eval_episodes is 0."""
         if episodes := self.settings.eval_episodes:
-            self.evaluator = Evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
+            self.evaluator = make_evaluator(
+                task, len(self.own_members), episodes, EVALUATION_SEED, suite=suite
+            )
             self.resources.callback(self.evaluator.close)
 
     @property
     def shared_identity(self) -> dict[str, Any]:
-        """What its numbers depend on whatever the kind of training."""
+        """The part of `identity` that all kinds of training have."""
         settings = self.settings
         config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
         return {
@@ -154,16 +300,25 @@ class TrainingRun(Run):
             "eval_interval": self.schedule.eval_interval,
             "eval_episodes": settings.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
+            **({"eval_at_start": True} if self.schedule.eval_at_start else {}),
         }
 
     def make_folder(self, name: str, **identity: Any) -> None:
-        """Names the run's folder by its identity: all that its numbers depend on, `shared_identity` in it."""
-        settings = self.settings
-        save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
-        self.folder = RunFolder(save_dir, name, algorithm, settings.seeds, self.members, identity)
+        """Sets the run's folder, whose name is derived from its identity.
 
-    def _summary(self, training: TrainingLoop) -> dict[str, Any]:
-        """What every run's summary.json holds; times in seconds."""
+        Args:
+            name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+            identity: everything that the run's numbers depend on, `shared_identity` included.
+        """
+        settings = self.settings
+        if self.references:
+            identity["references"] = list(self.references)
+        save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
+        label = run_label(self.config.to_dict(), identity)
+        self.folder = RunFolder(save_dir, name, algorithm, settings.seeds, self.members, identity, label)
+
+    def _summary(self, training: TrainingLoop, diverged: list[dict[str, Any]]) -> dict[str, Any]:
+        """Returns the entries that every run's summary.json has; times are in seconds."""
         population, progress = training.population, training.progress
         seconds = {
             "compile": population.compile_seconds,
@@ -177,14 +332,15 @@ class TrainingRun(Run):
             "algorithm": self.config.algorithm,
             "step": progress.step,
             "results": summarize(self.evaluations),
-            "diverged": [
-                {"member": str(self.members[index]), **dataclasses.asdict(divergence)}
-                for index, divergence in population.diverged.items()
-            ],
+            "diverged": diverged,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             f"{self.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
             "logs": {path.name: rows_digest(path) for path in training.logs},
         }
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""Where the rows of a set of one's own come from: policies, or the replay buffer of an online run."""
+"""Sources of the rows of a new dataset: policies, or the replay buffer of an online run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -7,12 +8,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from xql_jax.data import antmaze
 from xql_jax.data.collecting import Amount, collect
 from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import ONLINE
 from xql_jax.runs.behaviours import Place, open_behaviour
-from xql_jax.runs.record import SavedPolicies, open_run
+from xql_jax.runs.saved_policies import SavedPolicies, open_run
 from xql_jax.runs.settings import CollectionSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.replay_files import ReplayFiles
@@ -20,23 +21,23 @@ from xql_jax.types import Batch
 
 
 class Source(Protocol):
-    """Where a set's rows come from."""
+    """A source of a dataset's rows."""
 
     place: Place
 
     def plan(self) -> list[str]:
-        """What it will do, in lines."""
+        """Describes, in lines, what it will do."""
         ...
 
     def rows(self) -> Rows: ...
 
     def metadata(self) -> dict[str, Any]:
-        """What is to be known of the rows."""
+        """Returns the metadata of the rows, which the dataset's file will contain."""
         ...
 
 
 class PolicySource:
-    """Episodes by policies in turn."""
+    """Episodes of several policies, which take turns by their shares."""
 
     def __init__(self, settings: CollectionSettings):
         if not settings.policy:
@@ -44,7 +45,7 @@ class PolicySource:
         if not settings.env_name:
             raise UserError("--policy needs --env_name")
         if settings.until is not None:
-            raise UserError("--until is for --replay; how much policies make is said by --transitions")
+            raise UserError("--until is for --replay: for policies give --transitions or --episodes")
         if (settings.transitions is None) == (settings.episodes is None):
             raise UserError("give one of --transitions and --episodes: how much to collect")
         self.settings = settings
@@ -100,16 +101,38 @@ class PolicySource:
         }
 
 
+class WaypointSource:
+    """AntMaze episodes by the embedded ant of `xql_jax.data.antmaze`, which walks between waypoints."""
+
+    def __init__(self, settings: CollectionSettings):
+        unfit = ("policy", "mixture", "noise", "deterministic", "until", "replay", "episodes")
+        _refuse(settings, unfit, "--waypoints, where an ant of ours walks")
+        if not settings.env_name or settings.transitions is None:
+            raise UserError("--waypoints needs --env_name and --transitions")
+        task = get_task(settings.env_name)
+        if task.suite != "antmaze" or (settings.env_backend, settings.legacy_inertia) != ("mujoco", False):
+            raise UserError(f"--env_name={task.name}: --waypoints is for antmaze-* by --env_backend=mujoco")
+        self.settings, self.number = settings, settings.transitions
+        self.place = Place.of(task)
+
+    def plan(self) -> list[str]:
+        return [f"{self.number:,} transitions by the embedded ant, seed {self.settings.seed}"]
+
+    def rows(self) -> Rows:
+        disable = None if self.settings.show_progress else True
+        with tqdm(total=self.number, unit=" transitions", disable=disable) as bar:
+            return antmaze.generate(self.place.task, self.number, self.settings.seed, bar.update)
+
+    def metadata(self) -> dict[str, Any]:
+        return {"seed": self.settings.seed, "policies": ["ant_walker"], "noise": [antmaze.ACTION_NOISE]}
+
+
 class ReplaySource:
-    """The first transitions of an online run's buffer."""
+    """Transitions from an online run's replay buffer, up to --until or all of them."""
 
     def __init__(self, settings: CollectionSettings):
         unfit = ("policy", "mixture", "noise", "deterministic", "transitions", "episodes")
-        given = [f"--{name}" for name in unfit if getattr(settings, name)]
-        if given:
-            raise UserError(
-                f"{', '.join(given)}: not with --replay, whose rows are there already: use --until"
-            )
+        _refuse(settings, unfit, "--replay, whose rows are there already: use --until")
         assert settings.replay is not None
         self.settings = settings
         run = online_run(Path(settings.replay).expanduser(), "replay", settings.member, settings.env_name)
@@ -149,15 +172,27 @@ class ReplaySource:
         }
 
 
-def online_run(path: Path, flag: str, member: int | None, env_name: str | None) -> SavedPolicies:
-    """Opens an online run with the one member that is meant.
+def _refuse(settings: CollectionSettings, names: Sequence[str], with_what: str) -> None:
+    """Raises UserError if any of the named settings is given."""
+    given = [f"--{name}" for name in names if getattr(settings, name)]
+    if given:
+        raise UserError(f"{', '.join(given)}: not with {with_what}")
 
+
+def online_run(path: Path, flag: str, member: int | None, env_name: str | None) -> SavedPolicies:
+    """Opens an online run, reduced to one member (one seed and hyperparameter setting).
+
+    Args:
+        flag: the flag that gave `path`, for messages.
+        member: its index; None if the run has only one.
+        env_name: the expected task; None for any.
     Raises:
-        UserError: if it is none, or of another task, or the member must be chosen.
+        UserError: if it is not an online run, or of another task, or has several members and `member` is
+            None.
     """
     run = open_run(path)
     record = run.record
-    if record.algorithm not in ONLINE:
+    if not record.is_online:
         raise UserError(f"--{flag}={path}: {record.algorithm} is no online learner: it has no replay buffer")
     if env_name not in (None, record.env_name):
         raise UserError(f"--env_name={env_name}: the run {path} is of {record.env_name}")
@@ -167,10 +202,13 @@ def online_run(path: Path, flag: str, member: int | None, env_name: str | None) 
 
 
 def numbers(flag: str, text: str, count: int, or_one: bool = False) -> list[float]:
-    """Returns the flag's numbers, one for each policy; none if it is not given.
+    """Parses a flag's numbers, one per policy; returns [] if the flag is not given.
 
+    Args:
+        count: the number of policies.
+        or_one: accept a single number for all policies.
     Raises:
-        UserError: if they are not that many numbers from 0 on.
+        UserError: if there are not `count` numbers, or one is negative or not finite.
     """
     if not text:
         return []

@@ -1,4 +1,4 @@
-"""Checks of what the functions of this room are given: each names the argument and its value."""
+"""Argument checks of the functions in this package; each error names the argument and its value."""
 
 from typing import SupportsFloat
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def samples(name: str, values: ArrayLike) -> np.ndarray:
-    """Returns the values as float64; raises ValueError if there is none, or one is not finite."""
+    """Returns the values as float64; raises ValueError if the array is empty or a value is not finite."""
     array = np.asarray(values, np.float64)
     if array.size == 0:
         raise ValueError(f"{name} is empty: its shape is {array.shape}")
@@ -18,7 +18,7 @@ def samples(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def number(name: str, value: SupportsFloat) -> float:
-    """Returns the number as a float; raises ValueError if it is none."""
+    """Returns the number as a float; raises ValueError if the value is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -34,7 +34,7 @@ def positive(name: str, value: SupportsFloat) -> float:
 
 def positive_count(name: str, value: int) -> int:
     """Returns the whole number; raises ValueError unless it is at least 1."""
-    if not (number(name, value) >= 1 and value % 1 == 0):  # neither for NaN nor for inf
+    if not (number(name, value) >= 1 and value % 1 == 0):  # false for NaN and for inf
         raise ValueError(f"{name} must be a whole number, at least 1, not {value}")
     return int(value)
 
@@ -62,7 +62,7 @@ def vector(name: str, values: ArrayLike) -> np.ndarray:
 
 
 def indices(name: str, values: ArrayLike, size: int) -> np.ndarray:
-    """Returns i64[N]; raises ValueError unless these are whole numbers from 0 to size - 1, at least one."""
+    """Returns the values as i64[N]; raises ValueError unless they are whole numbers from 0 to size - 1."""
     array = vector(name, values)
     unfit = (array < 0) | (array >= size) | (array % 1 != 0)
     if unfit.any():

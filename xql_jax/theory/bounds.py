@@ -1,7 +1,7 @@
-"""How far soft values exceed the mean, and estimates what they estimate (Garg et al. 2023, Appendix B).
+"""Bounds on how much soft values exceed means, and estimates exceed the truth (Garg et al. 2023, Appendix B).
 
-All arguments broadcast; every function returns f64 of the broadcast shape. Everywhere beta, q_max and x_max
-are positive, in reward units.
+All arguments broadcast, and every function returns f64 of the broadcast shape. beta, q_max and x_max are
+always positive, in reward units.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from xql_jax.theory import arguments
 
 
 def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
-    """Returns beta * log cosh(q_max / beta), reward units: the printed Lemma B.1's bound on V_hat - E[Q].
+    """Returns beta * log cosh(q_max / beta), reward units: the bound on V_hat - E[Q] that Lemma B.1 prints.
 
-    It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large one. Neither end loses precision.
+    It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta. It is precise at both ends.
     """
     q_max, beta = _each(arguments.positive, "q_max", q_max), _each(arguments.positive, "beta", beta)
     with np.errstate(over="ignore"):
@@ -27,13 +27,13 @@ def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
 
 
 def soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
-    """Returns E[Q] + 2 beta log cosh(q_max / beta), which E[V_hat] = E[L^beta(Q_hat)] never exceeds.
+    """Returns E[Q] + 2 beta log cosh(q_max / beta), an upper bound on E[V_hat] = E[L^beta(Q_hat)].
 
     The lower bound of the lemma is V = L^beta(E[Q_hat]), `log_partition` of the expected values.
 
     Source: Garg et al. 2023, Lemma B.1.
-    Differs: the paper lacks the 2, see `printed_soft_value_upper_bound`. And it assumes Q within
-    [-q_max, q_max], where the proof needs the estimates Q_hat within it.
+    Differs: the paper lacks the factor 2, see `printed_soft_value_upper_bound`. It also assumes Q within
+    [-q_max, q_max], but the proof needs the estimates Q_hat within it.
     Args:
         mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, within
             [-q_max, q_max], reward units.
@@ -49,8 +49,8 @@ def printed_soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: Ar
     """Returns E[Q] + beta log cosh(q_max / beta), the upper bound of Lemma B.1 as printed: it does not hold.
 
     The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper prints it without
-    the 2. Whatever q_max and beta are, some distribution of Q exceeds it. At E[Q] = 0 it holds and is tight.
-    Arguments as `soft_value_upper_bound`.
+    the 2. For any q_max and beta, some distribution of Q exceeds the bound. At E[Q] = 0 it holds and is
+    tight. Arguments as `soft_value_upper_bound`.
     """
     bias = log_cosh_bias(q_max, beta)
     return _within("mean_q", mean_q, q_max) + bias
@@ -59,7 +59,7 @@ def printed_soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: Ar
 def partition_upper_bound(
     partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
 ) -> np.ndarray:
-    """Returns what the mean of exp(X / beta) over samples exceeds with a probability of at most delta.
+    """Returns a bound that the mean of exp(X / beta) over samples exceeds with probability at most delta.
 
     It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality.
 
@@ -67,10 +67,10 @@ def partition_upper_bound(
     Args:
         partition: Z = E[exp(X / beta)], positive, dimensionless.
         x_max: the bound on |X|.
-        num_samples: N, whole, at least 1, of independent samples of X.
+        num_samples: N, the number of independent samples of X, at least 1.
         delta: the probability, within (0, 1).
     Returns:
-        f64, dimensionless; inf where float64 cannot hold it.
+        f64, dimensionless; inf if it overflows float64.
     """
     z = _each(arguments.positive, "partition", partition)
     x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
@@ -81,7 +81,7 @@ def partition_upper_bound(
 def log_partition_upper_bound(
     log_partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
 ) -> np.ndarray:
-    """Returns what the estimate of L^beta(X) from samples exceeds with a probability of at most delta.
+    """Returns a bound that the estimate of L^beta(X) from samples exceeds with probability at most delta.
 
     It is beta times the logarithm of `partition_upper_bound`, and finite at any beta.
 
@@ -105,15 +105,15 @@ def linear_log_partition_upper_bound(
 ) -> np.ndarray:
     """Returns L + beta * sinh(x_max / beta) / Z * sqrt(2 log(1 / delta) / N), with Z = exp(L / beta).
 
-    It is never below `log_partition_upper_bound`, as log(1 + x) <= x.
+    It is never below `log_partition_upper_bound`, because log(1 + x) <= x.
 
     Source: Garg et al. 2023, Lemma B.2, second part, and Eq. 31 and 32.
-    Differs: Eq. 31 prints "=" where "<=" is meant. And the paper says that the bound tightens as beta grows:
-    so it does for some X, while for others the term after L grows (for X = +-x_max, each with 1/2, it is
-    beta * tanh(x_max / beta) times the root).
+    Differs: Eq. 31 prints "=" but "<=" is meant. The paper also says that the bound tightens as beta grows.
+    This is true for some X, but for others the term after L grows (for X = +-x_max, each with probability
+    1/2, it is beta * tanh(x_max / beta) times the root).
     Arguments as `log_partition_upper_bound`.
     Returns:
-        f64, reward units; inf where float64 cannot hold it.
+        f64, reward units; inf if it overflows float64.
     """
     x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
     value = _within("log_partition", log_partition, x_max)
@@ -124,7 +124,7 @@ def linear_log_partition_upper_bound(
 def _deviation(
     x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns x_max, beta and f: sinh(x_max / beta) * sqrt(2 log(1 / delta) / N) = exp(x_max / beta + f)."""
+    """Returns x_max, beta, f with sinh(x_max / beta) * sqrt(2 log(1 / delta) / N) = exp(x_max / beta + f)."""
     x_max, beta = _each(arguments.positive, "x_max", x_max), _each(arguments.positive, "beta", beta)
     num_samples = _each(arguments.positive_count, "num_samples", num_samples)
     delta = _each(arguments.within_open_unit, "delta", delta)

@@ -1,7 +1,7 @@
 """Why Gumbel regression is conservative: the KL divergence, its dual and CQL's chi-square, in float64.
 
-Source: Garg et al. 2023, Lemma 3.4 and Appendix C.2. Everywhere pi and mu are f64[..., A], distributions over
-actions, and broadcast; where an action's mu is 0 but its pi is not, a divergence is inf.
+Source: Garg et al. 2023, Lemma 3.4, Eq. 13 and Appendix C.2. pi and mu are always distributions over actions,
+f64[..., A], and broadcast. If mu is 0 for an action and pi is not, a divergence is inf.
 """
 
 import numpy as np
@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 
 from xql_jax.theory import arguments
+from xql_jax.theory.log_partition import weighted_log_partition
 
 
 def cql_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns D_CQL(pi, mu) = sum over actions of pi * (pi / mu - 1), f64[...] (Appendix C.2).
 
-    It is `chi_square_divergence`, written as CQL has it.
+    It equals `chi_square_divergence`; this is how CQL writes it.
     """
     pi, mu = _pair(pi, mu)
     ratio = np.divide(pi, mu, out=np.full_like(pi, np.inf), where=mu > 0)
@@ -56,10 +57,10 @@ def printed_kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
 
 def kl_dual_maximizer(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns x = -log(pi / mu), where `kl_dual` is largest, f64[..., A] (Appendix C.2).
+    """Returns x = -log(pi / mu), at which `kl_dual` is largest, f64[..., A] (Appendix C.2).
 
-    It is 0 for an action to which neither gives weight: there any value would do. If only one of them gives
-    weight to an action, there is no maximiser, and a ValueError says so.
+    It is 0 for an action to which neither gives weight, because any value is a maximiser there. If only one
+    of them gives weight to an action, there is no maximiser, and a ValueError says so.
     """
     pi, mu = _pair(pi, mu)
     if ((pi > 0) != (mu > 0)).any():
@@ -94,7 +95,7 @@ def soft_backup_loss(
 def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns the loss of Eq. 8 as printed, with mu under both expectations: its minimiser is q = targets.
 
-    So it regularises nothing. Arguments as `soft_backup_loss`.
+    This loss therefore does not regularise. Arguments as `soft_backup_loss`.
     """
     return soft_backup_loss(q, targets, mu, mu, beta)
 
@@ -107,6 +108,49 @@ def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -
     """
     beta = arguments.positive("beta", beta)
     return arguments.samples("targets", targets) + beta * kl_dual_maximizer(pi, mu)
+
+
+def soft_objective(pi: ArrayLike, q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
+    """Returns E_pi[Q - beta log(pi / mu)] of each state, f64[...], reward units (Garg et al. 2023, Eq. 13).
+
+    Its maximum over pi is L^beta_mu(Q), reached by `soft_policy`. Any other pi is lower by beta * KL(pi ||
+    soft_policy).
+
+    Args:
+        q: f64[..., A], Q of every action, reward units.
+        beta: positive, reward units.
+    """
+    beta = arguments.positive("beta", beta)
+    expected = (arguments.probabilities("pi", pi) * arguments.samples("q", q)).sum(-1)
+    return expected - beta * kl_divergence(pi, mu)
+
+
+def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
+    """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 12 and 13."""
+    beta = arguments.positive("beta", beta)
+    values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
+    v = weighted_log_partition(values, weights, beta)[..., None]
+    pi = weights * np.exp(np.where(weights > 0, values - v, 0.0) / beta)
+    return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding
+
+
+def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
+    """Returns the pi that maximises E_pi[Q] - beta * chi^2(pi || mu), f64[..., A]: Eq. 13 with CQL's chi^2.
+
+    It is mu * max(0, 1 + (Q - c) / (2 beta)), with the c that makes it sum to 1. Arguments as `soft_policy`.
+    """
+    beta = arguments.positive("beta", beta)
+    values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
+    order = np.argsort(-values, axis=-1)
+    ordered, mass = np.take_along_axis(values, order, -1), np.take_along_axis(weights, order, -1)
+    total, moment = mass.cumsum(-1), (mass * ordered).cumsum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # total is 0 before the first action of mu
+        c = (moment - 2.0 * beta * (1.0 - total)) / total
+    # c[k] is the c of the best k actions. The actions in use are the best ones with a positive weight.
+    in_use = (total > 0) & (ordered - c > -2.0 * beta)
+    last = in_use.shape[-1] - 1 - np.argmax(in_use[..., ::-1], axis=-1)
+    c = np.take_along_axis(c, last[..., None], -1)
+    return weights * np.maximum(0.0, 1.0 + (values - c) / (2.0 * beta))
 
 
 def _pair(pi: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Stochastic descent of several regressions at once, in which Gumbel regression survives float32."""
+"""Stochastic gradient descent of several regressions at once; Gumbel regression is stable in float32."""
 
 import functools
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.networks.mlp import Value
 from xql_jax.types import Array, Params, PRNGKey
 
-# (values f32[B], targets f32[B], shape f32[], N) -> f32[B], for targets of variance 1; `shape` is what bends
-# the loss: beta, the expectile, or nothing. N is the number of all samples.
+# (values f32[B], targets f32[B], shape f32[], N) -> f32[B], for targets of variance 1. `shape` is the loss's
+# parameter: beta, the expectile, or unused. N is the number of all samples.
 DescendedLoss = Callable[[Array, Array, Array, int], Array]
 
-# The steepest slope, in multiples of N: of one sample, and of all of a minibatch together. At an optimum no
-# batch has more than 2N. A smaller bound could hold one outlier and all others in balance.
+# The steepest slope, in multiples of N: of one sample, and of all samples of a minibatch together. At an
+# optimum no batch has more than 2N. With a smaller bound, one outlier could be in balance with all others.
 STEEPEST = 4.0
 
 
@@ -35,10 +35,10 @@ def descend(
     num_batches: int,
     num_epochs: int,
 ) -> tuple[Params, Array]:
-    """Adam on minibatches drawn without replacement, K models side by side on the same ones.
+    """Fits K models side by side with Adam, on the same minibatches drawn without replacement.
 
-    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999): by a short
-    one a rare batch with a large gradient is divided by itself, and the frequent small ones win.
+    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999). With a short
+    one, a rare batch with a large gradient is divided by itself, and the frequent small gradients dominate.
 
     Args:
         loss: per example; its slopes are of the order of 1.
@@ -60,8 +60,8 @@ def descend(
             return losses.sum(), losses.mean()
 
         slopes, mean_loss = jax.grad(total, has_aux=True)(values)
-        # Without effect at the optimum, so the limit is not biased; on the way there it spares Adam gradients
-        # that would fill its second moment for long.
+        # This has no effect at the optimum, so the limit is not biased. On the way there it keeps huge
+        # gradients out of Adam's second moment, where they would last for long.
         slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
         (gradient,) = pull_back(slopes / batch_size)
         change, state = optimiser.update(gradient, state)
@@ -73,7 +73,7 @@ def descend(
         return (params, state), mean_loss
 
     def epoch(carry: Any, key: PRNGKey) -> Any:
-        # A permutation, as `jax.random.permutation` gives, in half of its time to compile.
+        # A random permutation that compiles in half the time of `jax.random.permutation`.
         order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
         carry, losses = jax.lax.scan(minibatch, carry, order.reshape(num_batches, batch_size))
         return carry, losses.mean(0)
@@ -84,11 +84,12 @@ def descend(
 
 
 def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
-    """beta * `gumbel_loss`, continued by its tangent above the z where exp(z) is STEEPEST * count.
+    """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
 
-    At an optimum over `count` samples exp(z) is 1 in the mean, as the output's bias has gradient 0, so no
-    exp(z) exceeds `count`: the minimiser is that of Eq. 7. Nor is there another where the continuation is
-    reached: one sample there pulls harder than all others together. Convex, and finite in float32 at any z.
+    At an optimum over `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0. So
+    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. There is no other minimiser where the
+    continuation is reached, because one sample there pulls harder than all others together. The loss is
+    convex, and finite in float32 at any z.
 
     Args:
         values, targets: f32[B], in the units of beta.

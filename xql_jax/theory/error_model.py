@@ -1,23 +1,24 @@
 """The Gumbel error model: hidden noise in rewards, and errors that travel (Garg et al. 2023, App. A).
 
-Section A.1 (McFadden-Rust model) takes noise that the agent sees and we do not; Section A.2.1 follows errors
-of Q from step to step, in all pairs at once; `error_wave` has those of one state. Where the print is to be
-corrected:
+Section A.1 (McFadden-Rust model) assumes noise that the agent sees and we do not. Section A.2.1 follows
+errors of Q from step to step. Here the errors start in all state-action pairs; in `error_wave` they start in
+one state. The paper needs these corrections:
 
 - Section 3.1 prints the Bellman error as r - gamma Q(s', pi(s')) - Q(s, a); Appendix D.2 has it right.
-- Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, and E max(q + noise) has it too. The
-  print drops it, so Eq. 21 holds for centred noise, G(-0.577... beta, beta), only. Its L^beta, without a
+- Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, which is also in E max(q + noise). The
+  paper drops it, so Eq. 21 holds only for centred noise, G(-0.577... beta, beta). Its L^beta, without a
   reference policy, is beta log sum exp(q / beta), while that of Eq. 1 is a mean under mu.
 - Eq. 22 (and the last lines of A.2) print softmax(q) for softmax(q / beta); Section 2.2 has it right.
-- Corollary A.1.1 needs three actions or more, as its proof says; its statement and Section 2.2 leave that
-  out. With two actions mirrored Gumbel noise gives a softmax as well.
+- Corollary A.1.1 needs at least three actions, as its proof says; its statement and Section 2.2 leave that
+  out. With two actions, mirrored Gumbel noise gives a softmax as well.
 - Eq. 26 has a bracket in the wrong place: the location is r + gamma L^beta[Q(s', .)], the scale gamma beta.
-- Eq. 26 needs errors that are independent from pair to pair. Eq. 25 does not keep them so: pairs with the
-  same successor have the same error from then on. From the second step on Eq. 26 is exact only for pairs
-  whose paths do not meet, as in a tree.
-- The bias does not decay "as gamma-contraction": errors of mean zero get one (Eq. 24). By Eq. 26 the location
-  is within gamma^t (|first error| + t beta log A) of Q*, and attains that where all actions are equally good.
-  By Eq. 25 what contracts is the error of each draw in its largest entry, and so the mean of that.
+- Eq. 26 needs errors that are independent between pairs. Eq. 25 does not keep them independent: pairs with
+  the same successor have the same error from then on. From the second step on Eq. 26 is exact only for pairs
+  with paths that do not meet, as in a tree.
+- The bias does not decay "as gamma-contraction": errors of mean zero become biased (Eq. 24). By Eq. 26 the
+  location is within gamma^t (|first error| + t beta log A) of Q*, and it reaches that distance if all actions
+  are equally good. By Eq. 25 what contracts is each draw's largest error over the pairs, and so the mean of
+  that.
 """
 
 import dataclasses
@@ -35,14 +36,14 @@ from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
 
 Sampler = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # such as `Gumbel.sample`
 
-# Quadrature leaves out this much probability at either end. The trapezoidal rule converges geometrically on a
+# The quadrature omits this much probability at either end. The trapezoidal rule converges geometrically on a
 # smooth density that vanishes there: for the Gumbel and normal laws these nodes leave only rounding.
 TAIL = 1e-17
 NODES = 1024
 
 
 def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float) -> np.ndarray:
-    """Returns r + discount * Q(s', pi(s')) - Q(s, a), f64[...], reward units: 0 where Q is that of pi.
+    """Returns r + discount * Q(s', pi(s')) - Q(s, a), f64[...], reward units: 0 if Q is that of pi.
 
     Source: Garg et al. 2023, Appendix D.2. Section 3.1 prints the second sign the other way, see
     `printed_bellman_error`.
@@ -69,18 +70,18 @@ def centred_gumbel(beta: float) -> Gumbel:
 
 
 def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
-    """Returns the soft MDP whose Q and optimal policy are q and pi of an MDP with hidden Gumbel noise.
+    """Returns a soft MDP with the same Q and optimal policy as an MDP with hidden Gumbel noise.
 
-    In every state the agent sees a new noise for each action and takes the best sum of q and noise; the noise
-    of that action is paid out with its reward. As E max(q + noise) = L^beta[q] + constant, where L^beta is
-    the mean under a uniform mu and constant = beta log A + E[noise], q solves the soft-Bellman equation with
-    the rewards r + discount * constant. The V of that soft MDP is v less the constant; `observed_solution`
-    has v.
+    In every state the agent sees new noise for each action and takes the action with the largest q + noise.
+    That action's noise is added to its reward. The mean E max(q + noise) is L^beta[q] + constant, where
+    L^beta is the mean under a uniform mu and constant = beta log A + E[noise]. Therefore q solves the
+    soft-Bellman equation with the rewards r + discount * constant. The V of the soft MDP is v minus the
+    constant; `observed_solution` returns v.
 
     Source: Garg et al. 2023, Lemma A.1, Eq. 19-22, with E[noise] and 1 / beta restored.
     Args:
-        mdp: dynamics, rewards and discount; its own mu and beta play no part.
-        noise: of each visit and action, independent, with sign 1.
+        mdp: dynamics, rewards and discount; its own mu and beta are ignored.
+        noise: the law of the noise, independent for each visit and action, with sign 1.
     """
     rewards = mdp.rewards + mdp.discount * _excess(mdp, noise)
     uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
@@ -104,7 +105,7 @@ def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rollouts:
-    """What agents earned and chose."""
+    """Returns and action counts of simulated agents."""
 
     returns: np.ndarray  # f64[N], discounted, the noise of the chosen actions included, reward units
     choices: np.ndarray  # i64[S, A], how often an action was chosen in a state, over all agents and steps
@@ -122,16 +123,16 @@ def simulate_choices(
 ) -> Rollouts:
     """Lets agents act by argmax_a(q + noise), with new noise in every state they visit.
 
-    If q solves Eq. 19, a mean return is v(start) less what lies beyond the horizon, which is no more than
+    If q solves Eq. 19, the mean return is v(start) minus what lies beyond the horizon, which is at most
     discount^horizon * max |v|.
 
     Source: Garg et al. 2023, Eq. 15, 16 and 20.
     Args:
         mdp: as for `soft_equivalent`.
         q: f64[S, A], the values that the agents act by, without the noise, reward units.
-        noise: draws independent noise of a shape; of any law.
-        start: the state of all agents at first.
-        num_agents, horizon: how many agents, and steps of each.
+        noise: a function that draws independent noise of a given shape, from any law.
+        start: the initial state of all agents.
+        num_agents, horizon: the number of agents, and of steps of each.
     """
     values = arguments.of_shape("q", q, mdp.rewards.shape)
     num_agents = arguments.positive_count("num_agents", num_agents)
@@ -154,15 +155,15 @@ def simulate_choices(
 def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the law of argmax_a(q + noise) and the mean of max_a(q + noise), for i.i.d. noise of any law.
 
-    Both are sums over the actions i of integrals over the noise of i, times the chance that no other sum is
-    larger: pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise). For Gumbel noise they are
-    softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
+    Both are sums over actions i of integrals over the noise of i. The integrand contains the probability that
+    no other action has a larger q + noise: pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise).
+    For Gumbel noise they are softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
 
     Source: Garg et al. 2023, Eq. 23 and, for the mean, Eq. 18 and 24.
     Args:
         q: f64[..., A], reward units.
-        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails. One
-            too rough or too wide for the quadrature is refused.
+        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails. A
+            ValueError refuses one that is too rough or too wide for the quadrature.
     Returns:
         Probabilities f64[..., A] and mean maxima f64[...], reward units.
     """
@@ -180,16 +181,16 @@ def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarra
 
 
 def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray, float]:
-    """Returns location and scale of the Gumbel process one step later, if those of this step are independent.
+    """Returns location and scale of the Gumbel process after one step, from independent variables.
 
-    From Z(s, a) ~ G(location(s, a), scale), all independent, to r + discount * max_a' Z(s', a'), which is
-    Gumbel with the location r + discount * scale * log sum exp(location(s', .) / scale) and the scale
-    discount * scale. So the location follows a soft-Bellman equation whose beta shrinks at every step; the
-    process ends at the optimum without regularisation, `optimal_q`, and not at a soft one.
+    The variables are Z(s, a) ~ G(location(s, a), scale). One step turns them into r + discount * max_a' Z(s',
+    a'), which is Gumbel with the location r + discount * scale * log sum exp(location(s', .) / scale) and the
+    scale discount * scale. So the location follows a soft-Bellman equation with a beta that shrinks at every
+    step. The process ends at the optimum without regularisation, `optimal_q`, not at a soft one.
 
-    Source: Garg et al. 2023, Eq. 26, with its bracket put right. The sum over actions is no mean.
+    Source: Garg et al. 2023, Eq. 26, with its bracket corrected. The sum over actions is not a mean.
     Args:
-        mdp: with deterministic dynamics; its mu and beta play no part.
+        mdp: with deterministic dynamics; its mu and beta are ignored.
         location: f64[S, A], reward units.
         scale: not negative, reward units; at 0 the law is the Delta distribution, and the maximum hard.
     """
@@ -206,8 +207,9 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
 def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
     """Returns r + discount * max_a' Z(s', a') of each draw of Z, f64[N, S, A].
 
-    Pairs with the same successor get the same Z, up to their rewards. Where two such meet in a maximum a step
-    later, Eq. 26 fails; `independent` between the steps restores what it assumes.
+    Pairs with the same successor get the same Z, up to their rewards. If two such pairs meet in a maximum one
+    step later, Eq. 26 fails. Calling `independent` between the steps restores the independence that it
+    assumes.
 
     Source: Garg et al. 2023, Eq. 25.
     Args:
@@ -223,18 +225,20 @@ def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
 def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
     """Shuffles the draws f64[N, S, A] of each pair among themselves: the same marginals, but independent.
 
-    A maximum keeps the larger draws, so that after t steps of `evolve_samples` all descend from about N / A^t
-    of the first ones: only as long as that is a large number do they show the law.
+    A maximum keeps the larger draws, so after t steps of `evolve_samples` all draws descend from about N /
+    A^t of the first ones. They represent the law only as long as that number is large.
     """
     return generator.permuted(arguments.samples("samples", samples), axis=0)
 
 
 def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
-    """Returns Q* without regularisation, f64[S, A], to which A.2.1's process collapses.
+    """Returns the optimal Q without regularisation, f64[S, A].
+
+    The process of Garg et al. 2023, Appendix A.2.1, converges to it.
 
     Args:
-        mdp: with deterministic dynamics; its mu and beta play no part.
-        tolerance: positive, bound on the error of each entry, up to rounding, reward units.
+        mdp: with deterministic dynamics; its mu and beta are ignored.
+        tolerance: largest error of an entry apart from rounding, positive, reward units.
     """
     arguments.positive("tolerance", tolerance)
     q = np.zeros((1, *mdp.rewards.shape))

@@ -1,8 +1,7 @@
 """The wave of errors: how an error of Q in one state passes through an MDP (Garg et al. 2023, App. A.2.1).
 
-`error_model` follows errors that are everywhere at first; here they start in one state. Where the print is to
-be corrected: the wave runs into the states that lead to the erroneous one, its parents, not "into its child
-states".
+`error_model` follows errors that start in all states; here they start in one state. One correction to the
+paper: the wave runs into the states that lead to the erroneous one, its parents, not "into its child states".
 """
 
 import dataclasses
@@ -22,15 +21,15 @@ from xql_jax.theory.error_model import (
 from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.soft_mdp import SoftMDP
 
-# Quadrature from the kink of an integrand upwards; across it the rule of `error_model` would be slow.
+# Quadrature from the kink of an integrand upwards. Across the kink the rule of `error_model` would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ErrorWave:
-    """How an error of one state passes through the others: laws of V_t - V*, row t after t steps of Eq. 25.
+    """How an error in one state spreads: moments of V_t - V* in every state, row t after t steps of Eq. 25.
 
-    All in reward units. The exact columns are without simulation.
+    All are in reward units. The exact fields are computed without simulation.
     """
 
     distances: np.ndarray  # f64[S], fewest moves from a state to the erroneous one; inf: none lead there
@@ -46,17 +45,17 @@ def error_wave(
 ) -> ErrorWave:
     """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
 
-    Values flow backwards: after t steps the error is in the states from which t moves can lead to that one.
-    There V_t = max(floor, Y): Y the best such path, Gumbel with discount^t times the scale, and floor the
-    best path of t moves that ends elsewhere. Where there is none, as in a corridor of one-way moves, V_t is
-    Gumbel, as by Eq. 26. Elsewhere only errors that beat the floor pass; Eq. 26, which takes all actions
-    to have noise of one scale, does not cover this.
+    Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
+    There V_t = max(floor, Y). Y is the value of the best such path, Gumbel with discount^t times the scale.
+    floor is the value of the best path of t moves that ends elsewhere. If there is no path that ends
+    elsewhere, as in a corridor of one-way moves, V_t is Gumbel, as Eq. 26 says. Otherwise only errors above
+    the floor pass. Eq. 26 does not cover this case, because it assumes noise of one scale for all actions.
 
-    Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26, which says "child states" of what are the parents.
+    Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     Args:
-        mdp: with deterministic dynamics and a positive discount; its mu and beta play no part.
-        noise: of each action of the state, independent, with sign 1.
-        state: the erroneous one.
+        mdp: with deterministic dynamics and a positive discount; its mu and beta are ignored.
+        noise: the law of the noise of each action in that state, independent, with sign 1.
+        state: the index of the erroneous state.
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
     """
@@ -99,7 +98,7 @@ def _maximum_moments(floor: np.ndarray, location: np.ndarray, scale: float) -> t
 
 
 def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
-    """One step of the hard Bellman equation; -inf stands where no path leads."""
+    """One step of the hard Bellman equation; -inf marks states without a path."""
     return (mdp.rewards + mdp.discount * v[sole_successors(mdp)]).max(-1)
 
 

@@ -1,17 +1,17 @@
 """The law of the maximum of independent variables, without simulation (Garg et al. 2023, Theorem 1).
 
 The theorem says that the maximum of n i.i.d. variables with exponential tails "follows" the Gumbel
-distribution as n grows. Four things are to be added to the print.
+distribution as n grows. The printed statement needs four remarks.
 
-- The maximum itself has no limit law: it goes to the upper end of the support. What converges is
-  (max - b_n) / a_n, with the constants of `limiting_gumbel`.
-- An exponential tail is not enough: the maximum of geometric variables has no limit law, because its jumps
-  do not vanish. What is enough (von Mises): the slope of the reciprocal hazard rate, (1 - F(x)) / f(x), goes
-  to 0, as it does for the exponential, logistic, normal and gamma distributions.
-- Footnote 2 counts bounded variables in, as sub-Gaussian. As to this limit it is wrong: the maximum of
-  uniform variables, normalised, tends to a Weibull law, the mirrored exponential.
+- The maximum itself has no limit law: it goes to the upper end of the support. What converges is (max - b_n)
+  / a_n, with the constants of `limiting_gumbel`.
+- An exponential tail is not enough: the maximum of geometric variables has no limit law, because its jumps do
+  not vanish. A sufficient condition (von Mises) is that the slope of the reciprocal hazard rate, (1 - F(x)) /
+  f(x), goes to 0. The exponential, logistic, normal and gamma distributions satisfy it.
+- Footnote 2 includes bounded variables, because they are sub-Gaussian. For this limit that is wrong: the
+  maximum of uniform variables, normalised, tends to a Weibull law, the mirrored exponential.
 - Only G is max-stable. Its mirror image, which Section 3.2 takes as the noise, is min-stable; the maximum of
-  such variables tends to G, and slowly.
+  such variables tends to G, but slowly.
 """
 
 import math
@@ -43,15 +43,15 @@ def maximum_of_gumbels(gumbel: Gumbel, count: int) -> Gumbel:
 
 
 def limiting_gumbel(distribution: Any, count: int) -> Gumbel:
-    """Returns G(b_n, a_n), to which Theorem 1 likens the law of the maximum of n = count variables.
+    """Returns G(b_n, a_n), which approximates the law of the maximum of n = count variables (Theorem 1).
 
     b_n is the quantile of 1 - 1/n and a_n = 1 / (n f(b_n)), f the density (the von Mises constants).
 
     Source: Garg et al. 2023, Theorem 1, which leaves the constants out.
     Args:
         distribution: a frozen continuous one of `scipy.stats`.
-        count: whole, at least 2; may be as large as 10**300 where the upper tail keeps its precision. The
-            density at b_n is to be positive.
+        count: whole, at least 2; up to 10**300 if the distribution's upper tail is precise. The density at
+            b_n must be positive.
     """
     number = float(arguments.positive_count("count", count))
     if number < 2.0:

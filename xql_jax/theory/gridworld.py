@@ -6,7 +6,7 @@ from xql_jax.envs.mazes import MOVES, Cell, Maze
 from xql_jax.theory import arguments
 from xql_jax.theory.soft_mdp import SoftMDP
 
-# Not the authors' maze, which no text describes: from the lower left to the upper left, the long way round.
+# Not the authors' maze, because no text describes it. The way from the lower to the upper left is a long one.
 FIGURE_4 = Maze(
     (
         "#########",
@@ -25,10 +25,10 @@ FIGURE_4 = Maze(
 def gridworld(
     maze: Maze, *, discount: float = 0.95, beta: float = 0.1, goal_reward: float = 1.0, slip: float = 0.0
 ) -> SoftMDP:
-    """Builds the MDP whose states are the maze's free cells, in the order of `maze.free_cells`.
+    """Builds the MDP in which the states are the maze's free cells, in the order of `maze.free_cells`.
 
-    Its four actions are `MOVES`; into a wall they stay where they are. A move that enters the goal pays
-    `goal_reward`, all others nothing, and the goal is absorbing: its value is 0. mu is uniform.
+    Its four actions are `MOVES`. A move into a wall stays in place. A move that enters the goal pays
+    `goal_reward`, and all others pay nothing. The goal is absorbing, so its value is 0. mu is uniform.
 
     Args:
         slip: probability that the move is a uniformly random one instead; 0 makes it deterministic.
@@ -63,10 +63,10 @@ def gridworld(
 
 
 def greedy_path(maze: Maze, q: np.ndarray, start: Cell) -> list[Cell]:
-    """Returns the cells that the best actions of Q, f64[S, A], lead through where nothing slips.
+    """Returns the cells that the best actions of Q, f64[S, A], lead through if no move slips.
 
-    It begins with `start`, a free cell, and ends at the goal, or before the first cell that it would enter
-    again. Of equally good actions the first is taken.
+    The path begins with `start`, a free cell. It ends at the goal, or before a move into a wall or into a
+    cell already visited. Among equally good actions the first is taken.
     """
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
     if np.shape(q) != (len(cells), len(MOVES)):

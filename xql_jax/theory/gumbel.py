@@ -13,7 +13,7 @@ from xql_jax.theory.log_partition import log_partition
 
 
 class Law:
-    """A distribution of errors; a subclass has `log_density` and `cdf`."""
+    """Base class of the distributions of errors; subclasses define `log_density` and `cdf`."""
 
     def log_density(self, x: ArrayLike) -> np.ndarray:
         """Returns log p(x), of x's shape."""
@@ -32,9 +32,9 @@ class Law:
 class Gumbel(Law):
     """The Gumbel distribution G(location, scale) of Section 2.2, or its mirror image.
 
-    With sign +1 its long tail is on the right: the law of maxima, SciPy's `gumbel_r`. With sign -1 it is that
-    of location - G(0, scale), the noise of Section 3.2, with its long tail on the left: SciPy's `gumbel_l`.
-    The location is the mode of both.
+    With sign +1 its long tail is on the right. This is the law of maxima, SciPy's `gumbel_r`. With sign -1 it
+    is the law of location - G(0, scale), the noise of Section 3.2. Its long tail is on the left: SciPy's
+    `gumbel_l`. The location is the mode of both.
     """
 
     location: float  # reward units
@@ -88,7 +88,7 @@ class Gumbel(Law):
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian(Law):
-    """The normal distribution, what a squared Bellman error takes the errors to follow (Section 3.1)."""
+    """The normal distribution, which a squared Bellman error assumes for the errors (Section 3.1)."""
 
     mean: float  # reward units
     standard_deviation: float  # positive, reward units
@@ -110,7 +110,7 @@ class Gaussian(Law):
 
 
 def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
-    """Returns the Gumbel distribution of that sign under which the samples are likeliest.
+    """Fits the Gumbel distribution of that sign to the samples by maximum likelihood.
 
     The likelihood equation for sign +1 is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its
     right side falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows
@@ -123,7 +123,7 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
     _check_sign(sign)
     x = sign * _varied(samples)
     least = x.min()
-    # From the least sample, in units of the mean above it: then neither offset nor unit can cost precision.
+    # Excess over the least sample, in units of its mean, so that neither offset nor unit costs precision.
     excess = (x - least).ravel()
     unit = float(excess.mean())
     if not math.isfinite(unit):
@@ -134,26 +134,26 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
         weights = np.exp(-excess / scale)
         return scale - 1.0 + float(excess @ weights / weights.sum())
 
-    # As y exp(-y / scale) <= scale / e and the least sample weighs 1, the root is at least 1 / (1 + N / e).
+    # The root is at least 1 / (1 + N / e): y exp(-y / scale) <= scale / e, and the least sample weighs 1.
     scale = brentq(imbalance, 1.0 / (1.0 + excess.size), 1.0, xtol=1e-15, rtol=1e-14)
     location = least - unit * float(log_partition(-excess, scale))
     return Gumbel(sign * float(location), unit * scale, sign)
 
 
 def fit_gaussian(samples: ArrayLike) -> Gaussian:
-    """Returns the normal distribution under which the samples, as in `fit_gumbel`, are likeliest."""
+    """Fits the normal distribution to samples, as in `fit_gumbel`, by maximum likelihood."""
     x = _varied(samples)
     reference = x.flat[0]  # a mean of differences keeps the digits that a large offset would take
     mean = float((x - reference).mean())
     deviations = (x - reference) - mean
-    unit = float(np.abs(deviations).max())  # the squares of very small deviations would vanish
+    unit = float(np.abs(deviations).max())  # the squares of tiny deviations would underflow
     return Gaussian(float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean()))
 
 
 def gumbel_max(
     generator: np.random.Generator, x: ArrayLike, beta: float, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Adds independent noise G(0, beta) to each x; returns the largest sum and where it is, `count` times.
+    """Adds independent noise G(0, beta) to each x; returns the largest sum and its index, `count` times.
 
     `gumbel_max_law` has the distributions of both.
 
@@ -184,7 +184,7 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
     """
     values = arguments.vector("x", x)
     location = float(log_partition(values, beta)) + beta * math.log(len(values))
-    weights = np.exp((values - values.max()) / beta)  # by the location, rounding could spoil the sum
+    weights = np.exp((values - values.max()) / beta)  # using the location, rounding could spoil the sum
     return Gumbel(location, float(beta)), weights / weights.sum()
 
 

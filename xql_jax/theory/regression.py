@@ -1,8 +1,8 @@
-"""Gumbel regression by stochastic gradients as a scikit-learn estimator, and two neighbours for comparison.
+"""Gumbel regression as a scikit-learn estimator, with two other regressors for comparison.
 
 `GumbelRegressor` fits L^beta(Y|x) (Garg et al. 2023, Eq. 7 and Section 3.2), `ExpectileRegressor` the
-expectile of IQL and `MeanRegressor` the mean. They share everything but the loss. Only this module needs
-scikit-learn.
+expectile of IQL and `MeanRegressor` the mean. All use stochastic gradients and differ only in the loss. Only
+this module needs scikit-learn.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from xql_jax.theory import arguments
 from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
 
-# Where beta, in standard deviations of y, gives an error below 1% of that deviation; measured without inputs.
+# Range of beta, in standard deviations of y, with errors below 1% of that deviation; measured without inputs.
 # Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
 # Below, z of the lower samples passes `losses.gumbel.LOWEST_Z`, where the loss is flat: from 1e-19 on the
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
@@ -38,9 +38,9 @@ TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a f
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """What an estimator minimises, for the descent in float32 and for its score in float64.
+    """The loss of an estimator: for the descent in float32 and for its score in float64.
 
-    `shape` is what bends the loss: beta, the expectile, or nothing.
+    `shape` is the loss's parameter: beta, the expectile, or unused.
     """
 
     descended: DescendedLoss
@@ -50,9 +50,10 @@ class Loss:
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class StochasticRegressor(RegressorMixin, BaseEstimator):
-    """A linear model or an MLP under a loss, fitted by Adam on minibatches, all shapes of the loss at once.
+    """Base estimator: a linear model or an MLP, fitted by Adam for several loss parameters at once.
 
-    The hole is the loss: a subclass names it, and reads its shapes from its own argument.
+    The code calls a loss parameter its shape (see `Loss`). A subclass sets `_loss` and reads the shapes from
+    its own argument.
     """
 
     _loss: ClassVar[Loss]
@@ -90,7 +91,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         scale = float(self.target_scaler_.scale_[0])
         self.shapes_ = self._shapes()
         shapes = self._standardised(self.shapes_, scale).ravel()
-        # As few minibatches as the size allows, all alike: what does not fill them waits for the next epoch.
+        # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
         num_batches = -(-len(targets) // batch_size)
         self.n_iter_ = -(-num_updates // num_batches)
         self.network_ = Value(widths)
@@ -98,7 +99,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
             jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         )
         scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
-        # One start for all shapes: a vmapped orthogonal initialisation can wait in jaxlib for ever.
+        # One initialisation for all shapes, because a vmapped orthogonal one can hang in jaxlib.
         start = self.network_.init(key_init, scaled[:1])
         params, curve = descend(
             self._loss.descended,
@@ -118,11 +119,11 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return self
 
     def _as_shaped(self, models: np.ndarray) -> np.ndarray:
-        """Drops the first axis, over K models, where the loss has a single shape."""
+        """Drops the first axis, over K models, if the loss has a single shape."""
         return models if self.shapes_.ndim else models[0]
 
     def _warn_unless_converged(self, residuals: np.ndarray, scale: float) -> None:
-        """Warns if one constant, added to all predictions, would lower a loss by much."""
+        """Warns if the best constant to add to all predictions exceeds TOLERANCE for one of the losses."""
         shapes = self.shapes_.ravel()
         misses = [self._loss.constant(*model) / scale for model in zip(residuals, shapes, strict=True)]
         worst = int(np.argmax(np.abs(misses)))
@@ -138,7 +139,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     def _predict(self, X: np.ndarray) -> np.ndarray:
         """Returns f64[K, N], reward units."""
         inputs = self.input_scaler_.transform(X)
-        with jax.enable_x64(True):  # so that a row's prediction does not depend on its neighbours' number
+        with jax.enable_x64(True):  # so that a prediction does not depend on the number of rows
             params = jax.tree.map(np.float64, self.params_)
             values = np.asarray(jax.vmap(self.network_.apply, in_axes=(0, None))(params, inputs))
         return self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values
@@ -156,9 +157,9 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant of this y.
 
-        At most 1, and 0 where the predictions are as good as that constant; of several shapes of the loss,
-        the mean over them. Where y is constant: 1 for the exact prediction, otherwise 0. In float64; what
-        would overflow is -1e300.
+        It is at most 1, and 0 if the predictions are as good as that constant. For several shapes of the loss
+        it is the mean over them. If y is constant, it is 1 for the exact prediction and 0 otherwise. It is
+        computed in float64; a score that would overflow is -1e300.
         """
         values = self.predict(X)
         targets = arguments.samples("y", column_or_1d(y))
@@ -179,7 +180,11 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
 
     @property
     def intercept_(self) -> np.ndarray | float:
-        """Value of the linear model at X = 0, float or f64[K], reward units; an MLP has none."""
+        """Prediction of the linear model at X = 0, a float, or f64[K] for K betas; reward units.
+
+        Raises:
+            AttributeError: if the model is an MLP.
+        """
         bias = np.float64(self._linear()["bias"][..., 0])
         at_mean = self._as_shaped(self.target_scaler_.mean_ + self.target_scaler_.scale_ * bias)
         return at_mean - self.coef_ @ self.input_scaler_.mean_
@@ -210,37 +215,38 @@ def shape_numbers(name: str, numbers: float | ArrayLike, check: Callable[[str, f
 class GumbelRegressor(StochasticRegressor):
     """Gumbel regression: fits L^beta(Y|x) = beta * log E[exp(Y / beta) | x] without computing it.
 
-    Minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an MLP:
-    the mean of Y for a large beta, its largest value for a small one (Lemma 3.1). Several betas are fitted by
-    one compiled program, on the same minibatches and from the same start.
+    It minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an
+    MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
+    Several betas are fitted by one compiled program, on the same minibatches and from the same start.
 
-    The plain loss, since minibatches leave its minimiser where it is (Lemma 3.2): the rescaled and the
-    logarithmic one of `losses.gumbel` couple the samples of a batch, so theirs moves with the batch size.
-    What exp(z) would do to float32 and to Adam is held off by a bound on slopes that no optimum reaches, see
-    `tangent_gumbel_loss`. X and y are shifted and scaled to mean 0 and variance 1 within, and beta with them,
-    so a Pipeline need not; a column of X or a y that is constant is only shifted.
+    It uses the plain loss, because minibatches do not change its minimiser (Lemma 3.2). The rescaled and the
+    logarithmic loss of `losses.gumbel` couple the samples of a batch, so their minimisers depend on the batch
+    size. A bound on slopes, which no optimum reaches, keeps large exp(z) from disturbing float32 and Adam,
+    see `tangent_gumbel_loss`. `fit` scales X and y to mean 0 and variance 1, and beta with them, so a
+    Pipeline needs no scaler. A constant column of X or a constant y is only shifted.
 
-    Of 10,000 samples, a model without inputs reaches their L^beta within 1% of their standard deviation for
-    beta from 1e-15 to 1e6 times that; beyond, float32 cannot, and `fit` refuses. Within, too few updates for
-    much data and a small beta end early: of 100,000 samples the default ones leave errors up to 2%. Then a
-    ConvergenceWarning says which constant, added to all predictions, would make the mean of exp(z) 1, if it
-    exceeds 1% of the standard deviation. That is a test of the intercept and not of the rest. It is the one
-    place where `fit` takes a log-sum-exp, after the descent and of what that has left.
+    With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta,
+    for beta from 1e-15 to 1e6 times that deviation. Beyond this range float32 is not enough, and `fit`
+    refuses. Within it, too few updates for much data and a small beta stop early: with 100,000 samples the
+    default number leaves errors of up to 2%. A ConvergenceWarning then names the constant that, added to all
+    predictions, would make the mean of exp(z) 1, if it exceeds 1% of the standard deviation. This tests only
+    the intercept. It is the only place where `fit` takes a log-sum-exp: after the descent, of the residuals.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
         beta: Gumbel scale, positive, in the units of y; or K of them, f64[K].
         hidden_dims: widths of the hidden layers, with ReLU; () is the linear model.
         learning_rate: Adam's at the start, in standardised units; it falls to 0 along a cosine.
-        batch_size: at most; all data if there are fewer.
+        batch_size: upper bound; all data if there are fewer.
         num_updates: gradient steps, rounded up to whole epochs.
-        random_state: int, RandomState or None, of the initialisation and of the order of the samples.
+        random_state: int, RandomState or None; it seeds the initialisation and the order of the samples.
     Attributes:
         coef_, intercept_: of a linear model, in the units of X and y: f64[D] and float, or f64[K, D] and
             f64[K].
         params_: the network's parameters in standardised units, f32, stacked along a first axis over beta.
         n_iter_: epochs done.
-        loss_curve_: mean of beta times the loss in each, standardised units, f32[n_iter_] or f32[n_iter_, K].
+        loss_curve_: mean of beta times the loss in each epoch, standardised units, f32[n_iter_] or
+            f32[n_iter_, K].
         n_features_in_: D.
     """
 
@@ -264,7 +270,7 @@ class GumbelRegressor(StochasticRegressor):
 
 @dataclasses.dataclass(eq=False, repr=False)
 class ExpectileRegressor(StochasticRegressor):
-    """Expectile regression, as IQL fits its values: the mean at 0.5, towards the maximum as it goes to 1.
+    """Expectile regression, as IQL fits its values: the mean at 0.5, towards the maximum near 1.
 
     Source: Kostrikov et al. 2021 (IQL), Eq. 5.
     Args:
@@ -285,7 +291,7 @@ class ExpectileRegressor(StochasticRegressor):
 
 
 class MeanRegressor(StochasticRegressor):
-    """Least squares, the limit of both for a large beta and for the expectile 0.5; its score is R^2.
+    """Least squares: the limit of the others for a large beta and at the expectile 0.5. Its score is R^2.
 
     Arguments and attributes: as `GumbelRegressor`, without a beta.
     """
@@ -297,4 +303,4 @@ class MeanRegressor(StochasticRegressor):
     )
 
     def _shapes(self) -> np.ndarray:
-        return np.zeros(())  # nothing bends the squared error
+        return np.zeros(())  # the squared error has no parameter

@@ -22,13 +22,13 @@ from xql_jax.types import Array
 class SoftMDP:
     """A finite MDP regularised towards a reference policy mu by beta * KL(pi, mu).
 
-    Transitions are lists of successors, K for each pair of state and action: S * A * K numbers where a dense
-    matrix has S * A * S. All real arrays are float64.
+    Transitions are lists of K successors per state-action pair. They take S * A * K numbers, while a dense
+    matrix takes S * A * S. All real arrays are float64.
 
     Source: Garg et al. 2023, Sec. 2.1; the handout's Eq. 3.
     """
 
-    next_states: np.ndarray  # i32[S, A, K], in any order; one may stand there twice
+    next_states: np.ndarray  # i32[S, A, K], in any order; duplicates are allowed
     probabilities: np.ndarray  # f64[S, A, K], of those successors; they sum to 1
     rewards: np.ndarray  # f64[S, A], reward units
     behavior: np.ndarray  # f64[S, A], mu(a|s)
@@ -62,7 +62,7 @@ class SoftMDP:
             "beta": arguments.positive("beta", self.beta),
         }
         for name, value in checked.items():
-            object.__setattr__(self, name, value)  # the way in for a frozen dataclass
+            object.__setattr__(self, name, value)  # sets a field of a frozen dataclass
 
     @classmethod
     def dense(
@@ -88,7 +88,7 @@ class SoftMDP:
         discount: float = 0.99,
         beta: float = 1.0,
     ) -> Self:
-        """Draws normal rewards, and uniformly: mu, the successors and their probabilities."""
+        """Draws normal rewards, and uniformly distributed mu, successors and their probabilities."""
         num_states = arguments.positive_count("num_states", num_states)
         num_actions = arguments.positive_count("num_actions", num_actions)
         shape = (num_states, num_actions)
@@ -117,8 +117,9 @@ class SoftMDP:
     ) -> Self:
         """Builds the empirical MDP of counted transitions: what a learner can know from a dataset.
 
-        A state without data is absorbing with reward 0, so its value is 0: it can stand for a terminal state.
-        In other states an action without data stays where it is, with reward 0; mu gives it no weight.
+        A state without data is absorbing with reward 0, so its value is 0: it can represent a terminal state.
+        In other states an action without data leads back to the same state with reward 0; mu gives it no
+        weight.
         Args:
             states, actions, next_states: int[N], indices.
             rewards: f64[N], reward units; a pair's reward is their mean.
@@ -168,12 +169,12 @@ class SoftMDP:
         return self.behavior * np.exp(advantages / self.beta)
 
     def expected_returns(self, policy: ArrayLike) -> np.ndarray:
-        """Returns what a policy earns from every state, f64[S]: its expected discounted return, reward units.
+        """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
-        No KL cost is taken off, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
-        solves (I - discount * P_pi) v = r_pi, exactly up to rounding, by a sparse factorisation: where
-        successors are near, as in a maze, of many thousands of states; where they are anywhere, of 2,000
-        in half a second, and then with the cube of their number.
+        No KL cost is subtracted, so neither mu nor beta plays a part; for Eq. 2's policy this is not V. It
+        solves (I - discount * P_pi) v = r_pi, exactly up to rounding, by a sparse factorisation. If
+        successors are near, as in a maze, it handles many thousands of states. If they are anywhere, 2,000
+        states take half a second, and the time grows with the cube of their number.
 
         Source: Garg et al. 2023, Sec. 2.1, the return without regularisation.
         Args:
@@ -192,7 +193,7 @@ class SoftMDP:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Solution:
-    """Soft-optimal values and policy, with their certificate.
+    """Soft-optimal values and policy, with a bound on their error.
 
     V and Q are each within `error_bound` of the optimum in every entry, up to float64's rounding.
     """
@@ -201,18 +202,18 @@ class Solution:
     q: np.ndarray  # f64[S, A]
     policy: np.ndarray  # f64[S, A], pi(a|s), Eq. 2
     residual: float  # the Bellman residual: largest change in the last sweep, reward units
-    error_bound: float  # residual * discount / (1 - discount): what a contraction leaves to go
+    error_bound: float  # residual * discount / (1 - discount), by contraction
     sweeps: int
 
 
 def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
-    """Solves by V <- L^beta_mu(r + discount * E[V(s')]) from V = 0, until a sweep changes no V by more.
+    """Solves by V <- L^beta_mu(r + discount * E[V(s')]) from V = 0, until V changes by at most `tolerance`.
 
-    Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation, where the paper prints V(s).
+    Source: Garg et al. 2023, Eq. 35, with V(s') under the expectation; the paper prints V(s).
     Args:
         mdp: 10,000 states with 10 actions take a second or two.
-        tolerance: positive bound on the Bellman residual, reward units. Where rounding forbids it, the sweeps
-            end when exact arithmetic would have reached it, and the residual says what was reached.
+        tolerance: positive bound on the Bellman residual, reward units. If rounding makes it unreachable, the
+            sweeps end when exact arithmetic would have reached it; `residual` is what was reached.
     """
     last, sweeps = _iterate(_value_sweep, mdp, np.zeros(len(mdp.behavior)), tolerance)
     return _solution(mdp, mdp.backup(last), lambda q, v: np.abs(v - last), sweeps)
@@ -234,7 +235,7 @@ def _solution(
     residual = float(change(q, v).max())
     bound = residual * mdp.discount / (1.0 - mdp.discount)
     policy = mdp.policy(q, v)
-    policy /= policy.sum(-1, keepdims=True)  # 1 but for rounding, of which a tiny beta makes much
+    policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
     return Solution(v, q, policy, residual, bound, sweeps)
 
 
@@ -249,7 +250,7 @@ class _Tables(NamedTuple):
     beta: Array  # f64[]
 
     def backup(self, v: Array) -> Array:
-        # Successor by successor: XLA gathers S * A numbers K times faster than S * A * K at once.
+        # One successor at a time: XLA gathers S * A numbers K times faster than S * A * K numbers once.
         def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
             states, probabilities = successor
             return total + probabilities * v[states], None
@@ -272,7 +273,10 @@ def _q_sweep(tables: _Tables, q: Array) -> Array:
 def _iterate(
     sweep: Callable[[_Tables, Array], Array], mdp: SoftMDP, start: np.ndarray, tolerance: float
 ) -> tuple[np.ndarray, int]:
-    """Returns the last sweep's argument, which it changed by no more than the tolerance, and the sweeps."""
+    """Returns the last sweep's argument and the number of sweeps.
+
+    The last sweep changed its argument by at most the tolerance, unless rounding forbade it.
+    """
     if not tolerance > 0:
         raise ValueError(f"tolerance must be positive, not {tolerance}")
     with jax.enable_x64(True):
@@ -294,7 +298,7 @@ def _sweeps(
 ) -> tuple[Array, Array]:
     first = sweep(tables, start)
     change = jnp.abs(first - start).max()
-    # A contraction needs no more than this; rounding may forbid that the change alone ends the sweeps.
+    # A contraction needs at most this many. Rounding may keep the change above the tolerance for ever.
     most = jnp.ceil(jnp.log(tolerance / change) / jnp.log(tables.discount)) + 2
 
     def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:

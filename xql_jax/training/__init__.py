@@ -1,1 +1,1 @@
-"""Training: compiled updates over a population, the loop around them, checkpoints and the run's folder."""
+"""Training: compiled updates of a population, the loop around them, checkpoints and replay files."""

@@ -1,11 +1,13 @@
-"""Checkpoints of a run: each member's state, the rows of its logs, and what the loop must know to go on.
+"""Checkpoints of a run: the members' states, the rows of the logs, and the loop's progress.
 
-checkpoints/STEP/members/NAME/      the arrays of one member, by orbax
-checkpoints/STEP/logs/NAME.csv      the rows until then
-checkpoints/STEP/checkpoint.json    whose it is, the progress, the arrays' names and shapes by member, and
-                                    every file's digest
-checkpoints/NAME.tmp/               in the making, or being deleted
-checkpoints/damaged-STEP/           found unfit, and kept for who wants to look
+A member is one seed of the run with one setting of the swept hyperparameters (see `members.py`).
+
+checkpoints/STEP/members/NAME/      the arrays of one member, written by orbax
+checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
+checkpoints/STEP/checkpoint.json    the run's digest, the progress, each member's arrays (names and shapes),
+                                    and the digest of every file
+checkpoints/NAME.tmp/               a checkpoint that is being written or deleted
+checkpoints/damaged-STEP/           a checkpoint that was found damaged; kept for inspection
 """
 
 import concurrent.futures
@@ -15,11 +17,9 @@ import logging
 import os
 import re
 import shutil
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,64 +28,77 @@ import orbax.checkpoint as ocp
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import cannot_write, set_aside, sync, writing
 from xql_jax.training.manifests import (
+    MANIFEST,
     UnfitCheckpoint,
     cannot_read,
     cannot_understand,
     check_files,
     check_leaves,
+    file_digests,
     leaves_of,
     read_checked,
     read_manifest,
     system_error,
     write_manifest,
 )
+from xql_jax.training.orbax_alone import checkpointer, silent_orbax
+from xql_jax.training.processes import ALONE, CHECKPOINTS, Processes
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
-KEPT = 3  # unless a run is told otherwise
+T = TypeVar("T")
+KEPT = 3  # checkpoints; the default of every run
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What the loop must know to go on, beside the states. Times in seconds."""
+    """What the loop needs, besides the states, to continue a run. Times are in seconds."""
 
     step: int = 0
-    evaluation_due: bool = False  # at `step`: a signal came before it or in its midst
+    evaluation_due: bool = False  # at `step`: a signal came before or during the evaluation
     update_seconds: float = 0.0
     evaluation_seconds: float = 0.0
-    members: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # theirs, by name
-    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the trainee must know
+    # What each member needs besides its state, such as its divergence; by the member's name.
+    members: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    # What the population as a whole needs.
+    held: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Checkpoints(contextlib.AbstractContextManager):
     """The last checkpoints of a run, in one folder.
 
-    A thread of its own writes them, one at a time, while the training goes on; what fails there is raised by
-    the next `save`, `wait` or `close`. Nothing is written or renamed but by `save` and `resume_last_good`.
+    A background thread writes them, one at a time, while training continues. An error in the thread is raised
+    by the next `save`, `wait` or `close`. Only `save` and `resume_last_good` write or rename files.
 
-    orbax's CheckpointManager is no faster (56 ms without digests, this 57 ms with them, for XQL's 3.9 MB) and
-    gives a checkpoint its name before a digest of it could be written.
+    orbax's CheckpointManager is not faster (for XQL's 3.9 MB it takes 56 ms without digests, this class 57 ms
+    with them), and it gives a checkpoint its final name before a digest of it could be written.
+
+    In a run of several processes, each process saves and restores its own members in the same folder. Process
+    0 writes the other files after all members are on the disk. Every process must make the same calls of
+    `save`, `wait` and `resume_last_good`.
 
     Args:
-        folder: made by the first `save`, its parent must be there.
-        run: the digest of the run's identity; other runs' checkpoints are refused.
-        kept: how many of the last stay when another is written; 0: all.
+        folder: created by the first `save`; its parent must exist.
+        run: the digest of the run's identity; checkpoints of other runs are refused.
+        kept: number of checkpoints to keep, the latest ones; 0 keeps all.
+        processes: the processes of the run.
     """
 
-    def __init__(self, folder: Path, run: str = "", kept: int = KEPT):
+    def __init__(self, folder: Path, run: str = "", kept: int = KEPT, processes: Processes = ALONE):
         self._folder, self._run, self._kept = folder.absolute(), run, kept
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
+        self._processes = processes
+        self._orbax = checkpointer()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
 
     @property
     def steps(self) -> list[int]:
-        """The steps of the checkpoints, fit or not, that were written to their end; ascending."""
+        """The steps of all completely written checkpoints, ascending; damaged ones are included."""
         try:
             names = os.listdir(self._folder)
         except FileNotFoundError:
             names = []
-        except OSError as error:  # by no means "none": a run would begin anew
+        except OSError as error:  # must not count as "no checkpoints", or the run would start again at 0
             raise cannot_read(self._folder, error) from error
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
@@ -95,23 +108,26 @@ class Checkpoints(contextlib.AbstractContextManager):
         progress: Progress,
         write_more: Callable[[Path], None] = lambda folder: None,
     ) -> None:
-        """Begins to write the checkpoint of `progress.step`, unless there is one: it is the same state.
+        """Starts writing the checkpoint of `progress.step`.
+
+        If a checkpoint of that step exists, nothing is written, because it holds the same state.
 
         Args:
-            states: by the member's name, NumPy arrays that nobody else writes to.
-            progress: of the same step.
-            write_more: called in the thread, with the checkpoint's folder, before it takes its name: what it
-                writes there is part of the checkpoint.
+            states: NumPy arrays by the member's name, for this process's members. Nobody else may write to
+                them.
+            progress: at the same step, for all members; the one that process 0 passes is written.
+            write_more: writes further files of the checkpoint. The thread calls it with the checkpoint's
+                folder, before the folder gets its final name.
         """
         self.wait()
-        if progress.step not in self.steps:
+        if not self._processes.first(lambda: progress.step in self.steps):
             self._write_in_flight = self._thread.submit(self._write, states, progress, write_more)
 
     def wait(self) -> None:
-        """Returns when no write is in flight.
+        """Waits until no write is in progress.
 
         Raises:
-            UserError: if the last one failed.
+            UserError: if the last write failed.
         """
         write, self._write_in_flight = self._write_in_flight, None
         if write is not None:
@@ -130,16 +146,17 @@ class Checkpoints(contextlib.AbstractContextManager):
     def restore(
         self, like: Mapping[str, State], step: int | None = None
     ) -> tuple[dict[str, State], Progress]:
-        """Returns members of a checkpoint, the last if no step is given; the others are not read.
+        """Reads the members named in `like` from a checkpoint.
 
         Args:
-            like: by the member's name, arrays of the shapes that are wanted, or their `jax.eval_shape`.
+            like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
+            step: of the checkpoint; None for the last one.
         Returns:
             NumPy arrays by the member's name, and the progress of the whole checkpoint.
         Raises:
-            DamagedCheckpoint: if a byte of these members changed or a file of theirs is missing.
-            UnfitCheckpoint: if it has no such member, or its arrays are others than those of `like`.
-            UserError: if there is no such checkpoint, or it cannot be read here and now, whole as it may be.
+            DamagedCheckpoint: if a file of these members is missing or has changed.
+            UnfitCheckpoint: if it lacks a member, or its arrays differ in name, shape or type from `like`.
+            UserError: if there is no such checkpoint, or the system cannot read it at present.
         """
         known = self.steps
         if not known or step not in (None, *known):
@@ -157,21 +174,28 @@ class Checkpoints(contextlib.AbstractContextManager):
             states[name] = self._restore_member(path / "members" / name, wanted)
         try:
             return states, Progress(**manifest["progress"])
-        except TypeError as error:  # a field more
+        except TypeError as error:  # a field that this version does not know
             raise cannot_understand(path, error) from error
 
     def logs(self, step: int) -> dict[str, bytes]:
-        """Returns the rows that a checkpoint has, by their file's name; raises as `restore`."""
+        """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""
         path = self._folder / str(step)
         digests = read_manifest(path, self._run)["files"]
         names = [name for name in digests if name.startswith("logs/")]
         return {Path(name).name: read_checked(path, name, digests[name]) for name in names}
 
+    def leaves(self, step: int) -> dict[str, dict[str, str]]:
+        """Returns the types and shapes of a checkpoint's arrays, by member and then by array name.
+
+        Raises the errors of `restore`.
+        """
+        return read_manifest(self._folder / str(step), self._run)["members"]
+
     def _restore_member(self, path: Path, like: State) -> State:
         arrays = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), like)
         try:
             return self._orbax.restore(path, args=ocp.args.StandardRestore(arrays))
-        except Exception as error:  # every byte is as it was: the system, a full device, another version's
+        except Exception as error:  # the digests were right: a system error, a full device, another version
             if isinstance(error, OSError) or system_error(error):
                 raise cannot_read(path, error) from error
             raise cannot_understand(path.parents[1], error) from error
@@ -179,30 +203,41 @@ class Checkpoints(contextlib.AbstractContextManager):
     def resume_last_good(
         self, like: Mapping[str, State], resume: Callable[[dict[str, State], Progress], None]
     ) -> Progress | None:
-        """Gives the last checkpoint to `resume`, and sets aside later ones that are damaged.
+        """Passes the last undamaged checkpoint to `resume`, and renames later ones, which are damaged.
 
         Args:
-            resume: raises `Damaged` if what belongs to the checkpoint and lies elsewhere is damaged.
+            resume: continues from the states and the progress. It raises `Damaged` if files outside the
+                checkpoint that belong to it (the replay buffer's) are damaged.
         Returns:
-            The progress to go on from; None if there never was a checkpoint.
+            The progress to continue from; None if there is no checkpoint.
         Raises:
-            UserError: if all are damaged, or the last that is not cannot be gone on with: that one is never
-                passed over for an older one. Then all stay where they are.
+            UserError: if all checkpoints are damaged, or if the last undamaged one cannot be used. An older
+                one is not tried in that case. No checkpoint is renamed then.
         """
         damaged: dict[int, Damaged] = {}
-        for step in reversed(self.steps):
+        for step in reversed(self._processes.first(lambda: self.steps)):
+
+            def resume_from(step: int = step) -> Progress:
+                try:
+                    states, progress = self.restore(like, step)
+                    if self._processes.is_first:
+                        self.logs(step)
+                    resume(states, progress)
+                except Damaged:
+                    raise
+                except UnfitCheckpoint as error:
+                    raise UserError(f"{error}, {self._ways_out()}") from error
+                return progress
+
             try:
-                states, progress = self.restore(like, step)
-                self.logs(step)
-                resume(states, progress)
+                progress = self._processes.agree(resume_from)
             except Damaged as error:
                 damaged[step] = error
                 continue
-            except UnfitCheckpoint as error:
-                raise UserError(f"{error}, {self._ways_out()}") from error
-            for later, why in damaged.items():
-                aside = self._set_aside(later)
-                LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
+            if self._processes.is_first:
+                for later, why in damaged.items():
+                    aside = self._set_aside(later)
+                    LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
             return progress
         if damaged:
             last = next(iter(damaged.values()))
@@ -212,7 +247,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def _ways_out(self) -> str:
         return (
-            "so the run cannot go on; if another version of the program wrote it, take that; else delete "
+            "so the run cannot go on; if another version of the program wrote it, use that one; else delete "
             f"{self._folder.parent} or start anew with another --save_dir"
         )
 
@@ -222,68 +257,82 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _write(
         self, states: Mapping[str, State], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
-        """In the thread. The folder takes its name when all of it, and the rest, is on the disk."""
-        path = self._folder / str(progress.step)
+        """Writes a checkpoint; runs in the thread.
+
+        The folder gets its final name after all files are on the disk.
+        """
+        processes, path = self._processes, self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
-        try:
-            with writing(path):
+
+        def begin() -> None:
+            if processes.is_first:
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                with _silent_orbax():
-                    for name, state in states.items():
-                        self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
-                write_more(temporary)
-                write_manifest(temporary, self._run, dataclasses.asdict(progress), states)
-                for part in (*temporary.rglob("*"), temporary):
-                    sync(part)
-                os.replace(temporary, path)
-                sync(self._folder)
-                for old in self.steps[
-                    : -self._kept or 0
-                ]:  # a kill in the midst leaves no half of a checkpoint
-                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
-                self._remove_leftovers()
-        except Exception as error:
-            shutil.rmtree(temporary, ignore_errors=True)  # it takes the space that is lacking
-            if isinstance(error, UserError):
+
+        def write_ours() -> tuple[dict[str, Any], dict[str, str]]:
+            """Writes this process's members; returns their arrays' shapes and the files' digests."""
+            digests: dict[str, str] = {}
+            with silent_orbax():
+                for name, state in states.items():
+                    self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
+                    digests |= file_digests(temporary, f"members/{name}")
+                    _sync_all(temporary / "members" / name)
+            write_more(temporary)
+            return {name: leaves_of(state) for name, state in states.items()}, digests
+
+        def write_rest() -> None:
+            if parts is None:
+                return
+            members: dict[str, Any] = {}
+            files = file_digests(temporary, "logs")
+            for theirs, digests in parts:
+                members, files = members | theirs, files | digests
+            write_manifest(temporary, self._run, dataclasses.asdict(progress), members, files)
+            _sync_all(temporary / "logs")
+            for part in (temporary / MANIFEST, temporary / "members", temporary):
+                sync(part)
+            os.replace(temporary, path)
+            sync(self._folder)
+            for old in self.steps[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
+                os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
+            self._remove_leftovers()
+
+        try:
+            self._agree(path, begin)
+            parts = processes.collect(self._agree(path, write_ours), CHECKPOINTS)
+            self._agree(path, write_rest)
+        except BaseException:
+            if processes.is_first:
+                shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
+            raise
+
+    def _agree(self, path: Path, work: Callable[[], T]) -> T:
+        """Like `Processes.agree`, but turns every error into a UserError that names `path`.
+
+        Runs in the thread.
+        """
+
+        def told() -> T:
+            try:
+                with writing(path):
+                    return work()
+            except UserError:
                 raise
-            raise cannot_write(path, system_error(error) or str(error)[:300]) from error
+            except Exception as error:
+                raise cannot_write(path, system_error(error) or str(error)[:300]) from error
+
+        return self._processes.agree(told, CHECKPOINTS)
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
-            else:  # nobody's of ours
+            else:  # not made by this program
                 path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _silent_orbax() -> Iterator[None]:
-    """Keeps off the screen what is raised here anyway, as one error.
-
-    orbax logs an error with its traceback in each thread that it passes. And after the first, tensorstore's
-    other writes report to an event loop that is closed, and asyncio and Python tell of tasks that nobody
-    awaited, or of a loop that could not be opened; as these may come any time later, they stay silenced.
-    """
-    loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname + record.getMessage()
-
-    def tell_of_others(unraisable: Any) -> None:
-        is_loops = str(getattr(unraisable.object, "__module__", "")).startswith("asyncio")
-        if str(unraisable.exc_value) != "Event loop is closed" and not is_loops:
-            hook(unraisable)
-
-    for logger in loggers:
-        logger.addFilter(is_of_others)
-    sys.unraisablehook = tell_of_others
-    try:
-        yield
-    except Exception:
-        warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
-        raise
-    sys.unraisablehook = hook
-    for logger in loggers:
-        logger.removeFilter(is_of_others)
+def _sync_all(folder: Path) -> None:
+    for part in (*folder.rglob("*"), folder):
+        if os.path.lexists(part):  # a checkpoint may have no logs
+            sync(part)

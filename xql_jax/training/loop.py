@@ -1,9 +1,8 @@
-"""The loop of a training: steps of what is trained, and between them logs, evaluations and checkpoints."""
+"""The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
 import contextlib
 import dataclasses
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,169 +12,166 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.policies import around, prepared
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.evaluation.rollout import EpisodeResults, Evaluator
 from xql_jax.files import set_aside
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
-from xql_jax.training.checkpoints import KEPT, Checkpoints, Progress
-from xql_jax.training.members import member_shapes
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.compiled_online import CompiledPopulation
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.notebooks import without_bar
 from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.pace import Pace
 from xql_jax.training.population import Population
+from xql_jax.training.processes import ALONE, Processes
+from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
 
-SECONDS_PER_CALL = 1.0  # of compiled updates: the longest that the bar stands still or a signal waits
-SECONDS_PER_LINE = 10.0  # between lines that only say how far it is
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """When the loop does what, in steps. The last step is always logged, evaluated and saved.
-
-    A step is an update of offline training, a step of the environment of online training. A checkpoint is
-    also due when the last one is `checkpoint_minutes` old, at whatever step that is.
-    """
-
-    max_steps: int
-    log_interval: int
-    eval_interval: int
-    checkpoint_interval: int
-    checkpoint_minutes: float = 10.0  # 0: by steps alone
-    keep_checkpoints: int = KEPT  # the last so many; 0: all
-
-    def is_due(self, step: int, interval: int) -> bool:
-        return step % interval == 0 or step == self.max_steps
-
-    def next_stop(self, step: int, *others: int) -> int:
-        """The next step after which something is due by its number, here or at one of other intervals."""
-        intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval, *others)
-        return min(self.max_steps, *((step // interval + 1) * interval for interval in intervals))
+UNCHANGED = Preprocessing()
+SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wait that long at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """What is measured every so many steps and goes to a file of its own: a row a number."""
+    """A quantity measured every `interval` steps and written to its own CSV file, one row per number."""
 
-    path: Path  # of the CSV: step, seed, hyperparameters, `column`
+    path: Path  # of the CSV file, with columns step, seed, hyperparameters and `column`
     column: str
     interval: int  # steps
-    measure: Callable[[], np.ndarray]  # f32[M, N], N numbers of each member as it is now
+    measure: Callable[[], np.ndarray]  # returns f32[M, N], N numbers per member at the current step
 
 
 class _Interrupted(Exception):
     """A signal came during an evaluation."""
 
 
-class TrainingFiles:
-    """Where a training's files are."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
-        self.metrics = folder / "metrics.csv"
-        self.evaluations = folder / "evaluations.csv"
-        self.bellman_errors = folder / "bellman_errors.csv"
-        self.summary = folder / "summary.json"
-        self.preprocessing = folder / "preprocessing.json"
-        self.replay = folder / "replay"  # the buffers' files, a folder a member
-        self.events = folder / "tb"  # TensorBoard's
-
-
 class TrainingLoop:
-    """A population's training and its files.
+    """The training of a population, with its log files, evaluations and checkpoints.
 
-    Resumed, it writes the rows that an unbroken one would, but online, where episodes begin again.
+    A member of the population is one seed with one setting of the swept hyperparameters. A resumed training
+    writes the same rows as an uninterrupted one. The exception is online training with simulators outside the
+    compiled program, where episodes start again.
+
+    In a run of several processes, each process trains its own members. All processes do the same steps, and
+    stop and save at the same steps. Process 0 writes the rows of all members.
 
     Args:
         evaluator, task: None for no evaluation.
-        recordings: beside the logs and evaluations.
-        observe, reward: what is done to observations and rewards before the policies see them.
-        run: the digest of the run's identity, by which its files are told from another's.
+        recordings: measured in addition to the logs and evaluations.
+        preprocessing: applied to observations and rewards before the policies see them.
+        processes: the processes of the run.
+    Attributes:
+        logs: the CSV files by their paths, with the rows of all members; empty except on process 0.
     """
 
     def __init__(
         self,
-        population: Population | OnlinePopulation,
+        population: Population | OnlinePopulation | CompiledPopulation,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
         recordings: Sequence[Recording] = (),
-        observe: Callable[[np.ndarray], np.ndarray] = lambda observations: observations,
-        reward: Callable[[np.ndarray], np.ndarray] = lambda rewards: rewards,
-        run: str = "",
+        preprocessing: Preprocessing = UNCHANGED,
+        processes: Processes = ALONE,
     ):
         self.population = population
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
-        self._observe, self._reward = observe, reward
-        self._checkpoints = Checkpoints(files.checkpoints, run, schedule.keep_checkpoints)
-        like = member_shapes(population.states, population.members)
-        resumed = self._checkpoints.resume_last_good(like, population.resume)
-        self.progress = resumed or Progress()
+        self._preprocessing = preprocessing
+        self._files, self._processes = files, processes
+        self._checkpoints = Checkpoints(files.checkpoints, files.run, schedule.keep_checkpoints, processes)
+        resumed = self._checkpoints.resume_last_good(population.saved_shapes(), population.resume)
+        # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
+        evaluates_first = schedule.handover == 0 or schedule.eval_at_start
+        self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         if not resumed and os.path.lexists(files.replay):
             aside = set_aside(files.replay, "earlier")
             LOG.warning(
                 f"{files.replay}: no checkpoint goes with it, the run begins anew; it is now {aside.name}"
             )
         self._reported = set(population.diverged)
-        rows = self._checkpoints.logs(resumed.step) if resumed else {}
         self._recordings = recordings
-        paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
-        # Also a checkpoint that another run's members began with has no rows.
-        self.logs = {path: CSVLogger(path, rows.get(path.name)) for path in paths}
-        self._metrics_csv, self._evaluations_csv = self.logs[files.metrics], self.logs[files.evaluations]
+        self.logs: dict[Path, CSVLogger] = {}
+        if processes.is_first:
+            rows = self._checkpoints.logs(resumed.step) if resumed else {}
+            paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
+            # A run that began with another run's members has a first checkpoint without rows.
+            self.logs = {path: CSVLogger(path, rows.get(path.name)) for path in paths}
         names = [member.name for member in population.members]
         self._tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
+        if not resumed:
+            for index, member in enumerate(population.members):
+                learner: Any = population.member(index)[0]
+                values = hyperparameters(learner)
+                self._tensorboard.write_hyperparameters(index, {"seed": member.seed, **values})
 
     @property
     def finished(self) -> bool:
         return self.progress.step == self._schedule.max_steps and not self.progress.evaluation_due
 
-    def run(self, stop: StopSignals, *, show_progress: bool, steps_per_call: int | None = None) -> None:
-        """Trains until max_steps or until it is told to stop.
+    def run(
+        self,
+        stop: StopSignals,
+        *,
+        show_progress: bool,
+        pause_at: int | None = None,
+        steps_per_call: int | None = None,
+    ) -> None:
+        """Trains until max_steps, or until a signal asks it to stop.
 
         Args:
-            stop: is looked at after each call.
-            show_progress: draw a bar, if stderr is a terminal.
-            steps_per_call: the most in one call, a multiple of the stride; None for about a second's worth.
+            stop: checked after each compiled call.
+            pause_at: a step at which training saves and stops, as at a signal; None: it continues to the end.
+            show_progress: draw a progress bar if stderr is a terminal or belongs to a notebook.
+            steps_per_call: the most steps in one compiled call, but at least one stride of the population;
+                None for about one second's worth.
         Raises:
-            EnvironmentFailure: as environments do; what was trained until then is saved. Not if it is told to
-                stop: then that was a stop like others.
+            EnvironmentFailure: if an environment fails, after saving what was trained until then. If a stop
+                was requested as well, the failure is only logged.
         """
         schedule, population = self._schedule, self.population
         recorded = [recording.interval for recording in self._recordings]
-        call = steps_per_call or max(population.stride, 100 // population.stride * population.stride)
-        self._saved_at, self._said_at = time.monotonic(), -math.inf
+        last = schedule.max_steps if pause_at is None else min(pause_at, schedule.max_steps)
+        call = steps_per_call or 100
+        self._saved_at = time.monotonic()
+        self._pace = Pace(self.progress.step, last, population.unit, time.monotonic)
         bar = tqdm(
             total=schedule.max_steps,
             initial=self.progress.step,
             unit=f" {population.unit}s",
-            disable=None if show_progress else True,
+            disable=without_bar() if show_progress and self._processes.is_first else True,
         )
         with bar:
             try:
                 if self.progress.evaluation_due:
                     self._evaluate(stop, bar, again=True)
-                while self.progress.step < schedule.max_steps and not stop.received:
+                told, call, _ = self._agree(stop, call)
+                while self.progress.step < last and not told:
                     start = self.progress.step
-                    end = min(start + call, schedule.next_stop(start, *recorded))
+                    self._compile()
+                    stride = population.stride  # it changes at a hand-over
+                    end = min(
+                        start + max(1, call // stride) * stride, schedule.next_stop(start, *recorded), last
+                    )
                     began = time.perf_counter()
                     try:
                         metrics = population.advance(end)
-                    finally:  # where an environment fails, at less than `end`
+                    finally:  # if an environment failed, population.step is less than `end`
                         seconds = time.perf_counter() - began
                         update_seconds = self.progress.update_seconds + seconds
                         self._advance(step=population.step, update_seconds=update_seconds)
                     if steps_per_call is None:
-                        strides = int((end - start) * SECONDS_PER_CALL / seconds) // population.stride
-                        call = max(1, strides) * population.stride
+                        call = int((end - start) * SECONDS_PER_CALL / seconds)
                     self._report_divergences()
                     bar.update(end - start)
                     if schedule.is_due(end, schedule.log_interval):
@@ -183,12 +179,15 @@ class TrainingLoop:
                     self._record()
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
-                    if self._checkpoint_is_due() or stop.received:
+                    if bar.disable and end < last and self._pace.has_been_silent():
+                        LOG.info(self._pace.line(end))
+                    told, call, is_old = self._agree(stop, call)
+                    if told or is_old or schedule.is_due(end, schedule.checkpoint_interval) or end == last:
                         self._save()
             except EnvironmentFailure as error:
                 if self.progress.step:
                     self._save()
-                if not stop.received:
+                if not self._agree(stop, call)[0]:
                     raise
                 LOG.warning(str(error))
             finally:
@@ -196,27 +195,53 @@ class TrainingLoop:
         for log in self.logs.values():
             log.mend()
 
-    def _checkpoint_is_due(self) -> bool:
+    def _compile(self) -> None:
+        """Compiles the next program if needed, and logs the time, because it takes seconds."""
+        before = self.population.compile_seconds
+        if not before:
+            LOG.info("compiling ...")
+        self.population.compile()
+        if (seconds := self.population.compile_seconds - before) > 0:
+            LOG.info(f"compiled in {seconds:.1f} s")
+            self._pace.begin_at(self.progress.step)
+
+    def _agree(self, stop: StopSignals, call: int) -> tuple[bool, int, bool]:
+        """Decides, with all processes, how the loop continues.
+
+        Returns:
+            Whether the run stops here, the number of steps of the next call, and whether the last checkpoint
+            is older than `checkpoint_minutes`. All processes get the same values.
+        """
+        received = stop.received
+        self._processes.pass_on(stop)
         seconds = 60 * self._schedule.checkpoint_minutes
-        old = 0 < seconds <= time.monotonic() - self._saved_at
-        return old or self._schedule.is_due(self.progress.step, self._schedule.checkpoint_interval)
+        is_old = 0 < seconds <= time.monotonic() - self._saved_at
+        said = self._processes.exchange((received is not None, call, is_old))
+        self._processes.pass_on(stop)
+        return (
+            any(told for told, _, _ in said),
+            min(call for _, call, _ in said),
+            any(old for *_, old in said),
+        )
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
-        if not self._evaluator and (
-            self.progress.step == self._schedule.max_steps
-            or self._saved_at - self._said_at >= SECONDS_PER_LINE
-        ):
-            self._said_at = self._saved_at
-            LOG.info(f"{self.population.unit} {self.progress.step:,}")  # where evaluations' lines do not tell
+        if not self._evaluator and self.progress.step == self._schedule.max_steps:
+            LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         saving = self.population.saving()
-        self._advance(members=saving.members, held=saving.held)
+        members = {
+            name: held
+            for theirs in self._processes.collect(saving.members) or []
+            for name, held in theirs.items()
+        }
+        self._advance(members=members, held=saving.held)
 
         rows = {path.name: log.rows() for path, log in self.logs.items()}
 
         def write_more(folder: Path) -> None:
             saving.write()
-            (folder / "logs").mkdir()
+            if rows:
+                (folder / "logs").mkdir()
             for name, blocks in rows.items():
                 with (folder / "logs" / name).open("wb") as file:
                     file.writelines(blocks)
@@ -232,10 +257,10 @@ class TrainingLoop:
             self.close()
         except UserError:
             if error is None:
-                raise  # else what is told is why the training ended, not what a full disk does to its files
+                raise  # else the reason why the training ended matters more than an error while closing files
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:  # the checkpoints first, all of them even if one fails
+        with contextlib.ExitStack() as stack:  # closes the checkpoints first, and the others if one fails
             logs = (log.close for log in self.logs.values())
             for close in (self._tensorboard.close, *logs, self._checkpoints.close):
                 stack.callback(close)
@@ -244,67 +269,101 @@ class TrainingLoop:
         self.progress = dataclasses.replace(self.progress, **changes)
 
     def _report_divergences(self) -> None:
+        lines = []
         for index in sorted(set(self.population.diverged) - self._reported):
             divergence = self.population.diverged[index]
-            LOG.info(
+            lines.append(
                 f"{self.population.members[index]} diverged at {self.population.unit} {divergence.step} "
                 f"({divergence.quantity} not finite)"
             )
             self._reported.add(index)
+        for theirs in self._processes.collect(lines) or []:
+            for line in theirs:
+                LOG.info(line)
 
     def _log(self, metrics: Metrics) -> None:
         if not metrics:  # before the first update
             return
         columns = {name: np.asarray(metric) for name, metric in metrics.items()}
+        rows = []
         for index in range(len(self.population.members)):
             if index in self.population.diverged:
                 continue
             scalars = {name: float(column[index]) for name, column in columns.items()}
-            self._metrics_csv.write({**self._row_start(index), **scalars, **self._row_end()})
+            rows.append({**self._row_start(index), **scalars, **self._row_end()})
             self._tensorboard.write(index, self.progress.step, scalars)
+        self._write(self._files.metrics, rows)
 
     def _record(self) -> None:
         for recording in self._recordings:
             if not self._schedule.is_due(self.progress.step, recording.interval):
                 continue
+            rows = []
             for index, numbers in enumerate(recording.measure()):
                 if index not in self.population.diverged:
-                    for number in numbers.tolist():
-                        row = {**self._row_start(index), recording.column: number}
-                        self.logs[recording.path].write(row)
+                    start = self._row_start(index)
+                    rows += [{**start, recording.column: number} for number in numbers.tolist()]
+            self._write(recording.path, rows)
+
+    def _write(self, path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Writes the rows of all processes' members on process 0.
+
+        Args:
+            rows: of this process's members.
+        Returns:
+            The rows of all members on process 0, an empty list elsewhere.
+        """
+        collected = self._processes.collect(rows) or []
+        every = [row for theirs in collected for row in theirs]
+        for row in every:
+            self.logs[path].write(row)
+        return every
 
     def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
-        """Evaluates and writes a row a member; or, at a signal, leaves that to the resumed run.
+        """Evaluates the policies and writes one row per member.
 
-        So it does where an environment fails, but only once: from the same starts it may always fail. `again`
-        says that this is an evaluation that was left.
+        At a signal the evaluation is abandoned, and the resumed run repeats it. The same holds if an
+        environment fails, but only once, because the same initial states may fail every time.
+
+        Args:
+            again: this repeats an abandoned evaluation.
         """
-        assert self._evaluator is not None
+        evaluator = self._evaluator
+        assert evaluator is not None
         assert self._task is not None
-        policy = prepared(self.population.policy(), self._observe, self._reward)
+        preprocessing = self._preprocessing
+        policy = prepared(self.population.policy(), preprocessing.observations, preprocessing.rewards)
 
         def act(observations: np.ndarray) -> np.ndarray:
+            self._processes.pass_on(stop)
             if stop.received:
                 raise _Interrupted
             return policy(observations)
 
+        def run() -> EpisodeResults | None:
+            with contextlib.suppress(_Interrupted):
+                return evaluator.run(around(policy, act))
+            return None
+
         began = time.perf_counter()
         self._advance(evaluation_due=True)
         try:
-            results = self._evaluator.run(around(policy, act))
-        except _Interrupted:
-            return
+            results = self._processes.agree(run)
         except EnvironmentFailure as error:
-            if again and self.progress.step < self._schedule.max_steps and not stop.received:
+            told = self._agree(stop, 0)[0]
+            if again and self.progress.step < self._schedule.max_steps and not told:
                 self._advance(evaluation_due=False)
                 LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
                 return
             raise
+        if not all(self._processes.exchange(results is not None)) or results is None:
+            return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._advance(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         returns = results.returns.mean(axis=1)
         scores = self._task.normalized_score(returns)
+        rows = []
         for index in range(len(self.population.members)):
             divergence = self.population.diverged.get(index)
             scalars = {
@@ -315,12 +374,16 @@ class TrainingLoop:
             if results.successes is not None:
                 scalars["success_rate"] = float(results.successes[index].mean())
             diverged = {"diverged_at": divergence.step if divergence else ""}
-            self._evaluations_csv.write({**self._row_start(index), **scalars, **diverged, **self._row_end()})
+            rows.append({**self._row_start(index), **scalars, **diverged, **self._row_end()})
             scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
             self._tensorboard.write(index, self.progress.step, scalars)
+        rows = self._write(self._files.evaluations, rows)
+        if not rows:  # only process 0 has rows and logs the score
+            return
+        scores = np.array([row["score"] for row in rows])
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
-        LOG.info(f"{self.population.unit} {self.progress.step:,}: score {scores.mean():.1f}{spread}")
+        LOG.info(self._pace.line(self.progress.step, f"score {scores.mean():.1f}{spread}"))
 
     def _row_start(self, index: int) -> Mapping[str, Any]:
         member = self.population.members[index]

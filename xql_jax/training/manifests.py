@@ -1,6 +1,6 @@
-"""What a checkpoint holds, said in a file of its own, with the digests that prove it whole.
+"""The manifest of a checkpoint: a file that lists its content, with digests that reveal damage.
 
-orbax does not notice a flipped byte, and cuts, fills and converts arrays without a word.
+It is needed because orbax does not notice a flipped byte, and silently truncates, pads and converts arrays.
 """
 
 import contextlib
@@ -30,7 +30,10 @@ NO_FILE = (
 
 
 class UnfitCheckpoint(UserError):
-    """A checkpoint that is damaged, or whole and of another program's states; `reason` says how."""
+    """A checkpoint that cannot be restored: it is damaged, or it holds other arrays than the run's.
+
+    `reason` says in words what is wrong.
+    """
 
     def __init__(self, path: Path, reason: str):
         super().__init__(f"checkpoint {path}: {reason}")
@@ -38,14 +41,14 @@ class UnfitCheckpoint(UserError):
 
 
 class DamagedCheckpoint(UnfitCheckpoint, Damaged):
-    """One of which a file is not there or not as it was written: it will never be read again."""
+    """A checkpoint with a missing or changed file; trying to read it again is of no use."""
 
     def __init__(self, path: Path, reason: str):
         super().__init__(path, f"damaged: {reason}")
 
 
 def system_error(error: Exception) -> str | None:
-    """The system's words that tensorstore's errors, which are ValueErrors, quote; None if they quote none."""
+    """The operating system's message quoted in a tensorstore error (a ValueError); None if there is none."""
     number = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(number[1])) if number else None
 
@@ -61,13 +64,13 @@ def cannot_understand(path: Path, error: Exception) -> UserError:
 
 
 def leaves_of(states: State) -> dict[str, str]:
-    """The arrays' types and shapes by name."""
+    """The types and shapes of a state's arrays, by name."""
     leaves = jax.tree_util.tree_flatten_with_path(states)[0]
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
-    """orbax would cut, fill and convert arrays without a word."""
+    """Raises UnfitCheckpoint unless the arrays are as wanted; orbax would silently convert or resize them."""
     for name in (*wanted, *found):
         if found.get(name) != wanted.get(name):
             raise UnfitCheckpoint(
@@ -77,29 +80,44 @@ def check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> N
             )
 
 
-def _file_digests(folder: Path) -> dict[str, str]:
+def file_digests(folder: Path, below: str = "") -> dict[str, str]:
+    """Returns the digest of every file in `folder`, or in its subfolder `below`, by path from `folder`."""
     digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path != folder / MANIFEST:
+    for path in sorted((folder / below).rglob("*")):
+        if path.is_file():
             with path.open("rb") as file:
                 digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
 
-def write_manifest(folder: Path, run: str, progress: dict[str, Any], states: Mapping[str, State]) -> None:
-    """Written last: whose it is, and the digests of all other files, and its own."""
-    members = {name: leaves_of(state) for name, state in states.items()}
-    content = {"run": run, "progress": progress, "members": members, "files": _file_digests(folder)}
+def write_manifest(
+    folder: Path,
+    run: str,
+    progress: dict[str, Any],
+    members: Mapping[str, Mapping[str, str]],
+    files: Mapping[str, str],
+) -> None:
+    """Writes the manifest of a checkpoint; call it after all other files are written.
+
+    Args:
+        run: the digest of the run's identity.
+        progress: as a dictionary.
+        members: the types and shapes of each member's arrays.
+        files: the digests of all other files. The manifest adds a digest of its own content.
+    """
+    content = {"run": run, "progress": progress, "members": members, "files": files}
     (folder / MANIFEST).write_text(json.dumps({**content, "digest": digest(content)}, indent=1) + "\n")
 
 
 def read_manifest(path: Path, run: str) -> dict[str, Any]:
-    """Returns the manifest of a checkpoint of the run, whose folder's name is its step.
+    """Returns the manifest of a checkpoint of the run `run`.
 
+    Args:
+        path: the checkpoint's folder; its name is the step.
     Raises:
-        DamagedCheckpoint: if it is not as it was written, or of another run or step.
-        UnfitCheckpoint: if a version wrote it that did not say of which run it is.
-        UserError: if the system does not let it be read.
+        DamagedCheckpoint: if the manifest has changed, or belongs to another run or step.
+        UnfitCheckpoint: if it was written by a version older than 0.5.
+        UserError: if the system cannot read it.
     """
     try:
         with _reading(path, MANIFEST):
@@ -111,7 +129,7 @@ def read_manifest(path: Path, run: str) -> dict[str, Any]:
     if "members" not in content:
         raise UnfitCheckpoint(path, "written by a version before 0.4, which kept all members in one file")
     if "run" not in content:
-        raise UnfitCheckpoint(path, "written by a version before 0.5, which did not say of which run it is")
+        raise UnfitCheckpoint(path, "written by a version before 0.5, which did not record the run")
     if content["run"] != run:
         raise DamagedCheckpoint(path, f"it is of another run, {content['run']}; this one is {run}")
     if str(content["progress"]["step"]) != path.name:
@@ -120,7 +138,7 @@ def read_manifest(path: Path, run: str) -> dict[str, Any]:
 
 
 def read_checked(path: Path, name: str, expected: str) -> bytes:
-    """Returns what a file of a checkpoint holds; DamagedCheckpoint unless that has the digest."""
+    """Returns the content of a checkpoint's file; DamagedCheckpoint if its digest is not `expected`."""
     with _reading(path, name):
         content = read_file(path / name)
     if hashlib.sha256(content).hexdigest() != expected:
@@ -129,7 +147,7 @@ def read_checked(path: Path, name: str, expected: str) -> bytes:
 
 
 def check_files(path: Path, prefix: str, digests: Mapping[str, str]) -> None:
-    """Raises DamagedCheckpoint unless every byte of the files below `prefix` is as it was written."""
+    """Raises DamagedCheckpoint if a file below `prefix` is missing or has changed."""
     for name, expected in digests.items():
         if name.startswith(prefix):
             read_checked(path, name, expected)
@@ -137,11 +155,14 @@ def check_files(path: Path, prefix: str, digests: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def _reading(path: Path, name: str) -> Iterator[None]:
-    """What is not there is damage. What the system refuses otherwise (too many open files, no permission, a
-    server or disk that fails) says nothing of the checkpoint."""
+    """Turns OSErrors into errors about the checkpoint.
+
+    A missing file is damage. Other errors (too many open files, no permission, a failing server or disk) do
+    not mean that the checkpoint is damaged, so they become plain UserErrors.
+    """
     try:
         yield
-    except OSError as error:  # of a read, it does not know the file's name
+    except OSError as error:  # errors while reading do not have the file's name
         if error.errno in NO_FILE:
             raise DamagedCheckpoint(path, f"{name} is missing") from error
         raise cannot_read(path / name, error) from error

@@ -1,4 +1,4 @@
-"""Members of a population: a seed each, and the hyperparameters that a sweep gives them."""
+"""Members of a population: each has a seed and the hyperparameters that a sweep gives it."""
 
 import dataclasses
 import itertools
@@ -17,7 +17,7 @@ Tree = TypeVar("Tree")
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One run of the population."""
+    """One training of the population: a seed and one setting of the swept hyperparameters."""
 
     seed: int
     hyperparameters: Mapping[str, float]
@@ -28,7 +28,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its name in files and folders: seed3_beta=0.5. No two float32 values share one."""
+        """Its name in files and folders, such as seed3_beta=0.5; unique for each float32 value."""
         settings = (f"{name}={value:.9g}" for name, value in self.hyperparameters.items())
         return "_".join((f"seed{self.seed}", *settings))
 
@@ -36,8 +36,11 @@ class Member:
 def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float]]:
     """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid over the learner's traced hyperparameters.
 
-    UserError, which calls the learner `algorithm`, if the text has another form, or a field is unknown, not
-    traced, or given an impossible value.
+    Args:
+        algorithm: the learner's name in error messages.
+    Raises:
+        UserError: if the text has another form, or if a field is unknown, not traced, or has an impossible
+            value.
     """
     grid: dict[str, list[float]] = {}
     for part in text.replace(";", " ").split():
@@ -59,33 +62,33 @@ def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float
 
 
 def make_members(seeds: Sequence[int], grid: Mapping[str, Sequence[float]]) -> list[Member]:
-    """Every combination of the grid's values with every seed; seeds of one combination are neighbours."""
+    """Returns one member per combination of grid values and seed; seeds of a combination are adjacent."""
     combinations = itertools.product(*grid.values())
     settings = [dict(zip(grid, combination, strict=True)) for combination in combinations]
     return [Member(seed, setting) for setting in settings for seed in seeds]
 
 
 def learners_of(learner: Any, members: Sequence[Member]) -> list[Any]:
-    """Returns the learner with each member's hyperparameters, leaves f32[]."""
+    """Returns one learner per member, with that member's hyperparameters; leaves are arrays f32[]."""
     learners = (with_hyperparameters(learner, member.hyperparameters) for member in members)
     return [jax.tree.map(jnp.asarray, member) for member in learners]
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:
-    """Returns one tree for many alike, each leaf with a leading axis over them."""
+    """Stacks trees of the same structure along a new leading axis of every leaf."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def member_shapes(states: Any, members: Sequence[Member]) -> dict[str, Any]:
-    """Returns the shapes and types of each member's part of states [M, ...], by its name."""
+    """Returns the shapes and types of each member's part of stacked states [M, ...], by member name."""
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
     return {member.name: one for member in members}
 
 
 def parted(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
-    """Returns each member's tree by its name, NumPy copies of what `stacked` put together.
+    """Splits a stacked tree into one tree per member, by member name; the leaves are NumPy arrays.
 
-    Copies, no views: the next update is given the arrays' own memory to write to.
+    The leaves are copies, not views, because the next update may overwrite the donated device memory.
     """
     arrays = jax.device_get(tree)
     return {

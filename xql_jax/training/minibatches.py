@@ -1,8 +1,10 @@
-"""Where a compiled call finds its minibatches: all of the data on the device, or blocks from the host.
+"""Sources of minibatches for compiled updates: data on every device, split over devices, or on the host.
 
-Both draw update t's minibatch from the same key, so that a run learns from the same transitions either way.
-`pieces` cuts updates start, ..., stop - 1 of members with keys [M] into calls of the program.
-`batch` is within the program: one update's minibatch, from its member's data and its own key.
+All of them draw update t's minibatch from the same key, so a run learns from the same transitions wherever
+the data are. Each source has two methods:
+
+`pieces` divides updates start, ..., stop - 1 of members with keys [M] into calls of the compiled program.
+`batch` runs inside the program: it returns one update's minibatch, from the member's data and a key.
 """
 
 import functools
@@ -18,17 +20,19 @@ from xql_jax.data.sampling import sample, sample_indices
 from xql_jax.data.windows import Trajectories
 from xql_jax.types import AnyBatch, Array, Minibatch, PRNGKey, Transitions
 
-BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member: each transfer is worth its overhead
+BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
 
 
 def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
-    """Returns the two keys of a member's update: of its minibatch, and of what the learner itself draws."""
+    """Returns the two keys of an update: one draws the minibatch, the other is passed to the learner."""
     key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
     return key_batch, key_update
 
 
 class Resident:
-    """All transitions on every device, once, shared by all members; minibatches are drawn in the program."""
+    """All transitions on every device, shared by all members; minibatches are drawn inside the program."""
+
+    is_shared = True
 
     def __init__(self, data: AnyBatch | Trajectories, mesh: Mesh, batch_size: int):
         self.partition = PartitionSpec()
@@ -42,19 +46,68 @@ class Resident:
         return sample(data, key, self._batch_size)
 
 
+class Sharded:
+    """All transitions split over the devices in equal parts; minibatches are drawn from all parts.
+
+    Each device gathers the row indices that all devices want, contributes the rows that it holds and 0 for
+    the others, and a sum over the devices delivers each row. The sum is over the bits as unsigned integers
+    with at most one non-zero term, so it is exact. This sends D times the data that D devices need, and the
+    devices wait for one another at every update.
+    """
+
+    is_shared = True
+
+    def __init__(self, data: AnyBatch, mesh: Mesh, batch_size: int):
+        (self._axis,) = mesh.axis_names
+        self.partition = PartitionSpec(self._axis)
+        self._size, self._batch_size = len(data.observations), batch_size
+        self._rows = -(-self._size // mesh.size)  # per device; the last part is padded with zeros
+        sharding = NamedSharding(mesh, self.partition)
+
+        def placed(field: np.ndarray) -> Array:
+            def part(index: Any) -> np.ndarray:
+                rows = field[index[0]]
+                return np.pad(rows, [(0, self._rows - len(rows)), *[(0, 0)] * (field.ndim - 1)])
+
+            shape = (self._rows * mesh.size, *field.shape[1:])
+            return jax.make_array_from_callback(shape, sharding, part)
+
+        self._data = jax.tree.map(placed, data)
+
+    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, AnyBatch]]:
+        yield start, stop, self._data
+
+    def batch(self, data: AnyBatch, key: PRNGKey, step: Array) -> AnyBatch:
+        wanted = jax.lax.all_gather(
+            sample_indices(key, self._size, self._batch_size), self._axis
+        )  # i32[D, B]
+        rows = wanted - self._rows * jax.lax.axis_index(self._axis)
+        is_here = (rows >= 0) & (rows < self._rows)
+
+        def take(field: Array) -> Array:
+            found = jax.lax.bitcast_convert_type(jnp.take(field, rows, axis=0, mode="clip"), jnp.uint32)
+            given = jnp.where(is_here.reshape(*is_here.shape, *[1] * (field.ndim - 1)), found, 0)
+            ours = jax.lax.psum_scatter(given, self._axis)
+            return jax.lax.bitcast_convert_type(ours, field.dtype)
+
+        return jax.tree.map(take, data)
+
+
 class Block(NamedTuple):
-    """The minibatches of a few successive updates, of every member [M] or, within the program, of one."""
+    """Minibatches of K successive updates, for all members [M] or, inside the program, for one member."""
 
     first: Any  # i32[M], the first update
     batches: Minibatch  # fields [M, K, B, ...]
 
 
 class Streamed:
-    """Blocks of minibatches from the host, the next one gathered while the device works on one.
+    """Minibatches sent from the host in blocks; the next block is gathered while the device works.
 
-    The transitions of a minibatch are drawn as `Resident` draws them, from all of the data and by the same
-    keys: nothing is shuffled, blocks are no samples of samples, and the draw has no bias.
+    Transitions are drawn as by `Resident`: uniformly from all of the data and with the same keys. A block is
+    not a shuffled subset of the data, so the draw has no bias.
     """
+
+    is_shared = False
 
     def __init__(self, data: Transitions, mesh: Mesh, batch_size: int, num_members: int):
         self.partition = PartitionSpec(mesh.axis_names[0])
@@ -67,12 +120,12 @@ class Streamed:
         self._length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
 
     def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, Block]]:
-        firsts = range(start, max(stop, start + 1), self._length)  # no updates are a call too
+        firsts = range(start, max(stop, start + 1), self._length)  # zero updates also make one call
         pieces = [(first, min(first + self._length, stop)) for first in firsts]
         indices = self._indices(keys, start)
         for number, (first, after) in enumerate(pieces):
             block = self._block(np.asarray(indices), first, after)
-            if number + 1 < len(pieces):  # before the call that `yield` starts: its device works in order
+            if number + 1 < len(pieces):  # before `yield`: the device runs what it is given in order
                 indices = self._indices(keys, after)
             yield first, after, block
 
@@ -80,7 +133,7 @@ class Streamed:
         return jax.tree.map(lambda field: field[step - data.first], data.batches)
 
     def _indices(self, keys: PRNGKey, first: int) -> Array:
-        """i32[M, K, B], the transitions of updates first, ..., first + K - 1 of every member."""
+        """i32[M, K, B], the transitions' indices for updates first, ..., first + K - 1 of every member."""
         return _indices(keys, np.int32(first), self._length, self._data.size, self._batch_size)
 
     def _block(self, indices: np.ndarray, first: int, after: int) -> Block:
@@ -89,7 +142,7 @@ class Streamed:
         taken = self._data.take(used.reshape(-1))
 
         def shape(field: np.ndarray) -> np.ndarray:
-            """[M, K, B, ...]: calls of one shape need one program, so a short one is filled up."""
+            """Shapes a field to [M, K, B, ...]; pads a short block so that one program serves all calls."""
             by_update = field.reshape(*used.shape, *field.shape[1:])
             if after - first == length:
                 return by_update
@@ -110,4 +163,6 @@ def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: in
     return jax.vmap(lambda key: jax.vmap(functools.partial(of_update, key))(steps))(keys)
 
 
-Feed = Resident | Streamed  # `partition` is that of its pieces' data over the members
+# `partition` says how the data of `pieces` is split over the mesh. `is_shared` is true if all members on a
+# device use the same data, false if each member has its own part.
+Feed = Resident | Sharded | Streamed

@@ -1,11 +1,11 @@
-"""Online training of a population, whose members act and learn in rounds."""
+"""Online training of a population. Each member acts and learns in rounds of a fixed number of steps."""
 
 import concurrent.futures
 import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,37 +16,42 @@ from xql_jax.envs.workers import PATIENT, Patience
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member, learners_of, parted, stacked
+from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
 from xql_jax.training.policies import deterministic_policy, finite_policy
 from xql_jax.training.population import Divergence, Saving
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import MemberRounds, OnlineSchedule
-from xql_jax.types import Batch, Environment, Metrics, OnlineLearner, State
+from xql_jax.training.rounds import MemberRounds, OnlineSchedule, Pretrained
+from xql_jax.training.together import TogetherRounds
+from xql_jax.types import Batch, Environment, Learner, Metrics, State
 
 LOG = logging.getLogger(__name__)
 
 
 class OnlinePopulation:
-    """Members that act in environments of their own and learn from replay buffers of their own.
+    """A population whose members each act in their own environments and fill their own replay buffers.
 
-    A round is `round_steps` steps of acting and the updates that these make due, which run in a thread while
-    the next round acts. Round j acts by the policy after round j - 2's updates, even where those of round
-    j - 1 are done: the results do not depend on the time that anything takes.
+    A member is one seed with one setting of the swept hyperparameters. A round consists of `round_steps`
+    steps of acting and the updates that these make due. The updates run in a thread while the next round
+    acts. Round j acts by the policy after the updates of round j - 2, even if those of round j - 1 are
+    already done. So the results do not depend on timing.
 
-    Everything random comes from the member's key by the number of the step or the update. Episodes in
-    progress are no part of a checkpoint: after `resume` they begin again at their starts.
+    Every random draw uses the member's key folded with the number of the step or the update. A checkpoint
+    does not hold the episodes in progress: after `resume` new episodes start.
 
     Args:
-        learner: its traced fields are overridden by each member's hyperparameters.
+        learner: its traced fields are overridden by each member's hyperparameters. It learns from a `Batch`.
         members: M of them.
-        make: one environment.
-        schedule: with `round_steps` a multiple of N.
-        folder: of the buffers' files.
-        patience: how long environments in processes of their own are waited for.
-        owner: the digest of the run's identity, which they carry.
-        drops_damaged: `resume` goes on without what of the buffers is damaged.
+        make: makes one environment.
+        schedule: `round_steps` must be a multiple of N.
+        files: of the replay buffers; each member has its own folder in them.
+        patience: how long to wait for environments that run in their own processes.
+        pretrained: the offline training to continue from; None for new networks that learn only from the
+            replay buffers.
+        together: run the members' updates as one program, or one member after the other. None: together if
+            there are several members and an accelerator, where it is faster (on a CPU it is slower).
     Attributes:
-        step: of the environments of one member, at the end of the last round that all members acted.
+        step: environment steps of each member, at the end of the last round that all members finished acting.
+        stride: `round_steps`; training can stop only at multiples of it.
         seconds: spent so far on each kind of work, by the thread that acts.
     """
 
@@ -54,14 +59,14 @@ class OnlinePopulation:
 
     def __init__(
         self,
-        learner: OnlineLearner,
+        learner: Learner,
         members: Sequence[Member],
         make: Callable[[], Environment],
         schedule: OnlineSchedule,
-        folder: Path,
+        files: ReplayFiles,
         patience: Patience = PATIENT,
-        owner: str = "",
-        drops_damaged: bool = False,
+        pretrained: Pretrained | None = None,
+        together: bool | None = None,
     ):
         self.members = list(members)
         self.schedule = schedule
@@ -72,46 +77,59 @@ class OnlinePopulation:
         self._runs = [
             MemberRounds(
                 own,
-                member.seed,
+                member,
                 VectorEnvironment(
                     make, schedule.num_environments, processes=schedule.processes, patience=patience
                 ),
                 schedule,
-                ReplayFiles(folder / member.name, f"{owner} {member.name}", drops_damaged),
+                files.of(member.name),
+                pretrained,
             )
             for member, own in zip(members, learners_of(learner, members), strict=True)
         ]
+        if together is None:
+            together = len(members) > 1 and jax.default_backend() != "cpu"
+        self._together = TogetherRounds(self._runs) if together else None
         self._counters = self._counters_now()
+        self.compile_seconds = 0.0
+
+    def compile(self) -> None:
+        """Compiles the members' programs if they are not compiled yet."""
+        if self.compile_seconds:
+            return
         started = time.perf_counter()
         for run in self._runs:
-            run.compile()
+            run.compile(together=self._together is not None)
+        if self._together:
+            self._together.compile()
         self.compile_seconds = time.perf_counter() - started
 
     @property
     def states(self) -> State:
-        """The members' states, stacked; a member that diverged stays at its last finite one."""
+        """The members' states, stacked; a member that diverged keeps its last finite state."""
         return stacked([run.state for run in self._runs])
 
     @property
     def diverged(self) -> dict[int, Divergence]:
-        """By the index of the member that stays where it was."""
+        """The divergences, by member index; a diverged member's state is frozen."""
         return {index: run.diverged for index, run in enumerate(self._runs) if run.diverged}
 
     @property
     def restarts(self) -> dict[int, list[Divergence]]:
-        """By the member's index, where its networks began anew; its buffer stays."""
+        """The divergences after which a member's networks were reinitialised, by index; its buffer stays."""
         return {index: run.restarts for index, run in enumerate(self._runs) if run.restarts}
 
     def advance(self, stop: int) -> Metrics:
         """Acts and learns until every member's step is `stop`, a multiple of the stride.
 
         Returns:
-            The last update's metrics, and return and length of the episodes that ended last (NaN before one
-            has), each f32[M]; nothing before the first update.
+            The last update's metrics, and the return and length of the last finished episodes (NaN before the
+            first one), each f32[M]. Empty before the first update.
         Raises:
-            EnvironmentFailure: naming the environment. All members are at the end of the last round that all
-                acted, `step`, and can be saved, but not advance.
+            EnvironmentFailure: if an environment fails; the message names it. All members are then at `step`,
+                the end of the last round that all finished acting. They can be saved but not advanced.
         """
+        self.compile()
         known = [len(run.restarts) for run in self._runs]
         for run in self._runs:
             run.settle(self.step)
@@ -120,7 +138,10 @@ class OnlinePopulation:
             for run, rows in zip(self._runs, acted, strict=True):
                 run.await_learner(self.seconds)  # of the round before, if the two overlap
                 run.settle(self.step)
-                run.learn(self.step, rows, self._thread)
+                if not self._together:
+                    run.learn(self.step, rows, self._thread)
+            if self._together:
+                self._together.learn(self.step, acted, self._thread)
             self.step += self.stride
             self._counters = self._counters_now()
         for member, run, count in zip(self.members, self._runs, known, strict=True):
@@ -135,7 +156,7 @@ class OnlinePopulation:
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
 
     def _act(self) -> list[Batch]:
-        """The transitions of a round of each member; none of them learns from it before all have acted."""
+        """Acts for one round in all members' environments; returns one batch of transitions per member."""
         acted = []
         for member, run in zip(self.members, self._runs, strict=True):
             try:
@@ -148,7 +169,7 @@ class OnlinePopulation:
         return acted
 
     def _counters_now(self) -> list[Counters]:
-        """The members' episodes, as they are to be saved: also when an environment has failed since."""
+        """The members' episode counters at `step`; a checkpoint needs them if an environment fails later."""
         return [run.environments.state() for run in self._runs]
 
     @property
@@ -158,7 +179,7 @@ class OnlinePopulation:
     def policy(self) -> Act:
         """The members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
-        A member of which an action is not finite has diverged; see `finite_policy`.
+        A member with an action that is not finite counts as diverged; see `finite_policy`.
         """
         learners = stacked([run.learner for run in self._runs])
         step = self.step
@@ -168,16 +189,25 @@ class OnlinePopulation:
         )
 
     def bellman_errors(self) -> np.ndarray:
-        """The members' errors in transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
+        """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
 
-        Before the first update f32[M, 0]: initial networks say nothing of the method.
+        The learner must be an `OnlineLearner`. Before the first update the result is f32[M, 0], because the
+        errors of initial networks say nothing about the method.
         """
         if not self._has_learned:
             return np.empty((len(self._runs), 0), np.float32)
         return np.stack([run.bellman_errors(self.step) for run in self._runs])
 
+    def member(self, index: int) -> tuple[Learner, State]:
+        """Returns one member's learner and state."""
+        return self._runs[index].learner, self._runs[index].state
+
+    def saved_shapes(self) -> dict[str, Any]:
+        """Shapes and types of the members' states, by name, as a checkpoint holds them."""
+        return member_shapes(self.states, self.members)
+
     def resume(self, states: Mapping[str, State], progress: Progress) -> None:
-        """Goes on from a checkpoint: buffers and networks as they were, episodes from their starts."""
+        """Continues from a checkpoint: buffers and networks are restored, and new episodes start."""
         self.step, self.seconds = progress.step, dict(progress.held["seconds"])
         for member, run in zip(self.members, self._runs, strict=True):
             held = progress.members[member.name]
@@ -188,7 +218,7 @@ class OnlinePopulation:
         self._counters = self._counters_now()
 
     def saving(self) -> Saving:
-        """The states, episodes' counters, restarts and seconds; and what the buffers took since the last."""
+        """Returns a checkpoint's content: states, counters, restarts, and transitions since the last one."""
         writers = [run.saving(self.step) for run in self._runs]
 
         def write() -> None:

@@ -1,4 +1,4 @@
-"""The policies of stacked learners, as an evaluation calls them."""
+"""Policies of stacked learners (one per population member), in the form that an evaluation calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +12,17 @@ from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
 
 def deterministic_policy(learners: Learner, states: State) -> Act:
-    """Returns the policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
-    policies = jax.device_put((learners, learners.actor(states)), jax.devices()[0])
+    """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
+    policies = jax.device_put((learners, learners.actor(states)), jax.local_devices()[0])
     if hasattr(learners, "act_remembering"):
         return _remembering_policy(*policies)
     return lambda observations: np.asarray(_act(*policies, observations))
 
 
 def _remembering_policy(learners: Any, actors: Params) -> Remembering:
-    """The policies of learners with a memory, which is kept here from one step to the next."""
-    memory: Any = None  # None: episodes begin
-    rewards: Any = None  # of the step before; None: not told
+    """Returns the policies of learners with a memory; the memory is kept here between steps."""
+    memory: Any = None  # None: the next step is the first of the episodes
+    rewards: Any = None  # of the previous step; None: not passed yet
 
     def begin() -> None:
         nonlocal memory, rewards
@@ -35,7 +35,7 @@ def _remembering_policy(learners: Any, actors: Params) -> Remembering:
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal memory, rewards
         if rewards is None:
-            raise RuntimeError("a policy with a memory was told neither of a beginning nor of rewards")
+            raise RuntimeError("a policy with a memory needs a call of begin or remember before each step")
         given, rewards = np.broadcast_to(rewards, observations.shape[:2]), None
         actions, memory = _act_remembering(learners, actors, memory, observations, given)
         return np.asarray(actions)
@@ -44,12 +44,13 @@ def _remembering_policy(learners: Any, actors: Params) -> Remembering:
 
 
 def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
-    """Returns policies with 0 in place of what is not finite, so that the other members' episodes go on.
+    """Returns the policies with every NaN or infinite action entry replaced by 0.
 
-    Finite parameters can be so large that an action is not finite.
+    So the other members' episodes can continue. Parameters can be finite and yet so large that an action is
+    not.
 
     Args:
-        report: is given the index of a member with such an action, at every such call.
+        report: called with a member's index each time one of its actions is not finite.
     """
 
     def act_finite(observations: np.ndarray) -> np.ndarray:
@@ -74,7 +75,7 @@ def _act(learners: Learner, actors: Model, observations: Array) -> Array:
 def _act_remembering(
     learners: RememberingLearner, actors: Params, memory: Any, observations: Array, rewards: Array
 ) -> tuple[Array, Any]:
-    """Memory None: episodes begin."""
+    """Returns the actions f32[M, K, A] and the new memory; memory None stands for the start of episodes."""
 
     def act(learner: RememberingLearner, actor: Params, memory: Any, *seen: Array) -> tuple[Array, Any]:
         memory = learner.begin(actor, seen[0]) if memory is None else memory

@@ -1,10 +1,11 @@
-"""A replay buffer on the disk, written bit by bit: at each checkpoint, what was inserted since the last.
+"""A replay buffer on the disk, saved incrementally: each checkpoint adds a file with the new transitions.
 
-replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1 of all ever inserted, the fields of a `Batch`
-replay/NAME.tmp                 in the making
+replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1, counted over all ever inserted; the arrays
+                                are the fields of a `Batch`
+replay/NAME.tmp                 a file that is being written
 
-A checkpoint needs to hold but one number, how many transitions had been inserted. A digest of a file's
-content and of its owner is part of its name, so that none is read that is not as it was written.
+A checkpoint itself only needs the number of transitions inserted so far. The name of each file contains a
+digest of its content and its owner, so a changed file is recognised and never used.
 """
 
 import dataclasses
@@ -41,27 +42,32 @@ class _Segment:
 
 @dataclasses.dataclass(frozen=True)
 class ReplayFiles:
-    """The transitions of one buffer in one folder.
+    """The files of one replay buffer, in one folder.
 
-    It knows nothing but what lies there, and may be used from any thread, one at a time. To survive a kill
-    anywhere: `append`, then write the checkpoint that counts on it, then `prune`.
+    It keeps no state besides the files, and can be used from any thread, one at a time. If the process is
+    killed at any point, the data stay consistent if the order is: `append`, then write the checkpoint that
+    needs these transitions, then `prune`.
     """
 
     folder: Path
-    owner: str = ""  # the run and the member
-    drops_damaged: bool = False  # `load` goes on without what is damaged
+    owner: str = ""  # the digest of the run's identity, and the member's name
+    drops_damaged: bool = False  # `load` replaces damaged transitions instead of raising
+
+    def of(self, member: str) -> "ReplayFiles":
+        """Returns the files of one member (seed and setting) of the run, which are in a subfolder."""
+        return dataclasses.replace(self, folder=self.folder / member, owner=f"{self.owner} {member}")
 
     def append(self, inserted: int, rows: Batch) -> None:
-        """Writes the last transitions before number `inserted`; they are on the disk when this returns.
+        """Writes the latest transitions; they are on the disk when this returns.
 
-        What was written of these and later numbers is removed first: a run that went back to a checkpoint
-        meets other transitions than it did before.
+        Files with transitions of the same or later numbers are removed first, because a run that was resumed
+        from an earlier checkpoint collects different transitions.
 
         Args:
-            inserted: transitions ever inserted.
+            inserted: number of transitions ever inserted, these included.
             rows: NumPy f32[n, ...], the last n of them; nothing is written if n is 0.
         Raises:
-            UserError: if the disk does not take them.
+            UserError: if they cannot be written.
         """
         count = len(rows.rewards)
         self.truncate(inserted - count)
@@ -70,29 +76,35 @@ class ReplayFiles:
         self._write(inserted, rows)
 
     def prune(self, inserted: int, capacity: int) -> None:
-        """Removes what no checkpoint needs, if the oldest that is kept has `inserted` transitions."""
+        """Removes the files that no checkpoint needs.
+
+        Args:
+            inserted: transitions inserted up to the oldest checkpoint that is kept.
+            capacity: of the buffer.
+        """
         self._remove(segment for segment in self._segments() if segment.stop <= inserted - capacity)
 
     def truncate(self, inserted: int) -> None:
-        """Removes what was written after the checkpoint with `inserted` transitions, and unfinished files."""
+        """Removes files written after the checkpoint with `inserted` transitions, and unfinished files."""
         self._remove(segment for segment in self._segments() if segment.stop > inserted)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
-        """Returns the buffer as it was, bit for bit, when `inserted` transitions had been inserted.
+        """Returns the buffer, bit for bit as it was after `inserted` transitions had been inserted.
 
         Args:
-            inserted: where an `append` ended, or 0.
-            like: a buffer of the shapes that are wanted, or its `jax.eval_shape`; placed as its arrays are.
+            inserted: the number passed to an earlier `append`, or 0.
+            like: a buffer of the same shapes, or its `jax.eval_shape`; the result is placed on the same
+                devices.
         Raises:
-            Damaged: if a file is missing or a byte of one changed; with `drops_damaged`, if all are.
-            UserError: if they are transitions of other shapes, or cannot be read here and now.
+            Damaged: if a file is missing or changed; with `drops_damaged`, only if all of them are.
+            UserError: if the transitions have other shapes, or the system cannot read them at present.
         """
         capacity = like.capacity
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
         segments = {segment.stop: segment for segment in self._segments()}
         lost: dict[range, Damaged] = {}
         needed, stop = max(0, inserted - capacity), inserted
-        while stop > needed:  # from the newest back: each file ends where a later one begins
+        while stop > needed:  # from the newest file to the oldest; each ends where the next one begins
             earlier = max((other for other in segments if other < stop), default=0)
             segment = segments.get(stop)
             first = max(segment.first if segment else earlier, needed)
@@ -108,7 +120,7 @@ class ReplayFiles:
             stop = first
         if lost:
             self._mend(ring, range(needed, inserted), lost, segments)
-        # Copies in memory of the device's own: NumPy's, which `device_put` may share, is not to be donated.
+        # Copies, because `device_put` may share NumPy's memory, which must not be donated.
         data, count = jax.tree.map(
             lambda field, wanted: jnp.copy(jax.device_put(field, wanted.sharding)),
             (ring, np.int32(inserted)),
@@ -117,16 +129,16 @@ class ReplayFiles:
         return ReplayBuffer(data, count)
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
-        """Returns the transitions on the disk that come before number `stop`, without a gap.
+        """Returns the longest sequence of transitions on the disk, without a gap, that ends before `stop`.
 
         Args:
-            stop: None for all there are.
-            like: arrays, or their shapes, of the types and widths that are wanted.
+            stop: a transition's number; None for all transitions.
+            like: arrays, or their shapes, of the expected types and widths.
         Returns:
-            the number of the first, and NumPy f32[n, ...], oldest first.
+            The number of the first transition, and NumPy f32[n, ...], oldest first.
         Raises:
-            Damaged: if a byte of a file changed.
-            UserError: if there are none, or not as many; naming those that are there.
+            Damaged: if a file has changed.
+            UserError: if there are no transitions, or not those up to `stop`; it names those that exist.
         """
         segments = sorted(self._segments(), key=lambda segment: segment.first)
         if not segments:
@@ -155,16 +167,22 @@ class ReplayFiles:
     def _mend(
         self, ring: Batch, held: range, lost: Mapping[range, Damaged], segments: Mapping[int, _Segment]
     ) -> None:
-        """Fills the places of lost transitions with others, spread over what is whole, and says so.
+        """Replaces lost transitions by copies of undamaged ones, and logs a warning.
 
-        The ring keeps its order and its numbers, so that what comes later is as it would be; what is lost is
-        not drawn, and what stands in for it is drawn twice, until both are overwritten. What lies in damaged
-        files is set aside, and files with what stands there now take their place.
+        The ring buffer keeps its order and numbering, so later insertions are unaffected. The copies are
+        spread evenly over the undamaged transitions, whose probability of being drawn rises until the copies
+        are overwritten. Damaged files are renamed, and new files with the copies are written in their place.
+
+        Args:
+            ring: the buffer's arrays, which are changed.
+            held: the numbers of all transitions that the buffer should hold.
+            lost: for each lost range of them, the error.
+            segments: the files by the number at which they stop.
         """
         gone = [number for numbers in lost for number in numbers]
         whole = np.setdiff1d(np.array(held), gone)
         if len(whole) == 0:
-            raise Damaged(f"{next(iter(lost.values()))}; nothing of the buffer is whole")
+            raise Damaged(f"{next(iter(lost.values()))}; no file of the buffer is undamaged")
         capacity = len(ring.rewards)
         stand_ins = whole[np.arange(len(gone)) * len(whole) // len(gone)]
         for field in ring:
@@ -176,7 +194,7 @@ class ReplayFiles:
             self._write(numbers.stop, rows)
         LOG.warning(
             f"{self.folder}: {len(gone):,} of {len(held):,} transitions are lost ("
-            f"{'; '.join(map(str, lost.values()))}): until they are overwritten, others stand in for them"
+            f"{'; '.join(map(str, lost.values()))}): copies of others replace them until they are overwritten"
         )
 
     def _digest(self, content: bytes | memoryview) -> str:
@@ -185,7 +203,7 @@ class ReplayFiles:
         return digest.hexdigest()[:32]
 
     def _read(self, segment: _Segment, like: Batch) -> Batch:
-        """Returns a file's transitions, NumPy f32[stop - first, ...], if all is as it was written."""
+        """Returns a file's transitions, NumPy f32[stop - first, ...]; checks its digest and shapes."""
         try:
             content = read_file(segment.path)
         except OSError as error:
@@ -210,26 +228,30 @@ class ReplayFiles:
             names = os.listdir(self.folder)
         except FileNotFoundError:
             return []
-        except OSError as error:  # by no means "none"
+        except OSError as error:  # must not count as "no files"
             raise cannot_read(self.folder, error) from error
         found = filter(None, (re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", name) for name in names))
         return [_Segment(self.folder / name[0], int(name[1]), int(name[2]), name[3]) for name in found]
 
     def _remove(self, segments: Iterable[_Segment]) -> None:
-        """Removes these and unfinished files."""
+        """Removes the files of these segments, and unfinished files."""
         for path in (*self.folder.glob("*.tmp"), *(segment.path for segment in segments)):
             with writing(path):
-                if path.is_dir() and not path.is_symlink():  # somebody's: no file of ours is one
+                if path.is_dir() and not path.is_symlink():  # a folder, which this program never makes
                     set_aside(path)
                 else:
                     path.unlink(missing_ok=True)
 
 
 def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
-    """Fetches the transitions with numbers `first` and up, or of these the last that the buffer still holds.
+    """Fetches the transitions numbered `first` and later from the device, as far as the buffer holds them.
 
-    Only these come from the device, some thousand at a time by one program. NumPy f32[n, ...], oldest first,
-    for `ReplayFiles.append`. ValueError if `first` is negative or above what was inserted.
+    Only these are transferred, ROWS_PER_FETCH at a time, all by the same compiled program.
+
+    Returns:
+        NumPy f32[n, ...], oldest first, for `ReplayFiles.append`.
+    Raises:
+        ValueError: if `first` is negative or above the number of transitions inserted.
     """
     inserted, capacity = int(buffer.inserted), buffer.capacity
     if not 0 <= first <= inserted:
@@ -245,6 +267,6 @@ def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
 
 @functools.partial(jax.jit, static_argnames="count")
 def _part(data: Batch, first: int, count: int) -> Batch:
-    """Returns f32[count, ...], the rows from `first` on, around the ring."""
+    """Returns f32[count, ...], the rows from `first` on; after the ring buffer's last row comes its first."""
     rows = (first + jnp.arange(count)) % len(data.rewards)
     return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), data)

@@ -1,4 +1,4 @@
-"""Leaving a run in good order when it is told to stop."""
+"""Signals that ask a run to stop after saving a checkpoint."""
 
 import signal
 import threading
@@ -7,9 +7,10 @@ from typing import Self
 
 
 class StopSignals:
-    """While entered, SIGINT and SIGTERM are noted in `received`, not obeyed; a second ends the process.
+    """Context manager that records SIGINT and SIGTERM in `received` instead of ending the process.
 
-    Signals reach a program's main thread alone; in others a run is stopped by `request`.
+    After the first signal the previous handlers are restored, so a second one ends the process. Python
+    handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
     received: signal.Signals | None = None
@@ -25,7 +26,7 @@ class StopSignals:
         self._restore()
 
     def request(self) -> None:
-        """Asks for the stop that SIGINT asks for."""
+        """Asks the run to stop, as SIGINT does."""
         self.received = signal.SIGINT
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""How V is fitted to Q on the data's actions: a file holds a loss, the fit, and the methods made of it.
+"""Value fits: each file holds a loss, the fit of V to Q with it, and the methods made of that fit.
 
-Each file has METHODS, the methods of the in-sample family by their names; the registry finds it.
+Each file defines METHODS, which maps names to in-sample methods; the registry finds it.
 """

@@ -1,8 +1,9 @@
 """XQL without a beta to tune: beta is the scale of the Bellman errors, if they have a Gumbel distribution.
 
-This project's own answer to what Garg et al. 2023 leave open (Section 6): their method depends strongly on
-beta, and the right one on the reward's scale, the horizon and the data. They motivate Gumbel regression by
-errors of Q that have a Gumbel distribution of scale beta (Section 3.1); here that is what beta is.
+This is the project's own answer to a question that Garg et al. 2023 leave open (Section 6): their method
+depends strongly on beta, and the right beta depends on the rewards' scale, the horizon and the data. They
+motivate Gumbel regression by errors of Q that have a Gumbel distribution of scale beta (Section 3.1). Here
+beta is set to the scale of these errors.
 """
 
 import math
@@ -21,7 +22,7 @@ from xql_jax.learners.value_fit import ValueFit
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.types import Array, Metrics, Numeric, PRNGKey
 
-CLIP = 7.0  # of z, from where on the loss is continued by its tangent
+CLIP = 7.0  # of z; beyond it the loss continues as its tangent
 SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
 
 
@@ -33,10 +34,11 @@ class ScaledState(TrainState):
 
 @flax.struct.dataclass
 class BellmanScale(ValueFit):
-    """V goes to beta * log E[exp(Q / beta)], beta to `errors_share` of the Bellman errors' Gumbel scale.
+    """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
-    That scale is sqrt(6) / pi of their root mean square. Where beta is so small that V, and so Q, is raised
-    by chance, the errors grow, and beta with them; on data without errors V goes to the maximum.
+    beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
+    square. If beta is so small that V, and so Q, is raised by chance, the errors grow, and beta grows with
+    them. On data without errors V goes to the maximum.
     """
 
     errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # 1: as the paper has it
@@ -77,7 +79,7 @@ class BellmanScale(ValueFit):
 XQL_BELLMAN = Method(
     InSample,
     {"layer_norm": True},
-    by_suite={"pointmaze": {"awr_temperature": 10.0}},  # this project's, of seeds 100 and 101
+    by_suite={"pointmaze": {"awr_temperature": 10.0}},  # chosen here, on seeds 100 and 101
     value=BellmanScale,
     policy=ForwardKL,
     critic=TemporalDifference,

@@ -1,4 +1,4 @@
-"""Implicit Q-learning (Kostrikov et al. 2021): XQL but for the loss of V."""
+"""Implicit Q-learning (Kostrikov et al. 2021): XQL with another loss of V."""
 
 import flax.struct
 
@@ -14,7 +14,7 @@ from xql_jax.types import Array, Numeric
 
 @flax.struct.dataclass
 class Expectile(ValueFit):
-    """V goes to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
+    """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
     expectile: Numeric = fields.traced(0.7, fields.OPEN_UNIT_INTERVAL)
 

@@ -19,19 +19,19 @@ from xql_jax.learners.value_fit import Reading, ValueFit
 from xql_jax.losses.critic import check_pairs
 from xql_jax.types import Array, Batch, Numeric
 
-LARGEST = 5.0  # of y / alpha, from where on the exponential is continued by its tangent
+LARGEST = 5.0  # of y / alpha; beyond it the exponential continues as its tangent
 
 
 def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
-    """The loss of each example, f32[B], times exp(-m): exp(y / alpha) + V / alpha, y = Q - V.
+    """EQL's loss of each example, f32[B], times exp(-m): exp(y / alpha) + V / alpha, y = Q - V.
 
     m is the largest y / alpha of the batch, at least -1, held constant. The gradient is XQL's with beta =
     alpha, so over targets x the minimiser is alpha * log E[exp(x / alpha)] as well.
 
     Source: Xu et al. 2023, Eq. 16; values, targets f32[B] (constants) and alpha in reward units.
-    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 26) clips the exponential and not the
-    linear term, so that where Q is far above V its gradient pushes V *down*. Here the exponential goes on as
-    its tangent: V is pushed up, by a bounded force.
+    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 26) clips the exponential but not the
+    linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as its
+    tangent: V is pushed up, by a bounded force.
     """
     check_pairs(values, targets)
     z = (jax.lax.stop_gradient(targets) - values) / alpha
@@ -42,7 +42,7 @@ def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
 
 @flax.struct.dataclass
 class Exponential(ValueFit):
-    """V goes to alpha * log E[exp(Q / alpha)], and the policy sees advantages in units of alpha."""
+    """Fits V to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
     alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
 
@@ -60,7 +60,7 @@ EQL = Method(
         "locomotion": {"alpha": 2.0},
         "antmaze": {"alpha": 0.5, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
         "kitchen": {"alpha": 2.0},
-        "pointmaze": {"alpha": 0.1},  # this project's, of seeds 100 and 101
+        "pointmaze": {"alpha": 0.1},  # chosen here, on seeds 100 and 101
     },
     value=Exponential,
     policy=ForwardKL,

@@ -1,7 +1,7 @@
 """f-DVL (Sikchi et al. 2024, "Dual RL", ICLR): dual value learning with other divergences than XQL's.
 
 Hyperparameters: hari-sikchi/DVL, offline/configs/*.py (layer norm). Its `--temp`, here lambda, is 1 by
-default, where nothing pulls V down; 0.8 is this project's choice.
+default, and then nothing pulls V down. This project uses 0.8.
 Differs: that code gives V a dropout of 0.5 on AntMaze, fits Q by a Huber loss, and takes batches of 1024.
 """
 
@@ -24,14 +24,14 @@ ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
 def chi_square_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
-    """lambda * f*(y) + (1 - lambda) * V of each example, f32[B], y = Q - V, f* that of Pearson's chi^2.
+    """Loss lambda * f*(y) + (1 - lambda) * V of each example, f32[B]; y = Q - V, f* of Pearson's chi^2.
 
-    f*(y) = y + y^2 / 4 where y > -2, otherwise -1: the conjugate over distributions, which does not fall.
+    f*(y) is y + y^2 / 4 for y > -2, and -1 otherwise: the conjugate over distributions, which never falls.
     Over targets x the minimiser solves E max(1 + (x - V) / 2, 0) = (1 - lambda) / lambda.
 
     Source: Sikchi et al. 2024, Eq. 13, Table 1. Values and targets (constants) f32[B], in reward units.
-    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0), which rises again where
-    y < -4, so that actions far below V push it down with a growing force.
+    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0), which rises again for y <
+    -4, so that actions far below V push it down with a growing force.
     """
     check_pairs(values, targets)
     y = jnp.maximum(jax.lax.stop_gradient(targets) - values, -2.0)
@@ -52,7 +52,7 @@ def total_variation_loss(values: Array, targets: Array, *, tradeoff: Numeric) ->
 
 @flax.struct.dataclass
 class ChiSquare(ValueFit):
-    """V goes to the soft maximum of the chi^2 divergence."""
+    """Fits V to the soft maximum of Q that belongs to the chi^2 divergence."""
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda: the larger, the nearer V is to the maximum
 
@@ -62,7 +62,7 @@ class ChiSquare(ValueFit):
 
 @flax.struct.dataclass
 class TotalVariation(ValueFit):
-    """V goes to a quantile of Q."""
+    """Fits V to a quantile of Q."""
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda
 
@@ -73,7 +73,7 @@ class TotalVariation(ValueFit):
 def _method(value: type[ValueFit], tradeoff_on_mazes: float) -> Method:
     by_suite: dict[str, dict[str, Any]] = {
         "antmaze": {"decay_actor_lr": False},
-        "pointmaze": {"tradeoff": tradeoff_on_mazes},  # this project's, of seeds 100 and 101
+        "pointmaze": {"tradeoff": tradeoff_on_mazes},  # chosen here, on seeds 100 and 101
     }
     return Method(
         InSample,

@@ -1,4 +1,4 @@
-"""Extreme Q-learning (Garg et al. 2023): V goes to the soft maximum of Q by Gumbel regression."""
+"""Extreme Q-learning (Garg et al. 2023): fits V to the soft maximum of Q by Gumbel regression."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from xql_jax.types import Array, Numeric
 
 @flax.struct.dataclass
 class GumbelRegression(fields.Part):
-    """The loss whose minimiser is L^beta of its targets, with the hyperparameters of its scale and clip."""
+    """Gumbel regression loss, minimised by L^beta of its targets, with its scale and clip."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # Gumbel scale, reward units
     clip: Numeric = fields.traced(
@@ -36,7 +36,7 @@ class GumbelRegression(fields.Part):
 
 @flax.struct.dataclass
 class Gumbel(ValueFit):
-    """V goes to beta * log E[exp(Q / beta)], the soft maximum of Q (Garg et al. 2023, Eq. 11)."""
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Garg et al. 2023, Eq. 11)."""
 
     regression: GumbelRegression = fields.part(GumbelRegression)
 

@@ -1,9 +1,9 @@
 """MXQL (Omura et al. 2024, "Stabilizing Extreme Q-learning by Maclaurin Expansion", RLC).
 
 Hyperparameters: motokiomura/MXQL, README.md (order 4 offline) and offline/reproduce/*.sh (beta, as XQL's).
-Differs: in that code (offline/critic.py, `update_v`) XQL's rescaled or log loss always takes the expanded
-one's place after that was computed; here it is used, as in the paper. V has a dropout of 0.5 there on
-AntMaze.
+Differs: the authors' code (offline/critic.py, `update_v`) computes the expanded loss, but then always
+replaces it by XQL's rescaled or log loss. Here the expanded loss is used, as in the paper. Their V has a
+dropout of 0.5 on AntMaze.
 """
 
 import flax.struct
@@ -40,7 +40,7 @@ def maclaurin_loss(values: Array, targets: Array, *, beta: Numeric, order: int) 
 
 @flax.struct.dataclass
 class Maclaurin(ValueFit):
-    """V goes to what is between the mean of Q and its soft maximum."""
+    """Fits V to a value between the mean of Q and its soft maximum."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
     order: int = fields.static(4, EVEN)  # of the expansion
@@ -57,7 +57,7 @@ MXQL = Method(
         "antmaze": {"beta": 0.6, "decay_actor_lr": False},
         "kitchen": {"beta": 5.0},
         "adroit": {"beta": 8.0},  # XQL's
-        "pointmaze": {"beta": 0.5},  # this project's, of seeds 100 and 101
+        "pointmaze": {"beta": 0.5},  # chosen here, on seeds 100 and 101
     },
     value=Maclaurin,
     policy=ForwardKL,

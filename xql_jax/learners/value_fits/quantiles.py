@@ -1,12 +1,12 @@
-"""Quantile Q-learning, QQL (Gao et al. 2026, TMLR): XQL whose beta is estimated state by state.
+"""Quantile Q-learning, QQL (Gao et al. 2026, TMLR): XQL with a beta estimated for each state.
 
-Where Q(s, a) over the data's actions is V minus a Gumbel variable of scale beta, V is its quantile 1 - 1/e,
-and V + w * beta its quantile 1 - exp(-exp(w)), whatever beta is. Two pinball regressions thus give V and
+If Q(s, a) over the data's actions is V minus a Gumbel variable of scale beta, then V is its quantile 1 - 1/e
+and V + w * beta its quantile 1 - exp(-exp(w)), for any beta. Two pinball regressions therefore give V and
 beta(s).
 
 Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks.
-Differs: without the paper's second part, the pinball losses on imagined actions ("value regularisation"); and
-the least scale of advantages is this project's choice.
+Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out.
+The least scale of advantages is this project's choice.
 """
 
 import math
@@ -32,9 +32,9 @@ UPPER = 1.0 - math.exp(-math.exp(W))  # 0.832
 
 
 def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
-    """max(quantile * y, (quantile - 1) * y) of each example, f32[B], y = targets - values, reward units.
+    """Pinball loss max(quantile * y, (quantile - 1) * y) of each example, f32[B], y = targets - values.
 
-    Over targets (constants) the minimiser is their quantile.
+    In reward units. Over targets (constants) the minimiser is their quantile.
     """
     check_pairs(values, targets)
     y = jax.lax.stop_gradient(targets) - values
@@ -42,17 +42,17 @@ def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
 
 
 class QuantileState(TrainState):
-    """V, the lower quantile, and the upper one's network."""
+    """The train state of V, which is the lower quantile, with the train state of the upper quantile."""
 
     upper: Any = None  # a train state, callable as V is
 
 
 @flax.struct.dataclass
 class Quantiles(ValueFit):
-    """V goes to the quantile 0.632 of Q, a second network to 0.832; their distance is w * beta(s).
+    """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
-    Q learns from r - w * beta(s) + discount * (V + w * beta)(s'): that lowers Q by w * beta(s) in every
-    state, and changes no advantage.
+    Q learns from r - w * beta(s) + discount * (V + w * beta)(s'). This lowers Q by w * beta(s) in every state
+    and changes no advantage.
     """
 
     least_scale: Numeric = fields.traced(
@@ -84,7 +84,10 @@ class Quantiles(ValueFit):
         return lower.replace(upper=upper), info
 
     def read(self, value: QuantileState, batch: Batch) -> Reading:
-        """Advantages are the mean of those from V and the upper quantile: the paper weighs by both."""
+        """Reads V and beta; the advantage is the mean of those over V and over the upper quantile.
+
+        The paper weights actions by both advantages.
+        """
         both = jnp.concatenate([batch.observations, batch.next_observations])
         v, _ = jnp.split(value(both), 2)
         upper, next_upper = jnp.split(value.upper(both), 2)
@@ -95,7 +98,7 @@ class Quantiles(ValueFit):
 QQL = Method(
     InSample,
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
-    by_suite={"pointmaze": {"least_scale": 0.02}},  # this project's, of seeds 100 and 101
+    by_suite={"pointmaze": {"least_scale": 0.02}},  # chosen here, on seeds 100 and 101
     value=Quantiles,
     policy=ForwardKL,
     critic=TemporalDifference,

@@ -19,10 +19,10 @@ from xql_jax.types import Array, Numeric
 
 
 def sparse_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
-    """The loss of each example, f32[B], dimensionless: max(1 + y / (2 alpha), 0)^2 + V / alpha, y = Q - V.
+    """SQL's loss of each example, f32[B]: max(1 + y / (2 alpha), 0)^2 + V / alpha, y = Q - V.
 
     Over targets x the minimiser solves E max(1 + (x - V) / (2 alpha), 0) = 1: the mean as alpha grows, the
-    maximum as it goes to 0. No exponential: the slope grows with y as least squares' does.
+    maximum as it goes to 0. Without an exponential, the slope grows with y as in least squares.
 
     Source: Xu et al. 2023, Eq. 12; values, targets f32[B] (constants) and alpha in reward units.
     """
@@ -33,7 +33,7 @@ def sparse_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
 
 @flax.struct.dataclass
 class Sparse(ValueFit):
-    """V goes to the soft maximum that ignores actions far below it."""
+    """Fits V to a soft maximum of Q that ignores actions far below it."""
 
     alpha: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
 
@@ -45,7 +45,8 @@ class Sparse(ValueFit):
 class PositiveAdvantage(WeightedRegression):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
-    Differs: as the authors' code (actor.py, line 19); the paper's weight is max(1 + (Q - V) / (2 alpha), 0).
+    Differs: this weight is that of the authors' code (actor.py, line 19); the paper's is max(1 + (Q - V) / (2
+    alpha), 0).
     """
 
     def weights(self, advantages: Array) -> Array:
@@ -59,7 +60,7 @@ SQL = Method(
         "locomotion": {"alpha": 1.0},
         "antmaze": {"alpha": 0.1, **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)},
         "kitchen": {"alpha": 0.5},
-        "pointmaze": {"alpha": 0.05},  # this project's, of seeds 100 and 101
+        "pointmaze": {"alpha": 0.05},  # chosen here, on seeds 100 and 101
     },
     value=Sparse,
     policy=PositiveAdvantage,

@@ -7,8 +7,13 @@ from tiny_runs import write_dataset
 
 from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
-from xql_jax.runs import reproduction
+from xql_jax.reports.paper_tables import read_paper_table
+from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.settings import ReproductionSettings
+from xql_jax.sweeps import driver, methods, plan, tables
+from xql_jax.sweeps.in_process import InProcess
+from xql_jax.sweeps.tables import as_sweep
+from xql_jax.training.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = {"hidden_dims": (8,)}
@@ -19,9 +24,9 @@ def settings(tmp_path, monkeypatch):
     """Two methods on data of one's own, and on a task of Table 1 whose data are not there."""
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "nothing"))
     monkeypatch.setattr(
-        reproduction,
+        methods,
         "_config",
-        lambda folder, task, method: suite_config(
+        lambda folder, task, method, is_finetuning: suite_config(
             method, suites=("pointmaze", "locomotion"), differences={method: WIDTHS}
         ),
     )
@@ -36,42 +41,75 @@ def settings(tmp_path, monkeypatch):
     )
 
 
+def make_plan(settings):
+    return plan.make_plan(as_sweep(settings))
+
+
+def train(settings):
+    """Trains what is lacking; yields each cell and its run's record."""
+    for cell, outcome in driver.train(make_plan(settings), as_sweep(settings), InProcess(), StopSignals()):
+        assert not outcome.failure
+        [record] = [one.record for one in make_plan(settings).cells if str(one) == str(cell)]
+        assert record.summary == outcome.summary
+        yield cell, record
+
+
+def table_of(settings):
+    return tables.table_of(make_plan(settings).cells, read_paper_table(settings.table))
+
+
 def states(settings):
-    plan = reproduction.make_plan(settings)
-    return {(cell.dataset.split("=")[0], cell.method): cell.state for cell in plan.cells}
+    return {(cell.dataset.split("=")[0], cell.method): cell.state for cell in make_plan(settings).cells}
 
 
 def test_a_table_is_planned_trained_resumed_and_written(settings):
     maze, hopper = ("pointmaze-umaze-v0", "hopper-medium-v2")
     without = {(hopper, "bc"): "no data", (hopper, "iql"): "no data"}
     assert states(settings) == {(maze, "bc"): "to do", (maze, "iql"): "to do", **without}
-    plan = reproduction.make_plan(settings)
-    assert [plan.seconds(cell) for cell in plan.cells] == [None] * 4  # nothing was ever run
-    assert [cell.updates for cell in plan.cells] == [40] * 4
-    assert plan.cells[2].missing.endswith("nothing/hopper_medium-v2.hdf5")
+    planned = make_plan(settings)
+    assert [planned.seconds(cell) for cell in planned.cells] == [None] * 4  # nothing was ever run
+    assert [cell.updates for cell in planned.cells] == [40] * 4
+    assert planned.cells[2].missing.endswith("nothing/hopper_medium-v2.hdf5")
 
-    trained = reproduction.train(plan)
+    trained = train(settings)
     cell, run = next(trained)
-    assert (cell.method, run.folder.finished_summary()["step"]) == ("bc", 20)
+    assert (cell.method, run.summary["step"]) == ("bc", 20)
     trained.close()
     assert states(settings) == {(maze, "bc"): "finished", (maze, "iql"): "to do", **without}
-    plan = reproduction.make_plan(settings)
-    spent = sum(run.folder.finished_summary()["seconds"].values())
-    assert plan.seconds(plan.cells[0]) == 0.0
-    assert plan.seconds(plan.cells[1]) == pytest.approx(spent, rel=1e-6)  # as that of the only run
-    before = {path: path.stat().st_mtime_ns for path in run.folder.path.rglob("*")}
+    planned = make_plan(settings)
+    spent = sum(run.summary["seconds"].values())
+    assert planned.seconds(planned.cells[0]) == 0.0
+    assert planned.seconds(planned.cells[1]) == pytest.approx(spent, rel=1e-6)  # as that of the only run
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
 
-    [(cell, last)] = list(reproduction.train(plan))
+    [(cell, last)] = list(train(settings))
     assert cell.method == "iql"
-    assert {path: path.stat().st_mtime_ns for path in run.folder.path.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
-    table = reproduction.table_of(settings)
+    table = table_of(settings)
     assert table.methods == ["bc", "iql"]
     entry = table.entry(settings.datasets[0], "iql")
-    assert entry.last == tuple(last.folder.finished_summary()["results"][0]["last_score_by_seed"])
+    assert entry.last == tuple(last.summary["results"][0]["last_score_by_seed"])
     assert (len(entry.last), entry.updates, entry.paper) == (2, 20, None)
     missing = table.entry(hopper, "iql")
     assert (missing.last, missing.paper, missing.note[:8]) == ((), 66.3, "no data:")
+
+
+def test_the_table_of_fine_tuning_has_both_phases(settings):
+    changed = {**vars(settings), "table": "2", "num_pretraining_steps": 10, "datasets": settings.datasets[:1]}
+    asked = ReproductionSettings(**{**changed, "methods": ("iql",), "eval_interval": 2})
+    [cell] = make_plan(asked).cells
+    assert (cell.steps, cell.updates) == (30, 60)
+    [(_, run)] = list(train(asked))
+    assert set(states(asked).values()) == {"finished"}
+    entry = table_of(asked).entry(asked.datasets[0], "iql")
+    [phases] = run.summary["finetuning"]
+    assert entry.before == tuple(phases["offline_score_by_seed"])
+    assert entry.last == tuple(phases["online_score_by_seed"])
+    assert entry.regret == phases["cumulative_regret"]
+    same_length = {"table": "1", "max_steps": 30, "eval_interval": 2}  # as the run's own
+    of_table_1 = ReproductionSettings(**{**changed, "methods": ("iql",), **same_length})
+    assert set(states(of_table_1).values()) == {"to do"}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +118,7 @@ def test_a_table_is_planned_trained_resumed_and_written(settings):
 def test_runs_of_other_settings_are_no_part_of_the_table(settings, change):
     changed = {**vars(settings), "methods": ("bc",), "datasets": settings.datasets[:1]}
     asked = ReproductionSettings(**changed)
-    list(reproduction.train(reproduction.make_plan(asked)))
+    list(train(asked))
     assert set(states(asked).values()) == {"finished"}
     assert set(states(ReproductionSettings(**{**changed, **change})).values()) == {"to do"}
 
@@ -92,11 +130,11 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
         save_dir=str(tmp_path),
         config_dir=str(ROOT / "configs"),
     )
-    own, tuned = (cell.settings for cell in reproduction.make_plan(settings).cells)
+    own, tuned = (cell.settings for cell in make_plan(settings).cells)
     assert (own.tuned, tuned.tuned) == (False, True)
     resolved = []
     for one in (own, tuned):
-        run = reproduction.OfflineRun(one)
+        run = OfflineRun(one)
         run.resolve()
         resolved.append((run.config.beta, run.batch_size))
     assert resolved == [(5.0, 256), (2.0, 1024)]
@@ -115,7 +153,7 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message):
     settings = {"methods": ("bc",), "datasets": ("kitchen-complete-v0",), "save_dir": str(tmp_path / "runs")}
     with pytest.raises(UserError, match=f"^{message}"):
-        reproduction.make_plan(ReproductionSettings(config_dir=str(ROOT / "configs"), **(settings | change)))
+        make_plan(ReproductionSettings(config_dir=str(ROOT / "configs"), **(settings | change)))
     assert not (tmp_path / "runs").exists()
 
 
@@ -123,13 +161,14 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
     methods = ("bc", "iql:critic_loss=huber:tau=0.25")
     changes = {"methods": methods, "sweep": "expectile=0.6,0.9", "datasets": settings.datasets[:1]}
     asked = ReproductionSettings(**{**vars(settings), **changes})
-    runs = [run for _, run in reproduction.train(reproduction.make_plan(asked))]
-    assert [len(run.members) for run in runs] == [2, 4]  # cloning has no expectile
-    assert (runs[1].config.critic_loss, runs[1].config.tau) == ("huber", 0.25)
+    cells, runs = zip(*train(asked), strict=True)
+    assert [cell.members for cell in cells] == [2, 4]  # cloning has no expectile
+    assert [len(result["seeds"]) for result in runs[1].summary["results"]] == [2, 2]
+    assert (runs[1].config["critic_loss"], runs[1].config["tau"]) == ("huber", 0.25)
     with pytest.raises(UserError, match="--sweep: no method asked for has 'betta'"):
-        reproduction.make_plan(ReproductionSettings(**{**vars(settings), "sweep": "betta=1,2"}))
+        make_plan(ReproductionSettings(**{**vars(settings), "sweep": "betta=1,2"}))
     method = "iql:critic_loss=huber:tau=0.25"
-    assert reproduction.table_of(asked).methods == [
+    assert table_of(asked).methods == [
         "bc",
         f"{method} expectile=0.6",
         f"{method} expectile=0.9",
@@ -149,19 +188,19 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
 )
 def test_impossible_fields_of_methods(settings, method, message):
     with pytest.raises(UserError, match=f"^{message}"):
-        reproduction.make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))
+        make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))
 
 
 def test_batch_size_and_widths_change_by_method(settings):
     methods = ("iql:batch_size=16:value_hidden_dims=4/4",)
     changed = {**vars(settings), "methods": methods, "datasets": settings.datasets[:1]}
-    [(_, run)] = reproduction.train(reproduction.make_plan(ReproductionSettings(**changed)))
-    assert (run.batch_size, run.config.value_hidden_dims) == (16, (4, 4))
+    [(_, run)] = train(ReproductionSettings(**changed))
+    assert (run.content["batch_size"], run.config["value_hidden_dims"]) == (16, [4, 4])
 
 
 def test_a_run_on_what_the_file_held_before_is_not_taken_for_one_on_what_it_holds(settings):
     asked = ReproductionSettings(**{**vars(settings), "methods": ("bc",), "datasets": settings.datasets[:1]})
-    list(reproduction.train(reproduction.make_plan(asked)))
+    list(train(asked))
     data = Path(settings.datasets[0].split("=")[1])
     data.touch()
     assert set(states(asked).values()) == {"finished"}  # the same data, written later

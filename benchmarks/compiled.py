@@ -1,0 +1,116 @@
+"""Compares compiled online training with the loop that acts on the host: steps and updates per second.
+
+  compiled   environments, acting, insertion into the replay buffer and updates in one compiled program
+  host       the same learner with DM Control's own task, in the same number of environments
+
+Each is measured without updates, with one update each time all environments act, and with one update per
+step. They are timed alternately in several turns, in one process; a ratio is the median over turns.
+
+  python benchmarks/compiled.py --env_name=playground:CartpoleSwingup --num_environments=1,16,64
+"""
+
+from xql_jax.commands import command_line
+
+import functools
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from xql_jax.envs import make_environment
+from xql_jax.envs.compiled import compiled_environment
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import ONLINE, make_learner
+from xql_jax.tasks import get_task, name_in_dm_control
+from xql_jax.training.compiled_online import CompiledPopulation
+from xql_jax.training.members import Member
+from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.rounds import OnlineSchedule
+
+flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
+flags.DEFINE_string("env_name", "playground:CartpoleSwingup", "A task in JAX.")
+flags.DEFINE_list("num_environments", ["1", "16", "64"], "Numbers of environments to measure.")
+flags.DEFINE_integer("width", 256, "Width of the two hidden layers.", lower_bound=1)
+flags.DEFINE_float("seconds", 2.0, "Approximate time of one timing.", lower_bound=0.0)
+flags.DEFINE_integer("turns", 5, "How often all are timed.", lower_bound=1)
+FLAGS = flags.FLAGS
+BATCH_SIZE, CAPACITY = 256, 100_000
+ROUND = 64  # steps per round on the host, about; a round's transitions are inserted and learned from at once
+
+
+def main() -> int:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # as experiments/train_online.py has it
+    task = get_task(FLAGS.env_name)
+    learner = make_learner(FLAGS.algorithm)
+    widths = {name: (FLAGS.width,) * 2 for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
+    learner = with_hyperparameters(learner, widths)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {jax.devices()[0].device_kind}")
+    columns = ("environments", "updates/step", "compiled", "updates/s", "host", "updates/s", "ratio")
+    print("  ".join(f"{column:>12}" for column in columns))
+    results = []
+    for number in map(int, FLAGS.num_environments):
+        for updates_per_step in dict.fromkeys((0.0, 1.0 / number, 1.0)):
+            with tempfile.TemporaryDirectory() as folder:
+                results.append(measured(learner, task, number, updates_per_step, Path(folder)))
+    print(json.dumps(results))
+    return 0
+
+
+def measured(learner, task, number: int, updates_per_step: float, folder: Path) -> dict:
+    schedule = OnlineSchedule(
+        num_environments=number,
+        round_steps=number,
+        buffer_size=CAPACITY,
+        batch_size=BATCH_SIZE,
+        warmup_steps=0,
+        updates_per_step=updates_per_step,
+    )
+    rounds = OnlineSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
+    host_task = get_task(name_in_dm_control(task))
+    make, members = functools.partial(make_environment, host_task), [Member(0, {})]
+    populations = {
+        "compiled": CompiledPopulation(
+            learner, members, compiled_environment(task), schedule, ReplayFiles(folder)
+        ),
+        "host": OnlinePopulation(learner, members, make, rounds, ReplayFiles(folder)),
+    }
+    steps = {}
+    for name, population in populations.items():
+        population.advance(population.stride * 4)  # compiles
+        took = seconds(population, population.stride * 4)
+        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.stride
+    speeds: dict[str, list[float]] = {name: [] for name in populations}
+    for _ in range(FLAGS.turns):
+        for name, population in populations.items():
+            speeds[name].append(steps[name] / seconds(population, steps[name]))
+    for population in populations.values():
+        population.close()
+    ratio = float(np.median(np.divide(speeds["compiled"], speeds["host"])))
+    compiled, host = (float(np.median(speeds[name])) for name in ("compiled", "host"))
+    numbers = (updates_per_step, compiled, compiled * updates_per_step, host, host * updates_per_step)
+    shown = "  ".join(f"{value:12,.3f}" if value < 1 else f"{value:12,.0f}" for value in numbers)
+    print(f"{number:12}  {shown}  {ratio:12.2f}", flush=True)
+    return {
+        "environments": number,
+        "updates_per_step": updates_per_step,
+        "compiled": compiled,
+        "host": host,
+        "ratio": ratio,
+        "compile_seconds": populations["compiled"].compile_seconds,
+    }
+
+
+def seconds(population, steps: int) -> float:
+    started = time.perf_counter()
+    population.advance(population.step + steps)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    command_line.run(main)

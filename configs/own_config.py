@@ -1,0 +1,13 @@
+"""Your own data: every method's own defaults, because the scale of the rewards is unknown.
+
+The best values of XQL's `beta` and of `awr_temperature` depend on that scale, so tune these two first: see
+docs/choosing.md.
+"""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import suite_config
+
+
+def get_config(algorithm: str = "xql") -> ConfigDict:
+    return suite_config(algorithm, suites=("own", "dm_control", "compiled"), differences={})

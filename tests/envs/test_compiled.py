@@ -1,0 +1,201 @@
+"""Environments in JAX: steps and restarts of many against NumPy, and what is told where one is unfit."""
+
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
+
+from xql_jax.envs import compiled, make_environment
+from xql_jax.envs.compiled import compiled_environment
+from xql_jax.envs.fidelity import describe_environment
+from xql_jax.errors import UserError
+from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, get_task, name_in_dm_control
+
+KEY = jax.random.key(5)
+N, STEPS = 4, 50
+# By environment: some drift, one is pushed beyond 2, one stands still until its time is over.
+ACTIONS = np.random.default_rng(0).uniform(-1.0, 1.0, (STEPS, N, 1)).astype(np.float32)
+ACTIONS[:, 1], ACTIONS[:, 2] = 1.0, 0.0
+
+
+def start_of(number, episode):
+    key = jax.random.fold_in(jax.random.fold_in(KEY, number), episode)
+    return np.asarray(PointMass().reset(key)[1])
+
+
+def simulated(number):
+    """What environment `number` does: rows (observation, reward, mask, next observation, ended), by NumPy."""
+    episode, length, (position, velocity) = 0, 0, start_of(number, 0)
+    for action in ACTIONS[:, number, 0]:
+        before = position, velocity
+        velocity = FRICTION * velocity + PUSH * action
+        position = position + velocity
+        length += 1
+        terminal = abs(position) > 2.0
+        ended = terminal or length == PointMass.episode_limit
+        yield before, 1.0 - abs(position), 1.0 - terminal, (position, velocity), ended
+        if ended:
+            episode, length = episode + 1, 0
+            position, velocity = start_of(number, episode)
+
+
+def many_steps(environment, count=STEPS):
+    episodes = compiled.begin(environment, KEY, N)
+    rows = []
+    for actions in ACTIONS[:count]:
+        episodes, *row = compiled.step(environment, episodes, jnp.asarray(actions), KEY)
+        rows.append(row)
+    return episodes, jax.tree.map(lambda *fields: np.stack(fields), *rows)
+
+
+def test_transitions_are_those_of_a_simulation_in_numpy():
+    _, (transitions, ended) = many_steps(PointMass())
+    for number in range(N):
+        expected = [np.array(column) for column in zip(*simulated(number), strict=True)]
+        found = (*(field[:, number] for field in transitions), ended.now[:, number])
+        observations, actions, rewards, masks, following, over = found
+        for ours, theirs in zip((observations, rewards, masks, following, over), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(actions, ACTIONS[:, number])
+    # A terminal state has a mask of 0; a time limit ends an episode and has a mask of 1.
+    assert (transitions.masks[ended.now[:, 1], 1] == 0.0).all()
+    assert ended.now[:, 1].sum() >= 3
+    assert np.flatnonzero(ended.now[:, 2]).tolist() == [19, 39]
+    assert (transitions.masks[:, 2] == 1.0).all()
+
+
+def test_returns_and_lengths_of_episodes():
+    episodes, (transitions, ended) = many_steps(PointMass())
+    for number in range(N):
+        stops = np.flatnonzero(ended.now[:, number]) + 1
+        parts = np.split(transitions.rewards[:, number], stops)
+        np.testing.assert_allclose(
+            ended.returns[stops - 1, number], [part.sum() for part in parts[:-1]], rtol=1e-5
+        )
+        assert ended.lengths[stops - 1, number].tolist() == [len(part) for part in parts[:-1]]
+        assert episodes.lengths[number] == len(parts[-1])
+        np.testing.assert_allclose(episodes.returns[number], parts[-1].sum(), rtol=1e-5, atol=1e-6)
+    assert episodes.numbers.tolist() == ended.now.sum(0).tolist()
+
+
+def test_starts_differ_by_environment_episode_and_key():
+    starts = {tuple(start_of(number, episode)) for number in range(3) for episode in range(3)}
+    other = compiled.begin(PointMass(), jax.random.key(6), 3).observations
+    assert len(starts | set(map(tuple, np.asarray(other)))) == 12
+
+
+def test_where_the_simulation_fails_the_episode_ends():
+    episodes, (transitions, ended) = many_steps(Breaking(), count=6)
+    assert all(np.isfinite(field).all() for field in transitions)
+    assert ended.failed.sum(0).tolist() == [1] * N
+    np.testing.assert_array_equal(ended.failed[4], True)
+    np.testing.assert_array_equal(transitions.masks[4], 0.0)
+    np.testing.assert_array_equal(transitions.rewards[4], 0.0)
+    np.testing.assert_array_equal(transitions.next_observations[4], transitions.observations[4])
+    np.testing.assert_array_equal(episodes.numbers, 1)
+    np.testing.assert_array_equal(episodes.lengths, 1)
+
+
+def test_members_restart_together_where_one_must():
+    """The program's control flow is shared; who does not end goes on."""
+    episodes = jax.vmap(lambda key: compiled.begin(PointMass(), key, 2))(jax.random.split(KEY))
+
+    def advance(episodes, key, actions):
+        def anywhere(condition):
+            return jax.lax.psum(condition.astype(jnp.int32), "members") > 0
+
+        return compiled.step(PointMass(), episodes, actions, key, anywhere)
+
+    together = jax.jit(jax.vmap(advance, axis_name="members"))
+    actions = jnp.stack([jnp.ones((2, 1)), jnp.zeros((2, 1))])
+    for _ in range(12):
+        episodes, *_ = together(episodes, jax.random.split(KEY), actions)
+    assert episodes.numbers.tolist()[1] == [0, 0]
+    assert min(episodes.numbers.tolist()[0]) >= 1
+    assert episodes.lengths.tolist()[1] == [12, 12]
+
+
+def test_one_environment_as_all_others_are():
+    environment = make_environment(get_task("jax_point_mass:PointMass"))
+    assert (environment.observation_space.shape, environment.action_space.shape) == ((2,), (1,))
+    observation, _ = environment.reset(seed=7)
+    np.testing.assert_array_equal(observation, PointMass().reset(jax.random.key(7))[1])
+    outcomes = [environment.step(np.array([4.0], np.float32)) for _ in range(3)]  # clipped
+    np.testing.assert_allclose(
+        outcomes[-1][0] - observation, [PUSH * (1 + 1.9 + 2.71), PUSH * 2.71], rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="must be of shape"):
+        environment.step(np.zeros(2, np.float32))
+    with pytest.raises(UserError, match="no method `render`"):
+        environment.render()
+    environment.reset(seed=7)
+    ends = [environment.step(np.zeros(1, np.float32))[2:4] for _ in range(20)]
+    assert ends == [(False, False)] * 19 + [(False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Misshapen", r"reset's observation is float32\[2\], and must be float32\[3\]"),
+        ("Weak", r"step's reward is int32\[\], and must be float32\[\]"),
+        ("Growing", "the state that step returns has other arrays"),
+        ("Legless", "cannot be compiled: TypeError"),
+        ("Demanding", "cannot be made: TypeError"),
+    ],
+)
+def test_an_unfit_environment_is_told(name, told):
+    with pytest.raises(UserError, match=told):
+        compiled_environment(get_task(f"jax_point_mass:{name}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("playground:CartpoleSwingap", "nearest known: playground:CartpoleSwingup"),
+        ("playground:cartpole", "nearest known: playground:Cartpole"),
+        ("jax_point_mass:Pointmass", "nor is Pointmass in it an environment in JAX"),
+        ("jax_pint_mass:PointMass", "does not import here"),
+    ],
+)
+def test_an_unknown_environment_is_told(name, told):
+    with pytest.raises(UserError, match=told):
+        get_task(name)
+
+
+def test_without_the_extra_a_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mujoco_playground", None)
+    with pytest.raises(UserError, match=r"pip install 'xql_jax\[compiled\]'"):
+        compiled_environment(get_task("playground:ReacherHard"))
+
+
+def test_playgrounds_tasks_are_dm_controls():
+    theirs = [name_in_dm_control(task) for task in COMPILED_TASKS.values()]
+    assert set(theirs) <= ONLINE_TASKS.keys()
+    assert len(set(theirs)) == len(theirs) == 25
+    assert name_in_dm_control(get_task("cheetah-run")) == "cheetah-run"
+
+
+def test_the_environment_of_the_guide(tmp_path, monkeypatch):
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "compiled.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "docking_of_the_guide.py").write_text(example)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    environment = compiled_environment(get_task("docking_of_the_guide:Docking"))
+    episodes = compiled.begin(environment, KEY, 2)
+    _, transitions, _ = compiled.step(environment, episodes, jnp.ones((2, 1)), KEY)
+    places = np.asarray(episodes.observations)[:, 0] + 0.1
+    np.testing.assert_allclose(transitions.next_observations, np.stack([places, [0.1, 0.1]], 1), rtol=1e-6)
+    np.testing.assert_allclose(transitions.rewards, 1.0 - np.abs(places), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["playground:CheetahRun", "jax_point_mass:PointMass"])
+def test_reports_point_to_a_section_of_the_guide(name):
+    page, anchor = describe_environment(get_task(name), "mujoco", False)["described_in"].split("#")
+    headings = re.findall(r"^## (.+)$", (Path(__file__).resolve().parents[2] / page).read_text(), re.M)
+    assert anchor in [heading.lower().replace(" ", "-") for heading in headings]

@@ -1,0 +1,143 @@
+"""Playground's tasks beside DM Control's own, from the same states of the physics."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from xql_jax.envs import make_environment
+from xql_jax.envs.compiled import compiled_environment
+from xql_jax.envs.dm_control import _flat
+from xql_jax.tasks import COMPILED_TASKS, get_task, name_in_dm_control
+
+pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
+
+STATES = 4  # of each task, that a few random steps from a start lead to, with random velocities
+
+
+def seen_and_earned(name):
+    """By state what each of the two sees and earns, from the same positions, velocities and controls."""
+    from dm_control import suite
+    from mujoco import mjx
+
+    task = get_task(f"playground:{name}")
+    playground = compiled_environment(task)._environment
+    domain, _, theirs = name_in_dm_control(task).partition("-")
+    environment = suite.load(domain, theirs, task_kwargs={"random": 0})
+    physics, model, random = environment.physics, playground.mj_model, np.random.default_rng(3)
+    reward = getattr(playground, "_get_reward", None) or playground._reward_fn
+    for _ in range(STATES):
+        environment.reset()
+        for _ in range(5):
+            environment.step(random.uniform(-1.0, 1.0, model.nu))
+        data = mujoco.MjData(model)
+        data.qpos[:] = physics.data.qpos
+        data.qvel[:] = physics.data.qvel[:] = 0.5 * random.normal(size=model.nv)
+        data.ctrl[:] = physics.data.ctrl[:] = action = random.uniform(-1.0, 1.0, model.nu)
+        mujoco.mj_forward(model, data)
+        physics.forward()
+        compiled = mjx.put_data(model, data, impl="jax")
+        ours = np.asarray(playground._get_obs(compiled, {})), float(reward(compiled, action, {}, {}))
+        yield ours, (_flat(environment.task.get_observation(physics)), environment.task.get_reward(physics))
+
+
+slow = pytest.mark.slow  # models take a second or more to load
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CartpoleSwingup",
+        *(
+            pytest.param(name, marks=slow)
+            for name in (
+                "AcrobotSwingup", "AcrobotSwingupSparse", "BallInCup", "CartpoleBalance",
+                "CartpoleBalanceSparse", "CartpoleSwingupSparse", "CheetahRun", "FingerSpin", "HopperHop",
+                "HopperStand", "HumanoidRun", "HumanoidStand", "HumanoidWalk", "PointMass",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_the_same_state_is_seen_and_pays_as_in_dm_control(name):
+    for (seen, reward), (their_seen, their_reward) in seen_and_earned(name):
+        np.testing.assert_allclose(seen, their_seen, rtol=1e-6, atol=1e-6)
+        assert reward == pytest.approx(their_reward, abs=1e-6)
+
+
+@slow
+def test_where_playground_sees_something_else():
+    """As docs/compiled.md has it: a pendulum's sine comes first, a walker's height is its uprightness."""
+    for (seen, reward), (their_seen, their_reward) in seen_and_earned("PendulumSwingup"):
+        np.testing.assert_allclose(seen, their_seen[[1, 0, 2]], atol=1e-6)
+        assert reward == pytest.approx(their_reward, abs=1e-6)
+    for name in ("WalkerStand", "WalkerWalk", "WalkerRun"):
+        for (seen, reward), (their_seen, their_reward) in seen_and_earned(name):
+            np.testing.assert_allclose(np.delete(seen, 14), np.delete(their_seen, 14), atol=1e-6)
+            assert seen[14] == pytest.approx(seen[0])  # the torso's own
+            assert reward == pytest.approx(their_reward, abs=1e-6)
+
+
+@slow
+def test_every_task_has_the_sizes_and_times_of_dm_control():
+    import mujoco_playground
+
+    known = {f"playground:{name}" for name in mujoco_playground.dm_control_suite.ALL_ENVS}
+    assert known == COMPILED_TASKS.keys()
+    for task in COMPILED_TASKS.values():
+        config = mujoco_playground.dm_control_suite.get_default_config(task.name.partition(":")[2])
+        assert (config.episode_length, config.action_repeat) == (task.episode_limit, 1)
+        environment = compiled_environment(task)
+        model = environment._environment.mj_model
+        np.testing.assert_array_equal(model.actuator_ctrlrange, [[-1.0, 1.0]] * environment.action_size)
+        theirs = make_environment(get_task(name_in_dm_control(task)))
+        assert environment.action_size == theirs.action_space.shape[0]
+        assert environment.observation_size == theirs.observation_space.shape[0]
+        assert environment.steps_per_second == pytest.approx(theirs.steps_per_second)
+
+
+@slow
+def test_an_episode_follows_dm_controls():
+    """A cart and its pole, pushed at random for 100 steps from the same start.
+
+    DM Control integrates by RK4, which moves by the mean of the velocities before and after a step;
+    Playground by semi-implicit Euler, which moves by the one after.
+    """
+    ours = make_environment(get_task("playground:CartpoleSwingup"))
+    theirs = make_environment(get_task("cartpole-swingup"))
+    ours.reset(seed=1)
+    theirs.reset(seed=1)
+    physics, random = theirs.physics.data, np.random.default_rng(0)
+    with theirs.physics.reset_context():
+        physics.qpos[:], physics.qvel[:] = (np.array(x) for x in _of_physics(ours))
+    start = physics.qvel.copy()
+    for _ in range(100):
+        action, (before, _) = random.uniform(-1.0, 1.0, 1).astype(np.float32), _of_physics(ours)
+        seen, reward, *_ = ours.step(action)
+        _, their_reward, *_ = theirs.step(action)
+        places, velocities = _of_physics(ours)
+        np.testing.assert_allclose(velocities, physics.qvel, rtol=1e-3, atol=5e-4)
+        ahead = (physics.qvel - start) / (2.0 * ours.steps_per_second)
+        np.testing.assert_allclose(places - physics.qpos, ahead, atol=2e-4)
+        # The angle that Playground sees is that of before the last substep.
+        expected = [places[0], np.cos(before[1]), np.sin(before[1]), *velocities]
+        np.testing.assert_allclose(seen, expected, rtol=1e-5, atol=1e-6)
+        assert reward == pytest.approx(their_reward, abs=1e-3)
+
+
+def _of_physics(environment):
+    """Positions and velocities."""
+    data = environment._state.data
+    return np.asarray(data.qpos, np.float64), np.asarray(data.qvel, np.float64)
+
+
+@pytest.mark.draws
+@slow
+def test_a_picture_shows_the_state():
+    environment = make_environment(get_task("playground:CartpoleSwingup"))
+    environment.reset(seed=0)
+    first = environment.render()
+    for _ in range(30):
+        environment.step(np.ones(1, np.float32))
+    last = environment.render()
+    assert first.shape == last.shape == (480, 640, 3)
+    assert (first != last).any()
+    assert first.std() > 10

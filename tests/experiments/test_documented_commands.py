@@ -1,0 +1,113 @@
+"""Every command that README and the guides print is one that the programs take, to its last flag."""
+
+import ast
+import re
+import shlex
+
+import pytest
+from guides import PAGES, ROOT, blocks
+from main_runs import Run
+
+EXTRA = "NOT-A-FLAG"  # arguments more than any main takes: it parses its flags, refuses these, and ends
+SETUP = (ROOT / "setup.py").read_text("utf-8")
+INSTALLED = dict(re.findall(r'"(xql-[\w-]+)": "(\w+)"', SETUP))  # commands, and the mains that they run
+OTHER_PROGRAMS = {"cd", "git", "ray", "source"}  # of which only the shell's grammar is tried
+
+
+def commands():
+    """(place, words) of each command in the pages, without variables and what SLURM's srun is told."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh", "console"):
+            code = block.code.replace("\\\n", " ")
+            if block.language == "console":  # "$ command", and below it what it prints
+                code = "\n".join(line[2:] for line in code.splitlines() if line.startswith("$ "))
+            for line in [] if block.reason else code.splitlines():
+                lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+                lexer.whitespace_split = True
+                words = [[]]
+                for word in lexer:
+                    words.append([]) if set(word) <= set(";&|<>") else words[-1].append(word)
+                found += [
+                    (f"{page}:{block.line}", own) for command in words if (own := without_prefix(command))
+                ]
+    return found
+
+
+def without_prefix(words):
+    while words and re.match(r"\w+=", words[0]):
+        words = words[1:]
+    if words[:1] == ["srun"]:
+        words = words[words.index("python") :]
+    if words and words[0] in INSTALLED:
+        words = ["python", f"experiments/{INSTALLED[words[0]]}.py", *words[1:]]
+    return words
+
+
+def is_main(words):
+    return len(words) > 1 and words[0] == "python" and words[1].startswith("experiments/")
+
+
+MAINS = sorted((ROOT / "experiments").glob("*.py"))
+COMMANDS = commands()
+OF_MAINS = [(place, words) for place, words in COMMANDS if is_main(words)]
+OTHERS = [(place, words) for place, words in COMMANDS if not is_main(words)]
+
+
+@pytest.fixture(scope="module")
+def outcomes(server):
+    """What each main says of its flags and of the arguments after them; nothing is run."""
+    runs = [Run([*words[2:], *[EXTRA] * 3], ROOT / words[1], ROOT) for _, words in OF_MAINS]
+    return server.run_all(runs, by_child=10)
+
+
+def test_there_are_as_many_as_one_sees():
+    assert len(OF_MAINS) > 40
+    assert "README.md" in {place.split(":")[0] for place, _ in OF_MAINS}
+    assert {words[1] for _, words in OF_MAINS} == {f"experiments/{path.name}" for path in MAINS}
+
+
+@pytest.mark.parametrize("number", range(len(OF_MAINS)), ids=lambda number: OF_MAINS[number][0])
+def test_the_main_takes_the_flags(outcomes, number):
+    outcome = outcomes[number]
+    refused = rf"error: (unexpected argument '{EXTRA}'|\S+: no such folder)"  # the report takes any folders
+    assert outcome.code == 2, outcome.out
+    assert re.match(refused, outcome.err), f"{' '.join(OF_MAINS[number][1])}: {outcome.err}"
+
+
+def test_a_flag_that_is_not_there_is_seen(server):
+    """The oracle's own oracle."""
+    for arguments, words in (
+        (["--num_sedes=3"], "num_sedes"),
+        (["--num_seeds=many"], "num_seeds"),
+        (["--config=configs/pointmaze_config.py:xkl"], "xkl"),
+        (["--config.betta=1"], "betta"),
+    ):
+        outcome = server.run([*arguments, *[EXTRA] * 3])
+        assert outcome.code == 2
+        assert words in outcome.err
+        assert EXTRA not in outcome.err
+
+
+@pytest.mark.parametrize(("place", "words"), OTHERS, ids=[f"{place} {words[0]}" for place, words in OTHERS])
+def test_the_other_commands_are_there(place, words):
+    program, *arguments = words
+    if program == "make":
+        targets = re.findall(r"^([\w-]+(?: [\w-]+)*):", (ROOT / "Makefile").read_text(), re.M)
+        assert set(arguments) <= {name for line in targets for name in line.split()}
+    elif program == "python" and arguments[0] == "-c":
+        ast.parse(arguments[1])
+    elif program == "python" and arguments[0] == "-m":
+        assert arguments[1] in {"venv", "pip", "pytest", "nbconvert"}
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file()
+        for flag in arguments[1:]:
+            assert flag.split("=")[0] in (ROOT / arguments[0]).read_text()
+    elif program == "pip":
+        extras = re.findall(r'^ +"(\w+)": ', SETUP, re.M)
+        asked = re.findall(r"(?:xql_jax|\.)\[([\w,]+)\]", " ".join(arguments))
+        assert {extra for names in asked for extra in names.split(",")} <= set(extras)
+    else:
+        assert program in OTHER_PROGRAMS, (
+            "nothing tries this command: say why in <!-- not run: ... --> above it"
+        )

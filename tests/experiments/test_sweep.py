@@ -1,0 +1,125 @@
+"""Sweeps at the real command line: flags, the file that may give them, and mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from main_runs import ROOT, Run, contents
+from mistakes import assert_told
+
+SWEEP = ROOT / "experiments" / "sweep.py"
+TINY = ":hidden_dims=8:batch_size=8"
+ARGUMENTS = (
+    "--datasets=pointmaze-umaze-v0=good.hdf5", f"--methods=bc{TINY}", "--num_seeds=2", "--max_steps=4",
+    "--eval_interval=2", "--eval_episodes=1",
+)  # fmt: skip
+
+
+def run_sweep(place, *arguments):
+    return place.server.run_all([Run(arguments, SWEEP, place.folder)])[0]
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text, name="sweep.yaml"):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def place_to_write(place, tmp_path):
+    """Flags that have all that is written in a folder of the test's own."""
+    return f"--save_dir={tmp_path / 'runs'}", f"--out={tmp_path / 'tables'}"
+
+
+def test_a_file_gives_flags_and_the_command_line_wins(place, file, place_to_write, tmp_path):
+    yaml = file(
+        "datasets: [pointmaze-umaze-v0=good.hdf5]\n"
+        f"methods: [bc{TINY}, iql{TINY}]\n"
+        "sweep: {expectile: [0.7, 0.9], critic_loss: [mse, huber]}\n"
+        "num_seeds: 5\nmax_steps: 4\neval_interval: 2\neval_episodes: 1\n"
+    )
+    python = file(
+        "from ml_collections import ConfigDict\n\n"
+        "def get_config():\n"
+        "    return ConfigDict(dict(datasets=['pointmaze-umaze-v0=good.hdf5'],\n"
+        f"        methods=['bc{TINY}', 'iql{TINY}'],\n"
+        "        sweep=dict(expectile=[0.7, 0.9], critic_loss=['mse', 'huber']), num_seeds=5, max_steps=4,\n"
+        "        eval_interval=2, eval_episodes=1))\n",
+        "sweep.py",
+    )
+    typed = ("--num_seeds=2", *place_to_write)
+    planned = [run_sweep(place, name, *typed, "--dry_run") for name in (yaml, python)]
+    assert planned[0].out == planned[1].out
+    assert "3 to do:" in planned[0].out
+    assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "tables").exists()
+
+    outcome = run_sweep(place, yaml, *typed)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == [
+        f"sweep.{suffix}" for suffix in ("csv", "md", "tex", "txt")
+    ]
+    summaries = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("summary.json")]
+    assert [summary["status"] for summary in summaries] == ["finished"] * 3
+    before = contents(Path(tmp_path / "runs"))
+    again = run_sweep(place, yaml, *typed)
+    assert "3 finished:" in again.out
+    assert contents(Path(tmp_path / "runs")) == before
+
+
+def test_what_fails_is_told_at_the_end_and_the_rest_is_trained(place, place_to_write, tmp_path):
+    methods = f"--methods=bc{TINY},iql{TINY}"
+    first = run_sweep(place, *ARGUMENTS, *place_to_write)
+    assert first.code == 0
+    [run] = (tmp_path / "runs").rglob("summary.json")
+    run.unlink()
+    for manifest in run.parent.rglob("checkpoint.json"):
+        manifest.write_text("{}")
+    outcome = run_sweep(place, *ARGUMENTS, methods, *place_to_write)
+    assert_told(outcome, ["1 of 2 failed", "the first: pointmaze-umaze-v0=good.hdf5 bc", "damaged"])
+    assert "iql:hidden_dims=8:batch_size=8 seeds 0 to 1:" in outcome.out
+    assert "last score" in outcome.out
+
+
+MISTAKES = {
+    "no methods": (("--datasets=pointmaze-umaze-v0",), "--methods: give at least one"),
+    "no datasets": (("--methods=xql",), "--datasets: give at least one"),
+    "unknown field": ((*ARGUMENTS, "--sweep=bata=1"), "--sweep: no method asked for has 'bata'"),
+    "halving off the evaluations": ((*ARGUMENTS, "--halve_at=3"), "multiples of --eval_interval=2"),
+    "halving after the end": ((*ARGUMENTS, "--halve_at=4"), "be below --max_steps"),
+    "halving by words": ((*ARGUMENTS, "--halve_at=often"), "--halve_at=often: must be whole numbers"),
+    "halving some seeds": ((*ARGUMENTS, "--halve_at=2", "--seeds_per_run=1"), "leave out --seeds_per_run"),
+    "unknown executor": ((*ARGUMENTS, "--executor=rya"), "--executor=rya: must be one of in_process"),
+    "no cluster": ((*ARGUMENTS, "--executor=ray", "--ray_address=127.0.0.1:9"), "no cluster there"),
+    "no SLURM": ((*ARGUMENTS, "--executor=slurm"), "--executor=slurm: no sbatch here"),
+    "sbatch's option": (
+        (*ARGUMENTS, "--executor=slurm", "--slurm_options=partion=gpu"), "'partion'; nearest: partition"
+    ),
+    "no such file": (("nowhere.yaml",), "nowhere.yaml: No such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(place, place_to_write, name, tmp_path):
+    arguments, words = MISTAKES[name]
+    outcome = run_sweep(place, *arguments, *place_to_write)
+    assert_told(outcome, [words])
+    assert not list((tmp_path / "runs").rglob("config.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("method: [xql]", "unknown flag 'method'; nearest: methods"),
+        ("methods: [xql", "not YAML"),
+        ("xql", "it must give flags by their names"),
+        ("num_seeds: many", "num_seeds"),
+        ("num_seeds: 0", "num_seeds"),
+    ],
+)
+def test_mistakes_in_files(place, file, place_to_write, text, words):
+    assert_told(run_sweep(place, file(text), *place_to_write), [words])

@@ -1,0 +1,176 @@
+"""Exported policies: every head's layers, and each format against the learner's own actions."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xql_jax.data.layers import EXAMPLE, Layers, is_exported, read_layers, write_archive
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.errors import UserError
+from xql_jax.export.jax_artifact import read_artifact, write_artifact
+from xql_jax.export.layers import layers_of
+from xql_jax.export.onnx_graph import read_onnx, write_onnx
+from xql_jax.learners.registry import make_learner
+
+ROOT = Path(__file__).resolve().parents[2]
+O, A = 5, 3
+PREPROCESSING = Preprocessing(
+    observation_mean=(1.0, -2.0, 0.5, 3.0, 0.0), observation_std=(2.0, 0.5, 1.0, 3.0, 0.1)
+)
+# Every network that a policy has: IQL's Gaussian, another deviation, SAC's, a mixture, TD3's; and depths.
+POLICIES = {
+    "gaussian": ("xql", {}),
+    "state_gaussian": ("xql+state_gaussian", {}),
+    "squashed": ("bc+squashed", {}),
+    "mixture": ("xql+mixture", {"num_components": 4}),
+    "sac": ("rlpd", {"num_critics": 2}),
+    "td3": ("td3_bc", {}),
+    "three layers": ("bc", {"actor_hidden_dims": (7, 6, 5)}),
+    "no hidden layer": ("bc", {"actor_hidden_dims": ()}),
+}
+
+
+@pytest.fixture(scope="module", params=POLICIES)
+def policy(request):
+    """A policy with weights of some size: observations, what it does there, its layers, and itself."""
+    name, values = POLICIES[request.param]
+    values = {"actor_hidden_dims": (16, 8), **values}
+    learner = make_learner(name, values)
+    state = jax.jit(learner.init)(jax.random.key(1), jnp.zeros((1, O)), jnp.zeros((1, A)))
+    actor = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(2), leaf.shape), learner.actor(state)
+    )
+    observations = np.random.default_rng(0).normal(size=(1000, O)).astype(np.float32) * 3
+
+    def act(observations):
+        seen = PREPROCESSING.observations(observations)
+        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
+
+    expected = np.asarray(act(observations))
+    assert np.ptp(expected, axis=0).min() > 0.3  # actions that tell policies apart
+    return observations, expected, layers_of(actor, PREPROCESSING, O), act
+
+
+def test_layers(policy):
+    observations, expected, layers, _ = policy
+    assert (layers.observation_dim, layers.action_dim) == (O, A)
+    np.testing.assert_allclose(layers.act(observations), expected, atol=1e-5)
+
+
+def test_onnx(policy, tmp_path):
+    observations, expected, layers, _ = policy
+    write_onnx(layers, tmp_path / "policy.onnx")
+    act = read_onnx(tmp_path / "policy.onnx")
+    np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+    np.testing.assert_allclose(act(observations[:1]), expected[:1], atol=1e-5)  # any number at once
+
+
+def test_numpy(policy, tmp_path):
+    """By the script that lies beside the weights, which is short and knows neither JAX nor this project."""
+    observations, expected, layers, _ = policy
+    write_archive(layers, tmp_path / "policy.npz")
+    text = EXAMPLE.format(script="act.py", archive="policy.npz")
+    (tmp_path / "act.py").write_text(text)
+    act, size = runpy.run_path(str(tmp_path / "act.py"))["load"](tmp_path / "policy.npz")
+    assert size == O
+    np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+    body = text[text.index("def load") : text.index("if __name__")]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 20
+    assert "jax" not in text
+
+
+def test_an_archive_is_read_back(policy, tmp_path):
+    """Also by a collector, which refuses one for other sizes."""
+    observations, _, layers, _ = policy
+    path = tmp_path / "policy.npz"
+    write_archive(layers, path)
+    assert is_exported(path)
+    read = read_layers(path, O, A)
+    np.testing.assert_array_equal(read.act(observations), layers.act(observations))
+    for sizes in ((O + 1, A), (O, A + 1)):
+        with pytest.raises(UserError, match="shape"):
+            read_layers(path, *sizes)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"bias_0": None}, "no array bias_0"),
+        ({"kernel_1": np.zeros((3, 3))}, r"kernel_1 has shape \(3, 3\)"),
+        ({"scale": np.full(O, np.nan)}, "scale holds NaN"),
+        ({"scale": np.zeros(O)}, "scale must be positive"),
+        ({"action_bias": np.zeros(())}, "action_kernel has shape"),
+        ({"logits_kernel": np.ones((4, 0)), "logits_bias": np.ones(0)}, "logits_kernel has shape"),
+        (
+            {"logits_kernel": np.ones((4, 2)), "logits_bias": np.ones(2)},
+            r"action_bias has shape \(3,\), expected \(6,\)",
+        ),
+    ],
+)
+def test_a_damaged_archive_is_refused(change, told, tmp_path):
+    arrays = {
+        "shift": np.zeros(O), "scale": np.ones(O), "num_hidden": np.array(2),
+        "kernel_0": np.ones((O, 4)), "bias_0": np.ones(4), "kernel_1": np.ones((4, 4)), "bias_1": np.ones(4),
+        "action_kernel": np.ones((4, A)), "action_bias": np.ones(A),
+    }  # fmt: skip
+    arrays = {key: value for key, value in {**arrays, **change}.items() if value is not None}
+    np.savez(tmp_path / "policy.npz", **arrays)
+    with pytest.raises(UserError, match=told):
+        read_layers(tmp_path / "policy.npz", O, A)
+
+
+def test_jax(policy, tmp_path):
+    """For any number of observations."""
+    observations, expected, _, act = policy
+    write_artifact(act, O, tmp_path / "policy.jax")
+    read = read_artifact(tmp_path / "policy.jax")
+    np.testing.assert_allclose(read(observations), expected, atol=1e-5)
+    np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)
+
+
+def test_the_script_alone(policy, tmp_path):
+    """In a process of its own, which may import NumPy and nothing else of what is installed."""
+    _, _, layers, _ = policy
+    write_archive(layers, tmp_path / "policy.npz")
+    (tmp_path / "act.py").write_text(EXAMPLE.format(script="act.py", archive="policy.npz"))
+    for name in ("jax", "flax", "onnx", "xql_jax"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    run = subprocess.run([sys.executable, "act.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
+    np.testing.assert_allclose(printed, layers.act(np.zeros((1, O), np.float32))[0], atol=1e-5)
+
+
+def test_the_guides_example_acts_by_onnx_without_jax(tmp_path):
+    """As it stands in docs/finetune.md, beside a policy of four observations."""
+    generator = np.random.default_rng(0)
+    layers = Layers(
+        shift=np.ones(4, np.float32),
+        scale=np.full(4, 2, np.float32),
+        hidden=((generator.normal(size=(4, 8)).astype(np.float32), np.ones(8, np.float32)),),
+        action=(generator.normal(size=(8, 2)).astype(np.float32), np.ones(2, np.float32)),
+    )
+    write_onnx(layers, tmp_path / "policy.onnx")
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
+    (tmp_path / "example.py").write_text(example + "print(*actions[0])\n")
+    for name in ("jax", "flax", "onnx", "xql_jax"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    run = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    expected = layers.act(np.zeros((1, 4), np.float32))[0]
+    np.testing.assert_allclose(np.array(run.stdout.split(), float), expected, atol=1e-5)
+
+
+def test_a_policy_with_a_memory_is_refused():
+    learner = make_learner("dt", {"embed_dim": 8, "num_layers": 1})
+    with pytest.raises(UserError, match="without memory"):
+        layers_of(learner, Preprocessing(), O)

@@ -1,0 +1,21 @@
+"""Members of runs made by hand."""
+
+import dataclasses
+
+from xql_jax.reports.results import OFFLINE, MemberCurve, RunFacts, as_text
+
+RUN = RunFacts(
+    name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE, status="finished", step=30,
+    max_steps=30, unit="update", seconds={"update": 60.0, "compile": 3.0}, rate=5.0, commit="abc",
+    versions={}, simulator="mujoco", machine="cpu", resumed=0, settings={}, is_normalised=True,
+    has_own_data=False,
+)  # fmt: skip
+
+
+def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
+    """A member with these scores every ten steps; settings are fields of the config."""
+    run = dataclasses.replace(RUN, **(run or {}))
+    steps = [10 * (number + 1) for number in range(len(scores))]
+    prefixes = {"log_interval": ""}  # the others are fields of the config
+    named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
+    return MemberCurve(run, named, seed, steps, scores, diverged, finished)

@@ -1,0 +1,162 @@
+"""Statistics over datasets: by hand, and number for number those of rliable called directly."""
+
+import numpy as np
+import pytest
+from rliable import library, metrics
+
+from xql_jax.reports.aggregates import (
+    SEED,
+    SharesAbove,
+    common_block,
+    four_aggregates,
+    probability_of_improvement,
+    score_matrix,
+    statistics_of,
+)
+
+SAMPLES = 300
+
+
+@pytest.fixture(scope="module")
+def matrices():
+    generator = np.random.default_rng(0)
+    # Rounded, so that there are ties; methods differ in their seeds.
+    return {
+        "one": generator.normal(60, 30, (5, 4)).round(-1),
+        "two": generator.normal(30, 30, (7, 4)).round(-1),
+        "three": generator.normal(90, 20, (3, 4)),
+    }
+
+
+@pytest.fixture(scope="module")
+def statistics(matrices):
+    return statistics_of(["a", "b", "c", "d"], matrices, SAMPLES)
+
+
+def from_rliable(scores, function):
+    """What a user of rliable would have, with the seed that the report says."""
+    np.random.seed(SEED)  # noqa: NPY002
+    values, intervals = library.get_interval_estimates({"": scores}, function, reps=SAMPLES)
+    return np.stack([values[""], *intervals[""]])
+
+
+def numbers(estimate):
+    return [estimate.value, estimate.low, estimate.high]
+
+
+def test_the_interquartile_mean_and_the_gap_by_hand():
+    # The middle half of 1, ..., 8 is 3, 4, 5, 6. To 100 are missing 100 - 36/8; 120 counts as 100.
+    scores = np.array([[8.0, 1.0], [2.0, 7.0], [6.0, 3.0], [4.0, 5.0]])
+    quartiles, mean, median, gap = four_aggregates(scores)
+    assert (quartiles, mean, median, gap) == (4.5, 4.5, 4.5, 95.5)
+    assert four_aggregates(np.array([[120.0], [40.0]]))[3] == 30.0
+    # One score, 1000, moves the mean and not the interquartile mean.
+    scores[0, 0] = 1000.0
+    assert four_aggregates(scores)[0] == 4.5
+
+
+def test_the_probability_of_improvement_by_hand():
+    # 2 is above 1 alone of 1, 2, 3, and equal to 2: 1.5 of 3. 4 is above all. Together 4.5 of 6.
+    scores, others = np.array([[2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]])
+    assert probability_of_improvement(scores, others) == [0.75]
+    assert probability_of_improvement(others, scores) == [0.25]
+    assert probability_of_improvement(others, others) == [0.5]
+
+
+def test_the_profile_by_hand():
+    # Above 2 is what is greater than 2: two of four.
+    assert SharesAbove((0.0, 2.0, 5.0))(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_scores_that_do_not_vary_have_a_point_as_interval():
+    statistics = statistics_of(["a", "b"], {"same": np.full((4, 2), 7.0)}, SAMPLES)
+    aggregate = statistics.aggregates[0]
+    assert numbers(aggregate.interquartile_mean) == [7.0, 7.0, 7.0]
+    assert numbers(aggregate.optimality_gap) == [93.0, 93.0, 93.0]
+    assert statistics.profiles[0].low == statistics.profiles[0].high == statistics.profiles[0].shares
+
+
+def test_aggregates_are_rliables(matrices, statistics):
+    def function(scores):
+        return np.array(
+            [
+                metrics.aggregate_iqm(scores),
+                metrics.aggregate_mean(scores),
+                metrics.aggregate_median(scores),
+                metrics.aggregate_optimality_gap(scores, gamma=100),
+            ]
+        )
+
+    assert [aggregate.method for aggregate in statistics.aggregates] == ["three", "one", "two"]
+    for aggregate in statistics.aggregates:
+        expected = from_rliable(matrices[aggregate.method], function)
+        found = [aggregate.interquartile_mean, aggregate.mean, aggregate.median, aggregate.optimality_gap]
+        np.testing.assert_allclose(np.transpose(list(map(numbers, found))), expected, rtol=1e-12)
+        assert aggregate.interquartile_mean.low < aggregate.interquartile_mean.high
+
+
+def test_profiles_are_rliables(matrices, statistics):
+    for profile in statistics.profiles:
+        np.random.seed(SEED)  # noqa: NPY002
+        thresholds = np.array(profile.thresholds)
+        shares, ends = library.create_performance_profile(
+            {"": matrices[profile.method]}, thresholds, reps=SAMPLES
+        )
+        np.testing.assert_allclose(profile.shares, shares[""], atol=1e-12)
+        np.testing.assert_allclose([profile.low, profile.high], ends[""], atol=1e-12)
+        assert profile.shares[-1] == 0.0
+        assert profile.shares[0] > 0.5
+
+
+def test_probabilities_of_improvement_are_rliables(matrices, statistics):
+    def function(scores, others):
+        return np.array([metrics.probability_of_improvement(scores, others)])
+
+    pairs = [(pair.method, pair.other) for pair in statistics.improvements]
+    assert pairs == [("three", "one"), ("three", "two"), ("one", "two")]
+    for pair in statistics.improvements:
+        expected = from_rliable([matrices[pair.method], matrices[pair.other]], function)
+        np.testing.assert_allclose(numbers(pair.probability), expected[:, 0], rtol=1e-12)
+
+
+def test_a_methods_numbers_do_not_depend_on_the_others(matrices, statistics):
+    (alone,) = statistics_of(["a", "b", "c", "d"], {"two": matrices["two"]}, SAMPLES).aggregates
+    assert alone in statistics.aggregates
+
+
+def test_with_one_seed_there_is_no_interval():
+    statistics = statistics_of(["a"], {"one": np.array([[50.0]]), "two": np.array([[40.0], [60.0]])}, SAMPLES)
+    by_method = {aggregate.method: aggregate for aggregate in statistics.aggregates}
+    assert np.isnan(numbers(by_method["one"].mean)[1:]).all()
+    assert not np.isnan(numbers(by_method["two"].mean)).any()
+    assert np.isnan(statistics.improvements[0].probability.low)
+
+
+def test_numpys_global_generator_is_as_it_was(matrices):
+    np.random.seed(7)  # noqa: NPY002
+    expected = np.random.random(3)  # noqa: NPY002
+    np.random.seed(7)  # noqa: NPY002
+    statistics_of(["a", "b", "c", "d"], {"new": matrices["one"] + 0.5}, SAMPLES)
+    np.testing.assert_array_equal(np.random.random(3), expected)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("cells", "datasets", "methods"),
+    [
+        ([], "", ""),
+        (["am"], "a", "m"),
+        (["am", "bm", "an", "bn"], "ab", "mn"),
+        # Five methods on one dataset are more numbers, but no statistics over datasets.
+        (["am", "bm", "an", "bn", "ao", "ap", "aq"], "ab", "mn"),
+        # m and n share b and c, and o has those alone: six numbers of b and c, none more of another table.
+        (["am", "bm", "cm", "bn", "cn", "dn", "bo", "co"], "bc", "mno"),
+        (["am", "bn"], "b", "n"),  # nothing shared: one of them
+    ],
+)
+def test_the_largest_table_without_a_gap(cells, datasets, methods):
+    found = common_block([(cell[0], cell[1]) for cell in cells])
+    assert found == (list(datasets), list(methods))
+
+
+def test_datasets_with_more_seeds_give_as_many_as_the_others():
+    np.testing.assert_array_equal(score_matrix([[1, 2, 3], [4, 5]]), [[1, 4], [2, 5]])

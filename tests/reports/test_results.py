@@ -1,0 +1,128 @@
+"""Whose scores make one number, what the number is, and which of the paper's stands beside it."""
+
+import math
+
+import pytest
+from members import member
+
+from xql_jax.reports.results import FINE_TUNED, ONLINE, as_text, score_table, scores_of
+
+
+def by_place(members):
+    scores, doubled = scores_of(members)
+    return {(score.dataset, score.method): score for score in scores}, doubled
+
+
+def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
+    by_name, _ = by_place([member(0, 90.0, 10.0), member(1, 5.0, 20.0, diverged=True)])
+    entry = by_name["kitchen-complete-v0", "xql"].entry()
+    assert (entry.last, entry.best, entry.mean, entry.diverged) == ((10.0, 20.0), (90.0, 20.0), 15.0, 1)
+    assert (entry.updates, entry.run, entry.note) == (20, "there", "")
+
+
+def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
+    members = [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
+    by_name, _ = by_place(members)
+    (score,) = by_name.values()
+    assert (score.method, score.entry().mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
+
+
+def test_a_name_has_what_was_varied_on_any_dataset_and_no_more():
+    other = {"dataset": "pen-human-v0"}
+    members = [
+        member(0, 1.0, beta=1, tau=0.1, log_interval=1),
+        member(0, 2.0, beta=2, tau=0.1, run={"name": "b"}),
+        member(0, 3.0, beta=2, tau=0.2, run={"name": "c", **other}),  # tau is this suite's own
+        member(0, 4.0, beta=7, run={"name": "d", "algorithm": "bc"}),
+        member(0, 5.0, beta=8, run={"name": "e", "algorithm": "bc", **other}),
+    ]
+    by_name, _ = by_place(members)
+    assert sorted(by_name) == [
+        ("kitchen-complete-v0", "bc"),
+        ("kitchen-complete-v0", "xql beta=1"),
+        ("kitchen-complete-v0", "xql beta=2"),
+        ("pen-human-v0", "bc"),
+        ("pen-human-v0", "xql beta=2"),
+    ]
+
+
+def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
+    tuned = {"phase": FINE_TUNED, "handover": 10, "name": "tuned"}
+    by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
+    entry = by_name["kitchen-complete-v0", "xql fine-tuned"].entry()
+    assert (entry.before, entry.last) == ((4.0,), (9.0,))
+    assert by_name["kitchen-complete-v0", "xql"].entry().before == ()
+
+
+def test_a_seed_counts_once_as_the_run_that_got_farthest_has_it():
+    members = [
+        member(0, 1.0, run={"name": "short"}, finished=False),
+        member(0, 2.0, 3.0, run={"name": "long"}),
+    ]
+    by_name, doubled = by_place(members)
+    assert by_name["kitchen-complete-v0", "xql"].entry().last == (3.0,)
+    assert [(item.run, item.reason) for item in doubled] == [("short", "seed 0 is counted once, in long")]
+
+
+def test_what_goes_on_counts_only_where_nothing_has_finished():
+    goes_on = {"name": "on", "status": "unfinished", "max_steps": 3_000}
+    by_name, _ = by_place([member(0, 5.0), member(1, 50.0, run=goes_on, finished=False)])
+    score = by_name["kitchen-complete-v0", "xql"]
+    assert (score.entry().last, score.is_finished) == ((5.0,), True)
+    by_name, _ = by_place([member(1, 50.0, run=goes_on, finished=False)])
+    score = by_name["kitchen-complete-v0", "xql"]
+    assert (score.entry().last, score.entry().note) == ((50.0,), "unfinished at 10 of 3,000 updates")
+    by_name, _ = by_place([member(1, 50.0, run={"max_steps": 3_000}, finished=False)])
+    assert by_name["kitchen-complete-v0", "xql"].note == "stopped early at 10 of 3,000 updates"
+
+
+@pytest.mark.parametrize(
+    ("run", "paper", "before"),
+    [
+        ({}, 72.5, None),  # as the paper prints them
+        ({"algorithm": "iql"}, 62.5, None),
+        ({"dataset": "pen-human-v0", "algorithm": "brac_p"}, 8.1, None),
+        ({"dataset": "pen-human-v1", "algorithm": "brac_p"}, None, None),
+        ({"algorithm": "td3_bc"}, None, None),  # a dash in the paper
+        ({"has_own_data": True}, None, None),
+        ({"phase": ONLINE}, None, None),
+        ({"phase": FINE_TUNED, "dataset": "antmaze-umaze-diverse-v0", "algorithm": "cql"}, 99.4, 31.1),
+    ],
+)
+def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
+    by_name, _ = by_place([member(0, 1.0, run=run)])
+    (score,) = by_name.values()
+    assert (score.entry().paper, score.entry().paper_before) == (paper, before)
+
+
+def test_scores_that_are_not_finite_make_no_best_and_no_mean():
+    last = member(0, 3.0, math.nan)
+    assert (last.best, math.isnan(last.last)) == (3.0, True)
+    assert math.isnan(member(0, math.nan).best)
+    by_name, _ = by_place([last, member(1, 4.0, 5.0)])
+    assert math.isnan(by_name["kitchen-complete-v0", "xql"].entry().mean)
+
+
+def test_the_table_has_every_score_and_no_more():
+    scores, _ = scores_of(
+        [member(0, 1.0), member(0, 2.0, run={"algorithm": "bc", "dataset": "pen-human-v0"})]
+    )
+    table = score_table(scores)
+    assert (list(table.datasets), list(table.methods)) == (
+        ["kitchen-complete-v0", "pen-human-v0"],
+        ["bc", "xql"],
+    )
+    assert len(table.as_csv(with_missing=False).splitlines()) == 3
+    assert len(table.as_csv().splitlines()) == 5
+    assert score_table([]).as_csv().startswith("dataset,method,")
+
+
+def test_numbers_that_are_equal_are_the_same_text():
+    assert as_text(2) == as_text(2.0) == "2"
+    assert (as_text(float("inf")), as_text("inf"), as_text(True), as_text(None)) == (
+        "inf",
+        "inf",
+        "true",
+        "null",
+    )
+    assert as_text([256, 256]) == "[256, 256]"

@@ -1,0 +1,243 @@
+"""The choice among a run's members: FQE's values against a linear solve on the raw file, scores, mistakes."""
+
+import csv
+import json
+import logging
+import math
+
+import numpy as np
+import pytest
+from tiny_runs import contents, offline_settings, online_settings
+
+from xql_jax.configuration import suite_config
+from xql_jax.errors import UserError
+from xql_jax.evaluation.ranking import agreement
+from xql_jax.reports.choice_table import STATISTICS
+from xql_jax.runs.choice import ChoiceRun
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.saved_policies import open_run
+from xql_jax.runs.settings import ChoiceSettings
+
+DISCOUNT = 0.9
+# Linear in observations and actions.
+LINEAR = {
+    "hidden_dims": "",
+    "critic_layer_norm": False,
+    "discount": DISCOUNT,
+    "tau": 0.05,
+    "critic_lr": 3e-3,
+    "batch_size": 256,
+    "max_steps": 15_000,
+}
+
+
+def choose(checkpoint, **changes):
+    with ChoiceRun(ChoiceSettings(checkpoint=str(checkpoint), **changes)) as run:
+        return run.run()
+
+
+def in_order(report):
+    """The entries in the members' own order."""
+    return sorted(report["members"], key=lambda entry: entry["index"])
+
+
+def exact_values(path, policy, *, top_returns, mask=1.0):
+    """By the raw file what FQE's fixed point gives the initial states, linear in s and a: least squares.
+
+    Rows 39, 79 and 119 end a trajectory by a time-out and bring no transition. Of the three trajectories the
+    two of the highest returns stay, and their observations are normalised.
+    """
+    file = np.load(path)
+    observations = file["observations"].astype(float)
+    rows = np.arange(120).reshape(3, 40)[:, :-1]
+    if top_returns:
+        rows = np.sort(rows[np.argsort(-file["rewards"][rows].sum(1))[:2]], axis=0)
+        used = observations[rows.ravel()]
+        observations = (observations - used.mean(0)) / used.std(0)
+
+    def features(at, actions):
+        return np.hstack([observations[at], actions, np.ones((len(at), 1))])
+
+    now, first = rows.ravel(), rows[:, 0]
+    taken = features(now, file["actions"][now])
+    following = features(now + 1, policy(file["observations"][now + 1]))
+    weights = np.linalg.solve(taken.T @ (taken - mask * DISCOUNT * following), taken.T @ file["rewards"][now])
+    return (features(first, policy(file["observations"][first])) @ weights).mean()
+
+
+def policies_of(folder):
+    """The members' policies of the environment's own observations."""
+    saved = open_run(folder)
+    states, _ = saved.restore_last(4, 2)
+    each = [saved.only(index).policy(states) for index in range(len(saved.members))]
+    return [lambda observations, act=act: act(observations[None])[0] for act in each]
+
+
+@pytest.fixture(scope="module")
+def chosen(unbroken):
+    """What the choice says of six cloned policies."""
+    return choose(unbroken[0].folder.path, **LINEAR)
+
+
+def test_values_are_those_of_a_linear_solve(data, unbroken, chosen):
+    policies = policies_of(unbroken[0].folder.path)
+    exact = [exact_values(data / "data.npz", policy, top_returns=True) for policy in policies]
+    found = [entry["fqe_value"] for entry in in_order(chosen)]
+    np.testing.assert_allclose(found, exact, rtol=0.01)
+    # What it would be were time-outs terminal: far away.
+    ended = [exact_values(data / "data.npz", policy, top_returns=True, mask=0.0) for policy in policies]
+    assert np.abs(np.subtract(ended, exact)).min() > 0.3 * np.mean(exact)
+    assert chosen["initial_states"] == 2
+    assert chosen["transitions"] == 78
+
+
+def test_the_highest_value_comes_first(chosen):
+    values = [entry["fqe_value"] for entry in chosen["members"]]
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == 6
+
+
+def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
+    _, summary = unbroken
+    assert chosen["step"] == 12
+    assert [entry["score"] for entry in in_order(chosen)] == pytest.approx(
+        summary["results"][0]["last_score_by_seed"]
+    )
+    entries = in_order(chosen)
+    value, score, error = (
+        np.array([entry[name] for entry in entries]) for name in ("fqe_value", "score", "fqe_error")
+    )
+    found = chosen["agreement"]["statistics"]
+    assert found.keys() == {"fqe_value", "fqe_error"}  # cloning has neither V nor Q
+    np.testing.assert_equal(found["fqe_value"], agreement(value, score)._asdict())
+    np.testing.assert_equal(found["fqe_error"], agreement(-error, score)._asdict())  # the least is best
+    assert found["fqe_value"]["regret"] == pytest.approx(score.max() - score[value.argmax()])
+    assert chosen["agreement"]["regret_by_chance"] == pytest.approx((score.max() - score).mean())
+
+
+def test_a_checkpoint_without_an_evaluation_has_no_scores(data, tmp_path, caplog):
+    with OfflineRun(offline_settings(data, save_dir=str(tmp_path), eval_episodes=0, num_seeds=2)) as run:
+        run.run()
+    with caplog.at_level(logging.INFO, "xql_jax"):
+        report = choose(run.folder.path, **LINEAR | {"max_steps": 3})
+    assert "the run has no evaluation: nothing to compare with" in caplog.text
+    assert report["agreement"] == {}
+    assert [entry["score"] for entry in report["members"]] == [None, None]
+
+
+@pytest.fixture(scope="module")
+def swept(data, tmp_path_factory):
+    """A run of XQL without an environment: two seeds, two betas."""
+    config = suite_config("xql", suites=(), differences={"xql": {"hidden_dims": (8,), "discount": 0.95}})
+    changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
+    folder = tmp_path_factory.mktemp("swept")
+    settings = offline_settings(data, config=config, save_dir=str(folder), sweep="beta=1,2", **changes)
+    with OfflineRun(settings) as run:
+        run.run()
+    return run
+
+
+def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
+    before = contents(swept.folder.path)
+    settings = {"max_steps": 40, "tau": 1.0, "hidden_dims": "8"}
+    report = choose(swept.folder.path, output=str(tmp_path / "choice.json"), **settings)
+    assert contents(swept.folder.path) == before
+    assert json.loads((tmp_path / "choice.json").read_text()) == json.loads(json.dumps(report))
+    assert report["env_name"] is None
+    assert report["agreement"] == report["agreement_of_settings"] == {}
+    assert {entry["setting"]: entry["seeds"] for entry in report["settings"]} == {"beta=1": 2, "beta=2": 2}
+    assert report["evaluation"]["discount"] == pytest.approx(0.95)
+    assert (report["initial_states"], report["transitions"]) == (3, 117)
+    for entry in report["members"]:
+        assert all(math.isfinite(entry[name]) for name in STATISTICS)
+    choose(swept.folder.path, output=str(tmp_path / "choice.csv"), **settings)
+    with (tmp_path / "choice.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row, entry in zip(rows, report["members"], strict=True):
+        assert (int(row["index"]), int(row["seed"]), float(row["beta"])) == (
+            entry["index"],
+            entry["seed"],
+            entry["beta"],
+        )
+        assert float(row["fqe_value"]) == pytest.approx(entry["fqe_value"])
+        assert row["score"] == ""
+    # Seeds of one setting are neighbours, the first setting first.
+    named = {entry["index"]: (entry["seed"], entry["beta"]) for entry in report["members"]}
+    assert named == {0: (42, 1.0), 1: (43, 1.0), 2: (42, 2.0), 3: (43, 2.0)}
+
+
+def test_other_data_are_told_of(swept, data, tmp_path, caplog):
+    other = tmp_path / "other.npz"
+    arrays = dict(np.load(data / "data.npz"))
+    np.savez(other, **{key: array[:80] for key, array in arrays.items()})
+    report = choose(swept.folder.path, dataset=(str(other),), max_steps=3)
+    assert f"{other}: not the data that the run learned from" in caplog.text
+    assert report["transitions"] == 78
+
+
+def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
+    report = choose(swept.folder.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
+    assert caplog.text.count("its evaluation diverged at update") == 4
+    for entry in report["members"]:
+        assert entry["fqe_value"] is None
+        assert entry["fqe_error"] is None
+        assert math.isfinite(entry["td_error"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_dims": "8,x"}, ("--hidden_dims=8,x", "whole numbers")),
+        ({"hidden_dims": "0"}, ("--hidden_dims", "positive whole numbers")),
+        ({"critic_lr": 0.0}, ("--critic_lr must be positive, not 0",)),
+        ({"tau": 1.5}, ("--tau must be within (0, 1], not 1.5",)),
+        ({"discount": 1.1}, ("--discount must be within [0, 1], not 1.1",)),
+        ({"output": "choice.txt"}, ("--output=choice.txt", "'.txt'", ".csv, .json")),
+        ({"dataset": ("none.npz",)}, ("none.npz: no such file",)),
+    ],
+)
+def test_mistakes(swept, changes, words):
+    with pytest.raises(UserError) as told:
+        choose(swept.folder.path, **changes)
+    for word in words:
+        assert word in str(told.value)
+
+
+def test_data_of_other_sizes_are_refused(swept, tmp_path):
+    rows = np.random.default_rng(0)
+    sizes = {"observations": 3, "actions": 2}
+    arrays = {key: rows.uniform(-1, 1, (20, size)) for key, size in sizes.items()}
+    np.savez(tmp_path / "three.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20))
+    with pytest.raises(UserError, match=r"three\.npz|other states"):
+        choose(swept.folder.path, dataset=(str(tmp_path / "three.npz"),))
+
+
+def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path):
+    config = suite_config("xql", suites=(), differences={"xql": {"hidden_dims": (8,)}})
+    changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0}
+    settings = offline_settings(
+        data, config=config, save_dir=str(tmp_path), sweep="discount=0.9,0.95", **changes
+    )
+    with OfflineRun(settings) as run:
+        run.run()
+    with pytest.raises(UserError, match=r"discounts differ, 0\.9, 0\.95: give .* --discount"):
+        choose(run.folder.path)
+    report = choose(run.folder.path, discount=0.9, max_steps=3)
+    assert report["evaluation"]["discount"] == pytest.approx(0.9)
+
+
+def test_policies_with_a_memory_are_refused(data, tmp_path):
+    tiny = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
+    config = suite_config("dt", suites=(), differences={"dt": tiny})
+    with OfflineRun(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None)) as run:
+        run.run()
+    with pytest.raises(UserError, match="dt acts by what it remembers"):
+        choose(run.folder.path)
+
+
+def test_a_run_without_a_dataset_is_refused(tmp_path):
+    with OnlineRun(online_settings(tmp_path, eval_episodes=0)) as run:
+        run.run()
+    with pytest.raises(UserError, match="td3 learned online: it has no dataset"):
+        choose(run.folder.path)

@@ -1,0 +1,76 @@
+"""`--extend`: a shorter run that goes on has the bits and rows of the longer one, or says why it cannot."""
+
+import dataclasses
+
+import pytest
+from tiny_runs import SCHEDULE, assert_same_bits, contents, offline_settings, untimed, write_dataset
+
+from xql_jax.configuration import suite_config
+from xql_jax.errors import UserError
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.saved_policies import open_run
+
+# 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
+SHORT, LONG = (dataclasses.replace(SCHEDULE, max_steps=steps) for steps in (10, 18))
+
+
+def run(settings):
+    with OfflineRun(settings) as training:
+        training.run()
+    return training
+
+
+def settings(folder, save_dir, **changes):
+    constant = {"hidden_dims": (8,), "decay_actor_lr": False}
+    config = suite_config("bc", suites=("pointmaze",), differences={"bc": constant})
+    return offline_settings(folder, config=config, save_dir=str(save_dir), num_seeds=2, **changes)
+
+
+def test_an_extended_run_is_the_long_one(tmp_path):
+    write_dataset(tmp_path / "data.npz")
+    expected = run(settings(tmp_path, tmp_path / "unbroken", schedule=LONG))
+    shorter = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
+    before = contents(shorter.folder.path)
+    extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
+    assert contents(shorter.folder.path) == before
+    assert extended.folder.path.name == expected.folder.path.name
+    saved = [open_run(one.folder.path).restore(18, 4, 2) for one in (extended, expected)]
+    assert_same_bits(*saved)
+    for name in ("metrics", "evaluations"):
+        rows = [untimed(getattr(one.folder.files, name)) for one in (extended, expected)]
+        assert rows[0] == rows[1]
+    # Asked for again it has ended, and without --extend it is there as any other run.
+    again = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
+    assert again.had_ended
+    assert run(settings(tmp_path, tmp_path / "runs", schedule=LONG, resume=True)).had_ended
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "falls to 0 at update 10"),
+        ({"batch_size": 9}, "no run with fewer updates and otherwise these settings"),
+        ({"num_seeds": 3}, "more seeds are a run of their own"),
+    ],
+)
+def test_why_not(tmp_path, changes, message):
+    write_dataset(tmp_path / "data.npz")
+    shorter = run(offline_settings(tmp_path, schedule=SHORT, eval_episodes=0))
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run(offline_settings(tmp_path, schedule=LONG, eval_episodes=0, extend=True, **changes))
+    assert contents(tmp_path) == before
+    assert shorter.folder.path.is_dir()
+
+
+def test_an_evaluation_before_the_first_update_changes_no_other_row(tmp_path):
+    write_dataset(tmp_path / "data.npz")
+    usual = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
+    early = dataclasses.replace(SHORT, eval_at_start=True)
+    started = run(settings(tmp_path, tmp_path / "runs", schedule=early))
+    assert started.folder.path != usual.folder.path
+    header, *rows = untimed(started.folder.files.evaluations)
+    assert [row.split(",")[:2] for row in rows[:2]] == [["0", "42"], ["0", "43"]]
+    assert [header, *rows[2:]] == untimed(usual.folder.files.evaluations)
+    assert untimed(started.folder.files.metrics) == untimed(usual.folder.files.metrics)
+    assert_same_bits(*(open_run(one.folder.path).restore(10, 4, 2) for one in (started, usual)))

@@ -1,0 +1,255 @@
+"""Runs read for a report: every number from its files, damage with its reason, nothing from outside."""
+
+import json
+import math
+import os
+import shutil
+
+import pytest
+from written_runs import COMMIT, write_run
+
+from xql_jax.errors import UserError
+from xql_jax.files import write_record
+from xql_jax.reports.results import FINE_TUNED, OFFLINE, ONLINE, scores_of
+from xql_jax.runs import reporting
+from xql_jax.runs.record import open_record
+from xql_jax.runs.reporting import LARGEST_FILE, RunFinder
+
+
+def found_in(*folders):
+    return RunFinder([str(folder) for folder in folders]).find()
+
+
+def change(path, **fields):
+    """Another version's record: as it was written, but other."""
+    content = {**json.loads(path.read_text()), **fields}
+    del content["digest"]
+    write_record(path, content)
+
+
+def test_a_run_is_read_as_its_files_say(tmp_path):
+    scores = {(0, 0.5): [1.0, 2.5], (0, 2.0): [3.0, 4.5], (1, 0.5): [5.0, 6.0], (1, 2.0): [7.0, 8.0]}
+    folder = write_run(tmp_path, "pen-human-v1", "xql", scores, swept=["beta"], diverged=[(1, 2.0)], beta=9.0)
+    found = found_in(tmp_path)
+    (run,) = found.runs
+    assert (run.name, run.dataset, run.algorithm) == (
+        str(folder.relative_to(tmp_path)),
+        "pen-human-v1",
+        "xql",
+    )
+    assert (run.phase, run.status, run.step, run.max_steps, run.unit) == (
+        OFFLINE,
+        "finished",
+        2_000,
+        2_000,
+        "update",
+    )
+    assert (run.wall_clock, run.rate, run.commit) == (3660.0, 250.0, COMMIT)
+    assert (run.simulator, run.machine) == ("mujoco 3.8.1 (mujoco backend)", "cpu, a processor, 2 cores")
+    assert (run.versions["jax"], run.settings["config.tau"]) == ("0.10.2", "0.005")
+    assert run.is_normalised
+    assert not run.has_own_data
+    assert found.left_out == []
+    members = {(member.seed, member.settings["config.beta"]): member for member in found.members}
+    assert {key: list(member.scores) for key, member in members.items()} == {
+        (0, "0.5"): [1.0, 2.5], (0, "2"): [3.0, 4.5], (1, "0.5"): [5.0, 6.0], (1, "2"): [7.0, 8.0],
+    }  # fmt: skip
+    assert all(list(member.steps) == [1_000, 2_000] and member.is_finished for member in found.members)
+    assert [key for key, member in members.items() if member.has_diverged] == [(1, "2")]
+
+
+def test_a_sweep_and_runs_of_one_value_each_are_the_same_methods(tmp_path):
+    write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0], (0, 2.0): [2.0]}, swept=["beta"], beta=5.0)
+    write_run(tmp_path, "pen-human-v1", "xql", {1: [3.0]}, beta=2.0)
+    scores, doubled = scores_of(found_in(tmp_path).members)
+    assert [(score.method, score.entry().last) for score in scores] == [
+        ("xql beta=1", (1.0,)),
+        ("xql beta=2", (2.0, 3.0)),
+    ]
+    assert doubled == []
+
+
+def test_what_is_unfinished_is_there_and_said_to_be(tmp_path):
+    write_run(tmp_path, "walker-run", "sac", {0: [1.0, 2.0]}, status=None, content={"max_steps": 9_000})
+    write_run(tmp_path, "walker-run", "td3", {0: [1.0]}, status="interrupted")
+    write_run(tmp_path, "walker-run", "xsac", {0: [None]})
+    found = found_in(tmp_path)
+    by_algorithm = {run.algorithm: run for run in found.runs}
+    running = by_algorithm["sac"]
+    assert (running.status, running.step, running.phase, running.unit) == (
+        "unfinished",
+        2_000,
+        ONLINE,
+        "step",
+    )
+    assert math.isnan(running.wall_clock)
+    assert running.simulator == "not recorded before the run ends"
+    assert [member.is_finished for member in found.members] == [False, False]
+    assert by_algorithm["xsac"].warnings == ("nothing was evaluated",)
+
+
+def test_a_member_that_was_cut_is_not_finished(tmp_path):
+    write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0, 2.0, 3.0], 1: [4.0]})
+    kept, cut = found_in(tmp_path).members
+    assert (kept.is_finished, cut.is_finished, list(cut.steps)) == (True, False, [1_000])
+
+
+def test_fine_tuned_runs_know_their_hand_over(tmp_path):
+    content = {"num_pretraining_steps": 1_000}
+    write_run(tmp_path, "antmaze-umaze-v0", "iql", {0: [50.0, 80.0]}, content=content)
+    found = found_in(tmp_path)
+    assert (found.runs[0].phase, found.runs[0].handover) == (FINE_TUNED, 1_000)
+    assert (found.members[0].before, found.members[0].last) == (50.0, 80.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "scale", "is_normalised"),
+    [
+        ("pen-human-v1", {}, 1.0, True),
+        ("cheetah-run", {}, 10.0, True),
+        ("Hopper-v5", {}, 1.0, False),
+        ("Hopper-v5", {"references": [-20.0, 3_000.0]}, 30.2, True),
+        ("mine:Maze-v0", {}, 1.0, False),  # a module that is not there, and that nothing imports
+        ("mine:Maze-v0", {}, 10.0, True),
+    ],
+)
+def test_scores_of_which_nobody_knows_an_experts_are_returns(tmp_path, task, content, scale, is_normalised):
+    write_run(tmp_path, task, "xql", {0: [1.0]}, content=content, scale=scale)
+    assert found_in(tmp_path).runs[0].is_normalised == is_normalised
+
+
+DAMAGE = {
+    "config.json is cut": (lambda run: cut(run / "config.json"), "config.json: damaged: it is not JSON"),
+    "config.json is changed": (
+        lambda run: swap(run / "config.json", b'"batch_size": 256', b'"batch_size": 257'),
+        "config.json: damaged: it is not as it was written",
+    ),
+    "config.json is another's": (
+        lambda run: change(run / "config.json", columns={}),
+        "another version (columns)",
+    ),
+    "config.json lacks fields": (lambda run: change(run / "config.json", versions=None), "another version"),
+    "config.json has odd fields": (lambda run: change(run / "config.json", max_steps="x"), "another version"),
+    "config.json is a link": (lambda run: to_link(run / "config.json"), "is a link, which is not followed"),
+    "config.json leads outside": (
+        lambda run: swap_for_link(run / "config.json", "/etc/passwd"),
+        "is a link, which is not followed",
+    ),
+    "summary.json is no JSON": (lambda run: (run / "summary.json").write_text("{"), "summary.json: damaged"),
+    "summary.json is another run's": (lambda run: change(run / "summary.json", run="0"), "of another run, 0"),
+    "summary.json has odd fields": (lambda run: change(run / "summary.json", seconds=7), "another version"),
+    "evaluations.csv is cut": (lambda run: cut(run / "evaluations.csv"), "it is not as the run wrote it"),
+    "evaluations.csv is gone": (
+        lambda run: (run / "evaluations.csv").unlink(),
+        "it is not as the run wrote it",
+    ),
+    "evaluations.csv is changed": (
+        lambda run: swap(run / "evaluations.csv", b"2.5", b"9.5"),
+        "it is not as the run wrote it",
+    ),
+    "evaluations.csv is a pipe": (
+        lambda run: to_pipe(run / "evaluations.csv"),
+        "it is not as the run wrote it",
+    ),
+    "rows of a run without a summary": (
+        lambda run: ((run / "summary.json").unlink(), cut(run / "evaluations.csv")),
+        "evaluations.csv: damaged",
+    ),
+    "rows without scores": (
+        lambda run: ((run / "summary.json").unlink(), swap(run / "evaluations.csv", b"score", b"scare")),
+        "it has no column score",
+    ),
+    "a file that is no run's": (lambda run: inflate(run / "evaluations.csv"), "no run's has more than"),
+}
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: -len(path.read_bytes()) // 3])
+
+
+def swap(path, before, after):
+    text = path.read_bytes()
+    assert before in text
+    path.write_bytes(text.replace(before, after))
+
+
+def to_link(path):
+    swap_for_link(path, shutil.copy(path, path.with_name("elsewhere")))
+
+
+def swap_for_link(path, target):
+    path.unlink()
+    path.symlink_to(target)
+
+
+def to_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def inflate(path):
+    os.truncate(path, LARGEST_FILE + 1)
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_listed_and_the_rest_is_read(tmp_path, name):
+    damage, reason = DAMAGE[name]
+    write_run(tmp_path, "pen-human-v1", "bc", {0: [1.0, 2.5]})
+    broken = write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0, 2.5]})
+    damage(broken)
+    found = found_in(tmp_path)
+    assert [run.algorithm for run in found.runs] == ["bc"]
+    ((left_out),) = found.left_out
+    assert left_out.run == str(broken.relative_to(tmp_path))
+    assert reason in left_out.reason
+    assert str(tmp_path) not in left_out.reason  # where the folder lies is nobody's business
+    assert "root:" not in left_out.reason
+
+
+def test_links_to_folders_are_not_followed(tmp_path):
+    outside = write_run(tmp_path / "outside", "pen-human-v1", "xql", {0: [1.0]})
+    write_run(tmp_path / "inside", "pen-human-v1", "bc", {0: [1.0]})
+    (tmp_path / "inside" / "link").symlink_to(outside)
+    assert [run.algorithm for run in found_in(tmp_path / "inside").runs] == ["bc"]
+
+
+def test_a_run_is_counted_once_however_often_it_is_found(tmp_path):
+    first = write_run(tmp_path / "a", "pen-human-v1", "xql", {0: [1.0]})
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    found = found_in(tmp_path / "a", tmp_path / "a", first, tmp_path / "b")
+    below = first.relative_to(tmp_path / "a")
+    assert [run.name for run in found.runs] == [f"a/{below}"]
+    assert [(item.run, item.reason) for item in found.left_out] == [(f"b/{below}", f"a copy of a/{below}")]
+
+
+def test_names_say_where_a_run_was_found(tmp_path):
+    first = write_run(tmp_path / "a" / "results", "pen-human-v1", "xql", {0: [1.0]})
+    second = write_run(tmp_path / "b" / "results", "pen-human-v1", "bc", {0: [1.0]})
+    names = [run.name for run in found_in(tmp_path / "a" / "results", tmp_path / "b" / "results").runs]
+    below = [str(folder.relative_to(folder.parents[2])) for folder in (second, first)]
+    assert names == [f"results (2)/{below[0]}", f"results/{below[1]}"]
+    assert [run.name for run in found_in(first).runs] == [first.name]
+
+
+def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
+    finder = RunFinder([str(tmp_path)])
+    folder = write_run(tmp_path, "pen-human-v1", "xql", {0: [1.0]}, status=None)
+    write_run(tmp_path, "pen-human-v1", "bc", {0: [1.0]})
+    before, stamp = finder.find(), finder.stamp()
+    assert finder.stamp() == stamp
+    with (folder / "evaluations.csv").open("a") as file:
+        file.write("2000,0,8.0,4.0,50,,3.0\n")
+    assert finder.stamp() != stamp
+    read = []
+    monkeypatch.setattr(reporting, "open_record", lambda path: read.append(path) or open_record(path))
+    after = finder.find()
+    assert read == [folder]
+    assert [list(member.scores) for member in before.members] == [[1.0], [1.0]]
+    assert [list(member.scores) for member in after.members] == [[1.0], [1.0, 4.0]]
+    shutil.rmtree(folder)
+    assert len(finder.find().runs) == 1
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"nothing: no such folder"):
+        RunFinder([str(tmp_path / "nothing")])

@@ -1,0 +1,6 @@
+"""Sweeps are tested with the tiny runs of the tests of runs."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "runs"))

@@ -1,0 +1,45 @@
+"""SLURM's commands as submitit calls them, for one machine: every job is a process that begins at once."""
+
+from pathlib import Path
+
+SBATCH = """#!/bin/sh
+number=$(cat "{folder}/next")
+echo $((number + 1)) > "{folder}/next"
+export SLURM_JOB_ID=$number SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0
+(sh "$1" > "{folder}/$number.log" 2>&1
+ echo $? > "{folder}/$number.code") > /dev/null 2>&1 &
+echo "Submitted batch job $number"
+"""
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do
+  case $1 in --output|--error) shift 2;; *) shift;; esac
+done
+SLURM_PROCID=0 SLURM_LOCALID=0 exec "$@"
+"""
+SACCT = """#!/bin/sh
+echo "JobID|State|NodeList"
+for file in "{folder}"/*.log; do
+  number=$(basename "$file" .log)
+  state=RUNNING
+  [ -f "{folder}/$number.code" ] && state=COMPLETED
+  echo "$number|$state|here"
+done
+"""
+
+
+class FakeSlurm:
+    """The commands, in a folder for PATH."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.commands = folder, folder / "bin"
+        self.commands.mkdir(parents=True)
+        (folder / "next").write_text("100\n")
+        for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+            file = self.commands / name
+            file.write_text(text.replace("{folder}", str(folder)))
+            file.chmod(0o755)
+
+    @property
+    def submitted(self) -> int:
+        """Jobs so far."""
+        return int((self.folder / "next").read_text()) - 100

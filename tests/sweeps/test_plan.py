@@ -1,0 +1,97 @@
+"""What shares a program is one run, all else a run of its own; and what is told before any is trained."""
+
+import pytest
+from tiny_sweeps import CONFIGS, TINY, sweep_settings, train_all
+
+from xql_jax.errors import UserError
+from xql_jax.runs.settings import SweepSettings
+from xql_jax.sweeps.plan import make_plan
+from xql_jax.sweeps.tables import table_of
+
+
+def cells(settings):
+    return [
+        (c.method, c.settings.sweep, list(c.settings.seeds), c.members) for c in make_plan(settings).cells
+    ]
+
+
+def test_numbers_share_a_program_and_what_changes_it_does_not(tmp_path):
+    swept = "beta=0.5,1 loss=plain,rescaled expectile=0.7,0.9"
+    settings = sweep_settings(tmp_path, methods=("xql", "iql", "bc"), sweep=swept, num_seeds=3)
+    assert cells(settings) == [
+        ("xql:loss=plain", "beta=0.5,1", [0, 1, 2], 6),
+        ("xql:loss=rescaled", "beta=0.5,1", [0, 1, 2], 6),
+        ("iql", "expectile=0.7,0.9", [0, 1, 2], 6),
+        ("bc", "", [0, 1, 2], 3),
+    ]
+
+
+def test_what_a_method_wants_of_a_run_can_be_swept(tmp_path):
+    settings = sweep_settings(tmp_path, methods=("bc",), sweep="batch_size=8,16")
+    assert [cell.settings.config.about.run.batch_size for cell in make_plan(settings).cells] == [8, 16]
+
+
+def test_seeds_in_runs_of_some(tmp_path):
+    settings = sweep_settings(tmp_path, methods=("bc",), seed=4, num_seeds=5, seeds_per_run=2)
+    assert [seeds for _, _, seeds, _ in cells(settings)] == [[4, 5], [6, 7], [8]]
+
+
+def test_halving_has_every_setting_by_itself(tmp_path):
+    settings = sweep_settings(
+        tmp_path, methods=("xql",), sweep="beta=0.5,1 awr_temperature=1,3", halve_at=(5,)
+    )
+    assert [sweep for _, sweep, _, _ in cells(settings)] == [
+        f"beta={beta} awr_temperature={temperature}" for beta in ("0.5", "1") for temperature in ("1", "3")
+    ]
+
+
+def test_online_methods_have_their_own_configs(tmp_path):
+    settings = SweepSettings(
+        methods=("xsac:network=small", "xtd3_dq"),
+        datasets=("cartpole-swingup", "cheetah-run"),
+        sweep="beta=1,2",
+        num_seeds=2,
+        max_steps=100_000,
+        save_dir=str(tmp_path),
+        config_dir=str(CONFIGS),
+    )
+    planned = make_plan(settings).cells
+    assert [(cell.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [
+        ("xsac", "cartpole-swingup", 4),
+        ("xtd3_dq", "cartpole-swingup", 4),
+        ("xsac", "cheetah-run", 4),
+        ("xtd3_dq", "cheetah-run", 4),
+    ]
+    assert planned[0].identity["config"]["actor_hidden_dims"] == [
+        256,
+        256,
+    ]  # small, where the paper's is 1024
+
+
+def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
+    together = sweep_settings(tmp_path / "a", methods=(f"bc{TINY}",), num_seeds=3)
+    apart = sweep_settings(tmp_path / "b", methods=(f"bc{TINY}",), num_seeds=3, seeds_per_run=2)
+    assert len(train_all(together)) == 1
+    assert len(train_all(apart)) == 2
+    [one], [other] = (table_of(make_plan(settings).cells).entries.values() for settings in (together, apart))
+    assert one.last == other.last  # a member's numbers do not depend on its companions
+    assert len(one.last) == 3
+    assert one.best == other.best
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ("xqll",)}, "--methods: unknown method 'xqll'; nearest known: xql"),
+        ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
+        ({"sweep": "loss=plane"}, "config.loss must be one of"),
+        ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
+        ({"methods": ("xsac",)}, "--datasets=pointmaze-umaze-v0=.*: xsac learns online, from no file"),
+        ({"datasets": ("cheetah-run",)}, "--env_name=cheetah-run: an online task, which has no dataset"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message):
+    settings = sweep_settings(tmp_path, **{"methods": ("xql",), **change})
+    with pytest.raises(UserError, match=f"^{message}"):
+        make_plan(settings)
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,112 @@
+"""README, the guides and the tutorial: every link leads somewhere, and every block of code is tried."""
+
+import ast
+import shutil
+import subprocess
+import warnings
+
+import pytest
+import yaml
+from guides import PAGES, ROOT, Block, anchors, blocks, links
+
+LANGUAGES = {"sh", "python", "yaml", "text", "bibtex", "console"}
+# Pages whose Python has tests of its own, which run it and look at what it does.
+RUN_BY = {
+    "CONTRIBUTING.md": "tests/test_contributing.py",
+    "docs/compiled.md": "tests/envs/test_compiled.py",
+    "docs/data.md": "tests/data/test_data_guide.py",
+    "docs/finetune.md": "tests/export/test_policies_elsewhere.py",
+    "docs/python.md": "tests/test_python_interface.py",
+    "docs/theory.md": "tests/theory/test_theory_guide.py",
+}
+RUN_HERE = [page for page in PAGES if page not in RUN_BY and blocks(page, "python")]
+ALL_BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def place_of(block):
+    return f"{block.page}:{block.line}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings_that_are_there(page):
+    lost = []
+    for link in links(page):
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        is_there = target.exists() and target.is_relative_to(ROOT)
+        if not is_there or (anchor and anchor not in anchors(target.relative_to(ROOT).as_posix())):
+            lost.append(link)
+    assert lost == []
+
+
+def test_what_the_links_are_compared_with():
+    """By hand: Greek letters stay, signs go, spaces become hyphens, code counts."""
+    assert {"how-much-β-matters", "policies-and-heads"} <= anchors("docs/methods.md")
+    assert "evaluationscsv" in anchors("docs/results.md")
+    assert "docs/finetune.md#take-the-policy-elsewhere" in set(links("README.md"))
+    assert "docs/images/xql_maze.png" in set(links("README.md"))
+
+
+def test_the_navigation_has_every_page():
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    navigation = text.split("\nnav:\n")[1].split("\n\n")[0]
+    named = {"index.md": "README.md", "guides.md": "docs/README.md", "tutorial.md": "docs/tutorial.ipynb"}
+    named |= {f"{name.lower()}.md": f"{name}.md" for name in ("CHANGELOG", "CONTRIBUTING")}
+
+    def pages(entry):
+        if isinstance(entry, str):
+            return [named.get(entry, f"docs/{entry}")]
+        return [
+            page for part in (entry.values() if isinstance(entry, dict) else entry) for page in pages(part)
+        ]
+
+    found = pages(yaml.safe_load(navigation))
+    assert sorted(found) == sorted({*PAGES, "docs/api/"})
+
+
+@pytest.mark.parametrize("block", ALL_BLOCKS, ids=place_of)
+def test_a_block_says_its_language_and_can_be_parsed(block):
+    assert block.language in LANGUAGES, "a block without a language is tried by no test"
+    if block.language == "python":
+        ast.parse(block.code)
+    if block.language == "yaml":
+        yaml.safe_load(block.code)
+    if block.language == "sh":
+        parsed = subprocess.run(
+            [shutil.which("bash"), "-n"], input=block.code, capture_output=True, text=True, timeout=20
+        )
+        assert (parsed.returncode, parsed.stderr) == (0, "")
+
+
+def prepare(page):
+    """What a page's examples are given: the names of its first block, and files in the folder."""
+    if page == "docs/results.md":
+        shutil.copy(ROOT / "docs/results/pointmaze-umaze-v0/xql.csv", "evaluations.csv")
+    return {}
+
+
+@pytest.mark.parametrize("page", RUN_HERE)
+def test_a_page_s_python_runs_from_its_first_block_to_its_last(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = prepare(page)
+    for block in blocks(page, "python"):
+        if not block.reason:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                warnings.filterwarnings("ignore", category=DeprecationWarning)  # of packages among themselves
+                exec(compile("\n" * block.line + block.code, page, "exec"), space)
+
+
+def test_the_other_pages_python_is_run_elsewhere():
+    for page, test in RUN_BY.items():
+        assert blocks(page, "python")
+        assert page.rpartition("/")[2] in (ROOT / test).read_text("utf-8"), f"{test} does not name {page}"
+
+
+def test_a_mark_is_of_the_block_below_it():
+    reasons = {block.reason: block for block in ALL_BLOCKS if block.reason}
+    assert all(isinstance(block, Block) for block in reasons.values())
+    marks = sum((ROOT / page).read_text("utf-8").count("\n<!-- not run:") for page in PAGES)
+    assert marks == sum(bool(block.reason) for block in ALL_BLOCKS)

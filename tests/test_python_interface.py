@@ -1,0 +1,311 @@
+"""Training and acting from Python: the run is the command line's, and the policy is the run's."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import xql_jax
+from xql_jax.data.npz import read_npz
+from xql_jax.errors import UserError
+from xql_jax.runs.restored import restore_run
+from xql_jax.runs.saved_policies import open_run
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"hidden_dims": (16,), "batch_size": 32, "log_interval": 50, "progress": False}
+
+
+def bandit(size=400):
+    """Whatever is done ends the episode, and pays -(a - s)^2: the best action is the state."""
+    generator = np.random.default_rng(0)
+    states = generator.uniform(-0.9, 0.9, (size, 1))
+    actions = generator.uniform(-1, 1, (size, 1))
+    return {
+        "observations": states,
+        "actions": actions,
+        "next_observations": states,
+        "rewards": -((actions - states)[:, 0] ** 2),
+        "terminals": np.ones(size, bool),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "bandit.npz"
+    np.savez(path, **bandit())
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_several(data, tmp_path_factory):
+    """The policies of two seeds times two betas, on normalised observations."""
+    return xql_jax.train(
+        dataset=data,
+        save_dir=tmp_path_factory.mktemp("several"),
+        max_steps=100,
+        num_seeds=2,
+        sweep="beta=0.1,0.5",
+        normalize_observations=True,
+        **SMALL,
+    )
+
+
+@pytest.mark.slow
+def test_what_it_learns_is_the_best_action():
+    policy = xql_jax.train(
+        dataset=bandit(5_000),
+        max_steps=3_000,
+        beta=0.05,
+        awr_temperature=30,
+        hidden_dims=(64, 64),
+        batch_size=128,
+        progress=False,
+    )
+    states = np.linspace(-0.7, 0.7, 8)[:, None]
+    np.testing.assert_allclose(policy(states), states, atol=0.15)
+
+
+def test_python_and_the_command_line_make_the_same_bits(data, tmp_path):
+    """A file gives the same run, down to the digest of all settings; its arrays give the same numbers."""
+    flags = [
+        "--max_steps=300",
+        "--config.beta=0.3",
+        "--num_seeds=2",
+        "--config.hidden_dims=(16,)",
+        "--batch_size=32",
+    ]
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "experiments" / "train_offline.py",
+            f"--dataset={data}",
+            "--save_dir=typed",
+            *flags,
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+    )
+    (typed,) = (tmp_path / "typed" / "bandit" / "xql").iterdir()
+    settings = {"max_steps": 3e2, "beta": 0.3, "num_seeds": 2, "hidden_dims": [16], "batch_size": 32}
+    called = xql_jax.train(dataset=str(data), save_dir=tmp_path / "called", progress=False, **settings)
+    assert called.path == tmp_path / "called" / "bandit" / "xql" / typed.name
+    of_arrays = xql_jax.train(dataset=dict(np.load(data)), progress=False, **settings)
+    assert of_arrays.path.parent.parent.name == "arrays"
+    for path in (called.path, of_arrays.path):
+        assert metrics(path) == metrics(typed)
+        assert_same_weights(path, typed)
+
+
+def metrics(run):
+    """The rows but for their last column, the seconds."""
+    return [line.rpartition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()]
+
+
+def assert_same_weights(path, other):
+    run, theirs = open_run(path), open_run(other)
+    states, step = run.restore_last(1, 1)
+    other_states, other_step = theirs.restore_last(1, 1)
+    assert step == other_step == 300
+    jax.tree.map(np.testing.assert_array_equal, states, other_states)
+
+
+def test_without_a_choice_of_a_member_it_does_not_act(of_several):
+    with pytest.raises(UserError, match=r"has 4 members: choose one with policy\.select.*seed 42, beta=0\.1"):
+        of_several([0.0])
+    with pytest.raises(UserError, match="the run does not vary tau: it varies beta"):
+        of_several.select(tau=0.1)
+    with pytest.raises(UserError, match=r"no such member; there are seed 42, beta=0\.1"):
+        xql_jax.load_policy(of_several.path, seed=41)
+    assert [str(member) for member in of_several.select(seed=43).members] == [
+        "seed 43, beta=0.1",
+        "seed 43, beta=0.5",
+    ]
+
+
+def test_each_member_acts_as_its_own_weights_say(of_several):
+    """The first layer's input is the normalised observation; computed here from the arrays on the disk."""
+    policy = xql_jax.load_policy(of_several.path, seed=43, beta=0.5)
+    run = open_run(of_several.path)
+    states, _ = run.restore_last(1, 1)
+    actor = run.learner.actor(states["seed43_beta=0.5"])
+    observations = np.array([[0.3], [-0.8]], np.float32)
+    rows = bandit()["observations"].astype(np.float32).astype(np.float64)
+    seen = ((observations - rows.mean()) / rows.std()).astype(np.float32)
+    expected = run.learner.act(actor, seen, jax.random.key(0), deterministic=True)
+    np.testing.assert_allclose(policy(observations), expected, atol=1e-6)
+    np.testing.assert_allclose(policy(observations[1]), expected[1], atol=1e-6)
+    assert not np.allclose(of_several.select(seed=42, beta=0.5)(observations), expected, atol=1e-3)
+    drawn = run.learner.act(actor, seen, jax.random.key(7), deterministic=False)
+    np.testing.assert_allclose(policy(observations, key=7), drawn, atol=1e-6)
+    np.testing.assert_array_equal(policy(observations, key=jax.random.key(7)), policy(observations, key=7))
+    assert (policy(observations, key=8) != policy(observations, key=7)).all()
+
+
+def test_what_a_policy_does_not_take_is_told_in_a_line(of_several):
+    policy = of_several.select(seed=42, beta=0.1)
+    for unfit in (0.0, [0.0, 1.0], np.zeros((2, 3, 1))):
+        with pytest.raises(UserError, match=r"the policy takes \(1,\) or \(batch, 1\)"):
+            policy(unfit)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"betta": 1.0}, "unknown setting 'betta' for xql; nearest known: beta"),
+        ({"beta": "high"}, "beta='high': must be a float"),
+        ({"beta": -1.0}, r"config\.beta"),
+        ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
+        ({"max_steps": 10.5}, "max_steps=10.5: must be a whole number"),
+        ({"num_seeds": True}, "num_seeds=True: must be a whole number"),
+        ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host, disk"),
+        ({"tuned": 1}, "tuned=1: must be True or False"),
+        ({"method": "xqll"}, "unknown method 'xqll' here: nearest known: .*xql"),
+        ({"method": "sac"}, r"xql_jax\.train_online trains that one"),
+        ({"config": "kitchenn"}, "no file 'kitchenn'.* kitchen,"),
+        ({"env_name": "pointmaze-umaze-v1"}, "unknown environment.* pointmaze-umaze-v0"),
+        ({"dataset": {"observations": np.zeros((9, 1))}}, "arrays: no array actions, rewards, terminals"),
+        ({"dataset": {**bandit(), "rewards": np.zeros(3)}}, "arrays: rewards and observations disagree"),
+        ({"dataset": 3.0}, "dataset: cannot use a float"),
+        ({"dataset": "nowhere.npz"}, "nowhere.npz: no such file"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
+    given = {
+        "dataset": bandit(),
+        "max_steps": 50,
+        "save_dir": tmp_path / "runs",
+        "progress": False,
+        **settings,
+    }
+    with pytest.raises(UserError, match=words) as raised:
+        xql_jax.train(**given)
+    assert "\n" not in str(raised.value)
+    assert raised.value._render_traceback_() == [f"UserError: {raised.value}"]  # what a notebook shows
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
+    """Stopped by Ctrl-C in its midst, it is saved; the next call ends where an unbroken run does."""
+    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
+    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path / "broken"])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after .* updates, saved in"):
+        xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    timer.join()
+    gone_on = xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    again = xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    unbroken = xql_jax.train(save_dir=tmp_path / "unbroken", **settings)
+    assert gone_on.path == again.path
+    for policy in (gone_on, again):
+        np.testing.assert_array_equal(policy([0.2]), unbroken([0.2]))
+    with pytest.raises(UserError, match="this run exists"):
+        xql_jax.train(save_dir=tmp_path / "broken", resume=False, **settings)
+
+
+def interrupt_when_training(folder):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        rows = [path.read_text().count("\n") for path in folder.rglob("metrics.csv")]
+        if rows and rows[0] > 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(0.05)
+
+
+def test_a_temporary_folder_goes_with_the_policy():
+    policy = xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+    member, path = policy.select(seed=42), policy.path
+    del policy
+    assert path.is_dir()
+    assert member.summary["status"] == "finished"
+    del member
+    assert not path.exists()
+
+
+@pytest.mark.slow
+def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
+    policy = xql_jax.train(
+        "pointmaze-umaze-v0",
+        save_dir=tmp_path,
+        max_steps=100,
+        eval_episodes=2,
+        eval_interval=100,
+        progress=False,
+    )
+    assert len(policy.summary["results"][0]["last_score_by_seed"]) == 1
+    assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
+    restored = restore_run(str(policy.path))
+    observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
+    expected = restored.run.policy(restored.states)(observations[None])[0]
+    np.testing.assert_array_equal(policy(observations), expected)
+
+
+@pytest.mark.slow
+def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path):
+    policy = xql_jax.train_online(
+        "pointmaze-umaze-v0", method="td3", save_dir=tmp_path, max_steps=200, network="small",
+        hidden_dims=(8,), warmup_steps=50, batch_size=8, buffer_size=1_000, eval_episodes=0,
+        log_interval=100, bellman_error_interval=0, progress=False,
+    )  # fmt: skip
+    assert (policy.observation_dim, policy.action_dim) == (4, 2)
+    assert np.abs(policy(np.zeros((3, 4)))).max() <= 1
+
+
+def test_the_import_is_quick_and_brings_nothing():
+    code = "import sys, xql_jax; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(run.stdout.split()) & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
+    assert {"train", "load_policy"} <= set(dir(xql_jax))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = xql_jax.trian
+
+
+def test_training_on_arrays_imports_no_simulator():
+    code = "import sys, xql_jax.interface; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not set(run.stdout.split()) & {"mujoco", "dm_control", "gymnasium_robotics", "minari", "sklearn"}
+
+
+@pytest.mark.slow
+def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
+    """One after the other, as in a notebook, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(first, names)
+    assert len(first.splitlines()) <= 10
+    printed = float(capsys.readouterr().out.strip("[] \n"))
+    assert abs(printed - 0.5) < 0.1  # the best action; digits depend on the processor
+    assert len(others) >= 4
+    for block in others:
+        exec(block, names)
+    assert names["drawn"].shape == (2, 1)
+
+
+def test_a_dataset_object_is_taken_as_it_is(data):
+    policy = xql_jax.train(dataset=[read_npz(data, None), data], max_steps=50, **SMALL)
+    assert policy.path.parent.parent.name == "bandit-and-1-more"

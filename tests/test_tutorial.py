@@ -1,0 +1,61 @@
+"""docs/tutorial.ipynb runs from the first cell to the last, and what it prints is what it says."""
+
+import json
+import re
+import time
+
+import pytest
+from guides import ROOT
+
+NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
+SECONDS = 600
+
+
+def printed(notebook):
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
+    return "".join("".join(text) for text in texts)
+
+
+def check(notebook):
+    """The same of the outputs that were committed and of new ones."""
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in cells)
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data"}
+    assert all(output.get("name") != "stderr" for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 5
+    text = printed(notebook)
+    # Lemma 3.2: the loss is lowest at beta log E[exp(x / beta)].
+    lowest = re.findall(r"v = ([\d.]+);  β log E\[exp\(x / β\)\] = ([\d.]+)", text)
+    assert len(lowest) == 3
+    assert all(float(found) == pytest.approx(float(law), abs=0.011) for found, law in lowest)
+    assert float(re.search(r"learned and exact: ([\d.]+)", text)[1]) < 0.005
+    # XQL reaches the goal and stays; the clone earns what wandering does.
+    assert float(re.search(r"XQL: (-?\d+),", text)[1]) > 60
+    assert float(re.search(r"cloning: (-?\d+),", text)[1]) < 20
+    first, second = re.search(r"one action: +\[ *(\S+) +(\S+?)\]", text).groups()
+    assert max(abs(float(first)), abs(float(second))) <= 1
+
+
+def test_the_outputs_that_are_shown():
+    text = NOTEBOOK.read_text("utf-8")
+    assert len(text) < 500_000
+    assert not re.search(r"/(home|root|work|tmp|Users)/", text)
+    check(json.loads(text))
+
+
+@pytest.mark.slow
+def test_it_runs_in_ten_minutes(tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat", reason="jupyter is not installed: pip install '.[docs]'")
+    client = pytest.importorskip("nbclient", reason="jupyter is not installed: pip install '.[docs]'")
+    pytest.importorskip("ipykernel", reason="jupyter is not installed: pip install '.[docs]'")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the tests' own, with which notebooks show no pictures
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    start = time.monotonic()
+    client.NotebookClient(
+        notebook, timeout=1_200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    assert time.monotonic() - start < SECONDS
+    check(notebook)

@@ -1,0 +1,80 @@
+"""Folders of runs as trainings leave them, with scores chosen by hand, for all that reads runs."""
+
+import hashlib
+
+from xql_jax.files import digest, write_record
+
+VERSIONS = {"xql_jax": "0.6.0", "python": "3.11.7", "jax": "0.10.2", "numpy": "2.4.6"}
+MACHINE = {"device": "cpu", "processor": "a processor", "cores": 2}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def write_run(
+    root,
+    env_name,
+    algorithm,
+    scores,
+    *,
+    swept=(),
+    diverged=(),
+    scale=2.0,
+    step=1_000,
+    status="finished",
+    environment=True,
+    content=(),
+    **config,
+):
+    """Writes config.json, evaluations.csv and, unless the status is None, summary.json; returns the folder.
+
+    Args:
+        scores: by seed, or by (seed, value, ...) with the values of what was swept, the scores after each
+            `step` steps; None where the member was cut.
+        swept: the names of those values.
+        scale: a return by its score.
+        diverged: keys of `scores`, from the first evaluation on.
+    """
+    members = {key if isinstance(key, tuple) else (key,): of_member for key, of_member in scores.items()}
+    seeds = [key[0] for key in members]
+    evaluations = max(map(len, members.values()))
+    identity = {
+        "env_name": env_name,
+        "config": {"algorithm": algorithm, "tau": 0.005, **config},
+        "seeds": [min(seeds), max(seeds)],
+        "sweep": " ".join(swept),
+        "max_steps": evaluations * step,
+        "log_interval": 100,
+        "eval_interval": step,
+        "eval_episodes": 10,
+        "dataset": [],
+        "batch_size": 256,
+        **dict(content),
+    }
+    run = digest(identity)[:16]
+    name = f"seeds{min(seeds)}-{max(seeds)}_{run[:8]}" if len(set(seeds)) > 1 else f"seed{seeds[0]}_{run[:8]}"
+    folder = root / env_name / algorithm / name
+    folder.mkdir(parents=True)
+    columns = {"times": ["step", "seconds"], "settings": ["seed", *swept]}
+    here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}
+    write_record(folder / "config.json", {**identity, "run": run, "columns": columns, **here})
+    lines = [",".join(["step", "seed", *swept, "return", "score", "length", "diverged_at", "seconds"])]
+    for number in range(evaluations):
+        for (seed, *values), of_member in members.items():
+            if number < len(of_member) and of_member[number] is not None:
+                score = of_member[number]
+                at = 7 if (seed, *values) in diverged or seed in diverged else ""
+                whose = [(number + 1) * step, seed, *values]
+                lines.append(",".join(map(str, [*whose, scale * score, score, 50, at, 1.5])))
+    text = "\n".join([*lines, ""]).encode()
+    (folder / "evaluations.csv").write_bytes(text)
+    if status is not None:
+        summary = {
+            "status": status,
+            "step": evaluations * step,
+            "seconds": {"compile": 1.0, "update": 3600.0, "evaluation": 59.0},
+            "updates_per_second": 250.0,
+            "logs": {"evaluations.csv": hashlib.sha256(text).hexdigest()},
+            "diverged": [],
+            "environment": {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}} if environment else None,
+        }
+        write_record(folder / "summary.json", {**summary, "run": run})
+    return folder

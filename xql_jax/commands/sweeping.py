@@ -1,0 +1,135 @@
+"""A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
+
+from xql_jax.commands.live_table import live_table
+from xql_jax.commands.printing import print_result
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from xql_jax.errors import UserError
+from xql_jax.outputs import make_folder, writing_output
+from xql_jax.reports.paper_tables import PaperTable
+from xql_jax.runs.settings import SweepSettings
+from xql_jax.sweeps import halving
+from xql_jax.sweeps.driver import planned_round, train
+from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
+from xql_jax.sweeps.slurm import Slurm
+from xql_jax.sweeps.tables import table_of
+from xql_jax.sweeps.watch import Watch
+from xql_jax.sweeps.worker import Executor, Outcome
+from xql_jax.training.signals import StopSignals
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where a sweep's tables go: FOLDER/NAME.{txt,csv,md,tex}, and the settings it cut to NAME_cut.csv."""
+
+    folder: str
+    name: str
+
+
+def sweep(
+    settings: SweepSettings,
+    make_executor: Callable[[], Executor],
+    output: Output,
+    paper: PaperTable | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
+
+    Raises:
+        UserError: at the end, if the training of some cells has failed. The other cells were trained.
+    """
+    plan = make_plan(settings)
+    _print_plan(plan, settings)
+    executor = make_executor()
+    if dry_run:
+        print(table_of(plan.cells, paper).as_text())
+        if isinstance(executor, Slurm):
+            print(f"sbatch would be given for each run:\n{executor.script()}")
+        return 0
+    folder = make_folder("out", output.folder)
+    stop, watch = StopSignals(), Watch(plan.cells)
+    failures: dict[str, str] = {}
+    with stop, live_table(watch, settings.show_progress):
+        for cell, outcome in train(plan, settings, executor, stop):
+            watch.ended(cell, _print_outcome(cell, outcome))
+            if outcome.failure:
+                failures[str(cell)] = outcome.failure
+    plan = refreshed(plan, settings.save_dir)
+    _write(plan, settings, folder, output, paper, failures)
+    if stop.received:
+        print(f"stopped by {stop.received.name}; the same command goes on")
+        return 128 + stop.received
+    if failures:
+        first, why = next(iter(failures.items()))
+        raise UserError(f"{len(failures)} of {len(plan.cells)} failed; the first: {first}: {why}")
+    return 0
+
+
+def _print_plan(plan: Plan, settings: SweepSettings) -> None:
+    """Prints the cells by state, with missing data and the expected time."""
+    by_state: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        by_state.setdefault(cell.state, []).append(cell)
+    print(", ".join(f"{len(cells)} {state}" for state, cells in by_state.items()) + ":", flush=True)
+    for cell in plan.cells:
+        seconds = plan.seconds(cell)
+        what = {
+            FINISHED: f"finished: {cell.record.path}" if cell.record else "",
+            NO_DATA: f"no data: {cell.missing} (train_offline.py downloads D4RL's)",
+        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
+        hours = f", about {seconds / 3600:.2g} h" if seconds else ""
+        print(f"  {cell}: {what}{hours}")
+    if settings.halve_at:
+        steps = ", ".join(f"{step:,}" for step in settings.halve_at)
+        print(f"at {steps}, the best {settings.keep:.0%} of each method's settings go on; hours are for all")
+    expected = [plan.seconds(cell) for cell in plan.to_do]
+    known = [seconds for seconds in expected if seconds is not None]
+    if known:
+        print(f"about {sum(known) / 3600:.2g} h on one machine, estimated from finished runs", flush=True)
+    elif expected:
+        print("how long it takes will be known when the first run has finished", flush=True)
+
+
+def _print_outcome(cell: Cell, outcome: Outcome) -> str:
+    """Prints how the cell's training ended, and returns it as a state for the table."""
+    if outcome.failure:
+        print(f"{cell}: failed: {outcome.failure}", flush=True)
+        return "failed"
+    is_whole = outcome.summary.get("status") == "finished"
+    if outcome.stopped and not is_whole:
+        print(f"{cell}: stopped by {outcome.stopped.name}; the same command goes on", flush=True)
+        return "stopped"
+    print(f"{cell}:" if is_whole else f"{cell}: at {outcome.summary['step']:,}:", flush=True)
+    for result in outcome.summary["results"]:
+        print_result(result)
+    return FINISHED if is_whole else "compared"
+
+
+def _write(
+    plan: Plan,
+    settings: SweepSettings,
+    folder: Path,
+    output: Output,
+    paper: PaperTable | None,
+    failed: Collection[str],
+) -> None:
+    table = table_of(plan.cells, paper)
+    texts: Sequence[tuple[str, str]] = (
+        (f"{output.name}.txt", table.as_text() + "\n"),
+        (f"{output.name}.csv", table.as_csv()),
+        (f"{output.name}.md", table.as_markdown()),
+        (f"{output.name}.tex", table.as_latex()),
+    )
+    if settings.halve_at:
+        compared = dataclasses.replace(plan, cells=[cell for cell in plan.cells if str(cell) not in failed])
+        texts = (
+            *texts,
+            (f"{output.name}_cut.csv", halving.as_csv(planned_round(compared, settings).standings)),
+        )
+    for name, text in texts:
+        with writing_output("out", folder / name) as unfinished:
+            unfinished.write_text(text)
+    print(table.as_text(), f"written to {folder}/{output.name}.{{txt,csv,md,tex}}", sep="\n")

@@ -1,0 +1,126 @@
+"""An open field where antmaze's robot learns to walk to given targets; its policy then makes antmaze data.
+
+python experiments/train_online.py --env_name=xql_jax.envs.ant_field:AntField-v0
+"""
+
+import math
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
+from xql_jax.envs.camera import Camera, Start, Step
+from xql_jax.envs.mazes import Maze
+from xql_jax.envs.mujoco_robot import MujocoRobot, normal
+
+EPISODE_LIMIT = 300
+NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
+ARRIVAL = 1.0  # metres from a target, at which the next one is drawn
+UPRIGHT_BONUS = 0.3
+EFFORT_COST = 0.1
+VIEW_SIZE = 29
+
+
+class AntField(MujocoRobot):
+    """Antmaze's ant with targets in an open field, one after the other.
+
+    Observations f32[29]: `seen_from_ant`. Actions [8] in [-1, 1]. The reward is the speed towards the target
+    in metres per second, plus 0.3, minus 0.1 times the mean squared action. The episode terminates if the ant
+    falls on its back, and is truncated after 300 steps of 0.1 s.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  (Gymnasium's, as it is)
+    render_mode = "rgb_array"
+
+    def __init__(self) -> None:
+        super().__init__(
+            ant_maze_spec(Maze(("   ",) * 3)),
+            frame_skip=FRAME_SKIP,
+            episode_limit=EPISODE_LIMIT,
+            noise=0.1,
+            velocity_noise=normal,
+            legacy_inertia=False,
+        )
+        self.observation_space = spaces.Box(-np.inf, np.inf, (VIEW_SIZE,), np.float32)
+        self.target = np.zeros(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+        """Starts near the origin, facing anywhere, with a first target, all from `seed`."""
+        super().reset(seed=seed)
+        position, velocity = self._random_start()
+        angle = self.np_random.uniform(-math.pi, math.pi)
+        position[3:7] = _product(
+            np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)]), position[3:7]
+        )
+        self.set_state(position, velocity)
+        self._draw_target()
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> Step:
+        """Walks for 0.1 s; see the class for the reward."""
+        before = math.dist(self.data.qpos[:2], self.target)
+        truncated = self._advance(action)
+        after = math.dist(self.data.qpos[:2], self.target)
+        speed = (before - after) * self.steps_per_second
+        reward = speed + UPRIGHT_BONUS - EFFORT_COST * float(np.mean(np.square(action)))
+        if after <= ARRIVAL:
+            self._draw_target()
+        fell = self.data.xmat[self.model.body("torso").id][8] < 0
+        return self._observation(), reward, bool(fell), truncated and not fell, {}
+
+    def _draw_target(self) -> None:
+        angle = self.np_random.uniform(-math.pi, math.pi)
+        way = self.np_random.uniform(NEAREST, FARTHEST)
+        self.target = self.data.qpos[:2] + way * np.array([math.cos(angle), math.sin(angle)])
+
+    def _observation(self) -> np.ndarray:
+        return seen_from_ant(np.concatenate((self.data.qpos, self.data.qvel)), self.target)
+
+    def _make_camera(self) -> Camera:
+        return Camera(self.model, self.data, follow="torso", distance=6.0)
+
+
+def seen_from_ant(state: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Returns what a walking policy needs, turned so that the ant faces along x: the same wherever it is.
+
+    Args:
+        state: f64[29], antmaze's observation: positions with x and y first, velocities.
+        target: f64[2], metres.
+    Returns:
+        f32[29]: the torso's height and its quaternion without the turn about z, 8 joint angles, the torso's
+        velocity, its angular velocity, 8 joint velocities, and the unit vector to the target.
+    """
+    w, x, y, z = state[3:7] / np.linalg.norm(state[3:7])
+    turn = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    cos, sin = math.cos(turn), math.sin(turn)
+    tilt = _product(np.array([math.cos(turn / 2), 0.0, 0.0, -math.sin(turn / 2)]), np.array([w, x, y, z]))
+    way = target - state[:2]
+    way = way / max(np.linalg.norm(way), 1e-6)
+
+    def turned(vector: np.ndarray) -> list[float]:
+        return [cos * vector[0] + sin * vector[1], cos * vector[1] - sin * vector[0]]
+
+    return np.concatenate(
+        (
+            state[2:3],
+            tilt if tilt[0] >= 0 else -tilt,
+            state[7:15],
+            turned(state[15:17]),
+            state[17:29],  # MuJoCo gives the angular velocity in the torso's own frame
+            turned(way),
+        ),
+        dtype=np.float32,
+    )
+
+
+def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Hamilton's product of two quaternions f64[4], w first."""
+    product = np.zeros(4)
+    mujoco.mju_mulQuat(product, first, second)
+    return product
+
+
+gymnasium.register("AntField-v0", entry_point=f"{__name__}:AntField", max_episode_steps=EPISODE_LIMIT)

@@ -1,0 +1,206 @@
+"""Environments in JAX: their steps are part of the compiled program that learns from them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.errors import UserError
+from xql_jax.pytrees import Distinct
+from xql_jax.tasks import PLAYGROUND, Task, own_attribute
+from xql_jax.types import Array, Batch, PRNGKey
+
+EnvState = Any  # an environment's own pytree of arrays, always of the same shapes
+
+
+class Step(NamedTuple):
+    """The result of one step of one environment."""
+
+    observation: Array  # f32[O]
+    reward: Array  # f32[]
+    terminal: Array  # bool[]; false at a time limit
+
+
+class JaxEnvironment(Protocol):
+    """One environment as pure functions; `jax.vmap` makes many of it.
+
+    `--env_name=MODULE:CLASS` trains in a class that has these members and takes no arguments. Randomness
+    after the start must come from a key in the state. Only videos need a method `render`, from the state to a
+    picture u8[height, width, 3].
+    """
+
+    observation_size: int  # O
+    action_size: int  # A
+    episode_limit: int  # steps; an attribute of the class
+    steps_per_second: float  # of the environment's own time
+
+    def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
+        """Returns the start of an episode, and its observation f32[O]."""
+        ...
+
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+        """Acts once, with f32[A] in [-1, 1]. It never starts a new episode: the caller does that."""
+        ...
+
+
+@functools.cache
+def compiled_environment(task: Task) -> JaxEnvironment:
+    """Returns this process's one environment of a task of the suite `compiled`.
+
+    Raises:
+        UserError: if the package is not installed, or the user's class is not a `JaxEnvironment`.
+    """
+    if task.name.startswith(f"{PLAYGROUND}:"):
+        from xql_jax.envs.playground import Playground
+
+        return Playground(task.name.partition(":")[2], task.episode_limit)
+    try:
+        environment = own_attribute(task.name)()
+    except Exception as error:  # it is the user's code, and may fail in any way
+        raise UserError(f"{task.name}: cannot be made: {type(error).__name__}: {error}") from error
+    for name in ("reset", "step", "observation_size", "action_size", "steps_per_second"):
+        if not hasattr(environment, name):
+            raise UserError(f"{task.name}: has no {name}, which an environment in JAX must have")
+    _check(task.name, environment)
+    return environment
+
+
+def _check(name: str, environment: JaxEnvironment) -> None:
+    """Raises UserError unless the functions take and return arrays of the required shapes."""
+    numbers, action = jnp.float32, jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
+    try:
+        state, start = jax.eval_shape(environment.reset, jax.random.key(0))
+        following, given = jax.eval_shape(environment.step, state, action)
+        seen = (environment.observation_size,)
+        wanted = {"reset's observation": (start, seen, numbers)} | {
+            f"step's {field}": (getattr(given, field), shape, kind)
+            for field, shape, kind in zip(
+                Step._fields, (seen, (), ()), (numbers, numbers, jnp.bool_), strict=True
+            )
+        }
+    except Exception as error:  # it is the user's code, and may fail in any way
+        raise UserError(f"{name}: cannot be compiled: {type(error).__name__}: {error}") from error
+    for what, (found, shape, kind) in wanted.items():
+        if (found.shape, found.dtype) != (shape, kind):
+            raise UserError(
+                f"{name}: {what} is {found.dtype}{list(found.shape)}, and must be "
+                f"{jnp.dtype(kind)}{list(shape)}"
+            )
+    if _types(state) != _types(following):
+        raise UserError(f"{name}: the state that step returns has other arrays than the one that it is given")
+
+
+def _types(state: EnvState) -> tuple[Any, Any]:
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def safe_step(
+    environment: JaxEnvironment, state: EnvState, observation: Array, action: Array
+) -> tuple[EnvState, Step, Array]:
+    """Like the environment's `step`, but if the simulation fails, the episode ends there.
+
+    Returns:
+        in addition bool[], whether the observation or the reward was not finite. In that case the step is
+        terminal, its reward is 0, and its next observation is the one it began with, `observation` f32[O].
+    """
+    state, given = environment.step(state, action)
+    failed = ~(jnp.isfinite(given.observation).all() & jnp.isfinite(given.reward))
+    step = Step(
+        observation=jnp.where(failed, observation, given.observation),
+        reward=jnp.where(failed, 0.0, given.reward),
+        terminal=given.terminal | failed,
+    )
+    return state, step, failed
+
+
+@flax.struct.dataclass
+class Episodes(Distinct):
+    """The running episodes of N environments."""
+
+    states: EnvState  # leaves [N, ...]
+    observations: Array  # f32[N, O], to act on next
+    numbers: Array  # i32[N], the number of each environment's episode, from 0
+    lengths: Array  # i32[N], steps so far
+    returns: Array  # f32[N], undiscounted, so far
+
+
+class Ended(NamedTuple):
+    """The episodes that a step ended."""
+
+    now: Array  # bool[N], ended in this step, by a terminal state or the time limit
+    returns: Array  # f32[N], undiscounted; of running episodes, so far
+    lengths: Array  # i32[N], steps; of running episodes, so far
+    failed: Array  # bool[N], see `safe_step`
+
+
+def begin(environment: JaxEnvironment, key: PRNGKey, num_environments: int) -> Episodes:
+    """Starts episode 0 of each; episode e of environment i starts from a key made of (key, i, e)."""
+    numbers = jnp.zeros(num_environments, jnp.int32)
+    states, observations = jax.vmap(environment.reset)(_start_keys(key, numbers))
+    return Episodes(states, observations, numbers, numbers, jnp.zeros(num_environments))
+
+
+def step(
+    environment: JaxEnvironment,
+    episodes: Episodes,
+    actions: Array,
+    key: PRNGKey,
+    anywhere: Callable[[Array], Array] = lambda condition: condition,
+) -> tuple[Episodes, Batch, Ended]:
+    """Steps all environments, and starts a new episode where one ends.
+
+    Args:
+        actions: f32[N, A].
+        key: the one given to `begin`.
+        anywhere: from bool[], whether an episode of these environments has ended, to the same for all
+            environments that share the program's control flow. New starts cost as much as a step, and are
+            made only if it is true.
+    Returns:
+        The episodes that run now; the transitions [N, ...], whose next observations are always the old
+        episode's, never a start, and whose masks are 1 at a time limit; and what ended.
+    """
+    states, given, failed = jax.vmap(functools.partial(safe_step, environment))(
+        episodes.states, episodes.observations, actions
+    )
+    transitions = Batch(
+        observations=episodes.observations,
+        actions=actions,
+        rewards=given.reward,
+        masks=1.0 - given.terminal,
+        next_observations=given.observation,
+    )
+    returns, lengths = episodes.returns + given.reward, episodes.lengths + 1
+    now = given.terminal | (lengths >= environment.episode_limit)
+    going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
+
+    def restarted(going_on: Episodes) -> Episodes:
+        numbers = going_on.numbers + 1
+        states, observations = jax.vmap(environment.reset)(_start_keys(key, numbers))
+        none = jnp.zeros_like(lengths)
+        starts = Episodes(states, observations, numbers, none, none.astype(returns.dtype))
+        return chosen(now, starts, going_on)
+
+    episodes = jax.lax.cond(anywhere(now.any()), restarted, lambda going_on: going_on, going_on)
+    return episodes, transitions, Ended(now, returns, lengths, failed)
+
+
+def chosen(mask: Array, first: Any, second: Any) -> Any:
+    """Returns, per row, leaves [N, ...] of `first` where mask bool[N] is true, else of `second`."""
+
+    def pick(a: Array, b: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, first, second)
+
+
+def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
+    """Returns the key of each environment's episode, whose numbers are i32[N]."""
+
+    def of_one(index: Array, number: Array) -> PRNGKey:
+        return jax.random.fold_in(jax.random.fold_in(key, index), number)
+
+    return jax.vmap(of_one)(jnp.arange(len(numbers)), numbers)

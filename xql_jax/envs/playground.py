@@ -1,0 +1,76 @@
+"""MuJoCo Playground's versions of the tasks of DM Control, simulated by MJX."""
+
+import importlib
+from typing import Any
+
+import jax
+import mujoco
+import numpy as np
+
+from xql_jax.envs.camera import ModelCamera
+from xql_jax.envs.compiled import EnvState, Step
+from xql_jax.errors import UserError
+from xql_jax.types import Array, PRNGKey
+
+
+class Playground:
+    """A task such as CartpoleSwingup, as a `JaxEnvironment`; observations and rewards are Playground's own.
+
+    Differs from DM Control: the solver does fewer iterations. And what Playground computes from the bodies'
+    positions, such as the angle of a pole, belongs to the state before the last substep, see
+    docs/compiled.md.
+
+    Args:
+        name: Playground's name of the task.
+        episode_limit: steps.
+    Raises:
+        UserError: if Playground is not installed or cannot be imported.
+    """
+
+    def __init__(self, name: str, episode_limit: int):
+        suite = _suite()
+        self._environment = suite.load(name, config_overrides={"impl": "jax"})  # "warp" is for NVIDIA alone
+        self.observation_size = int(self._environment.observation_size)
+        self.action_size = int(self._environment.action_size)
+        self.episode_limit = episode_limit
+        self.steps_per_second = 1 / self._environment.dt
+        self._camera: ModelCamera | None = None
+
+    def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
+        state = self._environment.reset(key)
+        return state, state.obs
+
+    def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
+        """Acts once on Playground's own `state`; an episode terminates only if the simulation fails."""
+        state = self._environment.step(state, action)
+        return state, Step(state.obs, state.reward, state.done > 0.0)
+
+    def render(self, state: EnvState) -> np.ndarray:
+        """Returns a picture, u8[height, width, 3], through the model's first camera.
+
+        Raises:
+            UserError: if OpenGL does not work.
+        """
+        model = self._environment.mj_model
+        if self._camera is None:
+            self._data = mujoco.MjData(model)
+            self._camera = ModelCamera(model, self._data)
+        seen = jax.device_get(state.data)
+        for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
+            getattr(self._data, name)[:] = getattr(seen, name)
+        return self._camera.picture()
+
+
+def _suite() -> Any:
+    """Returns `mujoco_playground.dm_control_suite`. Importing it takes five seconds or more."""
+    try:
+        return importlib.import_module("mujoco_playground").dm_control_suite
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"Playground's tasks need the package playground ({error}): pip install 'xql_jax[compiled]'"
+        ) from error
+    except Exception as error:  # incompatible versions of MuJoCo, MJX and JAX raise many types
+        raise UserError(
+            f"Playground cannot be imported: {type(error).__name__}: {error}: install the versions of "
+            "requirements.txt"
+        ) from error

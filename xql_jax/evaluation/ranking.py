@@ -1,0 +1,63 @@
+"""How well a statistic that needs no environment orders policies by their true scores."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+EXACT_BELOW = 8  # policies; fewer have so few orders that all of them are counted
+
+
+class Agreement(NamedTuple):
+    """Agreement of a statistic with the true scores of the same policies; NaN if there are too few."""
+
+    policies: int  # that have both numbers
+    rho: float  # Spearman's rank correlation
+    rho_low: float  # its 95% interval; NaN also for a perfect order, which tells nothing of the spread
+    rho_high: float
+    p_value: float  # two-sided, for no correlation
+    regret: float  # regret@1, score units
+
+
+def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
+    """Compares a statistic f64[N], where more is better, with the scores f64[N]; NaN means unknown.
+
+    regret@1 is what is lost by choosing by the statistic alone: the best score of all policies less the score
+    of the policy that the statistic ranks first (the first of equals). The interval is Fisher's with Bonett
+    and Wright's variance. The interval and the p-value assume independent policies; those of one run, learned
+    from the same data, are not independent.
+
+    Source: regret@k: Paine et al. 2020, "Hyperparameter Selection for Offline Reinforcement Learning", here
+    not divided by anything; the variance: Bonett and Wright 2000, "Sample size requirements for estimating
+    Pearson, Kendall and Spearman correlations".
+    """
+    known = np.isfinite(statistic) & np.isfinite(scores)
+    chosen, score = statistic[known], scores[known]
+    n = len(chosen)
+    regret = float(np.nanmax(scores) - score[chosen.argmax()]) if n else math.nan
+    if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
+        return Agreement(n, math.nan, math.nan, math.nan, math.nan, regret)
+    rho, p_value = map(float, stats.spearmanr(chosen, score))
+    if n < EXACT_BELOW:  # scipy's distribution is far off for so few
+        p_value = _exact_p_value(stats.rankdata(chosen), stats.rankdata(score))
+    return Agreement(n, rho, *_interval(rho, n), p_value, regret)
+
+
+def _exact_p_value(ranks: np.ndarray, others: np.ndarray) -> float:
+    """Returns the share of orders that agree at least as well as this one, either way; ranks f64[N]."""
+
+    def products(ranks: np.ndarray, axis: int) -> np.ndarray:
+        return (ranks * others).sum(axis)
+
+    test = stats.permutation_test(
+        (ranks,), products, permutation_type="pairings", vectorized=True, n_resamples=math.inf
+    )
+    return float(test.pvalue)
+
+
+def _interval(rho: float, n: int) -> tuple[float, float]:
+    if n < 4 or abs(rho) > 1.0 - 1e-12:
+        return math.nan, math.nan
+    half_width = stats.norm.ppf(0.975) * math.sqrt((1.0 + rho**2 / 2.0) / (n - 3))
+    return math.tanh(math.atanh(rho) - half_width), math.tanh(math.atanh(rho) + half_width)

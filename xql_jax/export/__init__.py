@@ -1,0 +1,1 @@
+"""Exports policies to files that need less than this project to act."""

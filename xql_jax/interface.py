@@ -1,0 +1,277 @@
+"""The Python interface, documented in docs/python.md: trains on arrays or a task, and returns the policy.
+
+`train` and `train_online` make the same settings as the flags of the scripts in experiments/, and the same
+runs.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
+
+import numpy as np
+from ml_collections import ConfigDict
+from numpy.typing import ArrayLike
+
+from xql_jax.config_files import OFFLINE, ONLINE, Kind, file_for, load_config
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.npz import from_arrays
+from xql_jax.envs import BACKENDS
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
+from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
+from xql_jax.policy import Policy, load_policy
+from xql_jax.runs.offline import DEFAULT_ENV_NAME, OfflineRun
+from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.platforms import prepare_acting
+from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.settings import (
+    DATA_ON,
+    LOG_INTERVAL,
+    MAX_STEPS,
+    OFFLINE_INTERVALS,
+    ON_DAMAGED_REPLAY,
+    ON_DIVERGENCE,
+    ONLINE_INTERVALS,
+    OfflineSettings,
+    OnlineSettings,
+    RunSettings,
+)
+from xql_jax.tasks import get_task
+from xql_jax.training.schedule import Schedule
+
+Arrays = Mapping[str, ArrayLike]
+Source = str | Path | Arrays | Dataset
+Config: TypeAlias = str | Path | ConfigDict
+S = TypeVar("S", bound=RunSettings)
+NO_ARGUMENTS = ("config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset")
+
+COUNTS = (
+    "max_steps",
+    "log_interval",
+    "eval_interval",
+    "checkpoint_interval",
+    "num_seeds",
+    "num_environments",
+)
+CHOICES = {
+    "data_on": DATA_ON,
+    "env_backend": BACKENDS,
+    "on_divergence": ON_DIVERGENCE,
+    "on_damaged_replay": ON_DAMAGED_REPLAY,
+}
+
+
+def train(
+    env_name: str | None = None,
+    *,
+    dataset: Source | Sequence[Source] = (),
+    method: str | None = None,
+    config: Config | None = None,
+    save_dir: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    **settings: Any,
+) -> Policy:
+    """Trains an offline method on data, and returns its policy.
+
+    The run is the same as that of `experiments/train_offline.py` with these settings: same numbers, same
+    folder.
+
+    Args:
+        env_name: the task in which the policy is evaluated. Without `dataset`, the method learns from the
+            task's own data. If neither is given, the task is pointmaze-umaze-v0.
+        dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
+            `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
+            [N]); or whatever --dataset takes; or a list of these, which are joined.
+        method: such as xql, iql or xql+forward_kl. None: the method of `config`, or xql.
+        config: the file with the hyperparameters, by its path or its name (`kitchen`), or the ConfigDict that
+            its get_config returns. None: the file for the task's suite.
+        save_dir: the folder under which the run is written, as SAVE_DIR/ENV/METHOD/RUN. None: a temporary
+            folder, which is deleted with the policy.
+        resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
+        progress: whether to show a progress bar on a terminal or in a notebook.
+        settings: hyperparameters, and all flags of train_offline.py, by their names: `beta=0.5`,
+            `max_steps=20_000`, `num_seeds=3`, `sweep="beta=0.1,0.2"`.
+    Raises:
+        UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
+        KeyboardInterrupt: on Ctrl-C, once the run is saved.
+    """
+    sources: list[Any] = list(dataset) if isinstance(dataset, list | tuple) else [dataset]
+    task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
+    _check_method(method, OFFLINE_METHODS, ONLINE_METHODS, "train_online")
+    values = _config(config, method or "xql", method, OFFLINE, file_for(method or "xql", task))
+    limit = task.episode_limit if task else None
+    with contextlib.ExitStack() as folders:
+        made = _settings(
+            OfflineSettings,
+            {"log_interval": LOG_INTERVAL, "max_steps": MAX_STEPS, **OFFLINE_INTERVALS, **settings},
+            values,
+            env_name=env_name,
+            dataset=[_source(source, limit) for source in sources],
+            save_dir=_folder(save_dir, folders),
+            resume=resume,
+            show_progress=progress,
+        )
+        return _trained(OfflineRun(made), folders)
+
+
+def train_online(
+    env_name: str = "cartpole-swingup",
+    *,
+    method: str | None = None,
+    config: Config | None = None,
+    save_dir: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    **settings: Any,
+) -> Policy:
+    """Trains an online method in a task's environment, and returns its policy.
+
+    The run is the same as that of `experiments/train_online.py` with these settings.
+
+    Args:
+        env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).
+        method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
+        config, save_dir, resume, progress: as for `train`.
+        settings: hyperparameters, and all flags of train_online.py, by their names.
+    Raises:
+        UserError, KeyboardInterrupt: as `train`.
+    """
+    _check_method(method, ONLINE_METHODS, OFFLINE_METHODS, "train")
+    prepare_acting()
+    values = _config(config, method or "xsac", method, ONLINE, file_for(method or "xsac", None))
+    with contextlib.ExitStack() as folders:
+        made = _settings(
+            OnlineSettings,
+            {"log_interval": LOG_INTERVAL, "max_steps": MAX_STEPS, **ONLINE_INTERVALS, **settings},
+            values,
+            env_name=env_name,
+            save_dir=_folder(save_dir, folders),
+            resume=resume,
+            show_progress=progress,
+        )
+        return _trained(OnlineRun(made), folders)
+
+
+def _check_method(method: str | None, known: Iterable[str], others: Iterable[str], function: str) -> None:
+    """Raises UserError if the method is unknown; for one of `others`, the message names its function."""
+    name = "" if method is None else method.split("+")[0]
+    if method is not None and name not in known:
+        hint = f"xql_jax.{function} trains that one; " if name in others else ""
+        raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
+
+
+def _trained(run: TrainingRun, folders: contextlib.ExitStack) -> Policy:
+    """Trains the run and returns its policy, which keeps the temporary folders while it exists."""
+    with run:
+        summary = run.run()
+    if run.stop.received and summary["status"] != "finished":
+        if run.stop.received != signal.SIGINT:
+            signal.raise_signal(run.stop.received)
+        raise KeyboardInterrupt(
+            f"stopped after {summary['step']:,} {run.unit}s, saved in {run.folder.path}; with a save_dir "
+            "the same call goes on"
+        )
+    policy = load_policy(run.folder.path)
+    policy.folders = folders.pop_all()
+    return policy
+
+
+def _folder(save_dir: str | Path | None, folders: contextlib.ExitStack) -> str:
+    if save_dir is not None:
+        return str(save_dir)
+    return folders.enter_context(tempfile.TemporaryDirectory(prefix="xql_jax-"))
+
+
+def _config(
+    config: Config | None, default: str, method: str | None, kind: Kind, file: Path | None
+) -> ConfigDict:
+    if isinstance(config, ConfigDict):
+        if method:
+            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
+        return config.copy_and_resolve_references()
+    if config is None:
+        if file is None:
+            raise UserError("there is no config for the task's suite: give config")
+        return load_config(f"{file}:{default}", kind)
+    return load_config(f"{config}:{method}" if method else str(config), kind)
+
+
+def _settings(kind: type[S], given: Mapping[str, Any], config: ConfigDict, **others: Any) -> S:
+    """Makes settings of class `kind`; names that are no fields of it are hyperparameters of the config.
+
+    Raises:
+        UserError: if a name is unknown, or a value has the wrong type.
+    """
+    fields = {field.name for field in dataclasses.fields(kind)} - set(NO_ARGUMENTS)
+    schedule = {field.name for field in dataclasses.fields(Schedule)} - {"handover"}
+    known = fields | schedule | (set(config) - {"algorithm", "about"})
+    hyperparameters = []
+    for name, value in given.items():
+        if name not in known:
+            raise UserError(
+                f"unknown setting {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"
+            )
+        if name in fields | schedule:
+            continue
+        hyperparameters.append(name)
+        try:
+            config[name] = tuple(value) if isinstance(value, list) else value
+        except (TypeError, ValueError) as error:
+            expected = config.get_type(name).__name__
+            raise UserError(f"{name}={value!r}: must be a {expected}") from error
+    hints = get_type_hints(Schedule) | get_type_hints(kind)
+    checked = {
+        name: _checked(name, value, hints[name])
+        for name, value in given.items()
+        if name not in hyperparameters
+    }
+    return kind(
+        config=config,
+        schedule=Schedule(**{name: checked[name] for name in schedule if name in checked}),
+        config_overrides=frozenset(hyperparameters),
+        **{name: checked[name] for name in fields if name in checked},
+        **others,
+    )
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Returns a setting's value, with 1e5 as an int if the setting is one; UserError if it is invalid."""
+    kinds = get_args(hint) or (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if int in kinds:
+        least = int(name in COUNTS)
+        if not is_number or value != (value // 1) or not least <= value < 2**31:
+            raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
+        return int(value)
+    if float in kinds:
+        if (
+            not isinstance(value, int | float | np.number)
+            or isinstance(value, bool)
+            or not np.isfinite(value)
+        ):
+            raise UserError(f"{name}={value!r}: must be a finite number")
+        return float(value)
+    if name in CHOICES and value not in CHOICES[name]:
+        raise UserError(f"{name}={value!r}: must be one of {', '.join(CHOICES[name])}")
+    if not isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
+        raise UserError(f"{name}={value!r}: must be {'True or False' if bool in kinds else 'text'}")
+    return value
+
+
+def _source(source: Source, episode_limit: int | None) -> str | Dataset:
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, Dataset):
+        return source
+    if not isinstance(source, Mapping):
+        raise UserError(
+            f"dataset: cannot use a {type(source).__name__}: give arrays by name, or a file's name"
+        )
+    return from_arrays({key: np.asarray(source[key]) for key in source}, episode_limit, "arrays")

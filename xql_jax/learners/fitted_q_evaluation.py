@@ -1,0 +1,75 @@
+"""Fitted-Q evaluation (FQE): learns Q of a fixed policy from the data of other policies.
+
+Source: Le et al. 2019, "Batch Policy Learning under Constraints", Algorithm 3 (FQE). Paine et al. 2020,
+"Hyperparameter Selection for Offline Reinforcement Learning", rank policies by this Q at initial states.
+Differs: Le et al. solve a whole regression for each target; here each update is a step of Adam on a minibatch
+towards a target network that follows at the rate tau. If there is a fixed point, it is the same.
+"""
+
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import NormalizedCritic, all_q
+from xql_jax.learners.train_state import LearnerState
+from xql_jax.losses.critic import td_target
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+
+
+@flax.struct.dataclass
+class FittedQEvaluation(fields.Part):
+    """Fits Q(s, a) to r + discount * mask * Q_target(s', pi(s')) for a fixed deterministic policy pi.
+
+    pi is a policy of the learner `evaluated`. It is part of the state and never changes, so that a population
+    can evaluate many policies at once. `init` puts an untrained policy there; `evaluating` replaces it.
+    """
+
+    evaluated: Any = fields.internal(None, leaf=True)  # the learner whose policy it is
+    critic: NormalizedCritic = fields.part(NormalizedCritic)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
+    batch_type: ClassVar[type] = Batch
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        key_policy, *keys_critic = jax.random.split(key, 1 + self.critic.num_critics)
+        return LearnerState(
+            step=jnp.zeros((), jnp.int32),
+            policy=self.evaluated.actor(self.evaluated.init(key_policy, observations, actions)),
+            critic=self.critic.init(keys_critic, observations, actions),
+        )
+
+    def evaluating(self, state: LearnerState, actor: Params) -> LearnerState:
+        """Returns the state with the policy to evaluate; `actor` is a result of `evaluated.actor`."""
+        return state.replace(policy=actor)
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        critic, info = self.critic.fit(state.critic, batch, self.targets(state, batch), jnp.inf)
+        return state.replace(step=state.step + 1, critic=critic.followed(self.tau)), info
+
+    def targets(self, state: LearnerState, batch: Batch) -> Array:
+        """Q's targets for the transitions, f32[B], reward units."""
+        next_q = self.values(state, batch.next_observations)
+        return td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+
+    def values(self, state: LearnerState, observations: Array) -> Array:
+        """The policy's values Q(s, pi(s)), f32[B], reward units; see `q`."""
+        actions = self.act(self.actor(state), observations, jax.random.key(0), deterministic=True)
+        return self.q(state, observations, actions)
+
+    def q(self, state: LearnerState, observations: Array, actions: Array) -> Array:
+        """Q(s, a), f32[B], by the target networks, averaged over the critics.
+
+        The target networks average about the last 1 / tau updates, which is steadier than the last update
+        alone. The minimum over the critics would underestimate every policy.
+        """
+        return all_q(state.critic, state.critic.target, observations, actions).mean(axis=0)
+
+    def actor(self, state: LearnerState) -> Params:
+        return state.policy
+
+    def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """The actions of the policy that is evaluated."""
+        return self.evaluated.act(actor, observations, key, deterministic)

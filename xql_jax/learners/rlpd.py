@@ -1,0 +1,94 @@
+"""RLPD (Ball et al. 2023): SAC that learns online from minibatches that are half offline data.
+
+Source: Ball et al. 2023, "Efficient Online Reinforcement Learning with Offline Data": symmetric sampling
+(`PriorData`), layer norm in the critics, an ensemble of them with random subsets in the targets, and many
+updates of Q per step of the environment and of the policy.
+Hyperparameters: ikostrikov/rlpd, configs/rlpd_config.py and sac_config.py, the commands in README.md, and
+rlpd/agents/sac/sac_learner.py line 100 (target entropy). That code has no values for kitchen or point mazes.
+Differs: their log-std is clipped to [-20, 2] and their kernels are Glorot's; here both are as in the
+project's SAC. They average the critics' errors over the ensemble. Here the errors are summed, which makes no
+difference with Adam.
+"""
+
+import functools
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields
+from xql_jax.learners.critics import NormalizedCritic, all_q, min_q
+from xql_jax.learners.maximum_entropy import MaximumEntropy
+from xql_jax.learners.methods import FinetuneDefaults, Method, RunDefaults
+from xql_jax.learners.sac import SoftValues
+from xql_jax.learners.train_state import LearnerState, TrainState
+from xql_jax.networks.squashed_policies import sac_init
+from xql_jax.types import Array, Numeric, Params, PRNGKey
+
+
+@flax.struct.dataclass
+class MeanEntropy(MaximumEntropy):
+    """Policy that maximises the mean of the critics; its target entropy is a share of SAC's -A nats."""
+
+    target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
+
+    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
+        return all_q(critic, critic.params, observations, actions).mean(axis=0)
+
+    def target_entropy(self, action_dim: int) -> Numeric:
+        return self.target_entropy_share * super().target_entropy(action_dim)
+
+
+@flax.struct.dataclass
+class SubsetTargets(SoftValues):
+    """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update."""
+
+    critic: NormalizedCritic = fields.part(NormalizedCritic)
+    num_min_critics: int = fields.static(2, fields.AT_LEAST_ONE)  # how many are drawn
+    backup_entropy: bool = fields.static(True, fields.EITHER)  # the policy's entropy in Q's targets
+    uses_value_network: bool = fields.internal(False)
+    value: Any = fields.internal(None)  # there is no V
+
+    def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
+        return super().value_targets(q, log_probs, entropy_coef) if self.backup_entropy else q
+
+    def sampled_values(self, state: LearnerState, critic: Params, observations: Array, key: PRNGKey) -> Array:
+        key_subset, key_actions = jax.random.split(key)
+        actions, log_probs = state.policy(observations).sample_and_log_prob(key_actions)
+        drawn = self.subset(critic, key_subset)
+        q = min_q(state.critic, drawn, observations, actions)
+        return self.value_targets(q, log_probs, jnp.exp(state.policy.log_entropy_coef.params))
+
+    def subset(self, critic: Params, key: PRNGKey) -> Params:
+        """The parameters of `num_min_critics` different networks, or of all if there are no more."""
+        if self.num_min_critics >= len(critic):
+            return critic
+        chosen = jax.random.choice(key, len(critic), (self.num_min_critics,), replace=False)
+        drawn = jax.tree.map(lambda *leaves: jnp.stack(leaves)[chosen], *critic)
+        return tuple(jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(self.num_min_critics))
+
+
+DEEP = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
+RLPD = Method(
+    SubsetTargets,
+    {
+        **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
+        "actor_hidden_dims": (256, 256),
+        "critic_hidden_dims": (256, 256),
+        "num_critics": 10,
+        "initial_entropy_coef": 1.0,
+        "actor_period": 20,
+        "target_period": 1,
+    },
+    by_suite={
+        "antmaze": {"backup_entropy": False, "num_min_critics": 1, **DEEP},
+        "adroit": {"backup_entropy": False, **DEEP},
+    },
+    run=RunDefaults(scale_rewards=False),
+    finetune=FinetuneDefaults(
+        num_pretraining_steps=0, offline_fraction=0.5, warmup_steps=5_000, updates_per_step=20.0
+    ),
+    policy=MeanEntropy,
+    critic=functools.partial(NormalizedCritic, critic_init=sac_init),
+)

@@ -1,0 +1,277 @@
+"""Policy selection without an environment: ranks a run's members by what their data say of them.
+
+A member is one seed with one setting of the swept hyperparameters. Every member's policy is evaluated by
+fitted-Q evaluation (FQE), all of them as one population. Statistics of the members' own V and Q are reported
+as well, and the scores of the run's evaluations if there are any.
+"""
+
+import dataclasses
+import logging
+import math
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from xql_jax.data import load_dataset
+from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.memory import fits_on_device
+from xql_jax.data.views import view_for
+from xql_jax.errors import UserError
+from xql_jax.files import as_json
+from xql_jax.learners.diagnostics import root_mean_square, value_statistics
+from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
+from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
+from xql_jax.outputs import check_output, writing_output
+from xql_jax.reports.choice_table import STATISTICS, agreement_of, as_csv, best_first, by_setting
+from xql_jax.runs.run import Run
+from xql_jax.runs.saved_policies import open_run, split_checkpoint
+from xql_jax.runs.settings import ChoiceSettings
+from xql_jax.tasks import get_task
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.loop import SECONDS_PER_CALL
+from xql_jax.training.members import Member, learners_of
+from xql_jax.training.population import Population
+from xql_jax.types import Array, State
+
+LOG = logging.getLogger(__name__)
+DISCOUNT = 0.99  # for methods without a discount
+_of_method = jax.jit(value_statistics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated(Member):
+    """The fitted-Q evaluation of one member of the run.
+
+    All evaluations have the same seed, so they start from the same networks and see the same minibatches.
+    They differ only in the policy.
+    """
+
+    member: Member
+
+    def __str__(self) -> str:
+        return str(self.member)
+
+    @property
+    def name(self) -> str:
+        return self.member.name
+
+
+class ChoiceRun(Run):
+    """Evaluates a run's members on its data; `run` returns the content of --output."""
+
+    settings: ChoiceSettings
+
+    def open(self) -> None:
+        settings = self.settings
+        path, step = split_checkpoint(settings.checkpoint)
+        self.output = (
+            check_output("output", settings.output, (".csv", ".json"), settings.dataset)
+            if settings.output
+            else None
+        )
+        self.saved = saved = open_run(path)
+        self.record = record = saved.record
+        if record.is_online:
+            raise UserError(f"{path}: {record.algorithm} learned online: it has no dataset to be judged by")
+        if hasattr(saved.learner, "act_remembering"):
+            raise UserError(
+                f"{path}: {record.algorithm} acts by what it remembers of an episode; the choice is for "
+                "policies of the state alone"
+            )
+        self.evaluation = self._evaluation()
+        self.dataset = self._dataset()
+        sizes = self.dataset.observation_dim, self.dataset.action_dim
+        if step is None:
+            self.states, self.step = saved.restore_last(*sizes)
+        else:
+            self.states, self.step = saved.restore(step, *sizes), step
+        self.scores = self._scores()
+
+    def run(self) -> dict[str, Any]:
+        """Returns the members, best by FQE first, and how well each statistic agrees with the scores."""
+        settings, saved, dataset = self.settings, self.saved, self.dataset
+        starts = _starts(dataset)
+        LOG.info(
+            f"{len(saved.members)} member(s) of {self.record.algorithm} after {self.step:,} "
+            f"{self.record.unit}s, {saved.record.path}"
+        )
+        LOG.info(
+            f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
+            f"{settings.max_steps:,} updates, discount {float(self.evaluation.discount):g}"
+        )
+        population = self._trained()
+        by_member = self._statistics(population, starts)
+        diverged = {entry["member"] for entry in self.record.summary.get("diverged", [])}
+        members = [
+            {
+                "index": index,
+                "member": str(member),
+                "seed": member.seed,
+                **member.hyperparameters,
+                **by_member[index],
+                "score": self.scores.get(member.name),
+                "diverged": str(member) in diverged,
+            }
+            for index, member in enumerate(saved.members)
+        ]
+        members = best_first(members)
+        swept = list(saved.members[0].hyperparameters)
+        by_sweep = by_setting(members, swept) if swept else []
+        report = {
+            "run": str(self.record.path),
+            "env_name": self.record.env_name,
+            "algorithm": self.record.algorithm,
+            "step": self.step,
+            "dataset": dataset.source,
+            "transitions": dataset.size,
+            "initial_states": len(starts),
+            "evaluation": {**hyperparameters(self.evaluation), "max_steps": settings.max_steps}
+            | {"batch_size": settings.batch_size, "seed": settings.seed},
+            "members": members,
+            "agreement": agreement_of(members),
+            "settings": by_sweep,
+            "agreement_of_settings": agreement_of(by_sweep),
+        }
+        self._write(report)
+        return report
+
+    def _evaluation(self) -> FittedQEvaluation:
+        """Makes the FQE learner, with the hyperparameters of the settings and the run's discount."""
+        settings, saved = self.settings, self.saved
+        discounts = {
+            float(hyperparameters(learner).get("discount", DISCOUNT))
+            for learner in learners_of(saved.learner, saved.members)
+        }
+        if settings.discount is None and len(discounts) > 1:
+            listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
+            raise UserError(
+                f"{saved.record.path}: its members' discounts differ, {listed}: give the one that all "
+                "policies are to be judged by as --discount"
+            )
+        learner = FittedQEvaluation(saved.learner)
+        discount = discounts.pop() if settings.discount is None else settings.discount
+        values = {
+            "critic_hidden_dims": _widths(settings.hidden_dims, learner),
+            "critic_layer_norm": settings.critic_layer_norm,
+            "num_critics": 1,
+            "critic_lr": settings.critic_lr,
+            "tau": settings.tau,
+            "discount": discount,
+        }
+        for name, value in values.items():
+            check_value(learner, f"--{name}", name, value)
+        horizon = 1.0 / (1.0 - discount) if discount < 1.0 else math.inf
+        if settings.max_steps < horizon / settings.tau:
+            LOG.warning(
+                f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = "
+                f"{horizon / settings.tau:,.0f} updates; rewards that are far away will not be known yet"
+            )
+        return with_hyperparameters(learner, values)
+
+    def _dataset(self) -> Dataset:
+        """Loads the run's own data, or those given, with the run's preprocessing."""
+        settings, content = self.settings, self.record.content
+        task = get_task(self.record.env_name) if self.record.env_name else None
+        sources = settings.dataset or content.get("dataset", ())
+        dataset = load_dataset(task, sources, external_data=settings.external_data)
+        assert isinstance(dataset, Dataset)  # in memory, because the ends of trajectories are needed
+        dataset = self.saved.preprocessing.dataset(dataset)
+        assert isinstance(dataset, Dataset)
+        if view_for(self.saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
+            LOG.warning(f"{dataset.source}: not the data that the run learned from")
+        return dataset
+
+    def _scores(self) -> dict[str, float]:
+        """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
+        rows = self.record.rows(self.record.files.evaluations)
+        if not any(row.step == self.step for row in rows):
+            steps = sorted({row.step for row in rows})
+            others = f" of {self.record.unit} {self.step:,}, but of {steps[-1]:,}" if steps else ""
+            LOG.info(f"the run has no evaluation{others}: nothing to compare with")
+        by_row = {
+            (row.seed, frozenset(row.setting)): row.results["score"] for row in rows if row.step == self.step
+        }
+        found = {
+            member.name: by_row.get((member.seed, frozenset(member.hyperparameters.items())))
+            for member in self.saved.members
+        }
+        return {name: score for name, score in found.items() if score is not None}
+
+    def _trained(self) -> Population:
+        settings, saved, dataset = self.settings, self.saved, self.dataset
+        num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
+        population = Population(
+            self.evaluation,
+            [Evaluated(settings.seed, {}, member) for member in saved.members],
+            dataset.batch if fits_on_device(num_bytes) else dataset,
+            settings.batch_size,
+        )
+        begun = population.saving().states
+        for member in saved.members:
+            actor = saved.learner.actor(self.states[member.name])
+            begun[member.name] = self.evaluation.evaluating(begun[member.name], actor)
+        population.resume(begun, Progress(members={name: {"diverged": None} for name in begun}))
+        population.compile()
+        call = 10
+        with tqdm(
+            total=settings.max_steps, unit=" updates", disable=None if settings.show_progress else True
+        ) as bar:
+            while population.step < settings.max_steps:
+                start, began = population.step, time.perf_counter()
+                population.advance(min(start + call, settings.max_steps))
+                call = max(
+                    1, int((population.step - start) * SECONDS_PER_CALL / (time.perf_counter() - began))
+                )
+                bar.update(population.step - start)
+        for index, divergence in population.diverged.items():
+            LOG.warning(
+                f"{population.members[index]}: its evaluation diverged at update {divergence.step}: no value"
+            )
+        return population
+
+    def _statistics(self, population: Population, starts: np.ndarray) -> list[dict[str, float | None]]:
+        """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
+        dataset, saved = self.dataset, self.saved
+        initial = dataset.take(starts[spread_rows(len(starts))]).observations
+        batch = dataset.take(spread_rows(dataset.size))
+        found = []
+        for index, (member, learner) in enumerate(
+            zip(saved.members, learners_of(saved.learner, saved.members), strict=True)
+        ):
+            numbers = _of_method(learner, self.states[member.name], initial, batch)
+            if index not in population.diverged:
+                numbers |= _of_evaluation(*population.member(index), initial, batch)
+            finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
+            found.append({name: finite.get(name) for name in STATISTICS})
+        return found
+
+    def _write(self, report: dict[str, Any]) -> None:
+        if self.output is None:
+            return
+        with writing_output("output", self.output) as unfinished:
+            is_table = self.output.suffix.lower() == ".csv"
+            unfinished.write_text(as_csv(report["members"]) if is_table else as_json(report) + "\n")
+
+
+@jax.jit
+def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, batch: Any) -> dict[str, Array]:
+    """Returns FQE's mean value of initial states f32[K, O], and its root-mean-square error on transitions."""
+    errors = learner.targets(state, batch) - learner.q(state, batch.observations, batch.actions)
+    return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
+
+
+def _starts(dataset: Dataset) -> np.ndarray:
+    """i64[E], the first transition of each trajectory."""
+    return np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
+
+
+def _widths(text: str, learner: FittedQEvaluation) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--hidden_dims={text}: must be whole numbers, separated by commas") from None
+    check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
+    return widths

@@ -1,0 +1,113 @@
+"""Extension of an existing run to more updates, with the same results as a longer run from the start.
+
+The longer run has its own folder. It starts from the shorter run's last checkpoint and rows. Rows that the
+shorter run wrote only because it ended there are left out.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import learner_from_config
+from xql_jax.errors import UserError
+from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.record import RunRecord, open_record
+from xql_jax.runs.saved_policies import restore_members
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.schedule import Schedule
+from xql_jax.types import State
+
+LOG = logging.getLogger(__name__)
+# Entries of config.json on which the run's numbers do not depend.
+OF_THE_RECORD = ("run", "columns", "versions", "machine", "commit", "resumed", "note")
+
+
+class Beginning(NamedTuple):
+    """The starting point of a run that continues from another run's members (one per seed and setting)."""
+
+    states: Mapping[str, State]  # by the member's name
+    progress: Progress
+    logs: Mapping[str, bytes] = {}  # rows up to this point, by file name
+
+    def write_logs(self, checkpoint: Path) -> None:
+        """Writes the rows into a checkpoint's folder."""
+        for name, rows in self.logs.items():
+            (checkpoint / "logs").mkdir(exist_ok=True)
+            (checkpoint / "logs" / name).write_bytes(rows)
+
+
+def extended(
+    folder: RunFolder, config: ConfigDict, learner: Any, schedule: Schedule, *sizes: int
+) -> Beginning:
+    """Reads the starting point of the new run from the longest shorter run with the same settings.
+
+    Args:
+        folder: of the new run, which has no checkpoint yet.
+        config, learner, schedule: of the new run.
+        sizes: the lengths of an observation and of an action.
+    Raises:
+        UserError: if there is no such run, or if a run from the start would have different numbers.
+    """
+    record = _shorter_run(folder)
+    _check_rates(record, config, learner)
+    step = record.steps[-1]
+    states, progress = restore_members(record, learner, folder.members, step, *sizes)
+    with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
+        logs = checkpoints.logs(step)
+    files = TrainingFiles(folder.path, folder.run)
+    intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
+    evaluated_for_the_end = step == record.content["max_steps"] and step % schedule.eval_interval
+    for name, held in progress.members.items():
+        found = held["diverged"]
+        if evaluated_for_the_end and found and (found["step"], found["quantity"]) == (step, "actions"):
+            raise UserError(
+                f"--extend: {name} of {record.path} diverged in the evaluation at its end, where the longer "
+                "run has none: train anew without --extend"
+            )
+    LOG.info(f"extending {record.path}, from update {step:,} to {schedule.max_steps:,}")
+    return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
+
+
+def _shorter_run(folder: RunFolder) -> RunRecord:
+    ours = folder.recorded
+    found: list[RunRecord] = []
+    for file in sorted(folder.path.parent.glob("*/config.json")):
+        try:
+            record = open_record(file.parent)
+            steps = record.steps
+        except UserError:
+            continue
+        theirs = {name: value for name, value in record.content.items() if name not in OF_THE_RECORD}
+        if steps and {**theirs, "max_steps": ours["max_steps"]} == ours and steps[-1] < ours["max_steps"]:
+            found.append(record)
+    if not found:
+        raise UserError(
+            f"--extend: below {folder.path.parent} there is no run with fewer updates and otherwise these "
+            "settings (see experiments/runs.py --compare); more seeds are a run of their own"
+        )
+    return max(found, key=lambda record: record.steps[-1])
+
+
+def _check_rates(record: RunRecord, config: ConfigDict, learner: Any) -> None:
+    """Raises UserError if a learning rate depends on how long the run is."""
+    shorter = jax.tree.leaves(learner_from_config(config, record.content["max_steps"]))
+    if all(np.array_equal(a, b) for a, b in zip(shorter, jax.tree.leaves(learner), strict=True)):
+        return
+    raise UserError(
+        f"--extend: {record.path} cannot be extended: its actor's learning rate falls to 0 at update "
+        f"{record.content['max_steps']:,} (decay_actor_lr), and a longer run's rate would differ from the "
+        "first update on. Train a new run without --extend; runs with --config.decay_actor_lr=false can be "
+        "extended"
+    )
+
+
+def _due(rows: bytes, interval: int) -> bytes:
+    """Returns the header and the rows at steps that are multiples of the interval."""
+    header, *lines = rows.splitlines(keepends=True) or [b""]
+    return header + b"".join(line for line in lines if int(line.split(b",", 1)[0]) % interval == 0)

@@ -1,0 +1,277 @@
+"""Fine-tuning run: members trained offline, here or by another run, continue to learn online.
+
+A member is one seed with one setting of the swept hyperparameters.
+"""
+
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.mapped import MappedDataset
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.prior import PriorData
+from xql_jax.envs import choose_suite
+from xql_jax.envs.workers import Patience
+from xql_jax.errors import UserError
+from xql_jax.learners.methods import FinetuneDefaults
+from xql_jax.learners.registry import OFFLINE
+from xql_jax.reports.summary import summarize_finetuning
+from xql_jax.runs.extension import Beginning
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.online import check_room, online_schedule
+from xql_jax.runs.saved_policies import SavedPolicies, open_run, split_checkpoint
+from xql_jax.runs.settings import FinetuneSettings
+from xql_jax.tasks import get_task
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.finetuning import FinetuningPopulation
+from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Divergence
+from xql_jax.training.ramps import parse_ramps
+from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.rounds import Pretrained
+from xql_jax.types import Batch, State
+
+LOG = logging.getLogger(__name__)
+OF_CHECKPOINT = "run of --checkpoint"  # the origin of a setting's value
+
+
+class FinetuneRun(OfflineRun):
+    """Trains a population on a dataset, or takes that of another run, and then trains it online.
+
+    Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
+    states are kept. Learning rates do not decay in the online phase.
+    """
+
+    settings: FinetuneSettings
+    unit = FinetuningPopulation.unit
+
+    @property
+    def request(self) -> str:
+        source = self.settings.checkpoint
+        return f"{source}: {self.schedule.max_steps:,} {self.unit}s" if source else super().request
+
+    def resolve(self) -> None:
+        self.source = self._source()
+        defaults = self.config.about.finetune
+        given = {name: getattr(self.settings, name) for name in defaults}
+        wanted = {name: defaults[name] if value is None else value for name, value in given.items()}
+        self.handover: int = 0 if self.source else wanted["num_pretraining_steps"]
+        self.offline_fraction: float | None = wanted["offline_fraction"]
+        self.changes = self._changes(wanted["online"])
+        steps = self.settings.schedule.max_steps
+        self.schedule = dataclasses.replace(
+            self.settings.schedule, max_steps=self.handover + steps, handover=self.handover
+        )
+        super().resolve()
+        if self.learner.batch_type is not Batch:
+            raise UserError(
+                f"{self.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
+                f"it learns from {self.learner.batch_type.__name__}"
+            )
+        swept = self.members[0].hyperparameters
+        size = self.settings.replay_buffer_size
+        for name, least in (
+            ("batch_size", self.batch_size),
+            ("num_environments", self.settings.num_environments),
+        ):
+            if size < least:
+                raise UserError(f"--replay_buffer_size={size}: smaller than --{name}={least}")
+        self.acting = online_schedule(
+            self.settings,
+            self.settings.schedule,
+            OnlineFields(
+                batch_size=self.batch_size,
+                buffer_size=min(size, max(steps, self.batch_size)),
+                warmup_steps=wanted["warmup_steps"],
+                updates_per_step=wanted["updates_per_step"],
+            ),
+            prefix="--",
+            exploration_noise=self.settings.exploration_noise,
+            ramps=tuple(parse_ramps(self.changes, self.learner, steps, swept)),
+        )
+        if self.task is None:
+            raise UserError("fine-tuning needs an environment: give --env_name")
+        self.suite = choose_suite(self.task, self.settings.env_backend, self.settings.legacy_inertia)
+
+    @property
+    def decided(self) -> dict[str, tuple[Any, str]]:
+        values = {
+            "num_pretraining_steps": self.handover,
+            "offline_fraction": self.offline_fraction,
+            "warmup_steps": self.acting.warmup_steps,
+            "updates_per_step": self.acting.updates_per_step,
+            "online": self.changes,
+        }
+        usual = dataclasses.asdict(FinetuneDefaults())
+        found = {
+            name: (value, DEFAULT if value == usual[name] else f"{CONFIG_FILE} or method")
+            for name, value in values.items()
+            if getattr(self.settings, name) is None
+        }
+        if self.source:
+            found["num_pretraining_steps"] = 0, OF_CHECKPOINT
+        return super().decided | found
+
+    @property
+    def updates(self) -> float:
+        return self.handover or math.inf
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        source = self.source
+        return {
+            **super().identity,
+            "num_pretraining_steps": self.handover,
+            "replay_buffer_size": self.settings.replay_buffer_size,
+            "init_dataset_size": self.settings.init_dataset_size,
+            "offline_fraction": self.offline_fraction,
+            "warmup_steps": self.acting.warmup_steps,
+            "updates_per_step": self.acting.updates_per_step,
+            "exploration_noise": self.acting.exploration_noise,
+            "online": self.changes,
+            "num_environments": self.acting.num_environments,
+            "round_steps": self.acting.round_steps,
+            **({"checkpoint": {"run": source.record.run, "step": self.source_step}} if source else {}),
+        }
+
+    def find_beginning(self) -> None:
+        self.beginning: Beginning | None = None
+        self.pretrained: Mapping[str, State] | None = None
+        size = self.settings.replay_buffer_size
+        if self.offline_fraction is None and self.dataset.size > size:
+            raise UserError(
+                f"--replay_buffer_size={size}: smaller than the data, {self.dataset.size:,} transitions: "
+                "give a larger one, or --init_dataset_size or --offline_fraction"
+            )
+        check_room(self.sizes, self.acting.buffer_size, len(self.members), "--replay_buffer_size")
+        if self.source and not self.folder.has_checkpoints:  # else the run is resumed
+            self.pretrained = self._pretrained(self.source)
+
+    def population(self) -> FinetuningPopulation:
+        self.preprocessing.save(self.folder.files.preprocessing, self.folder.run)
+        data = jax.device_put(self.placed())
+        offline = self.offline_population(data)
+        if self.pretrained:
+            none = {member.name: {"diverged": None} for member in self.members}
+            offline.resume(self.pretrained, Progress(members=none))
+        begin_online = functools.partial(self._online_population, data)
+        return FinetuningPopulation(offline, self.handover, begin_online, self.acting.round_steps)
+
+    def details(self, population: FinetuningPopulation) -> dict[str, Any]:
+        return {
+            **super().details(population),
+            "finetuning": summarize_finetuning(self.evaluations, self.handover),
+            "policy_lag": self.acting.policy_lag,
+            "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
+        }
+
+    def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
+        """Uses the preprocessing of --checkpoint's run if there is one, because its networks need it."""
+        return self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
+
+    def _dataset(self) -> Any:
+        dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there
+        number = self.settings.init_dataset_size
+        if self.source and dataset.fingerprint() != self.source.record.content["dataset_fingerprint"]:
+            LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
+        if number is None or number >= dataset.size:
+            return dataset
+        rows = np.sort(np.random.default_rng(self.settings.seed).permutation(dataset.size)[:number])
+        return dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+
+    def _online_population(
+        self, data: Batch, states: Mapping[str, State], diverged: Mapping[str, Divergence]
+    ) -> OnlinePopulation:
+        settings, files = self.settings, self.folder.files
+        prior = PriorData(data, self.offline_fraction, settings.replay_buffer_size)
+        LOG.info(
+            f"hand-over: rounds of {self.acting.round_steps} step(s), the policy that acts is at most "
+            f"{self.acting.policy_lag} updates behind"
+        )
+        return OnlinePopulation(
+            self.learner.scheduled(math.inf),
+            self.members,
+            functools.partial(self.suite.make, self.task),
+            self.acting,
+            ReplayFiles(files.replay, files.run, settings.on_damaged_replay == "drop"),
+            Patience(settings.environment_timeout, lambda: self.stop.received is not None),
+            Pretrained(states, diverged, self.handover, prior, self.preprocessing),
+        )
+
+    def _changes(self, default: str) -> str:
+        """Returns --online, or else the config's default without the fields that the user sets or sweeps."""
+        settings = self.settings
+        if settings.online is not None:
+            return settings.online
+        swept = {part.split("=")[0] for part in settings.sweep.split()}
+        given = swept | set(settings.config_overrides)
+        return " ".join(part for part in default.split() if part.split("=")[0] not in given)
+
+    def _source(self) -> SavedPolicies | None:
+        """Opens the run of --checkpoint, and replaces settings by that run's; None without --checkpoint."""
+        settings = self.settings
+        if settings.checkpoint is None:
+            if settings.member is not None:
+                raise UserError("--member chooses among those of --checkpoint, which is not given")
+            return None
+        path, step = split_checkpoint(str(settings.checkpoint))
+        source = open_run(path)
+        record = source.record
+        if record.is_online:
+            raise UserError(f"--checkpoint={path}: {record.algorithm} learned online; give an offline run")
+        self.source_step = record.steps[-1] if step is None else step
+        content, seeds, sweep = record.content, record.content["seeds"], record.content["sweep"]
+        if settings.member is not None:
+            source = source.only(settings.member)
+            [member] = source.members
+            seeds = [member.seed, member.seed]
+            sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
+        env_name = settings.env_name or record.env_name
+        given = settings.random_return, settings.expert_return
+        random_return, expert_return = (
+            record.references if record.references and given == (None, None) else given
+        )
+        method = OFFLINE[record.algorithm.split("+")[0]]
+        about = {
+            "suites": (get_task(env_name).suite,) if env_name else (),
+            "run": dataclasses.asdict(method.run),
+            "finetune": dataclasses.asdict(method.finetune),
+            "origins": dict.fromkeys(source.config, OF_CHECKPOINT),
+        }
+        self.config = ConfigDict({**source.config, "about": about})
+        self.settings = dataclasses.replace(
+            settings,
+            config=self.config,
+            env_name=env_name,
+            dataset=settings.dataset or content["dataset"],
+            data_on="device",
+            normalize_observations=content["normalize_observations"],
+            top_returns=content["top_returns"],
+            env_backend=source.env_backend,
+            legacy_inertia=source.legacy_inertia,
+            batch_size=settings.batch_size or content["batch_size"],
+            seed=seeds[0],
+            num_seeds=seeds[-1] - seeds[0] + 1,
+            sweep=sweep,
+            random_return=random_return,
+            expert_return=expert_return,
+        )
+        return source
+
+    def _pretrained(self, source: SavedPolicies) -> Mapping[str, State]:
+        states, progress = source.restore_with_progress(self.source_step, *self.sizes)
+        for member in self.members:
+            if progress.members[member.name]["diverged"]:
+                raise UserError(
+                    f"--checkpoint={source.record.path}: {member} has diverged: choose another with --member"
+                )
+        return states

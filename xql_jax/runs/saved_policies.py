@@ -1,0 +1,231 @@
+"""Learner and members of a run that has checkpoints, and their states. Nothing in the folder is changed."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import learner_from_config, settings_by_name
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.envs import BACKENDS
+from xql_jax.errors import UserError
+from xql_jax.evaluation.policies import Act, prepared
+from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.record import RunRecord, open_record
+from xql_jax.tasks import Task
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.manifests import UnfitCheckpoint, leaves_of
+from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
+from xql_jax.training.policies import deterministic_policy
+from xql_jax.types import Learner, State
+
+TRIES = 10  # to read a checkpoint of a run that is still training
+MAX_SEEDS = 100_000  # per run; a larger number means that the file is damaged
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedPolicies:
+    """The learner and members of a run that has checkpoints.
+
+    A member is one seed with one setting of the swept hyperparameters.
+    """
+
+    record: RunRecord
+    config: ConfigDict  # without `about`
+    learner: Learner
+    members: list[Member]
+    preprocessing: Preprocessing
+    env_backend: str  # of the run's evaluations
+    legacy_inertia: bool  # of the run's evaluations
+
+    def restore(self, step: int, *dimensions: int) -> dict[str, State]:
+        """Returns the members' states after `step`, by name; raises the errors of `Checkpoints.restore`.
+
+        Args:
+            dimensions: the lengths of an observation and of an action.
+        """
+        return self.restore_with_progress(step, *dimensions)[0]
+
+    def restore_with_progress(self, step: int, *dimensions: int) -> tuple[dict[str, State], Progress]:
+        """Returns the members' states after `step`, by name, and the progress of the whole run."""
+        return restore_members(self.record, self.learner, self.members, step, *dimensions)
+
+    def restore_last(self, *dimensions: int) -> tuple[dict[str, State], int]:
+        """Returns the states of the last checkpoint, and its step.
+
+        A run that is still training removes old checkpoints. If one disappears while it is read, the newest
+        one is read instead.
+        """
+        for _ in range(TRIES):
+            step = self.record.steps[-1]
+            try:
+                return self.restore(step, *dimensions), step
+            except UserError:
+                if step in self.record.steps:
+                    raise
+        raise UserError(f"{self.record.path}: its checkpoints go faster than they can be read: stop the run")
+
+    def restore_for(self, task: Task, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
+        """Returns the states after `step` and that step.
+
+        Args:
+            task: on which the policies will act; it need not be the one that the run was trained on.
+            step: None for the last checkpoint.
+            dimensions: the lengths of the task's observations and actions.
+        Raises:
+            UserError: if the task's dimensions do not fit the run, or as `Checkpoints.restore`.
+        """
+        try:
+            return self.restore_last(*dimensions) if step is None else (self.restore(step, *dimensions), step)
+        except UnfitCheckpoint as error:
+            trained_on = self.record.env_name
+            if task.name == trained_on or "other states" not in error.reason:
+                raise
+            raise UserError(
+                f"{task.name} does not fit the run, which was trained on {trained_on or 'data alone'}: the "
+                f"task's observations have {dimensions[0]} entries and its actions {dimensions[1]}, and the "
+                f"run has other sizes:{error.reason.partition(':')[2]}"
+            ) from error
+
+    def sizes(self, step: int) -> tuple[int, int]:
+        """Returns the lengths of an observation and of an action, derived from a checkpoint's arrays.
+
+        The learner is initialised (shapes only) with observations and actions of lengths 1 and 2. An array's
+        axis that grows with the observations only has the observations' length plus a constant. The
+        same holds for actions.
+
+        Raises:
+            UserError: if the checkpoint cannot be read, or belongs to another learner.
+        """
+        with Checkpoints(self.record.files.checkpoints, self.record.run) as checkpoints:
+            found = _lengths(next(iter(checkpoints.leaves(step).values())))
+
+        def lengths_with(*sizes: int) -> dict[tuple[str, int], int]:
+            example = [jnp.zeros((1, size)) for size in sizes]
+            return _lengths(leaves_of(jax.eval_shape(self.learner.init, jax.random.key(0), *example)))
+
+        smallest, wide, tall = lengths_with(1, 1), lengths_with(2, 1), lengths_with(1, 2)
+
+        def size(grown: Mapping[Any, int], other: Mapping[Any, int]) -> int:
+            for axis, length in smallest.items():
+                if grown[axis] == length + 1 and other[axis] == length and axis in found:
+                    return found[axis] - length + 1
+            raise UserError(f"{self.record.path}: its checkpoint is not one of {self.record.algorithm}")
+
+        return size(wide, tall), size(tall, wide)
+
+    def policy(self, states: Mapping[str, State]) -> Act:
+        """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
+        of_members = stacked([states[member.name] for member in self.members])
+        act = deterministic_policy(stacked(learners_of(self.learner, self.members)), of_members)
+        return prepared(act, self.preprocessing.observations, self.preprocessing.rewards)
+
+    def only(self, index: int) -> "SavedPolicies":
+        """Returns the run reduced to the member with that index."""
+        if not 0 <= index < len(self.members):
+            raise UserError(f"--member={index}: the run has members 0 to {len(self.members) - 1}")
+        return dataclasses.replace(self, members=[self.members[index]])
+
+
+def restore_members(
+    record: RunRecord, learner: Learner, members: Sequence[Member], step: int, *dimensions: int
+) -> tuple[dict[str, State], Progress]:
+    """Reads members' states, by name, and the progress; raises the errors of `Checkpoints.restore`."""
+    example = [jnp.zeros((1, dimension)) for dimension in dimensions]
+    shapes = jax.eval_shape(learner.init, jax.random.key(0), *example)
+    with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
+        return checkpoints.restore({member.name: shapes for member in members}, step)
+
+
+def open_run(path: Path) -> SavedPolicies:
+    """Opens a run's folder, which holds `config.json` and `checkpoints/`.
+
+    Raises:
+        UserError: if it is not a run's folder, or if its config.json or preprocessing cannot be read.
+    """
+    record = open_record(path)
+    content, damaged = record.content, f"{path / 'config.json'}: damaged or of another version"
+    try:
+        config = ConfigDict({name: _number(value) for name, value in record.config.items()})
+        learner = learner_from_config(config, content["max_steps"])
+        first, last = content["seeds"]
+        if not 0 <= first <= last < first + MAX_SEEDS:
+            raise ValueError(f"seeds {first} to {last}")
+        grid = parse_sweep(content["sweep"], learner, record.algorithm)
+        members = make_members(range(first, last + 1), grid)
+        env_backend, legacy_inertia = content["env_backend"], content["legacy_inertia"]
+        if env_backend not in BACKENDS or not isinstance(legacy_inertia, bool):
+            raise ValueError(f"env_backend {env_backend!r}, legacy_inertia {legacy_inertia!r}")
+    except UserError as error:
+        raise UserError(f"{damaged} ({error})") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{damaged} ({type(error).__name__}: {error})") from error
+    if not record.steps:
+        raise UserError(f"{path}: the run has no checkpoint yet")
+    preprocessing = (
+        Preprocessing() if record.is_online else Preprocessing.load(record.files.preprocessing, record.run)
+    )
+    return SavedPolicies(record, config, learner, members, preprocessing, env_backend, legacy_inertia)
+
+
+def split_checkpoint(name: str) -> tuple[Path, int | None]:
+    """Splits the path of a run or a checkpoint into the run's folder and the step (None for the last)."""
+    path = Path(name).expanduser()
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return (path.parent if path.name == "checkpoints" else path), None
+
+
+def members_of_another(
+    source: Path, folder: RunFolder, learner: Learner, *dimensions: int
+) -> tuple[dict[str, State], Progress]:
+    """Reads the members of a new run from the last checkpoint of another run that includes them.
+
+    Raises:
+        UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
+    """
+    record = open_record(source)
+    ours = settings_by_name(folder.recorded)
+    changed = [
+        f"{name}={value}, here {ours.get(name)}"
+        for name, value in record.settings.items()
+        if name != "sweep" and value != ours.get(name)
+    ]
+    if changed or record.name != folder.env_name:
+        raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
+    for _ in range(TRIES):  # a source in training removes old checkpoints, see `restore_last`
+        if not (steps := record.steps):
+            raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
+        try:
+            restored = restore_members(record, learner, folder.members, steps[-1], *dimensions)
+        except UserError:
+            if steps[-1] in record.steps:
+                raise
+            continue
+        if steps[-1] >= record.content["max_steps"]:
+            raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+        return restored
+    raise UserError(f"{source}: its checkpoints go faster than they can be read: stop the run")
+
+
+def _lengths(leaves: Mapping[str, str]) -> dict[tuple[str, int], int]:
+    """Returns the length of each axis of each array, by the array's name and the axis.
+
+    Args:
+        leaves: types and shapes by name, as in a checkpoint's manifest.
+    """
+    return {
+        (name, axis): int(length)
+        for name, text in leaves.items()
+        for axis, length in enumerate(re.findall(r"\d+", text.partition("[")[2]))
+    }
+
+
+def _number(value: object) -> object:
+    """Converts "inf", "-inf" and "nan" to floats; `write_json` writes them as text."""
+    return float(value) if value in ("inf", "-inf", "nan") else value

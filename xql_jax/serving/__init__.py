@@ -1,0 +1,1 @@
+"""A web server that shows a report while its runs go on, to this machine only."""

@@ -1,0 +1,293 @@
+"""The plan of a sweep: its cells (one run each), and which of their runs already exist."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xql_jax.data import PREFIXES
+from xql_jax.data.cache import cached_file
+from xql_jax.errors import UserError, nearest
+from xql_jax.files import as_json
+from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.runs.finetuning import FinetuneRun
+from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.record import RunRecord, all_runs
+from xql_jax.runs.settings import (
+    FinetuneSettings,
+    OfflineSettings,
+    OnlineSettings,
+    RunSettings,
+    SweepSettings,
+)
+from xql_jax.sweeps.methods import TUNED, check_methods, config_of, set_field, static_fields, traced_fields
+from xql_jax.tasks import Task, get_task
+from xql_jax.training.schedule import Schedule
+
+EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
+FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
+SOMETIMES = ("scale_rewards", "checkpoint", "eval_at_start")  # in an identity only if not at the default
+AnyRun = OfflineRun | OnlineRun  # a FinetuneRun is an OfflineRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: a method on a dataset, with the seeds and settings that share a program."""
+
+    dataset: str  # the task's name, with =FILE for the user's own data
+    method: str  # METHOD+POLICY:FIELD=VALUE, as a user types it
+    settings: RunSettings
+    steps: int  # of the whole run
+    identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
+    state: str
+    record: RunRecord | None  # its run's files, if the run was begun
+    missing: str = ""  # the data file, if it does not exist
+
+    def __str__(self) -> str:
+        seeds = self.settings.seeds
+        numbers = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        return " ".join(filter(None, (self.dataset, self.method, self.settings.sweep, numbers)))
+
+    @property
+    def algorithm(self) -> str:
+        return self.identity["config"]["algorithm"]
+
+    @property
+    def members(self) -> int:
+        """The number of members that the run trains: seeds times settings of the sweep."""
+        grid = (len(part.split(",")) for part in self.settings.sweep.split())
+        return self.settings.num_seeds * math.prod(grid)
+
+    @property
+    def step(self) -> int:
+        """The step of its last checkpoint; 0 if there is none."""
+        return self.record.steps[-1] if self.record and self.record.steps else 0
+
+    @property
+    def updates(self) -> int:
+        """The number of updates still to be done, summed over members."""
+        return 0 if self.state == FINISHED else (self.steps - self.step) * self.members
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All cells of a sweep, with their runs as far as they exist."""
+
+    cells: Sequence[Cell]
+    seconds_an_update: Mapping[
+        str, float
+    ]  # by method: of one seed, evaluations included, measured on finished runs
+
+    def seconds(self, cell: Cell) -> float | None:
+        """Returns the time that the cell is expected to take; None if no run has finished in this folder."""
+        if not self.seconds_an_update:
+            return None
+        mean = sum(self.seconds_an_update.values()) / len(self.seconds_an_update)
+        return cell.updates * self.seconds_an_update.get(cell.algorithm, mean)
+
+    @property
+    def to_do(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.state not in (FINISHED, NO_DATA)]
+
+
+def make_plan(settings: SweepSettings) -> Plan:
+    """Returns the plan of the sweep. Nothing is trained, loaded or downloaded.
+
+    Raises:
+        UserError: if a dataset, method or field is unknown, or a value is impossible.
+    """
+    records = list(all_runs(Path(settings.save_dir).expanduser()))
+    check_methods(settings.methods)
+    datasets, methods = (list(dict.fromkeys(names)) for names in (settings.datasets, settings.methods))
+    asked = [
+        (dataset, *variant)
+        for dataset in datasets
+        for method in methods
+        for variant in _variants(method, dataset, settings)
+    ]
+    _check_swept(settings, datasets, methods)
+    cells = [_cell(*one, seeds, settings, records) for one in asked for seeds in _seeds(settings)]
+    return Plan(cells, _measured(records, settings.finetune))
+
+
+def refreshed(plan: Plan, save_dir: str) -> Plan:
+    """Returns the plan with the runs that exist by now."""
+    records = list(all_runs(Path(save_dir).expanduser()))
+    return dataclasses.replace(plan, cells=[_as_it_is(cell, records) for cell in plan.cells])
+
+
+def run_of(settings: RunSettings) -> AnyRun:
+    """Makes the run that has these settings."""
+    if isinstance(settings, OnlineSettings):
+        return OnlineRun(settings)
+    if isinstance(settings, FinetuneSettings):
+        return FinetuneRun(settings)
+    assert isinstance(settings, OfflineSettings)
+    return OfflineRun(settings)
+
+
+def has_identity(record: RunRecord, identity: Mapping[str, Any]) -> bool:
+    """Whether the run has that identity. The content of the data is not compared: only the run reads it."""
+    if _is_finetuning(record) != ("num_pretraining_steps" in identity):
+        return False  # its identity contains that of an offline run
+    if any(record.content.get(name) != identity.get(name) for name in SOMETIMES):
+        return False
+    return all(record.content.get(name) == value for name, value in identity.items())
+
+
+def _parts(sweep: str) -> list[tuple[str, list[str]]]:
+    """Parses 'beta=1,2 loss=plain' into fields with their values."""
+    parts = (part.partition("=") for part in sweep.replace(";", " ").split())
+    return [(name, values.split(",")) for name, _, values in parts]
+
+
+def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
+    known = {
+        name
+        for method in methods
+        for name in (
+            *traced_fields(method),
+            *static_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
+        )
+    }
+    for name, _ in _parts(settings.sweep):
+        if name not in known:
+            raise UserError(
+                f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, sorted(known))}"
+            )
+
+
+def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
+    """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
+
+    Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
+    a program, so they form the grid of a run. With halving, which cuts single settings, every setting is a
+    run. Fields that the method does not have are left out.
+    """
+    config = config_of(method, get_task(dataset.partition("=")[0]), settings)
+    traced, static = traced_fields(method), static_fields(config)
+    parts = _parts(settings.sweep)
+    own = [
+        [f"{name}={value}" for value in values]
+        for name, values in parts
+        if name not in traced and name in static
+    ]
+    together = [(name, values) for name, values in parts if name in traced]
+    if settings.halve_at:
+        grids = [
+            " ".join(one) for one in itertools.product(*([f"{n}={v}" for v in vs] for n, vs in together))
+        ]
+    else:
+        grids = [" ".join(f"{name}={','.join(values)}" for name, values in together)]
+    for chosen in itertools.product(*own):
+        for grid in grids:
+            yield ":".join((method, *chosen)), grid
+
+
+def _seeds(settings: SweepSettings) -> Iterator[range]:
+    last = settings.seed + settings.num_seeds
+    step = settings.seeds_per_run or settings.num_seeds
+    for first in range(settings.seed, last, step):
+        yield range(first, min(first + step, last))
+
+
+def _cell(
+    dataset: str,
+    method: str,
+    grid: str,
+    seeds: range,
+    settings: SweepSettings,
+    records: Sequence[RunRecord],
+) -> Cell:
+    name, _, file = dataset.partition("=")
+    task = get_task(name)
+    algorithm, *overrides = method.split(":")
+    config = config_of(method, task, settings)
+    shared: dict[str, Any] = {
+        "config": config,
+        "config_overrides": frozenset(set_field(config, text) for text in overrides),
+        "sweep": grid,
+        "schedule": Schedule(
+            max_steps=settings.max_steps,
+            log_interval=min(1_000, settings.max_steps),
+            eval_interval=settings.eval_interval or max(1, settings.max_steps // 10),
+            checkpoint_interval=settings.checkpoint_interval,
+        ),
+        "env_name": name,
+        "seed": seeds[0],
+        "num_seeds": len(seeds),
+        "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
+        "save_dir": settings.save_dir,
+        "resume": True,
+        "show_progress": settings.show_progress,
+    }
+    if algorithm in ONLINE:
+        if file:
+            raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
+        wanted: RunSettings = OnlineSettings(**shared)
+    else:
+        kind = functools.partial(FinetuneSettings, num_pretraining_steps=settings.num_pretraining_steps)
+        of_data: dict[str, Any] = {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
+        wanted = (kind if settings.finetune else OfflineSettings)(**shared, **of_data)
+    asked = run_of(wanted)
+    asked.resolve()  # raises UserError for mistakes before anything is trained
+    identity, steps = json.loads(as_json(asked.identity)), asked.schedule.max_steps
+    return _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
+
+
+def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:
+    """Returns the cell with its present state, and with its run if that is among the records."""
+    record = next((record for record in records if has_identity(record, cell.identity)), None)
+    task, _, file = cell.dataset.partition("=")
+    place = _place(cell.settings, get_task(task), file)
+    if (
+        record
+        and place
+        and place.exists()
+        and place.stat().st_mtime > (record.path / "config.json").stat().st_mtime
+    ):
+        with run_of(cell.settings) as run:  # the data are newer than the run: have they changed?
+            record = next((record for record in records if record.run == run.folder.run), None)
+    missing = ""
+    if record and record.summary.get("status") == "finished":
+        state = FINISHED
+    elif (
+        place and not place.exists() and (file or get_task(task).dataset_url)
+    ):  # else the data are made when they are needed
+        state, missing = NO_DATA, str(place)
+    else:
+        state = BEGUN if record else ABSENT
+    return dataclasses.replace(cell, state=state, record=record, missing=missing)
+
+
+def _place(settings: RunSettings, task: Task, file: str) -> Path | None:
+    """Returns the path of the run's data file; None if it needs none or a library manages it."""
+    if isinstance(settings, OnlineSettings):
+        return None
+    if file.startswith(PREFIXES):
+        return None  # a library of datasets manages the file
+    return Path(file).expanduser() if file else cached_file(task)
+
+
+def _is_finetuning(record: RunRecord) -> bool:
+    return "num_pretraining_steps" in record.content
+
+
+def _measured(records: Sequence[RunRecord], is_finetuning: bool) -> dict[str, float]:
+    """Returns the seconds per update of one seed by method: means over the finished runs of that kind."""
+    seconds: dict[str, list[float]] = {}
+    for record in records:
+        summary = record.summary
+        if summary.get("status") != "finished" or record.algorithm not in {*OFFLINE, *ONLINE}:
+            continue
+        if _is_finetuning(record) != is_finetuning:
+            continue
+        members = sum(len(result["seeds"]) for result in summary["results"])
+        spent = sum(summary["seconds"].values()) / (max(members, 1) * summary["step"])
+        seconds.setdefault(record.algorithm, []).append(spent)
+    return {method: sum(values) / len(values) for method, values in seconds.items()}

@@ -1,0 +1,130 @@
+"""Trains the cells (runs) of a sweep on a Ray cluster: an existing one, or one that ends with the sweep."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import xql_jax
+from xql_jax.errors import UserError
+from xql_jax.sweeps.plan import Cell
+from xql_jax.sweeps.worker import Outcome, Resources, extra, work
+from xql_jax.training.signals import StopSignals
+
+SECONDS_PER_LOOK = 0.5
+SECONDS_TO_CONNECT = 10.0
+SECONDS_TO_STOP = 60.0  # time for running tasks to save their state
+PASSED_ON = (
+    "D4RL_DATASET_DIR",
+    "MINARI_DATASETS_PATH",
+    "JAX_",
+    "XLA_",
+)  # beginnings of the environment variables that workers get
+
+
+class RayCluster:
+    """The executor that runs each cell as a Ray task in a process of its own.
+
+    If a worker dies, its task goes on from the last checkpoint in another worker; other tasks are not
+    affected. Nodes need the same version of xql_jax, and --save_dir on shared disks.
+
+    Args:
+        address: of an existing cluster; None: RAY_ADDRESS, or a new cluster on this machine.
+    """
+
+    def __init__(self, resources: Resources, address: str | None = None):
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
+        try:
+            import ray
+        except ImportError as error:
+            raise extra("ray", error) from error
+        self._ray, self._resources = ray, resources
+        self._address = address or os.environ.get("RAY_ADDRESS") or "local"
+
+    def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+        """See `Executor`."""
+        ray = self._ray
+        self._connect()
+        try:
+            self._check_size()
+            pending = {
+                self._task.remote(cell.settings, xql_jax.__version__, os.getcwd()): cell for cell in cells
+            }
+            while pending and not stop.received:
+                for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
+                    yield pending.pop(ended), self._outcome(ended)
+            for task in pending:
+                ray.cancel(task)  # the task gets a KeyboardInterrupt, and saves its state
+            for ended in (
+                ray.wait(list(pending), num_returns=len(pending), timeout=SECONDS_TO_STOP)[0]
+                if pending
+                else ()
+            ):
+                yield pending.pop(ended), self._outcome(ended)
+        finally:
+            ray.shutdown()
+
+    def _connect(self) -> None:
+        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        self._check_address()
+        options: dict[str, Any] = {"include_dashboard": False} if self._address == "local" else {}
+        try:
+            self._ray.init(
+                self._address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": variables},
+                **options,
+            )
+        except (ConnectionError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"--ray_address={self._address}: no cluster there: {reason}") from error
+
+    def _check_address(self) -> None:
+        """Raises UserError if nothing listens at the address. Ray itself would try for minutes."""
+        host, _, port = self._address.removeprefix("ray://").rpartition(":")
+        if self._address in ("local", "auto"):
+            return
+        try:
+            socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
+        except (OSError, ValueError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise UserError(f"--ray_address={self._address}: no cluster there: {reason}") from error
+
+    def _check_size(self) -> None:
+        """Raises UserError if no node has room for a task: the task would wait for ever."""
+        resources = self._resources
+        wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": (resources.memory_gb or 0) * 2**30}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
+            there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
+            raise UserError(
+                "--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much; they have "
+                f"{there}"
+            )
+
+    @property
+    def _task(self) -> Any:
+        resources = self._resources
+        memory: dict[str, Any] = (
+            {} if resources.memory_gb is None else {"memory": resources.memory_gb * 2**30}
+        )
+        return self._ray.remote(
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus,
+            max_calls=1,
+            max_retries=resources.retries,
+            **memory,
+        )(work)
+
+    def _outcome(self, task: Any) -> Outcome:
+        exceptions = self._ray.exceptions
+        try:
+            return self._ray.get(task)
+        except exceptions.TaskCancelledError:
+            return Outcome(failure="stopped before it was saved")
+        except exceptions.WorkerCrashedError:
+            return Outcome(failure=f"its workers died {self._resources.retries + 1} times")
+        except exceptions.RayError as error:
+            return Outcome(failure=str(error).strip().splitlines()[-1])

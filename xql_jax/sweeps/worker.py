@@ -1,0 +1,99 @@
+"""Trains one cell (run) of a sweep, in the process that an executor chooses."""
+
+import dataclasses
+import logging
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import xql_jax
+from xql_jax.errors import Busy, UserError
+from xql_jax.runs.platforms import prepare_acting
+from xql_jax.runs.settings import ActingSettings, RunSettings
+from xql_jax.sweeps.plan import Cell, run_of
+from xql_jax.training.signals import StopSignals
+
+LOG = logging.getLogger(__name__)
+SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a cell's training ended: the run's summary, or the reason why there is none."""
+
+    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stopped: signal.Signals | None = None  # the signal that it got; it may have finished nevertheless
+    failure: str = ""
+
+
+class Executor(Protocol):
+    """Trains cells in some place: in this process, on a Ray cluster or by SLURM."""
+
+    def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+        """Trains each cell, and yields it when it has ended. When stopped, running cells are saved."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Resources:
+    """The resources of a cell on a cluster."""
+
+    cpus: int = 1
+    gpus: float = 0.0
+    memory_gb: float | None = None
+    hours: float = 24.0  # time limit of a SLURM job, which is then queued again and goes on
+    retries: int = 3  # how often the cell is started again after its worker died or its time was over
+
+
+def work(
+    settings: RunSettings,
+    version: str = xql_jax.__version__,
+    folder: str | None = None,
+    stop: StopSignals | None = None,
+) -> Outcome:
+    """Trains the run with these settings, or goes on with it if it was begun before.
+
+    If another process is training the run, waits for it: it may be a worker whose driver was killed.
+
+    Args:
+        version: of xql_jax where the sweep was started; it must be the same here.
+        folder: where the sweep was started: relative paths begin there. None: the current folder.
+        stop: checked while waiting. The run itself has its own signal handlers.
+    """
+    if version != xql_jax.__version__:
+        return Outcome(
+            failure=f"xql_jax is {xql_jax.__version__} here, and {version} where the sweep was started"
+        )
+    said = False
+    try:
+        if folder:
+            os.chdir(folder)
+        if isinstance(settings, ActingSettings):
+            prepare_acting()
+        while not (stop and stop.received):
+            try:
+                with run_of(settings) as run:
+                    if stop and stop.received:  # received while the run was opened
+                        break
+                    summary = run.run()
+                return Outcome(summary, run.stop.received)
+            except Busy as error:
+                if not said:
+                    LOG.info(f"{error}; waiting for it")
+                said = True
+                time.sleep(SECONDS_PER_LOOK)
+    except UserError as error:
+        return Outcome(failure=str(error))
+    except Exception as error:  # other cells go on
+        LOG.warning(traceback.format_exc())
+        return Outcome(failure=f"{type(error).__name__}: {error}")
+    assert stop is not None
+    return Outcome(stopped=stop.received)
+
+
+def extra(name: str, error: ImportError) -> UserError:
+    """Returns the error for an executor whose package is not installed."""
+    return UserError(f"--executor={name}: {error.name} is not installed: pip install 'xql_jax[sweep]'")

@@ -1,0 +1,54 @@
+"""Progress of a training: its speed and the time left."""
+
+from collections.abc import Callable
+
+SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
+DAY, HOUR, MINUTE = 86_400, 3_600, 60
+
+
+def in_words(seconds: float) -> str:
+    """Formats a duration, such as "50 s", "12 min", "3 h 20 min" or "1 d 4 h"."""
+    whole = round(seconds)
+    if whole < 2 * MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{round(seconds / MINUTE)} min"
+    if whole < DAY:
+        minutes = round(seconds / MINUTE)
+        return f"{minutes // 60} h {minutes % 60} min"
+    hours = round(seconds / HOUR)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+class Pace:
+    """Measures the speed of a training and estimates the time left.
+
+    Args:
+        first: the current step.
+        last: the step at which the training ends.
+        unit: the name of one step, such as "update".
+        clock: returns the time in seconds.
+    """
+
+    def __init__(self, first: int, last: int, unit: str, clock: Callable[[], float]):
+        self._first, self._last, self._unit, self._clock = first, last, unit, clock
+        self._began = self._said_at = clock()
+
+    def begin_at(self, step: int) -> None:
+        """Measures the speed from this step on, because earlier steps took a different time each."""
+        self._first, self._began = step, self._clock()
+
+    def has_been_silent(self) -> bool:
+        """Whether the last line was logged at least SECONDS_PER_LINE ago."""
+        return self._clock() - self._said_at >= SECONDS_PER_LINE
+
+    def line(self, step: int, news: str = "") -> str:
+        """Returns a line for the log: the news or else the progress, then the speed and the time left."""
+        self._said_at = self._clock()
+        seconds = self._said_at - self._began
+        said = [f"{self._unit} {step:,}" + (f": {news}" if news else f" of {self._last:,}")]
+        if self._first < step < self._last and seconds > 0:
+            speed = (step - self._first) / seconds
+            said.append(f"{speed:,.{0 if speed >= 10 else 1}f} {self._unit}s/s")
+            said.append(f"about {in_words((self._last - step) / speed)} left")
+        return ", ".join(said)
