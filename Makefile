@@ -10,13 +10,13 @@ export JAX_PLATFORMS ?= cpu
 FINETUNE := $(BIN)/python experiments/train_finetune.py --env_name=pointmaze-large-rare-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
 
-.PHONY: help install demo finetune-demo test test-slow test-all lint docs docs-serve clean
+.PHONY: help install demo finetune-demo test test-slow test-release test-all lint docs docs-serve clean
 
 help:
 	@echo "make demo           trains XQL and BC on a generated maze, about two minutes; the first time it installs into .venv"
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
-	@echo "make test           runs the quick tests; test-slow the others, test-all both"
+	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation"
 	@echo "make docs           builds the documentation's site in build/site; docs-serve shows it at http://127.0.0.1:8000"
 	@echo "make lint           checks format, style and types"
 	@echo "make clean          deletes .venv, results and what was built"
@@ -39,14 +39,20 @@ finetune-demo: $(VENV)/run.stamp
 PYTEST = $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 test test-slow: export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/$(VENV)/jax_cache
 test test-slow: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.1
+# Halves the compiler's time.
+test test-slow: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/dev.stamp
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not release"
 
 # What is long by nature: kills, fuzzing, thousands of random instances, full sizes.
 test-slow: $(VENV)/dev.stamp
 	$(PYTEST) -m slow
 
-test-all: test test-slow
+# README as a newcomer types it, downloads included.
+test-release: $(VENV)/dev.stamp
+	$(PYTEST) -m release
+
+test-all: test test-slow test-release
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .

@@ -3,12 +3,14 @@
 import xql_jax.commands  # noqa: F401
 
 import ctypes.util
+import gc
 import os
 import signal
 import sys
 import warnings
 from pathlib import Path
 
+import jax
 import pytest
 
 from xql_jax.data.cache import cached_file
@@ -20,6 +22,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):
     os.environ.setdefault("MUJOCO_GL", "egl")
+
+MOST_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_compiled_programs():
+    """Forgets what was compiled before it is too much.
+
+    Each program that XLA compiles takes a few of the 65,530 memory maps that Linux gives a process. Where
+    none is left, XLA ends the process by a signal, somewhere in the middle of the suite.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 def pytest_collection_modifyitems(items):

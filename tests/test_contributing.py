@@ -77,6 +77,7 @@ def test_the_example_is_its_own_oracle(registered, blocks):
     space["test_the_minimiser_is_the_quantile"]()
 
 
+@pytest.mark.slow
 def test_the_example_trains_by_its_name_and_with_another_policy(registered, tmp_path):
     summary, _ = run(tmp_path, "quantile", quantile=0.8)
     assert (summary["status"], summary["algorithm"], summary["diverged"]) == ("finished", "quantile", [])

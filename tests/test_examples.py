@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+pytestmark = pytest.mark.slow
 NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
 
 

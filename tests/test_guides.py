@@ -87,7 +87,9 @@ def prepare(page):
     return {}
 
 
-@pytest.mark.parametrize("page", RUN_HERE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page == "README.md" else page for page in RUN_HERE]
+)
 def test_a_page_s_python_runs_from_its_first_block_to_its_last(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space = prepare(page)

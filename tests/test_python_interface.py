@@ -195,6 +195,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
     """Stopped by Ctrl-C in its midst, it is saved; the next call ends where an unbroken run does."""
     settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}

@@ -26,6 +26,7 @@ def of(part, x):
     return part.of(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [Distinct, Part])
 def test_every_class_has_its_own_program(base):
     parts = [numbered(base, number) for number in range(200)]

@@ -16,7 +16,8 @@ def test_it_is_read_in_a_few_minutes_and_begins_with_the_installation():
     assert next(line for line in text.splitlines() if line.startswith("## ")) == "## Install"
 
 
-@pytest.mark.slow
+@pytest.mark.release
+@pytest.mark.timeout(3_600)
 def test_every_command_runs_as_printed_in_a_bare_clone(tmp_path):
     """Installation included: an empty environment, no dataset and no compiled program are at hand."""
     clone = tmp_path / "clone"

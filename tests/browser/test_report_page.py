@@ -242,6 +242,7 @@ def test_on_a_phone_tables_scroll_and_the_page_does_not(opened, size):
         assert box["x"] + box["width"] <= size[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "colours"), itertools.product([DESKTOP, PHONE], ["light", "dark"]))
 @pytest.mark.parametrize("is_open", [False, True])
 def test_axe_finds_nothing_serious(opened, axe, size, colours, is_open):

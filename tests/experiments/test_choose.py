@@ -57,6 +57,7 @@ def test_members_and_how_well_each_statistic_orders_them(server, make_run, tmp_p
     assert lines[-1] == f"results: {tmp_path / 'choice.csv'}"
 
 
+@pytest.mark.slow
 def test_without_an_environment(server, make_run):
     run = make_run("--config.discount=0.9", "--sweep=beta=1,2")
     outcome = server.run([str(run / "checkpoints" / "4"), *SHORT], main=CHOOSE)
@@ -69,6 +70,7 @@ def test_without_an_environment(server, make_run):
     assert sorted(line.split()[:2] for line in after) == [["beta=1", "3"], ["beta=2", "3"]]
 
 
+@pytest.mark.slow
 def test_too_few_updates_for_the_horizon_are_told_of(server, make_run):
     run = make_run("--config.discount=0.9")
     outcome = server.run([str(run), "--max_steps=199", "--tau=0.05", "--hidden_dims=8"], main=CHOOSE)

@@ -53,6 +53,7 @@ def test_a_mistake_is_one_line(server, tmp_path, arguments, parts):
         assert part in outcome.err
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_written_before(tmp_path):
     write_dataset(tmp_path / "a.npz")
     for name in ("a.png", "a.json"):

@@ -34,6 +34,7 @@ def place_to_write(place, tmp_path):
     return f"--save_dir={tmp_path / 'runs'}", f"--out={tmp_path / 'tables'}"
 
 
+@pytest.mark.slow
 def test_a_file_gives_flags_and_the_command_line_wins(place, file, place_to_write, tmp_path):
     yaml = file(
         "datasets: [pointmaze-umaze-v0=good.hdf5]\n"
@@ -71,6 +72,7 @@ def test_a_file_gives_flags_and_the_command_line_wins(place, file, place_to_writ
     assert contents(Path(tmp_path / "runs")) == before
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_at_the_end_and_the_rest_is_trained(place, place_to_write, tmp_path):
     methods = f"--methods=bc{TINY},iql{TINY}"
     first = run_sweep(place, *ARGUMENTS, *place_to_write)

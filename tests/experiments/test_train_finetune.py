@@ -68,6 +68,7 @@ def test_mistake_ends_with_one_line(outcomes, name):
     assert_told(outcomes[name], MISTAKES[name][1:])
 
 
+@pytest.mark.slow
 def test_from_an_environment_of_ones_own_to_a_policy_elsewhere(tmp_path):
     """Data of it are learned from, then the environment itself; the files' policies score as the run's."""
     (tmp_path / "own_maze.py").write_text((ROOT / "tests" / "envs" / "own_maze.py").read_text())

@@ -110,7 +110,7 @@ def assert_every_documented_file(run, members):
         strict_json(path)
 
 
-@pytest.mark.parametrize("algorithm", ["iql", "bc"])
+@pytest.mark.parametrize("algorithm", [pytest.param("iql", marks=pytest.mark.slow), "bc"])
 def test_a_run_leaves_every_documented_file(place, algorithm):
     save_dir = place.folder / algorithm
     outcome = place.main(save_dir, f"--config={POINTMAZE}:{algorithm}")
@@ -175,6 +175,7 @@ def test_a_finished_run_is_not_touched_by_resume(place, sweep):
     assert {path: path.stat().st_mtime_ns for path in save_dir.rglob("*")} == times
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_members_of_another(place, sweep, tmp_path):
     shutil.copytree(sweep, tmp_path / "other")
     shutil.rmtree(tmp_path / "other" / "checkpoints" / "4")  # as if it had been stopped after 2 updates
@@ -201,6 +202,7 @@ def test_a_run_begins_with_members_of_another(place, sweep, tmp_path):
     assert "has ended already" in place.main(tmp_path / "results", *arguments, "--resume").out
 
 
+@pytest.mark.slow
 def test_infinity_is_written_as_json_knows_it(place):
     # Infinity turns the clip, and the cap of the policy's weights, off.
     save_dir = place.folder / "infinite"
@@ -219,6 +221,7 @@ def test_infinity_is_written_as_json_knows_it(place):
         assert setting in again.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "batch_size", "beta"),
     [
@@ -252,6 +255,7 @@ def test_data_without_a_task_is_trained_on_and_not_evaluated(place, tmp_path):
     assert (summary["status"], summary["results"], summary["environment"]) == ("finished", [], None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_on", ["host", "disk"])
 def test_where_the_data_is_changes_no_number(place, sweep, tmp_path, data_on):
     outcome = place.main(tmp_path, *SWEEP, f"--data_on={data_on}")
@@ -276,6 +280,7 @@ def test_the_summary_points_to_what_is_known_of_the_environment(sweep):
     assert environment == describe_environment(get_task("pointmaze-umaze-v0"), "mujoco", False)
 
 
+@pytest.mark.slow
 def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
     actions = np.zeros((120, 2))
     actions[0] = 1.5  # 2 of the 117 transitions' 234 entries
@@ -285,6 +290,7 @@ def test_actions_beyond_the_bounds_are_told_of(place, tmp_path):
     assert "warning" not in place.main(tmp_path / "good").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["value_iteration", "q_iteration"])
 def test_variants_for_deterministic_dynamics_train_sweep_and_are_evaluated(place, tmp_path, algorithm):
     outcome = place.main(

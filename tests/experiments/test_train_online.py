@@ -122,6 +122,7 @@ def test_members_have_environments_of_their_own_in_processes(main, tmp_path):
     assert {row["episode/return"] for row in rows(folder / "metrics.csv")} == {"nan"}  # of 1,000 steps each
 
 
+@pytest.mark.slow
 def test_a_damaged_buffer_costs_the_steps_since_the_checkpoint_before(main, finished, tmp_path):
     shutil.copytree(save_dir(finished), tmp_path / "runs")
     folder = run_folder(tmp_path)

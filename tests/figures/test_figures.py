@@ -20,6 +20,7 @@ def tables(name, seed=1):
     return FIGURES[name].compute(seed)
 
 
+@pytest.mark.slow
 def test_figure_2_regresses_to_the_exact_values():
     rows = tables("2")["regression"]
     inner = np.abs(rows["x"]) < 1.9  # a network has no data beyond the ends
@@ -42,6 +43,7 @@ def test_figure_2_draws_densities_and_losses():
         assert (rows[:-150:-1] > rows[:149]).all()  # an error upwards costs more
 
 
+@pytest.mark.slow
 def test_figure_4_values_are_those_of_theory():
     values = tables("4")["values"]
     np.testing.assert_allclose(values["fitted"], values["exact"], atol=0.005)

@@ -88,7 +88,9 @@ def assert_nothing_is_covered(figure, narrowest=1.4):
         assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places)), axes
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "2" else name for name in FIGURES]
+)
 def test_figures_from_a_seed(name):
     assert_nothing_is_covered(computed(name))
 

@@ -121,6 +121,7 @@ def test_max_q_does_not_depend_on_the_rewards_scale():
     )
 
 
+@pytest.mark.slow
 def test_a_trust_region_clones_first_then_stays_near_its_past():
     objective = TrustRegion(head=Gaussian(()), cloning_updates=3.0, anchor_tau=0.25, awr_temperature=3.0)
     actor, cloned = init(objective), init(PolicyObjective(head=Gaussian(())))

@@ -168,6 +168,7 @@ def evaluate_together(policies):
     return {name: learner.q(state, *pairs) for name, state in zip(policies, states, strict=True)}
 
 
+@pytest.mark.slow
 def test_one_of_many_policies_is_evaluated_as_it_is_alone():
     policies = {"one": POLICY, "another": (POLICY + 1) % ACTIONS, "third": (POLICY + 2) % ACTIONS}
     together = evaluate_together(policies)

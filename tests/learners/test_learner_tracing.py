@@ -46,6 +46,11 @@ OTHER_STATICS = [
 ]
 CASES = {name: (name, {}) for name in METHODS}
 CASES |= {"sac without V": ("sac", {"uses_value_network": False}), "rlpd": ("rlpd", {"actor_period": 1})}
+QUICK = (
+    "xql",
+    "xtd3",
+    "sac without V",
+)  # one with V, one with critics alone, one whose temperature is learned
 
 
 class Counted:
@@ -62,7 +67,9 @@ class Counted:
         self.update = update
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     (name, statics), counted = CASES[case], Counted()
     learner = make(name, **statics)

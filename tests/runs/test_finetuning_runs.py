@@ -110,7 +110,7 @@ def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned[0], PRETRAINING))
 
 
-@pytest.mark.parametrize("step", [6, 12])
+@pytest.mark.parametrize("step", [pytest.param(6, marks=pytest.mark.slow), 12])
 def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
     """Until the hand-over bit for bit; after it with networks and buffer, episodes from their starts."""
     unbroken, _ = run_of(finetune_settings(data, save_dir=str(tmp_path / "unbroken")))
@@ -196,6 +196,7 @@ def test_its_evaluation_is_that_of_its_checkpoint(finetuned):
     np.testing.assert_allclose([entry["score_mean"] for entry in report["members"]], last, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_rlpd_needs_no_pretraining(data, tmp_path):
     settings = finetune_settings(
         data, "rlpd", save_dir=str(tmp_path), num_pretraining_steps=None, warmup_steps=4, updates_per_step=2.0
@@ -237,6 +238,7 @@ def test_mistakes(data, tmp_path, changes, told):
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["iql", "awac", "cql", "rlpd"])
 def test_the_methods_of_table_2_and_rlpd_learn_in_both_phases(data, tmp_path, method):
     """Every network's weights change from checkpoint to checkpoint, and stay finite."""

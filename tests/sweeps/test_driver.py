@@ -63,6 +63,7 @@ def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
     assert [outcome.summary["status"] for outcome in outcomes.values()] == ["finished"]
 
 
+@pytest.mark.slow
 def test_halving_goes_on_after_a_kill_in_a_later_round(tmp_path, monkeypatch):
     swept = {"methods": (f"iql{TINY}",), "sweep": "expectile=0.6,0.9", "keep": 1.0}
     halved = sweep_settings(tmp_path, **swept, halve_at=(5, 10))

@@ -57,6 +57,7 @@ def test_means_over_seeds_are_compared_within_a_method_and_dataset():
     assert coming.until is None
 
 
+@pytest.mark.slow
 def test_who_stays_has_the_numbers_of_a_run_that_was_never_compared(tmp_path):
     swept = {"methods": (f"iql{TINY}",), "sweep": "expectile=0.6,0.7,0.8,0.9 actor_lr=0.001"}
     whole = sweep_settings(tmp_path / "whole", **swept)

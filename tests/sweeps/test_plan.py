@@ -68,6 +68,7 @@ def test_online_methods_have_their_own_configs(tmp_path):
     ]  # small, where the paper's is 1024
 
 
+@pytest.mark.slow
 def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
     together = sweep_settings(tmp_path / "a", methods=(f"bc{TINY}",), num_seeds=3)
     apart = sweep_settings(tmp_path / "b", methods=(f"bc{TINY}",), num_seeds=3, seeds_per_run=2)

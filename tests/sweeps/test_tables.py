@@ -95,6 +95,7 @@ def test_a_table_is_planned_trained_resumed_and_written(settings):
     assert (missing.last, missing.paper, missing.note[:8]) == ((), 66.3, "no data:")
 
 
+@pytest.mark.slow
 def test_the_table_of_fine_tuning_has_both_phases(settings):
     changed = {**vars(settings), "table": "2", "num_pretraining_steps": 10, "datasets": settings.datasets[:1]}
     asked = ReproductionSettings(**{**changed, "methods": ("iql",), "eval_interval": 2})
@@ -157,6 +158,7 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message)
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
     methods = ("bc", "iql:critic_loss=huber:tau=0.25")
     changes = {"methods": methods, "sweep": "expectile=0.6,0.9", "datasets": settings.datasets[:1]}
@@ -191,6 +193,7 @@ def test_impossible_fields_of_methods(settings, method, message):
         make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))
 
 
+@pytest.mark.slow
 def test_batch_size_and_widths_change_by_method(settings):
     methods = ("iql:batch_size=16:value_hidden_dims=4/4",)
     changed = {**vars(settings), "methods": methods, "datasets": settings.datasets[:1]}

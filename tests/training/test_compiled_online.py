@@ -155,7 +155,7 @@ def test_results_do_not_depend_on_calls(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("buffer_size", [256, 20])
+@pytest.mark.parametrize("buffer_size", [pytest.param(256, marks=pytest.mark.slow), 20])
 def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     """The stop is in the midst of episodes, and before the first has ended."""
     unbroken = make(tmp_path / "unbroken", THREE, together=together, buffer_size=buffer_size)
@@ -325,6 +325,7 @@ def test_learning_comes_near_the_optimum(tmp_path, algorithm):
     assert (share <= 1.0 + 1e-4).all(), share
 
 
+@pytest.mark.slow
 def test_in_the_plane(tmp_path):
     population = make(tmp_path, environment=PlanarPointMass, learner=small(make_learner("xtd3")))
     metrics = population.advance(30)

@@ -64,6 +64,7 @@ def test_every_member_is_of_one_process(counts):
 def on_devices(number, script, *arguments):
     """What the script, which finds the tests' modules, prints as JSON on so many devices."""
     here = Path(__file__).parent
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={number}"
     run = subprocess.run(
         [
             sys.executable,
@@ -71,7 +72,7 @@ def on_devices(number, script, *arguments):
             f"import sys; sys.path.insert(0, {str(here)!r})\n{script}",
             *map(str, arguments),
         ],
-        env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={number}"},
+        env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         timeout=240,
@@ -81,6 +82,7 @@ def on_devices(number, script, *arguments):
     return json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_seven_members_use_four_devices_and_are_as_on_one():
     script = """
 import json, jax
@@ -110,6 +112,7 @@ print(json.dumps({
     assert np.shape(found["actions"]) == (7, 4, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(4, 1), (1, 4)])
 def test_a_checkpoint_goes_on_with_another_number_of_devices(tmp_path, seven, first, then):
     """Stopped after 31 updates, when a member has diverged and one is about to."""
@@ -164,6 +167,7 @@ def seven(tmp_path_factory):
     return snapshot(training.population.states), untimed(files.metrics), untimed(files.evaluations)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [4, 7])
 def test_data_in_parts_give_the_same_numbers(members):
     """41 rows on four devices: 11 on each, and 8 on the last; among them -0.0, which a sum would lose."""

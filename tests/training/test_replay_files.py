@@ -119,6 +119,7 @@ def test_every_checkpoint_comes_back_bit_for_bit(capacity, operations):
             run.check()
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_point(tmp_path, monkeypatch):
     """Before any call that changes the disk: the checkpoints that were there are whole, and it goes on."""
     calls = {"left": -1}

@@ -63,6 +63,7 @@ def test_a_checkpoint_of_who_learned_together_goes_on_in_turn(tmp_path):
     assert again.diverged == unbroken.diverged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "networks"), [("sac", ("actor", "critic", "value")), ("xtd3", ("actor", "critic"))]
 )

@@ -3,6 +3,7 @@
 from xql_jax.commands.streams import fail
 
 import errno
+import functools
 import os
 import re
 import resource
@@ -36,13 +37,25 @@ def _end(kind: type[BaseException], error: BaseException, trace: TracebackType |
 
 def check() -> None:
     """Raises UserError for invalid XLA_FLAGS, which would end the process without a Python exception."""
-    if os.environ.get("XLA_FLAGS"):
-        command = [sys.executable, "-c", _READS_XLA_FLAGS]
-        read = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if read.returncode:
-            line = next((line for line in read.stderr.splitlines() if line.strip()), "XLA refuses them")
-            reason = re.sub(r"^[A-Z]\d{4} [^]]*\] ", "", line)
-            raise UserError(f"XLA_FLAGS={os.environ['XLA_FLAGS']}: {reason[:300]}: correct or unset it")
+    xla_flags = os.environ.get("XLA_FLAGS")
+    if xla_flags and (reason := _refusal(xla_flags)):
+        raise UserError(f"XLA_FLAGS={xla_flags}: {reason[:300]}: correct or unset it")
+
+
+@functools.cache
+def _refusal(xla_flags: str) -> str:
+    """Returns why XLA refuses the flags, as another process finds out; empty if it takes them."""
+    read = subprocess.run(
+        [sys.executable, "-c", _READS_XLA_FLAGS],
+        env={**os.environ, "XLA_FLAGS": xla_flags},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if not read.returncode:
+        return ""
+    line = next((line for line in read.stderr.splitlines() if line.strip()), "XLA refuses them")
+    return re.sub(r"^[A-Z]\d{4} [^]]*\] ", "", line)
 
 
 def told(error: BaseException) -> UserError | None:
