@@ -90,6 +90,16 @@ setup(
         "docs": DOCS,
         "all": ALL,
         "tensorboard": ["tensorboard>=2.18,<3"],  # to look at what runs write; they need tensorboardX alone
-        "dev": ["ruff", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "playwright", *DOCS, *ALL],
+        "dev": [
+            "ruff",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "hypothesis",
+            "playwright",
+            *DOCS,
+            *ALL,
+        ],
     },
 )

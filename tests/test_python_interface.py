@@ -224,6 +224,7 @@ def interrupt_when_training(folder):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_temporary_folder_goes_with_the_policy():
     policy = xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
     member, path = policy.select(seed=42), policy.path

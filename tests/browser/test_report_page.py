@@ -286,6 +286,7 @@ def test_names_are_not_obeyed(opened, tmp_path):
     page.get_by_label("Filter rows").fill(EVIL)  # and is no code there, either
 
 
+@pytest.mark.slow
 def test_a_served_page_tells_of_what_is_new(opened, tmp_path):
     run = write_run(tmp_path, "pen-human-v0", "iql", {0: [5.0]}, status=None)
     live = LiveReport(RunFinder([str(tmp_path)]), samples=200)

@@ -118,6 +118,7 @@ def test_what_a_killed_process_has_left_is_no_hindrance(tmp_path, columns):
     assert len(folders(columns)) == 1
 
 
+@pytest.mark.slow
 def test_several_processes_at_once_write_once(tmp_path, columns):
     path = write(tmp_path / "data.hdf5", make_arrays(), compression="gzip")
     script = (

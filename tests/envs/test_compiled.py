@@ -69,6 +69,7 @@ def test_transitions_are_those_of_a_simulation_in_numpy():
     assert (transitions.masks[:, 2] == 1.0).all()
 
 
+@pytest.mark.slow
 def test_returns_and_lengths_of_episodes():
     episodes, (transitions, ended) = many_steps(PointMass())
     for number in range(N):

@@ -61,6 +61,7 @@ def test_noise_is_d4rls(env):
     assert np.abs(correlations).max() < 0.2  # each entry has its own noise; 0.2 is six standard deviations
 
 
+@pytest.mark.slow
 def test_demonstrations_complete_all_tasks_once(env, demonstrations):
     errors = []
     for observations, actions in demonstrations:

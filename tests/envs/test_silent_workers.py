@@ -66,6 +66,7 @@ def made():
         env.close()
 
 
+@pytest.mark.slow
 def test_an_environment_that_hangs_is_named(made):
     env = made(3, Patience(20.0))
     env._backend._patience = Patience(1.0)  # the starts took longer
@@ -73,6 +74,7 @@ def test_an_environment_that_hangs_is_named(made):
     assert_ends(env, np.array([[0.0], [1.0], [0.0]]), words, 1.0)
 
 
+@pytest.mark.slow
 def test_a_stopped_process_is_named_and_killed(made):
     env = made(2, Patience(20.0))
     env._backend._patience = Patience(1.0)
@@ -80,6 +82,7 @@ def test_a_stopped_process_is_named_and_killed(made):
     assert_ends(env, np.zeros((2, 1)), "environment 1 has not answered for 1 s", 1.0)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_waits_no_longer(made, monkeypatch):
     monkeypatch.setattr(workers, "STOPPING", 1.0)
     told = threading.Event()

@@ -320,6 +320,7 @@ def test_workers_leave_signals_to_the_parent_and_go_when_told(made):
     assert not any(is_worker(worker) for worker in workers)
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_end_is_killed(made):
     env = made(functools.partial(Clock, closing_seconds=60.0), 1, processes=True)
     workers = [child for child in psutil.Process().children() if is_worker(child)]

@@ -103,6 +103,7 @@ def test_results_may_lie_in_the_runs_folder(place, tmp_path):
     assert after == before
 
 
+@pytest.mark.slow
 def test_the_environment_is_that_of_the_run(place, tmp_path):
     reports = [
         place.report(tmp_path, flag) for flag in ("--notqdm", "--legacy_inertia", "--nolegacy_inertia")
@@ -142,6 +143,7 @@ def test_one_member_alone(place, tmp_path):
     assert "members" not in out
 
 
+@pytest.mark.slow
 def test_how_many_environments_there_are_changes_last_bits_alone(place, tmp_path):
     reports = []
     for count in (4, 8, 24):

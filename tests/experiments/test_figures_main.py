@@ -27,6 +27,7 @@ def test_all_figures_are_drawn_in_a_minute(tmp_path):
     assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 14
 
 
+@pytest.mark.slow
 def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(server, tmp_path):
     for seed in (0, 1):
         arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}", "--formats=pdf"]

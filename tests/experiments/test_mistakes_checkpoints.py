@@ -282,6 +282,7 @@ def test_a_resumption_from_a_checkpoint_of_an_older_version(place, tmp_path):
     assert contents(run / "checkpoints") == before
 
 
+@pytest.mark.slow
 def test_other_data_under_the_same_name_is_another_run(place):
     """--resume finds no run of that data, and leaves the one of other data alone."""
     changed = place.folder / "changed" / "good.hdf5"

@@ -223,6 +223,7 @@ def test_impossible_values_of_every_field(place, algorithm):
     assert contents(place.folder) == before
 
 
+@pytest.mark.slow
 def test_mistake_in_a_process_of_its_own(place):
     command, *words = MISTAKES["unknown field"]
     run = place.run_of(command)

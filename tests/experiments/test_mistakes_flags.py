@@ -271,6 +271,7 @@ def test_whole_numbers_have_bounds(place, main):
             assert flag["upper_bound"] is not None or name == "member", name  # the run itself bounds it
 
 
+@pytest.mark.slow
 def test_mistake_in_a_process_of_its_own(place):
     command, *words = MISTAKES["output is a directory"]
     run = place.run_of(command)
@@ -306,6 +307,7 @@ def test_no_arguments_at_all_are_no_mistake(place):
     assert_told(outcome, ["/proc/nowhere/pointmaze-umaze-v0.hdf5"])
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_had_enough():
     command = f"{sys.executable} {MAINS['train']} --help | head -2; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(

@@ -97,6 +97,7 @@ def test_alone_they_end_alike(place, outcomes):
     place.assert_same_alone(MISTAKES, outcomes)
 
 
+@pytest.mark.slow
 def test_mistake_in_a_process_of_its_own(place, tmp_path):
     command, *words = MISTAKES["lag that cannot be had"]
     run = place.run_of(command)

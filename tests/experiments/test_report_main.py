@@ -99,6 +99,7 @@ class Served:
             return int(file.read().split()[1]) * resource.getpagesize()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_server_in_good_order(tmp_path, number, code):
     write_run(tmp_path, "pen-human-v0", "xql", {0: [1.0, 12.25]})

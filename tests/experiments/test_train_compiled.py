@@ -57,6 +57,7 @@ def test_a_run_leaves_what_others_do_and_is_evaluated(server, folder):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_end_is_made_whole(server, folder, tmp_path):
     """Resumed from a checkpoint in the midst, it writes the rows of the unbroken run."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

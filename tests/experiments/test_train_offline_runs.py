@@ -267,6 +267,7 @@ def test_where_the_data_is_changes_no_number(place, sweep, tmp_path, data_on):
     assert run.name == sweep.name  # so that --resume finds it, wherever the data has room next time
 
 
+@pytest.mark.slow
 def test_several_sources_are_joined(place, tmp_path):
     write_dataset(tmp_path / "more.hdf5", size=80)
     sources = (f"--dataset={place.folder / 'maze.npz'}", f"--dataset={tmp_path / 'more.hdf5'}")

@@ -31,6 +31,7 @@ def test_figure_2_regresses_to_the_exact_values():
     assert (np.diff(by_beta, axis=0).mean(1) < 0).all()
 
 
+@pytest.mark.slow
 def test_figure_2_draws_densities_and_losses():
     density = tables("2")["density"]
     for beta in np.unique(density["beta"]):
@@ -49,6 +50,7 @@ def test_figure_4_values_are_those_of_theory():
     np.testing.assert_allclose(values["fitted"], values["exact"], atol=0.005)
 
 
+@pytest.mark.slow
 def test_figure_4_a_smaller_beta_is_nearer_to_the_maximum():
     """Lemma 3.1; the figure's caption has it the other way round."""
     values = tables("4")["values"]

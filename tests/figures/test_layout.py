@@ -89,7 +89,7 @@ def assert_nothing_is_covered(figure, narrowest=1.4):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "2" else name for name in FIGURES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("2", "4") else name for name in FIGURES]
 )
 def test_figures_from_a_seed(name):
     assert_nothing_is_covered(computed(name))

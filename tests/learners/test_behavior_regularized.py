@@ -63,6 +63,7 @@ def mean_q(shift=0.0, scale=1.0):
     )
 
 
+@pytest.mark.slow
 @NAMES
 def test_the_clone_learns_the_datas_policy(name):
     """By maximum likelihood: mean and deviation of the inverse tanh of the actions in each state."""

@@ -191,6 +191,7 @@ def test_under_vmap_as_one_by_one():
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), member, alone)
 
 
+@pytest.mark.slow
 def test_what_evaluates_is_equal_for_all():
     """Members of one seed begin alike and draw the same transitions: equal policies have equal values."""
     together = evaluate_together({"one": POLICY, "again": POLICY})

@@ -112,6 +112,7 @@ def test_the_target_entropy_is_half_of_sacs():
     np.testing.assert_allclose(slope, 0.3 * (metrics["actor/entropy"] + 1.0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_policy_moves_once_for_many_updates_of_q():
     learner, batch = make("rlpd", num_critics=2, actor_period=3), one_hot_states(3, repeats=2)
     state = init(learner, batch)

@@ -64,6 +64,7 @@ def test_a_mixtures_density_is_the_weighted_sum_of_its_components():
     np.testing.assert_array_equal(MIXTURE.central_action(), [-0.5, 2.0])  # the likelier one's
 
 
+@pytest.mark.slow
 def test_a_mixtures_samples_and_weighted_draws_have_its_moments():
     many = GaussianMixture(*(jnp.broadcast_to(x, (20_000, *x.shape)) for x in MIXTURE))
     mean = 0.2 * np.array([0.5, -1.0]) + 0.8 * np.array([-0.5, 2.0])
@@ -80,6 +81,7 @@ def test_a_mixtures_samples_and_weighted_draws_have_its_moments():
     np.testing.assert_allclose(log_probs, many.log_prob(actions), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

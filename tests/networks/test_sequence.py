@@ -126,6 +126,7 @@ def test_forward_pass_by_hand(params):
     np.testing.assert_allclose(act(params, windows)[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_only(params):
     windows = make_windows()
     draws = [

@@ -1,6 +1,7 @@
 """Runs of a few updates, each made once."""
 
 import pytest
+from blank_pictures import blank_pictures  # noqa: F401
 from tiny_runs import SIX, offline_settings, stopped_at, write_dataset
 
 from xql_jax.runs.offline import OfflineRun

@@ -138,6 +138,7 @@ def swept(data, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
     before = contents(swept.folder.path)
     settings = {"max_steps": 40, "tau": 1.0, "hidden_dims": "8"}

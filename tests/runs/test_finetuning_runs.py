@@ -110,7 +110,8 @@ def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned[0], PRETRAINING))
 
 
-@pytest.mark.parametrize("step", [pytest.param(6, marks=pytest.mark.slow), 12])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [6, 12])
 def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
     """Until the hand-over bit for bit; after it with networks and buffer, episodes from their starts."""
     unbroken, _ = run_of(finetune_settings(data, save_dir=str(tmp_path / "unbroken")))
@@ -175,6 +176,7 @@ def test_one_member_of_a_population(data, offline, tmp_path, step):
     assert entry["offline_score_by_seed"] == expected
 
 
+@pytest.mark.slow
 def test_a_member_of_a_sweep(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path / "a"), seed=3, sweep="actor_lr=0.001,0.003")
     with OfflineRun(settings) as source:
@@ -277,6 +279,7 @@ def test_a_damaged_checkpoint_is_refused(data, offline, tmp_path):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_member_that_diverged_is_refused(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path / "a"), sweep="actor_lr=0.001,1e30")
     with OfflineRun(settings) as source:

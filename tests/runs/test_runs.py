@@ -102,6 +102,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, unbroken, stopped, t
     assert contents(run.folder.path) == before
 
 
+@pytest.mark.slow
 def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path):
     begun = stopped[0]
     settings = {"save_dir": str(tmp_path), "checkpoint": begun.folder.path}
@@ -200,6 +201,7 @@ def test_a_run_that_exists_is_not_begun_again(data, unbroken):
     assert is_free(expected)
 
 
+@pytest.mark.slow
 def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch):
     """An error in the midst: lock, environments, threads and signals are as before, and the run goes on."""
     closed, handlers = [], [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]

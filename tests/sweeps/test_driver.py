@@ -27,6 +27,7 @@ class ToldOnce:
             yield from InProcess().run(cells, stop)
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_told_to_stop_is_begun_again(tmp_path):
     settings = sweep_settings(tmp_path)
     outcomes = train_all(settings, ToldOnce())

@@ -27,6 +27,7 @@ def chi_square_p(choices, policy):
     return stats.chi2.sf(statistic, visited.sum() * (choices.shape[1] - 1))
 
 
+@pytest.mark.slow
 @instances
 @given(seeds, scales, discounts, st.sampled_from([-1.0, 0.0, 0.5]), st.sampled_from([2, 3, 4]))
 def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(

@@ -65,6 +65,7 @@ def test_reaches_the_log_partition_within_one_percent(name, seed):
     np.testing.assert_allclose(model.intercept_ - y.mean(), expected - y.mean(), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_reaches_an_outlier():
     """Lemma 3.2: one sample of 10,000 decides L^beta, and no steeper slope on the way there stalls Adam."""
     y = draw("exponential", 10_000, 0)
@@ -188,6 +189,7 @@ def rms(error):
     return np.sqrt((error**2).mean(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hidden_dims", "mean", "tolerance"),
     [
@@ -223,6 +225,7 @@ def mean_of_linear_data():
     return MeanRegressor(random_state=0).fit(*linear_data())
 
 
+@pytest.mark.slow
 def test_large_beta_is_least_squares():
     """Lemma 3.2: for a large beta the loss is the squared error, (x - theta)^2 / (2 beta^2)."""
     x, y = linear_data()

@@ -154,8 +154,13 @@ def test_results_do_not_depend_on_calls(tmp_path, monkeypatch):
     assert_same(ends[0], ends[2])
 
 
-@pytest.mark.parametrize("together", [False, True])
-@pytest.mark.parametrize("buffer_size", [pytest.param(256, marks=pytest.mark.slow), 20])
+@pytest.mark.parametrize(
+    ("together", "buffer_size"),
+    [
+        (False, 20),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(True, 20), (False, 256), (True, 256)]),
+    ],
+)
 def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     """The stop is in the midst of episodes, and before the first has ended."""
     unbroken = make(tmp_path / "unbroken", THREE, together=together, buffer_size=buffer_size)
@@ -177,6 +182,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     assert_same((ends_of(resumed), found), (ends_of(unbroken), expected))
 
 
+@pytest.mark.slow
 def test_members_together_are_what_they_are_in_turns(tmp_path):
     ends = []
     for together in (False, True):
@@ -202,6 +208,7 @@ def test_return_and_length_of_the_episodes_that_ended_last(tmp_path):
     np.testing.assert_array_equal(metrics["episode/length"], 20.0)
 
 
+@pytest.mark.slow
 def test_members_begin_as_those_that_act_on_the_host(tmp_path):
     """Initial networks, whatever simulates: X-SAC's."""
     learner = small(make_learner("xsac"))
@@ -211,6 +218,7 @@ def test_members_begin_as_those_that_act_on_the_host(tmp_path):
     theirs.close()
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     for together in (False, True):
         members = (Member(0, {}), Member(0, {"breaks_at": 11.0}))

@@ -80,6 +80,7 @@ def test_frozen_for_good(six):
     assert (snapshot(population.states)[2][:2] != frozen[2][:2]).all()  # the others went on
 
 
+@pytest.mark.slow
 def test_xql_with_huge_rewards():
     """The plain loss without a clip, exp(Q / beta), where rewards of 1e3 teach Q what exp cannot take."""
     learner = make_learner(
