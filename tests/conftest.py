@@ -40,6 +40,12 @@ def _few_compiled_programs():
         gc.collect()
 
 
+def pytest_collection_finish():
+    """Garbage is looked for seldom, and not in what was imported: that takes a tenth of the suite's time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def pytest_collection_modifyitems(items):
     """Skips what draws where nothing can: asking for OpenGL in vain ends the process the second time."""
     if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY"):

@@ -29,6 +29,7 @@ def make_run(server, tmp_path_factory):
     return make
 
 
+@pytest.mark.slow
 def test_members_and_how_well_each_statistic_orders_them(server, make_run, tmp_path):
     run = make_run("--env_name=pointmaze-umaze-v0", "--eval_episodes=1")
     outcome = server.run([str(run), *SHORT, f"--output={tmp_path / 'choice.csv'}"], main=CHOOSE)

@@ -67,6 +67,7 @@ def test_figure_4_a_smaller_beta_is_nearer_to_the_maximum():
     assert (np.diff(distances) < 0).all()
 
 
+@pytest.mark.slow
 def test_figure_4_paths_are_those_of_the_values():
     paths = tables("4")["paths"]
     for method in ("Gumbel, β = 0.02", "exact maximum"):
@@ -131,7 +132,9 @@ def test_figure_gem_shows_that_eq_26_needs_shuffled_draws():
     } <= labels
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "2" else name for name in FIGURES]
+)
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
     picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw)
     assert ElementTree.parse(drawing).getroot().tag == "{http://www.w3.org/2000/svg}svg"

@@ -178,6 +178,7 @@ def test_other_data_are_told_of(swept, data, tmp_path, caplog):
     assert report["transitions"] == 78
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     report = choose(swept.folder.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
     assert caplog.text.count("its evaluation diverged at update") == 4

@@ -128,6 +128,7 @@ def test_each_request_gets_its_answer(server, request_text, status):
     assert send(server, request_text).split()[1] == status
 
 
+@pytest.mark.slow
 def test_what_does_not_come_or_is_not_taken_holds_nobody_up(server, monkeypatch):
     monkeypatch.setattr(serving, "REQUEST_SECONDS", 1.0)
     monkeypatch.setattr(serving, "ANSWER_SECONDS", 1.0)

@@ -49,6 +49,7 @@ def test_a_cell_that_never_gets_there_is_told_and_given_up(tmp_path, halve_at, g
     assert last.failure == f"did not come to {goal} in {TRIES} tries"
 
 
+@pytest.mark.slow
 def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
     def fail(run):
         raise MemoryError("no room")

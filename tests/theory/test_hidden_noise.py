@@ -45,6 +45,7 @@ def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(
     np.testing.assert_allclose(soft.q, solution.q, atol=1e-8)
 
 
+@pytest.mark.slow
 @instances
 @given(seeds, scales, discounts)
 def test_eq_21_as_printed_holds_for_centred_noise_only(seed, beta, discount):
