@@ -44,9 +44,9 @@ test test-slow: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/dev.stamp
 	$(PYTEST) -m "not slow and not release"
 
-# What is long by nature: kills, fuzzing, thousands of random instances, full sizes.
+# What is long by nature: kills, fuzzing, thousands of random instances, full sizes. FILES= chooses among them.
 test-slow: $(VENV)/dev.stamp
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(FILES)
 
 # README as a newcomer types it, downloads included.
 test-release: $(VENV)/dev.stamp
