@@ -264,31 +264,33 @@ def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path):
     assert np.abs(policy(np.zeros((3, 4)))).max() <= 1
 
 
-def test_the_import_is_quick_and_brings_nothing():
-    code = "import sys, xql_jax; print(*sys.modules)"
+def modules_after(statement):
+    """The modules that a process of its own has after the statement."""
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert not set(run.stdout.split()) & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
+    return set(run.stdout.split())
+
+
+def test_the_import_is_quick_and_brings_nothing():
+    assert not modules_after("import xql_jax") & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = xql_jax.trian
 
 
 def test_training_on_arrays_imports_no_simulator():
-    code = "import sys, xql_jax.interface; print(*sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert not set(run.stdout.split()) & {"mujoco", "dm_control", "gymnasium_robotics", "minari", "sklearn"}
+    assert not modules_after("import xql_jax.interface") & {
+        "mujoco",
+        "dm_control",
+        "gymnasium_robotics",
+        "minari",
+        "sklearn",
+    }
 
 
 @pytest.mark.slow

@@ -37,6 +37,19 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def axe():
-    """axe's source, which looks for what keeps people from using a page."""
-    return (HERE / "node_modules" / "axe-core" / "axe.min.js").read_text()
+def assert_axe_finds_nothing_serious():
+    """Has axe look at a page for what keeps people from using it."""
+    source = (HERE / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+    def look(page):
+        page.evaluate(source)
+        found = page.evaluate("axe.run()")
+        assert len(found["passes"]) > 20  # it has looked
+        serious = [
+            (rule["id"], rule["impact"], rule["nodes"][0]["html"][:300])
+            for rule in found["violations"]
+            if rule["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+
+    return look

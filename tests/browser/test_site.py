@@ -127,7 +127,7 @@ def test_docstrings_are_parted_as_they_are_written(opened):
 @pytest.mark.parametrize(
     ("name", "size", "colours"), itertools.product(SEEN, [DESKTOP, PHONE], ["light", "dark"])
 )
-def test_a_page_is_fit_to_be_read(opened, axe, name, size, colours):
+def test_a_page_is_fit_to_be_read(opened, assert_axe_finds_nothing_serious, name, size, colours):
     page = opened(name, size, colours)
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     red, *_ = map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).backgroundColor")))
@@ -139,15 +139,7 @@ def test_a_page_is_fit_to_be_read(opened, axe, name, size, colours):
         assert box["x"] + box["width"] <= size[0]
     if (size == DESKTOP) == (colours == "dark"):  # each layout and each palette is looked at once
         return
-    page.evaluate(axe)
-    found = page.evaluate("axe.run()")
-    assert len(found["passes"]) > 20  # it has looked
-    serious = [
-        (rule["id"], rule["impact"], rule["nodes"][0]["html"][:300])
-        for rule in found["violations"]
-        if rule["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert_axe_finds_nothing_serious(page)
 
 
 def test_the_navigation_and_the_search_lead_on(opened):

@@ -43,18 +43,18 @@ GOOD = {
         COLLECT, "--env_name=pointmaze-umaze-v0", "--policy=random", "--episodes=1", "--output=made.hdf5"
     ],
 }  # fmt: skip
-# By variable: what the line must say, and the mains that meet it. One variable is tried with all of them.
+# By variable: what the line must say, and the mains that meet it.
 VARIABLES = {
     "JAX_ENABLE_X64=maybe": (["invalid truth value"], GOOD.keys()),
     "JAX_DEFAULT_PRNG_IMPL=nonsense": (["unset it"], ["train", "inspect"]),
     "JAX_NUM_CPU_DEVICES=few": (["unset it"], ["train"]),
     "JAX_DEFAULT_MATMUL_PRECISION=nonsense": (["unset it"], ["figures"]),
-    "MUJOCO_GL=nonsense": (["egl"], ["online", "evaluate"]),
-    "JAX_PLATFORMS=cuda": (["available: ", "cpu"], ["train"]),
-    "JAX_PLATFORMS=nonsense": (["available: ", "cpu"], ["online"]),
-    "JAX_PLATFORMS=cpu,nonsense": (["available: ", "cpu"], ["figures"]),
-    "XLA_FLAGS=--xla_nonsense=1": (["Unknown flag"], ["train", "figures"]),
-    "XLA_FLAGS=nonsense": (["Could not open file"], ["online"]),
+    "MUJOCO_GL=nonsense": (["egl"], ["train", "online", "evaluate", "inspect"]),
+    "JAX_PLATFORMS=cuda": (["available: ", "cpu"], ["train", "online", "figures"]),
+    "JAX_PLATFORMS=nonsense": (["available: ", "cpu"], ["train", "online", "figures"]),
+    "JAX_PLATFORMS=cpu,nonsense": (["available: ", "cpu"], ["train", "online"]),
+    "XLA_FLAGS=--xla_nonsense=1": (["Unknown flag"], ["train", "online", "evaluate", "figures", "inspect"]),
+    "XLA_FLAGS=nonsense": (["Could not open file"], ["train"]),
 }
 QUICK = {("JAX_ENABLE_X64=maybe", "inspect"), ("MUJOCO_GL=nonsense", "evaluate")}
 

@@ -1,7 +1,5 @@
 """Smoothing of the value loss: what actions it adds, and that nothing else sees them."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +53,7 @@ def test_both_together():
     assert np.abs(actions[SIZE:, 0]).mean() > 0.4
 
 
+@pytest.mark.slow  # the quick tests have another compiler, for which two programs differ in last bits
 @pytest.mark.parametrize("smoothing", [{"uniform_actions": 2}, {"action_noise": 0.3}])
 def test_only_the_value_sees_them(smoothing):
     batch = make_batch()
@@ -69,14 +68,13 @@ def test_only_the_value_sees_them(smoothing):
     assert np.abs(moved["plain"] - moved["smooth"]).max() > 1e-4
 
     # With the value's rate at 0 the actor and the critic get the same V: they must get the same gradient too.
-    same = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-9)  # they are two programs
     actors, critics = [], []
     for learner in (plain, smooth):
         after, _ = update(with_hyperparameters(learner, {"value_lr": FROZEN}), state, batch, KEY)
         actors.append(after.policy)
         critics.append(after.critic)
-    jax.tree.map(same, *actors)
-    jax.tree.map(same, *critics)
+    jax.tree.map(np.testing.assert_array_equal, *actors)
+    jax.tree.map(np.testing.assert_array_equal, *critics)
 
 
 def test_the_value_fits_the_smoothed_actions():
