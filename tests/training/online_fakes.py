@@ -16,6 +16,7 @@ from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
+from xql_jax.training.updates import Sums
 
 EPISODE = 7  # steps
 
@@ -99,6 +100,11 @@ ONE = (Member(0, {}),)
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
     schedule, files = dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path)
     return OnlinePopulation(learner or Counter(), members, environment, schedule, files, together=together)
+
+
+def no_sums():
+    """The sums of the learners above over no update."""
+    return Sums(jnp.int32(0), {"loss": jnp.float32(0.0)})
 
 
 def save(population):

@@ -148,7 +148,7 @@ def test_results_do_not_depend_on_calls(tmp_path, monkeypatch):
             monkeypatch.setattr(compiled_online, "TIMES_PER_CALL", 4)
         population = make(tmp_path / str(number), THREE)
         for stop in stops:
-            metrics = population.advance(stop)
+            metrics = population.advance(stop) | population.interval_means()
         ends.append((ends_of(population), metrics))
     assert_same(ends[0], ends[1])
     assert_same(ends[0], ends[2])
@@ -164,7 +164,7 @@ def test_results_do_not_depend_on_calls(tmp_path, monkeypatch):
 def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     """The stop is in the midst of episodes, and before the first has ended."""
     unbroken = make(tmp_path / "unbroken", THREE, together=together, buffer_size=buffer_size)
-    expected = unbroken.advance(90)
+    expected = unbroken.advance(90) | unbroken.interval_means()
     population = make(tmp_path / "broken", THREE, together=together, buffer_size=buffer_size)
     population.advance(15)
     saved = save(population)
@@ -178,7 +178,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     )
     resumed.resume(*saved)
     assert resumed.step == 45
-    found = resumed.advance(90)
+    found = resumed.advance(90) | resumed.interval_means()
     assert_same((ends_of(resumed), found), (ends_of(unbroken), expected))
 
 
@@ -187,7 +187,7 @@ def test_members_together_are_what_they_are_in_turns(tmp_path):
     ends = []
     for together in (False, True):
         population = make(tmp_path / str(together), THREE, together=together)
-        metrics = population.advance(90)
+        metrics = population.advance(90) | population.interval_means()
         ends.append((population.states, transitions(population, 1), metrics))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *ends)
     states, _, metrics = ends[0]
@@ -196,6 +196,18 @@ def test_members_together_are_what_they_are_in_turns(tmp_path):
     lone = make(tmp_path / "lone", (THREE[1],))
     lone.advance(90)
     assert_same(transitions(lone), ends[0][1])
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_means_over_an_interval_are_those_of_its_updates(tmp_path, together):
+    """With an update each time that all act, the last metrics of each time are all there are."""
+    population = make(tmp_path, THREE[:2], together=together, updates_per_step=1 / N)
+    population.advance(30)
+    population.begin_interval()
+    assert np.isnan(population.interval_means()["loss_mean"]).all()
+    lasts = [np.asarray(population.advance(stop)["loss"]) for stop in range(30 + N, 61, N)]
+    assert len(np.unique(lasts)) > 10
+    np.testing.assert_allclose(population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-5)
 
 
 def test_return_and_length_of_the_episodes_that_ended_last(tmp_path):

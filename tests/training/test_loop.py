@@ -1,13 +1,14 @@
 """The loop: what is due when, what it writes and says."""
 
 import contextlib
+import csv
 import itertools
 import shutil
 
 import numpy as np
 import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import TASK, OneStep, advance, make_training, train, untimed
+from training_runs import TASK, OneStep, advance, make_growth, make_training, train, untimed
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
@@ -24,8 +25,26 @@ def test_rows_of_an_unbroken_run(unbroken):
     assert steps == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28, 32, 36, 40, 42]  # one row from 32 on
     steps = [int(line.split(",")[0]) for line in evaluations[1:]]
     assert steps == [10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
-    assert metrics[0] == "step,seed,growth,walk/square,walk/x,walk/z"
+    assert metrics[0] == (
+        "step,seed,growth,walk/square,walk/x,walk/z,walk/square_mean,walk/x_mean,walk/z_mean"
+    )
     assert evaluations[0] == "step,seed,growth,return,score,length,diverged_at"
+
+
+def test_rows_have_the_means_of_their_intervals(tmp_path):
+    """x is 2^t after update t; the last row, at the run's end, is of two updates alone."""
+    training, files = make_training(tmp_path, make_growth([0], growth=2.0), (10, 4, 10, 10))
+    with training:
+        train(training)
+    with files.metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["walk/x"]) for row in rows] == [16, 256, 1024]
+    assert [float(row["walk/x_mean"]) for row in rows] == [
+        (2 + 4 + 8 + 16) / 4,
+        (32 + 64 + 128 + 256) / 4,
+        768,
+    ]
+    assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
 
 
 @pytest.mark.parametrize("call", [7, 1000, None])

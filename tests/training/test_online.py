@@ -13,6 +13,7 @@ from online_fakes import (
     Slow,
     acting_updates,
     make_population,
+    no_sums,
     same,
     save,
     transitions,
@@ -39,11 +40,26 @@ def test_results_depend_neither_on_calls_nor_on_time(tmp_path):
     for environment, stops in ((Counting, (40,)), (Counting, (2, 14, 16, 40)), (Slow, (20, 40))):
         population = make_population(tmp_path, environment=environment)
         for stop in stops:
-            metrics = population.advance(stop)
+            metrics = population.advance(stop) | population.interval_means()
         ends.append((population.states, transitions(population), metrics))
         population.close()
     same(ends[0], ends[1])
     same(ends[0], ends[2])
+
+
+def test_means_over_an_interval_are_those_of_its_rounds(tmp_path):
+    """With a round a step and an update a step, the last metrics of each round are all there are."""
+    population = make_population(tmp_path, round_steps=1)
+    lasts = []
+    for stop in range(1, 31):
+        metrics = population.advance(stop)
+        if stop == 20:
+            population.begin_interval()
+            assert np.isnan(population.interval_means()["loss_mean"]).all()
+        if stop > 20:
+            lasts.append(np.asarray(metrics["loss"], np.float64))
+    assert len(np.unique(lasts)) > 5
+    np.testing.assert_allclose(population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-6)
 
 
 def test_the_buffer_holds_the_episodes(tmp_path):
@@ -169,6 +185,7 @@ def test_the_program_copies_no_ring(with_data, fraction):
     compiled = program.lower(
         learner,
         learner.init(None, None, None),
+        no_sums(),
         buffer,
         PriorData(jax.tree.map(jnp.copy, buffer.data), fraction) if with_data else None,
         rows,

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_fakes import SCHEDULE, Counter, Counting, make_population, save, transitions
+from online_fakes import SCHEDULE, Counter, Counting, make_population, no_sums, save, transitions
 
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.prior import PriorData
 from xql_jax.learners.registry import make_learner
-from xql_jax.training.members import Member, learners_of, make_members
+from xql_jax.training.members import Member, learners_of, make_members, stacked
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import Pretrained
@@ -40,7 +40,7 @@ def test_together_equals_in_turn(tmp_path, restarts, stops):
     for together in (True, False):
         population = make_population(tmp_path, MEMBERS, together=together, restarts=restarts)
         for stop in stops:
-            last = population.advance(stop)
+            last = population.advance(stop) | population.interval_means()
         populations.append(population)
         metrics.append(last)
     assert_alike(*populations, rtol=1e-6)
@@ -134,7 +134,9 @@ def test_the_program_copies_no_ring(fraction):
     states = tuple(learner.init(None, None, None) for learner in learners)
     keys = jax.random.split(jax.random.key(0))
     numbers = np.int32(0), np.int32(1)
-    compiled = program.lower(learners, states, buffers, prior_data, (rows, rows), keys, *numbers).compile()
+    sums = stacked([no_sums() for _ in learners])
+    arguments = learners, states, sums, buffers, prior_data, (rows, rows), keys, *numbers
+    compiled = program.lower(*arguments).compile()
     rings = sum(field.nbytes for buffer in buffers for field in buffer.data)
     memory = compiled.memory_analysis()
     assert memory.alias_size_in_bytes >= rings

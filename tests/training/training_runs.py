@@ -98,6 +98,7 @@ class Start:
         population = self.population
         population.states = jax.tree.map(jnp.copy, self._states)
         population.diverged, population.step = {}, 0
+        population.begin_interval()
         return population
 
 

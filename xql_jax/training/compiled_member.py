@@ -16,8 +16,8 @@ from xql_jax.data.replay import ReplayBuffer
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.pytrees import Distinct
-from xql_jax.training.population import train
 from xql_jax.training.rounds import OnlineSchedule
+from xql_jax.training.updates import Sums, train
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 
 Tree = TypeVar("Tree")
@@ -44,6 +44,7 @@ class Tally(Distinct):
     """The numbers that the logs report about a member."""
 
     metrics: Metrics  # of the last update that stayed finite; NaN before the first
+    sums: Sums  # over the updates since the last row of the log
     episode_return: Array  # f32[], mean over the environments that ended an episode last; NaN before
     episode_length: Array  # f32[], likewise, steps
     failures: Array  # i32[], episodes that ended because their simulation failed
@@ -66,10 +67,11 @@ def begin(
 ) -> tuple[Episodes, Tally]:
     """Returns a member's first episodes, and its tally."""
     rows = replay.empty(1, environment.observation_size, environment.action_size).data
-    metrics = jax.eval_shape(learner.update, state, rows, keys.updates)[1]
-    nan = jnp.float32(jnp.nan)
+    sums = Sums.none(learner, state, rows)
+    metrics, nan = sums.totals, jnp.float32(jnp.nan)
     tally = Tally(
         metrics=dict.fromkeys(metrics, nan),
+        sums=sums,
         episode_return=nan,
         episode_length=nan,
         failures=jnp.int32(0),
@@ -119,16 +121,18 @@ def advance(
         )
         buffer = replay.insert(carry.buffer, transitions)
         due = updates[time], updates[time + 1]
-        state, metrics, finite = train(learner, carry.state, keys.updates, buffer, *due, draw_batch)
-        leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
-        broken = {name: ~was for name, was in finite.items()}
+        before = carry.state, carry.tally.sums
+        done = train(learner, *before, keys.updates, buffer, *due, draw_batch)
+        leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(done.state)]
+        broken = {name: ~was for name, was in done.finite.items()}
         broken |= {STATE: ~jnp.stack(leaves).all(), ACTIONS: ~jnp.isfinite(actions).all()}
         tally = _noted(carry.tally, broken, step, step + number)
         stays = tally.diverged_at >= 0
         learned = ~stays & (due[1] > due[0])
-        tally = dataclasses.replace(tally, metrics=_select(learned, metrics, tally.metrics))
+        last = _select(learned, done.metrics, tally.metrics)
+        tally = dataclasses.replace(tally, metrics=last, sums=done.sums)
         tally = _with_episodes(tally, ended)
-        return Carry(_select(stays, carry.state, state), buffer, episodes, tally)
+        return Carry(_select(stays, carry.state, done.state), buffer, episodes, tally)
 
     return jax.lax.fori_loop(0, count, act_and_learn, carry)
 

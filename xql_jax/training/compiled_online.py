@@ -144,6 +144,17 @@ class CompiledPopulation:
         episodes = dict(zip(EPISODE_METRICS, (tally.episode_return, tally.episode_length), strict=True))
         return {**tally.metrics, **episodes}
 
+    def interval_means(self) -> Metrics:
+        """Returns the metrics' means over the updates since `begin_interval`, each [M]."""
+        return self._stacked("tally").sums.means()
+
+    def begin_interval(self) -> None:
+        """Begins a new interval of `interval_means`."""
+        for index in range(len(self.members)):
+            tally = self._part(index, "tally")
+            none = jax.tree.map(jnp.zeros_like, tally.sums)
+            self._put(index, "tally", dataclasses.replace(tally, sums=none))
+
     @property
     def failures(self) -> int:
         """Number of episodes, over all members, that ended because their simulation failed."""

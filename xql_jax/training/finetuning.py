@@ -94,6 +94,14 @@ class FinetuningPopulation:
         metrics = self._offline.advance(stop)
         return {**metrics, **dict.fromkeys(EPISODE_METRICS, jnp.full(len(self.members), jnp.nan))}
 
+    def interval_means(self) -> Metrics:
+        """Returns the metrics' means over the updates since `begin_interval` or the hand-over, each [M]."""
+        return self._phase.interval_means()
+
+    def begin_interval(self) -> None:
+        """Begins a new interval of `interval_means`."""
+        self._phase.begin_interval()
+
     def policy(self) -> Act:
         """The members' current deterministic policies; see `Population.policy`."""
         return self._phase.policy()

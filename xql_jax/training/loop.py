@@ -284,6 +284,7 @@ class TrainingLoop:
     def _log(self, metrics: Metrics) -> None:
         if not metrics:  # before the first update
             return
+        metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric) for name, metric in metrics.items()}
         rows = []
         for index in range(len(self.population.members)):
@@ -293,6 +294,8 @@ class TrainingLoop:
             rows.append({**self._row_start(index), **scalars, **self._row_end()})
             self._tensorboard.write(index, self.progress.step, scalars)
         self._write(self._files.metrics, rows)
+        if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
+            self.population.begin_interval()
 
     def _record(self) -> None:
         for recording in self._recordings:

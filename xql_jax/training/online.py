@@ -22,6 +22,7 @@ from xql_jax.training.population import Divergence, Saving
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import MemberRounds, OnlineSchedule, Pretrained
 from xql_jax.training.together import TogetherRounds
+from xql_jax.training.updates import Sums
 from xql_jax.types import Batch, Environment, Learner, Metrics, State
 
 LOG = logging.getLogger(__name__)
@@ -155,6 +156,15 @@ class OnlinePopulation:
             return {}
         return jax.tree.map(lambda *metrics: jnp.stack(metrics), *(run.metrics for run in self._runs))
 
+    def interval_means(self) -> Metrics:
+        """Returns the metrics' means over the updates since `begin_interval`, each [M]."""
+        return stacked([run.sums for run in self._runs]).means()
+
+    def begin_interval(self) -> None:
+        """Begins a new interval of `interval_means`."""
+        for run in self._runs:
+            run.begin_interval()
+
     def _act(self) -> list[Batch]:
         """Acts for one round in all members' environments; returns one batch of transitions per member."""
         acted = []
@@ -214,7 +224,8 @@ class OnlinePopulation:
             run.diverged = Divergence(**held["diverged"]) if held["diverged"] else None
             run.restarts = [Divergence(**restart) for restart in held["restarts"]]
             state = jax.tree.map(jnp.array, states[member.name])
-            run.resume(state, progress.step, Counters(*map(np.asarray, held["counters"])))
+            sums = Sums.restored(held["sums"]) if held.get("sums") else None
+            run.resume(state, sums, progress.step, Counters(*map(np.asarray, held["counters"])))
         self._counters = self._counters_now()
 
     def saving(self) -> Saving:
@@ -229,6 +240,7 @@ class OnlinePopulation:
             member.name: {
                 "diverged": dataclasses.asdict(run.diverged) if run.diverged else None,
                 "restarts": [dataclasses.asdict(restart) for restart in run.restarts],
+                "sums": run.sums.saved(),
                 "counters": [column.tolist() for column in counters],
             }
             for member, run, counters in zip(self.members, self._runs, self._counters, strict=True)

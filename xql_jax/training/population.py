@@ -11,20 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from xql_jax.data.sampling import sample
 from xql_jax.data.windows import Trajectories
 from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.devices import AXIS, padded, population_mesh
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
-from xql_jax.training.minibatches import Feed, Resident, Sharded, Streamed, update_keys
+from xql_jax.training.minibatches import Feed, Resident, Sharded, Streamed
 from xql_jax.training.policies import deterministic_policy, finite_policy
+from xql_jax.training.updates import Sums, train
 from xql_jax.types import (
     AnyBatch,
     Array,
     Learner,
     Metrics,
-    Minibatch,
-    PRNGKey,
     State,
     Transitions,
 )
@@ -94,6 +94,8 @@ class Population:
         slots = self._slots = padded(self.members, mesh)
         if isinstance(data, AnyBatch | Trajectories):
             example = data.observations[:1], data.actions[:1]
+            draw = functools.partial(sample, batch_size=batch_size)
+            minibatch = jax.eval_shape(draw, data, jax.random.key(0))
             if shard_data and not isinstance(data, Trajectories):
                 self._feed: Feed = Sharded(data, mesh, batch_size)
             else:
@@ -101,6 +103,7 @@ class Population:
         else:
             first = data.take(np.zeros(1, int))
             example = first.observations, first.actions
+            minibatch = data.take(np.zeros(batch_size, int))
             self._feed = Streamed(data, mesh, batch_size, len(slots))
 
         seeds = jnp.stack([jax.random.key(slot.seed) for slot in slots])
@@ -113,6 +116,8 @@ class Population:
         on_members = NamedSharding(mesh, PartitionSpec(AXIS))
         self.learners, self._keys = jax.device_put((stacked(learners), run_keys), on_members)
         self.states: State = jax.device_put(stacked(states), on_members)
+        self._no_sums = Sums.none(learners[0], states[0], minibatch)
+        self._sums = self._placed_sums([self._no_sums] * len(slots))
 
         self.compile_seconds = 0.0
         self._program: Any = None
@@ -126,12 +131,13 @@ class Population:
         program = jax.shard_map(
             functools.partial(_train_members, feed=self._feed, together=together),
             mesh=mesh,
-            in_specs=(split, split, split, self._feed.partition, shared, shared),
+            in_specs=(split, split, split, split, self._feed.partition, shared, shared),
             out_specs=split,
             check_vma=False,  # members never exchange anything
         )
         [(_, _, piece)] = self._feed.pieces(self._keys, 0, 1)
-        arguments = (self.learners, self.states, self._keys, piece, np.int32(0), np.int32(1))
+        numbers = np.int32(0), np.int32(1)
+        arguments = (self.learners, self.states, self._sums, self._keys, piece, *numbers)
         started = time.perf_counter()
         self._program = jax.jit(program, donate_argnums=1).lower(*arguments).compile()
         self.compile_seconds = time.perf_counter() - started
@@ -147,7 +153,7 @@ class Population:
         """
         self.compile()
         start, before = self.step, _copy(self.states)
-        states, metrics, finite = self._run(self.states, start, stop)
+        states, sums, metrics, finite = self._run(self.states, start, stop)
         for index in np.flatnonzero(~finite[: len(self.members)]).tolist():
             if index not in self.diverged:
                 last_finite, self.diverged[index] = self._find_divergence(before, index, start, stop)
@@ -155,9 +161,17 @@ class Population:
         if self.diverged:
             frozen = np.isin(np.arange(len(self._slots)), list(self.diverged))
             states = _select(frozen, before, states)
-        self.states = states
+        self.states, self._sums = states, sums
         self.step = stop
         return self._without_copies(metrics)
+
+    def interval_means(self) -> Metrics:
+        """Returns the metrics' means over the updates since `begin_interval`, each [M]."""
+        return self._without_copies(self._sums).means()
+
+    def begin_interval(self) -> None:
+        """Begins a new interval of `interval_means`."""
+        self._sums = self._placed_sums([self._no_sums] * len(self._slots))
 
     def policy(self) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
@@ -188,13 +202,18 @@ class Population:
         self.step = progress.step
         held = {i: progress.members[member.name]["diverged"] for i, member in enumerate(self.members)}
         self.diverged = {index: Divergence(**divergence) for index, divergence in held.items() if divergence}
+        saved = [progress.members[slot.name].get("sums") for slot in self._slots]
+        self._sums = self._placed_sums([Sums.restored(of) if of else self._no_sums for of in saved])
 
     def saving(self) -> Saving:
-        diverged = {
-            member.name: {"diverged": dataclasses.asdict(self.diverged[i]) if i in self.diverged else None}
-            for i, member in enumerate(self.members)
+        sums = parted(self._sums, self.members)
+        members = {
+            member.name: {"diverged": dataclasses.asdict(self.diverged[i]), "sums": None}
+            if i in self.diverged
+            else {"diverged": None, "sums": of.saved()}
+            for i, (member, of) in enumerate(zip(self.members, sums.values(), strict=True))
         }
-        return Saving(parted(self.states, self.members), diverged)
+        return Saving(parted(self.states, self.members), members)
 
     def close(self) -> None:
         """Does nothing; a population has nothing to close."""
@@ -209,78 +228,51 @@ class Population:
             return tree
         return jax.tree.map(lambda leaf: leaf[: len(self.members)], tree)
 
-    def _run(self, states: State, start: int, stop: int) -> tuple[State, Metrics, np.ndarray]:
+    def _placed_sums(self, sums: Sequence[Sums]) -> Sums:
+        return jax.device_put(stacked(sums), NamedSharding(self._mesh, PartitionSpec(AXIS)))
+
+    def _run(self, states: State, start: int, stop: int) -> tuple[State, Sums, Metrics, np.ndarray]:
         """Runs updates start, ..., stop - 1; donates `states`.
 
         Returns:
-            The states, the last update's metrics, and bool[S]: whether all metrics and the state were finite.
+            The states, the sums with these updates, the last update's metrics, and bool[S]: whether all
+            metrics and the state were finite.
         """
-        finite = []
+        sums, finite = self._sums, []
         for first, after, piece in self._feed.pieces(self._keys, start, stop):
-            states, metrics, piece_finite = self._program(
-                self.learners, states, self._keys, piece, np.int32(first), np.int32(after)
+            numbers = np.int32(first), np.int32(after)
+            states, sums, metrics, piece_finite = self._program(
+                self.learners, states, sums, self._keys, piece, *numbers
             )
             finite.append(piece_finite)
             for earlier in finite[-2:-1]:  # prepare at most one call's data ahead
                 earlier.block_until_ready()
-        return states, metrics, np.all(finite, axis=0) & np.asarray(_all_finite(states))
+        return states, sums, metrics, np.all(finite, axis=0) & np.asarray(_all_finite(states))
 
     def _find_divergence(self, before: State, index: int, start: int, stop: int) -> tuple[State, Divergence]:
         """Finds the member's last finite state by bisection; numbers that stop being finite stay so."""
         good, bad = start, stop
         while bad - good > 1:
             middle = (good + bad) // 2
-            finite = self._run(_copy(before), start, middle)[2]
+            finite = self._run(_copy(before), start, middle)[-1]
             good, bad = (middle, bad) if finite[index] else (good, middle)
         last_finite = self._run(_copy(before), start, good)[0]
-        metrics = self._run(_copy(last_finite), good, bad)[1]
+        metrics = self._run(_copy(last_finite), good, bad)[2]
         names = [name for name, metric in metrics.items() if not np.isfinite(np.asarray(metric)[index])]
         return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
 
 
-def train(
-    learner: Learner,
-    state: State,
-    key: PRNGKey,
-    data: Any,
-    start: Array,
-    stop: Array,
-    batch: Callable[[Any, PRNGKey, Array], Minibatch],
-    keys: Callable[[PRNGKey, Array], tuple[PRNGKey, PRNGKey]] = update_keys,
-) -> tuple[State, Metrics, Metrics]:
-    """Runs updates start, ..., stop - 1 of one learner, each on the minibatch that `batch` makes of the data.
-
-    Args:
-        keys: returns an update's two keys: one draws the minibatch, the other is passed to the learner.
-    Returns:
-        The state, the last update's metrics, and per metric bool[]: whether it was finite in all updates.
-        They have the leading axes, if any, of the learner's state and metrics.
-    """
-
-    def update(step: Array, carry: tuple[State, Metrics, Metrics]) -> tuple[State, Metrics, Metrics]:
-        state, _, finite = carry
-        key_batch, key_update = keys(key, step)
-        state, metrics = learner.update(state, batch(data, key_batch, step), key_update)
-        return state, metrics, {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
-
-    minibatch = jax.eval_shape(batch, data, key, start)
-    metrics = jax.eval_shape(learner.update, state, minibatch, key)[1]
-    no_metrics = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
-    finite = {name: jnp.ones(metric.shape, bool) for name, metric in metrics.items()}
-    return jax.lax.fori_loop(start, stop, update, (state, no_metrics, finite))
-
-
-def _train_members(learners, states, keys, data, start, stop, *, feed: Feed, together: bool):
+def _train_members(learners, states, sums, keys, data, start, stop, *, feed: Feed, together: bool):
     """Runs `train` for the members on one device."""
 
-    def one(member: tuple[Any, ...]) -> tuple[State, Metrics, Array]:
-        learner, state, key, *own = member
-        state, metrics, finite = train(learner, state, key, own[0] if own else data, start, stop, feed.batch)
-        return state, metrics, jnp.stack(list(finite.values())).all()
+    def one(member: tuple[Any, ...]) -> tuple[State, Sums, Metrics, Array]:
+        learner, state, before, key, *own = member
+        done = train(learner, state, before, key, own[0] if own else data, start, stop, feed.batch)
+        return done.state, done.sums, done.metrics, jnp.stack(list(done.finite.values())).all()
 
     # Data that all members share are closed over instead of mapped, so they are never copied per member.
     own = () if feed.is_shared else (data,)
-    members = (learners, states, keys, *own)
+    members = (learners, states, sums, keys, *own)
     return jax.vmap(one)(members) if together else jax.lax.map(one, members)
 
 

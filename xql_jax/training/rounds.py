@@ -23,9 +23,10 @@ from xql_jax.data.replay import ReplayBuffer
 from xql_jax.envs.vector import Counters, VectorEnvironment
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence, train
+from xql_jax.training.population import Divergence
 from xql_jax.training.ramps import Ramp, ramped
 from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.updates import Sums, Updated, train
 from xql_jax.types import Array, Batch, Learner, Metrics, OnlineLearner, Params, PRNGKey, State
 
 EPISODE_METRICS = ("episode/return", "episode/length")  # means over the episodes that ended last
@@ -72,10 +73,8 @@ class Pretrained:
 class Learned(NamedTuple):
     """A member after the learning of one round."""
 
-    state: State
     buffer: ReplayBuffer
-    metrics: Metrics  # the last update's
-    finite: Metrics  # per metric bool[]: whether it was finite in all updates
+    updated: Updated
     state_is_finite: Array  # bool[]
 
 
@@ -115,6 +114,8 @@ class MemberRounds:
         self._buffer_shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), self.buffer
         )
+        self._no_sums = Sums.none(learner, self.state, self.row_shapes)
+        self.sums = self._no_sums  # over the updates since `begin_interval`
         self._saves = [0]  # numbers of transitions in the files at the last checkpoints
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # the round being learned
         self._bad_actions_at: int | None = None  # the first step with actions that were not finite
@@ -134,17 +135,11 @@ class MemberRounds:
 
     def compile(self, together: bool = False) -> None:
         """Compiles the programs for learning and acting; only acting if the members learn together."""
-        rows = self.row_shapes
-        metrics = jax.eval_shape(self.learner.update, self.state, rows, self.key)[1]
-        self._metrics = dict.fromkeys(metrics, jnp.float32(jnp.nan))
+        self._metrics = dict.fromkeys(self._no_sums.totals, jnp.float32(jnp.nan))
         if not together:
             learn = functools.partial(_learn, batch_size=self.schedule.batch_size)
-            zero = np.int32(0)
-            self._learn = (
-                jax.jit(learn, donate_argnames="buffer")
-                .lower(self.learner, self.state, self.buffer, self.prior, rows, self.key, zero, zero)
-                .compile()
-            )
+            arguments = self._arguments(self.learner, self.row_shapes, 0, 0)
+            self._learn = jax.jit(learn, donate_argnames="buffer").lower(*arguments).compile()
         self._act(next(iter(self._policies)), self.schedule.warmup_steps)
 
     def act(self, step: int, seconds: dict[str, float]) -> Batch:
@@ -171,6 +166,10 @@ class MemberRounds:
     def metrics(self) -> Metrics:
         """Metrics of the last finite update and of the last finished episodes; NaN before the first."""
         return {**self._metrics, **{name: jnp.float32(value) for name, value in self._episode.items()}}
+
+    def begin_interval(self) -> None:
+        """Begins a new interval of `sums`; the learner must be idle."""
+        self.sums = self._no_sums
 
     def learn(self, step: int, rows: Batch, thread: concurrent.futures.Executor) -> None:
         """Starts a round's learning in the thread: inserts its transitions and does the due updates.
@@ -238,8 +237,9 @@ class MemberRounds:
         learner: Any = self.learner  # an `OnlineLearner`
         return np.asarray(drawn_bellman_errors(learner, self.state, self.buffer, self.key, np.int32(step)))
 
-    def resume(self, state: State, step: int, counters: Counters) -> None:
+    def resume(self, state: State, sums: Sums | None, step: int, counters: Counters) -> None:
         self.state = state
+        self.sums = sums or self._no_sums
         self.buffer = replay.empty(1, *self._sizes)  # frees the old buffer before the new one is loaded
         self.buffer = self._files.load(step, self._buffer_shapes)
         self._saves = [step]
@@ -270,11 +270,13 @@ class MemberRounds:
         A diverged member does no updates, but its buffer is still filled, because checkpoints need its files.
         """
         start, stop = self.updates_from(step)
-        numbers = np.int32(start), np.int32(start if self.diverged else stop)
-        learned = jax.block_until_ready(
-            self._learn(learner, self.state, self.buffer, self.prior, rows, self.key, *numbers)
-        )
-        self.take(step, learned)
+        arguments = self._arguments(learner, rows, start, start if self.diverged else stop)
+        self.take(step, jax.block_until_ready(self._learn(*arguments)))
+
+    def _arguments(self, learner: Learner, rows: Any, start: int, stop: int) -> tuple[Any, ...]:
+        """Returns the arguments of `_learn`."""
+        numbers = np.int32(start), np.int32(stop)
+        return learner, self.state, self.sums, self.buffer, self.prior, rows, self.key, *numbers
 
     def take(self, step: int, learned: Learned) -> None:
         """Takes over the results of the round that starts at `step`; runs in the thread."""
@@ -282,11 +284,12 @@ class MemberRounds:
         start, stop = self.updates_from(step)
         if start == stop or self.diverged:
             return
-        broken = [name for name, was_finite in learned.finite.items() if not was_finite]
+        updated = learned.updated
+        broken = [name for name, was_finite in updated.finite.items() if not was_finite]
         if broken or not learned.state_is_finite:
             self.diverge(step + self.schedule.round_steps, ", ".join(broken) or "state")
         else:
-            self.state, self._metrics = learned.state, learned.metrics
+            self.state, self.sums, self._metrics = updated.state, updated.sums, updated.metrics
 
     def _start_policies(self, step: int) -> None:
         """Uses the current policy as the policy after each of the two rounds before `step`."""
@@ -344,6 +347,7 @@ def drawn_bellman_errors(
 def _learn(
     learner: Any,
     state: State,
+    sums: Sums,
     buffer: ReplayBuffer,
     prior_data: PriorData | None,
     rows: Batch,
@@ -361,6 +365,6 @@ def _learn(
     def batch(data: ReplayBuffer, key: PRNGKey, step: Array) -> Batch:
         return prior.sample(prior_data, data, key, batch_size)
 
-    state, metrics, finite = train(learner, state, key, buffer, start, stop, batch)
-    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
-    return Learned(state, buffer, metrics, finite, jnp.stack(leaves).all())
+    updated = train(learner, state, sums, key, buffer, start, stop, batch)
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updated.state)]
+    return Learned(buffer, updated, jnp.stack(leaves).all())

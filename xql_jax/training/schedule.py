@@ -24,7 +24,11 @@ class Schedule:
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
 
     def is_due(self, step: int, interval: int) -> bool:
-        return (step - (self.handover or 0)) % interval == 0 or step == self.max_steps
+        return self.is_multiple(step, interval) or step == self.max_steps
+
+    def is_multiple(self, step: int, interval: int) -> bool:
+        """Whether something is due at `step` also in a longer run."""
+        return (step - (self.handover or 0)) % interval == 0
 
     def next_stop(self, step: int, *others: int) -> int:
         """Returns the next step at which something is due, by the schedule's intervals or by `others`."""

@@ -19,8 +19,8 @@ from xql_jax.data.prior import PriorData
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.training.members import stacked
 from xql_jax.training.minibatches import update_keys
-from xql_jax.training.population import train
 from xql_jax.training.rounds import Learned, MemberRounds
+from xql_jax.training.updates import Sums, train
 from xql_jax.types import Array, Batch, Learner, Metrics, PRNGKey, State
 
 
@@ -55,8 +55,8 @@ class TogetherRounds:
         runs = self._runs
         learners = tuple(run.learner_at(step) for run in runs)
         states, buffers = tuple(run.state for run in runs), tuple(run.buffer for run in runs)
-        keys = jnp.stack([run.key for run in runs])
-        return learners, states, buffers, runs[0].prior, tuple(rows), keys
+        sums, keys = stacked([run.sums for run in runs]), jnp.stack([run.key for run in runs])
+        return learners, states, sums, buffers, runs[0].prior, tuple(rows), keys
 
     def _learn_round(self, step: int, arguments: tuple[Any, ...]) -> None:
         """Runs the program and gives each member its result; runs in the thread."""
@@ -82,6 +82,7 @@ class _Together:
 def _learn_together(
     learners: tuple[Learner, ...],
     states: tuple[State, ...],
+    sums: Sums,
     buffers: tuple[ReplayBuffer, ...],
     prior_data: PriorData | None,
     rows: tuple[Batch, ...],
@@ -98,13 +99,12 @@ def _learn_together(
         return stacked(drawn)
 
     joint: Any = _Together(stacked(learners))
-    state, metrics, finite = train(
-        joint, stacked(states), keys, buffers, start, stop, batch, jax.vmap(update_keys, (0, None))
-    )
+    joint_keys = jax.vmap(update_keys, (0, None))
+    updated = train(joint, stacked(states), sums, keys, buffers, start, stop, batch, joint_keys)
 
     def own(index: int) -> Learned:
-        one, last, was_finite = jax.tree.map(lambda leaf: leaf[index], (state, metrics, finite))
-        leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(one)]
-        return Learned(one, buffers[index], last, was_finite, jnp.stack(leaves).all())
+        one = jax.tree.map(lambda leaf: leaf[index], updated)
+        leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(one.state)]
+        return Learned(buffers[index], one, jnp.stack(leaves).all())
 
     return tuple(own(index) for index in range(len(buffers)))
