@@ -73,6 +73,7 @@ def test_what_it_learns_is_the_best_action():
     np.testing.assert_allclose(policy(states), states, atol=0.15)
 
 
+@pytest.mark.slow
 def test_python_and_the_command_line_make_the_same_bits(data, tmp_path):
     """A file gives the same run, down to the digest of all settings; its arrays give the same numbers."""
     flags = [
@@ -283,6 +284,7 @@ def test_the_import_is_quick_and_brings_nothing():
         _ = xql_jax.trian
 
 
+@pytest.mark.slow
 def test_training_on_arrays_imports_no_simulator():
     assert not modules_after("import xql_jax.interface") & {
         "mujoco",
@@ -310,6 +312,7 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
     assert names["drawn"].shape == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_dataset_object_is_taken_as_it_is(data):
     policy = xql_jax.train(dataset=[read_npz(data, None), data], max_steps=50, **SMALL)
     assert policy.path.parent.parent.name == "bandit-and-1-more"

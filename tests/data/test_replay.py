@@ -51,6 +51,7 @@ def number_rows(numbers):
     return jax.tree.map(lambda field: field[numbers.start : numbers.stop], NUMBERED)
 
 
+@pytest.mark.slow
 @given(st.sampled_from([1, 4, 7]), st.lists(st.integers(0, 7), max_size=9))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_the_ring_holds_what_a_deque_holds(capacity, counts):
@@ -113,6 +114,7 @@ def add_and_draw(buffer, k):
     return buffer, replay.sample(buffer, jax.random.key(k), 8)
 
 
+@pytest.mark.slow
 def test_a_scan_does_what_single_steps_do():
     buffer, batches = replay.empty(7, O, A), []
     for k in range(6):

@@ -53,6 +53,7 @@ def many_steps(environment, count=STEPS):
     return episodes, jax.tree.map(lambda *fields: np.stack(fields), *rows)
 
 
+@pytest.mark.slow
 def test_transitions_are_those_of_a_simulation_in_numpy():
     _, (transitions, ended) = many_steps(PointMass())
     for number in range(N):

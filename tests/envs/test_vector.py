@@ -292,6 +292,7 @@ def is_worker(process: psutil.Process) -> bool:
         return False
 
 
+@pytest.mark.slow
 @BOTH_WAYS
 def test_what_cannot_be_made_is_named(processes):
     with pytest.raises(UserError, match=r"^no such clock$"):
@@ -345,6 +346,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [slow("ends"), "is killed"])
 def test_a_program_that_ends_or_is_killed_leaves_no_workers(tmp_path, ending):
     file = tmp_path / "program.py"

@@ -61,6 +61,7 @@ def test_the_same_command_makes_the_same_bytes(main, data, folder):
         assert set(file["metadata"]) - set(other["metadata"]) == {"random_return", "expert_return"}
 
 
+@pytest.mark.slow
 def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_same_again(
     main, trained, data, folder
 ):

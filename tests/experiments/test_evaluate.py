@@ -16,6 +16,8 @@ from xql_jax.files import read_record, write_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.tasks import get_task
 
+pytestmark = pytest.mark.slow
+
 TASK = get_task("hopper-medium-v2")
 EPISODES = 6
 
@@ -103,7 +105,6 @@ def test_results_may_lie_in_the_runs_folder(place, tmp_path):
     assert after == before
 
 
-@pytest.mark.slow
 def test_the_environment_is_that_of_the_run(place, tmp_path):
     reports = [
         place.report(tmp_path, flag) for flag in ("--notqdm", "--legacy_inertia", "--nolegacy_inertia")
@@ -143,7 +144,6 @@ def test_one_member_alone(place, tmp_path):
     assert "members" not in out
 
 
-@pytest.mark.slow
 def test_how_many_environments_there_are_changes_last_bits_alone(place, tmp_path):
     reports = []
     for count in (4, 8, 24):
@@ -171,7 +171,6 @@ def maze(place, tmp_path_factory):
     return config.parent
 
 
-@pytest.mark.slow
 @pytest.mark.draws
 @pytest.mark.parametrize(
     ("suffix", "each", "shape"), [(".mp4", 151, (480, 640, 3)), (".gif", 76, (240, 320, 3))]

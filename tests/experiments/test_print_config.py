@@ -27,6 +27,7 @@ def typed(value):
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
+@pytest.mark.slow
 def test_the_settings_are_those_of_the_run(server, tmp_path):
     write_dataset(tmp_path / "maze.npz")
     before = contents(tmp_path)

@@ -8,6 +8,8 @@ import pytest
 from main_runs import EVALUATE, ONLINE, ROOT
 from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
 
+pytestmark = pytest.mark.slow
+
 POINT_MASS = ROOT / "tests" / "envs" / "jax_point_mass.py"
 ARGUMENTS = (
     TD3, *ONLINE_ARGUMENTS, "--env_name=jax_point_mass:PointMass", "--num_environments=5", "--save_dir=runs",
@@ -57,7 +59,6 @@ def test_a_run_leaves_what_others_do_and_is_evaluated(server, folder):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_a_run_that_lost_its_end_is_made_whole(server, folder, tmp_path):
     """Resumed from a checkpoint in the midst, it writes the rows of the unbroken run."""
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -94,7 +95,6 @@ def test_a_video_needs_pictures(server, folder):
     assert "no pictures: the environment has no method `render`" in outcome.err
 
 
-@pytest.mark.slow
 def test_a_task_of_playground(server, tmp_path):
     pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
     task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--max_steps=400"]

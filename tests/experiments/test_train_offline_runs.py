@@ -128,6 +128,7 @@ def test_a_run_leaves_every_documented_file(place, algorithm):
     assert (yellow.sum() > 100) == (algorithm == "iql")
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_every_beta_with_every_seed(sweep):
     assert_every_documented_file(sweep, members=4)
     assert sweep.name.startswith("seeds42-43_")
@@ -242,6 +243,7 @@ def test_tuned_applies_table_4_but_for_what_is_given(place, tmp_path, arguments,
     assert strict_json(run / "summary.json")["results"] == []
 
 
+@pytest.mark.slow
 def test_data_without_a_task_is_trained_on_and_not_evaluated(place, tmp_path):
     save_dir = tmp_path / "results"
     outcome = place.main(save_dir, f"--config={POINTMAZE}:iql", f"--dataset={place.folder / 'kitchen.npz'}")

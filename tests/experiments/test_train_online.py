@@ -15,6 +15,8 @@ from mistakes import ONLINE_ARGUMENTS, TD3
 
 from xql_jax.training.rounds import NUM_ERRORS
 
+pytestmark = pytest.mark.slow
+
 
 def rows(path):
     with path.open(newline="") as file:
@@ -69,7 +71,6 @@ def test_a_run_leaves_what_offline_runs_do_and_is_evaluated(server, main, finish
     assert "has ended already" in again.out
 
 
-@pytest.mark.slow
 def test_a_run_that_is_stopped_goes_on(tmp_path):
     command = [
         sys.executable,
@@ -106,7 +107,6 @@ def test_a_run_that_is_stopped_goes_on(tmp_path):
     assert len(list((folder / "replay" / "seed42").iterdir())) <= 10
 
 
-@pytest.mark.slow
 def test_members_have_environments_of_their_own_in_processes(main, tmp_path):
     xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
     several = ["--num_seeds=2", "--sweep=beta=1,4", "--num_environments=2", "--processes"]
@@ -122,7 +122,6 @@ def test_members_have_environments_of_their_own_in_processes(main, tmp_path):
     assert {row["episode/return"] for row in rows(folder / "metrics.csv")} == {"nan"}  # of 1,000 steps each
 
 
-@pytest.mark.slow
 def test_a_damaged_buffer_costs_the_steps_since_the_checkpoint_before(main, finished, tmp_path):
     shutil.copytree(save_dir(finished), tmp_path / "runs")
     folder = run_folder(tmp_path)
@@ -138,7 +137,6 @@ def test_a_damaged_buffer_costs_the_steps_since_the_checkpoint_before(main, fini
     assert (folder / "evaluations.csv").read_text().startswith(before.rsplit("200,", 1)[0])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("other", ["--config.num_critics=3", "--env_name=cartpole-swingup"])
 def test_what_another_network_or_environment_left_is_refused(main, finished, tmp_path, other):
     """Other settings have a folder of their own; this is what was moved by hand."""

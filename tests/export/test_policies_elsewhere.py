@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow_cases import slow_but
 
 from xql_jax.data.layers import EXAMPLE, Layers, is_exported, read_layers, write_archive
 from xql_jax.data.preprocessing import Preprocessing
@@ -37,7 +38,7 @@ POLICIES = {
 }
 
 
-@pytest.fixture(scope="module", params=POLICIES)
+@pytest.fixture(scope="module", params=slow_but(POLICIES, "gaussian", "td3"))
 def policy(request):
     """A policy with weights of some size: observations, what it does there, its layers, and itself."""
     name, values = POLICIES[request.param]

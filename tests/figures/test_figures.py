@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.patches import StepPatch
 from PIL import Image
+from slow_cases import slow_but
 
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES
@@ -132,9 +133,7 @@ def test_figure_gem_shows_that_eq_26_needs_shuffled_draws():
     } <= labels
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "2" else name for name in FIGURES]
-)
+@pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
     picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw)
     assert ElementTree.parse(drawing).getroot().tag == "{http://www.w3.org/2000/svg}svg"
@@ -154,7 +153,7 @@ def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
                 assert list(column) == [str(value) for value in values]
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))
 def test_axes_say_what_they_show_and_in_which_units(name):
     figure = FIGURES[name].draw(tables(name))
     panels = [axes for axes in figure.axes if axes.get_title()]

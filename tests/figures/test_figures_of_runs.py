@@ -155,6 +155,7 @@ def test_a_name_between_dollars_is_drawn(tmp_path):
 FUZZED = ("config.json", "summary.json", "evaluations.csv", "bellman_errors.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_name", FUZZED)
 def test_a_flipped_byte_is_told_or_left_out(tmp_path, file_name):
     """Never more than a warning and a line, whatever one byte of a run's files becomes."""

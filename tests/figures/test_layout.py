@@ -88,6 +88,7 @@ def assert_nothing_is_covered(figure, narrowest=1.4):
         assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places)), axes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in ("2", "4") else name for name in FIGURES]
 )

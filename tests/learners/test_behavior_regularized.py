@@ -79,6 +79,7 @@ def test_the_clone_learns_the_datas_policy(name):
     np.testing.assert_allclose(clone.std[:, 0], by_state.std(axis=0), rtol=0.01)
 
 
+@pytest.mark.slow
 @NAMES
 def test_q_learns_from_pis_next_values_whatever_the_clone(name):
     """One action of the next state, the least of the target critics: neither entropy nor distance counts."""
@@ -120,6 +121,7 @@ def test_brac_pays_the_kl_from_pi_to_the_clone():
     np.testing.assert_allclose(metrics["actor/divergence"], kl.mean(), atol=0.02)
 
 
+@pytest.mark.slow
 def test_brac_climbs_q_after_the_warm_start():
     """pi's slope is that of -E[min Q] alone where the divergence is free, and 0 before."""
     step = 1e-4
@@ -132,6 +134,7 @@ def test_brac_climbs_q_after_the_warm_start():
     np.testing.assert_array_equal(policy_slopes(state), 0.0)
 
 
+@pytest.mark.slow
 def test_bracs_mmd_draws_pi_to_the_clone():
     """At narrow policies, f = 2 - 2 exp(-|a - b| / 20): its slope by the mean has the sign of a - b."""
     narrow = np.full((3, 1), 0.01)
@@ -165,6 +168,7 @@ def test_bear_pays_for_the_mmd_before_the_squash(kernel):
     np.testing.assert_allclose(policy_slopes(state)[:, 0], falls / mmd, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_bears_multiplier_multiplies_the_mmd():
     learner, batch = make("bear", **SETTINGS), one_hot_states(3, repeats=16)
     state = prepared(learner, batch)
@@ -204,6 +208,7 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     np.testing.assert_allclose(sampled.mean(axis=0), actions.mean(axis=(0, 1)), atol=0.02)
 
 
+@pytest.mark.slow
 @NAMES
 def test_pi_sees_the_new_q_and_the_new_clone(name):
     learner, batch, key = (
@@ -239,6 +244,7 @@ def test_dropout_acts_on_pi_and_on_the_clone_in_training():
         assert np.abs(flat(one.optimizer_state.mu) - flat(other.optimizer_state.mu)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_bears_mmd_of_heads_that_are_not_squashed_is_that_of_their_actions():
     """Two equal Gaussians as they are and squashed: BEAR undoes the squash, so that its distances agree."""
     gaussians = [DiagonalGaussian(jnp.full((50, 2), mean), jnp.full(2, 0.5)) for mean in (0.1, 0.9)]

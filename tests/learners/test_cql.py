@@ -162,6 +162,7 @@ def test_members_of_a_population_are_lone_learners():
     assert_population_agrees([make("cql", cql_alpha=alpha, cql_threshold=limit) for alpha, limit in settings])
 
 
+@pytest.mark.slow
 def test_the_policy_climbs_the_soft_value_of_the_new_q():
     """CQL's actor is SAC's: with Q frozen, both take the same step."""
     settings = {"hidden_dims": (), "initial_entropy_coef": 0.4, "critic_lr": FROZEN, "actor_lr": 0.01}

@@ -23,6 +23,8 @@ from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import SarsaBatch
 
+pytestmark = pytest.mark.slow
+
 VARIANTS = ("value_iteration", "q_iteration")
 
 

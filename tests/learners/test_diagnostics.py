@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import init, make, make_batch
+from slow_cases import slow_but
 from tabular_runs import ACTIONS, DISCOUNT, SHAPE, STATES, deterministic, one_hot_batch, stochastic, train
 
 from xql_jax.learners.diagnostics import value_statistics
@@ -16,6 +17,7 @@ BETA = 2.0
 EVERYTHING = {"initial_v", "initial_q", "advantage", "td_error"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transitions", [deterministic, stochastic])
 def test_at_the_soft_optimum(transitions):
     s, a, r, after, _ = transitions()
@@ -60,7 +62,7 @@ def test_a_terminal_state_has_no_value():
     assert wrong > 10 * right
 
 
-@pytest.mark.parametrize("name", sorted(OFFLINE.keys() - {"dt"}))
+@pytest.mark.parametrize("name", slow_but(sorted(OFFLINE.keys() - {"dt"}), "bc", "xql", "td3_bc"))
 def test_each_method_has_what_its_networks_tell(name):
     """Behaviour cloning has no value, value iteration no Q, and off-policy methods no V."""
     batch = make_batch()

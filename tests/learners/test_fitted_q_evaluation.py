@@ -177,6 +177,7 @@ def test_one_of_many_policies_is_evaluated_as_it_is_alone():
     assert np.abs(together["one"] - together["another"]).max() > 1e-2  # they are of different policies
 
 
+@pytest.mark.slow
 def test_under_vmap_as_one_by_one():
     """As members learn on an accelerator."""
     learner = with_hyperparameters(LEARNER, {"critic_hidden_dims": (8,)})

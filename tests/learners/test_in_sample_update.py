@@ -210,6 +210,7 @@ def test_layer_norm_is_on_the_value_network_alone():
     assert "LayerNorm" not in str(jax.tree.structure(plain.value.params))
 
 
+@pytest.mark.slow
 def test_each_network_has_its_own_widths_and_learns():
     """Also Q(s, a) sees the action beside the 3 components of s; the policy has 2."""
     batch = make_batch()

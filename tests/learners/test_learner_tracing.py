@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, make_batch
+from slow_cases import slow_but
 
 from xql_jax.learners.fields import hyperparameters, traced_names
 from xql_jax.learners.registry import make_learner
@@ -67,9 +68,7 @@ class Counted:
         self.update = update
 
 
-@pytest.mark.parametrize(
-    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", slow_but(CASES, *QUICK))
 def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     (name, statics), counted = CASES[case], Counted()
     learner = make(name, **statics)
@@ -107,9 +106,9 @@ def test_one_trace_serves_every_float_and_each_has_its_effect(case):
     assert counted.traces == 1
 
 
-@pytest.mark.parametrize(("name", "change"), OTHER_STATICS)
-def test_static_change_builds_another_program(name, change):
-    counted, programs = Counted(), []
+@pytest.mark.parametrize("case", slow_but(OTHER_STATICS, *OTHER_STATICS[:12]), ids=str)
+def test_static_change_builds_another_program(case):
+    (name, change), counted, programs = case, Counted(), []
     for config in ({}, change, {}):
         learner = make(name, (4,), **config)
         batch = fitting(learner, make_batch())

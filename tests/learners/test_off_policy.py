@@ -78,6 +78,7 @@ def test_delayed_updates_come_exactly_when_due(name):
     assert int(state.step) == 7
 
 
+@pytest.mark.slow
 @every_structure
 def test_only_what_is_due_is_run(name):
     """The delayed parts stand in conditionals of the program; what is always due stands in none."""
@@ -113,6 +114,7 @@ def test_masks_stop_the_bootstrap(name):
     assert np.abs(critic_after(1.0, BATCH) - critic_after(1.0, elsewhere)).max() > 1e-5
 
 
+@pytest.mark.slow
 @every_structure
 def test_vmap_over_learners_agrees_with_lone_ones(name):
     learners = [learner_named(name, critic_lr=rate) for rate in (1e-3, 3e-3)]

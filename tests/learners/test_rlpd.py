@@ -44,6 +44,7 @@ def targets_of(learner, state, key):
     return np.array([value - 1.5 * slope for value, slope in zip(values, slopes, strict=True)])
 
 
+@pytest.mark.slow
 def test_targets_are_the_least_of_two_critics_drawn_at_random():
     """Three critics at 1, 2 and 4 give 1, 1 and 2 by pairs; all critics learn from the same."""
     learner = make("rlpd", num_critics=3, num_min_critics=2, discount=0.5, backup_entropy=False, **LINEAR)
@@ -100,6 +101,7 @@ def test_the_policy_climbs_the_mean_of_the_critics():
     np.testing.assert_allclose(-3 * slope, expected, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_the_target_entropy_is_half_of_sacs():
     """The coefficient's slope is coef * (entropy + A / 2)."""
     learner = make("rlpd", (), initial_entropy_coef=0.3, actor_period=1)

@@ -38,6 +38,7 @@ def soft_values(coefficient=COEFFICIENT, spread=STDS, means=MEANS):
     return np.array(values)
 
 
+@pytest.mark.slow
 def test_v_learns_the_soft_value_of_the_policy():
     """V = E_pi[min Q - entropy_coef * log pi], here within 1%."""
     learner, batch = make("sac", **LINEAR), one_hot_states(3, repeats=256)
@@ -135,6 +136,7 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_coefficient_brings_the_entropy_to_its_target():
     # Q favours one end: with the coefficient as it is, or 0, the entropy would not be -1.
     learner = make("sac", (), initial_entropy_coef=1.0, critic_lr=FROZEN, value_lr=FROZEN)

@@ -11,6 +11,8 @@ from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_ba
 from xql_jax.learners.value_fits.quantiles import LOWER, UPPER
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
+pytestmark = pytest.mark.slow
+
 STATES, ACTIONS = 6, 3
 SHAPE = {"num_states": STATES + 1, "num_actions": ACTIONS}  # the last state is the terminal one
 

@@ -37,6 +37,7 @@ def test_the_betas_are_told_apart():
     assert np.abs(middle - high).max() > 0.05 * np.ptp(high)
 
 
+@pytest.mark.slow
 def test_large_beta_is_sac_without_log_probabilities():
     """beta -> inf: the Gumbel loss becomes the squared error times 1 / (2 beta^2), and V the mean of Q.
 

@@ -78,6 +78,7 @@ def learnt_q(beta, num_critics):
     return train_alone(learner, state, batch, "critic_lr", stages).critic.params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("beta", "num_critics"), [(0.5, 1), (2.0, 1), (0.5, 2)])
 def test_the_update_solves_the_soft_bellman_equation(beta, num_critics):
     """Lemma C.1, Eq. 41 and 42: Q = r + discount * L^(beta / discount)[Q(s', .)], here within 1%.

@@ -75,6 +75,7 @@ def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
             np.testing.assert_array_equal(layer["bias"], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["td3", "xtd3", "xtd3_dq"])
 def test_orthogonal_kernels_of_policy_and_q(name):
     """With gain 1 and biases 0, as `ortho_init: true` makes them in the authors' online code."""

@@ -19,6 +19,8 @@ from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import ChoiceSettings
 
+pytestmark = pytest.mark.slow
+
 DISCOUNT = 0.9
 # Linear in observations and actions.
 LINEAR = {
@@ -138,7 +140,6 @@ def swept(data, tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
 def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
     before = contents(swept.folder.path)
     settings = {"max_steps": 40, "tau": 1.0, "hidden_dims": "8"}
@@ -168,7 +169,6 @@ def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
     assert named == {0: (42, 1.0), 1: (43, 1.0), 2: (42, 2.0), 3: (43, 2.0)}
 
 
-@pytest.mark.slow
 def test_other_data_are_told_of(swept, data, tmp_path, caplog):
     other = tmp_path / "other.npz"
     arrays = dict(np.load(data / "data.npz"))
@@ -178,7 +178,6 @@ def test_other_data_are_told_of(swept, data, tmp_path, caplog):
     assert report["transitions"] == 78
 
 
-@pytest.mark.slow
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     report = choose(swept.folder.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
     assert caplog.text.count("its evaluation diverged at update") == 4
@@ -216,7 +215,6 @@ def test_data_of_other_sizes_are_refused(swept, tmp_path):
         choose(swept.folder.path, dataset=(str(tmp_path / "three.npz"),))
 
 
-@pytest.mark.slow
 def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path):
     config = suite_config("xql", suites=(), differences={"xql": {"hidden_dims": (8,)}})
     changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0}
@@ -231,7 +229,6 @@ def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path)
     assert report["evaluation"]["discount"] == pytest.approx(0.9)
 
 
-@pytest.mark.slow
 def test_policies_with_a_memory_are_refused(data, tmp_path):
     tiny = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
     config = suite_config("dt", suites=(), differences={"dt": tiny})
@@ -241,7 +238,6 @@ def test_policies_with_a_memory_are_refused(data, tmp_path):
         choose(run.folder.path)
 
 
-@pytest.mark.slow
 def test_a_run_without_a_dataset_is_refused(tmp_path):
     with OnlineRun(online_settings(tmp_path, eval_episodes=0)) as run:
         run.run()

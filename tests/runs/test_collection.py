@@ -148,6 +148,7 @@ def test_a_buffer_of_several_environments_and_members(tmp_path):
     assert ends[STEPS // 2 - 1]  # where the second environment's begin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keep", "steps"), [(3, [80, 100, 120]), (1, [120]), (0, [20, 40, 60, 80, 100, 120])]
 )
@@ -274,6 +275,7 @@ def test_an_expert_that_is_none_is_told_and_nothing_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_score_by_the_datas_references(sets, tmp_path):
     config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
     settings = OfflineSettings(

@@ -22,6 +22,8 @@ from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings, FinetuneSettings
 from xql_jax.training.finetuning import FinetuningPopulation
 
+pytestmark = pytest.mark.slow
+
 PRETRAINING = 6
 O, A = 4, 2
 
@@ -110,7 +112,6 @@ def test_the_first_phase_is_an_offline_run(data, finetuned, tmp_path):
     assert_same_bits(states_of(run, PRETRAINING), states_of(finetuned[0], PRETRAINING))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("step", [6, 12])
 def test_stopped_in_either_phase_it_goes_on(data, tmp_path, step):
     """Until the hand-over bit for bit; after it with networks and buffer, episodes from their starts."""
@@ -176,7 +177,6 @@ def test_one_member_of_a_population(data, offline, tmp_path, step):
     assert entry["offline_score_by_seed"] == expected
 
 
-@pytest.mark.slow
 def test_a_member_of_a_sweep(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path / "a"), seed=3, sweep="actor_lr=0.001,0.003")
     with OfflineRun(settings) as source:
@@ -198,7 +198,6 @@ def test_its_evaluation_is_that_of_its_checkpoint(finetuned):
     np.testing.assert_allclose([entry["score_mean"] for entry in report["members"]], last, rtol=1e-8)
 
 
-@pytest.mark.slow
 def test_rlpd_needs_no_pretraining(data, tmp_path):
     settings = finetune_settings(
         data, "rlpd", save_dir=str(tmp_path), num_pretraining_steps=None, warmup_steps=4, updates_per_step=2.0
@@ -240,7 +239,6 @@ def test_mistakes(data, tmp_path, changes, told):
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["iql", "awac", "cql", "rlpd"])
 def test_the_methods_of_table_2_and_rlpd_learn_in_both_phases(data, tmp_path, method):
     """Every network's weights change from checkpoint to checkpoint, and stay finite."""
@@ -279,7 +277,6 @@ def test_a_damaged_checkpoint_is_refused(data, offline, tmp_path):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.slow
 def test_a_member_that_diverged_is_refused(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path / "a"), sweep="actor_lr=0.001,1e30")
     with OfflineRun(settings) as source:

@@ -72,6 +72,7 @@ def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
     assert (run.folder.path / "learning_curve.png").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, unbroken, stopped, tmp_path, capsys):
     """Bit for bit: states, rows and results; and nothing is printed."""
     begun, summary = stopped
@@ -253,6 +254,7 @@ def test_settings_are_not_changed_by_a_run(data, tmp_path):
     assert settings.config.to_json() == before
 
 
+@pytest.mark.slow
 def test_an_online_run(tmp_path, capsys, monkeypatch):
     """Begun, stopped, gone on with and read, as offline; and its threads and environments are let go."""
     closed, close = [], OnlinePopulation.close

@@ -88,6 +88,7 @@ def test_halving_goes_on_after_a_kill_in_a_later_round(tmp_path, monkeypatch):
     assert all(found[-1][0] == 20 for found in rows(halved).values())
 
 
+@pytest.mark.slow
 def test_another_variants_run_is_not_taken_for_the_cells(tmp_path):
     variant = sweep_settings(tmp_path, methods=(f"iql{TINY}:scale_rewards=false",))
     train_all(variant)

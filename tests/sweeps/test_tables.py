@@ -62,6 +62,7 @@ def states(settings):
     return {(cell.dataset.split("=")[0], cell.method): cell.state for cell in make_plan(settings).cells}
 
 
+@pytest.mark.slow
 def test_a_table_is_planned_trained_resumed_and_written(settings):
     maze, hopper = ("pointmaze-umaze-v0", "hopper-medium-v2")
     without = {(hopper, "bc"): "no data", (hopper, "iql"): "no data"}

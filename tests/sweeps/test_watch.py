@@ -1,11 +1,13 @@
 """How far runs are, read while they are written."""
 
+import pytest
 from tiny_sweeps import TINY, sweep_settings, train_all
 
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.watch import Watch
 
 
+@pytest.mark.slow
 def test_a_sweep_from_nothing_to_its_end(tmp_path):
     settings = sweep_settings(tmp_path, methods=(f"bc{TINY}", f"iql{TINY}"))
     plan = make_plan(settings)

@@ -128,6 +128,7 @@ def test_optimal_q_is_that_of_the_best_policy(seed, discount):
     np.testing.assert_allclose(error_model.optimal_q(mdp), mdp.backup(np.max(values, axis=0)), atol=1e-11)
 
 
+@pytest.mark.slow
 @instances
 @given(seeds, scales, st.sampled_from([0.3, 0.6]))
 def test_the_process_collapses_to_the_optimum(seed, beta, discount):

@@ -130,6 +130,7 @@ def test_maximum_itself_has_no_limit():
     assert maximum_distance(stats.norm(), 10**4, once) > 0.9
 
 
+@pytest.mark.slow
 def test_bounded_variables_do_not_tend_to_gumbel():
     """Theorem 1, footnote 2, counts bounded variables in: the uniform's maximum is never near a Gumbel."""
     # (1 - y / n)^n tends to exp(-y), y = n (1 - x). At the end of the support, 1 less exp(-1 / e) is left.

@@ -88,6 +88,7 @@ def test_reaches_random_small_data_sets():
         np.testing.assert_allclose(model.intercept_, exact(y, betas), atol=0.01 * y.std())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 def test_reaches_the_same_from_any_start(beta):
     """Lemma 3.2: the minimum is unique."""
@@ -137,6 +138,7 @@ def test_a_fit_that_ends_early_warns_of_its_error():
     assert lacks > 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "biased"), [(gumbel_loss, False), (gumbel_rescaled_loss, True), (gumbel_log_loss, True)]
 )
@@ -169,6 +171,7 @@ def test_tangent_meets_the_loss_where_exp_z_is_steepest(beta):
     np.testing.assert_allclose(slopes, -np.expm1(np.minimum(np.float64(z), edge)), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_intercept_falls_with_beta_from_the_maximum_to_the_mean():
     """Lemma 3.1: strictly monotone in beta, between the supremum and the expectation."""
     y = draw("mixture", 2000, 0)
@@ -263,6 +266,7 @@ def test_expectile_is_the_root_found_by_bisection():
         np.testing.assert_allclose(value, low, atol=0.01 * y.std())
 
 
+@pytest.mark.slow
 def test_the_expectile_one_half_is_the_mean():
     x, y = linear_data()
     half = ExpectileRegressor(0.5, random_state=0).fit(x, y)

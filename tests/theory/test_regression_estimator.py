@@ -12,6 +12,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from xql_jax.theory.regression import ExpectileRegressor, GumbelRegressor, MeanRegressor
 
+pytestmark = pytest.mark.slow
+
 
 def passes(check, estimator):
     """None of scikit-learn's checks is expected to fail; some fits have no time to converge in them."""
@@ -25,7 +27,6 @@ def test_scikit_learn_accepts(estimator, check):
     passes(check, estimator)
 
 
-@pytest.mark.slow
 @parametrize_with_checks([ExpectileRegressor(), MeanRegressor()])
 def test_scikit_learn_accepts_the_other_losses(estimator, check):
     passes(check, estimator)
@@ -51,7 +52,6 @@ def test_in_a_pipeline(parabola):
     assert pipeline.score(x, y) > 0.5
 
 
-@pytest.mark.slow
 def test_a_search_prefers_the_network_that_can_bend(parabola):
     x, y = parabola
     search = GridSearchCV(

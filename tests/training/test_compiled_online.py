@@ -66,6 +66,7 @@ def assert_same(first, second):
     same(numbers(first), numbers(second))
 
 
+@pytest.mark.slow
 def test_one_row_a_step_which_the_environments_made(tmp_path):
     """The buffer against NumPy, from the first observations and the actions that it holds itself."""
     population = make(tmp_path)
@@ -132,6 +133,7 @@ def test_the_ring_wraps(tmp_path):
             np.testing.assert_array_equal(ours[number % 10], field[number])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [False, True])
 def test_the_ring_is_written_in_place(tmp_path, together):
     """The program needs no room for another one."""

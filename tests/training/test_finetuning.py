@@ -167,6 +167,7 @@ def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(tmp_path, stop, fr
     same(*ends)
 
 
+@pytest.mark.slow
 def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
     """Episodes begin again: two runs from one checkpoint are alike."""
     population = make(tmp_path, TWO)
@@ -240,6 +241,7 @@ def test_hyperparameters_change_along_their_ramps(tmp_path):
     assert rates == [1.0, 1.5, 2.0, 2.5, 3.0, 3.0, 3.0]
 
 
+@pytest.mark.slow
 def test_exploration_noise(tmp_path):
     """Its standard deviation is as asked for; actions stay within their bounds."""
     population = make(tmp_path, handover=0, exploration_noise=0.3, buffer_size=2_000, updates_per_step=0.01)

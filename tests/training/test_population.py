@@ -49,6 +49,7 @@ def after_ten(four):
     return snapshot(population.states), {name: np.array(metric) for name, metric in metrics.items()}
 
 
+@pytest.mark.slow
 def test_member_equals_lone_run(after_ten):
     states, metrics = after_ten
     alone = make_xql([6], {}, beta=0.7)  # in the config, not in a sweep
@@ -59,6 +60,7 @@ def test_member_equals_lone_run(after_ten):
         np.testing.assert_allclose(metrics[name][1], metric[0], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
     """The program that accelerators run, under `vmap`, compiled for the CPU."""
     train_members, chosen = population_module._train_members, set()

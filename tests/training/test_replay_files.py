@@ -100,6 +100,7 @@ OPERATIONS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from([4, 7]), st.lists(OPERATIONS, min_size=5, max_size=30))
 @settings(max_examples=100, deadline=None, derandomize=True)
 def test_every_checkpoint_comes_back_bit_for_bit(capacity, operations):

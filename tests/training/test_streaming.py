@@ -123,6 +123,7 @@ def test_draws_are_uniform_over_all_of_the_data():
     assert stats.chisquare(counts).pvalue > 0.001
 
 
+@pytest.mark.slow
 def test_divergence_is_found_in_the_midst_of_a_block():
     grid = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}
     streamed, resident = (
@@ -136,6 +137,7 @@ def test_divergence_is_found_in_the_midst_of_a_block():
     assert_same_bits(streamed.states, snapshot(resident.states))
 
 
+@pytest.mark.slow
 def test_the_data_is_not_on_the_device():
     # No other array in the process has that length.
     population = Population(Growth(), make_members([5, 6], {}), Host(make_data(size=43)), batch_size=8)

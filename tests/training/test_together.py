@@ -88,6 +88,7 @@ def test_networks_too(tmp_path, name, networks):
             assert (np.asarray(start) != np.asarray(end)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_fine_tuning_too(tmp_path, fraction):
     """Both learn from the data, whose rewards of 100 they see, and from their own buffer."""
