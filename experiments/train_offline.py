@@ -63,7 +63,8 @@ flags.DEFINE_boolean(
     "extend",
     False,
     "Go on from a run with the same settings and fewer updates, if that gives the numbers of a run of "
-    "--max_steps. Otherwise say why not. The shorter run stays as it is.",
+    "--max_steps; or train the seeds that a run with the same settings lacks. Otherwise say why not. The "
+    "existing run stays as it is.",
 )
 joining.define_flags()
 command_line.define_environment_flags()

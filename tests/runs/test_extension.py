@@ -49,8 +49,8 @@ def test_an_extended_run_is_the_long_one(tmp_path):
     ("changes", "message"),
     [
         ({}, "falls to 0 at update 10"),
-        ({"batch_size": 9}, "no run with fewer updates and otherwise these settings"),
-        ({"num_seeds": 3}, "more seeds are a run of their own"),
+        ({"batch_size": 9}, "no run with fewer updates or other seeds and otherwise these settings"),
+        ({"num_seeds": 3}, "no run with fewer updates or other seeds and otherwise these settings"),
     ],
 )
 def test_why_not(tmp_path, changes, message):
@@ -61,6 +61,39 @@ def test_why_not(tmp_path, changes, message):
         run(offline_settings(tmp_path, schedule=LONG, eval_episodes=0, extend=True, **changes))
     assert contents(tmp_path) == before
     assert shorter.folder.path.is_dir()
+
+
+def test_more_seeds_are_those_of_the_larger_run(tmp_path, caplog):
+    """Seeds 42 and 43 are there, 42 to 45 are asked for: 44 and 45 are trained, to the same bits."""
+    caplog.set_level("INFO")
+    write_dataset(tmp_path / "data.npz")
+    there = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
+    before = contents(there.folder.path)
+    four = dataclasses.replace(
+        settings(tmp_path, tmp_path / "runs", schedule=SHORT, extend=True), num_seeds=4
+    )
+    added = run(four)
+    assert contents(there.folder.path) == before
+    assert added.folder.path.name.startswith("seeds44-45_")
+    assert [member.seed for member in added.members] == [44, 45]
+    assert f"extending {there.folder.path} by seeds 44, 45, in a run of their own" in caplog.text
+    larger = run(dataclasses.replace(four, save_dir=str(tmp_path / "larger"), extend=False))
+    ours, theirs = (open_run(one.folder.path).restore(10, 4, 2) for one in (added, larger))
+    assert sorted(ours) == ["seed44", "seed45"]
+    assert_same_bits(ours, {name: theirs[name] for name in ours})
+    assert untimed(larger.folder.files.evaluations)[3:5] == untimed(added.folder.files.evaluations)[1:3]
+    with pytest.raises(UserError, match="all these seeds are there already"):
+        run(four)
+
+
+def test_seeds_that_are_missing_in_the_midst_are_not_one_run(tmp_path):
+    write_dataset(tmp_path / "data.npz")
+    run(dataclasses.replace(settings(tmp_path, tmp_path / "runs", schedule=SHORT), seed=44, num_seeds=1))
+    asked = dataclasses.replace(
+        settings(tmp_path, tmp_path / "runs", schedule=SHORT, extend=True), num_seeds=5
+    )
+    with pytest.raises(UserError, match="seeds 42, 43, 45, 46 are missing"):
+        run(asked)
 
 
 def test_an_evaluation_before_the_first_update_changes_no_other_row(tmp_path):

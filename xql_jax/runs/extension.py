@@ -1,7 +1,10 @@
-"""Extension of an existing run to more updates, with the same results as a longer run from the start.
+"""Extension of an existing run, with the same results as a longer or larger run from the start.
 
-The longer run has its own folder. It starts from the shorter run's last checkpoint and rows. Rows that the
-shorter run wrote only because it ended there are left out.
+A run with more updates has its own folder. It starts from the shorter run's last checkpoint and rows. Rows
+that the shorter run wrote only because it ended there are left out.
+
+More seeds become a run of the missing seeds alone, because members of a population do not depend on each
+other. Reports put runs together that differ only in their seeds.
 """
 
 import logging
@@ -74,22 +77,67 @@ def extended(
     return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
 
 
-def _shorter_run(folder: RunFolder) -> RunRecord:
+def missing_seeds(folder: RunFolder) -> range | None:
+    """Returns the seeds of a new run that no run with otherwise the same settings has.
+
+    Returns:
+        None if the run itself exists, or if no other run has any of its seeds.
+    Raises:
+        UserError: if other runs have all seeds, or if those missing are not successive.
+    """
+    if (folder.path / "config.json").exists():
+        return None
+    there = {
+        seed: record
+        for record in _runs_that_differ_in(folder, "seeds")
+        for seed in range(record.content["seeds"][0], record.content["seeds"][1] + 1)
+        if seed in folder.seeds
+    }
+    if not there:
+        return None
+    paths = ", ".join(sorted({str(record.path) for record in there.values()}))
+    missing = [seed for seed in folder.seeds if seed not in there]
+    if not missing:
+        raise UserError(f"--extend: all these seeds are there already: {paths}")
+    found = range(missing[0], missing[-1] + 1)
+    if len(found) != len(missing):
+        raise UserError(
+            f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not one "
+            "range: train each range by --seed and --num_seeds, without --extend"
+        )
+    LOG.info(
+        f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
+        "experiments/report.py puts them together"
+    )
+    return found
+
+
+def _runs_that_differ_in(folder: RunFolder, name: str) -> list[RunRecord]:
+    """Returns the runs beside the folder that have its settings, except for the one of this name."""
     ours = folder.recorded
     found: list[RunRecord] = []
     for file in sorted(folder.path.parent.glob("*/config.json")):
         try:
             record = open_record(file.parent)
-            steps = record.steps
         except UserError:
             continue
-        theirs = {name: value for name, value in record.content.items() if name not in OF_THE_RECORD}
-        if steps and {**theirs, "max_steps": ours["max_steps"]} == ours and steps[-1] < ours["max_steps"]:
+        theirs = {key: value for key, value in record.content.items() if key not in OF_THE_RECORD}
+        if {**theirs, name: ours[name]} == ours:
             found.append(record)
+    return found
+
+
+def _shorter_run(folder: RunFolder) -> RunRecord:
+    updates = folder.recorded["max_steps"]
+    found = [
+        record
+        for record in _runs_that_differ_in(folder, "max_steps")
+        if record.steps and record.steps[-1] < updates
+    ]
     if not found:
         raise UserError(
-            f"--extend: below {folder.path.parent} there is no run with fewer updates and otherwise these "
-            "settings (see experiments/runs.py --compare); more seeds are a run of their own"
+            f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
+            "otherwise these settings (see experiments/runs.py --compare)"
         )
     return max(found, key=lambda record: record.steps[-1])
 

@@ -25,7 +25,7 @@ from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.reports.plots import plot_maze, position_grid
-from xql_jax.runs.extension import Beginning, extended
+from xql_jax.runs.extension import Beginning, extended, missing_seeds
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.saved_policies import members_of_another
 from xql_jax.runs.settings import OfflineSettings
@@ -123,6 +123,12 @@ class OfflineRun(TrainingRun):
             **self.identity,
         )
         self.check_alike()
+        if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
+            self.settings = dataclasses.replace(
+                settings, seed=missing[0], num_seeds=len(missing), extend=False, resume=True
+            )
+            self.open()
+            return
         self.find_beginning()
 
     def find_beginning(self) -> None:

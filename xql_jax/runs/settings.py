@@ -63,7 +63,7 @@ class OfflineSettings(RunSettings):
     batch_size: int | None = None  # None: the method's default
     tuned: bool = False
     checkpoint: str | Path | None = None  # the folder of a run that includes the members of this one
-    extend: bool = False  # start from a shorter run with the same settings, see `runs.extension`
+    extend: bool = False  # add updates or seeds to an existing run, see `runs.extension`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
