@@ -29,7 +29,7 @@ FILE_WITHOUT_TASK = f"pointmaze{ENDING}.py"  # used if neither a task nor data i
 
 
 def shipped(folder: str) -> Path:
-    """Returns the folder `configs` or `experiments`, inside an installed package or beside it in a clone."""
+    """Returns the path of `configs` or `experiments`: in the installed package, or next to it in a clone."""
     package = Path(__file__).resolve().parent
     installed = package / folder
     return installed if installed.is_dir() else package.parent / folder

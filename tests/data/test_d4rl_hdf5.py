@@ -135,7 +135,7 @@ def truncated(path):
         (lambda path: path.write_bytes(b""), "empty"),
         (truncated, "not a readable HDF5 file.*truncated"),
         (lambda path: path.write_text("observations"), "not a readable HDF5 file"),
-        (never_written, r"observations claims the shape \(1000000000, 1000\), 4,000,000,000,000 bytes"),
+        (never_written, r"observations would be 4,000,000,000,000 bytes of shape \(1000000000, 1000\)"),
         (without_shape, "rewards is empty: it has no shape"),
         (lambda path: write(path, {}), "no array observations, actions, rewards, terminals; .*holds nothing"),
         (

@@ -128,6 +128,7 @@ def test_a_scan_does_what_single_steps_do():
     assert_same(drawn, jax.tree.map(lambda *fields: np.stack(fields), *batches))
 
 
+@pytest.mark.slow
 def test_members_do_what_each_does_alone():
     """Also with buffers that are filled to different rows: one empty, one part full, one wrapped."""
     alone = [filled(7, inserted) for inserted in (0, 5, 9)]

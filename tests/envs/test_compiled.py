@@ -103,6 +103,7 @@ def test_where_the_simulation_fails_the_episode_ends():
     np.testing.assert_array_equal(episodes.lengths, 1)
 
 
+@pytest.mark.slow
 def test_members_restart_together_where_one_must():
     """The program's control flow is shared; who does not end goes on."""
     episodes = jax.vmap(lambda key: compiled.begin(PointMass(), key, 2))(jax.random.split(KEY))

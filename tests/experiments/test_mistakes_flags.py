@@ -317,6 +317,7 @@ def test_a_reader_who_has_had_enough():
     assert ran.returncode in (0, 141)  # 0: the help fits into the pipe
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written(place):
     command = f"exec {sys.executable} {MAINS['inspect']} --dataset=good.hdf5 > /dev/full"
     ran = subprocess.run(
@@ -326,6 +327,7 @@ def test_output_that_cannot_be_written(place):
     assert (ran.returncode, ran.stderr) == (2, "error: cannot write the output: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(place):
     before = contents(place.run)
     outcome = place.main("--seed=43", "--eval_episodes=0")

@@ -142,6 +142,7 @@ def test_a_sweep_trains_every_beta_with_every_seed(sweep):
     assert logs == {f"seed{seed}_beta={beta}" for beta, seed in members}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_summed_up_by_setting(sweep):
     results = strict_json(sweep / "summary.json")["results"]
     assert [result["hyperparameters"] for result in results] == [{"beta": beta} for beta in BETAS]

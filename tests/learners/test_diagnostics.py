@@ -49,6 +49,7 @@ def test_at_the_soft_optimum(transitions):
         assert expected["td_error"] > 0.1 * np.ptp(v[:STATES])
 
 
+@pytest.mark.slow
 def test_a_terminal_state_has_no_value():
     s, a, r, after, _ = deterministic()
     batch = one_hot_batch(s, a, r, after, **SHAPE)

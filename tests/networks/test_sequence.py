@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from slow_cases import slow_but
 
 from xql_jax.networks.sequence import DecisionTransformerPolicy
 from xql_jax.types import Windows
+
+pytestmark = pytest.mark.slow
 
 K, O, A, E = 4, 3, 2, 8
 NETWORK = DecisionTransformerPolicy(A, E, num_layers=2, num_heads=2, dropout_rate=0.1, max_timesteps=6)
@@ -46,7 +47,7 @@ def changed(windows, field, place):
 
 
 @pytest.mark.parametrize("field", ["observations", "actions", "returns_to_go", "timesteps"])
-@pytest.mark.parametrize("place", slow_but(range(K), 0, K - 1))
+@pytest.mark.parametrize("place", range(K))
 def test_actions_depend_on_what_comes_before_alone(params, field, place):
     windows = make_windows()
     before, after = (np.asarray(act(params, w)) for w in (windows, changed(windows, field, place)))
@@ -127,7 +128,6 @@ def test_forward_pass_by_hand(params):
     np.testing.assert_allclose(act(params, windows)[0], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_dropout_acts_in_training_only(params):
     windows = make_windows()
     draws = [

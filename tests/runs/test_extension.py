@@ -82,7 +82,7 @@ def test_more_seeds_are_those_of_the_larger_run(tmp_path, caplog):
     assert sorted(ours) == ["seed44", "seed45"]
     assert_same_bits(ours, {name: theirs[name] for name in ours})
     assert untimed(larger.folder.files.evaluations)[3:5] == untimed(added.folder.files.evaluations)[1:3]
-    with pytest.raises(UserError, match="all these seeds are there already"):
+    with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
         run(four)
 
 

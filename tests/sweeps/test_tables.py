@@ -114,6 +114,7 @@ def test_the_table_of_fine_tuning_has_both_phases(settings):
     assert set(states(of_table_1).values()) == {"to do"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [{"seed": 1}, {"num_seeds": 3}, {"max_steps": 21}, {"eval_episodes": 2}, {"eval_interval": 7}]
 )

@@ -238,6 +238,7 @@ def test_large_beta_is_least_squares():
         np.testing.assert_allclose(model.predict(x), x @ exact_fit[:3] + exact_fit[3], atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden_dims", [(), pytest.param((16,), marks=pytest.mark.slow)])
 def test_several_betas_are_as_many_single_fits(hidden_dims):
     x, y = linear_data(300)
@@ -287,6 +288,7 @@ def test_random_state():
     assert np.abs(fitted(state) - fitted(state)).max() > 0.01  # it moves on
 
 
+@pytest.mark.slow
 def test_units_do_not_matter():
     x, y = linear_data(500)
     settings = {"random_state": 0, "num_updates": 2000}
@@ -297,6 +299,7 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(other.coef_ / 1000.0 * [1e6, 1e-6, 1.0], model.coef_, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [2.0, [2.0, 3.0]])
 def test_coefficients_are_those_of_the_predictions(beta):
     x, y = linear_data(300)
@@ -305,6 +308,7 @@ def test_coefficients_are_those_of_the_predictions(beta):
     assert np.shape(model.intercept_) == np.shape(beta)
 
 
+@pytest.mark.slow
 def test_an_mlp_has_no_coefficients():
     x, y = linear_data(50)
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -314,6 +318,7 @@ def test_an_mlp_has_no_coefficients():
     assert not hasattr(MeanRegressor(), "coef_")
 
 
+@pytest.mark.slow
 def test_score_is_the_loss_that_is_left_of_the_best_constant():
     x, y = linear_data()
     betas = [0.5, 50.0]
@@ -329,6 +334,7 @@ def test_score_is_the_loss_that_is_left_of_the_best_constant():
     np.testing.assert_allclose(mean.score(x, y), r2_score(y, mean.predict(x)), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model", [GumbelRegressor([0.1, 1.0]), ExpectileRegressor([0.2, 0.9]), MeanRegressor()]
 )
@@ -338,6 +344,7 @@ def test_score_of_the_best_constant_is_zero(model):
     assert -0.01 < score <= 1e-9
 
 
+@pytest.mark.slow
 def test_score_does_not_overflow():
     y = draw("normal", 100, 0)
     model = GumbelRegressor([0.01, 0.02], random_state=0).fit(no_inputs(y), y)
@@ -345,6 +352,7 @@ def test_score_does_not_overflow():
     assert -1e6 < model.score(no_inputs(y), y - 100.0) < 0  # far below, the loss is linear
 
 
+@pytest.mark.slow
 def test_a_constant_y():
     x = linear_data(100)[0]
     model = GumbelRegressor(0.5, random_state=0).fit(x, np.full(100, 1e6))

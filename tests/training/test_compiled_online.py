@@ -122,6 +122,7 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
 
 
+@pytest.mark.slow
 def test_the_ring_wraps(tmp_path):
     whole, ring = make(tmp_path / "whole"), make(tmp_path / "ring", buffer_size=10)
     for population in (whole, ring):

@@ -154,6 +154,7 @@ def test_an_evaluation_that_fails_is_left_to_the_resumed_run(tmp_path):
     assert evaluations == [step for step in ("10", "20", "30", "40") for _ in range(2)]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_fails_again_is_left_out_but_for_the_last(tmp_path, caplog):
     """From the same starts it may fail for ever, and training would never go on."""
     for step in (10, 20, 30, 40, 40):  # a run without its last score is not finished

@@ -147,6 +147,7 @@ def test_the_policy_acts_on_preprocessed_observations(tmp_path):
     np.testing.assert_allclose(rows.actions[:, 0], rows.observations[:, 0] / 100.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [None, 0.5])
 @pytest.mark.parametrize("stop", [4, HANDOVER])
 def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(tmp_path, stop, fraction):

@@ -45,7 +45,12 @@ class Amount:
     episodes: int | None = None
 
     def reached(self, transitions: int, episodes: int) -> bool:
-        """Whether these numbers are enough, once all these episodes have ended."""
+        """Whether no further episode has to be started; those under way are still to be finished.
+
+        Args:
+            transitions: made so far.
+            episodes: started so far.
+        """
         return transitions >= self.transitions if self.transitions else episodes >= (self.episodes or 0)
 
 

@@ -161,8 +161,8 @@ def _check_size(member: h5py.Dataset, key: str, path: Path) -> None:
     size = Path(os.fsdecode(member.file.filename)).stat().st_size
     if member.nbytes > EXPANSION * size:
         raise UserError(
-            f"{path}: not a readable HDF5 file ({key} claims the shape {member.shape}, "
-            f"{member.nbytes:,} bytes, in a file of {size:,})"
+            f"{path}: not a readable HDF5 file (it is damaged: {key} would be {member.nbytes:,} bytes of "
+            f"shape {member.shape}; a file of {size:,} bytes cannot hold that, even compressed): get it again"
         )
 
 

@@ -11,7 +11,7 @@ from xql_jax.envs import Suite
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
-Slot = tuple[int, int]  # member, place in the batch
+Slot = tuple[int, int]  # a place: the member, and which of its K episodes
 UNTOLD = -1  # in `successes`: the environment has not said whether the episode is a success
 
 
@@ -71,7 +71,11 @@ class Wave(ABC):
 
 
 class HostWave(Wave):
-    """Runs waves in environments of a suite, one per place, made when first needed and kept until `close`."""
+    """Runs the episodes in a suite's environments, each member's on its own.
+
+    There is one environment for each member and episode, M * K in all. Each is made when first needed, and
+    kept until `close`.
+    """
 
     def __init__(self, task: Task, suite: Suite, num_members: int, num_slots: int):
         self._task, self._suite = task, suite

@@ -23,7 +23,7 @@ class Draws(NamedTuple):
     weights: Array  # f32[K, ...], sum 1 over K
 
     def mean(self, values: Array) -> Array:
-        """Estimates E f(a), f32[...], from the values f32[K, ...] of f at the actions."""
+        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
         return (self.weights * values).sum(0)
 
 

@@ -98,7 +98,11 @@ def missing_seeds(folder: RunFolder) -> range | None:
     paths = ", ".join(sorted({str(record.path) for record in there.values()}))
     missing = [seed for seed in folder.seeds if seed not in there]
     if not missing:
-        raise UserError(f"--extend: all these seeds are there already: {paths}")
+        raise UserError(
+            f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
+            f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its "
+            "own seeds"
+        )
     found = range(missing[0], missing[-1] + 1)
     if len(found) != len(missing):
         raise UserError(

@@ -55,7 +55,7 @@ def settings_of_jax() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that compute a run's numbers."""
+    """Returns the versions, by name, of this package, of Python and of the installed `PACKAGES`."""
     ours = {"xql_jax": xql_jax.__version__, "python": platform.python_version()}
     return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
 

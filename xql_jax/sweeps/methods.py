@@ -31,14 +31,14 @@ def traced_fields(method: str) -> list[str]:
     return traced_names(make_learner("xql" if algorithm == TUNED else algorithm))
 
 
-def static_fields(config: ConfigDict) -> list[str]:
-    """Returns the fields that a method's text may change, see `set_field`."""
+def settable_fields(config: ConfigDict) -> list[str]:
+    """Returns the names that METHOD:FIELD=VALUE may set: fields of the config and run defaults."""
     of_run = config.about.get("run", {})
     return [name for name in (*config, *of_run) if name not in ("algorithm", "about")]
 
 
 def config_of(method: str, task: Task, settings: SweepSettings) -> ConfigDict:
-    """Returns the config for the method on the task, before the fields in the method's text are set."""
+    """Returns the config for the method on the task, before the fields in METHOD:FIELD=VALUE are set."""
     algorithm = method.split(":")[0]
     return _config(
         Path(settings.config_dir), task, "xql" if algorithm == TUNED else algorithm, settings.finetune
@@ -54,7 +54,7 @@ def set_field(config: ConfigDict, text: str) -> str:
         The field's name.
     """
     name, _, value = text.partition("=")
-    known = static_fields(config)
+    known = settable_fields(config)
     if name not in known:
         raise UserError(f"--methods: unknown config field {name!r}; nearest known: {nearest(name, known)}")
     of_run = config.about.get("run", {})

@@ -25,7 +25,7 @@ from xql_jax.runs.settings import (
     RunSettings,
     SweepSettings,
 )
-from xql_jax.sweeps.methods import TUNED, check_methods, config_of, set_field, static_fields, traced_fields
+from xql_jax.sweeps.methods import TUNED, check_methods, config_of, set_field, settable_fields, traced_fields
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.schedule import Schedule
 
@@ -152,7 +152,7 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
         for method in methods
         for name in (
             *traced_fields(method),
-            *static_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
+            *settable_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
         )
     }
     for name, _ in _parts(settings.sweep):
@@ -170,7 +170,7 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     run. Fields that the method does not have are left out.
     """
     config = config_of(method, get_task(dataset.partition("=")[0]), settings)
-    traced, static = traced_fields(method), static_fields(config)
+    traced, static = traced_fields(method), settable_fields(config)
     parts = _parts(settings.sweep)
     own = [
         [f"{name}={value}" for value in values]

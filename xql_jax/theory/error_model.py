@@ -223,10 +223,14 @@ def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
 
 
 def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
-    """Shuffles the draws f64[N, S, A] of each pair among themselves: the same marginals, but independent.
+    """Shuffles the N draws of each pair (s, a) separately: same marginals, but no dependence between pairs.
 
-    A maximum keeps the larger draws, so after t steps of `evolve_samples` all draws descend from about N /
-    A^t of the first ones. They represent the law only as long as that number is large.
+    Each maximum in `evolve_samples` drops the smaller draws. If the two take turns, the draws of later steps
+    descend from fewer and fewer of the first ones, fastest if all actions are equally good. The draws
+    represent the law only as long as their ancestors are many.
+
+    Args:
+        samples: f64[N, S, A].
     """
     return generator.permuted(arguments.samples("samples", samples), axis=0)
 
