@@ -43,8 +43,8 @@ flags.DEFINE_enum(
     "data_on",
     "auto",
     DATA_ON,
-    "Where the transitions are kept: on the device; on the host or on disk, and streamed in blocks; auto: "
-    "the first of these where they fit.",
+    "Where the transitions are kept: in the device's memory, in the host's memory or on disk. From host and "
+    "disk they are streamed in blocks. auto: the first of these with enough room.",
 )
 flags.DEFINE_boolean(
     "shard_data",

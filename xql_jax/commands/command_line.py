@@ -153,7 +153,8 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
             positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
             if unexpected:
                 raise UserError(
-                    f"unexpected argument {unexpected[0]!r}: it belongs to no flag; write --name=value, see --help"
+                    f"unexpected argument {unexpected[0]!r}: it belongs to no flag; write "
+                    "--name=value, see --help"
                 )
             surroundings.check()
             return main(*positional)

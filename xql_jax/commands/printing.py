@@ -157,7 +157,7 @@ def _print_choice(entries: list[dict[str, Any]], title: str, number: str, found:
             has_interval = not np.isnan(one["rho_low"])
             rho = f"{one['rho']:+.2f}{interval if has_interval else ''}, p {one['p_value']:.2g}"
         print(f"  {statistic.title + ', ' + best + ' first':<24} {rho:<36} {one['regret']:.1f}")
-    print(f"  {'by lot':<61} {found['regret_by_chance']:.1f} on average")
+    print(f"  {'random choice':<61} {found['regret_by_chance']:.1f} on average")
 
 
 def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, Any]]) -> None:

@@ -102,8 +102,8 @@ def define_data_flags() -> None:
     flags.DEFINE_boolean(
         "normalize_observations",
         None,
-        "Give each entry of the observations mean 0 and standard deviation 1. Default: if the method's "
-        "authors do.",
+        "Give each entry of the observations mean 0 and standard deviation 1. Default: as the "
+        "method's authors did.",
     )
     flags.DEFINE_float(
         "top_returns",
@@ -135,8 +135,8 @@ def define_acting_flags() -> None:
     flags.DEFINE_integer(
         "max_policy_lag",
         100,
-        "Largest age in updates of the policy that acts. It acts while the learner trains on the previous "
-        "round.",
+        "Largest number of updates by which the acting policy may be behind the learner. It acts while the "
+        "learner trains on the previous round.",
         lower_bound=1,
         upper_bound=1_000_000,
     )

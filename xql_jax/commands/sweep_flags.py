@@ -179,7 +179,7 @@ def _executors() -> None:
     flags.DEFINE_integer(
         "retries",
         3,
-        "How often a run is started again after its worker died or its time was over.",
+        "How often a run is started again after its worker died or its time limit passed.",
         lower_bound=0,
     )
     flags.DEFINE_string(

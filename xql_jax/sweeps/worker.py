@@ -45,7 +45,7 @@ class Resources:
     gpus: float = 0.0
     memory_gb: float | None = None
     hours: float = 24.0  # time limit of a SLURM job, which is then queued again and goes on
-    retries: int = 3  # how often the cell is started again after its worker died or its time was over
+    retries: int = 3  # how often the cell is started again after its worker died or its time limit passed
 
 
 def work(
