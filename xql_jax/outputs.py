@@ -75,7 +75,7 @@ def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    """Whether two paths name the same file, or would if it existed."""
+    """Whether two paths lead to the same file, which need not exist yet; links are followed."""
     if path.exists() and other.exists():
         return path.samefile(other)
     return os.path.realpath(path) == os.path.realpath(other)

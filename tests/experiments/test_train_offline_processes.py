@@ -205,7 +205,7 @@ def test_a_port_that_is_taken_is_told(bench):
         process = bench.start(bench.folder / "nothing", *EIGHT, *told, log=file)
         assert bench.finish(process, PATIENCE) == 2
     (line,) = log.read_text().splitlines()
-    assert line.startswith(f"error: {told[0]}: cannot listen there")
+    assert line.startswith(f"error: {told[0]}: process 0 cannot listen on port")
 
 
 def test_processes_that_were_told_of_different_numbers_are_refused(bench):

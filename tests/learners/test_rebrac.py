@@ -11,6 +11,7 @@ from online_runs import gradient
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.learners.rebrac import ReBRAC
+from xql_jax.networks.squashed_policies import td3_init
 
 # One state, in which the policy does (0.5, 0), and two critics: Q_1 = 2 a_1 + 1, Q_2 = a_2 + 3.
 POLICY = np.array([[0.5, 0.0]])
@@ -61,7 +62,7 @@ def test_without_penalties_it_is_td3():
     batch, states = make_batch(), []
     plain = {"num_critics": 1, "actor_period": 1}
     off = {"actor_bc_coef": 0.0, "critic_bc_coef": 0.0, "critic_layer_norm": False}
-    for learner in (make("rebrac", **plain, **off), make("td3", **plain)):
+    for learner in (make("rebrac", **plain, **off), make("td3", **plain, kernel_init=td3_init)):
         before = init(learner, batch)
         after, _ = update(learner, before, batch, jax.random.key(0))
         states.append(after)

@@ -165,7 +165,7 @@ def test_table_5_and_the_papers_loss_and_clip_are_the_defaults():
     table_5 |= {"actor_hidden_dims": (256, 256), "critic_hidden_dims": (256, 256), "num_critics": 2}
     table_5 |= {"actor_period": 2, "target_period": 2}
     table_5 |= {"target_noise": 0.2, "target_noise_clip": 0.5, "exploration_noise": 0.1}
-    table_5 |= {"kernel_init": "uniform"}
+    table_5 |= {"kernel_init": "orthogonal"}
     own = {"beta": 2.0, "clip": 8.0, "loss": "rescaled", "clip_rule": "both"}
     assert hyperparameters(make_learner("td3")) == table_5
     assert hyperparameters(make_learner("td3_dq")) == table_5 | {"num_critics": 1}

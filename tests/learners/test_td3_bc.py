@@ -10,6 +10,7 @@ from online_runs import gradient
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.learners.td3_bc import TD3_BC
+from xql_jax.networks.squashed_policies import td3_init
 
 # Two states and actions of two components. Q_1 = s . (1, -4) + a . (2, 0) is 1 and -2.8 at the policy's.
 EYE = np.eye(2)
@@ -17,6 +18,8 @@ POLICY = np.array([[0.0, 0.5], [0.6, -0.2]])
 ACTIONS = np.array([[0.5, 0.5], [-1.0, 0.2]])
 CRITICS = np.array([[1.0, -4.0], [50.0, 50.0]]), np.array([[2.0, 0.0], [0.0, -7.0]])
 BATCH = transition(EYE, ACTIONS, np.zeros(2), EYE, ACTIONS, np.ones(2))
+
+UNIFORM = {"kernel_init": td3_init}  # TD3+BC begins as the first TD3
 
 
 def test_the_actors_loss_by_hand():
@@ -67,14 +70,14 @@ def test_weight_0_is_behaviour_cloning():
 
 
 def test_a_large_weight_is_td3():
-    climbing, both = slope_at("td3", 1.0), slope_at("td3_bc", 1.0, q_weight=1e4)
+    climbing, both = slope_at("td3", 1.0, **UNIFORM), slope_at("td3_bc", 1.0, q_weight=1e4)
     cosine = climbing @ both / np.linalg.norm(climbing) / np.linalg.norm(both)
     np.testing.assert_allclose(cosine, 1.0, atol=1e-4)
 
 
 def test_the_critic_is_td3s():
     batch = make_batch()
-    learners = make("td3_bc"), make("td3", critic_lr=3e-4)
+    learners = make("td3_bc"), make("td3", critic_lr=3e-4, **UNIFORM)
     first, second = (update(x, init(x, batch), batch, jax.random.key(0))[0].critic for x in learners)
     np.testing.assert_array_equal(flat(first), flat(second))
 

@@ -155,7 +155,10 @@ def _meet(address: str, count: int, seconds: int) -> dict[int, socket.socket]:
             ("", _parts(address)[1]), family=family, backlog=count, dualstack_ipv6=dual
         )
     except OSError as error:
-        raise UserError(f"--coordinator_address={address}: cannot listen there: {error.strerror}") from error
+        raise UserError(
+            f"--coordinator_address={address}: process 0 cannot listen on port {_parts(address)[1]} "
+            f"({error.strerror}): give all processes an address with a free port"
+        ) from error
     with server:
         while len(links) < count - 1 and not wrong:
             server.settimeout(max(0.001, until - time.monotonic()))

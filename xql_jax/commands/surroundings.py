@@ -136,8 +136,8 @@ def _has_too_many_processes(error: BaseException) -> UserError | None:
     if not of_system and "can't start new thread" not in str(error):
         return None
     return UserError(
-        f"the system refuses another process or thread ({error}): raise its limit (ulimit -u, or the "
-        "container's), or give fewer --num_environments"
+        f"the system refuses another process or thread ({error}): raise the limit on processes (ulimit -u, "
+        "or the container's), or give fewer --num_environments"
     )
 
 

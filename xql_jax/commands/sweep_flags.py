@@ -206,7 +206,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or error
+        raise UserError(f"{path}: not YAML{place}: {what}: correct it there") from error
     except Exception as error:  # it is the user's code, and may fail in any way
         raise UserError(f"{path}: it must have a get_config() that returns a ConfigDict ({error})") from error
     if not isinstance(content, dict):

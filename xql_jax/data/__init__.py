@@ -49,13 +49,15 @@ def load_dataset(
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
             Several are concatenated in the given order. If empty, the task's own data are used; they are
             downloaded or generated if they are not on disk yet.
-        url: address to download the task's own file from, instead of D4RL's.
-        data_on: disk: use a single file from disk, see `MappedDataset`; auto: do so only if it does not fit
-            into memory; device, host: never. None: never, for callers whose users cannot choose.
+        url: address to download the task's own file from, instead of D4RL's; only without `sources`.
+        data_on: the flag. "disk": leave the data on disk, see `MappedDataset`; there must be one file.
+            "auto": do so if they are one file that does not fit into memory. "device", "host": read them into
+            memory. None: the same, for commands without the flag: no message recommends it.
         external_data: whether HDF5 files may have arrays that are stored in other files.
     Raises:
-        UserError: if there is no such file, its kind is unknown, its content cannot be used (see the
-            readers), the sources do not fit together, or they do not fit into memory.
+        UserError: if there are no data, a file is missing, its kind is unknown, its content cannot be used,
+            the download fails, the sources do not fit together or into memory, or an argument does not go
+            with the sources.
     """
     if not sources:
         if task is None:

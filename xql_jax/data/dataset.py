@@ -70,7 +70,10 @@ class Dataset:
         return np.diff(sums[self.ends], prepend=0.0)
 
     def fingerprint(self) -> str:
-        """Returns a digest of the data: if they change under the same name, another run starts."""
+        """Returns a digest of the transitions, without `ends`; of a sample of them beyond 16 GiB.
+
+        It is part of a run's identity, so a run is never resumed with other data of the same name.
+        """
         return fingerprint(self)
 
 

@@ -73,7 +73,10 @@ def download(url: str, path: Path, patience: Patience = PATIENCE) -> None:
     except OSError as error:
         where = "" if error.filename in (None, str(path)) else f" ({error.filename})"
         reason = f"{error.strerror or error}{where}"
-        raise UserError(f"{path}: cannot write the download of {shown}: {reason}") from error
+        raise UserError(
+            f"{path}: cannot write the download of {shown}: {reason}; make room or give permission there, or "
+            "set D4RL_DATASET_DIR to another folder"
+        ) from error
 
 
 class _Part:

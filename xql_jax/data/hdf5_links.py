@@ -27,7 +27,9 @@ def find(file: h5py.File, name: str, external_data: bool) -> h5py.Dataset | h5py
         name: of an array or a group, from the root.
         external_data: whether it may lie in other files.
     Raises:
-        UserError: if it lies in other files but may not, or if those files lack it.
+        UserError: if it lies in other files but may not; if one of those files is missing or too short, or
+            lacks the source of a virtual dataset; or if it is behind too many links. An external link to
+            something that the other file lacks counts as None.
     """
     found = _resolve(file, name, _Search(Path(os.fsdecode(file.filename)), name, external_data), MOST_LINKS)
     return file[name] if found else None  # through the links as HDF5 follows them

@@ -29,10 +29,10 @@ class Trajectories(Distinct):
     length: int = flax.struct.field(pytree_node=False, default=1)  # K of the windows
 
     def windows(self, starts: Any) -> Windows:
-        """Returns the windows that start at rows i32[B], as arrays of NumPy or JAX, like the rows.
+        """Returns windows of K = `length` rows that start at rows `starts`, i32[B].
 
-        If fewer than K rows of the trajectory are left, they are the last of the window, and zeros go before
-        them.
+        If the trajectory ends earlier, the window is padded with zeros at its start, where its `known` is
+        false. The result is of NumPy or JAX, like this object's arrays.
         """
 
         def take(field: Any, rows: Any) -> Any:

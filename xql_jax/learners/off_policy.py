@@ -38,7 +38,7 @@ class OffPolicy(PolicyLearner):
 
         It uses the first critic and the deterministic policy, but no target network and no entropy.
 
-        Source: Garg et al. 2023, Appendix D.2 (Section 3.1 prints r - discount * Q(s', pi(s')) - Q(s, a)).
+        Source: Garg et al. 2023, Appendix D.2. Section 3.1 has a minus before the discount, a misprint.
         """
         first = state.critic.params[0]
         next_actions = self.act(self.actor(state), batch.next_observations, jax.random.key(0), True)

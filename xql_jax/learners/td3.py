@@ -84,7 +84,7 @@ class OnlineTwin(DelayedTwin):
     from the same range, too.
     """
 
-    kernel_init: Initializer = fields.choice(uniform=td3_init, orthogonal=sac_init)
+    kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
 
 DEFAULTS = {"critic_lr": 1e-3}

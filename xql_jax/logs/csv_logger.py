@@ -83,7 +83,13 @@ class CSVLogger:
 
 
 def _set_aside(path: Path, is_fine: Callable[[bytes], bool], word: str) -> Path | None:
-    """Renames what lies at `path` if it is no file or `is_fine` rejects its content; returns the new name."""
+    """Renames what lies at `path` if it cannot be read as a file, or if `is_fine` rejects its content.
+
+    The new name begins with `word`; if the file cannot be read, with "damaged".
+
+    Returns:
+        The new path; None if nothing was renamed.
+    """
     if not os.path.lexists(path):
         return None
     try:

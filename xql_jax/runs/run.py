@@ -259,10 +259,13 @@ class TrainingRun(Run):
         return [self.members[index] for index in shares[processes.index]]
 
     def scored(self, task: Task, of_data: References | None = None) -> Task:
-        """Returns the task with the user's or the data's reference returns, unless it has its own.
+        """Returns the task with the user's reference returns, else the data's; sets `references` to them.
+
+        If the task has its own, or there are none, the task is returned as it is.
 
         Raises:
-            UserError: if the user gives references although the task has its own, or gives only one.
+            UserError: if the user gives references although the task has its own, gives only one, or gives
+                some that are not finite or not ascending.
         """
         given = self.settings.random_return, self.settings.expert_return
         if given != (None, None):

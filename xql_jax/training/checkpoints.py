@@ -257,9 +257,13 @@ class Checkpoints(contextlib.AbstractContextManager):
     def _write(
         self, states: Mapping[str, State], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
-        """Writes a checkpoint; runs in the thread.
+        """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
 
-        The folder gets its final name after all files are on the disk.
+        Each process writes its own members, process 0 all else. The folder gets its final name after all
+        files are on the disk; if anything fails, it is removed. For the arguments see `save`.
+
+        Raises:
+            UserError: if a file cannot be written.
         """
         processes, path = self._processes, self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
