@@ -54,6 +54,7 @@ def test_weights_of_two_actions_by_hand(mean, changes, weights):
     np.testing.assert_allclose(slope, [[by_mean * (1 - mean**2)]], rtol=0.04)
 
 
+@pytest.mark.slow
 def test_an_infinite_lambda_is_behaviour_cloning():
     batch, slopes = make_batch(), []
     for learner in (make("awac", awr_temperature=0.0), make("bc"), make("awac", awr_temperature=1.0)):

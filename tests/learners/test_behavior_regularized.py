@@ -236,6 +236,7 @@ def test_members_of_a_population_are_lone_learners(name):
     assert_population_agrees([make(name, discount=discount, warm_start=warm) for discount, warm in settings])
 
 
+@pytest.mark.slow
 def test_dropout_acts_on_pi_and_on_the_clone_in_training():
     batch, key = make_batch(), jax.random.key(0)
     learners = [make("brac_p", dropout_rate=rate) for rate in (0.0, 0.5)]

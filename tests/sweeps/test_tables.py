@@ -203,6 +203,7 @@ def test_batch_size_and_widths_change_by_method(settings):
     assert (run.content["batch_size"], run.config["value_hidden_dims"]) == (16, [4, 4])
 
 
+@pytest.mark.slow
 def test_a_run_on_what_the_file_held_before_is_not_taken_for_one_on_what_it_holds(settings):
     asked = ReproductionSettings(**{**vars(settings), "methods": ("bc",), "datasets": settings.datasets[:1]})
     list(train(asked))

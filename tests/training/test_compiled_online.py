@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PlanarPointMass, PointMass
 from online_fakes import BadActor, Counter, Flickering, make_population, same
+from slow_cases import slow_but
 
 from xql_jax.data import replay
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
@@ -201,7 +202,7 @@ def test_members_together_are_what_they_are_in_turns(tmp_path):
     assert_same(transitions(lone), ends[0][1])
 
 
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("together", slow_but([False, True], False))
 def test_means_over_an_interval_are_those_of_its_updates(tmp_path, together):
     """With an update each time that all act, the last metrics of each time are all there are."""
     population = make(tmp_path, THREE[:2], together=together, updates_per_step=1 / N)

@@ -82,6 +82,7 @@ def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
         np.testing.assert_allclose(metric, after_ten[1][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_every_member_is_another_run(after_ten):
     # Seeds differ in the networks and the batches, the two betas of a seed in the value loss alone.
     states, metrics = after_ten

@@ -125,6 +125,7 @@ def test_an_accelerator_has_them_together(tmp_path, monkeypatch):
     assert make_population(tmp_path, MEMBERS[:1])._together is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_the_program_copies_no_ring(fraction):
     learners = tuple(learners_of(Counter(), MEMBERS))
