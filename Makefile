@@ -13,7 +13,7 @@ FINETUNE := $(BIN)/python experiments/train_finetune.py --env_name=pointmaze-lar
 .PHONY: help install demo finetune-demo test test-slow test-release test-all lint docs docs-serve clean
 
 help:
-	@echo "make demo           trains XQL and BC on a generated maze, about two minutes; the first time it installs into .venv"
+	@echo "make demo           trains XQL and BC on a generated maze, two to five minutes; the first time it installs into .venv"
 	@echo "make finetune-demo  the same, from data to the environment: XQL, IQL and RLPD, about eight minutes"
 	@echo "make install        installs what every task, figure and video needs into .venv; the mazes do without"
 	@echo "make test           runs the quick tests; test-slow the longer ones, test-all also README's installation"

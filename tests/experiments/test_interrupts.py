@@ -93,6 +93,7 @@ LONG = {
     "figures": [FIGURES],
     "report": [REPORT, ".", "--serve", "--port=0"],
 }
+COMPILING = "no evaluation"  # what a run says last before it compiles
 FIRST = 0.3  # seconds: until Python has started, an interrupt is told in words of its own
 
 
@@ -117,3 +118,20 @@ def test_at_any_moment_of_a_main(main, tmp_path):
         assert not list(tmp_path.rglob("*.tmp"))
         for folder in tmp_path.rglob("seed42_*"):
             folder.rename(folder.with_name(f"before-{time.monotonic_ns()}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.0])
+def test_while_it_compiles(seconds, tmp_path):
+    """The interpreter's own clean-up would end in a segmentation fault then."""
+    with subprocess.Popen(
+        [sys.executable, str(MAIN), "--eval_episodes=0", "--notqdm"],
+        cwd=tmp_path, env=environment_of_processes(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert any(COMPILING in line for line in process.stdout)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+    assert (process.returncode, rest.splitlines()[-1]) == (130, "interrupted")

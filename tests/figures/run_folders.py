@@ -14,6 +14,7 @@ def make_run(
     status="finished",
     summary=(),
     swept=(),
+    settings=(),
     **config,
 ):
     """Writes config.json, summary.json, evaluations.csv (rows of step, seed, return and, if any, diverged_at)
@@ -23,7 +24,7 @@ def make_run(
     content = {
         "env_name": task, "seeds": [0, 0], "max_steps": 20, "config": {"algorithm": algorithm, **config},
         "columns": {"times": ["step", "seconds"], "settings": ["seed", *swept]},
-        "run": name, "versions": {"name": name}, "commit": name, "resumed": [],
+        "run": name, "versions": {"name": name}, "commit": name, "resumed": [], **dict(settings),
     }  # fmt: skip
     write_record(folder / "config.json", content)
     write_record(folder / "summary.json", {"run": name, "status": status, **dict(summary)})

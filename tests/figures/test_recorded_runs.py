@@ -43,3 +43,14 @@ def test_runs_that_differ_in_more_than_the_seed_are_methods_apart(tmp_path):
         ("walker-run", "xsac beta=1.0", ["a", "b"]),
         ("walker-run", "xsac beta=2.0", ["c"]),
     ]
+
+
+def test_a_label_names_what_can_explain_a_difference(tmp_path):
+    """How often a run was logged is no part of it, unless nothing else tells two groups apart."""
+    make_run(tmp_path, "walker-run", "xsac", "a", beta=1.0, settings={"log_interval": 5})
+    make_run(tmp_path, "walker-run", "xsac", "b", beta=2.0, settings={"log_interval": 10, "sweep": "tau=1"})
+    make_run(tmp_path, "walker-run", "sac", "c", settings={"log_interval": 5})
+    make_run(tmp_path, "walker-run", "sac", "d", settings={"log_interval": 10})
+    assert [group.method for group in group_runs(find_runs(tmp_path))] == [
+        "sac log_interval=10", "sac log_interval=5", "xsac beta=1.0", "xsac beta=2.0",
+    ]  # fmt: skip

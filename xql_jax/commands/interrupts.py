@@ -1,13 +1,15 @@
 """Ctrl-C: ends the program without a traceback, even if some code swallows the KeyboardInterrupt."""
 
 import _thread
+import atexit
 import contextlib
+import os
 import signal
 import sys
 import threading
 import time
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 INSISTENCE = 5.0  # seconds for cleaning up unfinished files; after them, KeyboardInterrupt is raised again
 
@@ -39,7 +41,7 @@ class Interruptible:
         if self._received:
             with contextlib.suppress(OSError):
                 print("interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
+            _end(128 + signal.SIGINT)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._received:
@@ -63,3 +65,15 @@ class Interruptible:
             self._swallowed.set()
         else:
             self._unraisable_hook(unraisable)
+
+
+def _end(code: int) -> NoReturn:
+    """Ends the process after its exit handlers, without the interpreter's own clean-up.
+
+    If XLA was interrupted while it compiled, that clean-up ends in a segmentation fault.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
+from xql_jax.reports.results import NO_METHOD
 from xql_jax.reports.summary import LARGEST, by_setting, varying_names
 from xql_jax.runs.record import RunRecord, all_runs
 
@@ -59,13 +60,22 @@ def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[Run
         of_algorithm.setdefault(json.dumps(_settings(run, but), sort_keys=True), []).append(run)
     groups = []
     for (task, algorithm), by_settings in alike.items():
-        varying = varying_names([_settings(group[0], but) for group in by_settings.values()])
-        for group in by_settings.values():
-            settings = (
-                f"{name.removeprefix('config.')}={_settings(group[0], but).get(name)}" for name in varying
-            )
-            groups.append(RunGroup(task, " ".join((algorithm, *settings)), group))
+        settings = [_settings(group[0], but) for group in by_settings.values()]
+        names = [f" {_told(values, varying_names(settings))}".rstrip() for values in settings]
+        short = [f" {_told(values, _decisive(varying_names(settings)))}".rstrip() for values in settings]
+        labels = short if len(set(short)) == len(short) else names
+        for label, group in zip(labels, by_settings.values(), strict=True):
+            groups.append(RunGroup(task, f"{algorithm}{label}", group))
     return sorted(groups, key=lambda group: (group.task, group.method))
+
+
+def _told(settings: Mapping[str, str], names: Iterable[str]) -> str:
+    return " ".join(f"{name.removeprefix('config.')}={settings.get(name)}" for name in names)
+
+
+def _decisive(names: Iterable[str]) -> list[str]:
+    """Returns the settings that can explain a difference between scores."""
+    return [name for name in names if name not in (*NO_METHOD, "eval_episodes", "eval_at_start")]
 
 
 def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: str) -> list[Point]:

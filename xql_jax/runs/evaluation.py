@@ -1,7 +1,10 @@
 """Evaluation of a run's policies, or of random actions, in episodes of a task."""
 
+import contextlib
 import dataclasses
 import logging
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import Member
+from xql_jax.training.pace import Pace
 from xql_jax.training.policies import finite_policy
 
 LOG = logging.getLogger(__name__)
@@ -78,9 +82,8 @@ class EvaluationRun(Run):
         policies, settings, task = self.policies, self.settings, self.policies.task
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
         total = settings.episodes * len(policies.members)
-        disable = None if settings.show_progress else True
-        with tqdm(total=total, unit=" episodes", disable=disable) as bar:
-            results = self.evaluator.run(policies.act, on_ended=bar.update)
+        with _counted(total, "episode", settings.show_progress) as count:
+            results = self.evaluator.run(policies.act, on_ended=count)
         members = [
             {"member": str(member), "non_finite_actions": index in policies.non_finite, **described}
             for index, (member, described) in enumerate(
@@ -98,7 +101,7 @@ class EvaluationRun(Run):
         if self.video:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             most = len(seeds) * task.episode_limit
-            with tqdm(total=most, unit=" steps", desc="video", disable=disable) as bar:
+            with _counted(most, "step", settings.show_progress, "video") as count:
                 report["video_returns"] = record_video(
                     self.stage,
                     policies.act_first,
@@ -106,7 +109,7 @@ class EvaluationRun(Run):
                     self.video,
                     size=parse_size(settings.video_size) if settings.video_size else None,
                     frames_per_second=settings.video_fps,
-                    on_step=bar.update,
+                    on_step=count,
                 )
             self._write(report)
         return report
@@ -115,6 +118,26 @@ class EvaluationRun(Run):
         if self.output:
             with writing_output("output", self.output) as unfinished:
                 unfinished.write_text(as_json(report) + "\n")
+
+
+@contextlib.contextmanager
+def _counted(total: int, unit: str, show: bool, name: str = "") -> Iterator[Callable[..., None]]:
+    """Shows the progress of long work by a bar or, where a bar cannot be seen, by lines in the log.
+
+    Returns:
+        A function to call with the number of units that are done anew (default: 1).
+    """
+    pace, done = Pace(0, total, f"{name} {unit}".strip(), time.monotonic), 0
+    with tqdm(total=total, unit=f" {unit}s", desc=name or None, disable=None if show else True) as bar:
+
+        def count(number: int = 1) -> None:
+            nonlocal done
+            done += number
+            bar.update(number)
+            if bar.disable and pace.has_been_silent():
+                LOG.info(pace.line(done))
+
+        yield count
 
 
 def _random_policies(settings: EvaluationSettings) -> Policies:

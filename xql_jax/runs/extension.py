@@ -141,7 +141,8 @@ def _shorter_run(folder: RunFolder) -> RunRecord:
     if not found:
         raise UserError(
             f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
-            "otherwise these settings (see experiments/runs.py --compare)"
+            "otherwise these settings (see experiments/runs.py --compare); for more updates and more seeds, "
+            "extend twice"
         )
     return max(found, key=lambda record: record.steps[-1])
 

@@ -125,7 +125,7 @@ class OfflineRun(TrainingRun):
         self.check_alike()
         if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
             self.settings = dataclasses.replace(
-                settings, seed=missing[0], num_seeds=len(missing), extend=False, resume=True
+                settings, seed=missing[0], num_seeds=len(missing), extend=False, resume=False
             )
             self.open()
             return
