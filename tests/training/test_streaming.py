@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
-from slow_cases import slow_but
 from training_runs import Growth, Start, advance, assert_same_bits, make_data, snapshot, widths
 
 from xql_jax.learners.registry import make_learner
@@ -60,7 +59,7 @@ def streamed():
     return Start(make_xql(host)), host
 
 
-@pytest.mark.parametrize("call", slow_but([1, 5, 7, 23], 7, 23))
+@pytest.mark.parametrize("call", [7, 23, *(pytest.param(call, marks=pytest.mark.slow) for call in (1, 5))])
 def test_streamed_equals_resident_bit_for_bit(streamed, resident, call):
     population = streamed[0].again()
     metrics = advance(population, 23, call)
