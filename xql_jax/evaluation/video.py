@@ -195,6 +195,8 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     """
     import imageio_ffmpeg
 
+    # Where ffmpeg has ended early, it now and then warns of a broken pipe, too. The frames are counted below.
+    logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
     count = 0
 
     def append(frame: np.ndarray) -> None:
