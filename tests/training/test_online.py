@@ -109,6 +109,7 @@ def test_a_checkpoint_brings_back_networks_buffer_and_counters(tmp_path):
         again.resume(states, progress)
         assert again.seconds == progress.held["seconds"] == population.seconds
         same(again.states, population.states)
+        same(again.interval_means(), population.interval_means())
         same(jax.tree.map(np.asarray, again._runs[0].buffer), buffer)
         again.advance(120)
         ends.append((again.states, jax.tree.map(np.asarray, again._runs[0].buffer)))

@@ -15,6 +15,11 @@ from xql_jax.reports.summary import LARGEST, by_setting, varying_names
 from xql_jax.runs.record import RunRecord, all_runs
 
 LOG = logging.getLogger(__name__)
+EXPLAINS_NOTHING = (
+    *NO_METHOD,
+    "eval_episodes",
+    "eval_at_start",
+)  # settings that change no score's expectation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,21 +66,18 @@ def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[Run
     groups = []
     for (task, algorithm), by_settings in alike.items():
         settings = [_settings(group[0], but) for group in by_settings.values()]
-        names = [f" {_told(values, varying_names(settings))}".rstrip() for values in settings]
-        short = [f" {_told(values, _decisive(varying_names(settings)))}".rstrip() for values in settings]
-        labels = short if len(set(short)) == len(short) else names
-        for label, group in zip(labels, by_settings.values(), strict=True):
-            groups.append(RunGroup(task, f"{algorithm}{label}", group))
+        varying = varying_names(settings)
+        decisive = [name for name in varying if name not in EXPLAINS_NOTHING]
+        methods = [_method(algorithm, values, decisive) for values in settings]
+        if len(set(methods)) < len(methods):
+            methods = [_method(algorithm, values, varying) for values in settings]
+        groups += [RunGroup(task, *of) for of in zip(methods, by_settings.values(), strict=True)]
     return sorted(groups, key=lambda group: (group.task, group.method))
 
 
-def _told(settings: Mapping[str, str], names: Iterable[str]) -> str:
-    return " ".join(f"{name.removeprefix('config.')}={settings.get(name)}" for name in names)
-
-
-def _decisive(names: Iterable[str]) -> list[str]:
-    """Returns the settings that can explain a difference between scores."""
-    return [name for name in names if name not in (*NO_METHOD, "eval_episodes", "eval_at_start")]
+def _method(algorithm: str, settings: Mapping[str, str], names: Iterable[str]) -> str:
+    """Returns the algorithm's name with the settings of these names."""
+    return " ".join((algorithm, *(f"{name.removeprefix('config.')}={settings.get(name)}" for name in names)))
 
 
 def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: str) -> list[Point]:
