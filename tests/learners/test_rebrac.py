@@ -99,3 +99,20 @@ def test_defaults_are_the_authors():
     assert hyperparameters(ReBRAC()) == {**td3, **own}
     for values in ReBRAC.by_suite.values():
         ReBRAC(**values)
+
+
+@pytest.mark.parametrize(
+    ("suite", "actor_bc_coef", "critic_bc_coef", "actor_lr", "critic_lr"),
+    [
+        ("locomotion", 0.01, 0.01, None, None),
+        ("antmaze", 0.002, 0.001, 3e-4, 5e-5),
+        ("adroit", 0.05, 0.1, 3e-4, 3e-4),
+        ("pointmaze", 0.003, 0.001, None, None),
+    ],
+)
+def test_coefficients_are_the_medians_of_the_authors(
+    suite, actor_bc_coef, critic_bc_coef, actor_lr, critic_lr
+):
+    values = ReBRAC.by_suite[suite]
+    assert (values["actor_bc_coef"], values["critic_bc_coef"]) == (actor_bc_coef, critic_bc_coef)
+    assert (values.get("actor_lr"), values.get("critic_lr")) == (actor_lr, critic_lr)

@@ -106,9 +106,7 @@ def maclaurin_of(x):
 
 
 def chi_square_of(x):
-    return root(
-        lambda v: np.maximum(1 + (x - v) / 2, 0).mean() - 0.25, x
-    )  # lambda 0.8: (1 - lambda) / lambda
+    return root(lambda v: np.where(x > v, 1 + (x - v) / 2, 0).mean() - 0.25, x)  # lambda 0.8
 
 
 def quantile_of(x):

@@ -5,13 +5,15 @@ has these hyperparameters) and aviralkumar2907/BEAR.
 Hyperparameters: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137 (rates, threshold), 145 (networks)
 and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4 actions), 76 and 84 (rates), 172 and 180 (10
 actions and 0.75 in the backup), 215 (40,000 updates of the MMD alone) and 247 (the multiplier's range);
-bear/README.md: sigma 20, and a Laplacian kernel except for HalfCheetah.
+bear/README.md: sigma 20 and a Laplacian kernel. For HalfCheetah it has a Gaussian kernel
+(`--config.kernel=gaussian`), here the default is Laplacian for every task.
 
 Differs: the authors clone the data's policy with a conditional VAE. They clip its latent to 0.5 when
 sampling, which narrows the distribution. Here the clone has the same head as pi and is fitted by maximum
-likelihood; use `bear+mixture` if the data's policy has several modes. Their pi is updated with the Q from
-before the critic's step, here with the new Q. In evaluation they take the action with the largest Q among 10
-(first code) or 100 (D4RL) samples of pi; here among 10.
+likelihood; use `bear+mixture` if the data's policy has several modes. In the D4RL code pi's loss is computed
+before the critic's step, here and in the first code after it. Their last layers begin near 0, here kernels
+are orthogonal. In evaluation they take the action with the largest Q among 10 (first code) or 100 (D4RL)
+samples of pi; here among 10.
 """
 
 from collections.abc import Callable

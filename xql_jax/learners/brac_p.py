@@ -8,9 +8,12 @@ Hyperparameters: as run on D4RL, rail-berkeley/d4rl_evaluations, brac/scripts/tr
 brac_primal_agent.py, lines 50 and 51.
 
 Differs: the authors first train the clone alone (300,000 updates; 1,000,000 on D4RL) and hold its entropy at
--A nats. Here the clone learns in the same updates, with no entropy term, so that a run is one program that
-can be resumed anywhere. As in their code, pi ignores Q for the first 20,000 updates. Their log-std stays
-below 0, here below 2. Their divergences that need a critic of their own (dual KL, Wasserstein) are left out.
+-A nats or above. Here the clone learns in the same updates, with no entropy term, so that a run is one
+program that can be resumed anywhere. As in their code, pi ignores Q for the first 20,000 updates. Their
+log-std stays below 0, here below 2. They clip actions to +-0.999 in log densities, here to +-0.99999, so
+actions at the bounds widen the clone more. On D4RL they drop terminal transitions and take the next row's
+terminal as the mask (train_eval_offline.py, lines 56 to 77); here each row has its own. Their divergences
+that need a critic of their own (dual KL, Wasserstein) are left out.
 """
 
 from collections.abc import Callable

@@ -114,7 +114,7 @@ class MaxQ(PolicyObjective):
     constant for gradients. Dividing by it makes the balance of the two terms independent of the rewards'
     scale.
 
-    Source: Fujimoto & Gu 2021, Eq. 4 and 5.
+    Source: Fujimoto & Gu 2021, Eq. 3 and 5.
     Differs: cloning maximises the head's log-likelihood; theirs minimises the squared error of a
     deterministic action.
     """

@@ -3,14 +3,15 @@
 Source: Eq. 4; with a threshold its Lagrangian form, Appendix F. Code: aviralkumar2907/CQL.
 Hyperparameters: d4rl/examples/cql_mujoco_new.py, lines 38 to 58 (networks), 134 and 135 (rates); README.md
 (weight 5 without a threshold, both 5 for AntMaze); d4rl/rlkit/torch/sac/cql.py, lines 46 and 47 (backup,
-number of actions). Adroit and kitchen: threshold 5 and weight 1, as users of that code report (its issue 9);
-the authors publish none for kitchen (issue 26).
+number of actions). Adroit and kitchen: threshold 5 and weight 1, the defaults of that script (lines 168 and
+165). A user could not reach the paper's Adroit scores with them and CQL(rho) (issue 9 there).
 
 Differs: like the authors' code and unlike the paper, this file has a weight in addition to the Lagrange
-multiplier and also samples actions from the policy at s'. In their code the policy clones the data for the
-first 40,000 updates (without much effect, says a comment there) and is updated with the Q from before the
-critic's step; here neither. They train AntMaze on the rewards 4 * (r - 0.5); here on the same rewards as all
-methods.
+multiplier, has no 1/2 before the Bellman error, and also samples actions from the policy at s'. In their code
+the policy clones the data for the first 40,000 updates (without much effect, says a comment there), and its
+loss is computed before the critic's step; here neither. Their last layers begin near 0 and biases at 0.1;
+here kernels are orthogonal and biases 0. They train AntMaze on the rewards 4 * (r - 0.5); here on the same
+rewards as all methods.
 """
 
 import functools

@@ -7,10 +7,11 @@ Hyperparameters: DT6A/ReBRAC, src/algorithms/rebrac.py lines 33 to 57. The autho
 per dataset (configs/rebrac/); here each suite has their median (the upper of two middle values). Outside
 locomotion they use batches of 256: pass --batch_size=256. Point mazes: corl-team/CORL,
 configs/offline/rebrac/maze2d/.
-Differs: the authors' code bounds the target from below by the data's return (line 147). The paper, CORL's
-rebrac.py (line 504) and this file do not. In their code layer norm follows the ReLU, last layers begin near 0
-and biases at 0.1, and AntMaze's rewards are 0 and 100. Here layer norm precedes the ReLU, the rest is as in
-the project's TD3, and AntMaze's rewards are -1 and 0.
+Differs: that code, the authors' later one, bounds the target from below by the data's return (line 147).
+Their first (tinkoff-ai/ReBRAC), the paper, CORL's rebrac.py (line 504) and this file do not. In their code
+layer norm follows the ReLU, last layers begin near 0 and biases at 0.1, and the policy's target follows the
+policy from before its step. Here layer norm precedes the ReLU, and the rest is as in the project's TD3. Their
+AntMaze has rewards 0 and 100, here -1 and 0; their coefficients are not rescaled to these.
 """
 
 from typing import ClassVar

@@ -6,6 +6,7 @@ Hyperparameters: sfujim/TD3_BC, TD3_BC.py lines 71 to 85, main.py lines 48 to 57
 Differs: in lambda the paper averages |Q(s, a)| over the data's actions. The authors' code averages |Q(s,
 pi(s))|, and it also averages the squared error over the action's components. This file follows the code. But
 their code learns from D4RL's rewards, this one from the rewards that the project's preprocessing gives.
+Observations are divided by the deviation, but by no less than 0.001; theirs by the deviation plus 0.001.
 """
 
 import flax.struct

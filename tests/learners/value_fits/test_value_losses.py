@@ -14,6 +14,7 @@ from xql_jax.learners.value_fits.maclaurin import maclaurin_loss
 from xql_jax.learners.value_fits.quantiles import LOWER, UPPER, W, pinball_loss
 from xql_jax.learners.value_fits.sparse import sparse_loss
 from xql_jax.losses.gumbel import gumbel_loss, saturate
+from xql_jax.losses.value import expectile_loss
 
 VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)
 TARGETS = (VALUES + np.random.default_rng(0).permutation(np.linspace(-9.0, 9.0, 60))).astype(np.float32)
@@ -30,8 +31,8 @@ SPARSE = [
 ]  # fmt: skip
 CHI = [
     (functools.partial(chi_square_loss, tradeoff=t),
-     t * np.where(Y > -2, Y + Y**2 / 4, -1.0) + (1 - t) * V,
-     -t * np.maximum(1 + Y / 2, 0) + (1 - t))
+     t * np.where(Y > 0, Y + Y**2 / 4, 0.0) + (1 - t) * V,
+     -t * np.where(Y > 0, 1 + Y / 2, 0.0) + (1 - t))
     for t in (0.6, 0.9)
 ]  # fmt: skip
 TV = [
@@ -119,7 +120,8 @@ def test_sparse_between_mean_and_maximum():
 
 @pytest.mark.parametrize("tradeoff", [0.55, 0.7, 0.9])
 def test_minimisers_of_the_dual_losses(tradeoff):
-    chi = root(lambda v: np.maximum(1 + (SAMPLE - v) / 2, 0).mean() - (1 - tradeoff) / tradeoff)
+    share = (1 - tradeoff) / tradeoff
+    chi = root(lambda v: np.where(v < SAMPLE, 1 + (SAMPLE - v) / 2, 0.0).mean() - share)
     assert minimiser(functools.partial(chi_square_loss, tradeoff=tradeoff)) == pytest.approx(chi, abs=1e-4)
     quantile = np.quantile(SAMPLE, (2 * tradeoff - 1) / tradeoff, method="inverted_cdf")
     tv = minimiser(functools.partial(total_variation_loss, tradeoff=tradeoff))
@@ -129,9 +131,28 @@ def test_minimisers_of_the_dual_losses(tradeoff):
 
 
 def test_far_worse_actions_do_not_hold_v_down():
-    """The slope of chi^2 is flat below y = -2, where the authors' code rises again."""
+    """The slope of chi^2 is flat below y = 0; the authors' code rises again below y = -4."""
     slope = jax.grad(lambda v: chi_square_loss(jnp.array([v]), jnp.array([0.0]), tradeoff=0.8)[0])
-    assert float(slope(3.0)) == pytest.approx(float(slope(300.0))) == pytest.approx(0.2)
+    assert float(slope(0.1)) == pytest.approx(float(slope(300.0))) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        functools.partial(gumbel_loss, beta=0.7),
+        functools.partial(expectile_loss, expectile=0.9),
+        functools.partial(sparse_loss, alpha=0.5),
+        functools.partial(exponential_loss, alpha=0.7),
+        functools.partial(maclaurin_loss, beta=0.7, order=4),
+        functools.partial(chi_square_loss, tradeoff=0.8),
+        functools.partial(total_variation_loss, tradeoff=0.8),
+        functools.partial(pinball_loss, quantile=LOWER),
+    ],
+)
+def test_v_is_the_q_of_a_single_action_and_never_above_the_maximum(loss):
+    assert minimiser(loss, np.full(3, 1.7)) == pytest.approx(1.7, abs=2e-3)
+    for sample in (SAMPLE, np.array([-1.0, 0.3, 0.4]), np.array([0.0, 20.0])):
+        assert minimiser(loss, sample) <= sample.max() + 1e-3
 
 
 def test_maclaurin_is_the_mean_at_order_2_and_xql_in_the_limit():

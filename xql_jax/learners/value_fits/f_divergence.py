@@ -1,8 +1,9 @@
 """f-DVL (Sikchi et al. 2024, "Dual RL", ICLR): dual value learning with other divergences than XQL's.
 
 Hyperparameters: hari-sikchi/DVL, offline/configs/*.py (layer norm). Its `--temp`, here lambda, is 1 by
-default, and then nothing pulls V down. This project uses 0.8.
-Differs: that code gives V a dropout of 0.5 on AntMaze, fits Q by a Huber loss, and takes batches of 1024.
+default: then nothing pulls V down to actions that are near it. This project uses 0.8, as their example for
+the total variation does (offline/README.md).
+Differs: that code fits Q by a Huber loss, and takes batches of 1024.
 """
 
 from typing import Any
@@ -24,17 +25,19 @@ ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
 def chi_square_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
-    """Loss lambda * f*(y) + (1 - lambda) * V of each example, f32[B]; y = Q - V, f* of Pearson's chi^2.
+    """Loss lambda * f(y) + (1 - lambda) * V of each example, f32[B]; y = Q - V.
 
-    f*(y) is y + y^2 / 4 for y > -2, and -1 otherwise: the conjugate over distributions, which never falls.
-    Over targets x the minimiser solves E max(1 + (x - V) / 2, 0) = (1 - lambda) / lambda.
+    f(y) is y + y^2 / 4, the conjugate of Pearson's chi^2, where y > 0, and 0 elsewhere. Over targets x the
+    minimiser is the V at which the mean of 1 + (x - V) / 2 over the x above V (and of 0 over the others)
+    crosses (1 - lambda) / lambda. It is never above the largest x, and goes there with lambda to 1.
 
-    Source: Sikchi et al. 2024, Eq. 13, Table 1. Values and targets (constants) f32[B], in reward units.
-    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0), which rises again for y <
-    -4, so that actions far below V push it down with a growing force.
+    Source: Sikchi et al. 2024, f-DVL. The conjugate itself goes on to y = -2; with it, V would lie up to 2
+    above the largest x. Values and targets (constants) f32[B], in reward units.
+    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0) for f. This rises again
+    for y < -4, so that actions far below V push it down with a growing force.
     """
     check_pairs(values, targets)
-    y = jnp.maximum(jax.lax.stop_gradient(targets) - values, -2.0)
+    y = jnp.maximum(jax.lax.stop_gradient(targets) - values, 0.0)
     return tradeoff * (y + y**2 / 4.0) + (1.0 - tradeoff) * values
 
 
@@ -52,7 +55,7 @@ def total_variation_loss(values: Array, targets: Array, *, tradeoff: Numeric) ->
 
 @flax.struct.dataclass
 class ChiSquare(ValueFit):
-    """Fits V to the soft maximum of Q that belongs to the chi^2 divergence."""
+    """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it."""
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda: the larger, the nearer V is to the maximum
 
@@ -70,19 +73,18 @@ class TotalVariation(ValueFit):
         return total_variation_loss(values, targets, tradeoff=self.tradeoff)
 
 
-def _method(value: type[ValueFit], tradeoff_on_mazes: float) -> Method:
-    by_suite: dict[str, dict[str, Any]] = {
-        "antmaze": {"decay_actor_lr": False},
-        "pointmaze": {"tradeoff": tradeoff_on_mazes},  # chosen here, on seeds 100 and 101
-    }
+def _method(value: type[ValueFit], by_suite: dict[str, dict[str, Any]]) -> Method:
     return Method(
         InSample,
         {"layer_norm": True},
-        by_suite=by_suite,
+        by_suite={"antmaze": {"decay_actor_lr": False}, **by_suite},
         value=value,
         policy=ForwardKL,
         critic=TemporalDifference,
     )
 
 
-METHODS = {"dvl_chi2": _method(ChiSquare, 0.6), "dvl_tv": _method(TotalVariation, 0.9)}
+METHODS = {
+    "dvl_chi2": _method(ChiSquare, {}),
+    "dvl_tv": _method(TotalVariation, {"pointmaze": {"tradeoff": 0.9}}),  # chosen here, seeds 100 and 101
+}
