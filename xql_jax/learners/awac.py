@@ -5,11 +5,13 @@ Source: Nair et al. 2020, "AWAC: Accelerating Online Reinforcement Learning with
 A = Q(s, a) - Q(s, pi(s)). `awr_temperature` is 1 / lambda.
 Hyperparameters: rail-berkeley/rlkit, examples/awac/mujoco/awac1.py lines 18 to 80 (head, widths, rates, batch
 size, lambda 2). Lambda on D4RL's data (1/3 for locomotion, 0.1 elsewhere; none is given for kitchen) and the
-cap of the weights: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 210.
+cap of the weights: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 230, for
+batches of 256 and three layers.
 Differs: the authors' code normalises the weights to sum 1 over the batch (awac_trainer.py line 619). The
 paper does not normalise them; neither does this file, which caps them instead. Their policy has weight decay
-and small initial standard deviations; this one is initialised as IQL's and has no weight decay. Their code
-can also take V at the policy's mean; here it is taken at sampled actions.
+and small initial standard deviations, which stay between exp(-6) and 1; this one is initialised as IQL's, has
+no weight decay, and its deviations stay between exp(-5) and exp(2). Their code can also take V at the
+policy's mean; here it is taken at sampled actions.
 """
 
 import functools

@@ -67,8 +67,8 @@ class NormalizedCritic(Critic):
 class TemporalDifference(Critic):
     """Critics fitted to r + discount * V(s') (Garg et al. 2023, Eq. 14).
 
-    Squared errors are averaged over the networks and Huber losses are summed, as in the authors' offline
-    code. Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
+    Squared errors are averaged over the networks; Huber losses are summed, as in the authors' offline code.
+    Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
     """
 
     critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)

@@ -5,14 +5,16 @@ gradient: gym/decision_transformer/training/seq_trainer.py, line 28; at most 1,0
 line 40.
 
 Differs: the authors ask for a fixed return per robot (3600 for hopper, 12000 for halfcheetah, 5000 for
-walker2d; experiment.py, lines 38-52) in the environment's rewards, and divide returns by 1000. Here returns
-are sums of the rewards that all methods learn from; for locomotion they span 1000. The default target is the
-highest return of the data, and the scale of each suite brings returns into the authors' range of a few units.
-On AntMaze every step costs -1, so the highest return is that of the shortest trajectory, which no policy can
-reach from a far start: set `target_return` there. All weights are initialised as in GPT-2, normal with
-deviation 0.02. The authors leave the layers outside GPT-2 at PyTorch's defaults, so embeddings of timesteps
-that were never seen are as large as all others. The last step before a time-out is not learned from, because
-D4RL's own `qlearning_dataset` drops it.
+walker2d, and half of each; experiment.py, lines 38-52) in the environment's rewards, and divide returns by
+1000. Here returns are sums of the rewards that all methods learn from; for locomotion they span 1000. The
+default target is the highest return of the data, and the scale of each suite brings returns into the authors'
+range of a few units. On AntMaze every step costs -1, so the highest return is that of the shortest
+trajectory, which no policy can reach from a far start: set `target_return` there. All weights are initialised
+as in GPT-2, normal with deviation 0.02. The authors leave the layers outside GPT-2 at PyTorch's defaults, so
+embeddings of timesteps that were never seen are as large as all others. The last step before a time-out is
+not learned from, because D4RL's own `qlearning_dataset` drops it. If the data end within a trajectory, the
+authors leave it out; here it counts as complete, with the return that it has. They train for 100,000 updates
+(--max_steps=100000).
 """
 
 from typing import Any, ClassVar

@@ -7,11 +7,11 @@ Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml, config/bet
 config/pi/exp_weight.yaml, config/baseline/value_sample.yaml; the weight's cap: policy_learner.py line 180.
 The T in these files, 0.01, is a placeholder: the authors tune it per dataset, from 0.1 to 30
 (figures/figures.ipynb). The default here, 3, is in between.
-Differs: their pi is a normal truncated to [-1, 1], here it is a Gaussian. Their code trains the clone
-(500,000 updates), then Q (2,000,000), then the policy (100,000, from the clone's parameters); here every
-update trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are
-the same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of
-that in each update. Their standard deviations are softly bounded by 1, here they are clipped at exp(2).
+Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then the policy (100,000, from the
+clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
+trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
+same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of that
+in each update. Their standard deviations are softly bounded by 1, here they are clipped at exp(2).
 """
 
 import functools

@@ -1,4 +1,8 @@
-"""Implicit Q-learning (Kostrikov et al. 2021): XQL with another loss of V."""
+"""Implicit Q-learning (Kostrikov et al. 2021): XQL with another loss of V.
+
+Hyperparameters: Kostrikov et al. 2021, Appendix B, as in ikostrikov/implicit_q_learning, configs/*.py.
+Differs: that code adds up the squared errors of the two Q; here they are averaged.
+"""
 
 import flax.struct
 

@@ -1,8 +1,9 @@
 """Exponential Q-learning, EQL (Xu et al. 2023, "Offline RL with No OOD Actions", ICLR).
 
-Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), actor.py (advantages
-times 10, weights up to 100), configs/*.py (layer norm).
-Differs: that code gives V a dropout of 0.5 on AntMaze, and umaze-diverse an alpha of its own (5).
+Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), actor.py line 19
+(advantages times 10, which is not in the paper) and 21 (weights up to 100), configs/*.py (layer norm).
+Differs: that code gives umaze-diverse an alpha of its own (5). It sets a dropout for V on AntMaze, but never
+switches it on.
 """
 
 import flax.struct
@@ -29,7 +30,7 @@ def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
     alpha, so over targets x the minimiser is alpha * log E[exp(x / alpha)] as well.
 
     Source: Xu et al. 2023, Eq. 16; values, targets f32[B] (constants) and alpha in reward units.
-    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 26) clips the exponential but not the
+    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 24) clips the exponential but not the
     linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as its
     tangent: V is pushed up, by a bounded force.
     """

@@ -1,4 +1,10 @@
-"""Extreme Q-learning (Garg et al. 2023): fits V to the soft maximum of Q by Gumbel regression."""
+"""Extreme Q-learning (Garg et al. 2023): fits V to the soft maximum of Q by Gumbel regression.
+
+Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned.
+Differs: the authors' code (Div99/XQL, offline) clips z from above only, and fits Q by a Huber loss. Here z is
+clipped on both sides and Q is fitted by least squares, as in the paper; `clip_rule=above` and
+`critic_loss=huber` are theirs. docs/differences.md has the whole list.
+"""
 
 from collections.abc import Callable
 

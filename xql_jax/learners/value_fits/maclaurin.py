@@ -2,8 +2,8 @@
 
 Hyperparameters: motokiomura/MXQL, README.md (order 4 offline) and offline/reproduce/*.sh (beta, as XQL's).
 Differs: the authors' code (offline/critic.py, `update_v`) computes the expanded loss, but then always
-replaces it by XQL's rescaled or log loss. Here the expanded loss is used, as in the paper. Their V has a
-dropout of 0.5 on AntMaze.
+replaces it by XQL's rescaled or log loss. Here the expanded loss is used, as in the paper, and not divided by
+the batch's largest term (line 21 there).
 """
 
 import flax.struct

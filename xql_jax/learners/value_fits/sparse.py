@@ -1,7 +1,9 @@
 """Sparse Q-learning, SQL (Xu et al. 2023, "Offline RL with No OOD Actions", ICLR).
 
 Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), configs/*.py (layer
-norm). Differs: that code gives V a dropout of 0.5 on AntMaze, and umaze-diverse an alpha of its own (3).
+norm).
+Differs: that code gives umaze-diverse an alpha of its own (3). It sets a dropout for V on AntMaze, but never
+switches it on.
 """
 
 import flax.struct
@@ -45,7 +47,7 @@ class Sparse(ValueFit):
 class PositiveAdvantage(WeightedRegression):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
-    Differs: this weight is that of the authors' code (actor.py, line 19); the paper's is max(1 + (Q - V) / (2
+    Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
     alpha), 0).
     """
 
