@@ -1,7 +1,7 @@
-"""AntMaze, offline to online (Table 2): `antmaze_config.py` with a constant learning rate of the actor.
+"""AntMaze, offline to online: `antmaze_config.py` with a constant learning rate of the actor.
 
 Kostrikov et al. 2021 fine-tune in this way. Here it changes only the offline phase, because no rate decays
-online.
+online; for XQL it changes nothing. Table 2 is XQL's with --tuned.
 """
 
 import runpy

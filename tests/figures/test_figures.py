@@ -83,7 +83,8 @@ def test_figure_b1_the_corrected_bound_holds_and_the_printed_does_not():
     margin = 4 * rows["standard_error"]
     assert (rows["true_value"] <= rows["estimated_value"] + margin).all()
     assert (rows["estimated_value"] <= rows["corrected_bound"] + margin).all()
-    shifted = where(rows, case="E[Q] = −0.5")
+    centred, shifted = (where(rows, case=case) for case in ("E[Q] = 0", "E[Q] = −0.5"))
+    assert (centred["estimated_value"] <= centred["printed_bound"] + 4 * centred["standard_error"]).all()
     assert (shifted["estimated_value"] > shifted["printed_bound"] + 0.3)[shifted["beta"] < 0.2].all()
 
 

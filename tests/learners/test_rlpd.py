@@ -29,10 +29,12 @@ LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT, "actor_period"
 
 
 def critics_above(state, terms):
-    """The state with critics Q_i(s, a) = terms[i] in target and STATE_TERMS + 1 in themselves."""
-    flat_slopes = np.zeros((len(terms), 1))
-    target = linear_critics(np.repeat(np.array(terms)[:, None], 3, axis=1), flat_slopes)
-    return state.replace(critic=state.critic.replace(params=target, target=target))
+    """The state with Q_i(s, a) = terms[i] in the target critics and 10 more in the critics themselves."""
+    params, target = (
+        linear_critics(np.repeat(np.array(terms)[:, None] + more, 3, axis=1), np.zeros((len(terms), 1)))
+        for more in (10.0, 0.0)
+    )
+    return state.replace(critic=state.critic.replace(params=params, target=target))
 
 
 def targets_of(learner, state, key):
@@ -64,7 +66,7 @@ def test_a_subset_has_that_many_different_critics(number):
     state = critics_above(init(learner, one_hot_states(3, repeats=4)), [1.0, 2.0, 4.0])
     seen = collections.Counter()
     for seed in range(60):
-        drawn = learner.subset(state.critic.params, jax.random.key(seed))
+        drawn = learner.subset(state.critic.target, jax.random.key(seed))
         terms = [float(params["params"]["Dense_0"]["kernel"][0, 0]) for params in drawn]
         assert len(set(terms)) == number
         seen.update(terms)

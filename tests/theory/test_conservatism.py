@@ -256,6 +256,25 @@ def test_the_policy_under_chi_square(q, mu, pi, beta):
         np.testing.assert_allclose(less, distance, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize(("offset", "beta"), [(0.0, 1e-17), (1e6, 1e-8), (-1e6, 1e-8)])
+def test_the_policy_under_chi_square_is_greedy_at_a_small_beta(offset, beta):
+    policy = conservatism.chi_square_policy(offset + np.array([1.0, 0.0]), [0.5, 0.5], beta)
+    np.testing.assert_allclose(policy, [1.0, 0.0], atol=1e-12)
+
+
+def test_the_soft_backup_charges_the_next_action():
+    """Lemma 3.4's minimiser charges the current one; one state, r = 0, discount 1/2, beta 1."""
+    pi, mu = np.array([0.75, 0.25]), np.array([0.5, 0.5])
+    discount, lemmas, softs = 0.5, np.zeros(2), np.zeros(2)
+    for _ in range(60):
+        lemmas = conservatism.soft_backup(np.full(2, discount * pi @ lemmas), pi, mu, 1.0)
+        softs = np.full(2, discount * conservatism.soft_objective(pi, softs, mu, 1.0))
+    divergence = 0.75 * np.log(1.5) - 0.25 * np.log(2.0)
+    np.testing.assert_allclose(softs, -divergence)
+    np.testing.assert_allclose(lemmas, softs - np.log(pi / mu))
+    np.testing.assert_allclose(pi @ lemmas, conservatism.soft_objective(pi, softs, mu, 1.0))
+
+
 def test_policies_where_mu_gives_no_weight():
     q, mu = [[9.0, 1.0, 0.0], [9.0, 0.0, 0.0]], [0.0, 0.5, 0.5]
     np.testing.assert_allclose(conservatism.chi_square_policy(q, mu, 1.0), [[0.0, 0.625, 0.375], mu])

@@ -58,10 +58,10 @@ def draw(tables: Mapping[str, Table]) -> Figure:
         label = "V, the lower bound"
         axes.plot(beta, rows["true_value"], color=ORANGE, linestyle=":", linewidth=2.2, label=label)
         axes.plot(beta, rows["mean"], color="0.5", linewidth=0.8, label="E[Q]")
-        broken = np.flatnonzero(estimated > printed)
-        if len(broken):
-            axes.fill_between(beta, printed, estimated, where=estimated > printed, color=VERMILION, alpha=0.2)
-            shown = broken[len(broken) // 3]
+        fails = estimated > printed + 4.0 * rows["standard_error"]  # beyond what the simulation can miss
+        if fails.any():
+            axes.fill_between(beta, printed, estimated, where=fails, color=VERMILION, alpha=0.2)
+            shown = np.flatnonzero(fails)[fails.sum() // 3]
             axes.annotate(
                 "the printed bound\nfails here",
                 (beta[shown], estimated[shown]),

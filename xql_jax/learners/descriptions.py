@@ -25,7 +25,7 @@ MEANINGS = {
     "order": "Order at which the Gumbel loss is expanded: 2 is least squares, a higher one is nearer to XQL.",
     "least_scale": "Constant that is added to beta(s) before the policy's advantages are divided by it, in "
     "reward units.",
-    "errors_share": "Beta as a multiple of the Gumbel scale of the Bellman errors; the theory gives 1.",
+    "errors_share": "Beta as a multiple of the Gumbel scale of the Bellman errors.",
     "beta_rate": "Polyak rate at which log beta follows the scale of the batch's Bellman errors, per update.",
     "initial_beta": "Beta before the first update, in reward units.",
     "least_beta": "Beta is never below this, in reward units.",

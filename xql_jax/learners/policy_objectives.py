@@ -90,7 +90,11 @@ class WeightedRegression(PolicyObjective):
 
 @flax.struct.dataclass
 class ForwardKL(WeightedRegression):
-    """Advantage-weighted regression: the policy nearest in forward KL to mu * exp(Q - V) (Eq. 12)."""
+    """Advantage-weighted regression (Eq. 12).
+
+    It fits the policy nearest in forward KL to mu * min(exp(A), max_weight), normalised, where A is
+    awr_temperature * (Q - V) / scale.
+    """
 
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
 

@@ -4,10 +4,11 @@ Source: Ball et al. 2023, "Efficient Online Reinforcement Learning with Offline 
 (`PriorData`), layer norm in the critics, an ensemble of them with random subsets in the targets, and many
 updates of Q per step of the environment and of the policy.
 Hyperparameters: ikostrikov/rlpd, configs/rlpd_config.py and sac_config.py, the commands in README.md, and
-rlpd/agents/sac/sac_learner.py line 100 (target entropy). That code has no values for kitchen or point mazes.
+rlpd/agents/sac/sac_learner.py lines 78 and 79 (target entropy). That code has no values for kitchen or point
+mazes, and Adroit's are for AWAC's sparse tasks (pen-binary-v0).
 Differs: their log-std is clipped to [-20, 2] and their kernels are Glorot's; here both are as in the
 project's SAC. They average the critics' errors over the ensemble. Here the errors are summed, which makes no
-difference with Adam.
+difference with Adam. They act by the newest policy; here it lacks up to `--max_policy_lag` updates of Q.
 """
 
 import functools

@@ -101,7 +101,10 @@ def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, be
 
 
 def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
-    """Returns B^pi Q = T^pi Q - beta log(pi / mu), f64[..., A], reward units (Lemma 3.4).
+    """Returns T^pi Q - beta log(pi / mu), f64[..., A], reward units: the minimiser of Lemma 3.4's loss.
+
+    The paper calls it B^pi Q, the soft backup. The soft backup of Section 2.1 subtracts the logarithm at the
+    next state and action instead; its fixed point is higher by beta log(pi / mu).
 
     Arguments as `soft_backup_loss`. If only one of pi and mu gives weight to an action, the loss has no
     minimiser, and a ValueError says so.
@@ -141,6 +144,9 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """
     beta = arguments.positive("beta", beta)
     values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
+    values = values - values.max(
+        -1, where=weights > 0, initial=-np.inf, keepdims=True
+    )  # against cancellation
     order = np.argsort(-values, axis=-1)
     ordered, mass = np.take_along_axis(values, order, -1), np.take_along_axis(weights, order, -1)
     total, moment = mass.cumsum(-1), (mass * ordered).cumsum(-1)

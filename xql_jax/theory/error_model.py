@@ -11,7 +11,8 @@ one state. The paper needs these corrections:
 - Eq. 22 (and the last lines of A.2) print softmax(q) for softmax(q / beta); Section 2.2 has it right.
 - Corollary A.1.1 needs at least three actions, as its proof says; its statement and Section 2.2 leave that
   out. With two actions, mirrored Gumbel noise gives a softmax as well.
-- Eq. 26 has a bracket in the wrong place: the location is r + gamma L^beta[Q(s', .)], the scale gamma beta.
+- Eq. 26 has a bracket in the wrong place: the location is r + gamma beta log sum exp(Q(s', .) / beta), the
+  scale gamma beta.
 - Eq. 26 needs errors that are independent between pairs. Eq. 25 does not keep them independent: pairs with
   the same successor have the same error from then on. From the second step on Eq. 26 is exact only for pairs
   with paths that do not meet, as in a tree.

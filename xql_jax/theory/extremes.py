@@ -10,8 +10,8 @@ distribution as n grows. The printed statement needs four remarks.
   f(x), goes to 0. The exponential, logistic, normal and gamma distributions satisfy it.
 - Footnote 2 includes bounded variables, because they are sub-Gaussian. For this limit that is wrong: the
   maximum of uniform variables, normalised, tends to a Weibull law, the mirrored exponential.
-- Only G is max-stable. Its mirror image, which Section 3.2 takes as the noise, is min-stable; the maximum of
-  such variables tends to G, but slowly.
+- Of G and its mirror image, only G is max-stable. The mirror image, which Section 3.2 takes as the noise, is
+  min-stable; the maximum of such variables tends to G, but slowly.
 """
 
 import math

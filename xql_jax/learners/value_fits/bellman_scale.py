@@ -2,8 +2,9 @@
 
 This is the project's own answer to a question that Garg et al. 2023 leave open (Section 6): their method
 depends strongly on beta, and the right beta depends on the rewards' scale, the horizon and the data. They
-motivate Gumbel regression by errors of Q that have a Gumbel distribution of scale beta (Section 3.1). Here
-beta is set to the scale of these errors.
+motivate Gumbel regression by Bellman errors that have a Gumbel distribution (Section 3.1). Here beta is set
+to the scale of these errors. This is a heuristic: in the paper beta is the scale of noise over actions, and
+no result there ties it to the Bellman errors, which also hold the noise of transitions.
 """
 
 import math
@@ -37,11 +38,12 @@ class BellmanScale(ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
     beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
-    square. If beta is so small that V, and so Q, is raised by chance, the errors grow, and beta grows with
-    them. On data without errors V goes to the maximum.
+    square, for errors around 0. The root of Q's loss stands for it: that is exact for squared errors. If beta
+    is so small that V, and so Q, is raised by chance, the errors grow, and beta grows with them. On data
+    without errors V goes to the maximum.
     """
 
-    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # 1: as the paper has it
+    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # of the errors' Gumbel scale
     beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO)  # Polyak rate of log beta, per update
     initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
     least_beta: Numeric = fields.traced(1e-3, fields.POSITIVE)  # reward units, for data without any error
