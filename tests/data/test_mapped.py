@@ -76,6 +76,19 @@ def test_jumps_part_trajectories_as_in_memory(tmp_path):
     assert on_disk.fingerprint() == in_memory.fingerprint()
 
 
+def test_a_time_out_whose_observation_is_repeated_parts_nothing_as_in_memory(tmp_path):
+    """D4RL's generators of mazes write an arrival's observation twice, and the trajectory goes on."""
+    arrays = make_arrays(terminals=np.zeros(ROWS, bool))
+    (timeouts,) = np.nonzero(arrays["timeouts"][:-1])
+    repeated = timeouts[::2]
+    arrays["observations"][repeated + 1] = arrays["observations"][repeated]
+    path = write(tmp_path / "data.hdf5", arrays)
+    in_memory, on_disk = read_hdf5(path, None), map_dataset(path, None)
+    returns = in_memory.trajectory_returns()
+    assert 30 < len(returns) < 0.7 * len(timeouts)
+    np.testing.assert_array_equal(on_disk.trajectory_returns(), returns)
+
+
 @pytest.mark.parametrize("suffix", READERS)
 @pytest.mark.parametrize("kind", ["<f4", "<f8", ">f4"])
 def test_draws_take_no_memory_but_their_own(tmp_path, suffix, kind):

@@ -48,6 +48,19 @@ def test_masks_stand_for_terminals(tmp_path):
     np.testing.assert_array_equal(dataset.ends, [0, 1, 1, 0, 0, 1])
 
 
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path, compression):
+    """Such a member can expand without a limit before its size is checked, and LZMA has errors of its own."""
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for key, array in TRANSITIONS.items():
+            file = io.BytesIO()
+            np.save(file, array)
+            archive.writestr(f"{key}.npy", file.getvalue())
+    with pytest.raises(UserError, match="a compression that NumPy does not write"):
+        read_npz(path, None)
+
+
 @pytest.mark.parametrize("key", ["timeouts", "ends"])
 def test_marked_ends_are_kept(tmp_path, key):
     arrays = TRANSITIONS | {key: np.arange(6) == 0}

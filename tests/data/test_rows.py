@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xql_jax.data.rows import cut_off, joined_rows, joined_sets, returns_of, rows_of_replay
+from xql_jax.data.rows import cut_off, joined_rows, joined_sets, returns_of, rows_of_replay, whole_returns_of
 from xql_jax.types import Batch
 
 LENGTHS = (3, 5, 1, 4, 2)  # of known episodes
@@ -79,6 +79,17 @@ def test_returns_are_the_episodes_sums():
     twice = joined_rows([rows, {**rows, "infos/policy": np.zeros(len(rows["rewards"]))}])
     np.testing.assert_allclose(returns_of(twice), [*expected, *expected], rtol=1e-5)
     assert "infos/policy" not in twice  # half of the rows have none
+
+
+def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
+    rows = {
+        "rewards": np.array([1.0, 2, 3, 4, 5, 6, 7]),
+        "terminals": np.array([0, 1, 0, 0, 0, 0, 0], bool),
+        "timeouts": np.array([0, 0, 0, 0, 1, 0, 1], bool),
+    }
+    np.testing.assert_array_equal(whole_returns_of(rows, 3), [3.0, 12.0])
+    fragment = {key: column[5:] for key, column in rows.items()}
+    np.testing.assert_array_equal(whole_returns_of(fragment, 3), [13.0])  # there is no whole one
 
 
 def test_joined_sets_count_their_policies_on():

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from xql_jax.envs.d4rl_backend import d4rl_suite
+from xql_jax.envs.d4rl_backend import d4rl_suite, innermost
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import TASKS, get_task
@@ -34,6 +34,13 @@ def make():
     yield make
     for env in made:
         env.close()
+
+
+def test_the_innermost_environment_is_found():
+    """AntMaze is a proxy: its `unwrapped` is the proxy, and `seed` ends there."""
+    ant = types.SimpleNamespace()
+    proxy = types.SimpleNamespace(wrapped_env=types.SimpleNamespace(wrapped_env=ant))
+    assert innermost(types.SimpleNamespace(unwrapped=proxy)) is ant
 
 
 def test_episode_is_that_of_the_package(make):

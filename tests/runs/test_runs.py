@@ -19,6 +19,7 @@ from tiny_runs import (
     untimed,
 )
 
+from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
@@ -52,6 +53,16 @@ def is_free(run):
 
 def without_times(summary):
     return {key: value for key, value in summary.items() if "second" not in key and key != "logs"}
+
+
+@pytest.mark.parametrize(
+    ("env_name", "is_scaled"), [("bullet-hopper-medium-v0", True), ("bullet-maze2d-umaze-v0", False)]
+)
+def test_rewards_of_a_robot_are_scaled_and_those_of_a_maze_are_not(data, tmp_path, env_name, is_scaled):
+    config = suite_config("bc", suites=("bullet",), differences={"bc": {"hidden_dims": (8,)}})
+    changes = {"config": config, "env_name": env_name, "eval_episodes": 0, "save_dir": str(tmp_path)}
+    with OfflineRun(offline_settings(data, **changes)) as run:
+        assert (run.preprocessing.reward_scale != 1.0) == is_scaled
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):

@@ -87,13 +87,13 @@ class MappedDataset:
         """
         self._check_files()
         num_rows = len(self.arrays["rewards"])
-        left_out = np.zeros(num_rows + 1, bool)  # rows that start no transition, and what is beyond the last
-        left_out[self.gaps + np.arange(len(self.gaps))] = left_out[-1] = True
+        left_out, parts = np.zeros(num_rows, bool), np.zeros(num_rows + 1, bool)
+        left_out[self._left_out] = True
+        parts[self._left_out], parts[-1] = self._parting(), True  # rows before which a trajectory ends
         totals, total = [np.zeros(1)], 0.0  # cumulative rewards at the trajectories' ends
         for start in range(0, num_rows, ROWS_A_PASS):
             part = slice(start, min(start + ROWS_A_PASS, num_rows))
-            # The row before one that is left out is the last of its trajectory.
-            is_end = left_out[part.start + 1 : part.stop + 1].copy()
+            is_end = parts[part.start + 1 : part.stop + 1].copy()
             for key in ("terminals", "timeouts"):
                 if key in self.arrays:
                     is_end |= self.arrays[key][part].reshape(-1) != 0
@@ -106,6 +106,25 @@ class MappedDataset:
             totals.append(sums[is_end[kept]])
             total = sums[-1] if len(sums) else total
         return np.diff(np.concatenate(totals))
+
+    @property
+    def _left_out(self) -> np.ndarray:
+        """The rows that start no transition, i64[G], ascending."""
+        return self.gaps + np.arange(len(self.gaps))
+
+    def _parting(self) -> np.ndarray:
+        """Returns bool[G], true if a row that is left out differs from the next one that is not.
+
+        Such a row is the next observation of the row before it, so a trajectory ends there, as in memory.
+        """
+        rows, observations = self._left_out, self.arrays["observations"]
+        last_of_block = np.flatnonzero(np.diff(rows, append=-1) != 1)
+        following = rows[last_of_block][np.searchsorted(last_of_block, np.arange(len(rows)))] + 1
+        inside = following < len(observations)
+        parting = np.ones(len(rows), bool)  # nothing follows the file's last rows
+        pair = (np.asarray(observations[of[inside]], np.float32) for of in (rows, following))
+        parting[inside] = is_jump(*pair)
+        return parting
 
     def _jumps(self, start: int, stop: int) -> np.ndarray:
         """Returns bool[stop - start], true if a next observation is not the next row's, as in memory."""

@@ -266,6 +266,9 @@ def _read_header(
     Raises:
         ValueError: if the header is damaged, or the array holds objects.
     """
+    # NumPy's own two; the others can expand without a limit, before their size is checked.
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{key} has a compression that NumPy does not write")
     with archive.open(name) as file:
         size = archive.getinfo(name).file_size
         if size > EXPANSION * path.stat().st_size:

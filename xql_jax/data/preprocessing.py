@@ -118,8 +118,8 @@ def fit_preprocessing(
     """Fits IQL's preprocessing for a suite (see `Task.suite`), and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
-    adds -1 to AntMaze's rewards. Here, rewards of Gymnasium's own tasks are scaled in the same way. Without a
-    suite, nothing says what rewards mean, so they are not changed.
+    adds -1 to AntMaze's rewards. Here, rewards of PyBullet's robots and of Gymnasium's own tasks are scaled,
+    too. Without a suite, nothing says what rewards mean, so they are not changed.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
@@ -153,6 +153,8 @@ def fit_preprocessing(
 def _return_span(dataset: AnyDataset) -> float:
     returns = dataset.trajectory_returns()
     span = returns.max() - returns.min()
+    if not np.isfinite(span):
+        raise UserError(f"{dataset.source}: rewards hold NaN or infinity, or their sums overflow")
     if span == 0:
         raise UserError(
             f"{dataset.source}: rewards cannot be scaled by the range of returns, "

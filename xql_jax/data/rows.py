@@ -45,6 +45,18 @@ def returns_of(rows: Rows) -> np.ndarray:
     return np.diff(sums[ends_of(rows)], prepend=0.0)
 
 
+def whole_returns_of(rows: Rows, episode_limit: int) -> np.ndarray:
+    """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
+
+    An episode was cut off if it ends by a time-out before the limit (steps): by the number of transitions to
+    collect, or by the beginning or end of a replay buffer.
+    """
+    lengths = np.diff(np.flatnonzero(ends_of(rows)), prepend=-1)
+    whole = rows["terminals"][ends_of(rows)] | (lengths >= episode_limit)
+    returns = returns_of(rows)
+    return returns[whole] if whole.any() else returns
+
+
 def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Rows:
     """Turns a replay buffer's transitions, which N environments inserted in turn, into whole episodes.
 

@@ -70,6 +70,7 @@ class D4RLEnvironment(gymnasium.Env):
         """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
         if seed is not None:
             self._env.seed(seed)
+            innermost(self._env).seed(seed)
             self._env.action_space.seed(seed)
             _seed_numpy(seed)
         return self._env.reset().astype(np.float32), {}
@@ -85,6 +86,14 @@ class D4RLEnvironment(gymnasium.Env):
 
     def close(self) -> None:
         self._env.close()
+
+
+def innermost(env: Any) -> Any:
+    """Returns the environment within D4RL's proxies: AntMaze's has no `seed` that reaches it."""
+    env = env.unwrapped
+    while hasattr(env, "wrapped_env"):
+        env = env.wrapped_env
+    return env
 
 
 def _import_d4rl() -> tuple[types.ModuleType, bool]:

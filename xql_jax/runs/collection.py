@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from xql_jax.data.rows import Rows, returns_of
+from xql_jax.data.rows import Rows, ends_of, whole_returns_of
 from xql_jax.data.writers import write_hdf5, write_minari
 from xql_jax.errors import UserError
 from xql_jax.files import sync
@@ -70,12 +70,12 @@ class CollectionRun(Run):
 
 
 def summary_of(rows: Rows, output: Path, task: Task) -> dict[str, Any]:
-    """Returns the summary of a dataset: its size, its mean return and its mean score."""
-    returns = returns_of(rows)
+    """Returns the summary of a dataset: its size, and the mean return and score of its whole episodes."""
+    returns = whole_returns_of(rows, task.episode_limit)
     return {
         "output": str(output),
         "transitions": len(rows["rewards"]),
-        "episodes": len(returns),
+        "episodes": int(ends_of(rows).sum()),
         "terminals": int(rows["terminals"].sum()),
         "mean_return": float(returns.mean()),
         "mean_score": float(task.normalized_score(returns).mean()),

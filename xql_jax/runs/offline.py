@@ -263,11 +263,13 @@ class OfflineRun(TrainingRun):
         return view
 
     def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
+        task = self.task
         return fit_preprocessing(
             dataset,
-            self.task.suite if self.task else None,
+            task.suite if task else None,
             normalize_observations=self.normalize_observations,
-            scale_rewards=self.config.about.run.scale_rewards,
+            # PyBullet's mazes, of its robots' suite, have a goal's reward, which IQL does not scale.
+            scale_rewards=self.config.about.run.scale_rewards and not (task and "maze" in task.name),
             top_returns=self.top_returns,
         )
 
