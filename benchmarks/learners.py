@@ -50,7 +50,7 @@ def main() -> int:
     data = random_data(FLAGS.transitions)
     made = {name: make(name, data) for name in tqdm(methods, desc="compile", disable=None)}
     counts = {
-        name: max(1, round(FLAGS.seconds * speed(population, 3))) for name, (population, _) in made.items()
+        name: max(1, round(FLAGS.seconds * speed(population, 10))) for name, (population, _) in made.items()
     }
 
     def timed(name: str) -> float:
@@ -92,6 +92,7 @@ def make(name: str, data: Dataset) -> tuple[Population, float]:
     learner = with_hyperparameters(learner, dict.fromkeys(widths, WIDTHS))
     view = view_for(learner, data)
     population = Population(learner, make_members([0], {}), view.batch, FLAGS.batch_size)
+    population.compile()
     state = jax.tree.map(lambda leaf: leaf[0], population.states)
     batch = sample(jax.device_put(view.batch), jax.random.key(0), FLAGS.batch_size)
     compiled = jax.jit(learner.update).lower(state, batch, jax.random.key(0)).compile()

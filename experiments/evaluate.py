@@ -62,6 +62,10 @@ FLAGS = flags.FLAGS
 
 
 def main(checkpoint: str | None = None) -> int:
+    if FLAGS.video is None:
+        command_line.refuse(
+            ["video_episodes", "video_size", "video_fps"], "only used for a video: add --video=FILE"
+        )
     settings = settings_from(EvaluationSettings, FLAGS, checkpoint=checkpoint)
     return printing.evaluate(EvaluationRun(settings))
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import read_json, write_atomically, write_json, writing
+from xql_jax.files import read_json, with_numbers, write_atomically, write_json, writing
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -73,6 +73,9 @@ def test_json_has_no_infinity(tmp_path):
     write_json(tmp_path / "file.json", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
     content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)
     assert content == {"a": ["inf", 1.5], "b": {"c": "nan"}}
+    restored = with_numbers(content)
+    assert restored["a"] == [float("inf"), 1.5]
+    assert restored["b"]["c"] != restored["b"]["c"]  # a float that is NaN
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b"null", b"[" * 100_000, None])

@@ -1,5 +1,8 @@
 """Training and acting from Python: the run is the command line's, and the policy is the run's."""
 
+from xql_jax.commands import run_flags
+
+import functools
 import os
 import re
 import signal
@@ -12,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from absl import flags
 
 import xql_jax
 from xql_jax.data.npz import read_npz
@@ -168,6 +172,11 @@ def test_what_a_policy_does_not_take_is_told_in_a_line(of_several):
         ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
         ({"max_steps": 10.5}, "max_steps=10.5: must be a whole number"),
         ({"num_seeds": True}, "num_seeds=True: must be a whole number"),
+        ({"batch_size": 0}, "batch_size=0: must be a whole number, at least 1, at most 10,000,000"),
+        ({"keep_checkpoints": -1}, "keep_checkpoints=-1: must be a whole number, at least 0"),
+        ({"checkpoint_minutes": -1}, "checkpoint_minutes=-1: must be a finite number, at least 0"),
+        ({"top_returns": 0}, r"top_returns=0\.0: must be above 0, at most 1"),
+        ({"top_returns": 5}, r"top_returns=5\.0: must be above 0, at most 1"),
         ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host, disk"),
         ({"tuned": 1}, "tuned=1: must be True or False"),
         ({"method": "xqll"}, "unknown method 'xqll' here: nearest known: .*xql"),
@@ -193,6 +202,37 @@ def test_a_mistake_is_one_line_and_leaves_nothing(settings, words, tmp_path):
         xql_jax.train(**given)
     assert "\n" not in str(raised.value)
     assert raised.value._render_traceback_() == [f"UserError: {raised.value}"]  # what a notebook shows
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def bounds():
+    """The smallest and largest values of the flags that every training shares, by name; None: no bound."""
+    before = set(flags.FLAGS)
+    run_flags.define_run_flags("steps", eval_interval=1, checkpoint_interval=1)
+    run_flags.define_data_flags()
+    run_flags.define_acting_flags()
+    names = set(flags.FLAGS) - before
+    parsers = {name: flags.FLAGS[name].parser for name in names}
+    yield {
+        name: (parser.lower_bound, parser.upper_bound)
+        for name, parser in parsers.items()
+        if hasattr(parser, "lower_bound")
+    }
+    for name in names:
+        delattr(flags.FLAGS, name)
+
+
+def test_numbers_have_the_flags_bounds(bounds, tmp_path):
+    acting = {"num_environments", "environment_timeout", "max_policy_lag"}
+    assert {"batch_size", "top_returns", "keep_checkpoints", *acting} <= set(bounds)
+    given = {"save_dir": tmp_path / "runs", "progress": False, "max_steps": 10}
+    for name, (least, most) in sorted(bounds.items()):
+        of_online = functools.partial(xql_jax.train_online, "pointmaze-umaze-v0")
+        train = of_online if name in acting else functools.partial(xql_jax.train, dataset=bandit())
+        for value in ([] if least is None else [least - 1]) + ([] if most is None else [most + 1]):
+            with pytest.raises(UserError, match=f"^{name}=.*: must be "):
+                train(**{**given, name: value})
     assert not (tmp_path / "runs").exists()
 
 

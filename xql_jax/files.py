@@ -160,6 +160,18 @@ def _finite(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def with_numbers(value: Any) -> Any:
+    """Returns JSON content with the texts "inf", "-inf" and "nan", as `write_json` writes them, as floats.
+
+    Only for content in which such a text is never a name.
+    """
+    if isinstance(value, Mapping):
+        return {key: with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(item) for item in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
 def sync(path: Path) -> None:
     """Flushes a file's content, or the names in a folder, to the disk before returning."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -49,14 +49,20 @@ Config: TypeAlias = str | Path | ConfigDict
 S = TypeVar("S", bound=RunSettings)
 NO_ARGUMENTS = ("config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset")
 
-COUNTS = (
-    "max_steps",
-    "log_interval",
-    "eval_interval",
-    "checkpoint_interval",
-    "num_seeds",
-    "num_environments",
-)
+# Smallest and largest values, the same as those of the flags. `OfflineRun` checks batch_size and top_returns.
+WHOLE = (0, 2**31 - 1)  # of whole numbers that are not in `BOUNDS`
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "max_steps": (1, 2**31 - 1),
+    "log_interval": (1, 2**31 - 1),
+    "eval_interval": (1, 2**31 - 1),
+    "checkpoint_interval": (1, 2**31 - 1),
+    "checkpoint_minutes": (0, np.inf),
+    "num_seeds": (1, 100_000),
+    "eval_episodes": (0, 1_000_000),
+    "num_environments": (1, 10_000),
+    "environment_timeout": (1, np.inf),
+    "max_policy_lag": (1, 1_000_000),
+}
 CHOICES = {
     "data_on": DATA_ON,
     "env_backend": BACKENDS,
@@ -246,17 +252,15 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return None
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if int in kinds:
-        least = int(name in COUNTS)
-        if not is_number or value != (value // 1) or not least <= value < 2**31:
-            raise UserError(f"{name}={value!r}: must be a whole number, at least {least}")
+        least, most = BOUNDS.get(name, WHOLE)
+        if not is_number or value != (value // 1) or not least <= value <= most:
+            raise UserError(f"{name}={value!r}: must be a whole number, at least {least}, at most {most:,}")
         return int(value)
     if float in kinds:
-        if (
-            not isinstance(value, int | float | np.number)
-            or isinstance(value, bool)
-            or not np.isfinite(value)
-        ):
-            raise UserError(f"{name}={value!r}: must be a finite number")
+        least = BOUNDS.get(name, (-np.inf,))[0]
+        if not is_number or not np.isfinite(value) or value < least:
+            bound = f", at least {least}" if name in BOUNDS else ""
+            raise UserError(f"{name}={value!r}: must be a finite number{bound}")
         return float(value)
     if name in CHOICES and value not in CHOICES[name]:
         raise UserError(f"{name}={value!r}: must be one of {', '.join(CHOICES[name])}")

@@ -7,7 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from xql_jax import envs
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.tasks import Task, get_task
 
@@ -153,6 +153,25 @@ def test_non_finite_actions_name_member_and_episode():
 
     with pytest.raises(FloatingPointError, match=r"clock-v0: member 1 .*episode 2"):
         Evaluator(TASK, 3, 4, seed=0).run(act)
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (lambda self, action: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda self, action: (np.full(2, np.nan), 0.0, False, False, {}), "gave NaN or infinity"),
+        (lambda self, action: (np.zeros(2), -np.inf, False, False, {}), "gave NaN or infinity"),
+    ],
+)
+def test_an_environment_that_fails_is_named_and_no_policy_blamed(
+    monkeypatch, clocks, num_threads, broken, says
+):
+    """Its NaN would make the policy's action NaN, and the member be taken for diverged."""
+    monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Clock, num_threads=num_threads))
+    monkeypatch.setattr(Clock, "step", broken)
+    with pytest.raises(EnvironmentFailure, match=rf"episode \d of member \d failed: .*{says}"):
+        Evaluator(TASK, 2, 4, seed=0).run(member_rewards)
 
 
 def test_wrong_shape_of_actions():

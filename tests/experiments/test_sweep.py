@@ -8,6 +8,7 @@ from main_runs import ROOT, Run, contents
 from mistakes import assert_told
 
 SWEEP = ROOT / "experiments" / "sweep.py"
+REPRODUCE = ROOT / "experiments" / "reproduce.py"
 TINY = ":hidden_dims=8:batch_size=8"
 ARGUMENTS = (
     "--datasets=pointmaze-umaze-v0=good.hdf5", f"--methods=bc{TINY}", "--num_seeds=2", "--max_steps=4",
@@ -15,8 +16,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def run_sweep(place, *arguments):
-    return place.server.run_all([Run(arguments, SWEEP, place.folder)])[0]
+def run_sweep(place, *arguments, main=SWEEP):
+    return place.server.run_all([Run(arguments, main, place.folder)])[0]
 
 
 @pytest.fixture
@@ -102,7 +103,24 @@ MISTAKES = {
         (*ARGUMENTS, "--executor=slurm", "--slurm_options=partion=gpu"), "'partion'; nearest: partition"
     ),
     "no such file": (("nowhere.yaml",), "nowhere.yaml: No such file"),
+    "no such data": (
+        ("--datasets=pointmaze-umaze-v0=god.hdf5", "--methods=bc"), "=god.hdf5: no such file"
+    ),
+    "a share of no halving": ((*ARGUMENTS, "--keep=0.3"), "--keep: only used with --halve_at"),
+    "pretraining of no fine-tuning": (
+        (*ARGUMENTS, "--num_pretraining_steps=2"),
+        "--num_pretraining_steps: only used in fine-tuning: add --finetune",
+    ),
+    "Ray's address for SLURM": (
+        (*ARGUMENTS, "--executor=slurm", "--ray_address=here:1"),
+        "--ray_address: only used with --executor=ray, not with --executor=slurm",
+    ),
+    "SLURM's hours for Ray": ((*ARGUMENTS, "--executor=ray", "--task_hours=1"), "--task_hours: only used"),
 }  # fmt: skip
+OF_CLUSTERS = (
+    "task_cpus=1", "task_gpus=0", "task_memory_gb=1", "task_hours=24", "retries=3", "ray_address=here:1",
+    "slurm_cluster=local", "parallel=2", "slurm_options=partition=gpu",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -113,6 +131,27 @@ def test_mistakes(place, place_to_write, name, tmp_path):
     assert not list((tmp_path / "runs").rglob("config.json"))
 
 
+@pytest.mark.parametrize("flag", OF_CLUSTERS)
+def test_training_here_takes_no_flags_of_clusters(place, place_to_write, flag):
+    name = flag.partition("=")[0]
+    outcome = run_sweep(place, *ARGUMENTS, *place_to_write, f"--{flag}")
+    assert_told(outcome, [f"--{name}: only used with --executor=", "not with --executor=in_process"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--table=2", "--halve_at=100000"), "--halve_at compares runs of one phase: leave out --table=2"),
+        (
+            ("--table=1", "--num_pretraining_steps=5"),
+            "--num_pretraining_steps: only used in fine-tuning: add --table=2",
+        ),
+    ],
+)
+def test_mistakes_in_tables(place, place_to_write, arguments, words):
+    assert_told(run_sweep(place, *arguments, *place_to_write, main=REPRODUCE), [words])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -121,6 +160,9 @@ def test_mistakes(place, place_to_write, name, tmp_path):
         ("xql", "it must give flags by their names"),
         ("num_seeds: many", "num_seeds"),
         ("num_seeds: 0", "num_seeds"),
+        ("halve_at: [2]\nkeep: .nan", "sweep.yaml: --keep=nan: must be a finite number from"),
+        ("name: ''", "sweep.yaml: --name is empty"),
+        ("methods: [bc]\ndatasets: [pointmaze-umaze-v0]\nretries: 2", "--retries: only used with"),
     ],
 )
 def test_mistakes_in_files(place, file, place_to_write, text, words):

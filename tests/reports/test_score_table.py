@@ -61,6 +61,13 @@ def test_rows_and_the_mean_of_the_datasets_that_are_whole():
     ]
 
 
+def test_a_score_of_some_of_the_seeds_is_marked_and_in_no_mean_over_datasets():
+    some = dataclasses.replace(THREE, note="to do")
+    assert some.cell() == "3.0 ± 2.5 (3 seed(s) so far) [2.5]"
+    entries = {("a", "xql"): THREE, ("b", "xql"): some, ("c", "xql"): ONE}
+    assert ScoreTable(["a", "b", "c"], ["xql"], entries).rows()[-1][0] == "mean of 2"
+
+
 def test_text_markdown_and_latex_hold_the_same_cells():
     text = TABLE.as_text().splitlines()
     assert len({len(line) for line in text}) == 1  # the last column is aligned to the right

@@ -6,6 +6,8 @@ import pytest
 
 from xql_jax.logs.csv_reader import Columns, parse_rows
 from xql_jax.reports.summary import by_setting, ranked, scores_by_seed, summarize
+from xql_jax.runs.folder import RunFolder, read_summary
+from xql_jax.training.members import make_members
 
 HEADER = "step,seed,return,score,length,diverged_at,seconds"
 CSV = (
@@ -81,3 +83,15 @@ def test_no_evaluations(tmp_path):
 def test_settings_are_ranked_by_their_last_score():
     results = [{"last_score": score} for score in (3.0, math.nan, -1.0, 140.5)]
     assert [result["last_score"] for result in ranked(results)][:3] == [140.5, 3.0, -1.0]
+
+
+def test_settings_are_ranked_as_a_summary_holds_them(tmp_path):
+    """JSON has no NaN and no infinity: the file has them as text."""
+    folder = RunFolder(tmp_path, "pen-human-v1", "xql", [0], make_members([0], {}), {})
+    folder.path.mkdir(parents=True)
+    scores = (-math.inf, 3.0, math.nan)
+    written = folder.write_summary({"results": [{"last_score": score} for score in scores]})
+    for summary in (written, read_summary(folder.files.summary, folder.run)):
+        *finite, last = (result["last_score"] for result in ranked(summary["results"]))
+        assert finite == [3.0, -math.inf]
+        assert math.isnan(last)

@@ -118,6 +118,14 @@ def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
     assert chosen["agreement"]["regret_by_chance"] == pytest.approx((score.max() - score).mean())
 
 
+def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data, tmp_path):
+    settings = offline_settings(data, save_dir=str(tmp_path), sweep="actor_lr=0.00031622776601683794,0.001")
+    with OfflineRun(settings) as run:
+        summary = run.run()
+    scores = [entry["score"] for entry in in_order(choose(run.folder.path, **LINEAR | {"max_steps": 3}))]
+    assert scores == pytest.approx([result["last_score"] for result in summary["results"]])
+
+
 def test_a_checkpoint_without_an_evaluation_has_no_scores(data, tmp_path, caplog):
     with OfflineRun(offline_settings(data, save_dir=str(tmp_path), eval_episodes=0, num_seeds=2)) as run:
         run.run()

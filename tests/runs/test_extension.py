@@ -7,6 +7,7 @@ from tiny_runs import SCHEDULE, assert_same_bits, contents, offline_settings, un
 
 from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
+from xql_jax.runs import extension
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.saved_policies import open_run
 
@@ -43,6 +44,22 @@ def test_an_extended_run_is_the_long_one(tmp_path):
     again = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
     assert again.had_ended
     assert run(settings(tmp_path, tmp_path / "runs", schedule=LONG, resume=True)).had_ended
+
+
+def test_an_evaluation_of_the_end_that_was_interrupted_is_not_the_longer_runs(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "data.npz")
+    expected = run(settings(tmp_path, tmp_path / "unbroken", schedule=LONG))
+    run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
+    restored = extension.restore_members
+
+    def interrupted(*found):
+        states, progress = restored(*found)
+        return states, dataclasses.replace(progress, evaluation_due=True)
+
+    monkeypatch.setattr(extension, "restore_members", interrupted)
+    extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
+    rows = [untimed(one.folder.files.evaluations) for one in (extended, expected)]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize(

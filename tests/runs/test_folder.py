@@ -14,7 +14,7 @@ import pytest
 import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import RunFolder, read_config, rows_digest
+from xql_jax.runs.folder import RunFolder, read_config, read_summary, rows_digest
 from xql_jax.training.members import make_members
 
 IDENTITY = {"config": {"beta": 0.5, "hidden_dims": (8, 8)}, "seeds": [4, 4], "max_steps": 10}
@@ -190,6 +190,21 @@ def test_only_a_finished_run_has_a_finished_summary(tmp_path):
     assert folder.finished_summary() == written
 
 
+def test_scores_that_are_not_finite_are_numbers_and_names_stay_names(tmp_path):
+    folder = make_folder(tmp_path)
+    folder.path.mkdir(parents=True)
+    entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
+    summary = {
+        "results": [entry],
+        "finetuning": [{"regret": np.inf}],
+        "env_name": "inf",
+        "status": "finished",
+    }
+    written = folder.write_summary(summary)
+    assert written == read_summary(folder.files.summary, folder.run) == {**summary, "run": folder.run}
+    assert '"clip": "inf"' in folder.files.summary.read_text()
+
+
 def test_a_summary_of_another_run_is_none(tmp_path, told):
     folder, other = make_folder(tmp_path), make_folder(tmp_path, max_steps=11)
     for each in (folder, other):
@@ -280,10 +295,15 @@ def test_a_config_of_other_settings_is_damaged(tmp_path, told):
 
 @pytest.mark.parametrize(
     ("name", "changed"),
-    [("config.json", b"beta"), ("config.json", None), ("preprocessing.json", b"action_bound")],
+    [
+        ("config.json", b"beta"),
+        ("config.json", None),
+        ("preprocessing.json", b"action_bound"),
+        ("preprocessing.json", None),
+    ],
 )
 def test_a_finished_runs_damaged_records_are_made_anew(tmp_path, told, name, changed):
-    folder = make_folder(tmp_path)
+    folder = make_folder(tmp_path, normalize_observations=False)
     with folder.opened(resume=False):
         pass
     Preprocessing().save(folder.files.preprocessing, folder.run)

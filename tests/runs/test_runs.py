@@ -19,6 +19,7 @@ from tiny_runs import (
     untimed,
 )
 
+from xql_jax.config_files import OFFLINE, load_config
 from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
@@ -29,7 +30,8 @@ from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.record import open_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.runs.saved_policies import open_run
-from xql_jax.runs.settings import EvaluationSettings
+from xql_jax.runs.settings import EvaluationSettings, OfflineSettings
+from xql_jax.sweeps.methods import set_field
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
@@ -63,6 +65,39 @@ def test_rewards_of_a_robot_are_scaled_and_those_of_a_maze_are_not(data, tmp_pat
     changes = {"config": config, "env_name": env_name, "eval_episodes": 0, "save_dir": str(tmp_path)}
     with OfflineRun(offline_settings(data, **changes)) as run:
         assert (run.preprocessing.reward_scale != 1.0) == is_scaled
+
+
+@pytest.mark.parametrize(("given", "batch_size"), [([], 1024), (["batch_size=512"], 512)])
+def test_a_batch_size_of_a_sweeps_method_wins_over_table_4(tmp_path, given, batch_size):
+    """Kitchen's batch size is 1024 in Table 4."""
+    config = load_config("kitchen:xql", OFFLINE)
+    settings = OfflineSettings(
+        config=config,
+        schedule=SCHEDULE,
+        env_name="kitchen-complete-v0",
+        save_dir=str(tmp_path),
+        tuned=True,
+        config_overrides=frozenset(set_field(config, text) for text in given),
+    )
+    run = OfflineRun(settings)
+    run.resolve()
+    assert run.batch_size == batch_size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("batch_size=0", "batch_size=0: must be a whole number, at least 1"),
+        ("top_returns=5", r"top_returns=5\.0: must be above 0, at most 1"),
+        ("top_returns=nan", r"top_returns=nan: must be above 0, at most 1"),
+    ],
+)
+def test_impossible_numbers_of_a_sweeps_method_are_refused(data, text, words):
+    changes = {"batch_size": None, "top_returns": None}
+    settings = offline_settings(data, **changes)
+    set_field(settings.config, text)
+    with pytest.raises(UserError, match=words):
+        OfflineRun(settings).resolve()
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):

@@ -17,10 +17,11 @@ from fake_slurm import FakeSlurm
 from tiny_sweeps import TINY, rows, sweep_settings, train_all
 
 from xql_jax.errors import UserError
+from xql_jax.sweeps import slurm as slurm_executor
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.ray_cluster import RayCluster
 from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.worker import Resources
+from xql_jax.sweeps.worker import Outcome, Resources
 from xql_jax.training.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,12 +172,13 @@ def test_a_ray_cluster_of_two_nodes(tmp_path, expected, monkeypatch):
 def test_ray_stops_and_goes_on(tmp_path, expected):
     """Told to stop, what is under way is saved; with the program's own failure only that task fails."""
     settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 2})
-    driver = start_driver(settings)
+    driver = start_driver(settings, f"--task_cpus={os.cpu_count()}")  # one waits for the other
     until(lambda: checkpoints(settings), "checkpoint")
     driver.send_signal(signal.SIGINT)
     assert driver.wait(SECONDS) == 128 + signal.SIGINT
     text = (tmp_path / "driver.log").read_text()
-    assert "stopped by SIGINT; the same command goes on" in text
+    assert text.count("stopped by SIGINT; the same command goes on") == 2
+    assert "failed" not in text
     assert start_driver(settings).wait(SECONDS) == 0
     assert by_seed(settings) == {seed: expected[seed] for seed in ("0", "1")}
 
@@ -187,6 +189,26 @@ def test_ray_says_what_it_cannot_do(tmp_path):
         train_all(settings, RayCluster(Resources(), "127.0.0.1:9"))
     with pytest.raises(UserError, match=r"^--ray_address=here: no cluster there"):
         train_all(settings, RayCluster(Resources(), "here"))
+
+
+def test_a_task_that_is_cancelled_before_it_begins_has_not_failed(monkeypatch):
+    def cancelled(task):
+        raise ray.exceptions.TaskCancelledError
+
+    monkeypatch.setattr(ray, "get", cancelled)
+    assert RayCluster(Resources())._outcome(None) == Outcome(stopped=signal.SIGINT)
+
+
+def test_retries_also_count_for_tasks_that_were_short_of_memory(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    cluster = RayCluster(Resources(retries=1))
+    assert ("RAY_task_oom_retries", "1") in os.environ.items()
+
+    def too_large(task):
+        raise ray.exceptions.OutOfMemoryError("pages of a report")
+
+    monkeypatch.setattr(ray, "get", too_large)
+    assert cluster._outcome(None).failure.startswith("Ray ended its workers 2 times")
 
 
 @slow
@@ -207,8 +229,45 @@ def slurm(tmp_path, monkeypatch):
     return fake
 
 
-def jobs_of(settings, cluster):
-    return Slurm(Resources(), Path(settings.save_dir) / "slurm", cluster)
+def jobs_of(settings, cluster, **resources):
+    return Slurm(Resources(**resources), Path(settings.save_dir) / "slurm", cluster)
+
+
+@pytest.fixture
+def jobs_tell_their_gpus(monkeypatch):
+    class Job:  # local, so that it is pickled whole: a process that imports JAX takes seconds
+        def __init__(self, settings):
+            pass
+
+        def __call__(self):
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    monkeypatch.setattr(slurm_executor, "Job", Job)
+
+
+@pytest.mark.parametrize(("parallel", "gpus"), [(None, ["0,1", "0,1"]), (2, ["0,1", "2,3"])])
+@pytest.mark.usefixtures("jobs_tell_their_gpus")
+def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, parallel, gpus):
+    executor = Slurm(Resources(gpus=2), tmp_path / "slurm", "local", parallel=parallel)
+    ended = executor.run(make_plan(sweep_settings(tmp_path)).cells, StopSignals())
+    assert sorted(told for _, told in ended) == gpus
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "local"])
+def test_jobs_are_queued_again_as_often_as_retries_says(tmp_path, slurm, cluster):
+    executor = jobs_of(sweep_settings(tmp_path), cluster, retries=5)._executor()
+    assert executor._executor.max_num_timeout == 5
+
+
+@pytest.mark.usefixtures("jobs_tell_their_gpus")
+def test_jobs_on_this_machine_leave_the_list_of_queued_ones_alone(tmp_path):
+    settings = sweep_settings(tmp_path)
+    queued = tmp_path / "runs" / "slurm" / "jobs.json"
+    queued.parent.mkdir(parents=True)
+    queued.write_text('{"a cell": "101"}')
+    ended = jobs_of(settings, "local").run(make_plan(settings).cells, StopSignals())
+    assert [told for _, told in ended] == ["", ""]  # they asked for no GPU
+    assert queued.read_text() == '{"a cell": "101"}'
 
 
 class StopsOnceBegun(StopSignals):

@@ -1,5 +1,7 @@
 """What shares a program is one run, all else a run of its own; and what is told before any is trained."""
 
+import dataclasses
+
 import pytest
 from tiny_sweeps import CONFIGS, TINY, sweep_settings, train_all
 
@@ -88,6 +90,7 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
         ({"sweep": "loss=plane"}, "config.loss must be one of"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
         ({"methods": ("xsac",)}, "--datasets=pointmaze-umaze-v0=.*: xsac learns online, from no file"),
+        ({"datasets": ("antmaze-umaze-v2=no/where",)}, "--datasets=antmaze-umaze-v2=no/where: no such file$"),
         ({"datasets": ("cheetah-run",)}, "--env_name=cheetah-run: an online task, which has no dataset"),
     ],
 )
@@ -96,3 +99,12 @@ def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message)
     with pytest.raises(UserError, match=f"^{message}"):
         make_plan(settings)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_finished_run_does_not_need_its_data_file(tmp_path):
+    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
+    train_all(settings)
+    (tmp_path / "data.npz").unlink()
+    assert [cell.state for cell in make_plan(settings).cells] == ["finished"]
+    with pytest.raises(UserError, match=r"data\.npz: no such file$"):
+        make_plan(dataclasses.replace(settings, seed=7))

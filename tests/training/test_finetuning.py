@@ -242,6 +242,20 @@ def test_hyperparameters_change_along_their_ramps(tmp_path):
     assert rates == [1.0, 1.5, 2.0, 2.5, 3.0, 3.0, 3.0]
 
 
+@flax.struct.dataclass
+class ActingByRate(Counter):
+    """Its action is a tenth of a hyperparameter."""
+
+    def act(self, actor, observations, key, deterministic):
+        return jnp.full((len(observations), 1), self.rate / 10.0)
+
+
+def test_acting_follows_the_ramps_too(tmp_path):
+    population = make(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),), handover=0)
+    population.advance(6)
+    np.testing.assert_allclose(ring(population).actions[:, 0], [0.1, 0.15, 0.2, 0.25, 0.3, 0.3], rtol=1e-6)
+
+
 @pytest.mark.slow
 def test_exploration_noise(tmp_path):
     """Its standard deviation is as asked for; actions stay within their bounds."""

@@ -134,7 +134,7 @@ def names_among(flag: str, values: Iterable[str], choices: Sequence[str]) -> lis
 
 
 def refuse(names: Sequence[str], why: str) -> None:
-    """Raises UserError if the command line gives one of these flags or, for a config, one of its fields."""
+    """Raises UserError if the user gives one of these flags or, for a config, one of its fields."""
     for name in flags.FLAGS:
         if flags.FLAGS[name].present and name.split(".")[0] in names:
             raise UserError(f"--{name}: {why}")
@@ -246,17 +246,21 @@ def _accept_numbers() -> None:
 
 
 def _check_values() -> None:
-    """Raises UserError for bad values that absl accepts: empty text and numbers that are not finite."""
+    """Raises UserError for bad values that absl accepts."""
     for name in flags.FLAGS:
-        flag = flags.FLAGS[name]
-        values = flag.value if isinstance(flag.value, list) else [flag.value]
-        if not flag.present or "." in name:  # config fields are checked against their own domains
-            continue
-        if "" in values and flag.default != "":
-            raise UserError(f"--{name} is empty: give it a value or leave it out")
-        for value in values:
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"--{name}={value}: must be {_expected(flag)}")
+        is_config_field = "." in name  # these are checked against their own domains
+        if flags.FLAGS[name].present and not is_config_field:
+            check_value(flags.FLAGS[name])
+
+
+def check_value(flag: flags.Flag) -> None:
+    """Raises UserError for a bad value that absl accepts: empty text or a number that is not finite."""
+    values = flag.value if isinstance(flag.value, list) else [flag.value]
+    if "" in values and flag.default != "":
+        raise UserError(f"--{flag.name} is empty: give it a value or leave it out")
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{flag.name}={value}: must be {_expected(flag)}")
 
 
 def in_words(error: flags.IllegalFlagValueError) -> UserError:

@@ -1,6 +1,6 @@
 """The flags of sweep.py and reproduce.py, the file that may give them, and the settings made from them."""
 
-from xql_jax.commands.command_line import WholeNumber, in_words
+from xql_jax.commands.command_line import WholeNumber, check_value, in_words, refuse
 from xql_jax.commands.run_flags import settings_from
 
 import runpy
@@ -13,7 +13,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.runs.settings import SweepSettings
+from xql_jax.reports.paper_tables import FINETUNING
+from xql_jax.runs.settings import ReproductionSettings, SweepSettings
 from xql_jax.sweeps.in_process import InProcess
 from xql_jax.sweeps.ray_cluster import RayCluster
 from xql_jax.sweeps.slurm import CLUSTERS, Slurm
@@ -23,6 +24,17 @@ flags.disclaim_key_flags()  # the flags count as the main's own, so that its `--
 
 S = TypeVar("S", bound=SweepSettings)
 EXECUTORS = ("in_process", "ray", "slurm")
+USED_BY = {  # the executors that use a flag
+    "task_cpus": ("ray", "slurm"),
+    "task_gpus": ("ray", "slurm"),
+    "task_memory_gb": ("ray", "slurm"),
+    "task_hours": ("slurm",),
+    "retries": ("ray", "slurm"),
+    "ray_address": ("ray",),
+    "slurm_cluster": ("slurm",),
+    "parallel": ("slurm",),
+    "slurm_options": ("slurm",),
+}
 
 
 def define_sweep_flags(methods: str, datasets: str) -> None:
@@ -61,6 +73,11 @@ def sweep_settings(kind: type[S], values: flags.FlagValues, configs: Path) -> S:
     except ValueError:
         raise UserError(f"--halve_at={','.join(values.halve_at)}: must be whole numbers") from None
     settings = settings_from(kind, values, config_dir=str(configs), halve_at=halve_at)
+    if isinstance(settings, ReproductionSettings):
+        finetunes, finetuning_flag = settings.table == FINETUNING, f"--table={FINETUNING}"
+    else:
+        finetunes, finetuning_flag = settings.finetune, "--finetune"
+    _refuse_unused(values.executor, bool(halve_at), None if finetunes else finetuning_flag)
     interval = settings.eval_interval or max(1, settings.max_steps // 10)
     if halve_at != sorted(set(halve_at)) or any(
         step % interval or not 0 < step < settings.max_steps for step in halve_at
@@ -71,8 +88,8 @@ def sweep_settings(kind: type[S], values: flags.FlagValues, configs: Path) -> S:
         )
     if halve_at and settings.seeds_per_run:
         raise UserError("--halve_at compares means over all seeds: leave out --seeds_per_run")
-    if halve_at and settings.finetune:
-        raise UserError("--halve_at compares runs of one phase: leave out --finetune")
+    if halve_at and finetunes:
+        raise UserError(f"--halve_at compares runs of one phase: leave out {finetuning_flag}")
     if halve_at and not settings.keep:
         raise UserError("--keep=0: must be above 0")
     return settings
@@ -122,8 +139,27 @@ def apply_file(path: Path, values: flags.FlagValues) -> None:
         try:
             values[name].parse(_as_text(value, " " if name == "sweep" else ","))
             values[name].using_default_value = False
+            check_value(values[name])
         except flags.IllegalFlagValueError as error:
             raise UserError(f"{path}: {in_words(error)}") from error
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+
+
+def _refuse_unused(executor: str, halves: bool, missing_finetuning: str | None) -> None:
+    """Raises UserError for a flag that the user gives and that nothing would use.
+
+    Args:
+        missing_finetuning: the flag that would make the sweep fine-tune; None if it does so already.
+    """
+    for name, executors in USED_BY.items():
+        if executor not in executors:
+            users = " or ".join(f"--executor={one}" for one in executors)
+            refuse([name], f"only used with {users}, not with --executor={executor}")
+    if not halves:
+        refuse(["keep"], "only used with --halve_at: add it, or leave out --keep")
+    if missing_finetuning:
+        refuse(["num_pretraining_steps"], f"only used in fine-tuning: add {missing_finetuning}")
 
 
 def _numbers() -> None:
@@ -185,11 +221,17 @@ def _executors() -> None:
     flags.DEFINE_string(
         "ray_address", None, "Address of a Ray cluster. Default: RAY_ADDRESS, or a new one here."
     )
-    flags.DEFINE_enum("slurm_cluster", "slurm", CLUSTERS, "local: the jobs are processes on this machine.")
+    flags.DEFINE_enum(
+        "slurm_cluster",
+        "slurm",
+        CLUSTERS,
+        "local: the jobs are processes on this machine, each with --task_gpus GPUs and --task_hours. Their "
+        "cores and memory are not limited.",
+    )
     flags.DEFINE_integer(
         "parallel",
         None,
-        "Jobs at once, with slurm. Default: all; 2 with --slurm_cluster=local.",
+        "Jobs at once, with slurm. Default: all; with --slurm_cluster=local 2, or 1 if they have GPUs.",
         lower_bound=1,
     )
     flags.DEFINE_list(

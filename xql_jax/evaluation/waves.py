@@ -1,13 +1,16 @@
 """Waves: batches of episodes that begin together and are stepped in lock-step."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from xql_jax.envs import Suite
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
@@ -70,6 +73,30 @@ class Wave(ABC):
     def close(self) -> None: ...
 
 
+@contextlib.contextmanager
+def _naming(slot: Slot) -> Iterator[None]:
+    """Turns what an environment raises into an `EnvironmentFailure` that names the member and the episode."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        member, episode = slot
+        raise EnvironmentFailure(
+            f"episode {episode} of member {member} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _finite(value: Any) -> Any:
+    """Returns an observation or a reward; raises ValueError if it holds NaN or infinity.
+
+    Otherwise a policy's action would be NaN, and its member be taken for diverged.
+    """
+    if not np.isfinite(value).all():
+        raise ValueError("the environment gave NaN or infinity")
+    return value
+
+
 class HostWave(Wave):
     """Runs the episodes in a suite's environments, each member's on its own.
 
@@ -95,7 +122,10 @@ class HostWave(Wave):
 
     def begin(self, seeds: Sequence[int]) -> np.ndarray:
         slots = [(member, k) for member in range(self._shape[0]) for k in range(len(seeds))]
-        starts = {slot: self._environment(slot).reset(seed=seeds[slot[1]])[0] for slot in slots}
+        starts = {}
+        for slot in slots:
+            with _naming(slot):
+                starts[slot] = _finite(self._environment(slot).reset(seed=seeds[slot[1]])[0])
         self._observations = np.zeros((*self._shape, *starts[0, 0].shape), np.float32)
         for slot, start in starts.items():
             self._observations[slot] = start
@@ -107,8 +137,11 @@ class HostWave(Wave):
 
         def step(slots: list[Slot]) -> None:
             for slot in slots:
-                outcome = self._environments[slot].step(actions[slot])
-                self._observations[slot], rewards[slot], terminated, truncated, info = outcome
+                with _naming(slot):
+                    observation, reward, terminated, truncated, info = self._environments[slot].step(
+                        actions[slot]
+                    )
+                    self._observations[slot], rewards[slot] = _finite(observation), _finite(reward)
                 if "success" in info:
                     self._successes[slot] = info["success"]
                 ended[slot] = terminated or truncated
@@ -116,7 +149,9 @@ class HostWave(Wave):
         slots = list(zip(*(axis.tolist() for axis in running.nonzero()), strict=True))
         if self._threads:
             n = self._suite.num_threads
-            list(self._threads.map(step, (slots[i::n] for i in range(n))))
+            done, _ = concurrent.futures.wait([self._threads.submit(step, slots[i::n]) for i in range(n)])
+            for part in done:  # all are: none still steps an environment when a failure closes them
+                part.result()
         else:
             step(slots)
         return WaveStep(self._observations, rewards, ended, self._successes)

@@ -25,7 +25,8 @@ class Entry:
     paper: float | None = None
     paper_before: float | None = None
     run: str = ""  # the run's folder
-    note: str = ""  # why there is no score
+    commits: frozenset[str] = frozenset()  # of the code that trained the runs
+    note: str = ""  # why there is no score, or none for some of the seeds
 
     @property
     def mean(self) -> float:
@@ -39,11 +40,20 @@ class Entry:
     def cell(self) -> str:
         """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
 
-        With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`.
+        With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
+        missing, the cell says how many there are.
         """
         own = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
-        return own + (" div" if self.diverged else "") + (f" [{' → '.join(papers)}]" if papers else "")
+        marks = (" div" if self.diverged else "") + (
+            f" ({len(self.last)} seed(s) so far)" if self.partial else ""
+        )
+        return own + marks + (f" [{' → '.join(papers)}]" if papers else "")
+
+    @property
+    def partial(self) -> bool:
+        """Whether there are scores, but not of all seeds."""
+        return bool(self.last and self.note)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +73,8 @@ class ScoreTable:
         rows += [
             [dataset, *(self.entry(dataset, m).cell() for m in self.methods)] for dataset in self.datasets
         ]
-        whole = [d for d in self.datasets if all(self.entry(d, m).last for m in self.methods)]
+        cells = {d: [self.entry(d, m) for m in self.methods] for d in self.datasets}
+        whole = [d for d, entries in cells.items() if all(e.last and not e.partial for e in entries)]
         if len(whole) > 1:
             columns = ([self.entry(dataset, method) for dataset in whole] for method in self.methods)
             rows.append([f"mean of {len(whole)}", *map(_mean_cell, columns)])
@@ -162,6 +173,7 @@ def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:
         "updates": entry.updates or "",
         "paper_score": "" if entry.paper is None else entry.paper,
         "run": entry.run,
+        "commit": " ".join(sorted(entry.commits)),
         "note": entry.note,
     }
 

@@ -194,10 +194,12 @@ class ChoiceRun(Run):
         by_row = {
             (row.seed, frozenset(row.setting)): row.results["score"] for row in rows if row.step == self.step
         }
-        found = {
-            member.name: by_row.get((member.seed, frozenset(member.hyperparameters.items())))
-            for member in self.saved.members
-        }
+
+        def setting(member: Member) -> frozenset[tuple[str, float]]:
+            """The values as the rows have them, with nine digits."""
+            return frozenset((name, float(f"{value:.9g}")) for name, value in member.hyperparameters.items())
+
+        found = {member.name: by_row.get((member.seed, setting(member))) for member in self.saved.members}
         return {name: score for name, score in found.items() if score is not None}
 
     def _trained(self) -> Population:

@@ -7,6 +7,7 @@ More seeds become a run of the missing seeds alone, because members of a populat
 other. Reports put runs together that differ only in their seeds.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +74,10 @@ def extended(
                 f"--extend: {name} of {record.path} diverged in the evaluation at its end, where the longer "
                 "run has none: train anew without --extend"
             )
+    if (
+        step % schedule.eval_interval
+    ):  # an evaluation of the end that was interrupted; the longer run has none
+        progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {record.path}, from update {step:,} to {schedule.max_steps:,}")
     return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
 

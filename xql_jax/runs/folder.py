@@ -26,6 +26,7 @@ from xql_jax.files import (
     read_json,
     read_record,
     set_aside,
+    with_numbers,
     write_record,
 )
 from xql_jax.logs.csv_reader import Columns
@@ -35,6 +36,7 @@ from xql_jax.training.files import TrainingFiles
 from xql_jax.training.members import Member
 
 LOG = logging.getLogger(__name__)
+BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +200,7 @@ class RunFolder:
                 damaged.append("config.json")
         except Damaged:
             damaged.append("config.json")
-        if os.path.lexists(self.files.preprocessing):
+        if "normalize_observations" in self.recorded or os.path.lexists(self.files.preprocessing):
             try:
                 Preprocessing.load(self.files.preprocessing, self.run)
             except Damaged:
@@ -211,13 +213,13 @@ class RunFolder:
             return bool(checkpoints.steps)
 
     def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes summary.json, with this run's digest; returns its content."""
+        """Writes summary.json, with this run's digest; returns its content as `read_summary` does."""
         if os.path.lexists(self.files.summary):
             try:
                 read_summary(self.files.summary, self.run)
             except Damaged:
                 set_aside(self.files.summary)
-        return write_record(self.files.summary, {**summary, "run": self.run})
+        return _with_scores(write_record(self.files.summary, {**summary, "run": self.run}))
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -239,14 +241,19 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def read_summary(file: Path, run: str) -> dict[str, Any]:
-    """Returns the content of the run's summary.json.
+    """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
 
     Raises the errors of `read_record`, and Damaged if the file belongs to another run.
     """
     summary = read_record(file)
     if summary.get("run") != run:
         raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
-    return summary
+    return _with_scores(summary)
+
+
+def _with_scores(summary: dict[str, Any]) -> dict[str, Any]:
+    """Converts the text of scores that are not finite to floats. Names, such as the task's, are unchanged."""
+    return {name: with_numbers(value) if name in BY_SETTING else value for name, value in summary.items()}
 
 
 def rows_digest(file: Path) -> str | None:

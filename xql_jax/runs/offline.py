@@ -38,6 +38,7 @@ from xql_jax.types import AnyBatch, Transitions, Windows
 
 LOG = logging.getLogger(__name__)
 AnyData = Dataset | MappedDataset | WindowedDataset
+MAX_BATCH_SIZE = 10_000_000  # transitions
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
@@ -53,9 +54,20 @@ class OfflineRun(TrainingRun):
         self.batch_size = self._batch_size()
         self.normalize_observations = self._or_the_methods("normalize_observations")
         self.top_returns = self._or_the_methods("top_returns")
+        self._check_numbers()
         resolve_widths(self.config, settings.config_overrides)
         self.make_members(self.updates)
         self._check_sharding()
+
+    def _check_numbers(self) -> None:
+        """Raises UserError for values that a flag would refuse, but Python or a sweep's METHOD:FIELD gave."""
+        if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
+            raise UserError(
+                f"batch_size={self.batch_size}: must be a whole number, at least 1, at most "
+                f"{MAX_BATCH_SIZE:,}"
+            )
+        if not 0 < self.top_returns <= 1:
+            raise UserError(f"top_returns={self.top_returns}: must be above 0, at most 1")
 
     def _check_sharding(self) -> None:
         settings = self.settings
@@ -237,7 +249,9 @@ class OfflineRun(TrainingRun):
         if self.task is None:
             raise UserError("--tuned needs --env_name: its values are those of a task")
         tuned = apply_tuned(self.config, self.task.name, settings.config_overrides)
-        return settings.batch_size or tuned or default
+        # A sweep's METHOD:batch_size=N is already in `default`.
+        is_given = settings.batch_size is not None or "batch_size" in settings.config_overrides
+        return default if is_given else tuned or default
 
     def _dataset(self) -> AnyData:
         """Loads the data in the learner's form, with IQL's preprocessing for the task's suite."""

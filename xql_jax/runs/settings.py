@@ -90,6 +90,7 @@ class OnlineSettings(RunSettings, ActingSettings):
 class FinetuneSettings(OfflineSettings, ActingSettings):
     """Settings of `experiments/train_finetune.py`; `schedule.max_steps` counts environment steps."""
 
+    data_on: str = "device"  # where the online phase adds to them
     member: int | None = None  # index of the member of --checkpoint's run; None: all members
     num_pretraining_steps: int | None = None  # updates; None: the method's default
     replay_buffer_size: int = 2_000_000  # transitions, the offline ones included

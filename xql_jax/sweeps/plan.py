@@ -99,7 +99,8 @@ def make_plan(settings: SweepSettings) -> Plan:
     """Returns the plan of the sweep. Nothing is trained, loaded or downloaded.
 
     Raises:
-        UserError: if a dataset, method or field is unknown, or a value is impossible.
+        UserError: if a dataset, method or field is unknown, a value is impossible, or the user's data file,
+            which an unfinished run needs, does not exist.
     """
     records = list(all_runs(Path(settings.save_dir).expanduser()))
     check_methods(settings.methods)
@@ -237,7 +238,10 @@ def _cell(
     asked = run_of(wanted)
     asked.resolve()  # raises UserError for mistakes before anything is trained
     identity, steps = json.loads(as_json(asked.identity)), asked.schedule.max_steps
-    return _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
+    cell = _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
+    if file and cell.state == NO_DATA:
+        raise UserError(f"--datasets={dataset}: no such file")
+    return cell
 
 
 def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:

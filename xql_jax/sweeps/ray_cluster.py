@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ class RayCluster:
 
     def __init__(self, resources: Resources, address: str | None = None):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
+        # Tasks that Ray ends because memory is short have a count of their own, which has no end by default.
+        os.environ.setdefault("RAY_task_oom_retries", str(resources.retries))
         try:
             import ray
         except ImportError as error:
@@ -55,7 +58,7 @@ class RayCluster:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
                     yield pending.pop(ended), self._outcome(ended)
             for task in pending:
-                ray.cancel(task)  # the task gets a KeyboardInterrupt, and saves its state
+                ray.cancel(task)  # a running task gets a KeyboardInterrupt, and saves its state
             for ended in (
                 ray.wait(list(pending), num_returns=len(pending), timeout=SECONDS_TO_STOP)[0]
                 if pending
@@ -122,9 +125,14 @@ class RayCluster:
         exceptions = self._ray.exceptions
         try:
             return self._ray.get(task)
-        except exceptions.TaskCancelledError:
-            return Outcome(failure="stopped before it was saved")
+        except exceptions.TaskCancelledError:  # the task had not begun, or had not saved its state yet
+            return Outcome(stopped=signal.SIGINT)
         except exceptions.WorkerCrashedError:
             return Outcome(failure=f"its workers died {self._resources.retries + 1} times")
+        except exceptions.OutOfMemoryError:
+            return Outcome(
+                failure=f"Ray ended its workers {self._resources.retries + 1} times because the memory of "
+                "their machine was nearly full: give --task_memory_gb or more --task_cpus"
+            )
         except exceptions.RayError as error:
             return Outcome(failure=str(error).strip().splitlines()[-1])

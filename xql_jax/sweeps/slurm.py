@@ -1,5 +1,6 @@
 """Trains the cells (runs) of a sweep as SLURM jobs, or as processes on this machine, through submitit."""
 
+import itertools
 import json
 import math
 import os
@@ -48,9 +49,10 @@ class Slurm:
 
     Args:
         folder: for scripts, logs and submitit's files; on shared disks.
-        cluster: "slurm", or "local" for processes on this machine, 2 at a time unless `parallel` is given.
-        options: of sbatch, by submitit's names: partition, account, qos, ...
-        parallel: the largest number of jobs at once.
+        cluster: "slurm", or "local" for processes on this machine. Each of these has GPUs of its own, which
+            are counted from the machine's first; their cores and memory are not limited.
+        options: of sbatch, by submitit's names: partition, account, qos, ...; not used with "local".
+        parallel: the largest number of jobs at once. Default: all; on this machine 2, or 1 with GPUs.
     """
 
     def __init__(
@@ -68,14 +70,14 @@ class Slurm:
             raise extra("slurm", error) from error
         self._submitit, self._slurm = submitit, slurm
         self._folder, self._cluster = folder.absolute(), cluster
-        self._parallel = parallel or (2 if cluster == "local" else math.inf)
+        self._parallel = parallel or (math.inf if cluster == "slurm" else 1 if resources.gpus else 2)
         if resources.gpus != int(resources.gpus):
             raise UserError(f"--task_gpus={resources.gpus:g}: with SLURM it must be a whole number")
         self._jobs_file = self._folder / "jobs.json"
-        self._retries = resources.retries
+        self._resources = resources
         self._parameters = {
             "job_name": "xql_jax",
-            "time": max(1, round(60 * resources.hours)),
+            "time": self._minutes,
             "cpus_per_task": resources.cpus,
             **({"gpus_per_node": int(resources.gpus)} if resources.gpus else {}),
             **({"mem": f"{resources.memory_gb:g}GB"} if resources.memory_gb else {}),
@@ -85,6 +87,10 @@ class Slurm:
         for name in self._parameters:
             if name not in known:
                 raise UserError(f"--slurm_options: unknown option {name!r}; nearest: {nearest(name, known)}")
+
+    @property
+    def _minutes(self) -> int:
+        return max(1, round(60 * self._resources.hours))
 
     def script(self) -> str:
         """Returns the script that sbatch would get for one cell."""
@@ -96,24 +102,28 @@ class Slurm:
         executor = self._executor()
         waiting = list(cells)
         jobs: dict[Any, Cell] = {}
-        known = read_json(self._jobs_file) if self._cluster == "slurm" and self._jobs_file.exists() else {}
+        places: dict[Any, int] = {}  # of the jobs on this machine: each has the lowest number that was free
+        is_slurm = self._cluster == "slurm"  # processes of this machine end with the sweep
+        known = read_json(self._jobs_file) if is_slurm and self._jobs_file.exists() else {}
         while (waiting or jobs) and not stop.received:
             while waiting and len(jobs) < self._parallel:
                 cell = waiting.pop(0)
                 try:
-                    job = self._followed(known, cell) or executor.submit(Job(cell.settings))
+                    job = self._followed(known, cell) or self._submit(executor, cell, places)
                 except (RuntimeError, OSError) as error:  # sbatch refuses it
                     yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
                     continue
                 jobs[job] = cell
-                known[_key(cell)] = job.job_id
-                write_atomically(self._jobs_file, json.dumps(known))
+                if is_slurm:
+                    known[_key(cell)] = job.job_id
+                    write_atomically(self._jobs_file, json.dumps(known))
             ended = [job for job in jobs if job.done()]
             for job in ended:
+                places.pop(job, None)
                 yield jobs.pop(job), self._outcome(job)
             if not ended:
                 time.sleep(SECONDS_PER_LOOK)
-        if self._cluster == "local":
+        if not is_slurm:
             for job in jobs:
                 job._process.terminate()  # the job gets SIGTERM, and saves its state
             for job, cell in jobs.items():
@@ -127,13 +137,27 @@ class Slurm:
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         executor: Any = self._submitit.AutoExecutor(
-            self._folder, cluster=self._cluster, slurm_max_num_timeout=self._retries
+            self._folder,
+            cluster=self._cluster,
+            **{f"{self._cluster}_max_num_timeout": self._resources.retries},
         )
         if self._cluster == "slurm":
             executor._executor.update_parameters(**self._parameters)
         else:
-            executor.update_parameters(timeout_min=self._parameters["time"])
+            executor.update_parameters(timeout_min=self._minutes)
         return executor
+
+    def _submit(self, executor: Any, cell: Cell, places: dict[Any, int]) -> Any:
+        """Submits the cell. Jobs on this machine get different GPUs: two processes must not use one."""
+        if self._cluster == "slurm":
+            return executor.submit(Job(cell.settings))
+        place = next(number for number in itertools.count() if number not in places.values())
+        gpus = int(self._resources.gpus)
+        own = range(place * gpus, (place + 1) * gpus)
+        executor._executor.update_parameters(gpus_per_node=gpus, visible_gpus=own)
+        job = executor.submit(Job(cell.settings))
+        places[job] = place
+        return job
 
     def _followed(self, known: Mapping[str, str], cell: Cell) -> Any:
         """Returns the job that trains the cell already; None if there is none."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.runs.settings import ReproductionSettings, SweepSettings
 from xql_jax.sweeps.methods import TUNED
 from xql_jax.sweeps.plan import FINISHED, Cell
+
+LOG = logging.getLogger(__name__)
 
 
 def as_sweep(settings: ReproductionSettings) -> SweepSettings:
@@ -43,6 +46,10 @@ def table_of(cells: Sequence[Cell], paper: PaperTable | None = None) -> ScoreTab
         for column, entry in _entries(cell, paper):
             key = cell.dataset, column
             entries[key] = _merged(entries[key], entry) if key in entries else entry
+    for (dataset, column), entry in entries.items():
+        if len(entry.commits) > 1:
+            found = ", ".join(sorted(entry.commits))
+            LOG.warning(f"{dataset}, {column}: its seeds were trained by different code: {found}")
     datasets, columns = (list(dict.fromkeys(names)) for names in zip(*entries, strict=True))
     return ScoreTable(datasets, columns, entries)
 
@@ -58,6 +65,7 @@ def _merged(one: Entry, other: Entry) -> Entry:
         diverged=one.diverged + other.diverged,
         updates=max(one.updates, other.updates),
         before=one.before + other.before,
+        commits=one.commits | other.commits,
         regret=sum(regrets) / seeds if seeds else math.nan,
         run=" ".join(filter(None, (one.run, other.run))),
         note="; ".join(dict.fromkeys(filter(None, (one.note, other.note)))),
@@ -91,6 +99,7 @@ def _entries(cell: Cell, paper: PaperTable | None) -> Iterator[tuple[str, Entry]
                 before=tuple(phase.get("offline_score_by_seed", ())),
                 regret=phase.get("cumulative_regret", math.nan),
                 run=str(cell.record.path),
+                commits=frozenset({str(cell.record.content.get("commit") or "unknown")}),
                 **({} if setting else scores),
             ),
         )

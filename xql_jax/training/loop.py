@@ -154,7 +154,9 @@ class TrainingLoop:
         with bar:
             try:
                 if self.progress.evaluation_due:
-                    self._evaluate(stop, bar, again=True)
+                    self._evaluate(
+                        stop, bar, again=self.progress.step > 0
+                    )  # of step 0 nothing was tried before
                 told, call, _ = self._agree(stop, call)
                 while self.progress.step < last and not told:
                     start = self.progress.step

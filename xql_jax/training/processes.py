@@ -155,8 +155,8 @@ class Processes(contextlib.AbstractContextManager):
             raise Lost(self._failure or self._gone(peer)) from None
 
     def _receive(self, peer: int, conversation: str) -> Any:
-        came = self._came[peer, conversation]
         with self._changed:
+            came = self._came[peer, conversation]
             self._changed.wait_for(lambda: came or self._failure)
             if came:
                 return came.popleft()
@@ -181,7 +181,7 @@ class Processes(contextlib.AbstractContextManager):
                     with self._changed:
                         self._came[peer, what].append(value)
                         self._changed.notify_all()
-        except (OSError, EOFError):
+        except (OSError, EOFError, ValueError):  # ValueError: what came is no message
             self._fail(self._gone(peer))
 
     def _note_stop(self, number: int) -> None:

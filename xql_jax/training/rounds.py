@@ -201,7 +201,8 @@ class MemberRounds:
         started = time.perf_counter()
         (number, learning), self._learning = self._learning, None
         learning.result()
-        self._restart_if_asked()
+        if self._restart_if_asked():
+            self._bad_actions_at = None  # they were the old networks'
         self._policies = {number - 1: self._policies[number - 1], number: self._policy()}
         seconds["waiting for the learner"] += time.perf_counter() - started
 
@@ -307,14 +308,16 @@ class MemberRounds:
         if step < self.schedule.warmup_steps:
             shape = (self.schedule.num_environments, *self.environments.action_space.shape)
             return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
-        policy = self._policies[number]
+        policy, learner = self._policies[number], self._acting_learner
+        if self.schedule.ramps:  # acting may depend on what changes, such as TD3's noise
+            learner = jax.device_put(self.learner_at(step), self._cpu)
         observations = self._preprocessing.observations(self._observations)
         key, std = self._act_key, self.schedule.exploration_noise
         if std:
             return np.asarray(
-                _act_noisily(self._acting_learner, policy, observations, key, np.int32(step), np.float32(std))
+                _act_noisily(learner, policy, observations, key, np.int32(step), np.float32(std))
             )
-        return np.asarray(_act(self._acting_learner, policy, observations, key, np.int32(step)))
+        return np.asarray(_act(learner, policy, observations, key, np.int32(step)))
 
 
 @jax.jit
