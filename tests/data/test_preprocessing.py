@@ -77,7 +77,7 @@ def test_what_iql_does_to_a_suite(suite, rewards, scale, shift):
 
 
 def test_rewards_that_are_not_finite_are_refused():
-    """Of data on disk not every row is read before; the scale would be NaN, and with it every reward."""
+    """Not every row of data on disk is read before; the scale would be NaN, and with it every reward."""
     data = dataset()
     rewards = np.array(data.batch.rewards)
     rewards[1] = np.nan

@@ -1,5 +1,7 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
+import csv
+import types
 from pathlib import Path
 
 import pytest
@@ -212,3 +214,22 @@ def test_a_run_on_what_the_file_held_before_is_not_taken_for_one_on_what_it_hold
     assert set(states(asked).values()) == {"finished"}  # the same data, written later
     write_dataset(data, size=160)
     assert set(states(asked).values()) == {"to do"}
+
+
+def test_seeds_of_different_code_in_one_cell_are_told(caplog):
+    """Scores of a method may have moved between the two."""
+    cells = [finished_cell(commit, seed) for seed, commit in enumerate(("aaa", "aaa", "bbb"))]
+    assert tables.table_of(cells[:2]).entry("a", "bc").last == (0.0, 1.0)
+    assert not caplog.records
+    table = tables.table_of(cells)
+    assert "a, bc: its seeds were trained by different code: aaa, bbb" in caplog.text
+    assert next(csv.DictReader(table.as_csv().splitlines()))["commit"] == "aaa bbb"
+
+
+def finished_cell(commit, seed):
+    result = {"hyperparameters": {}, "diverged_seeds": []}
+    result |= {f"{which}_score_by_seed": [float(seed)] for which in ("last", "best")}
+    record = types.SimpleNamespace(
+        summary={"results": [result], "step": 5}, content={"commit": commit}, path="there"
+    )
+    return plan.Cell("a", "bc", None, 5, {}, plan.FINISHED, record)

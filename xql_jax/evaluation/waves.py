@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -87,16 +86,6 @@ def _naming(slot: Slot) -> Iterator[None]:
         ) from error
 
 
-def _finite(value: Any) -> Any:
-    """Returns an observation or a reward; raises ValueError if it holds NaN or infinity.
-
-    Otherwise a policy's action would be NaN, and its member be taken for diverged.
-    """
-    if not np.isfinite(value).all():
-        raise ValueError("the environment gave NaN or infinity")
-    return value
-
-
 class HostWave(Wave):
     """Runs the episodes in a suite's environments, each member's on its own.
 
@@ -125,11 +114,12 @@ class HostWave(Wave):
         starts = {}
         for slot in slots:
             with _naming(slot):
-                starts[slot] = _finite(self._environment(slot).reset(seed=seeds[slot[1]])[0])
+                starts[slot] = self._environment(slot).reset(seed=seeds[slot[1]])[0]
         self._observations = np.zeros((*self._shape, *starts[0, 0].shape), np.float32)
         for slot, start in starts.items():
             self._observations[slot] = start
         self._successes = np.full(self._shape, UNTOLD, np.int8)
+        self._check_finite(np.zeros(self._shape))
         return self._observations
 
     def step(self, actions: np.ndarray, running: np.ndarray) -> WaveStep:
@@ -141,7 +131,7 @@ class HostWave(Wave):
                     observation, reward, terminated, truncated, info = self._environments[slot].step(
                         actions[slot]
                     )
-                    self._observations[slot], rewards[slot] = _finite(observation), _finite(reward)
+                    self._observations[slot], rewards[slot] = observation, reward
                 if "success" in info:
                     self._successes[slot] = info["success"]
                 ended[slot] = terminated or truncated
@@ -154,7 +144,19 @@ class HostWave(Wave):
                 part.result()
         else:
             step(slots)
+        self._check_finite(rewards)
         return WaveStep(self._observations, rewards, ended, self._successes)
+
+    def _check_finite(self, rewards: np.ndarray) -> None:
+        """Raises EnvironmentFailure if an environment gave NaN or infinity.
+
+        Otherwise a policy's action would be NaN, and its member be taken for diverged.
+        """
+        fine = np.isfinite(self._observations).all(axis=-1) & np.isfinite(rewards)
+        if not fine.all():
+            member, episode = np.argwhere(~fine)[0].tolist()
+            with _naming((member, episode)):
+                raise ValueError("the environment gave NaN or infinity")
 
     def close(self) -> None:
         for environment in self._environments.values():

@@ -15,6 +15,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, prepared
+from xql_jax.files import with_numbers
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.record import RunRecord, open_record
 from xql_jax.tasks import Task
@@ -151,7 +152,7 @@ def open_run(path: Path) -> SavedPolicies:
     record = open_record(path)
     content, damaged = record.content, f"{path / 'config.json'}: damaged or of another version"
     try:
-        config = ConfigDict({name: _number(value) for name, value in record.config.items()})
+        config = ConfigDict(with_numbers(record.config))
         learner = learner_from_config(config, content["max_steps"])
         first, last = content["seeds"]
         if not 0 <= first <= last < first + MAX_SEEDS:
@@ -224,8 +225,3 @@ def _lengths(leaves: Mapping[str, str]) -> dict[tuple[str, int], int]:
         for name, text in leaves.items()
         for axis, length in enumerate(re.findall(r"\d+", text.partition("[")[2]))
     }
-
-
-def _number(value: object) -> object:
-    """Converts "inf", "-inf" and "nan" to floats; `write_json` writes them as text."""
-    return float(value) if value in ("inf", "-inf", "nan") else value
