@@ -113,9 +113,10 @@ class MappedDataset:
         return self.gaps + np.arange(len(self.gaps))
 
     def _parting(self) -> np.ndarray:
-        """Returns bool[G], true if a row that is left out differs from the next one that is not.
+        """Returns bool[G]: whether a trajectory ends before a row that is left out, as it does in memory.
 
-        Such a row is the next observation of the row before it, so a trajectory ends there, as in memory.
+        Such a row is the next observation of the row before it. A trajectory ends there if the next row that
+        is not left out has another observation.
         """
         rows, observations = self._left_out, self.arrays["observations"]
         last_of_block = np.flatnonzero(np.diff(rows, append=-1) != 1)

@@ -74,9 +74,8 @@ def extended(
                 f"--extend: {name} of {record.path} diverged in the evaluation at its end, where the longer "
                 "run has none: train anew without --extend"
             )
-    if (
-        step % schedule.eval_interval
-    ):  # an evaluation of the end that was interrupted; the longer run has none
+    # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
+    if step % schedule.eval_interval:
         progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {record.path}, from update {step:,} to {schedule.max_steps:,}")
     return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})

@@ -144,9 +144,8 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """
     beta = arguments.positive("beta", beta)
     values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
-    values = values - values.max(
-        -1, where=weights > 0, initial=-np.inf, keepdims=True
-    )  # against cancellation
+    largest = values.max(-1, where=weights > 0, initial=-np.inf, keepdims=True)
+    values = values - largest  # so that at a small beta nothing cancels
     order = np.argsort(-values, axis=-1)
     ordered, mass = np.take_along_axis(values, order, -1), np.take_along_axis(weights, order, -1)
     total, moment = mass.cumsum(-1), (mass * ordered).cumsum(-1)

@@ -154,9 +154,8 @@ class TrainingLoop:
         with bar:
             try:
                 if self.progress.evaluation_due:
-                    self._evaluate(
-                        stop, bar, again=self.progress.step > 0
-                    )  # of step 0 nothing was tried before
+                    was_tried = self.progress.step > 0  # an evaluation at the start was not, yet
+                    self._evaluate(stop, bar, again=was_tried)
                 told, call, _ = self._agree(stop, call)
                 while self.progress.step < last and not told:
                     start = self.progress.step
