@@ -86,6 +86,10 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
     ("change", "message"),
     [
         ({"methods": ("xqll",)}, "--methods: unknown method 'xqll'; nearest known: xql"),
+        (
+            {"methods": ("xql:hidden_dims=8", "8")},
+            "--methods: 8 is no method: type several widths as hidden_dims=256/256",
+        ),
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
         ({"sweep": "loss=plane"}, "config.loss must be one of"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),

@@ -47,7 +47,8 @@ def define_sweep_flags(methods: str, datasets: str) -> None:
         "methods",
         [],
         f"{methods}Any method of train_offline.py or train_online.py, also METHOD+POLICY. "
-        "METHOD:FIELD=VALUE:FIELD=VALUE changes fields of its config; xql_t is XQL with --tuned.",
+        "METHOD:FIELD=VALUE:FIELD=VALUE changes fields of its config (widths: 256/256); xql_t is XQL with "
+        "--tuned.",
     )
     flags.DEFINE_list("datasets", [], f"{datasets}Any task; TASK=FILE for your own data.")
     flags.DEFINE_string(

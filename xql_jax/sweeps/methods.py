@@ -21,6 +21,8 @@ def check_methods(methods: Sequence[str]) -> None:
     known = [*OFFLINE, *ONLINE, TUNED]
     for method in methods:
         name = method.split(":")[0].split("+")[0]
+        if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
+            raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
         if name not in known:
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
