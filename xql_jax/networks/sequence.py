@@ -1,12 +1,34 @@
 """The causal transformer of Decision Transformer, over returns-to-go, observations and actions."""
 
+import functools
+import math
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from xql_jax.types import Array, Windows
 
 INIT = nn.initializers.normal(0.02)  # GPT-2's, of every kernel and embedding
 EPSILON = 1e-5  # of layer norms, PyTorch's
+
+
+def product_of_tokens(tokens: Array, kernel: Array, contracted: Any, **options: Any) -> Array:
+    """`jax.lax.dot_general` of tokens [B, T, ...] and a layer's kernel, as one product of two matrices.
+
+    XLA's CPU compiler multiplies two matrices fast. Left as it is, the kernel's gradient is a sum over two
+    dimensions, B and T, and the layer takes twice as long.
+    """
+    (of_tokens, of_kernel), _ = contracted
+    leading, features = tokens.shape[: of_tokens[0]], kernel.shape[len(of_kernel) :]
+    size = math.prod(kernel.shape[: len(of_kernel)])
+    matrices = tokens.reshape(-1, size), kernel.reshape(size, -1)
+    product = jax.lax.dot_general(*matrices, (((1,), (0,)), ((), ())), **options)
+    return product.reshape(*leading, *features)
+
+
+Dense = functools.partial(nn.Dense, kernel_init=INIT, dot_general=product_of_tokens)
 
 
 class Block(nn.Module):
@@ -25,11 +47,13 @@ class Block(nn.Module):
             deterministic=not training,
             broadcast_dropout=False,
             kernel_init=INIT,
+            qkv_dot_general=product_of_tokens,
+            out_dot_general=product_of_tokens,
         )
         x = x + dropout(attention(normalized, mask=mask))
         width = x.shape[-1]
-        hidden = nn.relu(nn.Dense(4 * width, kernel_init=INIT)(nn.LayerNorm(epsilon=EPSILON)(x)))
-        return x + dropout(nn.Dense(width, kernel_init=INIT)(hidden))
+        hidden = nn.relu(Dense(4 * width)(nn.LayerNorm(epsilon=EPSILON)(x)))
+        return x + dropout(Dense(width)(hidden))
 
 
 class DecisionTransformerPolicy(nn.Module):
@@ -52,7 +76,7 @@ class DecisionTransformerPolicy(nn.Module):
         timesteps = jnp.minimum(windows.timesteps, self.max_timesteps - 1)
         times = nn.Embed(self.max_timesteps, self.embed_dim, embedding_init=INIT)(timesteps)
         inputs = windows.returns_to_go[..., None], windows.observations, windows.actions
-        embedded = [nn.Dense(self.embed_dim, kernel_init=INIT)(x) + times for x in inputs]
+        embedded = [Dense(self.embed_dim)(x) + times for x in inputs]
         tokens = jnp.stack(embedded, axis=2).reshape(size, 3 * length, self.embed_dim)
         x = nn.LayerNorm(epsilon=EPSILON)(tokens)
         x = nn.Dropout(self.dropout_rate, deterministic=not training)(x)
@@ -62,4 +86,4 @@ class DecisionTransformerPolicy(nn.Module):
             x = Block(self.num_heads, self.dropout_rate)(x, mask, training)
         x = nn.LayerNorm(epsilon=EPSILON)(x)
         of_observations = x.reshape(size, length, 3, self.embed_dim)[:, :, 1]
-        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=INIT)(of_observations))
+        return jnp.tanh(Dense(self.action_dim)(of_observations))
