@@ -28,7 +28,11 @@ from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.settings import FORMATS, CollectionSettings, RecipeSettings
 
-flags.DEFINE_string("env_name", None, "Task, as for experiments/evaluate.py. Default: the run's own.")
+flags.DEFINE_string(
+    "env_name",
+    None,
+    "Task, as for experiments/evaluate.py. --policy needs it; with --replay and --recipe, the run's own.",
+)
 flags.DEFINE_string(
     "output", None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
 )

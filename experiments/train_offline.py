@@ -70,9 +70,9 @@ joining.define_flags()
 command_line.define_environment_flags()
 command_line.define_config(
     training.default_config(ROOT / "configs", sys.argv[1:]),
-    "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (xql, iql, bc, value_iteration, "
-    "q_iteration), or METHOD+POLICY (xql+forward_kl) for another policy than its own. After it, "
-    "--config.FIELD=VALUE changes one.",
+    "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (all methods: docs/methods.md), or "
+    "METHOD+POLICY (xql+forward_kl) for another policy than its own. After it, --config.FIELD=VALUE changes "
+    "one.",
 )
 FLAGS = flags.FLAGS
 

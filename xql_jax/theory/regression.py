@@ -15,18 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from xql_jax.errors import needing
 from xql_jax.losses.critic import mse_loss
 from xql_jax.losses.value import expectile_loss
 from xql_jax.networks.mlp import Value
 from xql_jax.theory import arguments
 from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
+
+with needing("xql_jax.theory.regression", "theory"):
+    from sklearn.base import BaseEstimator, RegressorMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 # Range of beta, in standard deviations of y, with errors below 1% of that deviation; measured without inputs.
 # Above, z is so small that float32 loses exp(z) - 1: the error is 0.5% at 3e6 and up to 5% at 1e7.
