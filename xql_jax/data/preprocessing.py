@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.kitchen import minus_tasks_left
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.memory import check_memory
 from xql_jax.errors import Damaged, UserError
@@ -34,6 +35,7 @@ class Preprocessing:
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
+    counts_kitchen_tasks: bool = False  # rewards are `minus_tasks_left` of the observations instead
 
     def dataset(self, dataset: AnyDataset) -> AnyDataset:
         """Returns the dataset with its trajectories filtered and its rows transformed.
@@ -57,7 +59,8 @@ class Preprocessing:
         fields: dict[str, Any] = {}  # NumPy's, although a Batch is typed for arrays on the device
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
-        fields["rewards"] = self.rewards(batch.rewards)
+        given = minus_tasks_left(batch.observations) if self.counts_kitchen_tasks else batch.rewards
+        fields["rewards"] = self.rewards(given)
         if self.observation_mean:
             fields["observations"] = self.observations(batch.observations)
             fields["next_observations"] = self.observations(batch.next_observations)
@@ -99,9 +102,9 @@ class Preprocessing:
         values: dict[str, Any] = {}
         try:
             for field in dataclasses.fields(cls):
-                value = content[field.name]
+                value = content.get(field.name, field.default)  # a later field's default changes nothing
                 is_tuple = isinstance(field.default, tuple)
-                values[field.name] = tuple(map(float, value)) if is_tuple else float(value)
+                values[field.name] = tuple(map(float, value)) if is_tuple else type(field.default)(value)
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"{path}: of another version: {error}") from error

@@ -175,8 +175,22 @@ class FinetuneRun(OfflineRun):
         }
 
     def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
-        """Uses the preprocessing of --checkpoint's run if there is one, because its networks need it."""
-        return self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
+        """Uses the preprocessing of --checkpoint's run if there is one, because its networks need it.
+
+        In the kitchen, where the environment's rewards are not the data's, both are replaced by others.
+        """
+        is_kitchen = self.task is not None and self.task.suite == "kitchen"
+        if self.source:
+            if is_kitchen and not self.source.preprocessing.counts_kitchen_tasks:
+                LOG.warning(
+                    "the kitchen rewards a task once; the data that the checkpoint learned from reward it in "
+                    "each step. Without --checkpoint, both phases learn from the same rewards"
+                )
+            return self.source.preprocessing
+        fitted = super().fit_preprocessing(dataset)
+        if is_kitchen:
+            LOG.info("rewards: minus the number of tasks that are not done, in the data and online")
+        return dataclasses.replace(fitted, counts_kitchen_tasks=is_kitchen)
 
     def _dataset(self) -> Any:
         dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there
