@@ -3,11 +3,13 @@
 from xql_jax.commands import run_flags
 
 import functools
+import gc
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -253,6 +255,23 @@ def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
         np.testing.assert_array_equal(policy([0.2]), unbroken([0.2]))
     with pytest.raises(UserError, match="this run exists"):
         xql_jax.train(save_dir=tmp_path / "broken", resume=False, **settings)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_temporary_folder_that_is_stopped_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
+    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        xql_jax.train(**settings)
+    timer.join()
+    gc.collect()
+    [place] = tmp_path.iterdir()
+    assert f"the same call with save_dir={str(place)!r} goes on" in str(stopped.value)
+    gone_on = xql_jax.train(save_dir=place, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+    assert gone_on.summary["status"] == "finished"
 
 
 def interrupt_when_training(folder):

@@ -6,6 +6,7 @@ runs.
 
 import contextlib
 import dataclasses
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,7 +123,7 @@ def train(
             resume=resume,
             show_progress=progress,
         )
-        return _trained(OfflineRun(made), folders)
+        return _trained(OfflineRun(made), folders, save_dir is not None)
 
 
 def train_online(
@@ -160,7 +161,7 @@ def train_online(
             resume=resume,
             show_progress=progress,
         )
-        return _trained(OnlineRun(made), folders)
+        return _trained(OnlineRun(made), folders, save_dir is not None)
 
 
 def _check_method(method: str | None, known: Iterable[str], others: Iterable[str], function: str) -> None:
@@ -171,16 +172,22 @@ def _check_method(method: str | None, known: Iterable[str], others: Iterable[str
         raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
 
 
-def _trained(run: TrainingRun, folders: contextlib.ExitStack) -> Policy:
-    """Trains the run and returns its policy, which keeps the temporary folders while it exists."""
+def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> Policy:
+    """Trains the run and returns its policy, which keeps the temporary folders while it exists.
+
+    If a signal stops a run in a temporary folder, its files are copied to a folder that stays.
+    """
     with run:
         summary = run.run()
     if run.stop.received and summary["status"] != "finished":
         if run.stop.received != signal.SIGINT:
             signal.raise_signal(run.stop.received)
+        place = run.folder.save_dir
+        if not is_kept:
+            place = Path(shutil.copytree(place, tempfile.mkdtemp(prefix="xql_jax-"), dirs_exist_ok=True))
         raise KeyboardInterrupt(
-            f"stopped after {summary['step']:,} {run.unit}s, saved in {run.folder.path}; with a save_dir "
-            "the same call goes on"
+            f"stopped after {summary['step']:,} {run.unit}s, saved in {place}; the same call with "
+            f"save_dir={str(place)!r} goes on"
         )
     policy = load_policy(run.folder.path)
     policy.folders = folders.pop_all()

@@ -159,7 +159,10 @@ def _chosen(run: SavedPolicies, seed: int | None, hyperparameters: Mapping[str, 
         member
         for member in run.members
         if seed in (None, member.seed)
-        and all(np.isclose(member.hyperparameters[name], x, rtol=1e-6) for name, x in hyperparameters.items())
+        and all(
+            np.isclose(member.hyperparameters[name], x, rtol=1e-6, atol=0.0)
+            for name, x in hyperparameters.items()
+        )
     ]
     if not chosen:
         raise UserError(f"{run.record.path}: no such member; there are {_listed(run.members)}")

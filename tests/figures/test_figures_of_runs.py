@@ -112,6 +112,15 @@ def test_divergence_and_restarts_stand_in_tables_and_legend(tmp_path):
     assert texts == ["sac (1 of 2 diverged)", "xsac (restarts: 2)"]
 
 
+def test_restarts_in_a_sweep_are_their_settings(tmp_path):
+    restarts = {"restarts": [{"member": "seed 0, beta=2", "step": 7}] * 2}
+    folder = make_run(tmp_path, "walker-run", "xsac", "swept", swept=["beta"], summary=restarts)
+    rows = "10,0,1,4.0,0.4,5,,1\n10,0,2,3.0,0.3,5,,1\n"
+    (folder / "evaluations.csv").write_text(f"step,seed,beta,return,score,length,diverged_at,seconds\n{rows}")
+    found = tables("3", tmp_path)["restarts"]
+    assert dict(zip(found["method"], found["restarts"], strict=True)) == {"xsac beta=1": 0, "xsac beta=2": 2}
+
+
 @pytest.mark.parametrize("row", ["20,0", "20,0,x,0,5,,1", "-1,0,1,0,5,,1", f"{'9' * 30},0,1,0,5,,1"])
 def test_a_run_whose_file_is_damaged_is_left_out(tmp_path, caplog, row):
     damaged = make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0)])

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import psutil
@@ -302,6 +303,34 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
     assert [outcome.summary["status"] for _, outcome in outcomes] == ["finished"] * 3
     assert by_seed(settings) == {seed: expected[seed] for seed in ("0", "1", "2")}
     assert slurm.submitted == (3 if cluster == "slurm" else 0)
+
+
+@pytest.mark.parametrize("state", ["UNKNOWN", "PREEMPTED", "RUNNING"])
+def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, state):
+    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
+    [cell] = make_plan(settings).cells
+    executor = jobs_of(settings, "slurm")
+    monkeypatch.setattr("submitit.SlurmJob.state", state)
+    pickle = tmp_path / "runs" / "slurm" / "7_submitted.pkl"
+    pickle.parent.mkdir(parents=True)
+    pickle.touch()
+    executor._note(cell, types.SimpleNamespace(job_id="7"))
+    assert (
+        executor._followed(cell) is None if state == "PREEMPTED" else executor._followed(cell).job_id == "7"
+    )
+    os.utime(pickle, (0, 0))
+    followed = executor._followed(cell)
+    assert followed.job_id == "7" if state == "RUNNING" else followed is None
+
+
+def test_sweeps_do_not_forget_each_others_jobs(tmp_path, slurm):
+    one, two = (sweep_settings(tmp_path, methods=(f"{name}{TINY}",)) for name in ("bc", "iql"))
+    executors = jobs_of(one, "slurm"), jobs_of(two, "slurm")
+    for settings, executor, number in zip((one, two), executors, ("101", "102"), strict=True):
+        executor._folder.mkdir(parents=True, exist_ok=True)
+        [cell] = make_plan(settings).cells
+        executor._note(cell, types.SimpleNamespace(job_id=number))
+    assert sorted(json.loads((tmp_path / "runs/slurm/jobs.json").read_text()).values()) == ["101", "102"]
 
 
 @slow

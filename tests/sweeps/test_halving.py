@@ -39,6 +39,11 @@ def test_the_better_half_goes_on_and_what_is_not_finite_is_the_worst():
     assert [standing.kept for standing in coming.standings] == [True, False, False, True, True]
 
 
+def test_the_share_that_stays_is_not_one_more_by_rounding():
+    """0.55 * 20 is 11.000000000000002 in floating point."""
+    assert halving._best([(score, score) for score in range(20)], 0.55) == list(range(9, 20))[::-1]
+
+
 @pytest.mark.usefixtures("_given")
 def test_nothing_is_cut_before_all_are_there():
     cells = [Setting({10: [1.0]}), Setting({}), Setting({10: [2.0]})]

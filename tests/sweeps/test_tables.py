@@ -1,11 +1,15 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
 import csv
+import dataclasses
+import os
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_runs import write_dataset
+from tiny_sweeps import TINY, sweep_settings
 
 from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
@@ -212,8 +216,27 @@ def test_a_run_on_what_the_file_held_before_is_not_taken_for_one_on_what_it_hold
     data = Path(settings.datasets[0].split("=")[1])
     data.touch()
     assert set(states(asked).values()) == {"finished"}  # the same data, written later
-    write_dataset(data, size=160)
+    others = data.with_name("others.npz")
+    write_dataset(others, size=160)
+    os.utime(others, (0, 0))
+    others.rename(data)  # older than the run
     assert set(states(asked).values()) == {"to do"}
+
+
+@pytest.mark.slow
+def test_a_run_with_references_of_its_own_is_not_taken_for_one_without(tmp_path):
+    """Its scores are on another scale."""
+    random = np.random.default_rng(0)
+    shapes = {"observations": (40, 11), "actions": (40, 3), "rewards": 40, "next_observations": (40, 11)}
+    arrays = {name: random.uniform(-1, 1, shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "data.npz", terminals=np.arange(40) % 10 == 9, **arrays)
+    data = f"Hopper-v5={tmp_path / 'data.npz'}"
+    asked = sweep_settings(tmp_path, methods=(f"bc{TINY}",), datasets=(data,))
+    [cell] = plan.make_plan(asked).cells
+    scored = dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0)
+    with plan.run_of(scored) as run:
+        run.run()
+    assert [cell.state for cell in plan.make_plan(asked).cells] == ["to do"]
 
 
 def test_seeds_of_different_code_in_one_cell_are_told(caplog):

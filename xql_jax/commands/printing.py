@@ -174,7 +174,7 @@ def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, 
             + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
         )
         if isinstance(member, Member):
-            setting = ", ".join(f"{name}={value:g}" for name, value in member.hyperparameters.items())
+            setting = ", ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
             settings.setdefault(setting, []).append(entry["score_mean"])
     for setting, scores in settings.items():
         if len(scores) > 1:

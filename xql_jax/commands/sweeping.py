@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from xql_jax.errors import UserError
-from xql_jax.outputs import make_folder, writing_output
+from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.runs.settings import SweepSettings
 from xql_jax.sweeps import halving
@@ -50,6 +50,7 @@ def sweep(
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
     folder = make_folder("out", output.folder)
+    check_output("out", str(folder / f"{output.name}.csv"))
     stop, watch = StopSignals(), Watch(plan.cells)
     failures: dict[str, str] = {}
     with stop, live_table(watch, settings.show_progress):
@@ -131,5 +132,5 @@ def _write(
         )
     for name, text in texts:
         with writing_output("out", folder / name) as unfinished:
-            unfinished.write_text(text)
+            unfinished.write_text(text, encoding="utf-8")
     print(table.as_text(), f"written to {folder}/{output.name}.{{txt,csv,md,tex}}", sep="\n")

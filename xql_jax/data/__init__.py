@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +84,28 @@ def load_dataset(
     remedies = "a part of the data" if data_on is None else REMEDIES[can_be_mapped]
     check_memory(needed, brief(", ".join(names)), f"use a machine with more memory, or {remedies}")
     return joined([source.read() for source in found])
+
+
+def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:
+    """Returns name, size in bytes and time of modification in ns of each file that `load_dataset` reads.
+
+    If they are equal, the data are taken to be the same without being read.
+
+    Returns:
+        None if a file is missing, or if it is not known which files they are (`minari:ID`, data in memory).
+    """
+    found = []
+    for source in sources or ([str(cached_file(task))] if task else []):
+        if not isinstance(source, str):
+            return None
+        path = Path(source.partition(":")[2] if source.startswith(PREFIXES) else source).expanduser()
+        try:
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                state = file.stat()
+                found.append([file.name, state.st_size, state.st_mtime_ns])
+        except OSError:
+            return None
+    return found
 
 
 def name_of(source: str | Dataset) -> str:

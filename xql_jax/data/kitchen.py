@@ -8,6 +8,8 @@ fine-tune in this suite. An episode ends when all are done, and with this reward
 stay there.
 """
 
+from typing import Any
+
 import numpy as np
 
 NUM_POSITIONS = 30  # of joints and objects; as many goal positions follow in an observation
@@ -24,7 +26,7 @@ POSITIONS = {
 }
 
 
-def minus_tasks_left(observations: np.ndarray) -> np.ndarray:
+def minus_tasks_left(observations: Any) -> np.ndarray:
     """Returns minus the number of the goal's tasks that are not done, f32[...].
 
     Args:

@@ -102,9 +102,11 @@ class Preprocessing:
         values: dict[str, Any] = {}
         try:
             for field in dataclasses.fields(cls):
-                value = content.get(field.name, field.default)  # a later field's default changes nothing
-                is_tuple = isinstance(field.default, tuple)
-                values[field.name] = tuple(map(float, value)) if is_tuple else type(field.default)(value)
+                usual: Any = field.default
+                value = content.get(field.name, usual)  # a later field's default changes nothing
+                values[field.name] = (
+                    tuple(map(float, value)) if isinstance(usual, tuple) else type(usual)(value)
+                )
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise Damaged(f"{path}: of another version: {error}") from error

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import RunGroup, group_runs
+from xql_jax.figures.recorded_runs import RunGroup, group_runs, rows_of
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.charts import short_number
@@ -140,7 +140,7 @@ def _draw_curves(axes: Axes, curves: Table, colors: Mapping[float, str], field: 
 
 
 def _points(run: RunRecord, method: str, field: str) -> list[tuple]:
-    rows = run.rows(run.files.evaluations)
+    rows = rows_of(run, run.files.evaluations, "score")
     return [
         (
             run.name,
@@ -169,7 +169,7 @@ def _with_sweep(method: str, row: Row, field: str) -> str:
 
 
 def _has_diverged(row: Row) -> bool:
-    return not math.isnan(row.results["diverged_at"])
+    return not math.isnan(row.results.get("diverged_at", math.nan))
 
 
 def _figure(what: str, field: str) -> RunsFigure:

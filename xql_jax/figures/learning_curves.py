@@ -1,7 +1,8 @@
 """Figures 3, 7 and 10 to 12: learning curves of methods, the mean over seeds with its 95% interval."""
 
+import collections
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,18 +54,27 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
         diverged = sum(point.diverged for point in of_seeds)
         curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
-    restarts = [(group.task, group.method, sum(map(_restarts, group.runs))) for group in groups]
+    restarts = collections.Counter(
+        (group.task, method) for group in groups for run in group.runs for method in _restarted(group, run)
+    )
     return {
         "curves": long_table(*CURVE_COLUMNS, rows=curves),
         "seeds": long_table(*Point._fields, rows=points),
-        "restarts": long_table("task", "method", "restarts", rows=restarts),
+        "restarts": long_table(
+            "task",
+            "method",
+            "restarts",
+            rows=[(*one, restarts[one]) for one in dict.fromkeys(p[:2] for p in at)],
+        ),
     }
 
 
-def _restarts(run: RunRecord) -> int:
-    """Returns how often the run initialised its networks again; 0 if its summary is damaged."""
+def _restarted(group: RunGroup, run: RunRecord) -> Iterator[str]:
+    """Yields the method, with its setting of a sweep, of each restart; nothing if the summary has none."""
     restarts = run.summary.get("restarts")
-    return len(restarts) if isinstance(restarts, list) else 0
+    for restart in restarts if isinstance(restarts, list) else []:
+        _, *setting = restart.get("member", "").split(", ")  # "seed 3, beta=0.5"
+        yield " ".join((group.method, *setting))
 
 
 @styled

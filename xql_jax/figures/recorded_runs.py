@@ -95,7 +95,7 @@ def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: s
         run_of: dict[tuple[str, int], Path] = {}
         for run in group.runs:
             path = run.path / file_name
-            for setting, rows in by_setting(_rows(run, path, column)).items():
+            for setting, rows in by_setting(rows_of(run, path, column)).items():
                 method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
                 for row in rows:
                     diverged = not math.isnan(row.results.get("diverged_at", math.nan))
@@ -110,7 +110,7 @@ def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: s
     return finite
 
 
-def _rows(run: RunRecord, path: Path, column: str) -> list[Row]:
+def rows_of(run: RunRecord, path: Path, column: str) -> list[Row]:
     """Returns the rows of a run's file. If it is damaged, warns and returns no rows."""
     try:
         return run.rows_with(column, path)

@@ -159,9 +159,8 @@ class Report:
         for aggregate in self._aggregates:
             estimates = (getattr(aggregate, name) for name in AGGREGATES)
             rows.append([aggregate.method, *map(_with_ends, estimates)])
-        on = f"% over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap".replace(
-            "\n", " "
-        )
+        on = f"% over {', '.join(self.statistics.datasets)}; 95% intervals by stratified bootstrap"
+        on = " ".join(on.split())  # names may hold anything, and the comment must stay on one line
         return f"{latex_table(self.table.rows())}\n{on}\n{latex_table(rows)}"
 
 
@@ -249,7 +248,7 @@ def _rate(value: float) -> str:
 
 def _anchor(name: str, kind: str) -> str:
     """Returns an HTML anchor for a place on the page. It does not change when the page is made again."""
-    return f"{kind}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:10]}"
+    return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:10]}"
 
 
 def _sort_key(value: float | None) -> str:

@@ -54,6 +54,7 @@ class RunFolder:
     members: Sequence[Member]
     identity: Mapping[str, Any]
     label: str = ""  # part of a new folder's name, see `run_label`
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # entries of config.json beside it
 
     @property
     def run(self) -> str:
@@ -114,7 +115,7 @@ class RunFolder:
     def _note_start(self, resume: bool) -> None:
         file = self.path / "config.json"
         here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
-        what = {**self.recorded, "run": self.run, "columns": self.columns._asdict()}
+        what = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict()}
         has_begun = os.path.lexists(file) or os.path.lexists(self.files.checkpoints)
         if has_begun and not resume:
             raise UserError(
@@ -139,7 +140,7 @@ class RunFolder:
                 LOG.warning(
                     f"the run began with another setup, so its numbers may differ from now on: {changed}"
                 )
-        write_record(file, {**config, "resumed": [*config["resumed"], here]})
+        write_record(file, {**config, **self.about, "resumed": [*config["resumed"], here]})
 
     def forget_stop(self) -> None:
         """Removes an interrupted run's summary when the run continues, because its rows will change."""

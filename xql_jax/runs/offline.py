@@ -10,7 +10,15 @@ import jax
 import numpy as np
 
 from xql_jax.configuration import DEFAULT, TABLE_4, apply_tuned, check_suite, resolve_widths
-from xql_jax.data import PREFIXES, SUFFIXES, check_spaces, load_dataset, name_of, share_beyond_bounds
+from xql_jax.data import (
+    PREFIXES,
+    SUFFIXES,
+    check_spaces,
+    load_dataset,
+    name_of,
+    share_beyond_bounds,
+    stamps,
+)
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
@@ -131,6 +139,7 @@ class OfflineRun(TrainingRun):
         self.dataset: Any = self._dataset()
         self.make_folder(
             self.task.name if self.task else _name_of([name_of(source) for source in settings.dataset]),
+            about={"data_files": stamps(self.task, settings.dataset)},
             dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
         )

@@ -25,7 +25,10 @@ LOG = logging.getLogger(__name__)
 MOST_NAMED = 3  # runs that a message names
 MOST = 2**53  # largest step or seed; a larger number means that the file is damaged
 # Entries of config.json that are not settings of the method.
-NO_SETTINGS = ("env_name", "seeds", "run", "columns", "versions", "machine", "commit", "resumed", "note")
+NO_SETTINGS = (
+    *("env_name", "seeds", "run", "columns", "versions", "machine", "commit", "resumed", "note"),
+    *("data_files", "given_references"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

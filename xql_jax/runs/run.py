@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -306,11 +306,12 @@ class TrainingRun(Run):
             **({"eval_at_start": True} if self.schedule.eval_at_start else {}),
         }
 
-    def make_folder(self, name: str, **identity: Any) -> None:
+    def make_folder(self, name: str, about: Mapping[str, Any] | None = None, **identity: Any) -> None:
         """Sets the run's folder, whose name is derived from its identity.
 
         Args:
             name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+            about: further entries of config.json, on which no number depends.
             identity: everything that the run's numbers depend on, `shared_identity` included.
         """
         settings = self.settings
@@ -318,7 +319,11 @@ class TrainingRun(Run):
             identity["references"] = list(self.references)
         save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
         label = run_label(self.config.to_dict(), identity)
-        self.folder = RunFolder(save_dir, name, algorithm, settings.seeds, self.members, identity, label)
+        are_given = (settings.random_return, settings.expert_return) != (None, None)
+        about = {**(about or {}), **({"given_references": True} if are_given else {})}
+        self.folder = RunFolder(
+            save_dir, name, algorithm, settings.seeds, self.members, identity, label, about
+        )
 
     def _summary(self, training: TrainingLoop, diverged: list[dict[str, Any]]) -> dict[str, Any]:
         """Returns the entries that every run's summary.json has; times are in seconds."""

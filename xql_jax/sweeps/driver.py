@@ -13,7 +13,8 @@ from xql_jax.sweeps.plan import NO_DATA, Cell, Plan, refreshed
 from xql_jax.sweeps.worker import Executor, Outcome
 from xql_jax.training.signals import StopSignals
 
-TRIES = 4  # for a cell that ends too early: its worker was stopped, or its files are in another place
+# For a cell that ends too early without a step: its worker was stopped, or its files are in another place.
+TRIES = 4
 
 
 def train(
@@ -25,7 +26,7 @@ def train(
     failure.
     """
     failed: set[str] = set()
-    tried: dict[tuple[str, int | None], int] = {}
+    tried: dict[tuple[str, int | None, int], int] = {}
     while not stop.received:
         coming = planned_round(
             dataclasses.replace(plan, cells=[c for c in plan.cells if str(c) not in failed]), settings
@@ -33,7 +34,7 @@ def train(
         cells = [
             dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, pause_at=coming.until))
             for cell in coming.cells
-            if tried.get((str(cell), coming.until), 0) < TRIES
+            if tried.get((str(cell), coming.until, cell.step), 0) < TRIES
         ]
         if not cells:
             for cell in coming.cells:  # a comparison must not wait for them
@@ -43,8 +44,10 @@ def train(
             if not coming.cells:
                 return
             continue
+        begun_at = {str(cell): cell.step for cell in cells}
         for cell, outcome in executor.run(cells, stop):
-            tried[str(cell), coming.until] = tried.get((str(cell), coming.until), 0) + 1
+            beginning = str(cell), coming.until, begun_at[str(cell)]
+            tried[beginning] = tried.get(beginning, 0) + 1
             if outcome.failure:
                 failed.add(str(cell))
             yield cell, outcome

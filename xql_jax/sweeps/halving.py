@@ -83,7 +83,7 @@ def as_csv(standings: Sequence[Standing]) -> str:
 def _best(group: Sequence[tuple[float, int]], keep: float) -> list[int]:
     """Returns the indices of the best share; among equal scores, the first."""
     ranked = sorted(group, key=lambda one: -one[0] if math.isfinite(one[0]) else math.inf)
-    return [index for _, index in ranked[: math.ceil(keep * len(ranked))]]
+    return [index for _, index in ranked[: math.ceil(round(keep * len(ranked), 9))]]  # 0.55 * 20 is 11
 
 
 def _score_at(cell: Cell, step: int) -> float | None:

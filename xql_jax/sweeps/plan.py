@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xql_jax.data import PREFIXES
+from xql_jax.data import PREFIXES, stamps
 from xql_jax.data.cache import cached_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
@@ -138,6 +138,8 @@ def has_identity(record: RunRecord, identity: Mapping[str, Any]) -> bool:
         return False  # its identity contains that of an offline run
     if any(record.content.get(name) != identity.get(name) for name in SOMETIMES):
         return False
+    if record.content.get("given_references", record.is_online and record.references is not None):
+        return False  # a sweep gives none
     return all(record.content.get(name) == value for name, value in identity.items())
 
 
@@ -249,13 +251,8 @@ def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:
     record = next((record for record in records if has_identity(record, cell.identity)), None)
     task, _, file = cell.dataset.partition("=")
     place = _place(cell.settings, get_task(task), file)
-    if (
-        record
-        and place
-        and place.exists()
-        and place.stat().st_mtime > (record.path / "config.json").stat().st_mtime
-    ):
-        with run_of(cell.settings) as run:  # the data are newer than the run: have they changed?
+    if record and _may_differ(record, cell.settings):
+        with run_of(cell.settings) as run:  # reads the data
             record = next((record for record in records if record.run == run.folder.run), None)
     missing = ""
     if record and record.summary.get("status") == "finished":
@@ -267,6 +264,14 @@ def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:
     else:
         state = BEGUN if record else ABSENT
     return dataclasses.replace(cell, state=state, record=record, missing=missing)
+
+
+def _may_differ(record: RunRecord, settings: RunSettings) -> bool:
+    """Whether the data's files are there and not those, unchanged, from which the run has learned."""
+    if not isinstance(settings, OfflineSettings):
+        return False
+    now = stamps(get_task(settings.env_name) if settings.env_name else None, settings.dataset)
+    return now is not None and now != record.content.get("data_files")
 
 
 def _place(settings: RunSettings, task: Task, file: str) -> Path | None:

@@ -12,13 +12,14 @@ from typing import Any
 
 import xql_jax
 from xql_jax.errors import UserError, nearest
-from xql_jax.files import as_json, digest, read_json, write_atomically
+from xql_jax.files import as_json, digest, locked_in_turn, read_json, write_atomically
 from xql_jax.runs.settings import RunSettings
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.worker import Outcome, Resources, extra, work
 from xql_jax.training.signals import StopSignals
 
 SECONDS_PER_LOOK = 1.0
+PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
 CLUSTERS = ("slurm", "local")
 
 
@@ -104,19 +105,17 @@ class Slurm:
         jobs: dict[Any, Cell] = {}
         places: dict[Any, int] = {}  # of the jobs on this machine: each has the lowest number that was free
         is_slurm = self._cluster == "slurm"  # processes of this machine end with the sweep
-        known = read_json(self._jobs_file) if is_slurm and self._jobs_file.exists() else {}
         while (waiting or jobs) and not stop.received:
             while waiting and len(jobs) < self._parallel:
                 cell = waiting.pop(0)
                 try:
-                    job = self._followed(known, cell) or self._submit(executor, cell, places)
+                    job = (is_slurm and self._followed(cell)) or self._submit(executor, cell, places)
                 except (RuntimeError, OSError) as error:  # sbatch refuses it
                     yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
                     continue
                 jobs[job] = cell
                 if is_slurm:
-                    known[_key(cell)] = job.job_id
-                    write_atomically(self._jobs_file, json.dumps(known))
+                    self._note(cell, job)
             ended = [job for job in jobs if job.done()]
             for job in ended:
                 places.pop(job, None)
@@ -159,12 +158,28 @@ class Slurm:
         places[job] = place
         return job
 
-    def _followed(self, known: Mapping[str, str], cell: Cell) -> Any:
-        """Returns the job that trains the cell already; None if there is none."""
-        if _key(cell) not in known:
+    def _followed(self, cell: Cell) -> Any:
+        """Returns the job that trains the cell already; None if there is none.
+
+        A job that was preempted, or that SLURM no longer knows, may never end. If it does run, the lock of
+        its run lets the next job wait.
+        """
+        number = read_json(self._jobs_file).get(_key(cell))
+        if number is None:
             return None
-        job: Any = self._submitit.SlurmJob(self._folder, known[_key(cell)])
-        return None if job.done(force_check=True) else job
+        job: Any = self._submitit.SlurmJob(self._folder, number)
+        if job.done(force_check=True) or job.state == "PREEMPTED":
+            return None
+        submitted = job.paths.submitted_pickle
+        is_old = not submitted.exists() or time.time() - submitted.stat().st_mtime > PATIENCE
+        return None if job.state == "UNKNOWN" and is_old else job
+
+    def _note(self, cell: Cell, job: Any) -> None:
+        """Adds the job to the list of those that were submitted, which other sweeps change, too."""
+        lock = self._jobs_file.with_name("jobs.lock")
+        with locked_in_turn(lock, "listing its jobs", self._jobs_file.exists):
+            jobs = {**read_json(self._jobs_file), _key(cell): job.job_id}
+            write_atomically(self._jobs_file, json.dumps(jobs))
 
     def _outcome(self, job: Any) -> Outcome:
         try:

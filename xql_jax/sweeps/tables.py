@@ -82,13 +82,13 @@ def _entries(cell: Cell, paper: PaperTable | None) -> Iterator[tuple[str, Entry]
         note = f"{cell.state}{': ' if cell.missing else ''}{cell.missing}"
         sweep = [part.partition("=") for part in cell.settings.sweep.split()]
         for values in itertools.product(*(values.split(",") for _, _, values in sweep)):
-            setting = [f"{name}={float(v):g}" for (name, _, _), v in zip(sweep, values, strict=True)]
+            setting = [f"{name}={float(v):.9g}" for (name, _, _), v in zip(sweep, values, strict=True)]
             yield " ".join((cell.method, *setting)), Entry(note=note, **({} if setting else scores))
         return
     summary = cell.record.summary
     phases = summary.get("finetuning") or [{}] * len(summary["results"])
     for result, phase in zip(summary["results"], phases, strict=True):
-        setting = [f"{name}={float(value):g}" for name, value in result["hyperparameters"].items()]
+        setting = [f"{name}={float(value):.9g}" for name, value in result["hyperparameters"].items()]
         yield (
             " ".join((cell.method, *setting)),
             Entry(

@@ -32,7 +32,7 @@ class Watch:
         self._records = {index: cell.record for index, cell in enumerate(cells) if cell.record}
         self._endings: dict[int, str] = {}
         self._ended_at: dict[int, int] = {}  # steps; a cell beyond this step is being trained again
-        self._others: set[Path] = set()  # config.json files of other runs
+        self._read: set[Path] = set()  # config.json files
 
     def ended(self, cell: Cell, state: str) -> None:
         """Records how the training of the cell ended. It may go on later."""
@@ -58,19 +58,19 @@ class Watch:
         return Progress(cell, "running" if step > cell.step else cell.state, step, score)
 
     def _find(self, cell: Cell) -> RunRecord | None:
-        """Looks for the cell's run where it will be written. Files of other runs are read only once."""
+        """Looks for the cell's run where it will be written. Each file is read only once."""
         for file in Path(cell.settings.save_dir).expanduser().glob(f"*/{cell.algorithm}/*/config.json"):
-            if file in self._others:
+            if file in self._read:
                 continue
             try:
                 record = open_record(file.parent)
             except UserError:  # being written, or damaged: the run itself reports that
                 continue
-            if has_identity(record, cell.identity):
-                return record
-            if not any(has_identity(record, other.identity) for other in self._cells):
-                self._others.add(file)
-        return None
+            self._read.add(file)
+            for index, other in enumerate(self._cells):
+                if has_identity(record, other.identity):
+                    self._records.setdefault(index, record)
+        return self._records.get(self._cells.index(cell))
 
 
 def _last_step(file: Path) -> int:

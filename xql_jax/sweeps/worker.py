@@ -73,18 +73,16 @@ def work(
             os.chdir(folder)
         if isinstance(settings, ActingSettings):
             prepare_acting()
-        while not (stop and stop.received):
-            try:
-                with run_of(settings) as run:
-                    if stop and stop.received:  # received while the run was opened
-                        break
-                    summary = run.run()
-                return Outcome(summary, run.stop.received)
-            except Busy as error:
-                if not said:
-                    LOG.info(f"{error}; waiting for it")
-                said = True
-                time.sleep(SECONDS_PER_LOOK)
+        with run_of(settings) as run:
+            run.stop.outer = stop
+            while not (stop and stop.received):
+                try:
+                    return Outcome(run.run(), run.stop.received)
+                except Busy as error:
+                    if not said:
+                        LOG.info(f"{error}; waiting for it")
+                    said = True
+                    time.sleep(SECONDS_PER_LOOK)
     except UserError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # other cells go on

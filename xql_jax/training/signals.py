@@ -14,12 +14,15 @@ class StopSignals:
     """
 
     received: signal.Signals | None = None
+    outer: "StopSignals | None" = None  # had the handlers until `__enter__`; its signal is taken over
 
     def __enter__(self) -> Self:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
+        if self.outer:
+            self.received = self.received or self.outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:
