@@ -64,7 +64,8 @@ define_run_flags("steps of the environment", eval_interval=5_000, checkpoint_int
 flags.DEFINE_integer(
     "replay_buffer_size",
     2_000_000,
-    "Size of the replay buffer, including the offline transitions. When it is full, the oldest are dropped.",
+    "Transitions in the replay buffer, the offline ones included unless there is an --offline_fraction. When "
+    "it is full, the oldest are dropped.",
     lower_bound=1,
     upper_bound=100_000_000,
 )

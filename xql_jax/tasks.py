@@ -270,7 +270,7 @@ def get_task(name: str) -> Task:
 
 def name_in_dm_control(task: Task) -> str:
     """Returns DM Control's name for a Playground task; for other tasks, their own name."""
-    return _PLAYGROUND.get(task.name.partition(":")[2], task.name)
+    return _PLAYGROUND[task.name.removeprefix(f"{PLAYGROUND}:")] if task.name in COMPILED_TASKS else task.name
 
 
 def own_attribute(name: str) -> Any:

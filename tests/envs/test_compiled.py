@@ -1,5 +1,6 @@
 """Environments in JAX: steps and restarts of many against NumPy, and what is told where one is unfit."""
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -181,6 +182,8 @@ def test_playgrounds_tasks_are_dm_controls():
     assert set(theirs) <= ONLINE_TASKS.keys()
     assert len(set(theirs)) == len(theirs) == 25
     assert name_in_dm_control(get_task("cheetah-run")) == "cheetah-run"
+    own = dataclasses.replace(get_task("playground:HopperHop"), name="my_module:HopperHop")
+    assert name_in_dm_control(own) == "my_module:HopperHop"  # so it does not get hopper-hop's settings
 
 
 def test_the_environment_of_the_guide(tmp_path, monkeypatch):

@@ -69,6 +69,7 @@ def offline(data, tmp_path_factory):
         ({"online": "beta=3"}, "beta=3"),
         ({"config_overrides": frozenset({"beta"})}, "actor_lr=0.001"),
         ({"sweep": "actor_lr=0.1,0.2 tau=0.1"}, "beta=5:2"),
+        ({"sweep": "tau=0.1;actor_lr=0.1,0.2"}, "beta=5:2"),
     ],
 )
 def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets(data, asked, changes):

@@ -226,7 +226,7 @@ class FinetuneRun(OfflineRun):
         settings = self.settings
         if settings.online is not None:
             return settings.online
-        swept = {part.split("=")[0] for part in settings.sweep.split()}
+        swept = {part.split("=")[0] for part in settings.sweep.replace(";", " ").split()}
         given = swept | set(settings.config_overrides)
         return " ".join(part for part in default.split() if part.split("=")[0] not in given)
 
@@ -243,6 +243,11 @@ class FinetuneRun(OfflineRun):
         if record.is_online:
             raise UserError(f"--checkpoint={path}: {record.algorithm} learned online; give an offline run")
         self.source_step = record.steps[-1] if step is None else step
+        if record.handover is not None and self.source_step > record.handover:
+            raise UserError(
+                f"--checkpoint={path}: step {self.source_step:,} is after its hand-over; what it collected "
+                f"since would be lost: give an offline run, or a checkpoint up to step {record.handover:,}"
+            )
         content, seeds, sweep = record.content, record.content["seeds"], record.content["sweep"]
         if settings.member is not None:
             source = source.only(settings.member)

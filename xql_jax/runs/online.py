@@ -83,9 +83,9 @@ class OnlineRun(TrainingRun):
             f"{self.task.name}, {self.config.algorithm}: {len(self.members)} member(s), "
             f"{self.schedule.max_steps:,} steps"
         )
+        behind = "not" if self.is_compiled else f"at most {self.online.policy_lag} updates"
         LOG.info(
-            f"  rounds of {self.online.round_steps} step(s): the policy that acts "
-            f"is at most {self.online.policy_lag} updates behind"
+            f"  rounds of {self.online.round_steps} step(s): the policy that acts is {behind} behind"
             + (f"; for this task {by_task}" if by_task else "")
             + f"; files in {self.folder.path}"
         )
@@ -117,7 +117,7 @@ class OnlineRun(TrainingRun):
         )
         return {
             **failed,
-            "policy_lag": self.online.policy_lag,
+            "policy_lag": 0 if self.is_compiled else self.online.policy_lag,
             "restarts": [
                 {"member": str(self.members[index]), **dataclasses.asdict(divergence)}
                 for index, restarts in population.restarts.items()

@@ -93,7 +93,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     data_on: str = "device"  # where the online phase adds to them
     member: int | None = None  # index of the member of --checkpoint's run; None: all members
     num_pretraining_steps: int | None = None  # updates; None: the method's default
-    replay_buffer_size: int = 2_000_000  # transitions, the offline ones included
+    replay_buffer_size: int = 2_000_000  # transitions; with an `offline_fraction`, online ones alone
     init_dataset_size: int | None = None  # transitions of the data, drawn at random; None: all
     offline_fraction: float | None = None  # of every minibatch, see `PriorData`; None: the method's default
     warmup_steps: int | None = None  # of random actions; None: the method's default

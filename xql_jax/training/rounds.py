@@ -65,7 +65,7 @@ class Pretrained:
 
     states: Mapping[str, State]  # by the member's name
     diverged: Mapping[str, Divergence]  # of the members that have diverged, by name
-    updates: int  # done so far; the numbering of updates continues from here
+    updates: int  # done so far in this run (0 if it began with a checkpoint); their numbering goes on
     prior: PriorData  # the data, which are learned from besides the buffer
     preprocessing: Preprocessing  # of the data; also applied to the environments' transitions
 
