@@ -11,6 +11,7 @@ import pytest
 from tiny_runs import SCHEDULE, SIX, assert_same_bits, offline_settings, stopped_at, untimed
 
 from xql_jax.configuration import suite_config
+from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs.evaluation import EvaluationRun
@@ -21,6 +22,7 @@ from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings, FinetuneSettings
 from xql_jax.training.finetuning import FinetuningPopulation
+from xql_jax.types import Batch
 
 pytestmark = pytest.mark.slow
 
@@ -303,6 +305,28 @@ def test_other_data_are_told_of(data, offline, tmp_path, caplog):
         )
     )
     assert any("not the data that the checkpoint was trained on" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize(("env_name", "counts"), [("kitchen-mixed-v0", True), ("pointmaze-umaze-v0", False)])
+def test_in_the_kitchen_both_phases_have_other_rewards_than_the_datas(data, env_name, counts):
+    config = suite_config("xql", suites=("kitchen", "pointmaze"))
+    run = FinetuneRun(finetune_settings(data, config=config, env_name=env_name, normalize_observations=False))
+    run.resolve()
+    rows = np.zeros((5, 60), np.float32)
+    rows[:, 30 + 22] = [-0.75, -0.75, -0.75, 0.0, -0.2]  # the microwave's goal; 0: it is no task
+    batch = Batch(rows, rows[:, :9], np.full(5, 9.0, np.float32), np.ones(5, np.float32), rows)
+    preprocessing = run.fit_preprocessing(Dataset(batch, np.ones(5, bool), "file"))
+    assert preprocessing.batch(batch).rewards.tolist() == ([-1, -1, -1, 0, 0] if counts else [9] * 5)
+
+
+def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):
+    """Its transitions would be lost. Its offline phase is a source like any other."""
+    path = finetuned[0].folder.path
+    again = finetune_settings(data, save_dir=str(tmp_path), checkpoint=str(path))
+    with pytest.raises(UserError, match=f"is after its hand-over.* up to step {PRETRAINING}$"):
+        FinetuneRun(again).resolve()
+    before = dataclasses.replace(again, checkpoint=str(path / "checkpoints" / str(PRETRAINING)))
+    FinetuneRun(before).resolve()
 
 
 def test_config_json_says_what_it_went_on_from(data, offline, tmp_path):
