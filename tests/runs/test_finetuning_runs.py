@@ -309,7 +309,7 @@ def test_other_data_are_told_of(data, offline, tmp_path, caplog):
 
 @pytest.mark.parametrize(("env_name", "counts"), [("kitchen-mixed-v0", True), ("pointmaze-umaze-v0", False)])
 def test_in_the_kitchen_both_phases_have_other_rewards_than_the_datas(data, env_name, counts):
-    config = suite_config("xql", suites=("kitchen", "pointmaze"))
+    config = suite_config("xql", suites=("kitchen", "pointmaze"), differences={})
     run = FinetuneRun(finetune_settings(data, config=config, env_name=env_name, normalize_observations=False))
     run.resolve()
     rows = np.zeros((5, 60), np.float32)
