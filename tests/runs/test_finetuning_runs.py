@@ -307,16 +307,22 @@ def test_other_data_are_told_of(data, offline, tmp_path, caplog):
     assert any("not the data that the checkpoint was trained on" in line for line in caplog.messages)
 
 
-@pytest.mark.parametrize(("env_name", "counts"), [("kitchen-mixed-v0", True), ("pointmaze-umaze-v0", False)])
-def test_in_the_kitchen_both_phases_have_other_rewards_than_the_datas(data, env_name, counts):
+@pytest.mark.parametrize(
+    ("env_name", "reward", "counts"),
+    [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
+)
+def test_kitchens_online_rewards_are_those_of_its_data(data, env_name, reward, counts):
+    """If these are D4RL's, which has 1 in each step in which the microwave is open."""
     config = suite_config("xql", suites=("kitchen", "pointmaze"), differences={})
     run = FinetuneRun(finetune_settings(data, config=config, env_name=env_name, normalize_observations=False))
     run.resolve()
     rows = np.zeros((5, 60), np.float32)
-    rows[:, 30 + 22] = [-0.75, -0.75, -0.75, 0.0, -0.2]  # the microwave's goal; 0: it is no task
-    batch = Batch(rows, rows[:, :9], np.full(5, 9.0, np.float32), np.ones(5, np.float32), rows)
+    rows[:, [22, 30 + 22]] = -0.75
+    batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     preprocessing = run.fit_preprocessing(Dataset(batch, np.ones(5, bool), "file"))
-    assert preprocessing.batch(batch).rewards.tolist() == ([-1, -1, -1, 0, 0] if counts else [9] * 5)
+    collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
+    assert preprocessing.online(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
+    assert preprocessing.batch(batch).rewards.tolist() == [reward] * 5
 
 
 def test_a_run_that_has_learned_online_is_no_source(data, finetuned, tmp_path):

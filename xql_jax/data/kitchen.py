@@ -1,11 +1,8 @@
-"""Rewards of D4RL's kitchen, from observations alone: how many of the goal's tasks are not done yet.
+"""The reward that a row of D4RL's kitchen data has: how many of the goal's tasks are done.
 
-D4RL's data and its environment have different rewards. A row of the data has the number of tasks that are
-done, again in each step; the environment rewards a task once, in the step that completes it. A learner that
-sees both, as in fine-tuning, needs one of them for all rows, and observations tell it: they hold the goal.
-The number of tasks done less the number of all tasks is the reward with which Nakamoto et al. (2023, Cal-QL)
-fine-tune in this suite. An episode ends when all are done, and with this reward that is worth no less than to
-stay there.
+D4RL's data and its environment have different rewards. The data count a task again in each step; the
+environment rewards it once, in the step that completes it. A learner that sees both, as in fine-tuning, needs
+one reward for all rows. Observations, which hold the goal, tell that of the data.
 """
 
 from typing import Any
@@ -26,16 +23,15 @@ POSITIONS = {
 }
 
 
-def minus_tasks_left(observations: Any) -> np.ndarray:
-    """Returns minus the number of the goal's tasks that are not done, f32[...].
+def tasks_done(observations: Any) -> np.ndarray:
+    """Returns the number of the goal's tasks that are done, f32[...].
 
     Args:
         observations: f32[..., 60], unnormalised; the goal's positions are 0 for objects without a task.
     """
-    rewards = np.zeros(observations.shape[:-1], np.float32)
+    number = np.zeros(observations.shape[:-1], np.float32)
     for positions in POSITIONS.values():
         now = observations[..., positions]
         goal = observations[..., np.add(positions, NUM_POSITIONS)]
-        is_far = np.linalg.norm(now - goal, axis=-1) >= THRESHOLD
-        rewards -= (goal != 0.0).any(-1) & is_far
-    return rewards
+        number += (goal != 0.0).any(-1) & (np.linalg.norm(now - goal, axis=-1) < THRESHOLD)
+    return number

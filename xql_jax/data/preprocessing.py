@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.kitchen import minus_tasks_left
+from xql_jax.data.kitchen import tasks_done
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.memory import check_memory
 from xql_jax.errors import Damaged, UserError
@@ -35,7 +35,7 @@ class Preprocessing:
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
-    counts_kitchen_tasks: bool = False  # rewards are `minus_tasks_left` of the observations instead
+    counts_kitchen_tasks: bool = False  # of an environment's transitions, as D4RL's data do, see `online`
 
     def dataset(self, dataset: AnyDataset) -> AnyDataset:
         """Returns the dataset with its trajectories filtered and its rows transformed.
@@ -59,12 +59,22 @@ class Preprocessing:
         fields: dict[str, Any] = {}  # NumPy's, although a Batch is typed for arrays on the device
         if self.action_bound < np.inf:
             fields["actions"] = np.clip(batch.actions, -self.action_bound, self.action_bound)
-        given = minus_tasks_left(batch.observations) if self.counts_kitchen_tasks else batch.rewards
-        fields["rewards"] = self.rewards(given)
+        fields["rewards"] = self.rewards(batch.rewards)
         if self.observation_mean:
             fields["observations"] = self.observations(batch.observations)
             fields["next_observations"] = self.observations(batch.next_observations)
         return batch._replace(**fields)
+
+    def online(self, batch: AnyBatch) -> AnyBatch:
+        """Returns an environment's transitions f32[..., ] as a learner sees them.
+
+        With `counts_kitchen_tasks` their rewards are those of D4RL's kitchen data. There the tasks' reward
+        goes on after the last one is done, so here the end that it brings is no terminal.
+        """
+        if self.counts_kitchen_tasks:
+            rewards = tasks_done(batch.observations)
+            batch = batch._replace(rewards=rewards, masks=np.ones_like(batch.masks))
+        return self.batch(batch)
 
     def observations(self, observations: Any) -> Any:
         """Returns observations f32[..., O] as a learner sees them, also before it acts."""

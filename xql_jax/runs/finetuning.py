@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.kitchen import tasks_done
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.prior import PriorData
@@ -41,6 +42,7 @@ from xql_jax.training.rounds import Pretrained
 from xql_jax.types import Batch, State
 
 LOG = logging.getLogger(__name__)
+SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
 OF_CHECKPOINT = "run of --checkpoint"  # the origin of a setting's value
 
 
@@ -177,20 +179,17 @@ class FinetuneRun(OfflineRun):
     def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
         """Uses the preprocessing of --checkpoint's run if there is one, because its networks need it.
 
-        In the kitchen, where the environment's rewards are not the data's, both are replaced by others.
+        If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
+        those of the data.
         """
-        is_kitchen = self.task is not None and self.task.suite == "kitchen"
-        if self.source:
-            if is_kitchen and not self.source.preprocessing.counts_kitchen_tasks:
-                LOG.warning(
-                    "the kitchen rewards a task once; the data that the checkpoint learned from reward it in "
-                    "each step. Without --checkpoint, both phases learn from the same rewards"
-                )
-            return self.source.preprocessing
-        fitted = super().fit_preprocessing(dataset)
-        if is_kitchen:
-            LOG.info("rewards: minus the number of tasks that are not done, in the data and online")
-        return dataclasses.replace(fitted, counts_kitchen_tasks=is_kitchen)
+        fitted = self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
+        if self.task is None or self.task.suite != "kitchen":
+            return fitted
+        rows: Any = dataset.take(np.arange(dataset.size))
+        counts = np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS
+        if counts:
+            LOG.info("online rewards: the number of tasks that are done, as in the data")
+        return dataclasses.replace(fitted, counts_kitchen_tasks=bool(counts))
 
     def _dataset(self) -> Any:
         dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there

@@ -157,7 +157,7 @@ class MemberRounds:
             if result.ended.any():
                 means = result.returns[result.ended].mean(), result.lengths[result.ended].mean()
                 self._episode = dict(zip(EPISODE_METRICS, means, strict=True))
-            rows.append(self._preprocessing.batch(result.transitions))
+            rows.append(self._preprocessing.online(result.transitions))
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
