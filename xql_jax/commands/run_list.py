@@ -5,12 +5,13 @@ import math
 import sys
 from collections.abc import Sequence
 
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, printable
 from xql_jax.runs.listing import ListedRun, differences, differing, filtered, list_runs, when
 from xql_jax.runs.settings import ListSettings
 
 SORTS = ("task", "score", "when", "name")
 MOST_DIFFERENCES = 4  # largest number shown beside a run; --compare shows all
+LONGEST_CELL = 1000  # characters
 
 
 def show(settings: ListSettings) -> int:
@@ -81,6 +82,7 @@ def _score(run: ListedRun) -> str:
 
 
 def _print_aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    rows = [[printable(cell, LONGEST_CELL) for cell in row] for row in rows]  # names are from files
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -72,9 +72,9 @@ class Preprocessing:
         goes on after the last one is done, so here the end that it brings is no terminal.
         """
         if self.counts_kitchen_tasks:
-            fields: dict[str, Any] = {"rewards": tasks_done(batch.observations)}
-            fields["masks"] = np.ones_like(batch.masks)
-            batch = batch._replace(**fields)
+            rewards: Any = tasks_done(batch.observations)  # NumPy's, see `batch`
+            masks: Any = np.ones_like(batch.masks)
+            batch = batch._replace(rewards=rewards, masks=masks)
         return self.batch(batch)
 
     def observations(self, observations: Any) -> Any:

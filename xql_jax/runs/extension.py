@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import learner_from_config
 from xql_jax.errors import UserError
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.record import RunRecord, open_record
+from xql_jax.runs.record import OF_THE_RECORD, RunRecord, open_record
 from xql_jax.runs.saved_policies import restore_members
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
@@ -28,8 +28,6 @@ from xql_jax.training.schedule import Schedule
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
-# Entries of config.json on which the run's numbers do not depend.
-OF_THE_RECORD = ("run", "columns", "versions", "machine", "commit", "resumed", "note")
 
 
 class Beginning(NamedTuple):

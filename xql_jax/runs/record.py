@@ -24,11 +24,12 @@ from xql_jax.training.population import Population
 LOG = logging.getLogger(__name__)
 MOST_NAMED = 3  # runs that a message names
 MOST = 2**53  # largest step or seed; a larger number means that the file is damaged
-# Entries of config.json that are not settings of the method.
-NO_SETTINGS = (
-    *("env_name", "seeds", "run", "columns", "versions", "machine", "commit", "resumed", "note"),
+# Entries of config.json on which the run's numbers do not depend.
+OF_THE_RECORD = (
+    *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
     *("data_files", "given_references"),
 )
+NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
 
 
 @dataclasses.dataclass(frozen=True)
