@@ -1,5 +1,6 @@
 """The way in: a task's own file or a given one, and the dimensions an environment expects."""
 
+import os
 import shutil
 import sys
 import types
@@ -8,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.data import check_spaces, load_dataset
+from xql_jax.data import check_spaces, load_dataset, stamps
 from xql_jax.data.cache import cache_folder, cached_file
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
@@ -145,3 +146,22 @@ def test_spaces_must_agree(folder):
         check_spaces(dataset, 11, 1, "some-env")
     with pytest.raises(UserError, match=r"a.hdf5: actions have 1 entries, those of some-env have 3"):
         check_spaces(dataset, 2, 3, "some-env")
+
+
+def test_stamps_change_with_any_file_that_is_read(tmp_path):
+    """Rewritten with as many bytes, in a folder, and behind a prefix."""
+    inside = tmp_path / "episodes" / "main.bin"
+    inside.parent.mkdir()
+    for source in (str(inside.parent), str(inside), f"ogbench:{inside}"):
+        inside.write_bytes(b"old")
+        os.utime(inside, ns=(1, 1))
+        before = stamps(None, [source])
+        assert before == stamps(None, [source]) == [["main.bin", 3, 1]]
+        inside.write_bytes(b"new")
+        os.utime(inside, ns=(2, 2))
+        assert stamps(None, [source]) == [["main.bin", 3, 2]]
+
+
+def test_without_stamps_data_are_not_taken_for_the_same(tmp_path):
+    assert stamps(None, [str(tmp_path / "missing.npz")]) is None
+    assert stamps(None, ["minari:D4RL/door/human-v2"]) is None

@@ -10,6 +10,7 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.errors import UserError
+from xql_jax.files import write_record
 from xql_jax.types import Batch
 
 ACTIONS = (0.0, 1.0, -1.0, 3.0, 0.5)
@@ -256,3 +257,11 @@ def test_data_on_disk_are_transformed_row_by_row_or_refused(tmp_path, monkeypatc
         fit_preprocessing(mapped, None, normalize_observations=True)
     with pytest.raises(UserError, match=r"some\.npz.*--top_returns"):
         fit_preprocessing(mapped, None, top_returns=0.5).dataset(mapped)
+
+
+def test_a_record_from_before_a_field_existed_has_its_default(tmp_path):
+    file = tmp_path / "preprocessing.json"
+    Preprocessing(reward_scale=2.0).save(file, "a run")
+    content = json.loads(file.read_text())
+    write_record(file, {name: content[name] for name in content.keys() - {"counts_kitchen_tasks", "digest"}})
+    assert Preprocessing.load(file, "a run") == Preprocessing(reward_scale=2.0)

@@ -1,5 +1,6 @@
 """A sweep gets to its end whatever becomes of single cells, and says so where one does not."""
 
+import dataclasses
 import signal
 
 import pytest
@@ -11,6 +12,7 @@ from xql_jax.sweeps.in_process import InProcess
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.worker import Outcome, work
 from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.signals import StopSignals
 
 
 class ToldOnce:
@@ -109,3 +111,36 @@ def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch
     [(_, outcome)] = train_all(settings)
     assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)
     assert [cell.state for cell in make_plan(settings).cells] == ["finished", "to do"]
+
+
+def test_a_cell_that_goes_on_has_any_number_of_tries(tmp_path):
+    class StoppedEachTime(InProcess):
+        def run(self, cells, stop):
+            there = cells[0].step + 2  # a checkpoint further, less than a round
+            yield from super().run(
+                [
+                    dataclasses.replace(cell, settings=dataclasses.replace(cell.settings, pause_at=there))
+                    for cell in cells
+                ],
+                stop,
+            )
+
+    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
+    outcomes = train_all(settings, StoppedEachTime())
+    assert [outcome.summary["status"] for _, outcome in outcomes] == ["interrupted"] * 9 + ["finished"]
+    assert len(outcomes) > TRIES
+
+
+def test_a_signal_while_a_run_is_set_up_stops_the_sweep(tmp_path, monkeypatch):
+    stop = StopSignals()
+    set_up = OfflineRun.population
+
+    def told(run, *args, **options):
+        stop.request()
+        return set_up(run, *args, **options)
+
+    monkeypatch.setattr(OfflineRun, "population", told)
+    settings = sweep_settings(tmp_path)
+    [(_, outcome)] = train_all(settings, stop=stop)
+    assert (outcome.summary["status"], outcome.summary["step"]) == ("interrupted", 0)
+    assert len(make_plan(settings).cells) == 2

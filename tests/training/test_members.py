@@ -44,7 +44,7 @@ def test_grid_times_seeds():
         ("expectile=0.7", ["'expectile'", "awr_temperature"]),  # of another algorithm
         ("beta=high", ["'beta=high'", "NUMBER"]),
         ("beta=", ["'beta='", "NUMBER"]),
-        ("beta", ["'beta'", "NUMBER"]),
+        ("beta", ["'beta='", "NUMBER"]),
         ("beta=1,,2", ["'beta=1,,2'", "NUMBER"]),
         ("beta=1,0", ["beta", "positive", "0"]),
         ("beta=nan", ["beta", "nan"]),

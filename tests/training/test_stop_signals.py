@@ -49,3 +49,13 @@ def test_each_use_starts_anew(heard):
         os.kill(os.getpid(), signal.SIGTERM)
     with StopSignals() as signals:
         assert signals.received is None
+
+
+def test_a_signal_to_the_outer_one_is_taken_over():
+    """A sweep's own handler hears what comes before a run has put its own in place."""
+    outer = StopSignals()
+    outer.received = signal.SIGTERM
+    inner = StopSignals()
+    inner.outer = outer
+    with inner:
+        assert inner.received is signal.SIGTERM

@@ -34,6 +34,7 @@ from xql_jax.runs.settings import FinetuneSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.finetuning import FinetuningPopulation
+from xql_jax.training.members import fields_given
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Divergence
 from xql_jax.training.ramps import parse_ramps
@@ -185,11 +186,15 @@ class FinetuneRun(OfflineRun):
         fitted = self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
         if self.task is None or self.task.suite != "kitchen":
             return fitted
-        rows: Any = dataset.take(np.arange(dataset.size))
-        counts = np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS
-        if counts:
-            LOG.info("online rewards: the number of tasks that are done, as in the data")
-        return dataclasses.replace(fitted, counts_kitchen_tasks=bool(counts))
+        assert isinstance(dataset, Dataset)  # in memory, see `_dataset`
+        rows: Any = dataset.batch
+        counts = bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
+        LOG.info(
+            "online rewards: the number of tasks that are done, as in the data"
+            if counts
+            else "online rewards: the environment's; those of the data are not the number of tasks done"
+        )
+        return dataclasses.replace(fitted, counts_kitchen_tasks=counts)
 
     def _dataset(self) -> Any:
         dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there
@@ -225,8 +230,7 @@ class FinetuneRun(OfflineRun):
         settings = self.settings
         if settings.online is not None:
             return settings.online
-        swept = {part.split("=")[0] for part in settings.sweep.replace(";", " ").split()}
-        given = swept | set(settings.config_overrides)
+        given = {*dict(fields_given(settings.sweep)), *settings.config_overrides}
         return " ".join(part for part in default.split() if part.split("=")[0] not in given)
 
     def _source(self) -> SavedPolicies | None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from xql_jax.training.members import fields_given
+
 LONGEST = 60  # characters
 OF_RUN = (
     "batch_size",
@@ -26,15 +28,15 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     """
     about = config["about"]
     base, of_run = about.get("base", {}), about.get("run", {})
-    swept = [part for part in identity["sweep"].replace(";", " ").split() if part]
-    names = {part.partition("=")[0] for part in swept}
-    values = {name: identity["config"].get(name) for name in base if name not in names}
+    swept = dict(fields_given(identity["sweep"]))
+    values = {name: identity["config"].get(name) for name in base if name not in swept}
     changed = {name: value for name, value in values.items() if value is not None and value != base[name]}
     changed |= {
         name: identity[name] for name in OF_RUN if name in identity and identity[name] != of_run.get(name)
     }
     told: list[str] = []
-    for part in swept + [f"{name}={_short(value)}" for name, value in sorted(changed.items())]:
+    for name, value in [*swept.items(), *((name, _short(value)) for name, value in sorted(changed.items()))]:
+        part = f"{name}={value}"
         safe = re.sub(r"[^\w=.,+-]", "", part, flags=re.ASCII)
         if len("_".join([*told, safe])) <= LONGEST:
             told.append(safe)

@@ -29,7 +29,7 @@ from xql_jax.runs.record import open_record
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.devices import share_of_process
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import Member, make_members, parse_sweep
+from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.processes import ALONE, Processes
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
@@ -140,7 +140,7 @@ class TrainingRun(Run):
         values = {**self.identity["config"], **self.identity}
         names = (*LEADING, *sorted(self.settings.config_overrides))
         told = {name: values[name] for name in names if values.get(name) is not None}
-        swept = dict(part.split("=") for part in self.settings.sweep.replace(";", " ").split())
+        swept = dict(fields_given(self.settings.sweep))
         return " ".join(f"{name}={swept.get(name, _short(value))}" for name, value in (swept | told).items())
 
     def draw(self, population: Any) -> None:

@@ -27,6 +27,7 @@ from xql_jax.runs.settings import (
 )
 from xql_jax.sweeps.methods import TUNED, check_methods, config_of, set_field, settable_fields, traced_fields
 from xql_jax.tasks import Task, get_task
+from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
 
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
@@ -143,12 +144,6 @@ def has_identity(record: RunRecord, identity: Mapping[str, Any]) -> bool:
     return all(record.content.get(name) == value for name, value in identity.items())
 
 
-def _parts(sweep: str) -> list[tuple[str, list[str]]]:
-    """Parses 'beta=1,2 loss=plain' into fields with their values."""
-    parts = (part.partition("=") for part in sweep.replace(";", " ").split())
-    return [(name, values.split(",")) for name, _, values in parts]
-
-
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
     known = {
         name
@@ -158,7 +153,7 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
             *settable_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
         )
     }
-    for name, _ in _parts(settings.sweep):
+    for name, _ in fields_given(settings.sweep):
         if name not in known:
             raise UserError(
                 f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, sorted(known))}"
@@ -174,7 +169,7 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     """
     config = config_of(method, get_task(dataset.partition("=")[0]), settings)
     traced, static = traced_fields(method), settable_fields(config)
-    parts = _parts(settings.sweep)
+    parts = [(name, values.split(",")) for name, values in fields_given(settings.sweep)]
     own = [
         [f"{name}={value}" for value in values]
         for name, values in parts

@@ -38,17 +38,16 @@ class Watch:
         """Records how the training of the cell ended. It may go on later."""
         index = [str(other) for other in self._cells].index(str(cell))
         self._endings[index] = state
-        record = self._records.get(index) or self._find(cell)
+        record = self._found(index)
         self._ended_at[index] = _last_step(record.files.metrics) if record else 0
 
     def look(self) -> list[Progress]:
         return [self._progress(index, cell) for index, cell in enumerate(self._cells)]
 
     def _progress(self, index: int, cell: Cell) -> Progress:
-        record = self._records.get(index) or self._find(cell)
+        record = self._found(index)
         if record is None:
             return Progress(cell, self._endings.get(index, cell.state), 0, None)
-        self._records[index] = record
         score = _last_score(record.files.evaluations)
         if cell.state == FINISHED:
             return Progress(cell, FINISHED, cell.steps, score)
@@ -57,8 +56,11 @@ class Watch:
             return Progress(cell, self._endings[index], step, score)
         return Progress(cell, "running" if step > cell.step else cell.state, step, score)
 
-    def _find(self, cell: Cell) -> RunRecord | None:
-        """Looks for the cell's run where it will be written. Each file is read only once."""
+    def _found(self, index: int) -> RunRecord | None:
+        """Returns the cell's run, looked for where it will be written. Each file is read only once."""
+        cell = self._cells[index]
+        if index in self._records:
+            return self._records[index]
         for file in Path(cell.settings.save_dir).expanduser().glob(f"*/{cell.algorithm}/*/config.json"):
             if file in self._read:
                 continue
@@ -67,10 +69,10 @@ class Watch:
             except UserError:  # being written, or damaged: the run itself reports that
                 continue
             self._read.add(file)
-            for index, other in enumerate(self._cells):
+            for number, other in enumerate(self._cells):
                 if has_identity(record, other.identity):
-                    self._records.setdefault(index, record)
-        return self._records.get(self._cells.index(cell))
+                    self._records.setdefault(number, record)
+        return self._records.get(index)
 
 
 def _last_step(file: Path) -> int:

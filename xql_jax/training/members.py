@@ -33,6 +33,12 @@ class Member:
         return "_".join((f"seed{self.seed}", *settings))
 
 
+def fields_given(text: str) -> list[tuple[str, str]]:
+    """Splits 'beta=0.6,1,2 tau=0.005' into pairs (FIELD, VALUES); semicolons separate as spaces do."""
+    parts = (part.partition("=") for part in text.replace(";", " ").split())
+    return [(name, values) for name, _, values in parts]
+
+
 def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float]]:
     """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid over the learner's traced hyperparameters.
 
@@ -43,8 +49,8 @@ def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float
             value.
     """
     grid: dict[str, list[float]] = {}
-    for part in text.replace(";", " ").split():
-        name, _, values = part.partition("=")
+    for name, values in fields_given(text):
+        given = f"{name}={values}"
         known = traced_names(learner)
         if name not in known:
             raise UserError(f"--sweep cannot vary {name!r} of {algorithm}; it varies: {nearest(name, known)}")
@@ -53,11 +59,11 @@ def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float
         try:
             grid[name] = [float(value) for value in values.split(",")]
         except ValueError:
-            raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {part!r}") from None
+            raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {given!r}") from None
         for value in grid[name]:
             check_value(learner, f"--sweep: {name}", name, value)
         if len(np.unique(np.asarray(grid[name], np.float32))) < len(grid[name]):
-            raise UserError(f"--sweep gives {name} the same value (in float32) twice: {part!r}")
+            raise UserError(f"--sweep gives {name} the same value (in float32) twice: {given!r}")
     return grid
 
 

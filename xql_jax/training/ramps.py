@@ -6,6 +6,7 @@ from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
+from xql_jax.training.members import fields_given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +36,8 @@ def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()
     """
     ramps: dict[str, Ramp] = {}
     known = traced_names(learner)
-    for part in text.replace(";", " ").split():
-        name, _, values = part.partition("=")
+    for name, values in fields_given(text):
+        given = f"{name}={values}"
         if name not in known:
             raise UserError(
                 f"--online cannot change {name!r}; nearest of what it can: {nearest(name, known)}"
@@ -44,12 +45,12 @@ def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()
         if name in ramps:
             raise UserError(f"--online gives {name} twice")
         if name in taken:
-            raise UserError(f"--online={part}: --sweep varies {name}, whose members would become alike")
+            raise UserError(f"--online={given}: --sweep varies {name}, whose members would become alike")
         try:
             first, *rest = map(float, values.split(":"))
             [last] = rest or [first]
         except ValueError:
-            raise UserError(f"--online wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not {part!r}") from None
+            raise UserError(f"--online wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not {given!r}") from None
         for value in (first, last):
             check_value(learner, f"--online: {name}", name, value)
         ramps[name] = Ramp(name, first, last, steps)
