@@ -231,7 +231,7 @@ class FinetuneRun(OfflineRun):
         if settings.online is not None:
             return settings.online
         given = {*dict(fields_given(settings.sweep)), *settings.config_overrides}
-        return " ".join(part for part in default.split() if part.split("=")[0] not in given)
+        return " ".join(f"{name}={values}" for name, values in fields_given(default) if name not in given)
 
     def _source(self) -> SavedPolicies | None:
         """Opens the run of --checkpoint, and replaces settings by that run's; None without --checkpoint."""
