@@ -56,7 +56,7 @@ MISTAKES = {
     "sweep of a static field": ("train --sweep=hidden_dims=8", "--sweep", "'hidden_dims'", "beta"),
     "sweep of text": ("train --sweep=beta=low,high", "--sweep", "'beta=low,high'", "NUMBER"),
     "sweep of nothing": ("train --sweep=beta=", "--sweep", "'beta='", "NUMBER"),
-    "sweep without values": ("train --sweep=beta", "--sweep", "'beta'", "NUMBER"),
+    "sweep without values": ("train --sweep=beta", "--sweep", "'beta='", "NUMBER"),
     "sweep of one value twice": ("train --sweep=beta=1,1.0", "--sweep", "same value", "beta"),
     "sweep of one field twice": ("train --sweep=beta=1;beta=2", "--sweep", "beta twice"),
     "sweep of an impossible value": ("train --sweep=beta=1,0", "beta", "positive", "0"),
