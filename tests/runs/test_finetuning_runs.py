@@ -52,7 +52,9 @@ def states_of(run, step):
 
 @pytest.fixture(scope="module")
 def finetuned(data, tmp_path_factory):
-    return run_of(finetune_settings(data, save_dir=str(tmp_path_factory.mktemp("finetuned"))))
+    folder = str(tmp_path_factory.mktemp("finetuned"))
+    two = dataclasses.replace(SCHEDULE, keep_checkpoints=2)  # and the hand-over's
+    return run_of(finetune_settings(data, schedule=two, save_dir=folder))
 
 
 @pytest.fixture(scope="module")

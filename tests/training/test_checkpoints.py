@@ -48,9 +48,20 @@ def test_three_are_kept_and_any_is_restored(tmp_path):
         checkpoints.restore(LIKE, 5)
 
 
-@pytest.mark.parametrize(("kept", "left"), [(0, [1, 4, 9, 10]), (1, [10]), (2, [9, 10])])
-def test_others_are_told_how_many_stay(tmp_path, kept, left):
-    with Checkpoints(tmp_path, kept=kept) as checkpoints:
+@pytest.mark.parametrize(
+    ("kept", "spared", "left"),
+    [
+        (0, None, [1, 4, 9, 10]),
+        (1, None, [10]),
+        (2, None, [9, 10]),
+        (1, 4, [4, 10]),
+        (2, 9, [4, 9, 10]),
+        (0, 4, [1, 4, 9, 10]),
+        (1, 5, [10]),
+    ],
+)
+def test_others_are_told_what_stays(tmp_path, kept, spared, left):
+    with Checkpoints(tmp_path, kept=kept, spared=spared) as checkpoints:
         for step in (1, 4, 9, 10):
             checkpoints.save(number(step), Progress(step=step))
     assert Checkpoints(tmp_path).steps == left

@@ -65,7 +65,8 @@ def define_run_flags(unit: str, *, eval_interval: int, checkpoint_interval: int)
     flags.DEFINE_integer(
         "keep_checkpoints",
         KEPT,
-        "Number of checkpoints to keep, the last ones. 0 keeps all, for experiments/collect.py --recipe.",
+        "Number of checkpoints to keep, the last ones; fine-tuning also keeps its hand-over's. 0 keeps all, "
+        "for experiments/collect.py --recipe.",
         lower_bound=0,
         upper_bound=2**31 - 1,
     )

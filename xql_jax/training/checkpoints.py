@@ -82,10 +82,18 @@ class Checkpoints(contextlib.AbstractContextManager):
         run: the digest of the run's identity; checkpoints of other runs are refused.
         kept: number of checkpoints to keep, the latest ones; 0 keeps all.
         processes: the processes of the run.
+        spared: the step of a checkpoint that is kept as well.
     """
 
-    def __init__(self, folder: Path, run: str = "", kept: int = KEPT, processes: Processes = ALONE):
-        self._folder, self._run, self._kept = folder.absolute(), run, kept
+    def __init__(
+        self,
+        folder: Path,
+        run: str = "",
+        kept: int = KEPT,
+        processes: Processes = ALONE,
+        spared: int | None = None,
+    ):
+        self._folder, self._run, self._kept, self._spared = folder.absolute(), run, kept, spared
         self._processes = processes
         self._orbax = checkpointer()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -298,7 +306,8 @@ class Checkpoints(contextlib.AbstractContextManager):
                 sync(part)
             os.replace(temporary, path)
             sync(self._folder)
-            for old in self.steps[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
+            others = [step for step in self.steps if step != self._spared]
+            for old in others[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
                 os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
             self._remove_leftovers()
 

@@ -89,7 +89,8 @@ class TrainingLoop:
         self._schedule = schedule
         self._preprocessing = preprocessing
         self._files, self._processes = files, processes
-        self._checkpoints = Checkpoints(files.checkpoints, files.run, schedule.keep_checkpoints, processes)
+        kept, spared = schedule.keep_checkpoints, schedule.handover
+        self._checkpoints = Checkpoints(files.checkpoints, files.run, kept, processes, spared)
         resumed = self._checkpoints.resume_last_good(population.saved_shapes(), population.resume)
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start

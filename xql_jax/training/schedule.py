@@ -19,7 +19,7 @@ class Schedule:
     eval_interval: int
     checkpoint_interval: int
     checkpoint_minutes: float = 10.0  # 0: only at checkpoint_interval
-    keep_checkpoints: int = KEPT  # number of checkpoints to keep, the latest ones; 0 keeps all
+    keep_checkpoints: int = KEPT  # number to keep, the latest ones and the hand-over's; 0 keeps all
     eval_at_start: bool = False  # evaluate before the first step, too
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
 
