@@ -35,11 +35,21 @@ TO_10E8 = fields.Domain("from 1 to 100,000,000", lambda x: 1 <= x <= 1e8)
 class OnlineFields(fields.Part):
     """The hyperparameters of online training that do not belong to the learner."""
 
-    batch_size: int = fields.static(256, TO_10E8)
-    buffer_size: int = fields.static(1_000_000, TO_10E8)  # transitions
-    warmup_steps: int = fields.static(1_000, fields.NOT_NEGATIVE)  # of random actions, before any learning
+    batch_size: int = fields.static(256, TO_10E8, "Transitions in a minibatch.")
+    buffer_size: int = fields.static(
+        1_000_000,
+        TO_10E8,
+        "Transitions that the replay buffer of each seed holds; the oldest are overwritten.",
+    )
+    warmup_steps: int = fields.static(
+        1_000,
+        fields.NOT_NEGATIVE,
+        "Number of environment steps at the start with random actions and without updates.",
+    )
     updates_per_step: float = fields.static(
-        1.0, fields.Domain("above 0, at most 1,000", lambda x: 0 < x <= 1000)
+        1.0,
+        fields.Domain("above 0, at most 1,000", lambda x: 0 < x <= 1000),
+        "Updates per step of the environment.",
     )
 
 

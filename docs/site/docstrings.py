@@ -1,5 +1,7 @@
-"""Makes the docstrings and comments readable for griffe, which reads the API."""
+"""Makes docstrings, comments and the meanings of hyperparameters readable for griffe, which reads the API."""
 
+import ast
+import inspect
 import re
 from typing import Any
 
@@ -18,10 +20,28 @@ class Sections(griffe.Extension):
 
 
 class Comments(griffe.Extension):
-    """Takes the comment beside a field or a constant, which has its shape and unit, for its docstring."""
+    """Takes a hyperparameter's meaning, or the comment with shape and unit beside a field, for a docstring."""
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
-        comment = COMMENT.search(attr.source.splitlines()[-1]) if attr.source else None
-        if attr.docstring is None and comment and "noqa" not in comment[1]:
-            text = comment[1].replace("][", "]\\[")  # which Markdown would take for a link
+        if (
+            attr.docstring is None
+            and attr.source
+            and (text := meaning_of(attr.source) or beside(attr.source))
+        ):
+            text = text.replace("][", "]\\[")  # which Markdown would take for a link
             attr.docstring = griffe.Docstring(text, parent=attr)
+
+
+def meaning_of(source: str) -> str:
+    """Returns the meaning in a declaration such as `beta = fields.traced(2.0, POSITIVE, "Scale.")`, or ''."""
+    match ast.parse(inspect.cleandoc(source)).body:
+        case [ast.AnnAssign(value=ast.Call(func=ast.Attribute(value=ast.Name("fields"))) as call)]:
+            given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "meaning")]
+            texts = (argument.value for argument in given if isinstance(argument, ast.Constant))
+            return next((text for text in texts if isinstance(text, str)), "")
+    return ""
+
+
+def beside(source: str) -> str:
+    comment = COMMENT.search(source.splitlines()[-1])
+    return comment[1] if comment and "noqa" not in comment[1] else ""

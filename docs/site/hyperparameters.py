@@ -129,7 +129,7 @@ def methods() -> Iterator[str]:
         yield f"## {title}\n"
         for name, method in sorted(known.items()):
             module = home_of(method)
-            place = Path(str(module.__file__)).relative_to(ROOT)
+            place = module.__name__.replace(".", "/") + ".py"
             yield f"### {name}\n"
             yield f"[`{place}`](../{place}): {prose(module.__doc__)}\n"
             yield from (offline_table if known is OFFLINE else online_table)(name)

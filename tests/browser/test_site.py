@@ -122,6 +122,8 @@ def test_docstrings_are_parted_as_they_are_written(opened):
     assert page.get_by_text("Parameters:").count() >= 1
     fields = opened("api/theory/soft_mdp.html").locator("article").inner_text()
     assert "f64[S, A], mu(a|s)" in fields  # the comment beside the field
+    gumbel = opened("api/learners/value_fits/gumbel.html").locator("article").inner_text()
+    assert "Bound on the exponent (Q - V) / beta" in gumbel  # a hyperparameter's meaning
 
 
 @pytest.mark.parametrize(

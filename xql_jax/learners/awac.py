@@ -40,7 +40,9 @@ class AdvantageWeighted(PolicyLearner):
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
-    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # samples averaged for V(s)
+    value_actions: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Number of the policy's actions over which Q is averaged to give V(s)."
+    )
 
     def next_values(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
         """V(s') in Q's targets, f32[B]: the policy's value by the target critics."""

@@ -50,10 +50,16 @@ class Constrained(RegularizedPolicy):
     from actions before the tanh, because its gradient then does not vanish at the bounds.
     """
 
-    kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
-    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE)
-    mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE)
-    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
+    kernel: Callable[..., Array] = fields.choice(
+        "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
+    )
+    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
+    mmd_threshold: Numeric = fields.traced(
+        0.05, fields.POSITIVE, "Largest discrepancy that the policy may have from the clone."
+    )
+    multiplier_lr: Numeric = fields.traced(
+        1e-3, fields.POSITIVE, "Learning rate of the multiplier that enforces the threshold."
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         policy = super().init(key, observations, actions)
@@ -101,7 +107,11 @@ class Chooser(Model):
 class SupportConstrained(BehaviorRegularized):
     """BEAR's learner: in evaluation it takes the action with the largest first Q among several samples."""
 
-    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # samples per state
+    evaluation_actions: int = fields.static(
+        10,
+        fields.AT_LEAST_ONE,
+        "Actions per state that the evaluated policy samples; it takes the one with the largest Q.",
+    )
 
     def actor(self, state: LearnerState) -> Chooser:
         policy, critic = state.policy, state.critic

@@ -35,10 +35,22 @@ class RegularizedPolicy(fields.Part):
 
     head: Gaussian = fields.part(Squashed)  # of pi and of the clone
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
-    behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
-    divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)  # actions per state, of pi and the clone
-    warm_start: Numeric = fields.traced(20_000.0, fields.NOT_NEGATIVE)  # updates in which pi ignores Q
+    behavior_lr: Numeric = fields.traced(
+        3e-4, fields.POSITIVE, "Learning rate of the clone of the data's policy."
+    )
+    behavior_hidden_dims: tuple[int, ...] = fields.widths(
+        256, 256, meaning="Widths of the hidden layers of the clone of the data's policy."
+    )
+    divergence_samples: int = fields.static(
+        4,
+        fields.AT_LEAST_ONE,
+        "Actions per state that are sampled from the policy and from the clone to estimate their distance.",
+    )
+    warm_start: Numeric = fields.traced(
+        20_000.0,
+        fields.NOT_NEGATIVE,
+        "Number of updates at the start in which the policy only follows the clone and ignores Q.",
+    )
 
     def coefficient(self, policy: RegularizedState) -> Numeric:
         """Cost per unit of distance, reward units."""
@@ -113,8 +125,17 @@ class BehaviorRegularized(PolicyLearner):
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
-    min_share: Numeric = fields.traced(1.0, fields.UNIT_INTERVAL)  # 1: clipped double Q
-    backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)  # per next state
+    min_share: Numeric = fields.traced(
+        1.0,
+        fields.UNIT_INTERVAL,
+        "Weight of the smallest critic in Q's targets; the largest critic has the rest. 1: only the "
+        "smallest.",
+    )
+    backup_actions: int = fields.static(
+        1,
+        fields.AT_LEAST_ONE,
+        "Actions of the policy that are sampled per next state; the best gives Q's target.",
+    )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
         return init_actor_critic(self.policy, self.critic, key, observations, actions)

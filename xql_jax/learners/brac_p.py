@@ -58,8 +58,16 @@ def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKe
 class Penalized(RegularizedPolicy):
     """Policy with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
-    divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
+    brac_alpha: Numeric = fields.traced(
+        1.0,
+        fields.NOT_NEGATIVE,
+        "Penalty of the policy per unit of divergence from the clone, in reward units.",
+    )
+    divergence: Callable[..., Array] = fields.choice(
+        "Distance between the policy and the clone: kl, or mmd, the maximum mean discrepancy.",
+        kl=kl_to_clone,
+        mmd=mmd_to_clone,
+    )
 
     def coefficient(self, policy: RegularizedState) -> Numeric:
         return self.brac_alpha

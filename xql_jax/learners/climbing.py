@@ -84,8 +84,16 @@ class TrustRegion(ReverseKL):
     The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
-    cloning_updates: Numeric = fields.traced(5_000.0, fields.NOT_NEGATIVE)
-    anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO)  # Polyak rate of mu, per update
+    cloning_updates: Numeric = fields.traced(
+        5_000.0,
+        fields.NOT_NEGATIVE,
+        "Number of updates at the start in which the policy only clones the data.",
+    )
+    anchor_tau: Numeric = fields.traced(
+        0.001,
+        fields.ABOVE_ZERO,
+        "Polyak rate, per update, of the slow copy of the policy that the policy is kept near.",
+    )
 
     def update(self, actor, estimates, batch, key, max_grad_norm):
         """One step of the policy, then one of mu."""

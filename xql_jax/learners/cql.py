@@ -50,9 +50,21 @@ class ConservativeCritic(Critic):
     while it is below.
     """
 
-    cql_alpha: Numeric = fields.traced(5.0, fields.NOT_NEGATIVE)  # weight of the penalty
-    cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # of cql_alpha * gap; inf: none
-    cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # per state, of each kind in `proposals`
+    cql_alpha: Numeric = fields.traced(
+        5.0, fields.NOT_NEGATIVE, "Weight of the penalty that lowers Q at actions that are not in the data."
+    )
+    cql_threshold: Numeric = fields.traced(
+        jnp.inf,
+        fields.POSITIVE_OR_OFF,
+        "Value of cql_alpha times the gap between Q at sampled and at the data's actions that a tuned "
+        "multiplier aims at; inf: no multiplier.",
+    )
+    cql_actions: int = fields.static(
+        10,
+        fields.AT_LEAST_ONE,
+        "Actions per state at which Q is lowered, of each of three kinds: uniform, and the policy's at s "
+        "and at s'.",
+    )
 
     def init(self, *args: Any, **options: Any) -> ConservativeState:
         critic = super().init(*args, **options)
@@ -118,7 +130,9 @@ class ConservativeActorCritic(SoftValues):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
     critic: ConservativeCritic = fields.part(ConservativeCritic)
-    deterministic_backup: bool = fields.static(True, fields.EITHER)  # no entropy in Q's targets
+    deterministic_backup: bool = fields.static(
+        True, fields.EITHER, "Leave the policy's entropy out of Q's targets."
+    )
     uses_value_network: bool = fields.internal(False)
     value: Any = fields.internal(None)  # there is no V
 

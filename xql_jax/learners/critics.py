@@ -19,9 +19,13 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, Sarsa
 class Critic(fields.Part):
     """Q networks and their gradient steps. Parameters are a tuple with one entry per network."""
 
-    critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
-    critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
-    num_critics: int = fields.static(2, fields.AT_LEAST_ONE)
+    critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
+    critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
+    num_critics: int = fields.static(
+        2,
+        fields.AT_LEAST_ONE,
+        "Number of critics. Targets use the minimum of all of them, or of num_min_critics.",
+    )
     critic_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -57,7 +61,7 @@ class Critic(fields.Part):
 class NormalizedCritic(Critic):
     """Critics with layer norm in every hidden layer."""
 
-    critic_layer_norm: bool = fields.static(True, fields.EITHER)
+    critic_layer_norm: bool = fields.static(True, fields.EITHER, "Normalise the hidden layers of Q.")
 
     def network(self) -> nn.Module:
         return Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
@@ -71,7 +75,9 @@ class TemporalDifference(Critic):
     Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
     """
 
-    critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)
+    critic_loss: Callable[[Array, Array], Array] = fields.choice(
+        "Loss of Q: mse (half the squared error) or huber.", mse=mse_loss, huber=huber_loss
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         loss = self.critic_loss(values, targets)

@@ -52,19 +52,33 @@ class Memory(Distinct, flax.struct.PyTreeNode):
 class DecisionTransformer(fields.Part):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
-    target_return: Numeric = fields.traced(jnp.inf, A_RETURN)  # asked for when acting; reward units
-    return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE)  # returns-to-go are divided by it
+    target_return: Numeric = fields.traced(
+        jnp.inf,
+        A_RETURN,
+        "Return that the policy is asked for, in reward units; inf: the highest of the data.",
+    )
+    return_scale: Numeric = fields.traced(
+        1000.0, fields.POSITIVE, "Returns-to-go are divided by this, in reward units."
+    )
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_warmup_steps: Numeric = fields.traced(
-        10_000.0, fields.AT_LEAST_ONE
-    )  # updates over which the rate grows to its full value
-    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE)  # AdamW's, times the rate
+        10_000.0, fields.AT_LEAST_ONE, "Updates over which the learning rate grows to its full value."
+    )
+    weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
     max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
-    context_length: int = fields.static(20, fields.AT_LEAST_ONE)  # K, steps
-    max_timesteps: int = fields.static(1000, fields.AT_LEAST_ONE)  # later ones count as the last
-    embed_dim: int = fields.static(128, fields.AT_LEAST_ONE)
-    num_layers: int = fields.static(3, fields.AT_LEAST_ONE)
-    num_heads: int = fields.static(1, fields.AT_LEAST_ONE)
+    context_length: int = fields.static(
+        20, fields.AT_LEAST_ONE, "Number of the latest steps of the episode that the transformer sees."
+    )
+    max_timesteps: int = fields.static(
+        1000,
+        fields.AT_LEAST_ONE,
+        "Number of timesteps with an embedding of their own; later steps share the last one.",
+    )
+    embed_dim: int = fields.static(128, fields.AT_LEAST_ONE, "Width of the transformer.")
+    num_layers: int = fields.static(3, fields.AT_LEAST_ONE, "Layers of the transformer.")
+    num_heads: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Attention heads of each layer; must divide embed_dim."
+    )
     dropout_rate: float = fields.static(0.1, fields.BELOW_ONE)  # while training
     batch_type: ClassVar[type] = Windows
 

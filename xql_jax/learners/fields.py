@@ -53,8 +53,13 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
-def traced(default: float, domain: Domain) -> Any:
-    """Declares a number that is a pytree leaf: sweeping it never recompiles."""
+def traced(default: float, domain: Domain, meaning: str = "") -> Any:
+    """Declares a number that is a pytree leaf: sweeping it never recompiles.
+
+    Args:
+        meaning: one sentence, for `--print_config` and the documentation. If it is empty, it is that of the
+            name in `descriptions.SHARED`.
+    """
 
     def check(name: str, value: Any) -> Any:
         if isinstance(value, jax.Array):
@@ -62,16 +67,21 @@ def traced(default: float, domain: Domain) -> Any:
         with np.errstate(over="ignore", under="ignore"):
             return np.float32(domain.check(name, value))
 
-    return flax.struct.field(default=default, metadata={"check": check, "domain": domain.in_words(float)})
+    metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
+    return flax.struct.field(default=default, metadata=metadata)
 
 
-def static(default: Any, domain: Domain) -> Any:
+def static(default: Any, domain: Domain, meaning: str = "") -> Any:
     """Declares a number or a switch that shapes the program: changing it compiles another one."""
     kind = type(default)
-    return _static(default, lambda name, value: domain.check(name, value, kind), domain=domain.in_words(kind))
+
+    def check(name: str, value: Any) -> Any:
+        return domain.check(name, value, kind)
+
+    return _static(default, check, domain=domain.in_words(kind), meaning=meaning)
 
 
-def widths(*default: int) -> Any:
+def widths(*default: int, meaning: str = "") -> Any:
     """Declares the widths of a network's hidden layers."""
 
     def check(name: str, value: Any) -> tuple[int, ...]:
@@ -79,10 +89,10 @@ def widths(*default: int) -> Any:
             raise UserError(f"{name} must be positive whole numbers, not {value!r}")
         return tuple(value)
 
-    return _static(default, check, domain="positive whole numbers")
+    return _static(default, check, domain="positive whole numbers", meaning=meaning)
 
 
-def choice(**functions: Callable) -> Any:
+def choice(meaning: str = "", /, **functions: Callable) -> Any:
     """Declares a choice among functions, set by name or by the function itself; the first is the default."""
 
     def check(name: str, value: Any) -> Callable:
@@ -93,7 +103,8 @@ def choice(**functions: Callable) -> Any:
         return functions[value]
 
     first = next(iter(functions.values()))
-    return _static(first, check, names=functions, domain=f"one of {', '.join(functions)}")
+    domain = f"one of {', '.join(functions)}"
+    return _static(first, check, names=functions, domain=domain, meaning=meaning)
 
 
 def part(make: Callable[[], "Part"]) -> Any:
@@ -145,9 +156,10 @@ def owners(learner: Part) -> dict[str, Part]:
     return {field.name: owner for owner, field in _walk(learner)}
 
 
-def domain_of(owner: Part, name: str) -> str:
-    """Returns the valid values of a field of this part, in words."""
-    return type(owner).__dataclass_fields__[name].metadata["domain"]  # type: ignore[attr-defined]
+def words_of(owner: Part, name: str) -> tuple[str, str]:
+    """Returns the valid values of a field of this part, and its meaning (it may be empty)."""
+    metadata = type(owner).__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
+    return metadata["domain"], metadata["meaning"]
 
 
 def check_value(learner: Part, where: str, name: str, value: Any) -> None:

@@ -39,7 +39,7 @@ class Squashed(Gaussian):
 class Mixture(Gaussian):
     """Mixture of Gaussians, for data in which different ways lead to the goal."""
 
-    num_components: int = fields.static(5, fields.AT_LEAST_ONE)
+    num_components: int = fields.static(5, fields.AT_LEAST_ONE, "Number of Gaussians of a mixture policy.")
 
     def network(self, action_dim: int) -> nn.Module:
         widths = self.actor_hidden_dims

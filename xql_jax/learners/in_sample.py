@@ -19,8 +19,14 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 class Smoothing(fields.Part):
     """Actions that the value loss uses in addition to the data's own."""
 
-    uniform_actions: int = fields.static(0, fields.NOT_NEGATIVE)  # per data action
-    action_noise: float = fields.static(0.0, fields.NOT_NEGATIVE)  # std of the noise on data actions
+    uniform_actions: int = fields.static(
+        0, fields.NOT_NEGATIVE, "Uniformly random actions that are added to V's loss, per action of the data."
+    )
+    action_noise: float = fields.static(
+        0.0,
+        fields.NOT_NEGATIVE,
+        "Standard deviation of the noise that is added to the data's actions in V's loss.",
+    )
 
     def __call__(self, observations: Array, actions: Array, key: PRNGKey) -> tuple[Array, Array]:
         """Returns states and actions: the data's actions with clipped Gaussian noise, then uniform ones."""

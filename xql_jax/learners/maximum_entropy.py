@@ -30,8 +30,12 @@ class MaximumEntropy(fields.Part):
 
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
-    entropy_coef_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    initial_entropy_coef: Numeric = fields.traced(0.1, fields.POSITIVE)  # reward units per nat
+    entropy_coef_lr: Numeric = fields.traced(
+        1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
+    )
+    initial_entropy_coef: Numeric = fields.traced(
+        0.1, fields.POSITIVE, "Entropy coefficient before the first update, in reward units per nat."
+    )
 
     def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
         """The Q(s, a) f32[B] that the policy maximises."""

@@ -26,8 +26,10 @@ class OffPolicy(PolicyLearner):
     critic: Critic = fields.part(Critic)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate, per update of the targets
-    actor_period: int = fields.static(2, fields.AT_LEAST_ONE)  # updates
-    target_period: int = fields.static(2, fields.AT_LEAST_ONE)  # updates
+    actor_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the policy.")
+    target_period: int = fields.static(
+        2, fields.AT_LEAST_ONE, "Updates of Q per update of the target networks."
+    )
 
     def follow(self, state: TrainState, step: Array) -> TrainState:
         """The train state after update `step`, with its target moved if that is due."""

@@ -30,7 +30,9 @@ class PolicyObjective(fields.Part):
 
     head: Gaussian = fields.part(Gaussian)
     actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
-    decay_actor_lr: bool = fields.static(True, fields.EITHER)  # along a half cosine, over the run's updates
+    decay_actor_lr: bool = fields.static(
+        True, fields.EITHER, "Let the policy's learning rate fall to 0 along a half cosine over --max_steps."
+    )
     actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # rate 0 from then on; inf: never
 
     def update(
@@ -75,7 +77,11 @@ class PolicyObjective(fields.Part):
 class WeightedRegression(PolicyObjective):
     """Clones the data's actions, each weighted by its advantage. Subclasses define `weights`."""
 
-    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # cap of the weight
+    max_weight: Numeric = fields.traced(
+        100.0,
+        fields.POSITIVE_OR_OFF,
+        "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
+    )
 
     def weights(self, advantages: Array) -> Array:
         """Weights f32[B] for advantages f32[B]; they are constants for gradients."""

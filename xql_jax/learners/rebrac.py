@@ -38,7 +38,11 @@ def squared_distance(actions: Array, others: Array) -> Array:
 class PenalizedGradient(DeterministicGradient):
     """Policy that maximises min Q in units of its mean size and stays near the data's actions."""
 
-    actor_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_1
+    actor_bc_coef: Numeric = fields.traced(
+        0.01,
+        fields.NOT_NEGATIVE,
+        "Weight of the policy's squared distance from the data's actions: ReBRAC's beta_1.",
+    )
 
     def q_of(self, critic, observations, actions):
         return min_q(critic, critic.params, observations, actions)
@@ -51,7 +55,12 @@ class PenalizedGradient(DeterministicGradient):
 class PenalizedTwin(DelayedTwin):
     """TD3 with Q(s', a') lowered by the squared distance of a' from the data's action in s'."""
 
-    critic_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_2, reward units
+    critic_bc_coef: Numeric = fields.traced(
+        0.01,
+        fields.NOT_NEGATIVE,
+        "Penalty on Q's targets per squared distance from the data's next action, in reward units: "
+        "ReBRAC's beta_2.",
+    )
 
     batch_type: ClassVar[type] = SarsaBatch
 

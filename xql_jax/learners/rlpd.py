@@ -32,7 +32,11 @@ from xql_jax.types import Array, Numeric, Params, PRNGKey
 class MeanEntropy(MaximumEntropy):
     """Policy that maximises the mean of the critics; its target entropy is a share of SAC's -A nats."""
 
-    target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
+    target_entropy_share: Numeric = fields.traced(
+        0.5,
+        fields.NOT_NEGATIVE,
+        "Target entropy of the policy as a multiple of SAC's, which is -1 nat per action dimension.",
+    )
 
     def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
         return all_q(critic, critic.params, observations, actions).mean(axis=0)
@@ -46,8 +50,12 @@ class SubsetTargets(SoftValues):
     """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update."""
 
     critic: NormalizedCritic = fields.part(NormalizedCritic)
-    num_min_critics: int = fields.static(2, fields.AT_LEAST_ONE)  # how many are drawn
-    backup_entropy: bool = fields.static(True, fields.EITHER)  # the policy's entropy in Q's targets
+    num_min_critics: int = fields.static(
+        2,
+        fields.AT_LEAST_ONE,
+        "Number of critics over which a target takes the minimum; they are drawn anew in each update.",
+    )
+    backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
     uses_value_network: bool = fields.internal(False)
     value: Any = fields.internal(None)  # there is no V
 

@@ -25,7 +25,11 @@ class SoftValues(SoftActorCritic):
     Source: Haarnoja et al. 2018; with V: the baseline of Garg et al. 2023, Appendix D.6.
     """
 
-    uses_value_network: bool = fields.static(True, fields.EITHER)
+    uses_value_network: bool = fields.static(
+        True,
+        fields.EITHER,
+        "Learn Q's targets with a network for V. If false, they come from the policy's own actions.",
+    )
 
     def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
         return q - entropy_coef * log_probs

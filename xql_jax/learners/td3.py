@@ -29,9 +29,19 @@ class DelayedTwin(OffPolicy):
     """
 
     policy: DeterministicGradient = fields.part(DeterministicGradient)
-    target_noise: Numeric = fields.traced(0.2, fields.NOT_NEGATIVE)  # std
-    target_noise_clip: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
-    exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # std; Table 5 has 0.05 for Hopper
+    target_noise: Numeric = fields.traced(
+        0.2,
+        fields.NOT_NEGATIVE,
+        "Standard deviation of the noise that is added to the action in Q's targets.",
+    )
+    target_noise_clip: Numeric = fields.traced(
+        0.5, fields.NOT_NEGATIVE, "Bound on the noise that is added to the action in Q's targets."
+    )
+    exploration_noise: Numeric = fields.traced(
+        0.1,  # Table 5 has 0.05 for Hopper
+        fields.NOT_NEGATIVE,
+        "Standard deviation of the noise that is added to the policy's actions while it collects data.",
+    )
     kernel_init: Initializer = fields.internal(td3_init)  # of the policy and of Q
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -84,7 +94,12 @@ class OnlineTwin(DelayedTwin):
     from the same range, too.
     """
 
-    kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
+    kernel_init: Initializer = fields.choice(
+        "Initial kernels of TD3's networks. uniform: within 1 / sqrt(inputs); orthogonal: gain 1, as in the"
+        " authors' released configs. Biases start at 0.",
+        orthogonal=sac_init,
+        uniform=td3_init,
+    )
 
 
 DEFAULTS = {"critic_lr": 1e-3}

@@ -25,10 +25,12 @@ class Reading(NamedTuple):
 class ValueFit(fields.Part):
     """Base value fit: V goes to the mean of its targets. Subclasses override `loss_of` and may add state."""
 
-    value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
-    value_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
-    layer_norm: bool = fields.static(False, fields.EITHER)
-    v_updates: int = fields.static(1, fields.AT_LEAST_ONE)  # steps on the same batch, per update
+    value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of V.")
+    value_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of V.")
+    layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of V.")
+    v_updates: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Gradient steps of V per update, all on the same minibatch."
+    )
     value_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:

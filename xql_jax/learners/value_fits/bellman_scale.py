@@ -43,10 +43,20 @@ class BellmanScale(ValueFit):
     without errors V goes to the maximum.
     """
 
-    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # of the errors' Gumbel scale
-    beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO)  # Polyak rate of log beta, per update
-    initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
-    least_beta: Numeric = fields.traced(1e-3, fields.POSITIVE)  # reward units, for data without any error
+    errors_share: Numeric = fields.traced(
+        1.0, fields.POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
+    )
+    beta_rate: Numeric = fields.traced(
+        0.003,
+        fields.ABOVE_ZERO,
+        "Polyak rate at which log beta follows the scale of the batch's Bellman errors, per update.",
+    )
+    initial_beta: Numeric = fields.traced(
+        1.0, fields.POSITIVE, "Beta before the first update, in reward units."
+    )
+    least_beta: Numeric = fields.traced(
+        1e-3, fields.POSITIVE, "Beta is never below this, in reward units; it is for data without any error."
+    )
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
         value = super().init(key, observations, with_target)

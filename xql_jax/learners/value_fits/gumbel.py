@@ -24,15 +24,30 @@ from xql_jax.types import Array, Numeric
 class GumbelRegression(fields.Part):
     """Gumbel regression loss, minimised by L^beta of its targets, with its scale and clip."""
 
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # Gumbel scale, reward units
+    beta: Numeric = fields.traced(
+        2.0,
+        fields.POSITIVE,
+        "Scale of the Gumbel regression, in reward units. V is beta * log E[exp(Q / beta)] over the data's "
+        "actions: near the maximum of Q for a small beta, near its mean for a large one.",
+    )
     clip: Numeric = fields.traced(
-        7.0, fields.POSITIVE_OR_OFF
-    )  # of z = (Q - V) / beta; "Grad Clip" in Table 4
+        7.0,
+        fields.POSITIVE_OR_OFF,
+        "Bound on the exponent (Q - V) / beta; inf: no bound. Table 4 of the paper calls it Grad Clip.",
+    )
     loss: Callable[..., Array] = fields.choice(
-        rescaled=gumbel.gumbel_rescaled_loss, plain=gumbel.gumbel_loss, log=gumbel.gumbel_log_loss
+        "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (Appendix D.3); "
+        "plain: as in Eq. 11; log: the logarithm of 1 + its mean.",
+        rescaled=gumbel.gumbel_rescaled_loss,
+        plain=gumbel.gumbel_loss,
+        log=gumbel.gumbel_log_loss,
     )
     clip_rule: gumbel.ClipRule = fields.choice(
-        both=gumbel.clip_both, above=gumbel.clip_above, saturate=gumbel.saturate
+        "Effect of the clip. both: no gradient beyond +-clip; above: no gradient beyond +clip; saturate: "
+        "beyond +clip the loss continues as its tangent.",
+        both=gumbel.clip_both,
+        above=gumbel.clip_above,
+        saturate=gumbel.saturate,
     )
 
     def __call__(self, values: Array, targets: Array, scale: Numeric = 1.0) -> Array:

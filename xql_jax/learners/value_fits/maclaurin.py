@@ -42,8 +42,17 @@ def maclaurin_loss(values: Array, targets: Array, *, beta: Numeric, order: int) 
 class Maclaurin(ValueFit):
     """Fits V to a value between the mean of Q and its soft maximum."""
 
-    beta: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
-    order: int = fields.static(4, EVEN)  # of the expansion
+    beta: Numeric = fields.traced(
+        2.0,
+        fields.POSITIVE,
+        "Scale of the expanded Gumbel loss, in reward units. V is near the maximum of Q for a small beta, "
+        "near its mean for a large one.",
+    )
+    order: int = fields.static(
+        4,
+        EVEN,
+        "Order at which the Gumbel loss is expanded: 2 is least squares, a higher one is nearer to XQL.",
+    )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return maclaurin_loss(values, targets, beta=self.beta, order=self.order)

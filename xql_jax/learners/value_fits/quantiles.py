@@ -56,8 +56,11 @@ class Quantiles(ValueFit):
     """
 
     least_scale: Numeric = fields.traced(
-        0.1, fields.POSITIVE
-    )  # reward units, added to beta(s) for the policy
+        0.1,
+        fields.POSITIVE,
+        "Constant that is added to beta(s) before the policy's advantages are divided by it, in reward "
+        "units.",
+    )
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)
