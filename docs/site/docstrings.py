@@ -20,7 +20,7 @@ class Sections(griffe.Extension):
 
 
 class Comments(griffe.Extension):
-    """Takes a hyperparameter's meaning, or the comment with shape and unit beside a field, for a docstring."""
+    """Takes a hyperparameter's meaning, or the comment beside a field, with shape and unit, as docstring."""
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
         if (

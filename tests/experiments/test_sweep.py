@@ -1,5 +1,6 @@
 """Sweeps at the real command line: flags, the file that may give them, and mistakes."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,8 +17,8 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-def run_sweep(place, *arguments, main=SWEEP):
-    return place.server.run_all([Run(arguments, main, place.folder)])[0]
+def run_sweep(place, *arguments, main=SWEEP, **environment):
+    return place.server.run_all([Run(arguments, main, place.folder, environment)])[0]
 
 
 @pytest.fixture
@@ -146,10 +147,41 @@ def test_training_here_takes_no_flags_of_clusters(place, place_to_write, flag):
             ("--table=1", "--num_pretraining_steps=5"),
             "--num_pretraining_steps: only used in fine-tuning: add --table=2",
         ),
+        (
+            ("--table=1", "--methods=xql,bc", "--datasets=hopper-medium-v2"),
+            "nothing can be trained: {d4rl}/hopper_medium-v2.hdf5 is missing, and so are the data of 1 more",
+        ),
     ],
 )
-def test_mistakes_in_tables(place, place_to_write, arguments, words):
-    assert_told(run_sweep(place, *arguments, *place_to_write, main=REPRODUCE), [words])
+def test_mistakes_in_tables(place, place_to_write, arguments, words, tmp_path):
+    d4rl = str(tmp_path / "d4rl")
+    outcome = run_sweep(place, *arguments, *place_to_write, main=REPRODUCE, D4RL_DATASET_DIR=d4rl)
+    assert_told(outcome, [words.format(d4rl=d4rl)])
+
+
+@pytest.mark.slow
+def test_a_table_at_the_command_line(place, place_to_write, tmp_path):
+    """It is written beside the paper's scores, where there are some; the second time nothing is trained."""
+    data = "--datasets=pointmaze-umaze-v0=good.hdf5,hopper-medium-v2"
+    table = data, f"--methods=bc,iql{TINY}", "--seeds=2", *ARGUMENTS[3:], *place_to_write, "--table=1"
+    run = functools.partial(run_sweep, main=REPRODUCE, D4RL_DATASET_DIR=str(tmp_path / "d4rl"))
+    planned = run(place, *table, "--dry_run")
+    assert (planned.code, planned.err) == (0, "")
+    assert "2 to do, 2 no data:" in planned.out
+    assert "to do, 8 updates of 2 members" in planned.out
+    assert "how long it takes will be known when the first run has finished" in planned.out
+    assert not (tmp_path / "runs").exists()
+
+    outcome = run(place, *table)
+    assert (outcome.code, outcome.err) == (0, "")
+    written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
+    assert sorted(written) == [f"table_1.{suffix}" for suffix in ("csv", "md", "tex", "txt")]
+    assert written["table_1.txt"] in outcome.out
+    assert "52.9" in written["table_1.md"]  # the paper's score of BC on hopper-medium-v2
+    before = contents(tmp_path / "runs")
+    again = run(place, *table)
+    assert "2 finished, 2 no data:" in again.out
+    assert contents(tmp_path / "runs") == before
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ REPLACED += [
     for name in OFFLINE
     if hasattr(getattr(make_learner(name), "policy", None), "head")
 ]
+# Value fits whose scale is a number, one for each state, or a part of the state, and V not above Q's maximum.
+REPLACED += ["sql+reverse_kl", "qql+max_q", "eql+trust_region", "xql_bellman+reverse_kl+mixture"]
 DECAYING = [name for name in METHODS if hyperparameters(make_learner(name)).get("decay_actor_lr")]
 # What the methods without hidden layers are in tests.
 SMALL = {

@@ -64,6 +64,24 @@ def test_values_and_gradients_are_finite(size, pairs, beta, clip):
     assert not broken
 
 
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(
+    pairs=st.lists(st.tuples(anything, anything), min_size=4, max_size=4), beta=betas, clip=floats(0.5, 120.0)
+)
+@example(pairs=[(-MAX, MAX)] * 4, beta=TINY, clip=7.0)
+def test_gradients_beyond_a_tangents_beginning_are_finite(pairs, beta, clip):
+    """The tangent's own height is not, where z itself overflows."""
+    values, targets = jnp.array(pairs, jnp.float32).T
+    for gradient in saturated_gradients(values, targets, jnp.float32(beta), jnp.float32(clip)):
+        assert np.isfinite(gradient).all()
+
+
+@jax.jit
+def saturated_gradients(values, targets, beta, clip):
+    options = {"beta": beta, "clip": clip, "clip_rule": gumbel.saturate}
+    return [jax.grad(lambda v, f=loss: f(v, targets, **options).mean())(values) for loss in LOSSES]
+
+
 @pytest.mark.parametrize("beta", [0.05, 1.0])
 @pytest.mark.parametrize("clip", [5.0, 60.0])
 def test_the_guard_leaves_usual_clips_alone(beta, clip):

@@ -169,6 +169,7 @@ def _numbers() -> None:
 
     number("seed", 0, "First random seed.", least=0)
     number("num_seeds", 6, "Seeds of each method and setting.", 100_000)
+    flags.DEFINE_alias("seeds", "num_seeds")
     number("seeds_per_run", None, "Seeds that share a program. Default: all.", 100_000)
     number(
         "num_pretraining_steps",

@@ -39,7 +39,8 @@ def sweep(
     """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
 
     Raises:
-        UserError: at the end, if the training of some cells has failed. The other cells were trained.
+        UserError: if no cell has data; at the end, if the training of some cells has failed (the others were
+            trained).
     """
     plan = make_plan(settings)
     _print_plan(plan, settings)
@@ -49,6 +50,13 @@ def sweep(
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
+    without = [cell.missing for cell in plan.cells if cell.state == NO_DATA]
+    if len(without) == len(plan.cells):
+        raise UserError(
+            f"nothing can be trained: {without[0]} is missing"
+            + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
+            + ": train_offline.py downloads D4RL's, --datasets=NAME=FILE takes others"
+        )
     folder = make_folder("out", output.folder)
     check_output("out", str(folder / f"{output.name}.csv"))
     stop, watch = StopSignals(), Watch(plan.cells)

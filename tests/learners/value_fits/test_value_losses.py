@@ -13,7 +13,7 @@ from xql_jax.learners.value_fits.f_divergence import chi_square_loss, total_vari
 from xql_jax.learners.value_fits.maclaurin import maclaurin_loss
 from xql_jax.learners.value_fits.quantiles import LOWER, UPPER, W, pinball_loss
 from xql_jax.learners.value_fits.sparse import sparse_loss
-from xql_jax.losses.gumbel import gumbel_loss, saturate
+from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss, saturate
 from xql_jax.losses.value import expectile_loss
 
 VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)
@@ -189,13 +189,32 @@ def test_shapes_are_checked_while_tracing(loss):
             jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
 
 
-def test_a_saturated_gumbel_loss_goes_on_as_its_tangent():
+def of_rescaled(value, slope, clip):
+    """Divided by exp of the largest exponent, which is the clip."""
+    return value / np.exp(clip), slope / np.exp(clip)
+
+
+def of_log(value, slope, clip):
+    """The logarithm of 1 + the mean."""
+    return np.log1p(value.mean()), slope / (1 + value.mean())
+
+
+@pytest.mark.parametrize(
+    ("loss", "form"),
+    [
+        (gumbel_loss, lambda value, slope, clip: (value, slope)),
+        (gumbel_rescaled_loss, of_rescaled),
+        (gumbel_log_loss, of_log),
+    ],
+)
+def test_a_saturated_gumbel_loss_goes_on_as_its_tangent(loss, form):
     beta, clip = 0.7, 2.0
     z = Y / np.float64(np.float32(beta))
     assert (z > clip).sum() > 10
     held = np.minimum(z, clip)
-    value = np.exp(held) * (1 + z - held) - z - 1
-    loss = functools.partial(gumbel_loss, beta=beta, clip=clip, clip_rule=saturate)
+    plain = np.exp(held) * (1 + z - held) - z - 1, -(np.exp(held) - 1) / beta
+    value, slope = form(*plain, clip)
+    loss = functools.partial(loss, beta=beta, clip=clip, clip_rule=saturate)
     np.testing.assert_allclose(loss(VALUES, TARGETS), value, rtol=1e-4, atol=1e-5)
-    gradient = jax.grad(lambda v: loss(v, TARGETS).sum())(jnp.asarray(VALUES))
-    np.testing.assert_allclose(gradient, -(np.exp(held) - 1) / beta, rtol=1e-4, atol=1e-5)
+    gradient = jax.grad(lambda v: loss(v, TARGETS).mean())(jnp.asarray(VALUES))
+    np.testing.assert_allclose(len(VALUES) * gradient, slope, rtol=1e-4, atol=1e-5)
