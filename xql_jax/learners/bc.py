@@ -1,7 +1,10 @@
 """Behaviour cloning: maximum likelihood of the data's actions, or only of its best trajectories (10%BC).
 
-Source: 10%BC is from Chen et al. 2021 (kzl/decision-transformer, gym/experiment.py). It keeps the best
-trajectories that together hold 10% of the steps. Hyperparameters are IQL's.
+Source: 10%BC is from Chen et al. 2021 (kzl/decision-transformer, gym/experiment.py lines 103 to 116). It
+keeps the best trajectories that together hold 10% of the steps. Hyperparameters are IQL's.
+Differs: their MLP (mlp_bc.py lines 14 to 34: the squared error, the last 20 states, dropout 0.1, AdamW) sees
+a history; here the policy is IQL's Gaussian of the present state, fitted by likelihood, as for the other
+methods.
 """
 
 import flax.struct

@@ -3,10 +3,10 @@
 Source: Brandfonbrener et al. 2021, "Offline RL Without Off-Policy Evaluation", Section 4: Q of the behaviour
 by SARSA, a clone of the behaviour, and a policy by exponentially weighted imitation, exp(T * (Q - V)); V(s)
 is Q averaged over actions of the clone. T is `awr_temperature`.
-Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml, config/beta/bc.yaml,
-config/pi/exp_weight.yaml, config/baseline/value_sample.yaml; the weight's cap: policy_learner.py line 180.
-The T in these files, 0.01, is a placeholder: the authors tune it per dataset, from 0.1 to 30
-(figures/figures.ipynb). The default here, 3, is in between.
+Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml lines 12 to 22, config/beta/bc.yaml lines
+14 to 22, config/pi/exp_weight.yaml lines 13 to 24, config/baseline/value_sample.yaml line 7; the weight's
+cap: policy_learner.py line 180. The T in these files, 0.01, is a placeholder: the authors tune it per
+dataset, from 0.1 to 30 (figures/figures.ipynb). The default here, 3, is in between.
 Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then the policy (100,000, from the
 clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
 trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
