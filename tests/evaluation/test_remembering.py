@@ -1,10 +1,12 @@
 """Policies with a memory: who runs episodes tells them of beginnings and rewards, in their own units."""
 
+import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from xql_jax import envs
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.evaluation.policies import Remembering, around, prepared
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.evaluation.video import record_video
@@ -89,7 +91,13 @@ def test_policies_know_observations_and_rewards_transformed():
         return told.act(observations)
 
     inner = around(told.policy, look)
-    policy = prepared(inner, lambda observations: observations - 1, lambda rewards: 0.5 * rewards - 1)
+    of_data = {
+        "observation_mean": (1.0,),
+        "observation_std": (1.0,),
+        "reward_scale": 0.5,
+        "reward_shift": -1.0,
+    }
+    policy = prepared(inner, Preprocessing(**of_data))
     policy.begin()
     policy(np.full((1, 2, 1), 3.0, np.float32))
     policy.remember(np.array([[4.0, 8.0]]))
@@ -99,7 +107,29 @@ def test_policies_know_observations_and_rewards_transformed():
     assert told.events[2].dtype == np.float32
 
 
-@pytest.mark.parametrize("wrap", [around, lambda policy, act: prepared(act, np.negative, np.negative)])
+def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
+    """A demonstration is met again. Its environment rewards each task once, its data in each step."""
+    with h5py.File(kitchen_file) as file:
+        length = int(np.argmax(file["terminals"][()])) + 1
+        observations, rewards = file["observations"][:length], file["rewards"][:length]
+    once = np.maximum(np.diff(rewards, prepend=0.0), 0.0)
+    assert once.sum() == 4.0 < rewards.sum()
+    for counts, expected in ((True, rewards), (False, once)):
+        told, buffer = Told(), np.empty((1, 1, observations.shape[-1]), np.float32)
+        policy = prepared(told.policy, Preprocessing(counts_kitchen_tasks=counts))
+        policy.begin()
+        for observation, reward in zip(observations, once, strict=True):
+            buffer[:] = observation
+            policy(buffer)
+            buffer[:] = 0.0
+            policy.remember(np.full((1, 1), reward))
+        np.testing.assert_array_equal(np.ravel(told.events[2::2]), expected)
+
+
+REVERSING = Preprocessing(observation_mean=(0.0,), observation_std=(-1.0,))
+
+
+@pytest.mark.parametrize("wrap", [around, lambda policy, act: prepared(act, REVERSING)])
 def test_a_policy_without_memory_stays_a_function(wrap):
     policy = wrap(np.abs, np.abs)
     assert not isinstance(policy, Remembering)

@@ -224,7 +224,7 @@ def test_the_policy_gets_the_return_that_it_is_asked_for(monkeypatch):
     targets = [0.0, 1.0, 2.0, np.inf]
     population = Population(learner, make_members([0], {"target_return": targets}), data, batch_size=16)
     population.advance(300)
-    policy = prepared(population.policy(), PREPROCESSING.observations, PREPROCESSING.rewards)
+    policy = prepared(population.policy(), PREPROCESSING)
     evaluator = Evaluator(TASK, len(targets), 6, seed=0, max_environments=12)  # waves of 3 episodes
     results = evaluator.run(policy)
     assert set(results.lengths[0]) == {3, 4}

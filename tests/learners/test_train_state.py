@@ -45,6 +45,14 @@ def test_gradient_norm_is_bounded_jointly(max_norm, factor):
     )
 
 
+def test_without_a_bound_a_norm_that_overflows_changes_nothing():
+    """The square of an entry above 1.8e19 is infinite in float32."""
+    state, _ = TrainState.create(None, START).minimize(
+        lambda params: (1e21 * params["b"], {}), learning_rate=0.1, max_grad_norm=jnp.inf
+    )
+    assert float(state.optimizer_state.mu["b"]) == pytest.approx(1e20, rel=1e-5)
+
+
 def test_zero_gradient_moves_nothing():
     state, _ = TrainState.create(None, START).minimize(
         lambda params: (0.0 * params["b"], {}), learning_rate=0.1, max_grad_norm=1.0

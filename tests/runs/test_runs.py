@@ -67,6 +67,29 @@ def test_rewards_of_a_robot_are_scaled_and_those_of_a_maze_are_not(data, tmp_pat
         assert (run.preprocessing.reward_scale != 1.0) == is_scaled
 
 
+@pytest.mark.parametrize(
+    ("updates", "sweep", "told"),
+    [
+        (12, "", "warm_start=12: as long as the 12 updates of this run"),
+        (13, "", None),
+        (13, "warm_start=5,14", "warm_start=14: as long as the 13 updates"),
+    ],
+)
+def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(
+    data, tmp_path, caplog, updates, sweep, told
+):
+    config = suite_config(
+        "bear", suites=("pointmaze",), differences={"bear": {"hidden_dims": (8,), "warm_start": 12.0}}
+    )
+    schedule = dataclasses.replace(SCHEDULE, max_steps=updates)
+    changes = {"config": config, "schedule": schedule, "sweep": sweep, "save_dir": str(tmp_path)}
+    with OfflineRun(offline_settings(data, **changes)) as run:
+        run.placed()
+    warned = [record.message for record in caplog.records if "warm_start" in record.message]
+    assert len(warned) == (told is not None)
+    assert not told or warned[0].startswith(told)
+
+
 @pytest.mark.parametrize(("given", "batch_size"), [([], 1024), (["batch_size=512"], 512)])
 def test_a_batch_size_of_a_sweeps_method_wins_over_table_4(tmp_path, given, batch_size):
     """Kitchen's batch size is 1024 in Table 4."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.data.dataset import Dataset
-from xql_jax.data.kitchen import tasks_done
+from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.kitchen import NUM_POSITIONS, tasks_done
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.memory import check_memory
 from xql_jax.errors import Damaged, UserError
@@ -23,6 +23,7 @@ IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
 SPAN = 1000.0  # range of locomotion's returns after scaling
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
+SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,14 @@ class Preprocessing:
             rewards = rewards + np.float32(self.reward_shift)
         return rewards
 
+    def rewards_met(self, observations: Any, rewards: Any) -> Any:
+        """Returns an environment's rewards f32[...] as a learner sees them, see `online`.
+
+        Args:
+            observations: f32[..., O] before the steps, unnormalised.
+        """
+        return self.rewards(tasks_done(observations) if self.counts_kitchen_tasks else rewards)
+
     def save(self, path: Path, run: str) -> None:
         """Writes it as a record of the run; an existing file with other content is renamed and kept."""
         if os.path.lexists(path):
@@ -135,7 +144,8 @@ def fit_preprocessing(
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
     adds -1 to AntMaze's rewards. Here, rewards of PyBullet's robots and of Gymnasium's own tasks are scaled,
-    too. Without a suite, nothing says what rewards mean, so they are not changed.
+    too. Without a suite, nothing says what rewards mean, so they are not changed. In the kitchen, the data
+    tell which reward a policy meets, see `counts_tasks`.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
@@ -152,6 +162,8 @@ def fit_preprocessing(
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
+    if suite == "kitchen":
+        fitted["counts_kitchen_tasks"] = counts_tasks(dataset)
     if top_returns < 1.0:
         fitted["most_rows"] = float(top_returns * dataset.size)
         dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)
@@ -164,6 +176,14 @@ def fit_preprocessing(
         fitted["observation_mean"] = tuple(observations.mean(0).tolist())
         fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())
     return Preprocessing(**fitted)
+
+
+def counts_tasks(dataset: AnyDataset) -> bool:
+    """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
+    rows = dataset.take(spread_rows(dataset.size))
+    if rows.observations.shape[-1] != 2 * NUM_POSITIONS:  # not the kitchen's
+        return False
+    return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
 
 
 def _return_span(dataset: AnyDataset) -> float:

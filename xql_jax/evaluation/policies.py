@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from xql_jax.data.preprocessing import Preprocessing
+
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
 
 
@@ -29,15 +31,23 @@ def around(policy: Act, act: Act) -> Act:
     return dataclasses.replace(policy, act=act) if isinstance(policy, Remembering) else act
 
 
-def prepared(
-    policy: Act, observe: Callable[[np.ndarray], np.ndarray], reward: Callable[[np.ndarray], np.ndarray]
-) -> Act:
+def prepared(policy: Act, preprocessing: Preprocessing) -> Act:
     """Returns the policy for an environment's raw observations and rewards, which are transformed for it."""
 
     def act(observations: np.ndarray) -> np.ndarray:
-        return policy(observe(observations))
+        return policy(preprocessing.observations(observations))
 
     if not isinstance(policy, Remembering):
         return act
-    remember = policy.remember
-    return Remembering(act, policy.begin, lambda rewards: remember(reward(np.asarray(rewards, np.float32))))
+    remember_transformed = policy.remember
+    latest = np.empty(0, np.float32)  # the observations before the step whose rewards come next
+
+    def act_and_keep(observations: np.ndarray) -> np.ndarray:
+        nonlocal latest
+        latest = np.array(observations)  # a copy: the caller may overwrite them
+        return act(observations)
+
+    def remember(rewards: np.ndarray) -> None:
+        remember_transformed(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
+
+    return Remembering(act_and_keep, policy.begin, remember)

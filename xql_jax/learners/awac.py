@@ -6,7 +6,7 @@ A = Q(s, a) - Q(s, pi(s)). `awr_temperature` is 1 / lambda.
 Hyperparameters: rail-berkeley/rlkit, examples/awac/mujoco/awac1.py lines 18 to 80 (head, widths, rates, batch
 size, lambda 2). Lambda on D4RL's data (1/3 for locomotion, 0.1 elsewhere; none is given for kitchen) and the
 cap of the weights: corl-team/CORL, configs/offline/awac/ and algorithms/offline/awac.py line 230, for
-batches of 256 and three layers.
+batches of 256, three layers, and observations normalised (lines 426 to 430; rlkit's are not).
 Differs: the authors' code normalises the weights to sum 1 over the batch (awac_trainer.py line 619). The
 paper does not normalise them; neither does this file, which caps them instead. Their policy has weight decay
 and small initial standard deviations, which stay between exp(-6) and 1; this one is initialised as IQL's, has

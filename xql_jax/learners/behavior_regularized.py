@@ -50,6 +50,7 @@ class RegularizedPolicy(fields.Part):
         20_000.0,
         fields.NOT_NEGATIVE,
         "Number of updates at the start in which the policy only follows the clone and ignores Q.",
+        first_updates=True,
     )
 
     def coefficient(self, policy: RegularizedState) -> Numeric:

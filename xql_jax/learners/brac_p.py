@@ -13,7 +13,8 @@ program that can be resumed anywhere. As in their code, pi ignores Q for the fir
 log-std stays below 0, here below 2. They clip actions to +-0.999 in log densities, here to +-0.99999, so
 actions at the bounds widen the clone more. On D4RL they drop terminal transitions and take the next row's
 terminal as the mask (train_eval_offline.py, lines 56 to 77); here each row has its own. Their divergences
-that need a critic of their own (dual KL, Wasserstein) are left out.
+that need a critic of their own (dual KL, Wasserstein) are left out. AntMaze's rewards are D4RL's there, here
+1 less.
 """
 
 from collections.abc import Callable

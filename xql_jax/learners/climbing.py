@@ -88,6 +88,7 @@ class TrustRegion(ReverseKL):
         5_000.0,
         fields.NOT_NEGATIVE,
         "Number of updates at the start in which the policy only clones the data.",
+        first_updates=True,
     )
     anchor_tau: Numeric = fields.traced(
         0.001,

@@ -62,7 +62,10 @@ class DecisionTransformer(fields.Part):
     )
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_warmup_steps: Numeric = fields.traced(
-        10_000.0, fields.AT_LEAST_ONE, "Updates over which the learning rate grows to its full value."
+        10_000.0,
+        fields.AT_LEAST_ONE,
+        "Updates over which the learning rate grows to its full value.",
+        first_updates=True,
     )
     weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
     max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped

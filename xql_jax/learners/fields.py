@@ -53,12 +53,13 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
-def traced(default: float, domain: Domain, meaning: str = "") -> Any:
+def traced(default: float, domain: Domain, meaning: str = "", *, first_updates: bool = False) -> Any:
     """Declares a number that is a pytree leaf: sweeping it never recompiles.
 
     Args:
         meaning: one sentence, for `--print_config` and the documentation. If it is empty, it is that of the
             name in `descriptions.SHARED`.
+        first_updates: it is a number of updates at a run's start in which a part learns in another way.
     """
 
     def check(name: str, value: Any) -> Any:
@@ -68,6 +69,7 @@ def traced(default: float, domain: Domain, meaning: str = "") -> Any:
             return np.float32(domain.check(name, value))
 
     metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
+    metadata["first_updates"] = first_updates
     return flax.struct.field(default=default, metadata=metadata)
 
 
@@ -149,6 +151,11 @@ def hyperparameters(learner: Part) -> dict[str, Any]:
 def traced_names(learner: Part) -> list[str]:
     """Returns the names of the hyperparameters that a sweep may vary."""
     return [field.name for _, field in _walk(learner) if field.metadata.get("pytree_node", True)]
+
+
+def first_phases(learner: Part) -> list[str]:
+    """Returns the names of the hyperparameters that say how many updates a first phase of learning takes."""
+    return [field.name for _, field in _walk(learner) if field.metadata.get("first_updates")]
 
 
 def owners(learner: Part) -> dict[str, Part]:

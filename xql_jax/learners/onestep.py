@@ -11,7 +11,9 @@ Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then
 clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
 trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
 same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of that
-in each update. Their standard deviations are softly bounded by 1, here they are clipped at exp(2).
+in each update. Their standard deviations begin at 0.08 and are softly bounded by 1 (policy_network.py lines
+18 and 27); here they begin at 1 and are clipped at exp(2). They learn from D4RL's rewards in AntMaze, too,
+from which this one subtracts 1.
 """
 
 import functools

@@ -48,6 +48,7 @@ class TrainState(Model):
         """One Adam step on loss(params) -> (scalar, metrics), the gradient's global norm clipped first."""
         gradients, metrics = jax.grad(loss, has_aux=True)(self.params)
         shrink = jnp.minimum(1.0, max_grad_norm / (optax.global_norm(gradients) + 1e-12))
+        shrink = jnp.where(jnp.isinf(max_grad_norm), 1.0, shrink)  # the norm may overflow where no entry does
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
         directions, optimizer_state = ADAM.update(gradients, self.optimizer_state)
         params = jax.tree.map(lambda param, step: param - learning_rate * step, self.params, directions)

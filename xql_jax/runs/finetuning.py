@@ -16,9 +16,8 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.kitchen import tasks_done
 from xql_jax.data.mapped import MappedDataset
-from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.preprocessing import Preprocessing, counts_tasks
 from xql_jax.data.prior import PriorData
 from xql_jax.envs import choose_suite
 from xql_jax.envs.workers import Patience
@@ -43,7 +42,6 @@ from xql_jax.training.rounds import Pretrained
 from xql_jax.types import Batch, State
 
 LOG = logging.getLogger(__name__)
-SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
 OF_CHECKPOINT = "run of --checkpoint"  # the origin of a setting's value
 
 
@@ -186,9 +184,7 @@ class FinetuneRun(OfflineRun):
         fitted = self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
         if self.task is None or self.task.suite != "kitchen":
             return fitted
-        assert isinstance(dataset, Dataset)  # in memory, see `_dataset`
-        rows: Any = dataset.batch
-        counts = bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
+        counts = counts_tasks(dataset)  # an older run's preprocessing does not say it
         LOG.info(
             "online rewards: the number of tasks that are done, as in the data"
             if counts

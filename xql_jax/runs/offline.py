@@ -31,6 +31,7 @@ from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
+from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.runs.extension import Beginning, extended, missing_seeds
@@ -199,10 +200,23 @@ class OfflineRun(TrainingRun):
             f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} "
             f"{self.unit}s, data {where}; files in {self.folder.path}"
         )
+        self._warn_of_first_phases()
         if not self.evaluator:
             LOG.info("no evaluation: " + ("--eval_episodes=0" if self.task else "no --env_name is given"))
         self.dataset = None  # frees the host's memory
         return data
+
+    def _warn_of_first_phases(self) -> None:
+        """Warns if the run, or its offline part, ends before a first phase of learning does."""
+        updates = self.schedule.handover or self.schedule.max_steps
+        base = hyperparameters(self.learner)
+        for name in first_phases(self.learner):
+            longest = max(float(member.hyperparameters.get(name, base[name])) for member in self.members)
+            if longest >= updates:
+                LOG.warning(
+                    f"{name}={longest:g}: as long as the {updates:,} updates of this run, or longer; what "
+                    f"comes after them is never learned: give --config.{name}=N or more updates"
+                )
 
     def loop(self, population: Any) -> TrainingLoop:
         return TrainingLoop(
@@ -236,7 +250,7 @@ class OfflineRun(TrainingRun):
             values = state.value(preprocessing.observations(at_rest.reshape(-1, 4))).reshape(
                 positions.shape[:2]
             )
-        policy = prepared(population.policy(), preprocessing.observations, preprocessing.rewards)
+        policy = prepared(population.policy(), preprocessing)
         paths = evaluator.run(policy, record_paths=True).paths
         assert paths is not None  # they were asked for
         title = f"{self.config.algorithm} on {task.name}, {self.members[0]}"

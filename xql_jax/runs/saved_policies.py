@@ -124,7 +124,7 @@ class SavedPolicies:
         """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
         of_members = stacked([states[member.name] for member in self.members])
         act = deterministic_policy(stacked(learners_of(self.learner, self.members)), of_members)
-        return prepared(act, self.preprocessing.observations, self.preprocessing.rewards)
+        return prepared(act, self.preprocessing)
 
     def only(self, index: int) -> "SavedPolicies":
         """Returns the run reduced to the member with that index."""

@@ -336,8 +336,7 @@ class TrainingLoop:
         evaluator = self._evaluator
         assert evaluator is not None
         assert self._task is not None
-        preprocessing = self._preprocessing
-        policy = prepared(self.population.policy(), preprocessing.observations, preprocessing.rewards)
+        policy = prepared(self.population.policy(), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
             self._processes.pass_on(stop)

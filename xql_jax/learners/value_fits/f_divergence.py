@@ -3,7 +3,9 @@
 Hyperparameters: hari-sikchi/DVL, offline/configs/*.py (layer norm). Its `--temp`, here lambda, is 1 by
 default: then nothing pulls V down to actions that are near it. This project uses 0.8, as their example for
 the total variation does (offline/README.md).
-Differs: that code fits Q by a Huber loss, and takes batches of 1024.
+Differs: that code fits Q by a Huber loss, and takes batches of 1024. On locomotion, Kitchen and Adroit its
+README also gives `--sample_random_times=1`, a uniform action per state in V's loss, here
+`--config.uniform_actions=1`.
 """
 
 from typing import Any
