@@ -23,7 +23,7 @@ flags.DEFINE_integer("member", None, "Member to evaluate, counted from 0. Defaul
 flags.DEFINE_integer(
     "seed",
     20_000,
-    "Seed for the initial states. Evaluations during training use other seeds.",
+    "Seed for the initial states. Evaluations during training use another one.",
     lower_bound=0,
     upper_bound=2**31 - 1,
 )

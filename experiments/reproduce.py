@@ -2,7 +2,7 @@
 
 Examples:
   python experiments/reproduce.py --table=1 --dry_run
-  python experiments/reproduce.py --table=1 --methods=xql,iql,bc --datasets=kitchen-complete-v0 --num_seeds=3
+  python experiments/reproduce.py --table=1 --methods=xql,iql,bc --datasets=kitchen-complete-v0 --download
   python experiments/reproduce.py --table=3 --max_steps=100000
   python experiments/reproduce.py --table=2 --methods=xql,iql --datasets=antmaze-umaze-v2=umaze.hdf5
   python experiments/reproduce.py --table=1 --datasets=Hopper-v5=hopper.hdf5,pointmaze-umaze-v0
@@ -20,6 +20,7 @@ they flatter, and are no result.
 
 from xql_jax.commands import command_line, sweep_flags, sweeping
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -44,9 +45,8 @@ def main() -> int:
     settings = sweep_flags.sweep_settings(ReproductionSettings, FLAGS, CONFIGS)
     output = sweeping.Output(FLAGS.out, f"table_{settings.table}")
     paper = read_paper_table(settings.table)
-    return sweeping.sweep(
-        as_sweep(settings), lambda: sweep_flags.make_executor(FLAGS), output, paper, FLAGS.dry_run
-    )
+    executor = functools.partial(sweep_flags.make_executor, FLAGS)
+    return sweeping.sweep(as_sweep(settings), executor, output, paper, FLAGS.dry_run, FLAGS.download)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ reproduce.py does.
 
 from xql_jax.commands import command_line, sweep_flags, sweeping
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -38,7 +39,8 @@ sweep_flags.define_sweep_flags("", "")
 flags.DEFINE_boolean(
     "finetune",
     False,
-    "Fine-tune online after offline training, as train_finetune.py; --max_steps are its steps.",
+    "Fine-tune online after offline training, as train_finetune.py with configs/SUITE_finetune_config.py "
+    "where there is one; --max_steps are its steps.",
 )
 flags.DEFINE_string("name", "sweep", "Name of the tables' files in --out.")
 FLAGS = flags.FLAGS
@@ -54,7 +56,8 @@ def main(file: str | None = None) -> int:
         prepare_acting()
     settings = sweep_flags.sweep_settings(SweepSettings, FLAGS, CONFIGS)
     output = sweeping.Output(FLAGS.out, FLAGS.name)
-    return sweeping.sweep(settings, lambda: sweep_flags.make_executor(FLAGS), output, dry_run=FLAGS.dry_run)
+    executor = functools.partial(sweep_flags.make_executor, FLAGS)
+    return sweeping.sweep(settings, executor, output, dry_run=FLAGS.dry_run, download=FLAGS.download)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Examples:
   python experiments/train_offline.py --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
   python experiments/train_offline.py --dataset=mine.npz  # no environment: no evaluation
   python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
-  python experiments/train_offline.py --num_seeds=8 --coordinator_address=HOST:1234 --num_processes=2 \
+  python experiments/train_offline.py --num_seeds=8 --coordinator_address=HOST:1234 --num_processes=2 \\
       --process_id=0  # and on the other host the same with --process_id=1
 
 A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped.
@@ -71,8 +71,8 @@ command_line.define_environment_flags()
 command_line.define_config(
     training.default_config(ROOT / "configs", sys.argv[1:]),
     "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (all methods: docs/methods.md), or "
-    "METHOD+POLICY (xql+forward_kl) for another policy than its own. After it, --config.FIELD=VALUE changes "
-    "one.",
+    "METHOD+POLICY (xql+reverse_kl) for another policy than its own. After it, --config.FIELD=VALUE changes "
+    "one. The default is the file of the task's suite.",
 )
 FLAGS = flags.FLAGS
 

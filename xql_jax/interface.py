@@ -94,7 +94,7 @@ def train(
         dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
             `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
             [N]); or whatever --dataset takes; or a list of these, which are joined.
-        method: such as xql, iql or xql+forward_kl. None: the method of `config`, or xql.
+        method: such as xql, iql or xql+reverse_kl. None: the method of `config`, or xql.
         config: the file with the hyperparameters, by its path or its name (`kitchen`), or the ConfigDict that
             its get_config returns. None: the file for the task's suite.
         save_dir: the folder under which the run is written, as SAVE_DIR/ENV/METHOD/RUN. None: a temporary

@@ -33,7 +33,8 @@ INTRODUCTION = """\
 
 - `--config=configs/FILE_config.py:METHOD` selects a method with the values of a file. After it,
   `--config.NAME=VALUE` changes one, and `--config.hidden_dims='(256, 256)'` the widths of all networks.
-- Names that begin with `--` are flags of the mains.
+- Names that begin with `--` are flags of the mains. No flag sets `scale_rewards`: whether a method learns
+  from locomotion's scaled rewards is its own.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
   file gives for that kind of task; the other values are the config file's. What each file says of its
   sources is [below](#config-files), and at the head of each method.
@@ -149,7 +150,14 @@ def offline_table(name: str) -> list[str]:
     for flag, usual in vars(RunDefaults()).items():
         value = getattr(OFFLINE[name].run, flag)
         source = "every method" if value == usual else f"method {name}"
-        rows.append((f"`--{flag}`", shown(value), *("" for _ in configs), source))
+        rows.append(
+            (
+                f"`{'' if flag == 'scale_rewards' else '--'}{flag}`",
+                shown(value),
+                *("" for _ in configs),
+                source,
+            )
+        )
     return table(("name", "default", *configs, "source of the default"), rows)
 
 

@@ -149,7 +149,8 @@ def test_training_here_takes_no_flags_of_clusters(place, place_to_write, flag):
         ),
         (
             ("--table=1", "--methods=xql,bc", "--datasets=hopper-medium-v2"),
-            "nothing can be trained: {d4rl}/hopper_medium-v2.hdf5 is missing, and so are the data of 1 more",
+            "nothing can be trained: {d4rl}/hopper_medium-v2.hdf5 is missing, and so are the data of 1 more: "
+            "--download fetches D4RL's",
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
+from xql_jax.commands import sweeping
+
 import csv
 import dataclasses
 import os
@@ -12,6 +14,7 @@ from tiny_runs import write_dataset
 from tiny_sweeps import TINY, sweep_settings
 
 from xql_jax.configuration import suite_config
+from xql_jax.data.cache import cached_file
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.runs.offline import OfflineRun
@@ -66,6 +69,21 @@ def table_of(settings):
 
 def states(settings):
     return {(cell.dataset.split("=")[0], cell.method): cell.state for cell in make_plan(settings).cells}
+
+
+def test_missing_data_are_downloaded_once(settings, monkeypatch):
+    asked = []
+
+    def fetch(task):
+        asked.append(task.name)
+        place = cached_file(task)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+    monkeypatch.setattr(sweeping, "task_file", fetch)
+    there = sweeping.downloaded(make_plan(settings), as_sweep(settings))
+    assert asked == ["hopper-medium-v2"]
+    assert {cell.state for cell in there.cells} == {"to do"}
 
 
 @pytest.mark.slow

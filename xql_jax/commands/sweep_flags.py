@@ -63,6 +63,7 @@ def define_sweep_flags(methods: str, datasets: str) -> None:
     flags.DEFINE_string("save_dir", "results", "Folder under which runs are found and written.")
     flags.DEFINE_string("out", "results/tables", "Folder for the tables.")
     flags.DEFINE_boolean("dry_run", False, "Print the plan and the current table. Train and write nothing.")
+    flags.DEFINE_boolean("download", False, "Download D4RL's datasets that are missing, then train.")
     flags.DEFINE_boolean("tqdm", True, "Show the progress, if stderr is a terminal.")
     _executors()
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from xql_jax.data import task_file
 from xql_jax.errors import UserError
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
@@ -18,6 +19,7 @@ from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
 from xql_jax.sweeps.watch import Watch
 from xql_jax.sweeps.worker import Executor, Outcome
+from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
 
 
@@ -35,9 +37,12 @@ def sweep(
     output: Output,
     paper: PaperTable | None = None,
     dry_run: bool = False,
+    download: bool = False,
 ) -> int:
     """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
 
+    Args:
+        download: fetch D4RL's datasets that are missing, before anything is trained.
     Raises:
         UserError: if no cell has data; at the end, if the training of some cells has failed (the others were
             trained).
@@ -50,12 +55,14 @@ def sweep(
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
+    if download:
+        plan = downloaded(plan, settings)
     without = [cell.missing for cell in plan.cells if cell.state == NO_DATA]
     if len(without) == len(plan.cells):
         raise UserError(
             f"nothing can be trained: {without[0]} is missing"
             + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
-            + ": train_offline.py downloads D4RL's, --datasets=NAME=FILE takes others"
+            + ": --download fetches D4RL's, --datasets=NAME=FILE takes others"
         )
     folder = make_folder("out", output.folder)
     check_output("out", str(folder / f"{output.name}.csv"))
@@ -77,6 +84,13 @@ def sweep(
     return 0
 
 
+def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
+    """Returns the plan with the datasets that were missing. Raises UserError if a download fails."""
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells if cell.state == NO_DATA):
+        task_file(get_task(name))
+    return refreshed(plan, settings.save_dir)
+
+
 def _print_plan(plan: Plan, settings: SweepSettings) -> None:
     """Prints the cells by state, with missing data and the expected time."""
     by_state: dict[str, list[Cell]] = {}
@@ -87,7 +101,7 @@ def _print_plan(plan: Plan, settings: SweepSettings) -> None:
         seconds = plan.seconds(cell)
         what = {
             FINISHED: f"finished: {cell.record.path}" if cell.record else "",
-            NO_DATA: f"no data: {cell.missing} (train_offline.py downloads D4RL's)",
+            NO_DATA: f"no data: {cell.missing} (--download fetches it)",
         }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
         hours = f", about {seconds / 3600:.2g} h" if seconds else ""
         print(f"  {cell}: {what}{hours}")

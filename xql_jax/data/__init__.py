@@ -63,7 +63,7 @@ def load_dataset(
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
-        sources = [str(_task_file(task, url))]
+        sources = [str(task_file(task, url))]
     elif url is not None:
         raise UserError(
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
@@ -149,7 +149,14 @@ def _source(source: str | Dataset, limit: int | None, external_data: bool) -> _S
     return _Source(read, lambda: of_columns(columns_of(path, external_data)))
 
 
-def _task_file(task: Task, url: str | None) -> Path:
+def task_file(task: Task, url: str | None = None) -> Path:
+    """Returns the path of the task's own dataset, which is downloaded or generated if it is not there.
+
+    Args:
+        url: where to download it from; None for D4RL's address.
+    Raises:
+        UserError: if the task has no dataset, or the download fails.
+    """
     if task.name in ONLINE_TASKS or task.suite == COMPILED:
         raise UserError(
             f"{task.name} has no dataset: learn it with experiments/train_online.py, or give --dataset"

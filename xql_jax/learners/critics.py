@@ -76,7 +76,9 @@ class TemporalDifference(Critic):
     """
 
     critic_loss: Callable[[Array, Array], Array] = fields.choice(
-        "Loss of Q: mse (half the squared error) or huber.", mse=mse_loss, huber=huber_loss
+        "Loss of Q: mse (the squared error, averaged over the critics) or huber (summed over them).",
+        mse=mse_loss,
+        huber=huber_loss,
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
