@@ -108,7 +108,10 @@ class Policy:
             act.begin()
 
     def remember(self, rewards: ArrayLike) -> None:
-        """Tells a policy with a memory the rewards of its last actions, a number or f32[B]. See `begin`."""
+        """Tells a policy with a memory the rewards of its last actions, a number or f32[B]. See `begin`.
+
+        In the kitchen, whose data have another reward than its environment, the observations tell the reward.
+        """
         if isinstance(act := self._deterministic(), Remembering):
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 

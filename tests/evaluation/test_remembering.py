@@ -7,6 +7,7 @@ from gymnasium import spaces
 
 from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Remembering, around, prepared
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.evaluation.video import record_video
@@ -124,6 +125,11 @@ def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
             buffer[:] = 0.0
             policy.remember(np.full((1, 1), reward))
         np.testing.assert_array_equal(np.ravel(told.events[2::2]), expected)
+
+
+def test_nothing_can_be_remembered_before_the_first_step():
+    with pytest.raises(UserError, match="it has not acted yet"):
+        prepared(Told().policy, Preprocessing()).remember(np.ones((1, 1)))
 
 
 REVERSING = Preprocessing(observation_mean=(0.0,), observation_std=(-1.0,))

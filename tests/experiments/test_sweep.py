@@ -54,8 +54,9 @@ def test_a_file_gives_flags_and_the_command_line_wins(place, file, place_to_writ
         "sweep.py",
     )
     typed = ("--num_seeds=2", *place_to_write)
-    planned = [run_sweep(place, name, *typed, "--dry_run") for name in (yaml, python)]
-    assert planned[0].out == planned[1].out
+    short = file(Path(yaml).read_text().replace("num_seeds", "seeds"), "short.yaml")
+    planned = [run_sweep(place, name, *typed, "--dry_run") for name in (yaml, python, short)]
+    assert planned[0].out == planned[1].out == planned[2].out
     assert "3 to do:" in planned[0].out
     assert "critic_loss=huber expectile=0.7,0.9 seeds 0 to 1: to do, 16 updates" in planned[0].out
     assert not (tmp_path / "runs").exists()

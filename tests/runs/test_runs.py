@@ -70,9 +70,9 @@ def test_rewards_of_a_robot_are_scaled_and_those_of_a_maze_are_not(data, tmp_pat
 @pytest.mark.parametrize(
     ("updates", "sweep", "told"),
     [
-        (12, "", "warm_start=12: as long as the 12 updates of this run"),
+        (12, "", "warm_start=12: this first phase of learning takes all 12 updates of the run"),
         (13, "", None),
-        (13, "warm_start=5,14", "warm_start=14: as long as the 13 updates"),
+        (13, "warm_start=5,14", "warm_start=14: this first phase of learning takes all 13 updates"),
     ],
 )
 def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(

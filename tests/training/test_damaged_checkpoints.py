@@ -153,6 +153,26 @@ def test_what_lies_elsewhere_and_is_damaged_counts_as_the_checkpoints(tmp_path, 
     checkpoints.close()
 
 
+@pytest.mark.parametrize(("kept", "goes_on"), [(2, False), (3, True)])
+def test_damage_elsewhere_does_not_cost_all_that_came_after_a_spared_one(tmp_path, kept, goes_on):
+    """One file of the replay buffer, say, which all checkpoints need but that of the hand-over."""
+    save(tmp_path, 4, 5, 6)
+
+    def resume(states, progress):
+        if progress.step > 4:
+            raise Damaged("buffer: missing")
+
+    with Checkpoints(tmp_path, kept=kept, spared=4) as checkpoints:
+        if goes_on:  # it is one of the latest
+            assert checkpoints.resume_last_good(LIKE, resume) == Progress(step=4)
+        else:
+            with pytest.raises(
+                UserError, match=r"^buffer: missing, nor can the 1 before it, so .*--save_dir"
+            ):
+                checkpoints.resume_last_good(LIKE, resume)
+            assert checkpoints.steps == [4, 5, 6]
+
+
 def test_no_good_one_is_an_error_and_all_stay(tmp_path, caplog):
     save(tmp_path, 4, 5)
     for step in ("4", "5"):

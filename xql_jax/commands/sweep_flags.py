@@ -23,6 +23,7 @@ from xql_jax.sweeps.worker import Executor, Resources
 flags.disclaim_key_flags()  # the flags count as the main's own, so that its `--help` lists them
 
 S = TypeVar("S", bound=SweepSettings)
+ALIASES = {"seeds": "num_seeds"}
 EXECUTORS = ("in_process", "ray", "slurm")
 USED_BY = {  # the executors that use a flag
     "task_cpus": ("ray", "slurm"),
@@ -133,7 +134,8 @@ def apply_file(path: Path, values: flags.FlagValues) -> None:
     content = _read(path)
     own = values.get_key_flags_for_module("__main__")
     known = [flag.name for flag in own]
-    for name, value in content.items():
+    for given, value in content.items():
+        name = ALIASES.get(given, given)
         if name not in known:
             raise UserError(f"{path}: unknown flag {name!r}; nearest: {nearest(str(name), known)}")
         if values[name].present or value is None:
@@ -170,7 +172,8 @@ def _numbers() -> None:
 
     number("seed", 0, "First random seed.", least=0)
     number("num_seeds", 6, "Seeds of each method and setting.", 100_000)
-    flags.DEFINE_alias("seeds", "num_seeds")
+    for alias, name in ALIASES.items():
+        flags.DEFINE_alias(alias, name)
     number("seeds_per_run", None, "Seeds that share a program. Default: all.", 100_000)
     number(
         "num_pretraining_steps",

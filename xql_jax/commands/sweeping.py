@@ -48,6 +48,8 @@ def sweep(
             trained).
     """
     plan = make_plan(settings)
+    if download and not dry_run:
+        plan = downloaded(plan, settings)
     _print_plan(plan, settings)
     executor = make_executor()
     if dry_run:
@@ -55,8 +57,6 @@ def sweep(
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
-    if download:
-        plan = downloaded(plan, settings)
     without = [cell.missing for cell in plan.cells if cell.state == NO_DATA]
     if len(without) == len(plan.cells):
         raise UserError(
@@ -85,9 +85,12 @@ def sweep(
 
 
 def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
-    """Returns the plan with the datasets that were missing. Raises UserError if a download fails."""
+    """Returns the plan with the datasets that were missing, and prints which could not be downloaded."""
     for name in dict.fromkeys(cell.dataset for cell in plan.cells if cell.state == NO_DATA):
-        task_file(get_task(name))
+        try:
+            task_file(get_task(name))
+        except UserError as error:
+            print(f"{name}: {error}", flush=True)
     return refreshed(plan, settings.save_dir)
 
 

@@ -144,8 +144,7 @@ def fit_preprocessing(
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
     adds -1 to AntMaze's rewards. Here, rewards of PyBullet's robots and of Gymnasium's own tasks are scaled,
-    too. Without a suite, nothing says what rewards mean, so they are not changed. In the kitchen, the data
-    tell which reward a policy meets, see `counts_tasks`.
+    too. Without a suite, nothing says what rewards mean, so they are not changed.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
@@ -162,8 +161,6 @@ def fit_preprocessing(
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
-    if suite == "kitchen":
-        fitted["counts_kitchen_tasks"] = counts_tasks(dataset)
     if top_returns < 1.0:
         fitted["most_rows"] = float(top_returns * dataset.size)
         dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)

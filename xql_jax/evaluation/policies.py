@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.errors import UserError
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
 
@@ -40,7 +41,7 @@ def prepared(policy: Act, preprocessing: Preprocessing) -> Act:
     if not isinstance(policy, Remembering):
         return act
     remember_transformed = policy.remember
-    latest = np.empty(0, np.float32)  # the observations before the step whose rewards come next
+    latest: np.ndarray | None = None  # the observations before the step whose rewards come next
 
     def act_and_keep(observations: np.ndarray) -> np.ndarray:
         nonlocal latest
@@ -48,6 +49,8 @@ def prepared(policy: Act, preprocessing: Preprocessing) -> Act:
         return act(observations)
 
     def remember(rewards: np.ndarray) -> None:
+        if latest is None:
+            raise UserError("a policy remembers the rewards of its last actions, and it has not acted yet")
         remember_transformed(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
 
     return Remembering(act_and_keep, policy.begin, remember)

@@ -22,7 +22,7 @@ from xql_jax.data import (
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
-from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
+from xql_jax.data.preprocessing import Preprocessing, counts_tasks, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import choose_suite
@@ -207,15 +207,18 @@ class OfflineRun(TrainingRun):
         return data
 
     def _warn_of_first_phases(self) -> None:
-        """Warns if the run, or its offline part, ends before a first phase of learning does."""
-        updates = self.schedule.handover or self.schedule.max_steps
+        """Warns if the run, or its offline phase, ends before a first phase of learning does."""
+        if self.settings.checkpoint:
+            return  # the phase began in another run
+        handover = self.schedule.handover
+        updates, of = (handover, "the offline phase") if handover else (self.schedule.max_steps, "the run")
         base = hyperparameters(self.learner)
         for name in first_phases(self.learner):
             longest = max(float(member.hyperparameters.get(name, base[name])) for member in self.members)
             if longest >= updates:
                 LOG.warning(
-                    f"{name}={longest:g}: as long as the {updates:,} updates of this run, or longer; what "
-                    f"comes after them is never learned: give --config.{name}=N or more updates"
+                    f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates of "
+                    f"{of}: shorten it by --config.{name}=N, or train for longer"
                 )
 
     def loop(self, population: Any) -> TrainingLoop:
@@ -301,7 +304,7 @@ class OfflineRun(TrainingRun):
 
     def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
         task = self.task
-        return fit_preprocessing(
+        fitted = fit_preprocessing(
             dataset,
             task.suite if task else None,
             normalize_observations=self.normalize_observations,
@@ -309,6 +312,9 @@ class OfflineRun(TrainingRun):
             scale_rewards=self.config.about.run.scale_rewards and not (task and "maze" in task.name),
             top_returns=self.top_returns,
         )
+        if task and task.suite == "kitchen" and hasattr(self.learner, "act_remembering"):
+            return dataclasses.replace(fitted, counts_kitchen_tasks=counts_tasks(dataset))
+        return fitted
 
 
 def _task(settings: OfflineSettings) -> Task | None:

@@ -223,7 +223,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 one is not tried in that case. No checkpoint is renamed then.
         """
         damaged: dict[int, Damaged] = {}
-        for step in reversed(self._processes.first(lambda: self.steps)):
+        for step in reversed(self._processes.first(self._resumable)):
 
             def resume_from(step: int = step) -> Progress:
                 try:
@@ -252,6 +252,15 @@ class Checkpoints(contextlib.AbstractContextManager):
             others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""
             raise UserError(f"{last}{others}, {self._ways_out()}")
         return None
+
+    def _resumable(self) -> list[int]:
+        """The steps to resume from; the spared one only if it is among the latest.
+
+        Else damage in all others, which may be that of one file outside them, would cost all that came after.
+        """
+        steps = self.steps
+        latest = steps[-self._kept :]
+        return [step for step in steps if step != self._spared or step in latest]
 
     def _ways_out(self) -> str:
         return (

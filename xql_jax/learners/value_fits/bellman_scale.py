@@ -55,7 +55,9 @@ class BellmanScale(ValueFit):
         1.0, fields.POSITIVE, "Beta before the first update, in reward units."
     )
     least_beta: Numeric = fields.traced(
-        1e-3, fields.POSITIVE, "Beta is never below this, in reward units; it is for data without any error."
+        1e-3,
+        fields.POSITIVE,
+        "Beta is never below this, in reward units, also where all Bellman errors vanish.",
     )
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
