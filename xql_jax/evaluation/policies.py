@@ -2,10 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
 
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
@@ -32,7 +32,15 @@ def around(policy: Act, act: Act) -> Act:
     return dataclasses.replace(policy, act=act) if isinstance(policy, Remembering) else act
 
 
-def prepared(policy: Act, preprocessing: Preprocessing) -> Act:
+class Transforms(Protocol):
+    """What was done to a policy's data, and is done to what it meets; a run's `Preprocessing` is one."""
+
+    def observations(self, observations: Any) -> Any: ...
+
+    def rewards_met(self, observations: Any, rewards: Any) -> Any: ...
+
+
+def prepared(policy: Act, preprocessing: Transforms) -> Act:
     """Returns the policy for an environment's raw observations and rewards, which are transformed for it."""
 
     def act(observations: np.ndarray) -> np.ndarray:
