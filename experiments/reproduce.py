@@ -46,7 +46,9 @@ def main() -> int:
     output = sweeping.Output(FLAGS.out, f"table_{settings.table}")
     paper = read_paper_table(settings.table)
     executor = functools.partial(sweep_flags.make_executor, FLAGS)
-    return sweeping.sweep(as_sweep(settings), executor, output, paper, FLAGS.dry_run, FLAGS.download)
+    return sweeping.sweep(
+        as_sweep(settings), executor, output, paper, dry_run=FLAGS.dry_run, download=FLAGS.download
+    )
 
 
 if __name__ == "__main__":

@@ -23,11 +23,9 @@ class Comments(griffe.Extension):
     """Takes a hyperparameter's meaning, or the comment beside a field, with shape and unit, as docstring."""
 
     def on_attribute_instance(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
-        if (
-            attr.docstring is None
-            and attr.source
-            and (text := meaning_of(attr.source) or beside(attr.source))
-        ):
+        if attr.docstring is not None or not attr.source:
+            return
+        if text := meaning_of(attr.source) or beside(attr.source):
             text = text.replace("][", "]\\[")  # which Markdown would take for a link
             attr.docstring = griffe.Docstring(text, parent=attr)
 

@@ -150,14 +150,8 @@ def offline_table(name: str) -> list[str]:
     for flag, usual in vars(RunDefaults()).items():
         value = getattr(OFFLINE[name].run, flag)
         source = "every method" if value == usual else f"method {name}"
-        rows.append(
-            (
-                f"`{'' if flag == 'scale_rewards' else '--'}{flag}`",
-                shown(value),
-                *("" for _ in configs),
-                source,
-            )
-        )
+        name_in_table = flag if flag == "scale_rewards" else f"--{flag}"  # no main has that flag
+        rows.append((f"`{name_in_table}`", shown(value), *("" for _ in configs), source))
     return table(("name", "default", *configs, "source of the default"), rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from xql_jax.learners import fields
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 
-# Of the names that several classes have and mean alike. All other fields say it themselves.
+# Meanings of the names that several classes use alike. All other fields say their own.
 SHARED = {
     "alpha": "Scale of the soft maximum of Q that V is fitted to, in reward units: the maximum for alpha near"
     " 0, the mean for a large alpha.",
