@@ -86,6 +86,16 @@ def test_missing_data_are_downloaded_once(settings, monkeypatch):
     assert {cell.state for cell in there.cells} == {"to do"}
 
 
+def test_data_that_cannot_be_downloaded_are_told_and_the_rest_is_planned(settings, monkeypatch, capsys):
+    def fail(task):
+        raise UserError("no route to host")
+
+    monkeypatch.setattr(sweeping, "task_file", fail)
+    there = sweeping.downloaded(make_plan(settings), as_sweep(settings))
+    assert capsys.readouterr().out == "hopper-medium-v2: no route to host\n"
+    assert [cell.state for cell in there.cells] == ["to do", "to do", "no data", "no data"]
+
+
 @pytest.mark.slow
 def test_a_table_is_planned_trained_resumed_and_written(settings):
     maze, hopper = ("pointmaze-umaze-v0", "hopper-medium-v2")
