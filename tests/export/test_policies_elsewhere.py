@@ -29,6 +29,7 @@ PREPROCESSING = Preprocessing(
 POLICIES = {
     "gaussian": ("xql", {}),
     "state_gaussian": ("xql+state_gaussian", {}),
+    "narrow_gaussian": ("xql+narrow_gaussian", {}),
     "squashed": ("bc+squashed", {}),
     "mixture": ("xql+mixture", {"num_components": 4}),
     "sac": ("rlpd", {"num_critics": 2}),

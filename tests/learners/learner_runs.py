@@ -1,6 +1,7 @@
 """What several learner tests share: small learners, a batch, compiled calls (others take longer)."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,9 @@ QUICKLY = {"xla_backend_optimization_level": 0}
 METHODS = OFFLINE | ONLINE
 # METHOD+POLICY: every policy with one method, and one policy with every method that takes others.
 REPLACED = [f"xql+{name}" for name in POLICIES | HEADS]
-REPLACED += [f"xql+{policy}+{head}" for policy, head in zip(POLICIES, HEADS, strict=True)]
+REPLACED += [
+    f"xql+{policy}+{head}" for policy, head in itertools.zip_longest(POLICIES, HEADS, fillvalue="reverse_kl")
+]
 REPLACED += [
     f"{name}+state_gaussian"
     for name in OFFLINE

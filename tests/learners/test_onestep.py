@@ -139,3 +139,11 @@ def test_defaults_are_the_authors():
     expected = {"actor_lr": 1e-4, "critic_lr": 1e-4, "discount": 0.99, "max_weight": 100.0, "num_critics": 1}
     expected |= {"actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_actions": 10}
     assert {name: config[name] for name in expected} == expected
+
+
+def test_policy_and_clone_begin_narrow():
+    """With wide samples, V would be Q's mean over actions far from the data's, and weights too large."""
+    learner, batch = make("onestep"), make_batch()
+    state = init(learner, batch)
+    for network in (state.policy, state.behavior):
+        np.testing.assert_allclose(network(batch.observations).std, np.exp(-2.5), rtol=0.2)

@@ -131,7 +131,9 @@ def test_every_method_trains_with_every_policy(name):
     assert "actor/loss" in metrics
 
 
-ALL = "forward_kl, gaussian, max_q, mixture, reverse_kl, squashed, state_gaussian, trust_region"
+ALL = (
+    "forward_kl, gaussian, max_q, mixture, narrow_gaussian, reverse_kl, squashed, state_gaussian, trust_region"
+)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xql_jax.networks.policies import DiagonalGaussian, GaussianMixture, GaussianPolicy
+from xql_jax.networks.policies import (
+    DiagonalGaussian,
+    GaussianMixture,
+    GaussianPolicy,
+    NarrowGaussianPolicy,
+    StateGaussianPolicy,
+)
 from xql_jax.networks.squashed_policies import TanhGaussian
 
 
@@ -114,16 +120,23 @@ def test_gradients_of_an_expectation_flow_through_draws(make):
     assert abs(gradients[0][0]) > 0.1
 
 
-def test_a_deviation_that_depends_on_the_state():
-    policy = GaussianPolicy(2, (8,), state_dependent_std=True)
-    observations = 10 * jax.random.normal(jax.random.key(0), (50, 3))
+@pytest.mark.parametrize(
+    ("network", "bounded", "at_first", "highest"),
+    [
+        (StateGaussianPolicy, lambda x: np.clip(x, -5.0, 2.0), 1.0, np.exp(2.0)),
+        (NarrowGaussianPolicy, lambda x: -2.5 + 2.5 * np.tanh(x), np.exp(-2.5), 1.0),
+    ],
+)
+def test_a_deviation_that_depends_on_the_state(network, bounded, at_first, highest):
+    policy = network(2, ())
+    observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     params = policy.init(jax.random.key(1), observations)
-    assert np.abs(np.log(policy.apply(params, observations).std)).max() < 1.0  # near 1 at the start
+    np.testing.assert_allclose(policy.apply(params, observations).std, at_first, rtol=0.15)
     layer = params["params"]["Dense_1"]
-    layer["kernel"] = layer["kernel"] * 100
+    layer["kernel"] = layer["kernel"] * 100 * jnp.array([1.0, 10.0])
     stds = np.asarray(policy.apply(params, observations).std)
-    assert stds.shape == (50, 2)
-    np.testing.assert_allclose([stds.min(), stds.max()], np.exp([-5.0, 2.0]), rtol=1e-5)
+    np.testing.assert_allclose(np.log(stds), bounded(observations @ layer["kernel"]), atol=1e-4)
+    np.testing.assert_allclose([stds.min(), stds.max()], [np.exp(-5.0), highest], rtol=1e-5)
     assert len(np.unique(stds)) > 10
 
 

@@ -4,7 +4,12 @@ import flax.linen as nn
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.networks.policies import GaussianPolicy, MixturePolicy
+from xql_jax.networks.policies import (
+    GaussianPolicy,
+    MixturePolicy,
+    NarrowGaussianPolicy,
+    StateGaussianPolicy,
+)
 from xql_jax.networks.squashed_policies import TanhGaussianPolicy
 
 
@@ -24,7 +29,15 @@ class StateGaussian(Gaussian):
     """IQL's head, but with a standard deviation that depends on the state."""
 
     def network(self, action_dim: int) -> nn.Module:
-        return GaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate, state_dependent_std=True)
+        return StateGaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
+
+
+@flax.struct.dataclass
+class NarrowGaussian(Gaussian):
+    """Onestep RL's head: the deviation depends on the state, begins at 0.08 and stays below 1."""
+
+    def network(self, action_dim: int) -> nn.Module:
+        return NarrowGaussianPolicy(action_dim, self.actor_hidden_dims, self.dropout_rate)
 
 
 @flax.struct.dataclass

@@ -5,15 +5,14 @@ by SARSA, a clone of the behaviour, and a policy by exponentially weighted imita
 is Q averaged over actions of the clone. T is `awr_temperature`.
 Hyperparameters: davidbrandfonbrener/onestep-rl, config/q/sarsa.yaml lines 12 to 22, config/beta/bc.yaml lines
 14 to 22, config/pi/exp_weight.yaml lines 13 to 24, config/baseline/value_sample.yaml line 7; the weight's
-cap: policy_learner.py line 180. The T in these files, 0.01, is a placeholder: the authors tune it per
+cap: policy_learner.py line 180; standard deviations that begin at 0.08 and stay below 1: policy_network.py
+lines 18 and 27. The T in these files, 0.01, is a placeholder: the authors tune it per
 dataset, from 0.1 to 30 (figures/figures.ipynb). The default here, 3, is in between.
 Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then the policy (100,000, from the
 clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
 trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
 same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of that
-in each update. Their standard deviations begin at 0.08 and are softly bounded by 1 (policy_network.py lines
-18 and 27); here they begin at 1 and are clipped at exp(2). They learn from D4RL's rewards in AntMaze, too,
-from which this one subtracts 1.
+in each update. They learn from D4RL's rewards in AntMaze, too, from which this one subtracts 1.
 """
 
 import functools
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners.awac import AdvantageWeighted
 from xql_jax.learners.critics import Critic, min_q, next_actions_of
-from xql_jax.learners.heads import StateGaussian
+from xql_jax.learners.heads import NarrowGaussian
 from xql_jax.learners.methods import Method, RunDefaults
 from xql_jax.learners.policy_objectives import ForwardKL
 from xql_jax.learners.train_state import LearnerState, TrainState
@@ -84,6 +83,6 @@ OneStep = Method(
         "value_actions": 10,
     },
     run=RunDefaults(batch_size=512, scale_rewards=False),
-    policy=functools.partial(ForwardKL, head=StateGaussian()),
+    policy=functools.partial(ForwardKL, head=NarrowGaussian()),
     critic=Critic,
 )

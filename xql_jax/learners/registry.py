@@ -16,7 +16,7 @@ from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
 from xql_jax.learners.cql import CQL
 from xql_jax.learners.decision_transformer import DT
 from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
-from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
+from xql_jax.learners.heads import Gaussian, Mixture, NarrowGaussian, Squashed, StateGaussian
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.methods import Method
 from xql_jax.learners.onestep import OneStep
@@ -74,6 +74,7 @@ POLICIES: dict[str, Callable[..., Part]] = {
 HEADS: dict[str, Callable[..., Part]] = {
     "gaussian": Gaussian,
     "state_gaussian": StateGaussian,
+    "narrow_gaussian": NarrowGaussian,
     "squashed": Squashed,
     "mixture": Mixture,
 }

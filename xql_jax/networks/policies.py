@@ -10,6 +10,8 @@ from xql_jax.networks.mlp import MLP, iql_init
 from xql_jax.types import Array, PRNGKey
 
 LOG_STD_RANGE = (-5.0, 2.0)
+NARROW_LOG_STD_RANGE = (-5.0, 0.0)  # davidbrandfonbrener/onestep-rl, policy_network.py, line 18
+small_init = nn.initializers.orthogonal(0.01)  # of the outputs that do not depend on the state at first
 
 
 class Draws(NamedTuple):
@@ -98,30 +100,47 @@ class GaussianMixture(NamedTuple):
 class GaussianPolicy(nn.Module):
     """Policy f32[B, O] -> Gaussian over f32[B, A].
 
-    The mean is tanh(MLP(s)), without a squash correction. The log-std is within [-5, 2]. It does not depend
-    on the state, as in the authors' code, or it is another output of the MLP.
+    The mean is tanh(MLP(s)), without a squash correction. The log-std does not depend on the state, as in the
+    authors' code. It begins at 0 and is clipped to [-5, 2].
     """
 
     action_dim: int
     hidden_dims: tuple[int, ...]
     dropout_rate: float = 0.0
-    state_dependent_std: bool = False
 
     @nn.compact
     def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
         x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
         mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
-        if self.state_dependent_std:
-            log_std = nn.Dense(self.action_dim, kernel_init=nn.initializers.orthogonal(0.01))(x)
-        else:
-            log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
-        return DiagonalGaussian(mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))
+        return DiagonalGaussian(mean, jnp.exp(self.log_std(x)))
+
+    def log_std(self, x: Array) -> Array:
+        """Returns f32[A], or f32[B, A] if it depends on the last hidden layer f32[B, H]."""
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        return jnp.clip(log_std, *LOG_STD_RANGE)
+
+
+class StateGaussianPolicy(GaussianPolicy):
+    """A Gaussian policy whose log-std is another output of the MLP, clipped to [-5, 2]; it begins near 0."""
+
+    def log_std(self, x: Array) -> Array:
+        return jnp.clip(nn.Dense(self.action_dim, kernel_init=small_init)(x), *LOG_STD_RANGE)
+
+
+class NarrowGaussianPolicy(GaussianPolicy):
+    """A Gaussian policy whose log-std is a tanh of another output of the MLP, scaled to [-5, 0].
+
+    So the standard deviation begins near exp(-2.5) = 0.08 and stays below 1, half of the range of actions.
+    """
+
+    def log_std(self, x: Array) -> Array:
+        return softly_bounded(nn.Dense(self.action_dim, kernel_init=small_init)(x), *NARROW_LOG_STD_RANGE)
 
 
 class MixturePolicy(nn.Module):
     """Policy f32[B, O] -> mixture of Gaussians over f32[B, A].
 
-    Means and log-stds are as `GaussianPolicy`'s, but all of them depend on the state.
+    Means and log-stds are as `StateGaussianPolicy`'s.
     """
 
     action_dim: int
@@ -134,10 +153,15 @@ class MixturePolicy(nn.Module):
         x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
         shape = (*x.shape[:-1], self.num_components, self.action_dim)
         size = self.num_components * self.action_dim
-        logits = nn.Dense(self.num_components, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        logits = nn.Dense(self.num_components, kernel_init=small_init)(x)
         mean = jnp.tanh(nn.Dense(size, kernel_init=iql_init)(x)).reshape(shape)
-        log_std = nn.Dense(size, kernel_init=nn.initializers.orthogonal(0.01))(x).reshape(shape)
+        log_std = nn.Dense(size, kernel_init=small_init)(x).reshape(shape)
         return GaussianMixture(logits, mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))
+
+
+def softly_bounded(x: Array, low: float, high: float) -> Array:
+    """Brings any x into [low, high] by a tanh, and 0 to the middle; unlike a clip, with a gradient."""
+    return low + 0.5 * (high - low) * (jnp.tanh(x) + 1.0)
 
 
 def _of_component(values: Array, component: Array) -> Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.networks.mlp import MLP, Initializer
-from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian, Draws
+from xql_jax.networks.policies import LOG_STD_RANGE, DiagonalGaussian, Draws, softly_bounded
 from xql_jax.types import Array, PRNGKey
 
 LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to this, too; arctanh is finite here
@@ -78,9 +78,7 @@ class TanhGaussianPolicy(nn.Module):
             observations, training
         )
         mean, x = jnp.split(nn.Dense(2 * self.action_dim, kernel_init=sac_init)(x), 2, axis=-1)
-        low, high = LOG_STD_RANGE
-        log_std = low + 0.5 * (high - low) * (jnp.tanh(x) + 1.0)
-        return TanhGaussian(DiagonalGaussian(mean, jnp.exp(log_std)))
+        return TanhGaussian(DiagonalGaussian(mean, jnp.exp(softly_bounded(x, *LOG_STD_RANGE))))
 
 
 class DeterministicPolicy(nn.Module):
