@@ -132,7 +132,8 @@ def test_every_method_trains_with_every_policy(name):
 
 
 ALL = (
-    "forward_kl, gaussian, max_q, mixture, narrow_gaussian, reverse_kl, squashed, state_gaussian, trust_region"
+    "forward_kl, gaussian, max_q, mixture, narrow_gaussian, reverse_kl, squashed, state_gaussian, "
+    "trust_region"
 )
 
 
