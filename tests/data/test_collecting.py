@@ -8,7 +8,7 @@ from xql_jax.data import collecting
 from xql_jax.data.collecting import Amount, Behaviour, collect, turns
 from xql_jax.data.rows import ends_of, returns_of
 from xql_jax.envs import Suite
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import get_task
 
 TASK = get_task("pointmaze-umaze-v0")
@@ -143,3 +143,38 @@ def test_actions_are_clipped_before_they_are_taken():
 def test_an_action_that_is_not_finite_is_told():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
         rows_of([constant(np.nan)], episodes=1)
+
+
+class Failing(Counting):
+    """Fails in its second step, in a way that the subclass says."""
+
+    def step(self, action):
+        result = super().step(action)
+        return self.fail(*result) if self._state[0] == 2 else result
+
+
+def _raise(self, *result):
+    raise KeyError("no spring")
+
+
+@pytest.mark.parametrize(
+    ("fail", "says"),
+    [
+        (_raise, "KeyError: 'no spring'"),
+        (lambda self, seen, *rest: (np.full_like(seen, np.nan), *rest), "gave NaN or infinity"),
+        (lambda self, seen, reward, *rest: (seen, -np.inf, *rest), "gave NaN or infinity"),
+    ],
+)
+def test_an_environment_that_fails_is_told_by_its_episode(fail, says):
+    suite = Suite(lambda task: type("Bad", (Failing,), {"fail": fail})())
+    with pytest.raises(EnvironmentFailure, match=rf"^episode 0 failed: .*{says}"):
+        rows_of(suite=suite, episodes=3)
+
+
+def test_a_start_that_fails_is_told_by_its_episode():
+    class Bad(Counting):
+        def reset(self, *, seed=None):
+            return np.array([np.inf, 0.0]), {}
+
+    with pytest.raises(EnvironmentFailure, match=r"^episode 0 failed: .*gave NaN or infinity"):
+        rows_of(suite=Suite(lambda task: Bad()), episodes=3)

@@ -87,9 +87,13 @@ def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
         "terminals": np.array([0, 1, 0, 0, 0, 0, 0], bool),
         "timeouts": np.array([0, 0, 0, 0, 1, 0, 1], bool),
     }
-    np.testing.assert_array_equal(whole_returns_of(rows, 3), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, None), [3.0, 12.0])
     fragment = {key: column[5:] for key, column in rows.items()}
-    np.testing.assert_array_equal(whole_returns_of(fragment, 3), [13.0])  # there is no whole one
+    np.testing.assert_array_equal(whole_returns_of(fragment, 3, None), [13.0])  # there is no whole one
+    # Time-outs before the limit are the environment's own, but for those that may be cuts.
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, [6]), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, []), [3.0, 12.0, 13.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, [1, 4, 6]), [3.0])  # row 1 is a terminal
 
 
 def test_joined_sets_count_their_policies_on():

@@ -104,6 +104,14 @@ MISTAKES = {
     "sbatch's option": (
         (*ARGUMENTS, "--executor=slurm", "--slurm_options=partion=gpu"), "'partion'; nearest: partition"
     ),
+    "sbatch's option without a value": (
+        (*ARGUMENTS, "--executor=slurm", "--slurm_options=partition"),
+        "--slurm_options=partition: each must be NAME=VALUE, as partition=gpu",
+    ),
+    "a dictionary of sbatch's options": (
+        (*ARGUMENTS, "--executor=slurm", "--slurm_options=additional_parameters=x"),
+        "--slurm_options=additional_parameters=x: give them as options of their own",
+    ),
     "no such file": (("nowhere.yaml",), "nowhere.yaml: No such file"),
     "no such data": (
         ("--datasets=pointmaze-umaze-v0=god.hdf5", "--methods=bc"), "=god.hdf5: no such file"
@@ -201,3 +209,12 @@ def test_a_table_at_the_command_line(place, place_to_write, tmp_path):
 )
 def test_mistakes_in_files(place, file, place_to_write, text, words):
     assert_told(run_sweep(place, file(text), *place_to_write), [words])
+
+
+def test_sbatchs_options_have_the_types_that_submitit_wants(place, place_to_write):
+    options = "setup=module load cuda,srun_args=--mpi=none --quiet,exclusive=true,nodes=2"
+    arguments = (*ARGUMENTS, *place_to_write, "--executor=slurm", f"--slurm_options={options}", "--dry_run")
+    script = run_sweep(place, *arguments).out
+    for line in ("#SBATCH --exclusive", "#SBATCH --nodes=2", "module load cuda"):
+        assert f"\n{line}\n" in script
+    assert " --mpi=none --quiet python " in script

@@ -1,8 +1,10 @@
 """Replay buffers as data, the recipe, and the returns that data have a task scored by, in tiny runs."""
 
 import dataclasses
+import itertools
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -228,7 +230,10 @@ def test_a_recipe_that_lost_its_medium_says_what_to_do(tmp_path):
     path = online_run(tmp_path / "runs", keep=3)
     with (
         recipe(path, tmp_path / "sets") as run,
-        pytest.raises(UserError, match=r"reached at step 20.*is 80: train with --keep_checkpoints=0"),
+        pytest.raises(
+            UserError,
+            match=r"reached at step 20.*is 80: train with --keep_checkpoints=0 --checkpoint_interval=20$",
+        ),
     ):
         run.run()
     with (
@@ -244,11 +249,34 @@ def test_medium_is_the_first_that_came_a_third_of_the_way(known, sets, tmp_path)
         run.returns = {20: 10.0, 40: 39.0, 60: 41.0, 80: 200.0, 120: 100.0}
         assert run._medium_step(10.0) == 60  # the first at or above 40
         assert run._medium_step(8.4) == 40  # above 38.93
+        run.returns[0] = 50.0  # --eval_at_start: no checkpoint holds the policy of then
+        assert run._medium_step(10.0) == 60
         run.steps = [40, 80, 120]
         assert run._medium_step(10.0) == 80
         run.steps = [80, 120]
         with pytest.raises(UserError, match="40 was reached at step 60"):
             run._medium_step(10.0)
+
+
+def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, tmp_path):
+    """Also those that the environment ends before its limit: here all but the first, which is terminal."""
+    step, rewards = GymnasiumTask.step, itertools.count(1)
+
+    def step_to_an_end(self, action):
+        observation, _, *_, info = step(self, action)
+        reward = next(rewards)
+        return observation, reward, reward == 1, reward > 1, info
+
+    monkeypatch.setattr(GymnasiumTask, "step", step_to_an_end)
+    _, summary = collected(tmp_path, env_name=ENV_NAME, policy=("random",), transitions=5)
+    assert summary["mean_return"] == 2.5  # of 1, 2, 3 and 4: the last one may have been cut
+
+
+def test_minari_is_looked_for_before_anything_is_collected(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "minari", None)
+    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 4, "format": "minari"}
+    with pytest.raises(UserError, match=r"^--format=minari needs minari, .*\[minari\]"):
+        CollectionRun(CollectionSettings(output=str(tmp_path / "set"), **settings)).open()
 
 
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):

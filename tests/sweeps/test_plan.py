@@ -93,6 +93,21 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
         ({"sweep": "loss=plane"}, "config.loss must be one of"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
+        ({"sweep": "beta=1,2.0,1.0"}, "--sweep gives beta the same value twice: 'beta=1,2.0,1.0'"),
+        ({"sweep": "loss=plain,plain"}, "--sweep gives loss the same value twice: 'loss=plain,plain'"),
+        (
+            {"sweep": "beta=1,1.0", "halve_at": (2,), "num_seeds": 1},
+            "--sweep gives beta the same value twice: 'beta=1,1.0'",
+        ),
+        (
+            {"sweep": "loss=plain loss=rescaled"},
+            "--methods=xql:loss=plain:loss=rescaled: gives loss twice: give it once",
+        ),
+        ({"methods": ("xql:beta=2:beta=3",)}, "--methods=xql:beta=2:beta=3: gives beta twice"),
+        (
+            {"methods": ("xql:beta=2",), "sweep": "beta=1,3"},
+            "--methods=xql:beta=2 with --sweep='beta=1,3': gives beta twice: give it once",
+        ),
         ({"methods": ("xsac",)}, "--datasets=pointmaze-umaze-v0=.*: xsac learns online, from no file"),
         ({"datasets": ("antmaze-umaze-v2=no/where",)}, "--datasets=antmaze-umaze-v2=no/where: no such file$"),
         ({"datasets": ("cheetah-run",)}, "--env_name=cheetah-run: an online task, which has no dataset"),

@@ -4,6 +4,7 @@ from xql_jax.commands.command_line import WholeNumber, check_value, in_words, re
 from xql_jax.commands.run_flags import settings_from
 
 import runpy
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,9 +117,7 @@ def make_executor(values: flags.FlagValues) -> Executor:
 
 def make_slurm(values: flags.FlagValues, resources: Resources) -> Slurm:
     folder = Path(values.save_dir).expanduser() / "slurm"
-    options = {
-        name: _value(value) for name, _, value in (part.partition("=") for part in values.slurm_options)
-    }
+    options = dict(_slurm_option(part) for part in values.slurm_options)
     return Slurm(resources, folder, values.slurm_cluster, options, values.parallel)
 
 
@@ -274,5 +273,16 @@ def _as_text(value: Any, between: str) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _value(text: str) -> int | str:
-    return int(text) if text.isdigit() else text
+def _slurm_option(text: str) -> tuple[str, Any]:
+    """Parses NAME=VALUE into a pair for submitit; raises UserError if it has another form."""
+    name, is_given, value = text.partition("=")
+    if not is_given or name == "additional_parameters":
+        why = "each must be NAME=VALUE" if not is_given else "give them as options of their own"
+        raise UserError(f"--slurm_options={text}: {why}, as partition=gpu")
+    if name in ("setup", "teardown"):  # lines of the script
+        return name, [value]
+    if name == "srun_args":
+        return name, shlex.split(value)
+    if value in ("true", "false"):
+        return name, value == "true"
+    return name, int(value) if value.isdigit() else value

@@ -11,10 +11,11 @@ import numpy as np
 
 from xql_jax.data.rows import POLICY, Rows, cut_off, joined_rows
 from xql_jax.envs import Suite
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, naming_failures
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
+EPISODE = "episode {}"  # in messages
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 
 
@@ -124,6 +125,7 @@ def collect(
         `Rows` with `POLICY`, the index of the behaviour.
     Raises:
         UserError: if an action is not finite.
+        EnvironmentFailure: naming the episode, if an environment fails, or gives NaN or infinity.
     """
     with contextlib.ExitStack() as stack:
         stage = _Stage(task, suite, behaviours, stack)
@@ -135,7 +137,7 @@ def collect(
             for place in range(stage.places):
                 if place not in running and not amount.reached(made, started):
                     running[place] = _Running(started, next(order), seed, stream)
-                    stage.start(place, running[place].start_seed)
+                    stage.start(place, running[place])
                     started += 1
             if not running:
                 break
@@ -176,12 +178,13 @@ class _Stage:
         if suite.num_threads > 1:
             self._threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(suite.num_threads))
 
-    def start(self, place: int, seed: int) -> None:
+    def start(self, place: int, episode: _Running) -> None:
         """Begins an episode in the environment at `place`, which is made when it is first needed."""
-        if place == len(self._environments):
-            self._environments.append(self._make())
-            self._stack.callback(self._environments[-1].close)
-        start = self._environments[place].reset(seed=seed)[0]
+        with naming_failures(EPISODE, episode.number):
+            if place == len(self._environments):
+                self._environments.append(self._make())
+                self._stack.callback(self._environments[-1].close)
+            start = _finite(self._environments[place].reset(seed=episode.start_seed)[0])
         if not self._observations.size:
             self._observations = np.zeros((self.places, len(start)), np.float32)
         self._observations[place] = start
@@ -201,8 +204,11 @@ class _Stage:
         actions = np.clip(actions, space.low, space.high).astype(np.float32)
 
         def step(place: int) -> bool:
-            observation, reward, terminated, truncated, _ = self._environments[place].step(actions[place])
-            following = np.array(observation, np.float32)
+            with naming_failures(EPISODE, running[place].number):
+                result = self._environments[place].step(actions[place])
+                observation, reward, terminated, truncated, _ = result
+                following = _finite(observation)
+                _finite(reward)
             running[place].steps.append(
                 (
                     self._observations[place].copy(),
@@ -218,6 +224,14 @@ class _Stage:
 
         ended = list(self._threads.map(step, running) if self._threads else map(step, running))
         return [place for place, is_over in zip(running, ended, strict=True) if is_over]
+
+
+def _finite(numbers: Any) -> np.ndarray:
+    """Returns a copy in float32; raises ValueError if that has NaN or infinity."""
+    copied = np.array(numbers, np.float32)
+    if not np.isfinite(copied).all():
+        raise ValueError("the environment gave NaN or infinity")
+    return copied
 
 
 def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Chance:

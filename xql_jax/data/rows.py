@@ -45,14 +45,18 @@ def returns_of(rows: Rows) -> np.ndarray:
     return np.diff(sums[ends_of(rows)], prepend=0.0)
 
 
-def whole_returns_of(rows: Rows, episode_limit: int) -> np.ndarray:
+def whole_returns_of(rows: Rows, episode_limit: int, cuts: Sequence[int] | None) -> np.ndarray:
     """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
 
-    An episode was cut off if it ends by a time-out before the limit (steps): by the number of transitions to
-    collect, or by the beginning or end of a replay buffer.
+    Args:
+        episode_limit: steps. An episode of this length is whole, and so is one that ends in a terminal state.
+        cuts: the rows where an episode may have been cut off by the number of transitions to collect: the
+            last one of each set. None: any row, because a replay buffer has lost the ends of episodes.
     """
-    lengths = np.diff(np.flatnonzero(ends_of(rows)), prepend=-1)
-    whole = rows["terminals"][ends_of(rows)] | (lengths >= episode_limit)
+    ends = np.flatnonzero(ends_of(rows))
+    whole = rows["terminals"][ends] | (np.diff(ends, prepend=-1) >= episode_limit)
+    if cuts is not None:
+        whole |= ~np.isin(ends, cuts)
     returns = returns_of(rows)
     return returns[whole] if whole.any() else returns
 

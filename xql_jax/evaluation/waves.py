@@ -1,19 +1,19 @@
 """Waves: batches of episodes that begin together and are stepped in lock-step."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from xql_jax.envs import Suite
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import naming_failures
 from xql_jax.tasks import Task
 from xql_jax.types import Environment
 
 Slot = tuple[int, int]  # a place: the member, and which of its K episodes
+EPISODE = "episode {1} of member {0}"  # a slot, in messages
 UNTOLD = -1  # in `successes`: the environment has not said whether the episode is a success
 
 
@@ -72,20 +72,6 @@ class Wave(ABC):
     def close(self) -> None: ...
 
 
-@contextlib.contextmanager
-def _naming(slot: Slot) -> Iterator[None]:
-    """Turns what an environment raises into an `EnvironmentFailure` that names the member and the episode."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        member, episode = slot
-        raise EnvironmentFailure(
-            f"episode {episode} of member {member} failed: {type(error).__name__}: {error}"
-        ) from error
-
-
 class HostWave(Wave):
     """Runs the episodes in a suite's environments, each member's on its own.
 
@@ -113,7 +99,7 @@ class HostWave(Wave):
         slots = [(member, k) for member in range(self._shape[0]) for k in range(len(seeds))]
         starts = {}
         for slot in slots:
-            with _naming(slot):
+            with naming_failures(EPISODE, *slot):
                 starts[slot] = self._environment(slot).reset(seed=seeds[slot[1]])[0]
         self._observations = np.zeros((*self._shape, *starts[0, 0].shape), np.float32)
         for slot, start in starts.items():
@@ -127,7 +113,7 @@ class HostWave(Wave):
 
         def step(slots: list[Slot]) -> None:
             for slot in slots:
-                with _naming(slot):
+                with naming_failures(EPISODE, *slot):
                     observation, reward, terminated, truncated, info = self._environments[slot].step(
                         actions[slot]
                     )
@@ -155,7 +141,7 @@ class HostWave(Wave):
         fine = np.isfinite(self._observations).all(axis=-1) & np.isfinite(rewards)
         if not fine.all():
             member, episode = np.argwhere(~fine)[0].tolist()
-            with _naming((member, episode)):
+            with naming_failures(EPISODE, member, episode):
                 raise ValueError("the environment gave NaN or infinity")
 
     def close(self) -> None:

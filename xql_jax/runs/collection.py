@@ -6,13 +6,13 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from xql_jax.data.rows import Rows, ends_of, whole_returns_of
 from xql_jax.data.writers import write_hdf5, write_minari
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.files import sync
 from xql_jax.outputs import check_output, unfinished_name, writing_output
 from xql_jax.runs.behaviours import Place
@@ -52,7 +52,8 @@ class CollectionRun(Run):
         references = self.references.measure()
         rows = self.source.rows()
         task = referenced(self.source.place.task, references)
-        summary = summary_of(rows, self.output, task)
+        cuts = None if isinstance(self.source, ReplaySource) else [len(rows["rewards"]) - 1]
+        summary = summary_of(rows, self.output, task, cuts)
         metadata = {
             **common_metadata(self.source.place),
             "command": command_of(self.settings),
@@ -69,9 +70,13 @@ class CollectionRun(Run):
         return {"sets": [summary]}
 
 
-def summary_of(rows: Rows, output: Path, task: Task) -> dict[str, Any]:
-    """Returns the summary of a dataset: its size, and the mean return and score of its whole episodes."""
-    returns = whole_returns_of(rows, task.episode_limit)
+def summary_of(rows: Rows, output: Path, task: Task, cuts: Sequence[int] | None) -> dict[str, Any]:
+    """Returns the summary of a dataset: its size, and the mean return and score of its whole episodes.
+
+    Args:
+        cuts: see `whole_returns_of`.
+    """
+    returns = whole_returns_of(rows, task.episode_limit, cuts)
     return {
         "output": str(output),
         "transitions": len(rows["rewards"]),
@@ -114,6 +119,9 @@ def _check_output(settings: CollectionSettings) -> Path:
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"
+    if is_folder:
+        with needing("--format=minari", "minari"):
+            import minari  # noqa: F401  (so that nothing is collected in vain)
     policies = (*settings.policy, *settings.expert, *filter(None, [settings.replay]))
     inputs = [Path(name).expanduser() for name in policies]
     path = check_output("output", settings.output, () if is_folder else SUFFIXES, inputs)

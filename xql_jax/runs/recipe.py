@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xql_jax.data.rows import joined_sets
 from xql_jax.data.writers import read_command, read_rows, write_hdf5
 from xql_jax.errors import UserError
@@ -130,8 +132,10 @@ class RecipeRun(Run):
 
     def _join(self, references: References, command: str) -> dict[str, Any]:
         output = self._file("medium-expert")
-        rows = joined_sets([read_rows(self._file(quality)) for quality in ("medium", "expert")])
-        summary = summary_of(rows, output, referenced(self.place.task, references))
+        sets = [read_rows(self._file(quality)) for quality in ("medium", "expert")]
+        rows = joined_sets(sets)
+        cuts = np.cumsum([len(each["rewards"]) for each in sets]) - 1
+        summary = summary_of(rows, output, referenced(self.place.task, references), cuts.tolist())
         metadata = {
             **common_metadata(self.place),
             "command": command,
@@ -146,13 +150,13 @@ class RecipeRun(Run):
         """Returns the step of the medium policy: the first checkpoint that reached the wanted return."""
         last = self.returns[max(self.returns)]
         wanted = random_return + MEDIUM * (last - random_return)
-        reached = [step for step, value in sorted(self.returns.items()) if value >= wanted]
+        reached = [step for step, value in sorted(self.returns.items()) if step and value >= wanted]
         if last <= random_return or reached[0] < self.steps[0]:
             why = (
                 f"the run's last return, {last:g}, is not above the random policy's, {random_return:g}"
                 if last <= random_return
-                else f"{wanted:g} was reached at step {reached[0]:,}, and the first checkpoint that was kept "
-                f"is {self.steps[0]:,}: train with --keep_checkpoints=0"
+                else f"{wanted:g} was reached at step {reached[0]:,}, and the first checkpoint is "
+                f"{self.steps[0]:,}: train with --keep_checkpoints=0 --checkpoint_interval={reached[0]}"
             )
             raise UserError(f"--run={self.path}: no medium policy: {why}")
         return next(step for step in reached if step in self.steps)  # the last evaluation has a checkpoint

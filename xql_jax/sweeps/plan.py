@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xql_jax.data import PREFIXES, stamps
 from xql_jax.data.cache import cached_file
 from xql_jax.errors import UserError, nearest
@@ -153,11 +155,21 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
             *settable_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
         )
     }
-    for name, _ in fields_given(settings.sweep):
+    for name, values in fields_given(settings.sweep):
+        if len({_as_number(value) for value in values.split(",")}) <= values.count(","):
+            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
         if name not in known:
             raise UserError(
                 f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, sorted(known))}"
             )
+
+
+def _as_number(value: str) -> Any:
+    """Returns the value in float32, as settings are compared; the text if it is no number."""
+    try:
+        return np.float32(value)
+    except ValueError:
+        return value
 
 
 def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
@@ -206,9 +218,14 @@ def _cell(
     task = get_task(name)
     algorithm, *overrides = method.split(":")
     config = config_of(method, task, settings)
+    given = [set_field(config, text) for text in overrides] + [field for field, _ in fields_given(grid)]
+    for field in given:
+        if given.count(field) > 1:
+            with_sweep = f" with --sweep='{grid}'" if grid else ""
+            raise UserError(f"--methods={method}{with_sweep}: gives {field} twice: give it once")
     shared: dict[str, Any] = {
         "config": config,
-        "config_overrides": frozenset(set_field(config, text) for text in overrides),
+        "config_overrides": frozenset(given[: len(overrides)]),
         "sweep": grid,
         "schedule": Schedule(
             max_steps=settings.max_steps,
