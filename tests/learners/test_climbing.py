@@ -141,6 +141,13 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
     jax.tree.map(lambda a, p, old: check(a, 0.25 * p + 0.75 * old), actor.anchor.params, actor.params, before)
 
 
+def test_a_trust_region_that_does_not_clone_begins_near_itself():
+    objective = TrustRegion(head=Gaussian(()), cloning_updates=0.0, awr_temperature=3.0)
+    _, info = objective.update(init(objective), ESTIMATES, BATCH, jax.random.key(1), INF)
+    assert float(info["actor/kl"]) == 0.0
+    assert float(info["actor/loss"]) != 0.0
+
+
 @pytest.mark.slow
 def test_a_trust_region_ends_at_the_top_of_q():
     objective = TrustRegion(head=Gaussian(()), cloning_updates=500.0, anchor_tau=0.02, awr_temperature=3.0)

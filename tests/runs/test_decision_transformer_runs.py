@@ -73,7 +73,9 @@ def act_through(policy, observations, rewards):
     acted = []
     for seen, reward in zip(observations, rewards, strict=True):
         acted.append(policy(seen))
-        policy.remember(reward)
+        told = reward.astype(np.float32)
+        policy.remember(told)
+        told[:] = np.nan  # the caller may overwrite them
     return np.stack(acted)
 
 

@@ -19,7 +19,8 @@ def with_next_actions(dataset: AnyDataset) -> Dataset:
     """Gives every transition the action that the data's policy took next, in s'.
 
     A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
-    there. If it is a time-out or a jump in the data, it is left out.
+    there. If it is a time-out or a jump in the data, it is left out. In D4RL's layout the row of a time-out
+    has been dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     Raises:
         UserError: if the data stay on disk, or more than half of the transitions would be left out.
     """

@@ -96,6 +96,11 @@ class TrustRegion(ReverseKL):
         "Polyak rate, per update, of the slow copy of the policy that the policy is kept near.",
     )
 
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
+        actor = super().init(key, observations, actions)
+        copied = jax.tree.map(jnp.copy, actor.params)  # the compiled loop may not be given one buffer twice
+        return actor.replace(anchor=actor.anchor.replace(params=copied))
+
     def update(self, actor, estimates, batch, key, max_grad_norm):
         """One step of the policy, then one of mu."""
 

@@ -30,7 +30,7 @@ def _remembering_policy(learners: Any, actors: Params) -> Remembering:
 
     def remember(seen: np.ndarray) -> None:
         nonlocal rewards
-        rewards = np.asarray(seen, np.float32)
+        rewards = np.array(seen, np.float32)  # a copy: the caller may overwrite them
 
     def act(observations: np.ndarray) -> np.ndarray:
         nonlocal memory, rewards

@@ -6,7 +6,8 @@ beta(s).
 
 Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks.
 Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out.
-The least scale of advantages is this project's choice.
+The least scale of advantages is this project's choice. Where the two networks cross, beta(s) is 0 here; the
+paper has |V_upper - V| / w in the scale of advantages, and the negative difference in Q's target.
 """
 
 import math
@@ -51,8 +52,8 @@ class QuantileState(TrainState):
 class Quantiles(ValueFit):
     """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
-    Q learns from r - w * beta(s) + discount * (V + w * beta)(s'). This lowers Q by w * beta(s) in every state
-    and changes no advantage.
+    Q learns from r - w * beta(s) + discount * V_upper(s'). V_upper is V + w * beta unless the networks cross,
+    so this lowers Q by w * beta(s) in every state and changes no advantage.
     """
 
     least_scale: Numeric = fields.traced(
