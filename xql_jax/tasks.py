@@ -11,6 +11,8 @@ import numpy as np
 
 from xql_jax.errors import UserError, nearest
 
+RETURN_ITSELF = (0.0, 100.0)  # the references of tasks that have none; they leave a return as it is
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -27,6 +29,11 @@ class Task:
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; see `ONLINE_TASKS` for those of the tasks without a dataset
     episode_limit: int  # steps
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether it has reference returns; if not, a score is the return itself."""
+        return (self.min_return, self.max_return) != RETURN_ITSELF
 
     def normalized_score(self, returns: np.ndarray) -> np.ndarray:
         """D4RL's score of undiscounted returns: 0 at `min_return`, 100 at `max_return`."""
@@ -221,7 +228,7 @@ def _dm_control_tasks() -> Iterator[Task]:
 def _gymnasium_tasks() -> Iterator[Task]:
     # There are no reference returns: a score is the return itself.
     for name, limit in _GYMNASIUM.items():
-        yield Task(f"{name}-v5", "gymnasium", None, 0.0, 100.0, limit)
+        yield Task(f"{name}-v5", "gymnasium", None, *RETURN_ITSELF, limit)
 
 
 def _playground_tasks() -> Iterator[Task]:
@@ -303,11 +310,11 @@ def _own_task(name: str) -> Task:
         spec = gymnasium.spec(registered)
     except gymnasium.error.Error as error:
         if hasattr(attribute, "episode_limit"):
-            return Task(name, COMPILED, None, 0.0, 100.0, attribute.episode_limit)
+            return Task(name, COMPILED, None, *RETURN_ITSELF, attribute.episode_limit)
         raise UserError(
             f"--env_name={name}: {module} registers no such environment ({error}), nor is {registered} in "
             "it an environment in JAX, a class with an episode_limit"
         ) from error
     if spec.max_episode_steps is None:
         raise UserError(f"--env_name={name}: register it with max_episode_steps: runs need episodes to end")
-    return Task(name, OWN, None, 0.0, 100.0, spec.max_episode_steps)
+    return Task(name, OWN, None, *RETURN_ITSELF, spec.max_episode_steps)

@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
@@ -90,8 +91,6 @@ def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
 
 
 def record_with_room(room, seed, name):
-    from pathlib import Path
-
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     try:
         record_video(Stage(), act, [seed], Path(name))
@@ -135,12 +134,12 @@ def test_size_and_rate_are_those_asked_for(tmp_path, suffix, caplog):
             act,
             [30, 20],
             path,
-            size=(48, 32),
+            size=(50, 34),
             frames_per_second=10,
             on_step=lambda: steps.append(1),
         )
     assert (returns, len(steps)) == ([30, 20], 50)
-    assert size_of(path) == (48, 32)
+    assert size_of(path) == (50, 34)
     # Every tenth of the 100 states a second, the first and the last: 0, 10, 20, 30 and 0, 10, 20.
     assert sum(1 for _ in imageio.get_reader(path)) == 4 + 3
     assert caplog.messages == [
@@ -170,7 +169,15 @@ def test_a_gif_is_bounded(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("text", ["320", "320x", "0x0", "8x100", "99999x99999", "320×240", "-1x5", ""])
 def test_a_size_that_is_none_is_told(text):
     with pytest.raises(UserError, match=r"^--video_size=.*: give WIDTHxHEIGHT"):
-        video.parse_size(text)
+        video.parse_size(text, Path("policy.gif"))
+
+
+def test_an_mp4_has_even_sides():
+    """An odd side would be changed in silence."""
+    assert video.parse_size("100x101", Path("policy.gif")) == (100, 101)
+    assert video.parse_size("100x102", Path("policy.mp4")) == (100, 102)
+    with pytest.raises(UserError, match=r"^--video_size=100x101: both must be even in an MP4 file$"):
+        video.parse_size("100x101", Path("policy.mp4"))
 
 
 def test_a_size_beyond_what_is_drawn_is_told():

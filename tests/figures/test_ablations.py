@@ -83,6 +83,18 @@ def test_it_is_drawn_with_a_panel_for_scores_shares_and_curves(name):
     assert figure.axes[1].get_ylabel() == "share diverged"
 
 
+def test_each_tasks_curves_are_of_a_method_that_it_has():
+    other = FakeRun([0.5, 4.0])
+    other.name = "pen"
+    both = (FakeRun([0.5, 4.0]), FakeRun([0.5, 4.0], batch_size=1024), other)
+    figure = FIGURES_OF_RUNS["8"].draw(tables("beta", *both))
+    curves = [axes for axes in figure.axes if axes.get_ylabel().startswith("score (percent): ")]
+    assert [axes.get_ylabel() for axes in curves] == [
+        "score (percent): batch_size=1024", "score (percent): as configured",
+    ]  # fmt: skip
+    assert all(len(line.get_xdata()) == 2 for axes in curves for line in axes.get_lines())
+
+
 def test_figures_10_to_12_are_of_xql_on_the_suites():
     tasks = {name: FIGURES_OF_RUNS[name].tasks for name in ("10", "11", "12")}
     assert "hopper-medium-v2" in tasks["10"]

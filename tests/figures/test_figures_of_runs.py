@@ -77,6 +77,37 @@ def test_figure_7_shows_scores_of_offline_runs(online_runs):
     assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
 
 
+def test_figure_7_leaves_fine_tuned_runs_out(online_runs):
+    """Their steps are of an environment."""
+    make_run(online_runs, "hopper-medium-v2", "xql", "tuned", evaluations=[(10, 1, 900.0)],
+             settings={"num_pretraining_steps": 5})  # fmt: skip
+    curves = tables("7", online_runs)["curves"]
+    assert (curves["method"].tolist(), curves["mean"].tolist()) == (["xql"], [50.0])
+
+
+def test_curves_go_by_step_where_seeds_have_other_steps(tmp_path):
+    make_run(tmp_path, "walker-run", "sac", "seed0", evaluations=[(10, 0, 1.0), (30, 0, 3.0)])
+    evaluations = [(10, 1, 3.0), (20, 1, 2.0), (30, 1, 5.0, 25)]
+    make_run(tmp_path, "walker-run", "sac", "seed1", evaluations=evaluations)
+    found = tables("3", tmp_path)
+    assert found["curves"]["step"].tolist() == [10, 20, 30]
+    assert found["curves"]["mean"].tolist() == [2.0, 2.0, 4.0]
+    (axes,) = FIGURES_OF_RUNS["3"].draw(found).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["sac (1 of 2 diverged)"]
+
+
+def test_each_panel_shows_the_best_of_its_own_task(tmp_path):
+    for number in range(20):
+        for task, value in (("hopper-medium-v2", number), ("walker2d-medium-v2", 20 - number)):
+            make_run(tmp_path, task, "xql", str(number), evaluations=[(10, 0, value), (20, 0, value)],
+                     beta=float(number))  # fmt: skip
+    figure = FIGURES_OF_RUNS["7"].draw(tables("7", tmp_path))
+    for axes, best in zip(figure.axes, (range(8, 20), range(12)), strict=True):
+        assert axes.get_title().endswith(": the best 12 of 20")
+        named = {text.get_text() for text in axes.get_legend().get_texts()}
+        assert named == {f"{number:.1f}" for number in best}
+
+
 def test_a_sweeps_settings_are_methods(tmp_path):
     folder = make_run(tmp_path, "walker-run", "sac", "sweep", swept=["tau"])
     lines = ["step,seed,tau,return,score,length,diverged_at,seconds"]

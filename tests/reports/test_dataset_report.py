@@ -20,6 +20,9 @@ from xql_jax.types import Batch
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
 
 
+GYMNASIUM = get_task("Hopper-v5")  # without references
+
+
 def dataset(
     rewards=(1.0, 2.0, 0.0, 4.0, 0.0),
     terminals=(3,),
@@ -106,6 +109,8 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         ({"rewards": [0, 0, 0, -4e-5, 0]}, None, "the largest reward is 4e-05"),
         ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: training will refuse this"),
+        ({"rewards": [1, 2, 1, 2, 3]}, GYMNASIUM, "all 3 trajectories return 3: training will refuse this"),
+        ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: training will refuse this"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
@@ -126,6 +131,12 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
 def test_each_warning_on_data_that_deserve_it(change, task, message):
     warnings = describe_dataset(dataset(**change), task).warnings
     assert len([warning for warning in warnings if re.search(message, warning)]) == 1, warnings
+
+
+def test_returns_of_a_task_without_references_are_no_scores():
+    report = describe_dataset(dataset(rewards=[1, 2, 1, 2, 9e3]), GYMNASIUM)
+    assert report.scores is None
+    assert not [warning for warning in report.warnings if "expert" in warning]
 
 
 def test_text_names_every_number_and_warning():

@@ -68,6 +68,12 @@ def test_a_score_of_some_of_the_seeds_is_marked_and_in_no_mean_over_datasets():
     assert ScoreTable(["a", "b", "c"], ["xql"], entries).rows()[-1][0] == "mean of 2"
 
 
+def test_returns_are_in_no_mean_over_datasets():
+    returns = dataclasses.replace(THREE, is_normalised=False)
+    entries = {("a", "xql"): THREE, ("b", "xql"): returns, ("c", "xql"): ONE}
+    assert ScoreTable(["a", "b", "c"], ["xql"], entries).rows()[-1][0] == "mean of 2"
+
+
 def test_text_markdown_and_latex_hold_the_same_cells():
     text = TABLE.as_text().splitlines()
     assert len({len(line) for line in text}) == 1  # the last column is aligned to the right

@@ -55,6 +55,8 @@ def test_a_filter_takes_columns_and_settings(listed):
     assert [run.settings["config.beta"] for run in filtered(listed, "method=xql beta=2.0")] == ["2"]
     assert [run.method for run in filtered(listed, "state=interrupted")] == ["iql"]
     assert filtered(listed, "method=xql beta=9") == []
+    assert [run.state for run in filtered(listed, "state=damaged")] == ["damaged"]
+    assert [run.state for run in filtered(listed[:1], "state=damaged")] == ["damaged"]
     with pytest.raises(UserError, match=r"--filter: no run has 'betta'; nearest: beta"):
         filtered(listed, "betta=1")
     with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):

@@ -21,7 +21,8 @@ AnyDataset = Dataset | MappedDataset
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
-SPAN = 1000.0  # range of locomotion's returns after scaling
+SPAN = 1000.0  # range of the returns after scaling
+SCALED_SUITES = ("locomotion", "bullet", "gymnasium")  # where rewards are scaled
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
 SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
 
@@ -157,7 +158,7 @@ def fit_preprocessing(
             one; or if observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if scale_rewards and suite in ("locomotion", "bullet", "gymnasium"):
+    if scale_rewards and suite in SCALED_SUITES:
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT

@@ -54,8 +54,8 @@ def prepare_to_draw(path: Path) -> None:
         ) from error
 
 
-def parse_size(text: str) -> Size:
-    """Returns width and height of WIDTHxHEIGHT; UserError naming --video_size if it is not valid."""
+def parse_size(text: str, path: Path) -> Size:
+    """Returns width and height of WIDTHxHEIGHT; UserError naming --video_size if it does not fit the file."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(SMALLEST <= side <= LARGEST_SIDE for side in size):
@@ -63,6 +63,8 @@ def parse_size(text: str) -> Size:
             f"--video_size={text}: give WIDTHxHEIGHT in pixels, such as 320x240, each from {SMALLEST} to "
             f"{LARGEST_SIDE}"
         )
+    if path.suffix == ".mp4" and any(side % 2 for side in size):
+        raise UserError(f"--video_size={text}: both must be even in an MP4 file")
     return size
 
 
@@ -211,7 +213,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
         # JAX warns of every fork; this one becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         writer = imageio.get_writer(
-            path, fps=frames_per_second, macro_block_size=8, quality=7, ffmpeg_log_level="quiet"
+            path, fps=frames_per_second, macro_block_size=2, quality=7, ffmpeg_log_level="quiet"
         )
         with contextlib.closing(writer):  # after an error, too, so that ffmpeg stops writing
             yield append

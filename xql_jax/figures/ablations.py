@@ -91,7 +91,6 @@ def draw(tables: Mapping[str, Table], *, field: str) -> Figure:
     last, curves = tables["last"], tables["curves"]
     tasks = list(dict.fromkeys(last["task"].tolist()))
     methods = looks_of(last["method"].tolist())
-    first = last["method"][0]
     values = sorted(set(last["value"].tolist()))
     colors = scale(len(values))
     has_curves = len(np.unique(curves["step"])) > 1
@@ -117,13 +116,14 @@ def draw(tables: Mapping[str, Table], *, field: str) -> Figure:
         scores.tick_params(labelbottom=False)
         legend_below(shares, methods.columns, methods.title)
         if has_curves:
+            first = where(last, task=task)["method"][0]
             _draw_curves(
                 column[2],
                 where(curves, task=task, method=first),
                 dict(zip(values, colors, strict=True)),
                 field,
             )
-            column[2].set(ylabel=f"score of {methods.by_name[first].label} (percent)")
+            column[2].set(ylabel=f"score (percent): {methods.by_name[first].label}")
     return figure
 
 

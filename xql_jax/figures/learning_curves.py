@@ -50,7 +50,9 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
     for point in points:
         at.setdefault((point.task, point.method, point.step), []).append(point)
     curves = []
-    for place, of_seeds in at.items():
+    order = {method: number for number, method in enumerate(dict.fromkeys(place[:2] for place in at))}
+    # By step: a seed may have been evaluated at steps at which the seed before it was not.
+    for place, of_seeds in sorted(at.items(), key=lambda item: (order[item[0][:2]], item[0][2])):
         mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
         diverged = sum(point.diverged for point in of_seeds)
         curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
@@ -101,6 +103,8 @@ def draw(
             known = {method for method in of_task["curves"]["method"] if method.split()[0] in family}
             if known:
                 few = f": the best {MOST_LINES} of {len(known)}" if len(known) > MOST_LINES else ""
+                best = np.isin(of_task["curves"]["method"], _best(of_task["curves"], family))
+                of_task["curves"] = {name: column[best] for name, column in of_task["curves"].items()}
                 axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
                 _draw_panel(axes, of_task, looks)
             else:

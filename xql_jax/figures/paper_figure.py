@@ -42,7 +42,7 @@ class RunsFigure:
         """Reads the tables from the runs that the figure shows.
 
         Args:
-            runs: finished runs; those of other algorithms or tasks are ignored.
+            runs: finished runs; those of other algorithms or tasks, and fine-tuned ones, are ignored.
             where_from: the folder of the runs, for messages.
         Raises:
             UserError: if the figure shows none of the runs.
@@ -50,7 +50,9 @@ class RunsFigure:
         shown = [
             run
             for run in runs
-            if run.algorithm in self.algorithms and (self.tasks is None or run.name in self.tasks)
+            if run.algorithm in self.algorithms
+            and (self.tasks is None or run.name in self.tasks)
+            and run.handover is None
         ]
         if not shown:
             there = ", ".join(sorted({f"{run.algorithm} on {run.name}" for run in runs})) or "none"

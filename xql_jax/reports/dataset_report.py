@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import SCALED_SUITES
 from xql_jax.reports.palette import BLUE, VERMILION
 from xql_jax.reports.style import count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -86,7 +87,7 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
         cut_off=int((dataset.ends & ~terminals).sum()),
         lengths=Summary.of(lengths),
         returns=Summary.of(returns),
-        scores=Summary.of(task.normalized_score(returns)) if task else None,
+        scores=Summary.of(task.normalized_score(returns)) if task and task.is_normalised else None,
         rewards=Summary.of(rewards),
         zero_rewards=float((rewards == 0).mean()),
         actions=Summary.of(actions),
@@ -136,10 +137,13 @@ def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
             f"the largest reward is {largest:g}: beta and the values are in this unit, and the defaults are "
             "for rewards of about 1"
         )
-    if report.trajectories > 1 and returns.least == returns.most:
-        scaled = task is not None and task.suite == "locomotion"
+    is_scaled = task is not None and task.suite in SCALED_SUITES
+    if returns.least == returns.most and (is_scaled or report.trajectories > 1):
         refused = ": training will refuse this, as it scales rewards by the range of returns"
-        yield f"all {report.trajectories:,} trajectories return {returns.least:g}{refused if scaled else ''}"
+        number = (
+            f"all {report.trajectories:,} trajectories" if report.trajectories > 1 else "the one trajectory"
+        )
+        yield f"{number} return{'s' * (report.trajectories == 1)} {returns.least:g}{refused * is_scaled}"
     if report.scores and report.scores.most > 200:
         yield (
             f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "

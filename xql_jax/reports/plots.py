@@ -30,9 +30,14 @@ MOST_WITH_SEEDS = 3  # with more settings, bands and single seeds are not drawn
 
 @styled
 def plot_learning_curve(
-    rows: Sequence[Row], title: str, path: Path, unit: str = "updates", handover: int | None = None
+    rows: Sequence[Row],
+    title: str,
+    path: Path,
+    unit: str = "updates",
+    handover: int | None = None,
+    quantity: str = "normalised score",
 ) -> None:
-    """Draws normalised score against steps: a line per setting, the mean over its seeds.
+    """Draws the score against steps: a line per setting, the mean over its seeds.
 
     With few settings, each seed is also drawn as a thin line. With three seeds or more, a band shows the 95%
     interval of the mean (Student's t). The axis spans the seeds' scores; a wider band is cut off.
@@ -42,6 +47,7 @@ def plot_learning_curve(
         path: of the PNG; the same picture as SVG is written beside it.
         unit: what the steps are.
         handover: the step at which fine-tuning begins. It is marked, and steps before it are updates.
+        quantity: what the score is: of a task without references, the return.
     """
     groups = {
         " ".join(f"{name}={value:g}" for name, value in setting): group
@@ -74,7 +80,7 @@ def plot_learning_curve(
     if handover is not None:
         axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
         unit = f"updates, then {unit}" if handover else unit
-    axes.set(title=title, xlabel=unit, ylabel="normalised score", ylim=limits(extent))
+    axes.set(title=title, xlabel=unit, ylabel=quantity, ylim=limits(extent))
     count_axis(axes.xaxis)
     legend_below(axes, columns, looks.title)
     save(figure, path)

@@ -142,6 +142,7 @@ class Score:
             paper=paper[1],
             run="; ".join(run.name for run in self.runs),
             note="" if self.is_finished else self.note,
+            is_normalised=self.is_normalised,
         )
 
     @property

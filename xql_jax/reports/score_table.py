@@ -27,6 +27,7 @@ class Entry:
     run: str = ""  # the run's folder
     commits: frozenset[str] = frozenset()  # of the code that trained the runs
     note: str = ""  # why there is no score, or none for some of the seeds
+    is_normalised: bool = True  # else the scores are returns
 
     @property
     def mean(self) -> float:
@@ -68,13 +69,16 @@ class ScoreTable:
         return self.entries.get((dataset, method), Entry())
 
     def rows(self) -> list[list[str]]:
-        """Returns the header, one row per dataset, and the means over the datasets that all methods have."""
+        """Returns the header, one row per dataset, and the means over the datasets that all methods have.
+
+        Datasets whose scores are returns do not count in the means.
+        """
         rows = [["", *self.methods]]
         rows += [
             [dataset, *(self.entry(dataset, m).cell() for m in self.methods)] for dataset in self.datasets
         ]
         cells = {d: [self.entry(d, m) for m in self.methods] for d in self.datasets}
-        whole = [d for d, entries in cells.items() if all(e.last and not e.partial for e in entries)]
+        whole = [d for d, entries in cells.items() if all(_counts(e) for e in entries)]
         if len(whole) > 1:
             columns = ([self.entry(dataset, method) for dataset in whole] for method in self.methods)
             rows.append([f"mean of {len(whole)}", *map(_mean_cell, columns)])
@@ -181,6 +185,11 @@ def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:
 def _escaped(cell: str) -> str:
     """Returns the cell as LaTeX. Names of tasks and runs are the user's and may hold any character."""
     return "".join(_LATEX.get(character, character) for character in cell)
+
+
+def _counts(entry: Entry) -> bool:
+    """Whether the entry counts in means over datasets."""
+    return bool(entry.last) and not entry.partial and entry.is_normalised
 
 
 _LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {

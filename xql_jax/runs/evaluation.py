@@ -60,8 +60,9 @@ class EvaluationRun(Run):
         self.video = check_output("video", settings.video, SUFFIXES) if settings.video else None
         self.output = check_output("output", settings.output) if settings.output else None
         check_outputs_differ({"video": self.video, "output": self.output})
-        size = parse_size(settings.video_size) if settings.video_size else None
+        self.video_size = None
         if self.video:
+            self.video_size = parse_size(settings.video_size, self.video) if settings.video_size else None
             prepare_to_draw(self.video)
         random = settings.random_policy
         self.policies = _random_policies(settings) if random else _saved_policies(settings)
@@ -71,8 +72,8 @@ class EvaluationRun(Run):
             self.resources.callback(self.stage.close)
             self.stage.reset(seed=0)
             drawn = self.stage.render()
-            if size:
-                check_size(size, drawn)
+            if self.video_size:
+                check_size(self.video_size, drawn)
         count, at_once = len(self.policies.members), settings.num_environments
         self.evaluator = make_evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
         self.resources.callback(self.evaluator.close)
@@ -107,7 +108,7 @@ class EvaluationRun(Run):
                     policies.act_first,
                     seeds,
                     self.video,
-                    size=parse_size(settings.video_size) if settings.video_size else None,
+                    size=self.video_size,
                     frames_per_second=settings.video_fps,
                     on_step=count,
                 )

@@ -12,9 +12,11 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import as_text
 from xql_jax.reports.summary import LARGEST, summarize
 from xql_jax.runs.record import RunRecord, open_record, run_folders
+from xql_jax.training.members import fields_given
 
 STATES = ("finished", "running", "interrupted", "damaged")
 LOCKS = Path("/proc/locks")  # on Linux; reading it does not take a lock that could disturb a run
+COLUMNS = ("state", "task", "method", "name")  # what `ListedRun.value` knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
 
 
@@ -43,8 +45,7 @@ class ListedRun:
         Args:
             key: a column of the list, or a setting's name, with or without the prefix "config.".
         """
-        own = {"state": self.state, "task": self.task, "method": self.method, "name": self.name}
-        known = own | dict(self.settings)
+        known = {column: getattr(self, column) for column in COLUMNS} | dict(self.settings)
         return known.get(key, known.get(f"config.{key}"))
 
 
@@ -81,8 +82,8 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
         key, equals, wanted = part.partition("=")
         if not equals or not key:
             raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
-        if runs and all(run.value(key) is None for run in runs if run.state != "damaged"):
-            known = {"state", "task", "method", "name", *(name for run in runs for name in run.settings)}
+        if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
+            known = {*COLUMNS, *(name for run in runs for name in run.settings)}
             short = [name.removeprefix("config.") for name in sorted(known)]
             raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, short)}")
         chosen = [run for run in chosen if _equal(run.value(key), wanted)]
@@ -111,8 +112,11 @@ def differences(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
 
 
 def _equal(value: str | None, wanted: str) -> bool:
+    """Whether a value, or one of a sweep's values separated by commas, is the wanted one."""
     try:
-        return value is not None and (value == wanted or float(value) == float(wanted))
+        return value is not None and (
+            value == wanted or float(wanted) in [float(each) for each in value.split(",")]
+        )
     except ValueError:
         return False
 
@@ -140,6 +144,7 @@ def _read(name: str, record: RunRecord, held: set[int]) -> ListedRun:
     half_width = best["last_score_interval_95"] if best else None
     setting = best["hyperparameters"].items() if best else ()
     first, last = content["seeds"]
+    swept = dict(fields_given(content.get("sweep", "")))
     return ListedRun(
         name=name,
         state=state,
@@ -154,7 +159,9 @@ def _read(name: str, record: RunRecord, held: set[int]) -> ListedRun:
         best_of=" ".join(f"{key}={float(value):g}" for key, value in setting),
         written=max(_changed(record.files.evaluations), _changed(record.path / "config.json")),
         settings={
-            name: as_text(value) for name, value in record.settings.items() if name not in NO_DIFFERENCE
+            name: swept.get(name.removeprefix("config."), as_text(value))
+            for name, value in record.settings.items()
+            if name not in NO_DIFFERENCE
         },
     )
 

@@ -22,11 +22,10 @@ from xql_jax.reports.results import (
 from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.folder import rows_digest
 from xql_jax.runs.record import RunRecord, open_record, run_folders
-from xql_jax.tasks import ONLINE_TASKS, TASKS
+from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
 READ = ("config.json", "summary.json", "evaluations.csv")  # the files that are read
-RETURN_ITSELF = (0.0, 100.0)  # default references of a task, with which the score is the return
 LARGEST_FILE = 100_000_000  # bytes; a larger file is refused
 Stamp = tuple[tuple[int, ...], ...]
 
@@ -197,9 +196,9 @@ def _is_normalised(record: RunRecord, rows: Sequence[Row]) -> bool:
     """
     if record.references is not None or record.name in TASKS:
         return True
-    online = ONLINE_TASKS.get(record.name)
+    online = (ONLINE_TASKS | COMPILED_TASKS).get(record.name)
     if online is not None:
-        return (online.min_return, online.max_return) != RETURN_ITSELF
+        return online.is_normalised
     return any(row.results["score"] != row.results.get("return") for row in rows)
 
 

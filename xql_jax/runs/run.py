@@ -150,7 +150,8 @@ class TrainingRun(Run):
             with writing(curve):
                 title = f"{self.config.algorithm} on {self.task.name}"
                 handover = self.schedule.handover
-                plot_learning_curve(self.evaluations, title, curve, f"{self.unit}s", handover)
+                quantity = "normalised score" if self.task.is_normalised else "return"
+                plot_learning_curve(self.evaluations, title, curve, f"{self.unit}s", handover, quantity)
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and writes the results; returns the content of summary.json."""
