@@ -21,9 +21,10 @@ from absl import flags
 
 import xql_jax
 from xql_jax.data.npz import read_npz
-from xql_jax.errors import UserError
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.runs.restored import restore_run
 from xql_jax.runs.saved_policies import open_run
+from xql_jax.training.population import Population
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"hidden_dims": (16,), "batch_size": 32, "log_interval": 50, "progress": False}
@@ -171,6 +172,7 @@ def test_what_a_policy_does_not_take_is_told_in_a_line(of_several):
         ({"betta": 1.0}, "unknown setting 'betta' for xql; nearest known: beta"),
         ({"beta": "high"}, "beta='high': must be a float"),
         ({"beta": -1.0}, r"config\.beta"),
+        ({"pause_at": 5}, "unknown setting 'pause_at' for xql"),  # of sweeps
         ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
         ({"max_steps": 10.5}, "max_steps=10.5: must be a whole number"),
         ({"num_seeds": True}, "num_seeds=True: must be a whole number"),
@@ -272,6 +274,35 @@ def test_a_run_in_a_temporary_folder_that_is_stopped_is_kept(tmp_path, monkeypat
     gone_on = xql_jax.train(save_dir=place, **settings)
     assert [path.name for path in tmp_path.iterdir()] == [place.name]
     assert gone_on.summary["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", [EnvironmentFailure, KeyError])
+def test_a_run_in_a_temporary_folder_that_fails_is_kept(tmp_path, monkeypatch, failure):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"dataset": bandit(), "max_steps": 200, "checkpoint_interval": 50, **SMALL}
+    with monkeypatch.context() as patch:
+        advance = Population.advance
+
+        def fail(population, stop):
+            if stop > 100:
+                raise failure("too much")
+            return advance(population, stop)
+
+        patch.setattr(Population, "advance", fail)
+        with pytest.raises(failure, match=r"^.?too much") as failed:
+            xql_jax.train(**settings)
+    gc.collect()
+    [place] = tmp_path.iterdir()
+    told = [str(failed.value), *getattr(failed.value, "__notes__", [])]
+    assert f"the same call with save_dir={str(place)!r} goes on" in told[-1]
+    assert xql_jax.train(save_dir=place, **settings).summary["status"] == "finished"
+
+
+def test_numpys_numbers_are_numbers(tmp_path):
+    settings = {"dataset": bandit(), "max_steps": np.int64(3), **SMALL}
+    policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
+    assert open_run(policy.path).record.config["beta"] == 0.5
 
 
 def interrupt_when_training(folder):

@@ -48,7 +48,9 @@ Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
 S = TypeVar("S", bound=RunSettings)
-NO_ARGUMENTS = ("config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset")
+NO_ARGUMENTS = (
+    "config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset", "pause_at",
+)  # fmt: skip
 
 # Smallest and largest values, the same as those of the flags. `OfflineRun` checks batch_size and top_returns.
 WHOLE = (0, 2**31 - 1)  # of whole numbers that are not in `BOUNDS`
@@ -175,16 +177,26 @@ def _check_method(method: str | None, known: Iterable[str], others: Iterable[str
 def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> Policy:
     """Trains the run and returns its policy, which keeps the temporary folders while it exists.
 
-    If a signal stops a run in a temporary folder, its files are copied to a folder that stays.
+    If a signal or a failure ends a run in a temporary folder, its files are copied to a folder that stays.
     """
     with run:
-        summary = run.run()
+        try:
+            summary = run.run()
+        except BaseException as error:  # whatever ends it, what was trained is kept
+            if is_kept or not any(run.folder.path.glob("checkpoints/*")):
+                raise
+            place = _copied(run.folder.save_dir)
+            hint = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
+            if isinstance(error, UserError):
+                raise type(error)(f"{error}; {hint}") from error
+            error.add_note(hint)
+            raise
     if run.stop.received and summary["status"] != "finished":
         if run.stop.received != signal.SIGINT:
             signal.raise_signal(run.stop.received)
         place = run.folder.save_dir
         if not is_kept:
-            place = Path(shutil.copytree(place, tempfile.mkdtemp(prefix="xql_jax-"), dirs_exist_ok=True))
+            place = _copied(place)
         raise KeyboardInterrupt(
             f"stopped after {summary['step']:,} {run.unit}s, saved in {place}; the same call with "
             f"save_dir={str(place)!r} goes on"
@@ -192,6 +204,11 @@ def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> 
     policy = load_policy(run.folder.path)
     policy.folders = folders.pop_all()
     return policy
+
+
+def _copied(folder: Path) -> Path:
+    """Copies a folder to a temporary one that is not deleted, and returns that."""
+    return Path(shutil.copytree(folder, tempfile.mkdtemp(prefix="xql_jax-"), dirs_exist_ok=True))
 
 
 def _folder(save_dir: str | Path | None, folders: contextlib.ExitStack) -> str:
@@ -232,6 +249,7 @@ def _settings(kind: type[S], given: Mapping[str, Any], config: ConfigDict, **oth
         if name in fields | schedule:
             continue
         hyperparameters.append(name)
+        value = value.item() if isinstance(value, np.generic) else value
         try:
             config[name] = tuple(value) if isinstance(value, list) else value
         except (TypeError, ValueError) as error:

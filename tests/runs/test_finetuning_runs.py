@@ -17,10 +17,11 @@ from xql_jax.errors import UserError
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.record import open_record
+from xql_jax.runs.record import RunRecord, open_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings, FinetuneSettings
+from xql_jax.tasks import References
 from xql_jax.training.finetuning import FinetuningPopulation
 from xql_jax.types import Batch
 
@@ -292,6 +293,17 @@ def test_a_member_that_diverged_is_refused(data, tmp_path):
         finetune_settings(data, save_dir=str(tmp_path / "b"), checkpoint=source.folder.path, member=0)
     )
     assert summary["status"] == "finished"
+
+
+def test_another_task_is_not_scored_by_the_references_of_the_first(data, offline, tmp_path, monkeypatch):
+    monkeypatch.setattr(RunRecord, "references", References(0.0, 9.0))
+    changes = {"checkpoint": offline[0].folder.path, "member": 0, "save_dir": str(tmp_path)}
+    given = {}
+    for env_name in ("pointmaze-umaze-v0", "Hopper-v5"):
+        run = FinetuneRun(finetune_settings(data, env_name=env_name, **changes))
+        run.resolve()
+        given[env_name] = run.settings.random_return, run.settings.expert_return
+    assert given == {"pointmaze-umaze-v0": (0.0, 9.0), "Hopper-v5": (None, None)}
 
 
 def test_other_data_are_told_of(data, offline, tmp_path, caplog):

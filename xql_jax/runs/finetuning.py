@@ -255,8 +255,9 @@ class FinetuneRun(OfflineRun):
             sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
         env_name = settings.env_name or record.env_name
         given = settings.random_return, settings.expert_return
+        is_same_task = env_name == record.env_name  # another one is not scored by its references
         random_return, expert_return = (
-            record.references if record.references and given == (None, None) else given
+            record.references if record.references and is_same_task and given == (None, None) else given
         )
         method = OFFLINE[record.algorithm.split("+")[0]]
         about = {
