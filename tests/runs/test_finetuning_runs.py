@@ -223,6 +223,17 @@ def test_a_part_of_the_data(data, tmp_path):
     assert sizes == {50: 50, 1000: 117}
 
 
+def test_a_checkpoint_brings_its_part_of_the_data(data, tmp_path, caplog):
+    source, _ = run_of(finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50))
+    handover = source.folder.path / "checkpoints" / str(PRETRAINING)
+    fingerprint = open_record(source.folder.path).content["dataset_fingerprint"]
+    for member in (0, 1):
+        changes = {"checkpoint": handover, "member": member, "save_dir": str(tmp_path / str(member))}
+        with FinetuneRun(finetune_settings(data, **changes)) as run:
+            assert run.dataset.fingerprint() == fingerprint
+    assert not any("not the data" in line for line in caplog.messages)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

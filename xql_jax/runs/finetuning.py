@@ -194,13 +194,15 @@ class FinetuneRun(OfflineRun):
 
     def _dataset(self) -> Any:
         dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there
-        number = self.settings.init_dataset_size
-        if self.source and dataset.fingerprint() != self.source.record.content["dataset_fingerprint"]:
+        number, content = self.settings.init_dataset_size, self.source.record.content if self.source else {}
+        if number is not None and number < dataset.size:
+            # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
+            seed = content["seeds"][0] if content else self.settings.seed
+            rows = np.sort(np.random.default_rng(seed).permutation(dataset.size)[:number])
+            dataset = dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+        if content and dataset.fingerprint() != content["dataset_fingerprint"]:
             LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
-        if number is None or number >= dataset.size:
-            return dataset
-        rows = np.sort(np.random.default_rng(self.settings.seed).permutation(dataset.size)[:number])
-        return dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+        return dataset
 
     def _online_population(
         self, data: Batch, states: Mapping[str, State], diverged: Mapping[str, Divergence]
@@ -281,6 +283,7 @@ class FinetuneRun(OfflineRun):
             seed=seeds[0],
             num_seeds=seeds[-1] - seeds[0] + 1,
             sweep=sweep,
+            init_dataset_size=settings.init_dataset_size or content.get("init_dataset_size"),
             random_return=random_return,
             expert_return=expert_return,
         )
