@@ -9,7 +9,7 @@ from typing import Any
 from judge import checkpoints_of, numbers
 from tiny_runs import offline_settings, online_settings, write_dataset
 
-from xql_jax.figures.recorded_runs import find_runs, group_runs, read_points
+from xql_jax.figures.recorded_runs import find_runs, points_of, read_parts
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
@@ -113,7 +113,9 @@ def make_stages(kind: Kind, folder: Path) -> Stages:
             evaluations.append(incomplete.evaluate(checkpoint))
     points = [
         tuple(point)
-        for point in read_points(group_runs(find_runs(ended.save_dir)), "evaluations.csv", "score", "scores")
+        for point in points_of(
+            read_parts(find_runs(ended.save_dir), "evaluations.csv", "score"), "score", "scores"
+        )
     ]
     return dataclasses.replace(incomplete, evaluations=evaluations, points=points)
 

@@ -15,7 +15,7 @@ from judge import LOGS, judge, logs, numbers
 from siege_runs import KINDS, Stage, make_stages
 
 from xql_jax.errors import UserError
-from xql_jax.figures.recorded_runs import find_runs, group_runs, read_points
+from xql_jax.figures.recorded_runs import find_runs, points_of, read_parts
 
 SIEGES = int(os.environ.get("XQL_JAX_SIEGE", "60"))
 SEED = int(os.environ.get("XQL_JAX_SIEGE_SEED", "0"))
@@ -92,7 +92,8 @@ def draw(stage: Stage, stages):
     found = []
 
     def work():
-        points = read_points(group_runs(find_runs(stage.save_dir)), "evaluations.csv", "score", "scores")
+        parts = read_parts(find_runs(stage.save_dir), "evaluations.csv", "score")
+        points = points_of(parts, "score", "scores")
         found.append([dataclasses.astuple(p) if dataclasses.is_dataclass(p) else tuple(p) for p in points])
 
     return judge(stage.run, work, lambda: found[0], [[], stages.points])

@@ -1,8 +1,6 @@
 """Figures 8 and 9: last scores and the share of diverged members, against beta or the batch size."""
 
-import collections
 import functools
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,9 +11,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import RunGroup, group_runs, rows_of
+from xql_jax.figures.recorded_runs import RunPart, points_of, read_parts
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.charts import short_number
 from xql_jax.reports.line_looks import looks_of
 from xql_jax.reports.palette import scale
@@ -27,13 +24,12 @@ from xql_jax.reports.style import (
     legend_height,
     styled,
 )
-from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.record import RunRecord
 
 COLUMNS = ("task", "method", "value", "seed", "step", "score", "diverged")
 
 
-def read(groups: Sequence[RunGroup], *, field: str) -> dict[str, Table]:
+def read(runs: Sequence[RunRecord], *, field: str) -> dict[str, Table]:
     """Reads every evaluation of the runs that have the field, as a setting or in a sweep.
 
     A member is one seed with one setting.
@@ -45,16 +41,12 @@ def read(groups: Sequence[RunGroup], *, field: str) -> dict[str, Table]:
     Raises:
         UserError: if no task and method has runs with different values of the field.
     """
-    runs = (run for group in groups for run in group.runs)
     points = [
-        point
-        for group in group_runs(runs, but=(field, f"config.{field}", "sweep"))
-        for run in group.runs
-        for point in _points(run, group.method, field)
+        (task, method, value, seed, step, score, diverged)
+        for part in read_parts(runs, "evaluations.csv", "score", but=field)
+        if (value := _value(part, field)) is not None
+        for task, method, seed, step, score, diverged in points_of([part], "score", "scores")
     ]
-    for place, count in collections.Counter(point[:5] for point in points).items():
-        if count > 1:
-            raise UserError(f"{place[1]} on {place[0]} with {field}={place[2]:g} has seed {place[3]} twice")
     by_method: dict[tuple[str, str], set[float]] = {}
     for task, method, value, *_ in points:
         by_method.setdefault((task, method), set()).add(value)
@@ -139,37 +131,10 @@ def _draw_curves(axes: Axes, curves: Table, colors: Mapping[float, str], field: 
     legend_below(axes, 4, field)
 
 
-def _points(run: RunRecord, method: str, field: str) -> list[tuple]:
-    rows = rows_of(run, run.files.evaluations, "score")
-    return [
-        (
-            run.name,
-            _with_sweep(method, row, field),
-            value,
-            row.seed,
-            row.step,
-            row.results["score"],
-            _has_diverged(row),
-        )
-        for row in rows
-        if (value := _value(run, row, field)) is not None and abs(row.results["score"]) <= LARGEST
-    ]
-
-
-def _value(run: RunRecord, row: Row, field: str) -> float | None:
-    """Returns the field's value for the member of a row; None if the run does not have the field."""
-    value = dict(row.setting).get(field, run.settings.get(field, run.settings.get(f"config.{field}")))
+def _value(part: RunPart, field: str) -> float | None:
+    """Returns the field's value; None if the part does not have the field."""
+    value = part.settings.get(field, part.settings.get(f"config.{field}"))
     return None if value is None else float(value)
-
-
-def _with_sweep(method: str, row: Row, field: str) -> str:
-    """Returns the method's name with the values of the other swept fields."""
-    others = (f"{name}={value:g}" for name, value in row.setting if name != field)
-    return " ".join((method, *others))
-
-
-def _has_diverged(row: Row) -> bool:
-    return not math.isnan(row.results.get("diverged_at", math.nan))
 
 
 def _figure(what: str, field: str) -> RunsFigure:

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
+from xql_jax.figures.recorded_runs import Point, points_of, read_parts
 from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
 from xql_jax.reports.style import legend_height, styled
+from xql_jax.runs.record import RunRecord
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -23,7 +24,7 @@ HOW = (
 )
 
 
-def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
+def read(runs: Sequence[RunRecord]) -> dict[str, Table]:
     """Reads `bellman_errors.csv` of each run.
 
     Source: Garg et al. 2023, Appendix D.2: errors are logged every 5,000 steps and clipped, and laws
@@ -36,9 +37,9 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
         `errors`: as recorded. `ranges`: the clip's range for each panel. `fits`: the fit of each law to a
         panel's clipped errors. `fits_by_step`: the same for the errors of each single step.
     Raises:
-        UserError: if all recorded errors are equal, if no run has recorded errors, or as `read_points`.
+        UserError: if all recorded errors are equal, or if no run has recorded errors.
     """
-    points = read_points(groups, "bellman_errors.csv", "error", "Bellman errors")
+    points = points_of(read_parts(runs, "bellman_errors.csv", "error"), "error", "Bellman errors")
     table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
     for panel in dict.fromkeys((point.task, point.method) for point in points):
@@ -55,7 +56,7 @@ def read(groups: Sequence[RunGroup]) -> dict[str, Table]:
                 fits_by_step += _rows((*panel, step), fit_errors(of_step, clip_range=(low, high)))
     if not ranges:
         raise UserError(
-            f"the runs have recorded no Bellman errors that differ, such as {groups[0].runs[0].path}: train "
+            f"the runs have recorded no Bellman errors that differ, such as {runs[0].path}: train "
             "with --bellman_error_interval=5000"
         )
     quality = ("law", "log_likelihood", "kolmogorov_smirnov")

@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
-from xql_jax.figures.recorded_runs import Point, RunGroup, read_points
+from xql_jax.figures.recorded_runs import Point, RunPart, points_of, read_parts
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.line_looks import MOST_LINES, Looks, looks_of
 from xql_jax.reports.plots import limits
@@ -31,7 +31,7 @@ CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "dive
 PANEL = (3.5, 2.9)  # inches, without the legend
 
 
-def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
+def read(runs: Sequence[RunRecord], *, quantity: str) -> dict[str, Table]:
     """Reads `evaluations.csv` of each run.
 
     Args:
@@ -41,11 +41,12 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         which is NaN for a single seed, the number of seeds, and the number that had diverged. `restarts`: how
         often the method's runs have initialised their networks again.
     Raises:
-        UserError: if nothing was evaluated, or as `read_points`.
+        UserError: if nothing was evaluated.
     """
-    points = read_points(groups, "evaluations.csv", quantity, f"{quantity}s")
+    parts = read_parts(runs, "evaluations.csv", quantity)
+    points = points_of(parts, quantity, f"{quantity}s")
     if not points:
-        raise UserError(f"nothing was evaluated in {groups[0].runs[0].path}, nor in others like it")
+        raise UserError(f"nothing was evaluated in {runs[0].path}, nor in others like it")
     at: dict[tuple[str, str, int], list[Point]] = {}
     for point in points:
         at.setdefault((point.task, point.method, point.step), []).append(point)
@@ -56,9 +57,9 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
         mean, half_width = map(float, mean_and_interval(np.array([point.value for point in of_seeds])))
         diverged = sum(point.diverged for point in of_seeds)
         curves.append((*place, mean, mean - half_width, mean + half_width, len(of_seeds), diverged))
-    restarts = collections.Counter(
-        (group.task, method) for group in groups for run in group.runs for method in _restarted(group, run)
-    )
+    restarts: collections.Counter[tuple[str, str]] = collections.Counter()
+    for part in parts:
+        restarts[part.run.name, part.method] += _restarts(part)
     return {
         "curves": long_table(*CURVE_COLUMNS, rows=curves),
         "seeds": long_table(*Point._fields, rows=points),
@@ -71,12 +72,14 @@ def read(groups: Sequence[RunGroup], *, quantity: str) -> dict[str, Table]:
     }
 
 
-def _restarted(group: RunGroup, run: RunRecord) -> Iterator[str]:
-    """Yields the method, with its setting of a sweep, of each restart; nothing if the summary has none."""
-    restarts = run.summary.get("restarts")
-    for restart in restarts if isinstance(restarts, list) else []:
-        _, *setting = restart.get("member", "").split(", ")  # "seed 3, beta=0.5"
-        yield " ".join((group.method, *setting))
+def _restarts(part: RunPart) -> int:
+    """Returns how often members of the part were restarted; 0 if the run's summary does not say."""
+    restarts = part.run.summary.get("restarts")
+    members = (
+        restart.get("member", "").partition(", ")  # such as "seed 3, beta=0.5"
+        for restart in (restarts if isinstance(restarts, list) else [])
+    )
+    return sum(swept == part.swept for _, _, swept in members)
 
 
 @styled

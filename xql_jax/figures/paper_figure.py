@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import UserError
-from xql_jax.figures.recorded_runs import RunGroup, group_runs
 from xql_jax.outputs import writing_output
 from xql_jax.reports.style import render
 from xql_jax.runs.record import RunRecord
@@ -33,7 +32,7 @@ class RunsFigure:
 
     what: str  # a short description
     algorithms: Sequence[str]  # the figure shows runs of these algorithms
-    read: Callable[[Sequence[RunGroup]], dict[str, Table]]  # from at least one group of runs
+    read: Callable[[Sequence[RunRecord]], dict[str, Table]]  # from at least one run
     draw: Callable[[Mapping[str, Table]], Figure]
     tasks: Sequence[str] | None = None  # None: all
     describe: Callable[[Mapping[str, Table]], list[str]] = lambda tables: []  # lines for the terminal
@@ -59,7 +58,7 @@ class RunsFigure:
             named = self.algorithms if len(self.algorithms) < 10 else ["train_offline.py"]
             wanted = " or ".join(named) + (f" on {' or '.join(self.tasks)}" if self.tasks else "")
             raise UserError(f"{where_from}: needs a finished run of {wanted}; there are: {there}")
-        return self.read(group_runs(shown))
+        return self.read(shown)
 
 
 def write_figure(

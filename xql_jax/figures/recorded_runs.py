@@ -1,18 +1,18 @@
-"""Finished runs under a folder, and their groups: runs of a group differ only in their seeds."""
+"""Finished runs under a folder, and what they were: parts of one method differ only in their seeds."""
 
 import dataclasses
 import json
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
-from xql_jax.reports.results import NO_METHOD
+from xql_jax.reports.results import NO_METHOD, as_text
 from xql_jax.reports.summary import LARGEST, by_setting, varying_names
-from xql_jax.runs.record import RunRecord, all_runs
+from xql_jax.runs.record import RunRecord, all_runs, with_swept
 
 LOG = logging.getLogger(__name__)
 EXPLAINS_NOTHING = (
@@ -23,12 +23,14 @@ EXPLAINS_NOTHING = (
 
 
 @dataclasses.dataclass(frozen=True)
-class RunGroup:
-    """Runs of one task and one method, which differ only in their seeds."""
+class RunPart:
+    """The members of a run with one setting of its sweep; without a sweep, all of its members."""
 
-    task: str
-    method: str  # the algorithm, and the settings in which it differs from other groups on the task
-    runs: Sequence[RunRecord]
+    run: RunRecord
+    method: str  # the algorithm, and the settings in which it differs from other parts on the task
+    swept: str  # the setting, such as "beta=0.5, tau=0.1"; empty without a sweep
+    settings: Mapping[str, Any]  # all settings, with the sweep's values
+    rows: Sequence[Row]
 
 
 class Point(NamedTuple):
@@ -54,25 +56,76 @@ def find_runs(root: Path) -> list[RunRecord]:
     return sorted(finished, key=lambda run: run.path)
 
 
-def group_runs(runs: Iterable[RunRecord], but: Collection[str] = ()) -> list[RunGroup]:
-    """Groups runs that differ only in their seeds and in the settings `but`, ordered by task and method.
+def read_parts(runs: Iterable[RunRecord], file_name: str, column: str, but: str = "") -> list[RunPart]:
+    """Reads a CSV file of each run, and splits the run by the settings of its sweep.
 
-    If an algorithm was run on a task with several settings, those that vary are part of the method's name.
+    Parts of the same method differ only in their seeds and in the setting `but`. If an algorithm was run on a
+    task with several settings, those that vary are part of the method's name, whether a sweep gave them or
+    not. A seed that two runs trained with the same settings is counted once, with a warning. Runs with a
+    damaged file are left out, with a warning.
+
+    Args:
+        file_name: of the file in a run's folder.
+        column: a column that the file must have.
+        but: the setting that a figure shows on an axis.
+    Returns:
+        The parts, ordered by task and method.
     """
-    alike: dict[tuple[str, str], dict[str, list[RunRecord]]] = {}
-    for run in runs:
-        of_algorithm = alike.setdefault((run.name, run.algorithm), {})
-        of_algorithm.setdefault(json.dumps(_settings(run, but), sort_keys=True), []).append(run)
-    groups = []
-    for (task, algorithm), by_settings in alike.items():
-        settings = [_settings(group[0], but) for group in by_settings.values()]
-        varying = varying_names(settings)
-        decisive = [name for name in varying if name not in EXPLAINS_NOTHING]
-        methods = [_method(algorithm, values, decisive) for values in settings]
-        if len(set(methods)) < len(methods):
-            methods = [_method(algorithm, values, varying) for values in settings]
-        groups += [RunGroup(task, *of) for of in zip(methods, by_settings.values(), strict=True)]
-    return sorted(groups, key=lambda group: (group.task, group.method))
+    parts = [part for run in runs for part in _parts_of(run, file_name, column)]
+    alike: dict[tuple[str, str], list[RunPart]] = {}
+    for part in _each_seed_once(parts):
+        alike.setdefault((part.run.name, part.run.algorithm), []).append(part)
+    named = [
+        dataclasses.replace(part, method=method)
+        for of_algorithm in alike.values()
+        for part, method in zip(of_algorithm, _methods(of_algorithm, but), strict=True)
+    ]
+    return sorted(named, key=lambda part: (part.run.name, part.method))
+
+
+def _parts_of(run: RunRecord, file_name: str, column: str) -> Iterator[RunPart]:
+    """Yields the parts of a run, all named after its algorithm; if its file is damaged, warns instead."""
+    try:
+        rows = list(run.rows_with(column, run.path / file_name))
+    except UserError as error:
+        LOG.warning(f"{error}; its run is left out")
+        return
+    for setting, of_setting in by_setting(rows).items():
+        settings = with_swept(run.settings, dict(setting))
+        swept = ", ".join(f"{name}={value:g}" for name, value in setting)
+        yield RunPart(run, run.algorithm, swept, settings, of_setting)
+
+
+def _each_seed_once(parts: Sequence[RunPart]) -> Iterator[RunPart]:
+    """Yields the parts without the rows of seeds that an earlier run trained with the same settings."""
+    first: dict[tuple[str, str, str, int], RunRecord] = {}
+    for part in parts:
+        same = (part.run.name, part.run.algorithm, json.dumps(_texts(part), sort_keys=True))
+        seeds = sorted({row.seed for row in part.rows})
+        counted = {seed: first.setdefault((*same, seed), part.run) for seed in seeds}
+        for seed in (seed for seed in seeds if counted[seed] is not part.run):
+            what = " ".join(filter(None, (f"{part.run.path}: {part.run.algorithm}", part.swept)))
+            LOG.warning(f"{what}: seed {seed} is counted once, in {counted[seed].path}")
+        if own := [row for row in part.rows if counted[row.seed] is part.run]:
+            yield dataclasses.replace(part, rows=own)
+
+
+def _methods(parts: Sequence[RunPart], but: str) -> list[str]:
+    """Returns the names of the methods of one algorithm's parts on one task."""
+    hidden = (but, f"config.{but}")
+    settings = [{name: text for name, text in _texts(part).items() if name not in hidden} for part in parts]
+    varying = varying_names(settings)
+    decisive = [name for name in varying if name not in EXPLAINS_NOTHING]
+    algorithm = parts[0].run.algorithm
+    methods = [_method(algorithm, values, decisive) for values in settings]
+    if len(set(methods)) < len({json.dumps(values, sort_keys=True) for values in settings}):
+        methods = [_method(algorithm, values, varying) for values in settings]
+    return methods
+
+
+def _texts(part: RunPart) -> dict[str, str]:
+    """Returns the settings as text for showing and comparing, without the sweep, which no member has."""
+    return {name: as_text(value) for name, value in part.settings.items() if name != "sweep"}
 
 
 def _method(algorithm: str, settings: Mapping[str, str], names: Iterable[str]) -> str:
@@ -80,47 +133,25 @@ def _method(algorithm: str, settings: Mapping[str, str], names: Iterable[str]) -
     return " ".join((algorithm, *(f"{name.removeprefix('config.')}={settings.get(name)}" for name in names)))
 
 
-def read_points(groups: Iterable[RunGroup], file_name: str, column: str, what: str) -> list[Point]:
-    """Reads a column of a CSV file of each run. Each setting of a sweep counts as a method of its own.
-
-    Runs with a damaged file and numbers that are not finite are left out, with a warning.
+def points_of(parts: Iterable[RunPart], column: str, what: str) -> list[Point]:
+    """Returns the numbers of a column. Those that are not finite are left out, with a warning.
 
     Args:
         what: what the numbers are, for the warning.
-    Raises:
-        UserError: if a method has a seed in two runs.
     """
-    points = []
-    for group in groups:
-        run_of: dict[tuple[str, int], Path] = {}
-        for run in group.runs:
-            path = run.path / file_name
-            for setting, rows in by_setting(rows_of(run, path, column)).items():
-                method = " ".join((group.method, *(f"{name}={value:g}" for name, value in setting)))
-                for row in rows:
-                    diverged = not math.isnan(row.results.get("diverged_at", math.nan))
-                    value = row.results[column]
-                    points.append(Point(group.task, method, row.seed, row.step, value, diverged))
-                    if run_of.setdefault((method, row.seed), path) != path:
-                        twice = f"{run_of[method, row.seed]} and {path}"
-                        raise UserError(f"{method} on {group.task} has seed {row.seed} twice: {twice}")
+    points = [
+        Point(
+            part.run.name,
+            part.method,
+            row.seed,
+            row.step,
+            row.results[column],
+            not math.isnan(row.results.get("diverged_at", math.nan)),
+        )
+        for part in parts
+        for row in part.rows
+    ]
     finite = [point for point in points if abs(point.value) <= LARGEST]
     if left_out := len(points) - len(finite):
         LOG.warning(f"{left_out} of {len(points)} {what} are not finite, and left out")
     return finite
-
-
-def rows_of(run: RunRecord, path: Path, column: str) -> list[Row]:
-    """Returns the rows of a run's file. If it is damaged, warns and returns no rows."""
-    try:
-        return run.rows_with(column, path)
-    except UserError as error:
-        LOG.warning(f"{error}; its run is left out")
-        return []
-
-
-def _settings(run: RunRecord, but: Collection[str]) -> dict[str, str]:
-    """Returns a run's settings, except those in `but`, as JSON text for showing and comparing."""
-    return {
-        name: json.dumps(value, sort_keys=True) for name, value in run.settings.items() if name not in but
-    }

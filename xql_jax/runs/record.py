@@ -132,6 +132,14 @@ class RunRecord:
             return checkpoints.steps
 
 
+def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
+    """Returns a run's settings with the values that its sweep gives some of its members."""
+    return {
+        **settings,
+        **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
+    }
+
+
 def all_runs(root: Path) -> Iterator[RunRecord]:
     """Yields the runs below a folder, unfinished ones included; skips damaged ones with a warning."""
     for folder in run_folders(root):

@@ -21,7 +21,7 @@ from xql_jax.reports.results import (
 )
 from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.folder import rows_digest
-from xql_jax.runs.record import RunRecord, open_record, run_folders
+from xql_jax.runs.record import RunRecord, open_record, run_folders, with_swept
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
@@ -175,11 +175,10 @@ def _run(name: str, record: RunRecord) -> _Run:
 def _member(
     run: RunFacts, swept: Mapping[str, float], seed: int, rows: Sequence[Row], has_ended: bool, last: int
 ) -> MemberCurve:
-    values = {f"config.{name}" if f"config.{name}" in run.settings else name: swept[name] for name in swept}
     scores = {row.step: row.results["score"] for row in sorted(rows, key=lambda row: row.step)}
     return MemberCurve(
         run=run,
-        settings={**run.settings, **{name: as_text(value) for name, value in values.items()}},
+        settings={name: as_text(value) for name, value in with_swept(run.settings, swept).items()},
         seed=seed,
         steps=list(scores),
         scores=[score if abs(score) <= LARGEST else math.nan for score in scores.values()],
