@@ -98,6 +98,24 @@ def test_the_graph_is_that_of_the_package(graph):
     assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
 
 
+def test_evaluation_leaves_mujoco_to_choose_how_it_draws():
+    """MuJoCo chooses when it is imported, and `prepare_to_draw` tells it what to choose."""
+    code = (
+        "import sys, runpy; runpy.run_path('experiments/evaluate.py', run_name='main'); print(*sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    loaded = set(run.stdout.split())
+    assert "xql_jax.runs.evaluation" in loaded
+    assert "mujoco" not in loaded
+
+
 def test_losses_and_learners_need_no_simulator_and_no_plots():
     modules = [
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)

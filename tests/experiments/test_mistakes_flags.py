@@ -59,6 +59,13 @@ MISTAKES = {
     "sweep without values": ("train --sweep=beta", "--sweep", "'beta='", "NUMBER"),
     "sweep of one value twice": ("train --sweep=beta=1,1.0", "--sweep", "same value", "beta"),
     "sweep of one field twice": ("train --sweep=beta=1;beta=2", "--sweep", "beta twice"),
+    "sweep of a field that is given": ("train --sweep=beta=1,2 --config.beta=3", "--config.beta", "--sweep"),
+    "references without a task": (
+        "bare --dataset=good.hdf5 --random_return=0 --expert_return=1", "--random_return", "--env_name",
+    ),
+    "an evaluation at the start without a task": (
+        "bare --dataset=good.hdf5 --eval_at_start", "--eval_at_start", "--env_name",
+    ),
     "sweep of an impossible value": ("train --sweep=beta=1,0", "beta", "positive", "0"),
     "sweep of NaN": ("train --sweep=tau=nan", "tau", "nan"),
     "tuned without values": ("train --tuned", "--tuned", "pointmaze-umaze-v0", "none"),

@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 import pytest
-from tiny_runs import contents, offline_settings, online_settings
+from tiny_runs import contents, finetune_settings, offline_settings, online_settings
 
 from xql_jax.configuration import suite_config
+from xql_jax.data.npz import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.evaluation.ranking import agreement
 from xql_jax.reports.choice_table import STATISTICS
 from xql_jax.runs.choice import ChoiceRun
+from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.saved_policies import open_run
@@ -186,6 +188,37 @@ def test_other_data_are_told_of(swept, data, tmp_path, caplog):
     assert report["transitions"] == 78
 
 
+def test_the_share_of_the_best_is_of_the_data_that_are_given(unbroken, data, tmp_path):
+    """Of six trajectories four are the better two thirds, though the run kept two of three."""
+    arrays = dict(np.load(data / "data.npz"))
+    np.savez(tmp_path / "twice.npz", **{key: np.concatenate([array] * 2) for key, array in arrays.items()})
+    report = choose(unbroken[0].folder.path, dataset=(str(tmp_path / "twice.npz"),), max_steps=3)
+    assert (report["transitions"], report["initial_states"]) == (4 * 39, 4)
+
+
+def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
+    """Not even if there is a folder of the name that they have in messages."""
+    arrays = from_arrays(dict(np.load(data / "data.npz")), None, "arrays")
+    with OfflineRun(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,))) as run:
+        run.run()
+    (tmp_path / "arrays").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="its data were arrays in memory: give them as files, by --dataset"):
+        choose(run.folder.path)
+    report = choose(run.folder.path, dataset=(str(data / "data.npz"),), max_steps=3)
+    assert report["transitions"] == 78
+
+
+def test_a_part_of_the_data_is_the_part_that_the_run_had(data, tmp_path, caplog):
+    settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=60)
+    with FinetuneRun(settings) as run:
+        run.run()
+    report = choose(run.folder.path, max_steps=3)
+    assert report["transitions"] == 60
+    assert 0 < report["initial_states"] <= 3
+    assert not any("not the data" in line for line in caplog.messages)
+
+
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     report = choose(swept.folder.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
     assert caplog.text.count("its evaluation diverged at update") == 4
@@ -218,8 +251,10 @@ def test_data_of_other_sizes_are_refused(swept, tmp_path):
     rows = np.random.default_rng(0)
     sizes = {"observations": 3, "actions": 2}
     arrays = {key: rows.uniform(-1, 1, (20, size)) for key, size in sizes.items()}
-    np.savez(tmp_path / "three.npz", **arrays, rewards=np.ones(20), terminals=np.zeros(20))
-    with pytest.raises(UserError, match=r"three\.npz|other states"):
+    ended = {"terminals": np.zeros(20), "timeouts": np.arange(20) == 19}
+    np.savez(tmp_path / "three.npz", **arrays, rewards=np.ones(20), **ended)
+    told = r"three\.npz: observations have 3 entries and actions 2, those of the run 4 and 2$"
+    with pytest.raises(UserError, match=told):
         choose(swept.folder.path, dataset=(str(tmp_path / "three.npz"),))
 
 

@@ -3,7 +3,15 @@
 import dataclasses
 
 import pytest
-from tiny_runs import SCHEDULE, assert_same_bits, contents, offline_settings, untimed, write_dataset
+from tiny_runs import (
+    SCHEDULE,
+    assert_same_bits,
+    contents,
+    offline_settings,
+    stopped_at,
+    untimed,
+    write_dataset,
+)
 
 from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
@@ -99,6 +107,24 @@ def test_more_seeds_are_those_of_the_larger_run(tmp_path, caplog):
     assert sorted(ours) == ["seed44", "seed45"]
     assert_same_bits(ours, {name: theirs[name] for name in ours})
     assert untimed(larger.folder.files.evaluations)[3:5] == untimed(added.folder.files.evaluations)[1:3]
+    with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
+        run(four)
+
+
+def test_more_seeds_that_were_stopped_go_on_by_the_same_command(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_dataset(tmp_path / "data.npz")
+    there = run(settings(tmp_path, tmp_path / "runs", schedule=LONG))
+    four = dataclasses.replace(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True), num_seeds=4)
+    with OfflineRun(four) as stopped, stopped_at(stopped, "update 6: score"):
+        assert stopped.run()["status"] == "interrupted"
+    ended = run(four)
+    assert ended.folder.path == stopped.folder.path
+    assert f"going on with {stopped.folder.path}, which has not ended" in caplog.text
+    whole = run(dataclasses.replace(four, save_dir=str(tmp_path / "whole"), extend=False))
+    ours, theirs = (open_run(one.folder.path).restore(18, 4, 2) for one in (ended, whole))
+    assert_same_bits(ours, {name: theirs[name] for name in ours})
+    assert there.folder.path.is_dir()
     with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
         run(four)
 

@@ -8,7 +8,16 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from tiny_runs import SCHEDULE, SIX, assert_same_bits, offline_settings, stopped_at, untimed
+from tiny_runs import (
+    PRETRAINING,
+    SCHEDULE,
+    SIX,
+    assert_same_bits,
+    finetune_settings,
+    offline_settings,
+    stopped_at,
+    untimed,
+)
 
 from xql_jax.configuration import suite_config
 from xql_jax.data.dataset import Dataset
@@ -20,25 +29,14 @@ from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.record import RunRecord, open_record
 from xql_jax.runs.run import EVALUATION_SEED
 from xql_jax.runs.saved_policies import open_run
-from xql_jax.runs.settings import EvaluationSettings, FinetuneSettings
+from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.tasks import References
 from xql_jax.training.finetuning import FinetuningPopulation
 from xql_jax.types import Batch
 
 pytestmark = pytest.mark.slow
 
-PRETRAINING = 6
 O, A = 4, 2
-
-
-def finetune_settings(folder, method="xql", **changes):
-    """Six updates, then twelve steps."""
-    config = suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,)}})
-    offline = dataclasses.asdict(
-        offline_settings(folder, config=config, seed=3, num_seeds=2, top_returns=None)
-    )
-    settings = {**offline, "config": config, "schedule": SCHEDULE, "num_pretraining_steps": PRETRAINING}
-    return FinetuneSettings(**(settings | changes))
 
 
 def run_of(settings):

@@ -121,6 +121,15 @@ def test_a_run_resumed_on_another_machine_says_so(tmp_path, monkeypatch, told, v
     assert words in line
 
 
+def test_a_setting_that_only_the_other_run_records_is_told(tmp_path, told):
+    with make_folder(tmp_path, eval_at_start=True).opened(resume=False):
+        pass
+    with make_folder(tmp_path).opened(resume=True):
+        pass
+    ((_, line),) = told()
+    assert line.endswith(" has eval_at_start=True, here the default")
+
+
 def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
     with make_folder(tmp_path).opened(resume=True):
         pass

@@ -57,10 +57,27 @@ def test_a_filter_takes_columns_and_settings(listed):
     assert filtered(listed, "method=xql beta=9") == []
     assert [run.state for run in filtered(listed, "state=damaged")] == ["damaged"]
     assert [run.state for run in filtered(listed[:1], "state=damaged")] == ["damaged"]
+    with pytest.raises(UserError, match=r"--filter=state=done: a state is one of finished, running,"):
+        filtered(listed, "state=done")
     with pytest.raises(UserError, match=r"--filter: no run has 'betta'; nearest: beta"):
         filtered(listed, "betta=1")
     with pytest.raises(UserError, match=r"--filter wants NAME=VALUE"):
         filtered(listed, "xql")
+
+
+@pytest.mark.parametrize(
+    "text", ["hidden_dims=[8,16]", "hidden_dims=[8, 16] method=bc", "names=mine.npz", 'names=["mine.npz"]']
+)
+def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path, text):
+    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8, 16], names=["mine.npz"])
+    write_run(tmp_path, "maze", "bc", {0: [1.0]}, hidden_dims=[8], names=["other.npz"])
+    (run,) = filtered(list_runs([str(tmp_path)]), text)
+    assert run.settings["config.hidden_dims"] == "[8, 16]"
+
+
+def test_a_run_below_two_folders_is_listed_once(tmp_path):
+    write_run(tmp_path, "maze", "bc", {0: [1.0]})
+    assert len(list_runs([str(tmp_path), f"{tmp_path}/", str(tmp_path / "maze")])) == 1
 
 
 @pytest.mark.skipif(not os.path.exists(LOCKS), reason="the system does not tell what is locked")

@@ -202,6 +202,10 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
     [
         ({"seed": 8, "num_seeds": 2}, r"checkpoint .*/6: it has no member seed9; it has: seed3, .*seed8$"),
         ({"batch_size": 9}, r"^--checkpoint=.*: another run: batch_size=8, here 9$"),
+        (
+            {"schedule": dataclasses.replace(SCHEDULE, eval_at_start=True)},
+            "another run: eval_at_start=the default, here True$",
+        ),
         ({"normalize_observations": False}, r"another run: .*; normalize_observations=True, here False$"),
         ({"checkpoint": Path("/nowhere")}, r"^/nowhere: not the folder of a run: it has no config.json$"),
     ],

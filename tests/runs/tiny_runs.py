@@ -1,16 +1,18 @@
 """What the tests of runs share: settings of runs of a few updates, and how such a run is stopped."""
 
 import contextlib
+import dataclasses
 import logging
 
 import jax
 import numpy as np
 
 from xql_jax.configuration import online_config, suite_config
-from xql_jax.runs.settings import OfflineSettings, OnlineSettings
+from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings
 from xql_jax.training.schedule import Schedule
 
 SCHEDULE = Schedule(max_steps=12, log_interval=4, eval_interval=6, checkpoint_interval=6)
+PRETRAINING = 6  # updates before the first step of a fine-tuned run
 SIX = {"seed": 3, "num_seeds": 6}
 
 
@@ -58,6 +60,16 @@ def online_settings(folder, **changes):
         "bellman_error_interval": 6,
     }
     return OnlineSettings(**(settings | changes))
+
+
+def finetune_settings(folder, method="xql", **changes):
+    """XQL with two seeds: six updates, then twelve steps."""
+    config = suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,)}})
+    offline = dataclasses.asdict(
+        offline_settings(folder, config=config, seed=3, num_seeds=2, top_returns=None)
+    )
+    settings = {**offline, "config": config, "schedule": SCHEDULE, "num_pretraining_steps": PRETRAINING}
+    return FinetuneSettings(**(settings | changes))
 
 
 @contextlib.contextmanager

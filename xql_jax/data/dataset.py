@@ -112,6 +112,11 @@ def spread_rows(size: int) -> np.ndarray:
     return np.linspace(0, size - 1, min(size, ROWS_OF_SAMPLE)).astype(np.int64)
 
 
+def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
+    """Returns i64[number], rows drawn without replacement in ascending order, the same for the same seed."""
+    return np.sort(np.random.default_rng(seed).permutation(size)[:number])
+
+
 def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:
     """Returns bool[N], true if a next observation f32[N, O] differs from the following observation."""
     return np.linalg.norm(next_observations - following, axis=1) > 1e-6

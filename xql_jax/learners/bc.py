@@ -4,7 +4,7 @@ Source: 10%BC is from Chen et al. 2021 (kzl/decision-transformer, gym/experiment
 keeps the best trajectories that together hold 10% of the steps. Hyperparameters are IQL's.
 Differs: their MLP (mlp_bc.py lines 14 to 34: the squared error, the last 20 states, dropout 0.1, AdamW) sees
 a history; here the policy is IQL's Gaussian of the present state, fitted by likelihood, as for the other
-methods.
+methods. They normalise observations and have batches of 64; here as they are, and 256.
 """
 
 import flax.struct

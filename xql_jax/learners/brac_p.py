@@ -14,7 +14,7 @@ log-std stays below 0, here below 2. They clip actions to +-0.999 in log densiti
 actions at the bounds widen the clone more. On D4RL they drop terminal transitions and take the next row's
 terminal as the mask (train_eval_offline.py, lines 56 to 77); here each row has its own. Their divergences
 that need a critic of their own (dual KL, Wasserstein) are left out. AntMaze's rewards are D4RL's there, here
-1 less.
+1 less. They evaluate the policy's mean and the best of 10 samples by the first Q; here only the mean.
 """
 
 from collections.abc import Callable

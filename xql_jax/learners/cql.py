@@ -9,9 +9,11 @@ number of actions). Adroit and kitchen: threshold 5 and weight 1, the defaults o
 Differs: like the authors' code and unlike the paper, this file has a weight in addition to the Lagrange
 multiplier, has no 1/2 before the Bellman error, and also samples actions from the policy at s'. In their code
 the policy clones the data for the first 40,000 updates (without much effect, says a comment there), and its
-loss is computed before the critic's step; here neither. Their last layers begin near 0 and biases at 0.1;
-here kernels are orthogonal and biases 0. They train AntMaze on the rewards 4 * (r - 0.5); here on the same
-rewards as all methods.
+loss is computed before the critic's step; here neither. Their last layers begin near 0, biases at 0.1
+and the deviation at 1 (a log-std clipped to [-5, 2]); here kernels are orthogonal, biases 0, and it begins at
+0.2 (a tanh into [-5, 2]). Their entropy coefficient has the policy's rate; here its own, `entropy_coef_lr`,
+also where a suite or a user changes `actor_lr`. They train AntMaze on the rewards 4 * (r - 0.5); here on
+the same rewards as all methods.
 """
 
 import functools

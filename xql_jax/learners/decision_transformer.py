@@ -14,7 +14,7 @@ as in GPT-2, normal with deviation 0.02. The authors leave the layers outside GP
 embeddings of timesteps that were never seen are as large as all others. The last step before a time-out is
 not learned from, because D4RL's own `qlearning_dataset` drops it. If the data end within a trajectory, the
 authors leave it out; here it counts as complete, with the return that it has. They train for 100,000 updates
-(--max_steps=100000).
+(--max_steps=100000). They divide observations by the deviation plus 1e-6, here by at least 1e-3.
 """
 
 from typing import Any, ClassVar

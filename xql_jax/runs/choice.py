@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xql_jax.data import load_dataset
-from xql_jax.data.dataset import Dataset, spread_rows
+from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.memory import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
@@ -32,6 +32,7 @@ from xql_jax.runs.settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.loop import SECONDS_PER_CALL
+from xql_jax.training.manifests import UnfitCheckpoint
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.types import Array, State
@@ -82,18 +83,27 @@ class ChoiceRun(Run):
                 "policies of the state alone"
             )
         self.evaluation = self._evaluation()
-        self.dataset = self._dataset()
+        self.dataset, self.starts = self._dataset()
         sizes = self.dataset.observation_dim, self.dataset.action_dim
-        if step is None:
-            self.states, self.step = saved.restore_last(*sizes)
-        else:
-            self.states, self.step = saved.restore(step, *sizes), step
+        try:
+            if step is None:
+                self.states, self.step = saved.restore_last(*sizes)
+            else:
+                self.states, self.step = saved.restore(step, *sizes), step
+        except UnfitCheckpoint as error:
+            of_run = saved.sizes(record.steps[-1] if step is None else step)
+            if sizes == of_run:
+                raise
+            raise UserError(
+                f"{self.dataset.source}: observations have {sizes[0]} entries and actions {sizes[1]}, those "
+                f"of the run {of_run[0]} and {of_run[1]}"
+            ) from error
         self.scores = self._scores()
 
     def run(self) -> dict[str, Any]:
         """Returns the members, best by FQE first, and how well each statistic agrees with the scores."""
         settings, saved, dataset = self.settings, self.saved, self.dataset
-        starts = _starts(dataset)
+        starts = self.starts
         LOG.info(
             f"{len(saved.members)} member(s) of {self.record.algorithm} after {self.step:,} "
             f"{self.record.unit}s, {saved.record.path}"
@@ -171,18 +181,33 @@ class ChoiceRun(Run):
             )
         return with_hyperparameters(learner, values)
 
-    def _dataset(self) -> Dataset:
-        """Loads the run's own data, or those given, with the run's preprocessing."""
+    def _dataset(self) -> tuple[Dataset, np.ndarray]:
+        """Loads the run's own data, or those given, with the run's preprocessing.
+
+        Returns:
+            The data; and i64[E], the rows that are the first of a trajectory.
+        """
         settings, content = self.settings, self.record.content
         task = get_task(self.record.env_name) if self.record.env_name else None
-        sources = settings.dataset or content.get("dataset", ())
+        sources = settings.dataset or self.record.sources
         dataset = load_dataset(task, sources, external_data=settings.external_data)
         assert isinstance(dataset, Dataset)  # in memory, because the ends of trajectories are needed
-        dataset = self.saved.preprocessing.dataset(dataset)
+        dataset = self.saved.preprocessing_of(dataset).dataset(dataset)
         assert isinstance(dataset, Dataset)
+        starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
+        number = content.get("init_dataset_size") or dataset.size
+        if number < dataset.size and not settings.dataset:
+            rows = drawn_rows(dataset.size, number, content["seeds"][0])
+            dataset = dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+            starts = np.flatnonzero(np.isin(rows, starts))
+            if not len(starts):
+                raise UserError(
+                    f"{self.record.path}: the {number:,} transitions of --init_dataset_size have no "
+                    "trajectory's first: give data by --dataset"
+                )
         if view_for(self.saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
             LOG.warning(f"{dataset.source}: not the data that the run learned from")
-        return dataset
+        return dataset, starts
 
     def _scores(self) -> dict[str, float]:
         """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
@@ -263,11 +288,6 @@ def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, bat
     """Returns FQE's mean value of initial states f32[K, O], and its root-mean-square error on transitions."""
     errors = learner.targets(state, batch) - learner.q(state, batch.observations, batch.actions)
     return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
-
-
-def _starts(dataset: Dataset) -> np.ndarray:
-    """i64[E], the first transition of each trajectory."""
-    return np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
 
 
 def _widths(text: str, learner: FittedQEvaluation) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import runpy
 from collections.abc import Callable, Mapping
@@ -18,10 +19,12 @@ from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.export.jax_artifact import read_artifact, write_artifact
 from xql_jax.export.layers import layers_of
 from xql_jax.export.onnx_graph import import_onnx, read_onnx, write_onnx
-from xql_jax.files import as_json
+from xql_jax.files import as_json, read_file
 from xql_jax.outputs import make_folder, writing_output
-from xql_jax.runs.restored import Restored, restore_run
+from xql_jax.runs.record import open_record
+from xql_jax.runs.restored import Restored, RestoredPolicies, restore_policies, restore_run
 from xql_jax.runs.run import Run
+from xql_jax.runs.saved_policies import split_checkpoint
 from xql_jax.runs.settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
@@ -30,6 +33,7 @@ LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
 TOLERANCE = 1e-5  # largest accepted difference of an action's entry
 FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
+REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
 
@@ -44,9 +48,7 @@ class ExportRun(Run):
         unknown = [name for name in settings.formats if name not in EXPORT_FORMATS]
         if unknown or not settings.formats:
             raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(EXPORT_FORMATS)}")
-        self.restored = restored = restore_run(
-            settings.checkpoint, env_name=settings.env_name, member=settings.member
-        )
+        self.restored = restored = self._restored()
         if len(restored.run.members) > 1:
             raise UserError(
                 f"{restored.path}: the run has {len(restored.run.members)} members: choose one with --member"
@@ -56,6 +58,19 @@ class ExportRun(Run):
         if "onnx" in settings.formats:
             import_onnx()  # raises UserError before anything is written if it is not installed
         self.folder = make_folder("output", settings.output or str(restored.path / "export"))
+        self._check_others()
+
+    def _restored(self) -> RestoredPolicies:
+        """Reads the policies; if the run had no task and none is given, they are compared without one."""
+        settings = self.settings
+        path, _ = split_checkpoint(settings.checkpoint)
+        if settings.env_name or open_record(path).env_name:
+            return restore_run(settings.checkpoint, env_name=settings.env_name, member=settings.member)
+        if settings.episodes:
+            raise UserError(
+                f"--episodes={settings.episodes}: {path} was trained without an environment: give --env_name"
+            )
+        return restore_policies(settings.checkpoint, member=settings.member)
 
     def run(self) -> dict[str, Any]:
         """Returns the largest difference from the original per format, and the scores if requested."""
@@ -65,16 +80,37 @@ class ExportRun(Run):
         originals: dict[str, Policy] = {"run": lambda observations: self.original(observations[None])[0]}
         scores = self._scores({**originals, **policies}) if self.settings.episodes else {}
         report = {
-            "policy": f"{restored.what}, {restored.run.members[0]}",
-            "env_name": restored.task.name,
+            "policy": self._what,
+            "env_name": restored.task.name if isinstance(restored, Restored) else None,
             "observations": f"float32[B, {size}], as the environment gives them",
             "actions": f"float32[B, {action_dim}], within [-1, 1]",
             "largest_difference": differences,  # of an action's entry, from the run's own policy
             "scores": scores,
         }
-        with writing_output("output", self.folder / "policy.json") as unfinished:
+        with writing_output("output", self.folder / REPORT) as unfinished:
             unfinished.write_text(as_json(report) + "\n")
         return report
+
+    @property
+    def _what(self) -> str:
+        return f"{self.restored.what}, {self.restored.run.members[0]}"
+
+    def _check_others(self) -> None:
+        """Raises UserError if files of another policy would remain beside those of this one."""
+        report = self.folder / REPORT
+        kept = [file for name, file in FILES.items() if name not in self.settings.formats]
+        beside = [file for file in kept if (self.folder / file).exists()]
+        if not beside or not report.exists():
+            return
+        try:
+            there = str(json.loads(read_file(report))["policy"])
+        except (ValueError, LookupError, TypeError):
+            there = "unknown"
+        if there != self._what:
+            raise UserError(
+                f"{self.folder / beside[0]}: of another policy ({there}): write all --formats, or give "
+                "another --output"
+            )
 
     def _written(self, name: str, size: int) -> Policy:
         """Writes a format's files; returns the policy read back from them."""
@@ -109,6 +145,7 @@ class ExportRun(Run):
 
     def _scores(self, policies: Mapping[str, Policy]) -> dict[str, float]:
         """Returns the mean score of each policy; all are evaluated in the same episodes."""
+        assert isinstance(self.restored, Restored)  # see `_restored`
         task, suite, settings = self.restored.task, self.restored.suite, self.settings
         scores = {}
         for name, act in policies.items():
@@ -119,7 +156,7 @@ class ExportRun(Run):
         return scores
 
 
-def _parts_of(restored: Restored) -> tuple[Layers, Callable[[Array], Array]]:
+def _parts_of(restored: RestoredPolicies) -> tuple[Layers, Callable[[Array], Array]]:
     """Returns the policy as layers, and as a function of unpreprocessed observations f32[B, O]."""
     run = restored.run
     [member] = run.members
@@ -147,8 +184,17 @@ def _acting_script(script: Path, archive: Path) -> Policy:
     return runpy.run_path(str(script))["load"](archive)[0]
 
 
-def _some_observations(restored: Restored) -> np.ndarray:
-    """Returns observations f32[NUM_OBSERVATIONS, O] from episodes of random actions."""
+def _some_observations(restored: RestoredPolicies) -> np.ndarray:
+    """Returns observations f32[NUM_OBSERVATIONS, O] from episodes of random actions.
+
+    Without a task they are Gaussian, with the mean and deviation of the run's data if it normalises by them.
+    """
+    if not isinstance(restored, Restored):
+        gaussian = np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, restored.dimensions[0]))
+        fitted = restored.run.preprocessing
+        if fitted.observation_mean:
+            gaussian = np.asarray(fitted.observation_mean) + gaussian * np.asarray(fitted.observation_std)
+        return gaussian.astype(np.float32)
     environment = restored.suite.make(restored.task)
     generator, space = np.random.default_rng(0), environment.action_space
     observations: list[np.ndarray] = []

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.record import OF_THE_RECORD, RunRecord, open_record
+from xql_jax.runs.folder import OF_THE_RECORD, RunFolder
+from xql_jax.runs.record import RunRecord, open_record
 from xql_jax.runs.saved_policies import restore_members
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
@@ -79,8 +79,15 @@ def extended(
     return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
 
 
-def missing_seeds(folder: RunFolder) -> range | None:
-    """Returns the seeds of a new run that no run with otherwise the same settings has.
+class MissingSeeds(NamedTuple):
+    """The seeds that other runs lack, and whether a run of them has begun already."""
+
+    seeds: range
+    have_begun: bool
+
+
+def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
+    """Returns the seeds of a new run that no finished run with otherwise the same settings has.
 
     Returns:
         None if the run itself exists, or if no other run has any of its seeds.
@@ -100,6 +107,12 @@ def missing_seeds(folder: RunFolder) -> range | None:
     paths = ", ".join(sorted({str(record.path) for record in there.values()}))
     missing = [seed for seed in folder.seeds if seed not in there]
     if not missing:
+        for record in there.values():
+            first, last = record.content["seeds"]
+            own = range(first, last + 1)
+            if record.summary.get("status") != "finished" and all(seed in folder.seeds for seed in own):
+                LOG.info(f"going on with {record.path}, which has not ended")
+                return MissingSeeds(own, have_begun=True)
         raise UserError(
             f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
             f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its "
@@ -115,7 +128,7 @@ def missing_seeds(folder: RunFolder) -> range | None:
         f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
         "experiments/report.py puts them together"
     )
-    return found
+    return MissingSeeds(found, have_begun=False)
 
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[RunRecord]:

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import Dataset, drawn_rows
 from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.preprocessing import Preprocessing, counts_tasks
 from xql_jax.data.prior import PriorData
@@ -181,7 +180,7 @@ class FinetuneRun(OfflineRun):
         If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
         those of the data.
         """
-        fitted = self.source.preprocessing if self.source else super().fit_preprocessing(dataset)
+        fitted = self.source.preprocessing_of(dataset) if self.source else super().fit_preprocessing(dataset)
         if self.task is None or self.task.suite != "kitchen":
             return fitted
         counts = counts_tasks(dataset)  # an older run's preprocessing does not say it
@@ -198,7 +197,7 @@ class FinetuneRun(OfflineRun):
         if number is not None and number < dataset.size:
             # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
             seed = content["seeds"][0] if content else self.settings.seed
-            rows = np.sort(np.random.default_rng(seed).permutation(dataset.size)[:number])
+            rows = drawn_rows(dataset.size, number, seed)
             dataset = dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
         if content and dataset.fingerprint() != content["dataset_fingerprint"]:
             LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
@@ -273,7 +272,7 @@ class FinetuneRun(OfflineRun):
             settings,
             config=self.config,
             env_name=env_name,
-            dataset=settings.dataset or content["dataset"],
+            dataset=settings.dataset or record.sources,
             data_on="device",
             normalize_observations=content["normalize_observations"],
             top_returns=content["top_returns"],

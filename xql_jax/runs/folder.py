@@ -36,6 +36,11 @@ from xql_jax.training.files import TrainingFiles
 from xql_jax.training.members import Member
 
 LOG = logging.getLogger(__name__)
+# Entries of config.json on which the run's numbers do not depend.
+OF_THE_RECORD = (
+    *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
+    *("data_files", "given_references"),
+)
 BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 
 
@@ -153,8 +158,14 @@ class RunFolder:
         others, ours = {}, settings_by_name(self.recorded)
         for file in sorted(self.path.parent.glob("*/config.json")):
             theirs = settings_by_name(read_json(file))
-            changed = [name for name in ours if theirs.get(name) != ours[name]]
-            others[file.parent] = [f"{name}={theirs.get(name)}, here {ours[name]}" for name in changed]
+            theirs = {name: theirs[name] for name in theirs if name not in (*OF_THE_RECORD, "digest")}
+            # A setting that only one of them records has its default in the other.
+            names = dict.fromkeys((*ours, *theirs))
+            others[file.parent] = [
+                f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
+                for name in names
+                if theirs.get(name) != ours.get(name)
+            ]
         if others:
             nearest = min(others, key=lambda path: len(others[path]))
             LOG.info(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -59,11 +60,15 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
     """
     held = _locked_files()
     listed = []
-    for name in dict.fromkeys(folders):
+    seen: set[Path] = set()
+    for name in folders:
         root = Path(name).expanduser()
         if not root.is_dir():
             raise UserError(f"{name}: no such folder: name folders of runs, or folders that contain runs")
         for folder in run_folders(root):
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
             shown = str(folder.relative_to(root)) if len(folders) == 1 and folder != root else str(folder)
             listed.append(_listed(shown, folder, held))
     return sorted(listed, key=lambda run: (run.task, run.method, run.name))
@@ -73,12 +78,13 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
     """Returns the runs that match every condition of the text, such as 'method=xql beta=1'.
 
     Args:
-        text: NAME=VALUE pairs; a name is a column of the list or a setting.
+        text: NAME=VALUE pairs; a name is a column of the list or a setting. Spaces within brackets belong to
+            a value, such as [256, 256].
     Raises:
         UserError: if the text has another form, or if no run has a column or setting of that name.
     """
     chosen = list(runs)
-    for part in text.split():
+    for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
         key, equals, wanted = part.partition("=")
         if not equals or not key:
             raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
@@ -86,6 +92,8 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
             known = {*COLUMNS, *(name for run in runs for name in run.settings)}
             short = [name.removeprefix("config.") for name in sorted(known)]
             raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, short)}")
+        if key == "state" and wanted not in STATES:
+            raise UserError(f"--filter={part}: a state is one of {', '.join(STATES)}")
         chosen = [run for run in chosen if _equal(run.value(key), wanted)]
     return chosen
 
@@ -112,11 +120,18 @@ def differences(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
 
 
 def _equal(value: str | None, wanted: str) -> bool:
-    """Whether a value, or one of a sweep's values separated by commas, is the wanted one."""
+    """Whether a value, or one of a sweep's values separated by commas, is the wanted one.
+
+    A list, which is recorded as JSON, may be given without spaces and quotes, [128,128]; a list of one
+    element also as that element, mine.npz.
+    """
+    if value is None:
+        return False
+    bare = re.sub(r'[\s"]', "", value)
+    if wanted in (value, bare) or f"[{wanted}]" == bare:
+        return True
     try:
-        return value is not None and (
-            value == wanted or float(wanted) in [float(each) for each in value.split(",")]
-        )
+        return float(wanted) in [float(each) for each in value.split(",")]
     except ValueError:
         return False
 

@@ -146,8 +146,9 @@ class OfflineRun(TrainingRun):
         )
         self.check_alike()
         if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
+            seeds, begun = missing
             self.settings = dataclasses.replace(
-                settings, seed=missing[0], num_seeds=len(missing), extend=False, resume=False
+                settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=begun
             )
             self.open()
             return
@@ -288,6 +289,14 @@ class OfflineRun(TrainingRun):
         )
         if self.task:
             self.task = self.scored(self.task, dataset.references)
+        else:
+            needing_a_task = {
+                "random_return": settings.random_return is not None,
+                "expert_return": settings.expert_return is not None,
+                "eval_at_start": self.schedule.eval_at_start,
+            }
+            if given := [name for name, is_given in needing_a_task.items() if is_given]:
+                raise UserError(f"--{given[0]}: nothing is evaluated without a task: give --env_name")
         if self.evaluator and self.task:
             dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
             check_spaces(dataset, *dimensions, self.task.name)

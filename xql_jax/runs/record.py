@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from xql_jax.configuration import settings_by_name
+from xql_jax.data import PREFIXES
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_file
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
-from xql_jax.runs.folder import read_config, read_summary
+from xql_jax.runs.folder import OF_THE_RECORD, read_config, read_summary
 from xql_jax.tasks import References
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.files import TrainingFiles
@@ -24,11 +25,6 @@ from xql_jax.training.population import Population
 LOG = logging.getLogger(__name__)
 MOST_NAMED = 3  # runs that a message names
 MOST = 2**53  # largest step or seed; a larger number means that the file is damaged
-# Entries of config.json on which the run's numbers do not depend.
-OF_THE_RECORD = (
-    *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
-    *("data_files", "given_references"),
-)
 NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
 
 
@@ -76,6 +72,18 @@ class RunRecord:
         """All settings that its numbers depend on, except task and seeds, by name."""
         by_name = settings_by_name(self.content).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
+
+    @property
+    def sources(self) -> list[str]:
+        """What its data were read from; none for the task's own.
+
+        Raises:
+            UserError: if they were arrays in memory, which only the program that had them can give again.
+        """
+        sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
+        if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
+            raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
+        return sources
 
     @property
     def unit(self) -> str:

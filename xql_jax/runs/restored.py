@@ -12,26 +12,50 @@ from xql_jax.types import State
 
 
 @dataclasses.dataclass(frozen=True)
-class Restored:
+class RestoredPolicies:
     """Members of a run (one per seed and setting) as they were after `step`."""
 
     run: SavedPolicies
     path: Path  # of the run
     step: int
     states: Mapping[str, State]  # by the member's name
-    task: Task
-    env_backend: str
-    legacy_inertia: bool
     dimensions: tuple[int, int]  # lengths of an observation and of an action
-
-    @property
-    def suite(self) -> Suite:
-        return choose_suite(self.task, self.env_backend, self.legacy_inertia)
 
     @property
     def what(self) -> str:
         """A description of the members, for messages."""
         return f"{self.run.record.algorithm}, {self.step:,} {self.run.record.unit}s, {self.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored(RestoredPolicies):
+    """A run's members, and a task on which they can act."""
+
+    task: Task
+    env_backend: str
+    legacy_inertia: bool
+
+    @property
+    def suite(self) -> Suite:
+        return choose_suite(self.task, self.env_backend, self.legacy_inertia)
+
+
+def restore_policies(checkpoint: str, *, member: int | None = None) -> RestoredPolicies:
+    """Opens a run's folder or one of its checkpoints, and reads its states, without a simulator.
+
+    Args:
+        checkpoint: a run's folder, for its last checkpoint; or the folder of one of its checkpoints.
+        member: None for all.
+    Raises:
+        UserError: if there is no such run, checkpoint or member, or it cannot be read.
+    """
+    path, step = split_checkpoint(checkpoint)
+    run = open_run(path)
+    if member is not None:
+        run = run.only(member)
+    dimensions = run.sizes(run.record.steps[-1] if step is None else step)
+    states, step = run.restore_last(*dimensions) if step is None else (run.restore(step, *dimensions), step)
+    return RestoredPolicies(run, path, step, states, dimensions)
 
 
 def restore_run(
@@ -68,4 +92,4 @@ def restore_run(
     if member is not None:
         run = run.only(member)
     states, step = run.restore_for(task, step, *dimensions)
-    return Restored(run, path, step, states, task, backend, legacy, dimensions)
+    return Restored(run, path, step, states, dimensions, task, backend, legacy)

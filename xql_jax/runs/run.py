@@ -242,6 +242,8 @@ class TrainingRun(Run):
         """
         self.learner = learner_from_config(self.config, updates)
         grid = parse_sweep(self.settings.sweep, self.learner, self.config.algorithm)
+        if twice := [name for name in grid if name in self.settings.config_overrides]:
+            raise UserError(f"--config.{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
         self.members = make_members(self.settings.seeds, grid)
         self.own_members = self._share()
 

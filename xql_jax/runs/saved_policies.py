@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
-from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.preprocessing import AnyDataset, Preprocessing
 from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, prepared
 from xql_jax.files import with_numbers
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.record import RunRecord, open_record
+from xql_jax.runs.record import NO_SETTINGS, RunRecord, open_record
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.manifests import UnfitCheckpoint, leaves_of
@@ -120,6 +120,13 @@ class SavedPolicies:
 
         return size(wide, tall), size(tall, wide)
 
+    def preprocessing_of(self, dataset: AnyDataset) -> Preprocessing:
+        """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
+        share = self.record.content.get("top_returns", 1.0)
+        if share == 1.0:
+            return self.preprocessing
+        return dataclasses.replace(self.preprocessing, most_rows=float(share * dataset.size))
+
     def policy(self, states: Mapping[str, State]) -> Act:
         """Returns the members' deterministic policies, f32[M, K, O] to f32[M, K, A]."""
         of_members = stacked([states[member.name] for member in self.members])
@@ -191,11 +198,14 @@ def members_of_another(
         UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
     """
     record = open_record(source)
-    ours = settings_by_name(folder.recorded)
+    theirs = record.settings
+    ours = {n: value for n, value in settings_by_name(folder.recorded).items() if n not in NO_SETTINGS}
     changed = [
-        f"{name}={value}, here {ours.get(name)}"
-        for name, value in record.settings.items()
-        if name != "sweep" and value != ours.get(name)
+        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
+        # A run's setting that only one of them records has its default in the other; a config's, in theirs,
+        # did not exist in their version.
+        for name in dict.fromkeys((*theirs, *(name for name in ours if not name.startswith("config."))))
+        if name != "sweep" and theirs.get(name) != ours.get(name)
     ]
     if changed or record.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")

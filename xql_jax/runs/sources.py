@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.data import antmaze
 from xql_jax.data.collecting import Amount, collect
 from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.errors import UserError
@@ -119,12 +118,17 @@ class WaypointSource:
         return [f"{self.number:,} transitions by the embedded ant, seed {self.settings.seed}"]
 
     def rows(self) -> Rows:
+        # Imports MuJoCo, which chooses how it draws when it is imported, see `prepare_to_draw`.
+        from xql_jax.data import antmaze
+
         disable = None if self.settings.show_progress else True
         with tqdm(total=self.number, unit=" transitions", disable=disable) as bar:
             return antmaze.generate(self.place.task, self.number, self.settings.seed, bar.update)
 
     def metadata(self) -> dict[str, Any]:
-        return {"seed": self.settings.seed, "policies": ["ant_walker"], "noise": [antmaze.ACTION_NOISE]}
+        from xql_jax.data.antmaze import ACTION_NOISE
+
+        return {"seed": self.settings.seed, "policies": ["ant_walker"], "noise": [ACTION_NOISE]}
 
 
 class ReplaySource:

@@ -53,7 +53,9 @@ def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float
         given = f"{name}={values}"
         known = traced_names(learner)
         if name not in known:
-            raise UserError(f"--sweep cannot vary {name!r} of {algorithm}; it varies: {nearest(name, known)}")
+            raise UserError(
+                f"--sweep cannot vary {name!r} of {algorithm}; nearest of what it can: {nearest(name, known)}"
+            )
         if name in grid:
             raise UserError(f"--sweep gives {name} twice: write all its values as {name}=NUMBER,NUMBER,...")
         try:

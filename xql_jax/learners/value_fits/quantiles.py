@@ -4,9 +4,13 @@ If Q(s, a) over the data's actions is V minus a Gumbel variable of scale beta, t
 and V + w * beta its quantile 1 - exp(-exp(w)), for any beta. Two pinball regressions therefore give V and
 beta(s).
 
-Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks.
-Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out.
-The least scale of advantages is this project's choice. Where the two networks cross, beta(s) is 0 here; the
+Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks. Code: yunqianevergarden/QQL, qql.py, with a
+least scale of 0.1 for all tasks (`beta` of config.yaml).
+Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out. In
+the point mazes the least scale is this project's choice. The authors normalise observations, leave
+locomotion's rewards as they are, and have no layer norm in V; here it is the other way round in all three, so
+in locomotion the least scale of 0.1 has another meaning. They read V, Q and the advantages before V's step,
+here after it. Where the two networks cross, beta(s) is 0 here; the
 paper has |V_upper - V| / w in the scale of advantages, and the negative difference in Q's target.
 """
 
