@@ -98,20 +98,22 @@ def test_the_graph_is_that_of_the_package(graph):
     assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
 
 
-def test_evaluation_leaves_mujoco_to_choose_how_it_draws():
-    """MuJoCo chooses when it is imported, and `prepare_to_draw` tells it what to choose."""
-    code = (
-        "import sys, runpy; runpy.run_path('experiments/evaluate.py', run_name='main'); print(*sys.modules)"
-    )
+def modules_after(code):
+    """The modules that a process of its own has after the code."""
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
         cwd=PACKAGE.parent,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    loaded = set(run.stdout.split())
+    return set(run.stdout.split())
+
+
+def test_evaluation_leaves_mujoco_to_choose_how_it_draws():
+    """MuJoCo chooses when it is imported, and `prepare_to_draw` tells it what to choose."""
+    loaded = modules_after("import runpy; runpy.run_path('experiments/evaluate.py')")
     assert "xql_jax.runs.evaluation" in loaded
     assert "mujoco" not in loaded
 
@@ -123,16 +125,25 @@ def test_losses_and_learners_need_no_simulator_and_no_plots():
         for path in sorted((PACKAGE / folder).glob("[!_]*.py"))
     ]
     assert {"xql_jax.losses.gumbel", "xql_jax.learners.registry"} <= set(modules)
-    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
     heavy = {"gymnasium", "gymnasium_robotics", "mujoco", "gym", "d4rl", "matplotlib", "h5py"}
-    loaded = set(run.stdout.split())
+    loaded = modules_after(f"import {', '.join(modules)}")
     assert "xql_jax.losses.gumbel" in loaded
     assert not loaded & heavy
+
+
+def test_the_import_is_quick_and_brings_nothing():
+    assert not modules_after("import xql_jax") & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
+    assert {"train", "load_policy"} <= set(dir(xql_jax))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = xql_jax.trian
+
+
+@pytest.mark.slow
+def test_training_on_arrays_imports_no_simulator():
+    assert not modules_after("import xql_jax.interface") & {
+        "mujoco",
+        "dm_control",
+        "gymnasium_robotics",
+        "minari",
+        "sklearn",
+    }

@@ -3,45 +3,25 @@
 from xql_jax.commands import run_flags
 
 import functools
-import gc
 import os
 import re
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from absl import flags
+from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.data.npz import read_npz
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import UserError
 from xql_jax.runs.restored import restore_run
 from xql_jax.runs.saved_policies import open_run
-from xql_jax.training.population import Population
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"hidden_dims": (16,), "batch_size": 32, "log_interval": 50, "progress": False}
-
-
-def bandit(size=400):
-    """Whatever is done ends the episode, and pays -(a - s)^2: the best action is the state."""
-    generator = np.random.default_rng(0)
-    states = generator.uniform(-0.9, 0.9, (size, 1))
-    actions = generator.uniform(-1, 1, (size, 1))
-    return {
-        "observations": states,
-        "actions": actions,
-        "next_observations": states,
-        "rewards": -((actions - states)[:, 0] ** 2),
-        "terminals": np.ones(size, bool),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -240,90 +220,10 @@ def test_numbers_have_the_flags_bounds(bounds, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
-def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
-    """Stopped by Ctrl-C in its midst, it is saved; the next call ends where an unbroken run does."""
-    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
-    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path / "broken"])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after .* updates, saved in"):
-        xql_jax.train(save_dir=tmp_path / "broken", **settings)
-    timer.join()
-    gone_on = xql_jax.train(save_dir=tmp_path / "broken", **settings)
-    again = xql_jax.train(save_dir=tmp_path / "broken", **settings)
-    unbroken = xql_jax.train(save_dir=tmp_path / "unbroken", **settings)
-    assert gone_on.path == again.path
-    for policy in (gone_on, again):
-        np.testing.assert_array_equal(policy([0.2]), unbroken([0.2]))
-    with pytest.raises(UserError, match="this run exists"):
-        xql_jax.train(save_dir=tmp_path / "broken", resume=False, **settings)
-
-
-@pytest.mark.slow
-def test_a_run_in_a_temporary_folder_that_is_stopped_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
-    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        xql_jax.train(**settings)
-    timer.join()
-    gc.collect()
-    [place] = tmp_path.iterdir()
-    assert f"the same call with save_dir={str(place)!r} goes on" in str(stopped.value)
-    gone_on = xql_jax.train(save_dir=place, **settings)
-    assert [path.name for path in tmp_path.iterdir()] == [place.name]
-    assert gone_on.summary["status"] == "finished"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("failure", [EnvironmentFailure, KeyError])
-def test_a_run_in_a_temporary_folder_that_fails_is_kept(tmp_path, monkeypatch, failure):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    settings = {"dataset": bandit(), "max_steps": 200, "checkpoint_interval": 50, **SMALL}
-    with monkeypatch.context() as patch:
-        advance = Population.advance
-
-        def fail(population, stop):
-            if stop > 100:
-                raise failure("too much")
-            return advance(population, stop)
-
-        patch.setattr(Population, "advance", fail)
-        with pytest.raises(failure, match=r"^.?too much") as failed:
-            xql_jax.train(**settings)
-    gc.collect()
-    [place] = tmp_path.iterdir()
-    told = [str(failed.value), *getattr(failed.value, "__notes__", [])]
-    assert f"the same call with save_dir={str(place)!r} goes on" in told[-1]
-    assert xql_jax.train(save_dir=place, **settings).summary["status"] == "finished"
-
-
 def test_numpys_numbers_are_numbers(tmp_path):
     settings = {"dataset": bandit(), "max_steps": np.int64(3), **SMALL}
     policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
     assert open_run(policy.path).record.config["beta"] == 0.5
-
-
-def interrupt_when_training(folder):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        rows = [path.read_text().count("\n") for path in folder.rglob("metrics.csv")]
-        if rows and rows[0] > 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            return
-        time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_a_temporary_folder_goes_with_the_policy():
-    policy = xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
-    member, path = policy.select(seed=42), policy.path
-    del policy
-    assert path.is_dir()
-    assert member.summary["status"] == "finished"
-    del member
-    assert not path.exists()
 
 
 @pytest.mark.slow
@@ -353,36 +253,6 @@ def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path):
     )  # fmt: skip
     assert (policy.observation_dim, policy.action_dim) == (4, 2)
     assert np.abs(policy(np.zeros((3, 4)))).max() <= 1
-
-
-def modules_after(statement):
-    """The modules that a process of its own has after the statement."""
-    run = subprocess.run(
-        [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return set(run.stdout.split())
-
-
-def test_the_import_is_quick_and_brings_nothing():
-    assert not modules_after("import xql_jax") & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
-    assert {"train", "load_policy"} <= set(dir(xql_jax))
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
-        _ = xql_jax.trian
-
-
-@pytest.mark.slow
-def test_training_on_arrays_imports_no_simulator():
-    assert not modules_after("import xql_jax.interface") & {
-        "mujoco",
-        "dm_control",
-        "gymnasium_robotics",
-        "minari",
-        "sklearn",
-    }
 
 
 @pytest.mark.slow

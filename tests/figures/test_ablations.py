@@ -67,6 +67,8 @@ def test_runs_of_other_settings_are_no_seeds_of_one_method():
     last = tables("beta", FakeRun([0.5, 4.0]), wide)["last"]
     assert set(last["method"].tolist()) == {"xql batch_size=256", "xql batch_size=1024"}
     assert last["seeds"].tolist() == [2] * 4
+    twice = tables("beta", FakeRun([0.5, 4.0]), FakeRun([0.5, 4.0]))["last"]
+    assert twice["seeds"].tolist() == [2, 2]  # each seed counts once
 
 
 @pytest.mark.parametrize("name", ["8", "9"])

@@ -44,7 +44,7 @@ def make_swept(root, name, betas, **options):
 
 
 def found(root, but=""):
-    parts = read_parts(find_runs(root), "evaluations.csv", "return", but=but)
+    parts = read_parts(find_runs(root), "evaluations.csv", "return", "returns", but=but)
     return [(part.method, part.run.path.name, [row.seed for row in part.rows]) for part in parts]
 
 

@@ -189,7 +189,7 @@ def test_other_data_are_told_of(swept, data, tmp_path, caplog):
 
 
 def test_the_share_of_the_best_is_of_the_data_that_are_given(unbroken, data, tmp_path):
-    """Of six trajectories four are the better two thirds, though the run kept two of three."""
+    """The better two thirds of six trajectories are four, though the run kept two of three."""
     arrays = dict(np.load(data / "data.npz"))
     np.savez(tmp_path / "twice.npz", **{key: np.concatenate([array] * 2) for key, array in arrays.items()})
     report = choose(unbroken[0].folder.path, dataset=(str(tmp_path / "twice.npz"),), max_steps=3)

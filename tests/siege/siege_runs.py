@@ -113,9 +113,8 @@ def make_stages(kind: Kind, folder: Path) -> Stages:
             evaluations.append(incomplete.evaluate(checkpoint))
     points = [
         tuple(point)
-        for point in points_of(
-            read_parts(find_runs(ended.save_dir), "evaluations.csv", "score"), "score", "scores"
-        )
+        for part in read_parts(find_runs(ended.save_dir), "evaluations.csv", "score", "scores")
+        for point in points_of(part, "score")
     ]
     return dataclasses.replace(incomplete, evaluations=evaluations, points=points)
 

@@ -92,8 +92,8 @@ def draw(stage: Stage, stages):
     found = []
 
     def work():
-        parts = read_parts(find_runs(stage.save_dir), "evaluations.csv", "score")
-        points = points_of(parts, "score", "scores")
+        parts = read_parts(find_runs(stage.save_dir), "evaluations.csv", "score", "scores")
+        points = [point for part in parts for point in points_of(part, "score")]
         found.append([dataclasses.astuple(p) if dataclasses.is_dataclass(p) else tuple(p) for p in points])
 
     return judge(stage.run, work, lambda: found[0], [[], stages.points])

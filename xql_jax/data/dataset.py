@@ -60,6 +60,10 @@ class Dataset:
         """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]."""
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
+    def part(self, rows: np.ndarray) -> "Dataset":
+        """Returns the dataset of these rows i64[K] only, in that order."""
+        return dataclasses.replace(self, batch=self.take(rows), ends=self.ends[rows])
+
     def apply(self, transform: Callable[[AnyBatch], AnyBatch]) -> "Dataset":
         """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
         return dataclasses.replace(self, batch=transform(self.batch))

@@ -53,7 +53,7 @@ class Preprocessing:
             fits = np.cumsum(lengths[best_first]) <= self.most_rows
             number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
             kept = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), best_first[:number]), lengths))
-            dataset = dataclasses.replace(dataset, batch=dataset.take(kept), ends=dataset.ends[kept])
+            dataset = dataset.part(kept)
         return dataset.apply(self.batch)
 
     def batch(self, batch: AnyBatch) -> AnyBatch:

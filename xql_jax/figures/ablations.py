@@ -43,9 +43,9 @@ def read(runs: Sequence[RunRecord], *, field: str) -> dict[str, Table]:
     """
     points = [
         (task, method, value, seed, step, score, diverged)
-        for part in read_parts(runs, "evaluations.csv", "score", but=field)
+        for part in read_parts(runs, "evaluations.csv", "score", "scores", but=field)
         if (value := _value(part, field)) is not None
-        for task, method, seed, step, score, diverged in points_of([part], "score", "scores")
+        for task, method, seed, step, score, diverged in points_of(part, "score")
     ]
     by_method: dict[tuple[str, str], set[float]] = {}
     for task, method, value, *_ in points:

@@ -39,7 +39,8 @@ def read(runs: Sequence[RunRecord]) -> dict[str, Table]:
     Raises:
         UserError: if all recorded errors are equal, or if no run has recorded errors.
     """
-    points = points_of(read_parts(runs, "bellman_errors.csv", "error"), "error", "Bellman errors")
+    parts = read_parts(runs, "bellman_errors.csv", "error", "Bellman errors")
+    points = [point for part in parts for point in points_of(part, "error")]
     table = long_table(*Point._fields, rows=points)
     ranges, fits, fits_by_step = [], [], []
     for panel in dict.fromkeys((point.task, point.method) for point in points):

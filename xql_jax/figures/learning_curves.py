@@ -43,8 +43,8 @@ def read(runs: Sequence[RunRecord], *, quantity: str) -> dict[str, Table]:
     Raises:
         UserError: if nothing was evaluated.
     """
-    parts = read_parts(runs, "evaluations.csv", quantity)
-    points = points_of(parts, quantity, f"{quantity}s")
+    parts = read_parts(runs, "evaluations.csv", quantity, f"{quantity}s")
+    points = [point for part in parts for point in points_of(part, quantity)]
     if not points:
         raise UserError(f"nothing was evaluated in {runs[0].path}, nor in others like it")
     at: dict[tuple[str, str, int], list[Point]] = {}

@@ -56,24 +56,27 @@ def find_runs(root: Path) -> list[RunRecord]:
     return sorted(finished, key=lambda run: run.path)
 
 
-def read_parts(runs: Iterable[RunRecord], file_name: str, column: str, but: str = "") -> list[RunPart]:
+def read_parts(
+    runs: Iterable[RunRecord], file_name: str, column: str, what: str, but: str = ""
+) -> list[RunPart]:
     """Reads a CSV file of each run, and splits the run by the settings of its sweep.
 
     Parts of the same method differ only in their seeds and in the setting `but`. If an algorithm was run on a
     task with several settings, those that vary are part of the method's name, whether a sweep gave them or
-    not. A seed that two runs trained with the same settings is counted once, with a warning. Runs with a
-    damaged file are left out, with a warning.
+    not. A seed that two runs trained with the same settings is counted once, and damaged files and rows whose
+    number is not finite are left out, each with a warning.
 
     Args:
         file_name: of the file in a run's folder.
-        column: a column that the file must have.
+        column: of the numbers that a figure shows.
+        what: what the numbers are, for the warning.
         but: the setting that a figure shows on an axis.
     Returns:
         The parts, ordered by task and method.
     """
     parts = [part for run in runs for part in _parts_of(run, file_name, column)]
     alike: dict[tuple[str, str], list[RunPart]] = {}
-    for part in _each_seed_once(parts):
+    for part in _finite(list(_each_seed_once(parts)), column, what):
         alike.setdefault((part.run.name, part.run.algorithm), []).append(part)
     named = [
         dataclasses.replace(part, method=method)
@@ -110,6 +113,18 @@ def _each_seed_once(parts: Sequence[RunPart]) -> Iterator[RunPart]:
             yield dataclasses.replace(part, rows=own)
 
 
+def _finite(parts: Sequence[RunPart], column: str, what: str) -> list[RunPart]:
+    """Returns the parts without rows whose number is not finite; warns of these."""
+    finite = [
+        dataclasses.replace(part, rows=[row for row in part.rows if abs(row.results[column]) <= LARGEST])
+        for part in parts
+    ]
+    count, kept = (sum(len(part.rows) for part in some) for some in (parts, finite))
+    if kept < count:
+        LOG.warning(f"{count - kept} of {count} {what} are not finite, and left out")
+    return finite
+
+
 def _methods(parts: Sequence[RunPart], but: str) -> list[str]:
     """Returns the names of the methods of one algorithm's parts on one task."""
     hidden = (but, f"config.{but}")
@@ -133,13 +148,9 @@ def _method(algorithm: str, settings: Mapping[str, str], names: Iterable[str]) -
     return " ".join((algorithm, *(f"{name.removeprefix('config.')}={settings.get(name)}" for name in names)))
 
 
-def points_of(parts: Iterable[RunPart], column: str, what: str) -> list[Point]:
-    """Returns the numbers of a column. Those that are not finite are left out, with a warning.
-
-    Args:
-        what: what the numbers are, for the warning.
-    """
-    points = [
+def points_of(part: RunPart, column: str) -> list[Point]:
+    """Returns the numbers of a column."""
+    return [
         Point(
             part.run.name,
             part.method,
@@ -148,10 +159,5 @@ def points_of(parts: Iterable[RunPart], column: str, what: str) -> list[Point]:
             row.results[column],
             not math.isnan(row.results.get("diverged_at", math.nan)),
         )
-        for part in parts
         for row in part.rows
     ]
-    finite = [point for point in points if abs(point.value) <= LARGEST]
-    if left_out := len(points) - len(finite):
-        LOG.warning(f"{left_out} of {len(points)} {what} are not finite, and left out")
-    return finite

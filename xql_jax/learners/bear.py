@@ -13,12 +13,12 @@ sampling, which narrows the distribution. Here the clone has the same head as pi
 likelihood; use `bear+mixture` if the data's policy has several modes. Two samples of 4 actions each from so
 wide a policy are far apart: the MMD of the clone to itself is about 0.26 in the point maze, above their
 threshold of 0.05. Then the multiplier only rises, and pi stays the clone: give an `mmd_threshold` above the
-`actor/divergence` of the first updates. In the D4RL code pi's loss is computed
-before the critic's step, here and in the first code after it. Their last layers begin near 0 and their
-deviation at 1 (a log-std clipped to [-5, 2]); here kernels are orthogonal and it begins at 0.2 (a tanh into
-[-5, 2]). In evaluation they take the action with the largest Q among 10 (first code) or 100 (D4RL)
-samples of pi; here among 10. They learn from D4RL's rewards in AntMaze, too, from which this one subtracts 1.
-Their 40,000 updates without Q are of 3,000,000: shorten them (`--config.warm_start=N`) with the run.
+`actor/divergence` of the first updates. In the D4RL code pi's loss is computed before the critic's step, here
+and in the first code after it. Their last layers begin near 0 and their deviation at 1 (a log-std clipped to
+[-5, 2]); here kernels are orthogonal and it begins at 0.2 (a tanh into [-5, 2]). In evaluation they take the
+action with the largest Q among 10 (first code) or 100 (D4RL) samples of pi; here among 10. They learn from
+D4RL's rewards in AntMaze, too, from which this one subtracts 1. Their 40,000 updates without Q are of
+3,000,000: shorten them (`--config.warm_start=N`) with the run.
 """
 
 from collections.abc import Callable

@@ -86,10 +86,7 @@ class ChoiceRun(Run):
         self.dataset, self.starts = self._dataset()
         sizes = self.dataset.observation_dim, self.dataset.action_dim
         try:
-            if step is None:
-                self.states, self.step = saved.restore_last(*sizes)
-            else:
-                self.states, self.step = saved.restore(step, *sizes), step
+            self.states, self.step = saved.restore_at(step, *sizes)
         except UnfitCheckpoint as error:
             of_run = saved.sizes(record.steps[-1] if step is None else step)
             if sizes == of_run:
@@ -198,7 +195,7 @@ class ChoiceRun(Run):
         number = content.get("init_dataset_size") or dataset.size
         if number < dataset.size and not settings.dataset:
             rows = drawn_rows(dataset.size, number, content["seeds"][0])
-            dataset = dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+            dataset = dataset.part(rows)
             starts = np.flatnonzero(np.isin(rows, starts))
             if not len(starts):
                 raise UserError(

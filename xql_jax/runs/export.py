@@ -80,7 +80,8 @@ class ExportRun(Run):
         originals: dict[str, Policy] = {"run": lambda observations: self.original(observations[None])[0]}
         scores = self._scores({**originals, **policies}) if self.settings.episodes else {}
         report = {
-            "policy": self._what,
+            "policy": f"{restored.what}, {restored.run.members[0]}",
+            "identity": self._identity,
             "env_name": restored.task.name if isinstance(restored, Restored) else None,
             "observations": f"float32[B, {size}], as the environment gives them",
             "actions": f"float32[B, {action_dim}], within [-1, 1]",
@@ -92,8 +93,10 @@ class ExportRun(Run):
         return report
 
     @property
-    def _what(self) -> str:
-        return f"{self.restored.what}, {self.restored.run.members[0]}"
+    def _identity(self) -> str:
+        """The run's digest, the step and the member: the same policy, wherever its folder is."""
+        run = self.restored.run
+        return f"{run.record.run}, {self.restored.step}, {run.members[0].name}"
 
     def _check_others(self) -> None:
         """Raises UserError if files of another policy would remain beside those of this one."""
@@ -103,12 +106,13 @@ class ExportRun(Run):
         if not beside or not report.exists():
             return
         try:
-            there = str(json.loads(read_file(report))["policy"])
-        except (ValueError, LookupError, TypeError):
-            there = "unknown"
-        if there != self._what:
+            there = json.loads(read_file(report))
+            is_other, which = there["identity"] != self._identity, str(there["policy"])
+        except (ValueError, LookupError, TypeError):  # of another version, or damaged
+            is_other, which = True, "unknown"
+        if is_other:
             raise UserError(
-                f"{self.folder / beside[0]}: of another policy ({there}): write all --formats, or give "
+                f"{self.folder / beside[0]}: of another policy ({which}): write all --formats, or give "
                 "another --output"
             )
 

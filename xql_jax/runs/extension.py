@@ -80,14 +80,16 @@ def extended(
 
 
 class MissingSeeds(NamedTuple):
-    """The seeds that other runs lack, and whether a run of them has begun already."""
+    """The seeds to train, and whether a run of them has begun already."""
 
     seeds: range
     have_begun: bool
 
 
 def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
-    """Returns the seeds of a new run that no finished run with otherwise the same settings has.
+    """Returns the seeds of a new run that no run with otherwise the same settings has.
+
+    If there are none, but a run of some of them has not ended, it returns the seeds of that run.
 
     Returns:
         None if the run itself exists, or if no other run has any of its seeds.

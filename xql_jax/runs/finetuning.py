@@ -197,8 +197,7 @@ class FinetuneRun(OfflineRun):
         if number is not None and number < dataset.size:
             # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
             seed = content["seeds"][0] if content else self.settings.seed
-            rows = drawn_rows(dataset.size, number, seed)
-            dataset = dataclasses.replace(dataset, batch=dataset.take(rows), ends=dataset.ends[rows])
+            dataset = dataset.part(drawn_rows(dataset.size, number, seed))
         if content and dataset.fingerprint() != content["dataset_fingerprint"]:
             LOG.warning(f"{dataset.source}: not the data that the checkpoint was trained on")
         return dataset

@@ -159,13 +159,7 @@ class RunFolder:
         for file in sorted(self.path.parent.glob("*/config.json")):
             theirs = settings_by_name(read_json(file))
             theirs = {name: theirs[name] for name in theirs if name not in (*OF_THE_RECORD, "digest")}
-            # A setting that only one of them records has its default in the other.
-            names = dict.fromkeys((*ours, *theirs))
-            others[file.parent] = [
-                f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
-                for name in names
-                if theirs.get(name) != ours.get(name)
-            ]
+            others[file.parent] = differing_settings(theirs, ours)
         if others:
             nearest = min(others, key=lambda path: len(others[path]))
             LOG.info(
@@ -232,6 +226,18 @@ class RunFolder:
             except Damaged:
                 set_aside(self.files.summary)
         return _with_scores(write_record(self.files.summary, {**summary, "run": self.run}))
+
+
+def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Describes each setting that differs between a run and this one.
+
+    A setting that only one of them records has its default in the other.
+    """
+    return [
+        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if theirs.get(name) != ours.get(name)
+    ]
 
 
 def read_config(file: Path) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class OfflineRun(TrainingRun):
         self.normalize_observations = self._or_the_methods("normalize_observations")
         self.top_returns = self._or_the_methods("top_returns")
         self._check_numbers()
+        self._check_evaluation()
         resolve_widths(self.config, settings.config_overrides)
         self.make_members(self.updates)
         self._check_sharding()
@@ -77,6 +78,17 @@ class OfflineRun(TrainingRun):
             )
         if not 0 < self.top_returns <= 1:
             raise UserError(f"top_returns={self.top_returns}: must be above 0, at most 1")
+
+    def _check_evaluation(self) -> None:
+        """Raises UserError if a setting of evaluations is given, but there is no task to evaluate in."""
+        given = {
+            "random_return": self.settings.random_return is not None,
+            "expert_return": self.settings.expert_return is not None,
+            "eval_at_start": self.schedule.eval_at_start,
+        }
+        if self.task is None and any(given.values()):
+            name = next(name for name in given if given[name])
+            raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
 
     def _check_sharding(self) -> None:
         settings = self.settings
@@ -289,14 +301,6 @@ class OfflineRun(TrainingRun):
         )
         if self.task:
             self.task = self.scored(self.task, dataset.references)
-        else:
-            needing_a_task = {
-                "random_return": settings.random_return is not None,
-                "expert_return": settings.expert_return is not None,
-                "eval_at_start": self.schedule.eval_at_start,
-            }
-            if given := [name for name, is_given in needing_a_task.items() if is_given]:
-                raise UserError(f"--{given[0]}: nothing is evaluated without a task: give --env_name")
         if self.evaluator and self.task:
             dimensions = self.evaluator.observation_dim, self.evaluator.action_dim
             check_spaces(dataset, *dimensions, self.task.name)

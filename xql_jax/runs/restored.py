@@ -54,7 +54,7 @@ def restore_policies(checkpoint: str, *, member: int | None = None) -> RestoredP
     if member is not None:
         run = run.only(member)
     dimensions = run.sizes(run.record.steps[-1] if step is None else step)
-    states, step = run.restore_last(*dimensions) if step is None else (run.restore(step, *dimensions), step)
+    states, step = run.restore_at(step, *dimensions)
     return RestoredPolicies(run, path, step, states, dimensions)
 
 

@@ -16,7 +16,7 @@ from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, prepared
 from xql_jax.files import with_numbers
-from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.folder import RunFolder, differing_settings
 from xql_jax.runs.record import NO_SETTINGS, RunRecord, open_record
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress
@@ -71,6 +71,10 @@ class SavedPolicies:
                     raise
         raise UserError(f"{self.record.path}: its checkpoints go faster than they can be read: stop the run")
 
+    def restore_at(self, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
+        """Returns the states after `step` (None: of the last checkpoint), and that step."""
+        return self.restore_last(*dimensions) if step is None else (self.restore(step, *dimensions), step)
+
     def restore_for(self, task: Task, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
         """Returns the states after `step` and that step.
 
@@ -82,7 +86,7 @@ class SavedPolicies:
             UserError: if the task's dimensions do not fit the run, or as `Checkpoints.restore`.
         """
         try:
-            return self.restore_last(*dimensions) if step is None else (self.restore(step, *dimensions), step)
+            return self.restore_at(step, *dimensions)
         except UnfitCheckpoint as error:
             trained_on = self.record.env_name
             if task.name == trained_on or "other states" not in error.reason:
@@ -198,15 +202,14 @@ def members_of_another(
         UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
     """
     record = open_record(source)
-    theirs = record.settings
-    ours = {n: value for n, value in settings_by_name(folder.recorded).items() if n not in NO_SETTINGS}
-    changed = [
-        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
-        # A run's setting that only one of them records has its default in the other; a config's, in theirs,
-        # did not exist in their version.
-        for name in dict.fromkeys((*theirs, *(name for name in ours if not name.startswith("config."))))
-        if name != "sweep" and theirs.get(name) != ours.get(name)
-    ]
+    theirs = {name: value for name, value in record.settings.items() if name != "sweep"}
+    ours = {
+        name: value
+        for name, value in settings_by_name(folder.recorded).items()
+        if name not in (*NO_SETTINGS, "sweep")
+        and (name in theirs or not name.startswith("config."))  # else their version did not have the field
+    }
+    changed = differing_settings(theirs, ours)
     if changed or record.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
     for _ in range(TRIES):  # a source in training removes old checkpoints, see `restore_last`

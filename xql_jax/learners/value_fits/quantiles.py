@@ -10,8 +10,8 @@ Differs: the paper's second part, pinball losses on imagined actions ("value reg
 the point mazes the least scale is this project's choice. The authors normalise observations, leave
 locomotion's rewards as they are, and have no layer norm in V; here it is the other way round in all three, so
 in locomotion the least scale of 0.1 has another meaning. They read V, Q and the advantages before V's step,
-here after it. Where the two networks cross, beta(s) is 0 here; the
-paper has |V_upper - V| / w in the scale of advantages, and the negative difference in Q's target.
+here after it. Where the two networks cross, beta(s) is 0 here; the paper has |V_upper - V| / w in the scale
+of advantages, and the negative difference in Q's target.
 """
 
 import math

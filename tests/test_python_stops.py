@@ -1,0 +1,96 @@
+"""Python calls that a signal or a failure ends: what was trained is kept, and the next call goes on."""
+
+import gc
+import os
+import signal
+import tempfile
+import threading
+import time
+
+import numpy as np
+import pytest
+from python_cases import SMALL, bandit
+
+import xql_jax
+from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.training.population import Population
+
+
+@pytest.mark.slow
+def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
+    """Stopped by Ctrl-C in its midst, it is saved; the next call ends where an unbroken run does."""
+    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
+    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path / "broken"])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after .* updates, saved in"):
+        xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    timer.join()
+    gone_on = xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    again = xql_jax.train(save_dir=tmp_path / "broken", **settings)
+    unbroken = xql_jax.train(save_dir=tmp_path / "unbroken", **settings)
+    assert gone_on.path == again.path
+    for policy in (gone_on, again):
+        np.testing.assert_array_equal(policy([0.2]), unbroken([0.2]))
+    with pytest.raises(UserError, match="this run exists"):
+        xql_jax.train(save_dir=tmp_path / "broken", resume=False, **settings)
+
+
+@pytest.mark.slow
+def test_a_run_in_a_temporary_folder_that_is_stopped_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
+    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        xql_jax.train(**settings)
+    timer.join()
+    gc.collect()
+    [place] = tmp_path.iterdir()
+    assert f"the same call with save_dir={str(place)!r} goes on" in str(stopped.value)
+    gone_on = xql_jax.train(save_dir=place, **settings)
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
+    assert gone_on.summary["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", [EnvironmentFailure, KeyError])
+def test_a_run_in_a_temporary_folder_that_fails_is_kept(tmp_path, monkeypatch, failure):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = {"dataset": bandit(), "max_steps": 200, "checkpoint_interval": 50, **SMALL}
+    with monkeypatch.context() as patch:
+        advance = Population.advance
+
+        def fail(population, stop):
+            if stop > 100:
+                raise failure("too much")
+            return advance(population, stop)
+
+        patch.setattr(Population, "advance", fail)
+        with pytest.raises(failure, match=r"^.?too much") as failed:
+            xql_jax.train(**settings)
+    gc.collect()
+    [place] = tmp_path.iterdir()
+    told = [str(failed.value), *getattr(failed.value, "__notes__", [])]
+    assert f"the same call with save_dir={str(place)!r} goes on" in told[-1]
+    assert xql_jax.train(save_dir=place, **settings).summary["status"] == "finished"
+
+
+def interrupt_when_training(folder):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        rows = [path.read_text().count("\n") for path in folder.rglob("metrics.csv")]
+        if rows and rows[0] > 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_temporary_folder_goes_with_the_policy():
+    policy = xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+    member, path = policy.select(seed=42), policy.path
+    del policy
+    assert path.is_dir()
+    assert member.summary["status"] == "finished"
+    del member
+    assert not path.exists()
