@@ -4,8 +4,9 @@ import h5py
 import numpy as np
 import pytest
 
+from xql_jax.data.dataset import Dataset
 from xql_jax.data.kitchen import NUM_POSITIONS, POSITIONS, THRESHOLD, tasks_done
-from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
@@ -62,6 +63,18 @@ def test_they_are_the_real_files_rewards(kitchen_file):
     with h5py.File(kitchen_file) as file:
         observations, rewards = file["observations"][()], file["rewards"][()]
     np.testing.assert_array_equal(tasks_done(observations), rewards)
+
+
+@pytest.mark.parametrize(
+    ("env_name", "reward", "counts"),
+    [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
+)
+def test_the_data_tell_whose_reward_they_have(env_name, reward, counts):
+    """In each of these rows the microwave is open, which is one task done."""
+    rows = np.stack([seen(at22=-0.75)] * 5)
+    batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
+    data = Dataset(batch, np.ones(5, bool), "file")
+    assert fit_preprocessing(data, get_task(env_name)).counts_kitchen_tasks is counts
 
 
 def test_the_simulator_agrees():

@@ -11,8 +11,10 @@ from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.errors import UserError
 from xql_jax.files import write_record
+from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
+HOPPER = get_task("hopper-medium-v2")
 ACTIONS = (0.0, 1.0, -1.0, 3.0, 0.5)
 EVERYTHING = Preprocessing(
     action_bound=0.5,
@@ -31,8 +33,8 @@ def dataset(rewards=(1.0, 2.0, 4.0, -1.0, 0.5), ends=(0, 1, 0, 0, 1), actions=AC
     return Dataset(batch, np.array(ends, bool), "file")
 
 
-def fitted(data, suite=None, **options):
-    return fit_preprocessing(data, suite, **options).dataset(data)
+def fitted(data, task=None, **options):
+    return fit_preprocessing(data, task, **options).dataset(data)
 
 
 def test_returns_by_trajectory():
@@ -52,22 +54,29 @@ def test_clipped_actions_leave_all_else():
 
 
 @pytest.mark.parametrize(
-    ("suite", "rewards", "scale", "shift"),
+    ("name", "rewards", "scale", "shift"),
     [
         # The returns 3 and 3.5 are 0.5 apart: to span 1000 the factor is 2000.
         *(
-            (suite, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0)
-            for suite in ("locomotion", "bullet", "gymnasium")
+            (name, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0)
+            for name in ("hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5")
         ),
-        ("antmaze", [0, 1, 3, -2, -0.5], 1.0, -1.0),
+        ("antmaze-umaze-v2", [0, 1, 3, -2, -0.5], 1.0, -1.0),
         *(
-            (suite, [1, 2, 4, -1, 0.5], 1.0, 0.0)
-            for suite in ("kitchen", "adroit", "maze2d", "pointmaze", None)
+            (name, [1, 2, 4, -1, 0.5], 1.0, 0.0)
+            for name in (
+                "kitchen-mixed-v0",
+                "pen-human-v1",
+                "maze2d-umaze-v1",
+                "pointmaze-umaze-v0",
+                "bullet-maze2d-umaze-v0",
+                None,
+            )
         ),
     ],
 )
-def test_what_iql_does_to_a_suite(suite, rewards, scale, shift):
-    record = fit_preprocessing(dataset(), suite)
+def test_what_iql_does_to_a_task(name, rewards, scale, shift):
+    record = fit_preprocessing(dataset(), name and get_task(name))
     assert record == Preprocessing(action_bound=1 - 1e-5, reward_scale=scale, reward_shift=shift)
     after = record.dataset(dataset())
     np.testing.assert_array_equal(after.batch.rewards, np.float32(rewards))
@@ -84,13 +93,13 @@ def test_rewards_that_are_not_finite_are_refused():
     rewards[1] = np.nan
     broken = dataclasses.replace(data, batch=data.batch._replace(rewards=rewards))
     with pytest.raises(UserError, match="file: rewards hold NaN or infinity"):
-        fit_preprocessing(broken, "locomotion")
+        fit_preprocessing(broken, HOPPER)
 
 
 def test_a_factor_that_is_no_float32_is_rounded_once():
     """Returns 7 apart: 1000 / 7 as float32, then the products, as IQL's rewards have been computed here."""
     data = dataset(rewards=(1.0, 2.0, 9.0, 0.5, 0.5))
-    rewards = fitted(data, "locomotion").batch.rewards
+    rewards = fitted(data, HOPPER).batch.rewards
     np.testing.assert_array_equal(rewards, data.batch.rewards * np.float32(1000.0 / 7.0))
 
 
@@ -103,7 +112,7 @@ def test_a_factor_that_is_no_float32_is_rounded_once():
 )
 def test_equal_returns_cannot_be_scaled(rewards, ends, message):
     with pytest.raises(UserError, match=message):
-        fit_preprocessing(dataset(rewards, ends), "locomotion")
+        fit_preprocessing(dataset(rewards, ends), HOPPER)
     fit_preprocessing(dataset(rewards, ends), None)
 
 
@@ -195,13 +204,12 @@ def test_observations_are_normalised_over_what_is_learned_from():
 
 
 def test_rewards_stay_as_they_are_for_a_method_whose_settings_are_for_such():
-    for suite in ("locomotion", "gymnasium"):
-        assert fit_preprocessing(five_trajectories(), suite).reward_scale == 100.0
-        assert fit_preprocessing(five_trajectories(), suite, scale_rewards=False).reward_scale == 1.0
+    assert fit_preprocessing(five_trajectories(), HOPPER).reward_scale == 100.0
+    assert fit_preprocessing(five_trajectories(), HOPPER, scale_rewards=False).reward_scale == 1.0
 
 
 def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
-    after = fitted(five_trajectories(), "locomotion", top_returns=0.2)
+    after = fitted(five_trajectories(), HOPPER, top_returns=0.2)
     np.testing.assert_array_equal(after.batch.rewards, [400, 400, 100])  # from -1 to 9: times 100
 
 
@@ -210,7 +218,7 @@ def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
     [
         Preprocessing(),
         EVERYTHING,
-        fit_preprocessing(dataset(), "locomotion", normalize_observations=True, top_returns=0.5),
+        fit_preprocessing(dataset(), HOPPER, normalize_observations=True, top_returns=0.5),
         Preprocessing(reward_scale=1000 / 7, observation_mean=(0.1,), observation_std=(1 / 3,)),
     ],
 )
@@ -246,8 +254,8 @@ def test_data_on_disk_are_transformed_row_by_row_or_refused(tmp_path, monkeypatc
     data, path = five_trajectories(), tmp_path / "some.npz"
     np.savez(path, **data.batch._asdict(), ends=data.ends)
     mapped = map_dataset(path, None)
-    record = fit_preprocessing(mapped, "locomotion")
-    assert record == fit_preprocessing(data, "locomotion")
+    record = fit_preprocessing(mapped, HOPPER)
+    assert record == fit_preprocessing(data, HOPPER)
     indices = np.array([7, 0, 3])
     for field, expected in zip(
         record.dataset(mapped).take(indices), record.dataset(data).take(indices), strict=True

@@ -58,16 +58,6 @@ def without_times(summary):
 
 
 @pytest.mark.parametrize(
-    ("env_name", "is_scaled"), [("bullet-hopper-medium-v0", True), ("bullet-maze2d-umaze-v0", False)]
-)
-def test_rewards_of_a_robot_are_scaled_and_those_of_a_maze_are_not(data, tmp_path, env_name, is_scaled):
-    config = suite_config("bc", suites=("bullet",), differences={"bc": {"hidden_dims": (8,)}})
-    changes = {"config": config, "env_name": env_name, "eval_episodes": 0, "save_dir": str(tmp_path)}
-    with OfflineRun(offline_settings(data, **changes)) as run:
-        assert (run.preprocessing.reward_scale != 1.0) == is_scaled
-
-
-@pytest.mark.parametrize(
     ("updates", "sweep", "told"),
     [
         (12, "", "warm_start=12: this first phase of learning takes all 12 updates of the run"),

@@ -14,6 +14,7 @@ from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.memory import check_memory
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, set_aside, write_record
+from xql_jax.tasks import Task
 from xql_jax.types import AnyBatch
 
 LOG = logging.getLogger(__name__)
@@ -135,17 +136,17 @@ class Preprocessing:
 
 def fit_preprocessing(
     dataset: AnyDataset,
-    suite: str | None,
+    task: Task | None,
     *,
     normalize_observations: bool = False,
     scale_rewards: bool = True,
     top_returns: float = 1.0,
 ) -> Preprocessing:
-    """Fits IQL's preprocessing for a suite (see `Task.suite`), and whatever else is asked for.
+    """Fits IQL's preprocessing for a task, and whatever else is asked for.
 
     IQL clips actions to ±(1 - 1e-5), scales locomotion's rewards so that trajectories' returns span 1000, and
     adds -1 to AntMaze's rewards. Here, rewards of PyBullet's robots and of Gymnasium's own tasks are scaled,
-    too. Without a suite, nothing says what rewards mean, so they are not changed.
+    too. Without a task, nothing says what rewards mean, so they are not changed.
 
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
@@ -158,10 +159,11 @@ def fit_preprocessing(
             one; or if observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if scale_rewards and suite in SCALED_SUITES:
+    if scale_rewards and task and _is_scaled(task):
         fitted["reward_scale"] = SPAN / _return_span(dataset)
-    if suite == "antmaze":
+    if task and task.suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
+    fitted["counts_kitchen_tasks"] = counts_kitchen_tasks(dataset, task)
     if top_returns < 1.0:
         fitted["most_rows"] = float(top_returns * dataset.size)
         dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)
@@ -176,8 +178,15 @@ def fit_preprocessing(
     return Preprocessing(**fitted)
 
 
-def counts_tasks(dataset: AnyDataset) -> bool:
+def _is_scaled(task: Task) -> bool:
+    # PyBullet's mazes, of its robots' suite, have a goal's reward, which IQL does not scale.
+    return task.suite in SCALED_SUITES and "maze" not in task.name
+
+
+def counts_kitchen_tasks(dataset: AnyDataset, task: Task | None) -> bool:
     """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
+    if task is None or task.suite != "kitchen":
+        return False
     rows = dataset.take(spread_rows(dataset.size))
     if rows.observations.shape[-1] != 2 * NUM_POSITIONS:  # not the kitchen's
         return False

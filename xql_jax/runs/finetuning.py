@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
 from xql_jax.data.dataset import Dataset, drawn_rows
 from xql_jax.data.mapped import MappedDataset
-from xql_jax.data.preprocessing import Preprocessing, counts_tasks
+from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks
 from xql_jax.data.prior import PriorData
 from xql_jax.envs import choose_suite
 from xql_jax.envs.workers import Patience
@@ -183,7 +183,7 @@ class FinetuneRun(OfflineRun):
         fitted = self.source.preprocessing_of(dataset) if self.source else super().fit_preprocessing(dataset)
         if self.task is None or self.task.suite != "kitchen":
             return fitted
-        counts = counts_tasks(dataset)  # an older run's preprocessing does not say it
+        counts = counts_kitchen_tasks(dataset, self.task)  # those of the source may be other data
         LOG.info(
             "online rewards: the number of tasks that are done, as in the data"
             if counts

@@ -22,7 +22,7 @@ from xql_jax.data import (
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
-from xql_jax.data.preprocessing import Preprocessing, counts_tasks, fit_preprocessing
+from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import choose_suite
@@ -316,18 +316,13 @@ class OfflineRun(TrainingRun):
         return view
 
     def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
-        task = self.task
-        fitted = fit_preprocessing(
+        return fit_preprocessing(
             dataset,
-            task.suite if task else None,
+            self.task,
             normalize_observations=self.normalize_observations,
-            # PyBullet's mazes, of its robots' suite, have a goal's reward, which IQL does not scale.
-            scale_rewards=self.config.about.run.scale_rewards and not (task and "maze" in task.name),
+            scale_rewards=self.config.about.run.scale_rewards,
             top_returns=self.top_returns,
         )
-        if task and task.suite == "kitchen" and hasattr(self.learner, "act_remembering"):
-            return dataclasses.replace(fitted, counts_kitchen_tasks=counts_tasks(dataset))
-        return fitted
 
 
 def _task(settings: OfflineSettings) -> Task | None:
