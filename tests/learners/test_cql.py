@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, assert_population_agrees, init, make, make_batch, update
+from learner_runs import FROZEN, QUICKLY, assert_population_agrees, init, make, make_batch, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -17,6 +17,7 @@ from online_runs import (
     policy_nodes,
     prepared,
 )
+from scipy import stats
 
 from xql_jax.configuration import suite_config
 from xql_jax.learners.fields import hyperparameters
@@ -154,6 +155,29 @@ def test_every_critic_sees_all_actions_in_one_pass():
     text = str(jax.make_jaxpr(loss_inputs)(state.critic.params))
     assert text.count(f":f32[256,{inputs}] = concatenate") == learner.critic.num_critics
     assert f":f32[16,{inputs}] = concatenate" not in text
+
+
+def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next():
+    """In two dimensions: the mean of 1 / density is the volume of all actions, 4, for any distribution."""
+    learner, number = make("cql", hidden_dims=(), cql_actions=4000), 4000
+    batch = one_hot_states(2, repeats=1, num_actions=2)
+    batch = batch._replace(next_observations=batch.observations[::-1])
+    means, stds = np.array([[[-0.6, 0.2], [0.5, -0.3]], [[1.0, 1.2], [0.9, 1.1]]])  # [S, A] each
+    policy = init(learner, batch).policy.replace(params=linear_actor(means, stds))
+    propose = jax.jit(learner.critic.proposals, compiler_options=QUICKLY)
+    actions, log_densities = map(np.asarray, propose(policy, batch, jax.random.key(0)))
+    assert actions.shape == (3 * number, 2, 2)
+    assert np.abs(actions).max() <= 1.0
+    np.testing.assert_allclose(np.exp(-log_densities[:number]), 4.0, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(-log_densities[number:]).mean(0), 4.0, rtol=0.1)
+    np.testing.assert_allclose(actions[:number].mean(0), 0.0, atol=0.05)
+    np.testing.assert_allclose((actions[:number] ** 2).mean(0), 1 / 3, atol=0.03)
+    # tanh keeps medians. In both states half of the actions are from either policy.
+    for first, second in ((0, 1), (1, 0)):
+        below = [(actions[number:, first] < np.tanh(means[i])).mean(0) for i in (first, second)]
+        z = (means[first] - means[second]) / stds
+        expected = [0.25 + stats.norm.cdf(z[second]) / 2, 0.25 + stats.norm.cdf(-z[first]) / 2]
+        np.testing.assert_allclose(below, expected, atol=0.03)
 
 
 @pytest.mark.slow

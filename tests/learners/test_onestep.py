@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import flat, init, make, make_batch, update
+from linear_runs import transition
+from online_runs import linear_critics
 from tabular_runs import (
     ACTIONS,
     COUNTS,
@@ -85,9 +87,7 @@ def test_v_is_the_behaviours(run, exact):
     v = many.value_of(state.behavior, state.critic, q_params, eye, jax.random.key(0))
     np.testing.assert_allclose(v, exact[0], atol=0.02 * np.ptp(exact[0]))
     of_policy = many.value_of(state.policy, state.critic, q_params, eye, jax.random.key(0))
-    assert (np.asarray(of_policy) - exact[0]).max() > 0.2 * np.ptp(
-        exact[0]
-    )  # that policy's would be told apart
+    assert np.max(of_policy - exact[0]) > 0.2 * np.ptp(exact[0])  # that policy's would be told apart
 
 
 def test_q_and_the_clone_know_nothing_of_the_policy():
@@ -131,6 +131,19 @@ def test_masks_stop_the_bootstrap():
 
     np.testing.assert_array_equal(critic_after(0.0, batch), critic_after(0.0, elsewhere))
     assert np.abs(critic_after(1.0, batch) - critic_after(1.0, elsewhere)).max() > 1e-3
+
+
+def test_the_target_is_at_the_target_network_and_the_datas_next_action():
+    """Q is a, and 0.5 for the data's action; the target network has 4 + 10 a, 1 for the next action."""
+    batch = transition([[1.0]], [[0.5]], [1.0], [[1.0]], [[-0.3]], [1.0])
+    learner = make("onestep", (), discount=0.5)
+    state = init(learner, batch)
+    critic = state.critic.replace(
+        params=linear_critics(np.array([[0.0]]), np.array([[1.0]])),
+        target=linear_critics(np.array([[4.0]]), np.array([[10.0]])),
+    )
+    _, metrics = update(learner, state.replace(critic=critic), batch, jax.random.key(0))
+    np.testing.assert_allclose(metrics["critic/loss"], (0.5 - (1.0 + 0.5 * 1.0)) ** 2, rtol=1e-5)
 
 
 def test_defaults_are_the_authors():
