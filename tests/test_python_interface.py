@@ -245,9 +245,10 @@ def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path):
+@pytest.mark.parametrize("method", ["td3", "xsac"])
+def test_the_online_counterpart_acts_on_its_tasks_observations(tmp_path, method):
     policy = xql_jax.train_online(
-        "pointmaze-umaze-v0", method="td3", save_dir=tmp_path, max_steps=200, network="small",
+        "pointmaze-umaze-v0", method=method, save_dir=tmp_path, max_steps=200, network="small",
         hidden_dims=(8,), warmup_steps=50, batch_size=8, buffer_size=1_000, eval_episodes=0,
         log_interval=100, bellman_error_interval=0, progress=False,
     )  # fmt: skip

@@ -182,6 +182,11 @@ def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> 
     with run:
         try:
             summary = run.run()
+            signum = run.stop.received if summary["status"] != "finished" else None
+            if not signum:
+                policy = load_policy(run.folder.path)
+                policy.folders = folders.pop_all()
+                return policy
         except BaseException as error:  # whatever ends it, what was trained is kept
             if is_kept or not any(run.folder.path.glob("checkpoints/*")):
                 raise
@@ -191,19 +196,15 @@ def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> 
                 raise type(error)(f"{error}; {hint}") from error
             error.add_note(hint)
             raise
-    if run.stop.received and summary["status"] != "finished":
-        if run.stop.received != signal.SIGINT:
-            signal.raise_signal(run.stop.received)
-        place = run.folder.save_dir
-        if not is_kept:
-            place = _copied(place)
-        raise KeyboardInterrupt(
-            f"stopped after {summary['step']:,} {run.unit}s, saved in {place}; the same call with "
-            f"save_dir={str(place)!r} goes on"
-        )
-    policy = load_policy(run.folder.path)
-    policy.folders = folders.pop_all()
-    return policy
+    if signum != signal.SIGINT:
+        signal.raise_signal(signum)
+    place = run.folder.save_dir
+    if not is_kept:
+        place = _copied(place)
+    raise KeyboardInterrupt(
+        f"stopped after {summary['step']:,} {run.unit}s, saved in {place}; the same call with "
+        f"save_dir={str(place)!r} goes on"
+    )
 
 
 def _copied(folder: Path) -> Path:

@@ -172,7 +172,13 @@ def test_the_guides_example_acts_by_onnx_without_jax(tmp_path):
     np.testing.assert_allclose(np.array(run.stdout.split(), float), expected, atol=1e-5)
 
 
-def test_a_policy_with_a_memory_is_refused():
-    learner = make_learner("dt", {"embed_dim": 8, "num_layers": 1})
-    with pytest.raises(UserError, match="without memory"):
-        layers_of(learner, Preprocessing(), O)
+@pytest.mark.parametrize(
+    ("name", "config"), [("dt", {"embed_dim": 8, "num_layers": 1}), ("bear", {"actor_hidden_dims": (8,)})]
+)
+def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
+    learner = make_learner(name, config)
+    actor = learner.actor(learner.init(jax.random.key(0), np.zeros((1, O)), np.zeros((1, A))))
+    with pytest.raises(
+        UserError, match=r"with a memory \(dt\), or one that chooses among samples by Q \(bear\)"
+    ):
+        layers_of(actor, Preprocessing(), O)

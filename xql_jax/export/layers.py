@@ -7,6 +7,7 @@ import numpy as np
 from xql_jax.data.layers import Layers
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
+from xql_jax.learners.train_state import Model
 from xql_jax.networks.policies import GaussianPolicy, MixturePolicy
 from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy
 
@@ -18,12 +19,15 @@ def layers_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) ->
         actor: what `Learner.actor` returns for one policy: a network and its parameters.
         preprocessing: the one that it was trained with.
     Raises:
-        UserError: if its network is not a stack of layers.
+        UserError: if the policy is more than a stack of layers.
     """
-    network = getattr(actor, "network", None)
-    if not isinstance(network, GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy):
-        kind = type(network or actor).__name__
-        raise UserError(f"only a policy without memory, a stack of layers, can be exported, not {kind}")
+    stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
+    if type(actor) is not Model or not isinstance(actor.network, stacks):
+        raise UserError(
+            "only a policy that is a stack of layers can be exported: not one with a memory (dt), or one "
+            "that chooses among samples by Q (bear)"
+        )
+    network = actor.network
     parameters = actor.params["params"]
 
     def dense(layer: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from xql_jax.types import Learner, State
 
 TRIES = 10  # to read a checkpoint of a run that is still training
 MAX_SEEDS = 100_000  # per run; a larger number means that the file is damaged
+Axis = tuple[str, int]  # of an array: the array's name, and the axis's number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,29 +100,14 @@ class SavedPolicies:
     def sizes(self, step: int) -> tuple[int, int]:
         """Returns the lengths of an observation and of an action, derived from a checkpoint's arrays.
 
-        The learner is initialised (shapes only) with observations and actions of lengths 1 and 2. An array's
-        axis that grows with the observations only has the observations' length plus a constant. The
-        same holds for actions.
-
         Raises:
             UserError: if the checkpoint cannot be read, or belongs to another learner.
         """
         with Checkpoints(self.record.files.checkpoints, self.record.run) as checkpoints:
-            found = _lengths(next(iter(checkpoints.leaves(step).values())))
-
-        def lengths_with(*sizes: int) -> dict[tuple[str, int], int]:
-            example = [jnp.zeros((1, size)) for size in sizes]
-            return _lengths(leaves_of(jax.eval_shape(self.learner.init, jax.random.key(0), *example)))
-
-        smallest, wide, tall = lengths_with(1, 1), lengths_with(2, 1), lengths_with(1, 2)
-
-        def size(grown: Mapping[Any, int], other: Mapping[Any, int]) -> int:
-            for axis, length in smallest.items():
-                if grown[axis] == length + 1 and other[axis] == length and axis in found:
-                    return found[axis] - length + 1
+            sizes = sizes_from(self.learner, lengths_of(next(iter(checkpoints.leaves(step).values()))))
+        if sizes is None:
             raise UserError(f"{self.record.path}: its checkpoint is not one of {self.record.algorithm}")
-
-        return size(wide, tall), size(tall, wide)
+        return sizes
 
     def preprocessing_of(self, dataset: AnyDataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
@@ -227,7 +212,37 @@ def members_of_another(
     raise UserError(f"{source}: its checkpoints go faster than they can be read: stop the run")
 
 
-def _lengths(leaves: Mapping[str, str]) -> dict[tuple[str, int], int]:
+def sizes_from(learner: Learner, lengths: Mapping[Axis, int]) -> tuple[int, int] | None:
+    """Returns the lengths of an observation and of an action for which a learner's arrays have these lengths.
+
+    The learner is initialised (shapes only) with observations and actions of lengths 1 and 2. An array's axis
+    that grows with the observations only is a multiple of their length plus a constant: a squashed Gaussian's
+    last layer has two outputs per action entry. The same holds for actions.
+
+    Args:
+        lengths: of a state's arrays, see `lengths_of`.
+    Returns:
+        None if there are no such lengths: the arrays are not the learner's.
+    """
+
+    def with_sizes(*sizes: int) -> dict[Axis, int]:
+        example = [jnp.zeros((1, size)) for size in sizes]
+        return lengths_of(leaves_of(jax.eval_shape(learner.init, jax.random.key(0), *example)))
+
+    smallest, wide, tall = with_sizes(1, 1), with_sizes(2, 1), with_sizes(1, 2)
+
+    def size_by(grown: Mapping[Axis, int], other: Mapping[Axis, int]) -> int | None:
+        for axis, length in smallest.items():
+            slope = grown[axis] - length
+            if slope and other[axis] == length and axis in lengths:
+                return 1 + (lengths[axis] - length) // slope
+        return None
+
+    observation, action = size_by(wide, tall), size_by(tall, wide)
+    return None if observation is None or action is None else (observation, action)
+
+
+def lengths_of(leaves: Mapping[str, str]) -> dict[Axis, int]:
     """Returns the length of each axis of each array, by the array's name and the axis.
 
     Args:
