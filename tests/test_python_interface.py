@@ -101,8 +101,8 @@ def metrics(run):
 
 def assert_same_weights(path, other):
     run, theirs = open_run(path), open_run(other)
-    states, step = run.restore_last(1, 1)
-    other_states, other_step = theirs.restore_last(1, 1)
+    states, step = run.restore_at(None, 1, 1)
+    other_states, other_step = theirs.restore_at(None, 1, 1)
     assert step == other_step == 300
     jax.tree.map(np.testing.assert_array_equal, states, other_states)
 
@@ -124,7 +124,7 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
     """The first layer's input is the normalised observation; computed here from the arrays on the disk."""
     policy = xql_jax.load_policy(of_several.path, seed=43, beta=0.5)
     run = open_run(of_several.path)
-    states, _ = run.restore_last(1, 1)
+    states, _ = run.restore_at(None, 1, 1)
     actor = run.learner.actor(states["seed43_beta=0.5"])
     observations = np.array([[0.3], [-0.8]], np.float32)
     rows = bandit()["observations"].astype(np.float32).astype(np.float64)

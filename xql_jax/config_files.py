@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
+from xql_jax.learners.registry import method_of
 from xql_jax.tasks import COMPILED, OWN, Task, get_task
 
 # A kind of config: the entries that it has under `about` with their types, and the function that makes it.
@@ -100,7 +101,7 @@ def file_for(
         folder: the folder of the files; None: the configs of the package.
     """
     folder = folder or shipped("configs")
-    algorithm = method.split("+")[0]
+    algorithm = method_of(method)
     if algorithm in ONLINE_METHODS:
         return folder / f"{algorithm.removesuffix('_dq')}{ENDING}.py"
     file = folder / file_for_suite(task.suite if task else OWN)

@@ -18,7 +18,7 @@ from xql_jax.config_files import file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
@@ -82,7 +82,7 @@ def suite_config(
             XQL.
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
     """
-    method, _, policy = algorithm.partition("+")
+    method, policy = method_of(algorithm), algorithm.partition("+")[2]
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
     recipe = OFFLINE[method]
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
@@ -146,7 +146,7 @@ def online_config(
 
 def _config(algorithm: str, values: Mapping[str, Any], about: Mapping[str, Any]) -> ml_collections.ConfigDict:
     """Returns a config with these default values and `about`."""
-    method = algorithm.split("+")[0]
+    method = method_of(algorithm)
     own = (OFFLINE | ONLINE)[method].defaults
     origins = {name: f"method {method}" if name in own else DEFAULT for name in values}
     return ml_collections.ConfigDict(
@@ -200,7 +200,7 @@ def _defaults(algorithm: str, known: Collection[str], others: Collection[str], m
     Raises:
         UserError: if it is not among `known`; for one of `others`, the message names `main`, which trains it.
     """
-    method = algorithm.split("+")[0]
+    method = method_of(algorithm)
     if method not in known:
         hint = f" ({main} trains that one)" if method in others else ""
         raise UserError(f"unknown algorithm {method!r} here{hint}; known: {', '.join(sorted(known))}")

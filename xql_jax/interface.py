@@ -24,6 +24,7 @@ from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
+from xql_jax.learners.registry import method_of
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.offline import DEFAULT_ENV_NAME, OfflineRun
 from xql_jax.runs.online import OnlineRun
@@ -168,7 +169,7 @@ def train_online(
 
 def _check_method(method: str | None, known: Iterable[str], others: Iterable[str], function: str) -> None:
     """Raises UserError if the method is unknown; for one of `others`, the message names its function."""
-    name = "" if method is None else method.split("+")[0]
+    name = "" if method is None else method_of(method)
     if method is not None and name not in known:
         hint = f"xql_jax.{function} trains that one; " if name in others else ""
         raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")

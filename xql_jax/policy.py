@@ -31,8 +31,8 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     saved = open_run(path)
     members = _chosen(saved, seed, hyperparameters)
     saved = dataclasses.replace(saved, members=members)
-    sizes = saved.sizes(saved.record.steps[-1] if step is None else step)
-    states, step = saved.restore_last(*sizes) if step is None else (saved.restore(step, *sizes), step)
+    sizes = saved.sizes(step)
+    states, step = saved.restore_at(step, *sizes)
     return Policy(saved, states, step, sizes)
 
 

@@ -18,9 +18,8 @@ from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
 HOPPER = get_task("hopper-medium-v2")  # limit 1000, references -20.272305 and 3234.3
-
-
 GYMNASIUM = get_task("Hopper-v5")  # without references
+BULLET_MAZE = get_task("bullet-maze2d-open-v0")  # of its robots' suite; a goal's rewards are not scaled
 
 
 def dataset(
@@ -108,9 +107,10 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         ({"rewards": [0, 0, 0, 4e4, 1]}, None, "the largest reward is 40000"),
         ({"rewards": [0, 0, 0, -4e-5, 0]}, None, "the largest reward is 4e-05"),
         ({"rewards": [1, 2, 1, 2, 3]}, None, r"all 3 trajectories return 3$"),
-        ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: training will refuse this"),
-        ({"rewards": [1, 2, 1, 2, 3]}, GYMNASIUM, "all 3 trajectories return 3: training will refuse this"),
-        ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: training will refuse this"),
+        ({"rewards": [1, 2, 1, 2, 3]}, HOPPER, "all 3 trajectories return 3: methods .* will refuse"),
+        ({"rewards": [1, 2, 1, 2, 3]}, GYMNASIUM, "all 3 trajectories return 3: methods .* will refuse"),
+        ({"ends": (4,)}, HOPPER, "the one trajectory returns 7: methods .* will refuse"),
+        ({"rewards": [1, 2, 1, 2, 3]}, BULLET_MAZE, r"all 3 trajectories return 3$"),
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),

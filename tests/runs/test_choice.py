@@ -73,7 +73,7 @@ def exact_values(path, policy, *, top_returns, mask=1.0):
 def policies_of(folder):
     """The members' policies of the environment's own observations."""
     saved = open_run(folder)
-    states, _ = saved.restore_last(4, 2)
+    states, _ = saved.restore_at(None, 4, 2)
     each = [saved.only(index).policy(states) for index in range(len(saved.members))]
     return [lambda observations, act=act: act(observations[None])[0] for act in each]
 

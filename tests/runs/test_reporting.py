@@ -58,6 +58,22 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     assert [key for key, member in members.items() if member.has_diverged] == [(1, "2")]
 
 
+def test_a_run_tells_its_simulator_that_there_was_none_or_that_it_did_not_record_one(tmp_path):
+    for seed, (text, environment) in enumerate(
+        [
+            ("mujoco 3.8.1 (mujoco backend)", {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}}),
+            ("none: nothing was evaluated", None),
+            ("not recorded by this version", "older"),
+        ]
+    ):
+        folder = write_run(tmp_path / str(seed), "walker-run", "sac", {seed: [1.0]})
+        path = folder / "summary.json"
+        content = json.loads(path.read_text())
+        del content["digest"], content["environment"]
+        write_record(path, content if environment == "older" else {**content, "environment": environment})
+        assert [run.simulator for run in found_in(tmp_path / str(seed)).runs] == [text]
+
+
 def test_a_sweep_and_runs_of_one_value_each_are_the_same_methods(tmp_path):
     write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0], (0, 2.0): [2.0]}, swept=["beta"], beta=5.0)
     write_run(tmp_path, "pen-human-v1", "xql", {1: [3.0]}, beta=2.0)

@@ -361,7 +361,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(unbroke
         return read(checkpoints, like, step)
 
     monkeypatch.setattr(Checkpoints, "restore", restore)
-    states, step = saved.restore_last(O, A)
+    states, step = saved.restore_at(None, O, A)
     assert step == 12
     assert_same_bits(states, states_of(unbroken[0], 12))
     with pytest.raises(UserError, match="no checkpoint 6"):

@@ -14,7 +14,8 @@ from xql_jax.errors import UserError
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.manifests import UnfitCheckpoint
 from xql_jax.training.members import make_members, member_shapes
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Population
+from xql_jax.training.trainable import Divergence
 
 
 def test_bits_and_progress_come_back(tmp_path):

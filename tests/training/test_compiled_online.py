@@ -20,9 +20,9 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_member import Carry, Keys
 from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import NUM_ERRORS, OnlineSchedule
+from xql_jax.training.trainable import Divergence
 
 N = 3
 SCHEDULE = OnlineSchedule(num_environments=N, round_steps=N, buffer_size=256, batch_size=4, warmup_steps=6)

@@ -15,7 +15,7 @@ from training_runs import Start, make_growth, make_training, snapshot, train, un
 
 from xql_jax.training import devices
 from xql_jax.training.devices import padded, population_mesh, share_of_process
-from xql_jax.training.population import Divergence
+from xql_jax.training.trainable import Divergence
 
 # Seven members of which the fourth and the last, which is copied on 4 devices, diverge.
 SEVEN = {"seeds": [3], "grid": {"growth": [1.0, 1.25, 1.5, 4.0, 0.5, 0.75, 8.0]}}

@@ -16,10 +16,11 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.finetuning import FinetuningPopulation
 from xql_jax.training.members import Member
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Population
 from xql_jax.training.ramps import Ramp
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import Pretrained
+from xql_jax.training.trainable import Divergence
 from xql_jax.types import Batch
 
 HANDOVER = 8

@@ -5,7 +5,7 @@ import pytest
 from online_fakes import BadActor, Flickering, make_population, same, save, transitions
 
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
+from xql_jax.training.trainable import Divergence
 
 
 def test_a_member_that_diverges_stays_where_it_was(tmp_path):

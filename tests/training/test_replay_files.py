@@ -22,7 +22,7 @@ from xql_jax.data import replay
 from xql_jax.errors import UserError
 from xql_jax.training import replay_files
 from xql_jax.training.manifests import Damaged
-from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.replay_files import ReplayFiles, Saves, rows_since
 from xql_jax.types import Batch
 
 O, A = 3, 2
@@ -168,6 +168,21 @@ def test_no_more_is_kept_than_three_checkpoints_need(run):
     assert sorted(run.checkpoints) == [31, 32, 33]
     assert names(run) == [f"{k:010d}-{k + 1:010d}" for k in range(23, 33)]
     run.check()
+
+
+@pytest.mark.parametrize(
+    ("kept", "needed"),
+    [
+        (1, [5, 8, 13, 20]),  # the one before is removed only after the new one is written
+        (3, [0, 0, 5, 8]),
+        (0, [0, 0, 0, 0]),  # all are kept
+    ],
+)
+def test_the_oldest_checkpoint_that_is_still_needed(kept, needed):
+    saves = Saves(kept, 5)
+    assert saves.last == 5
+    assert [saves.add(step) for step in (8, 13, 20, 21)] == needed
+    assert saves.last == 21
 
 
 def test_more_new_transitions_than_there_is_room_for(run):

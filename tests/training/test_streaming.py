@@ -15,7 +15,8 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.training import minibatches
 from xql_jax.training import population as population_module
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Population
+from xql_jax.training.trainable import Divergence
 from xql_jax.types import Batch
 
 GRID = {"beta": [0.7, 3.0]}

@@ -151,7 +151,7 @@ def fit_preprocessing(
     Args:
         normalize_observations: give each entry mean 0 and standard deviation 1 over the transitions that are
             learned from.
-        scale_rewards: False leaves locomotion's rewards as they are, for a method whose settings assume that.
+        scale_rewards: False leaves all rewards unscaled, for a method whose settings assume that.
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     Raises:
@@ -159,7 +159,7 @@ def fit_preprocessing(
             one; or if observations are to be normalised that stay on disk.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
-    if scale_rewards and task and _is_scaled(task):
+    if scale_rewards and task and scales_rewards(task):
         fitted["reward_scale"] = SPAN / _return_span(dataset)
     if task and task.suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
@@ -178,7 +178,8 @@ def fit_preprocessing(
     return Preprocessing(**fitted)
 
 
-def _is_scaled(task: Task) -> bool:
+def scales_rewards(task: Task) -> bool:
+    """Whether a task's rewards are scaled for the methods that scale rewards (`RunDefaults`)."""
     # PyBullet's mazes, of its robots' suite, have a goal's reward, which IQL does not scale.
     return task.suite in SCALED_SUITES and "maze" not in task.name
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 
 # Meanings of the names that several classes use alike. All other fields say their own.
 SHARED = {
@@ -72,7 +72,7 @@ def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
         UserError: if there is no such method.
     """
     learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
-    method = algorithm.split("+")[0] if isinstance(algorithm, str) else ""
+    method = method_of(algorithm) if isinstance(algorithm, str) else ""
     own = (OFFLINE | ONLINE)[method].defaults if method else {}
     values = fields.hyperparameters(learner)
     return [

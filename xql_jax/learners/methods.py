@@ -26,7 +26,7 @@ class RunDefaults:
 
     batch_size: int = 256
     normalize_observations: bool = False
-    scale_rewards: bool = True  # in locomotion, so that returns span 1000, as in IQL and XQL
+    scale_rewards: bool = True  # where IQL does, see `fit_preprocessing`
     top_returns: float = 1.0  # share of the transitions that are learned from, see `fit_preprocessing`
 
 

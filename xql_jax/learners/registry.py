@@ -80,6 +80,11 @@ HEADS: dict[str, Callable[..., Part]] = {
 }
 
 
+def method_of(algorithm: str) -> str:
+    """Returns METHOD of METHOD+POLICY."""
+    return algorithm.partition("+")[0]
+
+
 def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     """Returns METHOD or METHOD+POLICY with these hyperparameters; those left out keep their defaults.
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import NormalizedCritic, all_q, min_q
+from xql_jax.learners.critics import NormalizedCritic, all_q
 from xql_jax.learners.maximum_entropy import MaximumEntropy
 from xql_jax.learners.methods import FinetuneDefaults, Method, RunDefaults
 from xql_jax.learners.sac import SoftValues
@@ -64,10 +64,7 @@ class SubsetTargets(SoftValues):
 
     def sampled_values(self, state: LearnerState, critic: Params, observations: Array, key: PRNGKey) -> Array:
         key_subset, key_actions = jax.random.split(key)
-        actions, log_probs = state.policy(observations).sample_and_log_prob(key_actions)
-        drawn = self.subset(critic, key_subset)
-        q = min_q(state.critic, drawn, observations, actions)
-        return self.value_targets(q, log_probs, jnp.exp(state.policy.log_entropy_coef.params))
+        return super().sampled_values(state, self.subset(critic, key_subset), observations, key_actions)
 
     def subset(self, critic: Params, key: PRNGKey) -> Params:
         """The parameters of `num_min_critics` different networks, or of all if there are no more."""

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import SCALED_SUITES
+from xql_jax.data.preprocessing import scales_rewards
 from xql_jax.reports.palette import BLUE, VERMILION
 from xql_jax.reports.style import count_axis, legend_below, styled
 from xql_jax.tasks import Task
@@ -137,9 +137,9 @@ def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
             f"the largest reward is {largest:g}: beta and the values are in this unit, and the defaults are "
             "for rewards of about 1"
         )
-    is_scaled = task is not None and task.suite in SCALED_SUITES
+    is_scaled = task is not None and scales_rewards(task)
     if returns.least == returns.most and (is_scaled or report.trajectories > 1):
-        refused = ": training will refuse this, as it scales rewards by the range of returns"
+        refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
         number = (
             f"all {report.trajectories:,} trajectories" if report.trajectories > 1 else "the one trajectory"
         )

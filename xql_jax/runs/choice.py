@@ -88,7 +88,7 @@ class ChoiceRun(Run):
         try:
             self.states, self.step = saved.restore_at(step, *sizes)
         except UnfitCheckpoint as error:
-            of_run = saved.sizes(record.steps[-1] if step is None else step)
+            of_run = saved.sizes(step)
             if sizes == of_run:
                 raise
             raise UserError(

@@ -22,7 +22,7 @@ from xql_jax.envs import choose_suite
 from xql_jax.envs.workers import Patience
 from xql_jax.errors import UserError
 from xql_jax.learners.methods import FinetuneDefaults
-from xql_jax.learners.registry import OFFLINE
+from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.runs.extension import Beginning
 from xql_jax.runs.offline import OfflineRun
@@ -34,10 +34,10 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.finetuning import FinetuningPopulation
 from xql_jax.training.members import fields_given
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Divergence
 from xql_jax.training.ramps import parse_ramps
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import Pretrained
+from xql_jax.training.trainable import Divergence
 from xql_jax.types import Batch, State
 
 LOG = logging.getLogger(__name__)
@@ -168,7 +168,6 @@ class FinetuneRun(OfflineRun):
 
     def details(self, population: FinetuningPopulation) -> dict[str, Any]:
         return {
-            **super().details(population),
             "finetuning": summarize_finetuning(self.evaluations, self.handover),
             "policy_lag": self.acting.policy_lag,
             "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
@@ -259,7 +258,7 @@ class FinetuneRun(OfflineRun):
         random_return, expert_return = (
             record.references if record.references and is_same_task and given == (None, None) else given
         )
-        method = OFFLINE[record.algorithm.split("+")[0]]
+        method = OFFLINE[method_of(record.algorithm)]
         about = {
             "suites": (get_task(env_name).suite,) if env_name else (),
             "run": dataclasses.asdict(method.run),

@@ -26,13 +26,13 @@ from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import choose_suite
-from xql_jax.envs.fidelity import describe_environment
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.learners.methods import RunDefaults
+from xql_jax.learners.registry import method_of
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.runs.extension import Beginning, extended, missing_seeds
 from xql_jax.runs.run import TrainingRun
@@ -43,6 +43,7 @@ from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.devices import population_mesh
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.population import Population
+from xql_jax.training.trainable import Trainable
 from xql_jax.types import AnyBatch, Transitions, Windows
 
 LOG = logging.getLogger(__name__)
@@ -115,7 +116,8 @@ class OfflineRun(TrainingRun):
         """Returns the origin of the value of a setting that the user did not give."""
         if value != self.config.about.run[name]:
             return TABLE_4  # which may have a batch size
-        return DEFAULT if value == getattr(RunDefaults(), name) else f"method {self.config.algorithm}"
+        is_default = value == getattr(RunDefaults(), name)
+        return DEFAULT if is_default else f"method {method_of(self.config.algorithm)}"
 
     @property
     def updates(self) -> float:
@@ -144,27 +146,41 @@ class OfflineRun(TrainingRun):
                 )
             settings = self.settings = dataclasses.replace(settings, resume=True)
         self.resolve()
+        self._prepare_evaluation()
+        self.dataset: Any = self._dataset()
+        self._name_folder()
+        if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
+            self._train_only(*missing)
+        self.find_beginning()
+
+    def _prepare_evaluation(self) -> None:
+        settings = self.settings
         if self.task and settings.eval_episodes:
             suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
             self.make_evaluator(self.task, suite)
             assert self.evaluator is not None
             _ = self.evaluator.observation_dim  # makes one, so a missing simulator fails before a download
-        self.dataset: Any = self._dataset()
+
+    def _name_folder(self) -> None:
+        sources = self.settings.dataset
         self.make_folder(
-            self.task.name if self.task else _name_of([name_of(source) for source in settings.dataset]),
-            about={"data_files": stamps(self.task, settings.dataset)},
+            self.task.name if self.task else _name_of([name_of(source) for source in sources]),
+            about={"data_files": stamps(self.task, sources)},
             dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
         )
         self.check_alike()
-        if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
-            seeds, begun = missing
-            self.settings = dataclasses.replace(
-                settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=begun
-            )
-            self.open()
-            return
-        self.find_beginning()
+
+    def _train_only(self, seeds: range, have_begun: bool) -> None:
+        """Makes this the run of these seeds instead; the data stay as they are."""
+        self.settings = dataclasses.replace(
+            self.settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=have_begun
+        )
+        self.make_members(self.updates)
+        if self.evaluator:
+            self.evaluator.close()
+            self._prepare_evaluation()
+        self._name_folder()
 
     def find_beginning(self) -> None:
         """Reads the starting point of a new run with --checkpoint or --extend; a resumed run needs none."""
@@ -190,7 +206,7 @@ class OfflineRun(TrainingRun):
         """The lengths of an observation and of an action."""
         return self.dataset.observation_dim, self.dataset.action_dim
 
-    def population(self) -> Any:
+    def population(self) -> Trainable:
         files, processes = self.folder.files, self.processes
         processes.first(lambda: self.preprocessing.save(files.preprocessing, self.folder.run))
         if self.beginning:
@@ -234,7 +250,7 @@ class OfflineRun(TrainingRun):
                     f"{of}: shorten it by --config.{name}=N, or train for longer"
                 )
 
-    def loop(self, population: Any) -> TrainingLoop:
+    def loop(self, population: Trainable) -> TrainingLoop:
         return TrainingLoop(
             population,
             self.evaluator,
@@ -245,13 +261,7 @@ class OfflineRun(TrainingRun):
             processes=self.processes,
         )
 
-    def details(self, population: Any) -> dict[str, Any]:
-        if self.task is None or self.evaluator is None:
-            return {"environment": None}
-        flags = self.settings.env_backend, self.settings.legacy_inertia
-        return {"environment": describe_environment(self.task, *flags)}
-
-    def draw(self, population: Any) -> None:
+    def draw(self, population: Trainable) -> None:
         """Draws the learning curve; for mazes also V over the maze with the policy's paths."""
         super().draw(population)
         task, evaluator, preprocessing = self.task, self.evaluator, self.preprocessing

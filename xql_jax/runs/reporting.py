@@ -204,8 +204,9 @@ def _is_normalised(record: RunRecord, rows: Sequence[Row]) -> bool:
 def _simulator(summary: Mapping[str, Any]) -> str:
     if not summary:
         return "not recorded before the run ends"
-    environment = summary.get("environment")
-    if not environment:
+    if "environment" not in summary:
+        return "not recorded by this version"  # an older one, of an online run
+    if not (environment := summary["environment"]):
         return "none: nothing was evaluated"
     packages = ", ".join(f"{package} {version}" for package, version in environment["versions"].items())
     inertia = ", legacy inertia" if environment.get("legacy_inertia") else ""

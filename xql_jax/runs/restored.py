@@ -53,7 +53,7 @@ def restore_policies(checkpoint: str, *, member: int | None = None) -> RestoredP
     run = open_run(path)
     if member is not None:
         run = run.only(member)
-    dimensions = run.sizes(run.record.steps[-1] if step is None else step)
+    dimensions = run.sizes(step)
     states, step = run.restore_at(step, *dimensions)
     return RestoredPolicies(run, path, step, states, dimensions)
 

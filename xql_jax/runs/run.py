@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.dataset import checked_references
 from xql_jax.envs import Suite
+from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.evaluation.compiled import make_evaluator
 from xql_jax.evaluation.rollout import Evaluator
@@ -33,6 +34,7 @@ from xql_jax.training.members import Member, fields_given, make_members, parse_s
 from xql_jax.training.processes import ALONE, Processes
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.trainable import Trainable
 
 LOG = logging.getLogger(__name__)
 EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
@@ -115,16 +117,16 @@ class TrainingRun(Run):
         return {}
 
     @abstractmethod
-    def population(self) -> Any:
+    def population(self) -> Trainable:
         """Makes the population that is trained, and logs a description."""
 
     @abstractmethod
     def loop(self, population: Any) -> TrainingLoop:
         """Makes the population's training loop, which continues from the last checkpoint if there is one."""
 
-    @abstractmethod
     def details(self, population: Any) -> dict[str, Any]:
-        """Returns the entries of the summary that are specific to this kind of training."""
+        """Returns the entries of the summary that are specific to this kind of training; here none."""
+        return {}
 
     @property
     def request(self) -> str:
@@ -143,7 +145,7 @@ class TrainingRun(Run):
         swept = dict(fields_given(self.settings.sweep))
         return " ".join(f"{name}={swept.get(name, _short(value))}" for name, value in (swept | told).items())
 
-    def draw(self, population: Any) -> None:
+    def draw(self, population: Trainable) -> None:
         """Draws the pictures of a finished run: here the learning curve."""
         if self.task and self.evaluator and self.evaluations:
             curve = self.folder.path / "learning_curve.png"
@@ -344,10 +346,18 @@ class TrainingRun(Run):
             "step": progress.step,
             "results": summarize(self.evaluations),
             "diverged": diverged,
+            "environment": self._environment(),
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             f"{self.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
             "logs": {path.name: rows_digest(path) for path in training.logs},
         }
+
+    def _environment(self) -> dict[str, Any] | None:
+        """Returns the description of the environment that scored the run; None if nothing was evaluated."""
+        if self.task is None or self.evaluator is None:
+            return None
+        identity = self.identity
+        return describe_environment(self.task, identity["env_backend"], identity["legacy_inertia"])
 
 
 def _short(value: Any) -> str:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from xql_jax.types import Learner, State
 
 TRIES = 10  # to read a checkpoint of a run that is still training
 MAX_SEEDS = 100_000  # per run; a larger number means that the file is damaged
+T = TypeVar("T")
 Axis = tuple[str, int]  # of an array: the array's name, and the axis's number
 
 
@@ -56,24 +58,9 @@ class SavedPolicies:
         """Returns the members' states after `step`, by name, and the progress of the whole run."""
         return restore_members(self.record, self.learner, self.members, step, *dimensions)
 
-    def restore_last(self, *dimensions: int) -> tuple[dict[str, State], int]:
-        """Returns the states of the last checkpoint, and its step.
-
-        A run that is still training removes old checkpoints. If one disappears while it is read, the newest
-        one is read instead.
-        """
-        for _ in range(TRIES):
-            step = self.record.steps[-1]
-            try:
-                return self.restore(step, *dimensions), step
-            except UserError:
-                if step in self.record.steps:
-                    raise
-        raise UserError(f"{self.record.path}: its checkpoints go faster than they can be read: stop the run")
-
     def restore_at(self, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
         """Returns the states after `step` (None: of the last checkpoint), and that step."""
-        return self.restore_last(*dimensions) if step is None else (self.restore(step, *dimensions), step)
+        return read_checkpoint(self.record, step, lambda step: self.restore(step, *dimensions))
 
     def restore_for(self, task: Task, step: int | None, *dimensions: int) -> tuple[dict[str, State], int]:
         """Returns the states after `step` and that step.
@@ -97,14 +84,17 @@ class SavedPolicies:
                 f"run has other sizes:{error.reason.partition(':')[2]}"
             ) from error
 
-    def sizes(self, step: int) -> tuple[int, int]:
+    def sizes(self, step: int | None) -> tuple[int, int]:
         """Returns the lengths of an observation and of an action, derived from a checkpoint's arrays.
 
+        Args:
+            step: None for the last checkpoint.
         Raises:
             UserError: if the checkpoint cannot be read, or belongs to another learner.
         """
         with Checkpoints(self.record.files.checkpoints, self.record.run) as checkpoints:
-            sizes = sizes_from(self.learner, lengths_of(next(iter(checkpoints.leaves(step).values()))))
+            leaves, _ = read_checkpoint(self.record, step, checkpoints.leaves)
+        sizes = sizes_from(self.learner, lengths_of(next(iter(leaves.values()))))
         if sizes is None:
             raise UserError(f"{self.record.path}: its checkpoint is not one of {self.record.algorithm}")
         return sizes
@@ -127,6 +117,27 @@ class SavedPolicies:
         if not 0 <= index < len(self.members):
             raise UserError(f"--member={index}: the run has members 0 to {len(self.members) - 1}")
         return dataclasses.replace(self, members=[self.members[index]])
+
+
+def read_checkpoint(record: RunRecord, step: int | None, read: Callable[[int], T]) -> tuple[T, int]:
+    """Reads a checkpoint of a run that may still be training, which removes old checkpoints.
+
+    Args:
+        step: None for the last checkpoint. If it disappears while it is read, the newest one is read instead.
+        read: called with the step.
+    Returns:
+        What `read` returns, and the step.
+    """
+    if step is not None:
+        return read(step), step
+    for _ in range(TRIES):
+        last = record.steps[-1]
+        try:
+            return read(last), last
+        except UserError:
+            if last in record.steps:
+                raise
+    raise UserError(f"{record.path}: its checkpoints go faster than they can be read: stop the run")
 
 
 def restore_members(
@@ -197,19 +208,14 @@ def members_of_another(
     changed = differing_settings(theirs, ours)
     if changed or record.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
-    for _ in range(TRIES):  # a source in training removes old checkpoints, see `restore_last`
-        if not (steps := record.steps):
-            raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
-        try:
-            restored = restore_members(record, learner, folder.members, steps[-1], *dimensions)
-        except UserError:
-            if steps[-1] in record.steps:
-                raise
-            continue
-        if steps[-1] >= record.content["max_steps"]:
-            raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
-        return restored
-    raise UserError(f"{source}: its checkpoints go faster than they can be read: stop the run")
+    if not record.steps:
+        raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
+    restored, step = read_checkpoint(
+        record, None, lambda step: restore_members(record, learner, folder.members, step, *dimensions)
+    )
+    if step >= record.content["max_steps"]:
+        raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+    return restored
 
 
 def sizes_from(learner: Learner, lengths: Mapping[Axis, int]) -> tuple[int, int] | None:

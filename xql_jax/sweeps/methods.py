@@ -1,7 +1,7 @@
 """A method as a user types it, METHOD+POLICY:FIELD=VALUE:..., and the config that it stands for."""
 
 import runpy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -9,18 +9,17 @@ from ml_collections import ConfigDict
 from xql_jax.config_files import file_for
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import traced_names
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.settings import SweepSettings
 from xql_jax.tasks import Task
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 
 
-def check_methods(methods: Sequence[str]) -> None:
-    """Raises UserError if one is unknown."""
-    known = [*OFFLINE, *ONLINE, TUNED]
+def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
+    """Raises UserError if one is not among the known."""
     for method in methods:
-        name = method.split(":")[0].split("+")[0]
+        name = method_of(method.split(":")[0])
         if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
             raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
         if name not in known:

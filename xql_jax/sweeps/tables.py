@@ -7,12 +7,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.reports.paper_tables import FINETUNING, PaperTable, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
 from xql_jax.runs.settings import ReproductionSettings, SweepSettings
-from xql_jax.sweeps.methods import TUNED
+from xql_jax.sweeps.methods import TUNED, check_methods
 from xql_jax.sweeps.plan import FINISHED, Cell
 
 LOG = logging.getLogger(__name__)
@@ -25,11 +24,7 @@ def as_sweep(settings: ReproductionSettings) -> SweepSettings:
         UserError: if a method is no offline method.
     """
     paper = read_paper_table(settings.table)
-    known = [*OFFLINE, TUNED]
-    for method in settings.methods:
-        name = method.split(":")[0].split("+")[0]
-        if name not in known:
-            raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
+    check_methods(settings.methods, (*OFFLINE, TUNED))
     given = {field.name: getattr(settings, field.name) for field in dataclasses.fields(SweepSettings)}
     of_table = {
         "datasets": settings.datasets or paper.datasets,

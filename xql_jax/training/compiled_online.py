@@ -18,12 +18,13 @@ from xql_jax.evaluation.policies import Act
 from xql_jax.training import compiled_member
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_member import ACTIONS, Carry, Keys
+from xql_jax.training.devices import AXIS
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
 from xql_jax.training.packing import pack, packed_size, unpack
 from xql_jax.training.policies import deterministic_policy, finite_policy
-from xql_jax.training.population import AXIS, Divergence, Saving
-from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.replay_files import ReplayFiles, Saves, rows_since
 from xql_jax.training.rounds import EPISODE_METRICS, OnlineSchedule, drawn_bellman_errors
+from xql_jax.training.trainable import Divergence, Saving
 from xql_jax.types import Learner, Metrics, State
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class CompiledPopulation:
         self._environment = environment
         self._files = [files.of(member.name) for member in members]
         self._together = jax.default_backend() != "cpu" if together is None else together
-        self._saves = [0]  # the steps of the last checkpoints
+        self._saves = Saves(schedule.keep_checkpoints)
         self._failures = 0
         self._program: Any = None
         self._learners = learners_of(learner, members)
@@ -222,18 +223,15 @@ class CompiledPopulation:
             parts = {"state": state, "buffer": buffer, "episodes": episodes, "tally": tally}
             for name, part in parts.items():
                 self._put(index, name, part)
-        self._saves = [self.step]
+        self._saves = Saves(self.schedule.keep_checkpoints, self.step)
         self._failures = self.failures
 
     def saving(self) -> Saving:
         """Returns a checkpoint's content: states, episodes, tallies, and transitions since the last one."""
-        kept, step = self.schedule.keep_checkpoints, self.step
+        step = self.step
         buffers = (self._part(index, "buffer") for index in range(len(self.members)))
-        rows = [rows_since(buffer, self._saves[-1]) for buffer in buffers]
-        self._saves = [*self._saves, step][-kept - 1 if kept else 0 :]
-        # One more than the number to keep, because the newest is written before the oldest is removed. After
-        # a resumption there can be checkpoints that this list does not have.
-        oldest = self._saves[0] if 0 < kept < len(self._saves) else 0
+        rows = [rows_since(buffer, self._saves.last) for buffer in buffers]
+        oldest = self._saves.add(step)
 
         def write() -> None:
             for files, new in zip(self._files, rows, strict=True):

@@ -10,8 +10,9 @@ from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, parted
 from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Divergence, Population, Saving
+from xql_jax.training.population import Population
 from xql_jax.training.rounds import EPISODE_METRICS
+from xql_jax.training.trainable import Divergence, Saving
 from xql_jax.types import Metrics, State
 
 # Makes the online phase from the offline phase's results, by the member's name: states and divergences.

@@ -22,15 +22,13 @@ from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.notebooks import without_bar
-from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.pace import Pace
-from xql_jax.training.population import Population
 from xql_jax.training.processes import ALONE, Processes
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.trainable import Trainable
 from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +72,7 @@ class TrainingLoop:
 
     def __init__(
         self,
-        population: Population | OnlinePopulation | CompiledPopulation,
+        population: Trainable,
         evaluator: Evaluator | None,
         task: Task | None,
         schedule: Schedule,
@@ -159,28 +157,16 @@ class TrainingLoop:
                     self._evaluate(stop, bar, again=was_tried)
                 told, call, _ = self._agree(stop, call)
                 while self.progress.step < last and not told:
-                    start = self.progress.step
                     self._compile()
+                    start = self.progress.step
                     stride = population.stride  # it changes at a hand-over
-                    end = min(
-                        start + max(1, call // stride) * stride, schedule.next_stop(start, *recorded), last
-                    )
-                    began = time.perf_counter()
-                    try:
-                        metrics = population.advance(end)
-                    finally:  # if an environment failed, population.step is less than `end`
-                        seconds = time.perf_counter() - began
-                        update_seconds = self.progress.update_seconds + seconds
-                        self._advance(step=population.step, update_seconds=update_seconds)
+                    planned = start + max(1, call // stride) * stride
+                    end = min(planned, schedule.next_stop(start, *recorded), last)
+                    metrics, seconds = self._train(end)
                     if steps_per_call is None:
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
-                    self._report_divergences()
                     bar.update(end - start)
-                    if schedule.is_due(end, schedule.log_interval):
-                        self._log(metrics)
-                    self._record()
-                    if self._evaluator and schedule.is_due(end, schedule.eval_interval):
-                        self._evaluate(stop, bar)
+                    self._write_due(metrics, stop, bar)
                     if bar.disable and end < last and self._pace.has_been_silent():
                         LOG.info(self._pace.line(end))
                     told, call, is_old = self._agree(stop, call)
@@ -196,6 +182,26 @@ class TrainingLoop:
                 self._checkpoints.wait()
         for log in self.logs.values():
             log.mend()
+
+    def _train(self, end: int) -> tuple[Metrics, float]:
+        """Advances the population to a step; returns the last update's metrics, and the seconds it took."""
+        began = time.perf_counter()
+        try:
+            metrics = self.population.advance(end)
+        finally:  # if an environment failed, population.step is less than `end`
+            seconds = time.perf_counter() - began
+            self._advance(step=self.population.step, update_seconds=self.progress.update_seconds + seconds)
+        return metrics, seconds
+
+    def _write_due(self, metrics: Metrics, stop: StopSignals, bar: tqdm) -> None:
+        """Writes the rows that are due at this step; evaluates if that is."""
+        step, schedule = self.progress.step, self._schedule
+        self._report_divergences()
+        if schedule.is_due(step, schedule.log_interval):
+            self._log(metrics)
+        self._record()
+        if self._evaluator and schedule.is_due(step, schedule.eval_interval):
+            self._evaluate(stop, bar)
 
     def _compile(self) -> None:
         """Compiles the next program if needed, and logs the time, because it takes seconds."""
@@ -333,9 +339,34 @@ class TrainingLoop:
         Args:
             again: this repeats an abandoned evaluation.
         """
+        began = time.perf_counter()
+        self._advance(evaluation_due=True)
+        try:
+            results = self._run_episodes(stop)
+        except EnvironmentFailure as error:
+            told = self._agree(stop, 0)[0]
+            if again and self.progress.step < self._schedule.max_steps and not told:
+                self._advance(evaluation_due=False)
+                LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
+                return
+            raise
+        if not all(self._processes.exchange(results is not None)) or results is None:
+            return
+        seconds = self.progress.evaluation_seconds + time.perf_counter() - began
+        self._advance(evaluation_seconds=seconds, evaluation_due=False)
+        self._report_divergences()
+        rows = self._write(self._files.evaluations, self._rows_of(results))
+        if not rows:  # only process 0 has rows and logs the score
+            return
+        scores = np.array([row["score"] for row in rows])
+        spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
+        bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
+        LOG.info(self._pace.line(self.progress.step, f"score {scores.mean():.1f}{spread}"))
+
+    def _run_episodes(self, stop: StopSignals) -> EpisodeResults | None:
+        """Runs the evaluation's episodes, with all processes; None if a signal came."""
         evaluator = self._evaluator
         assert evaluator is not None
-        assert self._task is not None
         policy = prepared(self.population.policy(), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
@@ -349,22 +380,11 @@ class TrainingLoop:
                 return evaluator.run(around(policy, act))
             return None
 
-        began = time.perf_counter()
-        self._advance(evaluation_due=True)
-        try:
-            results = self._processes.agree(run)
-        except EnvironmentFailure as error:
-            told = self._agree(stop, 0)[0]
-            if again and self.progress.step < self._schedule.max_steps and not told:
-                self._advance(evaluation_due=False)
-                LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
-                return
-            raise
-        if not all(self._processes.exchange(results is not None)) or results is None:
-            return
-        seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        self._advance(evaluation_seconds=seconds, evaluation_due=False)
-        self._report_divergences()
+        return self._processes.agree(run)
+
+    def _rows_of(self, results: EpisodeResults) -> list[dict[str, Any]]:
+        """Returns the members' rows of evaluations.csv, and writes the same numbers to TensorBoard."""
+        assert self._task is not None
         returns = results.returns.mean(axis=1)
         scores = self._task.normalized_score(returns)
         rows = []
@@ -381,13 +401,7 @@ class TrainingLoop:
             rows.append({**self._row_start(index), **scalars, **diverged, **self._row_end()})
             scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
             self._tensorboard.write(index, self.progress.step, scalars)
-        rows = self._write(self._files.evaluations, rows)
-        if not rows:  # only process 0 has rows and logs the score
-            return
-        scores = np.array([row["score"] for row in rows])
-        spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
-        bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
-        LOG.info(self._pace.line(self.progress.step, f"score {scores.mean():.1f}{spread}"))
+        return rows
 
     def _row_start(self, index: int) -> Mapping[str, Any]:
         member = self.population.members[index]

@@ -18,10 +18,10 @@ from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
 from xql_jax.training.policies import deterministic_policy, finite_policy
-from xql_jax.training.population import Divergence, Saving
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import MemberRounds, OnlineSchedule, Pretrained
 from xql_jax.training.together import TogetherRounds
+from xql_jax.training.trainable import Divergence, Saving
 from xql_jax.training.updates import Sums
 from xql_jax.types import Batch, Environment, Learner, Metrics, State
 

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from xql_jax.training.devices import AXIS, padded, population_mesh
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
 from xql_jax.training.minibatches import Feed, Resident, Sharded, Streamed
 from xql_jax.training.policies import deterministic_policy, finite_policy
+from xql_jax.training.trainable import Divergence, Saving
 from xql_jax.training.updates import Sums, train
 from xql_jax.types import (
     AnyBatch,
@@ -30,25 +31,6 @@ from xql_jax.types import (
 )
 
 Tree = TypeVar("Tree")
-
-
-@dataclasses.dataclass(frozen=True)
-class Divergence:
-    """The first step after which a member's metrics, state or actions were found not to be all finite."""
-
-    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
-    # actions were not finite, the step that they were for.
-    step: int
-    quantity: str  # the metrics that were not finite, or "state", or "actions"
-
-
-class Saving(NamedTuple):
-    """The content of a checkpoint at the current step."""
-
-    states: dict[str, State]  # NumPy arrays, by the member's name
-    members: Mapping[str, Mapping[str, Any]]  # what each member needs besides its state, for JSON
-    held: Mapping[str, Any] = {}  # what the population as a whole needs, for JSON
-    write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
 
 
 class Population:

@@ -40,6 +40,31 @@ class _Segment:
     digest: str
 
 
+class Saves:
+    """The steps of the last checkpoints. Their files of transitions are still needed.
+
+    Args:
+        kept: the number of checkpoints that are kept; 0: all.
+        first: the step of the checkpoint that training begins from.
+    """
+
+    def __init__(self, kept: int, first: int = 0):
+        self._kept, self._steps = kept, [first]
+
+    @property
+    def last(self) -> int:
+        return self._steps[-1]
+
+    def add(self, step: int) -> int:
+        """Adds a checkpoint; returns the step of the oldest whose transitions are needed, 0 if not known.
+
+        After a resumption there can be checkpoints that are not known here.
+        """
+        # One more than the number to keep, because the newest is written before the oldest is removed.
+        self._steps = [*self._steps, step][-self._kept - 1 if self._kept else 0 :]
+        return self._steps[0] if 0 < self._kept < len(self._steps) else 0
+
+
 @dataclasses.dataclass(frozen=True)
 class ReplayFiles:
     """The files of one replay buffer, in one folder.

@@ -23,9 +23,9 @@ from xql_jax.data.replay import ReplayBuffer
 from xql_jax.envs.vector import Counters, VectorEnvironment
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence
 from xql_jax.training.ramps import Ramp, ramped
-from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.replay_files import ReplayFiles, Saves, rows_since
+from xql_jax.training.trainable import Divergence
 from xql_jax.training.updates import Sums, Updated, train
 from xql_jax.types import Array, Batch, Learner, Metrics, OnlineLearner, Params, PRNGKey, State
 
@@ -116,7 +116,7 @@ class MemberRounds:
         )
         self._no_sums = Sums.none(learner, self.state, self.row_shapes)
         self.sums = self._no_sums  # over the updates since `begin_interval`
-        self._saves = [0]  # numbers of transitions in the files at the last checkpoints
+        self._saves = Saves(schedule.keep_checkpoints)
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # the round being learned
         self._bad_actions_at: int | None = None  # the first step with actions that were not finite
         self._episode = dict.fromkeys(EPISODE_METRICS, math.nan)
@@ -243,7 +243,7 @@ class MemberRounds:
         self.sums = sums or self._no_sums
         self.buffer = replay.empty(1, *self._sizes)  # frees the old buffer before the new one is loaded
         self.buffer = self._files.load(step, self._buffer_shapes)
-        self._saves = [step]
+        self._saves = Saves(self.schedule.keep_checkpoints, step)
         self._observations = self.environments.restore(counters)
         self._start_policies(step)
 
@@ -252,12 +252,7 @@ class MemberRounds:
 
         The function also removes the files that no checkpoint needs any more.
         """
-        rows = rows_since(self.buffer, self._saves[-1])
-        kept = self.schedule.keep_checkpoints
-        self._saves = [*self._saves, step][-kept - 1 if kept else 0 :]
-        # One more than the number to keep, because the newest is written before the oldest is removed. After
-        # a resumption there can be checkpoints that this list does not have.
-        oldest = self._saves[0] if 0 < kept < len(self._saves) else 0
+        rows, oldest = rows_since(self.buffer, self._saves.last), self._saves.add(step)
 
         def write() -> None:
             self._files.append(step, rows)
