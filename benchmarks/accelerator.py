@@ -44,7 +44,8 @@ from absl import app, flags, logging
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the project, simulators and ml_collections need not be installed
 
-from xql_jax.data.dataset import Dataset  # noqa: E402
+from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
+
 from xql_jax.envs import make_environment  # noqa: E402
 from xql_jax.errors import UserError  # noqa: E402
 from xql_jax.learners.registry import make_learner  # noqa: E402
@@ -52,10 +53,8 @@ from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
 from xql_jax.training.population import Population  # noqa: E402
-from xql_jax.types import Batch  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
-OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # hopper's sizes; the width of two hidden layers offline
 PAPER_SIZES = {"xsac": (1024, 1024), "xtd3": (256, 256)}  # Table 5: width of two hidden layers, batch size
 SMALL_SIZE = (256, 256)  # with --quick, or on a CPU
 TASKS, SEEDS, UPDATES = 18, 6, 1_000_000  # Table 1: numbers of tasks, seeds, and updates per run
@@ -195,21 +194,6 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
     return row | {"devices": len(jax.tree.leaves(population.states)[0].devices())} | costs(population, set_up)
 
 
-def update_flops(algorithm: str, batch_size: int) -> int:
-    """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL."""
-
-    # A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for the first input,
-    # which needs no gradient.
-    def network(inputs: int, outputs: int) -> tuple[int, int]:
-        forward = 2 * batch_size * (inputs * WIDTH + WIDTH * WIDTH + WIDTH * outputs)
-        return forward, 3 * forward - 2 * batch_size * inputs * WIDTH
-
-    v_forward, v_step = network(OBSERVATION_DIM, 1)
-    q_forward, q_step = network(OBSERVATION_DIM + ACTION_DIM, 1)
-    _, actor_step = network(OBSERVATION_DIM, ACTION_DIM)
-    return actor_step if algorithm == "bc" else actor_step + 2 * (q_forward + q_step + v_forward) + v_step
-
-
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
@@ -266,14 +250,6 @@ class StandIn:
         return self.state.astype(np.float32), float(self.state[0]), False, self.steps == 1000, {}
 
     def close(self) -> None: ...
-
-
-def random_data(size: int) -> Dataset:
-    random = np.random.default_rng(0)
-    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size,), (size, OBSERVATION_DIM))
-    observations, actions, *others = (random.standard_normal(shape, dtype=np.float32) for shape in shapes)
-    batch = Batch(observations, np.tanh(actions), *others)._replace(masks=np.ones(size, np.float32))
-    return Dataset(batch, np.zeros(size, bool), "random numbers")
 
 
 def describe() -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from hopper_size import WIDTH, random_data
 from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset
@@ -27,10 +28,9 @@ from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, make_learner, method_of
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population
-from xql_jax.types import Batch
 
 flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
 flags.DEFINE_integer("turns", 5, "How often each is timed; one more turn warms up.", lower_bound=1)
@@ -39,13 +39,13 @@ flags.DEFINE_integer("transitions", 100_000, "Size of the dataset.", lower_bound
 flags.DEFINE_integer("batch_size", 256, "Transitions per update.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-OBSERVATION_DIM, ACTION_DIM, WIDTHS = 11, 3, (256, 256)
+WIDTHS = (WIDTH, WIDTH)
 
 
 def main() -> int:
     methods = ["xql", *(name for name in FLAGS.methods or OFFLINE if name != "xql")]
     for name in methods:
-        if name.split("+")[0] not in OFFLINE:
+        if method_of(name) not in OFFLINE:
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, OFFLINE)}")
     data = random_data(FLAGS.transitions)
     made = {name: make(name, data) for name in tqdm(methods, desc="compile", disable=None)}
@@ -105,18 +105,6 @@ def speed(population: Population, updates: int) -> float:
     population.advance(population.step + updates)
     jax.block_until_ready(population.states)
     return updates / (time.perf_counter() - started)
-
-
-def random_data(size: int) -> Dataset:
-    """Returns normally distributed observations and rewards in trajectories of 1,000 steps."""
-    random = np.random.default_rng(0)
-    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size, OBSERVATION_DIM))
-    observations, actions, rewards, next_observations = (
-        random.standard_normal(shape, dtype=np.float32) for shape in shapes
-    )
-    next_observations[:-1] = observations[1:]
-    batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(rewards), next_observations)
-    return Dataset(batch, np.arange(size) % 1000 == 999, "random numbers")
 
 
 if __name__ == "__main__":

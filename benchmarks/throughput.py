@@ -27,8 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from hopper_size import random_data, update_flops
 
-from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
@@ -43,7 +43,7 @@ flags.DEFINE_integer("updates", 1000, "Updates per timing, of all members togeth
 flags.DEFINE_integer("transitions", 1_000_000, "Size of the dataset.", lower_bound=1)
 FLAGS = flags.FLAGS
 
-OBSERVATION_DIM, ACTION_DIM, BATCH_SIZE = 11, 3, 256
+BATCH_SIZE = 256
 UNROLLED = 8
 Run = Callable[[int], int]  # makes about that number of updates, and returns the exact number
 
@@ -89,7 +89,7 @@ def main() -> int:
             f"{name:22}{middle:>10.0f}{low:>8.0f}{high:>8.0f}{ratios['loop']:>8.2f}{ratios['unrolled']:>11.2f}"
             + (f"{ratios['resident']:>11.2f}" if "streamed" in name else "")
         )
-    flops = update_flops()
+    flops = update_flops(FLAGS.algorithm, BATCH_SIZE)
     share = np.median(measured[f"{sizes[0]} resident"] * flops / measured["peak"])
     print(
         f"matrix products: {np.median(measured['peak']) / 1e9:.0f} GFLOP/s; an update: {flops / 1e6:.0f} "
@@ -106,16 +106,6 @@ def parse_sizes(texts: list[str]) -> list[int]:
     if not all(text.isdigit() and int(text) > 0 for text in texts):
         raise UserError(f"--members must be positive whole numbers, not {','.join(texts)!r}")
     return sorted({int(text) for text in texts})
-
-
-def random_data(size: int) -> Dataset:
-    random = np.random.default_rng(0)
-    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size,), (size, OBSERVATION_DIM))
-    observations, actions, rewards, masks, next_observations = (
-        random.standard_normal(shape, dtype=np.float32) for shape in shapes
-    )
-    batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(masks), next_observations)
-    return Dataset(batch, np.zeros(size, bool), "random numbers")
 
 
 def python_loop(learner: Learner, data: Batch) -> Run:
@@ -182,26 +172,6 @@ def matrix_products():
         jax.block_until_ready(multiply(matrix, count))
 
     return run
-
-
-def update_flops() -> float:
-    """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL.
-
-    Layers are 256 wide. A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for
-    the first input, which needs no gradient.
-    """
-
-    def network(inputs: int, outputs: int) -> tuple[int, int]:
-        weights = inputs * 256 + 256 * 256 + 256 * outputs
-        forward = 2 * BATCH_SIZE * weights
-        return forward, 3 * forward - 2 * BATCH_SIZE * inputs * 256
-
-    v_forward, v_step = network(OBSERVATION_DIM, 1)
-    q_forward, q_step = network(OBSERVATION_DIM + ACTION_DIM, 1)
-    _, actor_step = network(OBSERVATION_DIM, ACTION_DIM)
-    if FLAGS.algorithm == "bc":
-        return actor_step
-    return 2 * q_forward + v_step + 2 * v_forward + actor_step + 2 * q_step
 
 
 def bytes_on_device() -> int:

@@ -115,7 +115,7 @@ def _import_d4rl() -> tuple[types.ModuleType, bool]:
             gym = importlib.import_module("gym")
         except ImportError as error:
             raise UserError(
-                f"--env_backend=d4rl needs D4RL's package: pip install '.[d4rl]' ({error})"
+                f"--env_backend=d4rl needs D4RL's package: pip install 'xql_jax[d4rl]' ({error})"
             ) from error
         gym.logger.set_level(gym.logger.ERROR)
     return gym, has_mujoco

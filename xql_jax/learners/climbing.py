@@ -49,9 +49,11 @@ class ReverseKL(PolicyObjective):
         key_actor, key_anchor = jax.random.split(key)
         actor = super().init(key_actor, observations, actions)
         anchor = super().init(key_anchor, observations, actions)
-        return AnchoredState(actor.network, actor.params, actor.optimizer_state, anchor=anchor)
+        return AnchoredState.extending(actor, anchor=anchor)
 
-    def update(self, actor, estimates, batch, key, max_grad_norm):
+    def update(
+        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[Any, Metrics]:
         """One step of mu, and one of the policy towards the new mu."""
         key_anchor, key_actor = jax.random.split(key)
         anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor, max_grad_norm)
@@ -101,7 +103,9 @@ class TrustRegion(ReverseKL):
         copied = jax.tree.map(jnp.copy, actor.params)  # the compiled loop may not be given one buffer twice
         return actor.replace(anchor=actor.anchor.replace(params=copied))
 
-    def update(self, actor, estimates, batch, key, max_grad_norm):
+    def update(
+        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[Any, Metrics]:
         """One step of the policy, then one of mu."""
 
         def clone(actor: Any) -> tuple[Any, Metrics]:
@@ -135,7 +139,9 @@ class MaxQ(PolicyObjective):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
 
-    def update(self, actor, estimates, batch, key, max_grad_norm):
+    def update(
+        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[Any, Metrics]:
         key_dropout, key_draw = jax.random.split(key)
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 

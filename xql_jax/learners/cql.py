@@ -69,15 +69,8 @@ class ConservativeCritic(Critic):
     )
 
     def init(self, *args: Any, **options: Any) -> ConservativeState:
-        critic = super().init(*args, **options)
         log_multiplier = TrainState.create(None, jnp.zeros(()))
-        return ConservativeState(
-            critic.network,
-            critic.params,
-            critic.optimizer_state,
-            critic.target,
-            log_multiplier=log_multiplier,
-        )
+        return ConservativeState.extending(super().init(*args, **options), log_multiplier=log_multiplier)
 
     def fit_conservatively(
         self,

@@ -87,7 +87,9 @@ class WeightedRegression(PolicyObjective):
         """Weights f32[B] for advantages f32[B]; they are constants for gradients."""
         raise NotImplementedError
 
-    def update(self, actor, estimates, batch, key, max_grad_norm):
+    def update(
+        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+    ) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
         weights = self.weights(advantages)
         actor, info = self.regress(actor, weights, batch, key, max_grad_norm)

@@ -44,10 +44,10 @@ class PenalizedGradient(DeterministicGradient):
         "Weight of the policy's squared distance from the data's actions: ReBRAC's beta_1.",
     )
 
-    def q_of(self, critic, observations, actions):
+    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
         return min_q(critic, critic.params, observations, actions)
 
-    def loss_of(self, q, actions, batch):
+    def loss_of(self, q: Array, actions: Array, batch: Batch) -> Array:
         return self.actor_bc_coef * squared_distance(actions, batch.actions).mean() - normalized_mean(q)
 
 

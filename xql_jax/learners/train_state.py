@@ -42,6 +42,11 @@ class TrainState(Model):
         target = jax.tree.map(jnp.copy, params) if with_target else None  # a shared buffer cannot be donated
         return cls(network, params, ADAM.init(params), target, **fields)
 
+    @classmethod
+    def extending(cls, state: "TrainState", **fields: Any) -> Self:
+        """A subclass's state, with the fields of a `TrainState` and its own."""
+        return cls(state.network, state.params, state.optimizer_state, state.target, **fields)
+
     def minimize(
         self, loss: Callable[[Params], tuple[Array, Metrics]], learning_rate: Numeric, max_grad_norm: Numeric
     ) -> tuple[Self, Metrics]:

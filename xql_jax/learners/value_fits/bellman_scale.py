@@ -63,9 +63,7 @@ class BellmanScale(ValueFit):
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
         value = super().init(key, observations, with_target)
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
-        return ScaledState(
-            value.network, value.params, value.optimizer_state, value.target, log_beta=log_beta
-        )
+        return ScaledState.extending(value, log_beta=log_beta)
 
     def fit(
         self,

@@ -71,7 +71,7 @@ class Quantiles(ValueFit):
         key_lower, key_upper = jax.random.split(key)
         lower = super().init(key_lower, observations, with_target)
         upper = super().init(key_upper, observations)
-        return QuantileState(lower.network, lower.params, lower.optimizer_state, lower.target, upper=upper)
+        return QuantileState.extending(lower, upper=upper)
 
     def fit(
         self,

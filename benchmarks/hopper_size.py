@@ -1,0 +1,38 @@
+"""Random data of hopper's size, and the arithmetic of an update on them: what the benchmarks train on."""
+
+import numpy as np
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.types import Batch
+
+OBSERVATION_DIM, ACTION_DIM, WIDTH = 11, 3, 256  # WIDTH: of each of the two hidden layers
+EPISODE = 1_000  # steps
+
+
+def random_data(size: int) -> Dataset:
+    """Returns normally distributed observations and rewards in trajectories of `EPISODE` steps."""
+    random = np.random.default_rng(0)
+    shapes = ((size, OBSERVATION_DIM), (size, ACTION_DIM), (size,), (size, OBSERVATION_DIM))
+    observations, actions, rewards, next_observations = (
+        random.standard_normal(shape, dtype=np.float32) for shape in shapes
+    )
+    next_observations[:-1] = observations[1:]
+    batch = Batch(observations, np.tanh(actions), rewards, np.ones_like(rewards), next_observations)
+    return Dataset(batch, np.arange(size) % EPISODE == EPISODE - 1, "random numbers")
+
+
+def update_flops(algorithm: str, batch_size: int) -> int:
+    """Returns the operations in the matrix products of one update: of behaviour cloning, or XQL and IQL.
+
+    A forward pass takes 2 * rows * weights. A backward pass takes twice that, except for the first input,
+    which needs no gradient.
+    """
+
+    def network(inputs: int, outputs: int) -> tuple[int, int]:
+        forward = 2 * batch_size * (inputs * WIDTH + WIDTH * WIDTH + WIDTH * outputs)
+        return forward, 3 * forward - 2 * batch_size * inputs * WIDTH
+
+    v_forward, v_step = network(OBSERVATION_DIM, 1)
+    q_forward, q_step = network(OBSERVATION_DIM + ACTION_DIM, 1)
+    _, actor_step = network(OBSERVATION_DIM, ACTION_DIM)
+    return actor_step if algorithm == "bc" else actor_step + 2 * (q_forward + q_step + v_forward) + v_step
