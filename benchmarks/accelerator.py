@@ -42,7 +42,8 @@ import psutil
 from absl import app, flags, logging
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # the project, simulators and ml_collections need not be installed
+# The project, simulators and ml_collections need not be installed.
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from hopper_size import WIDTH, random_data, update_flops  # noqa: E402
 
