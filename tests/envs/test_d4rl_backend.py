@@ -164,7 +164,7 @@ def test_says_what_is_not_d4rls():
 
 def test_says_how_to_install_d4rl(monkeypatch):
     monkeypatch.setitem(sys.modules, "d4rl", None)
-    with pytest.raises(UserError, match=r"pip install '\.\[d4rl\]'"):
+    with pytest.raises(UserError, match=r"pip install 'xql_jax\[d4rl\]'"):
         d4rl_suite(get_task("bullet-hopper-medium-v0"))
 
 
