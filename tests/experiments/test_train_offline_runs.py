@@ -192,6 +192,12 @@ def test_a_run_begins_with_members_of_another(place, sweep, tmp_path):
     run = run_folder(tmp_path / "results")
     (member,) = (run / "checkpoints" / "4" / "members").iterdir()
     assert member.name == "seed43_beta=0.5"
+    theirs, ours = (
+        strict_json(folder / "checkpoints" / "2" / "checkpoint.json")["progress"]
+        for folder in (tmp_path / "other", run)
+    )
+    for name in ("update_seconds", "evaluation_seconds"):  # one of four members begins here
+        np.testing.assert_allclose(ours[name], theirs[name] / 4)
     for name in ("metrics.csv", "evaluations.csv"):
         (row,) = rows(run / name)
         expected = rows(sweep / name)[-1]

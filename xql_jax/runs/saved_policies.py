@@ -194,6 +194,8 @@ def members_of_another(
 ) -> tuple[dict[str, State], Progress]:
     """Reads the members of a new run from the last checkpoint of another run that includes them.
 
+    The progress counts the new members' share of the other run's seconds.
+
     Raises:
         UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
     """
@@ -210,12 +212,17 @@ def members_of_another(
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or record.name}")
     if not record.steps:
         raise UserError(f"--checkpoint={source}: the run has no checkpoint yet")
-    restored, step = read_checkpoint(
+    (states, progress), step = read_checkpoint(
         record, None, lambda step: restore_members(record, learner, folder.members, step, *dimensions)
     )
     if step >= record.content["max_steps"]:
         raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
-    return restored
+    share = len(folder.members) / len(progress.members)
+    return states, dataclasses.replace(
+        progress,
+        update_seconds=share * progress.update_seconds,
+        evaluation_seconds=share * progress.evaluation_seconds,
+    )
 
 
 def sizes_from(learner: Learner, lengths: Mapping[Axis, int]) -> tuple[int, int] | None:
