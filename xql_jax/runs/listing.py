@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import as_text
 from xql_jax.reports.summary import LARGEST, summarize
-from xql_jax.runs.record import RunRecord, open_record, run_folders
+from xql_jax.runs.record import RunRecord, Unreadable, open_record, read_or_reason, run_folders
 from xql_jax.training.members import fields_given
 
 STATES = ("finished", "running", "interrupted", "damaged")
@@ -137,13 +136,8 @@ def _equal(value: str | None, wanted: str) -> bool:
 
 
 def _listed(name: str, folder: Path, held: set[int]) -> ListedRun:
-    try:
-        return _read(name, open_record(folder), held)
-    except UserError as error:
-        reason = str(error).replace(f"{folder}{os.sep}", "")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
-        reason = f"damaged or of another version ({type(error).__name__}: {error})"
-    return ListedRun(name, "damaged", reason)
+    found = read_or_reason(name, folder, lambda: _read(name, open_record(folder), held))
+    return ListedRun(name, "damaged", found.reason) if isinstance(found, Unreadable) else found
 
 
 def _read(name: str, record: RunRecord, held: set[int]) -> ListedRun:

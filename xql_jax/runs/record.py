@@ -5,9 +5,9 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from xql_jax.configuration import settings_by_name
 from xql_jax.data import PREFIXES
@@ -23,6 +23,7 @@ from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 MOST_NAMED = 3  # runs that a message names
 MOST = 2**53  # largest step or seed; a larger number means that the file is damaged
 NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
@@ -140,12 +141,33 @@ class RunRecord:
             return checkpoints.steps
 
 
+class Unreadable(NamedTuple):
+    """Why a run cannot be read."""
+
+    reason: str
+
+
 def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
     """Returns a run's settings with the values that its sweep gives some of its members."""
     return {
         **settings,
         **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
     }
+
+
+def read_or_reason(name: str, folder: Path, read: Callable[[], T]) -> T | Unreadable:
+    """Reads a run that may be damaged or of another version.
+
+    Args:
+        name: of the run, for the reason.
+        read: raises an error if the run in `folder` cannot be read.
+    """
+    try:
+        return read()
+    except UserError as error:
+        return Unreadable(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
+        return Unreadable(f"damaged or of another version ({type(error).__name__}: {error})")
 
 
 def all_runs(root: Path) -> Iterator[RunRecord]:

@@ -21,7 +21,14 @@ from xql_jax.reports.results import (
 )
 from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.folder import rows_digest
-from xql_jax.runs.record import RunRecord, open_record, run_folders, with_swept
+from xql_jax.runs.record import (
+    RunRecord,
+    Unreadable,
+    open_record,
+    read_or_reason,
+    run_folders,
+    with_swept,
+)
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
@@ -114,13 +121,12 @@ def _stamp(folder: Path) -> Stamp:
 
 
 def _read(name: str, folder: Path) -> _Run | LeftOut:
-    try:
+    def read() -> _Run:
         _check_files(folder)
         return _run(name, open_record(folder))
-    except UserError as error:
-        return LeftOut(name, str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
-        return LeftOut(name, f"damaged or of another version ({type(error).__name__}: {error})")
+
+    found = read_or_reason(name, folder, read)
+    return LeftOut(name, found.reason) if isinstance(found, Unreadable) else found
 
 
 def _check_files(folder: Path) -> None:
