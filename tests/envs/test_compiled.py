@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import compiled, make_environment
+from xql_jax.envs import Simulation, compiled, make_environment
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
@@ -202,6 +202,6 @@ def test_the_environment_of_the_guide(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["playground:CheetahRun", "jax_point_mass:PointMass"])
 def test_reports_point_to_a_section_of_the_guide(name):
-    page, anchor = describe_environment(get_task(name), "mujoco", False)["described_in"].split("#")
+    page, anchor = describe_environment(get_task(name), Simulation())["described_in"].split("#")
     headings = re.findall(r"^## (.+)$", (Path(__file__).resolve().parents[2] / page).read_text(), re.M)
     assert anchor in [heading.lower().replace(" ", "-") for heading in headings]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xql_jax.envs import SUITES, make_environment
+from xql_jax.envs import SUITES, Simulation, make_environment
 from xql_jax.envs.d4rl_backend import d4rl_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS
@@ -94,7 +94,7 @@ def test_the_mujoco_that_was_compared_is_the_pinned_one():
 @pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
 def test_reports_point_to_a_section(backend, suite):
     task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)
-    described = describe_environment(task, backend, False)
+    described = describe_environment(task, Simulation(backend))
     assert json.loads(json.dumps(described)) == described
     page, anchor = described["described_in"].split("#")
     assert (page, described["simulator"]) == ("docs/tasks.md", next(iter(described["versions"])))
@@ -103,7 +103,7 @@ def test_reports_point_to_a_section(backend, suite):
 
 def test_a_report_worked_by_hand():
     robotics = importlib.import_module("gymnasium_robotics").__version__
-    assert describe_environment(TASKS["pen-human-v1"], "mujoco", True) == {
+    assert describe_environment(TASKS["pen-human-v1"], Simulation(legacy_inertia=True)) == {
         "backend": "mujoco",
         "simulator": "mujoco",
         "versions": {"mujoco": importlib.import_module("mujoco").__version__, "gymnasium-robotics": robotics},

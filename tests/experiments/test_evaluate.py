@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
+from xql_jax.envs import Simulation
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.files import read_record, write_record
 from xql_jax.runs.run import EVALUATION_SEED
@@ -91,7 +92,7 @@ def test_the_same_episodes_give_what_training_wrote(place, tmp_path, path, step)
         np.testing.assert_allclose(member["score_mean"], float(row["score"]), rtol=1e-6)
         np.testing.assert_allclose(member["length_mean"], float(row["length"]))
     assert len(set(returns(report))) == 4
-    assert report["environment"] == describe_environment(TASK, "mujoco", True)
+    assert report["environment"] == describe_environment(TASK, Simulation(legacy_inertia=True))
     assert contents(place.run) == before
 
 

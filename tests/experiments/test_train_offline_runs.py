@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
+from xql_jax.envs import Simulation
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import get_task
 
@@ -287,7 +288,7 @@ def test_several_sources_are_joined(place, tmp_path):
 
 def test_the_summary_points_to_what_is_known_of_the_environment(sweep):
     environment = strict_json(sweep / "summary.json")["environment"]
-    assert environment == describe_environment(get_task("pointmaze-umaze-v0"), "mujoco", False)
+    assert environment == describe_environment(get_task("pointmaze-umaze-v0"), Simulation())
 
 
 @pytest.mark.slow

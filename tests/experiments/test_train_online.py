@@ -13,6 +13,7 @@ import pytest
 from main_runs import EVALUATE, ONLINE, ROOT
 from mistakes import ONLINE_ARGUMENTS, TD3
 
+from xql_jax.envs import Simulation
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import get_task
 from xql_jax.training.rounds import NUM_ERRORS
@@ -66,9 +67,7 @@ def test_a_run_leaves_what_offline_runs_do_and_is_evaluated(server, main, finish
     summary = json.loads((finished / "summary.json").read_text())
     assert (summary["status"], summary["step"]) == ("finished", 200)
     assert summary["policy_lag"] == 99
-    assert summary["environment"] == describe_environment(
-        get_task("pendulum-swingup"), "mujoco", legacy_inertia=False
-    )
+    assert summary["environment"] == describe_environment(get_task("pendulum-swingup"), Simulation())
     evaluated = server.run([str(finished), "--episodes=1"], main=EVALUATE)
     assert (evaluated.code, evaluated.err) == (0, "")
     assert "1 episodes of td3, 200 steps, " in evaluated.out

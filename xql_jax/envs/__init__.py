@@ -5,6 +5,7 @@ import functools
 import os
 import pkgutil
 from collections.abc import Callable
+from typing import NamedTuple
 
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
@@ -12,6 +13,13 @@ from xql_jax.types import Environment
 
 CORES = os.cpu_count() or 1
 BACKENDS = ("mujoco", "d4rl")
+
+
+class Simulation(NamedTuple):
+    """Which environment of a task is meant."""
+
+    env_backend: str = "mujoco"  # one of `BACKENDS`: this project's environments, or D4RL's own
+    legacy_inertia: bool = False  # capsules have the masses of MuJoCo before 2.1.2, as in D4RL's data
 
 
 def _make(name: str, task: Task, **options: bool) -> Environment:
@@ -31,6 +39,13 @@ class Suite:
     num_threads: int = 1  # in parallel; pays for steps of a millisecond, slows those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
+
+    def sizes(self, task: Task) -> tuple[int, int]:
+        """Returns the lengths of an observation and of an action; makes an environment for it."""
+        environment = self.make(task)
+        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
+        environment.close()
+        return sizes
 
 
 SUITES = {
@@ -75,15 +90,15 @@ def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
     return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
 
 
-def choose_suite(task: Task, backend: str, legacy_inertia: bool) -> Suite:
-    """Returns the suite that the flags `--env_backend`, one of `BACKENDS`, and `--legacy_inertia` ask for.
+def choose_suite(task: Task, simulation: Simulation) -> Suite:
+    """Returns the suite of a task in a simulation.
 
     Raises:
         UserError: as `get_suite`; or if D4RL's own environments are not available, see `d4rl_backend`.
     """
-    if backend == "mujoco":
-        return get_suite(task, legacy_inertia)
-    if legacy_inertia:
+    if simulation.env_backend == "mujoco":
+        return get_suite(task, simulation.legacy_inertia)
+    if simulation.legacy_inertia:
         raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's own MuJoCo has those masses")
     from xql_jax.envs.d4rl_backend import d4rl_suite
 

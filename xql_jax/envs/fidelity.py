@@ -6,6 +6,7 @@ docs/tasks.md says how close each environment is to D4RL's.
 import importlib.metadata
 from typing import Any
 
+from xql_jax.envs import Simulation
 from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
 
 # By suite: packages, apart from MuJoCo, that provide its environments' models or rules.
@@ -19,8 +20,8 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
 }
 
 
-def describe_environment(task: Task, env_backend: str, legacy_inertia: bool) -> dict[str, Any]:
-    """Returns the environment of a task as JSON values.
+def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
+    """Returns a task's environment as JSON values.
 
     `simulator` is the package that simulates. `versions` are those of all packages that determine a step's
     result; null if a package is not installed under that name. `described_in` is the section of the guide
@@ -34,17 +35,17 @@ def describe_environment(task: Task, env_backend: str, legacy_inertia: bool) -> 
         guide, section = "compiled", "your-own-environment" if is_own else "what-differs"
     elif task.suite == OWN:
         packages, section = ("gymnasium",), OWN
-    elif env_backend == "mujoco":
+    elif simulation.env_backend == "mujoco":
         packages, section = ("mujoco", *_PACKAGES.get(task.suite, ())), task.suite
     elif task.suite == "bullet":
         packages, section = ("pybullet", "d4rl", "gym"), "bullet"
     else:
         packages, section = ("mujoco-py", "d4rl", "gym"), "backend-d4rl"
     return {
-        "backend": env_backend,
+        "backend": simulation.env_backend,
         "simulator": packages[0],
         "versions": {package: _version(package) for package in packages},
-        "legacy_inertia": legacy_inertia,
+        "legacy_inertia": simulation.legacy_inertia,
         "described_in": f"docs/{guide}.md#{section}",
     }
 

@@ -12,7 +12,7 @@ import numpy as np
 from xql_jax.data.collecting import Behaviour, Chance
 from xql_jax.data.gaussian_mlp import read_gaussian_mlp
 from xql_jax.data.layers import is_exported, read_layers
-from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import read_file
@@ -35,13 +35,10 @@ class Place:
     environment: dict[str, Any]  # a description, see `describe_environment`
 
     @classmethod
-    def of(cls, task: Task, env_backend: str = "mujoco", legacy_inertia: bool = False) -> "Place":
+    def of(cls, task: Task, simulation: Simulation) -> "Place":
         """Makes the place for a task; raises UserError if its environment is not available here."""
-        suite = choose_suite(task, env_backend, legacy_inertia)
-        environment = suite.make(task)
-        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
-        environment.close()
-        return cls(task, suite, *sizes, describe_environment(task, env_backend, legacy_inertia))
+        suite = choose_suite(task, simulation)
+        return cls(task, suite, *suite.sizes(task), describe_environment(task, simulation))
 
 
 def open_behaviour(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.evaluation.compiled import make_evaluator
@@ -36,8 +36,7 @@ class Policies:
     """M policies and the task on which they are evaluated."""
 
     task: Task
-    env_backend: str
-    legacy_inertia: bool
+    simulation: Simulation
     members: list[Member | str]
     what: str  # a description for messages
     act: Act  # of all policies, f32[M, K, O] to f32[M, K, A]
@@ -46,7 +45,7 @@ class Policies:
 
     @property
     def suite(self) -> Suite:
-        return choose_suite(self.task, self.env_backend, self.legacy_inertia)
+        return choose_suite(self.task, self.simulation)
 
 
 class EvaluationRun(Run):
@@ -95,7 +94,7 @@ class EvaluationRun(Run):
             "env_name": task.name,
             "policies": policies.what,
             "seed": settings.seed,
-            "environment": describe_environment(task, policies.env_backend, policies.legacy_inertia),
+            "environment": describe_environment(task, policies.simulation),
             "members": members,
         }
         self._write(report)  # before the video, which may fail: the results must not be lost
@@ -149,8 +148,8 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
     if not settings.env_name:
         raise UserError("--random_policy needs --env_name")
     task = get_task(settings.env_name)
-    env_backend, legacy_inertia = settings.env_backend or "mujoco", bool(settings.legacy_inertia)
-    environment = choose_suite(task, env_backend, legacy_inertia).make(task)
+    simulation = Simulation(settings.env_backend or "mujoco", bool(settings.legacy_inertia))
+    environment = choose_suite(task, simulation).make(task)
     space = environment.action_space
     environment.close()
     generator = np.random.default_rng(settings.seed)
@@ -158,7 +157,7 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
     def act(observations: np.ndarray) -> np.ndarray:
         return generator.uniform(space.low, space.high, (*observations.shape[:2], *space.shape))
 
-    return Policies(task, env_backend, legacy_inertia, ["random"], "the random policy", act, act, set())
+    return Policies(task, simulation, ["random"], "the random policy", act, act, set())
 
 
 def _saved_policies(settings: EvaluationSettings) -> Policies:
@@ -175,8 +174,7 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     non_finite: set[int] = set()
     return Policies(
         restored.task,
-        restored.env_backend,
-        restored.legacy_inertia,
+        restored.simulation,
         list(run.members),
         restored.what,
         finite_policy(run.policy(states), non_finite.add),

@@ -100,7 +100,7 @@ class FinetuneRun(OfflineRun):
         )
         if self.task is None:
             raise UserError("fine-tuning needs an environment: give --env_name")
-        self.suite = choose_suite(self.task, self.settings.env_backend, self.settings.legacy_inertia)
+        self.suite = choose_suite(self.task, self.simulation)
 
     @property
     def decided(self) -> dict[str, tuple[Any, str]]:
@@ -274,8 +274,7 @@ class FinetuneRun(OfflineRun):
             data_on="device",
             normalize_observations=content["normalize_observations"],
             top_returns=content["top_returns"],
-            env_backend=source.env_backend,
-            legacy_inertia=source.legacy_inertia,
+            **source.simulation._asdict(),
             batch_size=settings.batch_size or content["batch_size"],
             seed=seeds[0],
             num_seeds=seeds[-1] - seeds[0] + 1,

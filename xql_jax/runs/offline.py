@@ -25,7 +25,7 @@ from xql_jax.data.memory import check_device, fits_on_device
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
-from xql_jax.envs import choose_suite
+from xql_jax.envs import Simulation, choose_suite
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import prepared
@@ -120,6 +120,10 @@ class OfflineRun(TrainingRun):
         return DEFAULT if is_default else f"method {method_of(self.config.algorithm)}"
 
     @property
+    def simulation(self) -> Simulation:
+        return self.settings.simulation
+
+    @property
     def updates(self) -> float:
         """The number of updates after which decaying learning rates reach 0."""
         return self.schedule.max_steps
@@ -132,8 +136,6 @@ class OfflineRun(TrainingRun):
             "batch_size": self.batch_size,
             "normalize_observations": self.normalize_observations,
             "top_returns": self.top_returns,
-            "env_backend": self.settings.env_backend,
-            "legacy_inertia": self.settings.legacy_inertia,
             **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
         }
 
@@ -156,7 +158,7 @@ class OfflineRun(TrainingRun):
     def _prepare_evaluation(self) -> None:
         settings = self.settings
         if self.task and settings.eval_episodes:
-            suite = choose_suite(self.task, settings.env_backend, settings.legacy_inertia)
+            suite = choose_suite(self.task, self.simulation)
             self.make_evaluator(self.task, suite)
             assert self.evaluator is not None
             _ = self.evaluator.observation_dim  # makes one, so a missing simulator fails before a download

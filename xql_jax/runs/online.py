@@ -9,7 +9,7 @@ from typing import Any
 from xql_jax.configuration import OnlineFields, online_fields, resolve_online
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
-from xql_jax.envs import SUITES, choose_suite
+from xql_jax.envs import SUITES, Simulation, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.workers import Patience
 from xql_jax.errors import UserError
@@ -22,7 +22,6 @@ from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.training.schedule import Schedule
-from xql_jax.types import Environment
 
 LOG = logging.getLogger(__name__)
 
@@ -32,6 +31,7 @@ class OnlineRun(TrainingRun):
 
     settings: OnlineSettings
     unit = OnlinePopulation.unit
+    simulation = Simulation()
 
     def resolve(self) -> None:
         settings, config = self.settings, self.config
@@ -63,17 +63,16 @@ class OnlineRun(TrainingRun):
             "num_environments": self.online.num_environments,
             "round_steps": self.online.round_steps,
             "on_divergence": self.settings.on_divergence,
-            "env_backend": "mujoco",
-            "legacy_inertia": False,
         }
 
     def open(self) -> None:
         self.resolve()
         assert self.task is not None
-        self.suite = choose_suite(self.task, "mujoco", legacy_inertia=False)
+        self.suite = choose_suite(self.task, self.simulation)
         self.make_evaluator(self.task, self.suite)
-        sizes = _sizes(self.suite.make(self.task))
-        check_room(sizes, self.online.buffer_size, len(self.members), "config.buffer_size")
+        check_room(
+            self.suite.sizes(self.task), self.online.buffer_size, len(self.members), "config.buffer_size"
+        )
         self.make_folder(self.task.name, **self.identity)
 
     def population(self) -> OnlinePopulation | CompiledPopulation:
@@ -210,13 +209,6 @@ def _check_compiled(task: Task, settings: OnlineSettings) -> None:
         raise UserError(f"--processes: {task.name} is part of the compiled program and has no processes")
     if settings.on_divergence == "restart":
         raise UserError(f"--on_divergence=restart is not for {task.name}, which is compiled: give freeze")
-
-
-def _sizes(environment: Environment) -> tuple[int, int]:
-    """Returns the lengths of an observation and of an action; closes the environment."""
-    sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
-    environment.close()
-    return sizes
 
 
 def check_room(sizes: tuple[int, int], buffer_size: int, num_members: int, flag: str) -> None:

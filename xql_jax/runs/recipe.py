@@ -55,7 +55,7 @@ class RecipeRun(Run):
         record = run.record
         if record.summary.get("status") != "finished":
             raise UserError(f"--run={self.path}: the run has not ended: go on with train_online.py --resume")
-        self.place = Place.of(get_task(record.env_name or ""), run.env_backend, run.legacy_inertia)
+        self.place = Place.of(get_task(record.env_name or ""), run.simulation)
         self.steps = record.steps
         self.returns = _evaluated_returns(record, run.members[0])
         experts = [] if settings.expert_return is not None else [self._checkpoint(self.steps[-1])]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.errors import UserError
 from xql_jax.runs.saved_policies import SavedPolicies, open_run, split_checkpoint
 from xql_jax.tasks import Task, get_task, referenced
@@ -32,12 +32,11 @@ class Restored(RestoredPolicies):
     """A run's members, and a task on which they can act."""
 
     task: Task
-    env_backend: str
-    legacy_inertia: bool
+    simulation: Simulation
 
     @property
     def suite(self) -> Suite:
-        return choose_suite(self.task, self.env_backend, self.legacy_inertia)
+        return choose_suite(self.task, self.simulation)
 
 
 def restore_policies(checkpoint: str, *, member: int | None = None) -> RestoredPolicies:
@@ -84,12 +83,12 @@ def restore_run(
     task = get_task(name)
     if task.name == record.env_name:
         task = referenced(task, record.references)
-    backend = env_backend or run.env_backend
-    legacy = run.legacy_inertia if legacy_inertia is None else legacy_inertia
-    environment = choose_suite(task, backend, legacy).make(task)
-    dimensions = environment.observation_space.shape[0], environment.action_space.shape[0]
-    environment.close()
+    simulation = Simulation(
+        env_backend or run.simulation.env_backend,
+        run.simulation.legacy_inertia if legacy_inertia is None else legacy_inertia,
+    )
+    dimensions = choose_suite(task, simulation).sizes(task)
     if member is not None:
         run = run.only(member)
     states, step = run.restore_for(task, step, *dimensions)
-    return Restored(run, path, step, states, dimensions, task, backend, legacy)
+    return Restored(run, path, step, states, dimensions, task, simulation)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.dataset import checked_references
-from xql_jax.envs import Suite
+from xql_jax.envs import Simulation, Suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.evaluation.compiled import make_evaluator
@@ -105,6 +105,11 @@ class TrainingRun(Run):
     @abstractmethod
     def resolve(self) -> None:
         """Decides what the settings leave open, without reading data or making environments."""
+
+    @property
+    @abstractmethod
+    def simulation(self) -> Simulation:
+        """Which environments of the task it uses."""
 
     @property
     @abstractmethod
@@ -308,6 +313,7 @@ class TrainingRun(Run):
             "eval_interval": self.schedule.eval_interval,
             "eval_episodes": settings.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
+            **self.simulation._asdict(),
             **({"eval_at_start": True} if self.schedule.eval_at_start else {}),
         }
 
@@ -356,8 +362,7 @@ class TrainingRun(Run):
         """Returns the description of the environment that scored the run; None if nothing was evaluated."""
         if self.task is None or self.evaluator is None:
             return None
-        identity = self.identity
-        return describe_environment(self.task, identity["env_backend"], identity["legacy_inertia"])
+        return describe_environment(self.task, self.simulation)
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.preprocessing import AnyDataset, Preprocessing
-from xql_jax.envs import BACKENDS
+from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, prepared
 from xql_jax.files import with_numbers
@@ -43,8 +43,7 @@ class SavedPolicies:
     learner: Learner
     members: list[Member]
     preprocessing: Preprocessing
-    env_backend: str  # of the run's evaluations
-    legacy_inertia: bool  # of the run's evaluations
+    simulation: Simulation  # of the run's evaluations
 
     def restore(self, step: int, *dimensions: int) -> dict[str, State]:
         """Returns the members' states after `step`, by name; raises the errors of `Checkpoints.restore`.
@@ -166,9 +165,11 @@ def open_run(path: Path) -> SavedPolicies:
             raise ValueError(f"seeds {first} to {last}")
         grid = parse_sweep(content["sweep"], learner, record.algorithm)
         members = make_members(range(first, last + 1), grid)
-        env_backend, legacy_inertia = content["env_backend"], content["legacy_inertia"]
-        if env_backend not in BACKENDS or not isinstance(legacy_inertia, bool):
-            raise ValueError(f"env_backend {env_backend!r}, legacy_inertia {legacy_inertia!r}")
+        simulation = Simulation(content["env_backend"], content["legacy_inertia"])
+        if simulation.env_backend not in BACKENDS or not isinstance(simulation.legacy_inertia, bool):
+            raise ValueError(
+                f"env_backend {simulation.env_backend!r}, legacy_inertia {simulation.legacy_inertia!r}"
+            )
     except UserError as error:
         raise UserError(f"{damaged} ({error})") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -178,7 +179,7 @@ def open_run(path: Path) -> SavedPolicies:
     preprocessing = (
         Preprocessing() if record.is_online else Preprocessing.load(record.files.preprocessing, record.run)
     )
-    return SavedPolicies(record, config, learner, members, preprocessing, env_backend, legacy_inertia)
+    return SavedPolicies(record, config, learner, members, preprocessing, simulation)
 
 
 def split_checkpoint(name: str) -> tuple[Path, int | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.envs import Simulation
 from xql_jax.training.schedule import Schedule
 
 # Where the transitions are kept during training; auto is the fastest place with enough room.
@@ -47,7 +48,19 @@ class RunSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OfflineSettings(RunSettings):
+class SimulationSettings:
+    """Settings of everything that chooses among the environments of a task, see `Simulation`."""
+
+    env_backend: str = "mujoco"
+    legacy_inertia: bool = False
+
+    @property
+    def simulation(self) -> Simulation:
+        return Simulation(self.env_backend, self.legacy_inertia)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfflineSettings(RunSettings, SimulationSettings):
     """Settings of `experiments/train_offline.py`."""
 
     env_name: str | None = None
@@ -58,8 +71,6 @@ class OfflineSettings(RunSettings):
     external_data: bool = False
     normalize_observations: bool | None = None  # None: the method's default
     top_returns: float | None = None  # share of the transitions to learn from; None: the method's default
-    env_backend: str = "mujoco"
-    legacy_inertia: bool = False
     batch_size: int | None = None  # None: the method's default
     tuned: bool = False
     checkpoint: str | Path | None = None  # the folder of a run that includes the members of this one
@@ -218,7 +229,7 @@ class ReferenceSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(ReferenceSettings):
+class CollectionSettings(ReferenceSettings, SimulationSettings):
     """Settings for making a dataset with policies or from a replay buffer."""
 
     output: str | None = None
@@ -236,8 +247,6 @@ class CollectionSettings(ReferenceSettings):
     until: int | None = None  # take the buffer's transitions up to this number; None: all
     member: int | None = None
     expert: Sequence[str] = ()  # policies; the best of them is the expert
-    env_backend: str = "mujoco"
-    legacy_inertia: bool = False
     show_progress: bool = False
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from xql_jax.data.collecting import Amount, collect
 from xql_jax.data.rows import Rows, rows_of_replay
+from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import Place, open_behaviour
 from xql_jax.runs.saved_policies import SavedPolicies, open_run
@@ -48,7 +49,7 @@ class PolicySource:
         if (settings.transitions is None) == (settings.episodes is None):
             raise UserError("give one of --transitions and --episodes: how much to collect")
         self.settings = settings
-        self.place = Place.of(get_task(settings.env_name), settings.env_backend, settings.legacy_inertia)
+        self.place = Place.of(get_task(settings.env_name), settings.simulation)
         count = len(settings.policy)
         self.shares = numbers("mixture", settings.mixture, count) or [1.0 / count] * count
         if abs(sum(self.shares) - 1.0) > 1e-6:
@@ -109,10 +110,10 @@ class WaypointSource:
         if not settings.env_name or settings.transitions is None:
             raise UserError("--waypoints needs --env_name and --transitions")
         task = get_task(settings.env_name)
-        if task.suite != "antmaze" or (settings.env_backend, settings.legacy_inertia) != ("mujoco", False):
+        if task.suite != "antmaze" or settings.simulation != Simulation():
             raise UserError(f"--env_name={task.name}: --waypoints is for antmaze-* by --env_backend=mujoco")
         self.settings, self.number = settings, settings.transitions
-        self.place = Place.of(task)
+        self.place = Place.of(task, settings.simulation)
 
     def plan(self) -> list[str]:
         return [f"{self.number:,} transitions by the embedded ant, seed {self.settings.seed}"]
@@ -142,7 +143,7 @@ class ReplaySource:
         run = online_run(Path(settings.replay).expanduser(), "replay", settings.member, settings.env_name)
         self.record = record = run.record
         self.member = run.members[0]
-        self.place = Place.of(get_task(record.env_name or ""), run.env_backend, run.legacy_inertia)
+        self.place = Place.of(get_task(record.env_name or ""), run.simulation)
         folder = record.files.replay / self.member.name
         files = ReplayFiles(folder, f"{record.run} {self.member.name}")
         sizes = {"observations": self.place.observation_dim, "next_observations": self.place.observation_dim}
