@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import socket
 import time
@@ -128,6 +129,18 @@ def test_a_checkpoint_of_one_process_goes_on_with_two(bench, alone):
     outcomes = Pair(bench, save_dir, "--resume").outcomes()
     assert [code for code, _ in outcomes] == [0, 0], outcomes
     assert_same_run(run_folder(save_dir), alone)
+
+
+def test_two_processes_extend_a_run_by_seeds(bench, alone):
+    save_dir = bench.folder / "extended"
+    shutil.copytree(alone.parents[2], save_dir)
+    outcomes = Pair(bench, save_dir, "--num_seeds=10", "--extend").outcomes()
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    assert "by seeds 50, 51, in a run of their own" in outcomes[0][1]
+    assert {path.name.split("_")[0] for path in save_dir.glob("*/*/*")} == {
+        "seeds42-49",
+        "seeds50-51",
+    }
 
 
 @pytest.mark.parametrize("lost", [0, 1])

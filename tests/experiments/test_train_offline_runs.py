@@ -197,6 +197,7 @@ def test_a_run_begins_with_members_of_another(place, sweep, tmp_path):
         strict_json(folder / "checkpoints" / "2" / "checkpoint.json")["progress"]
         for folder in (tmp_path / "other", run)
     )
+    assert (len(theirs["members"]), list(ours["members"])) == (4, [member.name])
     for name in ("update_seconds", "evaluation_seconds"):  # one of four members begins here
         np.testing.assert_allclose(ours[name], theirs[name] / 4)
     for name in ("metrics.csv", "evaluations.csv"):

@@ -46,6 +46,11 @@ def test_a_failure_on_one_that_is_still_there_is_told():
         read_checkpoint(run_with([1, 2]), None, reader(2))
 
 
+def test_a_run_without_any_left_is_told():
+    with pytest.raises(UserError, match=r"^run: the run has no checkpoint$"):
+        read_checkpoint(run_with([1], []), None, reader(1))
+
+
 def test_one_that_was_asked_for_is_not_replaced():
     with pytest.raises(UserError, match=r"^no checkpoint of step 1$"):
         read_checkpoint(run_with([1, 2], [2, 3]), 1, reader(1))

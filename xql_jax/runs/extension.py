@@ -80,10 +80,11 @@ def extended(
 
 
 class MissingSeeds(NamedTuple):
-    """The seeds to train, and whether a run of them has begun already."""
+    """The successive seeds to train; as JSON it reaches the other processes of a run."""
 
-    seeds: range
-    have_begun: bool
+    first: int
+    last: int
+    have_begun: bool  # whether there is a run of them already
 
 
 def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
@@ -111,17 +112,16 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
     if not missing:
         for record in there.values():
             first, last = record.content["seeds"]
-            own = range(first, last + 1)
-            if record.summary.get("status") != "finished" and all(seed in folder.seeds for seed in own):
+            is_part = folder.seeds[0] <= first and last <= folder.seeds[-1]
+            if record.summary.get("status") != "finished" and is_part:
                 LOG.info(f"going on with {record.path}, which has not ended")
-                return MissingSeeds(own, have_begun=True)
+                return MissingSeeds(first, last, have_begun=True)
         raise UserError(
             f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
             f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its "
             "own seeds"
         )
-    found = range(missing[0], missing[-1] + 1)
-    if len(found) != len(missing):
+    if missing[-1] - missing[0] + 1 != len(missing):
         raise UserError(
             f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not one "
             "range: train each range by --seed and --num_seeds, without --extend"
@@ -130,7 +130,7 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
         f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
         "experiments/report.py puts them together"
     )
-    return MissingSeeds(found, have_begun=False)
+    return MissingSeeds(missing[0], missing[-1], have_begun=False)
 
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[RunRecord]:

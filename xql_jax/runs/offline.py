@@ -173,10 +173,10 @@ class OfflineRun(TrainingRun):
         )
         self.check_alike()
 
-    def _train_only(self, seeds: range, have_begun: bool) -> None:
+    def _train_only(self, first: int, last: int, have_begun: bool) -> None:
         """Makes this the run of these seeds instead; the data stay as they are."""
         self.settings = dataclasses.replace(
-            self.settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=have_begun
+            self.settings, seed=first, num_seeds=last - first + 1, extend=False, resume=have_begun
         )
         self.make_members(self.updates)
         if self.evaluator:

@@ -130,7 +130,9 @@ def read_checkpoint(record: RunRecord, step: int | None, read: Callable[[int], T
     if step is not None:
         return read(step), step
     for _ in range(TRIES):
-        last = record.steps[-1]
+        if not (steps := record.steps):
+            raise UserError(f"{record.path}: the run has no checkpoint")
+        last = steps[-1]
         try:
             return read(last), last
         except UserError:
@@ -195,7 +197,7 @@ def members_of_another(
 ) -> tuple[dict[str, State], Progress]:
     """Reads the members of a new run from the last checkpoint of another run that includes them.
 
-    The progress counts the new members' share of the other run's seconds.
+    The progress is that of the new members: it has their share of the other run's seconds.
 
     Raises:
         UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
@@ -223,6 +225,7 @@ def members_of_another(
         progress,
         update_seconds=share * progress.update_seconds,
         evaluation_seconds=share * progress.evaluation_seconds,
+        members={member.name: progress.members[member.name] for member in folder.members},
     )
 
 

@@ -60,7 +60,7 @@ class SimulationSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OfflineSettings(RunSettings, SimulationSettings):
+class OfflineSettings(SimulationSettings, RunSettings):
     """Settings of `experiments/train_offline.py`."""
 
     env_name: str | None = None
@@ -229,7 +229,7 @@ class ReferenceSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(ReferenceSettings, SimulationSettings):
+class CollectionSettings(SimulationSettings, ReferenceSettings):
     """Settings for making a dataset with policies or from a replay buffer."""
 
     output: str | None = None
