@@ -148,7 +148,7 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
     if not settings.env_name:
         raise UserError("--random_policy needs --env_name")
     task = get_task(settings.env_name)
-    simulation = Simulation(settings.env_backend or "mujoco", bool(settings.legacy_inertia))
+    simulation = Simulation().overridden(settings.env_backend, settings.legacy_inertia)
     environment = choose_suite(task, simulation).make(task)
     space = environment.action_space
     environment.close()

@@ -11,7 +11,7 @@ from typing import Any
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import as_text
 from xql_jax.reports.summary import LARGEST, summarize
-from xql_jax.runs.record import RunRecord, Unreadable, open_record, read_or_reason, run_folders
+from xql_jax.runs.record import RunRecord, open_record, read_or, run_folders
 from xql_jax.training.members import fields_given
 
 STATES = ("finished", "running", "interrupted", "damaged")
@@ -136,8 +136,12 @@ def _equal(value: str | None, wanted: str) -> bool:
 
 
 def _listed(name: str, folder: Path, held: set[int]) -> ListedRun:
-    found = read_or_reason(name, folder, lambda: _read(name, open_record(folder), held))
-    return ListedRun(name, "damaged", found.reason) if isinstance(found, Unreadable) else found
+    return read_or(
+        name,
+        folder,
+        lambda: _read(name, open_record(folder), held),
+        lambda reason: ListedRun(name, "damaged", reason),
+    )
 
 
 def _read(name: str, record: RunRecord, held: set[int]) -> ListedRun:

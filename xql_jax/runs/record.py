@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from xql_jax.configuration import settings_by_name
 from xql_jax.data import PREFIXES
@@ -24,6 +24,7 @@ from xql_jax.training.population import Population
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
+U = TypeVar("U")
 MOST_NAMED = 3  # runs that a message names
 MOST = 2**53  # largest step or seed; a larger number means that the file is damaged
 NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
@@ -141,12 +142,6 @@ class RunRecord:
             return checkpoints.steps
 
 
-class Unreadable(NamedTuple):
-    """Why a run cannot be read."""
-
-    reason: str
-
-
 def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
     """Returns a run's settings with the values that its sweep gives some of its members."""
     return {
@@ -155,19 +150,20 @@ def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[
     }
 
 
-def read_or_reason(name: str, folder: Path, read: Callable[[], T]) -> T | Unreadable:
+def read_or(name: str, folder: Path, read: Callable[[], T], damaged: Callable[[str], U]) -> T | U:
     """Reads a run that may be damaged or of another version.
 
     Args:
         name: of the run, for the reason.
         read: raises an error if the run in `folder` cannot be read.
+        damaged: makes the result from the reason why it cannot.
     """
     try:
         return read()
     except UserError as error:
-        return Unreadable(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
+        return damaged(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
-        return Unreadable(f"damaged or of another version ({type(error).__name__}: {error})")
+        return damaged(f"damaged or of another version ({type(error).__name__}: {error})")
 
 
 def all_runs(root: Path) -> Iterator[RunRecord]:

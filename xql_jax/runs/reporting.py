@@ -21,14 +21,7 @@ from xql_jax.reports.results import (
 )
 from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.folder import rows_digest
-from xql_jax.runs.record import (
-    RunRecord,
-    Unreadable,
-    open_record,
-    read_or_reason,
-    run_folders,
-    with_swept,
-)
+from xql_jax.runs.record import RunRecord, open_record, read_or, run_folders, with_swept
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
@@ -125,8 +118,7 @@ def _read(name: str, folder: Path) -> _Run | LeftOut:
         _check_files(folder)
         return _run(name, open_record(folder))
 
-    found = read_or_reason(name, folder, read)
-    return LeftOut(name, found.reason) if isinstance(found, Unreadable) else found
+    return read_or(name, folder, read, lambda reason: LeftOut(name, reason))
 
 
 def _check_files(folder: Path) -> None:

@@ -83,10 +83,7 @@ def restore_run(
     task = get_task(name)
     if task.name == record.env_name:
         task = referenced(task, record.references)
-    simulation = Simulation(
-        env_backend or run.simulation.env_backend,
-        run.simulation.legacy_inertia if legacy_inertia is None else legacy_inertia,
-    )
+    simulation = run.simulation.overridden(env_backend, legacy_inertia)
     dimensions = choose_suite(task, simulation).sizes(task)
     if member is not None:
         run = run.only(member)
