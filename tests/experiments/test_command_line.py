@@ -1,9 +1,10 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
-from xql_jax.commands.command_line import WholeNumber, names_among
+from xql_jax.commands.command_line import GONE, WholeNumber, names_among
 
 import pytest
 from absl import flags
+from main_runs import EVALUATE
 
 from xql_jax import config_files
 from xql_jax.errors import UserError
@@ -48,3 +49,10 @@ def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypa
     assert config_files.find_config("kitchen_config.py").resolve() == tmp_path / "kitchen_config.py"
     with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
         config_files.find_config("elsewhere/kitchen.py")
+
+
+def test_a_flag_of_an_earlier_version_names_what_to_use_instead(server):
+    for typed in ("--halve_at=5", "--keep 0.5", "--nokeep"):
+        outcome = server.run(typed.split(), main=EVALUATE)
+        name = typed.removeprefix("--no").removeprefix("--").split("=")[0].split()[0]
+        assert (outcome.code, outcome.err) == (2, f"error: --{name} has left: {GONE[name]}\n")

@@ -41,6 +41,24 @@ PARSE_ERRORS = (
     UserError,
 )
 
+# Flags of earlier versions, or NAME=VALUE for one value that a flag took, with what to use instead.
+GONE = {
+    "coordinator_address": "experiments/sweep.py trains shares of the seeds on several hosts",
+    "num_processes": "one process uses all devices of its host; experiments/sweep.py trains on several hosts",
+    "process_id": "experiments/sweep.py trains on several hosts, as runs of their own",
+    "join_seconds": "experiments/sweep.py trains on several hosts, as runs of their own",
+    "shard_data": "the data are on each device if they fit, else give --data_on=host",
+    "data_on=disk": "the data are in memory: give --data_on=host",
+    "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
+    "serve": "the report is a static page: run the same command again to renew it",
+    "port": "the report is a static page: open index.html in --out",
+    "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
+    "keep": "a sweep trains every setting to its end",
+    "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
+    "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
+    "run": "collect each set by a command of its own: docs/data.md has the five lines",
+}
+
 COMMAND = "INSTALLED_COMMAND"  # name of the global variable that `xql_jax.commands.installed` sets in a main
 MOST_EXACT = 2**53  # up to this number, a float represents every whole number exactly
 
@@ -221,6 +239,7 @@ def _parse(arguments: Sequence[str]) -> list[str]:
             # Python represents bytes that are not UTF-8 by these code points.
             if any("\ud800" <= character <= "\udfff" for character in argument):
                 raise UserError(f"{argument!r} is not UTF-8: file names must be")
+        _refuse_gone(arguments)
         _accept_numbers()
         positional = flags.FLAGS(["--help" if argument == "-h" else argument for argument in arguments])
         _check_values()
@@ -234,6 +253,23 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         sys.exit(fail(in_words(error)))
     except PARSE_ERRORS as error:
         sys.exit(fail(error))
+
+
+def _refuse_gone(arguments: Sequence[str]) -> None:
+    """Raises UserError for a flag, or a flag's value, of an earlier version."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        name, has_value, value = argument.lstrip("-").partition("=")
+        typed = f"{name}={value if has_value else following}"
+        known = name in flags.FLAGS
+        if not argument.startswith("-") or (known and typed not in GONE):
+            continue
+        gone = typed if known else name if name in GONE else name.removeprefix("no")
+        if gone in GONE and not (known and typed.partition("=")[2] in _choices(name)):
+            raise UserError(f"--{gone} has left: {GONE[gone]}")
+
+
+def _choices(name: str) -> Sequence[str]:
+    return getattr(flags.FLAGS[name].parser, "enum_values", None) or ()
 
 
 def _accept_numbers() -> None:
