@@ -7,13 +7,11 @@ Examples:
   python experiments/train_offline.py --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
   python experiments/train_offline.py --dataset=mine.npz  # no environment: no evaluation
   python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
-  python experiments/train_offline.py --num_seeds=8 --coordinator_address=HOST:1234 --num_processes=2 \\
-      --process_id=0  # and on the other host the same with --process_id=1
 
 A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped.
 """
 
-from xql_jax.commands import command_line, joining, training
+from xql_jax.commands import command_line, training
 from xql_jax.commands.run_flags import define_data_flags, define_run_flags
 
 import sys
@@ -66,7 +64,6 @@ flags.DEFINE_boolean(
     "--max_steps; or train the seeds that a run with the same settings lacks. Otherwise say why not. The "
     "existing run stays as it is.",
 )
-joining.define_flags()
 command_line.define_environment_flags()
 command_line.define_config(
     training.default_config(ROOT / "configs", sys.argv[1:]),
@@ -78,8 +75,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    with joining.joined(FLAGS) as processes:
-        return training.train(OfflineRun, OfflineSettings, FLAGS, processes)
+    return training.train(OfflineRun, OfflineSettings, FLAGS)
 
 
 if __name__ == "__main__":

@@ -78,33 +78,6 @@ MISTAKES = {
         "train --data_on=disk --dataset=good.hdf5 --dataset=good.hdf5", "--data_on=disk", "one"
     ),
     "Minari on disk": ("train --data_on=disk --dataset=minari:a/b-v0", "--data_on=disk", "minari:a/b-v0"),
-    "process beyond the last": (
-        "train --coordinator_address=localhost:9 --num_processes=2 --process_id=2",
-        "--process_id=2", "from 0 to 1",
-    ),
-    "processes without a number": (
-        "train --coordinator_address=localhost:9 --num_processes=2",
-        "--coordinator_address", "--process_id", "SLURM",
-    ),
-    "processes without a place": ("train --num_processes=2", "--num_processes", "--coordinator_address"),
-    "one process with a place": (
-        "train --coordinator_address=localhost:9 --num_processes=1 --process_id=0",
-        "--num_processes=1", "alone",
-    ),
-    "place without a port": (
-        "train --coordinator_address=localhost --num_processes=2 --process_id=1", "=localhost", "HOST:PORT"
-    ),
-    "place with no port": (
-        "train --coordinator_address=localhost:0 --num_processes=2 --process_id=1", "localhost:0", "65535"
-    ),
-    "first process that is not there": (
-        "train --coordinator_address=localhost:9 --num_processes=2 --process_id=1 --join_seconds=1",
-        "localhost:9", "for 1 s", "refused",
-    ),
-    "first process on no host": (
-        "train --coordinator_address=no.host.invalid:9 --num_processes=2 --process_id=1 --join_seconds=1",
-        "no.host.invalid:9", "for 1 s",
-    ),
     "existing run": ("train", "this run exists", "seed42_", "--resume"),
     "save_dir is a file": ("train --save_dir=good.hdf5", "--save_dir", "good.hdf5"),
     "save_dir cannot be written": ("train --save_dir=/proc/nowhere", "--save_dir", "/proc/nowhere"),

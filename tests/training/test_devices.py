@@ -14,7 +14,7 @@ from test_population import make_xql
 from training_runs import Start, make_growth, make_training, snapshot, train, untimed
 
 from xql_jax.training import devices
-from xql_jax.training.devices import padded, population_mesh, share_of_process
+from xql_jax.training.devices import padded, population_mesh
 from xql_jax.training.trainable import Divergence
 
 # Seven members of which the fourth and the last, which is copied on 4 devices, diverge.
@@ -49,16 +49,6 @@ def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, numbe
     assert each * used == len(slots)
     assert each == -(-members // number)  # of the fullest device, were all used
     assert len(slots) - members < each  # no device has copies alone
-
-
-@pytest.mark.parametrize("counts", [[1], [2, 2], [4, 1, 3], [8] * 16])
-def test_every_member_is_of_one_process(counts):
-    total = sum(counts)
-    for members in range(total, 3 * total):
-        shares = [share_of_process(members, counts, index) for index in range(len(counts))]
-        assert [index for share in shares for index in share] == list(range(members))
-        for share, count in zip(shares, counts, strict=True):
-            assert 0 < len(share) <= count * -(-members // total)
 
 
 def on_devices(number, script, *arguments):

@@ -28,16 +28,11 @@ SUCCESS = {
 
 
 def train(run: TrainingRun) -> int:
-    """Trains the run, prints how it ended (finished or stopped by a signal), and returns the exit code.
-
-    If the run has several processes, only the first one prints.
-    """
-    if run.processes.is_first:
-        print(run.request, flush=True)  # before training, so that a full disk is not found out after hours
+    """Trains the run, prints how it ended (finished or stopped by a signal), and returns the exit code."""
+    print(run.request, flush=True)  # before training, so that a full disk is not found out after hours
     with run:
         summary = run.run()
-    if run.processes.is_first:
-        _print_end(run, summary)
+    _print_end(run, summary)
     stopped = run.stop.received if summary["status"] != "finished" else None
     return 128 + stopped if stopped else 0
 

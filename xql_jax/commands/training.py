@@ -20,7 +20,6 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.runs.finetuning import OF_CHECKPOINT
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import FinetuneSettings
-from xql_jax.training.processes import ALONE, Processes
 
 # Flags that are no settings of a run: they say what the program does, or what it shows.
 NO_SETTINGS = ("print_config", "config", "resume", "tqdm")
@@ -36,17 +35,14 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def train(
-    kind: type[TrainingRun], settings_kind: type, values: flags.FlagValues, processes: Processes = ALONE
-) -> int:
+def train(kind: type[TrainingRun], settings_kind: type, values: flags.FlagValues) -> int:
     """Trains with the flags' settings, or prints these for `--print_config`; returns the exit code."""
-    run = kind(settings_from(settings_kind, values), processes)
+    run = kind(settings_from(settings_kind, values))
     if values.print_config:
-        if processes.is_first:
-            print_settings(run, values)
+        print_settings(run, values)
         return 0
     takes_another_s = isinstance(run.settings, FinetuneSettings) and run.settings.checkpoint is not None
-    if processes.is_first and not values["config"].present and not takes_another_s:
+    if not values["config"].present and not takes_another_s:
         print(f"config: {_config_file(values)}, since none is given by --config", flush=True)
     return printing.train(run)
 

@@ -80,7 +80,7 @@ def extended(
 
 
 class MissingSeeds(NamedTuple):
-    """The successive seeds to train; as JSON it reaches the other processes of a run."""
+    """The successive seeds to train."""
 
     first: int
     last: int

@@ -151,7 +151,7 @@ class OfflineRun(TrainingRun):
         self._prepare_evaluation()
         self.dataset: Any = self._dataset()
         self._name_folder()
-        if settings.extend and (missing := self.processes.first(lambda: missing_seeds(self.folder))):
+        if settings.extend and (missing := missing_seeds(self.folder)):
             self._train_only(*missing)
         self.find_beginning()
 
@@ -171,7 +171,6 @@ class OfflineRun(TrainingRun):
             dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
         )
-        self.check_alike()
 
     def _train_only(self, first: int, last: int, have_begun: bool) -> None:
         """Makes this the run of these seeds instead; the data stay as they are."""
@@ -188,20 +187,17 @@ class OfflineRun(TrainingRun):
         """Reads the starting point of a new run with --checkpoint or --extend; a resumed run needs none."""
         self.beginning: Beginning | None = None
         settings, folder = self.settings, self.folder
-        if not (settings.checkpoint or settings.extend) or self.processes.first(
-            lambda: folder.has_checkpoints
-        ):
+        if not (settings.checkpoint or settings.extend) or folder.has_checkpoints:
             return
         if settings.extend:
             beginning = extended(folder, self.config, self.learner, self.schedule, *self.sizes)
             # With resume=True a new folder would log that the run starts from the beginning.
-            begun = self.processes.first((folder.path / "config.json").exists)
+            begun = (folder.path / "config.json").exists()
             self.settings = dataclasses.replace(settings, resume=begun)
         else:
             source = Path(settings.checkpoint or "").expanduser()
             beginning = Beginning(*members_of_another(source, folder, self.learner, *self.sizes))
-        own = {member.name: beginning.states[member.name] for member in self.own_members}
-        self.beginning = beginning._replace(states=own)
+        self.beginning = beginning
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -209,23 +205,23 @@ class OfflineRun(TrainingRun):
         return self.dataset.observation_dim, self.dataset.action_dim
 
     def population(self) -> Trainable:
-        files, processes = self.folder.files, self.processes
-        processes.first(lambda: self.preprocessing.save(files.preprocessing, self.folder.run))
+        files = self.folder.files
+        self.preprocessing.save(files.preprocessing, self.folder.run)
         if self.beginning:
             states, progress, _ = self.beginning
-            with Checkpoints(files.checkpoints, self.folder.run, processes=processes) as checkpoints:
+            with Checkpoints(files.checkpoints, self.folder.run) as checkpoints:
                 checkpoints.save(states, progress, self.beginning.write_logs)
         return self.offline_population(self.placed())
 
     def offline_population(self, data: AnyBatch | Trajectories | Transitions) -> Population:
         shard_data = self.settings.shard_data
-        return Population(self.learner, self.own_members, data, self.batch_size, shard_data=shard_data)
+        return Population(self.learner, self.members, data, self.batch_size, shard_data=shard_data)
 
     def placed(self) -> AnyBatch | Trajectories | Transitions:
         """Returns the data in the form that a population takes, and logs a description of the run."""
         settings, dataset = self.settings, self.dataset
         LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
-        parts = population_mesh(len(self.own_members)).size if settings.shard_data else 1
+        parts = population_mesh(len(self.members)).size if settings.shard_data else 1
         data, where = _placed(dataset, settings.data_on, parts)
         LOG.info(
             f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} "
@@ -260,7 +256,6 @@ class OfflineRun(TrainingRun):
             self.schedule,
             self.folder.files,
             preprocessing=self.preprocessing,
-            processes=self.processes,
         )
 
     def draw(self, population: Trainable) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import learner_from_config, settings_by_name
+from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
 from xql_jax.envs import Simulation, Suite
 from xql_jax.envs.fidelity import describe_environment
@@ -28,10 +28,8 @@ from xql_jax.runs.labels import run_label
 from xql_jax.runs.provenance import settings_of_jax
 from xql_jax.runs.record import open_record
 from xql_jax.tasks import References, Task, referenced
-from xql_jax.training.devices import share_of_process
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
-from xql_jax.training.processes import ALONE, Processes
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.trainable import Trainable
@@ -74,10 +72,6 @@ class Run(contextlib.AbstractContextManager, ABC):
 class TrainingRun(Run):
     """A training with its folder; subclasses for the kinds of training implement the abstract methods.
 
-    A run of several processes is entered and run by each of them, and `run` returns the same on all.
-
-    Args:
-        processes: the processes of the run, which share the members among them.
     Attributes:
         folder: of its files.
         stop: stops it after saving a checkpoint, at a signal or by `stop.request()`.
@@ -88,11 +82,9 @@ class TrainingRun(Run):
     unit: str  # the name of one step
     folder: RunFolder
     members: list[Member]  # one per seed and setting of the swept hyperparameters
-    own_members: list[Member]  # the members that this process trains
 
-    def __init__(self, settings: Any, processes: Processes = ALONE):
+    def __init__(self, settings: Any):
         super().__init__(settings)
-        self.processes = processes
         self.config: ConfigDict = settings.config.copy_and_resolve_references()
         self.schedule: Schedule = settings.schedule
         self.stop = StopSignals()
@@ -162,14 +154,11 @@ class TrainingRun(Run):
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and writes the results; returns the content of summary.json."""
-        processes = self.processes
-        if self.settings.resume and (finished := processes.first(self.folder.finished_summary)):
+        if self.settings.resume and (finished := self.folder.finished_summary()):
             self.had_ended = True
             self.evaluations = open_record(self.folder.path).rows(self.folder.files.evaluations)
             return finished
-        with contextlib.ExitStack() as folder, _lack_of_memory_told():
-            processes.first(lambda: folder.enter_context(self.folder.opened(self.settings.resume)))
-            self._check_folder()
+        with _lack_of_memory_told(), self.folder.opened(self.settings.resume):
             LOG.info(f"settings: {self.leading_settings}; --print_config tells all")
             population = self.population()
             with contextlib.ExitStack() as stack:
@@ -177,7 +166,7 @@ class TrainingRun(Run):
                 training = stack.enter_context(self.loop(population))
                 if step := training.progress.step:
                     LOG.info(f"resuming from {self.unit} {step:,} of {self.schedule.max_steps:,}")
-                processes.first(self.folder.forget_stop)  # only now, so a run that cannot be resumed keeps it
+                self.folder.forget_stop()  # only now, so a run that cannot be resumed keeps it
                 with self.stop:
                     training.run(
                         self.stop,
@@ -188,54 +177,16 @@ class TrainingRun(Run):
                 {"member": str(population.members[index]), **dataclasses.asdict(divergence)}
                 for index, divergence in population.diverged.items()
             ]
-            all_diverged = processes.collect(diverged) or []
-            return processes.first(
-                lambda: self._finish(training, [entry for theirs in all_diverged for entry in theirs])
-            )
+            return self._finish(training, diverged)
 
     def _finish(self, training: TrainingLoop, diverged: list[dict[str, Any]]) -> dict[str, Any]:
-        """Writes the pictures and the summary, on process 0; returns the summary."""
+        """Writes the pictures and the summary; returns the summary."""
         population = training.population
         self.evaluations = self._rows(training)
         summary = self._summary(training, diverged) | self.details(population)
         if training.finished:  # an interrupted run skips the pictures
             self.draw(population)
         return self.folder.write_summary(summary)  # written last: "finished" means that all else exists
-
-    def check_alike(self) -> None:
-        """Raises UserError if the processes were given different settings or data."""
-        ours: dict[str, Any] = {
-            **settings_by_name(self.folder.recorded),
-            **dataclasses.asdict(self.schedule),
-            "save_dir": str(self.folder.save_dir),
-            "resume": self.settings.resume,
-        }
-        of_first = self.processes.first(lambda: ours)
-
-        def check() -> None:
-            changed = [
-                f"{name}={ours.get(name)}, there {of_first.get(name)}"
-                for name in (ours | of_first)
-                if ours.get(name) != of_first.get(name)
-            ]
-            if changed:
-                raise UserError(f"other settings or data than those of process 0: {'; '.join(changed[:3])}")
-
-        self.processes.agree(check)
-
-    def _check_folder(self) -> None:
-        """Raises UserError if a process does not see the folder that process 0 writes."""
-        config = self.folder.path / "config.json"
-        written = self.processes.first(lambda: rows_digest(config))
-
-        def check() -> None:
-            if rows_digest(config) != written:
-                raise UserError(
-                    f"--save_dir: {self.folder.path} is not the folder that process 0 writes: give one on "
-                    "a file system that all hosts share"
-                )
-
-        self.processes.agree(check)
 
     def _rows(self, training: TrainingLoop) -> list[Row]:
         file = self.folder.files.evaluations
@@ -252,21 +203,6 @@ class TrainingRun(Run):
         if twice := [name for name in grid if name in self.settings.config_overrides]:
             raise UserError(f"--config.{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
         self.members = make_members(self.settings.seeds, grid)
-        self.own_members = self._share()
-
-    def _share(self) -> list[Member]:
-        """Returns the members that this process trains, in proportion to its number of devices."""
-        processes, number = self.processes, len(self.members)
-        if processes.count == 1:
-            return self.members
-        devices = processes.exchange(jax.local_device_count())
-        shares = [share_of_process(number, devices, index) for index in range(processes.count)]
-        if not all(shares):
-            raise UserError(
-                f"{number} member(s) are too few for {processes.count} processes: give each one at least, by "
-                "--num_seeds or --sweep, or fewer --num_processes"
-            )
-        return [self.members[index] for index in shares[processes.index]]
 
     def scored(self, task: Task, of_data: References | None = None) -> Task:
         """Returns the task with the user's reference returns, else the data's; sets `references` to them.
@@ -291,11 +227,9 @@ class TrainingRun(Run):
         return scored
 
     def make_evaluator(self, task: Task, suite: Suite) -> None:
-        """Makes the evaluator for this process's members, unless --eval_episodes is 0."""
+        """Makes the members' evaluator, unless --eval_episodes is 0."""
         if episodes := self.settings.eval_episodes:
-            self.evaluator = make_evaluator(
-                task, len(self.own_members), episodes, EVALUATION_SEED, suite=suite
-            )
+            self.evaluator = make_evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
             self.resources.callback(self.evaluator.close)
 
     @property

@@ -19,7 +19,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +28,6 @@ import orbax.checkpoint as ocp
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import cannot_write, set_aside, sync, writing
 from xql_jax.training.manifests import (
-    MANIFEST,
     UnfitCheckpoint,
     cannot_read,
     cannot_understand,
@@ -42,11 +41,9 @@ from xql_jax.training.manifests import (
     write_manifest,
 )
 from xql_jax.training.orbax_alone import checkpointer, silent_orbax
-from xql_jax.training.processes import ALONE, CHECKPOINTS, Processes
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 KEPT = 3  # checkpoints; the default of every run
 
 
@@ -73,28 +70,15 @@ class Checkpoints(contextlib.AbstractContextManager):
     orbax's CheckpointManager is not faster (for XQL's 3.9 MB it takes 56 ms without digests, this class 57 ms
     with them), and it gives a checkpoint its final name before a digest of it could be written.
 
-    In a run of several processes, each process saves and restores its own members in the same folder. Process
-    0 writes the other files after all members are on the disk. Every process must make the same calls of
-    `save`, `wait` and `resume_last_good`.
-
     Args:
         folder: created by the first `save`; its parent must exist.
         run: the digest of the run's identity; checkpoints of other runs are refused.
         kept: number of checkpoints to keep, the latest ones; 0 keeps all.
-        processes: the processes of the run.
         spared: the step of a checkpoint that is kept as well.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        run: str = "",
-        kept: int = KEPT,
-        processes: Processes = ALONE,
-        spared: int | None = None,
-    ):
+    def __init__(self, folder: Path, run: str = "", kept: int = KEPT, spared: int | None = None):
         self._folder, self._run, self._kept, self._spared = folder.absolute(), run, kept, spared
-        self._processes = processes
         self._orbax = checkpointer()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
@@ -121,14 +105,13 @@ class Checkpoints(contextlib.AbstractContextManager):
         If a checkpoint of that step exists, nothing is written, because it holds the same state.
 
         Args:
-            states: NumPy arrays by the member's name, for this process's members. Nobody else may write to
-                them.
-            progress: at the same step, for all members; the one that process 0 passes is written.
+            states: NumPy arrays by the member's name. Nobody else may write to them.
+            progress: at the same step.
             write_more: writes further files of the checkpoint. The thread calls it with the checkpoint's
                 folder, before the folder gets its final name.
         """
         self.wait()
-        if not self._processes.first(lambda: progress.step in self.steps):
+        if progress.step not in self.steps:
             self._write_in_flight = self._thread.submit(self._write, states, progress, write_more)
 
     def wait(self) -> None:
@@ -223,29 +206,19 @@ class Checkpoints(contextlib.AbstractContextManager):
                 one is not tried in that case. No checkpoint is renamed then.
         """
         damaged: dict[int, Damaged] = {}
-        for step in reversed(self._processes.first(self._resumable)):
-
-            def resume_from(step: int = step) -> Progress:
-                try:
-                    states, progress = self.restore(like, step)
-                    if self._processes.is_first:
-                        self.logs(step)
-                    resume(states, progress)
-                except Damaged:
-                    raise
-                except UnfitCheckpoint as error:
-                    raise UserError(f"{error}, {self._ways_out()}") from error
-                return progress
-
+        for step in reversed(self._resumable()):
             try:
-                progress = self._processes.agree(resume_from)
+                states, progress = self.restore(like, step)
+                self.logs(step)
+                resume(states, progress)
             except Damaged as error:
                 damaged[step] = error
                 continue
-            if self._processes.is_first:
-                for later, why in damaged.items():
-                    aside = self._set_aside(later)
-                    LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
+            except UnfitCheckpoint as error:
+                raise UserError(f"{error}, {self._ways_out()}") from error
+            for later, why in damaged.items():
+                aside = set_aside(self._folder / str(later))
+                LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
             return progress
         if damaged:
             last = next(iter(damaged.values()))
@@ -268,83 +241,44 @@ class Checkpoints(contextlib.AbstractContextManager):
             f"{self._folder.parent} or start anew with another --save_dir"
         )
 
-    def _set_aside(self, step: int) -> Path:
-        return set_aside(self._folder / str(step))
-
     def _write(
         self, states: Mapping[str, State], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
         """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
 
-        Each process writes its own members, process 0 all else. The folder gets its final name after all
-        files are on the disk; if anything fails, it is removed. For the arguments see `save`.
+        The folder gets its final name after all files are on the disk; if anything fails, it is removed. For
+        the arguments see `save`.
 
         Raises:
             UserError: if a file cannot be written.
         """
-        processes, path = self._processes, self._folder / str(progress.step)
+        path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
-
-        def begin() -> None:
-            if processes.is_first:
+        try:
+            with writing(path):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-
-        def write_ours() -> tuple[dict[str, Any], dict[str, str]]:
-            """Writes this process's members; returns their arrays' shapes and the files' digests."""
-            digests: dict[str, str] = {}
-            with silent_orbax():
-                for name, state in states.items():
-                    self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
-                    digests |= file_digests(temporary, f"members/{name}")
-                    _sync_all(temporary / "members" / name)
-            write_more(temporary)
-            return {name: leaves_of(state) for name, state in states.items()}, digests
-
-        def write_rest() -> None:
-            if parts is None:
-                return
-            members: dict[str, Any] = {}
-            files = file_digests(temporary, "logs")
-            for theirs, digests in parts:
-                members, files = members | theirs, files | digests
-            write_manifest(temporary, self._run, dataclasses.asdict(progress), members, files)
-            _sync_all(temporary / "logs")
-            for part in (temporary / MANIFEST, temporary / "members", temporary):
-                sync(part)
-            os.replace(temporary, path)
-            sync(self._folder)
-            others = [step for step in self.steps if step != self._spared]
-            for old in others[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
-                os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
-            self._remove_leftovers()
-
-        try:
-            self._agree(path, begin)
-            parts = processes.collect(self._agree(path, write_ours), CHECKPOINTS)
-            self._agree(path, write_rest)
-        except BaseException:
-            if processes.is_first:
-                shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
-            raise
-
-    def _agree(self, path: Path, work: Callable[[], T]) -> T:
-        """Like `Processes.agree`, but turns every error into a UserError that names `path`.
-
-        Runs in the thread.
-        """
-
-        def told() -> T:
-            try:
-                with writing(path):
-                    return work()
-            except UserError:
+                with silent_orbax():
+                    for name, state in states.items():
+                        self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
+                write_more(temporary)
+                members = {name: leaves_of(state) for name, state in states.items()}
+                files = file_digests(temporary)
+                write_manifest(temporary, self._run, dataclasses.asdict(progress), members, files)
+                for part in (*temporary.rglob("*"), temporary):
+                    sync(part)
+                os.replace(temporary, path)
+                sync(self._folder)
+                others = [step for step in self.steps if step != self._spared]
+                for old in others[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
+                    os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
+                self._remove_leftovers()
+        except BaseException as error:
+            shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
+            if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
-            except Exception as error:
-                raise cannot_write(path, system_error(error) or str(error)[:300]) from error
-
-        return self._processes.agree(told, CHECKPOINTS)
+            raise cannot_write(path, system_error(error) or str(error)[:300]) from error
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
@@ -352,9 +286,3 @@ class Checkpoints(contextlib.AbstractContextManager):
                 shutil.rmtree(path, ignore_errors=True)
             else:  # not made by this program
                 path.unlink(missing_ok=True)
-
-
-def _sync_all(folder: Path) -> None:
-    for part in (*folder.rglob("*"), folder):
-        if os.path.lexists(part):  # a checkpoint may have no logs
-            sync(part)

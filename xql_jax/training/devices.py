@@ -1,4 +1,4 @@
-"""The assignment of a population's members to devices and processes.
+"""The assignment of a population's members to devices.
 
 Members (one per seed and hyperparameter setting) never exchange data, so any device can train any member.
 """
@@ -32,17 +32,3 @@ def padded(members: Sequence[T], mesh: Mesh) -> list[T]:
     The results of the copies are never used. Every device has at least one member that is not a copy.
     """
     return [*members, *[members[-1]] * (-len(members) % mesh.size)]
-
-
-def share_of_process(num_members: int, devices: Sequence[int], process: int) -> range:
-    """Returns the indices of the members that a process trains.
-
-    The indices are consecutive. No device gets more members than the fullest device would have if one process
-    owned all devices. A process can get no members if there are fewer members than devices.
-
-    Args:
-        devices: the number of devices of each process.
-        process: its index.
-    """
-    before, total = sum(devices[:process]), sum(devices)
-    return range(num_members * before // total, num_members * (before + devices[process]) // total)

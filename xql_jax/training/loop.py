@@ -25,7 +25,6 @@ from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.notebooks import without_bar
 from xql_jax.training.pace import Pace
-from xql_jax.training.processes import ALONE, Processes
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.trainable import Trainable
@@ -58,16 +57,12 @@ class TrainingLoop:
     writes the same rows as an uninterrupted one. The exception is online training with simulators outside the
     compiled program, where episodes start again.
 
-    In a run of several processes, each process trains its own members. All processes do the same steps, and
-    stop and save at the same steps. Process 0 writes the rows of all members.
-
     Args:
         evaluator, task: None for no evaluation.
         recordings: measured in addition to the logs and evaluations.
         preprocessing: applied to observations and rewards before the policies see them.
-        processes: the processes of the run.
     Attributes:
-        logs: the CSV files by their paths, with the rows of all members; empty except on process 0.
+        logs: the CSV files by their paths, with the rows of all members.
     """
 
     def __init__(
@@ -79,16 +74,15 @@ class TrainingLoop:
         files: TrainingFiles,
         recordings: Sequence[Recording] = (),
         preprocessing: Preprocessing = UNCHANGED,
-        processes: Processes = ALONE,
     ):
         self.population = population
         self._evaluator = evaluator
         self._task = task
         self._schedule = schedule
         self._preprocessing = preprocessing
-        self._files, self._processes = files, processes
+        self._files = files
         kept, spared = schedule.keep_checkpoints, schedule.handover
-        self._checkpoints = Checkpoints(files.checkpoints, files.run, kept, processes, spared)
+        self._checkpoints = Checkpoints(files.checkpoints, files.run, kept, spared)
         resumed = self._checkpoints.resume_last_good(population.saved_shapes(), population.resume)
         # With a hand-over at 0 the offline phase is empty, so the given policies are evaluated first.
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
@@ -100,12 +94,10 @@ class TrainingLoop:
             )
         self._reported = set(population.diverged)
         self._recordings = recordings
-        self.logs: dict[Path, CSVLogger] = {}
-        if processes.is_first:
-            rows = self._checkpoints.logs(resumed.step) if resumed else {}
-            paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
-            # A run that began with another run's members has a first checkpoint without rows.
-            self.logs = {path: CSVLogger(path, rows.get(path.name)) for path in paths}
+        rows = self._checkpoints.logs(resumed.step) if resumed else {}
+        paths = files.metrics, files.evaluations, *(recording.path for recording in recordings)
+        # A run that began with another run's members has a first checkpoint without rows.
+        self.logs = {path: CSVLogger(path, rows.get(path.name)) for path in paths}
         names = [member.name for member in population.members]
         self._tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         if not resumed:
@@ -148,15 +140,14 @@ class TrainingLoop:
             total=schedule.max_steps,
             initial=self.progress.step,
             unit=f" {population.unit}s",
-            disable=without_bar() if show_progress and self._processes.is_first else True,
+            disable=without_bar() if show_progress else True,
         )
         with bar:
             try:
                 if self.progress.evaluation_due:
                     was_tried = self.progress.step > 0  # an evaluation at the start was not, yet
                     self._evaluate(stop, bar, again=was_tried)
-                told, call, _ = self._agree(stop, call)
-                while self.progress.step < last and not told:
+                while self.progress.step < last and not stop.received:
                     self._compile()
                     start = self.progress.step
                     stride = population.stride  # it changes at a hand-over
@@ -169,13 +160,13 @@ class TrainingLoop:
                     self._write_due(metrics, stop, bar)
                     if bar.disable and end < last and self._pace.has_been_silent():
                         LOG.info(self._pace.line(end))
-                    told, call, is_old = self._agree(stop, call)
-                    if told or is_old or schedule.is_due(end, schedule.checkpoint_interval) or end == last:
+                    is_due = schedule.is_due(end, schedule.checkpoint_interval) or end == last
+                    if stop.received or is_due or self._last_save_is_old():
                         self._save()
             except EnvironmentFailure as error:
                 if self.progress.step:
                     self._save()
-                if not self._agree(stop, call)[0]:
+                if not stop.received:
                     raise
                 LOG.warning(str(error))
             finally:
@@ -213,36 +204,16 @@ class TrainingLoop:
             LOG.info(f"compiled in {seconds:.1f} s")
             self._pace.begin_at(self.progress.step)
 
-    def _agree(self, stop: StopSignals, call: int) -> tuple[bool, int, bool]:
-        """Decides, with all processes, how the loop continues.
-
-        Returns:
-            Whether the run stops here, the number of steps of the next call, and whether the last checkpoint
-            is older than `checkpoint_minutes`. All processes get the same values.
-        """
-        received = stop.received
-        self._processes.pass_on(stop)
+    def _last_save_is_old(self) -> bool:
         seconds = 60 * self._schedule.checkpoint_minutes
-        is_old = 0 < seconds <= time.monotonic() - self._saved_at
-        said = self._processes.exchange((received is not None, call, is_old))
-        self._processes.pass_on(stop)
-        return (
-            any(told for told, _, _ in said),
-            min(call for _, call, _ in said),
-            any(old for *_, old in said),
-        )
+        return 0 < seconds <= time.monotonic() - self._saved_at
 
     def _save(self) -> None:
         self._saved_at = time.monotonic()
         if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         saving = self.population.saving()
-        members = {
-            name: held
-            for theirs in self._processes.collect(saving.members) or []
-            for name, held in theirs.items()
-        }
-        self._advance(members=members, held=saving.held)
+        self._advance(members=saving.members, held=saving.held)
 
         rows = {path.name: log.rows() for path, log in self.logs.items()}
 
@@ -285,9 +256,8 @@ class TrainingLoop:
                 f"({divergence.quantity} not finite)"
             )
             self._reported.add(index)
-        for theirs in self._processes.collect(lines) or []:
-            for line in theirs:
-                LOG.info(line)
+        for line in lines:
+            LOG.info(line)
 
     def _log(self, metrics: Metrics) -> None:
         if not metrics:  # before the first update
@@ -316,19 +286,9 @@ class TrainingLoop:
                     rows += [{**start, recording.column: number} for number in numbers.tolist()]
             self._write(recording.path, rows)
 
-    def _write(self, path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Writes the rows of all processes' members on process 0.
-
-        Args:
-            rows: of this process's members.
-        Returns:
-            The rows of all members on process 0, an empty list elsewhere.
-        """
-        collected = self._processes.collect(rows) or []
-        every = [row for theirs in collected for row in theirs]
-        for row in every:
+    def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
             self.logs[path].write(row)
-        return every
 
     def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member.
@@ -344,43 +304,37 @@ class TrainingLoop:
         try:
             results = self._run_episodes(stop)
         except EnvironmentFailure as error:
-            told = self._agree(stop, 0)[0]
-            if again and self.progress.step < self._schedule.max_steps and not told:
+            if again and self.progress.step < self._schedule.max_steps and not stop.received:
                 self._advance(evaluation_due=False)
                 LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
                 return
             raise
-        if not all(self._processes.exchange(results is not None)) or results is None:
+        if results is None:
             return
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
         self._advance(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
-        rows = self._write(self._files.evaluations, self._rows_of(results))
-        if not rows:  # only process 0 has rows and logs the score
-            return
+        rows = self._rows_of(results)
+        self._write(self._files.evaluations, rows)
         scores = np.array([row["score"] for row in rows])
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
         LOG.info(self._pace.line(self.progress.step, f"score {scores.mean():.1f}{spread}"))
 
     def _run_episodes(self, stop: StopSignals) -> EpisodeResults | None:
-        """Runs the evaluation's episodes, with all processes; None if a signal came."""
+        """Runs the evaluation's episodes; None if a signal came."""
         evaluator = self._evaluator
         assert evaluator is not None
         policy = prepared(self.population.policy(), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
-            self._processes.pass_on(stop)
             if stop.received:
                 raise _Interrupted
             return policy(observations)
 
-        def run() -> EpisodeResults | None:
-            with contextlib.suppress(_Interrupted):
-                return evaluator.run(around(policy, act))
-            return None
-
-        return self._processes.agree(run)
+        with contextlib.suppress(_Interrupted):
+            return evaluator.run(around(policy, act))
+        return None
 
     def _rows_of(self, results: EpisodeResults) -> list[dict[str, Any]]:
         """Returns the members' rows of evaluations.csv, and writes the same numbers to TensorBoard."""
