@@ -3,7 +3,7 @@
 Examples:
   python experiments/sweep.py --datasets=pointmaze-umaze-v0 --methods=xql,iql --sweep='beta=0.1,0.5' --dry_run
   python experiments/sweep.py --datasets=cheetah-run --methods=xsac,sac:network=small --max_steps=500000
-  python experiments/sweep.py sweep.yaml --max_steps=100000 --halve_at=20000,50000
+  python experiments/sweep.py sweep.yaml --max_steps=100000 --num_seeds=3
   python experiments/sweep.py sweep.yaml --executor=ray
   python experiments/sweep.py sweep.yaml --executor=ray --ray_address=10.0.0.1:6379 --task_gpus=0.5
   python experiments/sweep.py sweep.yaml --executor=slurm --task_gpus=1 --slurm_options=partition=gpu

@@ -50,7 +50,7 @@ Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
 S = TypeVar("S", bound=RunSettings)
 NO_ARGUMENTS = (
-    "config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset", "pause_at",
+    "config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset",
 )  # fmt: skip
 
 # Smallest and largest values, the same as those of the flags. `OfflineRun` checks batch_size and top_returns.

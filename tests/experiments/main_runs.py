@@ -135,7 +135,6 @@ def serve():
     import xql_jax.commands.printing
     import xql_jax.commands.reporting
     import xql_jax.commands.run_flags
-    from xql_jax.commands import surroundings
 
     import gc
 
@@ -152,7 +151,6 @@ def serve():
     download.__defaults__ = (
         Patience(connect_seconds=1.0, stall_seconds=0.2, attempts=2, pause_seconds=0.01),
     )
-    surroundings.check()  # which asks another process about XLA_FLAGS, once for all children
     gc.freeze()  # or each child's first collection copies all that was imported
     for line in sys.stdin:
         print(json.dumps(fork_all(json.loads(line))), flush=True)

@@ -22,7 +22,7 @@ from xql_jax.runs.settings import (
 )
 
 # Flags that a main turns into another value: a list of numbers, a folder that it knows.
-CONVERTED = {"halve_at", "config_dir"}
+CONVERTED = {"config_dir"}
 
 
 @pytest.mark.parametrize(

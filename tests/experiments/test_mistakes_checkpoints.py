@@ -174,7 +174,6 @@ MISTAKES = {
     "the run's config.json": ("evaluate {run}/config.json", "config.json", "not the folder of a run"),
     "a checkpoint's inside": ("evaluate {run}/checkpoints/4/members", "members", "not the folder of a run"),
     "a run's name that is too long": ("evaluate {long}", "too long"),
-    "a run of no user": ("evaluate ~nosuchuser/a", "~nosuchuser/a", "no such user"),
     "a step that is not there": ("evaluate {run}/checkpoints/3", "no checkpoint 3 in ", "there are: 4"),
     "a step beyond all numbers": ("evaluate {run}/checkpoints/" + "9" * 30, "no checkpoint", "there are: 4"),
     "a step that is no number": ("evaluate {run}/checkpoints/last", "last"),

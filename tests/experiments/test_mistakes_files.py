@@ -31,7 +31,6 @@ SOURCES = {
     "a link to itself": ("loop.npz", "loop.npz"),
     "a device": ("device.npz", "device.npz", "not a file"),
     "a name that is too long": ("{long}.npz", "too long"),
-    "no user's home": ("~nosuchuser/a.npz", "~nosuchuser/a.npz", "no such user"),
     "an unknown kind of source": ("mirari:D4RL/door/human-v2", "mirari:", "minari:ID"),
     # HDF5
     "truncated HDF5": ("truncated.hdf5", "truncated.hdf5", "not a readable HDF5 file"),

@@ -82,7 +82,6 @@ MISTAKES = {
     "save_dir is a file": ("train --save_dir=good.hdf5", "--save_dir", "good.hdf5"),
     "save_dir cannot be written": ("train --save_dir=/proc/nowhere", "--save_dir", "/proc/nowhere"),
     "save_dir's name is too long": ("train --save_dir={long}", "--save_dir", "too long"),
-    "save_dir of no user": ("train --save_dir=~nosuchuser/a", "~nosuchuser/a", "no such user"),
     "nothing to extend": ("train --extend --max_steps=5", "--extend", "falls to 0 at update 4"),
     "nothing like it to extend": ("train --extend --seed=77", "--extend", "otherwise these settings"),
     "extended from two": ("train --extend --checkpoint={run}", "--extend", "--checkpoint"),
@@ -138,7 +137,6 @@ MISTAKES = {
     "video and output are one": (
         "evaluate {run} --output=a.mp4 --video=./a.mp4", "--video and --output are the same file, a.mp4"
     ),
-    "output of no user": ("evaluate {run} --output=~nosuchuser/a", "~nosuchuser/a", "no such user"),
     # inspect_dataset
     "nothing to inspect": ("inspect", "name a D4RL task or give a dataset file"),
     "plot's suffix": ("inspect --dataset=good.hdf5 --plot=a.jpg", "--plot=a.jpg", "'.jpg'", ".png, .pdf"),

@@ -78,7 +78,6 @@ FOLDERS = {
     "a folder that cannot be made": ("/proc/nowhere", "/proc/nowhere", "cannot write"),
     "a folder in a file": ("good.hdf5/a", "good.hdf5/a", "cannot write"),
     "a link to nowhere": ("broken_link", "broken_link", "cannot write"),
-    "a folder of no user": ("~nosuchuser/a", "no such user"),
     "a damaged file": ("damaged", "hopper_medium-v2.hdf5", "not a readable HDF5 file"),
     "an empty file": ("empty", "hopper_medium-v2.hdf5", "empty"),
     "a directory for a file": ("directory", "hopper_medium-v2.hdf5", "directory"),

@@ -94,10 +94,6 @@ MISTAKES = {
     "no methods": (("--datasets=pointmaze-umaze-v0",), "--methods: give at least one"),
     "no datasets": (("--methods=xql",), "--datasets: give at least one"),
     "unknown field": ((*ARGUMENTS, "--sweep=bata=1"), "--sweep: no method asked for has 'bata'"),
-    "halving off the evaluations": ((*ARGUMENTS, "--halve_at=3"), "multiples of --eval_interval=2"),
-    "halving after the end": ((*ARGUMENTS, "--halve_at=4"), "be below --max_steps"),
-    "halving by words": ((*ARGUMENTS, "--halve_at=often"), "--halve_at=often: must be whole numbers"),
-    "halving some seeds": ((*ARGUMENTS, "--halve_at=2", "--seeds_per_run=1"), "leave out --seeds_per_run"),
     "unknown executor": ((*ARGUMENTS, "--executor=rya"), "--executor=rya: must be one of in_process"),
     "no cluster": ((*ARGUMENTS, "--executor=ray", "--ray_address=127.0.0.1:9"), "no cluster there"),
     "no SLURM": ((*ARGUMENTS, "--executor=slurm"), "--executor=slurm: no sbatch here"),
@@ -116,7 +112,6 @@ MISTAKES = {
     "no such data": (
         ("--datasets=pointmaze-umaze-v0=god.hdf5", "--methods=bc"), "=god.hdf5: no such file"
     ),
-    "a share of no halving": ((*ARGUMENTS, "--keep=0.3"), "--keep: only used with --halve_at"),
     "pretraining of no fine-tuning": (
         (*ARGUMENTS, "--num_pretraining_steps=2"),
         "--num_pretraining_steps: only used in fine-tuning: add --finetune",
@@ -151,7 +146,6 @@ def test_training_here_takes_no_flags_of_clusters(place, place_to_write, flag):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--table=2", "--halve_at=100000"), "--halve_at compares runs of one phase: leave out --table=2"),
         (
             ("--table=1", "--num_pretraining_steps=5"),
             "--num_pretraining_steps: only used in fine-tuning: add --table=2",
@@ -202,7 +196,6 @@ def test_a_table_at_the_command_line(place, place_to_write, tmp_path):
         ("xql", "it must give flags by their names"),
         ("num_seeds: many", "num_seeds"),
         ("num_seeds: 0", "num_seeds"),
-        ("halve_at: [2]\nkeep: .nan", "sweep.yaml: --keep=nan: must be a finite number from"),
         ("name: ''", "sweep.yaml: --name is empty"),
         ("methods: [bc]\ndatasets: [pointmaze-umaze-v0]\nretries: 2", "--retries: only used with"),
     ],

@@ -38,15 +38,6 @@ def test_seeds_in_runs_of_some(tmp_path):
     assert [seeds for _, _, seeds, _ in cells(settings)] == [[4, 5], [6, 7], [8]]
 
 
-def test_halving_has_every_setting_by_itself(tmp_path):
-    settings = sweep_settings(
-        tmp_path, methods=("xql",), sweep="beta=0.5,1 awr_temperature=1,3", halve_at=(5,)
-    )
-    assert [sweep for _, sweep, _, _ in cells(settings)] == [
-        f"beta={beta} awr_temperature={temperature}" for beta in ("0.5", "1") for temperature in ("1", "3")
-    ]
-
-
 def test_online_methods_have_their_own_configs(tmp_path):
     settings = SweepSettings(
         methods=("xsac:network=small", "xtd3_dq"),
@@ -95,10 +86,6 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
         ({"sweep": "beta=1,2.0,1.0"}, "--sweep gives beta the same value twice: 'beta=1,2.0,1.0'"),
         ({"sweep": "loss=plain,plain"}, "--sweep gives loss the same value twice: 'loss=plain,plain'"),
-        (
-            {"sweep": "beta=1,1.0", "halve_at": (2,), "num_seeds": 1},
-            "--sweep gives beta the same value twice: 'beta=1,1.0'",
-        ),
         (
             {"sweep": "loss=plain loss=rescaled"},
             "--methods=xql:loss=plain:loss=rescaled: gives loss twice: give it once",

@@ -19,8 +19,7 @@ from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.settings import ReproductionSettings
-from xql_jax.sweeps import driver, methods, plan, tables
-from xql_jax.sweeps.in_process import InProcess
+from xql_jax.sweeps import methods, plan, tables, worker
 from xql_jax.sweeps.tables import as_sweep
 from xql_jax.training.signals import StopSignals
 
@@ -56,7 +55,9 @@ def make_plan(settings):
 
 def train(settings):
     """Trains what is lacking; yields each cell and its run's record."""
-    for cell, outcome in driver.train(make_plan(settings), as_sweep(settings), InProcess(), StopSignals()):
+    for cell, outcome in worker.train(
+        make_plan(settings), as_sweep(settings), worker.InProcess(), StopSignals()
+    ):
         assert not outcome.failure
         [record] = [one.record for one in make_plan(settings).cells if str(one) == str(cell)]
         assert record.summary == outcome.summary

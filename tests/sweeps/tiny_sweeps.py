@@ -5,9 +5,8 @@ from pathlib import Path
 from tiny_runs import write_dataset
 
 from xql_jax.runs.settings import SweepSettings
-from xql_jax.sweeps.driver import train
-from xql_jax.sweeps.in_process import InProcess
 from xql_jax.sweeps.plan import make_plan
+from xql_jax.sweeps.worker import InProcess, train
 from xql_jax.training.signals import StopSignals
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

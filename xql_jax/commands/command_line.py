@@ -3,14 +3,12 @@
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 
-from xql_jax.commands import streams, surroundings
-from xql_jax.commands.interrupts import Interruptible
-from xql_jax.commands.streams import fail
-
 import itertools
 import logging
 import math
+import os
 import re
+import signal
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
@@ -167,21 +165,27 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
     """
 
     def guarded(arguments: Sequence[str]) -> int | None:
+        positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
         try:
-            positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
             if unexpected:
                 raise UserError(
                     f"unexpected argument {unexpected[0]!r}: it belongs to no flag; write "
                     "--name=value, see --help"
                 )
-            surroundings.check()
             return main(*positional)
-        except (BrokenPipeError, streams.Unwritable):
-            raise
-        except Exception as error:
-            if known := surroundings.told(error):
-                return fail(known)
-            raise
+        except UserError as error:
+            return fail(error)
+        except MemoryError as error:
+            return fail(UserError(f"there is too little memory ({error}): use less data, or more memory"))
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return fail(UserError(f"{place}{error.strerror}"))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
     _name_command(sys.modules["__main__"])
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX and orbax log every step
@@ -189,8 +193,13 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
     library.setLevel(logging.INFO)
     library.propagate = False
     library.handlers = [_Printer()]
-    with Interruptible(), streams.output():
-        app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(error: Exception) -> int:
+    """Prints the error as one line; returns the exit code."""
+    print("error:", " ".join(str(error).split()).removeprefix("ERROR:: "), file=sys.stderr)  # absl's prefix
+    return 2
 
 
 def _name_command(main: types.ModuleType) -> None:
@@ -244,8 +253,6 @@ def _parse(arguments: Sequence[str]) -> list[str]:
         positional = flags.FLAGS(["--help" if argument == "-h" else argument for argument in arguments])
         _check_values()
         return positional
-    except BrokenPipeError:  # from --help
-        raise
     except SystemExit:  # absl ends with 1 after --help
         sys.stdout.flush()
         sys.exit(0)

@@ -1,6 +1,6 @@
 """The flags of sweep.py and reproduce.py, the file that may give them, and the settings made from them."""
 
-from xql_jax.commands.command_line import WholeNumber, check_value, in_words, refuse
+from xql_jax.commands.command_line import check_value, in_words, refuse
 from xql_jax.commands.run_flags import settings_from
 
 import runpy
@@ -16,10 +16,9 @@ from ml_collections import ConfigDict
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.paper_tables import FINETUNING
 from xql_jax.runs.settings import ReproductionSettings, SweepSettings
-from xql_jax.sweeps.in_process import InProcess
 from xql_jax.sweeps.ray_cluster import RayCluster
 from xql_jax.sweeps.slurm import CLUSTERS, Slurm
-from xql_jax.sweeps.worker import Executor, Resources
+from xql_jax.sweeps.worker import Executor, InProcess, Resources
 
 flags.disclaim_key_flags()  # the flags count as the main's own, so that its `--help` lists them
 
@@ -61,7 +60,6 @@ def define_sweep_flags(methods: str, datasets: str) -> None:
         "its own.",
     )
     _numbers()
-    _halving()
     flags.DEFINE_string("save_dir", "results", "Folder under which runs are found and written.")
     flags.DEFINE_string("out", "results/tables", "Folder for the tables.")
     flags.DEFINE_boolean("dry_run", False, "Print the plan and the current table. Train and write nothing.")
@@ -72,30 +70,17 @@ def define_sweep_flags(methods: str, datasets: str) -> None:
 
 def sweep_settings(kind: type[S], values: flags.FlagValues, configs: Path) -> S:
     """Makes settings of class `kind` from the flags; UserError if the flags contradict each other."""
-    try:
-        halve_at = [WholeNumber().convert(step) for step in values.halve_at]
-    except ValueError:
-        raise UserError(f"--halve_at={','.join(values.halve_at)}: must be whole numbers") from None
-    settings = settings_from(kind, values, config_dir=str(configs), halve_at=halve_at)
+    settings = settings_from(kind, values, config_dir=str(configs))
     if isinstance(settings, ReproductionSettings):
         finetunes, finetuning_flag = settings.table == FINETUNING, f"--table={FINETUNING}"
     else:
         finetunes, finetuning_flag = settings.finetune, "--finetune"
-    _refuse_unused(values.executor, bool(halve_at), None if finetunes else finetuning_flag)
-    interval = settings.eval_interval or max(1, settings.max_steps // 10)
-    if halve_at != sorted(set(halve_at)) or any(
-        step % interval or not 0 < step < settings.max_steps for step in halve_at
-    ):
-        raise UserError(
-            f"--halve_at={','.join(values.halve_at)}: must ascend, be below --max_steps, and "
-            f"be multiples of --eval_interval={interval}"
-        )
-    if halve_at and settings.seeds_per_run:
-        raise UserError("--halve_at compares means over all seeds: leave out --seeds_per_run")
-    if halve_at and finetunes:
-        raise UserError(f"--halve_at compares runs of one phase: leave out {finetuning_flag}")
-    if halve_at and not settings.keep:
-        raise UserError("--keep=0: must be above 0")
+    for name, executors in USED_BY.items():
+        if values.executor not in executors:
+            users = " or ".join(f"--executor={one}" for one in executors)
+            refuse([name], f"only used with {users}, not with --executor={values.executor}")
+    if not finetunes:
+        refuse(["num_pretraining_steps"], f"only used in fine-tuning: add {finetuning_flag}")
     return settings
 
 
@@ -149,22 +134,6 @@ def apply_file(path: Path, values: flags.FlagValues) -> None:
             raise UserError(f"{path}: {error}") from error
 
 
-def _refuse_unused(executor: str, halves: bool, missing_finetuning: str | None) -> None:
-    """Raises UserError for a flag that the user gives and that nothing would use.
-
-    Args:
-        missing_finetuning: the flag that would make the sweep fine-tune; None if it does so already.
-    """
-    for name, executors in USED_BY.items():
-        if executor not in executors:
-            users = " or ".join(f"--executor={one}" for one in executors)
-            refuse([name], f"only used with {users}, not with --executor={executor}")
-    if not halves:
-        refuse(["keep"], "only used with --halve_at: add it, or leave out --keep")
-    if missing_finetuning:
-        refuse(["num_pretraining_steps"], f"only used in fine-tuning: add {missing_finetuning}")
-
-
 def _numbers() -> None:
     def number(name: str, default: int | None, help_text: str, most: int = 2**31 - 1, least: int = 1) -> None:
         flags.DEFINE_integer(name, default, help_text, lower_bound=least, upper_bound=most)
@@ -185,16 +154,6 @@ def _numbers() -> None:
     number("eval_interval", None, "Updates, or steps, between evaluations. Default: a tenth of --max_steps.")
     number("eval_episodes", None, "Episodes per evaluation and seed. Default: 10, on AntMaze 100.", 1_000_000)
     number("checkpoint_interval", 5_000, "Updates between checkpoints.")
-
-
-def _halving() -> None:
-    flags.DEFINE_list(
-        "halve_at",
-        [],
-        "Steps at which each method's settings are compared by their mean score over seeds, and only the "
-        "better ones go on. Each must be a step with an evaluation. OUT/sweep_cut.csv lists what was cut.",
-    )
-    flags.DEFINE_float("keep", 0.5, "Share of the settings that goes on after each of these steps.", 0.0, 1.0)
 
 
 def _executors() -> None:

@@ -1,31 +1,28 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
-from xql_jax.commands.live_table import live_table
 from xql_jax.commands.printing import print_result
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from xql_jax.data import task_file
 from xql_jax.errors import UserError
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
+from xql_jax.reports.score_table import ScoreTable
 from xql_jax.runs.settings import SweepSettings
-from xql_jax.sweeps import halving
-from xql_jax.sweeps.driver import planned_round, train
 from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
-from xql_jax.sweeps.watch import Watch
-from xql_jax.sweeps.worker import Executor, Outcome
+from xql_jax.sweeps.worker import Executor, Outcome, train
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Where a sweep's tables go: FOLDER/NAME.{txt,csv,md,tex}, and the settings it cut to NAME_cut.csv."""
+    """Where a sweep's tables go: FOLDER/NAME.{txt,csv,md,tex}."""
 
     folder: str
     name: str
@@ -50,7 +47,7 @@ def sweep(
     plan = make_plan(settings)
     if download and not dry_run:
         plan = downloaded(plan, settings)
-    _print_plan(plan, settings)
+    _print_plan(plan)
     executor = make_executor()
     if dry_run:
         print(table_of(plan.cells, paper).as_text())
@@ -66,15 +63,13 @@ def sweep(
         )
     folder = make_folder("out", output.folder)
     check_output("out", str(folder / f"{output.name}.csv"))
-    stop, watch = StopSignals(), Watch(plan.cells)
     failures: dict[str, str] = {}
-    with stop, live_table(watch, settings.show_progress):
+    with StopSignals() as stop:
         for cell, outcome in train(plan, settings, executor, stop):
-            watch.ended(cell, _print_outcome(cell, outcome))
+            _print_outcome(cell, outcome)
             if outcome.failure:
                 failures[str(cell)] = outcome.failure
-    plan = refreshed(plan, settings.save_dir)
-    _write(plan, settings, folder, output, paper, failures)
+    _write(table_of(refreshed(plan, settings.save_dir).cells, paper), folder, output.name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received
@@ -94,7 +89,7 @@ def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
     return refreshed(plan, settings.save_dir)
 
 
-def _print_plan(plan: Plan, settings: SweepSettings) -> None:
+def _print_plan(plan: Plan) -> None:
     """Prints the cells by state, with missing data and the expected time."""
     by_state: dict[str, list[Cell]] = {}
     for cell in plan.cells:
@@ -108,9 +103,6 @@ def _print_plan(plan: Plan, settings: SweepSettings) -> None:
         }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
         hours = f", about {seconds / 3600:.2g} h" if seconds else ""
         print(f"  {cell}: {what}{hours}")
-    if settings.halve_at:
-        steps = ", ".join(f"{step:,}" for step in settings.halve_at)
-        print(f"at {steps}, the best {settings.keep:.0%} of each method's settings go on; hours are for all")
     expected = [plan.seconds(cell) for cell in plan.to_do]
     known = [seconds for seconds in expected if seconds is not None]
     if known:
@@ -119,43 +111,28 @@ def _print_plan(plan: Plan, settings: SweepSettings) -> None:
         print("how long it takes will be known when the first run has finished", flush=True)
 
 
-def _print_outcome(cell: Cell, outcome: Outcome) -> str:
-    """Prints how the cell's training ended, and returns it as a state for the table."""
+def _print_outcome(cell: Cell, outcome: Outcome) -> None:
+    """Prints how the cell's training ended."""
     if outcome.failure:
         print(f"{cell}: failed: {outcome.failure}", flush=True)
-        return "failed"
-    is_whole = outcome.summary.get("status") == "finished"
-    if outcome.stopped and not is_whole:
-        print(f"{cell}: stopped by {outcome.stopped.name}; the same command goes on", flush=True)
-        return "stopped"
-    print(f"{cell}:" if is_whole else f"{cell}: at {outcome.summary['step']:,}:", flush=True)
-    for result in outcome.summary["results"]:
-        print_result(result)
-    return FINISHED if is_whole else "compared"
+    elif outcome.summary.get("status") != "finished":
+        why = f"stopped by {outcome.stopped.name}" if outcome.stopped else "not finished"
+        print(f"{cell}: {why}; the same command goes on", flush=True)
+    else:
+        print(f"{cell}:", flush=True)
+        for result in outcome.summary["results"]:
+            print_result(result)
 
 
-def _write(
-    plan: Plan,
-    settings: SweepSettings,
-    folder: Path,
-    output: Output,
-    paper: PaperTable | None,
-    failed: Collection[str],
-) -> None:
-    table = table_of(plan.cells, paper)
-    texts: Sequence[tuple[str, str]] = (
-        (f"{output.name}.txt", table.as_text() + "\n"),
-        (f"{output.name}.csv", table.as_csv()),
-        (f"{output.name}.md", table.as_markdown()),
-        (f"{output.name}.tex", table.as_latex()),
-    )
-    if settings.halve_at:
-        compared = dataclasses.replace(plan, cells=[cell for cell in plan.cells if str(cell) not in failed])
-        texts = (
-            *texts,
-            (f"{output.name}_cut.csv", halving.as_csv(planned_round(compared, settings).standings)),
-        )
-    for name, text in texts:
-        with writing_output("out", folder / name) as unfinished:
+def _write(table: ScoreTable, folder: Path, name: str) -> None:
+    """Writes the table in four formats, and prints it."""
+    texts = {
+        "txt": table.as_text() + "\n",
+        "csv": table.as_csv(),
+        "md": table.as_markdown(),
+        "tex": table.as_latex(),
+    }
+    for kind, text in texts.items():
+        with writing_output("out", folder / f"{name}.{kind}") as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    print(table.as_text(), f"written to {folder}/{output.name}.{{txt,csv,md,tex}}", sep="\n")
+    print(table.as_text(), f"written to {folder}/{name}.{{{','.join(texts)}}}", sep="\n")

@@ -168,11 +168,7 @@ class TrainingRun(Run):
                     LOG.info(f"resuming from {self.unit} {step:,} of {self.schedule.max_steps:,}")
                 self.folder.forget_stop()  # only now, so a run that cannot be resumed keeps it
                 with self.stop:
-                    training.run(
-                        self.stop,
-                        show_progress=self.settings.show_progress,
-                        pause_at=self.settings.pause_at,
-                    )
+                    training.run(self.stop, show_progress=self.settings.show_progress)
             diverged = [
                 {"member": str(population.members[index]), **dataclasses.asdict(divergence)}
                 for index, divergence in population.diverged.items()

@@ -39,7 +39,6 @@ class RunSettings:
     random_return: float | None = None  # score 0 of a task without reference returns; needs expert_return
     expert_return: float | None = None  # score 100 of a task without reference returns
     resume: bool = False
-    pause_at: int | None = None  # stop at this step, to be resumed later; not part of the run's identity
     show_progress: bool = False
 
     @property
@@ -194,8 +193,6 @@ class SweepSettings:
     eval_interval: int | None = None  # None: a tenth of max_steps
     eval_episodes: int | None = None  # None: the suite's default
     checkpoint_interval: int = 5_000
-    halve_at: Sequence[int] = ()  # steps at which the worst settings are stopped, ascending
-    keep: float = 0.5  # share of the settings that continue after each of these steps
     save_dir: str = "results"
     config_dir: str = "configs"
     show_progress: bool = False

@@ -176,8 +176,7 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
 
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
-    a program, so they form the grid of a run. With halving, which cuts single settings, every setting is a
-    run. Fields that the method does not have are left out.
+    a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
     config = config_of(method, get_task(dataset.partition("=")[0]), settings)
     traced, static = traced_fields(method), settable_fields(config)
@@ -188,15 +187,9 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
         if name not in traced and name in static
     ]
     together = [(name, values) for name, values in parts if name in traced]
-    if settings.halve_at:
-        grids = [
-            " ".join(one) for one in itertools.product(*([f"{n}={v}" for v in vs] for n, vs in together))
-        ]
-    else:
-        grids = [" ".join(f"{name}={','.join(values)}" for name, values in together)]
+    grid = " ".join(f"{name}={','.join(values)}" for name, values in together)
     for chosen in itertools.product(*own):
-        for grid in grids:
-            yield ":".join((method, *chosen)), grid
+        yield ":".join((method, *chosen)), grid
 
 
 def _seeds(settings: SweepSettings) -> Iterator[range]:

@@ -190,4 +190,4 @@ class Slurm:
 
 
 def _key(cell: Cell) -> str:
-    return digest(json.loads(as_json({**cell.identity, "pause_at": cell.settings.pause_at})))[:16]
+    return digest(json.loads(as_json(cell.identity)))[:16]

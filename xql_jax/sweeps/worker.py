@@ -1,4 +1,4 @@
-"""Trains one cell (run) of a sweep, in the process that an executor chooses."""
+"""Trains the cells (runs) of a sweep, each in the process that an executor chooses."""
 
 import dataclasses
 import logging
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import xql_jax
 from xql_jax.errors import Busy, UserError
 from xql_jax.runs.platforms import prepare_acting
-from xql_jax.runs.settings import ActingSettings, RunSettings
-from xql_jax.sweeps.plan import Cell, run_of
+from xql_jax.runs.settings import ActingSettings, RunSettings, SweepSettings
+from xql_jax.sweeps.plan import Cell, Plan, refreshed, run_of
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -35,6 +35,38 @@ class Executor(Protocol):
     def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """Trains each cell, and yields it when it has ended. When stopped, running cells are saved."""
         ...
+
+
+class InProcess:
+    """The executor that needs no cluster and no extra packages: one cell after the other, here."""
+
+    def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+        """See `Executor`."""
+        for cell in cells:
+            if stop.received:
+                return
+            outcome = work(cell.settings, stop=stop)
+            stop.received = stop.received or outcome.stopped
+            yield cell, outcome
+
+
+def train(
+    plan: Plan, settings: SweepSettings, executor: Executor, stop: StopSignals
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.
+
+    Yields each cell when it has finished or stopped, or has failed. One whose worker was stopped goes on as
+    long as it gets further each time.
+    """
+    cells = plan.to_do
+    while cells and not stop.received:
+        begun_at = {str(cell): cell.step for cell in cells}
+        for cell, outcome in executor.run(cells, stop):
+            if outcome.failure:
+                del begun_at[str(cell)]
+            yield cell, outcome
+        plan = refreshed(plan, settings.save_dir)
+        cells = [cell for cell in plan.to_do if cell.step > begun_at.get(str(cell), cell.step)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
