@@ -61,27 +61,12 @@ def test_gumbel_regression_reaches_the_operator():
         np.testing.assert_allclose(table[:, 0], table[:, 1], rtol=0.01)
 
 
-def test_gumbel_regression_is_between_the_mean_and_the_maximum():
-    """Lemma 3.1; neighbouring betas are further apart than the tolerance of the test above."""
-    fitted = gumbel_rows()[..., 0]
-    mean = rows("gumbel_regression.py", "mean").reshape(2, 3)[:, 0]
-    largest = rows("gumbel_regression.py", "largest sample").reshape(2, 3)[:, 1]
-    ladder = np.vstack([mean, fitted, largest])
-    assert (np.diff(ladder, axis=0) > 0).all()
-    assert (ladder[2:] > 1.04 * ladder[1:-1]).all()
-
-
 def test_the_law_of_the_exponential():
     law = gumbel_rows()[..., 2]
     # By hand: 2 log 2 at beta 2 and mean 1; 5 log(5 / 3) at beta 5 and mean 2; infinite where beta <= mean.
     np.testing.assert_allclose(law[3, 0], 1.3863, atol=6e-4)
     np.testing.assert_allclose(law[2, 1], 2.5541, atol=6e-4)
     np.testing.assert_array_equal(np.isinf(law), [[0, 0]] * 3 + [[0, 1]] + [[1, 1]] * 2)
-    # Where the variance of exp(Y / beta) is finite, the samples' L^beta is within 4 of its standard errors.
-    beta, mean = np.array([[100.0], [10.0], [5.0]]), np.array([1.0, 2.0])
-    variance = 1 / (1 - 2 * mean / beta) - 1 / (1 - mean / beta) ** 2
-    standard_error = beta * (1 - mean / beta) * np.sqrt(variance / 10_000)
-    assert (np.abs(gumbel_rows()[:3, :, 1] - law[:3]) < 4 * standard_error).all()
 
 
 def test_xql_learns_the_empirical_soft_mdp():
@@ -92,15 +77,6 @@ def test_xql_learns_the_empirical_soft_mdp():
     # Data, not learning, is what parts it from the truth; and the states differ by much more than either.
     assert 0.02 < np.abs(empirical - true).max() < 0.3
     assert np.ptp(true) > 1.0
-
-
-def test_the_summary_is_that_of_the_table():
-    true, empirical, learnt = rows("soft_mdp.py", " +[0-9](?= )").T
-    learning, sampling = rows("soft_mdp.py", r"largest \|.*\|").ravel()
-    assert abs(learning - np.abs(learnt - empirical).max()) < 2e-4  # the table has four digits
-    assert abs(sampling - np.abs(empirical - true).max()) < 2e-4
-    (bound,) = rows("soft_mdp.py", "certified").ravel()
-    assert 0 < bound <= 1e-8
 
 
 def test_beta_leads_from_imitation_to_greed():
@@ -116,9 +92,6 @@ def test_beta_leads_from_imitation_to_greed():
     # Ends: beta 10 is next to mu, beta 0.001 is greedy.
     assert kl[1] < 1e-3
     assert kl[-2] > np.log(4.0) - 1e-3
-    # What the closing sentence says of beta 0.1.
-    np.testing.assert_allclose(kl[4] / kl[-1], 1 / 6, atol=0.01)
-    np.testing.assert_allclose((returns[4] - returns[0]) / (returns[-1] - returns[0]), 2 / 3, atol=0.02)
 
 
 def test_the_random_walk_by_hand():

@@ -8,11 +8,9 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from pathlib import Path
 
@@ -178,28 +176,3 @@ def test_what_an_extra_brings_is_told_in_a_line(line, package, extra, typed):
     (error,) = ended.stderr.splitlines()
     assert package in error
     assert error.endswith(f"pip install 'xql_jax[{extra}]'")
-
-
-@pytest.mark.slow
-def test_figures_that_need_no_extra_are_drawn(typed):
-    ended = typed("xql-figures --figure=b2")
-    assert ended.returncode == 0, ended.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.3, 1.0])
-def test_ctrl_c_in_the_first_second_is_quiet(seconds, commands, tmp_path):
-    process = subprocess.Popen(
-        [commands / "xql-train-offline", "--max_steps=1e6"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
-    assert err in ("", "interrupted\n")
-    assert "Traceback" not in out
