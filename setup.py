@@ -71,7 +71,7 @@ setup(
         "numpy>=2.0,<3",
         "scipy>=1.14,<2",
         "h5py>=3.11,<4",
-        "requests>=2.32,<3",
+        "pooch>=1.8,<2",
         "psutil>=6,<8",
         "filelock>=3.30,<5",
         "tqdm>=4.66,<5",

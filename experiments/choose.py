@@ -26,9 +26,6 @@ flags.DEFINE_multi_string(
     "Data to use instead of the run's own, for example held-out data. Takes what "
     "experiments/train_offline.py takes; several --dataset flags are joined.",
 )
-flags.DEFINE_boolean(
-    "external_data", False, "Read arrays of an HDF5 file that lie in other files, as for training."
-)
 flags.DEFINE_integer(
     "max_steps",
     5_000,

@@ -15,8 +15,8 @@ from pathlib import Path
 from absl import flags
 
 from xql_jax.data import PREFIXES, load_dataset
-from xql_jax.data.cache import cached_file
-from xql_jax.data.minari import datasets_folder
+from xql_jax.data.download import cached_file
+from xql_jax.data.episodes import minari_datasets
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
@@ -34,12 +34,6 @@ flags.DEFINE_multi_string(
     "joined.",
 )
 flags.DEFINE_string("dataset_url", None, "Where to download the task's own dataset from, instead of D4RL's.")
-flags.DEFINE_boolean(
-    "external_data",
-    False,
-    "Read arrays of an HDF5 file that lie in other files: behind external links, in external storage, or as "
-    "sources of virtual datasets.",
-)
 flags.DEFINE_string("plot", None, "Draw a picture to this .png, .pdf or .svg file.")
 flags.DEFINE_string("json", None, "Write the numbers to this .json file.")
 FLAGS = flags.FLAGS
@@ -51,7 +45,7 @@ def main() -> int:
     plot = check_output("plot", FLAGS.plot, [f".{kind}" for kind in FORMATS], inputs) if FLAGS.plot else None
     numbers = check_output("json", FLAGS.json, inputs=inputs) if FLAGS.json else None
     check_outputs_differ({"plot": plot, "json": numbers})
-    dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url, external_data=FLAGS.external_data)
+    dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url)
     task = referenced(task, dataset.references) if task else None
     report = describe_dataset(dataset, task)
     print("\n".join(report_lines(report)), flush=True)
@@ -69,7 +63,7 @@ def input_paths(task: Task | None, sources: Sequence[str]) -> list[Path]:
         return [cached_file(task)]
     names = [source.partition(":")[2] if source.startswith(PREFIXES) else source for source in sources]
     paths = [Path(name).expanduser() for name in names if name]
-    return paths + [datasets_folder() / path for path in paths]
+    return paths + [minari_datasets() / path for path in paths]
 
 
 def write(flag: str, path: Path, content: bytes) -> None:

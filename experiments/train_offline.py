@@ -41,14 +41,8 @@ flags.DEFINE_enum(
     "data_on",
     "auto",
     DATA_ON,
-    "Where the transitions are kept: in the device's memory, in the host's memory or on disk. From host and "
-    "disk they are streamed in blocks. auto: the first of these with enough room.",
-)
-flags.DEFINE_boolean(
-    "shard_data",
-    False,
-    "Split the transitions among this host's devices, if they do not fit on each one. The numbers are the "
-    "same. Every update then waits for all devices.",
+    "Where the transitions are kept: in the device's memory, or in the host's, from where they are streamed "
+    "in blocks. auto: on the device, if there is room.",
 )
 define_data_flags()
 define_run_flags("updates", **OFFLINE_INTERVALS)

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from xql_jax.data.cache import cached_file
+from xql_jax.data.download import cached_file
 from xql_jax.tasks import get_task
 
 # That import is for mains, and has SIGINT end the process at once. pytest has more to say then.

@@ -161,7 +161,7 @@ def test_what_a_policy_does_not_take_is_told_in_a_line(of_several):
         ({"checkpoint_minutes": -1}, "checkpoint_minutes=-1: must be a finite number, at least 0"),
         ({"top_returns": 0}, r"top_returns=0\.0: must be above 0, at most 1"),
         ({"top_returns": 5}, r"top_returns=5\.0: must be above 0, at most 1"),
-        ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host, disk"),
+        ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host"),
         ({"tuned": 1}, "tuned=1: must be True or False"),
         ({"method": "xqll"}, "unknown method 'xqll' here: nearest known: .*xql"),
         ({"method": "sac"}, r"xql_jax\.train_online trains that one"),

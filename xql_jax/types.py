@@ -62,7 +62,7 @@ Minibatch = AnyBatch | Windows
 
 
 class Transitions(Protocol):
-    """Transitions on the host, read by index: a dataset in memory, or memory-mapped from large files."""
+    """Transitions on the host, read by index."""
 
     @property
     def size(self) -> int:

@@ -2,19 +2,14 @@
 
 import dataclasses
 import hashlib
-import time
 
 import numpy as np
 import pytest
 
-from xql_jax.data import load_dataset
 from xql_jax.data.dataset import (
     ROWS_OF_SAMPLE,
-    Dataset,
-    bytes_a_row,
     from_transitions,
     joined,
-    spread_rows,
     validated,
 )
 from xql_jax.errors import UserError
@@ -190,45 +185,3 @@ def test_a_fingerprint_is_of_blocks_field_by_field(many):
         for field in many.batch:
             digest.update(field[start : start + ROWS_OF_SAMPLE].tobytes())
     assert many.fingerprint() == digest.hexdigest()[:16]
-
-
-def test_wide_rows_are_gone_through_a_few_at_a_time(many, monkeypatch):
-    expected = many.fingerprint()
-    monkeypatch.setattr("xql_jax.data.dataset.BYTES_A_PASS", 5_000)
-    taken, take = [], Dataset.take
-
-    def watched(dataset, indices):
-        taken.append(len(indices))
-        return take(dataset, indices)
-
-    monkeypatch.setattr(Dataset, "take", watched)
-    assert many.fingerprint() == expected
-    assert max(taken) * bytes_a_row(many) <= 5_000
-
-
-def test_of_more_than_some_gigabytes_a_sample_is_taken(many, monkeypatch):
-    rows = spread_rows(many.size)
-    fields = b"".join(field.tobytes() for field in many.take(rows))
-    expected = hashlib.sha256(str(many.size).encode() + fields).hexdigest()[:16]
-    monkeypatch.setattr("xql_jax.data.dataset.FINGERPRINTED", many.size * bytes_a_row(many) - 1)
-    assert many.fingerprint() == expected
-    monkeypatch.setattr("xql_jax.data.dataset.FINGERPRINTED", many.size * bytes_a_row(many))
-    assert many.fingerprint() != expected
-
-
-@pytest.mark.slow
-def test_a_million_rows_are_opened_in_two_seconds(tmp_path, monkeypatch):
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
-    generator, rows = np.random.default_rng(0), 1_000_000
-    arrays = {
-        "observations": generator.normal(size=(rows, 11)).astype(np.float32),
-        "actions": generator.uniform(-1, 1, (rows, 3)).astype(np.float32),
-        "rewards": generator.normal(size=rows).astype(np.float32),
-        "terminals": generator.random(rows) < 0.001,
-        "timeouts": np.arange(rows) % 1000 == 999,
-    }
-    np.savez(tmp_path / "hopper.npz", **arrays)
-    for data_on in ("host", "disk"):
-        start = time.perf_counter()
-        load_dataset(None, [str(tmp_path / "hopper.npz")], data_on=data_on).fingerprint()
-        assert time.perf_counter() - start < 2.0

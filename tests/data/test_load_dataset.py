@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data import check_spaces, load_dataset, stamps
-from xql_jax.data.cache import cache_folder, cached_file
+from xql_jax.data.download import cache_folder, cached_file
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 
@@ -59,7 +59,7 @@ def test_an_absent_dataset_is_downloaded_under_its_name(monkeypatch, folder, url
         calls.append(address)
         write(path)
 
-    monkeypatch.setattr("xql_jax.data.download.download", download)
+    monkeypatch.setattr("xql_jax.data.download_file", download)
     dataset = load_dataset(task, [], url)
     assert calls == [url or task.dataset_url]
     assert dataset.source == str(folder / "hopper_medium-v2.hdf5")
@@ -165,3 +165,21 @@ def test_stamps_change_with_any_file_that_is_read(tmp_path):
 def test_without_stamps_data_are_not_taken_for_the_same(tmp_path):
     assert stamps(None, [str(tmp_path / "missing.npz")]) is None
     assert stamps(None, ["minari:D4RL/door/human-v2"]) is None
+
+
+def test_data_larger_than_memory_are_one_line(folder, monkeypatch):
+    """One byte less than three copies of the arrays takes, see `COPIES`."""
+    np.savez(folder / "a.npz", **ROWS)
+    (folder / "episodes").mkdir()
+    np.savez(folder / "episodes" / "0.npz", **ROWS)
+    write(folder / "a.hdf5")
+    size = sum(array.nbytes for array in ROWS.values())
+    for free, fits in ((3 * size - 1, False), (4 * size + 2000, True)):
+        memory = types.SimpleNamespace(available=free)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        for name in ("a.npz", "a.hdf5", "episodes"):
+            if fits:
+                load_dataset(get_task("kitchen-mixed-v0"), [str(folder / name)])
+                continue
+            with pytest.raises(UserError, match=rf"{name}: 0.00 MB of memory are needed, 0.00 MB are free"):
+                load_dataset(get_task("kitchen-mixed-v0"), [str(folder / name)])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xql_jax.data.d4rl_hdf5 import read_hdf5
-from xql_jax.data.mapped import map_dataset
 from xql_jax.data.npz import read_npz
 from xql_jax.errors import UserError
 
@@ -48,19 +47,6 @@ def test_masks_stand_for_terminals(tmp_path):
     np.testing.assert_array_equal(dataset.ends, [0, 1, 1, 0, 0, 1])
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path, compression):
-    """Such a member can expand without a limit before its size is checked, and LZMA has errors of its own."""
-    path = tmp_path / "data.npz"
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for key, array in TRANSITIONS.items():
-            file = io.BytesIO()
-            np.save(file, array)
-            archive.writestr(f"{key}.npy", file.getvalue())
-    with pytest.raises(UserError, match="a compression that NumPy does not write"):
-        read_npz(path, None)
-
-
 @pytest.mark.parametrize("key", ["timeouts", "ends"])
 def test_marked_ends_are_kept(tmp_path, key):
     arrays = TRANSITIONS | {key: np.arange(6) == 0}
@@ -97,47 +83,27 @@ def test_a_last_row_that_is_terminal_stays(tmp_path, caplog):
         file.update(arrays)
     assert read_hdf5(tmp_path / "data.hdf5", None).batch.rewards.tolist() == [0] * 5
     assert "every reward that is not 0 (1 rows) is in a row that is left out" in caplog.text
-    caplog.clear()
-    assert map_dataset(tmp_path / "data.hdf5", None).size == 5
-    assert "every reward that is not 0 (1 rows)" in caplog.text
 
     timeout = arrays | {"timeouts": np.arange(6) == 5}  # as a time-out it goes, terminal or not
     assert read_npz(write(tmp_path / "data.npz", timeout), None).size == 5
 
 
 @pytest.mark.parametrize(
-    ("names", "missing", "line"),
+    ("names", "told"),
     [
         (
-            {"observations": "obs", "next_observations": "next_obs", "terminals": "terminated"},
-            "observations, terminals (or masks)",
-            "observations=a['obs'], actions=a['actions'], next_observations=a['next_obs'], "
-            "rewards=a['rewards'], terminals=a['terminated'])",
+            {"observations": "obs", "terminals": "terminated"},
+            "rename obs to observations; rename terminated to",
         ),
-        (  # all are there, but rows would be read as steps
-            {"next_observations": "next_obs"},
-            "next_observations",
-            "observations=a['observations'], actions=a['actions'], next_observations=a['next_obs'], "
-            "rewards=a['rewards'], terminals=a['terminals'])",
-        ),
-        (  # of which nobody can tell what it means
-            {"terminals": "dones"},
-            "terminals (or masks)",
-            "next_observations=a['next_observations'], rewards=a['rewards'], terminals=a['dones']) if dones "
-            "marks final states; if it marks time-outs, terminals=np.zeros(len(a['dones'])), "
-            "timeouts=a['dones']",
-        ),
+        ({"next_observations": "next_obs"}, "rename next_obs to next_observations"),  # else rows were steps
+        ({"terminals": "dones"}, "rename dones to terminals if it marks final states"),
     ],
 )
-def test_other_libraries_names_are_refused_with_the_line_that_renames_them(tmp_path, names, missing, line):
+def test_other_libraries_names_are_refused_with_the_ones_to_use(tmp_path, names, told):
     path = write(tmp_path / "d.npz", {names.get(key, key): array for key, array in TRANSITIONS.items()})
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=told) as error:
         read_npz(path, None)
-    assert f"no array {missing}; the file holds" in str(error.value)
-    assert str(error.value).endswith(line)
-    code = str(error.value).partition("Write: ")[2].partition(" if dones")[0]
-    exec(code.replace("'renamed-d.npz'", repr(str(tmp_path / "renamed-d.npz"))), {"np": np})
-    assert read_npz(tmp_path / "renamed-d.npz", None).size == len(ROWS["rewards"])
+    assert all(key in str(error.value) for key in names)
 
 
 def test_names_that_are_not_needed_are_let_be(tmp_path):
@@ -195,24 +161,21 @@ def many_names(path):
         (lambda path: deep_header(path, "("), "not a readable .npz archive"),
         (lambda path: deep_header(path, "["), "not a readable .npz archive"),
         (lambda path: deep_header(path, "{'a':"), "not a readable .npz archive"),
-        (lambda path: deep_header(path, "-"), "not a readable .npz archive"),
+        (lambda path: deep_header(path, "-"), "not a readable .npz archive|damaged"),
         (many_names, "no array observations"),
         (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "not a file but a directory"),
+        (lambda path: path.mkdir(), "a directory, not a file"),
         (lambda path: path.write_bytes(b""), "empty"),
         (truncated, "not a readable .npz archive"),
         (flipped, "not a readable .npz archive.*Bad CRC-32"),
         (lambda path: path.write_text("observations"), "not a readable .npz archive"),
         (lone_array, "a single NumPy array"),
-        (lambda path: claiming(path, (10**13,)), r"rewards claims the shape \(10000000000000,\)"),
-        (lambda path: claiming(path, (2**61, 8, 3)), "rewards claims the shape"),  # 48 bytes, modulo 2^64
-        (lambda path: claiming(path, (-6,)), "negative length|claims the shape"),
         (
             lambda path: write(path, {"states": np.zeros(3), "rewards": np.zeros(3)}),
-            r"no array observations, actions, terminals \(or masks\); the file holds states, rewards",
+            r"no array observations, actions, terminals \(or masks\); there is states, rewards",
         ),
         (lambda path: write(path, without(ROWS, "terminals")), r"no array terminals \(or masks\)"),
-        (lambda path: write(path, ROWS | {"rewards": np.array([None] * 6)}), "not a readable.*allow_pickle"),
+        (lambda path: write(path, ROWS | {"rewards": np.array([None] * 6)}), "not a readable"),
         (lambda path: write(path, ROWS | {"rewards": np.zeros(5)}), "rewards and observations disagree"),
         (lambda path: write(path, ROWS | {"actions": np.zeros(6)}), r"actions has shape \(6,\)"),
         (lambda path: write(path, ROWS | {"rewards": np.full(6, np.inf)}), "rewards holds inf at row 0"),

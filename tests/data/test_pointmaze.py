@@ -163,22 +163,16 @@ def test_file_is_made_once(folder, monkeypatch):
     assert pointmaze.generated_file(TASK) == path
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("NUM_STEPS", 900, "num_steps 900, recipe 1, seed 0; it has num_steps 1000, recipe 1, seed 0"),
-        ("SEED", 1, "num_steps 1000, recipe 1, seed 1; it has num_steps 1000, recipe 1, seed 0"),
-        ("RECIPE", 2, "num_steps 1000, recipe 2, seed 0; it has num_steps 1000, recipe 1, seed 0"),
-    ],
-)
-def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, caplog, name, value, message):
+@pytest.mark.parametrize(("name", "value"), [("NUM_STEPS", 900), ("SEED", 1), ("RECIPE", 2)])
+def test_file_of_another_recipe_is_made_anew(folder, monkeypatch, caplog, name, value):
     caplog.set_level("INFO", logger="xql_jax")
     monkeypatch.setattr(pointmaze, "RECIPE", 1)
     old = pointmaze.generated_file(TASK).read_bytes()
     assert caplog.messages == []
     monkeypatch.setattr(pointmaze, name, value)
     path = pointmaze.generated_file(TASK)
-    assert caplog.messages == [f"{path}: making it anew, with {message}"]
+    (message,) = caplog.messages
+    assert f"making it anew, the old one is replaced-{path.name}" in message
     caplog.clear()
     assert path.read_bytes() != old
     with h5py.File(path) as file:
@@ -250,7 +244,7 @@ def test_a_file_that_is_not_as_it_was_made_is_set_aside(folder, caplog, change):
     changed = path.read_bytes() if path.is_file() else None
     assert pointmaze.generated_file(TASK).read_bytes() == good
     (message,) = caplog.messages
-    assert "changed since it was made" in message
+    assert "changed, or made by another version" in message
     assert aside.name in message
     assert datasets(folder) == [path, aside]
     assert changed is None or aside.read_bytes() == changed

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.errors import UserError
 from xql_jax.files import write_record
@@ -246,25 +245,6 @@ def test_what_cannot_be_loaded_is_told(tmp_path, content):
         path.write_text(content)
     with pytest.raises(UserError, match=r"preprocessing\.json: (missing|damaged|of another)"):
         Preprocessing.load(path, "run")
-
-
-def test_data_on_disk_are_transformed_row_by_row_or_refused(tmp_path, monkeypatch):
-    """Clips and rewards are as in memory; what needs all of the data at once is not to be had."""
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
-    data, path = five_trajectories(), tmp_path / "some.npz"
-    np.savez(path, **data.batch._asdict(), ends=data.ends)
-    mapped = map_dataset(path, None)
-    record = fit_preprocessing(mapped, HOPPER)
-    assert record == fit_preprocessing(data, HOPPER)
-    indices = np.array([7, 0, 3])
-    for field, expected in zip(
-        record.dataset(mapped).take(indices), record.dataset(data).take(indices), strict=True
-    ):
-        np.testing.assert_array_equal(field, expected)
-    with pytest.raises(UserError, match=r"some\.npz.*--normalize_observations"):
-        fit_preprocessing(mapped, None, normalize_observations=True)
-    with pytest.raises(UserError, match=r"some\.npz.*--top_returns"):
-        fit_preprocessing(mapped, None, top_returns=0.5).dataset(mapped)
 
 
 def test_a_record_from_before_a_field_existed_has_its_default(tmp_path):

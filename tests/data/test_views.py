@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.views import VIEWS, view_for, with_next_actions
 from xql_jax.errors import UserError
@@ -68,11 +67,3 @@ def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, l
     words = rf"mine\.npz: {left_out} of {len(rows)} transitions do not lead to the next row.*shuffled"
     with pytest.raises(UserError, match=words):
         with_next_actions(shuffled)
-
-
-def test_next_actions_of_data_on_disk_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
-    path = tmp_path / "some.npz"
-    np.savez(path, **trajectories().batch._asdict())
-    with pytest.raises(UserError, match=r"some\.npz.*--data_on=host"):
-        with_next_actions(map_dataset(path, None))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import map_dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import sample, sample_indices
 from xql_jax.data.windows import in_windows
@@ -85,7 +84,7 @@ def test_the_fingerprint_is_of_the_data():
     assert len(set(prints)) == 3
 
 
-def test_data_without_trajectories_are_refused(tmp_path, monkeypatch):
+def test_data_without_trajectories_are_refused():
     dataset = trajectories()
     with pytest.raises(UserError, match=r"six\.hdf5.*no two rows"):
         in_windows(dataclasses.replace(dataset, ends=np.ones(6, bool)), 2)
@@ -94,8 +93,3 @@ def test_data_without_trajectories_are_refused(tmp_path, monkeypatch):
         in_windows(one, 2)
     ended = dataset.batch._replace(masks=np.array([1, 1, 1, 1, 1, 0], np.float32))
     assert in_windows(dataclasses.replace(one, batch=ended), 2).batch.highest_return == 51.0
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
-    path = tmp_path / "some.npz"
-    np.savez(path, **dataset.batch._asdict())
-    with pytest.raises(UserError, match=r"some\.npz.*--data_on=host"):
-        in_windows(map_dataset(path, None), 2)

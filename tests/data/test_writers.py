@@ -33,11 +33,9 @@ def write(folder, rows, **changes):
     return folder / "set.hdf5"
 
 
-@pytest.mark.parametrize("data_on", ["host", "disk"])
-def test_hdf5_gives_back_the_transitions_without_time_outs(tmp_path, monkeypatch, rows, data_on):
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+def test_hdf5_gives_back_the_transitions_without_time_outs(tmp_path, rows):
     batch, terminals, timeouts = known_episodes()
-    dataset = load_dataset(None, [str(write(tmp_path, rows))], data_on=data_on)
+    dataset = load_dataset(None, [str(write(tmp_path, rows))])
     kept = np.flatnonzero(~timeouts)  # D4RL's layout has no successor of a time-out
     assert dataset.size == len(kept)
     read = dataset.take(np.arange(dataset.size))

@@ -146,11 +146,9 @@ def serve():
     import xql_jax.reports.dataset_report
     import xql_jax.runs.offline
     import xql_jax.runs.online  # noqa: F401
-    from xql_jax.data.download import Patience, download
+    from xql_jax.data import download
 
-    download.__defaults__ = (
-        Patience(connect_seconds=1.0, stall_seconds=0.2, attempts=2, pause_seconds=0.01),
-    )
+    download.TIMEOUT, download.ATTEMPTS = 1.0, 1
     gc.freeze()  # or each child's first collection copies all that was imported
     for line in sys.stdin:
         print(json.dumps(fork_all(json.loads(line))), flush=True)

@@ -74,10 +74,6 @@ MISTAKES = {
     "address for data made here": (
         "inspect --env_name=pointmaze-umaze-v0 --dataset_url=http://127.0.0.1/a", "--dataset_url", "generated"
     ),
-    "two files on disk": (
-        "train --data_on=disk --dataset=good.hdf5 --dataset=good.hdf5", "--data_on=disk", "one"
-    ),
-    "Minari on disk": ("train --data_on=disk --dataset=minari:a/b-v0", "--data_on=disk", "minari:a/b-v0"),
     "existing run": ("train", "this run exists", "seed42_", "--resume"),
     "save_dir is a file": ("train --save_dir=good.hdf5", "--save_dir", "good.hdf5"),
     "save_dir cannot be written": ("train --save_dir=/proc/nowhere", "--save_dir", "/proc/nowhere"),

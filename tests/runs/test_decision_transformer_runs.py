@@ -112,14 +112,6 @@ def test_a_memory_that_is_told_nothing_is_an_error(whole):
         policy(seen)
 
 
-def test_data_on_disk_are_refused_before_anything_is_written(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "cache"))
-    settings = settings_of(data, tmp_path / "runs", data_on="disk", normalize_observations=False)
-    with pytest.raises(UserError, match=r"data\.npz: the algorithm learns from windows.*--data_on=host"):
-        OfflineRun(settings).__enter__()
-    assert not (tmp_path / "runs").exists()
-
-
 def test_hidden_layers_that_it_does_not_have_are_refused(data, tmp_path):
     settings = settings_of(data, tmp_path / "runs")
     settings.config.hidden_dims = (8,)

@@ -84,12 +84,6 @@ def define_data_flags() -> None:
     flags.DEFINE_string(
         "dataset_url", None, "Where to download the task's own dataset, instead of D4RL's server."
     )
-    flags.DEFINE_boolean(
-        "external_data",
-        False,
-        "Read arrays of an HDF5 file that lie in other files: behind external links, in external storage, or "
-        "as sources of virtual datasets.",
-    )
     flags.DEFINE_integer(
         "batch_size",
         None,

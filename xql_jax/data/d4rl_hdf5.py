@@ -2,168 +2,103 @@
 
 import contextlib
 import dataclasses
-import functools
-import io
 import logging
-import math
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from xql_jax.data.cache import BLOCK, Column
 from xql_jax.data.dataset import (
     Dataset,
     brief,
-    check_file,
     check_type,
     checked_references,
     from_transitions,
+    reading,
     validated,
 )
-from xql_jax.data.hdf5_links import find
+from xql_jax.data.memory import check_memory
 from xql_jax.errors import UserError
 from xql_jax.tasks import References
 
 LOG = logging.getLogger(__name__)
 REQUIRED = ("observations", "actions", "rewards", "terminals")
-H5PY_ERRORS = (OSError, LookupError, RuntimeError, ValueError, TypeError)  # for damaged files
-EXPANSION = 1100  # deflate expands a byte to at most 1,032
-UNPACKING = 3  # a chunk is unpacked as a whole, into a buffer that doubles as it fills, beside the packed one
 
 
-def read_hdf5(path: Path, episode_limit: int | None, external_data: bool = False) -> Dataset:
+def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """Reads a file in D4RL's layout.
 
     Args:
         path: the HDF5 file. If it has `next_observations`, they are ignored, as D4RL ignores them.
         episode_limit: steps, for a file without `timeouts`; None if no limit is known.
-        external_data: whether its arrays may be stored in other files, see `hdf5_links`.
     Raises:
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
     """
-    # The arrays get no name: it would keep them in memory beside the transitions that are made of them.
-    dataset = from_rows(validated(_read_arrays(path, external_data), str(path)), episode_limit, str(path))
-    return dataclasses.replace(dataset, references=read_references(path, external_data))
+    with opened(path) as file:
+        references = _references(file, path)
+        arrays = validated(_arrays(file, path), str(path))
+    return dataclasses.replace(from_rows(arrays, episode_limit, str(path)), references=references)
 
 
-def read_references(path: Path, external_data: bool = False) -> References | None:
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError."""
+    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
+        yield file
+
+
+def find(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+    """Returns what the file itself has under a name, or None.
+
+    Raises:
+        UserError: if it is behind a link, or its numbers are in other files. They can change while the file
+            does not, may be anything on this machine, and read as zeros if they are missing.
+    """
+    here: h5py.Dataset | h5py.Group = file
+    for part in name.split("/"):
+        link = here.get(part, getlink=True) if isinstance(here, h5py.Group) else None
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise UserError(f"{file.filename}: {name} is a link: copy what it leads to into the file")
+        here = here[part]
+    if isinstance(here, h5py.Dataset) and (here.is_virtual or here.external):
+        raise UserError(f"{file.filename}: the numbers of {name} are in other files: copy them into this one")
+    return here
+
+
+def _arrays(file: h5py.File, path: Path) -> dict[str, np.ndarray]:
+    found = {key: find(file, key) for key in (*REQUIRED, "timeouts")}
+    arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
+    if missing := [key for key in REQUIRED if key not in arrays]:
+        names = brief(", ".join(file) or "nothing")
+        raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {names}")
+    for key, member in arrays.items():
+        check_type(member.dtype, key, str(path))
+    check_memory(sum(member.nbytes for member in arrays.values()), str(path))
+    return {key: member[()] for key, member in arrays.items()}
+
+
+def _references(file: h5py.File, path: Path) -> References | None:
     """Returns the reference returns in the file's metadata, None if there are none.
 
     Raises:
         UserError: if only one of the two is there, or they are not numbers or not valid references.
     """
-    with opened(path) as file:
-        found = {}
-        for name in References._fields:
-            member = find(file, f"metadata/{name}", external_data)
-            if isinstance(member, h5py.Dataset):
-                if member.shape != () or member.dtype.kind not in "iuf":
-                    raise UserError(f"{path}: metadata/{name} is not one real number")
-                found[name] = float(member[()])
+    found = {}
+    for name in References._fields:
+        member = find(file, f"metadata/{name}")
+        if isinstance(member, h5py.Dataset):
+            if member.shape != () or member.dtype.kind not in "iuf":
+                raise UserError(f"{path}: metadata/{name} is not one real number")
+            found[name] = float(member[()])
     if not found:
         return None
     missing = [name for name in References._fields if name not in found]
     if missing:
         raise UserError(f"{path}: metadata/{next(iter(found))} without metadata/{missing[0]}")
     return checked_references(**found, source=str(path))
-
-
-def hdf5_columns(path: Path, external_data: bool = False) -> dict[str, Column]:
-    """Returns the arrays of a file in D4RL's layout, unread; only keys and types are checked.
-
-    Raises:
-        UserError: if the file is absent or damaged, or lacks a key.
-    """
-    with opened(path) as file:
-        members = _members(path, file, external_data)
-        return {key: _column(path, file, key, member) for key, member in members.items()}
-
-
-def _read_arrays(path: Path, external_data: bool) -> dict[str, np.ndarray]:
-    with opened(path) as file:
-        return {key: member[()] for key, member in _members(path, file, external_data).items()}
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError."""
-    check_file(path)
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except H5PY_ERRORS as error:
-        raise UserError(f"{path}: not a readable HDF5 file ({brief(error)})") from error
-    except MemoryError as error:
-        raise UserError(f"{path}: its arrays do not fit into memory ({brief(error)})") from error
-
-
-def _members(path: Path, file: h5py.File, external_data: bool) -> dict[str, h5py.Dataset]:
-    # Members are opened one by one: in a damaged file, even looking at one may fail.
-    found = {key: find(file, key, external_data) for key in (*REQUIRED, "timeouts")}
-    missing = [key for key in REQUIRED if not isinstance(found[key], h5py.Dataset)]
-    if missing:
-        names = brief(", ".join(file) or "nothing")
-        raise UserError(f"{path}: no array {', '.join(missing)}; the file holds {names}")
-    arrays = {key: member for key, member in found.items() if isinstance(member, h5py.Dataset)}
-    for key, member in arrays.items():
-        check_type(member.dtype, key, str(path))
-        _check_size(member, key, path)
-    return arrays
-
-
-def _column(path: Path, file: h5py.File, key: str, member: h5py.Dataset) -> Column:
-    header = io.BytesIO()
-    descr = np.lib.format.dtype_to_descr(np.dtype(member.dtype.str))  # without what h5py adds for enums
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": descr, "fortran_order": False, "shape": member.shape}
-    )
-    # Numbers in another file may change while this file does not; the cached copy would then be wrong.
-    is_elsewhere = member.file.filename != file.filename or member.external or member.is_virtual
-    return Column(
-        member.shape,
-        np.dtype(member.dtype.str),
-        len(header.getvalue()) + member.nbytes,
-        functools.partial(_blocks, path, key, header.getvalue()),
-        "lies in another file (external link, external storage, virtual dataset)" if is_elsewhere else "",
-        scratch(member),
-    )
-
-
-def scratch(member: h5py.Dataset) -> int:
-    """Returns the bytes of memory that reading an array takes in addition to its own."""
-    packed = member.chunks and member.id.get_create_plist().get_nfilters()
-    return UNPACKING * member.dtype.itemsize * math.prod(member.chunks) if packed else 0
-
-
-def _blocks(path: Path, key: str, header: bytes) -> Iterator[bytes | memoryview]:
-    yield header
-    with opened(path) as file:
-        member = _members(path, file, external_data=False)[key]
-        rows = max(1, BLOCK * len(member) // member.nbytes)
-        if member.chunks:
-            rows = rows // member.chunks[0] * member.chunks[0] or rows  # no chunk is unpacked twice
-        for start in range(0, len(member), rows):
-            yield member[start : start + rows].data
-
-
-def _check_size(member: h5py.Dataset, key: str, path: Path) -> None:
-    """Raises UserError if an array claims more bytes than the file can hold.
-
-    A damaged file may claim any shape, and memory would be allocated for it before a byte is read.
-    """
-    if member.shape is None:
-        raise UserError(f"{path}: {key} is empty: it has no shape")
-    if member.is_virtual or member.external:
-        return  # its bytes are in other files, which `find` has checked
-    size = Path(os.fsdecode(member.file.filename)).stat().st_size
-    if member.nbytes > EXPANSION * size:
-        raise UserError(
-            f"{path}: not a readable HDF5 file (it is damaged: {key} would be {member.nbytes:,} bytes of "
-            f"shape {member.shape}; a file of {size:,} bytes cannot hold that, even compressed): get it again"
-        )
 
 
 def from_rows(
@@ -177,29 +112,20 @@ def from_rows(
         UserError: if there are neither `timeouts` nor a limit, or if no transition is left.
     """
     if "timeouts" not in arrays and episode_limit is None:
-        raise UserError(no_timeouts(source))
+        raise UserError(
+            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
+            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
+            "elsewhere"
+        )
     dataset = from_transitions(qlearning_dataset(arrays, episode_limit, keeps_last), source)
     given, kept = (int(np.count_nonzero(x)) for x in (arrays["rewards"], np.asarray(dataset.batch.rewards)))
-    warn_of_lost_rewards(given, kept, source)
-    return dataset
-
-
-def no_timeouts(source: str) -> str:
-    """Returns the message for rows without `timeouts` if no episode limit is known."""
-    return (
-        f"{source}: no timeouts, and no task whose episode limit could stand in for them: give --env_name, "
-        "or add an array timeouts, 1 at the last step of each episode that was cut off and 0 elsewhere"
-    )
-
-
-def warn_of_lost_rewards(in_rows: int, in_transitions: int, source: str) -> None:
-    """Warns if some rows' rewards are not 0 but no transition's reward is; takes the numbers of both."""
-    if in_rows and not in_transitions:
+    if given and not kept:
         LOG.warning(
-            f"{source}: every reward that is not 0 ({in_rows:,} rows) is in a row that is left out: D4RL's "
+            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
             "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
             "next_observations: then every row is kept"
         )
+    return dataset
 
 
 def qlearning_dataset(
@@ -221,11 +147,11 @@ def qlearning_dataset(
     """
     terminals = arrays["terminals"] != 0
     if "timeouts" in arrays:
-        timeouts = arrays["timeouts"] != 0
+        left_out = arrays["timeouts"] != 0
     else:
         assert episode_limit is not None
-        timeouts = counted_timeouts(terminals, episode_limit)
-    left_out = rows_left_out(terminals, timeouts, keeps_last)
+        left_out = counted_timeouts(terminals, episode_limit)
+    left_out[-1] |= not (keeps_last and terminals[-1])
     kept = np.flatnonzero(~left_out)
     return {
         "observations": arrays["observations"][kept],
@@ -234,13 +160,6 @@ def qlearning_dataset(
         "rewards": arrays["rewards"][kept],
         "terminals": terminals[kept],
     }
-
-
-def rows_left_out(terminals: np.ndarray, timeouts: np.ndarray, keeps_last: bool) -> np.ndarray:
-    """Returns bool[N], the rows that become no transition, see `qlearning_dataset`."""
-    left_out = timeouts.copy()
-    left_out[-1] |= not (keeps_last and terminals[-1])
-    return left_out
 
 
 def counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:

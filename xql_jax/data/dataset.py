@@ -1,5 +1,6 @@
 """A dataset in memory, and the one place where arrays that came from a file are checked."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -17,8 +18,7 @@ from xql_jax.types import AnyBatch, Batch, Transitions
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
-FINGERPRINTED = 16 << 30  # bytes of transitions; up to here all are hashed; the same on every machine
-BYTES_A_PASS = 256 << 20  # about so many bytes of transitions are processed at a time
+JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
 LONGEST_QUOTE = 300  # characters
 
 # What the keys of a file must look like: the number of axes, rows first.
@@ -74,7 +74,7 @@ class Dataset:
         return np.diff(sums[self.ends], prepend=0.0)
 
     def fingerprint(self) -> str:
-        """Returns a digest of the transitions, without `ends`; of a sample of them beyond 16 GiB.
+        """Returns a digest of the transitions, without `ends`.
 
         It is part of a run's identity, so a run is never resumed with other data of the same name.
         """
@@ -82,33 +82,12 @@ class Dataset:
 
 
 def fingerprint(data: Transitions) -> str:
-    """Returns a digest of the size and of all rows; beyond 16 GiB, of 16,384 rows spread over the data."""
+    """Returns a digest of the size and of all rows."""
     digest = hashlib.sha256(str(data.size).encode())
-    if data.size * bytes_a_row(data) > FINGERPRINTED:
-        blocks = [spread_rows(data.size)]
-    else:
-        starts = range(0, data.size, ROWS_OF_SAMPLE)
-        blocks = [np.arange(start, min(start + ROWS_OF_SAMPLE, data.size)) for start in starts]
-    for block in blocks:
-        for field in _fields(data, block):
+    for start in range(0, data.size, ROWS_OF_SAMPLE):
+        for field in data.take(np.arange(start, min(start + ROWS_OF_SAMPLE, data.size))):
             digest.update(np.ascontiguousarray(field).data)
     return digest.hexdigest()[:16]
-
-
-def _fields(data: Transitions, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the fields of these rows one after another; each in parts if the rows would fill memory."""
-    parts = np.array_split(rows, math.ceil(len(rows) * bytes_a_row(data) / BYTES_A_PASS))
-    if len(parts) == 1:
-        yield from map(np.asarray, data.take(rows))
-        return
-    for number in range(len(data.take(rows[:1]))):
-        for part in parts:
-            yield np.asarray(data.take(part)[number])
-
-
-def bytes_a_row(data: Transitions) -> int:
-    """Returns the bytes of one transition."""
-    return sum(field.nbytes for field in data.take(np.zeros(1, np.int64)))
 
 
 def spread_rows(size: int) -> np.ndarray:
@@ -121,11 +100,6 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
 
 
-def is_jump(next_observations: np.ndarray, following: np.ndarray) -> np.ndarray:
-    """Returns bool[N], true if a next observation f32[N, O] differs from the following observation."""
-    return np.linalg.norm(next_observations - following, axis=1) > 1e-6
-
-
 def brief(said: object) -> str:
     """Returns a library's message or names from a file, shortened to one line and without escapes."""
     return printable(" ".join(str(said).split()), LONGEST_QUOTE)
@@ -133,12 +107,31 @@ def brief(said: object) -> str:
 
 def check_file(path: Path) -> None:
     """Raises UserError unless `path` is a file with something in it."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file")
     if not path.is_file():
-        raise UserError(f"{path}: not a file" + (" but a directory" if path.is_dir() else ""))
+        raise UserError(f"{path}: " + ("a directory, not a file" if path.is_dir() else "no such file"))
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes)")
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Context manager that names the file in whatever a library raises while it is read.
+
+    Args:
+        path: the file, which must be there.
+        what: the kind of file that it should be, for the message.
+    Raises:
+        UserError: instead of any exception.
+    """
+    check_file(path)
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"{path}: too large for the memory there is, or damaged ({brief(error)})") from error
+    except Exception as error:  # h5py, zipfile, zlib and NumPy raise almost anything for a damaged file
+        raise UserError(f"{path}: not a readable {what} ({brief(error)})") from error
 
 
 def check_type(dtype: np.dtype, key: str, source: str) -> None:
@@ -224,12 +217,11 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
         raise UserError(f"{source}: no transition is left, every row but the last is a time-out")
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
-    step = max(1, BYTES_A_PASS // observations[0].nbytes)
     with np.errstate(over="ignore"):  # a difference that overflows is a jump
-        for start in range(0, len(ends) - 1, step):
-            part = slice(start, min(start + step, len(ends) - 1))
-            following = observations[part.start + 1 : part.stop + 1]
-            ends[part] |= is_jump(next_observations[part], following)
+        for start in range(0, len(ends) - 1, ROWS_OF_SAMPLE):  # in parts, to take little memory
+            part = slice(start, min(start + ROWS_OF_SAMPLE, len(ends) - 1))
+            jumps = next_observations[part] - observations[part.start + 1 : part.stop + 1]
+            ends[part] |= np.linalg.norm(jumps, axis=1) > JUMP
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
     # Any: a Batch is typed for arrays on the device, but these are NumPy's.

@@ -1,18 +1,25 @@
-"""Data stored episode by episode: reads folders of `.npz` files; holds what other such readers share."""
+"""Reads data that are stored episode by episode: folders of `.npz` files, and Minari's datasets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import os
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tqdm
 
-from xql_jax.data.dataset import Dataset, from_transitions, validated
-from xql_jax.data.footprint import COPIES, Footprint, of_columns
-from xql_jax.data.npz import archive_columns, check_complete, read_archive
-from xql_jax.errors import UserError
+from xql_jax.data.d4rl_hdf5 import find, opened
+from xql_jax.data.dataset import Dataset, brief, checked_references, from_transitions, validated
+from xql_jax.data.memory import check_memory
+from xql_jax.data.npz import archive_bytes, check_complete, read_archive
+from xql_jax.errors import UserError, nearest, needing
+from xql_jax.tasks import References
 
 KEYS = ("observations", "actions", "rewards")
 TERMINAL_KEYS = ("terminals", "terminations", "terminated")  # an episode's file may hold one of them
+MINARI_REFERENCES = ("ref_min_score", "ref_max_score")  # returns of a random policy and of an expert
 
 
 def read_npz_folder(folder: Path) -> Dataset:
@@ -24,32 +31,17 @@ def read_npz_folder(folder: Path) -> Dataset:
     Raises:
         UserError: if there is no file; or, naming the file, if one cannot be used.
     """
-    files = tqdm.tqdm(_files(folder), desc=f"reading {folder.name}", unit="episode", disable=None)
-    return from_episodes((_read_episode(path) for path in files), str(folder))
-
-
-def footprint_of_folder(folder: Path) -> Footprint:
-    """Returns the memory that reading the folder takes, from its files' headers; UserError as in reading."""
-    each = [of_columns(archive_columns(path, (*KEYS, *TERMINAL_KEYS))) for path in _files(folder)]
-    return footprint_of_episodes(each)
-
-
-def footprint_of_episodes(each: Sequence[Footprint]) -> Footprint:
-    """Returns the footprint of data whose episodes are read one by one and then put together."""
-    held = sum(footprint.held for footprint in each)
-    return Footprint(held, COPIES * held + max((footprint.reading for footprint in each), default=0))
-
-
-def _files(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
         raise UserError(f"{folder}: no .npz file, an episode each, in this directory")
-    return paths
+    check_memory(sum(archive_bytes(path, (*KEYS, *TERMINAL_KEYS)) for path in paths), str(folder))
+    files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
+    return _from_episodes((_read_npz_episode(path) for path in files), str(folder))
 
 
-def _read_episode(path: Path) -> dict[str, np.ndarray]:
+def _read_npz_episode(path: Path) -> dict[str, np.ndarray]:
     arrays = read_archive(path, (*KEYS, *TERMINAL_KEYS))
-    check_complete(path, [key for key in KEYS if key not in arrays])
+    check_complete(path, arrays, KEYS)
     given = [arrays.pop(key) for key in TERMINAL_KEYS if key in arrays]
     if len(given) > 1:
         raise UserError(f"{path}: terminal states are given more than once: by {' and '.join(TERMINAL_KEYS)}")
@@ -57,10 +49,118 @@ def _read_episode(path: Path) -> dict[str, np.ndarray]:
     if terminals.size == 1 and arrays["rewards"].ndim:  # one value, for the last step
         steps = len(arrays["rewards"])
         terminals = np.where(np.arange(steps) == steps - 1, terminals.reshape(()), 0)
-    return episode({**arrays, "terminals": terminals}, str(path))
+    return _episode({**arrays, "terminals": terminals}, str(path))
 
 
-def episode(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+def read_minari(name: str) -> Dataset:
+    """Reads the dataset with an ID such as `D4RL/door/human-v2`, or the one in a folder.
+
+    Observations and actions must be vectors (`Box` with one axis). A `Dict` of such observations is
+    concatenated in the order of its sorted keys.
+
+    Nothing is downloaded: Minari's own command does that, and says how much it will be.
+    Raises:
+        UserError: if there is no such dataset, or its spaces or arrays are unfit.
+    """
+    folder = _minari_folder(name)
+    source = f"minari:{name}"
+    with needing(source, "minari"):
+        import minari
+    check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
+    if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
+        names: list[str] = []
+        with opened(folder / "main_data.hdf5") as file:
+            file.visititems_links(lambda name, _: names.append(name))
+            for member in names:
+                find(file, member)  # raises if it is a link, as Minari makes none
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
+            stored = minari.MinariDataset(folder)
+        observation_space, action_space = stored.observation_space, stored.action_space
+        metadata = stored.storage.metadata
+    except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
+        raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
+    _check_spaces(observation_space, action_space, source)
+
+    def episodes() -> Iterable[dict[str, np.ndarray]]:
+        for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
+            where = f"{source}, episode {index}"
+            try:
+                (read,) = stored.iterate_episodes([index])
+                arrays = {
+                    "observations": _flat(read.observations),
+                    "actions": read.actions,
+                    "rewards": read.rewards,
+                    "terminals": read.terminations,
+                }
+            except Exception as error:
+                raise UserError(f"{where}: cannot be read: {_said(error)}") from error
+            yield _episode(arrays, where)
+
+    references = _minari_references(metadata, source)
+    return dataclasses.replace(_from_episodes(episodes(), source), references=references)
+
+
+def minari_datasets() -> Path:
+    """Returns Minari's own folder, `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+
+
+def _minari_folder(name: str) -> Path:
+    """Returns the folder with Minari's metadata.json and arrays."""
+    root = minari_datasets()
+    places = [Path(name).expanduser(), root / name]
+    for place in places:
+        for folder in (place, place / "data"):
+            if (folder / "metadata.json").is_file():
+                return folder
+    if places[0].is_dir():
+        raise UserError(f"minari:{name}: the directory is no Minari dataset, it has no data/metadata.json")
+    known = [str(found.parents[1].relative_to(root)) for found in root.glob("**/data/metadata.json")]
+    here = f"nearest there: {nearest(name, known)}" if known else "there is none yet"
+    raise UserError(
+        f"minari:{name}: no such dataset in {root} ({here}); `minari download {name}` fetches it, "
+        "`minari list remote` names all (MINARI_DATASETS_PATH names another folder)"
+    )
+
+
+def _check_spaces(observation_space: Any, action_space: Any, source: str) -> None:
+    """Raises UserError unless the spaces are vectors; observations may be a `Dict` of vectors."""
+    from gymnasium import spaces
+
+    parts = {"the action space": action_space, "the observation space": observation_space}
+    if isinstance(observation_space, spaces.Dict):
+        del parts["the observation space"]
+        parts |= {f"the observation space at {key!r}": part for key, part in observation_space.items()}
+    for what, space in parts.items():
+        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+            raise UserError(
+                f"{source}: {what} is {space}; only vectors (a Box with one axis) can be trained on"
+            )
+
+
+def _flat(observations: Any) -> np.ndarray:
+    if isinstance(observations, dict):
+        return np.concatenate([np.asarray(observations[key]) for key in sorted(observations)], axis=-1)
+    return observations
+
+
+def _minari_references(metadata: Mapping[str, Any], source: str) -> References | None:
+    given: list[Any] = [metadata.get(name) for name in MINARI_REFERENCES]
+    if None in given:  # Minari sets neither, or both
+        return None
+    if not all(isinstance(value, int | float) for value in given):
+        raise UserError(f"{source}: {' and '.join(MINARI_REFERENCES)} must be numbers, not {given}")
+    random_return, expert_return = map(float, given)
+    return checked_references(random_return, expert_return, source)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {brief(error)}"
+
+
+def _episode(arrays: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
     """Returns an episode's transitions, checked; `timeouts` marks the last one unless it is terminal.
 
     Args:
@@ -70,34 +170,30 @@ def episode(arrays: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarr
     Raises:
         UserError: if an array is unfit (see `validated`).
     """
-    observations = np.asarray(arrays["observations"])
-    steps = {key: np.asarray(arrays[key]) for key in ("actions", "rewards", "terminals")}
+    steps = {key: np.asarray(array) for key, array in arrays.items()}
+    observations = following = steps["observations"]
     length = len(steps["actions"]) if steps["actions"].ndim else 0
-    if observations.ndim and len(observations) == length + 1:
-        following = observations[1:]
-        steps["observations"] = observations[:-1]
-        count = length
-    else:  # any other length is refused by `validated`
-        following = (
-            np.concatenate([observations[1:], observations[-1:]]) if observations.ndim else observations
-        )
-        steps["observations"] = observations
-        count = None
+    has_last = observations.ndim > 0 and len(observations) == length + 1
+    if has_last:
+        steps["observations"], following = observations[:-1], observations[1:]
+    elif observations.ndim:  # any length but T is refused by `validated`
+        following = np.concatenate([observations[1:], observations[-1:]])
     checked = validated({**steps, "next_observations": following}, source, min_rows=1)
-    if count is None:
-        count = length if checked["terminals"][-1] != 0 else length - 1
+    count = length if has_last or checked["terminals"][-1] != 0 else length - 1
     transitions = {key: array[:count] for key, array in checked.items()}
     ends = np.arange(count) == count - 1
     return {**transitions, "timeouts": ends & (transitions["terminals"] == 0)}
 
 
-def from_episodes(episodes: Iterable[Mapping[str, np.ndarray]], source: str) -> Dataset:
-    """Joins what `episode` returns for each, in their order.
+def _from_episodes(episodes: Iterable[Mapping[str, np.ndarray]], source: str) -> Dataset:
+    """Joins what `_episode` returns for each, in their order.
 
     Raises:
         UserError: if the sizes of observations or actions differ among them, or no transition is left.
     """
     listed = list(episodes)
+    if not listed:
+        raise UserError(f"{source}: no episode in it")
     for key in ("observations", "actions"):
         sizes = [item[key].shape[1] for item in listed]
         if len(set(sizes)) > 1:
@@ -106,7 +202,6 @@ def from_episodes(episodes: Iterable[Mapping[str, np.ndarray]], source: str) -> 
                 f"{source}: episodes do not fit together: {key} have {sizes[0]} entries in the first "
                 f"and {sizes[other]} in number {other + 1}"
             )
-    if not listed:
-        raise UserError(f"{source}: no episode in it")
-    arrays = {key: np.concatenate([item[key] for item in listed]) for key in listed[0]}
-    return from_transitions(arrays, source)
+    return from_transitions(
+        {key: np.concatenate([item[key] for item in listed]) for key in listed[0]}, source
+    )

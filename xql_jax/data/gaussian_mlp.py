@@ -50,7 +50,7 @@ def read_gaussian_mlp(path: Path, observation_dim: int, action_dim: int) -> Gaus
             finite.
     """
     arrays = read_archive(path, KEYS)
-    check_complete(path, [key for key in KEYS if key not in arrays])
+    check_complete(path, arrays, KEYS)
     first, second = (len(arrays[key]) if arrays[key].ndim == 2 else -1 for key in ("w0", "w1"))
     shapes = {
         "w0": (first, observation_dim),

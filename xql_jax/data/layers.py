@@ -114,7 +114,7 @@ def read_layers(path: Path, observation_dim: int, action_dim: int) -> Layers:
     pairs += [logits] if logits[0] in present else []
     keys = ("shift", "scale", *(name for pair in pairs for name in pair))
     arrays = read_archive(path, keys)
-    check_complete(path, [key for key in keys if key not in arrays])
+    check_complete(path, arrays, keys)
     layers = [(arrays[kernel], arrays[bias]) for kernel, bias in pairs]
     units: tuple[int, ...] = (observation_dim,)
     shapes: dict[str, tuple[int, ...]] = {"shift": units, "scale": units}

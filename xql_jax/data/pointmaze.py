@@ -19,12 +19,11 @@ import mujoco
 import numpy as np
 import tqdm
 
-from xql_jax.data.cache import cached_file
-from xql_jax.data.d4rl_hdf5 import H5PY_ERRORS
+from xql_jax.data.download import cached_file
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.errors import UserError
-from xql_jax.files import locked_in_turn, replacing, set_aside
+from xql_jax.files import replacing, set_aside
 from xql_jax.tasks import Task
 
 LOG = logging.getLogger(__name__)
@@ -154,8 +153,7 @@ def generated_file(task: Task) -> Path:
     """Returns the task's HDF5 file in D4RL's dataset folder, made on first use: the same bytes each time.
 
     Its attributes record the settings it was made with, and its first bytes hold a digest of the others. A
-    file with other settings is replaced. A file that was changed since is renamed and kept. If several
-    processes need the file, one makes it.
+    file that has other settings, or was changed since it was made, is renamed, and made anew.
     Raises:
         UserError: if the folder or the file cannot be written.
     """
@@ -163,24 +161,16 @@ def generated_file(task: Task) -> Path:
     recipe = {"num_steps": NUM_STEPS, "recipe": RECIPE, "seed": SEED}
     if "-rare-" in task.name:
         recipe |= {"rare_every": RARE_EVERY, "rare_within": RARE_WITHIN}
-    if _recipe_of(path) == recipe:
+    if _is_made(path, recipe):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(path.name + ".lock")
-        with locked_in_turn(lock, f"making {path.name}", path.exists):
-            found = _recipe_of(path)  # another process may have made it while this one waited
-            if found == recipe:
-                return path
-            if found:
-                LOG.info(f"{path}: making it anew, with {_text(recipe)}; it has {_text(found)}")
-            elif os.path.lexists(path):
-                aside = set_aside(path, "replaced")
-                LOG.warning(
-                    f"{path}: changed since it was made, or made by an earlier version: making it anew, the "
-                    f"old one is {aside.name}"
-                )
-            _make(task, recipe, path)
+        if os.path.lexists(path):
+            aside = set_aside(path, "replaced").name
+            LOG.warning(
+                f"{path}: changed, or made by another version: making it anew, the old one is {aside}"
+            )
+        _make(task, recipe, path)
     except OSError as error:
         raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
     return path
@@ -201,21 +191,17 @@ def _make(task: Task, recipe: Mapping[str, int], path: Path) -> None:
             content.write(line)
 
 
-def _recipe_of(path: Path) -> dict[str, int]:
-    """Returns the settings a file was made with, its integer attributes; none if it was changed since."""
-    try:
-        if not path.is_file():  # a pipe is not opened either: that would block
-            return {}
-        with path.open("rb") as content:
-            line = _proof(content)
-            content.seek(0)
-            if content.read(USER_BLOCK) != line:
-                return {}
-        with h5py.File(path, "r") as file:
-            attributes = dict(file.attrs)
-    except H5PY_ERRORS:
-        return {}
-    return {name: int(value) for name, value in attributes.items() if isinstance(value, np.integer)}
+def _is_made(path: Path, recipe: Mapping[str, int]) -> bool:
+    """Returns whether the file is there, as it was made, with these settings."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as content:
+        line = _proof(content)
+        content.seek(0)
+        if content.read(USER_BLOCK) != line:
+            return False
+    with h5py.File(path, "r") as file:
+        return {name: int(value) for name, value in file.attrs.items()} == recipe
 
 
 def _proof(content: io.BufferedIOBase) -> bytes:
@@ -223,10 +209,6 @@ def _proof(content: io.BufferedIOBase) -> bytes:
     content.seek(USER_BLOCK)
     digest = hashlib.file_digest(content, "sha256").hexdigest()
     return f"sha256 of what follows byte {USER_BLOCK}: {digest}\n".encode().ljust(USER_BLOCK)
-
-
-def _text(attributes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in attributes.items())
 
 
 def _cell_at(position: np.ndarray) -> Cell:

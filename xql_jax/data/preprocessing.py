@@ -10,15 +10,12 @@ import numpy as np
 
 from xql_jax.data.dataset import Dataset, spread_rows
 from xql_jax.data.kitchen import NUM_POSITIONS, tasks_done
-from xql_jax.data.mapped import MappedDataset
-from xql_jax.data.memory import check_memory
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, set_aside, write_record
 from xql_jax.tasks import Task
 from xql_jax.types import AnyBatch
 
 LOG = logging.getLogger(__name__)
-AnyDataset = Dataset | MappedDataset
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
@@ -40,15 +37,9 @@ class Preprocessing:
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
     counts_kitchen_tasks: bool = False  # of an environment's transitions, as D4RL's data do, see `online`
 
-    def dataset(self, dataset: AnyDataset) -> AnyDataset:
-        """Returns the dataset with its trajectories filtered and its rows transformed.
-
-        Raises:
-            UserError: if trajectories are to be left out of data that stay on disk.
-        """
+    def dataset(self, dataset: Dataset) -> Dataset:
+        """Returns the dataset with its trajectories filtered and its rows transformed."""
         if self.most_rows < np.inf:
-            if isinstance(dataset, MappedDataset):
-                raise UserError(f"{dataset.source}: --top_returns needs the data in memory: --data_on=host")
             lengths = np.diff(np.flatnonzero(dataset.ends), prepend=-1)
             best_first = np.argsort(-dataset.trajectory_returns(), kind="stable")
             fits = np.cumsum(lengths[best_first]) <= self.most_rows
@@ -135,7 +126,7 @@ class Preprocessing:
 
 
 def fit_preprocessing(
-    dataset: AnyDataset,
+    dataset: Dataset,
     task: Task | None,
     *,
     normalize_observations: bool = False,
@@ -156,7 +147,7 @@ def fit_preprocessing(
             as many as fit (10%BC; Chen et al. 2021).
     Raises:
         UserError: if rewards are to be scaled and all trajectories have the same return, or there is only
-            one; or if observations are to be normalised that stay on disk.
+            one.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
     if scale_rewards and task and scales_rewards(task):
@@ -168,10 +159,6 @@ def fit_preprocessing(
         fitted["most_rows"] = float(top_returns * dataset.size)
         dataset = Preprocessing(most_rows=fitted["most_rows"]).dataset(dataset)
     if normalize_observations:
-        if isinstance(dataset, MappedDataset):
-            raise UserError(f"{dataset.source}: --normalize_observations needs the data in memory")
-        size = 2 * np.dtype(np.float64).itemsize * dataset.batch.observations.size  # the copy and differences
-        check_memory(size, "--normalize_observations", "leave it out, or use a machine with more memory")
         observations = np.asarray(dataset.batch.observations, np.float64)
         fitted["observation_mean"] = tuple(observations.mean(0).tolist())
         fitted["observation_std"] = tuple(np.maximum(observations.std(0), LEAST_STD).tolist())
@@ -184,7 +171,7 @@ def scales_rewards(task: Task) -> bool:
     return task.suite in SCALED_SUITES and "maze" not in task.name
 
 
-def counts_kitchen_tasks(dataset: AnyDataset, task: Task | None) -> bool:
+def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
     """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
     if task is None or task.suite != "kitchen":
         return False
@@ -194,7 +181,7 @@ def counts_kitchen_tasks(dataset: AnyDataset, task: Task | None) -> bool:
     return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
 
 
-def _return_span(dataset: AnyDataset) -> float:
+def _return_span(dataset: Dataset) -> float:
     returns = dataset.trajectory_returns()
     span = returns.max() - returns.min()
     if not np.isfinite(span):

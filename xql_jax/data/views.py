@@ -7,28 +7,20 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.windows import WindowedDataset, in_windows
 from xql_jax.errors import UserError
 from xql_jax.types import Batch, SarsaBatch, Windows
 
-AnyDataset = Dataset | MappedDataset
 
-
-def with_next_actions(dataset: AnyDataset) -> Dataset:
+def with_next_actions(dataset: Dataset) -> Dataset:
     """Gives every transition the action that the data's policy took next, in s'.
 
     A trajectory's last transition has no next action. If it is terminal, its mask hides whatever stands
     there. If it is a time-out or a jump in the data, it is left out. In D4RL's layout the row of a time-out
     has been dropped before, as by D4RL's own loader, so such a trajectory loses two; other codes keep one.
     Raises:
-        UserError: if the data stay on disk, or more than half of the transitions would be left out.
+        UserError: if more than half of the transitions would be left out.
     """
-    if isinstance(dataset, MappedDataset):
-        raise UserError(
-            f"{dataset.source}: the algorithm also learns from the action after each transition, which is "
-            "not read from disk: --data_on=host reads all into memory"
-        )
     batch = dataset.batch
     known = ~dataset.ends | (np.asarray(batch.masks) == 0)
     if 2 * np.count_nonzero(known) < dataset.size:
@@ -45,14 +37,14 @@ def with_next_actions(dataset: AnyDataset) -> Dataset:
     return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
 
 
-VIEWS: dict[type, Callable[..., AnyDataset | WindowedDataset]] = {
+VIEWS: dict[type, Callable[..., Dataset | WindowedDataset]] = {
     Batch: lambda dataset: dataset,
     SarsaBatch: with_next_actions,
     Windows: in_windows,
 }
 
 
-def view_for(learner: Any, dataset: AnyDataset) -> AnyDataset | WindowedDataset:
+def view_for(learner: Any, dataset: Dataset) -> Dataset | WindowedDataset:
     """Returns the dataset in the form of the learner's `batch_type`; windows have its `context_length`."""
     view = VIEWS[learner.batch_type]
     return view(dataset, learner.context_length) if learner.batch_type is Windows else view(dataset)

@@ -7,7 +7,6 @@ import flax.struct
 import numpy as np
 
 from xql_jax.data.dataset import Dataset, fingerprint
-from xql_jax.data.mapped import MappedDataset
 from xql_jax.errors import UserError
 from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Windows
@@ -81,17 +80,12 @@ class WindowedDataset:
         return fingerprint(WindowedDataset(dataclasses.replace(self.batch, length=1), self.source))
 
 
-def in_windows(dataset: Dataset | MappedDataset, length: int) -> WindowedDataset:
+def in_windows(dataset: Dataset, length: int) -> WindowedDataset:
     """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
 
     Raises:
-        UserError: if the data stay on disk, or do not tell where trajectories end.
+        UserError: if the data do not tell where trajectories end.
     """
-    if isinstance(dataset, MappedDataset):
-        raise UserError(
-            f"{dataset.source}: the algorithm learns from windows of trajectories, which are not read from "
-            "disk: --data_on=host reads all into memory"
-        )
     last = np.flatnonzero(dataset.ends)
     lengths = np.diff(last, prepend=-1)
     if lengths.max() == 1:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.data.d4rl_hdf5 import opened
-from xql_jax.data.minari import REFERENCES as MINARI_REFERENCES
+from xql_jax.data.episodes import MINARI_REFERENCES
 from xql_jax.data.rows import Rows, ends_of
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import References

@@ -187,10 +187,8 @@ class ChoiceRun(Run):
         settings, content = self.settings, self.record.content
         task = get_task(self.record.env_name) if self.record.env_name else None
         sources = settings.dataset or self.record.sources
-        dataset = load_dataset(task, sources, external_data=settings.external_data)
-        assert isinstance(dataset, Dataset)  # in memory, because the ends of trajectories are needed
+        dataset = load_dataset(task, sources)
         dataset = self.saved.preprocessing_of(dataset).dataset(dataset)
-        assert isinstance(dataset, Dataset)
         starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
         number = content.get("init_dataset_size") or dataset.size
         if number < dataset.size and not settings.dataset:

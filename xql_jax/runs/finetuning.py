@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
 from xql_jax.data.dataset import Dataset, drawn_rows
-from xql_jax.data.mapped import MappedDataset
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks
 from xql_jax.data.prior import PriorData
 from xql_jax.envs import choose_suite
@@ -173,7 +172,7 @@ class FinetuneRun(OfflineRun):
             "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
         }
 
-    def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
+    def fit_preprocessing(self, dataset: Dataset) -> Preprocessing:
         """Uses the preprocessing of --checkpoint's run if there is one, because its networks need it.
 
         If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become

@@ -20,7 +20,6 @@ from xql_jax.data import (
     stamps,
 )
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.mapped import MappedDataset, read_ahead
 from xql_jax.data.memory import check_device, fits_on_device
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
@@ -40,14 +39,13 @@ from xql_jax.runs.saved_policies import members_of_another
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import Checkpoints
-from xql_jax.training.devices import population_mesh
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.population import Population
 from xql_jax.training.trainable import Trainable
-from xql_jax.types import AnyBatch, Transitions, Windows
+from xql_jax.types import AnyBatch, Transitions
 
 LOG = logging.getLogger(__name__)
-AnyData = Dataset | MappedDataset | WindowedDataset
+AnyData = Dataset | WindowedDataset
 MAX_BATCH_SIZE = 10_000_000  # transitions
 DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
@@ -68,7 +66,6 @@ class OfflineRun(TrainingRun):
         self._check_evaluation()
         resolve_widths(self.config, settings.config_overrides)
         self.make_members(self.updates)
-        self._check_sharding()
 
     def _check_numbers(self) -> None:
         """Raises UserError for values that a flag would refuse, but Python or a sweep's METHOD:FIELD gave."""
@@ -90,18 +87,6 @@ class OfflineRun(TrainingRun):
         if self.task is None and any(given.values()):
             name = next(name for name in given if given[name])
             raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
-
-    def _check_sharding(self) -> None:
-        settings = self.settings
-        if not settings.shard_data:
-            return
-        if settings.data_on not in ("auto", "device"):
-            raise UserError(f"--shard_data: with --data_on={settings.data_on} the data are on no device")
-        if self.learner.batch_type is Windows:
-            raise UserError(
-                f"--shard_data: {self.config.algorithm} learns from windows of trajectories, which are "
-                "on each device or, with --data_on=host, on none"
-            )
 
     @property
     def decided(self) -> dict[str, tuple[Any, str]]:
@@ -214,15 +199,13 @@ class OfflineRun(TrainingRun):
         return self.offline_population(self.placed())
 
     def offline_population(self, data: AnyBatch | Trajectories | Transitions) -> Population:
-        shard_data = self.settings.shard_data
-        return Population(self.learner, self.members, data, self.batch_size, shard_data=shard_data)
+        return Population(self.learner, self.members, data, self.batch_size)
 
     def placed(self) -> AnyBatch | Trajectories | Transitions:
         """Returns the data in the form that a population takes, and logs a description of the run."""
-        settings, dataset = self.settings, self.dataset
+        dataset = self.dataset
         LOG.info(f"{self.folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
-        parts = population_mesh(len(self.members)).size if settings.shard_data else 1
-        data, where = _placed(dataset, settings.data_on, parts)
+        data, where = _placed(dataset, self.settings.data_on)
         LOG.info(
             f"{self.config.algorithm}: {len(self.members)} member(s), {self.schedule.max_steps:,} "
             f"{self.unit}s, data {where}; files in {self.folder.path}"
@@ -302,10 +285,7 @@ class OfflineRun(TrainingRun):
     def _dataset(self) -> AnyData:
         """Loads the data in the learner's form, with IQL's preprocessing for the task's suite."""
         settings = self.settings
-        data_on = "device" if settings.shard_data else settings.data_on
-        dataset = load_dataset(
-            self.task, settings.dataset, settings.dataset_url, data_on, settings.external_data
-        )
+        dataset = load_dataset(self.task, settings.dataset, settings.dataset_url)
         if self.task:
             self.task = self.scored(self.task, dataset.references)
         if self.evaluator and self.task:
@@ -322,7 +302,7 @@ class OfflineRun(TrainingRun):
             )
         return view
 
-    def fit_preprocessing(self, dataset: Dataset | MappedDataset) -> Preprocessing:
+    def fit_preprocessing(self, dataset: Dataset) -> Preprocessing:
         return fit_preprocessing(
             dataset,
             self.task,
@@ -346,21 +326,17 @@ def _task(settings: OfflineSettings) -> Task | None:
     return task
 
 
-def _placed(dataset: AnyData, data_on: str, parts: int) -> tuple[AnyBatch | Trajectories | Transitions, str]:
+def _placed(dataset: AnyData, data_on: str) -> tuple[AnyBatch | Trajectories | Transitions, str]:
     """Returns the data in the form that a population takes, and a description of where they are.
 
     Args:
         data_on: one of `DATA_ON`.
-        parts: the number of devices over which the data are split.
     """
-    if isinstance(dataset, MappedDataset):
-        read_ahead(dataset)
-        return dataset, "on disk, streamed in blocks"
-    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch)) // parts
+    num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
     if data_on == "host" or (data_on == "auto" and not fits_on_device(num_bytes)):
         return dataset, "in the host's memory, streamed in blocks"
     check_device(num_bytes, dataset.source)
-    return dataset.batch, "on the device" if parts == 1 else f"in {parts} parts on as many devices"
+    return dataset.batch, "on the device"
 
 
 def _name_of(sources: Sequence[str]) -> str:

@@ -307,6 +307,6 @@ def _lack_of_memory_told() -> Iterator[None]:
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host or "
-            f"--data_on=disk ({str(error)[:200]})"
+            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host "
+            f"({str(error)[:200]})"
         ) from error

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
-from xql_jax.data.preprocessing import AnyDataset, Preprocessing
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import BACKENDS, Simulation
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, prepared
@@ -98,7 +99,7 @@ class SavedPolicies:
             raise UserError(f"{self.record.path}: its checkpoint is not one of {self.record.algorithm}")
         return sizes
 
-    def preprocessing_of(self, dataset: AnyDataset) -> Preprocessing:
+    def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
         share = self.record.content.get("top_returns", 1.0)
         if share == 1.0:

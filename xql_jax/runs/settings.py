@@ -11,7 +11,7 @@ from xql_jax.envs import Simulation
 from xql_jax.training.schedule import Schedule
 
 # Where the transitions are kept during training; auto is the fastest place with enough room.
-DATA_ON = ("auto", "device", "host", "disk")
+DATA_ON = ("auto", "device", "host")
 ON_DIVERGENCE = ("freeze", "restart")
 ON_DAMAGED_REPLAY = ("stop", "drop")
 FORMATS = ("hdf5", "minari")
@@ -66,8 +66,6 @@ class OfflineSettings(SimulationSettings, RunSettings):
     dataset: Sequence[str | Dataset] = ()
     dataset_url: str | None = None
     data_on: str = "auto"  # one of `DATA_ON`
-    shard_data: bool = False  # split the data over the devices
-    external_data: bool = False
     normalize_observations: bool | None = None  # None: the method's default
     top_returns: float | None = None  # share of the transitions to learn from; None: the method's default
     batch_size: int | None = None  # None: the method's default
@@ -164,7 +162,6 @@ class ChoiceSettings:
 
     checkpoint: str  # a run's folder or one of its checkpoints
     dataset: Sequence[str] = ()  # (): the run's own
-    external_data: bool = False
     max_steps: int = 5_000  # updates of each evaluation
     batch_size: int = 256
     hidden_dims: str = "128,128"  # widths of Q's hidden layers

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data import PREFIXES, stamps
-from xql_jax.data.cache import cached_file
+from xql_jax.data.download import cached_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.registry import OFFLINE, ONLINE

@@ -1,4 +1,4 @@
-"""Sources of minibatches for compiled updates: data on every device, split over devices, or on the host.
+"""Sources of minibatches for compiled updates: data on every device, or on the host.
 
 All of them draw update t's minibatch from the same key, so a run learns from the same transitions wherever
 the data are. Each source has two methods:
@@ -44,53 +44,6 @@ class Resident:
 
     def batch(self, data: AnyBatch | Trajectories, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)
-
-
-class Sharded:
-    """All transitions split over the devices in equal parts; minibatches are drawn from all parts.
-
-    Each device gathers the row indices that all devices want, contributes the rows that it holds and 0 for
-    the others, and a sum over the devices delivers each row. The sum is over the bits as unsigned integers
-    with at most one non-zero term, so it is exact. This sends D times the data that D devices need, and the
-    devices wait for one another at every update.
-    """
-
-    is_shared = True
-
-    def __init__(self, data: AnyBatch, mesh: Mesh, batch_size: int):
-        (self._axis,) = mesh.axis_names
-        self.partition = PartitionSpec(self._axis)
-        self._size, self._batch_size = len(data.observations), batch_size
-        self._rows = -(-self._size // mesh.size)  # per device; the last part is padded with zeros
-        sharding = NamedSharding(mesh, self.partition)
-
-        def placed(field: np.ndarray) -> Array:
-            def part(index: Any) -> np.ndarray:
-                rows = field[index[0]]
-                return np.pad(rows, [(0, self._rows - len(rows)), *[(0, 0)] * (field.ndim - 1)])
-
-            shape = (self._rows * mesh.size, *field.shape[1:])
-            return jax.make_array_from_callback(shape, sharding, part)
-
-        self._data = jax.tree.map(placed, data)
-
-    def pieces(self, keys: PRNGKey, start: int, stop: int) -> Iterator[tuple[int, int, AnyBatch]]:
-        yield start, stop, self._data
-
-    def batch(self, data: AnyBatch, key: PRNGKey, step: Array) -> AnyBatch:
-        wanted = jax.lax.all_gather(
-            sample_indices(key, self._size, self._batch_size), self._axis
-        )  # i32[D, B]
-        rows = wanted - self._rows * jax.lax.axis_index(self._axis)
-        is_here = (rows >= 0) & (rows < self._rows)
-
-        def take(field: Array) -> Array:
-            found = jax.lax.bitcast_convert_type(jnp.take(field, rows, axis=0, mode="clip"), jnp.uint32)
-            given = jnp.where(is_here.reshape(*is_here.shape, *[1] * (field.ndim - 1)), found, 0)
-            ours = jax.lax.psum_scatter(given, self._axis)
-            return jax.lax.bitcast_convert_type(ours, field.dtype)
-
-        return jax.tree.map(take, data)
 
 
 class Block(NamedTuple):
@@ -165,4 +118,4 @@ def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: in
 
 # `partition` says how the data of `pieces` is split over the mesh. `is_shared` is true if all members on a
 # device use the same data, false if each member has its own part.
-Feed = Resident | Sharded | Streamed
+Feed = Resident | Streamed

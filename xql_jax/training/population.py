@@ -17,7 +17,7 @@ from xql_jax.evaluation.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.devices import AXIS, padded, population_mesh
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
-from xql_jax.training.minibatches import Feed, Resident, Sharded, Streamed
+from xql_jax.training.minibatches import Feed, Resident, Streamed
 from xql_jax.training.policies import deterministic_policy, finite_policy
 from xql_jax.training.trainable import Divergence, Saving
 from xql_jax.training.updates import Sums, train
@@ -48,7 +48,6 @@ class Population:
         data: a Batch of all transitions, or Trajectories, is put on the device. Transitions stay on the host
             and are streamed, which changes the speed but not the results.
         batch_size: B, transitions per update.
-        shard_data: split a Batch over the devices instead of copying it to each; the results are the same.
     Attributes:
         step: updates done so far.
         unit, stride: a step is one update, and training can stop after any of them.
@@ -66,8 +65,6 @@ class Population:
         members: Sequence[Member],
         data: AnyBatch | Trajectories | Transitions,
         batch_size: int,
-        *,
-        shard_data: bool = False,
     ):
         self.members = list(members)
         self.step = 0
@@ -78,10 +75,7 @@ class Population:
             example = data.observations[:1], data.actions[:1]
             draw = functools.partial(sample, batch_size=batch_size)
             minibatch = jax.eval_shape(draw, data, jax.random.key(0))
-            if shard_data and not isinstance(data, Trajectories):
-                self._feed: Feed = Sharded(data, mesh, batch_size)
-            else:
-                self._feed = Resident(data, mesh, batch_size)
+            self._feed: Feed = Resident(data, mesh, batch_size)
         else:
             first = data.take(np.zeros(1, int))
             example = first.observations, first.actions
