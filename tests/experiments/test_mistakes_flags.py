@@ -6,11 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import test_mistakes_checkpoints
-import test_mistakes_configs
-import test_mistakes_files
-import test_mistakes_online
-import test_mistakes_servers
 from main_runs import ROOT, Run, contents, run_process
 from mistakes import BY_CHILD, MAINS, assert_told
 
@@ -219,23 +214,6 @@ def test_wrong_uses_of_every_flag(place, main):
     for (_, words), outcome in zip(uses, outcomes, strict=True):
         assert_told(outcome, words)
     assert contents(place.folder) == before
-
-
-def test_there_are_more_than_a_hundred_kinds(place):
-    """A kind is another sort of mistake: not the same at another flag, in another main, by another value."""
-    sorts = {sort for name, flag in place.server.flags(MAINS["train"]).items()
-             for sort, *_ in wrong_uses(name, flag)}  # fmt: skip
-    kinds = {
-        "flags": {*MISTAKES, *sorts},
-        "files": {*test_mistakes_files.SOURCES, *test_mistakes_files.ON_DISK, *test_mistakes_files.TOGETHER},
-        "online": set(test_mistakes_online.MISTAKES),
-        "configs": {*test_mistakes_configs.MISTAKES, "impossible value", "text for a number", "no value"},
-        "checkpoints": set(test_mistakes_checkpoints.WORDS),
-        "servers": set(test_mistakes_servers.WORDS),
-    }
-    print({area: len(names) for area, names in kinds.items()})
-    assert all(len(names) >= 20 for names in kinds.values())
-    assert sum(len(names) for names in kinds.values()) > 200
 
 
 @pytest.mark.parametrize(
