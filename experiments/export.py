@@ -16,12 +16,9 @@ from xql_jax.commands.run_flags import settings_from
 from absl import flags
 
 from xql_jax.errors import UserError
-from xql_jax.runs.export import ExportRun
 from xql_jax.runs.settings import EXPORT_FORMATS, ExportSettings
 
-flags.DEFINE_string(
-    "env_name", None, "Task whose observations are used for the comparison. Default: the run's own."
-)
+flags.DEFINE_string("env_name", None, "Task of --episodes. Default: the run's own.")
 flags.DEFINE_integer(
     "member", None, "Member of the run, counted from 0. Needed for runs with several members.", lower_bound=0
 )
@@ -47,7 +44,7 @@ FLAGS = flags.FLAGS
 def main(checkpoint: str | None = None) -> int:
     if checkpoint is None:
         raise UserError("name a run's folder or one of its checkpoints")
-    return printing.export(ExportRun(settings_from(ExportSettings, FLAGS, checkpoint=checkpoint)))
+    return printing.export(settings_from(ExportSettings, FLAGS, checkpoint=checkpoint))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.data.npz import read_npz
 from xql_jax.errors import UserError
-from xql_jax.runs.restored import restore_run
-from xql_jax.runs.saved_policies import open_run
+from xql_jax.runs.load import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,11 +99,9 @@ def metrics(run):
 
 
 def assert_same_weights(path, other):
-    run, theirs = open_run(path), open_run(other)
-    states, step = run.restore_at(None, 1, 1)
-    other_states, other_step = theirs.restore_at(None, 1, 1)
-    assert step == other_step == 300
-    jax.tree.map(np.testing.assert_array_equal, states, other_states)
+    run, theirs = load_run(path), load_run(other)
+    assert run.step == theirs.step == 300
+    jax.tree.map(np.testing.assert_array_equal, run.states, theirs.states)
 
 
 def test_without_a_choice_of_a_member_it_does_not_act(of_several):
@@ -123,9 +120,8 @@ def test_without_a_choice_of_a_member_it_does_not_act(of_several):
 def test_each_member_acts_as_its_own_weights_say(of_several):
     """The first layer's input is the normalised observation; computed here from the arrays on the disk."""
     policy = xql_jax.load_policy(of_several.path, seed=43, beta=0.5)
-    run = open_run(of_several.path)
-    states, _ = run.restore_at(None, 1, 1)
-    actor = run.learner.actor(states["seed43_beta=0.5"])
+    run = load_run(of_several.path)
+    actor = run.learner.actor(run.states["seed43_beta=0.5"])
     observations = np.array([[0.3], [-0.8]], np.float32)
     rows = bandit()["observations"].astype(np.float32).astype(np.float64)
     seen = ((observations - rows.mean()) / rows.std()).astype(np.float32)
@@ -223,7 +219,7 @@ def test_numbers_have_the_flags_bounds(bounds, tmp_path):
 def test_numpys_numbers_are_numbers(tmp_path):
     settings = {"dataset": bandit(), "max_steps": np.int64(3), **SMALL}
     policy = xql_jax.train(save_dir=tmp_path, beta=np.float32(0.5), **settings)
-    assert open_run(policy.path).record.config["beta"] == 0.5
+    assert load_run(policy.path).config["beta"] == 0.5
 
 
 @pytest.mark.slow
@@ -238,9 +234,8 @@ def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
     )
     assert len(policy.summary["results"][0]["last_score_by_seed"]) == 1
     assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
-    restored = restore_run(str(policy.path))
     observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
-    expected = restored.run.policy(restored.states)(observations[None])[0]
+    expected = load_run(policy.path).policy()(observations[None])[0]
     np.testing.assert_array_equal(policy(observations), expected)
 
 

@@ -1,7 +1,6 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from numpy.typing import ArrayLike
 
 from xql_jax.errors import UserError
 from xql_jax.evaluation.policies import Act, Remembering
-from xql_jax.runs.saved_policies import SavedPolicies, open_run, split_checkpoint
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.training.members import Member, learners_of
-from xql_jax.types import State
 
 
 def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: float) -> "Policy":
@@ -27,13 +25,9 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     Raises:
         UserError: if there is no such run, checkpoint or member, or it is damaged.
     """
-    path, step = split_checkpoint(str(run))
-    saved = open_run(path)
-    members = _chosen(saved, seed, hyperparameters)
-    saved = dataclasses.replace(saved, members=members)
-    sizes = saved.sizes(step)
-    states, step = saved.restore_at(step, *sizes)
-    return Policy(saved, states, step, sizes)
+    saved = load_run(run)
+    _ = saved.states  # raises if they cannot be read
+    return Policy(saved, _chosen(saved, saved.members, seed, hyperparameters))
 
 
 class Policy:
@@ -48,24 +42,17 @@ class Policy:
         observation_dim, action_dim: numbers of entries of an observation and of an action.
     """
 
-    def __init__(self, run: SavedPolicies, states: Mapping[str, State], step: int, sizes: tuple[int, int]):
-        self._run, self._states, self.step = run, states, step
-        self.observation_dim, self.action_dim = sizes
+    def __init__(self, run: SavedRun, members: list[Member]):
+        self._run, self.members = run, members
+        self.path, self.step = run.path, run.step
+        self.observation_dim, self.action_dim = run.sizes
         self.folders: contextlib.ExitStack | None = None  # temporary folders, deleted with the policy
         self._act: Act | None = None
 
     @property
-    def path(self) -> Path:
-        return self._run.record.path
-
-    @property
-    def members(self) -> list[Member]:
-        return self._run.members
-
-    @property
     def summary(self) -> dict[str, Any]:
         """The content of the run's summary.json: scores, seconds, divergences; {} while the run goes on."""
-        return self._run.record.summary
+        return self._run.summary
 
     def select(self, *, seed: int | None = None, **hyperparameters: float) -> "Policy":
         """Returns the policy of the members with this seed and these hyperparameters.
@@ -73,9 +60,7 @@ class Policy:
         Raises:
             UserError: if there is no such member.
         """
-        members = _chosen(self._run, seed, hyperparameters)
-        run = dataclasses.replace(self._run, members=members)
-        selected = Policy(run, self._states, self.step, (self.observation_dim, self.action_dim))
+        selected = Policy(self._run, _chosen(self._run, self.members, seed, hyperparameters))
         selected.folders = self.folders
         return selected
 
@@ -116,34 +101,33 @@ class Policy:
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:
-        members = "; ".join(map(str, self.members[:3])) + ("; ..." if len(self.members) > 3 else "")
-        record = self._run.record
-        return f"<{record.algorithm} on {record.name} after {self.step:,} {record.unit}s: {members}>"
+        run = self._run
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {_listed(self.members, 3)}>"
 
     def _likeliest(self, batch: np.ndarray) -> np.ndarray:
         return self._deterministic()(batch[None])[0]
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
-        run, [member] = self._alone(), self.members
+        run, member = self._run, self._only()
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
-            raise UserError(f"{run.record.algorithm} acts by what it remembers: leave out key")
+            raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
         key = jax.random.key(key) if isinstance(key, int | np.integer) else key
-        actor = learner.actor(self._states[member.name])
+        actor = learner.actor(run.states[member.name])
         return np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
 
     def _deterministic(self) -> Act:
         if self._act is None:
-            self._act = self._alone().policy(self._states)
+            self._act = self._run.policy([self._only()])
         return self._act
 
-    def _alone(self) -> SavedPolicies:
+    def _only(self) -> Member:
         if len(self.members) > 1:
             raise UserError(
                 f"the run has {len(self.members)} members: choose one with policy.select(...): "
                 f"{_listed(self.members)}"
             )
-        return self._run
+        return self.members[0]
 
 
 @jax.jit
@@ -151,16 +135,18 @@ def _draw(learner: Any, actor: Any, observations: jax.Array, key: jax.Array) -> 
     return learner.act(actor, observations, key, deterministic=False)
 
 
-def _chosen(run: SavedPolicies, seed: int | None, hyperparameters: Mapping[str, float]) -> list[Member]:
-    """Returns the members with this seed and these hyperparameters."""
-    known = list(run.members[0].hyperparameters)
+def _chosen(
+    run: SavedRun, members: Sequence[Member], seed: int | None, hyperparameters: Mapping[str, float]
+) -> list[Member]:
+    """Returns those of the members that have this seed and these hyperparameters."""
+    known = list(members[0].hyperparameters)
     for name in hyperparameters:
         if name not in known:
             varied = f"it varies {', '.join(known)}" if known else "its members differ only in their seeds"
-            raise UserError(f"{run.record.path}: the run does not vary {name}: {varied}")
+            raise UserError(f"{run.path}: the run does not vary {name}: {varied}")
     chosen = [
         member
-        for member in run.members
+        for member in members
         if seed in (None, member.seed)
         and all(
             np.isclose(member.hyperparameters[name], x, rtol=1e-6, atol=0.0)
@@ -168,7 +154,7 @@ def _chosen(run: SavedPolicies, seed: int | None, hyperparameters: Mapping[str, 
         )
     ]
     if not chosen:
-        raise UserError(f"{run.record.path}: no such member; there are {_listed(run.members)}")
+        raise UserError(f"{run.path}: no such member; there are {_listed(members)}")
     return chosen
 
 

@@ -15,9 +15,7 @@ from slow_cases import slow_but
 from xql_jax.data.layers import EXAMPLE, Layers, is_exported, read_layers, write_archive
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.export.jax_artifact import read_artifact, write_artifact
-from xql_jax.export.layers import layers_of
-from xql_jax.export.onnx_graph import read_onnx, write_onnx
+from xql_jax.export import layers_of, read_artifact, read_onnx, write_artifact, write_onnx
 from xql_jax.learners.registry import make_learner
 
 ROOT = Path(__file__).resolve().parents[2]

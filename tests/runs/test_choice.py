@@ -16,9 +16,9 @@ from xql_jax.evaluation.ranking import agreement
 from xql_jax.reports.choice_table import STATISTICS
 from xql_jax.runs.choice import ChoiceRun
 from xql_jax.runs.finetuning import FinetuneRun
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import ChoiceSettings
 
 pytestmark = pytest.mark.slow
@@ -72,9 +72,8 @@ def exact_values(path, policy, *, top_returns, mask=1.0):
 
 def policies_of(folder):
     """The members' policies of the environment's own observations."""
-    saved = open_run(folder)
-    states, _ = saved.restore_at(None, 4, 2)
-    each = [saved.only(index).policy(states) for index in range(len(saved.members))]
+    saved = load_run(folder)
+    each = [saved.policy([member]) for member in saved.members]
     return [lambda observations, act=act: act(observations[None])[0] for act in each]
 
 

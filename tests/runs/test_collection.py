@@ -18,10 +18,10 @@ from xql_jax.envs.gymnasium_tasks import GymnasiumTask
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.recipe import RecipeRun
-from xql_jax.runs.record import open_record
 from xql_jax.runs.settings import (
     CollectionSettings,
     EvaluationSettings,
@@ -156,7 +156,7 @@ def test_a_buffer_of_several_environments_and_members(tmp_path):
 )
 def test_so_many_checkpoints_stay_and_what_they_need(tmp_path, keep, steps):
     path = online_run(tmp_path, keep=keep, buffer_size=30)
-    assert open_record(path).steps == steps
+    assert load_run(path).steps == steps
     stops = sorted(int(file.name.split("-")[1]) for file in (path / "replay" / "seed0").iterdir())
     # The newest was written before the oldest went, whose 30 transitions are all there.
     oldest = steps[0] - 20 if keep else 0
@@ -317,7 +317,7 @@ def test_training_and_evaluation_score_by_the_datas_references(sets, tmp_path):
     )
     with OfflineRun(settings) as run:
         run.run()
-    record = open_record(run.folder.path)
+    record = load_run(run.folder.path)
     assert json.loads((run.folder.path / "config.json").read_text())["references"] == [-100.0, 100.0]
     (row,) = record.rows(record.files.evaluations)
     assert row.results["score"] == pytest.approx(100 * (row.results["return"] + 100) / 200)

@@ -1,6 +1,5 @@
 """Runs of Decision Transformer: resumed, streamed and evaluated as those of any other method."""
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -10,8 +9,8 @@ from tiny_runs import assert_same_bits, offline_settings, stopped_at, untimed
 from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.saved_policies import open_run
 
 O, A = 4, 2
 TINY = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
@@ -32,7 +31,7 @@ def whole(data, tmp_path_factory):
 
 
 def states_of(run):
-    return open_run(run.folder.path).restore(12, O, A)
+    return load_run(run.folder.path, 12).states
 
 
 @pytest.mark.slow
@@ -67,6 +66,12 @@ def test_its_state_knows_the_highest_return_of_the_data(data, whole):
         assert state.highest_return == returns.max()
 
 
+def with_preprocessing(run, preprocessing):
+    saved = load_run(run.folder.path)
+    vars(saved)["preprocessing"] = preprocessing  # instead of reading it
+    return saved
+
+
 def act_through(policy, observations, rewards):
     """The actions of an episode whose steps show and give these [T, 2, 1, ...]."""
     policy.begin()
@@ -82,13 +87,9 @@ def act_through(policy, observations, rewards):
 @pytest.mark.slow
 def test_saved_policies_remember_rewards_as_they_were_learned_from(whole):
     """Two episodes of a saved run's policies: rewards halved and lowered, here and by hand."""
-    saved, states = open_run(whole.folder.path), states_of(whole)
     fitted = Preprocessing(reward_scale=0.5, reward_shift=-1.0, observation_mean=(1.0,) * O,
                            observation_std=(2.0,) * O)  # fmt: skip
-    policy, plain = (
-        dataclasses.replace(saved, preprocessing=preprocessing).policy(states)
-        for preprocessing in (fitted, Preprocessing())
-    )
+    policy, plain = (with_preprocessing(whole, each).policy() for each in (fitted, Preprocessing()))
     observations = np.random.default_rng(0).normal(size=(4, 2, 1, O)).astype(np.float32)
     rewards = np.random.default_rng(1).integers(0, 90, (4, 2, 1)).astype(np.float64)
     actions = act_through(policy, observations, rewards)
@@ -102,7 +103,7 @@ def test_saved_policies_remember_rewards_as_they_were_learned_from(whole):
 
 @pytest.mark.slow
 def test_a_memory_that_is_told_nothing_is_an_error(whole):
-    policy = open_run(whole.folder.path).policy(states_of(whole))
+    policy = load_run(whole.folder.path).policy()
     seen = np.zeros((2, 1, O), np.float32)
     with pytest.raises(RuntimeError, match="needs a call of begin or remember"):
         policy(seen)

@@ -15,9 +15,8 @@ from tiny_runs import (
 
 from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
-from xql_jax.runs import extension
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.saved_policies import open_run
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
 SHORT, LONG = (dataclasses.replace(SCHEDULE, max_steps=steps) for steps in (10, 18))
@@ -43,7 +42,7 @@ def test_an_extended_run_is_the_long_one(tmp_path):
     extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
     assert contents(shorter.folder.path) == before
     assert extended.folder.path.name == expected.folder.path.name
-    saved = [open_run(one.folder.path).restore(18, 4, 2) for one in (extended, expected)]
+    saved = [load_run(one.folder.path, 18).states for one in (extended, expected)]
     assert_same_bits(*saved)
     for name in ("metrics", "evaluations"):
         rows = [untimed(getattr(one.folder.files, name)) for one in (extended, expected)]
@@ -58,13 +57,10 @@ def test_an_evaluation_of_the_end_that_was_interrupted_is_not_the_longer_runs(tm
     write_dataset(tmp_path / "data.npz")
     expected = run(settings(tmp_path, tmp_path / "unbroken", schedule=LONG))
     run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
-    restored = extension.restore_members
-
-    def interrupted(*found):
-        states, progress = restored(*found)
-        return states, dataclasses.replace(progress, evaluation_due=True)
-
-    monkeypatch.setattr(extension, "restore_members", interrupted)
+    read = SavedRun.progress.fget
+    monkeypatch.setattr(
+        SavedRun, "progress", property(lambda one: dataclasses.replace(read(one), evaluation_due=True))
+    )
     extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
     rows = [untimed(one.folder.files.evaluations) for one in (extended, expected)]
     assert rows[0] == rows[1]
@@ -103,7 +99,7 @@ def test_more_seeds_are_those_of_the_larger_run(tmp_path, caplog):
     assert [member.seed for member in added.members] == [44, 45]
     assert f"extending {there.folder.path} by seeds 44, 45, in a run of their own" in caplog.text
     larger = run(dataclasses.replace(four, save_dir=str(tmp_path / "larger"), extend=False))
-    ours, theirs = (open_run(one.folder.path).restore(10, 4, 2) for one in (added, larger))
+    ours, theirs = (load_run(one.folder.path, 10).states for one in (added, larger))
     assert sorted(ours) == ["seed44", "seed45"]
     assert_same_bits(ours, {name: theirs[name] for name in ours})
     assert untimed(larger.folder.files.evaluations)[3:5] == untimed(added.folder.files.evaluations)[1:3]
@@ -122,7 +118,7 @@ def test_more_seeds_that_were_stopped_go_on_by_the_same_command(tmp_path, caplog
     assert ended.folder.path == stopped.folder.path
     assert f"going on with {stopped.folder.path}, which has not ended" in caplog.text
     whole = run(dataclasses.replace(four, save_dir=str(tmp_path / "whole"), extend=False))
-    ours, theirs = (open_run(one.folder.path).restore(18, 4, 2) for one in (ended, whole))
+    ours, theirs = (load_run(one.folder.path, 18).states for one in (ended, whole))
     assert_same_bits(ours, {name: theirs[name] for name in ours})
     assert there.folder.path.is_dir()
     with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
@@ -149,4 +145,4 @@ def test_an_evaluation_before_the_first_update_changes_no_other_row(tmp_path):
     assert [row.split(",")[:2] for row in rows[:2]] == [["0", "42"], ["0", "43"]]
     assert [header, *rows[2:]] == untimed(usual.folder.files.evaluations)
     assert untimed(started.folder.files.metrics) == untimed(usual.folder.files.metrics)
-    assert_same_bits(*(open_run(one.folder.path).restore(10, 4, 2) for one in (started, usual)))
+    assert_same_bits(*(load_run(one.folder.path, 10).states for one in (started, usual)))

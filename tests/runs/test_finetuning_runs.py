@@ -25,10 +25,9 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.finetuning import FinetuneRun
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.record import RunRecord, open_record
 from xql_jax.runs.run import EVALUATION_SEED
-from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.tasks import References
 from xql_jax.training.finetuning import FinetuningPopulation
@@ -46,7 +45,7 @@ def run_of(settings):
 
 
 def states_of(run, step):
-    return open_run(run.folder.path).restore(step, O, A)
+    return load_run(run.folder.path, step).states
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
 
 def test_one_run_from_offline_to_online(finetuned):
     run, summary = finetuned
-    record = open_record(run.folder.path)
+    record = load_run(run.folder.path)
     assert summary == record.summary
     assert (summary["status"], summary["step"]) == ("finished", PRETRAINING + 12)
     assert (record.unit, record.handover, record.steps) == ("step", PRETRAINING, [6, 12, 18])
@@ -224,7 +223,7 @@ def test_a_part_of_the_data(data, tmp_path):
 def test_a_checkpoint_brings_its_part_of_the_data(data, tmp_path, caplog):
     source, _ = run_of(finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50))
     handover = source.folder.path / "checkpoints" / str(PRETRAINING)
-    fingerprint = open_record(source.folder.path).content["dataset_fingerprint"]
+    fingerprint = load_run(source.folder.path).content["dataset_fingerprint"]
     for member in (0, 1):
         changes = {"checkpoint": handover, "member": member, "save_dir": str(tmp_path / str(member))}
         with FinetuneRun(finetune_settings(data, **changes)) as run:
@@ -305,7 +304,7 @@ def test_a_member_that_diverged_is_refused(data, tmp_path):
 
 
 def test_another_task_is_not_scored_by_the_references_of_the_first(data, offline, tmp_path, monkeypatch):
-    monkeypatch.setattr(RunRecord, "references", References(0.0, 9.0))
+    monkeypatch.setattr(SavedRun, "references", References(0.0, 9.0))
     changes = {"checkpoint": offline[0].folder.path, "member": 0, "save_dir": str(tmp_path)}
     given = {}
     for env_name in ("pointmaze-umaze-v0", "Hopper-v5"):

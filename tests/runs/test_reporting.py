@@ -12,7 +12,7 @@ from xql_jax.errors import UserError
 from xql_jax.files import write_record
 from xql_jax.reports.results import FINE_TUNED, OFFLINE, ONLINE, scores_of
 from xql_jax.runs import reporting
-from xql_jax.runs.record import open_record
+from xql_jax.runs.load import load_run
 from xql_jax.runs.reporting import LARGEST_FILE, RunFinder
 
 
@@ -257,7 +257,7 @@ def test_only_what_has_changed_is_read_again(tmp_path, monkeypatch):
         file.write("2000,0,8.0,4.0,50,,3.0\n")
     assert finder.stamp() != stamp
     read = []
-    monkeypatch.setattr(reporting, "open_record", lambda path: read.append(path) or open_record(path))
+    monkeypatch.setattr(reporting, "load_run", lambda path: read.append(path) or load_run(path))
     after = finder.find()
     assert read == [folder]
     assert [list(member.scores) for member in before.members] == [[1.0], [1.0]]

@@ -25,14 +25,12 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.record import open_record
 from xql_jax.runs.run import EVALUATION_SEED
-from xql_jax.runs.saved_policies import open_run
 from xql_jax.runs.settings import EvaluationSettings, OfflineSettings
 from xql_jax.sweeps.methods import set_field
-from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
 
@@ -41,7 +39,7 @@ O, A = 4, 2
 
 def states_of(run, step):
     """A run's states by the member's name, from its files."""
-    return open_run(run.folder.path).restore(step, O, A)
+    return load_run(run.folder.path, step).states
 
 
 def is_free(run):
@@ -115,7 +113,7 @@ def test_impossible_numbers_of_a_sweeps_method_are_refused(data, text, words):
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
     run, summary = unbroken
-    record = open_record(run.folder.path)
+    record = load_run(run.folder.path)
     assert summary == record.summary
     assert (summary["status"], summary["step"], summary["algorithm"]) == ("finished", 12, "bc")
     (result,) = summary["results"]
@@ -190,7 +188,7 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"seed": 8, "num_seeds": 2}, r"checkpoint .*/6: it has no member seed9; it has: seed3, .*seed8$"),
+        ({"seed": 8, "num_seeds": 2}, r"the run has no member seed9; it has: seed3, .*seed8$"),
         ({"batch_size": 9}, r"^--checkpoint=.*: another run: batch_size=8, here 9$"),
         (
             {"schedule": dataclasses.replace(SCHEDULE, eval_at_start=True)},
@@ -240,7 +238,7 @@ def test_saved_policies_come_to_what_they_came_to_in_training(unbroken):
 
 def test_saved_policies_normalise_observations(data, unbroken):
     """As by hand from the file: its last rows of trajectories are no transitions."""
-    saved = open_run(unbroken[0].folder.path)
+    saved = load_run(unbroken[0].folder.path)
     with np.load(data / "data.npz") as arrays:
         kept = ~arrays["timeouts"]
         returns = np.where(kept, arrays["rewards"], 0).reshape(3, 40).sum(1)
@@ -248,9 +246,9 @@ def test_saved_policies_normalise_observations(data, unbroken):
         transitions = arrays["observations"][kept].astype(np.float64)
     observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
     normalised = (observations - transitions.mean(0)) / transitions.std(0)
-    states = saved.restore(12, O, A)
-    unprepared = dataclasses.replace(saved, preprocessing=Preprocessing()).policy(states)
-    actions = saved.policy(states)(observations)
+    unsaved = load_run(unbroken[0].folder.path)
+    vars(unsaved)["preprocessing"] = Preprocessing()  # instead of reading it
+    unprepared, actions = unsaved.policy(), saved.policy()(observations)
     np.testing.assert_allclose(actions, unprepared(normalised.astype(np.float32)), rtol=1e-4, atol=1e-6)
     assert np.abs(actions - unprepared(observations)).max() > 0.01
 
@@ -292,7 +290,7 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     assert training.logs[training._files.metrics]._file.closed
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert is_free(run)
-    assert open_record(run.folder.path).steps == [6]  # was in flight, and is written
+    assert load_run(run.folder.path).steps == [6]  # was in flight, and is written
     monkeypatch.undo()
     with OfflineRun(offline_settings(data, save_dir=str(tmp_path), resume=True)) as resumed:
         assert resumed.run()["status"] == "finished"
@@ -330,7 +328,7 @@ def test_an_online_run(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
     assert len(closed) == 2
     assert is_free(run)
-    record = open_record(run.folder.path)
+    record = load_run(run.folder.path)
     assert summary == record.summary
     assert (summary["status"], summary["step"], summary["restarts"]) == ("finished", 12, [])
     assert (record.steps, record.unit) == ([6, 12], "step")
@@ -339,30 +337,8 @@ def test_an_online_run(tmp_path, capsys, monkeypatch):
     errors = record.rows(record.files.bellman_errors)
     assert {row.step for row in errors} == {6, 12}
     assert all(np.isfinite(row.results["error"]) for row in errors)
-    saved = open_run(run.folder.path)
-    (state,) = saved.restore(12, O, A).values()
+    (state,) = record.states.values()
     assert int(state.step) == 12 - 4
-    actions = saved.policy(saved.restore(12, O, A))(np.zeros((1, 5, O), np.float32))
+    actions = record.policy()(np.zeros((1, 5, O), np.float32))
     assert actions.shape == (1, 5, A)
     assert (record.files.replay / "seed42").is_dir()
-
-
-def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(unbroken, tmp_path, monkeypatch):
-    """As when a run is evaluated that goes on, and writes checkpoints fast."""
-    run = tmp_path / "run"
-    shutil.copytree(unbroken[0].folder.path, run)
-    (run / "checkpoints" / "12").rename(run / "newest")
-    saved, read = open_run(run), Checkpoints.restore
-
-    def restore(checkpoints, like, step):
-        if (run / "newest").exists():  # the run writes a checkpoint, and removes the oldest
-            (run / "newest").rename(run / "checkpoints" / "12")
-            shutil.rmtree(run / "checkpoints" / "6")
-        return read(checkpoints, like, step)
-
-    monkeypatch.setattr(Checkpoints, "restore", restore)
-    states, step = saved.restore_at(None, O, A)
-    assert step == 12
-    assert_same_bits(states, states_of(unbroken[0], 12))
-    with pytest.raises(UserError, match="no checkpoint 6"):
-        saved.restore(6, O, A)

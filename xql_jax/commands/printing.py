@@ -11,9 +11,10 @@ from xql_jax.reports.summary import ranked
 from xql_jax.runs.choice import ChoiceRun
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
-from xql_jax.runs.export import ExportRun
+from xql_jax.runs.export import export_policy
 from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.settings import ExportSettings
 from xql_jax.training.members import Member
 
 # When an episode counts as a success, by suite.
@@ -103,13 +104,12 @@ def evaluate(run: EvaluationRun) -> int:
     return 0
 
 
-def export(run: ExportRun) -> int:
+def export(settings: ExportSettings) -> int:
     """Exports a policy, prints where the files are and their scores, and returns the exit code."""
-    with run:
-        report = run.run()
+    report = export_policy(settings)
     for name, score in report["scores"].items():
         print(f"  {name}: score {score:.1f}")
-    print(f"{report['policy']}: {run.folder}")
+    print(f"{report['policy']}: {report['folder']}")
     return 0
 
 

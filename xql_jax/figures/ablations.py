@@ -24,12 +24,12 @@ from xql_jax.reports.style import (
     legend_height,
     styled,
 )
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.load import SavedRun
 
 COLUMNS = ("task", "method", "value", "seed", "step", "score", "diverged")
 
 
-def read(runs: Sequence[RunRecord], *, field: str) -> dict[str, Table]:
+def read(runs: Sequence[SavedRun], *, field: str) -> dict[str, Table]:
     """Reads every evaluation of the runs that have the field, as a setting or in a sweep.
 
     A member is one seed with one setting.

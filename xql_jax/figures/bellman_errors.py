@@ -12,7 +12,7 @@ from xql_jax.figures.paper_figure import RunsFigure, Table, long_table, where
 from xql_jax.figures.recorded_runs import Point, points_of, read_parts
 from xql_jax.reports.error_fits import ErrorFits, fit_errors, plot_errors
 from xql_jax.reports.style import legend_height, styled
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.load import SavedRun
 
 # The paper clips errors "to the ranges shown", which it does not give; here the middle 99% are shown.
 QUANTILES = (0.005, 0.995)
@@ -24,7 +24,7 @@ HOW = (
 )
 
 
-def read(runs: Sequence[RunRecord]) -> dict[str, Table]:
+def read(runs: Sequence[SavedRun]) -> dict[str, Table]:
     """Reads `bellman_errors.csv` of each run.
 
     Source: Garg et al. 2023, Appendix D.2: errors are logged every 5,000 steps and clipped, and laws

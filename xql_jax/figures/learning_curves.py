@@ -23,7 +23,7 @@ from xql_jax.reports.style import (
     legend_below,
     styled,
 )
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.load import SavedRun
 from xql_jax.tasks import TASKS
 
 TABLES = ("curves", "seeds", "restarts")
@@ -31,7 +31,7 @@ CURVE_COLUMNS = ("task", "method", "step", "mean", "low", "high", "seeds", "dive
 PANEL = (3.5, 2.9)  # inches, without the legend
 
 
-def read(runs: Sequence[RunRecord], *, quantity: str) -> dict[str, Table]:
+def read(runs: Sequence[SavedRun], *, quantity: str) -> dict[str, Table]:
     """Reads `evaluations.csv` of each run.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from xql_jax.errors import UserError
 from xql_jax.outputs import writing_output
 from xql_jax.reports.style import render
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.load import SavedRun
 
 Table = Mapping[str, np.ndarray]  # columns by name, all of the same length
 
@@ -32,12 +32,12 @@ class RunsFigure:
 
     what: str  # a short description
     algorithms: Sequence[str]  # the figure shows runs of these algorithms
-    read: Callable[[Sequence[RunRecord]], dict[str, Table]]  # from at least one run
+    read: Callable[[Sequence[SavedRun]], dict[str, Table]]  # from at least one run
     draw: Callable[[Mapping[str, Table]], Figure]
     tasks: Sequence[str] | None = None  # None: all
     describe: Callable[[Mapping[str, Table]], list[str]] = lambda tables: []  # lines for the terminal
 
-    def tables(self, runs: Sequence[RunRecord], where_from: str) -> dict[str, Table]:
+    def tables(self, runs: Sequence[SavedRun], where_from: str) -> dict[str, Table]:
         """Reads the tables from the runs that the figure shows.
 
         Args:

@@ -12,7 +12,7 @@ from xql_jax.errors import UserError
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.results import NO_METHOD, as_text
 from xql_jax.reports.summary import LARGEST, by_setting, varying_names
-from xql_jax.runs.record import RunRecord, all_runs, with_swept
+from xql_jax.runs.load import SavedRun, all_runs, with_swept
 
 LOG = logging.getLogger(__name__)
 EXPLAINS_NOTHING = (
@@ -26,7 +26,7 @@ EXPLAINS_NOTHING = (
 class RunPart:
     """The members of a run with one setting of its sweep; without a sweep, all of its members."""
 
-    run: RunRecord
+    run: SavedRun
     method: str  # the algorithm, and the settings in which it differs from other parts on the task
     swept: str  # the setting, such as "beta=0.5, tau=0.1"; empty without a sweep
     settings: Mapping[str, Any]  # all settings, with the sweep's values
@@ -44,7 +44,7 @@ class Point(NamedTuple):
     diverged: bool  # whether the row says so
 
 
-def find_runs(root: Path) -> list[RunRecord]:
+def find_runs(root: Path) -> list[SavedRun]:
     """Returns the finished runs under a folder, ordered by their paths.
 
     Raises:
@@ -57,7 +57,7 @@ def find_runs(root: Path) -> list[RunRecord]:
 
 
 def read_parts(
-    runs: Iterable[RunRecord], file_name: str, column: str, what: str, but: str = ""
+    runs: Iterable[SavedRun], file_name: str, column: str, what: str, but: str = ""
 ) -> list[RunPart]:
     """Reads a CSV file of each run, and splits the run by the settings of its sweep.
 
@@ -86,10 +86,10 @@ def read_parts(
     return sorted(named, key=lambda part: (part.run.name, part.method))
 
 
-def _parts_of(run: RunRecord, file_name: str, column: str) -> Iterator[RunPart]:
+def _parts_of(run: SavedRun, file_name: str, column: str) -> Iterator[RunPart]:
     """Yields the parts of a run, all named after its algorithm; if its file is damaged, warns instead."""
     try:
-        rows = list(run.rows_with(column, run.path / file_name))
+        rows = list(run.rows(run.path / file_name, column))
     except UserError as error:
         LOG.warning(f"{error}; its run is left out")
         return
@@ -101,7 +101,7 @@ def _parts_of(run: RunRecord, file_name: str, column: str) -> Iterator[RunPart]:
 
 def _each_seed_once(parts: Sequence[RunPart]) -> Iterator[RunPart]:
     """Yields the parts without the rows of seeds that an earlier run trained with the same settings."""
-    first: dict[tuple[str, str, str, int], RunRecord] = {}
+    first: dict[tuple[str, str, str, int], SavedRun] = {}
     for part in parts:
         same = (part.run.name, part.run.algorithm, json.dumps(_texts(part), sort_keys=True))
         seeds = sorted({row.seed for row in part.rows})

@@ -16,7 +16,7 @@ from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import read_file
-from xql_jax.runs.saved_policies import open_run, split_checkpoint
+from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.types import Params
@@ -86,26 +86,21 @@ def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Be
 
 
 def _of_run(name: str, place: Place, member: int | None, deterministic: bool, noise: float) -> Behaviour:
-    path, step = split_checkpoint(name)
-    run = open_run(path)
-    if member is None and len(run.members) > 1:
-        raise UserError(f"policy {name}: the run has {len(run.members)} members: choose one with --member")
+    run = load_run(name, member=member)
+    one = run.one_member()
     if hasattr(run.learner, "act_remembering"):
-        raise UserError(
-            f"policy {name}: {run.record.algorithm} acts by what it remembers, and cannot collect"
-        )
-    run = run.only(member or 0)
-    states, step = run.restore_for(place.task, step, place.observation_dim, place.action_dim)
-    (learner,) = learners_of(run.learner, run.members)
-    actor = learner.actor(states[run.members[0].name])
+        raise UserError(f"policy {name}: {run.algorithm} acts by what it remembers, and cannot collect")
+    run.check_fits(place.task, place.observation_dim, place.action_dim)
+    (learner,) = learners_of(run.learner, [one])
+    actor = learner.actor(run.states[one.name])
     on_device = jax.device_put((learner, actor), jax.devices()[0])
-    record, observe = run.record, run.preprocessing.observations
+    observe = run.preprocessing.observations
 
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
         return np.asarray(_act(*on_device, observe(observations), chance.keys, deterministic))
 
-    how = f"{_how(deterministic)}, run {record.run}"
-    what = f"{record.algorithm}, {run.members[0]}, {step:,} {record.unit}s, {how}"
+    how = f"{_how(deterministic)}, run {run.run}"
+    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}"
     return Behaviour(name, what, act, noise)
 
 

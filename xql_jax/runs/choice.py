@@ -26,13 +26,12 @@ from xql_jax.learners.fields import check_value, hyperparameters, with_hyperpara
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.reports.choice_table import STATISTICS, agreement_of, as_csv, best_first, by_setting
+from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
-from xql_jax.runs.saved_policies import open_run, split_checkpoint
 from xql_jax.runs.settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.loop import SECONDS_PER_CALL
-from xql_jax.training.manifests import UnfitCheckpoint
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.types import Array, State
@@ -67,34 +66,29 @@ class ChoiceRun(Run):
 
     def open(self) -> None:
         settings = self.settings
-        path, step = split_checkpoint(settings.checkpoint)
         self.output = (
             check_output("output", settings.output, (".csv", ".json"), settings.dataset)
             if settings.output
             else None
         )
-        self.saved = saved = open_run(path)
-        self.record = record = saved.record
-        if record.is_online:
-            raise UserError(f"{path}: {record.algorithm} learned online: it has no dataset to be judged by")
+        self.saved = saved = load_run(settings.checkpoint)
+        path = saved.path
+        if saved.is_online:
+            raise UserError(f"{path}: {saved.algorithm} learned online: it has no dataset to be judged by")
         if hasattr(saved.learner, "act_remembering"):
             raise UserError(
-                f"{path}: {record.algorithm} acts by what it remembers of an episode; the choice is for "
+                f"{path}: {saved.algorithm} acts by what it remembers of an episode; the choice is for "
                 "policies of the state alone"
             )
         self.evaluation = self._evaluation()
         self.dataset, self.starts = self._dataset()
         sizes = self.dataset.observation_dim, self.dataset.action_dim
-        try:
-            self.states, self.step = saved.restore_at(step, *sizes)
-        except UnfitCheckpoint as error:
-            of_run = saved.sizes(step)
-            if sizes == of_run:
-                raise
+        if sizes != saved.sizes:
             raise UserError(
                 f"{self.dataset.source}: observations have {sizes[0]} entries and actions {sizes[1]}, those "
-                f"of the run {of_run[0]} and {of_run[1]}"
-            ) from error
+                f"of the run {saved.sizes[0]} and {saved.sizes[1]}"
+            )
+        self.states, self.step = saved.states, saved.step
         self.scores = self._scores()
 
     def run(self) -> dict[str, Any]:
@@ -102,8 +96,8 @@ class ChoiceRun(Run):
         settings, saved, dataset = self.settings, self.saved, self.dataset
         starts = self.starts
         LOG.info(
-            f"{len(saved.members)} member(s) of {self.record.algorithm} after {self.step:,} "
-            f"{self.record.unit}s, {saved.record.path}"
+            f"{len(saved.members)} member(s) of {self.saved.algorithm} after {self.step:,} "
+            f"{self.saved.unit}s, {saved.path}"
         )
         LOG.info(
             f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
@@ -111,7 +105,7 @@ class ChoiceRun(Run):
         )
         population = self._trained()
         by_member = self._statistics(population, starts)
-        diverged = {entry["member"] for entry in self.record.summary.get("diverged", [])}
+        diverged = {entry["member"] for entry in self.saved.summary.get("diverged", [])}
         members = [
             {
                 "index": index,
@@ -128,9 +122,9 @@ class ChoiceRun(Run):
         swept = list(saved.members[0].hyperparameters)
         by_sweep = by_setting(members, swept) if swept else []
         report = {
-            "run": str(self.record.path),
-            "env_name": self.record.env_name,
-            "algorithm": self.record.algorithm,
+            "run": str(self.saved.path),
+            "env_name": self.saved.env_name,
+            "algorithm": self.saved.algorithm,
             "step": self.step,
             "dataset": dataset.source,
             "transitions": dataset.size,
@@ -155,7 +149,7 @@ class ChoiceRun(Run):
         if settings.discount is None and len(discounts) > 1:
             listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
             raise UserError(
-                f"{saved.record.path}: its members' discounts differ, {listed}: give the one that all "
+                f"{saved.path}: its members' discounts differ, {listed}: give the one that all "
                 "policies are to be judged by as --discount"
             )
         learner = FittedQEvaluation(saved.learner)
@@ -184,9 +178,9 @@ class ChoiceRun(Run):
         Returns:
             The data; and i64[E], the rows that are the first of a trajectory.
         """
-        settings, content = self.settings, self.record.content
-        task = get_task(self.record.env_name) if self.record.env_name else None
-        sources = settings.dataset or self.record.sources
+        settings, content = self.settings, self.saved.content
+        task = get_task(self.saved.env_name) if self.saved.env_name else None
+        sources = settings.dataset or self.saved.sources
         dataset = load_dataset(task, sources)
         dataset = self.saved.preprocessing_of(dataset).dataset(dataset)
         starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
@@ -197,7 +191,7 @@ class ChoiceRun(Run):
             starts = np.flatnonzero(np.isin(rows, starts))
             if not len(starts):
                 raise UserError(
-                    f"{self.record.path}: the {number:,} transitions of --init_dataset_size have no "
+                    f"{self.saved.path}: the {number:,} transitions of --init_dataset_size have no "
                     "trajectory's first: give data by --dataset"
                 )
         if view_for(self.saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
@@ -206,10 +200,10 @@ class ChoiceRun(Run):
 
     def _scores(self) -> dict[str, float]:
         """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
-        rows = self.record.rows(self.record.files.evaluations)
+        rows = self.saved.rows(self.saved.files.evaluations)
         if not any(row.step == self.step for row in rows):
             steps = sorted({row.step for row in rows})
-            others = f" of {self.record.unit} {self.step:,}, but of {steps[-1]:,}" if steps else ""
+            others = f" of {self.saved.unit} {self.step:,}, but of {steps[-1]:,}" if steps else ""
             LOG.info(f"the run has no evaluation{others}: nothing to compare with")
         by_row = {
             (row.seed, frozenset(row.setting)): row.results["score"] for row in rows if row.step == self.step

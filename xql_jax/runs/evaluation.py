@@ -20,7 +20,7 @@ from xql_jax.evaluation.scores import describe_episodes
 from xql_jax.evaluation.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
-from xql_jax.runs.restored import restore_run
+from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
@@ -163,21 +163,10 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
 def _saved_policies(settings: EvaluationSettings) -> Policies:
     if not settings.checkpoint:
         raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-    restored = restore_run(
-        settings.checkpoint,
-        env_name=settings.env_name,
-        member=settings.member,
-        env_backend=settings.env_backend,
-        legacy_inertia=settings.legacy_inertia,
-    )
-    run, states = restored.run, restored.states
+    run = load_run(settings.checkpoint, member=settings.member)
+    task = run.task(settings.env_name)
+    simulation = run.simulation.overridden(settings.env_backend, settings.legacy_inertia)
+    run.check_fits(task, *choose_suite(task, simulation).sizes(task))
     non_finite: set[int] = set()
-    return Policies(
-        restored.task,
-        restored.simulation,
-        list(run.members),
-        restored.what,
-        finite_policy(run.policy(states), non_finite.add),
-        run.only(0).policy(states),
-        non_finite,
-    )
+    act, act_first = finite_policy(run.policy(), non_finite.add), run.policy(run.members[:1])
+    return Policies(task, simulation, list(run.members), run.what, act, act_first, non_finite)

@@ -17,11 +17,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import learner_from_config
+from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import OF_THE_RECORD, RunFolder
-from xql_jax.runs.record import RunRecord, open_record
-from xql_jax.runs.saved_policies import restore_members
+from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
+from xql_jax.runs.load import NO_SETTINGS, SavedRun, load_run
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.schedule import Schedule
@@ -44,22 +43,18 @@ class Beginning(NamedTuple):
             (checkpoint / "logs" / name).write_bytes(rows)
 
 
-def extended(
-    folder: RunFolder, config: ConfigDict, learner: Any, schedule: Schedule, *sizes: int
-) -> Beginning:
+def extended(folder: RunFolder, config: ConfigDict, learner: Any, schedule: Schedule) -> Beginning:
     """Reads the starting point of the new run from the longest shorter run with the same settings.
 
     Args:
         folder: of the new run, which has no checkpoint yet.
         config, learner, schedule: of the new run.
-        sizes: the lengths of an observation and of an action.
     Raises:
         UserError: if there is no such run, or if a run from the start would have different numbers.
     """
     record = _shorter_run(folder)
     _check_rates(record, config, learner)
-    step = record.steps[-1]
-    states, progress = restore_members(record, learner, folder.members, step, *sizes)
+    step, states, progress = record.step, record.states, record.progress
     with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
         logs = checkpoints.logs(step)
     files = TrainingFiles(folder.path, folder.run)
@@ -77,6 +72,45 @@ def extended(
         progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {record.path}, from update {step:,} to {schedule.max_steps:,}")
     return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
+
+
+def members_of_another(source: Path, folder: RunFolder) -> Beginning:
+    """Reads the members of a new run from the last checkpoint of another run that includes them.
+
+    The progress is that of the new members: it has their share of the other run's seconds.
+
+    Raises:
+        UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
+    """
+    other = load_run(source)
+    theirs = {name: value for name, value in other.settings.items() if name != "sweep"}
+    ours = {
+        name: value
+        for name, value in settings_by_name(folder.recorded).items()
+        if name not in (*NO_SETTINGS, "sweep")
+        and (name in theirs or not name.startswith("config."))  # else their version did not have the field
+    }
+    changed = differing_settings(theirs, ours)
+    if changed or other.name != folder.env_name:
+        raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or other.name}")
+    names, theirs_named = (
+        [member.name for member in folder.members],
+        [member.name for member in other.members],
+    )
+    if lacking := sorted(set(names) - set(theirs_named)):
+        raise UserError(
+            f"--checkpoint={source}: the run has no member {lacking[0]}; it has: {', '.join(theirs_named)}"
+        )
+    if other.step >= other.content["max_steps"]:
+        raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
+    share, progress = len(names) / len(theirs_named), other.progress
+    progress = dataclasses.replace(
+        progress,
+        update_seconds=share * progress.update_seconds,
+        evaluation_seconds=share * progress.evaluation_seconds,
+        members={name: progress.members[name] for name in names},
+    )
+    return Beginning({name: other.states[name] for name in names}, progress)
 
 
 class MissingSeeds(NamedTuple):
@@ -133,13 +167,13 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
     return MissingSeeds(missing[0], missing[-1], have_begun=False)
 
 
-def _runs_that_differ_in(folder: RunFolder, name: str) -> list[RunRecord]:
+def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:
     """Returns the runs beside the folder that have its settings, except for the one of this name."""
     ours = folder.recorded
-    found: list[RunRecord] = []
+    found: list[SavedRun] = []
     for file in sorted(folder.path.parent.glob("*/config.json")):
         try:
-            record = open_record(file.parent)
+            record = load_run(file.parent)
         except UserError:
             continue
         theirs = {key: value for key, value in record.content.items() if key not in OF_THE_RECORD}
@@ -148,7 +182,7 @@ def _runs_that_differ_in(folder: RunFolder, name: str) -> list[RunRecord]:
     return found
 
 
-def _shorter_run(folder: RunFolder) -> RunRecord:
+def _shorter_run(folder: RunFolder) -> SavedRun:
     updates = folder.recorded["max_steps"]
     found = [
         record
@@ -164,7 +198,7 @@ def _shorter_run(folder: RunFolder) -> RunRecord:
     return max(found, key=lambda record: record.steps[-1])
 
 
-def _check_rates(record: RunRecord, config: ConfigDict, learner: Any) -> None:
+def _check_rates(record: SavedRun, config: ConfigDict, learner: Any) -> None:
     """Raises UserError if a learning rate depends on how long the run is."""
     shorter = jax.tree.leaves(learner_from_config(config, record.content["max_steps"]))
     if all(np.array_equal(a, b) for a, b in zip(shorter, jax.tree.leaves(learner), strict=True)):

@@ -20,13 +20,14 @@ from xql_jax.data.prior import PriorData
 from xql_jax.envs import choose_suite
 from xql_jax.envs.workers import Patience
 from xql_jax.errors import UserError
+from xql_jax.files import with_numbers
 from xql_jax.learners.methods import FinetuneDefaults
 from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.runs.extension import Beginning
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import check_room, online_schedule
-from xql_jax.runs.saved_policies import SavedPolicies, open_run, split_checkpoint
 from xql_jax.runs.settings import FinetuneSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
@@ -139,7 +140,7 @@ class FinetuneRun(OfflineRun):
             "online": self.changes,
             "num_environments": self.acting.num_environments,
             "round_steps": self.acting.round_steps,
-            **({"checkpoint": {"run": source.record.run, "step": self.source_step}} if source else {}),
+            **({"checkpoint": {"run": source.run, "step": source.step}} if source else {}),
         }
 
     def find_beginning(self) -> None:
@@ -191,7 +192,7 @@ class FinetuneRun(OfflineRun):
 
     def _dataset(self) -> Any:
         dataset: Any = super()._dataset()  # in memory, because the online phase learns from it there
-        number, content = self.settings.init_dataset_size, self.source.record.content if self.source else {}
+        number, content = self.settings.init_dataset_size, self.source.content if self.source else {}
         if number is not None and number < dataset.size:
             # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
             seed = content["seeds"][0] if content else self.settings.seed
@@ -227,49 +228,47 @@ class FinetuneRun(OfflineRun):
         given = {*dict(fields_given(settings.sweep)), *settings.config_overrides}
         return " ".join(f"{name}={values}" for name, values in fields_given(default) if name not in given)
 
-    def _source(self) -> SavedPolicies | None:
+    def _source(self) -> SavedRun | None:
         """Opens the run of --checkpoint, and replaces settings by that run's; None without --checkpoint."""
         settings = self.settings
         if settings.checkpoint is None:
             if settings.member is not None:
                 raise UserError("--member chooses among those of --checkpoint, which is not given")
             return None
-        path, step = split_checkpoint(str(settings.checkpoint))
-        source = open_run(path)
-        record = source.record
-        if record.is_online:
-            raise UserError(f"--checkpoint={path}: {record.algorithm} learned online; give an offline run")
-        self.source_step = record.steps[-1] if step is None else step
-        if record.handover is not None and self.source_step > record.handover:
+        source = load_run(settings.checkpoint, member=settings.member)
+        if source.is_online:
             raise UserError(
-                f"--checkpoint={path}: step {self.source_step:,} is after its hand-over; what it collected "
-                f"since would be lost: give an offline run, or a checkpoint up to step {record.handover:,}"
+                f"--checkpoint={source.path}: {source.algorithm} learned online; give an offline run"
             )
-        content, seeds, sweep = record.content, record.content["seeds"], record.content["sweep"]
+        if source.handover is not None and source.step > source.handover:
+            raise UserError(
+                f"--checkpoint={source.path}: step {source.step:,} is after its hand-over; what it collected "
+                f"since would be lost: give an offline run, or a checkpoint up to step {source.handover:,}"
+            )
+        content, seeds, sweep = source.content, source.content["seeds"], source.content["sweep"]
         if settings.member is not None:
-            source = source.only(settings.member)
             [member] = source.members
             seeds = [member.seed, member.seed]
             sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
-        env_name = settings.env_name or record.env_name
+        env_name = settings.env_name or source.env_name
         given = settings.random_return, settings.expert_return
-        is_same_task = env_name == record.env_name  # another one is not scored by its references
+        is_same_task = env_name == source.env_name  # another one is not scored by its references
         random_return, expert_return = (
-            record.references if record.references and is_same_task and given == (None, None) else given
+            source.references if source.references and is_same_task and given == (None, None) else given
         )
-        method = OFFLINE[method_of(record.algorithm)]
+        method = OFFLINE[method_of(source.algorithm)]
         about = {
             "suites": (get_task(env_name).suite,) if env_name else (),
             "run": dataclasses.asdict(method.run),
             "finetune": dataclasses.asdict(method.finetune),
             "origins": dict.fromkeys(source.config, OF_CHECKPOINT),
         }
-        self.config = ConfigDict({**source.config, "about": about})
+        self.config = ConfigDict({**with_numbers(source.config), "about": about})
         self.settings = dataclasses.replace(
             settings,
             config=self.config,
             env_name=env_name,
-            dataset=settings.dataset or record.sources,
+            dataset=settings.dataset or source.sources,
             data_on="device",
             normalize_observations=content["normalize_observations"],
             top_returns=content["top_returns"],
@@ -284,11 +283,15 @@ class FinetuneRun(OfflineRun):
         )
         return source
 
-    def _pretrained(self, source: SavedPolicies) -> Mapping[str, State]:
-        states, progress = source.restore_with_progress(self.source_step, *self.sizes)
+    def _pretrained(self, source: SavedRun) -> Mapping[str, State]:
+        if source.sizes != self.sizes:
+            raise UserError(
+                f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, "
+                f"those of the data {self.sizes}"
+            )
         for member in self.members:
-            if progress.members[member.name]["diverged"]:
+            if source.progress.members[member.name]["diverged"]:
                 raise UserError(
-                    f"--checkpoint={source.record.path}: {member} has diverged: choose another with --member"
+                    f"--checkpoint={source.path}: {member} has diverged: choose another with --member"
                 )
-        return states
+        return source.states

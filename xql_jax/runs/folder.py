@@ -39,7 +39,7 @@ LOG = logging.getLogger(__name__)
 # Entries of config.json on which the run's numbers do not depend.
 OF_THE_RECORD = (
     *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
-    *("data_files", "given_references"),
+    *("data_files", "given_references", "sizes"),
 )
 BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 

@@ -11,7 +11,7 @@ from typing import Any
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import as_text
 from xql_jax.reports.summary import LARGEST, summarize
-from xql_jax.runs.record import RunRecord, open_record, read_or, run_folders
+from xql_jax.runs.load import SavedRun, load_run, read_or, run_folders
 from xql_jax.training.members import fields_given
 
 STATES = ("finished", "running", "interrupted", "damaged")
@@ -139,17 +139,17 @@ def _listed(name: str, folder: Path, held: set[int]) -> ListedRun:
     return read_or(
         name,
         folder,
-        lambda: _read(name, open_record(folder), held),
+        lambda: _read(name, load_run(folder), held),
         lambda reason: ListedRun(name, "damaged", reason),
     )
 
 
-def _read(name: str, record: RunRecord, held: set[int]) -> ListedRun:
+def _read(name: str, record: SavedRun, held: set[int]) -> ListedRun:
     content, summary = record.content, record.summary
     is_running = _inode(record.path / ".lock") in held
     results: Any = None if is_running else summary.get("results")
     if results is None:
-        results = summarize(record.rows_with("score", record.files.evaluations))
+        results = summarize(record.rows(record.files.evaluations))
     step = int(summary["step"]) if summary and not is_running else max(record.steps, default=0)
     state = "running" if is_running else "finished" if summary.get("status") == "finished" else "interrupted"
     scored = [entry for entry in results if abs(entry["last_score"]) <= LARGEST]

@@ -33,9 +33,8 @@ from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.learners.registry import method_of
 from xql_jax.reports.plots import plot_maze, position_grid
-from xql_jax.runs.extension import Beginning, extended, missing_seeds
+from xql_jax.runs.extension import Beginning, extended, members_of_another, missing_seeds
 from xql_jax.runs.run import TrainingRun
-from xql_jax.runs.saved_policies import members_of_another
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import Checkpoints
@@ -152,6 +151,7 @@ class OfflineRun(TrainingRun):
         sources = self.settings.dataset
         self.make_folder(
             self.task.name if self.task else _name_of([name_of(source) for source in sources]),
+            self.sizes,
             about={"data_files": stamps(self.task, sources)},
             dataset_fingerprint=self.dataset.fingerprint(),
             **self.identity,
@@ -175,13 +175,13 @@ class OfflineRun(TrainingRun):
         if not (settings.checkpoint or settings.extend) or folder.has_checkpoints:
             return
         if settings.extend:
-            beginning = extended(folder, self.config, self.learner, self.schedule, *self.sizes)
+            beginning = extended(folder, self.config, self.learner, self.schedule)
             # With resume=True a new folder would log that the run starts from the beginning.
             begun = (folder.path / "config.json").exists()
             self.settings = dataclasses.replace(settings, resume=begun)
         else:
             source = Path(settings.checkpoint or "").expanduser()
-            beginning = Beginning(*members_of_another(source, folder, self.learner, *self.sizes))
+            beginning = members_of_another(source, folder)
         self.beginning = beginning
 
     @property

@@ -70,10 +70,9 @@ class OnlineRun(TrainingRun):
         assert self.task is not None
         self.suite = choose_suite(self.task, self.simulation)
         self.make_evaluator(self.task, self.suite)
-        check_room(
-            self.suite.sizes(self.task), self.online.buffer_size, len(self.members), "config.buffer_size"
-        )
-        self.make_folder(self.task.name, **self.identity)
+        sizes = self.suite.sizes(self.task)
+        check_room(sizes, self.online.buffer_size, len(self.members), "config.buffer_size")
+        self.make_folder(self.task.name, sizes, **self.identity)
 
     def population(self) -> OnlinePopulation | CompiledPopulation:
         assert self.task is not None

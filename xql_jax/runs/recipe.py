@@ -26,7 +26,7 @@ from xql_jax.runs.collection import (
     common_metadata,
     summary_of,
 )
-from xql_jax.runs.record import RunRecord
+from xql_jax.runs.load import SavedRun
 from xql_jax.runs.references import ReferenceReturns
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import CollectionSettings, RecipeSettings
@@ -52,7 +52,7 @@ class RecipeRun(Run):
             raise UserError("--recipe needs --transitions: of the random, the medium and the expert set")
         self.path = Path(settings.run).expanduser()
         run = online_run(self.path, "run", settings.member, settings.env_name)
-        record = run.record
+        record = run
         if record.summary.get("status") != "finished":
             raise UserError(f"--run={self.path}: the run has not ended: go on with train_online.py --resume")
         self.place = Place.of(get_task(record.env_name or ""), run.simulation)
@@ -178,7 +178,7 @@ class RecipeRun(Run):
         return self.folder / f"{self.place.task.name}-{quality}.hdf5"
 
 
-def _evaluated_returns(record: RunRecord, member: Member) -> dict[int, float]:
+def _evaluated_returns(record: SavedRun, member: Member) -> dict[int, float]:
     """Returns the member's returns by evaluation step; raises UserError if it was not evaluated."""
 
     def is_ours(row: Row) -> bool:

@@ -21,7 +21,7 @@ from xql_jax.reports.results import (
 )
 from xql_jax.reports.summary import LARGEST
 from xql_jax.runs.folder import rows_digest
-from xql_jax.runs.record import RunRecord, open_record, read_or, run_folders, with_swept
+from xql_jax.runs.load import SavedRun, load_run, read_or, run_folders, with_swept
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
@@ -116,7 +116,7 @@ def _stamp(folder: Path) -> Stamp:
 def _read(name: str, folder: Path) -> _Run | LeftOut:
     def read() -> _Run:
         _check_files(folder)
-        return _run(name, open_record(folder))
+        return _run(name, load_run(folder))
 
     return read_or(name, folder, read, lambda reason: LeftOut(name, reason))
 
@@ -133,9 +133,9 @@ def _check_files(folder: Path) -> None:
             )
 
 
-def _run(name: str, record: RunRecord) -> _Run:
+def _run(name: str, record: SavedRun) -> _Run:
     content, summary = record.content, record.summary
-    rows = record.rows_with("score", record.files.evaluations)
+    rows = record.rows(record.files.evaluations)
     last = max((row.step for row in rows), default=0)
     status = str(summary.get("status", UNFINISHED))
     facts = RunFacts(
@@ -185,7 +185,7 @@ def _member(
     )
 
 
-def _is_normalised(record: RunRecord, rows: Sequence[Row]) -> bool:
+def _is_normalised(record: SavedRun, rows: Sequence[Row]) -> bool:
     """Whether reference returns were set for the run's task; if not, a score is the return itself.
 
     A user's own task is not looked up, because that would import the user's code. Its rows are inspected
@@ -217,7 +217,7 @@ def _machine(machine: Mapping[str, Any]) -> str:
     return ", ".join([*dict.fromkeys(str(part) for part in parts if part), *cores]) or "unknown"
 
 
-def _warnings(record: RunRecord, summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
+def _warnings(record: SavedRun, summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterator[str]:
     """Yields warnings for readers of the run's numbers."""
     written = summary.get("logs", {}).get(record.files.evaluations.name)
     if written not in (None, rows_digest(record.files.evaluations)):

@@ -25,8 +25,8 @@ from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
 from xql_jax.runs.folder import RunFolder, rows_digest
 from xql_jax.runs.labels import run_label
+from xql_jax.runs.load import load_run
 from xql_jax.runs.provenance import settings_of_jax
-from xql_jax.runs.record import open_record
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
@@ -156,7 +156,7 @@ class TrainingRun(Run):
         """Trains, evaluates and writes the results; returns the content of summary.json."""
         if self.settings.resume and (finished := self.folder.finished_summary()):
             self.had_ended = True
-            self.evaluations = open_record(self.folder.path).rows(self.folder.files.evaluations)
+            self.evaluations = load_run(self.folder.path).rows(self.folder.files.evaluations)
             return finished
         with _lack_of_memory_told(), self.folder.opened(self.settings.resume):
             LOG.info(f"settings: {self.leading_settings}; --print_config tells all")
@@ -247,11 +247,14 @@ class TrainingRun(Run):
             **({"eval_at_start": True} if self.schedule.eval_at_start else {}),
         }
 
-    def make_folder(self, name: str, about: Mapping[str, Any] | None = None, **identity: Any) -> None:
+    def make_folder(
+        self, name: str, sizes: tuple[int, int], about: Mapping[str, Any] | None = None, **identity: Any
+    ) -> None:
         """Sets the run's folder, whose name is derived from its identity.
 
         Args:
             name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+            sizes: the lengths of an observation and of an action.
             about: further entries of config.json, on which no number depends.
             identity: everything that the run's numbers depend on, `shared_identity` included.
         """
@@ -261,7 +264,7 @@ class TrainingRun(Run):
         save_dir, algorithm = Path(settings.save_dir).expanduser(), self.config.algorithm
         label = run_label(self.config.to_dict(), identity)
         are_given = (settings.random_return, settings.expert_return) != (None, None)
-        about = {**(about or {}), **({"given_references": True} if are_given else {})}
+        about = {"sizes": list(sizes), **(about or {}), **({"given_references": True} if are_given else {})}
         self.folder = RunFolder(
             save_dir, name, algorithm, settings.seeds, self.members, identity, label, about
         )

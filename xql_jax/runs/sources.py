@@ -13,7 +13,7 @@ from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import Place, open_behaviour
-from xql_jax.runs.saved_policies import SavedPolicies, open_run
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.settings import CollectionSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.replay_files import ReplayFiles
@@ -141,7 +141,7 @@ class ReplaySource:
         assert settings.replay is not None
         self.settings = settings
         run = online_run(Path(settings.replay).expanduser(), "replay", settings.member, settings.env_name)
-        self.record = record = run.record
+        self.record = record = run
         self.member = run.members[0]
         self.place = Place.of(get_task(record.env_name or ""), run.simulation)
         folder = record.files.replay / self.member.name
@@ -184,7 +184,7 @@ def _refuse(settings: CollectionSettings, names: Sequence[str], with_what: str) 
         raise UserError(f"{', '.join(given)}: not with {with_what}")
 
 
-def online_run(path: Path, flag: str, member: int | None, env_name: str | None) -> SavedPolicies:
+def online_run(path: Path, flag: str, member: int | None, env_name: str | None) -> SavedRun:
     """Opens an online run, reduced to one member (one seed and hyperparameter setting).
 
     Args:
@@ -195,15 +195,13 @@ def online_run(path: Path, flag: str, member: int | None, env_name: str | None) 
         UserError: if it is not an online run, or of another task, or has several members and `member` is
             None.
     """
-    run = open_run(path)
-    record = run.record
-    if not record.is_online:
-        raise UserError(f"--{flag}={path}: {record.algorithm} is no online learner: it has no replay buffer")
-    if env_name not in (None, record.env_name):
-        raise UserError(f"--env_name={env_name}: the run {path} is of {record.env_name}")
-    if member is None and len(run.members) > 1:
-        raise UserError(f"--{flag}={path}: the run has {len(run.members)} members: choose one with --member")
-    return run.only(member or 0)
+    run = load_run(path, member=member)
+    if not run.is_online:
+        raise UserError(f"--{flag}={path}: {run.algorithm} is no online learner: it has no replay buffer")
+    if env_name not in (None, run.env_name):
+        raise UserError(f"--env_name={env_name}: the run {path} is of {run.env_name}")
+    run.one_member(f"--{flag}=")
+    return run
 
 
 def numbers(flag: str, text: str, count: int, or_one: bool = False) -> list[float]:

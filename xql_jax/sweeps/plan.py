@@ -17,9 +17,9 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.runs.finetuning import FinetuneRun
+from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.record import RunRecord, all_runs
 from xql_jax.runs.settings import (
     FinetuneSettings,
     OfflineSettings,
@@ -48,7 +48,7 @@ class Cell:
     steps: int  # of the whole run
     identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
     state: str
-    record: RunRecord | None  # its run's files, if the run was begun
+    record: SavedRun | None  # its run's files, if the run was begun
     missing: str = ""  # the data file, if it does not exist
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ def run_of(settings: RunSettings) -> AnyRun:
     return OfflineRun(settings)
 
 
-def has_identity(record: RunRecord, identity: Mapping[str, Any]) -> bool:
+def has_identity(record: SavedRun, identity: Mapping[str, Any]) -> bool:
     """Whether the run has that identity. The content of the data is not compared: only the run reads it."""
     if _is_finetuning(record) != ("num_pretraining_steps" in identity):
         return False  # its identity contains that of an offline run
@@ -205,7 +205,7 @@ def _cell(
     grid: str,
     seeds: range,
     settings: SweepSettings,
-    records: Sequence[RunRecord],
+    records: Sequence[SavedRun],
 ) -> Cell:
     name, _, file = dataset.partition("=")
     task = get_task(name)
@@ -251,7 +251,7 @@ def _cell(
     return cell
 
 
-def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:
+def _as_it_is(cell: Cell, records: Sequence[SavedRun]) -> Cell:
     """Returns the cell with its present state, and with its run if that is among the records."""
     record = next((record for record in records if has_identity(record, cell.identity)), None)
     task, _, file = cell.dataset.partition("=")
@@ -271,7 +271,7 @@ def _as_it_is(cell: Cell, records: Sequence[RunRecord]) -> Cell:
     return dataclasses.replace(cell, state=state, record=record, missing=missing)
 
 
-def _may_differ(record: RunRecord, settings: RunSettings) -> bool:
+def _may_differ(record: SavedRun, settings: RunSettings) -> bool:
     """Whether the data's files are there and not those, unchanged, from which the run has learned."""
     if not isinstance(settings, OfflineSettings):
         return False
@@ -288,11 +288,11 @@ def _place(settings: RunSettings, task: Task, file: str) -> Path | None:
     return Path(file).expanduser() if file else cached_file(task)
 
 
-def _is_finetuning(record: RunRecord) -> bool:
+def _is_finetuning(record: SavedRun) -> bool:
     return "num_pretraining_steps" in record.content
 
 
-def _measured(records: Sequence[RunRecord], is_finetuning: bool) -> dict[str, float]:
+def _measured(records: Sequence[SavedRun], is_finetuning: bool) -> dict[str, float]:
     """Returns the seconds per update of one seed by method: means over the finished runs of that kind."""
     seconds: dict[str, list[float]] = {}
     for record in records:

@@ -1,1 +1,0 @@
-"""Exports policies to files that need less than this project to act."""

@@ -1,0 +1,340 @@
+"""Opens runs, finished or not: settings, rows, learner, states and policies. Changes no file."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import learner_from_config, settings_by_name
+from xql_jax.data import PREFIXES
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.envs import Simulation
+from xql_jax.errors import Damaged, UserError
+from xql_jax.evaluation.policies import Act, prepared
+from xql_jax.files import read_file, with_numbers
+from xql_jax.learners.registry import ONLINE
+from xql_jax.logs.csv_reader import Columns, Row, parse_rows
+from xql_jax.runs.folder import OF_THE_RECORD, read_config, read_summary
+from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.training.checkpoints import Checkpoints, Progress
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
+from xql_jax.training.policies import deterministic_policy
+from xql_jax.types import Learner, State
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+U = TypeVar("U")
+MOST_NAMED = 3  # runs that a message names
+NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
+
+
+def load_run(path: str | Path, step: int | None = None, member: int | None = None) -> "SavedRun":
+    """Opens a run, for reading.
+
+    Args:
+        path: the run's folder, or RUN/checkpoints/STEP.
+        step: of the checkpoint to read; None: that of `path`, else the last one.
+        member: index of the only member (one seed and setting of the sweep) to read; None: all.
+    Raises:
+        UserError: if it is not a run's folder, or its config.json cannot be read. Other files are read when
+            they are first used.
+    """
+    path = Path(path).expanduser()
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        path, step = path.parent.parent, int(path.name) if step is None else step
+    elif path.name == "checkpoints":
+        path = path.parent
+    if not (path / "config.json").is_file():
+        below = [str(found.parent) for found in itertools.islice(_configs_near(path), MOST_NAMED + 1)]
+        named = ", ".join(below[:MOST_NAMED]) + (", ..." if len(below) > MOST_NAMED else "")
+        raise UserError(
+            f"{path}: not the folder of a run: it has no config.json"
+            + (f"; runs below it: {named} (experiments/runs.py lists them)" if below else "")
+        )
+    return SavedRun(path, read_config(path / "config.json"), step, member)
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """A run in its folder; see `load_run`.
+
+    A member is one seed with one setting of the swept hyperparameters. `states`, `progress` and `policy` are
+    of the checkpoint at `step`.
+    """
+
+    path: Path
+    content: Mapping[str, Any]  # of config.json
+    wanted_step: int | None = None
+    wanted_member: int | None = None
+
+    @property
+    def run(self) -> str:
+        """The digest of its identity; all files of the run contain it."""
+        return self.content["run"]
+
+    @property
+    def files(self) -> TrainingFiles:
+        return TrainingFiles(self.path, self.run)
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.content["config"]
+
+    @property
+    def algorithm(self) -> str:
+        return self.config["algorithm"]
+
+    @property
+    def env_name(self) -> str | None:
+        """The task's name; None for a run on data without a task."""
+        return self.content["env_name"]
+
+    @property
+    def references(self) -> References | None:
+        """The returns of score 0 and 100, if the data or the user gave them instead of the task."""
+        return References(*self.content["references"]) if "references" in self.content else None
+
+    @property
+    def name(self) -> str:
+        """The task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN."""
+        return self.env_name or self.path.resolve().parents[1].name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings that its numbers depend on, except task and seeds, by name."""
+        by_name = settings_by_name(self.content).items()
+        return {name: value for name, value in by_name if name not in NO_SETTINGS}
+
+    @property
+    def sources(self) -> list[str]:
+        """What its data were read from; none for the task's own.
+
+        Raises:
+            UserError: if they were arrays in memory, which only the program that had them can give again.
+        """
+        sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
+        if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
+            raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
+        return sources
+
+    @property
+    def unit(self) -> str:
+        """The name of one step, "update" or "step"."""
+        return "step" if self.is_online or self.handover is not None else "update"
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it learned only from its own replay buffer."""
+        return self.algorithm in ONLINE
+
+    @property
+    def handover(self) -> int | None:
+        """The number of updates before the first environment step; None if it was not fine-tuned."""
+        return self.content.get("num_pretraining_steps")
+
+    @property
+    def simulation(self) -> Simulation:
+        """Which environments of the task its evaluations used."""
+        return Simulation(self.content["env_backend"], self.content["legacy_inertia"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
+        return read_summary(self.files.summary, self.run) if self.files.summary.exists() else {}
+
+    def rows(self, file: Path, column: str = "") -> list[Row]:
+        """Returns the rows of one of its CSV files.
+
+        Raises:
+            Damaged: if they changed after the run ended, or have no column of that name.
+        """
+        text = read_file(file) if file.is_file() else b""
+        if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
+            raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
+        rows = parse_rows(text, Columns(**self.content["columns"]), file)
+        if column and any(column not in row.results for row in rows):
+            raise Damaged(f"{file}: damaged: it has no column {column}")
+        return rows
+
+    def task(self, env_name: str | None = None) -> Task:
+        """Returns the run's task, scored as in the run; or another one.
+
+        Raises:
+            UserError: if there is no such task, or none is given and the run was trained without one.
+        """
+        name = env_name or self.env_name
+        if name is None:
+            raise UserError(f"{self.path}: the run was trained without an environment: give --env_name")
+        task = get_task(name)
+        return referenced(task, self.references) if task.name == self.env_name else task
+
+    def check_fits(self, task: Task, observation_dim: int, action_dim: int) -> None:
+        """Raises UserError if the policies do not fit a task with these sizes."""
+        if (observation_dim, action_dim) != self.sizes:
+            raise UserError(
+                f"{task.name} does not fit the run, which was trained on {self.env_name or 'data alone'}: "
+                f"the task's observations have {observation_dim} entries and its actions {action_dim}, those "
+                f"of the run {self.sizes[0]} and {self.sizes[1]}"
+            )
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The lengths of an observation and of an action."""
+        if "sizes" not in self.content:
+            raise UserError(
+                f"{self.path}: written by version {self.content['versions']['xql_jax']}, which did not "
+                "record the sizes of observations and actions: --resume of the run adds them"
+            )
+        observation_dim, action_dim = self.content["sizes"]
+        return observation_dim, action_dim
+
+    @functools.cached_property
+    def learner(self) -> Learner:
+        try:
+            return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
+        except UserError as error:
+            raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
+
+    @functools.cached_property
+    def all_members(self) -> list[Member]:
+        first, last = self.content["seeds"]
+        grid = parse_sweep(self.content["sweep"], self.learner, self.algorithm)
+        return make_members(range(first, last + 1), grid)
+
+    @property
+    def members(self) -> list[Member]:
+        """The members, or the wanted one alone."""
+        index, every = self.wanted_member, self.all_members
+        if index is None:
+            return every
+        if not 0 <= index < len(every):
+            raise UserError(f"--member={index}: the run has members 0 to {len(every) - 1}")
+        return [every[index]]
+
+    def one_member(self, flag: str = "") -> Member:
+        """Returns the only member; raises UserError if there are several and none was chosen."""
+        if len(self.members) > 1:
+            raise UserError(
+                f"{flag}{self.path}: the run has {len(self.members)} members: choose one with --member"
+            )
+        return self.members[0]
+
+    @functools.cached_property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing() if self.is_online else Preprocessing.load(self.files.preprocessing, self.run)
+
+    def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
+        """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""
+        share = self.content.get("top_returns", 1.0)
+        if share == 1.0:
+            return self.preprocessing
+        return dataclasses.replace(self.preprocessing, most_rows=float(share * dataset.size))
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps of its checkpoints, ascending."""
+        with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
+            return checkpoints.steps
+
+    @functools.cached_property
+    def step(self) -> int:
+        """The step of the checkpoint that is read: the wanted one, else the last."""
+        if self.wanted_step is not None:
+            return self.wanted_step
+        if not (steps := self.steps):
+            raise UserError(f"{self.path}: the run has no checkpoint yet")
+        return steps[-1]
+
+    @functools.cached_property
+    def _checkpoint(self) -> tuple[dict[str, State], Progress]:
+        example = [jnp.zeros((1, size)) for size in self.sizes]
+        shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
+        with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
+            return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """The members' states, by the member's name; raises the errors of `Checkpoints.restore`."""
+        return self._checkpoint[0]
+
+    @property
+    def progress(self) -> Progress:
+        """The progress of the whole run."""
+        return self._checkpoint[1]
+
+    @property
+    def what(self) -> str:
+        """A description of the policies, for messages."""
+        return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
+
+    def policy(self, members: Sequence[Member] | None = None) -> Act:
+        """Returns the deterministic policies of some members, f32[M, K, O] to f32[M, K, A].
+
+        Args:
+            members: None for all.
+        """
+        members = self.members if members is None else members
+        states = stacked([self.states[member.name] for member in members])
+        act = deterministic_policy(stacked(learners_of(self.learner, members)), states)
+        return prepared(act, self.preprocessing)
+
+
+def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
+    """Returns a run's settings with the values that its sweep gives some of its members."""
+    return {
+        **settings,
+        **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
+    }
+
+
+def read_or(name: str, folder: Path, read: Callable[[], T], damaged: Callable[[str], U]) -> T | U:
+    """Reads a run that may be damaged or of another version.
+
+    Args:
+        name: of the run, for the reason.
+        read: raises an error if the run in `folder` cannot be read.
+        damaged: makes the result from the reason why it cannot.
+    """
+    try:
+        return read()
+    except UserError as error:
+        return damaged(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        return damaged(f"of another version ({type(error).__name__}: {error})")
+
+
+def all_runs(root: Path) -> Iterator[SavedRun]:
+    """Yields the runs below a folder, unfinished ones included; skips damaged ones with a warning."""
+    for folder in run_folders(root):
+        try:
+            run = load_run(folder)
+            _ = run.summary  # raises if it is damaged
+        except UserError as error:
+            LOG.warning(f"{error}; its run is left out")
+            continue
+        yield run
+
+
+def run_folders(root: Path) -> Iterator[Path]:
+    """Yields the folders below `root` that have a config.json, damaged runs included."""
+    for folder, below, files in os.walk(root):
+        if "config.json" in files:
+            below.clear()  # there are no runs inside a run
+            yield Path(folder)
+
+
+def _configs_near(path: Path) -> Iterator[Path]:
+    """Yields the config.json files at most three folders below, the depth of SAVE_DIR/ENV/ALGORITHM/RUN."""
+    for depth in range(1, 4):
+        yield from sorted(path.glob("/".join(["*"] * depth + ["config.json"])))
