@@ -142,7 +142,7 @@ DAMAGE = {
     ),
     "config.json is another's": (
         lambda run: change(run / "config.json", columns={}),
-        "another version (columns)",
+        "another version",
     ),
     "config.json lacks fields": (lambda run: change(run / "config.json", versions=None), "another version"),
     "config.json has odd fields": (lambda run: change(run / "config.json", max_steps="x"), "another version"),
@@ -173,7 +173,7 @@ DAMAGE = {
     ),
     "rows without scores": (
         lambda run: ((run / "summary.json").unlink(), swap(run / "evaluations.csv", b"score", b"scare")),
-        "it has no column score",
+        "KeyError: 'score'",
     ),
     "a file that is no run's": (lambda run: inflate(run / "evaluations.csv"), "no run's has more than"),
 }
