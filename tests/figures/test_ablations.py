@@ -24,7 +24,7 @@ class FakeRun:
 
     path = Path("maze", "xql", "run")
 
-    def rows(self, file):
+    def rows(self, file, column):
         assert file.name == "evaluations.csv"
         for step in (100, 200):
             for beta in self.betas:
