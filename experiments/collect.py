@@ -1,15 +1,15 @@
-"""Makes datasets: from policies, an ant walking to waypoints, or a replay buffer, or D4RL's five at once.
+"""Makes datasets: from a policy, an ant walking to waypoints, or a replay buffer.
 
 Examples:
   python experiments/collect.py --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
-  python experiments/collect.py --env_name=pen-human-v1 --policy=pen.npz --policy=random --mixture=0.5,0.5 \\
-      --transitions=50000 --output=pen-mixed.hdf5
+  python experiments/collect.py --env_name=pen-human-v1 --policy=pen.npz --episodes=250 --output=pen.hdf5
+  python experiments/collect.py --append --env_name=pen-human-v1 --policy=random --episodes=250 \\
+      --output=pen.hdf5
   python experiments/collect.py --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
       --transitions=100000 --expert=RUN --output=medium.hdf5
   python experiments/collect.py --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
       --output=umaze.hdf5
   python experiments/collect.py --replay=RUN --until=50000 --output=replay.hdf5
-  python experiments/collect.py --recipe --run=RUN --transitions=100000 --save_dir=data
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
 used with `train_offline.py --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
@@ -19,45 +19,40 @@ made. The same command makes the same bytes.
 from xql_jax.commands import command_line, printing
 from xql_jax.commands.run_flags import settings_from
 
-import dataclasses
-
 from absl import flags
 
-from xql_jax.errors import UserError
 from xql_jax.runs.collection import CollectionRun
-from xql_jax.runs.recipe import RecipeRun
-from xql_jax.runs.settings import FORMATS, CollectionSettings, RecipeSettings
+from xql_jax.runs.settings import FORMATS, CollectionSettings
 
 flags.DEFINE_string(
     "env_name",
     None,
-    "Task, as for experiments/evaluate.py. --policy needs it; with --replay and --recipe, the run's own.",
+    "Task, as for experiments/evaluate.py. --policy needs it; with --replay, the run's own.",
 )
 flags.DEFINE_string(
     "output", None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
 )
+flags.DEFINE_boolean("append", False, "If --output exists, add the rows to it.")
 flags.DEFINE_enum(
     "format", "hdf5", FORMATS, "hdf5: D4RL's layout; minari: a folder, to be read as minari:FOLDER."
 )
-flags.DEFINE_multi_string(
+flags.DEFINE_string(
     "policy",
-    [],
+    None,
     "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP or an "
-    "exported policy. Several --policy flags take turns, by whole episodes.",
+    "exported policy.",
 )
-flags.DEFINE_string(
-    "mixture", "", "Each policy's share of the episodes, such as 0.75,0.25. Default: equal shares."
-)
-flags.DEFINE_string(
+flags.DEFINE_float(
     "noise",
-    "",
-    "Standard deviation of Gaussian noise on actions, which are then clipped; one number, or one per policy.",
+    0.0,
+    "Standard deviation of Gaussian noise on actions, which are then clipped.",
+    lower_bound=0.0,
 )
-flags.DEFINE_boolean("deterministic", False, "Use each policy's mode instead of sampling.")
+flags.DEFINE_boolean("deterministic", False, "Use the policy's mode instead of sampling.")
 flags.DEFINE_integer(
     "transitions",
     None,
-    "Transitions to collect; a time-out ends the last episode. With --recipe, per dataset.",
+    "Transitions to collect; a time-out ends the last episode.",
     lower_bound=1,
     upper_bound=2**31 - 1,
 )
@@ -99,15 +94,6 @@ flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=1_000_000,
 )
-flags.DEFINE_boolean(
-    "recipe",
-    False,
-    "Make D4RL's datasets: random, medium, medium-replay, expert and medium-expert. Existing ones stay.",
-)
-flags.DEFINE_string(
-    "run", None, "With --recipe, a finished online run that was trained with --keep_checkpoints=0."
-)
-flags.DEFINE_string("save_dir", "data", "With --recipe, the folder for the datasets.")
 flags.DEFINE_boolean("dry_run", False, "Check everything and print what would be done, but collect nothing.")
 flags.DEFINE_boolean("tqdm", True, "Show a progress bar, where stderr is a terminal.")
 command_line.define_environment_flags()
@@ -115,20 +101,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    kind = RecipeSettings if FLAGS.recipe else CollectionSettings
-    _check_flags(kind, RecipeSettings, CollectionSettings)
-    settings = settings_from(kind, FLAGS)
-    run = RecipeRun(settings) if isinstance(settings, RecipeSettings) else CollectionRun(settings)
-    return printing.collect(run, FLAGS.dry_run)
-
-
-def _check_flags(kind: type, *kinds: type) -> None:
-    """Raises UserError for flags that are given, and mean nothing to what is asked for."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    others = {field.name for each in kinds for field in dataclasses.fields(each)}
-    unfit = [f"--{name}" for name in sorted(others - known) if name in FLAGS and FLAGS[name].present]
-    if unfit:
-        raise UserError(f"{', '.join(unfit)}: {'not with' if FLAGS.recipe else 'only with'} --recipe")
+    return printing.collect(CollectionRun(settings_from(CollectionSettings, FLAGS)), FLAGS.dry_run)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xql_jax.data.rows import cut_off, joined_rows, joined_sets, returns_of, rows_of_replay, whole_returns_of
+from xql_jax.data.rows import cut_off, joined_rows, returns_of, rows_of_replay, whole_returns_of
 from xql_jax.types import Batch
 
 LENGTHS = (3, 5, 1, 4, 2)  # of known episodes
@@ -87,16 +87,10 @@ def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
         "terminals": np.array([0, 1, 0, 0, 0, 0, 0], bool),
         "timeouts": np.array([0, 0, 0, 0, 1, 0, 1], bool),
     }
-    np.testing.assert_array_equal(whole_returns_of(rows, 3, None), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 3, True), [3.0, 12.0])
     fragment = {key: column[5:] for key, column in rows.items()}
-    np.testing.assert_array_equal(whole_returns_of(fragment, 3, None), [13.0])  # there is no whole one
-    # Time-outs before the limit are the environment's own, but for those that may be cuts.
-    np.testing.assert_array_equal(whole_returns_of(rows, 9, [6]), [3.0, 12.0])
-    np.testing.assert_array_equal(whole_returns_of(rows, 9, []), [3.0, 12.0, 13.0])
-    np.testing.assert_array_equal(whole_returns_of(rows, 9, [1, 4, 6]), [3.0])  # row 1 is a terminal
-
-
-def test_joined_sets_count_their_policies_on():
-    parts = [{"infos/policy": np.array(policies, np.int32)} for policies in ([0, 2, 1], [0], [1, 0])]
-    np.testing.assert_array_equal(joined_sets(parts)["infos/policy"], [0, 2, 1, 3, 5, 4])
-    np.testing.assert_array_equal(parts[2]["infos/policy"], [1, 0])
+    np.testing.assert_array_equal(whole_returns_of(fragment, 3, True), [13.0])  # there is no whole one
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, True), [3.0])  # row 1 is a terminal
+    # Time-outs before the limit are the environment's own, but for the last one.
+    np.testing.assert_array_equal(whole_returns_of(rows, 9, False), [3.0, 12.0])
+    np.testing.assert_array_equal(whole_returns_of(rows, 2, False), [3.0, 12.0, 13.0])

@@ -82,18 +82,18 @@ def test_a_run_that_learned_from_it_is_scored_by_its_references_and_acts_the_sam
     with h5py.File(folder / "mean.hdf5") as mean, h5py.File(folder / "one.hdf5") as one:
         assert mean["observations"][0].tolist() == one["observations"][0].tolist()
         assert mean["actions"][0] != one["actions"][0]
-        assert "deterministic" in mean["metadata/policies_are"].asstr()[0]
+        assert "deterministic" in mean["metadata/policy_is"].asstr()[()]
     assert contents(path) == before
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(main, trained, folder):
     before = contents(folder)
     out = main(
-        *RANDOM, f"--policy={trained[0]}/checkpoints/4", "--mixture=0.25,0.75", "--noise=0,0.5",
-        "--transitions=1000", "--output=plan.hdf5", "--dry_run",
+        RANDOM[0], f"--policy={trained[0]}/checkpoints/4", "--noise=0.5", "--transitions=1000",
+        "--output=plan.hdf5", "--dry_run",
     )  # fmt: skip
-    for words in ("1,000 transitions, seed 0", "25% of the episodes: random", "75% of the episodes: ",
-                  "xql, seed 42, 4 updates, sampled", "noise 0.5", "returns: none", "plan.hdf5"):  # fmt: skip
+    for words in ("1,000 transitions, seed 0", "xql, seed 42, 4 updates, sampled", "noise 0.5",
+                  "returns: none", "plan.hdf5"):  # fmt: skip
         assert words in out
     assert contents(folder) == before
 
@@ -140,31 +140,27 @@ MISTAKES = {
     "no amount": ("collect {random}", "--transitions", "--episodes"),
     "two amounts": ("collect {random} --transitions=5 --episodes=5", "give one of --transitions"),
     "an unknown policy": (
-        "collect {random} --episodes=1 --policy=moon",
+        "collect --env_name=InvertedPendulum-v5 --episodes=1 --policy=moon",
         "policy moon: unknown",
         "random, FILE.npz",
     ),
     "a policy file that is not there": (
-        "collect {random} --episodes=1 --policy=no.npz",
+        "collect --env_name=InvertedPendulum-v5 --episodes=1 --policy=no.npz",
         "no.npz: no such file",
     ),
     "a policy file that is none": (
-        "collect {random} --episodes=1 --policy=good.npz",
+        "collect --env_name=InvertedPendulum-v5 --episodes=1 --policy=good.npz",
         "good.npz: no array w0",
     ),
-    "a folder that is no run": ("collect {random} --episodes=1 --policy={folder}", "not the folder of a run"),
-    "a run of another task": ("collect {random} --episodes=1 --policy={run}", "does not fit the run"),
-    "too many shares": (
-        "collect {random} --episodes=1 --mixture=0.5,0.5",
-        "--mixture=0.5,0.5",
-        "2 numbers for 1",
+    "a folder that is no run": (
+        "collect --env_name=InvertedPendulum-v5 --episodes=1 --policy={folder}",
+        "not the folder of a run",
     ),
-    "shares of more than all": (
-        "collect {random} --policy=random --episodes=1 --mixture=0.9,0.9",
-        "sum to 1",
+    "a run of another task": (
+        "collect --env_name=InvertedPendulum-v5 --episodes=1 --policy={run}",
+        "does not fit the run",
     ),
-    "shares that are words": ("collect {random} --episodes=1 --mixture=half", "--mixture=half", "numbers"),
-    "negative noise": ("collect {random} --episodes=1 --noise=-1", "--noise=-1", "from 0 on"),
+    "negative noise": ("collect {random} --episodes=1 --noise=-1", "noise", "-1"),
     "no output": ("collect {random} --episodes=1", "give --output"),
     "another suffix": ("collect {random} --episodes=1 --output=x.csv", "--output=x.csv", ".hdf5"),
     "an output that exists": (
@@ -208,13 +204,17 @@ MISTAKES = {
         "collect --waypoints --env_name=Hopper-v5 --transitions=9",
         "--env_name=Hopper-v5: --waypoints is for antmaze-*",
     ),
-    "no run for the recipe": ("collect --recipe --transitions=5", "--recipe needs --run"),
-    "a recipe of policies": ("collect --recipe --policy=random", "--policy: not with --recipe"),
-    "a run without the recipe": ("collect --run={run} --policy=random", "--run: only with --recipe"),
-    "a recipe from an offline run": (
-        "collect --recipe --run={run} --transitions=5",
-        "xql is no online learner",
+    "a Minari folder to add to": (
+        "collect {random} --episodes=1 --append --format=minari --output=x",
+        "--append",
+        "HDF5",
     ),
+    "a file to add to that is none of ours": (
+        "collect {random} --episodes=1 --append --output=good.hdf5",
+        "good.hdf5",
+        "InvertedPendulum-v5",
+    ),
+    "a policy beyond the one": ("collect --recipe {random}", "--recipe", "docs/data.md"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Replay buffers as data, the recipe, and the returns that data have a task scored by, in tiny runs."""
+"""Replay buffers as data, sets of several parts, and the returns that score a task, in tiny runs."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from xql_jax import tasks
 from xql_jax.configuration import online_config, suite_config
 from xql_jax.data import load_dataset
 from xql_jax.data.rows import returns_of
-from xql_jax.data.writers import read_command, read_rows
+from xql_jax.data.writers import read_rows
 from xql_jax.envs.gymnasium_tasks import GymnasiumTask
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.collection import CollectionRun
@@ -21,13 +21,11 @@ from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.settings import (
     CollectionSettings,
     EvaluationSettings,
     OfflineSettings,
     OnlineSettings,
-    RecipeSettings,
 )
 from xql_jax.training.schedule import Schedule
 
@@ -92,8 +90,8 @@ def known(tmp_path_factory):
 def collected(folder, **settings):
     settings = {"output": str(folder / "set.hdf5"), **settings}
     with CollectionRun(CollectionSettings(**settings)) as run:
-        (summary,) = run.run()["sets"]
-    return read_rows(folder / "set.hdf5"), summary
+        summary = run.run()
+    return read_rows(folder / "set.hdf5")[0], summary
 
 
 @pytest.mark.parametrize("until", [None, 50])
@@ -163,99 +161,45 @@ def test_so_many_checkpoints_stay_and_what_they_need(tmp_path, keep, steps):
     assert stops == [stop for stop in range(20, 121, 20) if stop > oldest - 30]
 
 
-def recipe(path, folder, **changes):
-    settings = {"run": str(path), "save_dir": str(folder), "transitions": 60, "random_return": -100.0}
-    return RecipeRun(RecipeSettings(**(settings | {"expert_return": 100.0} | changes)))
+def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
+    common = {"env_name": ENV_NAME, "transitions": 60, "random_return": -100.0, "expert_return": 100.0}
+    parts = [
+        {**common, "policy": f"{known[0]}/checkpoints/20"},
+        {**common, "policy": "random", "seed": 1, "noise": 0.1},
+        {"replay": str(known[0]), "until": 50},
+    ]
+    alone = []
+    for number, part in enumerate(parts):
+        (tmp_path / str(number)).mkdir()
+        alone.append(collected(tmp_path / str(number), **part)[0])
+        whole, summary = collected(tmp_path, append=True, **part)
+    assert summary["transitions"] == 50  # of the last command
+    for key, array in whole.items():
+        np.testing.assert_array_equal(array, np.concatenate([rows[key] for rows in alone]))
+    _, metadata = read_rows(tmp_path / "set.hdf5")
+    assert metadata["transitions"] == [60, 60, 50]
+    assert metadata["policy"] == [parts[0]["policy"], "random"]
+    assert metadata["env_name"] == ENV_NAME
+    assert load_dataset(None, [str(tmp_path / "set.hdf5")]).references == (-100.0, 100.0)
+    for number, command in enumerate(metadata["command"]):  # each makes its part again
+        words = dict(word[2:].split("=", 1) for word in command.split()[1:])
+        kinds = dict.fromkeys(("transitions", "seed", "until"), int)
+        kinds |= dict.fromkeys(("random_return", "expert_return", "noise"), float)
+        (tmp_path / str(number) / "again").mkdir()
+        settings = {name: kinds.get(name, str)(value) for name, value in words.items()}
+        collected(tmp_path / str(number) / "again", **settings)
+        again = tmp_path / str(number) / "again" / "set.hdf5"
+        assert again.read_bytes() == (tmp_path / str(number) / "set.hdf5").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def sets(known, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sets")
-    with recipe(known[0], folder / "new") as run:
-        plan = run.plan()
-        assert not list(folder.iterdir())
-        made = run.run()["sets"]
-    return folder / "new", plan, made
-
-
-def file_of(folder, quality):
-    return folder / f"{ENV_NAME}-{quality}.hdf5"
-
-
-def test_the_recipe_is_d4rls(known, sets):
-    path, met = known
-    folder, plan, made = sets
-    assert f"  {file_of(folder, 'medium')}: checkpoint 20" in plan
-    assert [summary["transitions"] for summary in made] == [60, 60, 20, 60, 120]
-    # From -100, a third of the way to any return above 0 is below 0: the first checkpoint is medium.
-    assert f"--policy={path}/checkpoints/20 " in read_command(file_of(folder, "medium"))
-    assert f"--policy={path}/checkpoints/120 " in read_command(file_of(folder, "expert"))
-    rows = {quality: read_rows(file_of(folder, quality)) for quality in ("medium", "expert", "medium-expert")}
-    np.testing.assert_array_equal(read_rows(file_of(folder, "medium-replay"))["rewards"], met["rewards"][:20])
-    for key, array in rows["medium-expert"].items():
-        then = rows["expert"][key] + (key == "infos/policy")  # medium's is policy 0, expert's policy 1
-        np.testing.assert_array_equal(array, np.concatenate([rows["medium"][key], then]))
-    assert (rows["medium"]["observations"][0] != rows["expert"]["observations"][0]).any()
-    for quality in ("random", "medium", "medium-replay", "expert", "medium-expert"):
-        dataset = load_dataset(None, [str(file_of(folder, quality))])
-        assert dataset.references == (-100.0, 100.0)
-
-
-def test_a_set_is_what_its_command_makes(sets, tmp_path):
-    folder = sets[0]
-    words = dict(word[2:].split("=", 1) for word in read_command(file_of(folder, "medium")).split()[1:])
-    kinds = {"transitions": int, "seed": int, "random_return": float, "expert_return": float}
-    settings = {name: kinds.get(name, str)(value) for name, value in words.items()}
-    collected(tmp_path, **{**settings, "policy": (settings["policy"],)})
-    assert (tmp_path / "set.hdf5").read_bytes() == file_of(folder, "medium").read_bytes()
-
-
-def test_what_is_there_stays_and_what_is_not_is_made_again(known, sets, tmp_path):
-    for file in sets[0].iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    lost = file_of(tmp_path, "expert")
-    before = lost.read_bytes()
-    lost.unlink()
-    with recipe(known[0], tmp_path) as run:
-        assert [summary["output"] for summary in run.run()["sets"]] == [str(lost)]
-    assert lost.read_bytes() == before
-    with (
-        recipe(known[0], tmp_path, seed=5) as run,
-        pytest.raises(UserError, match=r"was made by .*--save_dir"),
-    ):
-        run.run()
-
-
-def test_a_recipe_that_lost_its_medium_says_what_to_do(tmp_path):
-    path = online_run(tmp_path / "runs", keep=3)
-    with (
-        recipe(path, tmp_path / "sets") as run,
-        pytest.raises(
-            UserError,
-            match=r"reached at step 20.*is 80: train with --keep_checkpoints=0 --checkpoint_interval=20$",
-        ),
-    ):
-        run.run()
-    with (
-        recipe(path, tmp_path / "sets", random_return=99.0) as run,
-        pytest.raises(UserError, match="is not above the random policy's, 99"),
-    ):
-        run.run()
-    assert not list((tmp_path / "sets").iterdir())
-
-
-def test_medium_is_the_first_that_came_a_third_of_the_way(known, sets, tmp_path):
-    with recipe(known[0], tmp_path) as run:
-        run.returns = {20: 10.0, 40: 39.0, 60: 41.0, 80: 200.0, 120: 100.0}
-        assert run._medium_step(10.0) == 60  # the first at or above 40
-        assert run._medium_step(8.4) == 40  # above 38.93
-        run.returns[0] = 50.0  # --eval_at_start: no checkpoint holds the policy of then
-        assert run._medium_step(10.0) == 60
-        run.steps = [40, 80, 120]
-        assert run._medium_step(10.0) == 80
-        run.steps = [80, 120]
-        with pytest.raises(UserError, match="40 was reached at step 60"):
-            run._medium_step(10.0)
+def test_what_cannot_be_added_to_stays(known, tmp_path):
+    collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=9)
+    before = (tmp_path / "set.hdf5").read_bytes()
+    with pytest.raises(UserError, match="exists already: add to it by --append"):
+        collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=9)
+    with pytest.raises(UserError, match="is no dataset of Hopper-v5"):
+        collected(tmp_path, env_name="Hopper-v5", policy="random", transitions=9, append=True)
+    assert (tmp_path / "set.hdf5").read_bytes() == before
 
 
 def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, tmp_path):
@@ -268,20 +212,20 @@ def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, 
         return observation, reward, reward == 1, reward > 1, info
 
     monkeypatch.setattr(GymnasiumTask, "step", step_to_an_end)
-    _, summary = collected(tmp_path, env_name=ENV_NAME, policy=("random",), transitions=5)
+    _, summary = collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=5)
     assert summary["mean_return"] == 2.5  # of 1, 2, 3 and 4: the last one may have been cut
 
 
 def test_minari_is_looked_for_before_anything_is_collected(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "minari", None)
-    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 4, "format": "minari"}
+    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 4, "format": "minari"}
     with pytest.raises(UserError, match=r"^--format=minari needs minari, .*\[minari\]"):
         CollectionRun(CollectionSettings(output=str(tmp_path / "set"), **settings)).open()
 
 
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
     path = known[0]
-    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 4, "reference_episodes": 30}
+    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 4, "reference_episodes": 30}
     experts = (str(path), "random")
     with CollectionRun(
         CollectionSettings(output=str(tmp_path / "a.hdf5"), expert=experts, **settings)
@@ -297,21 +241,29 @@ def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
 
 
 def test_an_expert_that_is_none_is_told_and_nothing_written(tmp_path):
-    settings = {"env_name": ENV_NAME, "policy": ("random",), "episodes": 2, "reference_episodes": 3}
+    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 2, "reference_episodes": 3}
     with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
         collected(tmp_path, expert=("random",), **settings)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_score_by_the_datas_references(sets, tmp_path):
+def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
+    collected(
+        tmp_path,
+        env_name=ENV_NAME,
+        policy="random",
+        transitions=60,
+        random_return=-100.0,
+        expert_return=100.0,
+    )
     config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
     settings = OfflineSettings(
         config=config,
         schedule=Schedule(max_steps=4, log_interval=2, eval_interval=4, checkpoint_interval=4),
         save_dir=str(tmp_path),
         env_name=ENV_NAME,
-        dataset=(str(file_of(sets[0], "random")),),
+        dataset=(str(tmp_path / "set.hdf5"),),
         batch_size=8,
         eval_episodes=3,
     )

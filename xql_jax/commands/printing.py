@@ -12,7 +12,6 @@ from xql_jax.runs.choice import ChoiceRun
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.export import export_policy
-from xql_jax.runs.recipe import RecipeRun
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import ExportSettings
 from xql_jax.training.members import Member
@@ -180,16 +179,16 @@ def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, 
             )
 
 
-def collect(run: CollectionRun | RecipeRun, dry_run: bool) -> int:
-    """Makes datasets and prints a line for each; a dry run only prints the plan. Returns the exit code."""
+def collect(run: CollectionRun, dry_run: bool) -> int:
+    """Makes a dataset and prints a line about it; a dry run only prints the plan. Returns the exit code."""
     with run:
         if dry_run:
             print("\n".join(run.plan()))
             return 0
-        for made in run.run()["sets"]:
-            print(
-                f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-                f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
-                f"score {made['mean_score']:.1f}"
-            )
+        made = run.run()
+        print(
+            f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+            f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+            f"score {made['mean_score']:.1f}"
+        )
     return 0

@@ -25,15 +25,6 @@ def joined_rows(parts: Sequence[Rows]) -> Rows:
     return {key: np.concatenate([part[key] for part in parts]) for key in common}
 
 
-def joined_sets(sets: Sequence[Rows]) -> Rows:
-    """Concatenates sets with policies of their own; policies are renumbered to differ between sets."""
-    joined = joined_rows(sets)
-    if POLICY in joined:
-        before = np.cumsum([0, *(1 + rows[POLICY].max() for rows in sets[:-1])], dtype=np.int32)
-        joined[POLICY] += np.repeat(before, [len(rows[POLICY]) for rows in sets])
-    return joined
-
-
 def ends_of(rows: Rows) -> np.ndarray:
     """Returns bool[N], true in each episode's last row."""
     return rows["terminals"] | rows["timeouts"]
@@ -45,18 +36,18 @@ def returns_of(rows: Rows) -> np.ndarray:
     return np.diff(sums[ends_of(rows)], prepend=0.0)
 
 
-def whole_returns_of(rows: Rows, episode_limit: int, cuts: Sequence[int] | None) -> np.ndarray:
+def whole_returns_of(rows: Rows, episode_limit: int, cuts_episodes: bool) -> np.ndarray:
     """Returns f64[E], the returns of the episodes that were not cut off; of all, if all were.
 
     Args:
         episode_limit: steps. An episode of this length is whole, and so is one that ends in a terminal state.
-        cuts: the rows where an episode may have been cut off by the number of transitions to collect: the
-            last one of each set. None: any row, because a replay buffer has lost the ends of episodes.
+        cuts_episodes: whether any other episode may have been cut off, as in a replay buffer, which has lost
+            the ends of episodes. If not, only the last one may: by the number of transitions to collect.
     """
     ends = np.flatnonzero(ends_of(rows))
     whole = rows["terminals"][ends] | (np.diff(ends, prepend=-1) >= episode_limit)
-    if cuts is not None:
-        whole |= ~np.isin(ends, cuts)
+    if not cuts_episodes:
+        whole[:-1] = True
     returns = returns_of(rows)
     return returns[whole] if whole.any() else returns
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from xql_jax.data.d4rl_hdf5 import opened
 from xql_jax.data.episodes import MINARI_REFERENCES
 from xql_jax.data.rows import Rows, ends_of
-from xql_jax.errors import UserError, needing
+from xql_jax.errors import needing
 from xql_jax.tasks import References
 
 # Facts about a dataset: text, numbers, or lists of either.
@@ -31,26 +31,25 @@ def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
             file.create_dataset(f"metadata/{key}", data=value, dtype=kind, track_times=False)
 
 
-def read_rows(path: Path) -> Rows:
-    """Returns what `write_hdf5` wrote, except the metadata; UserError if the file cannot be read."""
+def read_rows(path: Path) -> tuple[Rows, dict[str, Any]]:
+    """Returns what `write_hdf5` wrote; UserError if the file cannot be read."""
     rows: Rows = {}
+    metadata: dict[str, Any] = {}
 
     def add(name: str, member: Any) -> None:
-        if isinstance(member, h5py.Dataset) and not name.startswith("metadata/"):
-            rows[name] = member[()]
+        if isinstance(member, h5py.Dataset):
+            is_text = h5py.check_string_dtype(member.dtype)
+            values = (member.asstr() if is_text else member)[()]
+            if name.startswith("metadata/"):
+                metadata[name.removeprefix("metadata/")] = (
+                    values if is_text and member.shape == () else values.tolist()
+                )
+            else:
+                rows[name] = values
 
     with opened(path) as file:
         file.visititems(add)
-    return rows
-
-
-def read_command(path: Path) -> str:
-    """Returns the command that made the file; UserError if the file does not have it."""
-    with opened(path) as file:
-        member = file.get("metadata/command")
-        if not isinstance(member, h5py.Dataset) or member.shape != ():
-            raise UserError(f"{path}: not a dataset of experiments/collect.py: it has no metadata/command")
-        return member.asstr()[()]
+    return rows, metadata
 
 
 def write_minari(folder: Path, name: str, rows: Rows, metadata: Metadata) -> None:

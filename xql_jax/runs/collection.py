@@ -1,4 +1,4 @@
-"""Collection of a dataset: made by policies, or taken from the replay buffer of an online run."""
+"""Collection of a dataset: made by a policy, or taken from the replay buffer of an online run."""
 
 import contextlib
 import dataclasses
@@ -6,98 +6,103 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xql_jax.data.rows import Rows, ends_of, whole_returns_of
-from xql_jax.data.writers import write_hdf5, write_minari
+from xql_jax.data.rows import Rows, ends_of, joined_rows, whole_returns_of
+from xql_jax.data.writers import Metadata, read_rows, write_hdf5, write_minari
 from xql_jax.errors import UserError, needing
 from xql_jax.files import sync
 from xql_jax.outputs import check_output, unfinished_name, writing_output
-from xql_jax.runs.behaviours import Place
 from xql_jax.runs.provenance import versions
 from xql_jax.runs.references import ReferenceReturns
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import CollectionSettings
-from xql_jax.runs.sources import PolicySource, ReplaySource, Source, WaypointSource
-from xql_jax.tasks import Task, referenced
+from xql_jax.runs.sources import open_source
+from xql_jax.tasks import referenced
 
 SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "show_progress", "format")  # settings that do not change the data
+NOT_OF_THE_DATA = ("output", "append", "show_progress", "format")  # settings that do not change the rows
+SHARED = ("env_name", "environment", "versions", "random_return", "expert_return")  # metadata of a whole file
 
 
 class CollectionRun(Run):
-    """Makes one dataset; `run` returns its summary, see `summary_of`."""
+    """Makes one dataset, or adds to it; `run` returns a summary of the new rows."""
 
     settings: CollectionSettings
 
     def open(self) -> None:
         settings = self.settings
-        self.source: Source = _kind_of_source(settings)(settings)
+        self.source = open_source(settings)
         place = self.source.place
         self.references = ReferenceReturns(settings, settings.expert, place, settings.member, settings.seed)
         self.output = _check_output(settings)
+        self.before = self._rows_before()
+
+    def _rows_before(self) -> tuple[Rows, Metadata] | None:
+        """Reads what --append adds to; UserError if it is of another task."""
+        if not (self.settings.append and self.output.exists()):
+            return None
+        rows, metadata = read_rows(self.output)
+        name = self.source.place.task.name
+        if metadata.get("env_name") != name or "command" not in metadata:
+            raise UserError(f"--append: {self.output} is no dataset of {name} by experiments/collect.py")
+        return rows, metadata
 
     def plan(self) -> list[str]:
         """Describes, in lines, what `run` will do, without doing it."""
-        lines = [f"task: {self.source.place.task.name}", *self.source.plan()]
+        behind = f", behind {len(self.before[0]['rewards']):,} transitions" if self.before else ""
         return [
-            *lines,
+            f"task: {self.source.place.task.name}",
+            self.source.plan,
             f"reference returns: {self.references.plan()}",
-            f"output: {self.output} ({self.settings.format})",
+            f"output: {self.output} ({self.settings.format}{behind})",
         ]
 
     def run(self) -> dict[str, Any]:
-        references = self.references.measure()
-        rows = self.source.rows()
-        task = referenced(self.source.place.task, references)
-        cuts = None if isinstance(self.source, ReplaySource) else [len(rows["rewards"]) - 1]
-        summary = summary_of(rows, self.output, task, cuts)
-        metadata = {
-            **common_metadata(self.source.place),
+        source, references = self.source, self.references.measure()
+        rows = source.rows()
+        task = referenced(source.place.task, references)
+        returns = whole_returns_of(rows, task.episode_limit, source.cuts_episodes)
+        summary = {
+            "transitions": len(rows["rewards"]),
+            "episodes": int(ends_of(rows).sum()),
+            "mean_return": float(returns.mean()),
+        }
+        metadata: Metadata = {
+            "env_name": task.name,
+            "environment": json.dumps(source.place.environment, sort_keys=True),
+            "versions": json.dumps(versions(), sort_keys=True),
             "command": command_of(self.settings),
-            **self.source.metadata(),
-            **{name: summary[name] for name in ("transitions", "episodes", "mean_return")},
+            **source.metadata,
+            **summary,
             **(references._asdict() if references else {}),
         }
+        terminals, score = int(rows["terminals"].sum()), float(task.normalized_score(returns).mean())
+        if self.before:
+            rows = joined_rows([self.before[0], rows])
+            metadata = joined_metadata(self.before[1], metadata)
         if self.settings.format == "minari":
             with _writing_folder(self.output) as unfinished:
                 write_minari(unfinished, self.output.name, rows, metadata)
         else:
             with writing_output("output", self.output) as unfinished:
                 write_hdf5(unfinished, rows, metadata)
-        return {"sets": [summary]}
+        return {**summary, "output": str(self.output), "terminals": terminals, "mean_score": score}
 
 
-def summary_of(rows: Rows, output: Path, task: Task, cuts: Sequence[int] | None) -> dict[str, Any]:
-    """Returns the summary of a dataset: its size, and the mean return and score of its whole episodes.
-
-    Args:
-        cuts: see `whole_returns_of`.
-    """
-    returns = whole_returns_of(rows, task.episode_limit, cuts)
-    return {
-        "output": str(output),
-        "transitions": len(rows["rewards"]),
-        "episodes": int(ends_of(rows).sum()),
-        "terminals": int(rows["terminals"].sum()),
-        "mean_return": float(returns.mean()),
-        "mean_score": float(task.normalized_score(returns).mean()),
-    }
-
-
-def common_metadata(place: Place) -> dict[str, Any]:
-    """Returns the metadata that every dataset has: task, environment and versions."""
-    return {
-        "env_name": place.task.name,
-        "environment": json.dumps(place.environment, sort_keys=True),
-        "versions": json.dumps(versions(), sort_keys=True),
-    }
+def joined_metadata(before: Metadata, new: Metadata) -> Metadata:
+    """Returns the metadata of a file to which rows were added: lists with one entry per command."""
+    joined = {**before, **{key: new[key] for key in SHARED if key in new}}
+    for key in new.keys() - set(SHARED):
+        old = before.get(key, [])
+        joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
+    return joined
 
 
 def command_of(settings: CollectionSettings) -> str:
-    """Returns the command line that makes the same data; it leaves out where they are written."""
+    """Returns the command line that makes the same rows; it leaves out where they are written."""
     words = ["collect.py"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -108,25 +113,21 @@ def command_of(settings: CollectionSettings) -> str:
     return shlex.join(words)
 
 
-def _kind_of_source(settings: CollectionSettings) -> Callable[[CollectionSettings], Source]:
-    if settings.waypoints:
-        return WaypointSource
-    return ReplaySource if settings.replay else PolicySource
-
-
 def _check_output(settings: CollectionSettings) -> Path:
-    """Returns the path to write to; raises UserError if it exists or cannot be written."""
+    """Returns the path to write to; raises UserError if it cannot be written, or exists without --append."""
     if not settings.output:
         raise UserError("give --output: the file or folder to write")
     is_folder = settings.format == "minari"
     if is_folder:
+        if settings.append:
+            raise UserError("--append adds to an HDF5 file: leave out --format=minari")
         with needing("--format=minari", "minari"):
             import minari  # noqa: F401  (so that nothing is collected in vain)
-    policies = (*settings.policy, *settings.expert, *filter(None, [settings.replay]))
-    inputs = [Path(name).expanduser() for name in policies]
+    policies = (settings.policy, *settings.expert, settings.replay)
+    inputs = [Path(name).expanduser() for name in policies if name]
     path = check_output("output", settings.output, () if is_folder else SUFFIXES, inputs)
-    if os.path.lexists(path):
-        raise UserError(f"--output={path}: exists already: give another name, or delete it")
+    if os.path.lexists(path) and not settings.append:
+        raise UserError(f"--output={path}: exists already: add to it by --append, or give another name")
     return path
 
 

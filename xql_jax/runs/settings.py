@@ -224,14 +224,14 @@ class ReferenceSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(SimulationSettings, ReferenceSettings):
-    """Settings for making a dataset with policies or from a replay buffer."""
+    """Settings for making a dataset with a policy or from a replay buffer."""
 
     output: str | None = None
     format: str = "hdf5"  # one of `FORMATS`
     env_name: str | None = None
-    policy: Sequence[str] = ()  # random, FILE.npz, a run's folder or one of its checkpoints
-    mixture: str = ""  # the policies' shares of the episodes; "": equal shares
-    noise: str = ""  # standard deviation of noise added to actions, one number or one per policy; "": 0
+    append: bool = False  # add to the output if it exists
+    policy: str | None = None  # random, FILE.npz, a run's folder or one of its checkpoints
+    noise: float = 0.0  # standard deviation of noise added to actions
     deterministic: bool = False
     transitions: int | None = None
     episodes: int | None = None
@@ -241,17 +241,4 @@ class CollectionSettings(SimulationSettings, ReferenceSettings):
     until: int | None = None  # take the buffer's transitions up to this number; None: all
     member: int | None = None
     expert: Sequence[str] = ()  # policies; the best of them is the expert
-    show_progress: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RecipeSettings(ReferenceSettings):
-    """Settings for making all of D4RL's datasets of a task from one online run."""
-
-    run: str | None = None
-    env_name: str | None = None
-    save_dir: str = "data"
-    transitions: int | None = None  # of each of the random, medium and expert sets
-    member: int | None = None
-    seed: int = 0
     show_progress: bool = False
