@@ -85,5 +85,4 @@ $(VENV)/docs.stamp: $(VENV)/run.stamp
 # That, and what tests need: ruff, mypy, pytest, and D4RL's own package as the oracle.
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --requirement requirements.txt --editable '.[dev,d4rl]'
-	npm ci --prefix tests/browser --silent --no-audit --no-fund || echo "without npm's packages tests/browser is skipped"
 	touch $@

@@ -11,13 +11,13 @@ and by their own V and Q. If the run was evaluated, its scores are shown, too, a
 correlates with them. Nothing in the folder is changed. docs/choosing.md explains how to read the result.
 """
 
-from xql_jax.commands import command_line, printing
+from xql_jax.commands import choosing, command_line
 from xql_jax.commands.run_flags import settings_from
 
 from absl import flags
 
 from xql_jax.errors import UserError
-from xql_jax.runs.choice import ChoiceRun
+from xql_jax.runs.choice import OfflinePolicySelection
 from xql_jax.runs.settings import ChoiceSettings
 
 flags.DEFINE_multi_string(
@@ -52,7 +52,8 @@ FLAGS = flags.FLAGS
 def main(checkpoint: str | None = None) -> int:
     if checkpoint is None:
         raise UserError("name a run's folder or one of its checkpoints")
-    return printing.choose(ChoiceRun(settings_from(ChoiceSettings, FLAGS, checkpoint=checkpoint)))
+    settings = settings_from(ChoiceSettings, FLAGS, checkpoint=checkpoint)
+    return choosing.choose(OfflinePolicySelection(settings))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ from absl import flags
 
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
-from xql_jax.figures.paper_figure import write_figure
-from xql_jax.figures.recorded_runs import find_runs
+from xql_jax.figures.tables import write_figure
 from xql_jax.outputs import make_folder
 from xql_jax.reports.style import FORMATS
 
@@ -56,20 +55,15 @@ def main() -> int:
     asked = [FIGURES if name == "all" else [name] for name in given]
     names = dict.fromkeys(itertools.chain.from_iterable(asked))
     root = Path(FLAGS.runs).expanduser()
-    runs = find_runs(root) if FIGURES_OF_RUNS.keys() & names.keys() else []
-    of_runs = {
-        name: figure.tables(runs, f"--figure={name} --runs={root}")
-        for name, figure in FIGURES_OF_RUNS.items()
-        if name in names
-    }
+    of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
     folder = make_folder("out", FLAGS.out)
     print(f"figures {', '.join(names)} into {folder}", flush=True)
     for name in names:
         start = time.perf_counter()
         tables = of_runs.get(name) or FIGURES[name].compute(FLAGS.seed)
-        paths = write_figure(name, folder, tables, ALL[name].draw, FLAGS.formats)
+        paths = write_figure(name, folder, tables, ALL[name].draw(tables), FLAGS.formats)
         seconds = time.perf_counter() - start
-        lines = FIGURES_OF_RUNS[name].describe(tables) if name in FIGURES_OF_RUNS else []
+        lines = ALL[name].describe(tables)
         print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *lines, *paths, sep="\n  ", flush=True)
     return 0
 

@@ -1,18 +1,15 @@
-"""Makes a report of runs: one page that works offline, with the same numbers as CSV and LaTeX.
+"""Makes a report of runs: one page that works offline, with the same numbers as CSV, Markdown and LaTeX.
 
 Examples:
   python experiments/report.py results
   python experiments/report.py results/pointmaze-umaze-v0/xql results/pointmaze-umaze-v0/iql --out=report
-  python experiments/report.py results --serve
-  python experiments/report.py results --serve --port=8080
 
 The arguments are runs, finished or not, or folders that contain runs. Nothing in them is changed. A damaged
 run is left out, and the report says why.
 
 Writes OUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
 statistics over datasets, learning curves, sensitivity to each setting that was varied, and the source of each
-number. Also writes OUT/{scores,statistics,runs}.csv and OUT/scores.tex. With --serve it writes nothing: it
-shows the same page while runs go on, to this machine only, until Ctrl-C.
+number. Also writes OUT/{scores,statistics,runs}.csv, OUT/scores.md and OUT/scores.tex.
 """
 
 from xql_jax.commands import command_line, reporting
@@ -33,22 +30,13 @@ flags.DEFINE_integer(
     lower_bound=100,
     upper_bound=1_000_000,
 )
-flags.DEFINE_boolean("serve", False, "Show the page at http://127.0.0.1:PORT/ instead of writing it.")
-flags.DEFINE_integer(
-    "port", 8000, "Port for --serve. 0 takes a free one and prints it.", lower_bound=0, upper_bound=65_535
-)
 FLAGS = flags.FLAGS
 
 
 def main(*folders: str) -> int:
     if not folders:
         raise UserError("name folders of runs, or folders that contain runs: report.py results")
-    if FLAGS.serve:
-        command_line.refuse(["out"], "--serve writes nothing")
-    else:
-        command_line.refuse(["port"], "only --serve has one: add --serve")
-    settings = settings_from(ReportSettings, FLAGS, folders=folders)
-    return reporting.serve(settings) if settings.serve else reporting.write(settings)
+    return reporting.write_report(settings_from(ReportSettings, FLAGS, folders=folders))
 
 
 if __name__ == "__main__":

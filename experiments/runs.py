@@ -11,7 +11,7 @@ running, interrupted (--resume goes on with it) or damaged. A score is the mean 
 last evaluation, with half the width of its 95% interval. For a sweep, it is the score of the best setting.
 """
 
-from xql_jax.commands import command_line, run_list
+from xql_jax.commands import command_line, reporting
 from xql_jax.commands.run_flags import settings_from
 
 from absl import flags
@@ -28,7 +28,7 @@ flags.DEFINE_string(
     "beta.",
 )
 flags.DEFINE_boolean("compare", False, "Show a column for each setting in which the listed runs differ.")
-flags.DEFINE_enum("sort", "task", run_list.SORTS, "Order: by task and method, best score, newest or name.")
+flags.DEFINE_enum("sort", "task", reporting.SORTS, "Order: by task and method, best score, newest or name.")
 flags.DEFINE_boolean("csv", False, "Print CSV.")
 FLAGS = flags.FLAGS
 
@@ -36,7 +36,7 @@ FLAGS = flags.FLAGS
 def main(*folders: str) -> int:
     if not folders:
         raise UserError("name folders of runs, or folders that contain runs: runs.py results")
-    return run_list.show(settings_from(ListSettings, FLAGS, folders=folders))
+    return reporting.list_and_print(settings_from(ListSettings, FLAGS, folders=folders))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 import xql_jax
 
 PACKAGE = Path(xql_jax.__file__).parent
-TO_SHOW = {"commands", "figures", "reports", "serving"}
+TO_SHOW = {"commands", "figures", "reports"}
 # What a learner is not to know of.
 TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
 
@@ -66,9 +66,8 @@ def reached(graph, start):
         ("envs", {"learners", "networks", "losses", "training", "data"}),
         ("evaluation", {"learners", "training", "data"}),
         ("training", {"runs", "configuration"} | TO_SHOW),
-        ("reports", {"runs", "serving", "commands", "figures"}),
-        ("runs", {"serving", "commands", "figures"}),
-        ("serving", {"commands", "figures"}),
+        ("reports", {"runs", "commands", "figures"}),
+        ("runs", {"commands", "figures"}),
     ],
 )
 def test_rooms_below_know_nothing_of_those_above(graph, start, unknown):

@@ -22,6 +22,7 @@ def write_run(
     status="finished",
     environment=True,
     content=(),
+    summary=(),
     **config,
 ):
     """Writes config.json, evaluations.csv and, unless the status is None, summary.json; returns the folder.
@@ -32,6 +33,7 @@ def write_run(
         swept: the names of those values.
         scale: a return by its score.
         diverged: keys of `scores`, from the first evaluation on.
+        content: further entries of config.json; `summary` of summary.json.
     """
     members = {key if isinstance(key, tuple) else (key,): of_member for key, of_member in scores.items()}
     seeds = [key[0] for key in members]
@@ -67,7 +69,7 @@ def write_run(
     text = "\n".join([*lines, ""]).encode()
     (folder / "evaluations.csv").write_bytes(text)
     if status is not None:
-        summary = {
+        of_run = {
             "status": status,
             "step": evaluations * step,
             "seconds": {"compile": 1.0, "update": 3600.0, "evaluation": 59.0},
@@ -76,5 +78,5 @@ def write_run(
             "diverged": [],
             "environment": {"backend": "mujoco", "versions": {"mujoco": "3.8.1"}} if environment else None,
         }
-        write_record(folder / "summary.json", {**summary, "run": run})
+        write_record(folder / "summary.json", {**of_run, **dict(summary), "run": run})
     return folder

@@ -1,8 +1,8 @@
 """Makes docstrings, comments and the meanings of hyperparameters readable for griffe, which reads the API."""
 
 import ast
-import inspect
 import re
+import textwrap
 from typing import Any
 
 import griffe
@@ -32,7 +32,7 @@ class Comments(griffe.Extension):
 
 def meaning_of(source: str) -> str:
     """Returns the meaning in a declaration such as `beta = fields.traced(2.0, POSITIVE, "Scale.")`, or ''."""
-    match ast.parse(inspect.cleandoc(source)).body:
+    match ast.parse(textwrap.dedent(source)).body:
         case [ast.AnnAssign(value=ast.Call(func=ast.Attribute(value=ast.Name("fields"))) as call)]:
             given = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "meaning")]
             texts = (argument.value for argument in given if isinstance(argument, ast.Constant))

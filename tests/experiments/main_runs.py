@@ -142,7 +142,7 @@ def serve():
     import minari  # noqa: F401
 
     import xql_jax.data.pointmaze
-    import xql_jax.figures.paper_figure
+    import xql_jax.figures.tables
     import xql_jax.reports.dataset_report
     import xql_jax.runs.offline
     import xql_jax.runs.online  # noqa: F401

@@ -4,8 +4,7 @@ import time
 
 import pytest
 from main_runs import FIGURES, contents, run_process
-
-from xql_jax.files import write_record
+from written_runs import write_run
 
 
 @pytest.mark.slow
@@ -41,15 +40,7 @@ def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(server,
 
 
 def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
-    folder = tmp_path / "runs" / "walker-run" / "sac" / "seed0"
-    folder.mkdir(parents=True)
-    columns = {"times": ["step", "seconds"], "settings": ["seed"]}
-    config = {"env_name": "walker-run", "run": "r", "config": {"algorithm": "sac"}, "columns": columns}
-    write_record(folder / "config.json", config)
-    write_record(folder / "summary.json", {"status": "finished", "run": "r"})
-    (folder / "evaluations.csv").write_text(
-        "step,seed,return,score,length,diverged_at,seconds\n10,0,25,2.5,5,,1\n"
-    )
+    write_run(tmp_path / "runs", "walker-run", "sac", {0: [2.5]}, scale=10.0)
     outcome = server.run(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)
     assert (outcome.code, outcome.err) == (0, "")
     names = [
@@ -61,7 +52,7 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
     ]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == names
     assert "  last on walker-run, mean over seeds:\n     1. sac     25.0 (1 seed)\n" in outcome.out
-    assert (tmp_path / "new" / names[4]).read_text().endswith("walker-run,sac,0,10,25,False\n")
+    assert (tmp_path / "new" / names[4]).read_text().endswith("walker-run,sac,0,1000,25,False\n")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +65,7 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
         ("--figure=3", "--runs=results: no such folder"),
         (
             ["--figure=7", "--runs=."],
-            "--figure=7 --runs=.: needs a finished run of train_offline.py; there are: none",
+            "--runs=.: needs a finished run of train_offline.py; there are: none",
         ),
         ("--out=file", "--out=file: cannot be made: File exists"),
         ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),

@@ -13,7 +13,7 @@ from slow_cases import slow_but
 
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES
-from xql_jax.figures.paper_figure import long_table, where, write_figure
+from xql_jax.figures.tables import long_table, where, write_figure
 
 
 @functools.cache
@@ -136,7 +136,7 @@ def test_figure_gem_shows_that_eq_26_needs_shuffled_draws():
 
 @pytest.mark.parametrize("name", slow_but(FIGURES, "B1", "B2"))
 def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
-    picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw)
+    picture, drawing, *paths = write_figure(name, tmp_path, tables(name), FIGURES[name].draw(tables(name)))
     assert ElementTree.parse(drawing).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     with Image.open(picture) as image:
         image.verify()
@@ -186,7 +186,7 @@ def test_the_histograms_of_figure_gem_stand_where_their_numbers_are():
 def test_what_cannot_be_written_is_told(tmp_path):
     (tmp_path / "figure_B1.png").mkdir()
     with pytest.raises(UserError, match=r"figure_B1\.png: cannot be written"):
-        write_figure("B1", tmp_path, tables("B1"), FIGURES["B1"].draw)
+        write_figure("B1", tmp_path, tables("B1"), FIGURES["B1"].draw(tables("B1")))
 
 
 def test_long_table():

@@ -1,13 +1,14 @@
 """Members of runs made by hand."""
 
 import dataclasses
+from pathlib import Path
 
-from xql_jax.reports.results import OFFLINE, MemberCurve, RunFacts, as_text
+from xql_jax.reports.results import OFFLINE, Member, RunFacts, as_text
 
 RUN = RunFacts(
-    name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE, status="finished", step=30,
-    max_steps=30, unit="update", seconds={"update": 60.0, "compile": 3.0}, rate=5.0, commit="abc",
-    versions={}, simulator="mujoco", machine="cpu", resumed=0, settings={}, is_normalised=True,
+    path=Path("there"), name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE,
+    status="finished", step=30, max_steps=30, unit="update", seeds=(0, 0), seconds={"update": 60.0}, rate=5.0,
+    commit="abc", versions={}, simulator="mujoco", machine="cpu", resumed=0, settings={}, is_normalised=True,
     has_own_data=False,
 )  # fmt: skip
 
@@ -18,4 +19,4 @@ def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
     steps = [10 * (number + 1) for number in range(len(scores))]
     prefixes = {"log_interval": ""}  # the others are fields of the config
     named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
-    return MemberCurve(run, named, seed, steps, scores, diverged, finished)
+    return Member(run, named, "", seed, steps, scores, [diverged] * len(scores), finished)

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colour_sight import lab
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from xql_jax.envs.mazes import maze_of
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports import plots, style
-from xql_jax.reports.palette import BLUE, VERMILION
+from xql_jax.reports.style import BLUE, VERMILION
 
 
 @pytest.fixture
@@ -37,11 +36,7 @@ def test_learning_curve_of_a_sweep(figures, tmp_path):
         (VERMILION, (12.0, 22.0)), (VERMILION, (10.0, 20.0)), (VERMILION, (14.0, 24.0)),
     }  # fmt: skip
     assert all(list(line.get_xdata()) == [5, 10] for line in axes.lines)
-    legend = axes.get_legend()
-    assert (legend.get_title().get_text(), [text.get_text() for text in legend.texts]) == (
-        "beta",
-        ["0.5", "2"],
-    )
+    assert [text.get_text() for text in axes.get_legend().texts] == ["beta=0.5", "beta=2"]
     assert axes.get_title() == "a title"
     assert not axes.collections  # no band of two seeds
 
@@ -65,23 +60,21 @@ def test_a_sweep_of_twelve_is_in_order_and_no_colour_repeats(figures, tmp_path):
     plots.plot_learning_curve(rows, "", tmp_path / "curve.png")
     (axes,) = figures[0].axes
     labels = [text.get_text() for text in axes.get_legend().texts]
-    assert labels == [f"{beta:g}" for beta in sorted(betas)]
-    assert len({line.get_color() for line in axes.lines}) == len(axes.lines) == 12
-    lightness = [lab(line.get_color())[0] for line in axes.lines]
-    assert (np.diff(lightness) > 4).all()  # from dark to light, also in grey
+    assert labels == [f"beta={beta:g}" for beta in sorted(betas)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == len(axes.lines) == 12
 
 
 @pytest.mark.parametrize("values", [[12.5, 12.5 + 1e-11], [0.0], [1e30, -1e30], [np.nan]])
 def test_an_axis_needs_no_offset(values):
-    low, high = plots.limits(values)
-    assert np.isfinite([low, high]).all()
-    assert high - low >= max(0.02 * abs(high), 1e-3)
     figure = Figure()
     with style.the_style():
         axes = figure.add_subplot()
         axes.plot(values, marker="o")
-        axes.set_ylim(low, high)
+        style.fit_height(axes)
         figure.draw_without_rendering()
+    low, high = axes.get_ylim()
+    assert np.isfinite([low, high]).all()
+    assert high - low >= max(0.02 * abs(high), 1e-3)
     assert axes.yaxis.get_major_formatter().get_offset() in ("", "1e30")
 
 

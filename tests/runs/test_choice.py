@@ -13,8 +13,7 @@ from xql_jax.configuration import suite_config
 from xql_jax.data.npz import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.evaluation.ranking import agreement
-from xql_jax.reports.choice_table import STATISTICS
-from xql_jax.runs.choice import ChoiceRun
+from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection
 from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
@@ -37,7 +36,7 @@ LINEAR = {
 
 
 def choose(checkpoint, **changes):
-    with ChoiceRun(ChoiceSettings(checkpoint=str(checkpoint), **changes)) as run:
+    with OfflinePolicySelection(ChoiceSettings(checkpoint=str(checkpoint), **changes)) as run:
         return run.run()
 
 

@@ -7,7 +7,7 @@ import pytest
 from written_runs import write_run
 
 from xql_jax.errors import UserError
-from xql_jax.files import locked, read_record, write_record
+from xql_jax.files import locked
 from xql_jax.runs.listing import LOCKS, differences, differing, filtered, list_runs
 
 
@@ -39,14 +39,9 @@ def test_states_scores_and_what_differs(listed):
     assert differing(both) == ["config.beta"]
 
 
-def test_a_summary_whose_score_is_not_finite(tmp_path):
-    folder = write_run(tmp_path, "maze", "xql", {0: [1.0], 1: [1.0]})
-    summary = read_record(folder / "summary.json")
-    entries = [
-        {"hyperparameters": {"beta": beta}, "last_score": score, "last_score_interval_95": None}
-        for beta, score in ((1.0, math.nan), (2.0, 3.0), (4.0, math.inf))
-    ]
-    write_record(folder / "summary.json", {**summary, "results": entries})
+def test_the_score_of_a_sweep_is_its_best_settings_that_is_finite(tmp_path):
+    scores = {(0, 1.0): [math.nan], (0, 2.0): [3.0], (0, 4.0): [math.inf]}
+    write_run(tmp_path, "maze", "xql", scores, swept=["beta"])
     (run,) = list_runs([str(tmp_path)])
     assert (run.state, run.score, run.best_of) == ("finished", 3.0, "beta=2")
 

@@ -9,10 +9,10 @@ from typing import Any
 from judge import checkpoints_of, numbers
 from tiny_runs import offline_settings, online_settings, write_dataset
 
-from xql_jax.figures.recorded_runs import find_runs, points_of, read_parts
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.reporting import read_runs
 from xql_jax.runs.settings import EvaluationSettings
 from xql_jax.training.schedule import Schedule
 
@@ -111,12 +111,13 @@ def make_stages(kind: Kind, folder: Path) -> Stages:
     for stage in stages:
         for checkpoint in checkpoints_of(stage.run):
             evaluations.append(incomplete.evaluate(checkpoint))
-    points = [
-        tuple(point)
-        for part in read_parts(find_runs(ended.save_dir), "evaluations.csv", "score", "scores")
-        for point in points_of(part, "score")
-    ]
-    return dataclasses.replace(incomplete, evaluations=evaluations, points=points)
+    return dataclasses.replace(incomplete, evaluations=evaluations, points=points_in(ended.save_dir))
+
+
+def points_in(folder: Path) -> list[Any]:
+    """Returns the evaluations of the finished runs below a folder, as reports read them."""
+    members = (member for member in read_runs([str(folder)]).members if member.is_finished)
+    return [(member.run.dataset, member.seed, list(member.steps), list(member.values)) for member in members]
 
 
 def _ends(kind: Kind, stage: Stage, place: Path) -> list[Any]:

@@ -12,10 +12,9 @@ import shutil
 import pytest
 from attacks import ATTACKS, files_of
 from judge import LOGS, judge, logs, numbers
-from siege_runs import KINDS, Stage, make_stages
+from siege_runs import KINDS, Stage, make_stages, points_in
 
 from xql_jax.errors import UserError
-from xql_jax.figures.recorded_runs import find_runs, points_of, read_parts
 
 SIEGES = int(os.environ.get("XQL_JAX_SIEGE", "60"))
 SEED = int(os.environ.get("XQL_JAX_SIEGE_SEED", "0"))
@@ -92,9 +91,7 @@ def draw(stage: Stage, stages):
     found = []
 
     def work():
-        parts = read_parts(find_runs(stage.save_dir), "evaluations.csv", "score", "scores")
-        points = [point for part in parts for point in points_of(part, "score")]
-        found.append([dataclasses.astuple(p) if dataclasses.is_dataclass(p) else tuple(p) for p in points])
+        found.append(points_in(stage.save_dir))
 
     return judge(stage.run, work, lambda: found[0], [[], stages.points])
 

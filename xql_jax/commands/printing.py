@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.evaluation.scores import mean_and_interval
-from xql_jax.reports.choice_table import STATISTICS
 from xql_jax.reports.summary import ranked
-from xql_jax.runs.choice import ChoiceRun
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.export import export_policy
@@ -110,48 +108,6 @@ def export(settings: ExportSettings) -> int:
         print(f"  {name}: score {score:.1f}")
     print(f"{report['policy']}: {report['folder']}")
     return 0
-
-
-def choose(run: ChoiceRun) -> int:
-    """Ranks the members and settings, prints them best first and how well that agrees with their scores.
-
-    Returns the exit code.
-    """
-    with run:
-        report = run.run()
-    _print_choice(report["members"], "member", "index", report["agreement"])
-    if report["settings"]:
-        _print_choice(report["settings"], "setting", "seeds", report["agreement_of_settings"])
-    if run.output:
-        print(f"results: {run.output}")
-    return 0
-
-
-def _print_choice(entries: list[dict[str, Any]], title: str, number: str, found: dict[str, Any]) -> None:
-    """Prints a line per entry and, if scores are known, a line per statistic."""
-    known = [name for name in STATISTICS if any(entry[name] is not None for entry in entries)]
-    titles = [STATISTICS[name].title for name in known] + (["score"] if found else [])
-    known += ["score"] if found else []
-    width = max(len(entry[title]) for entry in entries)
-    print(f"  {title:<{width}}  {number:>5}" + "".join(f"{name:>11}" for name in titles))
-    for entry in entries:
-        cells = ("" if entry[name] is None else f"{entry[name]:.4g}" for name in known)
-        note = "  diverged in training" if entry.get("diverged") else ""
-        print(f"  {entry[title]:<{width}}  {entry[number]:>5}" + "".join(f"{x:>11}" for x in cells) + note)
-    if not found:
-        return
-    print(f"Spearman's rank correlation with the scores of the {title}s (95% interval), and what is lost by")
-    print("choosing the first (regret@1):")
-    for name, one in found["statistics"].items():
-        statistic = STATISTICS[name]
-        best = "most" if statistic.sign > 0 else "least"
-        rho = "no correlation to tell"
-        if not np.isnan(one["rho"]):
-            interval = f" ({one['rho_low']:+.2f} to {one['rho_high']:+.2f})"
-            has_interval = not np.isnan(one["rho_low"])
-            rho = f"{one['rho']:+.2f}{interval if has_interval else ''}, p {one['p_value']:.2g}"
-        print(f"  {statistic.title + ', ' + best + ' first':<24} {rho:<36} {one['regret']:.1f}")
-    print(f"  {'random choice':<61} {found['regret_by_chance']:.1f} on average")
 
 
 def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, Any]]) -> None:

@@ -1,33 +1,24 @@
 """The paper's figures, by their names on the command line."""
 
-from xql_jax.figures import (
-    ablations,
-    bellman_errors,
-    error_waves,
-    figure_2,
-    figure_4,
-    figure_b1,
-    figure_b2,
-    learning_curves,
-)
-from xql_jax.figures.paper_figure import PaperFigure, RunsFigure
+from xql_jax.figures import bellman_errors, bounds, error_waves, figure_2, figure_4, runs
+from xql_jax.figures.tables import PaperFigure
 
 FIGURES: dict[str, PaperFigure] = {
     "2": figure_2.FIGURE,
     "4": figure_4.FIGURE,
-    "B1": figure_b1.FIGURE,
-    "B2": figure_b2.FIGURE,
+    "B1": bounds.FIGURE_B1,
+    "B2": bounds.FIGURE_B2,
     "GEM": error_waves.FIGURE,
 }
-FIGURES_OF_RUNS: dict[str, RunsFigure] = {
+FIGURES_OF_RUNS: dict[str, PaperFigure] = {
     "1": bellman_errors.FIGURE_1,
-    "3": learning_curves.FIGURE_3,
+    "3": runs.FIGURE_3,
     "5": bellman_errors.FIGURE_5,
     "6": bellman_errors.FIGURE_6,
-    "7": learning_curves.FIGURE_7,
-    "8": ablations.FIGURE_8,
-    "9": ablations.FIGURE_9,
-    "10": learning_curves.FIGURE_10,
-    "11": learning_curves.FIGURE_11,
-    "12": learning_curves.FIGURE_12,
+    "7": runs.FIGURE_7,
+    "8": runs.FIGURE_8,
+    "9": runs.FIGURE_9,
+    "10": runs.FIGURE_10,
+    "11": runs.FIGURE_11,
+    "12": runs.FIGURE_12,
 }

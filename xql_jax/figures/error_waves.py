@@ -1,7 +1,5 @@
 """Figure GEM: a Gumbel error moves backwards through an MDP and fades (Garg et al. 2023, Appendix A.2.1)."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,9 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
-from xql_jax.reports.palette import HEAT, LINES, SOFT
-from xql_jax.reports.style import count_axis, legend_below, styled
+from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
+from xql_jax.reports.style import HEAT, LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import evolve, evolve_samples, independent
 from xql_jax.theory.error_wave import error_wave
 from xql_jax.theory.gumbel import Gumbel
@@ -41,7 +38,7 @@ def chain() -> SoftMDP:
     )
 
 
-def compute(seed: int) -> dict[str, Table]:
+def compute(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     wave = error_wave(generator, chain(), Gumbel(0.0, SCALE), state=1, steps=STEPS, num_samples=NUM_DRAWS)
     rows = [
@@ -93,7 +90,7 @@ def bin_edges(centres: np.ndarray) -> np.ndarray:
 
 
 @styled
-def draw(tables: Mapping[str, Table]) -> Figure:
+def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.6, 7.6))
     panels = figure.subplots(2, 2)
     _draw_wave(panels[0, 0], tables["wave"])
@@ -116,7 +113,7 @@ def _draw_wave(axes: Axes, wave: Table) -> None:
     count_axis(axes.yaxis)
 
 
-def _draw_scales(axes: Axes, tables: Mapping[str, Table]) -> None:
+def _draw_scales(axes: Axes, tables: Tables) -> None:
     wave, deviations = tables["wave"], tables["deviations"]
     steps = np.arange(STEPS + 1)
     crest = [where(wave, step=step)["simulated_deviation"].max() for step in range(STEPS + 1)]
@@ -144,7 +141,7 @@ def _draw_means(axes: Axes, means: Table) -> None:
     legend_below(axes)
 
 
-def _draw_densities(axes: Axes, tables: Mapping[str, Table]) -> None:
+def _draw_densities(axes: Axes, tables: Tables) -> None:
     for step, color in zip(SHOWN, LINES, strict=False):
         shuffled, as_it_is = (where(tables[name], step=step) for name in ("densities", "densities_of_eq_25"))
         axes.stairs(shuffled["simulated"], bin_edges(shuffled["z"]), color=color, alpha=0.3, fill=True)

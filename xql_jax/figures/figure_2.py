@@ -1,14 +1,13 @@
 """Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
-from xql_jax.figures.paper_figure import PaperFigure, Table, where
-from xql_jax.reports.palette import DASHES, INK, LINES
-from xql_jax.reports.style import legend_below, styled
+from xql_jax.figures.tables import PaperFigure, Table, Tables, where
+from xql_jax.reports.style import DASHES, INK, LINES, legend_below, styled
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
 
@@ -40,7 +39,7 @@ def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Se
     return grid | {column: np.concatenate(arrays) for column, arrays in columns.items()}
 
 
-def compute(seed: int) -> dict[str, Table]:
+def compute(seed: int) -> Tables:
     with needing("Figure 2", "theory"):
         from xql_jax.theory.regression import GumbelRegressor
 
@@ -64,7 +63,7 @@ def compute(seed: int) -> dict[str, Table]:
 
 
 @styled
-def draw(tables: Mapping[str, Table]) -> Figure:
+def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(9.6, 3.5))
     left, centre, right = figure.subplots(1, 3)
     for beta, color, style in zip(SCALES, LINES, DASHES, strict=False):

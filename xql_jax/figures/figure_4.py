@@ -4,8 +4,6 @@ Source: Garg et al. 2023, Appendix D.1. Its caption says that V comes closer to 
 beta. By Lemma 3.1 it does so with a smaller beta, which this figure confirms.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +12,12 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
-from xql_jax.figures.paper_figure import PaperFigure, Table, long_table, where
+from xql_jax.figures.tables import PaperFigure, Tables, long_table, where
 from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.learners.methods import Method
 from xql_jax.learners.value_fit import ValueFit
 from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
-from xql_jax.reports.palette import HEAT, INK, ORANGE, VERMILION, WALL
-from xql_jax.reports.style import styled
+from xql_jax.reports.style import HEAT, INK, ORANGE, VERMILION, WALL, styled
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
@@ -63,7 +60,7 @@ def fit(learner: ExtremeValueIteration, batch: Batch, key: Array) -> Array:
     return state.value(jnp.eye(batch.observations.shape[1]))
 
 
-def compute(seed: int) -> dict[str, Table]:
+def compute(seed: int) -> Tables:
     mdp = gridworld(FIGURE_4, discount=DISCOUNT)
     cells = FIGURE_4.free_cells
     goal = int(np.flatnonzero((cells == FIGURE_4.goal).all(1))[0])
@@ -98,7 +95,7 @@ def compute(seed: int) -> dict[str, Table]:
 
 
 @styled
-def draw(tables: Mapping[str, Table]) -> Figure:
+def draw(tables: Tables) -> Figure:
     values, paths = tables["values"], tables["paths"]
     methods = list(dict.fromkeys(values["method"]))
     figure = Figure(figsize=(2.1 * len(methods) + 0.7, 2.75))

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import scales_rewards
-from xql_jax.reports.palette import BLUE, VERMILION
-from xql_jax.reports.style import count_axis, legend_below, styled
+from xql_jax.reports.style import BLUE, VERMILION, count_axis, legend_below, styled
 from xql_jax.tasks import Task
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated

@@ -11,21 +11,28 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Maze
-from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.logs.csv_reader import Row
-from xql_jax.reports.line_looks import looks_of
-from xql_jax.reports.palette import BLUE, HEAT, INK, ORANGE, VERMILION, WALL
 from xql_jax.reports.style import (
+    BLUE,
+    HEAT,
+    INK,
     LEAST_FOR_BAND,
+    ORANGE,
+    VERMILION,
+    WALL,
     count_axis,
-    dots,
+    draw_curve,
+    fit_height,
     legend_below,
+    legend_columns,
+    legend_height,
+    looks_of,
     save,
     styled,
 )
 from xql_jax.reports.summary import by_setting, scores_by_seed
 
-MOST_WITH_SEEDS = 3  # with more settings, bands and single seeds are not drawn
+MOST_WITH_SEEDS = 3  # with more lines, bands and single seeds are not drawn
 
 
 @styled
@@ -37,10 +44,9 @@ def plot_learning_curve(
     handover: int | None = None,
     quantity: str = "normalised score",
 ) -> None:
-    """Draws the score against steps: a line per setting, the mean over its seeds.
+    """Draws the score against steps: a line per setting, see `draw_curve`.
 
-    With few settings, each seed is also drawn as a thin line. With three seeds or more, a band shows the 95%
-    interval of the mean (Student's t). The axis spans the seeds' scores; a wider band is cut off.
+    The axis spans the seeds' scores; a wider band is cut off.
 
     Args:
         rows: of an evaluations.csv, not empty.
@@ -50,59 +56,33 @@ def plot_learning_curve(
         quantity: what the score is: of a task without references, the return.
     """
     groups = {
-        " ".join(f"{name}={value:g}" for name, value in setting): group
+        " ".join(f"{name}={value:g}" for name, value in setting): scores_by_seed(group)
         for setting, group in by_setting(rows).items()
     }
     looks = looks_of(groups)
-    columns = looks.columns if len(groups) > 1 else 2
-    figure = Figure(figsize=(5.0, 3.2 + looks.height))
+    if len(groups) == 1:
+        (name,) = groups
+        looks[name]["label"] = _seeds(groups[name][1])
+    labels = [look["label"] for look in looks.values()] + ["hand-over"] * (handover is not None)
+    columns = legend_columns(labels)
+    figure = Figure(figsize=(5.0, 3.2 + legend_height(labels, columns)))
     axes = figure.add_subplot()
-    extent = []
-    for name, look in looks.by_name.items():
-        steps, seeds, scores = scores_by_seed(groups[name])
-        marker = dots(len(steps))
-        mean = scores.mean(0)
-        label = look.label if len(groups) > 1 else _seeds(seeds)
-        is_alone = len(groups) <= MOST_WITH_SEEDS
-        if is_alone and len(seeds) > 1:
-            axes.plot(
-                steps, scores.T, color=look.color, linewidth=0.6, alpha=0.6, marker=marker, markersize=2
-            )
-        if is_alone and len(seeds) >= LEAST_FOR_BAND:
-            _, half_width = mean_and_interval(scores.T)
-            axes.fill_between(
-                steps, mean - half_width, mean + half_width, color=look.color, alpha=0.15, linewidth=0
-            )
-        axes.plot(
-            steps, mean, color=look.color, linestyle=look.linestyle, label=label, marker=marker, zorder=3
-        )
-        extent += [*(scores if is_alone else mean).ravel()]
+    for name, look in looks.items():
+        steps, _, scores = groups[name]
+        draw_curve(axes, steps, scores, len(groups) <= MOST_WITH_SEEDS, **look)
+    fit_height(axes)
     if handover is not None:
         axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
         unit = f"updates, then {unit}" if handover else unit
-    axes.set(title=title, xlabel=unit, ylabel=quantity, ylim=limits(extent))
+    axes.set(title=title, xlabel=unit, ylabel=quantity)
     count_axis(axes.xaxis)
-    legend_below(axes, columns, looks.title)
+    legend_below(axes, columns)
     save(figure, path)
 
 
 def _seeds(seeds: Sequence[int]) -> str:
     band = ", 95% interval" if len(seeds) >= LEAST_FOR_BAND else ""
     return f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
-
-
-def limits(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the limits of an axis: the values' range with a margin of a twentieth on either side.
-
-    The range has a least width, so that rounding errors of almost equal values are not magnified.
-    """
-    finite = np.asarray(values, float)
-    finite = finite[np.isfinite(finite)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-    least = max(0.02 * max(abs(low), abs(high)), 1e-3)
-    missing = max(0.0, least - (high - low)) / 2.0
-    margin = 0.05 * max(high - low, least)
-    return low - missing - margin, high + missing + margin
 
 
 @styled

@@ -1,12 +1,11 @@
-"""The results of runs by member (one seed with one setting), grouped into scores.
-
-A score belongs to one method on one dataset, and its members differ only in their seeds.
-"""
+"""Results of runs by member (one seed with one setting), grouped into scores of a method on a dataset."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
@@ -15,12 +14,16 @@ from xql_jax.reports.summary import varying_names
 OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "fine-tuned"  # phases: the kind of a run's training
 NO_METHOD = ("sweep", "log_interval", "eval_interval")  # settings that do not distinguish methods
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFacts:
-    """The facts about a run that a report shows beside its numbers."""
+    """What reports, lists and figures know of a run beside its numbers."""
 
-    name: str  # its folder, relative to the folder that the report was given
+    path: Path
+    name: str  # its folder, relative to the folder that was searched
     dataset: str
     algorithm: str
     phase: str  # OFFLINE, ONLINE or FINE_TUNED
@@ -28,6 +31,7 @@ class RunFacts:
     step: int
     max_steps: int
     unit: str  # what its steps are
+    seeds: tuple[int, int]  # first and last
     seconds: Mapping[str, float]  # by activity
     rate: float  # steps per second of all members together; NaN if unknown
     commit: str
@@ -39,7 +43,8 @@ class RunFacts:
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
     handover: int | None = None  # in fine-tuning, the step up to which steps are updates
-    warnings: tuple[str, ...] = ()
+    restarted: Sequence[str] = ()  # the members that began anew after they diverged, once for each time
+    warnings: Sequence[str] = ()
 
     @property
     def wall_clock(self) -> float:
@@ -48,61 +53,62 @@ class RunFacts:
 
 
 @dataclasses.dataclass(frozen=True)
-class MemberCurve:
-    """The evaluations of a member: one seed with one setting. Scores that are not finite are NaN."""
+class Member:
+    """The numbers of one seed with one setting, from a column of one of its run's CSV files."""
 
     run: RunFacts
     settings: Mapping[str, str]  # as text, swept values included
+    swept: str  # the sweep's values, such as "beta=0.5, tau=0.1"
     seed: int
-    steps: Sequence[int]  # ascending, at least one
-    scores: Sequence[float]
-    has_diverged: bool
-    is_finished: bool  # whether it was trained to the end: not running, stopped or cut by halving
+    steps: Sequence[int]  # ascending, at least one; several numbers may be of one step
+    values: Sequence[float]  # NaN if not finite
+    diverged: Sequence[bool]  # whether it had diverged by then
+    is_finished: bool  # whether it was trained to the end
 
     @property
     def last(self) -> float:
-        return self.scores[-1]
+        return self.values[-1]
 
     @property
     def best(self) -> float:
-        """The best score of all evaluations; NaN if none was finite."""
-        return max((score for score in self.scores if not math.isnan(score)), default=math.nan)
+        """The best of all evaluations; NaN if none was finite."""
+        return max((value for value in self.values if not math.isnan(value)), default=math.nan)
 
     @property
     def before(self) -> float | None:
         """The score at the hand-over from offline to online training; None if there was no hand-over."""
-        if self.run.handover is None or self.run.handover not in self.steps:
-            return None
-        return self.scores[self.steps.index(self.run.handover)]
+        return dict(zip(self.steps, self.values, strict=True)).get(self.run.handover)  # type: ignore[arg-type]
+
+    @property
+    def has_diverged(self) -> bool:
+        return any(self.diverged)
 
 
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """A run or a member that the report leaves out, and why."""
+class LeftOut(NamedTuple):
+    """A run or a member that no number comes from, and why."""
 
     run: str
     reason: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """The runs and members that a report is made from."""
+class Results(NamedTuple):
+    """The runs in some folders, and their members."""
 
     runs: Sequence[RunFacts]
-    members: Sequence[MemberCurve]
+    members: Sequence[Member]
     left_out: Sequence[LeftOut]
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The score of one method on one dataset. Unfinished members count only if none has finished."""
+    """The numbers of one method on one dataset; its members differ only in their seeds."""
 
     dataset: str
     method: str
-    members: Sequence[MemberCurve]
+    members: Sequence[Member]
 
     @property
-    def shown(self) -> Sequence[MemberCurve]:
+    def shown(self) -> Sequence[Member]:
         """The members that the score is made of: the finished ones, or all if none has finished."""
         return [member for member in self.members if member.is_finished] or self.members
 
@@ -141,7 +147,7 @@ class Score:
             paper_before=paper[0],
             paper=paper[1],
             run="; ".join(run.name for run in self.runs),
-            note="" if self.is_finished else self.note,
+            note=self.note,
             is_normalised=self.is_normalised,
         )
 
@@ -157,13 +163,11 @@ class Score:
 
     def _of_paper(self) -> tuple[float | None, float | None]:
         """Returns the paper's scores of the algorithm before and after fine-tuning; None if it has none."""
-        if self.phase == ONLINE:
-            return None, None
         place = (self.dataset, self.algorithm)
         if self.phase == FINE_TUNED:
             table = read_paper_table(FINETUNING)
             return table.before.get(place), table.scores.get(place)
-        tables = (read_paper_table(name) for name in TABLES if name != FINETUNING)
+        tables = [read_paper_table(name) for name in TABLES if name != FINETUNING and self.phase == OFFLINE]
         return None, next((table.scores[place] for table in tables if place in table.scores), None)
 
 
@@ -174,37 +178,44 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def scores_of(members: Iterable[MemberCurve]) -> tuple[list[Score], list[LeftOut]]:
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Returns the items by key, in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], list[LeftOut]]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
     A method's name is its algorithm's, with the settings that differ among its members on some dataset. So
     values that a suite's config sets per dataset belong to one method, and values that were tried on the same
     dataset make several methods.
 
+    Args:
+        but: a setting that no name has, although members with different values stay apart.
     Returns:
         The scores; and the members that are left out because another run has the same seed.
     """
-    alike: dict[tuple[str, str], dict[str, dict[str, list[MemberCurve]]]] = {}
-    for member in members:
-        kind = (member.run.algorithm, member.run.phase)
-        settings = json.dumps(_of_method(member), sort_keys=True)
-        of_dataset = alike.setdefault(kind, {}).setdefault(member.run.dataset, {})
-        of_dataset.setdefault(settings, []).append(member)
     scores: list[Score] = []
     doubled: list[LeftOut] = []
-    for (algorithm, phase), by_dataset in alike.items():
-        groups = [
-            [_of_method(group[0]) for group in by_settings.values()] for by_settings in by_dataset.values()
-        ]
-        varying = sorted({name for group in groups for name in varying_names(group)})
-        plain = algorithm if phase != FINE_TUNED else f"{algorithm} {phase}"
-        for dataset, by_settings in by_dataset.items():
-            for group in by_settings.values():
-                values = _of_method(group[0])
-                parts = (f"{name.removeprefix('config.')}={values.get(name, '-')}" for name in varying)
-                kept = _each_seed_once(group, doubled)
-                scores.append(Score(dataset, " ".join((plain, *parts)), kept))
+    kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
+    for (algorithm, phase), of_kind in kinds.items():
+        by_dataset = grouped(of_kind, lambda member: member.run.dataset).values()
+        varying = {name for group in by_dataset for name in varying_names(list(map(_of_method, group)))}
+        names = sorted(varying - {but, f"config.{but}"})
+        plain = f"{algorithm} {phase}" if phase == FINE_TUNED else algorithm
+        alike = grouped(of_kind, lambda member: (member.run.dataset, as_text(_of_method(member))))
+        for (dataset, _), group in alike.items():
+            kept = _each_seed_once(group, doubled)
+            scores.append(Score(dataset, " ".join(filter(None, (plain, setting(kept[0], names)))), kept))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
+
+
+def setting(member: Member, names: Iterable[str]) -> str:
+    """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
+    return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name, '-')}" for name in names)
 
 
 def score_table(scores: Sequence[Score]) -> ScoreTable:
@@ -214,20 +225,18 @@ def score_table(scores: Sequence[Score]) -> ScoreTable:
     return ScoreTable(datasets, methods, {(score.dataset, score.method): score.entry() for score in scores})
 
 
-def _of_method(member: MemberCurve) -> dict[str, str]:
+def _of_method(member: Member) -> dict[str, str]:
     return {name: value for name, value in member.settings.items() if name not in NO_METHOD}
 
 
-def _each_seed_once(group: Sequence[MemberCurve], doubled: list[LeftOut]) -> list[MemberCurve]:
+def _each_seed_once(group: Sequence[Member], doubled: list[LeftOut]) -> list[Member]:
     """Returns one member per seed, the one that got farthest, and adds the others to `doubled`."""
-    kept: dict[int, MemberCurve] = {}
-    for member in sorted(
-        group, key=lambda member: (member.seed, -member.is_finished, -member.steps[-1], member.run.name)
-    ):
+    kept: dict[int, Member] = {}
+    order = sorted(group, key=lambda m: (m.seed, -m.is_finished, -m.steps[-1], m.run.name))
+    for member in order:
         if first := kept.get(member.seed):
-            doubled.append(
-                LeftOut(member.run.name, f"seed {member.seed} is counted once, in {first.run.name}")
-            )
+            reason = f"seed {member.seed} is counted once, in {first.run.name}"
+            doubled.append(LeftOut(member.run.name, reason))
         else:
             kept[member.seed] = member
     return list(kept.values())

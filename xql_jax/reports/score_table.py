@@ -94,9 +94,7 @@ class ScoreTable:
         return "\n".join(lines)
 
     def as_markdown(self) -> str:
-        header, *rows = self.rows()
-        lines = [header, ["---", *["---:"] * len(self.methods)], *rows]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return markdown_table(self.rows())
 
     def as_latex(self) -> str:
         return latex_table(self.rows())
@@ -116,6 +114,13 @@ class ScoreTable:
         return csv_table(
             [list(records[0] if records else _record("", "", Entry())), *(r.values() for r in records)]
         )
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table in Markdown. The first row is the header; the first column holds names."""
+    header, *body = rows
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_table(rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,8 @@ import dataclasses
 import logging
 import math
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,12 +21,13 @@ from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.memory import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
+from xql_jax.evaluation.ranking import Agreement, agreement
 from xql_jax.files import as_json
 from xql_jax.learners.diagnostics import root_mean_square, value_statistics
 from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
 from xql_jax.outputs import check_output, writing_output
-from xql_jax.reports.choice_table import STATISTICS, agreement_of, as_csv, best_first, by_setting
+from xql_jax.reports.score_table import csv_table
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import ChoiceSettings
@@ -39,6 +41,26 @@ from xql_jax.types import Array, State
 LOG = logging.getLogger(__name__)
 DISCOUNT = 0.99  # for methods without a discount
 _of_method = jax.jit(value_statistics)
+
+
+Entry = dict[str, Any]  # a member's or a setting's `STATISTICS` and `score`, None if unknown
+
+
+class Statistic(NamedTuple):
+    """A number by which policies are ranked without an environment."""
+
+    title: str
+    sign: float  # 1: the highest is best; -1: the lowest
+
+
+STATISTICS = {
+    "fqe_value": Statistic("FQE value", 1.0),
+    "initial_v": Statistic("own V", 1.0),
+    "initial_q": Statistic("own Q", 1.0),
+    "advantage": Statistic("Q - V", 1.0),
+    "td_error": Statistic("TD error", -1.0),
+    "fqe_error": Statistic("FQE error", -1.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,25 +81,24 @@ class Evaluated(Member):
         return self.member.name
 
 
-class ChoiceRun(Run):
+class OfflinePolicySelection(Run):
     """Evaluates a run's members on its data; `run` returns the content of --output."""
 
     settings: ChoiceSettings
 
     def open(self) -> None:
         settings = self.settings
-        self.output = (
-            check_output("output", settings.output, (".csv", ".json"), settings.dataset)
-            if settings.output
-            else None
-        )
+        self.output = None
+        if settings.output:
+            self.output = check_output("output", settings.output, (".csv", ".json"), settings.dataset)
         self.saved = saved = load_run(settings.checkpoint)
-        path = saved.path
         if saved.is_online:
-            raise UserError(f"{path}: {saved.algorithm} learned online: it has no dataset to be judged by")
+            raise UserError(
+                f"{saved.path}: {saved.algorithm} learned online: it has no dataset to judge it by"
+            )
         if hasattr(saved.learner, "act_remembering"):
             raise UserError(
-                f"{path}: {saved.algorithm} acts by what it remembers of an episode; the choice is for "
+                f"{saved.path}: {saved.algorithm} acts by what it remembers of an episode; the choice is for "
                 "policies of the state alone"
             )
         self.evaluation = self._evaluation()
@@ -88,47 +109,45 @@ class ChoiceRun(Run):
                 f"{self.dataset.source}: observations have {sizes[0]} entries and actions {sizes[1]}, those "
                 f"of the run {saved.sizes[0]} and {saved.sizes[1]}"
             )
-        self.states, self.step = saved.states, saved.step
         self.scores = self._scores()
 
     def run(self) -> dict[str, Any]:
         """Returns the members, best by FQE first, and how well each statistic agrees with the scores."""
         settings, saved, dataset = self.settings, self.saved, self.dataset
-        starts = self.starts
         LOG.info(
-            f"{len(saved.members)} member(s) of {self.saved.algorithm} after {self.step:,} "
-            f"{self.saved.unit}s, {saved.path}"
+            f"{len(saved.members)} member(s) of {saved.algorithm} after {self.saved.step:,} {saved.unit}s, "
+            f"{saved.path}"
         )
         LOG.info(
-            f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
+            f"{dataset.size:,} transitions and {len(self.starts):,} initial states from {dataset.source}; "
             f"{settings.max_steps:,} updates, discount {float(self.evaluation.discount):g}"
         )
-        population = self._trained()
-        by_member = self._statistics(population, starts)
-        diverged = {entry["member"] for entry in self.saved.summary.get("diverged", [])}
-        members = [
-            {
-                "index": index,
-                "member": str(member),
-                "seed": member.seed,
-                **member.hyperparameters,
-                **by_member[index],
-                "score": self.scores.get(member.name),
-                "diverged": str(member) in diverged,
-            }
-            for index, member in enumerate(saved.members)
-        ]
-        members = best_first(members)
+        diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
+        by_member = self._statistics(self._trained())
+        members = best_first(
+            [
+                {
+                    "index": index,
+                    "member": str(member),
+                    "seed": member.seed,
+                    **member.hyperparameters,
+                    **statistics,
+                    "score": self.scores.get(member.name),
+                    "diverged": str(member) in diverged,
+                }
+                for index, (member, statistics) in enumerate(zip(saved.members, by_member, strict=True))
+            ]
+        )
         swept = list(saved.members[0].hyperparameters)
         by_sweep = by_setting(members, swept) if swept else []
         report = {
-            "run": str(self.saved.path),
-            "env_name": self.saved.env_name,
-            "algorithm": self.saved.algorithm,
-            "step": self.step,
+            "run": str(saved.path),
+            "env_name": saved.env_name,
+            "algorithm": saved.algorithm,
+            "step": self.saved.step,
             "dataset": dataset.source,
             "transitions": dataset.size,
-            "initial_states": len(starts),
+            "initial_states": len(self.starts),
             "evaluation": {**hyperparameters(self.evaluation), "max_steps": settings.max_steps}
             | {"batch_size": settings.batch_size, "seed": settings.seed},
             "members": members,
@@ -136,7 +155,11 @@ class ChoiceRun(Run):
             "settings": by_sweep,
             "agreement_of_settings": agreement_of(by_sweep),
         }
-        self._write(report)
+        if self.output:
+            table = csv_table([list(members[0]), *(entry.values() for entry in members)])
+            is_table = self.output.suffix.lower() == ".csv"
+            with writing_output("output", self.output) as unfinished:
+                unfinished.write_text(table if is_table else as_json(report) + "\n")
         return report
 
     def _evaluation(self) -> FittedQEvaluation:
@@ -201,19 +224,15 @@ class ChoiceRun(Run):
     def _scores(self) -> dict[str, float]:
         """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
         rows = self.saved.rows(self.saved.files.evaluations)
-        if not any(row.step == self.step for row in rows):
-            steps = sorted({row.step for row in rows})
-            others = f" of {self.saved.unit} {self.step:,}, but of {steps[-1]:,}" if steps else ""
+        at_step = [row for row in rows if row.step == self.saved.step]
+        if not at_step:
+            others = f" of {self.saved.unit} {self.saved.step:,}, but of {rows[-1].step:,}" if rows else ""
             LOG.info(f"the run has no evaluation{others}: nothing to compare with")
-        by_row = {
-            (row.seed, frozenset(row.setting)): row.results["score"] for row in rows if row.step == self.step
-        }
-
-        def setting(member: Member) -> frozenset[tuple[str, float]]:
-            """The values as the rows have them, with nine digits."""
-            return frozenset((name, float(f"{value:.9g}")) for name, value in member.hyperparameters.items())
-
-        found = {member.name: by_row.get((member.seed, setting(member))) for member in self.saved.members}
+        scores = {(row.seed, frozenset(row.setting)): row.results["score"] for row in at_step}
+        found = {}
+        for member in self.saved.members:  # whose values the rows have with nine digits
+            values = ((name, float(f"{value:.9g}")) for name, value in member.hyperparameters.items())
+            found[member.name] = scores.get((member.seed, frozenset(values)))
         return {name: score for name, score in found.items() if score is not None}
 
     def _trained(self) -> Population:
@@ -227,7 +246,7 @@ class ChoiceRun(Run):
         )
         begun = population.saving().states
         for member in saved.members:
-            actor = saved.learner.actor(self.states[member.name])
+            actor = saved.learner.actor(self.saved.states[member.name])
             begun[member.name] = self.evaluation.evaluating(begun[member.name], actor)
         population.resume(begun, Progress(members={name: {"diverged": None} for name in begun}))
         population.compile()
@@ -248,28 +267,21 @@ class ChoiceRun(Run):
             )
         return population
 
-    def _statistics(self, population: Population, starts: np.ndarray) -> list[dict[str, float | None]]:
+    def _statistics(self, population: Population) -> list[dict[str, float | None]]:
         """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
-        dataset, saved = self.dataset, self.saved
+        dataset, saved, starts = self.dataset, self.saved, self.starts
         initial = dataset.take(starts[spread_rows(len(starts))]).observations
         batch = dataset.take(spread_rows(dataset.size))
         found = []
         for index, (member, learner) in enumerate(
             zip(saved.members, learners_of(saved.learner, saved.members), strict=True)
         ):
-            numbers = _of_method(learner, self.states[member.name], initial, batch)
+            numbers = _of_method(learner, self.saved.states[member.name], initial, batch)
             if index not in population.diverged:
                 numbers |= _of_evaluation(*population.member(index), initial, batch)
             finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
             found.append({name: finite.get(name) for name in STATISTICS})
         return found
-
-    def _write(self, report: dict[str, Any]) -> None:
-        if self.output is None:
-            return
-        with writing_output("output", self.output) as unfinished:
-            is_table = self.output.suffix.lower() == ".csv"
-            unfinished.write_text(as_csv(report["members"]) if is_table else as_json(report) + "\n")
 
 
 @jax.jit
@@ -286,3 +298,55 @@ def _widths(text: str, learner: FittedQEvaluation) -> tuple[int, ...]:
         raise UserError(f"--hidden_dims={text}: must be whole numbers, separated by commas") from None
     check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
     return widths
+
+
+def best_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Returns the entries with the highest value in fitted-Q evaluation first, unknown values last."""
+    return [entries[index] for index in np.argsort(-_column(entries, "fqe_value"), kind="stable")]
+
+
+def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """Returns an entry for each setting of the hyperparameters `names`: means over its seeds, best first.
+
+    Seeds for which a number is unknown are left out of its mean.
+    """
+    groups: dict[tuple[float, ...], list[Entry]] = {}
+    for member in members:
+        groups.setdefault(tuple(member[name] for name in names), []).append(member)
+    entries = []
+    for values, group in groups.items():
+        setting = dict(zip(names, values, strict=True))
+        label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
+        means = {name: _mean(_column(group, name)) for name in (*STATISTICS, "score")}
+        entries.append({"setting": label, "seeds": len(group), **setting, **means})
+    return best_first(entries)
+
+
+def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Returns how well each statistic ranks the entries; {} if fewer than two have a score.
+
+    `statistics`: by name, an `Agreement` as a dictionary. `regret_by_chance`: the expected regret of an entry
+    chosen at random.
+    """
+    scores = _column(entries, "score")
+    if np.isfinite(scores).sum() < 2:
+        return {}
+    found: dict[str, Agreement] = {
+        name: agreement(statistic.sign * _column(entries, name), scores)
+        for name, statistic in STATISTICS.items()
+        if np.isfinite(_column(entries, name)).any()
+    }
+    return {
+        "statistics": {name: one._asdict() for name, one in found.items()},
+        "regret_by_chance": float(np.nanmax(scores) - np.nanmean(scores)),
+    }
+
+
+def _column(entries: Sequence[Entry], name: str) -> np.ndarray:
+    """Returns one number of all entries, f64[N], NaN where it is unknown."""
+    return np.array([math.nan if entry[name] is None else entry[name] for entry in entries])
+
+
+def _mean(numbers: np.ndarray) -> float | None:
+    known = numbers[np.isfinite(numbers)]
+    return float(known.mean()) if len(known) else None

@@ -3,20 +3,19 @@
 import dataclasses
 import math
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.results import as_text
-from xql_jax.reports.summary import LARGEST, summarize
-from xql_jax.runs.load import SavedRun, load_run, read_or, run_folders
-from xql_jax.training.members import fields_given
+from xql_jax.evaluation.scores import mean_and_interval
+from xql_jax.reports.results import Member, RunFacts, grouped
+from xql_jax.runs.reporting import read_runs
 
 STATES = ("finished", "running", "interrupted", "damaged")
 LOCKS = Path("/proc/locks")  # on Linux; reading it does not take a lock that could disturb a run
-COLUMNS = ("state", "task", "method", "name")  # what `ListedRun.value` knows besides settings
+COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
 
 
@@ -30,9 +29,7 @@ class ListedRun:
     task: str = ""
     method: str = ""
     seeds: tuple[int, int] = (0, 0)  # first and last
-    step: int = 0
-    max_steps: int = 0
-    unit: str = "step"
+    how_far: str = ""  # unless it is finished
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
     interval: float = math.nan  # half the width of the score's 95% interval
     best_of: str = ""  # in a sweep, the setting with that score
@@ -50,26 +47,15 @@ class ListedRun:
 
 
 def list_runs(folders: Sequence[str]) -> list[ListedRun]:
-    """Reads all runs below the folders; damaged ones are listed with the reason.
+    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason.
 
-    Returns:
-        The runs, sorted by task, method and name.
     Raises:
         UserError: if a folder does not exist.
     """
-    held = _locked_files()
-    listed = []
-    seen: set[Path] = set()
-    for name in folders:
-        root = Path(name).expanduser()
-        if not root.is_dir():
-            raise UserError(f"{name}: no such folder: name folders of runs, or folders that contain runs")
-        for folder in run_folders(root):
-            if folder.resolve() in seen:
-                continue
-            seen.add(folder.resolve())
-            shown = str(folder.relative_to(root)) if len(folders) == 1 and folder != root else str(folder)
-            listed.append(_listed(shown, folder, held))
+    results, held = read_runs(folders), _locked_files()
+    members = grouped(results.members, lambda member: member.run.path)
+    listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
+    listed += [_listed(run, members.get(run.path, []), held) for run in results.runs]
     return sorted(listed, key=lambda run: (run.task, run.method, run.name))
 
 
@@ -106,11 +92,8 @@ def differing(runs: Iterable[ListedRun]) -> list[str]:
 
 def differences(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
     """Returns, by run name, the settings that differ among runs of the same task and method: beta=0.5."""
-    groups: dict[tuple[str, str], list[ListedRun]] = {}
-    for run in runs:
-        groups.setdefault((run.task, run.method), []).append(run)
     told = {}
-    for group in groups.values():
+    for group in grouped(runs, lambda run: (run.task, run.method)).values():
         names = differing(group)
         for run in group:
             pairs = ((name, run.settings.get(name)) for name in names)
@@ -135,62 +118,42 @@ def _equal(value: str | None, wanted: str) -> bool:
         return False
 
 
-def _listed(name: str, folder: Path, held: set[int]) -> ListedRun:
-    return read_or(
-        name,
-        folder,
-        lambda: _read(name, load_run(folder), held),
-        lambda reason: ListedRun(name, "damaged", reason),
+def _listed(run: RunFacts, members: Sequence[Member], held: set[int]) -> ListedRun:
+    lock = run.path / ".lock"
+    is_running = lock.exists() and lock.stat().st_ino in held
+    state = "running" if is_running else "finished" if run.status == "finished" else "interrupted"
+    checkpoints = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
+    step = max([run.step, *checkpoints])
+    scores: list[tuple[float, float, str]] = []
+    for swept, of_setting in grouped(members, lambda member: member.swept).items():
+        end = max(member.steps[-1] for member in of_setting)
+        last = [member.last if member.steps[-1] == end else math.nan for member in of_setting]
+        mean, half_width = map(float, mean_and_interval(np.array(last)))
+        scores.append((mean, half_width, swept))
+    score, interval, best_of = max(
+        (entry for entry in scores if math.isfinite(entry[0])),
+        key=lambda entry: entry[0],
+        default=(math.nan, math.nan, ""),
     )
-
-
-def _read(name: str, record: SavedRun, held: set[int]) -> ListedRun:
-    content, summary = record.content, record.summary
-    is_running = _inode(record.path / ".lock") in held
-    results: Any = None if is_running else summary.get("results")
-    if results is None:
-        results = summarize(record.rows(record.files.evaluations))
-    step = int(summary["step"]) if summary and not is_running else max(record.steps, default=0)
-    state = "running" if is_running else "finished" if summary.get("status") == "finished" else "interrupted"
-    scored = [entry for entry in results if abs(entry["last_score"]) <= LARGEST]
-    best = max(scored, key=lambda entry: entry["last_score"], default=None)
-    half_width = best["last_score_interval_95"] if best else None
-    setting = best["hyperparameters"].items() if best else ()
-    first, last = content["seeds"]
-    swept = dict(fields_given(content.get("sweep", "")))
+    sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
+    files = [run.path / "evaluations.csv", run.path / "config.json"]
     return ListedRun(
-        name=name,
+        name=run.name,
         state=state,
-        task=record.name,
-        method=record.algorithm,
-        seeds=(int(first), int(last)),
-        step=step,
-        max_steps=int(content["max_steps"]),
-        unit=record.unit,
-        score=float(best["last_score"]) if best else math.nan,
-        interval=math.nan if half_width is None else float(half_width),
-        best_of=" ".join(f"{key}={float(value):g}" for key, value in setting),
-        written=max(_changed(record.files.evaluations), _changed(record.path / "config.json")),
+        task=run.dataset,
+        method=run.algorithm,
+        seeds=run.seeds,
+        how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,} {run.unit}s",
+        score=score,
+        interval=interval,
+        best_of=best_of.replace(",", ""),
+        written=max(file.stat().st_mtime for file in files if file.exists()),
         settings={
-            name: swept.get(name.removeprefix("config."), as_text(value))
-            for name, value in record.settings.items()
+            name: sweep.get(name.removeprefix("config."), value)
+            for name, value in run.settings.items()
             if name not in NO_DIFFERENCE
         },
     )
-
-
-def _changed(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _inode(file: Path) -> int | None:
-    try:
-        return file.stat().st_ino
-    except OSError:
-        return None
 
 
 def _locked_files() -> set[int]:
@@ -200,8 +163,3 @@ def _locked_files() -> set[int]:
     except OSError:
         return set()
     return {int(part.split(":")[2]) for line in lines for part in line.split() if part.count(":") == 2}
-
-
-def when(seconds: float) -> str:
-    """Formats a time for the list; returns an empty text for 0."""
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds)) if seconds else ""

@@ -202,8 +202,6 @@ class ReportSettings:
     folders: Sequence[str]  # folders of runs, or folders that contain runs
     bootstrap_samples: int = 2_000
     out: str = "results/report"
-    serve: bool = False
-    port: int = 8000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

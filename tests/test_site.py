@@ -1,0 +1,63 @@
+"""The documentation site, built as `make docs` builds it, has every page and every public name."""
+
+import ast
+import html
+import re
+import subprocess
+import sys
+
+import pytest
+from guides import PAGES, ROOT
+
+MODULES = sorted(path for path in (ROOT / "xql_jax").rglob("*.py") if not path.name.startswith("_"))
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site."""
+    pytest.importorskip("material", reason="mkdocs-material is not installed: pip install '.[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert built.returncode == 0, built.stderr[-3000:]
+    return folder
+
+
+def text_of(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text("utf-8")))
+
+
+def test_every_page_and_every_public_name_is_on_it(site):
+    """What the API shows is compared with what Python's own parser finds in the files."""
+    for page in {*PAGES} - {"README.md", "docs/README.md", "CHANGELOG.md", "CONTRIBUTING.md"}:
+        name = re.sub(r"\.(md|ipynb)$", ".html", page.removeprefix("docs/")).replace("README", "index")
+        assert (site / name).is_file(), page
+    lacking = []
+    for module in MODULES:
+        place = module.relative_to(ROOT / "xql_jax").with_suffix(".html")
+        page = (site / "api" / place).read_text("utf-8")
+        dotted = ".".join(module.relative_to(ROOT).with_suffix("").parts)
+        body = ast.parse(module.read_text("utf-8")).body
+        names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        wanted = [f"{dotted}.{name}" for name in names if not name.startswith("_")]
+        lacking += [name for name in wanted if f'id="{name}"' not in page]
+    assert lacking == []
+
+
+def test_docstrings_are_parted_as_they_are_written(site):
+    page = (site / "api" / "losses" / "gumbel.html").read_text("utf-8")
+    assert "<p>Source: Garg et al. 2023, Eq. 7" in page  # a paragraph of its own
+    assert "beta * log E[exp(x / beta)]" in text_of(site / "api" / "losses" / "gumbel.html")
+    assert "f64[S, A], mu(a|s)" in text_of(site / "api" / "theory" / "soft_mdp.html")  # a field's comment
+
+
+def test_it_asks_for_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        assert not re.search(r'(src|<link[^>]*href)="(https?:)?//', page.read_text("utf-8")), page
