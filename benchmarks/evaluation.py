@@ -19,8 +19,8 @@ import numpy as np
 from absl import flags
 
 from xql_jax.envs import SUITES, get_suite, make_environment
-from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.learners.registry import make_learner
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population

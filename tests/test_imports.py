@@ -13,7 +13,7 @@ import xql_jax
 PACKAGE = Path(xql_jax.__file__).parent
 TO_SHOW = {"commands", "figures", "reports"}
 # What a learner is not to know of.
-TO_TRAIN = {"data", "envs", "evaluation", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
+TO_TRAIN = {"data", "envs", "rollout", "training", "logs", "files", "runs", "configuration"} | TO_SHOW
 
 
 def room(module):
@@ -64,7 +64,7 @@ def reached(graph, start):
         ("learners", TO_TRAIN),
         ("data", {"learners", "networks", "losses", "training"}),
         ("envs", {"learners", "networks", "losses", "training", "data"}),
-        ("evaluation", {"learners", "training", "data"}),
+        ("rollout", {"learners", "training", "data"}),
         ("training", {"runs", "configuration"} | TO_SHOW),
         ("reports", {"runs", "commands", "figures"}),
         ("runs", {"commands", "figures"}),

@@ -26,25 +26,6 @@ class EnvironmentFailure(UserError):
     """An environment failed, as simulators sometimes do. The run's checkpoints are kept."""
 
 
-@contextlib.contextmanager
-def naming_failures(what: str, *numbers: int) -> Iterator[None]:
-    """Context manager that turns what an environment raises into an `EnvironmentFailure`.
-
-    Args:
-        what: a format of the numbers that says which episode it is, for the message.
-    Raises:
-        EnvironmentFailure: instead of any exception but UserError.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # it may be the user's code, and fail in any way
-        raise EnvironmentFailure(
-            f"{what.format(*numbers)} failed: {type(error).__name__}: {error}"
-        ) from error
-
-
 class Busy(UserError):
     """Another process is using the run, and will release it later."""
 

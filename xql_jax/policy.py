@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.errors import UserError
-from xql_jax.evaluation.policies import Act, Remembering
+from xql_jax.rollout.policies import Act, RecurrentPolicy
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.training.members import Member, learners_of
 
@@ -89,7 +89,7 @@ class Policy:
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""
-        if isinstance(act := self._deterministic(), Remembering):
+        if isinstance(act := self._deterministic(), RecurrentPolicy):
             act.begin()
 
     def remember(self, rewards: ArrayLike) -> None:
@@ -97,7 +97,7 @@ class Policy:
 
         In the kitchen, whose data have another reward than its environment, the observations tell the reward.
         """
-        if isinstance(act := self._deterministic(), Remembering):
+        if isinstance(act := self._deterministic(), RecurrentPolicy):
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:

@@ -161,20 +161,20 @@ def _raise(self, *result):
     ("fail", "says"),
     [
         (_raise, "KeyError: 'no spring'"),
-        (lambda self, seen, *rest: (np.full_like(seen, np.nan), *rest), "gave NaN or infinity"),
-        (lambda self, seen, reward, *rest: (seen, -np.inf, *rest), "gave NaN or infinity"),
+        (lambda self, seen, *rest: (np.full_like(seen, np.nan), *rest), "its observation is not finite"),
+        (lambda self, seen, reward, *rest: (seen, -np.inf, *rest), "its reward is not finite"),
     ],
 )
-def test_an_environment_that_fails_is_told_by_its_episode(fail, says):
+def test_an_environment_that_fails_is_named(fail, says):
     suite = Suite(lambda task: type("Bad", (Failing,), {"fail": fail})())
-    with pytest.raises(EnvironmentFailure, match=rf"^episode 0 failed: .*{says}"):
+    with pytest.raises(EnvironmentFailure, match=rf"^environment 0 failed: .*{says}"):
         rows_of(suite=suite, episodes=3)
 
 
-def test_a_start_that_fails_is_told_by_its_episode():
+def test_a_start_that_fails_is_named():
     class Bad(Counting):
         def reset(self, *, seed=None):
             return np.array([np.inf, 0.0]), {}
 
-    with pytest.raises(EnvironmentFailure, match=r"^episode 0 failed: .*gave NaN or infinity"):
+    with pytest.raises(EnvironmentFailure, match=r"^environment 0 failed: its observation is not finite"):
         rows_of(suite=Suite(lambda task: Bad()), episodes=3)

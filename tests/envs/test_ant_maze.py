@@ -13,7 +13,7 @@ import pytest
 
 from xql_jax.envs.ant_maze import GOAL_CELLS, AntMaze
 from xql_jax.envs.mazes import MAZES
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)

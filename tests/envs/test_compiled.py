@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import Simulation, compiled, make_environment
+from xql_jax.envs import SUITES, Simulation, compiled, make_environment
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
@@ -124,22 +124,26 @@ def test_members_restart_together_where_one_must():
     assert episodes.lengths.tolist()[1] == [12, 12]
 
 
-def test_one_environment_as_all_others_are():
-    environment = make_environment(get_task("jax_point_mass:PointMass"))
-    assert (environment.observation_space.shape, environment.action_space.shape) == ((2,), (1,))
-    observation, _ = environment.reset(seed=7)
-    np.testing.assert_array_equal(observation, PointMass().reset(jax.random.key(7))[1])
-    outcomes = [environment.step(np.array([4.0], np.float32)) for _ in range(3)]  # clipped
+def test_they_are_stepped_as_other_environments_are():
+    task = get_task("jax_point_mass:PointMass")
+    env = SUITES["compiled"].vector_env(task, 2)
+    assert (env.observation_space.shape, env.action_space.shape) == ((2,), (1,))
+    start = env.reset([7, None])
+    np.testing.assert_array_equal(start, [PointMass().reset(jax.random.key(7))[1], np.zeros(2)])
+    steps = [env.step(np.array([[4.0], [0.0]])) for _ in range(3)]  # clipped
     np.testing.assert_allclose(
-        outcomes[-1][0] - observation, [PUSH * (1 + 1.9 + 2.71), PUSH * 2.71], rtol=1e-5
+        steps[-1].observations[0] - start[0], [PUSH * (1 + 1.9 + 2.71), PUSH * 2.71], rtol=1e-5
     )
-    with pytest.raises(ValueError, match="must be of shape"):
-        environment.step(np.zeros(2, np.float32))
+    np.testing.assert_array_equal(steps[-1].observations[1], np.zeros(2))
     with pytest.raises(UserError, match="no method `render`"):
-        environment.render()
-    environment.reset(seed=7)
-    ends = [environment.step(np.zeros(1, np.float32))[2:4] for _ in range(20)]
-    assert ends == [(False, False)] * 19 + [(False, True)]
+        env.render()
+    env.reset([7, 8], lambda index: 9)
+    ends = [env.step(np.zeros((2, 1))) for _ in range(20)]
+    assert [step.truncations.tolist() for step in ends] == [[False] * 2] * 19 + [[True] * 2]
+    assert not any(step.terminals.any() for step in ends)
+    np.testing.assert_array_equal(ends[-1].observations, [PointMass().reset(jax.random.key(9))[1]] * 2)
+    with pytest.raises(UserError, match="one program steps all"):
+        make_environment(task)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from xql_jax.envs.d4rl_backend import d4rl_suite, innermost
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, get_task
 
 BULLET = [task for task in TASKS.values() if task.suite == "bullet"]

@@ -13,7 +13,7 @@ from gymnasium.envs.mujoco.walker2d_v5 import Walker2dEnv as Walker2dV5Env
 
 from xql_jax.envs import get_suite
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
 
 GYMNASIUM = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.envs import make_environment
+from xql_jax.envs import SUITES, make_environment
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.dm_control import _flat
 from xql_jax.tasks import COMPILED_TASKS, get_task, name_in_dm_control
@@ -101,9 +101,9 @@ def test_an_episode_follows_dm_controls():
     DM Control integrates by RK4, which moves by the mean of the velocities before and after a step;
     Playground by semi-implicit Euler, which moves by the one after.
     """
-    ours = make_environment(get_task("playground:CartpoleSwingup"))
+    ours = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
     theirs = make_environment(get_task("cartpole-swingup"))
-    ours.reset(seed=1)
+    ours.reset([1])
     theirs.reset(seed=1)
     physics, random = theirs.physics.data, np.random.default_rng(0)
     with theirs.physics.reset_context():
@@ -111,7 +111,8 @@ def test_an_episode_follows_dm_controls():
     start = physics.qvel.copy()
     for _ in range(100):
         action, (before, _) = random.uniform(-1.0, 1.0, 1).astype(np.float32), _of_physics(ours)
-        seen, reward, *_ = ours.step(action)
+        step = ours.step(action[None])
+        seen, reward = step.observations[0], step.rewards[0]
         _, their_reward, *_ = theirs.step(action)
         places, velocities = _of_physics(ours)
         np.testing.assert_allclose(velocities, physics.qvel, rtol=1e-3, atol=5e-4)
@@ -125,18 +126,18 @@ def test_an_episode_follows_dm_controls():
 
 def _of_physics(environment):
     """Positions and velocities."""
-    data = environment._state.data
-    return np.asarray(data.qpos, np.float64), np.asarray(data.qvel, np.float64)
+    data = environment._simulators._states.data
+    return np.asarray(data.qpos[0], np.float64), np.asarray(data.qvel[0], np.float64)
 
 
 @pytest.mark.draws
 @slow
 def test_a_picture_shows_the_state():
-    environment = make_environment(get_task("playground:CartpoleSwingup"))
-    environment.reset(seed=0)
+    environment = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
+    environment.reset([0])
     first = environment.render()
     for _ in range(30):
-        environment.step(np.ones(1, np.float32))
+        environment.step(np.ones((1, 1), np.float32))
     last = environment.render()
     assert first.shape == last.shape == (480, 640, 3)
     assert (first != last).any()

@@ -7,7 +7,7 @@ import pytest
 
 from xql_jax.envs.mazes import MAZES
 from xql_jax.envs.point_maze import PointMaze
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)

@@ -10,7 +10,7 @@ import pytest
 from main_runs import ONLINE, environment_of_processes
 from mistakes import ONLINE_ARGUMENTS, TD3
 
-from xql_jax.envs.workers import STOPPING
+from xql_jax.envs.processes import STOPPING
 
 MINUTE = 60.0
 

@@ -16,9 +16,9 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.windows import in_windows
 from xql_jax.errors import UserError
-from xql_jax.evaluation.policies import prepared
-from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.learners.registry import make_learner
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.policies import prepared
 from xql_jax.tasks import Task
 from xql_jax.training.members import make_members
 from xql_jax.training.population import Population

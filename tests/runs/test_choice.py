@@ -12,7 +12,7 @@ from tiny_runs import contents, finetune_settings, offline_settings, online_sett
 from xql_jax.configuration import suite_config
 from xql_jax.data.npz import from_arrays
 from xql_jax.errors import UserError
-from xql_jax.evaluation.ranking import agreement
+from xql_jax.rollout.scores import agreement
 from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection
 from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import load_run

@@ -23,7 +23,7 @@ from xql_jax.config_files import OFFLINE, load_config
 from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import Evaluator
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun

@@ -56,7 +56,7 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
     saved, expected = save(failed), save(whole)
     same(saved[0], expected[0])
     assert saved[1].members == expected[1].members
-    assert [member["counters"][1] for member in saved[1].members.values()] == [[2], [2]]
+    assert [member["episodes"] for member in saved[1].members.values()] == [[2], [2]]
     for index in range(2):
         same(transitions(failed, index), transitions(whole, index))
     failed.close()

@@ -12,7 +12,7 @@ from training_runs import TASK, OneStep, advance, make_growth, make_training, tr
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import EpisodeResults
+from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.loop import Recording, TrainingLoop

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.evaluation.rollout import EpisodeResults
 from xql_jax.learners import fields
+from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import get_task
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.loop import TrainingLoop

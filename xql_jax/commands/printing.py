@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.reports.summary import ranked
+from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.export import export_policy

@@ -1,6 +1,5 @@
 """Collects data: rolls out episodes by one behaviour, or several in turn, and keeps every transition."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -11,11 +10,10 @@ import numpy as np
 
 from xql_jax.data.rows import POLICY, Rows, cut_off, joined_rows
 from xql_jax.envs import Suite
-from xql_jax.errors import UserError, naming_failures
+from xql_jax.errors import UserError
+from xql_jax.rollout import rollout
 from xql_jax.tasks import Task
-from xql_jax.types import Environment
 
-EPISODE = "episode {}"  # in messages
 AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 
 
@@ -98,7 +96,9 @@ class _Episodes:
     def rows(self, running: Iterable[_Running]) -> Rows:
         """Returns the rows that `length` counts."""
         parts = [self._ended[number] for number in range(self._whole)]
-        return joined_rows(parts + [each.rows() for each in running if each.number == self._whole])
+        return joined_rows(
+            parts + [each.rows() for each in running if each.number == self._whole and each.steps]
+        )
 
 
 def collect(
@@ -125,27 +125,37 @@ def collect(
         `Rows` with `POLICY`, the index of the behaviour.
     Raises:
         UserError: if an action is not finite.
-        EnvironmentFailure: naming the episode, if an environment fails, or gives NaN or infinity.
+        EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
     """
-    with contextlib.ExitStack() as stack:
-        stage = _Stage(task, suite, behaviours, stack)
-        order = turns(shares)
-        started = made = 0
-        running: dict[int, _Running] = {}  # by the environment's place
-        episodes = _Episodes()
-        while True:
-            for place in range(stage.places):
-                if place not in running and not amount.reached(made, started):
-                    running[place] = _Running(started, next(order), seed, stream)
-                    stage.start(place, running[place])
-                    started += 1
-            if not running:
-                break
-            ended = stage.step(running)
-            made += len(running)
-            on_steps(len(running), len(ended))
-            for place in ended:
-                episodes.end(running.pop(place))
+    order = turns(shares)
+    started = made = 0
+    running: dict[int, _Running] = {}  # by the environment's place
+    acting: dict[int, _Running] = {}  # those of the step under way
+    episodes = _Episodes()
+
+    def begin(place: int) -> int | None:
+        nonlocal started
+        running.pop(place, None)
+        if amount.reached(made, started):
+            return None
+        running[place] = _Running(started, next(order), seed, stream)
+        started += 1
+        return running[place].start_seed
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal made, acting
+        made, acting = made + len(running), dict(running)
+        return _actions(behaviours, observations[0], acting, *env.action_space.shape)[None]
+
+    with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
+        start = env.reset([begin(place) for place in range(env.num_envs)], begin)
+        for observations, step in rollout(env, act, start):
+            for place, episode in acting.items():
+                columns = (observations, *step[1:6])
+                episode.steps.append(tuple(column[place] for column in columns))
+                if step.ended[place]:
+                    episodes.end(episode)
+            on_steps(len(acting), int(step.ended.sum()))
             if amount.transitions and episodes.length(running.values()) >= amount.transitions:
                 return cut_off(episodes.rows(running.values()), amount.transitions)
     return episodes.rows([])
@@ -163,75 +173,23 @@ def turns(shares: Sequence[float]) -> Iterator[int]:
         yield chosen
 
 
-class _Stage:
-    """Environments that are stepped together, and the last observation of each."""
-
-    def __init__(
-        self, task: Task, suite: Suite, behaviours: Sequence[Behaviour], stack: contextlib.ExitStack
-    ):
-        self._make = lambda: suite.make(task)
-        self._stack, self._behaviours = stack, behaviours
-        self.places = min(AT_ONCE, suite.max_environments)
-        self._environments: list[Environment] = []
-        self._observations = np.zeros((0, 0), np.float32)
-        self._threads = None
-        if suite.num_threads > 1:
-            self._threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(suite.num_threads))
-
-    def start(self, place: int, episode: _Running) -> None:
-        """Begins an episode in the environment at `place`, which is made when it is first needed."""
-        with naming_failures(EPISODE, episode.number):
-            if place == len(self._environments):
-                self._environments.append(self._make())
-                self._stack.callback(self._environments[-1].close)
-            start = _finite(self._environments[place].reset(seed=episode.start_seed)[0])
-        if not self._observations.size:
-            self._observations = np.zeros((self.places, len(start)), np.float32)
-        self._observations[place] = start
-
-    def step(self, running: Mapping[int, _Running]) -> list[int]:
-        """Steps every episode, records its transition, and returns the places of those that ended."""
-        space = self._environments[0].action_space
-        chance = _draw(running, self.places, space.shape[0])
-        actions = np.zeros(chance.normal.shape, np.float32)
-        for index, behaviour in enumerate(self._behaviours):
-            own = [place for place, episode in running.items() if episode.behaviour == index]
-            if own:
-                chosen = np.asarray(behaviour.act(self._observations, chance))[own]
-                if not np.isfinite(chosen).all():
-                    raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-                actions[own] = chosen + behaviour.noise * chance.noise[own]
-        actions = np.clip(actions, space.low, space.high).astype(np.float32)
-
-        def step(place: int) -> bool:
-            with naming_failures(EPISODE, running[place].number):
-                result = self._environments[place].step(actions[place])
-                observation, reward, terminated, truncated, _ = result
-                following = _finite(observation)
-                _finite(reward)
-            running[place].steps.append(
-                (
-                    self._observations[place].copy(),
-                    actions[place].copy(),
-                    reward,
-                    terminated,
-                    truncated and not terminated,
-                    following,
-                )
-            )
-            self._observations[place] = following
-            return bool(terminated or truncated)
-
-        ended = list(self._threads.map(step, running) if self._threads else map(step, running))
-        return [place for place, is_over in zip(running, ended, strict=True) if is_over]
-
-
-def _finite(numbers: Any) -> np.ndarray:
-    """Returns a copy in float32; raises ValueError if that has NaN or infinity."""
-    copied = np.array(numbers, np.float32)
-    if not np.isfinite(copied).all():
-        raise ValueError("the environment gave NaN or infinity")
-    return copied
+def _actions(
+    behaviours: Sequence[Behaviour],
+    observations: np.ndarray,
+    running: Mapping[int, _Running],
+    action_dim: int,
+) -> np.ndarray:
+    """Returns actions f32[K, A]: each episode's by its own behaviour, with noise; 0 where there is none."""
+    chance = _draw(running, len(observations), action_dim)
+    actions = np.zeros(chance.normal.shape, np.float32)
+    for index, behaviour in enumerate(behaviours):
+        own = [place for place, episode in running.items() if episode.behaviour == index]
+        if own:
+            chosen = np.asarray(behaviour.act(observations, chance))[own]
+            if not np.isfinite(chosen).all():
+                raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
+            actions[own] = chosen + behaviour.noise * chance.noise[own]
+    return actions
 
 
 def _draw(running: Mapping[int, _Running], places: int, action_dim: int) -> Chance:

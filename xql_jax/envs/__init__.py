@@ -1,5 +1,6 @@
 """Environments by task. A new suite is a class with `for_task`, and one line in SUITES."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -7,8 +8,9 @@ import pkgutil
 from collections.abc import Callable
 from typing import NamedTuple
 
+from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
-from xql_jax.tasks import Task
+from xql_jax.tasks import COMPILED, Task
 from xql_jax.types import Environment
 
 CORES = os.cpu_count() or 1
@@ -38,6 +40,10 @@ def _by(name: str) -> Callable[..., Environment]:
     return functools.partial(_make, name)  # not a closure, because it is pickled for worker processes
 
 
+def _never(task: Task) -> Environment:
+    raise UserError(f"{task.name}: one program steps all of its environments, see Suite.vector_env")
+
+
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
@@ -47,12 +53,18 @@ class Suite:
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
 
+    def vector_env(self, task: Task, num_envs: int) -> VectorEnv:
+        """Returns N environments of the task in this process."""
+        if task.suite == COMPILED:
+            from xql_jax.envs.compiled import Compiled
+
+            return VectorEnv(Compiled(task, num_envs))
+        return VectorEnv(Local(functools.partial(self.make, task), num_envs, self.num_threads))
+
     def sizes(self, task: Task) -> tuple[int, int]:
         """Returns the lengths of an observation and of an action; makes an environment for it."""
-        environment = self.make(task)
-        sizes = environment.observation_space.shape[0], environment.action_space.shape[0]
-        environment.close()
-        return sizes
+        with contextlib.closing(self.vector_env(task, 1)) as env:
+            return env.observation_space.shape[0], env.action_space.shape[0]
 
 
 SUITES = {
@@ -69,8 +81,7 @@ SUITES = {
     "dm_control": Suite(_by("dm_control:DMControl")),
     "gymnasium": Suite(_by("gymnasium_tasks:GymnasiumTask")),
     "own": Suite(_by("own:OwnEnvironment")),
-    # One program steps all of them.
-    "compiled": Suite(_by("compiled_episodes:CompiledEpisodes"), max_environments=4096),
+    "compiled": Suite(_never, max_environments=4096),
 }
 
 
@@ -116,6 +127,6 @@ def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:
     """Returns a new environment of the task; `reset(seed=...)` alone determines its episode.
 
     Raises:
-        UserError: as `get_suite`.
+        UserError: as `get_suite`; or if the task's environments are part of the compiled program.
     """
     return get_suite(task, legacy_inertia).make(task)

@@ -1,13 +1,15 @@
 """Environments in JAX: their steps are part of the compiled program that learns from them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from xql_jax.envs.vector import UNTOLD
 from xql_jax.errors import UserError
 from xql_jax.pytrees import Distinct
 from xql_jax.tasks import PLAYGROUND, Task, own_attribute
@@ -204,3 +206,71 @@ def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
         return jax.random.fold_in(jax.random.fold_in(key, index), number)
 
     return jax.vmap(of_one)(jnp.arange(len(numbers)), numbers)
+
+
+class Compiled:
+    """N copies of a task's `JaxEnvironment`, stepped by one program: the `Simulators` of a `VectorEnv`.
+
+    The episode of a seed starts from `jax.random.key(seed)`. Policies are called from the host once per step:
+    so an evaluation can be interrupted, and policies are the same as in other environments.
+    """
+
+    def __init__(self, task: Task, num_envs: int):
+        from gymnasium import spaces
+
+        self._name, self.num_envs = task.name, num_envs
+        self._environment = environment = compiled_environment(task)
+        self._reset, self._advance = _programs(task)
+        self.steps_per_second = environment.steps_per_second
+        self.observation_space = spaces.Box(-np.inf, np.inf, (environment.observation_size,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (environment.action_size,), np.float32)
+        self._states: EnvState = None
+        self._observations = np.zeros((num_envs, environment.observation_size), np.float32)
+        self._lengths = np.zeros(num_envs, np.int64)
+
+    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+        begins = np.array([seed is not None for seed in seeds])
+        states, starts = self._reset(np.array([seed or 0 for seed in seeds], np.uint32))
+        if self._states is not None and not begins.all():
+            states = chosen(jnp.asarray(begins), states, self._states)
+        self._states = states
+        self._observations = np.where(begins[:, None], starts, self._observations)
+        self._lengths = np.where(begins, 0, self._lengths)
+        return self._observations
+
+    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        given = self._observations, actions.astype(np.float32), ~running
+        self._states, *outcome = self._advance(self._states, *given)
+        self._observations, rewards, terminals = map(np.array, outcome)
+        self._lengths = self._lengths + running
+        truncations = running & (self._lengths >= self._environment.episode_limit)
+        successes = np.full(self.num_envs, UNTOLD, np.int8)
+        return self._observations, rewards.astype(np.float64), terminals & running, truncations, successes
+
+    def render(self) -> np.ndarray:
+        draw = getattr(self._environment, "render", None)
+        if draw is None:
+            raise UserError(f"{self._name}: no pictures: the environment has no method `render`")
+        return np.asarray(draw(jax.tree.map(lambda leaf: leaf[0], self._states)))
+
+    def close(self) -> None:
+        """Does nothing: only arrays are held."""
+
+
+@functools.cache
+def _programs(task: Task) -> tuple[Callable, Callable]:
+    """Returns start and step of N episodes; those that are over keep their state and get reward 0."""
+    environment = compiled_environment(task)
+
+    def reset(seeds: Array) -> tuple[EnvState, Array]:
+        return jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))(seeds)
+
+    def advance(
+        states: EnvState, observations: Array, actions: Array, over: Array
+    ) -> tuple[EnvState, Array, Array, Array]:
+        one = functools.partial(safe_step, environment)
+        following, given, _ = jax.vmap(one)(states, observations, actions)
+        states, seen = chosen(over, (states, observations), (following, given.observation))
+        return states, seen, jnp.where(over, 0.0, given.reward), given.terminal
+
+    return jax.jit(reset), jax.jit(advance, donate_argnums=0)

@@ -1,201 +1,334 @@
-"""Several environments that are stepped together, in this process or in one process each."""
+"""Several environments that step together: here, in one process each, or as one compiled program."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from xql_jax.envs.workers import PATIENT, Elsewhere, Here, Patience, failure, request_type
+from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.types import Batch, Environment
 
+if TYPE_CHECKING:  # takes half a second to import
+    from gymnasium import spaces
 
-class StepResult(NamedTuple):
-    """The result of one step of N environments. Each step makes new arrays, which are never changed later."""
+UNTOLD = -1  # as a success: the environment does not say
 
-    transitions: Any  # Batch of NumPy arrays [N, ...]; next observations are never those of a new episode
-    observations: np.ndarray  # f32[N, O] to act on next: a new episode's first one where an episode ended
-    ended: np.ndarray  # bool[N], by a terminal state or a time-out
-    returns: np.ndarray  # f64[N], undiscounted, of the episodes that ended; 0 for the others
-    lengths: np.ndarray  # i64[N], steps of the episodes that ended; 0 for the others
-
-
-class Counters(NamedTuple):
-    """The episodes that are running: all that a run needs to start them again."""
-
-    seeds: np.ndarray  # i64[N], as given to `reset`
-    episodes: np.ndarray  # i64[N], the number of each environment's running episode, from 0
+NextSeed = Callable[
+    [int], int | None
+]  # of the next episode of an environment, given its index; None: no more
+Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
 
 
-class VectorEnvironment:
-    """N environments that step together; each starts a new episode in the step that ends one.
+def no_more(index: int) -> None:
+    """The `NextSeed` of environments that run one episode each."""
 
-    Compared with Gymnasium: with eight processes on two cores, AsyncVectorEnv makes 0.67 to 0.88 times as
-    many steps. SyncVectorEnv takes 25 microseconds less per step, out of some 2,500 for an online step, but
-    has no transitions, no checks and no seeds per episode.
 
-    Episode e of environment i starts from `start_seed(seeds[i], i, e)`. A run is therefore reproducible,
-    whatever N is and wherever the environments run.
+class Step(NamedTuple):
+    """One step of N environments. The arrays are new, and are never changed later.
 
-    Args:
-        make: makes one environment. With `processes` it is pickled: a function of a module, or a
-            `functools.partial` of one.
-        num_environments: N, at least 1.
-        processes: give each environment a process of its own. This pays if a step takes much longer than the
-            0.1 ms of a message and its answer; the results are the same, bit for bit. The processes import
-            the program's main module, and ignore SIGINT and SIGTERM, which this process handles.
-        patience: how long to wait for the processes.
-    Raises:
-        ValueError: if `num_environments` is less than 1, or `make` cannot be pickled but must be.
-        UserError: if `make` raises it.
-        EnvironmentFailure: naming the environment, if `make` fails otherwise. All methods that need an
-            environment raise it, too, if that does not answer in time.
+    An environment without an episode (idle) keeps its observation, gets reward 0, and does not end.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], Environment],
-        num_environments: int,
-        *,
-        processes: bool,
-        patience: Patience = PATIENT,
-    ):
-        if num_environments < 1:
-            raise ValueError(f"num_environments must be at least 1, not {num_environments}")
-        self.num_environments = num_environments
-        self._backend: Here | Elsewhere | None
-        self._backend = backend = (
-            Elsewhere(make, num_environments, patience) if processes else Here(make, num_environments)
-        )
-        self.observation_space, self.action_space = backend.observation_space, backend.action_space
-        self._observations: np.ndarray | None = None  # f32[N, O], the latest; None before a reset
+    observations: np.ndarray  # f32[N, O], to act on next: the first ones of the episodes that begin
+    actions: np.ndarray  # [N, A], as they acted: clipped to the action space
+    rewards: np.ndarray  # f64[N]
+    terminals: np.ndarray  # bool[N]
+    truncations: np.ndarray  # bool[N], by a time limit; never together with a terminal
+    final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
+    successes: np.ndarray  # i8[N], whether the episode has succeeded: 1, 0 or UNTOLD
+    returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
+    lengths: np.ndarray  # i64[N], steps of the episodes up to and with this step
 
-    def reset(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Starts episode 0 of each environment.
+    @property
+    def ended(self) -> np.ndarray:
+        return self.terminals | self.truncations
+
+    def transitions(self, observations: np.ndarray) -> Batch:
+        """Returns the transitions from these observations f32[N, O], as NumPy arrays."""
+        rewards, masks = self.rewards.astype(np.float32), (~self.terminals).astype(np.float32)
+        fields: Any = observations, self.actions, rewards, masks, self.final_observations
+        return Batch(*fields)
+
+
+class Simulators(Protocol):
+    """What a `VectorEnv` steps: `Local`, `envs.processes.Processes` or `envs.compiled.Compiled`."""
+
+    num_envs: int
+
+    @property
+    def observation_space(self) -> spaces.Box: ...  # of one environment
+
+    @property
+    def action_space(self) -> spaces.Box: ...
+
+    @property
+    def steps_per_second(self) -> float: ...  # of simulated time
+
+    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+        """Starts an episode where a seed is given; returns f32[N, O], of which those rows count."""
+        ...
+
+    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Steps the environments that are `running` bool[N]; returns the entries of `Outcome`, each [N]."""
+        ...
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of environment 0, u8[height, width, 3]."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class VectorEnv:
+    """N environments that step together; where an episode ends, the next one begins in the same step.
+
+    Each episode is determined by its seed alone, wherever the environments run and however many there are.
+
+    Attributes:
+        running: bool[N], which environments have an episode.
+    """
+
+    def __init__(self, simulators: Simulators):
+        self._simulators = simulators
+        self.num_envs = simulators.num_envs
+        self.running = np.zeros(self.num_envs, bool)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return self._simulators.observation_space
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return self._simulators.action_space
+
+    @property
+    def steps_per_second(self) -> float:
+        return self._simulators.steps_per_second
+
+    def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = no_more) -> np.ndarray:
+        """Starts an episode in each environment; those with seed None stay idle, and observe zeros.
 
         Args:
-            seeds: N of them, non-negative. Equal seeds make different episodes, because the environment's
-                number counts, too.
+            seeds: N of them, in [0, 2**32).
+            next_seed: gives the seed of the episode after one that has ended. It is called once per ended
+                episode, in the order of the environments.
         Returns:
             f32[N, O], the observations to act on.
         Raises:
-            ValueError: if there are not N seeds, or one is negative.
             EnvironmentFailure: naming the environment.
         """
-        seeds = np.asarray(seeds)
-        return self.restore(Counters(seeds, np.zeros(seeds.shape, np.int64)))
-
-    def restore(self, counters: Counters) -> np.ndarray:
-        """Restarts, from their beginnings, the episodes that were running when `state` gave these counters.
-
-        Returns and raises as `reset`.
-        """
-        for name, values in counters._asdict().items():
-            fits = values.shape == (self.num_environments,) and values.dtype.kind in "iu"
-            if not fits or values.min() < 0:
-                raise ValueError(
-                    f"{name} must be {self.num_environments} non-negative integers, not {values.tolist()}"
-                )
-        self._counters = Counters(*(values.astype(np.int64) for values in counters))
-        self._returns = np.zeros(self.num_environments)
-        self._lengths = np.zeros(self.num_environments, np.int64)
-        requests = self._requests(np.zeros((self.num_environments, *self.action_space.shape), np.float32))
-        requests["resets"] = True
-        requests["seed"] = self._seeds_of(self._counters.episodes)
-        self._next_seeds = self._seeds_of(self._counters.episodes + 1)
-        self._observations = self._perform(requests)["start"].copy()
+        self._next_seed = next_seed
+        self.running = np.zeros(self.num_envs, bool)
+        self._returns, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        self._observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
+        self._begin(seeds)
         return self._observations
 
-    def state(self) -> Counters:
-        """Returns the counters, for `restore`."""
-        self._check_reset()
-        return Counters(*(values.copy() for values in self._counters))
-
-    def step(self, actions: np.ndarray) -> StepResult:
-        """Steps each environment, and starts a new episode where one ended.
+    def step(self, actions: np.ndarray) -> Step:
+        """Acts once in each environment that has an episode.
 
         Args:
-            actions: f32[N, A]; clipped to the action space, and stored clipped in the transitions.
+            actions: [N, A], clipped to the action space. Those of idle environments are not used.
         Raises:
-            ValueError: if there was no reset, or the actions' shape is wrong.
+            ValueError: if the actions' shape is wrong.
             FloatingPointError: if an action is NaN or infinite.
-            EnvironmentFailure: naming the environment, also if what it returned is not finite; all
-                environments are closed then.
+            EnvironmentFailure: naming the environment, also if what it returned is not finite.
         """
-        before = self._check_reset()
-        actions = np.asarray(actions, np.float32)
-        expected = (self.num_environments, *self.action_space.shape)
-        if actions.shape != expected:
-            raise ValueError(f"actions must be of shape {expected}, not {actions.shape}")
-        if not np.isfinite(actions).all():
-            row = np.argwhere(~np.isfinite(actions))[0][0]
-            raise FloatingPointError(f"environment {row}: a non-finite action, {actions[row].tolist()}")
-        actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        requests = self._requests(actions)
-        requests["seed"] = self._next_seeds
-        replies = self._perform(requests)
-
-        ended, after = replies["ended"].copy(), replies["observation"].copy()
-        self._observations = np.where(ended[:, None], replies["start"], after) if ended.any() else after
-        self._returns += replies["reward"]
-        self._lengths += 1
-        returns, lengths = np.where(ended, self._returns, 0.0), np.where(ended, self._lengths, 0)
-        if ended.any():
-            self._returns[ended], self._lengths[ended] = 0.0, 0
-            self._counters.episodes[ended] += 1
-            self._next_seeds = self._seeds_of(self._counters.episodes + 1)
-        transitions: Any = Batch(
-            before,  # type: ignore[arg-type]  # NumPy's, see `StepResult`
-            actions,  # type: ignore[arg-type]
-            replies["reward"].astype(np.float32),  # type: ignore[arg-type]
-            (~replies["terminated"]).astype(np.float32),  # type: ignore[arg-type]
-            after,  # type: ignore[arg-type]
+        space, actions = self.action_space, np.asarray(actions)
+        if actions.shape != (self.num_envs, *space.shape):
+            raise ValueError(f"actions must be of shape {(self.num_envs, *space.shape)}, not {actions.shape}")
+        if not (finite := np.isfinite(actions)).all():
+            raise FloatingPointError(f"environment {np.argwhere(~finite)[0][0]}: an action is not finite")
+        actions = np.clip(actions, space.low, space.high)
+        running = self.running
+        following, rewards, terminals, truncations, successes = self._simulators.step(actions, running)
+        check_finite(running, reward=rewards, observation=following)
+        if not running.all():
+            following = np.where(running[:, None], following, self._observations)
+        self._returns, self._lengths = self._returns + rewards, self._lengths + running
+        truncations = truncations & ~terminals
+        counts = self._returns, self._lengths
+        self._observations = following
+        if (ended := terminals | truncations).any():
+            self.running = running & ~ended
+            self._begin([self._next_seed(i) if over else None for i, over in enumerate(ended.tolist())])
+        return Step(
+            self._observations, actions, rewards, terminals, truncations, following, successes, *counts
         )
-        return StepResult(transitions, self._observations, ended, returns, lengths)
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
+        return self._simulators.render()
 
     def close(self) -> None:
-        """Closes the environments and ends their processes; after some seconds it kills them."""
-        self._observations = None
-        if self._backend:
-            self._backend.close()
-        self._backend = None
+        self._simulators.close()
 
-    def _requests(self, actions: np.ndarray) -> np.ndarray:
-        requests = np.zeros(self.num_environments, request_type(self.action_space))
-        requests["action"] = actions
-        return requests
+    def _begin(self, seeds: Sequence[int | None]) -> None:
+        begins = np.array([seed is not None for seed in seeds])
+        if begins.any():
+            starts = self._simulators.reset(seeds)
+            check_finite(begins, observation=starts)
+            self._observations = np.where(begins[:, None], starts, self._observations)
+            self._returns = np.where(begins, 0.0, self._returns)
+            self._lengths = np.where(begins, 0, self._lengths)
+            self.running = self.running | begins
 
-    def _seeds_of(self, episodes: np.ndarray) -> list[int]:
-        pairs = zip(self._counters.seeds.tolist(), episodes.tolist(), strict=True)
-        return [start_seed(seed, i, episode) for i, (seed, episode) in enumerate(pairs)]
 
-    def _perform(self, requests: np.ndarray) -> np.ndarray:
-        if self._backend is None:
-            raise ValueError("the environments are closed")
-        try:
-            replies = self._backend.perform(requests)
-            _check_finite(replies)
-            return replies
-        except BaseException:  # interrupts, too: unread replies would be taken for the next step's
-            self.close()
-            raise
+class Local:
+    """Environments in this process, stepped in turn or by several threads.
 
-    def _check_reset(self) -> np.ndarray:
-        if self._observations is None:
-            raise ValueError("the environments were not reset, or are closed")
-        return self._observations
+    Args:
+        make: makes one environment, when its first episode begins.
+        num_threads: pays for steps of a millisecond that release the GIL, slows those of microseconds.
+    """
+
+    def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
+        self._make, self.num_envs = make, num_envs
+        self._environments: list[Environment] = []
+        self._num_threads = num_threads = min(num_threads, num_envs)
+        self._threads = concurrent.futures.ThreadPoolExecutor(num_threads) if num_threads > 1 else None
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return self._environment(0).observation_space
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return self._environment(0).action_space
+
+    @property
+    def steps_per_second(self) -> float:
+        return self._environment(0).steps_per_second
+
+    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+        observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
+        for index, seed in enumerate(seeds):
+            if seed is not None:
+                with naming(index):
+                    observations[index] = self._environment(index).reset(seed=seed)[0]
+        return observations
+
+    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
+        rewards = np.zeros(self.num_envs)
+        terminals, truncations = np.zeros((2, self.num_envs), bool)
+        successes = np.full(self.num_envs, UNTOLD, np.int8)
+
+        def step(indices: list[int]) -> None:
+            for i in indices:
+                with naming(i):
+                    outcome = act(self._environments[i], actions[i].copy())
+                    observations[i], rewards[i], terminals[i], truncations[i], successes[i] = outcome
+
+        indices = running.nonzero()[0].tolist()
+        if self._threads:
+            parts = [
+                self._threads.submit(step, indices[i :: self._num_threads]) for i in range(self._num_threads)
+            ]
+            concurrent.futures.wait(parts)  # so that none still steps when a failure closes them
+            for part in parts:
+                part.result()
+        else:
+            step(indices)
+        return observations, rewards, terminals, truncations, successes
+
+    def render(self) -> np.ndarray:
+        return self._environment(0).render()
+
+    def close(self) -> None:
+        for environment in self._environments:
+            environment.close()
+        self._environments.clear()
+        if self._threads:
+            self._threads.shutdown()
+
+    def _environment(self, index: int) -> Environment:
+        while len(self._environments) <= index:
+            with naming(len(self._environments)):
+                self._environments.append(self._make())
+        return self._environments[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long to wait for environments in other processes; not while the whole program is stopped."""
+
+    seconds: float = 60.0  # for the answers to one step
+    is_stopping: Callable[[], bool] = lambda: False  # told to stop, a run waits only some seconds
+
+
+PATIENT = Patience()
+
+
+class EpisodeSeeds:
+    """The seeds of endless episodes, a `NextSeed`: episode e of environment i has `start_seed(seed, i, e)`.
+
+    Attributes:
+        episodes: the number of each environment's running episode: all that is needed to begin them again.
+    """
+
+    def __init__(self, seed: int, episodes: Sequence[int]):
+        self._seed, self.episodes = seed, list(episodes)
+
+    def running(self) -> list[int]:
+        """Returns the seeds of the running episodes, for `VectorEnv.reset`."""
+        return [start_seed(self._seed, index, episode) for index, episode in enumerate(self.episodes)]
+
+    def __call__(self, index: int) -> int:
+        self.episodes[index] += 1
+        return start_seed(self._seed, index, self.episodes[index])
 
 
 def start_seed(seed: int, environment: int, episode: int) -> int:
     """Returns the seed of an environment's episode, in [0, 2**32).
 
-    Its random stream is independent of that of `evaluation.rollout.episode_seed`, whatever the seeds.
+    Its random stream is independent of that of `rollout.evaluation.episode_seed`, whatever the seeds.
     """
     return int(np.random.SeedSequence(seed, spawn_key=(environment, episode)).generate_state(1)[0])
 
 
-def _check_finite(replies: np.ndarray) -> None:
-    """Raises EnvironmentFailure if a number is not finite: it would stay in the training data for long."""
-    for name in ("reward", "observation", "start"):
-        finite = np.isfinite(replies[name])
-        if not finite.all():
-            raise failure(int(np.argwhere(~finite)[0][0]), f"its {name} is not finite")
+def act(environment: Environment, action: np.ndarray) -> Outcome:
+    """Steps one environment.
+
+    Raises:
+        ValueError: if the reward is not a number.
+    """
+    observation, reward, terminated, truncated, info = environment.step(action)
+    if np.ndim(reward):
+        raise ValueError(f"the reward must be a number, and has shape {np.shape(reward)}")
+    return observation, reward, bool(terminated), bool(truncated), int(info.get("success", UNTOLD))
+
+
+@contextlib.contextmanager
+def naming(index: int) -> Iterator[None]:
+    """Adds the environment's index to what goes wrong in it; other `UserError`s pass as they are."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # it may be the user's code, and fail in any way
+        if isinstance(error, UserError) and not isinstance(error, EnvironmentFailure):
+            raise
+        raise failure(index, describe(error)) from error
+
+
+def describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, EnvironmentFailure) else f"{type(error).__name__}: {error}"
+
+
+def failure(index: int, words: str) -> EnvironmentFailure:
+    return EnvironmentFailure(f"environment {index} failed: {words}")
+
+
+def check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
+    """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N].
+
+    It would stay in the training data for long, or make a policy's action NaN.
+    """
+    for name, values in numbers.items():
+        finite = np.isfinite(values)
+        if not finite.all() and (broken := rows & ~finite.reshape(len(rows), -1).all(axis=1)).any():
+            raise failure(int(broken.argmax()), f"its {name} is not finite")

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
-from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.reports.results import FINE_TUNED, Score, grouped, scores_of
@@ -31,6 +30,7 @@ from xql_jax.reports.style import (
     short_number,
     styled,
 )
+from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import TASKS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.evaluation.scores import mean_and_interval
+from xql_jax.rollout.scores import mean_and_interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.files import replacing
+from xql_jax.rollout.scores import mean_and_interval
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, roughly from dark to light.
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"

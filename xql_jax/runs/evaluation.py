@@ -13,13 +13,12 @@ from tqdm import tqdm
 from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
-from xql_jax.evaluation.compiled import make_evaluator
-from xql_jax.evaluation.policies import Act
-from xql_jax.evaluation.rollout import episode_seed
-from xql_jax.evaluation.scores import describe_episodes
-from xql_jax.evaluation.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
+from xql_jax.rollout.evaluation import Evaluator, episode_seed
+from xql_jax.rollout.policies import Act
+from xql_jax.rollout.scores import describe_episodes
+from xql_jax.rollout.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
 from xql_jax.runs.settings import EvaluationSettings
@@ -67,14 +66,14 @@ class EvaluationRun(Run):
         self.policies = _random_policies(settings) if random else _saved_policies(settings)
         task, suite = self.policies.task, self.policies.suite
         if self.video:  # tried before the evaluation, because rendering may not work on this machine
-            self.stage = suite.make(task)
+            self.stage = suite.vector_env(task, 1)
             self.resources.callback(self.stage.close)
-            self.stage.reset(seed=0)
+            self.stage.reset([0])
             drawn = self.stage.render()
             if self.video_size:
                 check_size(self.video_size, drawn)
         count, at_once = len(self.policies.members), settings.num_environments
-        self.evaluator = make_evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
+        self.evaluator = Evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
         self.resources.callback(self.evaluator.close)
 
     def run(self) -> dict[str, Any]:
@@ -83,7 +82,7 @@ class EvaluationRun(Run):
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
         total = settings.episodes * len(policies.members)
         with _counted(total, "episode", settings.show_progress) as count:
-            results = self.evaluator.run(policies.act, on_ended=count)
+            results = self.evaluator.run(policies.act, on_step=lambda step: count(int(step.ended.sum())))
         members = [
             {"member": str(member), "non_finite_actions": index in policies.non_finite, **described}
             for index, (member, described) in enumerate(
@@ -149,9 +148,8 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
         raise UserError("--random_policy needs --env_name")
     task = get_task(settings.env_name)
     simulation = Simulation().overridden(settings.env_backend, settings.legacy_inertia)
-    environment = choose_suite(task, simulation).make(task)
-    space = environment.action_space
-    environment.close()
+    with contextlib.closing(choose_suite(task, simulation).vector_env(task, 1)) as env:
+        space = env.action_space
     generator = np.random.default_rng(settings.seed)
 
     def act(observations: np.ndarray) -> np.ndarray:

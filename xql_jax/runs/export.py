@@ -17,10 +17,10 @@ from xql_jax.data.layers import EXAMPLE, Layers, write_archive
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
-from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.export import import_onnx, layers_of, read_artifact, read_onnx, write_artifact, write_onnx
 from xql_jax.files import as_json, read_file
 from xql_jax.outputs import make_folder, writing_output
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of

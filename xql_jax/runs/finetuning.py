@@ -18,7 +18,7 @@ from xql_jax.data.dataset import Dataset, drawn_rows
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks
 from xql_jax.data.prior import PriorData
 from xql_jax.envs import choose_suite
-from xql_jax.envs.workers import Patience
+from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.methods import FinetuneDefaults

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.evaluation.scores import mean_and_interval
 from xql_jax.reports.results import Member, RunFacts, grouped
+from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.reporting import read_runs
 
 STATES = ("finished", "running", "interrupted", "damaged")

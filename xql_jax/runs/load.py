@@ -20,10 +20,10 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.evaluation.policies import Act, prepared
 from xql_jax.files import read_file, with_numbers
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
+from xql_jax.rollout.policies import Act, prepared
 from xql_jax.runs.folder import OF_THE_RECORD, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress

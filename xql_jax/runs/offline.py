@@ -27,12 +27,12 @@ from xql_jax.data.windows import Trajectories, WindowedDataset
 from xql_jax.envs import Simulation, choose_suite
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
-from xql_jax.evaluation.policies import prepared
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.learners.methods import RunDefaults
 from xql_jax.learners.registry import method_of
 from xql_jax.reports.plots import plot_maze, position_grid
+from xql_jax.rollout.policies import prepared
 from xql_jax.runs.extension import Beginning, extended, members_of_another, missing_seeds
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OfflineSettings

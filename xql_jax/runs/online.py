@@ -11,7 +11,7 @@ from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
 from xql_jax.envs import SUITES, Simulation, choose_suite
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.workers import Patience
+from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import ActingSettings, OnlineSettings

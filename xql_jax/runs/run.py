@@ -16,13 +16,12 @@ from xql_jax.data.dataset import checked_references
 from xql_jax.envs import Simulation, Suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
-from xql_jax.evaluation.compiled import make_evaluator
-from xql_jax.evaluation.rollout import Evaluator
 from xql_jax.files import writing
 from xql_jax.learners.descriptions import LEADING
 from xql_jax.logs.csv_reader import Row, parse_rows
 from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, rows_digest
 from xql_jax.runs.labels import run_label
 from xql_jax.runs.load import load_run
@@ -225,7 +224,7 @@ class TrainingRun(Run):
     def make_evaluator(self, task: Task, suite: Suite) -> None:
         """Makes the members' evaluator, unless --eval_episodes is 0."""
         if episodes := self.settings.eval_episodes:
-            self.evaluator = make_evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
+            self.evaluator = Evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
             self.resources.callback(self.evaluator.close)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.envs.compiled import JaxEnvironment
-from xql_jax.evaluation.policies import Act
+from xql_jax.rollout.policies import Act
 from xql_jax.training import compiled_member
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.compiled_member import ACTIONS, Carry, Keys

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from xql_jax.evaluation.policies import Act
+from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, parted
 from xql_jax.training.online import OnlinePopulation

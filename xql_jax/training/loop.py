@@ -14,12 +14,12 @@ from tqdm import tqdm
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
-from xql_jax.evaluation.policies import around, prepared
-from xql_jax.evaluation.rollout import EpisodeResults, Evaluator
 from xql_jax.files import set_aside
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_logger import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
+from xql_jax.rollout.policies import around, prepared
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles

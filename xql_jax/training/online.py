@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.envs.vector import Counters, VectorEnvironment
-from xql_jax.envs.workers import PATIENT, Patience
+from xql_jax.envs.vector import PATIENT, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.evaluation.policies import Act
+from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
 from xql_jax.training.policies import deterministic_policy, finite_policy
@@ -79,9 +78,7 @@ class OnlinePopulation:
             MemberRounds(
                 own,
                 member,
-                VectorEnvironment(
-                    make, schedule.num_environments, processes=schedule.processes, patience=patience
-                ),
+                _environments(make, schedule, patience),
                 schedule,
                 files.of(member.name),
                 pretrained,
@@ -91,7 +88,7 @@ class OnlinePopulation:
         if together is None:
             together = len(members) > 1 and jax.default_backend() != "cpu"
         self._together = TogetherRounds(self._runs) if together else None
-        self._counters = self._counters_now()
+        self._episodes = self._episodes_now()
         self.compile_seconds = 0.0
 
     def compile(self) -> None:
@@ -144,7 +141,7 @@ class OnlinePopulation:
             if self._together:
                 self._together.learn(self.step, acted, self._thread)
             self.step += self.stride
-            self._counters = self._counters_now()
+            self._episodes = self._episodes_now()
         for member, run, count in zip(self.members, self._runs, known, strict=True):
             run.await_learner(self.seconds)
             for divergence in run.restarts[count:]:
@@ -178,9 +175,9 @@ class OnlinePopulation:
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
-    def _counters_now(self) -> list[Counters]:
-        """The members' episode counters at `step`; a checkpoint needs them if an environment fails later."""
-        return [run.environments.state() for run in self._runs]
+    def _episodes_now(self) -> list[list[int]]:
+        """The running episodes' numbers at `step`; a checkpoint needs them if an environment fails later."""
+        return [list(run.seeds.episodes) for run in self._runs]
 
     @property
     def _has_learned(self) -> bool:
@@ -225,8 +222,8 @@ class OnlinePopulation:
             run.restarts = [Divergence(**restart) for restart in held["restarts"]]
             state = jax.tree.map(jnp.array, states[member.name])
             sums = Sums.restored(held["sums"]) if held.get("sums") else None
-            run.resume(state, sums, progress.step, Counters(*map(np.asarray, held["counters"])))
-        self._counters = self._counters_now()
+            run.resume(state, sums, progress.step, held["episodes"])
+        self._episodes = self._episodes_now()
 
     def saving(self) -> Saving:
         """Returns a checkpoint's content: states, counters, restarts, and transitions since the last one."""
@@ -241,9 +238,9 @@ class OnlinePopulation:
                 "diverged": dataclasses.asdict(run.diverged) if run.diverged else None,
                 "restarts": [dataclasses.asdict(restart) for restart in run.restarts],
                 "sums": run.sums.saved(),
-                "counters": [column.tolist() for column in counters],
+                "episodes": episodes,
             }
-            for member, run, counters in zip(self.members, self._runs, self._counters, strict=True)
+            for member, run, episodes in zip(self.members, self._runs, self._episodes, strict=True)
         }
         return Saving(parted(self.states, self.members), members, {"seconds": dict(self.seconds)}, write)
 
@@ -251,3 +248,11 @@ class OnlinePopulation:
         self._thread.shutdown()
         for run in self._runs:
             run.environments.close()
+
+
+def _environments(make: Callable[[], Environment], schedule: OnlineSchedule, patience: Patience) -> VectorEnv:
+    if not schedule.processes:
+        return VectorEnv(Local(make, schedule.num_environments))
+    from xql_jax.envs.processes import Processes  # half a second of imports
+
+    return VectorEnv(Processes(make, schedule.num_environments, patience))

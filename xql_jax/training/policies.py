@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.evaluation.policies import Act, Remembering, around
 from xql_jax.learners.train_state import Model
+from xql_jax.rollout.policies import Act, RecurrentPolicy, around
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
 
@@ -19,7 +19,7 @@ def deterministic_policy(learners: Learner, states: State) -> Act:
     return lambda observations: np.asarray(_act(*policies, observations))
 
 
-def _remembering_policy(learners: Any, actors: Params) -> Remembering:
+def _remembering_policy(learners: Any, actors: Params) -> RecurrentPolicy:
     """Returns the policies of learners with a memory; the memory is kept here between steps."""
     memory: Any = None  # None: the next step is the first of the episodes
     rewards: Any = None  # of the previous step; None: not passed yet
@@ -40,7 +40,7 @@ def _remembering_policy(learners: Any, actors: Params) -> Remembering:
         actions, memory = _act_remembering(learners, actors, memory, observations, given)
         return np.asarray(actions)
 
-    return Remembering(act, begin, remember)
+    return RecurrentPolicy(act, begin, remember)
 
 
 def finite_policy(act: Act, report: Callable[[int], None]) -> Act:

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from xql_jax.data.sampling import sample
 from xql_jax.data.windows import Trajectories
-from xql_jax.evaluation.policies import Act
+from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.devices import AXIS, padded, population_mesh
 from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked

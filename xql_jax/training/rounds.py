@@ -20,7 +20,7 @@ from xql_jax.data import prior, replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.prior import PriorData
 from xql_jax.data.replay import ReplayBuffer
-from xql_jax.envs.vector import Counters, VectorEnvironment
+from xql_jax.envs.vector import EpisodeSeeds, VectorEnv
 from xql_jax.training.checkpoints import KEPT
 from xql_jax.training.members import Member
 from xql_jax.training.ramps import Ramp, ramped
@@ -85,7 +85,7 @@ class MemberRounds:
         self,
         learner: Learner,
         member: Member,
-        environments: VectorEnvironment,
+        environments: VectorEnv,
         schedule: OnlineSchedule,
         files: ReplayFiles,
         pretrained: Pretrained | None = None,
@@ -120,7 +120,7 @@ class MemberRounds:
         self._learning: tuple[int, concurrent.futures.Future] | None = None  # the round being learned
         self._bad_actions_at: int | None = None  # the first step with actions that were not finite
         self._episode = dict.fromkeys(EPISODE_METRICS, math.nan)
-        self._observations = environments.reset([seed] * schedule.num_environments)
+        self._observations = self._begin([0] * schedule.num_environments)
         self._acting_learner = jax.device_put(learner, self._cpu)
         self._policies: dict[int, Params] = {}
         self._start_policies(0)
@@ -153,14 +153,19 @@ class MemberRounds:
                 self._bad_actions_at = first if self._bad_actions_at is None else self._bad_actions_at
             acted = time.perf_counter()
             result = self.environments.step(actions)
-            self._observations = result.observations
-            if result.ended.any():
-                means = result.returns[result.ended].mean(), result.lengths[result.ended].mean()
+            transitions, self._observations = result.transitions(self._observations), result.observations
+            if (ended := result.ended).any():
+                means = result.returns[ended].mean(), result.lengths[ended].mean()
                 self._episode = dict(zip(EPISODE_METRICS, means, strict=True))
-            rows.append(self._preprocessing.online(result.transitions))
+            rows.append(self._preprocessing.online(transitions))
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+
+    def _begin(self, episodes: Sequence[int]) -> np.ndarray:
+        """Begins the episodes of these numbers, one per environment; returns the observations."""
+        self.seeds = EpisodeSeeds(self._seed, episodes)
+        return self.environments.reset(self.seeds.running(), self.seeds)
 
     @property
     def metrics(self) -> Metrics:
@@ -238,13 +243,13 @@ class MemberRounds:
         learner: Any = self.learner  # an `OnlineLearner`
         return np.asarray(drawn_bellman_errors(learner, self.state, self.buffer, self.key, np.int32(step)))
 
-    def resume(self, state: State, sums: Sums | None, step: int, counters: Counters) -> None:
+    def resume(self, state: State, sums: Sums | None, step: int, episodes: Sequence[int]) -> None:
         self.state = state
         self.sums = sums or self._no_sums
         self.buffer = replay.empty(1, *self._sizes)  # frees the old buffer before the new one is loaded
         self.buffer = self._files.load(step, self._buffer_shapes)
         self._saves = Saves(self.schedule.keep_checkpoints, step)
-        self._observations = self.environments.restore(counters)
+        self._observations = self._begin(episodes)
         self._start_policies(step)
 
     def saving(self, step: int) -> Callable[[], None]:

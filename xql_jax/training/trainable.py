@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from xql_jax.evaluation.policies import Act
+from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.types import Metrics, State

@@ -11,14 +11,19 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
+from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
-from xql_jax.evaluation import video
-from xql_jax.evaluation.video import record_video
+from xql_jax.rollout import video
+
+
+def record_video(stage, *arguments, **options):
+    return video.record_video(VectorEnv(Local(lambda: stage, 1)), *arguments, **options)
 
 
 class Stage:
     """Shows noise, for as many steps as the seed says, or one colour."""
 
+    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     def __init__(self, steps_per_second=25.0, is_noisy=True):
@@ -32,6 +37,9 @@ class Stage:
     def step(self, action):
         self.left -= 1
         return np.zeros(2, np.float32), 1.0, self.left == 0, False, {}
+
+    def close(self):
+        pass
 
     def render(self):
         high = 256 if self.is_noisy else 1
@@ -78,7 +86,7 @@ def test_a_disk_that_takes_no_more(tmp_path, suffix, room, seed):
     path = tmp_path / f"policy{suffix}"
     path.write_text("older")
     program = (
-        "import sys; sys.path.append('tests/evaluation'); import test_video; "
+        "import sys; sys.path.append('tests/rollout'); import test_video; "
         f"test_video.record_with_room({room}, {seed}, sys.argv[1])"
     )
     run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions
 
 
 @dataclasses.dataclass(frozen=True)
-class Remembering:
+class RecurrentPolicy:
     """Policies that act by what they have seen of an episode; all episodes of a call begin together.
 
     The caller calls `begin` before the first step, and `remember` after every step. It may overwrite the
@@ -29,7 +29,7 @@ class Remembering:
 
 def around(policy: Act, act: Act) -> Act:
     """Returns `act`, a function that calls the policy, together with the policy's memory if it has one."""
-    return dataclasses.replace(policy, act=act) if isinstance(policy, Remembering) else act
+    return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
 
 
 class Transforms(Protocol):
@@ -46,7 +46,7 @@ def prepared(policy: Act, preprocessing: Transforms) -> Act:
     def act(observations: np.ndarray) -> np.ndarray:
         return policy(preprocessing.observations(observations))
 
-    if not isinstance(policy, Remembering):
+    if not isinstance(policy, RecurrentPolicy):
         return act
     remember_transformed = policy.remember
     latest: np.ndarray | None = None  # the observations before the step whose rewards come next
@@ -61,4 +61,4 @@ def prepared(policy: Act, preprocessing: Transforms) -> Act:
             raise UserError("a policy remembers the rewards of its last actions, and it has not acted yet")
         remember_transformed(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
 
-    return Remembering(act_and_keep, policy.begin, remember)
+    return RecurrentPolicy(act_and_keep, policy.begin, remember)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from xql_jax.evaluation.scores import mean_and_interval
+from xql_jax.rollout.scores import mean_and_interval
 
 
 def test_by_hand():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xql_jax.evaluation.ranking import agreement
+from xql_jax.rollout.scores import agreement
 
 
 def test_worked_by_hand():

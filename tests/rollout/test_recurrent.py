@@ -8,9 +8,9 @@ from gymnasium import spaces
 from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.evaluation.policies import Remembering, around, prepared
-from xql_jax.evaluation.rollout import Evaluator
-from xql_jax.evaluation.video import record_video
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.policies import RecurrentPolicy, around, prepared
+from xql_jax.rollout.video import record_video
 from xql_jax.tasks import Task
 
 TASK = Task("meter-v0", "fake", None, 0.0, 1.0, 4)
@@ -46,7 +46,7 @@ class Told:
 
     def __init__(self):
         self.events = []
-        self.policy = Remembering(
+        self.policy = RecurrentPolicy(
             self.act,
             lambda: self.events.append("begin"),
             lambda rewards: self.events.append(rewards.copy()),
@@ -57,17 +57,17 @@ class Told:
         return np.zeros((*observations.shape[:2], 1), np.float32)
 
 
-def test_the_evaluator_tells_of_waves_and_of_every_steps_rewards(monkeypatch):
+def test_the_evaluator_tells_of_batches_and_of_every_steps_rewards(monkeypatch):
     monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Meter))
     told = Told()
     results = Evaluator(TASK, 2, 7, seed=0, max_environments=8).run(told.policy)
     lengths = results.lengths[0]
-    assert len(set(lengths[:4])) > 1  # some of a wave end before others
+    assert len(set(lengths[:4])) > 1  # some of a batch end before others
     expected = []
-    for wave in (lengths[:4], np.append(lengths[4:], 0)):  # the second has an empty place
+    for batch in (lengths[:4], np.append(lengths[4:], 0)):  # the second has an empty place
         expected.append("begin")
-        for step in range(1, wave.max() + 1):
-            rewards = np.where(step <= wave, 10.0 * step + wave, 0.0)
+        for step in range(1, batch.max() + 1):
+            rewards = np.where(step <= batch, 10.0 * step + batch, 0.0)
             expected += ["act", np.stack([rewards, rewards])]
     assert len(told.events) == len(expected)
     for event, right in zip(told.events, expected, strict=True):
@@ -76,7 +76,7 @@ def test_the_evaluator_tells_of_waves_and_of_every_steps_rewards(monkeypatch):
 
 def test_so_does_a_video(tmp_path):
     told = Told()
-    record_video(Meter(), told.policy, [1, 4], tmp_path / "policy.gif")
+    record_video(envs.Suite(Meter).vector_env(TASK, 1), told.policy, [1, 4], tmp_path / "policy.gif")
     steps = ["act", np.array([[12.0]]), "act", np.array([[22.0]])], ["act", np.array([[11.0]])]
     expected = ["begin", *steps[0], "begin", *steps[1]]
     assert len(told.events) == len(expected)
@@ -138,5 +138,5 @@ REVERSING = Preprocessing(observation_mean=(0.0,), observation_std=(-1.0,))
 @pytest.mark.parametrize("wrap", [around, lambda policy, act: prepared(act, REVERSING)])
 def test_a_policy_without_memory_stays_a_function(wrap):
     policy = wrap(np.abs, np.abs)
-    assert not isinstance(policy, Remembering)
+    assert not isinstance(policy, RecurrentPolicy)
     np.testing.assert_array_equal(policy(np.array([2.0, -3.0])), [2.0, 3.0])

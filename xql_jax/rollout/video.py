@@ -16,10 +16,11 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
+from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError, needing
-from xql_jax.evaluation.policies import Act, Remembering
 from xql_jax.outputs import writing_output
-from xql_jax.types import Environment
+from xql_jax.rollout import rollout
+from xql_jax.rollout.policies import Act
 
 SUFFIXES = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}  # if no other rate is asked for
@@ -78,8 +79,8 @@ def check_size(size: Size, drawn: np.ndarray) -> None:
 
 
 def record_video(
-    environment: Environment,
-    act: Act,
+    env: VectorEnv,
+    policy: Act,
     seeds: Sequence[int],
     path: Path,
     *,
@@ -92,15 +93,15 @@ def record_video(
     A GIF of more than `MAX_GIF_BYTES` is made smaller until it fits, which is logged.
 
     Args:
-        environment: renders itself.
-        act: the policy, from f32[1, 1, O] to f32[1, 1, A]. Actions are clipped to the action space.
+        env: of one environment, which draws itself.
+        policy: from f32[1, 1, O] to [1, 1, A].
         seeds: of the episodes.
         path: its suffix is one of `SUFFIXES`, `.mp4` (H.264) or `.gif`; an older file is replaced once the
             new one is complete.
         size: of the video. None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
         frames_per_second: an approximate maximum. Every n-th step is shown, at the episode's own speed. None:
             `MAX_FRAMES_PER_SECOND`.
-        on_step: called after each step of the environment.
+        on_step: called after each step.
     Returns:
         The undiscounted return of each episode.
     Raises:
@@ -108,23 +109,30 @@ def record_video(
     """
     suffix = path.suffix.lower()
     most = frames_per_second or MAX_FRAMES_PER_SECOND[suffix]
-    stride = max(1, round(environment.steps_per_second / most))
+    stride = max(1, round(env.steps_per_second / most))
     write = _write_gif if suffix == ".gif" else _write_mp4
     returns = []
     with (
         writing_output("video", path) as unfinished,
-        write(unfinished, environment.steps_per_second / stride) as write_frame,
+        write(unfinished, env.steps_per_second / stride) as append,
     ):
 
-        def append(frame: np.ndarray) -> None:
+        def draw() -> None:
+            frame = env.render()
             height, width = frame.shape[:2]
             narrower = min(1.0, GIF_WIDTH / width) if suffix == ".gif" else 1.0
-            write_frame(_resized(frame, size or (round(narrower * width), round(narrower * height))))
+            append(_resized(frame, size or (round(narrower * width), round(narrower * height))))
 
         for number, seed in enumerate(seeds, start=1):
-            total, steps = _record_episode(environment, act, seed, stride, append, on_step)
-            LOG.info(f"video: episode {number} of {len(seeds)}: {steps:,} steps, return {total:.4g}")
-            returns.append(total)
+            start = env.reset([seed])
+            draw()
+            for _, step in rollout(env, policy, start):
+                length = int(step.lengths[0])
+                if step.ended[0] or length % stride == 0:
+                    draw()
+                on_step()
+            returns.append(float(step.returns[0]))
+            LOG.info(f"video: episode {number} of {len(seeds)}: {length:,} steps, return {returns[-1]:.4g}")
     return returns
 
 
@@ -132,34 +140,6 @@ def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
     if frame.shape[1::-1] == size:
         return frame
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-
-
-def _record_episode(
-    environment: Environment,
-    act: Act,
-    seed: int,
-    stride: int,
-    append: Append,
-    on_step: Callable[[], object],
-) -> tuple[float, int]:
-    """Appends every `stride`-th state and the last; returns the episode's return and its steps."""
-    observation, _ = environment.reset(seed=seed)
-    append(environment.render())
-    total, steps, over = 0.0, 0, False
-    memory = act if isinstance(act, Remembering) else None
-    if memory:
-        memory.begin()
-    while not over:
-        action = act(observation[None, None])[0, 0]
-        action = np.clip(action, environment.action_space.low, environment.action_space.high)
-        observation, reward, terminated, truncated, _ = environment.step(action)
-        total, steps, over = total + reward, steps + 1, terminated or truncated
-        if memory:
-            memory.remember(np.full((1, 1), reward))
-        if over or steps % stride == 0:
-            append(environment.render())
-        on_step()
-    return total, steps
 
 
 @contextlib.contextmanager

@@ -1,0 +1,217 @@
+"""Environments in one process each, by Gymnasium's `AsyncVectorEnv`, none of which is waited for forever."""
+
+import contextlib
+import dataclasses
+import multiprocessing.util
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import _async_worker
+
+from xql_jax.envs.vector import PATIENT, UNTOLD, Outcome, Patience, act, describe, failure, naming
+from xql_jax.errors import EnvironmentFailure
+from xql_jax.types import Environment
+
+GRACE = 2.0  # seconds that workers get to end by themselves
+STOPPING = 5.0  # seconds that a run waits for an answer after it is told to stop
+TICK = 0.1  # seconds between checks of whether the run is told to stop
+LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
+
+
+class Processes:
+    """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
+
+    The results are those of `Local`, bit for bit. The processes ignore SIGINT and SIGTERM, which this process
+    handles. After a failure all of them have ended.
+
+    Args:
+        make: makes one environment; it is pickled. One is also made here, for its spaces.
+        num_envs: N. All of them always have an episode.
+        patience: how long to wait for the processes.
+    """
+
+    def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
+        self.num_envs, self._patience = num_envs, patience
+        try:
+            with _signals_blocked(), naming(0):
+                self._envs: Any = AsyncVectorEnv(
+                    [_Made(make)] * num_envs,
+                    context="spawn",
+                    worker=_work,
+                    autoreset_mode=AutoresetMode.DISABLED,
+                )
+        except EnvironmentFailure as error:
+            if isinstance(error.__cause__, EOFError | BrokenPipeError | ConnectionResetError):
+                raise EnvironmentFailure("a process of the environments ended while it started") from error
+            raise
+        self._pollers = [select.poll() for _ in range(num_envs)]
+        for poller, pipe in zip(self._pollers, self._envs.parent_pipes, strict=True):
+            poller.register(pipe, select.POLLIN)
+        # Ends the processes when this object is gone or the program ends, which would else wait for them.
+        self._stop = multiprocessing.util.Finalize(self, _stop, (self._envs,), exitpriority=10)
+
+    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+        mask = np.array([seed is not None for seed in seeds])
+        with self._ending_at_a_failure():
+            self._envs.reset_async(seed=list(seeds), options={"reset_mask": mask})
+            self._await_answers()
+            observations, infos = self._envs.reset_wait()
+            _check(infos)
+        return observations
+
+    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        with self._ending_at_a_failure():
+            self._envs.step_async(actions)
+            self._await_answers()
+            observations, rewards, terminals, truncations, infos = self._envs.step_wait()
+            _check(infos)
+        return observations, rewards, terminals, truncations, infos["success"].astype(np.int8)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return self._envs.single_observation_space
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return self._envs.single_action_space
+
+    @property
+    def steps_per_second(self) -> float:
+        return self._envs.get_attr("steps_per_second")[0]
+
+    def render(self) -> np.ndarray:
+        return self._envs.call("render")[0]
+
+    def close(self) -> None:
+        self._stop()
+
+    @contextlib.contextmanager
+    def _ending_at_a_failure(self) -> Iterator[None]:
+        if self._envs.closed:
+            raise ValueError("the environments are closed")
+        try:
+            try:
+                yield
+            except BrokenPipeError:
+                self._check_alive()
+                raise
+        except BaseException:  # interrupts, too: an answer not read would be taken for the next step's
+            self.close()
+            raise
+
+    def _await_answers(self) -> None:
+        """Waits until all workers have answered.
+
+        Raises:
+            EnvironmentFailure: if one has ended, or that takes longer than `patience` allows.
+        """
+        waited = stopping = 0.0
+        for index, poller in enumerate(self._pollers):
+            while not (events := poller.poll(1000 * TICK)):
+                waited += TICK
+                stopping += TICK if self._patience.is_stopping() else 0.0
+                if waited >= self._patience.seconds:
+                    raise _silence(index, self._patience.seconds)
+                if stopping >= STOPPING:
+                    raise _silence(index, STOPPING, " after the run was told to stop")
+            if events[0][1] & select.POLLHUP:
+                self._check_alive()
+
+    def _check_alive(self) -> None:
+        for index, (poller, process) in enumerate(zip(self._pollers, self._envs.processes, strict=True)):
+            if (events := poller.poll(0)) and events[0][1] & select.POLLHUP:
+                process.join(GRACE)
+                raise failure(index, f"its process ended with exit code {process.exitcode}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """Makes the environment that a worker steps."""
+
+    make: Callable[[], Environment]
+
+    def __call__(self) -> "_Reporting":
+        return _Reporting(self.make())  # type: ignore[arg-type]
+
+
+class _Reporting(gymnasium.Wrapper):
+    """Tells failures in `info`: of an exception, Gymnasium prints the traceback and not the index."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        try:
+            return self._shaped(self.env.reset(seed=seed)[0]), {}
+        except (Exception, SystemExit) as error:
+            return self._nothing(), {"failure": describe(error)}
+
+    def step(self, action: np.ndarray) -> Any:
+        try:
+            outcome: Outcome = act(self.env, action)  # type: ignore[arg-type]
+            return self._shaped(outcome[0]), *outcome[1:4], {"success": outcome[4]}
+        except (Exception, SystemExit) as error:
+            return self._nothing(), 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
+
+    def _shaped(self, observation: np.ndarray) -> np.ndarray:
+        shaped = self._nothing()
+        shaped[...] = observation
+        return shaped
+
+    def _nothing(self) -> np.ndarray:
+        return np.zeros(self.env.observation_space.shape or (), np.float32)
+
+
+def _check(infos: dict[str, Any]) -> None:
+    """Raises EnvironmentFailure if an environment has told of one."""
+    if "failure" in infos:
+        index = int(infos["_failure"].argmax())
+        raise failure(index, infos["failure"][index])
+
+
+def _silence(index: int, seconds: float, since: str = "") -> EnvironmentFailure:
+    return EnvironmentFailure(
+        f"environment {index} has not answered for {seconds:g} s{since}: it hangs, or its process is "
+        "stopped; if it only takes long, give a longer --environment_timeout"
+    )
+
+
+def _work(*arguments: Any) -> None:
+    """A worker's main loop: Gymnasium's, with signals left to the parent, and silent if that is gone."""
+    for number in LEFT_TO_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_PARENT)  # they were blocked during the imports
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        _async_worker(*arguments)
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Blocks SIGINT and SIGTERM, also in processes started meanwhile, until these unblock them."""
+    resource_tracker.ensure_running()  # else starting the first process starts it, which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop(envs: Any) -> None:
+    """Tells the workers to close their environments; kills those that have not ended after some seconds."""
+    for pipe in envs.parent_pipes:
+        with contextlib.suppress(OSError):
+            pipe.send(("close", None))
+    deadline = time.monotonic() + GRACE
+    for process in envs.processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join(GRACE)
+    for pipe in envs.parent_pipes:
+        pipe.close()
+    envs.closed = True  # else Gymnasium would close them again

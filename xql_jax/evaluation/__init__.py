@@ -1,1 +1,0 @@
-"""Evaluation: runs episodes of policies, and summarises their scores."""

@@ -1,0 +1,120 @@
+"""Evaluates a population of policies in the same episodes, with one batched policy call per step."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from xql_jax.envs import Suite, get_suite
+from xql_jax.envs.vector import UNTOLD, Step
+from xql_jax.rollout import rollout
+from xql_jax.rollout.policies import Act
+from xql_jax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeResults:
+    """The results of E episodes of each of M members (policies evaluated together)."""
+
+    returns: np.ndarray  # f64[M, E], undiscounted, in the task's own reward units
+    lengths: np.ndarray  # i64[M, E], steps
+    successes: np.ndarray | None  # bool[M, E]; None if the task has no criterion of success
+    paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
+
+
+class Evaluator:
+    """Runs the same episodes for every member, and the same again at every call.
+
+    Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run. The
+    results do not depend on earlier runs. They depend on `max_environments` only in so far as a policy rounds
+    differently for another batch shape.
+
+    Episodes run in batches, which begin together: so policies can remember, and seeds and places go together.
+
+    Args:
+        task: the task to run environments of.
+        num_members: M, policies.
+        num_episodes: E, of each member, at least 1.
+        seed: for the starts and the environments' noise.
+        max_environments: at most so many exist at once, or one per member if that is more; None: the suite's.
+        suite: makes the environments; None: `get_suite(task)`.
+    Raises:
+        UserError: if there is no environment for the task.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        num_members: int,
+        num_episodes: int,
+        seed: int,
+        max_environments: int | None = None,
+        suite: Suite | None = None,
+    ):
+        suite = suite or get_suite(task)
+        self._num_members = num_members
+        self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
+        affordable = max(1, (max_environments or suite.max_environments) // num_members)
+        # K, the episodes of a batch: the fewest for that many batches.
+        self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
+        self._env = suite.vector_env(task, num_members * self._batch_size)
+
+    @property
+    def observation_dim(self) -> int:
+        return self._env.observation_space.shape[0]
+
+    @property
+    def action_dim(self) -> int:
+        return self._env.action_space.shape[0]
+
+    def run(
+        self, policy: Act, record_paths: bool = False, on_step: Callable[[Step], object] = lambda step: None
+    ) -> EpisodeResults:
+        """Runs all episodes, K of each member at a time.
+
+        Args:
+            policy: from f32[M, K, O] to [M, K, A], called once per step, always with the same shape. Places
+                whose episode is over keep its last observation, and places without an episode are zero; their
+                actions are not used.
+            record_paths: keep all observations.
+            on_step: called after each step of M * K environments, member by member.
+        Raises:
+            EnvironmentFailure, FloatingPointError, ValueError: as `VectorEnv.step`.
+        """
+        members, places = self._num_members, self._batch_size
+        shape = members, len(self._seeds)
+        returns, lengths, successes = np.zeros(shape), np.zeros(shape, np.int64), np.full(shape, UNTOLD)
+        paths: list[list[np.ndarray]] = [[] for _ in range(members)]
+        for first in range(0, len(self._seeds), places):
+            batch = slice(first, first + places)
+            seeds = self._seeds[batch]
+
+            def own(values: np.ndarray, count: int = len(seeds)) -> np.ndarray:
+                return values.reshape(members, places)[:, :count]
+
+            padded = [*seeds, *[None] * (places - len(seeds))]
+            history = [self._env.reset(padded * members)]
+            for _, step in rollout(self._env, policy, history[0], members):
+                np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
+                np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
+                np.copyto(successes[:, batch], own(step.successes), where=own(step.successes != UNTOLD))
+                if record_paths:
+                    history.append(step.observations)
+                on_step(step)
+            if record_paths:
+                for (member, k), length in np.ndenumerate(lengths[:, batch]):
+                    index = member * places + k
+                    paths[member].append(np.stack([seen[index] for seen in history[: length + 1]]))
+        known = successes.min() >= 0
+        return EpisodeResults(
+            returns, lengths, successes.astype(bool) if known else None, paths if record_paths else None
+        )
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """Returns the seed of one episode, from the evaluation's seed and the episode's number."""
+    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
