@@ -1,32 +1,29 @@
-"""Where trajectories end, and what `validated` passes and refuses."""
+"""Datasets in memory: where trajectories end, fingerprints, and the way in by a task or a path."""
 
 import dataclasses
 import hashlib
+import os
+import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
+from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data.dataset import (
-    ROWS_OF_SAMPLE,
-    from_transitions,
-    joined,
-    validated,
-)
+from xql_jax.data import check_spaces, load_dataset, share_beyond_bounds, stamps
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
+from xql_jax.data.download import cache_folder, cached_file
 from xql_jax.errors import UserError
+from xql_jax.tasks import get_task
 from xql_jax.types import Batch
 
-
-def rows(count=4):
-    return {
-        "observations": np.arange(2.0 * count).reshape(count, 2),
-        "actions": np.zeros((count, 1)),
-        "rewards": np.arange(count),
-        "terminals": np.zeros(count, bool),
-    }
+KITCHEN = "mini_kitchen_microwave_kettle_light_slider-v0.hdf5"
+EPISODES = [make_episode(seed, 3, seed == 1) for seed in range(3)]
 
 
 def transitions(observations, next_observations, terminals, **more):
-    return {
+    arrays = {
         "observations": np.array(observations, np.float32)[:, None],
         "actions": np.zeros((len(terminals), 1), np.float32),
         "rewards": np.zeros(len(terminals), np.float32),
@@ -34,154 +31,189 @@ def transitions(observations, next_observations, terminals, **more):
         "terminals": np.array(terminals, bool),
         **more,
     }
+    return from_transitions(arrays, "file")
 
 
-def test_trajectories_end_at_terminals_at_jumps_and_at_the_last_row():
+def test_trajectories_end_at_terminals_at_time_outs_at_jumps_and_at_the_last_row():
     # 0->1, 1->2 | jump to 7: 7->8 terminal | 8->9: the observation goes on although the episode does not.
-    arrays = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0])
-    dataset = from_transitions(arrays, "file")
+    dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0])
     np.testing.assert_array_equal(dataset.ends, [False, True, True, True])
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 0, 1])
-
-
-@pytest.mark.parametrize(("gap", "ends"), [(5e-7, False), (2e-6, True)])
-def test_a_jump_is_farther_than_1e_6(gap, ends):
-    dataset = from_transitions(transitions([0, gap], [0, 1], [0, 0]), "file")
-    assert dataset.ends[0] == ends
-
-
-def test_timeouts_end_trajectories_and_leave_masks_alone():
-    arrays = transitions([0, 1, 2], [1, 2, 3], [0, 0, 0], timeouts=np.array([0, 1, 0]))
-    dataset = from_transitions(arrays, "file")
+    dataset = transitions([0, 1, 2], [1, 2, 3], [0, 0, 0], timeouts=np.array([0, 1, 0]))
     np.testing.assert_array_equal(dataset.ends, [False, True, True])
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1])
 
 
-def test_no_transitions_is_an_error():
-    with pytest.raises(UserError, match=r"file: no transition is left"):
-        from_transitions({key: array[:0] for key, array in transitions([0], [0], [0]).items()}, "file")
+@pytest.mark.parametrize("row", [0, 1, ROWS_OF_SAMPLE - 1, ROWS_OF_SAMPLE, ROWS_OF_SAMPLE + 3])
+@pytest.mark.parametrize(("gap", "is_end"), [(5e-7, False), (2e-6, True)])
+def test_a_jump_is_farther_than_1e_6_wherever_it_is(row, gap, is_end):
+    seen = np.zeros(ROWS_OF_SAMPLE + 5)
+    following = seen.copy()
+    following[row] += gap
+    dataset = transitions(seen, following, seen)
+    assert dataset.ends.sum() == 1 + is_end
+    assert dataset.ends[row] == is_end
 
 
-def test_sizes():
-    dataset = from_transitions(
-        {**validated(rows(3), "file"), "next_observations": np.ones((3, 2), np.float32)}, "file"
-    )
-    assert (dataset.size, dataset.observation_dim, dataset.action_dim) == (3, 2, 1)
-
-
-def test_validated_casts_and_lays_out_in_rows():
-    observations = np.asfortranarray(np.arange(8, dtype=np.int64).reshape(4, 2))
-    arrays = validated({**rows(), "observations": observations, "rewards": np.arange(4)[:, None]}, "file")
-    np.testing.assert_array_equal(arrays["observations"], observations)
-    np.testing.assert_array_equal(arrays["rewards"], [0, 1, 2, 3])  # a column passes for a vector, as in D4RL
-    assert all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays.values())
-
-
-def spoilt(key, row, value):
-    array = rows()[key].astype(np.float64)
-    array[row] = value
-    return {key: array}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (spoilt("observations", 2, np.nan), r"file: observations holds nan at row 2 \(shape \(4, 2\)\)"),
-        (spoilt("rewards", [1, 3], np.inf), r"file: rewards holds inf at row 1 \(shape \(4,\)\)"),
-        (spoilt("actions", 3, -np.inf), r"file: actions holds -inf at row 3"),
-        (
-            spoilt("rewards", [1, 3], np.inf),
-            r"row 1 \(shape \(4,\)\), and further down: 2 rows in all, 1, 3$",
-        ),
-        (
-            spoilt("rewards", 0, np.nan) | spoilt("actions", 2, np.nan),  # all that is amiss, at once
-            r"file: actions holds nan at row 2 \(shape \(4, 1\)\); rewards holds nan at row 0",
-        ),
-        (spoilt("rewards", 1, 1e39), r"file: rewards holds inf at row 1"),  # finite in float64 only
-        (spoilt("terminals", 0, np.nan), r"file: terminals holds nan at row 0"),
-        ({"rewards": np.zeros(3)}, r"file: rewards and observations disagree.*\(3,\) and \(4, 2\)"),
-        ({"actions": np.zeros((5, 1))}, r"file: actions and observations disagree.*\(5, 1\) and \(4, 2\)"),
-        ({"actions": np.zeros(4)}, r"file: actions has shape \(4,\), expected \(rows, entries\)"),
-        ({"actions": np.zeros((4, 0))}, r"file: actions has shape \(4, 0\), expected \(rows, entries\)"),
-        ({"rewards": np.zeros((4, 2))}, r"file: rewards has shape \(4, 2\), expected \(rows,\)"),
-        ({"observations": np.zeros((4, 8, 8))}, r"file: observations has shape \(4, 8, 8\)"),
-        ({"rewards": np.float64(1.0)}, r"file: rewards has shape \(\), expected \(rows,\)"),
-        ({"rewards": np.array(["a"] * 4)}, r"file: rewards has type <U1, not a real number"),
-        ({"rewards": np.zeros(4, complex)}, r"file: rewards has type complex128, not a real number"),
-        ({"next_observations": np.zeros((4, 3))}, r"file: next_observations has shape \(4, 3\).*\(4, 2\)"),
-        (rows(1), r"file: observations has shape \(1, 2\): at least 2 rows"),
-        (rows(0), r"file: observations has shape \(0, 2\): at least 2 rows"),
-    ],
-)
-def test_unfit_arrays_are_refused_by_key_and_row(change, message):
-    with pytest.raises(UserError, match=message):
-        validated({**rows(), **change}, "file")
-
-
-def test_of_many_bad_rows_the_first_are_named():
-    arrays = rows(40)
-    arrays["observations"][5:] = np.nan
-    with pytest.raises(UserError, match=r"35 rows in all, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, \.\.\.$"):
-        validated(arrays, "file")
-
-
-def test_one_dataset_joined_is_itself():
-    dataset = from_transitions(transitions([0, 1], [1, 2], [0, 0]), "file")
-    assert joined([dataset]) is dataset
-
-
-def test_fingerprint_is_of_size_and_rows():
-    arrays = random_transitions(50)
-    whole = from_transitions(arrays, "here")
-    assert whole.fingerprint() == from_transitions(arrays, "elsewhere").fingerprint()
-    for key in ("observations", "rewards", "next_observations"):
-        changed = {**arrays, key: arrays[key].copy()}
-        changed[key][17] = np.nextafter(changed[key][17], np.float32(9.0))
-        assert from_transitions(changed, "here").fingerprint() != whole.fingerprint()
-    shorter = {key: array[:-1] for key, array in arrays.items()}
-    assert from_transitions(shorter, "here").fingerprint() != whole.fingerprint()
-
-
-def random_transitions(size):
-    generator = np.random.default_rng(0)
-    return {
-        "observations": generator.normal(size=(size, 3)).astype(np.float32),
-        "actions": generator.normal(size=(size, 2)).astype(np.float32),
-        "rewards": generator.normal(size=size).astype(np.float32),
-        "next_observations": generator.normal(size=(size, 3)).astype(np.float32),
-        "terminals": np.zeros(size, bool),
-    }
-
-
-def test_a_fingerprint_of_few_rows_is_what_it_always_was():
-    """The fingerprint of up to 16,384 rows stays: runs that others have begun go on."""
-    dataset = from_transitions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0]), "file")
+def test_a_fingerprint_is_what_it_always_was():
+    """So runs that others have begun go on."""
+    dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0])
     fields = b"".join(field.tobytes() for field in dataset.batch)
     assert dataset.fingerprint() == hashlib.sha256(b"4" + fields).hexdigest()[:16] == "0c5985957a12d207"
 
 
-@pytest.fixture(scope="module")
-def many():
+def test_a_fingerprint_is_of_blocks_field_by_field_and_of_every_row():
     rows = 3 * ROWS_OF_SAMPLE + 5
-    arrays = transitions(np.arange(rows), np.arange(rows) + 1, np.zeros(rows))
-    return from_transitions(arrays, "file")
-
-
-def changed(dataset, field, row):
-    array = getattr(dataset.batch, field).copy()
-    array[row] += 1
-    return dataclasses.replace(dataset, batch=dataset.batch._replace(**{field: array}))
-
-
-@pytest.mark.parametrize("field", Batch._fields)
-def test_every_row_is_in_a_fingerprint(many, field):
-    for row in (1, 2, ROWS_OF_SAMPLE, 40_000, many.size - 1):
-        assert changed(many, field, row).fingerprint() != many.fingerprint()
-
-
-def test_a_fingerprint_is_of_blocks_field_by_field(many):
+    many = transitions(np.arange(rows), np.arange(rows) + 1, np.zeros(rows))
     digest = hashlib.sha256(str(many.size).encode())
     for start in range(0, many.size, ROWS_OF_SAMPLE):
         for field in many.batch:
             digest.update(field[start : start + ROWS_OF_SAMPLE].tobytes())
     assert many.fingerprint() == digest.hexdigest()[:16]
+    for name in Batch._fields:
+        for row in (1, 40_000, many.size - 1):
+            field = getattr(many.batch, name).copy()
+            field[row] = np.nextafter(field[row], np.float32(np.inf))
+            changed = dataclasses.replace(many, batch=many.batch._replace(**{name: field}))
+            assert changed.fingerprint() != many.fingerprint()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_folder_is_that_of_d4rl(monkeypatch, folder):
+    assert cached_file(get_task("kitchen-complete-v0")) == folder / KITCHEN
+    assert cached_file(get_task("pointmaze-umaze-v0")) == folder / "pointmaze-umaze-v0.hdf5"
+    monkeypatch.delenv("D4RL_DATASET_DIR")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(cache_folder()) == "/home/someone/.d4rl/datasets"
+
+
+def test_a_task_finds_its_own_file(kitchen_file, folder):
+    shutil.copy(kitchen_file, folder / KITCHEN)
+    dataset = load_dataset(get_task("kitchen-complete-v0"), [])
+    assert (dataset.size, dataset.source) == (3679, str(folder / KITCHEN))
+
+
+@pytest.mark.parametrize("url", [None, "http://mirror/elsewhere.hdf5"])
+def test_an_absent_dataset_is_downloaded_under_its_name(monkeypatch, folder, url):
+    calls = []
+
+    def download(address, path):
+        calls.append(address)
+        write(path.parent, "rows.hdf5", arrays_of("rows.hdf5", EPISODES)).rename(path)
+
+    monkeypatch.setattr("xql_jax.data.download_file", download)
+    task = get_task("hopper-medium-v2")
+    assert load_dataset(task, [], url).source == str(folder / "hopper_medium-v2.hdf5")
+    assert calls == [url or task.dataset_url]
+
+
+def test_an_embedded_dataset_is_generated(monkeypatch, folder):
+    path = write(folder, "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
+    generator = types.SimpleNamespace(generated_file=lambda task: path)
+    monkeypatch.setitem(sys.modules, "xql_jax.data.pointmaze", generator)
+    task = get_task("pointmaze-umaze-v0")
+    assert load_dataset(task, []).source == str(path)
+    with pytest.raises(UserError, match="pointmaze-umaze-v0 is generated on this machine"):
+        load_dataset(task, [], "http://mirror/a.hdf5")
+    with pytest.raises(UserError, match="--dataset replaces that"):
+        load_dataset(task, [str(path)], "http://mirror/a.hdf5")
+
+
+@pytest.mark.parametrize("name", ["mine.hdf5", "mine.h5", "mine.HDF5", "mine.npz"])
+def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder, name):
+    rows = {key: np.arange(24.0).reshape(12, 2) for key in ("observations", "actions")}
+    rows |= {"rewards": np.arange(12), "terminals": np.zeros(12)}
+    write(folder, "rows.npz" if name == "mine.npz" else "rows.hdf5", rows).rename(folder / name)
+    task = dataclasses.replace(get_task("kitchen-mixed-v0"), episode_limit=5)
+    rewards = load_dataset(task, [str(folder / name)]).batch.rewards
+    np.testing.assert_array_equal(rewards, [0, 1, 2, 3, 5, 6, 7, 8, 10])
+    with pytest.raises(UserError, match="no timeouts, and no task"):
+        load_dataset(None, [str(folder / name)])
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        (["data.csv"], r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
+        (["data"], r"data: unknown suffix ''.*a directory of .npz episodes, ogbench:FILE.npz, minari:ID"),
+        (["ogbench:no-such-file.npz"], r"no-such-file.npz: no such file"),
+        (["minari:"], "minari: names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER"),
+        ([], "name a D4RL task or give a dataset file"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(sources, message):
+    with pytest.raises(UserError, match=message):
+        load_dataset(None, sources)
+
+
+def test_several_sources_are_joined_in_their_order(folder):
+    arrays = arrays_of("transitions.npz", EPISODES)
+    first = write(folder, "transitions.npz", arrays).rename(folder / "b.npz")
+    second = write(folder, "episodes", arrays_of("episodes", EPISODES[1:]))
+    sources = [load_dataset(None, [str(first)]), str(second)]  # one of them is in memory already
+    dataset = load_dataset(None, sources)
+    for key in ("observations", "actions", "rewards", "next_observations"):
+        both = np.concatenate([arrays[key], arrays[key][3:]]).astype(np.float32)
+        np.testing.assert_array_equal(getattr(dataset.batch, key), both)
+    np.testing.assert_array_equal(np.flatnonzero(dataset.ends), [2, 5, 8, 11, 14])
+    assert dataset.source == f"{first}, {second}"
+
+
+@pytest.mark.parametrize("key", ["observations", "actions"])
+def test_sources_of_different_sizes_are_named_both(folder, key):
+    arrays = arrays_of("transitions.npz", EPISODES)
+    size = arrays[key].shape[1]
+    write(folder, "transitions.npz", arrays).rename(folder / "a.npz")
+    wider = {name: np.ones((9, 7)) for name in arrays if key in name}
+    write(folder, "transitions.npz", {**arrays, **wider}).rename(folder / "b.npz")
+    with pytest.raises(UserError, match=rf"{key} have {size} entries in .*a.npz and 7 in .*b.npz"):
+        load_dataset(None, [str(folder / name) for name in ("a.npz", "a.npz", "b.npz")])
+
+
+def test_data_larger_than_memory_are_one_line(folder, monkeypatch):
+    arrays = arrays_of("rows.hdf5", EPISODES)
+    del arrays["next_observations"]
+    sources = [write(folder, name, arrays) for name in ("rows.npz", "rows.hdf5")]
+    sources.append(write(folder, "episodes", arrays_of("episodes", EPISODES)))
+    size = sum(array.nbytes for array in arrays.values())
+    for path in sources:
+        for free, fits in ((size, False), (4 * size + 10_000, True)):  # a `.npy` has a header
+            memory = types.SimpleNamespace(available=free)
+            monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+            if fits:
+                load_dataset(None, [str(path)])
+                continue
+            with pytest.raises(UserError, match=rf"{path}: 0.0. MB of memory are needed, 0.00 MB"):
+                load_dataset(None, [str(path)])
+
+
+def test_spaces_and_bounds_are_compared():
+    dataset = transitions(
+        [0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=np.array([[0.5], [-1], [1.1], [1]])
+    )
+    assert share_beyond_bounds(dataset) == 0.25
+    check_spaces(dataset, 1, 1, "some-env")
+    with pytest.raises(UserError, match=r"file: observations have 1 entries, those of some-env have 11"):
+        check_spaces(dataset, 11, 1, "some-env")
+    with pytest.raises(UserError, match=r"file: actions have 1 entries, those of some-env have 3"):
+        check_spaces(dataset, 1, 3, "some-env")
+
+
+def test_stamps_change_with_any_file_that_is_read(tmp_path):
+    """Rewritten with as many bytes, in a folder, and behind a prefix."""
+    inside = tmp_path / "episodes" / "main.bin"
+    inside.parent.mkdir()
+    for source in (str(inside.parent), str(inside), f"ogbench:{inside}"):
+        inside.write_bytes(b"old")
+        os.utime(inside, ns=(1, 1))
+        assert stamps(None, [source]) == [["main.bin", 3, 1]]
+        inside.write_bytes(b"new")
+        os.utime(inside, ns=(2, 2))
+        assert stamps(None, [source]) == [["main.bin", 3, 2]]
+    assert stamps(None, [str(tmp_path / "missing.npz")]) is None  # nothing tells that they are the same
+    assert stamps(None, ["minari:D4RL/door/human-v2"]) is None
