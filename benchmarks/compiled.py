@@ -9,8 +9,6 @@ step. They are timed alternately in several turns, in one process; a ratio is th
   python benchmarks/compiled.py --env_name=playground:CartpoleSwingup --num_environments=1,16,64
 """
 
-from xql_jax.commands import command_line
-
 import functools
 import json
 import os
@@ -22,6 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from xql_jax.commands import command_line
 from xql_jax.envs import make_environment
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters

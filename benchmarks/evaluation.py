@@ -8,8 +8,6 @@ Example:
   python benchmarks/evaluation.py --tasks=hopper-medium-v2,kitchen-complete-v0
 """
 
-from xql_jax.commands import command_line
-
 import json
 import os
 import time
@@ -18,6 +16,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from xql_jax.commands import command_line
 from xql_jax.envs import SUITES, get_suite, make_environment
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator

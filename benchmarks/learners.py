@@ -10,8 +10,6 @@ Example:
   python benchmarks/learners.py --methods=iql,sql,td3_bc,cql --turns=5
 """
 
-from xql_jax.commands import command_line
-
 import json
 import os
 import time
@@ -23,6 +21,7 @@ from absl import flags
 from hopper_size import WIDTH, random_data
 from tqdm import tqdm
 
+from xql_jax.commands import command_line
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for

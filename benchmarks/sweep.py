@@ -13,8 +13,6 @@ Example:
   python benchmarks/sweep.py --max_steps=5000
 """
 
-from xql_jax.commands import command_line
-
 import concurrent.futures
 import itertools
 import json
@@ -26,6 +24,8 @@ import time
 from pathlib import Path
 
 from absl import flags
+
+from xql_jax.commands import command_line
 
 MAIN = Path(__file__).resolve().parents[1] / "experiments" / "train_offline.py"
 flags.DEFINE_list("betas", ["0.1", "0.2", "0.5", "1", "2"], "Settings: values of beta.")

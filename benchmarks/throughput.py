@@ -16,8 +16,6 @@ Example:
   python benchmarks/throughput.py --algorithm=xql --members=1,4,16,64 --turns=5
 """
 
-from xql_jax.commands import command_line
-
 import json
 import os
 import time
@@ -29,6 +27,7 @@ import numpy as np
 from absl import flags
 from hopper_size import random_data, update_flops
 
+from xql_jax.commands import command_line
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner

@@ -11,41 +11,15 @@ and compared with the run on 1,000 observations. act.py, which needs only NumPy,
 """
 
 from xql_jax.commands import command_line, printing
-from xql_jax.commands.run_flags import settings_from
-
-from absl import flags
-
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import EXPORT_FORMATS, ExportSettings
-
-flags.DEFINE_string("env_name", None, "Task of --episodes. Default: the run's own.")
-flags.DEFINE_integer(
-    "member", None, "Member of the run, counted from 0. Needed for runs with several members.", lower_bound=0
-)
-flags.DEFINE_list(
-    "formats",
-    list(EXPORT_FORMATS),
-    "Files to write. jax: an artifact of jax.export; onnx: a graph (needs xql_jax[export]); npz: weights.",
-)
-flags.DEFINE_string("output", None, "Folder for the files. Default: `export` in the run's folder.")
-flags.DEFINE_integer(
-    "episodes",
-    0,
-    "Evaluate the run and every file over that many episodes.",
-    lower_bound=0,
-    upper_bound=1_000_000,
-)
-flags.DEFINE_integer(
-    "seed", 20_000, "Seed for the initial states of these episodes.", lower_bound=0, upper_bound=2**31 - 1
-)
-FLAGS = flags.FLAGS
+from xql_jax.runs.tool_settings import ExportSettings
 
 
-def main(checkpoint: str | None = None) -> int:
-    if checkpoint is None:
+def main(settings: ExportSettings) -> int:
+    if settings.checkpoint is None:
         raise UserError("name a run's folder or one of its checkpoints")
-    return printing.export(settings_from(ExportSettings, FLAGS, checkpoint=checkpoint))
+    return printing.export(settings)
 
 
 if __name__ == "__main__":
-    command_line.run(main, max_arguments=1)
+    command_line.run(main, ExportSettings)

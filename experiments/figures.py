@@ -12,56 +12,57 @@ given. Figures 1, 3, 5 and 6 show finished runs of train_online.py under --runs;
 train_offline.py or reproduce.py. Learning curves are also printed as a table, the best method first.
 """
 
-from xql_jax.commands import command_line
-
+import dataclasses
 import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-
+from xql_jax.commands import command_line
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES, FIGURES_OF_RUNS
 from xql_jax.figures.tables import write_figure
 from xql_jax.outputs import make_folder
 from xql_jax.reports.style import FORMATS
+from xql_jax.settings import Settings, setting
 
 ALL = FIGURES | FIGURES_OF_RUNS
 
-flags.DEFINE_multi_string(
-    "figure",
-    ["all"],
-    "Figures to draw, separated by commas. all: those that need no runs. "
-    + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
-    + ".",
-)
-flags.DEFINE_string("runs", "results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
-flags.DEFINE_string("out", "results/figures", "Folder for the pictures and tables.")
-flags.DEFINE_integer(
-    "seed", 0, "Random seed for samples and initial networks.", lower_bound=0, upper_bound=2**31 - 1
-)
-flags.DEFINE_list(
-    "formats",
-    ["png", "svg"],
-    f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
-)
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FigureSettings(Settings):
+    """The flags."""
+
+    figure: Sequence[str] = setting(
+        ("all",),
+        "Figures to draw, separated by commas. all: those that need no runs. "
+        + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
+        + ".",
+    )
+    runs: str = setting("results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
+    out: str = setting("results/figures", "Folder for the pictures and tables.")
+    seed: int = setting(0, "Random seed for samples and initial networks.")
+    formats: Sequence[str] = setting(
+        ("png", "svg"),
+        f"Formats of the pictures, as in --formats=png,pdf; known: {', '.join(FORMATS)}.",
+        by_commas=True,
+    )
 
 
-def main() -> int:
-    if not FLAGS.formats or set(FLAGS.formats) - set(FORMATS):
-        raise UserError(f"--formats={','.join(FLAGS.formats)}: known: {', '.join(FORMATS)}")
-    given = command_line.names_among("figure", FLAGS.figure, [*ALL, "all"])
+def main(settings: FigureSettings) -> int:
+    if not settings.formats or set(settings.formats) - set(FORMATS):
+        raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(FORMATS)}")
+    given = command_line.names_among("figure", settings.figure, [*ALL, "all"])
     asked = [FIGURES if name == "all" else [name] for name in given]
     names = dict.fromkeys(itertools.chain.from_iterable(asked))
-    root = Path(FLAGS.runs).expanduser()
+    root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
-    folder = make_folder("out", FLAGS.out)
+    folder = make_folder("out", settings.out)
     print(f"figures {', '.join(names)} into {folder}", flush=True)
     for name in names:
         start = time.perf_counter()
-        tables = of_runs.get(name) or FIGURES[name].compute(FLAGS.seed)
-        paths = write_figure(name, folder, tables, ALL[name].draw(tables), FLAGS.formats)
+        tables = of_runs.get(name) or FIGURES[name].compute(settings.seed)
+        paths = write_figure(name, folder, tables, ALL[name].draw(tables), settings.formats)
         seconds = time.perf_counter() - start
         lines = ALL[name].describe(tables)
         print(f"figure {name}: {ALL[name].what} ({seconds:.1f} s)", *lines, *paths, sep="\n  ", flush=True)
@@ -69,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, FigureSettings)

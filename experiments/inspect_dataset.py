@@ -6,46 +6,53 @@ Examples:
   python experiments/inspect_dataset.py --env_name=antmaze-umaze-v2 --dataset=mine.hdf5 --json=mine.json
 """
 
-from xql_jax.commands import command_line
-
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-
+from xql_jax.commands import command_line
 from xql_jax.data import PREFIXES, load_dataset
 from xql_jax.data.download import cached_file
 from xql_jax.data.episodes import minari_datasets
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
+from xql_jax.settings import Settings, setting
 from xql_jax.tasks import Task, get_task, referenced
 
-flags.DEFINE_string(
-    "env_name",
-    None,
-    "Task whose data to inspect. With --dataset: the task whose episode limit and scores apply to it.",
-)
-flags.DEFINE_multi_string(
-    "dataset",
-    [],
-    "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
-    "joined.",
-)
-flags.DEFINE_string("dataset_url", None, "Where to download the task's own dataset from, instead of D4RL's.")
-flags.DEFINE_string("plot", None, "Draw a picture to this .png, .pdf or .svg file.")
-flags.DEFINE_string("json", None, "Write the numbers to this .json file.")
-FLAGS = flags.FLAGS
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InspectionSettings(Settings):
+    """The flags."""
+
+    env_name: str | None = setting(
+        None,
+        "Task whose data to inspect. With --dataset: the task whose episode limit and scores apply to it.",
+    )
+    dataset: Sequence[str] = setting(
+        (),
+        "Data: a file (.hdf5, .npz), a folder of .npz episodes, ogbench:FILE.npz or minari:ID. Several are "
+        "joined.",
+    )
+    dataset_url: str | None = setting(
+        None, "Where to download the task's own dataset from, instead of D4RL's."
+    )
+    plot: str | None = setting(None, "Draw a picture to this .png, .pdf or .svg file.")
+    json: str | None = setting(None, "Write the numbers to this .json file.")
 
 
-def main() -> int:
-    task = get_task(FLAGS.env_name) if FLAGS.env_name else None
-    inputs = input_paths(task, FLAGS.dataset)
-    plot = check_output("plot", FLAGS.plot, [f".{kind}" for kind in FORMATS], inputs) if FLAGS.plot else None
-    numbers = check_output("json", FLAGS.json, inputs=inputs) if FLAGS.json else None
+def main(settings: InspectionSettings) -> int:
+    task = get_task(settings.env_name) if settings.env_name else None
+    inputs = input_paths(task, settings.dataset)
+    plot = (
+        check_output("plot", settings.plot, [f".{kind}" for kind in FORMATS], inputs)
+        if settings.plot
+        else None
+    )
+    numbers = check_output("json", settings.json, inputs=inputs) if settings.json else None
     check_outputs_differ({"plot": plot, "json": numbers})
-    dataset = load_dataset(task, FLAGS.dataset, FLAGS.dataset_url)
+    dataset = load_dataset(task, settings.dataset, settings.dataset_url)
     task = referenced(task, dataset.references) if task else None
     report = describe_dataset(dataset, task)
     print("\n".join(report_lines(report)), flush=True)
@@ -73,4 +80,4 @@ def write(flag: str, path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, InspectionSettings)

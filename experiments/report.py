@@ -13,31 +13,15 @@ number. Also writes OUT/{scores,statistics,runs}.csv, OUT/scores.md and OUT/scor
 """
 
 from xql_jax.commands import command_line, reporting
-from xql_jax.commands.run_flags import settings_from
-
-from absl import flags
-
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import ReportSettings
-
-MOST_FOLDERS = 100_000
-
-flags.DEFINE_string("out", "results/report", "Folder for the page and the tables.")
-flags.DEFINE_integer(
-    "bootstrap_samples",
-    2_000,
-    "Bootstrap samples for the intervals of statistics over datasets.",
-    lower_bound=100,
-    upper_bound=1_000_000,
-)
-FLAGS = flags.FLAGS
+from xql_jax.runs.tool_settings import ReportSettings
 
 
-def main(*folders: str) -> int:
-    if not folders:
+def main(settings: ReportSettings) -> int:
+    if not settings.folders:
         raise UserError("name folders of runs, or folders that contain runs: report.py results")
-    return reporting.write_report(settings_from(ReportSettings, FLAGS, folders=folders))
+    return reporting.write_report(settings)
 
 
 if __name__ == "__main__":
-    command_line.run(main, max_arguments=MOST_FOLDERS)
+    command_line.run(main, ReportSettings)

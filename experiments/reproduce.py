@@ -18,38 +18,19 @@ brackets; in table 2 "before → after". The CSV also has the best scores in tra
 they flatter, and are no result.
 """
 
-from xql_jax.commands import command_line, sweep_flags, sweeping
-
-import functools
-from pathlib import Path
-
-from absl import flags
-
-from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
+from xql_jax.commands import command_line, sweeping
+from xql_jax.reports.paper_tables import FINETUNING, read_paper_table
 from xql_jax.runs.platforms import prepare_acting
-from xql_jax.runs.settings import ReproductionSettings
+from xql_jax.sweeps.settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
-flags.DEFINE_enum(
-    "table", "1", TABLES, "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit."
-)
-sweep_flags.define_sweep_flags("Left out: the paper's. ", "Left out: the paper's. ")
-FLAGS = flags.FLAGS
-
-
-def main() -> int:
-    if FLAGS.table == FINETUNING:
+def main(settings: ReproductionSettings) -> int:
+    settings.check()
+    if settings.table == FINETUNING:
         prepare_acting()
-    settings = sweep_flags.sweep_settings(ReproductionSettings, FLAGS, CONFIGS)
-    output = sweeping.Output(FLAGS.out, f"table_{settings.table}")
-    paper = read_paper_table(settings.table)
-    executor = functools.partial(sweep_flags.make_executor, FLAGS)
-    return sweeping.sweep(
-        as_sweep(settings), executor, output, paper, dry_run=FLAGS.dry_run, download=FLAGS.download
-    )
+    return sweeping.sweep(as_sweep(settings), read_paper_table(settings.table))
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, ReproductionSettings)

@@ -12,32 +12,15 @@ last evaluation, with half the width of its 95% interval. For a sweep, it is the
 """
 
 from xql_jax.commands import command_line, reporting
-from xql_jax.commands.run_flags import settings_from
-
-from absl import flags
-
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import ListSettings
-
-MOST_FOLDERS = 100_000
-
-flags.DEFINE_string(
-    "filter",
-    "",
-    "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such as "
-    "beta.",
-)
-flags.DEFINE_boolean("compare", False, "Show a column for each setting in which the listed runs differ.")
-flags.DEFINE_enum("sort", "task", reporting.SORTS, "Order: by task and method, best score, newest or name.")
-flags.DEFINE_boolean("csv", False, "Print CSV.")
-FLAGS = flags.FLAGS
+from xql_jax.runs.tool_settings import ListSettings
 
 
-def main(*folders: str) -> int:
-    if not folders:
+def main(settings: ListSettings) -> int:
+    if not settings.folders:
         raise UserError("name folders of runs, or folders that contain runs: runs.py results")
-    return reporting.list_and_print(settings_from(ListSettings, FLAGS, folders=folders))
+    return reporting.list_and_print(settings)
 
 
 if __name__ == "__main__":
-    command_line.run(main, max_arguments=MOST_FOLDERS)
+    command_line.run(main, ListSettings)

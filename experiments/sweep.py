@@ -21,44 +21,23 @@ sweep is stopped or killed, the same command trains the rest. Writes OUT/NAME.{t
 reproduce.py does.
 """
 
-from xql_jax.commands import command_line, sweep_flags, sweeping
-
-import functools
-from pathlib import Path
-
-from absl import flags
-
+from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import ONLINE
 from xql_jax.runs.platforms import prepare_acting
-from xql_jax.runs.settings import SweepSettings
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-sweep_flags.define_sweep_flags("", "")
-flags.DEFINE_boolean(
-    "finetune",
-    False,
-    "Fine-tune online after offline training, as train_finetune.py with configs/SUITE_finetune_config.py "
-    "where there is one; --max_steps are its steps.",
-)
-flags.DEFINE_string("name", "sweep", "Name of the tables' files in --out.")
-FLAGS = flags.FLAGS
+from xql_jax.sweeps.settings import SweepSettings
 
 
-def main(file: str | None = None) -> int:
-    if file:
-        sweep_flags.apply_file(Path(file), FLAGS)
+def main(settings: SweepSettings) -> int:
+    settings = sweeping.with_file(settings)
+    settings.check()
     for flag in ("datasets", "methods"):
-        if not FLAGS[flag].value:
+        if not getattr(settings, flag):
             raise UserError(f"--{flag}: give at least one, see --help")
-    if FLAGS.finetune or any(method.split(":")[0] in ONLINE for method in FLAGS.methods):
+    if settings.finetune or any(method.split(":")[0] in ONLINE for method in settings.methods):
         prepare_acting()
-    settings = sweep_flags.sweep_settings(SweepSettings, FLAGS, CONFIGS)
-    output = sweeping.Output(FLAGS.out, FLAGS.name)
-    executor = functools.partial(sweep_flags.make_executor, FLAGS)
-    return sweeping.sweep(settings, executor, output, dry_run=FLAGS.dry_run, download=FLAGS.download)
+    return sweeping.sweep(settings)
 
 
 if __name__ == "__main__":
-    command_line.run(main, max_arguments=1)
+    command_line.run(main, SweepSettings)

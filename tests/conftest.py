@@ -1,7 +1,5 @@
 """What several rooms' tests need: the legacy d4rl package as an oracle, and the one real dataset."""
 
-import xql_jax.commands  # noqa: F401
-
 import ctypes.util
 import gc
 import os
@@ -13,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 
+import xql_jax.commands  # noqa: F401
 from xql_jax.data.download import cached_file
 from xql_jax.tasks import get_task
 

@@ -13,7 +13,6 @@ from xql_jax.learners import registry
 from xql_jax.learners.descriptions import describe_fields
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.training.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -62,7 +61,10 @@ def run(tmp_path, algorithm, sweep="", **fields):
     config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
     settings = OfflineSettings(
         config=config,
-        schedule=Schedule(20, 10, 20, 20),
+        max_steps=20,
+        log_interval=10,
+        eval_interval=20,
+        checkpoint_interval=20,
         save_dir=str(tmp_path / "results"),
         dataset=(str(tmp_path / "data.npz"),),
         batch_size=8,

@@ -1,7 +1,6 @@
 """The files in configs/: where they are, how one is chosen, and how it is loaded."""
 
 import runpy
-from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -11,10 +10,10 @@ from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.tasks import COMPILED, OWN, Task, get_task
 
-# A kind of config: the entries that it has under `about` with their types, and the function that makes it.
-Kind = tuple[Mapping[str, type], str]
-OFFLINE: Kind = ({"suites": tuple, "tuned": ConfigDict}, "suite_config")
-ONLINE: Kind = ({"small": ConfigDict, "by_task": ConfigDict}, "online_config")
+# A kind of config: the script that trains with it, the function that makes it, and its entries under `about`.
+Kind = tuple[str, str, tuple[str, ...]]
+OFFLINE: Kind = ("train_offline.py", "suite_config", ("suites", "tuned", "run", "finetune"))
+ONLINE: Kind = ("train_online.py", "online_config", ("small", "by_task"))
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -130,18 +129,16 @@ def load_config(path: str, kind: Kind) -> ConfigDict:
         raise
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"--config: get_config of {name} returns {type(config).__name__}, not a ConfigDict")
-    entries, maker = kind
-    about = config.get("about")
-    other, main = (ONLINE, "train_online.py") if kind is OFFLINE else (OFFLINE, "train_offline.py")
-    if isinstance(about, ConfigDict) and all(entry in about for entry in other[0]):
-        raise UserError(f"--config={name}: that is for experiments/{main}")
-    for owner, types in ((config, {"algorithm": str, "about": ConfigDict}), (about, entries)):
-        for entry, expected in types.items():
-            if not isinstance(owner.get(entry), expected):
-                raise UserError(
-                    f"--config: {name} must give {entry} as a {expected.__name__}, not "
-                    f"{owner.get(entry)!r}: make it with xql_jax.configuration.{maker}"
-                )
+    about = config.get("about") if isinstance(config, ConfigDict) else None
+    main, maker, entries = kind
+    if not isinstance(about, ConfigDict) or not isinstance(config.get("algorithm"), str):
+        raise UserError(f"--config: {name} gives no config: make it with xql_jax.configuration.{maker}")
+    if not all(entry in about for entry in entries):
+        other, _, theirs = ONLINE if kind is OFFLINE else OFFLINE
+        hint = (
+            f"that is for experiments/{other}"
+            if all(entry in about for entry in theirs)
+            else f"make it with xql_jax.configuration.{maker}"
+        )
+        raise UserError(f"--config={name}: no config for experiments/{main}: {hint}")
     return config

@@ -1,8 +1,7 @@
-"""Makes the configs for the files in configs/, and builds learners from configs.
+"""Makes the configs for the files in configs/, decides what they leave open, and builds learners from them.
 
 A config is flat: `algorithm` and the learner's hyperparameters by name. An online config also has the fields
-of `OnlineFields`, and `network`. The entry `about` says what the config is for; the command line cannot
-change it.
+of `OnlineFields`, and `network`. The entry `about` says what the config is for; a user cannot change it.
 """
 
 import contextlib
@@ -23,10 +22,8 @@ from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
 VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
-
-# Possible sources of a setting's value.
-FLAG, CONFIG_FILE, TABLE_4, DEFAULT = "flag", "config file", "Table 4 (--tuned)", "default"
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
+NO_FIELDS = ("algorithm", "about")  # entries of a config that are no hyperparameters
 
 TO_10E8 = fields.Domain("from 1 to 100,000,000", lambda x: 1 <= x <= 1e8)
 
@@ -87,14 +84,18 @@ def suite_config(
     recipe = OFFLINE[method]
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
     is_in_family = issubclass(recipe.learner, InSample) or method in VARIANT_OF
-    # Values with their sources. Values not meant for this method alone may be for fields that it lacks.
+    # Values not meant for this method alone may be for fields that it lacks.
     of_others = [
-        (shared or {}, CONFIG_FILE),
-        (in_family if is_in_family else {}, CONFIG_FILE),
-        (differences.get(VARIANT_OF.get(method, ""), {}), CONFIG_FILE),
+        shared or {},
+        in_family if is_in_family else {},
+        differences.get(VARIANT_OF.get(method, ""), {}),
     ]
-    of_suite = recipe.by_suite.get(suites[0] if suites else "", {})
-    own = [(of_suite, f"method {method}"), (differences.get(method, {}), CONFIG_FILE)]
+    own = [recipe.by_suite.get(suites[0] if suites else "", {}), differences.get(method, {})]
+    values: dict[str, Any] = {}
+    for some in of_others + (own if policy else []):
+        values |= {name: value for name, value in _every_width(some, known).items() if name in known}
+    for some in [] if policy else own:
+        values |= _every_width(some, known)
     rows = (tuned or {}) if method == "xql" else {}
     about = {
         "suites": tuple(suites),
@@ -102,13 +103,7 @@ def suite_config(
         "run": dataclasses.asdict(recipe.run),
         "finetune": {**dataclasses.asdict(recipe.finetune), **(finetune or {}).get(method, {})},
     }
-    config = _config(algorithm, known, about)
-    for values, origin in of_others:
-        _set(config, _those_of(known, _every_width(values, known)), origin)
-    for values, origin in own:
-        wide = _every_width(values, known)
-        _set(config, _those_of(known, wide) if policy else wide, origin)
-    return _whole(config)
+    return _config(algorithm, known, values, about)
 
 
 def online_config(
@@ -139,59 +134,23 @@ def online_config(
     known |= fields.hyperparameters(OnlineFields())
     values_by_task = {task: dict(values) for task, values in by_task.items()}
     about = {"small": _every_width(small, known), "by_task": values_by_task}
-    config = _config(algorithm, known | {"network": "paper"}, about)
-    _set(config, _every_width(differences, known), CONFIG_FILE)
-    return _whole(config)
+    return _config(algorithm, known | {"network": "paper"}, _every_width(differences, known), about)
 
 
-def _config(algorithm: str, values: Mapping[str, Any], about: Mapping[str, Any]) -> ml_collections.ConfigDict:
-    """Returns a config with these default values and `about`."""
-    method = method_of(algorithm)
-    own = (OFFLINE | ONLINE)[method].defaults
-    origins = {name: f"method {method}" if name in own else DEFAULT for name in values}
-    return ml_collections.ConfigDict(
-        {
-            "algorithm": algorithm,
-            **values,
-            "hidden_dims": config_dict.placeholder(tuple),  # widths for networks without their own
-            "about": {**about, "origins": origins},
-        }
-    )
+def _config(
+    algorithm: str, known: Mapping[str, Any], values: Mapping[str, Any], about: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns a locked config with these values, each of its default's type.
 
-
-def _whole(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Locks the config, and notes its present values as the base that a run may differ from."""
-    config.about.base = {
-        name: x for name, x in config.items() if name not in ("about", "algorithm", "hidden_dims")
-    }
-    return config.lock()
-
-
-def _set(config: ml_collections.ConfigDict, values: Mapping[str, Any], origin: str) -> None:
-    """Sets fields, and notes the source of their values if the config has such notes; a user's may not."""
-    config.update(values)
-    if "origins" in config.about:
-        with config.about.origins.unlocked():
-            config.about.origins.update(dict.fromkeys(values, origin))
-
-
-def origins_of(config: ml_collections.ConfigDict, explicit: Collection[str]) -> dict[str, str]:
-    """Returns where the value of each field of a resolved config is from, in words.
-
-    Args:
-        explicit: the fields that the command line gives.
+    Its entry `about.base` has them, too, for the runs that differ from them.
     """
-    noted = config.about.to_dict().get("origins", {})
-    defaults = fields.hyperparameters(make_learner(config.algorithm)) | fields.hyperparameters(OnlineFields())
-    origins = {}
-    for name, value in config.items():
-        if name in ("about", "algorithm"):
-            continue
-        origins[name] = FLAG if name in explicit else noted.get(name, CONFIG_FILE)
-        # A user's own file may change a field after `suite_config` has noted its source.
-        if origins[name] == DEFAULT and name in defaults and value != defaults[name]:
-            origins[name] = CONFIG_FILE
-    return origins
+    config = ml_collections.ConfigDict(known)
+    config.update(values)
+    widths = config_dict.placeholder(tuple)  # for networks without their own
+    about = {**about, "base": config.to_dict()}
+    return ml_collections.ConfigDict(
+        {"algorithm": algorithm, **config.to_dict(), "hidden_dims": widths, "about": about}
+    ).lock()
 
 
 def _defaults(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> dict[str, Any]:
@@ -207,10 +166,6 @@ def _defaults(algorithm: str, known: Collection[str], others: Collection[str], m
     return fields.hyperparameters(make_learner(algorithm))
 
 
-def _those_of(known: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in known}
-
-
 def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
     """Returns the values with `hidden_dims`, if given, replaced by the widths of every network."""
     values = dict(values)
@@ -219,7 +174,94 @@ def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
     return {**dict.fromkeys(names, widths), **values}
 
 
-def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str]) -> None:
+def field_names(config: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the hyperparameters that a user may set."""
+    return [name for name in config if name not in NO_FIELDS]
+
+
+def with_fields(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+    """Returns a copy of the config with hyperparameters set, to values of their type or as a user types them.
+
+    Raises:
+        UserError: if a name is unknown or a value has another type.
+    """
+    changed = config.copy_and_resolve_references()
+    for name, value in values.items():
+        if name not in field_names(config):
+            known = nearest(name, field_names(config))
+            raise UserError(f"unknown field {name!r} for {config.algorithm}; nearest known: {known}")
+        changed[name] = _typed(name, value, config.get_type(name))
+    return changed
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """Returns the value as a `kind`: text is parsed, lists are tuples; UserError if that cannot be."""
+    words = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths, as 256,256"}
+    try:
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "false": False}[value.lower()]
+        if kind is tuple and isinstance(value, str):
+            return tuple(
+                int(width) for width in value.strip("()").replace("/", ",").split(",") if width.strip()
+            )
+        if kind is tuple and isinstance(value, list | tuple):
+            return tuple(value)
+        if kind is int and float(value) == int(float(value)) and not isinstance(value, bool):
+            return int(float(value))
+        if kind is float and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, kind):
+            return value
+    except (KeyError, OverflowError, TypeError, ValueError):
+        pass
+    raise UserError(f"{name}={value!r}: must be {words.get(kind, 'text')}")
+
+
+def resolve_offline(
+    config: ml_collections.ConfigDict, env_name: str | None, tuned: bool, given: Collection[str]
+) -> tuple[ml_collections.ConfigDict, int | None]:
+    """Returns the config with Table 4's values for the dataset, if wanted, and its networks' widths.
+
+    Args:
+        given: the fields that the user gave; they stay.
+    Returns:
+        The config, and the tuned batch size if there is one.
+    Raises:
+        UserError: if there are no tuned values for the dataset, or a field is unknown or impossible.
+    """
+    config, batch_size = config.copy_and_resolve_references(), None
+    if tuned:
+        if env_name is None:
+            raise UserError("--tuned needs --env_name: its values are those of a task")
+        rows = config.about.tuned
+        if env_name not in rows:
+            known = nearest(env_name, rows) if rows else "none in this config"
+            raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
+        values = dict(rows[env_name])
+        batch_size = values.pop("batch_size", None)
+        config.update({name: value for name, value in values.items() if name not in given})
+    _resolve_widths(config, given)
+    return config, batch_size
+
+
+def resolve_online(
+    config: ml_collections.ConfigDict, env_name: str, given: Collection[str]
+) -> ml_collections.ConfigDict:
+    """Returns the config with the values for the networks' size and for the task, see `resolve_offline`."""
+    config = config.copy_and_resolve_references()
+    _check_names(config)
+    sizes = {"paper": {}, "small": config.about.small.to_dict()}
+    if config.network not in sizes:
+        raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
+    fixed = {*given, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
+    for values in (sizes[config.network], config.about.by_task.to_dict().get(env_name, {})):
+        config.update({name: value for name, value in values.items() if name not in fixed})
+    _resolve_widths(config, given)
+    online_fields(config)
+    return config
+
+
+def _resolve_widths(config: ml_collections.ConfigDict, given: Collection[str]) -> None:
     """Applies `hidden_dims`, if given, to all networks except those whose widths were given explicitly."""
     widths = config.get("hidden_dims")
     if widths is not None:
@@ -227,45 +269,31 @@ def resolve_widths(config: ml_collections.ConfigDict, explicit: Collection[str])
         if not networks:
             raise UserError(f"config.hidden_dims: {config.algorithm} has no network of hidden layers")
         fields.check_value(make_learner(config.algorithm), "config.hidden_dims", networks[0], widths)
-        values = _every_width({"hidden_dims": widths}, config.keys())
-        others = {name: value for name, value in values.items() if name not in explicit}
-        _set(config, others, f"{FLAG} config.hidden_dims")
+        config.update({name: widths for name in networks if name not in given})
     if "hidden_dims" in config:
         with config.unlocked():
             del config.hidden_dims
 
 
-def resolve_online(
-    config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]
-) -> dict[str, Any]:
-    """Sets the values for the network's size and for the task, except for fields given explicitly.
-
-    Returns:
-        The fields that were set for the task.
-    Raises:
-        UserError: if a field or the network's size is unknown or impossible.
-    """
-    _check_names(config)
-    sizes = {"paper": {}, "small": config.about.small.to_dict()}
-    if config.network not in sizes:
-        raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
-    given = {*explicit, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
-    by_task = config.about.by_task.to_dict().get(env_name, {})
-    for values, origin in (
-        (sizes[config.network], f"config.network={config.network}"),
-        (by_task, f"{CONFIG_FILE}, for {env_name}"),
-    ):
-        _set(config, {name: value for name, value in values.items() if name not in given}, origin)
-    resolve_widths(config, explicit)
-    online_fields(config)
-    return {name: value for name, value in by_task.items() if name not in explicit}
-
-
 def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
     """Returns the config's values for `OnlineFields`; raises UserError if one is impossible."""
-    known = fields.hyperparameters(OnlineFields())
     with _of_config():
-        return OnlineFields(**{name: config[name] for name in known})
+        return OnlineFields(**{name: config[name] for name in fields.hyperparameters(OnlineFields())})
+
+
+def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
+    """Builds the learner.
+
+    Args:
+        max_steps: the step at which decaying learning rates reach 0; inf: they do not decay.
+    Raises:
+        UserError: if a field is missing or unknown, or a value is impossible.
+    """
+    _check_names(config)
+    learner = make_learner(config.algorithm)
+    with _of_config():
+        values = {name: config[name] for name in fields.hyperparameters(learner)}
+        return fields.with_hyperparameters(learner, values).scheduled(max_steps)
 
 
 def _check_names(config: ml_collections.ConfigDict) -> None:
@@ -273,7 +301,7 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
     known = fields.hyperparameters(make_learner(config.algorithm))
     if config.algorithm in ONLINE:
         known |= fields.hyperparameters(OnlineFields()) | {"network": "paper"}
-    given = set(config) - {"algorithm", "about", "hidden_dims"}
+    given = set(config) - {*NO_FIELDS, "hidden_dims"}
     for name in sorted(given - known.keys()):
         raise UserError(
             f"unknown config field {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"
@@ -291,14 +319,6 @@ def _of_config() -> Iterator[None]:
         raise UserError(f"config.{error}") from error
 
 
-def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings in a run's config.json by their names on the command line."""
-    settings = {name: value for name, value in identity.items() if name != "config"}
-    config = identity.get("config")
-    values = config if isinstance(config, Mapping) else {}  # it may be damaged
-    return settings | {f"config.{name}": value for name, value in values.items()}
-
-
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     """Raises UserError if the config is not meant for the task's suite."""
     if task.suite not in config.about.suites and task.suite != OWN:  # a user's own task: any config
@@ -309,35 +329,9 @@ def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
         )
 
 
-def apply_tuned(config: ml_collections.ConfigDict, env_name: str, explicit: Collection[str]) -> int | None:
-    """Sets the dataset's tuned values (Table 4, in parentheses), except for fields given explicitly.
-
-    Returns:
-        The tuned batch size, if there is one.
-    Raises:
-        UserError: if there are no tuned values for the dataset.
-    """
-    tuned = config.about.tuned
-    if env_name not in tuned:
-        known = nearest(env_name, tuned) if tuned else "none in this config"
-        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
-    values = dict(tuned[env_name])
-    batch_size = values.pop("batch_size", None)
-    _set(config, {name: value for name, value in values.items() if name not in explicit}, TABLE_4)
-    return batch_size
-
-
-def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
-    """Builds the learner.
-
-    Args:
-        max_steps: the step at which decaying learning rates reach 0; inf: they do not decay.
-    Raises:
-        UserError: if a field is missing or unknown, or a value is impossible.
-    """
-    _check_names(config)
-    learner = make_learner(config.algorithm)
-    known = fields.hyperparameters(learner)
-    with _of_config():
-        values = {name: config[name] for name in known}
-        return fields.with_hyperparameters(learner, values).scheduled(max_steps)
+def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings in a run's config.json by their names on the command line."""
+    settings = {name: value for name, value in identity.items() if name != "config"}
+    config = identity.get("config")
+    values = config if isinstance(config, Mapping) else {}  # it may be damaged
+    return settings | {f"config.{name}": value for name, value in values.items()}

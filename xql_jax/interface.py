@@ -5,74 +5,38 @@ runs.
 """
 
 import contextlib
-import dataclasses
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
 from xql_jax.config_files import OFFLINE, ONLINE, Kind, file_for, load_config
+from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.npz import from_arrays
-from xql_jax.envs import BACKENDS
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.offline import DEFAULT_ENV_NAME, OfflineRun
+from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.platforms import prepare_acting
 from xql_jax.runs.run import TrainingRun
-from xql_jax.runs.settings import (
-    DATA_ON,
-    LOG_INTERVAL,
-    MAX_STEPS,
-    OFFLINE_INTERVALS,
-    ON_DAMAGED_REPLAY,
-    ON_DIVERGENCE,
-    ONLINE_INTERVALS,
-    OfflineSettings,
-    OnlineSettings,
-    RunSettings,
-)
+from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
-from xql_jax.training.schedule import Schedule
 
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
 S = TypeVar("S", bound=RunSettings)
-NO_ARGUMENTS = (
-    "config", "schedule", "config_overrides", "save_dir", "resume", "show_progress", "dataset",
-)  # fmt: skip
-
-# Smallest and largest values, the same as those of the flags. `OfflineRun` checks batch_size and top_returns.
-WHOLE = (0, 2**31 - 1)  # of whole numbers that are not in `BOUNDS`
-BOUNDS: Mapping[str, tuple[float, float]] = {
-    "max_steps": (1, 2**31 - 1),
-    "log_interval": (1, 2**31 - 1),
-    "eval_interval": (1, 2**31 - 1),
-    "checkpoint_interval": (1, 2**31 - 1),
-    "checkpoint_minutes": (0, np.inf),
-    "num_seeds": (1, 100_000),
-    "eval_episodes": (0, 1_000_000),
-    "num_environments": (1, 10_000),
-    "environment_timeout": (1, np.inf),
-    "max_policy_lag": (1, 1_000_000),
-}
-CHOICES = {
-    "data_on": DATA_ON,
-    "env_backend": BACKENDS,
-    "on_divergence": ON_DIVERGENCE,
-    "on_damaged_replay": ON_DAMAGED_REPLAY,
-}
 
 
 def train(
@@ -118,13 +82,13 @@ def train(
     with contextlib.ExitStack() as folders:
         made = _settings(
             OfflineSettings,
-            {"log_interval": LOG_INTERVAL, "max_steps": MAX_STEPS, **OFFLINE_INTERVALS, **settings},
+            settings,
             values,
             env_name=env_name,
             dataset=[_source(source, limit) for source in sources],
             save_dir=_folder(save_dir, folders),
             resume=resume,
-            show_progress=progress,
+            tqdm=progress,
         )
         return _trained(OfflineRun(made), folders, save_dir is not None)
 
@@ -157,12 +121,12 @@ def train_online(
     with contextlib.ExitStack() as folders:
         made = _settings(
             OnlineSettings,
-            {"log_interval": LOG_INTERVAL, "max_steps": MAX_STEPS, **ONLINE_INTERVALS, **settings},
+            settings,
             values,
             env_name=env_name,
             save_dir=_folder(save_dir, folders),
             resume=resume,
-            show_progress=progress,
+            tqdm=progress,
         )
         return _trained(OnlineRun(made), folders, save_dir is not None)
 
@@ -234,66 +198,24 @@ def _config(
 
 
 def _settings(kind: type[S], given: Mapping[str, Any], config: ConfigDict, **others: Any) -> S:
-    """Makes settings of class `kind`; names that are no fields of it are hyperparameters of the config.
+    """Makes settings of class `kind`; names that are no settings of it are hyperparameters of the config.
 
     Raises:
-        UserError: if a name is unknown, or a value has the wrong type.
+        UserError: if a name is unknown, or a value is invalid.
     """
-    fields = {field.name for field in dataclasses.fields(kind)} - set(NO_ARGUMENTS)
-    schedule = {field.name for field in dataclasses.fields(Schedule)} - {"handover"}
-    known = fields | schedule | (set(config) - {"algorithm", "about"})
-    hyperparameters = []
-    for name, value in given.items():
-        if name not in known:
-            raise UserError(
-                f"unknown setting {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"
-            )
-        if name in fields | schedule:
-            continue
-        hyperparameters.append(name)
-        value = value.item() if isinstance(value, np.generic) else value
-        try:
-            config[name] = tuple(value) if isinstance(value, list) else value
-        except (TypeError, ValueError) as error:
-            expected = config.get_type(name).__name__
-            raise UserError(f"{name}={value!r}: must be a {expected}") from error
-    hints = get_type_hints(Schedule) | get_type_hints(kind)
-    checked = {
-        name: _checked(name, value, hints[name])
-        for name, value in given.items()
-        if name not in hyperparameters
-    }
+    known = settings_of(kind).keys() - others.keys()
+    for name in given:
+        if name not in known and name not in field_names(config):
+            nearby = nearest(name, {*known, *field_names(config)})
+            raise UserError(f"unknown setting {name!r} for {config.algorithm}; nearest known: {nearby}")
+    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+    fields = {name: value for name, value in plain.items() if name not in known}
     return kind(
-        config=config,
-        schedule=Schedule(**{name: checked[name] for name in schedule if name in checked}),
-        config_overrides=frozenset(hyperparameters),
-        **{name: checked[name] for name in fields if name in checked},
+        config=with_fields(config, fields),
+        given=frozenset(given),
+        **{name: value for name, value in plain.items() if name in known},
         **others,
     )
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    """Returns a setting's value, with 1e5 as an int if the setting is one; UserError if it is invalid."""
-    kinds = get_args(hint) or (hint,)
-    if value is None and type(None) in kinds:
-        return None
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if int in kinds:
-        least, most = BOUNDS.get(name, WHOLE)
-        if not is_number or value != (value // 1) or not least <= value <= most:
-            raise UserError(f"{name}={value!r}: must be a whole number, at least {least}, at most {most:,}")
-        return int(value)
-    if float in kinds:
-        least = BOUNDS.get(name, (-np.inf,))[0]
-        if not is_number or not np.isfinite(value) or value < least:
-            bound = f", at least {least}" if name in BOUNDS else ""
-            raise UserError(f"{name}={value!r}: must be a finite number{bound}")
-        return float(value)
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UserError(f"{name}={value!r}: must be one of {', '.join(CHOICES[name])}")
-    if not isinstance(value, tuple(kind for kind in kinds if isinstance(kind, type))):
-        raise UserError(f"{name}={value!r}: must be {'True or False' if bool in kinds else 'text'}")
-    return value
 
 
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:

@@ -1,8 +1,8 @@
 """What is printed of scores: an interval where there is one, which may be 0."""
 
-from xql_jax.commands import printing
-
 import pytest
+
+from xql_jax.commands import printing
 
 EPISODES = {
     "score_mean": 50.0, "score_median": 49.0, "success_rate": None, "return_mean": 5.0, "length_mean": 9.0,

@@ -10,10 +10,9 @@ import pytest
 
 from xql_jax.config_files import file_for_suite
 from xql_jax.configuration import (
-    apply_tuned,
     check_suite,
     learner_from_config,
-    resolve_widths,
+    resolve_offline,
     suite_config,
 )
 from xql_jax.errors import UserError
@@ -114,7 +113,7 @@ def test_a_policy_named_beside_the_method_is_its_own(name):
 def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
     config = get_config("pointmaze")
     config.hidden_dims, config.value_hidden_dims = (8, 8), (4,)
-    resolve_widths(config, explicit={"hidden_dims", "value_hidden_dims"})
+    config, _ = resolve_offline(config, None, False, given={"hidden_dims", "value_hidden_dims"})
     assert "hidden_dims" not in config
     widths = [config[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
     assert widths == [(8, 8), (4,), (8, 8)]
@@ -122,7 +121,7 @@ def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
     assert hyperparameters(learner)["critic_hidden_dims"] == (8, 8)
 
     untouched = get_config("pointmaze")
-    resolve_widths(untouched, explicit=())
+    untouched, _ = resolve_offline(untouched, None, False, given=())
     assert "hidden_dims" not in untouched
     assert untouched.actor_hidden_dims == untouched.value_hidden_dims == (128, 128)
 
@@ -155,7 +154,7 @@ def test_numbers_are_those_of_table_4(row):
     assert config.v_updates == int(row["v_updates"])
     assert int(row["batch_size"]) == 256  # the main's default
 
-    batch_size = apply_tuned(config, row["dataset"], explicit=())
+    config, batch_size = resolve_offline(config, row["dataset"], True, given=())
     assert (config.beta, config.clip) == (float(row["beta_tuned"]), float(row["grad_clip_tuned"]))
     assert (config.v_updates, batch_size) == (int(row["v_updates_tuned"]), int(row["batch_size_tuned"]))
     learner = learner_from_config(config, max_steps=1)
@@ -166,7 +165,8 @@ def test_numbers_are_those_of_table_4(row):
 def test_an_explicit_override_wins_over_tuned():
     config = get_config("antmaze")
     config.beta = 3.5
-    assert apply_tuned(config, "antmaze-umaze-v0", explicit={"beta"}) == 256
+    config, batch_size = resolve_offline(config, "antmaze-umaze-v0", True, given={"beta"})
+    assert batch_size == 256
     assert (config.beta, config.v_updates) == (3.5, 4)  # tuned: 1.0 and 4
 
 
@@ -181,7 +181,7 @@ def test_an_explicit_override_wins_over_tuned():
 def test_tuned_without_values(name, algorithm, env_name, words):
     config = get_config(name, algorithm)
     with pytest.raises(UserError) as error:
-        apply_tuned(config, env_name, explicit=())
+        resolve_offline(config, env_name, True, given=())
     for word in ("--tuned", *words):
         assert word in str(error.value)
 
@@ -220,7 +220,7 @@ def test_impossible_widths_are_refused_by_the_name_that_gave_them(widths):
     config = get_config("mujoco")
     config.hidden_dims = widths
     with pytest.raises(UserError, match=r"config\.hidden_dims must be positive whole numbers, not "):
-        resolve_widths(config, explicit=())
+        resolve_offline(config, None, False, given=())
 
 
 def test_a_missing_field_is_told():
@@ -234,6 +234,6 @@ def test_a_missing_field_is_told():
 def test_a_config_is_a_copy():
     first = get_config("mujoco")
     first.beta = 9.0
-    apply_tuned(first, "hopper-medium-v2", explicit=())
+    assert resolve_offline(first, "hopper-medium-v2", True, given=())[0].beta == 5.0
     assert get_config("mujoco").beta == 2.0
     assert isinstance(first.about.tuned, ml_collections.ConfigDict)

@@ -109,14 +109,6 @@ class ForkServer:
             for code, request in zip(codes, requests, strict=True)
         ]
 
-    def flags(self, main):
-        """What absl knows of the main's own flags, by name; see `describe_flags`."""
-        out = self._folder / "flags"
-        request = {"argv": [str(main)], "cwd": str(ROOT), "environment": {}, "flags": True}
-        (code,) = self._ask([[{**request, "out": str(out), "err": os.devnull}]])
-        assert code == 0
-        return json.loads(out.read_text())
-
     def _ask(self, children):
         """The exit codes of the children's runs."""
         with contextlib.suppress(BrokenPipeError):
@@ -132,15 +124,14 @@ class ForkServer:
 
 
 def serve():
-    import xql_jax.commands.printing
-    import xql_jax.commands.reporting
-    import xql_jax.commands.run_flags
-
     import gc
 
     import h5py  # noqa: F401
     import minari  # noqa: F401
 
+    import xql_jax.commands.printing
+    import xql_jax.commands.reporting
+    import xql_jax.commands.training
     import xql_jax.data.pointmaze
     import xql_jax.figures.tables
     import xql_jax.reports.dataset_report
@@ -199,10 +190,7 @@ def serve_one(request):
     os.environ.update(request["environment"])
     code = 0
     try:
-        if "flags" in request:
-            describe_flags(request["argv"][0])
-        else:
-            runpy.run_path(request["argv"][0], run_name="__main__")
+        runpy.run_path(request["argv"][0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -217,25 +205,6 @@ def serve_one(request):
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
     return code
-
-
-def describe_flags(main):
-    """Prints as JSON what a main's flags take: their types, bounds, choices and defaults."""
-    from absl import flags
-
-    before = set(flags.FLAGS)
-    runpy.run_path(main, run_name="flags")
-    described = {}
-    for name in sorted(set(flags.FLAGS) - before):
-        flag = flags.FLAGS[name]
-        described[name] = {
-            "type": flag.flag_type(),
-            "default": flag.default,
-            "lower_bound": getattr(flag.parser, "lower_bound", None),
-            "upper_bound": getattr(flag.parser, "upper_bound", None),
-            "choices": getattr(flag.parser, "enum_values", None),
-        }
-    print(json.dumps(described, default=str))
 
 
 def write_dataset(path, size=120, **changes):

@@ -1,13 +1,12 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
-from xql_jax.commands.command_line import GONE, WholeNumber, names_among
-
 import pytest
-from absl import flags
 from main_runs import EVALUATE
 
 from xql_jax import config_files
+from xql_jax.commands.command_line import GONE, Number, names_among
 from xql_jax.errors import UserError
+from xql_jax.settings import Setting
 
 
 @pytest.mark.parametrize(
@@ -15,19 +14,15 @@ from xql_jax.errors import UserError
     [("100000", 100_000), ("1e5", 100_000), ("100_000", 100_000), ("2.5e3", 2_500), ("-3", -3)],
 )
 def test_a_whole_number_may_be_written_as_people_write_it(text, number):
-    assert WholeNumber().parse(text) == number
+    setting = Setting("steps", int, 0, "")
+    assert setting.check(Number(setting).parse(text)) == number
 
 
-@pytest.mark.parametrize("text", ["1.5", "1e-3", "1e400", "nan", "1e17", "ten", "", "1__0"])
-def test_what_is_no_whole_number_is_refused(text):
-    with pytest.raises(ValueError):  # noqa: PT011 (absl's words differ)
-        WholeNumber().parse(text)
-
-
-def test_bounds_hold_for_it_too():
-    with pytest.raises(ValueError, match=r"range \[1, 10\]"):
-        WholeNumber(1, 10).parse("1e2")
-    assert isinstance(WholeNumber(), flags.IntegerParser)
+@pytest.mark.parametrize("text", ["1.5", "1e-3", "1e400", "nan", "0", "11"])
+def test_what_is_no_whole_number_or_beyond_the_bounds_is_refused(text):
+    setting = Setting("steps", int, 5, "", least=1, most=10)
+    with pytest.raises(UserError, match=r"^steps=.*: must be a whole number, at least 1, at most 10$"):
+        setting.check(Number(setting).parse(text))
 
 
 def test_names_by_commas_in_any_case():

@@ -196,7 +196,7 @@ def test_a_table_at_the_command_line(place, place_to_write, tmp_path):
         ("xql", "it must give flags by their names"),
         ("num_seeds: many", "num_seeds"),
         ("num_seeds: 0", "num_seeds"),
-        ("name: ''", "sweep.yaml: --name is empty"),
+        ("name: ''", "sweep.yaml: --name='': must be text, not empty"),
         ("methods: [bc]\ndatasets: [pointmaze-umaze-v0]\nretries: 2", "--retries: only used with"),
     ],
 )

@@ -18,7 +18,7 @@ from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.settings import ChoiceSettings
+from xql_jax.runs.tool_settings import ChoiceSettings
 
 pytestmark = pytest.mark.slow
 

@@ -21,18 +21,13 @@ from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.settings import (
-    CollectionSettings,
-    EvaluationSettings,
-    OfflineSettings,
-    OnlineSettings,
-)
-from xql_jax.training.schedule import Schedule
+from xql_jax.runs.settings import OfflineSettings, OnlineSettings
+from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20
 STEPS = 120
-SCHEDULE = Schedule(max_steps=STEPS, log_interval=20, eval_interval=20, checkpoint_interval=20)
+SCHEDULE = {"max_steps": STEPS, "log_interval": 20, "eval_interval": 20, "checkpoint_interval": 20}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +44,8 @@ def online_run(folder, *, keep=0, buffer_size=1000, seed=0, **changes):
     config = online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={})
     settings = {
         "config": config,
-        "schedule": dataclasses.replace(SCHEDULE, keep_checkpoints=keep),
+        **SCHEDULE,
+        "keep_checkpoints": keep,
         "save_dir": str(folder),
         "env_name": ENV_NAME,
         "eval_episodes": 2,
@@ -260,7 +256,10 @@ def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
     config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
     settings = OfflineSettings(
         config=config,
-        schedule=Schedule(max_steps=4, log_interval=2, eval_interval=4, checkpoint_interval=4),
+        max_steps=4,
+        log_interval=2,
+        eval_interval=4,
+        checkpoint_interval=4,
         save_dir=str(tmp_path),
         env_name=ENV_NAME,
         dataset=(str(tmp_path / "set.hdf5"),),

@@ -11,7 +11,7 @@ from xql_jax.errors import UserError
 from xql_jax.policy import load_policy
 from xql_jax.runs.export import export_policy
 from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.settings import ExportSettings
+from xql_jax.runs.tool_settings import ExportSettings
 
 pytestmark = pytest.mark.slow
 

@@ -28,7 +28,7 @@ from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.run import EVALUATION_SEED
-from xql_jax.runs.settings import EvaluationSettings
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import References
 from xql_jax.training.finetuning import FinetuningPopulation
 from xql_jax.types import Batch
@@ -69,7 +69,7 @@ def offline(data, tmp_path_factory):
         ({}, "beta=5:2 actor_lr=0.001"),
         ({"online": ""}, ""),
         ({"online": "beta=3"}, "beta=3"),
-        ({"config_overrides": frozenset({"beta"})}, "actor_lr=0.001"),
+        ({"given": frozenset({"beta"})}, "actor_lr=0.001"),
         ({"sweep": "actor_lr=0.1,0.2 tau=0.1"}, "beta=5:2"),
         ({"sweep": "tau=0.1;actor_lr=0.1,0.2"}, "beta=5:2"),
     ],

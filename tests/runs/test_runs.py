@@ -29,8 +29,8 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.run import EVALUATION_SEED
-from xql_jax.runs.settings import EvaluationSettings, OfflineSettings
-from xql_jax.sweeps.methods import set_field
+from xql_jax.runs.settings import OfflineSettings
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.population import Population
 
@@ -78,37 +78,14 @@ def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(
     assert not told or warned[0].startswith(told)
 
 
-@pytest.mark.parametrize(("given", "batch_size"), [([], 1024), (["batch_size=512"], 512)])
-def test_a_batch_size_of_a_sweeps_method_wins_over_table_4(tmp_path, given, batch_size):
+@pytest.mark.parametrize(("given", "batch_size"), [({}, 1024), ({"batch_size": 512}, 512)])
+def test_a_batch_size_that_is_given_wins_over_table_4(tmp_path, given, batch_size):
     """Kitchen's batch size is 1024 in Table 4."""
     config = load_config("kitchen:xql", OFFLINE)
     settings = OfflineSettings(
-        config=config,
-        schedule=SCHEDULE,
-        env_name="kitchen-complete-v0",
-        save_dir=str(tmp_path),
-        tuned=True,
-        config_overrides=frozenset(set_field(config, text) for text in given),
+        config=config, env_name="kitchen-complete-v0", save_dir=str(tmp_path), tuned=True, **given
     )
-    run = OfflineRun(settings)
-    run.resolve()
-    assert run.batch_size == batch_size
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("batch_size=0", "batch_size=0: must be a whole number, at least 1"),
-        ("top_returns=5", r"top_returns=5\.0: must be above 0, at most 1"),
-        ("top_returns=nan", r"top_returns=nan: must be above 0, at most 1"),
-    ],
-)
-def test_impossible_numbers_of_a_sweeps_method_are_refused(data, text, words):
-    changes = {"batch_size": None, "top_returns": None}
-    settings = offline_settings(data, **changes)
-    set_field(settings.config, text)
-    with pytest.raises(UserError, match=words):
-        OfflineRun(settings).resolve()
+    assert settings.resolved().batch_size == batch_size
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):

@@ -30,6 +30,14 @@ def write_dataset(path, size=120):
     return path
 
 
+def flat(settings):
+    """The settings with those of `schedule`, if it is there, under their own names."""
+    settings = dict(settings)
+    schedule = dataclasses.asdict(settings.pop("schedule"))
+    del schedule["handover"]
+    return schedule | settings
+
+
 def offline_settings(folder, **changes):
     """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
     config = suite_config("bc", suites=("pointmaze",), differences={"bc": {"hidden_dims": (8,)}})
@@ -44,7 +52,7 @@ def offline_settings(folder, **changes):
         "normalize_observations": True,
         "top_returns": 0.67,
     }
-    return OfflineSettings(**(settings | changes))
+    return OfflineSettings(**flat(settings | changes))
 
 
 def online_settings(folder, **changes):
@@ -59,7 +67,7 @@ def online_settings(folder, **changes):
         "eval_episodes": 1,
         "bellman_error_interval": 6,
     }
-    return OnlineSettings(**(settings | changes))
+    return OnlineSettings(**flat(settings | changes))
 
 
 def finetune_settings(folder, method="xql", **changes):
@@ -69,7 +77,7 @@ def finetune_settings(folder, method="xql", **changes):
         offline_settings(folder, config=config, seed=3, num_seeds=2, top_returns=None)
     )
     settings = {**offline, "config": config, "schedule": SCHEDULE, "num_pretraining_steps": PRETRAINING}
-    return FinetuneSettings(**(settings | changes))
+    return FinetuneSettings(**flat(settings | changes))
 
 
 @contextlib.contextmanager

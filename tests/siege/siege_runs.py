@@ -13,7 +13,7 @@ from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.reporting import read_runs
-from xql_jax.runs.settings import EvaluationSettings
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.training.schedule import Schedule
 
 SCHEDULE = Schedule(

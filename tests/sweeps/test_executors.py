@@ -21,8 +21,9 @@ from xql_jax.errors import UserError
 from xql_jax.sweeps import slurm as slurm_executor
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.ray_cluster import RayCluster
+from xql_jax.sweeps.settings import ExecutorSettings, SweepSettings
 from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.worker import Outcome, Resources
+from xql_jax.sweeps.worker import Outcome
 from xql_jax.training.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +65,7 @@ def start_driver(settings, *flags):
     arguments = [
         f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
         for name, value in vars(settings).items()
-        if value and name not in ("config_dir", "show_progress", "keep")
+        if value != SweepSettings.__dataclass_fields__[name].default and name != "given"
     ]
     command = [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments, *flags, "--executor=ray"]
     log = Path(settings.save_dir).parent / "driver.log"
@@ -187,9 +188,9 @@ def test_ray_stops_and_goes_on(tmp_path, expected):
 def test_ray_says_what_it_cannot_do(tmp_path):
     settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
     with pytest.raises(UserError, match=r"^--ray_address=127\.0\.0\.1:9: no cluster there"):
-        train_all(settings, RayCluster(Resources(), "127.0.0.1:9"))
+        train_all(settings, RayCluster(ExecutorSettings(ray_address="127.0.0.1:9")))
     with pytest.raises(UserError, match=r"^--ray_address=here: no cluster there"):
-        train_all(settings, RayCluster(Resources(), "here"))
+        train_all(settings, RayCluster(ExecutorSettings(ray_address="here")))
 
 
 def test_a_task_that_is_cancelled_before_it_begins_has_not_failed(monkeypatch):
@@ -197,12 +198,12 @@ def test_a_task_that_is_cancelled_before_it_begins_has_not_failed(monkeypatch):
         raise ray.exceptions.TaskCancelledError
 
     monkeypatch.setattr(ray, "get", cancelled)
-    assert RayCluster(Resources())._outcome(None) == Outcome(stopped=signal.SIGINT)
+    assert RayCluster(ExecutorSettings())._outcome(None) == Outcome(stopped=signal.SIGINT)
 
 
 def test_retries_also_count_for_tasks_that_were_short_of_memory(monkeypatch):
     monkeypatch.setattr(os, "environ", {})
-    cluster = RayCluster(Resources(retries=1))
+    cluster = RayCluster(ExecutorSettings(retries=1))
     assert ("RAY_task_oom_retries", "1") in os.environ.items()
 
     def too_large(task):
@@ -219,7 +220,7 @@ def test_a_task_that_no_node_has_room_for_is_refused(tmp_path):
         UserError,
         match=r"^--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much",
     ):
-        train_all(settings, RayCluster(Resources(gpus=100.0), "local"))
+        train_all(settings, RayCluster(ExecutorSettings(task_gpus=100.0, ray_address="local")))
     assert not ray.is_initialized()
 
 
@@ -231,7 +232,8 @@ def slurm(tmp_path, monkeypatch):
 
 
 def jobs_of(settings, cluster, **resources):
-    return Slurm(Resources(**resources), Path(settings.save_dir) / "slurm", cluster)
+    folder = Path(settings.save_dir) / "slurm"
+    return Slurm(ExecutorSettings(slurm_cluster=cluster, **resources), folder)
 
 
 @pytest.fixture
@@ -249,7 +251,9 @@ def jobs_tell_their_gpus(monkeypatch):
 @pytest.mark.parametrize(("parallel", "gpus"), [(None, ["0,1", "0,1"]), (2, ["0,1", "2,3"])])
 @pytest.mark.usefixtures("jobs_tell_their_gpus")
 def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, parallel, gpus):
-    executor = Slurm(Resources(gpus=2), tmp_path / "slurm", "local", parallel=parallel)
+    executor = Slurm(
+        ExecutorSettings(task_gpus=2, slurm_cluster="local", parallel=parallel), tmp_path / "slurm"
+    )
     ended = executor.run(make_plan(sweep_settings(tmp_path)).cells, StopSignals())
     assert sorted(told for _, told in ended) == gpus
 
@@ -348,9 +352,10 @@ def test_a_job_that_fails_is_told_and_fails_alone(tmp_path, slurm):
 
 
 def test_the_script_that_slurm_would_be_given(tmp_path):
-    resources = Resources(cpus=4, gpus=1, memory_gb=16, hours=2.5, retries=5)
-    options = {"partition": "gpu", "account": "mine"}
-    lines = Slurm(resources, tmp_path / "jobs", options=options, parallel=7).script().splitlines()
+    resources = {"task_cpus": 4, "task_gpus": 1, "task_memory_gb": 16, "task_hours": 2.5, "retries": 5}
+    options = ("partition=gpu", "account=mine")
+    settings = ExecutorSettings(slurm_options=options, parallel=7, **resources)
+    lines = Slurm(settings, tmp_path / "jobs").script().splitlines()
     assert lines[0] == "#!/bin/bash"
     for line in (
         "partition=gpu",
@@ -368,7 +373,7 @@ def test_the_script_that_slurm_would_be_given(tmp_path):
 
 def test_slurm_says_what_it_lacks(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^--slurm_options: unknown option 'partion'; nearest: partition"):
-        Slurm(Resources(), tmp_path, options={"partion": "gpu"})
+        Slurm(ExecutorSettings(slurm_options=("partion=gpu",)), tmp_path)
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"^--executor=slurm: no sbatch here"):
-        train_all(sweep_settings(tmp_path), Slurm(Resources(), tmp_path / "jobs"))
+        train_all(sweep_settings(tmp_path), Slurm(ExecutorSettings(), tmp_path / "jobs"))

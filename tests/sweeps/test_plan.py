@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from tiny_sweeps import CONFIGS, TINY, sweep_settings, train_all
+from tiny_sweeps import TINY, sweep_settings, train_all
 
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import SweepSettings
 from xql_jax.sweeps.plan import make_plan
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.tables import table_of
 
 
@@ -46,7 +46,6 @@ def test_online_methods_have_their_own_configs(tmp_path):
         num_seeds=2,
         max_steps=100_000,
         save_dir=str(tmp_path),
-        config_dir=str(CONFIGS),
     )
     planned = make_plan(settings).cells
     assert [(cell.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [

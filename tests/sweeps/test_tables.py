@@ -1,7 +1,5 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
-from xql_jax.commands import sweeping
-
 import csv
 import dataclasses
 import os
@@ -13,13 +11,13 @@ import pytest
 from tiny_runs import write_dataset
 from tiny_sweeps import TINY, sweep_settings
 
+from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
 from xql_jax.data.download import cached_file
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import read_paper_table
-from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.settings import ReproductionSettings
-from xql_jax.sweeps import methods, plan, tables, worker
+from xql_jax.sweeps import plan, tables, worker
+from xql_jax.sweeps.settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
 from xql_jax.training.signals import StopSignals
 
@@ -32,10 +30,12 @@ def settings(tmp_path, monkeypatch):
     """Two methods on data of one's own, and on a task of Table 1 whose data are not there."""
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "nothing"))
     monkeypatch.setattr(
-        methods,
-        "_config",
-        lambda folder, task, method, is_finetuning: suite_config(
-            method, suites=("pointmaze", "locomotion"), differences={method: WIDTHS}
+        plan,
+        "config_of",
+        lambda method, task, finetune: suite_config(
+            method.split(":")[0],
+            suites=("pointmaze", "locomotion"),
+            differences={method.split(":")[0]: WIDTHS},
         ),
     )
     data = write_dataset(tmp_path / "data.npz")
@@ -166,15 +166,13 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
         methods=("xql", "xql_t"),
         datasets=("kitchen-complete-v0",),
         save_dir=str(tmp_path),
-        config_dir=str(ROOT / "configs"),
     )
     own, tuned = (cell.settings for cell in make_plan(settings).cells)
     assert (own.tuned, tuned.tuned) == (False, True)
     resolved = []
     for one in (own, tuned):
-        run = OfflineRun(one)
-        run.resolve()
-        resolved.append((run.config.beta, run.batch_size))
+        found = one.resolved()
+        resolved.append((found.config.beta, found.batch_size))
     assert resolved == [(5.0, 256), (2.0, 1024)]
 
 
@@ -191,7 +189,7 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message):
     settings = {"methods": ("bc",), "datasets": ("kitchen-complete-v0",), "save_dir": str(tmp_path / "runs")}
     with pytest.raises(UserError, match=f"^{message}"):
-        make_plan(ReproductionSettings(config_dir=str(ROOT / "configs"), **(settings | change)))
+        make_plan(ReproductionSettings(**(settings | change)))
     assert not (tmp_path / "runs").exists()
 
 
@@ -218,11 +216,11 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
     ("method", "message"),
     [
         ("iql:expectil=0.5", "--methods: unknown config field 'expectil'; nearest known: expectile"),
-        ("iql:expectile=much", "--methods: expectile must be a float, not 'much'"),
-        ("iql:layer_norm=yes", "--methods: layer_norm must be a bool, not 'yes'"),
+        ("iql:expectile=much", "--methods: expectile='much': must be a number"),
+        ("iql:layer_norm=yes", "--methods: layer_norm='yes': must be true or false"),
         ("iql:expectile=2", "config.expectile must be within"),
         ("iql:algorithm=bc", "--methods: unknown config field 'algorithm'"),
-        ("iql:batch_size=many", "--methods: batch_size must be a int, not 'many'"),
+        ("iql:batch_size=many", "--methods: batch_size='many': must be a whole number"),
     ],
 )
 def test_impossible_fields_of_methods(settings, method, message):

@@ -1,15 +1,12 @@
 """Sweeps of runs of a few updates."""
 
-from pathlib import Path
-
 from tiny_runs import write_dataset
 
-from xql_jax.runs.settings import SweepSettings
 from xql_jax.sweeps.plan import make_plan
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.worker import InProcess, train
 from xql_jax.training.signals import StopSignals
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = ":hidden_dims=8:batch_size=8"  # of every method
 
 
@@ -27,7 +24,6 @@ def sweep_settings(folder, **changes):
         "eval_interval": 5,
         "eval_episodes": 1,
         "save_dir": str(folder / "runs"),
-        "config_dir": str(CONFIGS),
     }
     return SweepSettings(**(settings | changes))
 

@@ -1,11 +1,10 @@
 """The ranking of a run's members by its data, as choose.py prints it."""
 
-from xql_jax.commands.reporting import print_table
-
 from typing import Any
 
 import numpy as np
 
+from xql_jax.commands.reporting import print_table
 from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection
 
 

@@ -5,39 +5,28 @@ A user's mistake ends the program with exit code 2 and one line on stderr, witho
 
 import itertools
 import logging
-import math
 import os
 import re
 import signal
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
-from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 from tqdm import tqdm
 
-from xql_jax.config_files import OFFLINE, Kind, find_config, load_config
-from xql_jax.envs import BACKENDS
-from xql_jax.errors import UserError, nearest
+from xql_jax.config_files import OFFLINE, ONLINE, file_for_task, load_config, shipped
+from xql_jax.configuration import with_fields
+from xql_jax.errors import UserError
+from xql_jax.runs.settings import OnlineSettings, RunSettings
+from xql_jax.settings import Setting, settings_of
+
+S = TypeVar("S")
 
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
-
-# Exceptions that absl and ml_collections raise for a flag or a config file that they cannot read.
-PARSE_ERRORS = (
-    flags.Error,
-    AttributeError,
-    ImportError,
-    KeyError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    UserError,
-)
 
 # Flags of earlier versions, or NAME=VALUE for one value that a flag took, with what to use instead.
 GONE = {
@@ -58,28 +47,17 @@ GONE = {
 }
 
 COMMAND = "INSTALLED_COMMAND"  # name of the global variable that `xql_jax.commands.installed` sets in a main
-MOST_EXACT = 2**53  # up to this number, a float represents every whole number exactly
 
 
-class _ConfigFinder(ConfigFileFlagParser):
-    """Config parser that looks the file up with `find_config`, so that short names work, too."""
+class Number(flags.ArgumentParser):
+    """Parser of a number, which may be written 1e5 or 100_000."""
 
-    def parse(self, path: str) -> ConfigDict:
-        name, *method = path.split(":", 1)
-        return super().parse(":".join([str(find_config(name)), *method]))
+    def __init__(self, setting: Setting):
+        self.setting, self.syntactic_help = setting, setting.valid
 
-
-class WholeNumber(flags.IntegerParser):
-    """Integer parser that also takes 1e5 and 100_000."""
-
-    def convert(self, argument: str | int) -> int:
-        try:
-            return super().convert(argument)
-        except ValueError:
-            number = float(argument)
-            if not number.is_integer() or abs(number) > MOST_EXACT:  # not for infinity either
-                raise
-            return int(number)
+    def parse(self, argument: Any) -> Any:
+        number = float(argument)
+        return int(number) if self.setting.kind is int and number.is_integer() else number
 
 
 class _Printer(logging.Handler):
@@ -91,88 +69,55 @@ class _Printer(logging.Handler):
         sys.stdout.flush()
 
 
-def define_config(default: Path, help_text: str, kind: Kind = OFFLINE) -> None:
-    """Defines `--config=FILE[:ALGORITHM]` and `--config.FIELD=VALUE`.
-
-    config_flags reads the command line immediately, while the main's module is being loaded, and its error
-    messages are hard to understand. So the file and the names of the fields are checked here first.
-
-    Args:
-        default: the file to use if no --config is given.
-        help_text: the flag's help; the names of the fields are added to it.
-        kind: the kind of training that the config must be for, offline or online.
-    """
-    try:
-        fields = _check_config(sys.argv[1:], default, kind)
-        help_text = f"{help_text} Its fields: {', '.join(sorted(fields))}."
-        config_flags.DEFINE_config_file("config", str(default), help_text, lock_config=True)
-        flags.FLAGS["config"].parser = _ConfigFinder("config", lock_config=True)
-    except PARSE_ERRORS as error:
-        sys.exit(fail(error))
-
-
-def define_environment_flags(of_run: bool = False) -> None:
-    """Defines the flags that say how a task's environment is made.
-
-    Args:
-        of_run: whether the defaults are the settings of the run that is evaluated or exported.
-    """
-    otherwise = " The run's own when left out." if of_run else ""
-    flags.DEFINE_enum(
-        "env_backend",
-        None if of_run else "mujoco",
-        BACKENDS,
-        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py."
-        + otherwise,
-    )
-    flags.DEFINE_boolean(
-        "legacy_inertia",
-        None if of_run else False,
-        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data."
-        + otherwise,
-    )
+def define_flags(kind: type) -> None:
+    """Defines a flag for each setting of a class of settings, and those that all trainings have."""
+    for one in settings_of(kind).values():
+        if one.positional:
+            continue
+        if one.kind is bool:
+            flags.DEFINE_boolean(one.name, one.default, one.meaning)
+        elif one.kind in (int, float):
+            flags.DEFINE(Number(one), one.name, one.default, one.meaning)
+        elif one.choices:
+            flags.DEFINE_enum(one.name, one.default, one.choices, one.meaning)
+        elif one.kind is str:
+            flags.DEFINE_string(one.name, one.default, one.meaning)
+        else:
+            define = flags.DEFINE_list if one.by_commas else flags.DEFINE_multi_string
+            define(one.name, list(one.default), one.meaning)
+        if one.alias:
+            flags.DEFINE_alias(one.alias, one.name)
+    if issubclass(kind, RunSettings):
+        flags.DEFINE_string(
+            "config",
+            None,
+            "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (all methods: docs/methods.md), or "
+            "METHOD+POLICY (xql+reverse_kl) for another policy than its own. --config.FIELD=VALUE changes "
+            "one; --print_config shows all. The default is the file of the task's suite, online X-SAC's.",
+        )
+        flags.DEFINE_boolean(
+            "print_config",
+            False,
+            "Print every setting, its value, its source and its meaning. Train nothing.",
+        )
 
 
-def names_among(flag: str, values: Iterable[str], choices: Sequence[str]) -> list[str]:
-    """Returns the names that a flag gives, spelt as in `choices`.
+def run(main: Callable[[S], int | None], kind: type[S]) -> None:
+    """Parses the command line to settings and runs main with them; its result is the exit code."""
+    define_flags(kind)
+    fields: dict[str, str] = {}  # given by --config.FIELD=VALUE
 
-    The flag may give several names separated by commas, in upper or lower case.
-
-    Raises:
-        UserError: if a name is not one of the choices.
-    """
-    known = {choice.lower(): choice for choice in choices}
-    names = [name.strip() for value in values for name in value.split(",")]
-    for name in names:
-        if name.lower() not in known:
-            raise UserError(f"--{flag}={name}: must be one of {', '.join(choices)}")
-    return [known[name.lower()] for name in names]
-
-
-def refuse(names: Sequence[str], why: str) -> None:
-    """Raises UserError if the user gives one of these flags or, for a config, one of its fields."""
-    for name in flags.FLAGS:
-        if flags.FLAGS[name].present and name.split(".")[0] in names:
-            raise UserError(f"--{name}: {why}")
-
-
-def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
-    """Parses the flags and runs main, whose result is the exit code.
-
-    Args:
-        main: called with the positional arguments.
-        max_arguments: the largest number of positional arguments.
-    """
+    def parse(arguments: Sequence[str]) -> list[str]:
+        try:
+            positional, found = _parsed(arguments, settings_of(kind))
+            fields.update(found)
+            return positional
+        except (UserError, flags.Error, OSError) as error:
+            sys.exit(fail(error))
 
     def guarded(arguments: Sequence[str]) -> int | None:
-        positional, unexpected = arguments[1 : 1 + max_arguments], arguments[1 + max_arguments :]
         try:
-            if unexpected:
-                raise UserError(
-                    f"unexpected argument {unexpected[0]!r}: it belongs to no flag; write "
-                    "--name=value, see --help"
-                )
-            return main(*positional)
+            return main(settings_from(kind, flags.FLAGS, arguments[1:], fields))
         except UserError as error:
             return fail(error)
         except MemoryError as error:
@@ -193,13 +138,84 @@ def run(main: Callable[..., int | None], max_arguments: int = 0) -> None:
     library.setLevel(logging.INFO)
     library.propagate = False
     library.handlers = [_Printer()]
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=parse)
 
 
 def fail(error: Exception) -> int:
     """Prints the error as one line; returns the exit code."""
     print("error:", " ".join(str(error).split()).removeprefix("ERROR:: "), file=sys.stderr)  # absl's prefix
     return 2
+
+
+def settings_from(
+    kind: type[S],
+    values: flags.FlagValues,
+    positional: Sequence[str] = (),
+    fields: Mapping[str, str] | None = None,
+    **others: Any,
+) -> S:
+    """Makes settings of class `kind` from flags.
+
+    Args:
+        positional: the arguments without a flag.
+        fields: hyperparameters of the config that are given, as they were typed.
+        others: further fields of `kind`.
+    """
+    known = settings_of(kind)
+    given: dict[str, Any] = {name: values[name].value for name in known if name in values}
+    for name in (name for name in known if known[name].positional):
+        several = known[name].kind is Sequence
+        given[name] = list(positional) if several else next(iter(positional), None)
+        positional = () if several else positional[1:]
+    if positional:
+        raise UserError(
+            f"unexpected argument {positional[0]!r}: it belongs to no flag; write --name=value, see --help"
+        )
+    if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+        present = {name for name in (*known, "config") if name in values and values[name].present}
+        others["given"] = frozenset({*present, *(fields or {})})
+    if issubclass(kind, RunSettings):
+        others["config"] = _config(kind, values, fields or {})
+    try:
+        return kind(**given, **others)
+    except UserError as error:
+        raise UserError(f"--{error}") from None
+
+
+def _config(kind: type, values: flags.FlagValues, fields: Mapping[str, str]) -> Any:
+    """Loads the config that the flags name, or that of the task, with the fields that are given."""
+    is_online = kind is OnlineSettings
+    if values.config is None:
+        name = "xsac_config.py" if is_online else file_for_task(values.env_name, bool(values.dataset))
+        values["config"].value = str(shipped("configs") / name)
+    config = load_config(values.config, ONLINE if is_online else OFFLINE)
+    try:
+        return with_fields(config, fields)
+    except UserError as error:
+        raise UserError(f"--config.{error}") from None
+
+
+def refuse(names: Sequence[str], why: str) -> None:
+    """Raises UserError if the user gives one of these flags."""
+    for name in names:
+        if name in flags.FLAGS and flags.FLAGS[name].present:
+            raise UserError(f"--{name}: {why}")
+
+
+def names_among(flag: str, values: Iterable[str], choices: Sequence[str]) -> list[str]:
+    """Returns the names that a flag gives, spelt as in `choices`.
+
+    The flag may give several names separated by commas, in upper or lower case.
+
+    Raises:
+        UserError: if a name is not one of the choices.
+    """
+    known = {choice.lower(): choice for choice in choices}
+    names = [name.strip() for value in values for name in value.split(",")]
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"--{flag}={name}: must be one of {', '.join(choices)}")
+    return [known[name.lower()] for name in names]
 
 
 def _name_command(main: types.ModuleType) -> None:
@@ -209,122 +225,53 @@ def _name_command(main: types.ModuleType) -> None:
         main.__doc__ = main.__doc__.replace(f"python experiments/{Path(main.__file__).name}", command)
 
 
-def _check_config(arguments: Sequence[str], default: Path, kind: Kind) -> list[str]:
-    """Returns the fields that the command line may change in the config file that it names.
-
-    Raises:
-        UserError: if the file cannot be used, or lacks a field that the arguments change.
-    """
-    path = str(default)
-    overridden: list[str] = []
-    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
-            path = following if match[1] is None else match[1]
-            if overridden:
-                raise UserError(f"give --config before --config.{overridden[0]}: it sets every field anew")
-        elif match := re.match(r"--?(?:no)?config\.([^=]*)(=?$)?", argument):
-            overridden.append(match[1])
-            if match[2] == "=":  # config_flags would ignore it
-                raise UserError(f"--config.{match[1]} is empty: give it a value or leave it out")
-    config = load_config(path, kind)
-    known = [field for field in config if field not in ("algorithm", "about")]
-    for field in overridden:
-        if field == "algorithm":
-            raise UserError(
-                f"--config.algorithm: the algorithm is chosen by --config={path.split(':')[0]}:ALGORITHM"
-            )
-        if field not in known:
-            raise UserError(
-                f"unknown config field {field!r} in {path}; nearest known: {nearest(field, known)}"
-            )
-        if config.get_type(field) is tuple and overridden.count(field) > 1:  # config_flags would join them
-            raise UserError(f"--config.{field} is given {overridden.count(field)} times: give it once")
-    return known
-
-
-def _parse(arguments: Sequence[str]) -> list[str]:
+def _parsed(arguments: Sequence[str], known: Mapping[str, Setting]) -> tuple[list[str], dict[str, str]]:
+    """Parses the flags; returns the other arguments, and the config's fields that are given, by name."""
+    arguments, fields = _without_fields(flags.FLAGS.read_flags_from_files(list(arguments)))
+    _refuse_gone(arguments)
     try:
-        for argument in arguments:
-            # Python represents bytes that are not UTF-8 by these code points.
-            if any("\ud800" <= character <= "\udfff" for character in argument):
-                raise UserError(f"{argument!r} is not UTF-8: file names must be")
-        _refuse_gone(arguments)
-        _accept_numbers()
-        positional = flags.FLAGS(["--help" if argument == "-h" else argument for argument in arguments])
-        _check_values()
-        return positional
+        return flags.FLAGS(["--help" if one == "-h" else one for one in arguments]), fields
     except SystemExit:  # absl ends with 1 after --help
-        sys.stdout.flush()
         sys.exit(0)
     except flags.IllegalFlagValueError as error:
-        sys.exit(fail(in_words(error)))
-    except PARSE_ERRORS as error:
-        sys.exit(fail(error))
+        match = re.match(r"flag --([^=]+)=(.*)", str(error), re.DOTALL)
+        if match is None:
+            raise
+        value = match[2].removesuffix(f": {error.__context__}")
+        valid = known[match[1]].valid if match[1] in known else "true or false"
+        hint = "; is its value missing?" if value.startswith("--") else ""
+        raise UserError(f"--{match[1]}={value}: must be {valid}{hint}") from None
+
+
+def _without_fields(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes --config.FIELD=VALUE, --config.FIELD VALUE and --[no]config.FIELD out of the arguments."""
+    rest: list[str] = []
+    fields: dict[str, str] = {}
+    waiting: str | None = None  # the field whose value may come next
+    for argument in arguments:
+        match = re.fullmatch(r"--?(no)?config\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
+        if match:
+            fields[match[2]] = match[3] if match[3] is not None else "false" if match[1] else "true"
+            waiting = match[2] if match[3] is None and not match[1] else None
+        elif waiting is not None and not argument.startswith("--"):
+            fields[waiting], waiting = argument, None
+        else:
+            rest.append(argument)
+            waiting = None
+    return rest, fields
 
 
 def _refuse_gone(arguments: Sequence[str]) -> None:
     """Raises UserError for a flag, or a flag's value, of an earlier version."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        name, has_value, value = argument.lstrip("-").partition("=")
-        typed = f"{name}={value if has_value else following}"
-        known = name in flags.FLAGS
-        if not argument.startswith("-") or (known and typed not in GONE):
+        if not argument.startswith("-"):
             continue
-        gone = typed if known else name if name in GONE else name.removeprefix("no")
-        if gone in GONE and not (known and typed.partition("=")[2] in _choices(name)):
+        name, has_value, value = argument.lstrip("-").partition("=")
+        value = value if has_value else following
+        if name in flags.FLAGS:
+            is_known = value in getattr(flags.FLAGS[name].parser, "enum_values", ())
+            gone = name if is_known else f"{name}={value}"
+        else:
+            gone = name if name in GONE else name.removeprefix("no")
+        if gone in GONE and gone not in flags.FLAGS:
             raise UserError(f"--{gone} has left: {GONE[gone]}")
-
-
-def _choices(name: str) -> Sequence[str]:
-    return getattr(flags.FLAGS[name].parser, "enum_values", None) or ()
-
-
-def _accept_numbers() -> None:
-    """Makes all integer flags, those of config fields included, accept numbers such as 1e5."""
-    for name in flags.FLAGS:
-        flag = flags.FLAGS[name]
-        if type(flag.parser) is flags.IntegerParser:
-            flag.parser = WholeNumber(flag.parser.lower_bound, flag.parser.upper_bound)
-    config_flags.register_flag_parser_for_type(int, WholeNumber())
-
-
-def _check_values() -> None:
-    """Raises UserError for bad values that absl accepts."""
-    for name in flags.FLAGS:
-        is_config_field = "." in name  # these are checked against their own domains
-        if flags.FLAGS[name].present and not is_config_field:
-            check_value(flags.FLAGS[name])
-
-
-def check_value(flag: flags.Flag) -> None:
-    """Raises UserError for a bad value that absl accepts: empty text or a number that is not finite."""
-    values = flag.value if isinstance(flag.value, list) else [flag.value]
-    if "" in values and flag.default != "":
-        raise UserError(f"--{flag.name} is empty: give it a value or leave it out")
-    for value in values:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"--{flag.name}={value}: must be {_expected(flag)}")
-
-
-def in_words(error: flags.IllegalFlagValueError) -> UserError:
-    """Returns absl's error in plain words: what the flag expects, instead of the error of Python's int()."""
-    match = re.match(r"flag --([^=]+)=(.*)", str(error), re.DOTALL)
-    if match is None or match[1] not in flags.FLAGS:
-        return UserError(str(error))
-    value = match[2].removesuffix(f": {error.__context__}")
-    hint = "; is its value missing?" if value.startswith("--") else ""
-    return UserError(f"--{match[1]}={value}: must be {_expected(flags.FLAGS[match[1]])}{hint}")
-
-
-def _expected(flag: flags.Flag) -> str:
-    """Describes the values that the flag takes."""
-    if choices := getattr(flag.parser, "enum_values", None):
-        return f"one of {', '.join(choices)}"
-    kinds = {"int": "a whole number", "float": "a finite number", "bool": "true or false"}
-    text = kinds.get(flag.flag_type(), flag.flag_type())
-    lower, upper = (getattr(flag.parser, f"{side}_bound", None) for side in ("lower", "upper"))
-    if lower is not None and upper is not None:
-        return f"{text} from {lower:,} to {upper:,}"
-    if lower is not None:
-        return f"{text}, at least {lower:g}"
-    return text if upper is None else f"{text}, at most {upper:g}"

@@ -3,14 +3,13 @@
 setup.py names the commands. Each is an attribute of this module, created on first access.
 """
 
-from xql_jax.commands.command_line import COMMAND
-
 import functools
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from xql_jax.commands.command_line import COMMAND
 from xql_jax.config_files import shipped
 
 

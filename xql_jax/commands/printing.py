@@ -11,7 +11,7 @@ from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.export import export_policy
 from xql_jax.runs.run import TrainingRun
-from xql_jax.runs.settings import ExportSettings
+from xql_jax.runs.tool_settings import ExportSettings
 from xql_jax.training.members import Member
 
 # When an episode counts as a success, by suite.

@@ -1,55 +1,45 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
-from xql_jax.commands.printing import print_result
-
-import dataclasses
-from collections.abc import Callable
+import runpy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
+import yaml
+from ml_collections import ConfigDict
+
+from xql_jax.commands.printing import print_result
 from xql_jax.data import task_file
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, nearest
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable
-from xql_jax.runs.settings import SweepSettings
+from xql_jax.settings import settings_of
 from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
+from xql_jax.sweeps.ray_cluster import RayCluster
+from xql_jax.sweeps.settings import SweepSettings, as_typed
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
-from xql_jax.sweeps.worker import Executor, Outcome, train
+from xql_jax.sweeps.worker import Executor, InProcess, Outcome, train
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
 
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """Where a sweep's tables go: FOLDER/NAME.{txt,csv,md,tex}."""
-
-    folder: str
-    name: str
+S = TypeVar("S", bound=SweepSettings)
 
 
-def sweep(
-    settings: SweepSettings,
-    make_executor: Callable[[], Executor],
-    output: Output,
-    paper: PaperTable | None = None,
-    dry_run: bool = False,
-    download: bool = False,
-) -> int:
+def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     """Prints the plan, trains the missing runs, writes the tables, and returns the exit code.
 
-    Args:
-        download: fetch D4RL's datasets that are missing, before anything is trained.
     Raises:
         UserError: if no cell has data; at the end, if the training of some cells has failed (the others were
             trained).
     """
     plan = make_plan(settings)
-    if download and not dry_run:
+    if settings.download and not settings.dry_run:
         plan = downloaded(plan, settings)
     _print_plan(plan)
-    executor = make_executor()
-    if dry_run:
+    executor = make_executor(settings)
+    if settings.dry_run:
         print(table_of(plan.cells, paper).as_text())
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
@@ -61,15 +51,15 @@ def sweep(
             + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
             + ": --download fetches D4RL's, --datasets=NAME=FILE takes others"
         )
-    folder = make_folder("out", output.folder)
-    check_output("out", str(folder / f"{output.name}.csv"))
+    folder = make_folder("out", settings.out)
+    check_output("out", str(folder / f"{settings.name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:
         for cell, outcome in train(plan, settings, executor, stop):
             _print_outcome(cell, outcome)
             if outcome.failure:
                 failures[str(cell)] = outcome.failure
-    _write(table_of(refreshed(plan, settings.save_dir).cells, paper), folder, output.name)
+    _write(table_of(refreshed(plan, settings.save_dir).cells, paper), folder, settings.name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received
@@ -77,6 +67,65 @@ def sweep(
         first, why = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(plan.cells)} failed; the first: {first}: {why}")
     return 0
+
+
+def make_executor(settings: SweepSettings) -> Executor:
+    """Returns the executor that the settings ask for; UserError if it is not available."""
+    if settings.executor == "in_process":
+        return InProcess()
+    if settings.executor == "ray":
+        return RayCluster(settings)
+    return Slurm(settings, Path(settings.save_dir).expanduser() / "slurm")
+
+
+def with_file(settings: S) -> S:
+    """Returns the settings with those that their file gives and the command line does not.
+
+    The file is YAML, or Python with a `get_config` that returns a ConfigDict. A list gives several values;
+    `sweep` and `slurm_options` may be mappings.
+
+    Raises:
+        UserError: if the file cannot be read, names an unknown setting, or gives an invalid value.
+    """
+    if settings.file is None:
+        return settings
+    path, known, values = Path(settings.file), settings_of(type(settings)), dict(vars(settings))
+    aliases = {one.alias: name for name, one in known.items() if one.alias}
+    given = set(settings.given)
+    for typed, value in _read(path).items():
+        name = aliases.get(typed, typed)
+        if name not in known:
+            raise UserError(f"{path}: unknown flag {name!r}; nearest: {nearest(str(name), known)}")
+        if name in settings.given or value is None:
+            continue
+        if known[name].by_commas:
+            value = (
+                [as_typed(one) for one in value]
+                if isinstance(value, list | tuple)
+                else as_typed(value).split(",")
+            )
+        elif known[name].kind is str:
+            value = as_typed(value, " ")
+        given.add(name)
+        values[name] = value
+    try:
+        return type(settings)(**{**values, "given": frozenset(given)})
+    except UserError as error:
+        raise UserError(f"{path}: --{error}") from None
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.suffix == ".py":
+            return ConfigDict(runpy.run_path(str(path))["get_config"]()).to_dict()
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except Exception as error:  # a Python file is the user's code, and may fail in any way
+        raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
+    return content
 
 
 def downloaded(plan: Plan, settings: SweepSettings) -> Plan:

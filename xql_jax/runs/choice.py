@@ -30,7 +30,7 @@ from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import Agreement, agreement
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
-from xql_jax.runs.settings import ChoiceSettings
+from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.loop import SECONDS_PER_CALL
@@ -251,9 +251,7 @@ class OfflinePolicySelection(Run):
         population.resume(begun, Progress(members={name: {"diverged": None} for name in begun}))
         population.compile()
         call = 10
-        with tqdm(
-            total=settings.max_steps, unit=" updates", disable=None if settings.show_progress else True
-        ) as bar:
+        with tqdm(total=settings.max_steps, unit=" updates", disable=None if settings.tqdm else True) as bar:
             while population.step < settings.max_steps:
                 start, began = population.step, time.perf_counter()
                 population.advance(min(start + call, settings.max_steps))

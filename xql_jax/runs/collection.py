@@ -18,12 +18,12 @@ from xql_jax.outputs import check_output, unfinished_name, writing_output
 from xql_jax.runs.provenance import versions
 from xql_jax.runs.references import ReferenceReturns
 from xql_jax.runs.run import Run
-from xql_jax.runs.settings import CollectionSettings
 from xql_jax.runs.sources import open_source
+from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import referenced
 
 SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "append", "show_progress", "format")  # settings that do not change the rows
+NOT_OF_THE_DATA = ("output", "append", "tqdm", "dry_run", "format")  # settings that do not change the rows
 SHARED = ("env_name", "environment", "versions", "random_return", "expert_return")  # metadata of a whole file
 
 

@@ -21,7 +21,7 @@ from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import load_run
 from xql_jax.runs.run import Run
-from xql_jax.runs.settings import EvaluationSettings
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import Member
 from xql_jax.training.pace import Pace
@@ -81,7 +81,7 @@ class EvaluationRun(Run):
         policies, settings, task = self.policies, self.settings, self.policies.task
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
         total = settings.episodes * len(policies.members)
-        with _counted(total, "episode", settings.show_progress) as count:
+        with _counted(total, "episode", settings.tqdm) as count:
             results = self.evaluator.run(policies.act, on_step=lambda step: count(int(step.ended.sum())))
         members = [
             {"member": str(member), "non_finite_actions": index in policies.non_finite, **described}
@@ -100,7 +100,7 @@ class EvaluationRun(Run):
         if self.video:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             most = len(seeds) * task.episode_limit
-            with _counted(most, "step", settings.show_progress, "video") as count:
+            with _counted(most, "step", settings.tqdm, "video") as count:
                 report["video_returns"] = record_video(
                     self.stage,
                     policies.act_first,

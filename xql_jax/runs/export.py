@@ -22,7 +22,7 @@ from xql_jax.files import as_json, read_file
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.settings import EXPORT_FORMATS, ExportSettings
+from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import CONFIG_FILE, DEFAULT, OnlineFields
+from xql_jax.configuration import OnlineFields
 from xql_jax.data.dataset import Dataset, drawn_rows
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks
 from xql_jax.data.prior import PriorData
@@ -21,7 +21,6 @@ from xql_jax.envs import choose_suite
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
-from xql_jax.learners.methods import FinetuneDefaults
 from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.runs.extension import Beginning
@@ -29,10 +28,10 @@ from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import check_room, online_schedule
 from xql_jax.runs.settings import FinetuneSettings
+from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.finetuning import FinetuningPopulation
-from xql_jax.training.members import fields_given
 from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.ramps import parse_ramps
 from xql_jax.training.replay_files import ReplayFiles
@@ -41,7 +40,11 @@ from xql_jax.training.trainable import Divergence
 from xql_jax.types import Batch, State
 
 LOG = logging.getLogger(__name__)
-OF_CHECKPOINT = "run of --checkpoint"  # the origin of a setting's value
+# Settings that are those of --checkpoint's run, as are all hyperparameters.
+OF_THE_CHECKPOINT = {
+    *("seed", "num_seeds", "sweep", "num_pretraining_steps", "tuned", "normalize_observations"),
+    *("top_returns", "env_backend", "legacy_inertia"),
+}
 
 
 class FinetuneRun(OfflineRun):
@@ -61,16 +64,6 @@ class FinetuneRun(OfflineRun):
 
     def resolve(self) -> None:
         self.source = self._source()
-        defaults = self.config.about.finetune
-        given = {name: getattr(self.settings, name) for name in defaults}
-        wanted = {name: defaults[name] if value is None else value for name, value in given.items()}
-        self.handover: int = 0 if self.source else wanted["num_pretraining_steps"]
-        self.offline_fraction: float | None = wanted["offline_fraction"]
-        self.changes = self._changes(wanted["online"])
-        steps = self.settings.schedule.max_steps
-        self.schedule = dataclasses.replace(
-            self.settings.schedule, max_steps=self.handover + steps, handover=self.handover
-        )
         super().resolve()
         if self.learner.batch_type is not Batch:
             raise UserError(
@@ -78,48 +71,28 @@ class FinetuneRun(OfflineRun):
                 f"it learns from {self.learner.batch_type.__name__}"
             )
         swept = self.members[0].hyperparameters
-        size = self.settings.replay_buffer_size
-        for name, least in (
-            ("batch_size", self.batch_size),
-            ("num_environments", self.settings.num_environments),
-        ):
-            if size < least:
-                raise UserError(f"--replay_buffer_size={size}: smaller than --{name}={least}")
+        settings, steps = self.settings, self.settings.max_steps
+        self.offline_fraction: float | None = settings.offline_fraction
         self.acting = online_schedule(
-            self.settings,
-            self.settings.schedule,
+            settings,
+            settings.online_schedule,
             OnlineFields(
-                batch_size=self.batch_size,
-                buffer_size=min(size, max(steps, self.batch_size)),
-                warmup_steps=wanted["warmup_steps"],
-                updates_per_step=wanted["updates_per_step"],
+                batch_size=settings.batch_size,
+                buffer_size=min(settings.replay_buffer_size, max(steps, settings.batch_size)),
+                warmup_steps=settings.warmup_steps,
+                updates_per_step=settings.updates_per_step,
             ),
             prefix="--",
-            exploration_noise=self.settings.exploration_noise,
-            ramps=tuple(parse_ramps(self.changes, self.learner, steps, swept)),
+            exploration_noise=settings.exploration_noise,
+            ramps=tuple(parse_ramps(settings.online, self.learner, steps, swept)),
         )
-        if self.task is None:
-            raise UserError("fine-tuning needs an environment: give --env_name")
+        assert self.task is not None
         self.suite = choose_suite(self.task, self.simulation)
 
     @property
-    def decided(self) -> dict[str, tuple[Any, str]]:
-        values = {
-            "num_pretraining_steps": self.handover,
-            "offline_fraction": self.offline_fraction,
-            "warmup_steps": self.acting.warmup_steps,
-            "updates_per_step": self.acting.updates_per_step,
-            "online": self.changes,
-        }
-        usual = dataclasses.asdict(FinetuneDefaults())
-        found = {
-            name: (value, DEFAULT if value == usual[name] else f"{CONFIG_FILE} or method")
-            for name, value in values.items()
-            if getattr(self.settings, name) is None
-        }
-        if self.source:
-            found["num_pretraining_steps"] = 0, OF_CHECKPOINT
-        return super().decided | found
+    def handover(self) -> int:
+        """The number of updates before the first environment step."""
+        return self.settings.num_pretraining_steps
 
     @property
     def updates(self) -> float:
@@ -130,15 +103,6 @@ class FinetuneRun(OfflineRun):
         source = self.source
         return {
             **super().identity,
-            "num_pretraining_steps": self.handover,
-            "replay_buffer_size": self.settings.replay_buffer_size,
-            "init_dataset_size": self.settings.init_dataset_size,
-            "offline_fraction": self.offline_fraction,
-            "warmup_steps": self.acting.warmup_steps,
-            "updates_per_step": self.acting.updates_per_step,
-            "exploration_noise": self.acting.exploration_noise,
-            "online": self.changes,
-            "num_environments": self.acting.num_environments,
             "round_steps": self.acting.round_steps,
             **({"checkpoint": {"run": source.run, "step": source.step}} if source else {}),
         }
@@ -220,14 +184,6 @@ class FinetuneRun(OfflineRun):
             Pretrained(states, diverged, self.handover, prior, self.preprocessing),
         )
 
-    def _changes(self, default: str) -> str:
-        """Returns --online, or else the config's default without the fields that the user sets or sweeps."""
-        settings = self.settings
-        if settings.online is not None:
-            return settings.online
-        given = {*dict(fields_given(settings.sweep)), *settings.config_overrides}
-        return " ".join(f"{name}={values}" for name, values in fields_given(default) if name not in given)
-
     def _source(self) -> SavedRun | None:
         """Opens the run of --checkpoint, and replaces settings by that run's; None without --checkpoint."""
         settings = self.settings
@@ -235,6 +191,11 @@ class FinetuneRun(OfflineRun):
             if settings.member is not None:
                 raise UserError("--member chooses among those of --checkpoint, which is not given")
             return None
+        changeable = settings_of(FinetuneSettings).keys() - OF_THE_CHECKPOINT
+        if unfit := sorted(settings.given - changeable):
+            raise UserError(
+                f"--{unfit[0]}: the run of --checkpoint has its own; what may change is given by --online"
+            )
         source = load_run(settings.checkpoint, member=settings.member)
         if source.is_online:
             raise UserError(
@@ -261,12 +222,12 @@ class FinetuneRun(OfflineRun):
             "suites": (get_task(env_name).suite,) if env_name else (),
             "run": dataclasses.asdict(method.run),
             "finetune": dataclasses.asdict(method.finetune),
-            "origins": dict.fromkeys(source.config, OF_CHECKPOINT),
+            "base": {},
+            "tuned": {},
         }
-        self.config = ConfigDict({**with_numbers(source.config), "about": about})
         self.settings = dataclasses.replace(
             settings,
-            config=self.config,
+            config=ConfigDict({**with_numbers(source.config), "about": about}),
             env_name=env_name,
             dataset=settings.dataset or source.sources,
             data_on="device",

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.configuration import DEFAULT, TABLE_4, apply_tuned, check_suite, resolve_widths
 from xql_jax.data import (
     PREFIXES,
     SUFFIXES,
@@ -24,19 +23,16 @@ from xql_jax.data.memory import check_device, fits_on_device
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
-from xql_jax.envs import Simulation, choose_suite
+from xql_jax.envs import choose_suite
 from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
-from xql_jax.learners.methods import RunDefaults
-from xql_jax.learners.registry import method_of
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.rollout.policies import prepared
 from xql_jax.runs.extension import Beginning, extended, members_of_another, missing_seeds
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.population import Population
@@ -56,72 +52,14 @@ class OfflineRun(TrainingRun):
     unit = Population.unit
 
     def resolve(self) -> None:
-        settings = self.settings
-        self.task = _task(settings)
-        self.batch_size = self._batch_size()
-        self.normalize_observations = self._or_the_methods("normalize_observations")
-        self.top_returns = self._or_the_methods("top_returns")
-        self._check_numbers()
-        self._check_evaluation()
-        resolve_widths(self.config, settings.config_overrides)
+        self.settings = self.settings.resolved()
+        self.task = self.settings.task
         self.make_members(self.updates)
-
-    def _check_numbers(self) -> None:
-        """Raises UserError for values that a flag would refuse, but Python or a sweep's METHOD:FIELD gave."""
-        if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
-            raise UserError(
-                f"batch_size={self.batch_size}: must be a whole number, at least 1, at most "
-                f"{MAX_BATCH_SIZE:,}"
-            )
-        if not 0 < self.top_returns <= 1:
-            raise UserError(f"top_returns={self.top_returns}: must be above 0, at most 1")
-
-    def _check_evaluation(self) -> None:
-        """Raises UserError if a setting of evaluations is given, but there is no task to evaluate in."""
-        given = {
-            "random_return": self.settings.random_return is not None,
-            "expert_return": self.settings.expert_return is not None,
-            "eval_at_start": self.schedule.eval_at_start,
-        }
-        if self.task is None and any(given.values()):
-            name = next(name for name in given if given[name])
-            raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
-
-    @property
-    def decided(self) -> dict[str, tuple[Any, str]]:
-        names = ("batch_size", "normalize_observations", "top_returns")
-        left_open = {name: getattr(self, name) for name in names if getattr(self.settings, name) is None}
-        found = {name: (value, self._origin(name, value)) for name, value in left_open.items()}
-        if self.settings.env_name is None and self.task:
-            found["env_name"] = self.task.name, DEFAULT
-        return found
-
-    def _origin(self, name: str, value: Any) -> str:
-        """Returns the origin of the value of a setting that the user did not give."""
-        if value != self.config.about.run[name]:
-            return TABLE_4  # which may have a batch size
-        is_default = value == getattr(RunDefaults(), name)
-        return DEFAULT if is_default else f"method {method_of(self.config.algorithm)}"
-
-    @property
-    def simulation(self) -> Simulation:
-        return self.settings.simulation
 
     @property
     def updates(self) -> float:
         """The number of updates after which decaying learning rates reach 0."""
         return self.schedule.max_steps
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            **self.shared_identity,
-            "dataset": [name_of(source) for source in self.settings.dataset],
-            "batch_size": self.batch_size,
-            "normalize_observations": self.normalize_observations,
-            "top_returns": self.top_returns,
-            **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
-        }
 
     def open(self) -> None:
         settings = self.settings
@@ -199,7 +137,7 @@ class OfflineRun(TrainingRun):
         return self.offline_population(self.placed())
 
     def offline_population(self, data: AnyBatch | Trajectories | Transitions) -> Population:
-        return Population(self.learner, self.members, data, self.batch_size)
+        return Population(self.learner, self.members, data, self.settings.batch_size)
 
     def placed(self) -> AnyBatch | Trajectories | Transitions:
         """Returns the data in the form that a population takes, and logs a description of the run."""
@@ -264,24 +202,6 @@ class OfflineRun(TrainingRun):
         with writing(picture):
             plot_maze(maze, values, paths[0], title, picture)
 
-    def _or_the_methods(self, name: str) -> Any:
-        """Returns the setting, or the method's default if it was not given (see `RunDefaults`)."""
-        given = getattr(self.settings, name)
-        return self.config.about.run[name] if given is None else given
-
-    def _batch_size(self) -> int:
-        """Returns the batch size; also applies `--tuned`, which may set one, to the config."""
-        settings = self.settings
-        default = self._or_the_methods("batch_size")
-        if not settings.tuned:
-            return default
-        if self.task is None:
-            raise UserError("--tuned needs --env_name: its values are those of a task")
-        tuned = apply_tuned(self.config, self.task.name, settings.config_overrides)
-        # A sweep's METHOD:batch_size=N is already in `default`.
-        is_given = settings.batch_size is not None or "batch_size" in settings.config_overrides
-        return default if is_given else tuned or default
-
     def _dataset(self) -> AnyData:
         """Loads the data in the learner's form, with IQL's preprocessing for the task's suite."""
         settings = self.settings
@@ -306,24 +226,10 @@ class OfflineRun(TrainingRun):
         return fit_preprocessing(
             dataset,
             self.task,
-            normalize_observations=self.normalize_observations,
+            normalize_observations=self.settings.normalize_observations,
             scale_rewards=self.config.about.run.scale_rewards,
-            top_returns=self.top_returns,
+            top_returns=self.settings.top_returns,
         )
-
-
-def _task(settings: OfflineSettings) -> Task | None:
-    """Returns the task; None if only data are given: then rewards are unchanged and nothing is evaluated."""
-    if settings.env_name is None and settings.dataset:
-        return None
-    task = get_task(settings.env_name or DEFAULT_ENV_NAME)
-    if task.name not in TASKS and not settings.dataset:
-        raise UserError(
-            f"--env_name={task.name}: an online task, which has no dataset: experiments/train_online.py "
-            "trains in it; to learn from data of your own give --dataset"
-        )
-    check_suite(settings.config, task)
-    return task
 
 
 def _placed(dataset: AnyData, data_on: str) -> tuple[AnyBatch | Trajectories | Transitions, str]:

@@ -6,16 +6,16 @@ import logging
 import math
 from typing import Any
 
-from xql_jax.configuration import OnlineFields, online_fields, resolve_online
+from xql_jax.configuration import OnlineFields, online_fields
 from xql_jax.data import replay
 from xql_jax.data.memory import room_on_device
-from xql_jax.envs import SUITES, Simulation, choose_suite
+from xql_jax.envs import SUITES, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import ActingSettings, OnlineSettings
-from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task, get_task, name_in_dm_control
+from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.loop import Recording, TrainingLoop
 from xql_jax.training.online import OnlinePopulation
@@ -31,17 +31,15 @@ class OnlineRun(TrainingRun):
 
     settings: OnlineSettings
     unit = OnlinePopulation.unit
-    simulation = Simulation()
 
     def resolve(self) -> None:
-        settings, config = self.settings, self.config
-        self.task = task = self.scored(get_task(settings.env_name))
+        settings = self.settings = self.settings.resolved()
+        self.task = task = self.scored(settings.task)
         _tell_of_dataset(task)
-        self.values_of_task = resolve_online(config, name_in_dm_control(task), settings.config_overrides)
         self.online = online_schedule(
             settings,
             self.schedule,
-            online_fields(config),
+            online_fields(settings.config),
             bellman_error_interval=settings.bellman_error_interval,
             restarts=settings.on_divergence == "restart",
         )
@@ -57,13 +55,7 @@ class OnlineRun(TrainingRun):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {
-            **self.shared_identity,
-            "bellman_error_interval": self.settings.bellman_error_interval,
-            "num_environments": self.online.num_environments,
-            "round_steps": self.online.round_steps,
-            "on_divergence": self.settings.on_divergence,
-        }
+        return {**self.settings.identity, "round_steps": self.online.round_steps}
 
     def open(self) -> None:
         self.resolve()
@@ -76,7 +68,6 @@ class OnlineRun(TrainingRun):
 
     def population(self) -> OnlinePopulation | CompiledPopulation:
         assert self.task is not None
-        by_task = ", ".join(f"{name}={value:g}" for name, value in self.values_of_task.items())
         LOG.info(
             f"{self.task.name}, {self.config.algorithm}: {len(self.members)} member(s), "
             f"{self.schedule.max_steps:,} steps"
@@ -84,7 +75,6 @@ class OnlineRun(TrainingRun):
         behind = "not" if self.is_compiled else f"at most {self.online.policy_lag} updates"
         LOG.info(
             f"  rounds of {self.online.round_steps} step(s): the policy that acts is {behind} behind"
-            + (f"; for this task {by_task}" if by_task else "")
             + f"; files in {self.folder.path}"
         )
         files = self.folder.files

@@ -10,7 +10,7 @@ from xql_jax.data.dataset import checked_references
 from xql_jax.data.rows import returns_of
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import RANDOM, Place, open_behaviour
-from xql_jax.runs.settings import ReferenceSettings
+from xql_jax.runs.tool_settings import ReferenceSettings
 from xql_jax.tasks import References
 
 LOG = logging.getLogger(__name__)

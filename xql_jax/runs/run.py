@@ -26,6 +26,7 @@ from xql_jax.runs.folder import RunFolder, rows_digest
 from xql_jax.runs.labels import run_label
 from xql_jax.runs.load import load_run
 from xql_jax.runs.provenance import settings_of_jax
+from xql_jax.runs.settings import EVALUATION_SEED
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
@@ -34,7 +35,6 @@ from xql_jax.training.signals import StopSignals
 from xql_jax.training.trainable import Trainable
 
 LOG = logging.getLogger(__name__)
-EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
 
 
 class Run(contextlib.AbstractContextManager, ABC):
@@ -84,8 +84,6 @@ class TrainingRun(Run):
 
     def __init__(self, settings: Any):
         super().__init__(settings)
-        self.config: ConfigDict = settings.config.copy_and_resolve_references()
-        self.schedule: Schedule = settings.schedule
         self.stop = StopSignals()
         self.evaluations: list[Row] = []
         self.had_ended = False
@@ -98,19 +96,24 @@ class TrainingRun(Run):
         """Decides what the settings leave open, without reading data or making environments."""
 
     @property
-    @abstractmethod
     def simulation(self) -> Simulation:
         """Which environments of the task it uses."""
+        return getattr(self.settings, "simulation", Simulation())
 
     @property
-    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Everything that its numbers depend on, except the data's content; valid after `resolve`."""
+        return self.settings.identity
 
     @property
-    def decided(self) -> dict[str, tuple[Any, str]]:
-        """The settings that `resolve` decided, by name: the value, and its origin."""
-        return {}
+    def config(self) -> ConfigDict:
+        """The hyperparameters."""
+        return self.settings.config
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of the whole training."""
+        return self.settings.schedule
 
     @abstractmethod
     def population(self) -> Trainable:
@@ -136,7 +139,7 @@ class TrainingRun(Run):
     def leading_settings(self) -> str:
         """The most important settings, and those given on the command line, as text."""
         values = {**self.identity["config"], **self.identity}
-        names = (*LEADING, *sorted(self.settings.config_overrides))
+        names = (*LEADING, *sorted(self.settings.given & set(self.config)))
         told = {name: values[name] for name in names if values.get(name) is not None}
         swept = dict(fields_given(self.settings.sweep))
         return " ".join(f"{name}={swept.get(name, _short(value))}" for name, value in (swept | told).items())
@@ -167,7 +170,7 @@ class TrainingRun(Run):
                     LOG.info(f"resuming from {self.unit} {step:,} of {self.schedule.max_steps:,}")
                 self.folder.forget_stop()  # only now, so a run that cannot be resumed keeps it
                 with self.stop:
-                    training.run(self.stop, show_progress=self.settings.show_progress)
+                    training.run(self.stop, show_progress=self.settings.tqdm)
             diverged = [
                 {"member": str(population.members[index]), **dataclasses.asdict(divergence)}
                 for index, divergence in population.diverged.items()
@@ -195,7 +198,7 @@ class TrainingRun(Run):
         """
         self.learner = learner_from_config(self.config, updates)
         grid = parse_sweep(self.settings.sweep, self.learner, self.config.algorithm)
-        if twice := [name for name in grid if name in self.settings.config_overrides]:
+        if twice := [name for name in grid if name in self.settings.given]:
             raise UserError(f"--config.{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
         self.members = make_members(self.settings.seeds, grid)
 
@@ -227,25 +230,6 @@ class TrainingRun(Run):
             self.evaluator = Evaluator(task, len(self.members), episodes, EVALUATION_SEED, suite=suite)
             self.resources.callback(self.evaluator.close)
 
-    @property
-    def shared_identity(self) -> dict[str, Any]:
-        """The part of `identity` that all kinds of training have."""
-        settings = self.settings
-        config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
-        return {
-            "env_name": self.task.name if self.task else None,
-            "config": config,
-            "seeds": [settings.seeds[0], settings.seeds[-1]],
-            "sweep": settings.sweep,
-            "max_steps": self.schedule.max_steps,
-            "log_interval": self.schedule.log_interval,
-            "eval_interval": self.schedule.eval_interval,
-            "eval_episodes": settings.eval_episodes,
-            "evaluation_seed": EVALUATION_SEED,
-            **self.simulation._asdict(),
-            **({"eval_at_start": True} if self.schedule.eval_at_start else {}),
-        }
-
     def make_folder(
         self, name: str, sizes: tuple[int, int], about: Mapping[str, Any] | None = None, **identity: Any
     ) -> None:
@@ -255,7 +239,7 @@ class TrainingRun(Run):
             name: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
             sizes: the lengths of an observation and of an action.
             about: further entries of config.json, on which no number depends.
-            identity: everything that the run's numbers depend on, `shared_identity` included.
+            identity: everything that the run's numbers depend on.
         """
         settings = self.settings
         if self.references:

@@ -1,57 +1,45 @@
-"""Settings of all kinds of runs. The help of the commands' flags explains each field."""
+"""The settings of every kind of training. Each has a default, valid values and a meaning.
+
+From them come the flags of the commands, the arguments of `xql_jax.train`, the checks, and what
+`--print_config` prints. `resolved` decides what a user leaves open; `identity` is what config.json records.
+"""
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any, Self
 
 from ml_collections import ConfigDict
 
+from xql_jax.configuration import check_suite, resolve_offline, resolve_online
+from xql_jax.data import name_of
 from xql_jax.data.dataset import Dataset
-from xql_jax.envs import Simulation
+from xql_jax.envs import BACKENDS, Simulation
+from xql_jax.errors import UserError
+from xql_jax.settings import Settings, setting
+from xql_jax.tasks import TASKS, Task, get_task, name_in_dm_control
+from xql_jax.training.checkpoints import KEPT
+from xql_jax.training.members import fields_given
 from xql_jax.training.schedule import Schedule
 
 # Where the transitions are kept during training; auto is the fastest place with enough room.
 DATA_ON = ("auto", "device", "host")
-ON_DIVERGENCE = ("freeze", "restart")
-ON_DAMAGED_REPLAY = ("stop", "drop")
-FORMATS = ("hdf5", "minari")
-EXPORT_FORMATS = ("jax", "onnx", "npz")
-
-# Default numbers of steps.
-MAX_STEPS = 1_000_000
-OFFLINE_INTERVALS = {"eval_interval": 5_000, "checkpoint_interval": 5_000}
-ONLINE_INTERVALS = {"eval_interval": 10_000, "checkpoint_interval": 10_000}
-LOG_INTERVAL = 1_000
+EVALUATION_SEED = 10_000  # of the initial states; the same for every member, evaluation and run
+DEFAULT_ENV_NAME = "pointmaze-umaze-v0"  # if neither a task nor data are given; it needs no download
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """Settings of every training."""
-
-    config: ConfigDict
-    schedule: Schedule
-    config_overrides: frozenset[str] = frozenset()  # fields that the user set; they are never changed
-    save_dir: str = "results"
-    seed: int = 42
-    num_seeds: int = 1
-    sweep: str = ""
-    eval_episodes: int = 10
-    random_return: float | None = None  # score 0 of a task without reference returns; needs expert_return
-    expert_return: float | None = None  # score 100 of a task without reference returns
-    resume: bool = False
-    show_progress: bool = False
-
-    @property
-    def seeds(self) -> range:
-        return range(self.seed, self.seed + self.num_seeds)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SimulationSettings:
+class SimulationSettings(Settings):
     """Settings of everything that chooses among the environments of a task, see `Simulation`."""
 
-    env_backend: str = "mujoco"
-    legacy_inertia: bool = False
+    env_backend: str = setting(
+        "mujoco",
+        "mujoco: the environments of this project; d4rl: those of the d4rl package with gym and mujoco-py.",
+        choices=BACKENDS,
+    )
+    legacy_inertia: bool = setting(
+        False,
+        "Give Hopper, Walker2d, HalfCheetah and Ant the capsule masses of the MuJoCo that made D4RL's data.",
+    )
 
     @property
     def simulation(self) -> Simulation:
@@ -59,184 +47,348 @@ class SimulationSettings:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OfflineSettings(SimulationSettings, RunSettings):
-    """Settings of `experiments/train_offline.py`."""
+class RunSettings(Settings):
+    """Settings of every training. Optional ones are None until `resolved` has decided them."""
 
-    env_name: str | None = None
-    dataset: Sequence[str | Dataset] = ()
-    dataset_url: str | None = None
-    data_on: str = "auto"  # one of `DATA_ON`
-    normalize_observations: bool | None = None  # None: the method's default
-    top_returns: float | None = None  # share of the transitions to learn from; None: the method's default
-    batch_size: int | None = None  # None: the method's default
-    tuned: bool = False
-    checkpoint: str | Path | None = None  # the folder of a run that includes the members of this one
-    extend: bool = False  # add updates or seeds to an existing run, see `runs.extension`
+    config: ConfigDict  # hyperparameters, see `configuration`
+    given: frozenset[str] = frozenset()  # names of settings and hyperparameters that the user gave
+    save_dir: str = setting("results", "Folder under which runs are written.")
+    seed: int = setting(42, "First random seed.")
+    num_seeds: int = setting(1, "Number of seeds in one run: seed, seed + 1, ...", least=1, most=100_000)
+    sweep: str = setting(
+        "", "Grid over traced hyperparameters, trained together: 'beta=0.6,1,2 tau=0.005,0.01'."
+    )
+    eval_episodes: int = setting(
+        10, "Episodes of each evaluation, per seed; 0: no evaluation.", most=1_000_000
+    )
+    random_return: float | None = setting(
+        None,
+        "Return that is a score of 0, for a task without reference returns. Give --expert_return, too. "
+        "Without both, the score is the return itself.",
+    )
+    expert_return: float | None = setting(None, "Return that is a score of 100, see --random_return.")
+    max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
+    log_interval: int = setting(1_000, "{Steps} between rows of metrics.csv.", least=1)
+    eval_interval: int = setting(5_000, "{Steps} between evaluations.", least=1)
+    eval_at_start: bool = setting(
+        False, "Also evaluate before the first step: evaluations.csv gets a row for step 0."
+    )
+    checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
+    checkpoint_minutes: float = setting(
+        10.0, "Also write a checkpoint when the last one is this old. 0: count {steps} only.", least=0
+    )
+    keep_checkpoints: int = setting(
+        KEPT, "Number of checkpoints to keep, the last ones; fine-tuning also keeps its hand-over's. 0: all."
+    )
+    tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
+    resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
+
+    unit = "update"  # the name of one step
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.num_seeds)
+
+    @property
+    def schedule(self) -> Schedule:
+        names = [field.name for field in dataclasses.fields(Schedule) if hasattr(self, field.name)]
+        return Schedule(**{name: getattr(self, name) for name in names})
+
+    @property
+    def task(self) -> Task | None:
+        """The task, without returns of scores 0 and 100 that the user or the data give."""
+        raise NotImplementedError
+
+    def resolved(self) -> Self:
+        """Returns the settings with all decided that they leave open to the task, Table 4 and the method.
+
+        Raises:
+            UserError: if a value is impossible, or settings contradict each other.
+        """
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
+        config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
+        return {
+            "env_name": self.task.name if self.task else None,
+            "config": config,
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "sweep": self.sweep,
+            "max_steps": self.schedule.max_steps,
+            "log_interval": self.log_interval,
+            "eval_interval": self.eval_interval,
+            "eval_episodes": self.eval_episodes,
+            "evaluation_seed": EVALUATION_SEED,
+            **getattr(self, "simulation", Simulation())._asdict(),
+            **({"eval_at_start": True} if self.eval_at_start else {}),
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ActingSettings:
+class OfflineSettings(SimulationSettings, RunSettings):
+    """Settings of `experiments/train_offline.py`."""
+
+    env_name: str | None = setting(
+        None,
+        "Task: a D4RL name, or pointmaze-{umaze,medium,large,large-rare}-v0. If neither this flag nor "
+        f"--dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
+    )
+    dataset: Sequence[str | Dataset] = setting(
+        (),
+        "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
+        "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined.",
+    )
+    dataset_url: str | None = setting(
+        None, "Where to download the task's own dataset, instead of D4RL's server."
+    )
+    data_on: str = setting(
+        "auto",
+        "Where the transitions are kept: in the device's memory, or in the host's, streamed from there "
+        "in blocks. auto: on the device, if there is room.",
+        choices=DATA_ON,
+    )
+    batch_size: int = setting(
+        None,
+        "Transitions per update. Default: the method's own, 256 for most; with --tuned, Table 4's.",
+        least=1,
+        most=10_000_000,
+        optional=True,
+    )
+    tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
+    normalize_observations: bool = setting(
+        None,
+        "Give each entry of the observations mean 0 and standard deviation 1. Default: as the method's "
+        "authors did.",
+        optional=True,
+    )
+    top_returns: float = setting(
+        None,
+        "Share of the transitions to learn from, taken from the trajectories with the highest returns. "
+        "Default: all; with bc10, 0.1.",
+        least=1e-6,
+        most=1,
+        optional=True,
+    )
+    checkpoint: str | None = setting(
+        None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."
+    )
+    extend: bool = setting(
+        False,
+        "Go on from a run with the same settings and fewer updates, if that gives the numbers of a run of "
+        "--max_steps; or train the seeds that a run with the same settings lacks. Otherwise say why not. The "
+        "existing run stays as it is.",
+    )
+
+    @property
+    def task(self) -> Task | None:
+        """None if only data are given: then rewards are unchanged and nothing is evaluated."""
+        return None if self.env_name is None and self.dataset else get_task(self.env_name or DEFAULT_ENV_NAME)
+
+    def resolved(self) -> Self:
+        task = self.task
+        if task is None:
+            for name in ("random_return", "expert_return", "eval_at_start"):
+                if getattr(self, name) not in (None, False):
+                    raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
+        elif task.name not in TASKS and not self.dataset:
+            raise UserError(
+                f"--env_name={task.name}: an online task, which has no dataset: experiments/train_online.py "
+                "trains in it; to learn from data of your own give --dataset"
+            )
+        if task:
+            check_suite(self.config, task)
+        config, tuned_size = resolve_offline(self.config, task.name if task else None, self.tuned, self.given)
+        decided = {
+            name: config.about.run[name] if getattr(self, name) is None else getattr(self, name)
+            for name in ("batch_size", "normalize_observations", "top_returns")
+        }
+        if self.batch_size is None and tuned_size and "batch_size" not in self.given:
+            decided["batch_size"] = tuned_size
+        return dataclasses.replace(self, env_name=task.name if task else None, config=config, **decided)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            **super().identity,
+            "dataset": [name_of(source) for source in self.dataset],
+            "batch_size": self.batch_size,
+            "normalize_observations": self.normalize_observations,
+            "top_returns": self.top_returns,
+            **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActingSettings(Settings):
     """Settings of every training that acts in environments."""
 
-    num_environments: int = 1
-    processes: bool = False
-    environment_timeout: float = 60.0  # seconds; for environments that run in their own processes
-    max_policy_lag: int = 100  # updates
-    on_damaged_replay: str = "stop"  # one of `ON_DAMAGED_REPLAY`
+    num_environments: int = setting(
+        1, "Environments per member, which are stepped together.", least=1, most=10_000
+    )
+    processes: bool = setting(False, "Run each environment in a process of its own.")
+    environment_timeout: float = setting(
+        60.0,
+        "With --processes, seconds to wait for an environment. Then the run is saved and ends.",
+        least=1,
+    )
+    max_policy_lag: int = setting(
+        100,
+        "Largest number of updates by which the acting policy may be behind the learner. It acts while the "
+        "learner trains on the previous round.",
+        least=1,
+        most=1_000_000,
+    )
+    on_damaged_replay: str = setting(
+        "stop",
+        "What --resume does if files of the replay buffer are damaged. stop: go on from an older checkpoint "
+        "whose buffer is whole, else stop. drop: go on from the last checkpoint with the undamaged "
+        "transitions, and say how many are lost.",
+        choices=("stop", "drop"),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnlineSettings(RunSettings, ActingSettings):
     """Settings of `experiments/train_online.py`."""
 
-    env_name: str
-    on_divergence: str = "freeze"  # one of `ON_DIVERGENCE`
-    bellman_error_interval: int = 5_000  # steps; 0: none
+    env_name: str = setting(
+        "cartpole-swingup", "Task, such as cheetah-run, HalfCheetah-v5 or playground:CheetahRun."
+    )
+    eval_interval: int = setting(10_000, "{Steps} between evaluations.", least=1)
+    checkpoint_interval: int = setting(10_000, "{Steps} between checkpoints.", least=1)
+    on_divergence: str = setting(
+        "freeze",
+        "What to do if a member's numbers stop being finite. freeze: keep its last finite state. restart: "
+        "begin with new networks and the same buffer; the summary says so.",
+        choices=("freeze", "restart"),
+    )
+    bellman_error_interval: int = setting(
+        5_000, "{Steps} between rows of bellman_errors.csv, for Figures 1, 5 and 6; 0: none."
+    )
+
+    unit = "step"
+
+    @property
+    def task(self) -> Task:
+        return get_task(self.env_name)
+
+    def resolved(self) -> Self:
+        config = resolve_online(self.config, name_in_dm_control(self.task), self.given)
+        return dataclasses.replace(self, env_name=self.task.name, config=config)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            **super().identity,
+            "bellman_error_interval": self.bellman_error_interval,
+            "num_environments": self.num_environments,
+            "on_divergence": self.on_divergence,
+        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(OfflineSettings, ActingSettings):
-    """Settings of `experiments/train_finetune.py`; `schedule.max_steps` counts environment steps."""
+    """Settings of `experiments/train_finetune.py`; `max_steps` counts environment steps."""
 
-    data_on: str = "device"  # where the online phase adds to them
-    member: int | None = None  # index of the member of --checkpoint's run; None: all members
-    num_pretraining_steps: int | None = None  # updates; None: the method's default
-    replay_buffer_size: int = 2_000_000  # transitions; with an `offline_fraction`, online ones alone
-    init_dataset_size: int | None = None  # transitions of the data, drawn at random; None: all
-    offline_fraction: float | None = None  # of every minibatch, see `PriorData`; None: the method's default
-    warmup_steps: int | None = None  # of random actions; None: the method's default
-    updates_per_step: float | None = None  # None: the method's default
-    exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions
-    # Hyperparameters that change in the online phase, see `parse_ramps`; None: the method's default.
-    online: str | None = None
+    data_on: str = "device"  # no setting here: the online phase adds to them
+    checkpoint: str | None = setting(
+        None,
+        "A run of train_offline.py, or RUN/checkpoints/STEP of it, to go on from: its learner, "
+        "hyperparameters, members, data and preprocessing.",
+    )
+    extend: bool = False  # no setting here
+    member: int | None = setting(
+        None, "With --checkpoint, the member to go on with, counted from 0. Default: all."
+    )
+    num_pretraining_steps: int = setting(
+        None,
+        "Updates before the hand-over. Default: the method's own, 1,000,000 for most. With --checkpoint "
+        "there are none.",
+        most=2**30,
+        optional=True,
+    )
+    replay_buffer_size: int = setting(
+        2_000_000,
+        "Transitions in the replay buffer, the offline ones included unless there is an --offline_fraction. "
+        "When it is full, the oldest are dropped.",
+        least=1,
+        most=100_000_000,
+    )
+    init_dataset_size: int | None = setting(
+        None, "Transitions of the data to learn from, drawn at random. Default: all.", least=1
+    )
+    offline_fraction: float | None = setting(
+        None,
+        "Share of offline transitions in every minibatch after the hand-over, 0.5 in RLPD. Default: the "
+        "method's own; for most, offline and online transitions are drawn with equal probability, as in IQL.",
+        least=0,
+        most=1,
+    )
+    warmup_steps: int = setting(
+        None,
+        "Steps of random actions after the hand-over, before learning goes on. Default: the method's own, 0 "
+        "for most.",
+        optional=True,
+    )
+    updates_per_step: float = setting(
+        None,
+        "Updates per step of the environment. Default: the method's own, 1 for most.",
+        least=1e-6,
+        most=1_000,
+        optional=True,
+    )
+    exploration_noise: float = setting(
+        0.0, "Standard deviation of Gaussian noise that is added to the policy's actions.", least=0, most=10
+    )
+    online: str = setting(
+        None,
+        "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
+        "linearly from one to another over --max_steps. Default: the config's own, for most none.",
+        optional=True,
+    )
 
+    unit = "step"
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
-    """Settings of `experiments/evaluate.py`."""
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule of both phases."""
+        handover = self.num_pretraining_steps or 0
+        return dataclasses.replace(
+            self.online_schedule, max_steps=handover + self.max_steps, handover=handover
+        )
 
-    checkpoint: str | None = None  # a run's folder or one of its checkpoints
-    env_name: str | None = None
-    episodes: int = 100
-    member: int | None = None
-    seed: int = 20_000
-    num_environments: int | None = None
-    random_policy: bool = False
-    env_backend: str | None = None  # None: the run's own
-    legacy_inertia: bool | None = None  # None: the run's own
-    video: str | None = None
-    video_episodes: int = 3
-    video_size: str | None = None  # WIDTHxHEIGHT, pixels
-    video_fps: float | None = None
-    output: str | None = None
-    show_progress: bool = False
+    @property
+    def online_schedule(self) -> Schedule:
+        return super().schedule
 
+    def resolved(self) -> Self:
+        defaults = self.config.about.finetune.to_dict()
+        decided = {name: getattr(self, name) for name in defaults if getattr(self, name) is not None}
+        if self.checkpoint is not None:
+            decided["num_pretraining_steps"] = 0
+        if self.online is None:  # the config's changes are not for what the user sets or sweeps
+            given = {*dict(fields_given(self.sweep)), *self.given}
+            changes = (
+                f"{name}={values}" for name, values in fields_given(defaults["online"]) if name not in given
+            )
+            decided["online"] = " ".join(changes)
+        resolved = dataclasses.replace(super().resolved(), **{**defaults, **decided})
+        if resolved.task is None:
+            raise UserError("fine-tuning needs an environment: give --env_name")
+        for name in ("batch_size", "num_environments"):
+            if resolved.replay_buffer_size < getattr(resolved, name):
+                raise UserError(
+                    f"--replay_buffer_size={self.replay_buffer_size}: smaller than "
+                    f"--{name}={getattr(resolved, name)}"
+                )
+        return resolved
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ListSettings:
-    """Settings of `experiments/runs.py`."""
-
-    folders: Sequence[str]  # folders of runs, or folders that contain runs
-    filter: str = ""
-    compare: bool = False
-    sort: str = "task"
-    csv: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """Settings of `experiments/export.py`."""
-
-    checkpoint: str  # a run's folder or one of its checkpoints
-    env_name: str | None = None
-    member: int | None = None  # None: the only one
-    formats: Sequence[str] = EXPORT_FORMATS
-    output: str | None = None  # a folder; None: `export` in the run's folder
-    episodes: int = 0  # of an evaluation of each format; 0: none
-    seed: int = 20_000
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ChoiceSettings:
-    """Settings of `experiments/choose.py`."""
-
-    checkpoint: str  # a run's folder or one of its checkpoints
-    dataset: Sequence[str] = ()  # (): the run's own
-    max_steps: int = 5_000  # updates of each evaluation
-    batch_size: int = 256
-    hidden_dims: str = "128,128"  # widths of Q's hidden layers
-    critic_layer_norm: bool = True
-    critic_lr: float = 1e-3
-    tau: float = 0.02
-    discount: float | None = None  # None: the run's own
-    seed: int = 0
-    output: str | None = None  # .csv or .json
-    show_progress: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepSettings:
-    """Settings of `experiments/sweep.py`."""
-
-    methods: Sequence[str] = ()
-    datasets: Sequence[str] = ()  # a task, or TASK=FILE
-    sweep: str = ""  # for the methods that have the field
-    seed: int = 0
-    num_seeds: int = 6
-    seeds_per_run: int | None = None  # None: all, in one program
-    finetune: bool = False
-    num_pretraining_steps: int | None = None  # of fine-tuning; None: the method's default
-    max_steps: int = 1_000_000  # updates; environment steps in fine-tuning and online training
-    eval_interval: int | None = None  # None: a tenth of max_steps
-    eval_episodes: int | None = None  # None: the suite's default
-    checkpoint_interval: int = 5_000
-    save_dir: str = "results"
-    config_dir: str = "configs"
-    show_progress: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportSettings:
-    """Settings of `experiments/report.py`."""
-
-    folders: Sequence[str]  # folders of runs, or folders that contain runs
-    bootstrap_samples: int = 2_000
-    out: str = "results/report"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReproductionSettings(SweepSettings):
-    """Settings of `experiments/reproduce.py`; methods and datasets default to the paper's."""
-
-    table: str = "1"  # one of `paper_tables.TABLES`
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReferenceSettings:
-    """Settings of `experiments/collect.py` for the reference returns, which stand for scores 0 and 100."""
-
-    random_return: float | None = None  # score 0; None: measured
-    expert_return: float | None = None  # score 100
-    reference_episodes: int = 100
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(SimulationSettings, ReferenceSettings):
-    """Settings for making a dataset with a policy or from a replay buffer."""
-
-    output: str | None = None
-    format: str = "hdf5"  # one of `FORMATS`
-    env_name: str | None = None
-    append: bool = False  # add to the output if it exists
-    policy: str | None = None  # random, FILE.npz, a run's folder or one of its checkpoints
-    noise: float = 0.0  # standard deviation of noise added to actions
-    deterministic: bool = False
-    transitions: int | None = None
-    episodes: int | None = None
-    seed: int = 0
-    waypoints: bool = False  # for AntMaze: use the embedded ant that walks from waypoint to waypoint
-    replay: str | None = None  # the folder of an online run
-    until: int | None = None  # take the buffer's transitions up to this number; None: all
-    member: int | None = None
-    expert: Sequence[str] = ()  # policies; the best of them is the expert
-    show_progress: bool = False
+    @property
+    def identity(self) -> dict[str, Any]:
+        names = (
+            *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),
+            *("warmup_steps", "updates_per_step", "exploration_noise", "online", "num_environments"),
+        )
+        return {**super().identity, **{name: getattr(self, name) for name in names}}

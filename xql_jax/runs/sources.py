@@ -15,7 +15,7 @@ from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import Place, open_behaviour
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import CollectionSettings
+from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.types import Batch
@@ -151,4 +151,4 @@ def _refuse(settings: CollectionSettings, names: Sequence[str], with_what: str) 
 
 
 def _progress(settings: CollectionSettings, total: int | None, unit: str) -> tqdm:
-    return tqdm(total=total, unit=f" {unit}", disable=None if settings.show_progress else True)
+    return tqdm(total=total, unit=f" {unit}", disable=None if settings.tqdm else True)

@@ -1,37 +1,36 @@
 """The plan of a sweep: its cells (one run each), and which of their runs already exist."""
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from xql_jax.config_files import OFFLINE as OFFLINE_CONFIG
+from xql_jax.config_files import ONLINE as ONLINE_CONFIG
+from xql_jax.config_files import file_for, load_config
+from xql_jax.configuration import field_names, with_fields
 from xql_jax.data import PREFIXES, stamps
 from xql_jax.data.download import cached_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
-from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.learners.fields import traced_names
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.settings import (
-    FinetuneSettings,
-    OfflineSettings,
-    OnlineSettings,
-    RunSettings,
-    SweepSettings,
-)
-from xql_jax.sweeps.methods import TUNED, check_methods, config_of, set_field, settable_fields, traced_fields
+from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
-from xql_jax.training.schedule import Schedule
 
+TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 SOMETIMES = ("scale_rewards", "checkpoint", "eval_at_start")  # in an identity only if not at the default
@@ -146,15 +145,41 @@ def has_identity(record: SavedRun, identity: Mapping[str, Any]) -> bool:
     return all(record.content.get(name) == value for name, value in identity.items())
 
 
+def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
+    """Raises UserError if one is not among the known."""
+    for method in methods:
+        name = method_of(method.split(":")[0])
+        if name.isdigit():  # the second width of METHOD:hidden_dims=256,256
+            raise UserError(f"--methods: {name} is no method: type several widths as hidden_dims=256/256")
+        if name not in known:
+            raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
+
+
+def _algorithm(method: str) -> str:
+    """Returns METHOD or METHOD+POLICY of METHOD:FIELD=VALUE."""
+    algorithm = method.split(":")[0]
+    return "xql" if algorithm == TUNED else algorithm
+
+
+def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
+    """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
+    algorithm = _algorithm(method)
+    file = file_for(algorithm, task, finetune)
+    if file is None:
+        raise UserError(f"--datasets: there is no config for {task.name}, of the suite {task.suite}")
+    kind = ONLINE_CONFIG if method_of(algorithm) in ONLINE else OFFLINE_CONFIG
+    return load_config(f"{file}:{algorithm}", kind)
+
+
+def _settable(config: ConfigDict) -> list[str]:
+    """Returns the names that METHOD:FIELD=VALUE may set."""
+    return [*field_names(config), *config.about.get("run", {})]
+
+
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
-    known = {
-        name
-        for method in methods
-        for name in (
-            *traced_fields(method),
-            *settable_fields(config_of(method, get_task(datasets[0].partition("=")[0]), settings)),
-        )
-    }
+    task = get_task(datasets[0].partition("=")[0])
+    configs = [config_of(method, task, settings.finetune) for method in methods]
+    known = {name for config in configs for name in _settable(config)}
     for name, values in fields_given(settings.sweep):
         if len({_as_number(value) for value in values.split(",")}) <= values.count(","):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
@@ -178,16 +203,15 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
-    config = config_of(method, get_task(dataset.partition("=")[0]), settings)
-    traced, static = traced_fields(method), settable_fields(config)
-    parts = [(name, values.split(",")) for name, values in fields_given(settings.sweep)]
+    known = _settable(config_of(method, get_task(dataset.partition("=")[0]), settings.finetune))
+    traced = traced_names(make_learner(_algorithm(method)))
+    parts = fields_given(settings.sweep)
+    grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
     own = [
-        [f"{name}={value}" for value in values]
+        [f"{name}={value}" for value in values.split(",")]
         for name, values in parts
-        if name not in traced and name in static
+        if name not in traced and name in known
     ]
-    together = [(name, values) for name, values in parts if name in traced]
-    grid = " ".join(f"{name}={','.join(values)}" for name, values in together)
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
 
@@ -199,6 +223,56 @@ def _seeds(settings: SweepSettings) -> Iterator[range]:
         yield range(first, min(first + step, last))
 
 
+def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
+    """Returns the settings of one run of the sweep."""
+    name, _, file = dataset.partition("=")
+    task, overrides = get_task(name), [text.partition("=") for text in method.split(":")[1:]]
+    config = config_of(method, task, settings.finetune)
+    given = [field for field, _, _ in overrides] + [field for field, _ in fields_given(grid)]
+    for field in given:
+        if given.count(field) > 1:
+            with_sweep = f" with --sweep='{grid}'" if grid else ""
+            raise UserError(f"--methods={method}{with_sweep}: gives {field} twice: give it once")
+        if field not in _settable(config):
+            known = nearest(field, _settable(config))
+            raise UserError(f"--methods: unknown config field {field!r}; nearest known: {known}")
+    values = {field: value for field, _, value in overrides}
+    try:
+        of_run = {field: values.pop(field) for field in list(values) if field not in field_names(config)}
+        config = with_fields(config, values)
+        if of_run:
+            with config.unlocked():
+                config.about.run = with_fields(config.about.run, of_run)
+    except UserError as error:
+        raise UserError(f"--methods: {error}") from None
+    shared: dict[str, Any] = {
+        "config": config,
+        "given": frozenset(field for field, _, _ in overrides),
+        "sweep": grid,
+        "max_steps": settings.max_steps,
+        "log_interval": min(1_000, settings.max_steps),
+        "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
+        "checkpoint_interval": settings.checkpoint_interval,
+        "env_name": name,
+        "seed": seeds[0],
+        "num_seeds": len(seeds),
+        "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
+        "save_dir": settings.save_dir,
+        "resume": True,
+        "tqdm": settings.tqdm,
+    }
+    algorithm = method.split(":")[0]
+    if algorithm in ONLINE:
+        if file:
+            raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
+        return OnlineSettings(**shared)
+    of_data: dict[str, Any] = {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
+    if settings.finetune:
+        of_data["num_pretraining_steps"] = settings.num_pretraining_steps
+        return FinetuneSettings(**shared, **of_data)
+    return OfflineSettings(**shared, **of_data)
+
+
 def _cell(
     dataset: str,
     method: str,
@@ -207,46 +281,12 @@ def _cell(
     settings: SweepSettings,
     records: Sequence[SavedRun],
 ) -> Cell:
-    name, _, file = dataset.partition("=")
-    task = get_task(name)
-    algorithm, *overrides = method.split(":")
-    config = config_of(method, task, settings)
-    given = [set_field(config, text) for text in overrides] + [field for field, _ in fields_given(grid)]
-    for field in given:
-        if given.count(field) > 1:
-            with_sweep = f" with --sweep='{grid}'" if grid else ""
-            raise UserError(f"--methods={method}{with_sweep}: gives {field} twice: give it once")
-    shared: dict[str, Any] = {
-        "config": config,
-        "config_overrides": frozenset(given[: len(overrides)]),
-        "sweep": grid,
-        "schedule": Schedule(
-            max_steps=settings.max_steps,
-            log_interval=min(1_000, settings.max_steps),
-            eval_interval=settings.eval_interval or max(1, settings.max_steps // 10),
-            checkpoint_interval=settings.checkpoint_interval,
-        ),
-        "env_name": name,
-        "seed": seeds[0],
-        "num_seeds": len(seeds),
-        "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
-        "save_dir": settings.save_dir,
-        "resume": True,
-        "show_progress": settings.show_progress,
-    }
-    if algorithm in ONLINE:
-        if file:
-            raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
-        wanted: RunSettings = OnlineSettings(**shared)
-    else:
-        kind = functools.partial(FinetuneSettings, num_pretraining_steps=settings.num_pretraining_steps)
-        of_data: dict[str, Any] = {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
-        wanted = (kind if settings.finetune else OfflineSettings)(**shared, **of_data)
+    wanted = run_settings(dataset, method, grid, seeds, settings)
     asked = run_of(wanted)
     asked.resolve()  # raises UserError for mistakes before anything is trained
     identity, steps = json.loads(as_json(asked.identity)), asked.schedule.max_steps
     cell = _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
-    if file and cell.state == NO_DATA:
+    if "=" in dataset and cell.state == NO_DATA:
         raise UserError(f"--datasets={dataset}: no such file")
     return cell
 

@@ -10,7 +10,8 @@ from typing import Any
 import xql_jax
 from xql_jax.errors import UserError
 from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.worker import Outcome, Resources, extra, work
+from xql_jax.sweeps.settings import ExecutorSettings
+from xql_jax.sweeps.worker import Outcome, extra, work
 from xql_jax.training.signals import StopSignals
 
 SECONDS_PER_LOOK = 0.5
@@ -29,21 +30,18 @@ class RayCluster:
 
     If a worker dies, its task goes on from the last checkpoint in another worker; other tasks are not
     affected. Nodes need the same version of xql_jax, and --save_dir on shared disks.
-
-    Args:
-        address: of an existing cluster; None: RAY_ADDRESS, or a new cluster on this machine.
     """
 
-    def __init__(self, resources: Resources, address: str | None = None):
+    def __init__(self, settings: ExecutorSettings):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
         # Tasks that Ray ends because memory is short have a count of their own, which has no end by default.
-        os.environ.setdefault("RAY_task_oom_retries", str(resources.retries))
+        os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
         try:
             import ray
         except ImportError as error:
             raise extra("ray", error) from error
-        self._ray, self._resources = ray, resources
-        self._address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self._ray, self._settings = ray, settings
+        self._address = settings.ray_address or os.environ.get("RAY_ADDRESS") or "local"
 
     def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """See `Executor`."""
@@ -97,8 +95,9 @@ class RayCluster:
 
     def _check_size(self) -> None:
         """Raises UserError if no node has room for a task: the task would wait for ever."""
-        resources = self._resources
-        wanted = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": (resources.memory_gb or 0) * 2**30}
+        settings = self._settings
+        memory = (settings.task_memory_gb or 0) * 2**30
+        wanted = {"CPU": settings.task_cpus, "GPU": settings.task_gpus, "memory": memory}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
             there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
@@ -109,15 +108,15 @@ class RayCluster:
 
     @property
     def _task(self) -> Any:
-        resources = self._resources
+        settings = self._settings
         memory: dict[str, Any] = (
-            {} if resources.memory_gb is None else {"memory": resources.memory_gb * 2**30}
+            {"memory": settings.task_memory_gb * 2**30} if settings.task_memory_gb else {}
         )
         return self._ray.remote(
-            num_cpus=resources.cpus,
-            num_gpus=resources.gpus,
+            num_cpus=settings.task_cpus,
+            num_gpus=settings.task_gpus,
             max_calls=1,
-            max_retries=resources.retries,
+            max_retries=settings.retries,
             **memory,
         )(work)
 
@@ -128,10 +127,10 @@ class RayCluster:
         except exceptions.TaskCancelledError:  # the task had not begun, or had not saved its state yet
             return Outcome(stopped=signal.SIGINT)
         except exceptions.WorkerCrashedError:
-            return Outcome(failure=f"its workers died {self._resources.retries + 1} times")
+            return Outcome(failure=f"its workers died {self._settings.retries + 1} times")
         except exceptions.OutOfMemoryError:
             return Outcome(
-                failure=f"Ray ended its workers {self._resources.retries + 1} times because the memory of "
+                failure=f"Ray ended its workers {self._settings.retries + 1} times because the memory of "
                 "their machine was nearly full: give --task_memory_gb or more --task_cpus"
             )
         except exceptions.RayError as error:

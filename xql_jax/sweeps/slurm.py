@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json, digest, locked_in_turn, read_json, write_atomically
 from xql_jax.runs.settings import RunSettings
 from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.worker import Outcome, Resources, extra, work
+from xql_jax.sweeps.settings import ExecutorSettings
+from xql_jax.sweeps.worker import Outcome, extra, work
 from xql_jax.training.signals import StopSignals
 
 SECONDS_PER_LOOK = 1.0
 PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
-CLUSTERS = ("slurm", "local")
 
 
 class Job:
@@ -50,39 +50,29 @@ class Slurm:
 
     Args:
         folder: for scripts, logs and submitit's files; on shared disks.
-        cluster: "slurm", or "local" for processes on this machine. Each of these has GPUs of its own, which
-            are counted from the machine's first; their cores and memory are not limited.
-        options: of sbatch, by submitit's names: partition, account, qos, ...; not used with "local".
-        parallel: the largest number of jobs at once. Default: all; on this machine 2, or 1 with GPUs.
     """
 
-    def __init__(
-        self,
-        resources: Resources,
-        folder: Path,
-        cluster: str = "slurm",
-        options: Mapping[str, Any] | None = None,
-        parallel: int | None = None,
-    ):
+    def __init__(self, settings: ExecutorSettings, folder: Path):
         try:
             import submitit
             from submitit.slurm import slurm
         except ImportError as error:
             raise extra("slurm", error) from error
         self._submitit, self._slurm = submitit, slurm
-        self._folder, self._cluster = folder.absolute(), cluster
-        self._parallel = parallel or (math.inf if cluster == "slurm" else 1 if resources.gpus else 2)
-        if resources.gpus != int(resources.gpus):
-            raise UserError(f"--task_gpus={resources.gpus:g}: with SLURM it must be a whole number")
+        self._folder, self._cluster = folder.absolute(), settings.slurm_cluster
+        gpus = settings.task_gpus
+        self._parallel = settings.parallel or (math.inf if self._cluster == "slurm" else 1 if gpus else 2)
+        if gpus != int(gpus):
+            raise UserError(f"--task_gpus={gpus:g}: with SLURM it must be a whole number")
         self._jobs_file = self._folder / "jobs.json"
-        self._resources = resources
+        self._settings = settings
         self._parameters = {
             "job_name": "xql_jax",
             "time": self._minutes,
-            "cpus_per_task": resources.cpus,
-            **({"gpus_per_node": int(resources.gpus)} if resources.gpus else {}),
-            **({"mem": f"{resources.memory_gb:g}GB"} if resources.memory_gb else {}),
-            **(options or {}),
+            "cpus_per_task": settings.task_cpus,
+            **({"gpus_per_node": int(gpus)} if gpus else {}),
+            **({"mem": f"{settings.task_memory_gb:g}GB"} if settings.task_memory_gb else {}),
+            **settings.options,
         }
         known = slurm._get_default_parameters()
         for name in self._parameters:
@@ -91,7 +81,7 @@ class Slurm:
 
     @property
     def _minutes(self) -> int:
-        return max(1, round(60 * self._resources.hours))
+        return max(1, round(60 * self._settings.task_hours))
 
     def script(self) -> str:
         """Returns the script that sbatch would get for one cell."""
@@ -138,7 +128,7 @@ class Slurm:
         executor: Any = self._submitit.AutoExecutor(
             self._folder,
             cluster=self._cluster,
-            **{f"{self._cluster}_max_num_timeout": self._resources.retries},
+            **{f"{self._cluster}_max_num_timeout": self._settings.retries},
         )
         if self._cluster == "slurm":
             executor._executor.update_parameters(**self._parameters)
@@ -151,7 +141,7 @@ class Slurm:
         if self._cluster == "slurm":
             return executor.submit(Job(cell.settings))
         place = next(number for number in itertools.count() if number not in places.values())
-        gpus = int(self._resources.gpus)
+        gpus = int(self._settings.task_gpus)
         own = range(place * gpus, (place + 1) * gpus)
         executor._executor.update_parameters(gpus_per_node=gpus, visible_gpus=own)
         job = executor.submit(Job(cell.settings))

@@ -10,9 +10,8 @@ from typing import Any
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.reports.paper_tables import FINETUNING, PaperTable, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
-from xql_jax.runs.settings import ReproductionSettings, SweepSettings
-from xql_jax.sweeps.methods import TUNED, check_methods
-from xql_jax.sweeps.plan import FINISHED, Cell
+from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
+from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
 
 LOG = logging.getLogger(__name__)
 
@@ -30,6 +29,7 @@ def as_sweep(settings: ReproductionSettings) -> SweepSettings:
         "datasets": settings.datasets or paper.datasets,
         "methods": settings.methods or paper.methods,
         "finetune": settings.table == FINETUNING,
+        "name": f"table_{settings.table}",
     }
     return SweepSettings(**given | of_table)
 

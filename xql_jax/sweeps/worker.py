@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import xql_jax
 from xql_jax.errors import Busy, UserError
 from xql_jax.runs.platforms import prepare_acting
-from xql_jax.runs.settings import ActingSettings, RunSettings, SweepSettings
+from xql_jax.runs.settings import ActingSettings, RunSettings
 from xql_jax.sweeps.plan import Cell, Plan, refreshed, run_of
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -67,17 +68,6 @@ def train(
             yield cell, outcome
         plan = refreshed(plan, settings.save_dir)
         cells = [cell for cell in plan.to_do if cell.step > begun_at.get(str(cell), cell.step)]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Resources:
-    """The resources of a cell on a cluster."""
-
-    cpus: int = 1
-    gpus: float = 0.0
-    memory_gb: float | None = None
-    hours: float = 24.0  # time limit of a SLURM job, which is then queued again and goes on
-    retries: int = 3  # how often the cell is started again after its worker died or its time limit passed
 
 
 def work(

@@ -1,0 +1,98 @@
+"""Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import numpy as np
+
+from xql_jax.errors import UserError
+
+MOST = 2**31 - 1  # steps and seeds are counted in 32 bits
+
+
+class Setting(NamedTuple):
+    """A setting: its name, which is also its flag's, its valid values and its meaning."""
+
+    name: str
+    kind: type  # int, float, bool, str, or Sequence: several texts
+    default: Any
+    meaning: str
+    least: float | None = None
+    most: float | None = None
+    choices: Sequence[str] = ()
+    optional: bool = False  # may be None
+    alias: str = ""  # another name for the flag
+    by_commas: bool = False  # how several texts are typed; else by a flag each
+    positional: bool = False  # given without a flag
+
+    def check(self, value: Any) -> Any:
+        """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
+        if (value is None and self.optional) or self.kind is Sequence:
+            return value
+        if self.kind in (int, float):
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            fits = is_number and np.isfinite(value) and (self.kind is float or value == value // 1)
+            fits = fits and (self.least is None or value >= self.least)
+            fits = fits and (self.most is None or value <= self.most)
+            value = self.kind(value) if fits else value
+        elif self.kind is bool:
+            fits = isinstance(value, bool)
+        else:
+            fits = isinstance(value, str | Path) and (str(value) != "" or self.default == "")
+            fits = fits and (not self.choices or value in self.choices)
+        if not fits:
+            raise UserError(f"{self.name}={value!r}: must be {self.valid}")
+        return value
+
+    @property
+    def valid(self) -> str:
+        """The valid values, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        words = {int: "a whole number", float: "a finite number", bool: "true or false"}
+        bounds = [] if self.least is None else [f"at least {self.least:,}"]
+        bounds += [] if self.most is None else [f"at most {self.most:,}"]
+        return ", ".join([words.get(self.kind, "text, not empty"), *bounds])
+
+
+def setting(default: Any, meaning: str, **valid: Any) -> Any:
+    """Declares a field that is a setting; `valid` are further fields of its `Setting`."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
+
+
+def argument(default: Any) -> Any:
+    """Declares a field that is given without a flag, by its position."""
+    return dataclasses.field(default=default, metadata={"meaning": "", "positional": True})
+
+
+def settings_of(kind: type) -> Mapping[str, Setting]:
+    """Returns the settings of a class, by name. In their meanings, {steps} and {Steps} stand for its unit."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        if "meaning" not in field.metadata:
+            continue
+        hint = hints[field.name]
+        kinds = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        known = [one for one in (int, float, bool, str) if one in kinds]
+        default = () if field.default is dataclasses.MISSING else field.default
+        metadata = dict(field.metadata)
+        unit = getattr(kind, "unit", "update") + "s"
+        meaning = metadata["meaning"].replace("{Steps}", unit.capitalize()).replace("{steps}", unit)
+        if known == [int]:
+            metadata = {"least": 0, "most": MOST} | metadata
+        metadata = {"optional": type(None) in kinds} | metadata | {"meaning": meaning}
+        kind_of = known[0] if known else Sequence
+        found[field.name] = Setting(field.name, kind_of, default, **metadata)  # type: ignore[arg-type]
+    return found
+
+
+class Settings:
+    """Base class of settings: checks every value when it is made."""
+
+    def __post_init__(self) -> None:
+        for name, one in settings_of(type(self)).items():
+            object.__setattr__(self, name, one.check(getattr(self, name)))
