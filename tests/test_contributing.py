@@ -36,14 +36,13 @@ def registered(blocks, tmp_path, monkeypatch):
         folder.mkdir()
         (folder / f"{name.split('.')[-1]}.py").write_text(block, encoding="utf-8")
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-    from xql_jax.learners.filtered import Filtered
-
-    assert '"filtered": Filtered,' in GUIDE
-    monkeypatch.setitem(registry.OFFLINE, "quantile", registry.in_sample_methods()["quantile"])
-    monkeypatch.setitem(registry.POLICIES, "filtered", Filtered)
+    assert '"filtered": "filtered:Filtered",' in GUIDE
+    places_of_files = registry.in_sample_methods()
+    monkeypatch.setitem(registry.OFFLINE.places, "quantile", places_of_files["quantile"])
+    monkeypatch.setitem(registry.POLICIES.places, "filtered", "filtered:Filtered")
     yield
     for name, _ in places:
-        del sys.modules[f"xql_jax.learners.{name}"]
+        sys.modules.pop(f"xql_jax.learners.{name}", None)
 
 
 def run(tmp_path, algorithm, sweep="", **fields):

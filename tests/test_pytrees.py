@@ -5,8 +5,8 @@ import jax
 import pytest
 
 from xql_jax.learners.fields import Part
+from xql_jax.learners.parts import LearnerState
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
-from xql_jax.learners.train_state import LearnerState
 from xql_jax.pytrees import Distinct
 
 
@@ -40,7 +40,7 @@ def test_what_the_test_above_catches():
 
 
 def test_structures_of_learners_and_of_states_differ():
-    learners = [make_learner(name) for name in OFFLINE | ONLINE]
+    learners = [make_learner(name) for name in (*OFFLINE, *ONLINE)]
     structures = [jax.tree.structure(learner) for learner in learners]
     for one, structure in zip(learners, structures, strict=True):
         for other, another in zip(learners, structures, strict=True):

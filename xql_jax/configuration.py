@@ -16,8 +16,7 @@ from ml_collections import config_dict
 from xql_jax.config_files import file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, is_in_sample, make_learner, method_named, method_of
 from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
@@ -83,7 +82,6 @@ def suite_config(
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
     recipe = OFFLINE[method]
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
-    is_in_family = issubclass(recipe.learner, InSample) or method in VARIANT_OF
     # Values not meant for this method alone may be for fields that it lacks.
     of_others = [
         shared or {},

@@ -11,9 +11,9 @@ import numpy as np
 from xql_jax.data.layers import Layers
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.learners.train_state import Model
-from xql_jax.networks.policies import GaussianPolicy, MixturePolicy
-from xql_jax.networks.squashed_policies import DeterministicPolicy, TanhGaussianPolicy
+from xql_jax.learners.parts import Model
+from xql_jax.networks.mlp import GaussianPolicy
+from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.types import Array
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact

@@ -8,20 +8,16 @@ A test compares the page with what this would write.
 import functools
 import importlib
 import inspect
-import pkgutil
 import runpy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from xql_jax import learners
 from xql_jax.configuration import OnlineFields
 from xql_jax.learners.descriptions import FieldDescription, describe_fields
-from xql_jax.learners.fields import traced_names
-from xql_jax.learners.methods import FinetuneDefaults, Method, RunDefaults
+from xql_jax.learners.fields import FinetuneDefaults, RunDefaults, traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,8 +124,8 @@ def differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, 
 def methods() -> Iterator[str]:
     for title, known in (("Offline methods", OFFLINE), ("Online methods", ONLINE)):
         yield f"## {title}\n"
-        for name, method in sorted(known.items()):
-            module = home_of(method)
+        for name, place in sorted(known.places.items()):
+            module = importlib.import_module(f"xql_jax.learners.{place}")
             place = module.__name__.replace(".", "/") + ".py"
             yield f"### {name}\n"
             yield f"[`{place}`](../{place}): {prose(module.__doc__)}\n"
@@ -184,16 +180,6 @@ def files() -> dict[str, dict[str, Any]]:
 def offline_files() -> dict[str, Callable[[str], ConfigDict]]:
     functions = {file: space["get_config"] for file, space in files().items()}
     return {file: function for file, function in functions.items() if "suites" in function().about}
-
-
-def home_of(method: Method) -> ModuleType:
-    """The module that defines the method."""
-    for module in pkgutil.walk_packages(learners.__path__, f"{learners.__name__}."):
-        space = importlib.import_module(module.name)
-        named = [*vars(space).values(), *getattr(space, "METHODS", {}).values()]
-        if module.name != "xql_jax.learners.registry" and any(value is method for value in named):
-            return space
-    raise LookupError("the registry has a method that no module of xql_jax.learners defines")
 
 
 def prose(docstring: str | None) -> str:

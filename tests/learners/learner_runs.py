@@ -13,9 +13,9 @@ from xql_jax.types import SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
-METHODS = OFFLINE | ONLINE
+METHODS = {**OFFLINE, **ONLINE}
 # METHOD+POLICY: every policy with one method, and one policy with every method that takes others.
-REPLACED = [f"xql+{name}" for name in POLICIES | HEADS]
+REPLACED = [f"xql+{name}" for name in {**POLICIES, **HEADS}]
 REPLACED += [
     f"xql+{policy}+{head}" for policy, head in itertools.zip_longest(POLICIES, HEADS, fillvalue="reverse_kl")
 ]
@@ -89,21 +89,3 @@ def same(first, second):
     assert jax.tree.structure(first) == jax.tree.structure(second)
     for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@functools.partial(jax.jit, compiler_options=QUICKLY)
-def update_all(learners, states, batch, keys):
-    return jax.vmap(lambda learner, state, key: learner.update(state, batch, key))(learners, states, keys)
-
-
-def assert_population_agrees(learners):
-    """Asserts that learners of different hyperparameters, stacked, update as each of them does alone."""
-    batch, keys = make_batch(), jax.random.split(jax.random.key(0), len(learners))
-    states = [init(learner, batch) for learner in learners]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(learners, states, strict=True))
-    together = update_all(*stacked, batch, keys)
-    for index, (learner, state, key) in enumerate(zip(learners, states, keys, strict=True)):
-        lone = update(learner, state, batch, key)
-        member = jax.tree.map(lambda leaf, index=index: leaf[index], together)
-        # Adam amplifies the last bit of a gradient near 0.
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), lone, member)

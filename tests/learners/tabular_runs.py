@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from learner_runs import init, make
 
-from xql_jax.learners.critics import min_q
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.parts import min_q
 from xql_jax.types import Batch, SarsaBatch
 
 DISCOUNT = 0.9

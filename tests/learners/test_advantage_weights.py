@@ -7,7 +7,7 @@ import pytest
 from learner_runs import FROZEN, init, make, update
 from linear_runs import linear
 
-from xql_jax.learners.value_fits.quantiles import W
+from xql_jax.learners.value_fits.qql import W
 from xql_jax.types import Batch
 
 ONE = jnp.ones((1, 1))

@@ -9,9 +9,6 @@ from linear_runs import linear, transition
 from online_runs import gradient, linear_critics, train_alone
 from tabular_runs import ACTIONS, COUNTS, DISCOUNT, SHAPE, STATES, learnt_q, one_hot_batch, stochastic
 
-from xql_jax.learners.awac import AWAC
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.methods import RunDefaults
 from xql_jax.theory.soft_mdp import SoftMDP
 
 LEAST_STD = np.exp(-5.0)
@@ -105,15 +102,3 @@ def test_the_target_is_at_the_target_networks_and_the_advantage_at_the_new_ones(
         after.critic.params[0]["params"]["Dense_0"]["kernel"], [[0.1], [1.1]], rtol=1e-4
     )
     np.testing.assert_allclose(metrics["actor/advantage"], 1.1 * (0.5 - 0.2), atol=0.03)
-
-
-def test_defaults_are_the_authors():
-    assert AWAC.run == RunDefaults(batch_size=1024, scale_rewards=False)
-    config = hyperparameters(AWAC())
-    expected = {"actor_lr": 3e-4, "critic_lr": 3e-4, "discount": 0.99, "tau": 0.005, "awr_temperature": 0.5}
-    expected |= {"actor_hidden_dims": (256,) * 4, "critic_hidden_dims": (256, 256), "num_critics": 2}
-    expected |= {"decay_actor_lr": False, "max_weight": 100.0, "value_actions": 1}
-    assert {name: config[name] for name in expected} == expected
-    assert {suite: values["awr_temperature"] for suite, values in AWAC.by_suite.items()} == {
-        "locomotion": 3.0, "antmaze": 10.0, "kitchen": 10.0, "adroit": 10.0, "pointmaze": 10.0,
-    }  # fmt: skip

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, QUICKLY, assert_population_agrees, init, make, make_batch, update
+from learner_runs import FROZEN, QUICKLY, init, make, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -18,10 +18,6 @@ from online_runs import (
     prepared,
 )
 from scipy import stats
-
-from xql_jax.configuration import suite_config
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import make_learner
 
 ALPHA, ACTION, DISCOUNT = 3.0, 0.4, 0.9
 ACTIONS = 200  # of each kind: enough for the estimate's own bias to vanish
@@ -112,16 +108,6 @@ def test_multiplier_rises_above_the_threshold_and_falls_below(below, sign):
     np.testing.assert_allclose(slope, -2.0 * ALPHA * below, atol=0.1)
 
 
-def test_the_multiplier_multiplies_the_penalty(penalised):
-    learner = make("cql", discount=0.0, cql_threshold=1.0, **LINEAR)
-    batch = batch_of(repeats=64)
-    state = broad(learner, batch)
-    high = state.critic.log_multiplier.replace(params=jnp.log(3.0))
-    state = state.replace(critic=state.critic.replace(log_multiplier=high))
-    state, _ = update(learner, state, with_rewards_of(0, batch), jax.random.key(0))
-    np.testing.assert_allclose(kernels(state)[0][3], 3 * kernels(penalised[0][0])[0][3], rtol=1e-3)
-
-
 @pytest.mark.parametrize("entropy_counts", [False, True])
 def test_q_learns_from_the_next_values(entropy_counts):
     """E[min Q] at s'; less entropy_coef * log pi if the backup is not deterministic. Without penalty."""
@@ -139,22 +125,6 @@ def test_q_learns_from_the_next_values(entropy_counts):
         q = STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION
         np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * np.array(values)) / 3, atol=0.02)
     assert not any(name.startswith("value/") for name in metrics)
-
-
-def test_every_critic_sees_all_actions_in_one_pass():
-    """Each network sees 16 observations with 1 + 3 * 5 actions of each, as 256 rows, and nothing else."""
-    learner, batch = make("cql", (7,), cql_actions=5), make_batch(size=16)
-    state = init(learner, batch)
-
-    def loss_inputs(params):
-        critic = state.critic.replace(params=params)
-        arguments = (critic, state.policy, batch, batch.rewards, jax.random.key(0), jnp.inf)
-        return learner.critic.fit_conservatively(*arguments)[1]["critic/loss"]
-
-    inputs = str(batch.observations.shape[-1] + batch.actions.shape[-1])
-    text = str(jax.make_jaxpr(loss_inputs)(state.critic.params))
-    assert text.count(f":f32[256,{inputs}] = concatenate") == learner.critic.num_critics
-    assert f":f32[16,{inputs}] = concatenate" not in text
 
 
 def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next():
@@ -181,12 +151,6 @@ def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next
 
 
 @pytest.mark.slow
-def test_members_of_a_population_are_lone_learners():
-    settings = ((1.0, np.inf), (5.0, 2.0))
-    assert_population_agrees([make("cql", cql_alpha=alpha, cql_threshold=limit) for alpha, limit in settings])
-
-
-@pytest.mark.slow
 def test_the_policy_climbs_the_soft_value_of_the_new_q():
     """CQL's actor is SAC's: with Q frozen, both take the same step."""
     settings = {"hidden_dims": (), "initial_entropy_coef": 0.4, "critic_lr": FROZEN, "actor_lr": 0.01}
@@ -196,17 +160,3 @@ def test_the_policy_climbs_the_soft_value_of_the_new_q():
         learner = make(name, **settings, **own)
         moved.append(update(learner, prepared(learner, batch), batch, key)[0].policy.params)
     jax.tree.map(np.testing.assert_array_equal, *moved)
-
-
-def test_the_authors_values():
-    config = hyperparameters(make_learner("cql"))
-    expected = {"actor_lr": 1e-4, "entropy_coef_lr": 1e-4, "critic_lr": 3e-4, "initial_entropy_coef": 1.0}
-    expected |= dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256))
-    expected |= {"cql_alpha": 5.0, "cql_threshold": np.inf, "cql_actions": 10, "num_critics": 2}
-    expected |= {"discount": 0.99, "tau": 0.005, "actor_period": 1, "target_period": 1}
-    expected |= {"deterministic_backup": True, "max_grad_norm": np.inf}
-    assert config == expected
-    by_suite = {"locomotion": (5, np.inf), "antmaze": (5, 5), "kitchen": (1, 5), "adroit": (1, 5)}
-    for suite, values in by_suite.items():
-        config = suite_config("cql", suites=(suite,), differences={})
-        assert (config.cql_alpha, config.cql_threshold) == values

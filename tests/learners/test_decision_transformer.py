@@ -8,20 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gymnasium import spaces
 from learner_runs import QUICKLY, fitting, flat, init, make, make_batch, update
 
-from xql_jax import envs
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.windows import in_windows
 from xql_jax.errors import UserError
-from xql_jax.learners.registry import make_learner
-from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.policies import prepared
-from xql_jax.tasks import Task
-from xql_jax.training.members import make_members
-from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
 KEY = jax.random.key(0)
@@ -165,74 +156,3 @@ def test_episodes_do_not_mix_and_rewards_matter(trained):
     np.testing.assert_array_equal(changed[:, 0], both[:, 0])
     np.testing.assert_array_equal(changed[:3, 1], both[:3, 1])  # the reward comes after the third action
     assert (np.abs(changed[3:, 1] - both[3:, 1]).max(-1) > 1e-5).all()
-
-
-TASK = Task("till-v0", "fake", None, 0.0, 1.0, 5)
-STEPS = 4
-
-
-class Till:
-    """Pays 3 for an action above 0 and 1 for others, for some steps; shows [1, steps done]."""
-
-    observation_space = spaces.Box(0.0, 10.0, (2,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
-
-    def __init__(self, task):
-        self.steps, self.length = 0, 0
-
-    def reset(self, *, seed=None):
-        self.steps, self.length = 0, STEPS - seed % 2
-        return self.observation(), {}
-
-    def step(self, action):
-        self.steps += 1
-        return self.observation(), 3.0 if action[0] > 0 else 1.0, False, self.steps == self.length, {}
-
-    def observation(self):
-        return np.array([1.0, self.steps], np.float32)
-
-    def close(self):
-        pass
-
-
-PREPROCESSING = Preprocessing(reward_scale=0.5, reward_shift=-0.5)  # 3 is worth 1, and 1 nothing
-
-
-def good_then_bad():
-    """Trajectories of four steps: k good actions, and then bad ones, for k from 0 to 4; returns of k."""
-    good = np.arange(STEPS) < np.arange(STEPS + 1)[:, None]
-    steps = np.broadcast_to(np.arange(STEPS), good.shape).ravel().astype(np.float32)
-    actions = np.where(good.ravel(), 0.8, -0.8).astype(np.float32)[:, None]
-    observations = np.stack([np.ones_like(steps), steps], 1)
-    rewards = np.where(good.ravel(), 3.0, 1.0).astype(np.float32)
-    following = observations + np.array([0, 1], np.float32)
-    ends = np.arange(good.size) % STEPS == STEPS - 1
-    return Dataset(Batch(observations, actions, rewards, np.ones_like(steps), following), ends, "till")
-
-
-@pytest.mark.slow
-def test_the_policy_gets_the_return_that_it_is_asked_for(monkeypatch):
-    """In the units of the preprocessed rewards: good actions while there is return to go, and then bad ones.
-
-    One population asks for several returns, and for the data's highest. Half of the episodes end earlier.
-    """
-    monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Till))
-    values = {"embed_dim": 16, "num_layers": 1, "context_length": 3, "max_timesteps": 5, "dropout_rate": 0.0}
-    values |= {"actor_lr": 1e-2, "actor_warmup_steps": 20, "return_scale": 2.0}
-    learner = make_learner("dt", values)
-    data = in_windows(PREPROCESSING.dataset(good_then_bad()), learner.context_length).batch
-    targets = [0.0, 1.0, 2.0, np.inf]
-    population = Population(learner, make_members([0], {"target_return": targets}), data, batch_size=16)
-    population.advance(300)
-    policy = prepared(population.policy(), PREPROCESSING)
-    evaluator = Evaluator(TASK, len(targets), 6, seed=0, max_environments=12)  # waves of 3 episodes
-    results = evaluator.run(policy)
-    assert set(results.lengths[0]) == {3, 4}
-    asked = np.minimum(targets, STEPS)[:, None]
-    expected = np.minimum(asked, results.lengths)
-    np.testing.assert_array_equal(PREPROCESSING.reward_scale * (results.returns - results.lengths), expected)
-    again = evaluator.run(policy)  # with nothing remembered of the episodes before
-    np.testing.assert_array_equal(again.returns, results.returns)
-    # Were rewards not transformed, a good action would take 3 of what is to go.
-    raw = evaluator.run(population.policy())
-    assert (raw.returns != results.returns).any()

@@ -4,8 +4,8 @@ import pytest
 
 from xql_jax.configuration import OnlineFields
 from xql_jax.errors import UserError
-from xql_jax.learners.descriptions import SHARED, FieldDescription, describe_fields
-from xql_jax.learners.fields import hyperparameters, owners, words_of
+from xql_jax.learners.descriptions import FieldDescription, describe_fields
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import HEADS, OFFLINE, ONLINE, POLICIES, make_learner
 
 ALGORITHMS = (*OFFLINE, *ONLINE, *(f"xql+{name}" for name in (*POLICIES, *HEADS)))
@@ -17,15 +17,6 @@ def described():
 
 def test_each_hyperparameter_has_a_meaning():
     assert [row for rows in described().values() for row in rows if not row.meaning] == []
-
-
-def test_only_what_several_classes_mean_alike_is_shared():
-    holders = {name: set() for name in SHARED}
-    for algorithm in ALGORITHMS:
-        for name, owner in owners(make_learner(algorithm)).items():
-            if name in SHARED and not words_of(owner, name)[1]:
-                holders[name].add(next(kind for kind in type(owner).__mro__[::-1] if name in vars(kind)))
-    assert {name for name, found in holders.items() if len(found) < 2} == set()
 
 
 @pytest.mark.parametrize("algorithm", ["xql", "cql", "dt", "rlpd", "xtd3"])

@@ -113,13 +113,6 @@ def test_stochastic_dynamics_make_them_over_optimistic(algorithm):
     np.testing.assert_allclose(learnt, expected, atol=0.01 * np.ptp(expected))
 
 
-def test_xql_meets_the_optimum_of_the_same_data():
-    data, beta = stochastic(), 0.5
-    v = soft_optimum(data, beta).v[:STATES]
-    *_, state = learn("xql", data, beta)
-    np.testing.assert_allclose(learnt_v(state), v, atol=0.01 * np.ptp(v))
-
-
 @pytest.mark.parametrize(("algorithm", "network"), [("value_iteration", "value"), ("q_iteration", "critic")])
 def test_they_bootstrap_from_the_target_network(algorithm, network):
     # At the fixed points above a target network is like its network, so they do not tell which one is used.

@@ -49,20 +49,6 @@ def test_at_the_soft_optimum(transitions):
         assert expected["td_error"] > 0.1 * np.ptp(v[:STATES])
 
 
-@pytest.mark.slow
-def test_a_terminal_state_has_no_value():
-    s, a, r, after, _ = deterministic()
-    batch = one_hot_batch(s, a, r, after, **SHAPE)
-    assert not batch.masks.all()
-    learner, state = train("xql", batch, beta=BETA, clip=30.0, layer_norm=False)
-    everywhere = batch._replace(masks=jnp.ones_like(batch.masks))
-    right, wrong = (
-        float(value_statistics(learner, state, jnp.eye(STATES), rows)["td_error"])
-        for rows in (batch, everywhere)
-    )
-    assert wrong > 10 * right
-
-
 @pytest.mark.parametrize("name", slow_but(sorted(OFFLINE.keys() - {"dt"}), "bc", "xql", "td3_bc"))
 def test_each_method_has_what_its_networks_tell(name):
     """Behaviour cloning has no value, value iteration no Q, and off-policy methods no V."""

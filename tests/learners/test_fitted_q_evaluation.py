@@ -1,7 +1,5 @@
 """FQE against the exact Q of a policy, by a linear solve on a small MDP; and many policies at once."""
 
-import dataclasses
-
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,9 +10,6 @@ from tabular_runs import DISCOUNT, one_hot_batch
 from xql_jax.learners import fields
 from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 
 STATES, ACTIONS = 6, 3
 PAIRS = STATES * ACTIONS
@@ -135,48 +130,6 @@ def test_a_sign_a_mask_and_another_policy_are_told_apart():
         assert np.abs(other - q).max() > 0.1 * np.ptp(q), name
 
 
-def test_only_the_mask_says_what_is_terminal():
-    """Where all masks are 1, as after time-outs, it learns on from the states that look terminal above."""
-    q = exact_q(np.eye(ACTIONS)[POLICY], terminal=False)
-    learnt = learn(POLICY, BATCH._replace(masks=jnp.ones_like(BATCH.masks)))
-    np.testing.assert_allclose(learnt, q, atol=0.01 * np.ptp(q))
-
-
-@dataclasses.dataclass(frozen=True)
-class Named(Member):
-    """Members of one seed."""
-
-    label: str
-
-    @property
-    def name(self):
-        return self.label
-
-
-def evaluate_together(policies):
-    """Their Q f32[S, A] after a few updates of a population, by the policies' names."""
-    learner = with_hyperparameters(LEARNER, {"critic_hidden_dims": (8,), "critic_layer_norm": True})
-    members = [Named(0, {}, name) for name in policies]
-    population = Population(learner, members, BATCH, 32)
-    states = population.saving().states
-    states = {name: learner.evaluating(state, table(policies[name])) for name, state in states.items()}
-    population.resume(states, Progress(members={name: {"diverged": None} for name in states}))
-    population.advance(20)
-    assert not population.diverged
-    states = (population.member(index)[1] for index in range(len(members)))
-    pairs = jnp.eye(STATES)[np.arange(PAIRS) // ACTIONS], jnp.eye(PAIRS)
-    return {name: learner.q(state, *pairs) for name, state in zip(policies, states, strict=True)}
-
-
-@pytest.mark.slow
-def test_one_of_many_policies_is_evaluated_as_it_is_alone():
-    policies = {"one": POLICY, "another": (POLICY + 1) % ACTIONS, "third": (POLICY + 2) % ACTIONS}
-    together = evaluate_together(policies)
-    alone = evaluate_together({"another": policies["another"]})
-    np.testing.assert_allclose(alone["another"], together["another"], rtol=1e-4, atol=1e-5)
-    assert np.abs(together["one"] - together["another"]).max() > 1e-2  # they are of different policies
-
-
 @pytest.mark.slow
 def test_under_vmap_as_one_by_one():
     """As members learn on an accelerator."""
@@ -190,10 +143,3 @@ def test_under_vmap_as_one_by_one():
         alone, _ = jax.jit(learner.update)(state, BATCH, key)
         member = jax.tree.map(lambda leaf, index=index: leaf[index], together)
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), member, alone)
-
-
-@pytest.mark.slow
-def test_what_evaluates_is_equal_for_all():
-    """Members of one seed begin alike and draw the same transitions: equal policies have equal values."""
-    together = evaluate_together({"one": POLICY, "again": POLICY})
-    np.testing.assert_array_equal(together["one"], together["again"])

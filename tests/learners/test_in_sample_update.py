@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from learner_runs import flat, init, make, make_batch, update
 
-from xql_jax.learners.critics import TemporalDifference
-from xql_jax.learners.value_fits.gumbel import XQL
+from xql_jax.learners.in_sample import TemporalDifference
+from xql_jax.learners.parts import all_q
+from xql_jax.learners.registry import OFFLINE
 
 SIZE = 16
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
@@ -138,7 +139,7 @@ def test_squared_errors_are_averaged_over_the_critics_and_hubers_losses_added_up
     batch = make_batch(size=2)
     critic = part.init(jax.random.split(jax.random.key(0)), batch.observations, batch.actions)
     critic = critic.replace(params=jax.tree.map(jnp.zeros_like, critic.params))
-    _, info = part.fit(critic, batch, jnp.array([2.0, 30.0]), np.float32(np.inf))
+    _, info = part.fit(critic, batch, jnp.array([2.0, 30.0]))
     np.testing.assert_allclose(info["critic/loss"], expected, rtol=1e-6)
 
 
@@ -215,7 +216,7 @@ def test_each_network_has_its_own_widths_and_learns():
     """Also Q(s, a) sees the action beside the 3 components of s; the policy has 2."""
     batch = make_batch()
     widths = {"actor_hidden_dims": (8,), "value_hidden_dims": (16, 4), "critic_hidden_dims": (32,)}
-    learner = XQL(**widths)
+    learner = OFFLINE["xql"](**widths)
     before = init(learner, batch)
     after, _ = update(learner, before, batch, jax.random.key(1))
 
@@ -258,3 +259,17 @@ def test_metrics_are_the_batchs_means():
     weight = np.minimum(np.exp(2.0 * advantage), 3.0)
     np.testing.assert_allclose(metrics["actor/weight"], weight.mean(), rtol=1e-4)
     assert all(jnp.shape(metric) == () for metric in metrics.values())
+
+
+@pytest.mark.parametrize(("critics", "loss"), [(2, "mse"), (1, "huber"), (4, "huber"), (4, "mse")])
+def test_beta_follows_the_bellman_errors_themselves(critics, loss):
+    """Not the loss of Q: Huber's is half the squared error, and a sum over the critics."""
+    settings = {"num_critics": critics, "critic_loss": loss, "beta_rate": 0.5, "errors_share": 2.0}
+    learner, batch = make("xql_bellman", **settings), make_batch(size=SIZE)
+    state = init(learner, batch)
+    after, metrics = update(learner, state, batch, jax.random.key(0))
+    targets = batch.rewards + learner.discount * batch.masks * after.value(batch.next_observations)
+    errors = targets - all_q(state.critic, state.critic.params, batch.observations, batch.actions)
+    scale = 2.0 * np.sqrt(6.0) / np.pi * np.sqrt(np.mean(np.square(errors)))
+    np.testing.assert_allclose(after.value.log_beta, 0.5 * np.log(scale), rtol=1e-5)  # it began at beta = 1
+    assert float(metrics["value/beta"]) == 1.0

@@ -3,7 +3,6 @@
 import itertools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import QUICKLY, act, flat, init, make, make_batch, update
@@ -78,28 +77,6 @@ def test_delayed_updates_come_exactly_when_due(name):
     assert int(state.step) == 7
 
 
-@pytest.mark.slow
-@every_structure
-def test_only_what_is_due_is_run(name):
-    """The delayed parts stand in conditionals of the program; what is always due stands in none."""
-    for period in (1, 2):
-        learner = learner_named(name, actor_period=period, target_period=period)
-        state = jax.eval_shape(init, learner, BATCH)
-        text = str(jax.make_jaxpr(learner.update)(state, BATCH, jax.random.key(0)))
-        assert ("cond[" in text) == (period > 1)
-
-
-@every_structure
-def test_the_actors_step_does_not_touch_the_critics(name):
-    learner, key = learner_named(name), jax.random.key(0)
-    state = init(learner, BATCH)
-    due = state.replace(step=jnp.int32(ACTOR_PERIOD - 1))
-    alone, both = (networks(update(learner, start, BATCH, key)[0]) for start in (state, due))
-    assert (both["policy"] != alone["policy"]).any()
-    for part in {"critic", "value"} & set(both):
-        np.testing.assert_array_equal(both[part], alone[part])
-
-
 @every_learner
 def test_masks_stop_the_bootstrap(name):
     learner, key = learner_named(name), jax.random.key(0)
@@ -112,29 +89,6 @@ def test_masks_stop_the_bootstrap(name):
 
     np.testing.assert_array_equal(critic_after(0.0, BATCH), critic_after(0.0, elsewhere))
     assert np.abs(critic_after(1.0, BATCH) - critic_after(1.0, elsewhere)).max() > 1e-5
-
-
-@pytest.mark.slow
-@every_structure
-def test_vmap_over_learners_agrees_with_lone_ones(name):
-    learners = [learner_named(name, critic_lr=rate) for rate in (1e-3, 3e-3)]
-    states = [init(learner, BATCH) for learner in learners]
-    # One member's actor is due, the other's is not.
-    states[0] = states[0].replace(step=jnp.int32(ACTOR_PERIOD - 1))
-    keys = jax.random.split(jax.random.key(0), 2)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(learners, states, strict=True))
-
-    @jax.jit(compiler_options=QUICKLY)
-    def update_all(learners, states, keys):
-        return jax.vmap(lambda learner, state, key: learner.update(state, BATCH, key))(learners, states, keys)
-
-    together = update_all(*stacked, keys)
-    for index, member in enumerate(zip(learners, states, keys, strict=True)):
-        learner, state, key = member
-        lone = update(learner, state, BATCH, key)
-        same = jax.tree.map(lambda leaf, index=index: leaf[index], together)
-        # Adam amplifies the last bit of a gradient near 0.
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), lone, same)
 
 
 @pytest.mark.parametrize("name", ["xsac", "xtd3"])

@@ -20,9 +20,7 @@ from tabular_runs import (
     train,
 )  # fmt: skip
 
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.methods import RunDefaults
-from xql_jax.learners.onestep import OneStep
+from xql_jax.learners.awac import mean_q
 from xql_jax.theory.soft_mdp import SoftMDP
 
 TEMPERATURE = 0.5
@@ -81,12 +79,11 @@ def test_the_policy_is_one_step_of_improvement(run, exact):
 @pytest.mark.slow
 def test_v_is_the_behaviours(run, exact):
     """Q is linear here in the one-hot action, so its mean over the clone's actions is sum_a mu Q = V."""
-    _, _, _, learner, state = run
-    many = learner.replace(value_actions=20_000)
+    _, _, _, _learner, state = run
     q_params, eye = state.critic.params, jnp.eye(STATES)
-    v = many.value_of(state.behavior, state.critic, q_params, eye, jax.random.key(0))
+    v = mean_q(state.behavior, state.critic, q_params, eye, jax.random.key(0), 20_000, clipped=False)
     np.testing.assert_allclose(v, exact[0], atol=0.02 * np.ptp(exact[0]))
-    of_policy = many.value_of(state.policy, state.critic, q_params, eye, jax.random.key(0))
+    of_policy = mean_q(state.policy, state.critic, q_params, eye, jax.random.key(0), 20_000, clipped=False)
     assert np.max(of_policy - exact[0]) > 0.2 * np.ptp(exact[0])  # that policy's would be told apart
 
 
@@ -120,19 +117,6 @@ def test_the_advantage_is_over_the_clone():
     assert abs(means[0] - means[2]) > 1e-3
 
 
-def test_masks_stop_the_bootstrap():
-    learner, batch = make("onestep"), make_batch()
-    state = init(learner, batch)
-    elsewhere = batch._replace(next_actions=-batch.next_actions)
-
-    def critic_after(mask, batch):
-        masked = batch._replace(masks=np.full_like(batch.masks, mask))
-        return flat(update(learner, state, masked, jax.random.key(0))[0].critic.optimizer_state.mu)
-
-    np.testing.assert_array_equal(critic_after(0.0, batch), critic_after(0.0, elsewhere))
-    assert np.abs(critic_after(1.0, batch) - critic_after(1.0, elsewhere)).max() > 1e-3
-
-
 def test_the_target_is_at_the_target_network_and_the_datas_next_action():
     """Q is a, and 0.5 for the data's action; the target network has 4 + 10 a, 1 for the next action."""
     batch = transition([[1.0]], [[0.5]], [1.0], [[1.0]], [[-0.3]], [1.0])
@@ -144,19 +128,3 @@ def test_the_target_is_at_the_target_network_and_the_datas_next_action():
     )
     _, metrics = update(learner, state.replace(critic=critic), batch, jax.random.key(0))
     np.testing.assert_allclose(metrics["critic/loss"], (0.5 - (1.0 + 0.5 * 1.0)) ** 2, rtol=1e-5)
-
-
-def test_defaults_are_the_authors():
-    assert OneStep.run == RunDefaults(batch_size=512, scale_rewards=False)
-    config = hyperparameters(OneStep())
-    expected = {"actor_lr": 1e-4, "critic_lr": 1e-4, "discount": 0.99, "max_weight": 100.0, "num_critics": 1}
-    expected |= {"actor_hidden_dims": (1024, 1024), "critic_hidden_dims": (1024, 1024), "value_actions": 10}
-    assert {name: config[name] for name in expected} == expected
-
-
-def test_policy_and_clone_begin_narrow():
-    """With wide samples, V would be Q's mean over actions far from the data's, and weights too large."""
-    learner, batch = make("onestep"), make_batch()
-    state = init(learner, batch)
-    for network in (state.policy, state.behavior):
-        np.testing.assert_allclose(network(batch.observations).std, np.exp(-2.5), rtol=0.2)

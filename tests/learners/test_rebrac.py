@@ -8,10 +8,7 @@ from learner_runs import flat, init, make, make_batch, update
 from linear_runs import one_update, transition
 from online_runs import gradient
 
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.methods import RunDefaults
-from xql_jax.learners.rebrac import ReBRAC
-from xql_jax.networks.squashed_policies import td3_init
+from xql_jax.networks.policies import td3_init
 
 # One state, in which the policy does (0.5, 0), and two critics: Q_1 = 2 a_1 + 1, Q_2 = a_2 + 3.
 POLICY = np.array([[0.5, 0.0]])
@@ -87,32 +84,3 @@ def test_layer_norm_is_in_every_hidden_layer_of_the_critic(layer_norm, layer):
     params["params"]["MLP_0"][name]["kernel"] *= 30.0
     other = state.critic.at(params, batch.observations, batch.actions)
     assert (np.abs(other - q).max() < 0.01 * np.abs(q).max()) == layer_norm
-
-
-def test_defaults_are_the_authors():
-    assert ReBRAC.run == RunDefaults(batch_size=1024, scale_rewards=False)
-    deep = (256, 256, 256)
-    own = {"actor_hidden_dims": deep, "critic_hidden_dims": deep, "critic_layer_norm": True}
-    own |= {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01}
-    td3 = hyperparameters(make("td3", (256, 256)))
-    del td3["kernel_init"]  # a choice of the online ones alone
-    assert hyperparameters(ReBRAC()) == {**td3, **own}
-    for values in ReBRAC.by_suite.values():
-        ReBRAC(**values)
-
-
-@pytest.mark.parametrize(
-    ("suite", "actor_bc_coef", "critic_bc_coef", "actor_lr", "critic_lr"),
-    [
-        ("locomotion", 0.01, 0.01, None, None),
-        ("antmaze", 0.002, 0.001, 3e-4, 5e-5),
-        ("adroit", 0.05, 0.1, 3e-4, 3e-4),
-        ("pointmaze", 0.003, 0.001, None, None),
-    ],
-)
-def test_coefficients_are_the_medians_of_the_authors(
-    suite, actor_bc_coef, critic_bc_coef, actor_lr, critic_lr
-):
-    values = ReBRAC.by_suite[suite]
-    assert (values["actor_bc_coef"], values["critic_bc_coef"]) == (actor_bc_coef, critic_bc_coef)
-    assert (values.get("actor_lr"), values.get("critic_lr")) == (actor_lr, critic_lr)

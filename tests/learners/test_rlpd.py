@@ -3,26 +3,21 @@
 import collections
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, flat, init, make, update
+from learner_runs import FROZEN, init, make, update
 from online_runs import (
     MEANS,
     SLOPES,
     STATE_TERMS,
     STDS,
     gradient,
-    linear_actor,
     linear_critics,
     min_q,
     one_hot_states,
     policy_nodes,
     prepared,
 )
-
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.rlpd import RLPD
 
 COEFFICIENT = 0.4
 LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT, "actor_period": 1}
@@ -101,46 +96,3 @@ def test_the_policy_climbs_the_mean_of_the_critics():
         actions, weights, _ = policy_nodes(mean, std)
         expected.append(SLOPES.mean() * weights @ (1.0 - actions**2))  # d tanh(u) / d mean
     np.testing.assert_allclose(-3 * slope, expected, rtol=0.05)
-
-
-@pytest.mark.slow
-def test_the_target_entropy_is_half_of_sacs():
-    """The coefficient's slope is coef * (entropy + A / 2)."""
-    learner = make("rlpd", (), initial_entropy_coef=0.3, actor_period=1)
-    batch = one_hot_states(1, repeats=512, num_actions=2)
-    state = init(learner, batch)
-    actor = linear_actor(np.zeros((1, 2)), np.full((1, 2), 0.5))
-    state = state.replace(policy=state.policy.replace(params=actor))
-    after, metrics = update(learner, state, batch, jax.random.key(0))
-    slope = gradient(after.policy.log_entropy_coef)
-    np.testing.assert_allclose(slope, 0.3 * (metrics["actor/entropy"] + 1.0), rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_policy_moves_once_for_many_updates_of_q():
-    learner, batch = make("rlpd", num_critics=2, actor_period=3), one_hot_states(3, repeats=2)
-    state = init(learner, batch)
-    for number in range(1, 7):
-        after, _ = update(learner, state, batch, jax.random.key(number))
-        assert (flat(after.policy.params) != flat(state.policy.params)).any() == (number % 3 == 0)
-        assert (flat(after.critic.params) != flat(state.critic.params)).any()
-        assert (flat(after.critic.target) != flat(state.critic.target)).any()
-        state = after
-
-
-def test_critics_have_layer_norm_and_policies_have_none():
-    learner, batch = make("rlpd"), one_hot_states(3, repeats=2)
-    state = jax.eval_shape(learner.init, jax.random.key(0), batch.observations, batch.actions)
-    assert all("LayerNorm_0" in params["params"]["MLP_0"] for params in state.critic.params)
-    assert "LayerNorm" not in str(jax.tree.structure(state.policy.params))
-    assert state.value is None
-
-
-def test_the_authors_values_are_the_defaults():
-    config = hyperparameters(RLPD())
-    expected = {**dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4), "num_critics": 10}
-    expected |= {"num_min_critics": 2, "target_entropy_share": 0.5, "initial_entropy_coef": 1.0, "tau": 0.005}
-    expected |= {"actor_period": 20, "critic_hidden_dims": (256, 256), "backup_entropy": True}
-    assert {name: config[name] for name in expected} == expected
-    assert jnp.float32(RLPD().discount) == jnp.float32(0.99)
-    assert RLPD.finetune.updates_per_step == config["actor_period"]  # one update of the policy a step

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, act, init, make, make_batch, update
+from learner_runs import FROZEN, init, make, make_batch, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -17,12 +17,10 @@ from online_runs import (
     one_hot_states,
     policy_nodes,
     prepared,
-    run_updates,
     train_alone,
 )
 
-from xql_jax.learners.fields import hyperparameters, with_hyperparameters
-from xql_jax.learners.registry import make_learner
+from xql_jax.learners.fields import with_hyperparameters
 
 COEFFICIENT = 0.4
 LINEAR = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT}
@@ -134,44 +132,3 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     expected = 0.3 * (metrics["actor/entropy"] + action_dim)
     np.testing.assert_allclose(gradient(after.policy.log_entropy_coef), expected, rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_the_coefficient_brings_the_entropy_to_its_target():
-    # Q favours one end: with the coefficient as it is, or 0, the entropy would not be -1.
-    learner = make("sac", (), initial_entropy_coef=1.0, critic_lr=FROZEN, value_lr=FROZEN)
-    batch = one_hot_states(1, repeats=128)
-    state = init(learner, batch)
-    critics = linear_critics([[0.0], [0.0]], [[4.0], [4.0]])
-    state = state.replace(critic=state.critic.replace(params=critics))
-    entropies = []
-    for rate, count in ((0.0, 0), (0.01, 1500), (0.001, 500)):
-        rates = {"actor_lr": jnp.float32(rate), "entropy_coef_lr": jnp.float32(3 * rate)}
-        state = run_updates(with_hyperparameters(learner, rates), state, batch, jax.random.key(count), count)
-        gaussian = state.policy(jnp.ones((1, 1))).gaussian
-        _, weights, log_probs = policy_nodes(gaussian.mean.item(), gaussian.std.item())
-        entropies.append(-weights @ log_probs)
-    assert abs(entropies[0] + 1.0) > 0.2
-    assert entropies[-1] == pytest.approx(-1.0, abs=0.05)
-
-
-def test_actions():
-    learner, batch = make("sac", **LINEAR), one_hot_states(3, repeats=3000)
-    state = prepared(learner, batch)
-    key = jax.random.key(0)
-    mean = act(learner, state, batch.observations[:3], key, deterministic=True)
-    np.testing.assert_allclose(mean, np.tanh(MEANS), rtol=1e-5)
-    sampled = np.asarray(act(learner, state, batch.observations, key, deterministic=False))
-    assert np.abs(sampled).max() <= 1.0
-    u = np.arctanh(np.float64(sampled)).reshape(-1, 3)
-    np.testing.assert_allclose(u.mean(axis=0), MEANS[:, 0], atol=0.08)
-    np.testing.assert_allclose(u.std(axis=0), STDS[:, 0], rtol=0.05)
-
-
-def test_table_5_and_the_authors_values_are_the_defaults():
-    expected = dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4)
-    expected |= dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024))
-    expected |= {"actor_period": 1, "target_period": 2, "num_critics": 2, "uses_value_network": True}
-    expected |= {"initial_entropy_coef": 0.1, "tau": 0.005, "discount": 0.99}
-    config = hyperparameters(make_learner("sac"))
-    assert {name: config[name] for name in expected} == expected

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, flat, init, make, make_batch, update
+from learner_runs import FROZEN, init, make
 from online_runs import run_updates
 
-from xql_jax.learners.critics import min_q
-from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.learners.in_sample import Smoothing
+from xql_jax.learners.in_sample import smoothed
+from xql_jax.learners.parts import min_q
 from xql_jax.types import Batch
 
 SIZE = 2000
@@ -18,8 +17,13 @@ OBSERVATIONS = jnp.arange(2.0 * SIZE).reshape(SIZE, 2)
 ACTIONS = jnp.tile(jnp.array([0.0, 0.9, -0.5]), (SIZE, 1))
 
 
+def smooth(uniform_actions, action_noise):
+    batch = Batch(OBSERVATIONS, ACTIONS, *jnp.zeros((2, SIZE)), OBSERVATIONS)
+    return smoothed(batch, KEY, uniform_actions, action_noise)
+
+
 def test_uniform_actions_follow_the_data_with_their_states():
-    observations, actions = Smoothing(uniform_actions=3)(OBSERVATIONS, ACTIONS, KEY)
+    observations, actions = smooth(3, 0.0)
     np.testing.assert_array_equal(observations, np.tile(OBSERVATIONS, (4, 1)))
     np.testing.assert_array_equal(actions[:SIZE], ACTIONS)  # no noise
     uniform = np.asarray(actions[SIZE:])
@@ -31,7 +35,7 @@ def test_uniform_actions_follow_the_data_with_their_states():
 
 
 def test_noise_is_gaussian():
-    _, actions = Smoothing(action_noise=0.1)(OBSERVATIONS, ACTIONS, KEY)
+    _, actions = smooth(0, 0.1)
     noise = np.asarray(actions - ACTIONS)[:, [0, 2]]  # the others meet the bound at 1
     assert noise.shape == (SIZE, 2)
     np.testing.assert_allclose([noise.mean(), noise.std()], [0.0, 0.1], atol=0.005)
@@ -39,42 +43,11 @@ def test_noise_is_gaussian():
 
 
 def test_noise_and_actions_are_clipped():
-    _, actions = Smoothing(action_noise=10.0)(OBSERVATIONS, ACTIONS, KEY)
+    _, actions = smooth(0, 10.0)
     # With so much noise nearly every draw lies on a bound: +-0.5 of the noise, 1 of the action.
     for column, bounds in enumerate(([-0.5, 0.5], [0.4, 1.0], [-1.0, 0.0])):
         assert (actions[:, column].min(), actions[:, column].max()) == pytest.approx(bounds)
         assert np.mean(np.isclose(actions[:, column], bounds[0])) > 0.4
-
-
-def test_both_together():
-    _, actions = Smoothing(action_noise=0.1, uniform_actions=1)(OBSERVATIONS, ACTIONS, KEY)
-    assert actions.shape == (2 * SIZE, 3)
-    assert 0.05 < np.abs(actions[:SIZE, 0]).mean() < 0.11
-    assert np.abs(actions[SIZE:, 0]).mean() > 0.4
-
-
-@pytest.mark.slow  # the quick tests have another compiler, for which two programs differ in last bits
-@pytest.mark.parametrize("smoothing", [{"uniform_actions": 2}, {"action_noise": 0.3}])
-def test_only_the_value_sees_them(smoothing):
-    batch = make_batch()
-    plain, smooth = make("xql", beta=1.0), make("xql", beta=1.0, **smoothing)
-    state = init(plain, batch)
-
-    moved = {}
-    for name, learner in (("plain", plain), ("smooth", smooth)):
-        after, _ = update(learner, state, batch, KEY)
-        # Adam's first moment is a tenth of the gradient.
-        moved[name] = flat(after.value.optimizer_state.mu)
-    assert np.abs(moved["plain"] - moved["smooth"]).max() > 1e-4
-
-    # With the value's rate at 0 the actor and the critic get the same V: they must get the same gradient too.
-    actors, critics = [], []
-    for learner in (plain, smooth):
-        after, _ = update(with_hyperparameters(learner, {"value_lr": FROZEN}), state, batch, KEY)
-        actors.append(after.policy)
-        critics.append(after.critic)
-    jax.tree.map(np.testing.assert_array_equal, *actors)
-    jax.tree.map(np.testing.assert_array_equal, *critics)
 
 
 def test_the_value_fits_the_smoothed_actions():

@@ -8,7 +8,7 @@ import pytest
 from scipy import optimize
 from tabular_runs import DISCOUNT, learnt_policy, learnt_q, learnt_v, one_hot_batch, train
 
-from xql_jax.learners.value_fits.quantiles import LOWER, UPPER
+from xql_jax.learners.value_fits.qql import LOWER, UPPER
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
 pytestmark = pytest.mark.slow

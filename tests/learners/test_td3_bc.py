@@ -7,10 +7,7 @@ from learner_runs import FROZEN, flat, init, make, make_batch, update
 from linear_runs import one_update, transition
 from online_runs import gradient
 
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.methods import RunDefaults
-from xql_jax.learners.td3_bc import TD3_BC
-from xql_jax.networks.squashed_policies import td3_init
+from xql_jax.networks.policies import td3_init
 
 # Two states and actions of two components. Q_1 = s . (1, -4) + a . (2, 0) is 1 and -2.8 at the policy's.
 EYE = np.eye(2)
@@ -80,11 +77,3 @@ def test_the_critic_is_td3s():
     learners = make("td3_bc"), make("td3", critic_lr=3e-4, **UNIFORM)
     first, second = (update(x, init(x, batch), batch, jax.random.key(0))[0].critic for x in learners)
     np.testing.assert_array_equal(flat(first), flat(second))
-
-
-def test_defaults_are_the_authors():
-    assert TD3_BC.run == RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False)
-    own = {"actor_lr": 3e-4, "critic_lr": 3e-4, "q_weight": 2.5}
-    td3 = hyperparameters(make("td3", (256, 256)))
-    del td3["kernel_init"]  # a choice of the online ones alone
-    assert hyperparameters(TD3_BC()) == {**td3, **own}

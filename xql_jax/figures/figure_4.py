@@ -13,10 +13,9 @@ from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
 from xql_jax.figures.tables import PaperFigure, Tables, long_table, where
-from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.learners.methods import Method
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.learners.value_iteration import ExtremeValueIteration, ValueIteration
+from xql_jax.learners.fields import Method, with_hyperparameters
+from xql_jax.learners.parts import ValueFit
+from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.reports.style import HEAT, INK, ORANGE, VERMILION, WALL, styled
 from xql_jax.theory.error_model import optimal_q
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -31,8 +30,8 @@ RESOLVED = 1e-4  # largest error of the networks; a smaller V is noise
 LARGE_BETA = 1e6  # so large that the exact soft value equals the mean
 
 
-# This learner fits V to the mean of r + discount * V(s') over the data's actions.
-MeanValueIteration = Method(ExtremeValueIteration, value=ValueFit)
+XQL = Method(ValueIteration)
+MEAN = Method(ValueIteration, value=ValueFit)  # V goes to the mean of r + discount * V(s')
 
 
 def transitions(mdp: SoftMDP, goal: int) -> Batch:
@@ -51,7 +50,7 @@ def transitions(mdp: SoftMDP, goal: int) -> Batch:
 
 
 @jax.jit
-def fit(learner: ExtremeValueIteration, batch: Batch, key: Array) -> Array:
+def fit(learner: ValueIteration, batch: Batch, key: Array) -> Array:
     """Returns V at every state, f32[S], fitted by gradient descent to the data only."""
     state = learner.init(key, batch.observations, batch.actions)
     for rate, count in NUM_UPDATES:
@@ -69,11 +68,9 @@ def compute(seed: int) -> Tables:
     widths = {"actor_hidden_dims": (64, 64), "value_hidden_dims": (64, 64)}
     common = {**widths, "discount": DISCOUNT, "tau": 0.1}
 
-    methods: dict[str, tuple[ExtremeValueIteration, float]] = {
-        "mean squared error": (MeanValueIteration(**common), LARGE_BETA)
-    }
+    methods: dict[str, tuple[ValueIteration, float]] = {"mean squared error": (MEAN(**common), LARGE_BETA)}
     for beta in BETAS:
-        methods[f"Gumbel, β = {beta:g}"] = (ValueIteration(**common, clip=jnp.inf, beta=beta), beta)
+        methods[f"Gumbel, β = {beta:g}"] = (XQL(**common, clip=jnp.inf, beta=beta), beta)
     values: list[tuple] = []
     paths: list[tuple] = []
 

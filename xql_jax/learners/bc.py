@@ -11,14 +11,13 @@ import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.policy_objectives import PolicyLearner, PolicyObjective
-from xql_jax.learners.train_state import LearnerState
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState, PolicyLearner, PolicyObjective
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
-class Cloning(PolicyLearner):
+class BC(PolicyLearner):
     """Maximum-likelihood regression of the policy onto the data's actions, all with weight 1."""
 
     policy: PolicyObjective = fields.part(PolicyObjective)
@@ -27,9 +26,8 @@ class Cloning(PolicyLearner):
         return LearnerState(jnp.zeros((), jnp.int32), self.policy.init(key, observations, actions))
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        policy, info = self.policy.update(state.policy, None, batch, key, self.max_grad_norm)
+        policy, info = self.policy.update(state.policy, None, batch, key)
         return LearnerState(state.step + 1, policy), info
 
 
-BC = Method(Cloning, policy=PolicyObjective)
-BC10 = Method(Cloning, run=RunDefaults(top_returns=0.1), policy=PolicyObjective)
+METHODS = {"bc": Method(BC), "bc10": Method(BC, run=RunDefaults(top_returns=0.1))}

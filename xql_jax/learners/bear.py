@@ -16,9 +16,10 @@ threshold of 0.05. Then the multiplier only rises, and pi stays the clone: give 
 `actor/divergence` of the first updates. In the D4RL code pi's loss is computed before the critic's step, here
 and in the first code after it. Their last layers begin near 0 and their deviation at 1 (a log-std clipped to
 [-5, 2]); here kernels are orthogonal and it begins at 0.2 (a tanh into [-5, 2]). In evaluation they take the
-action with the largest Q among 10 (first code) or 100 (D4RL) samples of pi; here among 10. They learn from
-D4RL's rewards in AntMaze, too, from which this one subtracts 1. Their 40,000 updates without Q are of
-3,000,000: shorten them (`--config.warm_start=N`) with the run.
+action with the largest Q among 10 (first code) or 100 (D4RL) samples of pi; here among 10. One of their MMD's
+samples of pi is also the action for Q; here a sample of its own. They learn from D4RL's rewards in AntMaze,
+too, from which this one subtracts 1. Their 40,000 updates without Q are of 3,000,000: shorten them
+(`--config.warm_start=N`) with the run.
 """
 
 from collections.abc import Callable
@@ -29,77 +30,44 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.behavior_regularized import (
+from xql_jax.learners.cloned import (
     BehaviorRegularized,
     RegularizedPolicy,
     RegularizedState,
     repeated_draws,
     sampled_actions,
 )
-from xql_jax.learners.critics import Critic, at_each
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.train_state import LearnerState, Model, TrainState
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState, Model, TrainState, at_each
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
-from xql_jax.networks.policies import Distribution
-from xql_jax.networks.squashed_policies import TanhGaussian
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey
+from xql_jax.networks.policies import Distribution, TanhGaussian
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
 
 @flax.struct.dataclass
-class Constrained(RegularizedPolicy):
-    """Policy penalised by its MMD to the clone, with a Lagrange multiplier.
+class ConstrainedPolicy(RegularizedPolicy):
+    """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
 
-    The multiplier rises while the MMD is above the threshold and falls while it is below. The MMD is computed
-    from actions before the tanh, because its gradient then does not vanish at the bounds.
-    """
-
-    kernel: Callable[..., Array] = fields.choice(
-        "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
-    )
-    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
-    mmd_threshold: Numeric = fields.traced(
-        0.05, fields.POSITIVE, "Largest discrepancy that the policy may have from the clone."
-    )
     multiplier_lr: Numeric = fields.traced(
         1e-3, fields.POSITIVE, "Learning rate of the multiplier that enforces the threshold."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
-        policy = super().init(key, observations, actions)
-        return policy.replace(log_multiplier=TrainState.create(None, jnp.zeros(())))
+        log_multiplier = TrainState.create(None, jnp.zeros(()))
+        return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
 
-    def coefficient(self, policy: RegularizedState) -> Numeric:
-        return jnp.exp(policy.log_multiplier.params)
+    def fit_multiplier(self, policy: RegularizedState, excess: Array) -> RegularizedState:
+        """One step: the multiplier rises while `excess`, the distance above the threshold, is positive."""
 
-    def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
-        key_policy, key_behavior = jax.random.split(key)
-        draws = repeated_draws(_unsquashed(distribution), key_policy, self.divergence_samples)
-        actions = sampled_actions(_unsquashed(behavior), key_behavior, self.divergence_samples)
-        squared = mmd_squared(
-            draws.actions, actions, kernel=self.kernel, sigma=self.mmd_sigma, first_weights=draws.weights
+        def loss(log_multiplier):
+            return -jnp.exp(log_multiplier) * excess, {}
+
+        dual, _ = self.minimize(policy.log_multiplier, loss, self.multiplier_lr)
+        return policy.replace(
+            log_multiplier=dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
         )
-        return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
-
-    def update(
-        self,
-        policy: RegularizedState,
-        critic: TrainState,
-        observations: Array,
-        step: Array,
-        key: PRNGKey,
-        max_grad_norm: Numeric,
-    ) -> tuple[RegularizedState, Metrics]:
-        """One step of pi, and one of the multiplier with the MMD from before pi's step."""
-
-        def dual_loss(log_multiplier):
-            return -jnp.exp(log_multiplier) * (info["actor/divergence"] - self.mmd_threshold), {}
-
-        updated, info = super().update(policy, critic, observations, step, key, max_grad_norm)
-        dual, _ = policy.log_multiplier.minimize(dual_loss, self.multiplier_lr, max_grad_norm)
-        dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
-        return updated.replace(log_multiplier=dual), {**info, "actor/multiplier": jnp.exp(dual.params)}
 
 
 class Chooser(Model):
@@ -109,14 +77,53 @@ class Chooser(Model):
 
 
 @flax.struct.dataclass
-class SupportConstrained(BehaviorRegularized):
-    """BEAR's learner: in evaluation it takes the action with the largest first Q among several samples."""
+class BEAR(BehaviorRegularized):
+    """pi maximises Q, penalised by its MMD to the clone with a Lagrange multiplier.
 
+    The multiplier rises while the MMD is above the threshold and falls while it is below. The MMD is computed
+    from actions before the tanh, because its gradient then does not vanish at the bounds. In evaluation it
+    takes the action with the largest first Q among several samples.
+    """
+
+    policy: ConstrainedPolicy = fields.part(ConstrainedPolicy)
+    kernel: Callable[..., Array] = fields.choice(
+        "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
+    )
+    mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
+    mmd_threshold: Numeric = fields.traced(
+        0.05, fields.POSITIVE, "Largest discrepancy that the policy may have from the clone."
+    )
     evaluation_actions: int = fields.static(
         10,
         fields.AT_LEAST_ONE,
         "Actions per state that the evaluated policy samples; it takes the one with the largest Q.",
     )
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates the clone, Q, pi with the new Q, the multiplier by the MMD before pi's step, Q's target."""
+        key_clone, key_next, key_actor = jax.random.split(key, 3)
+        step = state.step + 1
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+        targets = self.targets(state, batch, key_next)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        cost = jnp.exp(policy.log_multiplier.params)
+        policy, actor_info = self.policy.maximize_q(
+            policy, critic, batch.observations, step, key_actor, cost, self.mmd
+        )
+        policy = self.policy.fit_multiplier(policy, actor_info["actor/divergence"] - self.mmd_threshold)
+        multiplier = {"actor/multiplier": jnp.exp(policy.log_multiplier.params)}
+        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**clone_info, **critic_info, **actor_info, **multiplier}
+
+    def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
+        """The MMD of pi and the clone in each state, f32[B]."""
+        key_policy, key_behavior = jax.random.split(key)
+        draws = repeated_draws(_unsquashed(distribution), key_policy, self.divergence_samples)
+        actions = sampled_actions(_unsquashed(behavior), key_behavior, self.divergence_samples)
+        squared = mmd_squared(
+            draws.actions, actions, kernel=self.kernel, sigma=self.mmd_sigma, first_weights=draws.weights
+        )
+        return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
     def actor(self, state: LearnerState) -> Chooser:
         policy, critic = state.policy, state.critic
@@ -138,8 +145,8 @@ def _unsquashed(distribution: Distribution) -> Distribution:
     return distribution.gaussian if isinstance(distribution, TanhGaussian) else distribution
 
 
-BEAR = Method(
-    SupportConstrained,
+METHOD = Method(
+    BEAR,
     {
         "actor_lr": 1e-4,
         "critic_lr": 3e-4,
@@ -151,6 +158,5 @@ BEAR = Method(
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     run=RunDefaults(scale_rewards=False),
-    policy=Constrained,
-    critic=Critic,
 )
+METHODS = {"bear": METHOD}

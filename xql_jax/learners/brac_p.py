@@ -14,27 +14,24 @@ log-std stays below 0, here below 2. They clip actions to +-0.999 in log densiti
 actions at the bounds widen the clone more. On D4RL they drop terminal transitions and take the next row's
 terminal as the mask (train_eval_offline.py, lines 56 to 77); here each row has its own. Their divergences
 that need a critic of their own (dual KL, Wasserstein) are left out. AntMaze's rewards are D4RL's there, here
-1 less. They evaluate the policy's mean and the best of 10 samples by the first Q; here only the mean.
+1 less. Their target critics start from weights of their own, here from the critics'; in their code Q counts
+from update 20,002, here from 20,001. They evaluate the policy's mean and the best of 10 samples by the first
+Q; here only the mean.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.struct
 import jax
 
 from xql_jax.learners import fields
-from xql_jax.learners.behavior_regularized import (
-    BehaviorRegularized,
-    RegularizedPolicy,
-    RegularizedState,
-    repeated_draws,
-    sampled_actions,
-)
-from xql_jax.learners.critics import Critic
-from xql_jax.learners.methods import Method, RunDefaults
+from xql_jax.learners.cloned import BehaviorRegularized, repeated_draws, sampled_actions
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution
-from xql_jax.types import Array, Numeric, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
 
@@ -56,8 +53,8 @@ def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKe
 
 
 @flax.struct.dataclass
-class Penalized(RegularizedPolicy):
-    """Policy with a constant penalty per unit of divergence from the clone."""
+class BRACP(BehaviorRegularized):
+    """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
     brac_alpha: Numeric = fields.traced(
         1.0,
@@ -70,15 +67,23 @@ class Penalized(RegularizedPolicy):
         mmd=mmd_to_clone,
     )
 
-    def coefficient(self, policy: RegularizedState) -> Numeric:
-        return self.brac_alpha
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates the clone, then Q, then pi with the new Q, then Q's target."""
+        key_clone, key_next, key_actor = jax.random.split(key, 3)
+        step = state.step + 1
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+        targets = self.targets(state, batch, key_next)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        distance_of = functools.partial(self.divergence, count=self.divergence_samples)
+        policy, actor_info = self.policy.maximize_q(
+            policy, critic, batch.observations, step, key_actor, self.brac_alpha, distance_of
+        )
+        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**clone_info, **critic_info, **actor_info}
 
-    def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
-        return self.divergence(distribution, behavior, key, self.divergence_samples)
 
-
-BRACP = Method(
-    BehaviorRegularized,
+METHOD = Method(
+    BRACP,
     {
         "actor_lr": 3e-5,
         "critic_lr": 1e-3,
@@ -89,6 +94,5 @@ BRACP = Method(
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     run=RunDefaults(scale_rewards=False),
-    policy=Penalized,
-    critic=Critic,
 )
+METHODS = {"brac_p": METHOD}

@@ -9,32 +9,52 @@ number of actions). Adroit and kitchen: threshold 5 and weight 1, the defaults o
 Differs: like the authors' code and unlike the paper, this file has a weight in addition to the Lagrange
 multiplier, has no 1/2 before the Bellman error, and also samples actions from the policy at s'. In their code
 the policy clones the data for the first 40,000 updates (without much effect, says a comment there), and its
-loss is computed before the critic's step; here neither. Their last layers begin near 0, biases at 0.1
-and the deviation at 1 (a log-std clipped to [-5, 2]); here kernels are orthogonal, biases 0, and it begins at
-0.2 (a tanh into [-5, 2]). Their entropy coefficient has the policy's rate; here its own, `entropy_coef_lr`,
-also where a suite or a user changes `actor_lr`. They train AntMaze on the rewards 4 * (r - 0.5); here on
-the same rewards as all methods.
+loss is computed before the critic's step; here neither. They step the entropy coefficient on log alpha *
+(...) before pi's loss; here on alpha * (...) after it. Their last layers begin near 0, biases at 0.1 and the
+deviation at 1 (a log-std clipped to [-5, 2]); here kernels are orthogonal, biases 0, and it begins at 0.2 (a
+tanh into [-5, 2]). Their entropy coefficient has the policy's rate; here its own, `entropy_coef_lr`, also
+where a suite or a user changes `actor_lr`. They train AntMaze on the rewards 4 * (r - 0.5); here on the same
+rewards as all methods.
 """
 
 import functools
 import math
 from typing import Any
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic
-from xql_jax.learners.maximum_entropy import MaximumEntropy
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.sac import SoftValues
-from xql_jax.learners.train_state import LearnerState, Model, TrainState
-from xql_jax.losses.critic import conservative_gap
-from xql_jax.networks.squashed_policies import sac_init
+from xql_jax.learners.actor_critic import every
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
+from xql_jax.learners.parts import Critic, LearnerState, Model, TrainState, min_q
+from xql_jax.losses.regression import check_pairs, td_target
+from xql_jax.networks.policies import sac_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 LARGEST_MULTIPLIER = 1e6
+
+
+def conservative_gap(values: Array, sampled_values: Array, log_densities: Array) -> Array:
+    """CQL(H)'s penalty of each example, f32[B]: log(sum_k exp(Q(s, a_k)) / density(a_k)) - Q(s, a).
+
+    With K sampled actions the first term estimates log K + log of the integral of exp(Q(s, .)), for any
+    densities that the actions are drawn from.
+
+    Source: Kumar et al. 2020, Eq. 4; the estimate: Appendix F.
+    Differs: as in the authors' code the K terms are summed, while the paper takes their mean. The sum adds
+    log K. That changes no gradient, but the authors chose their thresholds with it.
+    Args:
+        values: f32[B], Q of the data's actions, reward units.
+        sampled_values: f32[K, B], Q of the sampled actions.
+        log_densities: f32[K, B], nats, of each sampled action in the distribution that it was drawn from.
+    """
+    chex.assert_equal_shape([sampled_values, log_densities])
+    check_pairs(values, sampled_values[0])
+    return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values
 
 
 class ConservativeState(TrainState):
@@ -79,7 +99,6 @@ class ConservativeCritic(Critic):
         batch: Batch,
         targets: Array,
         key: PRNGKey,
-        max_grad_norm: Numeric,
     ) -> tuple[ConservativeState, Metrics]:
         """One step of every Q, and one of the multiplier with the gaps from before that step."""
         sampled, log_densities = self.proposals(policy, batch, key)
@@ -100,8 +119,8 @@ class ConservativeCritic(Critic):
             excess = self.cql_alpha * info["critic/gap"] - self.cql_threshold
             return -jnp.exp(log_multiplier) * jnp.where(jnp.isinf(self.cql_threshold), 0.0, excess), {}
 
-        updated, info = critic.minimize(loss, self.critic_lr, max_grad_norm)
-        log_multiplier, _ = critic.log_multiplier.minimize(multiplier_loss, self.critic_lr, max_grad_norm)
+        updated, info = self.minimize(critic, loss, self.critic_lr)
+        log_multiplier, _ = self.minimize(critic.log_multiplier, multiplier_loss, self.critic_lr)
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
     def proposals(self, policy: Model, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:
@@ -121,29 +140,39 @@ class ConservativeCritic(Critic):
 
 
 @flax.struct.dataclass
-class ConservativeActorCritic(SoftValues):
+class CQL(SoftActorCritic):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
-    critic: ConservativeCritic = fields.part(ConservativeCritic)
+    critic: ConservativeCritic = fields.part(functools.partial(ConservativeCritic, critic_init=sac_init))
     deterministic_backup: bool = fields.static(
         True, fields.EITHER, "Leave the policy's entropy out of Q's targets."
     )
-    uses_value_network: bool = fields.internal(False)
-    value: Any = fields.internal(None)  # there is no V
 
-    def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
-        return q if self.deterministic_backup else super().value_targets(q, log_probs, entropy_coef)
-
-    def fit_critic(
-        self, state: LearnerState, batch: Batch, targets: Array, key: PRNGKey
-    ) -> tuple[TrainState, Metrics]:
-        return self.critic.fit_conservatively(
-            state.critic, state.policy, batch, targets, key, self.max_grad_norm
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q and its target, then pi with the new Q, and its coefficient."""
+        key_next, key_actor, key_critic = jax.random.split(key, 3)
+        step = state.step + 1
+        q, cost = sampled_q(
+            state.policy, state.critic, state.critic.target, batch.next_observations, key_next
         )
+        next_v = q if self.deterministic_backup else q - cost
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        critic, critic_info = self.critic.fit_conservatively(
+            state.critic, state.policy, batch, targets, key_critic
+        )
+        q_of = functools.partial(min_q, critic, critic.params)
+        policy = every(
+            self.actor_period,
+            step,
+            lambda policy: self.policy.update(policy, q_of, batch.observations, key_actor),
+            state.policy,
+        )
+        info = {**critic_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
+        return LearnerState(step, policy, critic=self.follow(critic, step)), info
 
 
-CQL = Method(
-    ConservativeActorCritic,
+METHOD = Method(
+    CQL,
     {
         "actor_lr": 1e-4,
         "entropy_coef_lr": 1e-4,
@@ -163,6 +192,5 @@ CQL = Method(
         "pointmaze": {"actor_lr": 3e-4, "cql_alpha": 0.1},
     },
     run=RunDefaults(scale_rewards=False),
-    policy=MaximumEntropy,
-    critic=functools.partial(ConservativeCritic, critic_init=sac_init),
 )
+METHODS = {"cql": METHOD}

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.learners.registry import make_learner, method_named, method_of
 
 # Meanings of the names that several classes use alike. All other fields say their own.
 SHARED = {
@@ -13,6 +13,7 @@ SHARED = {
     "tradeoff": "Lambda of f-DVL. The larger it is, the nearer V is to the maximum of Q.",
     "awr_temperature": "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the"
     " data, a large value follows only the best actions.",
+    "max_weight": "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
     "actor_lr": "Learning rate of the policy.",
     "actor_hidden_dims": "Widths of the hidden layers of the policy.",
     "dropout_rate": "Dropout rate of the policy's hidden layers in training.",
@@ -73,7 +74,7 @@ def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
     """
     learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
     method = method_of(algorithm) if isinstance(algorithm, str) else ""
-    own = (OFFLINE | ONLINE)[method].defaults if method else {}
+    own = method_named(method).defaults if method else {}
     values = fields.hyperparameters(learner)
     return [
         FieldDescription(

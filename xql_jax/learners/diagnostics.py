@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.critics import min_q
-from xql_jax.losses.critic import td_target
+from xql_jax.learners.parts import min_q
+from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, State
 
 
@@ -17,7 +17,7 @@ def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -
     `initial_v`: V(s0). `initial_q`: Q(s0, pi(s0)) with the deterministic policy. `advantage`: Q(s, a) - V(s)
     at the data's actions. `td_error`: the root mean square of r + discount * mask * V(s') - Q(s, a); without
     V, Q(s', pi(s')) takes the place of V(s'). Only those that the method can compute are returned. Q is the
-    minimum of the critics. Rewards and V(s') are those that the method's Q learns from (see `Reading`).
+    minimum of the critics. V and Q's targets are those that the method learns from (see `ValueTargets`).
     """
     found: dict[str, Array] = {}
     value, critic = state.value, state.critic
@@ -30,12 +30,11 @@ def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -
     q = q_of(batch.observations, batch.actions)
     found["initial_q"] = q_of(initial, act(initial)).mean()
     if value is None:
-        next_values, rewards = q_of(batch.next_observations, act(batch.next_observations)), batch.rewards
+        next_q = q_of(batch.next_observations, act(batch.next_observations))
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=learner.discount)
     else:
-        reading = learner.value.read(value, batch)
-        next_values, rewards = reading.next_v, reading.rewards
-        found["advantage"] = (q - reading.v).mean()
-    targets = td_target(rewards, batch.masks, next_values, discount=learner.discount)
+        v, targets, _ = learner.value.read(value, batch, learner.discount)
+        found["advantage"] = (q - v).mean()
     return {**found, "td_error": root_mean_square(targets - q)}
 
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import NormalizedCritic, all_q
-from xql_jax.learners.train_state import LearnerState
-from xql_jax.losses.critic import td_target
+from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.parts import LearnerState, all_q
+from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
@@ -46,8 +46,8 @@ class FittedQEvaluation(fields.Part):
         return state.replace(policy=actor)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        critic, info = self.critic.fit(state.critic, batch, self.targets(state, batch), jnp.inf)
-        return state.replace(step=state.step + 1, critic=critic.followed(self.tau)), info
+        critic, info = self.critic.fit(state.critic, batch, self.targets(state, batch))
+        return state.replace(step=state.step + 1, critic=critic.polyak_update(self.tau)), info
 
     def targets(self, state: LearnerState, batch: Batch) -> Array:
         """Q's targets for the transitions, f32[B], reward units."""

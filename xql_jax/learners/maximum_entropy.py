@@ -1,16 +1,25 @@
-"""The policy of soft actor-critics: a squashed Gaussian that is held to a target entropy."""
+"""What SAC and its kin share: a policy held to a target entropy, its soft value, and the first state."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import min_q
-from xql_jax.learners.train_state import TrainState
-from xql_jax.networks.squashed_policies import TanhGaussianPolicy
-from xql_jax.types import Array, Numeric, PRNGKey
+from xql_jax.learners.actor_critic import Delayed
+from xql_jax.learners.parts import Critic, LearnerState, Trained, TrainState, ValueFit, min_q
+from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
+from xql_jax.types import Array, Numeric, Params, PRNGKey
+
+# From Table 5; what it does not list is from the authors' code.
+TABLE_5 = {
+    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
+    **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024)),
+    "actor_period": 1,
+}
 
 
 class EntropyState(TrainState):
@@ -19,14 +28,14 @@ class EntropyState(TrainState):
     log_entropy_coef: Any = None  # a train state whose params are f32[]
     metrics: Any = None  # of the last update; 0 before the first
 
+    @property
+    def entropy_coef(self) -> Array:
+        return jnp.exp(self.log_entropy_coef.params)
+
 
 @flax.struct.dataclass
-class MaximumEntropy(fields.Part):
-    """Policy that maximises min Q - entropy_coef * log pi.
-
-    The coefficient is tuned so that the entropy is -A nats, where A is the number of action dimensions.
-    Subclasses may override `q_of` and `target_entropy`.
-    """
+class MaximumEntropy(Trained):
+    """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
 
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
@@ -37,16 +46,8 @@ class MaximumEntropy(fields.Part):
         0.1, fields.POSITIVE, "Entropy coefficient before the first update, in reward units per nat."
     )
 
-    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
-        """The Q(s, a) f32[B] that the policy maximises."""
-        return min_q(critic, critic.params, observations, actions)
-
-    def target_entropy(self, action_dim: int) -> Numeric:
-        """The entropy that the policy is tuned to, nats."""
-        return -action_dim
-
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
-        network: nn.Module = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
+        network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
         log_coef = jnp.log(jnp.asarray(self.initial_entropy_coef, jnp.float32))
         return EntropyState.create(
             network,
@@ -58,25 +59,58 @@ class MaximumEntropy(fields.Part):
     def update(
         self,
         policy: EntropyState,
-        critic: TrainState,
+        q_of: Callable[[Array, Array], Array],
         observations: Array,
         key: PRNGKey,
-        max_grad_norm: Numeric,
+        target_share: Numeric = 1.0,
     ) -> EntropyState:
-        """One step of the policy, and one of the coefficient with the policy's entropy before that step."""
+        """One step of the policy, and one of the coefficient with the policy's entropy before that step.
+
+        Args:
+            q_of: the Q that it maximises, f32[B] of f32[B, O] and f32[B, A].
+            target_share: the target entropy in units of SAC's, which is -1 nat per action dimension.
+        """
 
         def actor_loss(params):
             actions, log_probs = policy.at(params, observations).sample_and_log_prob(key)
-            q = self.q_of(critic, observations, actions)
-            loss = (jnp.exp(policy.log_entropy_coef.params) * log_probs - q).mean()
+            loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
             return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
 
         def coefficient_loss(log_coef):
             return jnp.exp(log_coef) * (info["actor/entropy"] - target_entropy), {}
 
-        target_entropy = self.target_entropy(policy.network.action_dim)
-        updated, info = policy.minimize(actor_loss, self.actor_lr, max_grad_norm)
-        log_entropy_coef, _ = policy.log_entropy_coef.minimize(
-            coefficient_loss, self.entropy_coef_lr, max_grad_norm
+        target_entropy = target_share * -policy.network.action_dim
+        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
+        coefficient, _ = self.minimize(policy.log_entropy_coef, coefficient_loss, self.entropy_coef_lr)
+        return updated.replace(log_entropy_coef=coefficient, metrics=info)
+
+
+@flax.struct.dataclass
+class SoftActorCritic(Delayed):
+    """Fields and first state of SAC and its kin. Each method writes its own `update`."""
+
+    policy: MaximumEntropy = fields.part(MaximumEntropy)
+    critic: Critic = fields.part(functools.partial(Critic, critic_init=sac_init))
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        return self.first_state(key, observations, actions, None)
+
+    def first_state(
+        self, key: PRNGKey, observations: Array, actions: Array, value: ValueFit | None
+    ) -> LearnerState:
+        """The state before all updates; with `value`, V has a target network instead of Q."""
+        key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
+        return LearnerState(
+            step=jnp.zeros((), jnp.int32),
+            policy=self.policy.init(key_policy, observations, actions),
+            critic=self.critic.init(keys_critic, observations, actions, with_target=value is None),
+            value=None if value is None else value.init(key_value, observations, with_target=True),
         )
-        return updated.replace(log_entropy_coef=log_entropy_coef, metrics=info)
+
+
+def sampled_q(
+    policy: EntropyState, critic: TrainState, params: Params, observations: Array, key: PRNGKey
+) -> tuple[Array, Array]:
+    """min Q(s, a) and entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
+    actions, log_probs = policy(observations).sample_and_log_prob(key)
+    return min_q(critic, params, observations, actions), policy.entropy_coef * log_probs

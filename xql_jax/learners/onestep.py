@@ -13,7 +13,8 @@ Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then
 clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
 trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
 same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of that
-in each update. They learn from D4RL's rewards in AntMaze, too, from which this one subtracts 1.
+in each update. They clamp actions to +-(1 - 1e-4), here all methods to +-(1 - 1e-5). They learn from D4RL's
+rewards in AntMaze, too, from which this one subtracts 1.
 """
 
 import functools
@@ -23,12 +24,13 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners.awac import AdvantageWeighted
-from xql_jax.learners.critics import Critic, min_q, next_actions_of
+from xql_jax.learners import fields
+from xql_jax.learners.actor_critic import ActorCritic, next_actions_of
+from xql_jax.learners.awac import mean_q
+from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.heads import NarrowGaussian
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.train_state import LearnerState, TrainState
+from xql_jax.learners.parts import Estimates, ForwardKL, LearnerState, PolicyObjective, min_q
+from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, PRNGKey, SarsaBatch, State
 
 
@@ -39,21 +41,15 @@ class OneStepState(LearnerState):
 
 
 @flax.struct.dataclass
-class BehaviorEvaluation(AdvantageWeighted):
-    """Updates the clone, then Q by SARSA, then pi; advantages are relative to the clone's value."""
+class OneStep(ActorCritic):
+    """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
+
+    policy: PolicyObjective = fields.part(functools.partial(ForwardKL, head=NarrowGaussian()))
+    value_actions: int = fields.static(
+        1, fields.AT_LEAST_ONE, "Number of the policy's actions over which Q is averaged to give V(s)."
+    )
 
     batch_type: ClassVar[type] = SarsaBatch
-
-    def next_values(self, state: State, batch: Batch, key: PRNGKey) -> Array:
-        """Q(s', a') f32[B] at the action a' that the data's policy took in s'."""
-        return min_q(state.critic, state.critic.target, batch.next_observations, next_actions_of(batch))
-
-    def evaluated(self, state: State) -> TrainState:
-        return state.behavior
-
-    def as_taken(self, actions: Array) -> Array:
-        """The actions unchanged, because the authors' code does not clip the clone's samples either."""
-        return actions
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> OneStepState:
         key_others, key_behavior = jax.random.split(key)
@@ -62,17 +58,37 @@ class BehaviorEvaluation(AdvantageWeighted):
         return OneStepState(others.step, others.policy, critic=others.critic, behavior=behavior)
 
     def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[OneStepState, Metrics]:
+        """Updates the clone, then Q, then pi with the new Q, then Q's target."""
         key_others, key_behavior = jax.random.split(key)
+        _, key_value, key_policy = jax.random.split(key_others, 3)
         equally = jnp.ones_like(batch.rewards)
-        behavior, cloning = self.policy.regress(
-            state.behavior, equally, batch, key_behavior, self.max_grad_norm
+        behavior, cloning = self.policy.regress(state.behavior, equally, batch, key_behavior)
+
+        next_actions = next_actions_of(batch)
+        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+
+        q_of = functools.partial(min_q, critic, critic.params)
+        # Like the authors' code, this does not clip the clone's samples.
+        v = mean_q(
+            behavior,
+            critic,
+            critic.params,
+            batch.observations,
+            key_value,
+            self.value_actions,
+            clipped=False,
         )
-        state, info = super().update(state.replace(behavior=behavior), batch, key_others)
-        return state, {**info, "behavior/log_prob": cloning["actor/log_prob"]}
+        estimates = Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
+        critic = critic.polyak_update(self.tau)
+        state = OneStepState(state.step + 1, policy, critic=critic, behavior=behavior)
+        return state, {**critic_info, **policy_info, "behavior/log_prob": cloning["actor/log_prob"]}
 
 
-OneStep = Method(
-    BehaviorEvaluation,
+METHOD = Method(
+    OneStep,
     {
         "actor_lr": 1e-4,
         "critic_lr": 1e-4,
@@ -85,6 +101,5 @@ OneStep = Method(
     },
     by_suite={"kitchen": {"awr_temperature": 0.1}},
     run=RunDefaults(batch_size=512, scale_rewards=False),
-    policy=functools.partial(ForwardKL, head=NarrowGaussian()),
-    critic=Critic,
 )
+METHODS = {"onestep": METHOD}

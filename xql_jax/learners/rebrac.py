@@ -14,19 +14,21 @@ policy from before its step. Here layer norm precedes the ReLU, and the rest is 
 AntMaze has rewards 0 and 100, here -1 and 0; their coefficients are not rescaled to these.
 """
 
+import functools
 from typing import ClassVar
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import NormalizedCritic, min_q, next_actions_of
-from xql_jax.learners.deterministic_gradient import DeterministicGradient
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.td3 import DelayedTwin
+from xql_jax.learners.actor_critic import NormalizedCritic, next_actions_of
+from xql_jax.learners.deterministic import DelayedDeterministic
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.learners.td3_bc import normalized_mean
-from xql_jax.learners.train_state import TrainState
-from xql_jax.types import Array, Batch, Numeric, SarsaBatch
+from xql_jax.losses.regression import td_target
+from xql_jax.networks.policies import td3_init
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch
 
 
 def squared_distance(actions: Array, others: Array) -> Array:
@@ -35,26 +37,18 @@ def squared_distance(actions: Array, others: Array) -> Array:
 
 
 @flax.struct.dataclass
-class PenalizedGradient(DeterministicGradient):
-    """Policy that maximises min Q in units of its mean size and stays near the data's actions."""
+class ReBRAC(DelayedDeterministic):
+    """TD3 whose policy stays near the data's actions, and whose Q counts the distance from them as a cost.
 
+    The policy maximises min Q in units of its mean size.
+    """
+
+    critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=td3_init))
     actor_bc_coef: Numeric = fields.traced(
         0.01,
         fields.NOT_NEGATIVE,
         "Weight of the policy's squared distance from the data's actions: ReBRAC's beta_1.",
     )
-
-    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
-        return min_q(critic, critic.params, observations, actions)
-
-    def loss_of(self, q: Array, actions: Array, batch: Batch) -> Array:
-        return self.actor_bc_coef * squared_distance(actions, batch.actions).mean() - normalized_mean(q)
-
-
-@flax.struct.dataclass
-class PenalizedTwin(DelayedTwin):
-    """TD3 with Q(s', a') lowered by the squared distance of a' from the data's action in s'."""
-
     critic_bc_coef: Numeric = fields.traced(
         0.01,
         fields.NOT_NEGATIVE,
@@ -64,14 +58,25 @@ class PenalizedTwin(DelayedTwin):
 
     batch_type: ClassVar[type] = SarsaBatch
 
-    def next_values(self, critic: TrainState, batch: Batch, next_actions: Array) -> Array:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q, then pi with the new Q, then the targets."""
+        next_actions = self.target_actions(state.policy, batch.next_observations, key)
         penalty = self.critic_bc_coef * squared_distance(next_actions, next_actions_of(batch))
-        return super().next_values(critic, batch, next_actions) - penalty
+        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions) - penalty
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+
+        def actor_loss(actions: Array) -> Array:
+            q = min_q(critic, critic.params, batch.observations, actions)
+            return self.actor_bc_coef * squared_distance(actions, batch.actions).mean() - normalized_mean(q)
+
+        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
+        return state, {**critic_info, **actor_info}
 
 
 HIDDEN = (256, 256, 256)
-ReBRAC = Method(
-    PenalizedTwin,
+METHOD = Method(
+    ReBRAC,
     {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
     by_suite={
         "locomotion": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
@@ -86,6 +91,5 @@ ReBRAC = Method(
         "pointmaze": {"actor_bc_coef": 0.003, "critic_bc_coef": 0.001},
     },
     run=RunDefaults(batch_size=1024, scale_rewards=False),
-    policy=PenalizedGradient,
-    critic=NormalizedCritic,
 )
+METHODS = {"rebrac": METHOD}

@@ -1,88 +1,104 @@
-"""Names of methods, of policy objectives and of heads: the only place where a string becomes code."""
+"""Names of methods, of policy objectives and of heads: the only place where a string becomes code.
+
+A name's module is imported when the name is used, so a command loads only the methods that it trains.
+"""
 
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import value_fits
-from xql_jax.learners.awac import AWAC
-from xql_jax.learners.bc import BC, BC10
-from xql_jax.learners.bear import BEAR
-from xql_jax.learners.brac_p import BRACP
-from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion
-from xql_jax.learners.cql import CQL
-from xql_jax.learners.decision_transformer import DT
-from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
-from xql_jax.learners.heads import Gaussian, Mixture, NarrowGaussian, Squashed, StateGaussian
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.onestep import OneStep
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.q_iteration import QIteration
-from xql_jax.learners.rebrac import ReBRAC
-from xql_jax.learners.rlpd import RLPD
-from xql_jax.learners.sac import SAC
-from xql_jax.learners.td3 import TD3, TD3_DQ
-from xql_jax.learners.td3_bc import TD3_BC
-from xql_jax.learners.value_iteration import ValueIteration
-from xql_jax.learners.xsac import XSAC
-from xql_jax.learners.xtd3 import XTD3, XTD3_DQ
+from xql_jax.learners.fields import Method, hyperparameters, with_hyperparameters
 
 
-def in_sample_methods() -> dict[str, Method[Any]]:
-    """Returns the METHODS of every file in value_fits/."""
-    files = (
-        importlib.import_module(f"{value_fits.__name__}.{file.name}")
-        for file in pkgutil.iter_modules(value_fits.__path__)
-    )
-    return {name: method for file in files for name, method in file.METHODS.items()}
+class Modules(Mapping[str, Any]):
+    """Objects by name, each imported at its first use.
+
+    `places` maps a name to MODULE below `xql_jax.learners`, whose METHODS have it, or to MODULE:OBJECT.
+    """
+
+    def __init__(self, places: dict[str, str]):
+        self.places = places
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = self.places[name].partition(":")
+        found = importlib.import_module(f"xql_jax.learners.{module}")
+        return getattr(found, attribute) if attribute else found.METHODS[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
 
 
-OFFLINE: dict[str, Method[Any]] = {
-    **in_sample_methods(),
-    "value_iteration": ValueIteration,
-    "q_iteration": QIteration,
-    "bc": BC,
-    "bc10": BC10,
-    "cql": CQL,
-    "brac_p": BRACP,
-    "bear": BEAR,
-    "td3_bc": TD3_BC,
-    "rebrac": ReBRAC,
-    "awac": AWAC,
-    "onestep": OneStep,
-    "dt": DT,
-    "rlpd": RLPD,
-}
-ONLINE: dict[str, Method[Any]] = {
-    "xsac": XSAC,
-    "sac": SAC,
-    "xtd3": XTD3,
-    "xtd3_dq": XTD3_DQ,
-    "td3": TD3,
-    "td3_dq": TD3_DQ,
-}
-POLICIES: dict[str, Callable[..., Part]] = {
-    "forward_kl": ForwardKL,
-    "reverse_kl": ReverseKL,
-    "trust_region": TrustRegion,
-    "max_q": MaxQ,
-}
-HEADS: dict[str, Callable[..., Part]] = {
-    "gaussian": Gaussian,
-    "state_gaussian": StateGaussian,
-    "narrow_gaussian": NarrowGaussian,
-    "squashed": Squashed,
-    "mixture": Mixture,
-}
+def in_sample_methods() -> dict[str, str]:
+    """Returns the modules of the files in value_fits/, each by its method's name, which is the file's."""
+    files = pkgutil.iter_modules(value_fits.__path__)
+    return {file.name: f"value_fits.{file.name}" for file in files}
+
+
+OFFLINE = Modules(
+    {
+        **in_sample_methods(),
+        "value_iteration": "value_iteration",
+        "q_iteration": "q_iteration",
+        "bc": "bc",
+        "bc10": "bc",
+        "cql": "cql",
+        "brac_p": "brac_p",
+        "bear": "bear",
+        "td3_bc": "td3_bc",
+        "rebrac": "rebrac",
+        "awac": "awac",
+        "onestep": "onestep",
+        "dt": "dt",
+        "rlpd": "rlpd",
+    }
+)
+ONLINE = Modules(
+    {"xsac": "xsac", "sac": "sac", "xtd3": "xtd3", "xtd3_dq": "xtd3", "td3": "td3", "td3_dq": "td3"}
+)
+POLICIES = Modules(
+    {
+        "forward_kl": "parts:ForwardKL",
+        "reverse_kl": "maximize_q:ReverseKL",
+        "trust_region": "maximize_q:TrustRegion",
+        "max_q": "maximize_q:MaxQ",
+    }
+)
+HEADS = Modules(
+    {
+        "gaussian": "parts:Gaussian",
+        "state_gaussian": "heads:StateGaussian",
+        "narrow_gaussian": "heads:NarrowGaussian",
+        "squashed": "heads:Squashed",
+        "mixture": "heads:Mixture",
+    }
+)
 
 
 def method_of(algorithm: str) -> str:
     """Returns METHOD of METHOD+POLICY."""
     return algorithm.partition("+")[0]
+
+
+def is_in_sample(method: str) -> bool:
+    """Whether the method is XQL or one of its kin, which share settings; see `InSample`."""
+    from xql_jax.learners.in_sample import InSample
+
+    return method == "value_iteration" or issubclass(OFFLINE[method].learner, InSample)
+
+
+def method_named(name: str) -> Method[Any]:
+    """Returns the offline or online method; UserError if there is none."""
+    for methods in (OFFLINE, ONLINE):
+        if name in methods:
+            return methods[name]
+    raise UserError(f"unknown algorithm {name!r}; known: {', '.join(sorted((*OFFLINE, *ONLINE)))}")
 
 
 def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
@@ -95,14 +111,12 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
         UserError: if a name is unknown, or a value impossible.
     """
     method, *replaced = str(name).split("+")  # a config may hold anything
-    known = OFFLINE | ONLINE
-    if method not in known:
-        raise UserError(f"unknown algorithm {method!r}; known: {', '.join(sorted(known))}")
-    learner = known[method]()
+    made = method_named(method)
+    learner = made()
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
     fields = hyperparameters(learner)
-    defaults = {name: value for name, value in known[method].defaults.items() if name in fields}
+    defaults = {name: value for name, value in made.defaults.items() if name in fields}
     return with_hyperparameters(learner, {**defaults, **(config or {})})
 
 
@@ -119,10 +133,10 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     return dataclasses.replace(learner, policy=policy)
 
 
-def _policies_of(learner: Any) -> Mapping[str, Any]:
+def _policies_of(learner: Any) -> list[str]:
     """Policies that the learner can take. All need a head; policy objectives need V, and most of them Q."""
     if not hasattr(getattr(learner, "policy", None), "head"):
-        return {}
-    if isinstance(learner, InSample):
-        return POLICIES | HEADS
-    return {"forward_kl": ForwardKL, **HEADS} if hasattr(learner, "value") else HEADS
+        return []
+    if not hasattr(learner, "value"):
+        return [*HEADS]
+    return [*POLICIES, *HEADS] if hasattr(learner, "critic") else ["forward_kl", *HEADS]

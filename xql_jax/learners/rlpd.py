@@ -12,59 +12,65 @@ difference with Adam. They act by the newest policy; here it lacks up to `--max_
 """
 
 import functools
-from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import NormalizedCritic, all_q
-from xql_jax.learners.maximum_entropy import MaximumEntropy
-from xql_jax.learners.methods import FinetuneDefaults, Method, RunDefaults
-from xql_jax.learners.sac import SoftValues
-from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.networks.squashed_policies import sac_init
-from xql_jax.types import Array, Numeric, Params, PRNGKey
+from xql_jax.learners.actor_critic import NormalizedCritic, every
+from xql_jax.learners.fields import FinetuneDefaults, Method, RunDefaults
+from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
+from xql_jax.learners.parts import LearnerState, all_q
+from xql_jax.losses.regression import td_target
+from xql_jax.networks.policies import sac_init
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
 
 @flax.struct.dataclass
-class MeanEntropy(MaximumEntropy):
-    """Policy that maximises the mean of the critics; its target entropy is a share of SAC's -A nats."""
+class RLPD(SoftActorCritic):
+    """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update.
 
+    The policy maximises the mean of all critics.
+    """
+
+    critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
     target_entropy_share: Numeric = fields.traced(
         0.5,
         fields.NOT_NEGATIVE,
         "Target entropy of the policy as a multiple of SAC's, which is -1 nat per action dimension.",
     )
-
-    def q_of(self, critic: TrainState, observations: Array, actions: Array) -> Array:
-        return all_q(critic, critic.params, observations, actions).mean(axis=0)
-
-    def target_entropy(self, action_dim: int) -> Numeric:
-        return self.target_entropy_share * super().target_entropy(action_dim)
-
-
-@flax.struct.dataclass
-class SubsetTargets(SoftValues):
-    """SAC without V; Q's targets use the minimum of a few target critics, drawn anew in every update."""
-
-    critic: NormalizedCritic = fields.part(NormalizedCritic)
     num_min_critics: int = fields.static(
         2,
         fields.AT_LEAST_ONE,
         "Number of critics over which a target takes the minimum; they are drawn anew in each update.",
     )
     backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
-    uses_value_network: bool = fields.internal(False)
-    value: Any = fields.internal(None)  # there is no V
 
-    def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
-        return super().value_targets(q, log_probs, entropy_coef) if self.backup_entropy else q
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q and its target, then pi with the new Q, and its coefficient."""
+        key_next, key_actor, _ = jax.random.split(key, 3)
+        key_subset, key_actions = jax.random.split(key_next)
+        step = state.step + 1
+        chosen = self.subset(state.critic.target, key_subset)
+        q, cost = sampled_q(state.policy, state.critic, chosen, batch.next_observations, key_actions)
+        next_v = q - cost if self.backup_entropy else q
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
 
-    def sampled_values(self, state: LearnerState, critic: Params, observations: Array, key: PRNGKey) -> Array:
-        key_subset, key_actions = jax.random.split(key)
-        return super().sampled_values(state, self.subset(critic, key_subset), observations, key_actions)
+        def mean_q(observations: Array, actions: Array) -> Array:
+            return all_q(critic, critic.params, observations, actions).mean(axis=0)
+
+        policy = every(
+            self.actor_period,
+            step,
+            lambda policy: self.policy.update(
+                policy, mean_q, batch.observations, key_actor, self.target_entropy_share
+            ),
+            state.policy,
+        )
+        info = {**critic_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
+        return LearnerState(step, policy, critic=self.follow(critic, step)), info
 
     def subset(self, critic: Params, key: PRNGKey) -> Params:
         """The parameters of `num_min_critics` different networks, or of all if there are no more."""
@@ -76,8 +82,8 @@ class SubsetTargets(SoftValues):
 
 
 DEEP = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
-RLPD = Method(
-    SubsetTargets,
+METHOD = Method(
+    RLPD,
     {
         **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
         "actor_hidden_dims": (256, 256),
@@ -95,6 +101,5 @@ RLPD = Method(
     finetune=FinetuneDefaults(
         num_pretraining_steps=0, offline_fraction=0.5, warmup_steps=5_000, updates_per_step=20.0
     ),
-    policy=MeanEntropy,
-    critic=functools.partial(NormalizedCritic, critic_init=sac_init),
 )
+METHODS = {"rlpd": METHOD}

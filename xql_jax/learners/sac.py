@@ -3,57 +3,73 @@
 import functools
 
 import flax.struct
+import jax
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic
-from xql_jax.learners.maximum_entropy import MaximumEntropy
-from xql_jax.learners.methods import Method
-from xql_jax.learners.soft_actor_critic import DEFAULTS, SoftActorCritic
-from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.networks.squashed_policies import sac_init
-from xql_jax.types import Array, Metrics, PRNGKey
+from xql_jax.learners.actor_critic import every
+from xql_jax.learners.fields import Method
+from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
+from xql_jax.learners.parts import LearnerState, ValueFit, min_q
+from xql_jax.losses.regression import td_target
+from xql_jax.networks.policies import sac_init
+from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
 
 @flax.struct.dataclass
-class SoftValues(SoftActorCritic):
+class SAC(SoftActorCritic):
     """Fits V by least squares to min Q - entropy_coef * log pi, the soft value of the policy.
 
     Without V, the usual form of SAC, Q's targets use that soft value directly, at one sampled action in s'
     and with target networks of the critics.
 
-    Source: Haarnoja et al. 2018; with V: the baseline of Garg et al. 2023, Appendix D.6.
+    Source: Haarnoja et al. 2018; with V: the baseline of Garg et al. 2023, Appendix D.6; order, losses and
+    the target network as in the authors' code.
+    Differs: by default that code updates the actor at every second update, Table 5 at every one.
     """
 
+    value: ValueFit = fields.part(functools.partial(ValueFit, value_init=sac_init))
     uses_value_network: bool = fields.static(
         True,
         fields.EITHER,
         "Learn Q's targets with a network for V. If false, they come from the policy's own actions.",
     )
 
-    def value_targets(self, q: Array, log_probs: Array, entropy_coef: Array) -> Array:
-        return q - entropy_coef * log_probs
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+        value = self.value if self.uses_value_network else None
+        return self.first_state(key, observations, actions, value)
 
-    def init_value(self, key: PRNGKey, observations: Array) -> TrainState | None:
-        return super().init_value(key, observations) if self.uses_value_network else None
-
-    def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q; then V with the new Q, and the target; then pi with the new Q, and its coefficient."""
+        key_next, key_actions, _ = jax.random.split(key, 3)
+        step, value = state.step + 1, state.value
+        value_info: Metrics = {}
         if self.uses_value_network:
-            return super().next_values(state, observations, key)
-        return self.sampled_values(state, state.critic.target, observations, key)
+            next_v = value.at(value.target, batch.next_observations)
+        else:
+            q, cost = sampled_q(
+                state.policy, state.critic, state.critic.target, batch.next_observations, key_next
+            )
+            next_v = q - cost
+        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
 
-    def update_value(
-        self, state: LearnerState, observations: Array, key: PRNGKey
-    ) -> tuple[LearnerState, Metrics]:
+        # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
+        # compiler notices and computes these actions and their Q only once.
         if self.uses_value_network:
-            return super().update_value(state, observations, key)
-        return state.replace(critic=self.follow(state.critic, state.step)), {}
+            q, cost = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
+            value, value_info = self.value.fit(value, batch.observations, q - cost)
+            value = self.follow(value, step)
+        else:
+            critic = self.follow(critic, step)
+        q_of = functools.partial(min_q, critic, critic.params)
+        policy = every(
+            self.actor_period,
+            step,
+            lambda policy: self.policy.update(policy, q_of, batch.observations, key_actions),
+            state.policy,
+        )
+        info = {**critic_info, **value_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
+        return LearnerState(step, policy, value, critic), info
 
 
-SAC = Method(
-    SoftValues,
-    DEFAULTS,
-    value=functools.partial(ValueFit, value_init=sac_init),
-    policy=MaximumEntropy,
-    critic=functools.partial(Critic, critic_init=sac_init),
-)
+METHODS = {"sac": Method(SAC, TABLE_5)}

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic
-from xql_jax.learners.deterministic_gradient import DeterministicGradient
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.td3 import DelayedTwin
-from xql_jax.types import Array, Batch, Numeric
+from xql_jax.learners.deterministic import DelayedDeterministic
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState, min_q
+from xql_jax.losses.regression import td_target
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 def normalized_mean(q: Array) -> Array:
@@ -27,19 +27,30 @@ def normalized_mean(q: Array) -> Array:
 
 
 @flax.struct.dataclass
-class ClonedGradient(DeterministicGradient):
-    """Policy that maximises the first Q and clones the data's actions; the scale of Q does not matter."""
+class TD3_BC(DelayedDeterministic):
+    """TD3 whose policy maximises the first Q and clones the data; the scale of Q does not matter."""
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
 
-    def loss_of(self, q: Array, actions: Array, batch: Batch) -> Array:
-        return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates Q as TD3 does, then pi with the new Q, then the targets."""
+        next_actions = self.target_actions(state.policy, batch.next_observations, key)
+        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+
+        def actor_loss(actions: Array) -> Array:
+            q = critic.at(critic.params[0], batch.observations, actions)
+            return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
+
+        state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
+        return state, {**critic_info, **actor_info}
 
 
-TD3_BC = Method(
-    DelayedTwin,
-    {"actor_lr": 3e-4, "critic_lr": 3e-4},
-    run=RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
-    policy=ClonedGradient,
-    critic=Critic,
-)
+METHODS = {
+    "td3_bc": Method(
+        TD3_BC,
+        {"actor_lr": 3e-4, "critic_lr": 3e-4},
+        run=RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
+    )
+}

@@ -5,17 +5,22 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import Estimates, ForwardKL, PolicyLearner, PolicyObjective
-from xql_jax.learners.train_state import LearnerState
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.learners.value_fits.gumbel import Gumbel
-from xql_jax.losses.critic import td_target
+from xql_jax.learners.fields import Method
+from xql_jax.learners.parts import (
+    Estimates,
+    ForwardKL,
+    LearnerState,
+    PolicyLearner,
+    PolicyObjective,
+    ValueFit,
+)
+from xql_jax.learners.value_fits.xql import Gumbel
+from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 @flax.struct.dataclass
-class ExtremeValueIteration(PolicyLearner):
+class ValueIteration(PolicyLearner):
     """Fits one network V to r + discount * V(s') by Gumbel regression; it also gives the policy's weights.
 
     In deterministic dynamics r + discount * V(s') is Q(s, a), so no other network is needed. In stochastic
@@ -39,14 +44,14 @@ class ExtremeValueIteration(PolicyLearner):
         )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """V, then pi, then the target."""
+        """Updates V, then pi, then the target."""
         next_v = state.value.at(state.value.target, batch.next_observations)
         q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
-        value, value_info = self.value.fit(state.value, batch.observations, q, self.max_grad_norm)  # Eq. 37
+        value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
         estimates = Estimates(q, value(batch.observations))
-        policy, policy_info = self.policy.update(state.policy, estimates, batch, key, self.max_grad_norm)
-        state = LearnerState(state.step + 1, policy, value.followed(self.tau))
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key)
+        state = LearnerState(state.step + 1, policy, value.polyak_update(self.tau))
         return state, {**value_info, **policy_info}
 
 
-ValueIteration = Method(ExtremeValueIteration, value=Gumbel, policy=ForwardKL)
+METHODS = {"value_iteration": Method(ValueIteration)}

@@ -10,10 +10,10 @@ Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1, Sec. 3.5 (Online RL).
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic
-from xql_jax.learners.methods import Method
-from xql_jax.learners.td3 import DEFAULTS, OnlineTwin
-from xql_jax.learners.value_fits.gumbel import GumbelRegression
+from xql_jax.learners.fields import Method
+from xql_jax.learners.parts import Critic
+from xql_jax.learners.td3 import DEFAULTS, TD3
+from xql_jax.learners.value_fits.xql import GumbelRegression
 from xql_jax.types import Array
 
 
@@ -27,6 +27,15 @@ class GumbelCritic(Critic):
         return self.regression(values, targets)
 
 
+@flax.struct.dataclass
+class XTD3(TD3):
+    """TD3 with a `GumbelCritic`; all else is TD3's."""
+
+    critic: Critic = fields.part(GumbelCritic)
+
+
 CLIP = {"clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
-XTD3 = Method(OnlineTwin, {**DEFAULTS, **CLIP}, critic=GumbelCritic)
-XTD3_DQ = Method(OnlineTwin, {**DEFAULTS, **CLIP, "num_critics": 1}, critic=GumbelCritic)  # one Q
+METHODS = {
+    "xtd3": Method(XTD3, {**DEFAULTS, **CLIP}),
+    "xtd3_dq": Method(XTD3, {**DEFAULTS, **CLIP, "num_critics": 1}),  # one Q
+}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from xql_jax.losses.critic import check_pairs
+from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
 # Maps (z, clip) to the clipped z, and to z's excess over it, along which the loss continues as its tangent.
@@ -19,8 +19,7 @@ LOWEST_Z = -1e18
 def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
     """The paper's clip (D.3): z within [-clip, clip]. A clipped entry has zero gradient.
 
-    This also removes the pull of entries below -clip. If the optimum has entries with z < -clip, V is
-    therefore biased upwards; with `clip_above` it is not.
+    If the optimum has entries with z < -clip, V is biased upwards, as these no longer pull it down.
     """
     return jnp.clip(z, -clip, clip), None
 
@@ -33,8 +32,7 @@ def clip_above(z: Array, clip: Numeric) -> tuple[Array, None]:
 def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
     """Clips the gradient instead of z: above `clip` the loss continues as its tangent, slope exp(clip) - 1.
 
-    However far an entry is above V, it therefore still pulls V up. Source: the exponential weight of IDQL
-    (Hansen-Estruch et al. 2023), there capped at 6.
+    So an entry pulls V up however far above it is. Source: the weight of IDQL (Hansen-Estruch et al. 2023).
     """
     clipped = jnp.minimum(z, clip)
     return clipped, z - clipped
@@ -44,8 +42,7 @@ def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None 
     """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None).
 
     It lies between the mean (beta -> inf) and the maximum (beta -> 0), Lemma 3.1, and is the minimiser of
-    `gumbel_loss` over constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1, with the expectation over the
-    entries of x.
+    `gumbel_loss` over constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1.
     """
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
@@ -60,10 +57,9 @@ def gumbel_loss(
     beta * log E[exp(x / beta)]: the mean as beta grows, the maximum as beta goes to 0.
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
-    Differs: the authors' offline code caps z from above only, see `clip_above`. Clipped entries get zero
-    gradient, so a batch that is wholly above the clip does not move V. If needed, a finite clip is lowered on
-    both sides to the largest exponent with a finite gradient in float32 (about 87 for beta >= 1). Near that
-    clip the mean of plain losses can overflow although each loss and gradient is finite.
+    Differs: the authors' offline code caps z from above only, see `clip_above`. A finite clip is lowered to
+    the largest exponent with a finite gradient in float32 (about 87 for beta >= 1). Near that clip the mean
+    of plain losses can overflow although each loss and gradient is finite.
     Args:
         values, targets: f32[B], predictions and samples (constants), in the reward units that beta has too.
         clip: bound on z, dimensionless; inf turns it off.
@@ -72,7 +68,7 @@ def gumbel_loss(
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
-    return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(jnp.expm1(z))
+    return _continued(loss, beyond, jnp.expm1(z))
 
 
 def gumbel_rescaled_loss(
@@ -87,29 +83,24 @@ def gumbel_rescaled_loss(
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
-    loss = jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m)
-    return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(jnp.exp(z - m) - jnp.exp(-m))
+    return _continued(jnp.exp(z - m) - (z + 1.0) * jnp.exp(-m), beyond, jnp.exp(z - m) - jnp.exp(-m))
 
 
 def gumbel_log_loss(
     values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
-    """log(1 + mean of `gumbel_loss`) over the batch: the same minimiser, with a gradient that never explodes.
+    """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
-    It returns f32[], not a loss per example, because the logarithm is of the batch's mean. Its gradient is
-    that of the plain mean, divided by 1 + the mean loss. Arguments as `gumbel_loss`.
+    Its gradient is that of the plain mean, divided by 1 + the mean loss. Arguments as `gumbel_loss`.
 
-    Source: the authors' offline code (`log_loss`, which cannot run there because its function rejects an
-    argument).
+    Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
     Differs: their code caps z at 7 for any clip and within an analytic gradient, so an entry beyond the cap
     pulls V up like one at the cap. Here such an entry has zero gradient, unless the rule is `saturate`.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
     terms = jnp.exp(z - m) - z * jnp.exp(-m)
-    if beyond is not None:
-        terms += beyond * jax.lax.stop_gradient(jnp.exp(z - m) - jnp.exp(-m))
-    return m + jnp.log(jnp.mean(terms))
+    return m + jnp.log(jnp.mean(_continued(terms, beyond, jnp.exp(z - m) - jnp.exp(-m))))
 
 
 def _clipped_error(
@@ -121,3 +112,8 @@ def _clipped_error(
     finite_clip = jnp.where(jnp.isinf(clip), clip, jnp.minimum(clip, largest))
     z = (jax.lax.stop_gradient(targets) - values) / beta
     return clip_rule(jnp.maximum(z, LOWEST_Z), finite_clip)
+
+
+def _continued(loss: Array, beyond: Array | None, slope: Array) -> Array:
+    """The loss, and beyond the clip its tangent of this slope."""
+    return loss if beyond is None else loss + beyond * jax.lax.stop_gradient(slope)

@@ -1,15 +1,17 @@
-"""The multi-layer perceptron, and the value functions V(s) and Q(s, a) that are built on it."""
+"""The multi-layer perceptron, and what XQL and its kin build on it: V(s), Q(s, a) and a Gaussian policy."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from xql_jax.types import Array, PRNGKey
 
 Initializer = Callable[..., Array]  # of all kernels, including the last layer's; biases begin at 0
+LOG_STD_RANGE = (-5.0, 2.0)
 
 
 # A module-level function, so that objects that hold a network can be pickled.
@@ -50,7 +52,70 @@ class Value(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: Array) -> Array:
-        x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(
-            jnp.concatenate(inputs, axis=-1)
-        )
+        x = jnp.concatenate(inputs, axis=-1)
+        x = MLP(self.hidden_dims, self.layer_norm, kernel_init=self.kernel_init)(x)
         return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
+
+
+class Draws(NamedTuple):
+    """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
+
+    Gradients flow through all three fields, so that the estimate can be maximised.
+    """
+
+    actions: Array  # f32[K, ..., A]
+    log_probs: Array  # f32[K, ...], of the whole distribution
+    weights: Array  # f32[K, ...], sum 1 over K
+
+    @classmethod
+    def single(cls, actions: Array, log_probs: Array) -> "Draws":
+        return cls(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
+
+    def mean(self, values: Array) -> Array:
+        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
+        return (self.weights * values).sum(0)
+
+
+class DiagonalGaussian(NamedTuple):
+    """A normal distribution with independent components."""
+
+    mean: Array  # f32[..., A]
+    std: Array  # f32[A] or f32[..., A]
+
+    def log_prob(self, actions: Array) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]."""
+        return jax.scipy.stats.norm.logpdf(actions, self.mean, self.std).sum(-1)
+
+    def central_action(self) -> Array:
+        return self.mean
+
+    def sample(self, key: PRNGKey) -> Array:
+        return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+
+    def draws(self, key: PRNGKey) -> Draws:
+        """One action, f32[1, ..., A]."""
+        actions = self.sample(key)
+        return Draws.single(actions, self.log_prob(actions))
+
+
+class GaussianPolicy(nn.Module):
+    """Policy f32[B, O] -> Gaussian over f32[B, A].
+
+    The mean is tanh(MLP(s)), without a squash correction. The log-std does not depend on the state, as in the
+    authors' code. It begins at 0 and is clipped to [-5, 2].
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
+        x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
+        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
+        return DiagonalGaussian(mean, jnp.exp(self.log_std(x)))
+
+    def log_std(self, x: Array) -> Array:
+        """Returns f32[A], or f32[B, A] if it depends on the last hidden layer f32[B, H]."""
+        log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
+        return jnp.clip(log_std, *LOG_STD_RANGE)

@@ -1,32 +1,37 @@
-"""Distributions over actions, and the Gaussian and mixture policies of the in-sample methods."""
+"""Distributions over actions and policies other than XQL's: SAC's tanh of a Gaussian, TD3's, mixtures."""
 
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import MLP, iql_init
+from xql_jax.networks.mlp import (
+    LOG_STD_RANGE,
+    MLP,
+    DiagonalGaussian,
+    Draws,
+    GaussianPolicy,
+    Initializer,
+    iql_init,
+)
 from xql_jax.types import Array, PRNGKey
 
-LOG_STD_RANGE = (-5.0, 2.0)
 NARROW_LOG_STD_RANGE = (-5.0, 0.0)  # davidbrandfonbrener/onestep-rl, policy_network.py, line 18
+LARGEST_ACTION = 1.0 - 1e-5  # D4RL's data are clipped to this, too; arctanh is finite here
 small_init = nn.initializers.orthogonal(0.01)  # of the outputs that do not depend on the state at first
 
 
-class Draws(NamedTuple):
-    """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
+def sac_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Kernel initialisation of Yarats & Kostrikov (2020): orthogonal, gain 1."""
+    return nn.initializers.orthogonal(1.0)(key, shape, dtype)
 
-    Gradients flow through all three fields, so that the estimate can be maximised.
-    """
 
-    actions: Array  # f32[K, ..., A]
-    log_probs: Array  # f32[K, ...], of the whole distribution
-    weights: Array  # f32[K, ...], sum 1 over K
-
-    def mean(self, values: Array) -> Array:
-        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
-        return (self.weights * values).sum(0)
+def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """Kernel initialisation of PyTorch, which Fujimoto et al. (2018) use: uniform within 1 / sqrt(inputs)."""
+    return nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")(key, shape, dtype)
 
 
 class Distribution(Protocol):
@@ -43,29 +48,6 @@ class Distribution(Protocol):
     def sample(self, key: PRNGKey) -> Array: ...
 
     def draws(self, key: PRNGKey) -> Draws: ...
-
-
-class DiagonalGaussian(NamedTuple):
-    """A normal distribution with independent components."""
-
-    mean: Array  # f32[..., A]
-    std: Array  # f32[A] or f32[..., A]
-
-    def log_prob(self, actions: Array) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]."""
-        return jax.scipy.stats.norm.logpdf(actions, self.mean, self.std).sum(-1)
-
-    def central_action(self) -> Array:
-        return self.mean
-
-    def sample(self, key: PRNGKey) -> Array:
-        return self.mean + self.std * jax.random.normal(key, self.mean.shape)
-
-    def draws(self, key: PRNGKey) -> Draws:
-        """One action, f32[1, ..., A]."""
-        actions = self.sample(key)
-        log_probs = self.log_prob(actions)
-        return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
 
 
 class GaussianMixture(NamedTuple):
@@ -97,27 +79,39 @@ class GaussianMixture(NamedTuple):
         return Draws(actions, self.log_prob(actions), jnp.moveaxis(jax.nn.softmax(self.logits), -1, 0))
 
 
-class GaussianPolicy(nn.Module):
-    """Policy f32[B, O] -> Gaussian over f32[B, A].
+class TanhGaussian(NamedTuple):
+    """The distribution of tanh(u), component by component, for a Gaussian u."""
 
-    The mean is tanh(MLP(s)), without a squash correction. The log-std does not depend on the state, as in the
-    authors' code. It begins at 0 and is clipped to [-5, 2].
-    """
+    gaussian: DiagonalGaussian  # of u
 
-    action_dim: int
-    hidden_dims: tuple[int, ...]
-    dropout_rate: float = 0.0
+    def central_action(self) -> Array:
+        """The tanh of the mean of u, f32[..., A]: the median of every component."""
+        return jnp.tanh(self.gaussian.mean)
 
-    @nn.compact
-    def __call__(self, observations: Array, training: bool = False) -> DiagonalGaussian:
-        x = MLP(self.hidden_dims, dropout_rate=self.dropout_rate)(observations, training)
-        mean = jnp.tanh(nn.Dense(self.action_dim, kernel_init=iql_init)(x))
-        return DiagonalGaussian(mean, jnp.exp(self.log_std(x)))
+    def sample(self, key: PRNGKey) -> Array:
+        return jnp.tanh(self.gaussian.sample(key))
 
-    def log_std(self, x: Array) -> Array:
-        """Returns f32[A], or f32[B, A] if it depends on the last hidden layer f32[B, H]."""
-        log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
-        return jnp.clip(log_std, *LOG_STD_RANGE)
+    def log_prob(self, actions: Array) -> Array:
+        """Log density, nats: f32[..., A] -> f32[...]; actions at the bounds count as just within them."""
+        return self.log_prob_at(jnp.arctanh(jnp.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)))
+
+    def draws(self, key: PRNGKey) -> Draws:
+        """One action, f32[1, ..., A]."""
+        return Draws.single(*self.sample_and_log_prob(key))
+
+    def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
+        """One action f32[..., A] and its log density f32[...]; gradients flow through both."""
+        u = self.gaussian.sample(key)
+        return jnp.tanh(u), self.log_prob_at(u)
+
+    def log_prob_at(self, u: Array) -> Array:
+        """Log density of the action tanh(u), nats: f32[..., A] -> f32[...].
+
+        It takes u instead of the action, because tanh(u) is 1 in float32 from u = 9 on. For the same reason
+        log(1 - tanh(u)^2) is written in a form without cancellation.
+        """
+        log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
+        return self.gaussian.log_prob(u) - log_slope.sum(-1)
 
 
 class StateGaussianPolicy(GaussianPolicy):
@@ -138,10 +132,7 @@ class NarrowGaussianPolicy(GaussianPolicy):
 
 
 class MixturePolicy(nn.Module):
-    """Policy f32[B, O] -> mixture of Gaussians over f32[B, A].
-
-    Means and log-stds are as `StateGaussianPolicy`'s.
-    """
+    """Policy f32[B, O] -> mixture of Gaussians over f32[B, A]; means and stds as `StateGaussianPolicy`'s."""
 
     action_dim: int
     hidden_dims: tuple[int, ...]
@@ -157,6 +148,38 @@ class MixturePolicy(nn.Module):
         mean = jnp.tanh(nn.Dense(size, kernel_init=iql_init)(x)).reshape(shape)
         log_std = nn.Dense(size, kernel_init=small_init)(x).reshape(shape)
         return GaussianMixture(logits, mean, jnp.exp(jnp.clip(log_std, *LOG_STD_RANGE)))
+
+
+class TanhGaussianPolicy(nn.Module):
+    """SAC's policy: f32[B, O] -> distribution over f32[B, A] within [-1, 1].
+
+    Mean and log-std both depend on the state; a tanh brings log-std into [-5, 2], as in pytorch_sac and the
+    authors' code.
+    """
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, observations: Array, training: bool = False) -> TanhGaussian:
+        mlp = MLP(self.hidden_dims, dropout_rate=self.dropout_rate, kernel_init=sac_init)
+        x = nn.Dense(2 * self.action_dim, kernel_init=sac_init)(mlp(observations, training))
+        mean, x = jnp.split(x, 2, axis=-1)
+        return TanhGaussian(DiagonalGaussian(mean, jnp.exp(softly_bounded(x, *LOG_STD_RANGE))))
+
+
+class DeterministicPolicy(nn.Module):
+    """TD3's policy: f32[B, O] -> f32[B, A] within [-1, 1]."""
+
+    action_dim: int
+    hidden_dims: tuple[int, ...]
+    kernel_init: Initializer = td3_init
+
+    @nn.compact
+    def __call__(self, observations: Array) -> Array:
+        x = MLP(self.hidden_dims, kernel_init=self.kernel_init)(observations)
+        return jnp.tanh(nn.Dense(self.action_dim, kernel_init=self.kernel_init)(x))
 
 
 def softly_bounded(x: Array, low: float, high: float) -> Array:

@@ -17,8 +17,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import needing
-from xql_jax.losses.critic import mse_loss
-from xql_jax.losses.value import expectile_loss
+from xql_jax.losses.regression import expectile_loss, mse_loss
 from xql_jax.networks.mlp import Value
 from xql_jax.theory import arguments
 from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss

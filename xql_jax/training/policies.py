@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.learners.train_state import Model
+from xql_jax.learners.parts import Model
 from xql_jax.rollout.policies import Act, RecurrentPolicy, around
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 

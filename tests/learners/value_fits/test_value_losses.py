@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from xql_jax.learners.value_fits.exponential import LARGEST, exponential_loss
-from xql_jax.learners.value_fits.f_divergence import chi_square_loss, total_variation_loss
-from xql_jax.learners.value_fits.maclaurin import maclaurin_loss
-from xql_jax.learners.value_fits.quantiles import LOWER, UPPER, W, pinball_loss
-from xql_jax.learners.value_fits.sparse import sparse_loss
+from xql_jax.learners.value_fits.dvl_chi2 import chi_square_loss
+from xql_jax.learners.value_fits.dvl_tv import total_variation_loss
+from xql_jax.learners.value_fits.eql import LARGEST, exponential_loss
+from xql_jax.learners.value_fits.mxql import maclaurin_loss
+from xql_jax.learners.value_fits.qql import LOWER, UPPER, W, pinball_loss
+from xql_jax.learners.value_fits.sql import sparse_loss
 from xql_jax.losses.gumbel import gumbel_log_loss, gumbel_loss, gumbel_rescaled_loss, saturate
-from xql_jax.losses.value import expectile_loss
+from xql_jax.losses.regression import expectile_loss
 
 VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)
 TARGETS = (VALUES + np.random.default_rng(0).permutation(np.linspace(-9.0, 9.0, 60))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Value fits: each file holds a loss, the fit of V to Q with it, and the methods made of that fit.
+"""In-sample methods: each file holds a loss, the fit of V to Q with it, and the method made of that fit.
 
-Each file defines METHODS, which maps names to in-sample methods; the registry finds it.
+A file's name is the method's, and `METHODS[name]` in it is the `Method`; the registry finds it.
 """

@@ -1,6 +1,7 @@
-"""Base classes of actor-critics that stay near a clone of the data's policy (BRAC-p and BEAR)."""
+"""What BRAC-p and BEAR share: a policy that stays near a clone of the data's policy."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -8,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import Critic, at_each, init_actor_critic, min_q
-from xql_jax.learners.heads import Gaussian, Squashed
-from xql_jax.learners.policy_objectives import PolicyLearner
-from xql_jax.learners.train_state import LearnerState, TrainState
-from xql_jax.losses.critic import td_target
-from xql_jax.networks.policies import Distribution, Draws
+from xql_jax.learners.actor_critic import ActorCritic
+from xql_jax.learners.heads import Squashed
+from xql_jax.learners.parts import Gaussian, LearnerState, Trained, TrainState, all_q, at_each, min_q
+from xql_jax.losses.regression import td_target
+from xql_jax.networks.mlp import Draws
+from xql_jax.networks.policies import Distribution
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -25,12 +26,11 @@ class RegularizedState(TrainState):
 
 
 @flax.struct.dataclass
-class RegularizedPolicy(fields.Part):
+class RegularizedPolicy(Trained):
     """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
 
-    Subclasses define `coefficient` and `distance`. The clone is fitted by maximum likelihood in the same
-    updates. During the first `warm_start` updates pi only follows the clone, because Q has learned too little
-    to be useful.
+    The clone is fitted by maximum likelihood in the same updates. During the first `warm_start` updates pi
+    only follows the clone, because Q has learned too little to be useful.
     """
 
     head: Gaussian = fields.part(Squashed)  # of pi and of the clone
@@ -41,25 +41,12 @@ class RegularizedPolicy(fields.Part):
     behavior_hidden_dims: tuple[int, ...] = fields.widths(
         256, 256, meaning="Widths of the hidden layers of the clone of the data's policy."
     )
-    divergence_samples: int = fields.static(
-        4,
-        fields.AT_LEAST_ONE,
-        "Actions per state that are sampled from the policy and from the clone to estimate their distance.",
-    )
     warm_start: Numeric = fields.traced(
         20_000.0,
         fields.NOT_NEGATIVE,
         "Number of updates at the start in which the policy only follows the clone and ignores Q.",
         first_updates=True,
     )
-
-    def coefficient(self, policy: RegularizedState) -> Numeric:
-        """Cost per unit of distance, reward units."""
-        raise NotImplementedError
-
-    def distance(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
-        """Distance of pi from the clone in each state, f32[B]."""
-        raise NotImplementedError
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
@@ -71,7 +58,7 @@ class RegularizedPolicy(fields.Part):
         return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
 
     def fit_clone(
-        self, policy: RegularizedState, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
+        self, policy: RegularizedState, batch: Batch, key: PRNGKey
     ) -> tuple[RegularizedState, Metrics]:
         """One gradient step of the clone on the log-likelihood of the data's actions."""
 
@@ -82,19 +69,26 @@ class RegularizedPolicy(fields.Part):
             log_prob = distribution.log_prob(batch.actions).mean()
             return -log_prob, {"behavior/log_prob": log_prob}
 
-        behavior, info = policy.behavior.minimize(loss, self.behavior_lr, max_grad_norm)
+        behavior, info = self.minimize(policy.behavior, loss, self.behavior_lr)
         return policy.replace(behavior=behavior), info
 
-    def update(
+    def maximize_q(
         self,
         policy: RegularizedState,
         critic: TrainState,
         observations: Array,
         step: Array,
         key: PRNGKey,
-        max_grad_norm: Numeric,
+        coefficient: Numeric,
+        distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
     ) -> tuple[RegularizedState, Metrics]:
-        """One step of pi; `step` counts updates from 1."""
+        """One step of pi.
+
+        Args:
+            step: counts updates from 1.
+            coefficient: cost per unit of distance, reward units.
+            distance_of: pi's distance from the clone in each state, f32[B].
+        """
         key_q, key_distance, key_dropout = jax.random.split(key, 3)
         behavior = policy.behavior(observations)
         q_counts = step > self.warm_start
@@ -104,28 +98,24 @@ class RegularizedPolicy(fields.Part):
             draws = distribution.draws(key_q)
             taken = jnp.clip(draws.actions, -1.0, 1.0)
             q = draws.mean(min_q(critic, critic.params, at_each(observations, taken), taken))
-            distance = self.distance(distribution, behavior, key_distance)
-            actor_loss = (self.coefficient(policy) * distance - jnp.where(q_counts, q, 0.0)).mean()
+            distance = distance_of(distribution, behavior, key_distance)
+            actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
 
-        return policy.minimize(loss, self.actor_lr, max_grad_norm)
+        return self.minimize(policy, loss, self.actor_lr)
 
 
 @flax.struct.dataclass
-class BehaviorRegularized(PolicyLearner):
-    """Learner of BRAC-p and BEAR: updates the clone, then Q, then pi with the new Q, then Q's target.
+class BehaviorRegularized(ActorCritic):
+    """Fields of BRAC-p and BEAR, and their targets of Q. Each writes its own `update`.
 
-    Q's target is r + discount * V(s'). V(s') is the maximum over `backup_actions` samples of pi of min_share
-    * min Q + (1 - min_share) * max Q, where min and max run over the target critics. Q's targets contain
-    neither entropy nor distance.
+    V(s') is the maximum over `backup_actions` samples of pi of min_share * min Q + (1 - min_share) * max Q,
+    where min and max run over the target critics. Q's targets contain neither entropy nor distance.
 
     Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
     """
 
     policy: RegularizedPolicy = fields.part(RegularizedPolicy)
-    critic: Critic = fields.part(Critic)
-    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
-    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
     min_share: Numeric = fields.traced(
         1.0,
         fields.UNIT_INTERVAL,
@@ -137,30 +127,20 @@ class BehaviorRegularized(PolicyLearner):
         fields.AT_LEAST_ONE,
         "Actions of the policy that are sampled per next state; the best gives Q's target.",
     )
+    divergence_samples: int = fields.static(
+        4,
+        fields.AT_LEAST_ONE,
+        "Actions per state that are sampled from the policy and from the clone to estimate their distance.",
+    )
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        return init_actor_critic(self.policy, self.critic, key, observations, actions)
-
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        key_clone, key_next, key_actor = jax.random.split(key, 3)
-        step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone, self.max_grad_norm)
-        next_v = self.next_values(state, batch.next_observations, key_next)
-        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets, self.max_grad_norm)
-        policy, actor_info = self.policy.update(
-            policy, critic, batch.observations, step, key_actor, self.max_grad_norm
-        )
-        state = LearnerState(step, policy, critic=critic.followed(self.tau))
-        return state, {**clone_info, **critic_info, **actor_info}
-
-    def next_values(self, state: LearnerState, observations: Array, key: PRNGKey) -> Array:
-        """V(s') f32[B] from the target critics."""
-        actions = jnp.clip(sampled_actions(state.policy(observations), key, self.backup_actions), -1.0, 1.0)
-        states = at_each(observations, actions)
-        qs = jnp.stack([state.critic.at(p, states, actions) for p in state.critic.target])
+    def targets(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:
+        """Q's targets r + discount * V(s'), f32[B]."""
+        sampled = sampled_actions(state.policy(batch.next_observations), key, self.backup_actions)
+        actions = jnp.clip(sampled, -1.0, 1.0)
+        states = at_each(batch.next_observations, actions)
+        qs = all_q(state.critic, state.critic.target, states, actions)
         clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
-        return clipped.max(0)
+        return td_target(batch.rewards, batch.masks, clipped.max(0), discount=self.discount)
 
 
 def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:

@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import at_each
-from xql_jax.learners.policy_objectives import Estimates, PolicyObjective
-from xql_jax.learners.train_state import TrainState
+from xql_jax.learners.parts import Estimates, PolicyObjective, TrainState, at_each
 from xql_jax.losses.divergence import sampled_kl
-from xql_jax.networks.policies import Draws
+from xql_jax.networks.mlp import Draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -51,17 +49,13 @@ class ReverseKL(PolicyObjective):
         anchor = super().init(key_anchor, observations, actions)
         return AnchoredState.extending(actor, anchor=anchor)
 
-    def update(
-        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
-    ) -> tuple[Any, Metrics]:
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of mu, and one of the policy towards the new mu."""
         key_anchor, key_actor = jax.random.split(key)
-        anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor, max_grad_norm)
-        return self.climb(actor.replace(anchor=anchor), estimates, batch, key_actor, max_grad_norm)
+        anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor)
+        return self.maximize_q(actor.replace(anchor=anchor), estimates, batch, key_actor)
 
-    def climb(
-        self, actor: Any, estimates: Estimates, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
-    ) -> tuple[Any, Metrics]:
+    def maximize_q(self, actor: Any, estimates: Estimates, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of the policy on the objective; mu does not change."""
         key_dropout, key_draw = jax.random.split(key)
         mu = actor.anchor(batch.observations)
@@ -76,7 +70,7 @@ class ReverseKL(PolicyObjective):
                 "actor/kl": kl,
             }
 
-        return actor.minimize(loss, self.rate(actor), max_grad_norm)
+        return self.minimize(actor, loss, self.rate(actor))
 
 
 @flax.struct.dataclass
@@ -103,25 +97,23 @@ class TrustRegion(ReverseKL):
         copied = jax.tree.map(jnp.copy, actor.params)  # the compiled loop may not be given one buffer twice
         return actor.replace(anchor=actor.anchor.replace(params=copied))
 
-    def update(
-        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
-    ) -> tuple[Any, Metrics]:
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of the policy, then one of mu."""
 
         def clone(actor: Any) -> tuple[Any, Metrics]:
-            actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key, max_grad_norm)
+            actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
             followed = actor.anchor.replace(params=actor.params)
             return actor.replace(anchor=followed), {
                 "actor/loss": info["actor/loss"],
                 "actor/kl": jnp.zeros(()),
             }
 
-        def climb(actor: Any) -> tuple[Any, Metrics]:
-            actor, info = self.climb(actor, estimates, batch, key, max_grad_norm)
+        def maximize(actor: Any) -> tuple[Any, Metrics]:
+            actor, info = self.maximize_q(actor, estimates, batch, key)
             followed = optax.incremental_update(actor.params, actor.anchor.params, self.anchor_tau)
             return actor.replace(anchor=actor.anchor.replace(params=followed)), info
 
-        return jax.lax.cond(actor.optimizer_state.count < self.cloning_updates, clone, climb, actor)
+        return jax.lax.cond(actor.optimizer_state.count < self.cloning_updates, clone, maximize, actor)
 
 
 @flax.struct.dataclass
@@ -139,9 +131,7 @@ class MaxQ(PolicyObjective):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)
 
-    def update(
-        self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey, max_grad_norm: Numeric
-    ) -> tuple[Any, Metrics]:
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         key_dropout, key_draw = jax.random.split(key)
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 
@@ -152,4 +142,4 @@ class MaxQ(PolicyObjective):
             actor_loss = -self.q_weight * q - log_prob
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}
 
-        return actor.minimize(loss, self.rate(actor), max_grad_norm)
+        return self.minimize(actor, loss, self.rate(actor))

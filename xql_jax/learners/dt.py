@@ -25,8 +25,8 @@ import jax.numpy as jnp
 
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
-from xql_jax.learners.methods import Method, RunDefaults
-from xql_jax.learners.train_state import LearnerState, Model, TrainState
+from xql_jax.learners.fields import Method, RunDefaults
+from xql_jax.learners.parts import LearnerState, Model, Trained, TrainState
 from xql_jax.networks.sequence import DecisionTransformerPolicy
 from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Metrics, Numeric, PRNGKey, Windows
@@ -49,7 +49,7 @@ class Memory(Distinct, flax.struct.PyTreeNode):
 
 
 @flax.struct.dataclass
-class DecisionTransformer(fields.Part):
+class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
     target_return: Numeric = fields.traced(
@@ -116,7 +116,7 @@ class DecisionTransformer(fields.Part):
             return actor_loss, {"actor/loss": actor_loss}
 
         rate = self.actor_lr * jnp.minimum(1.0, (state.step + 1) / self.actor_warmup_steps)
-        policy, info = before.minimize(loss, rate, self.max_grad_norm)
+        policy, info = self.minimize(before, loss, rate)
         shrink = rate * self.weight_decay
         params = jax.tree.map(lambda new, old: new - shrink * old, policy.params, before.params)
         return DecisionTransformerState(
@@ -180,7 +180,7 @@ def _pushed(window: Windows, *now: Array) -> Windows:
 
 
 # The point mazes' values are for a run of some 30,000 updates on a CPU.
-DT = Method(
+METHOD = Method(
     DecisionTransformer,
     by_suite={
         "locomotion": {"return_scale": 250.0},
@@ -197,3 +197,4 @@ DT = Method(
     },
     run=RunDefaults(batch_size=64, normalize_observations=True),
 )
+METHODS = {"dt": METHOD}

@@ -11,11 +11,9 @@ from collections.abc import Callable
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.value_fit import ValueFit
+from xql_jax.learners.fields import Method
+from xql_jax.learners.in_sample import InSample, TemporalDifference
+from xql_jax.learners.parts import ForwardKL, ValueFit
 from xql_jax.losses import gumbel
 from xql_jax.types import Array, Numeric
 

@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.losses.critic import check_pairs
+from xql_jax.learners.parts import ValueFit
+from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
 EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
@@ -69,7 +67,5 @@ MXQL = Method(
         "pointmaze": {"beta": 0.5},  # chosen here, on seeds 100 and 101
     },
     value=Maclaurin,
-    policy=ForwardKL,
-    critic=TemporalDifference,
 )
 METHODS = {"mxql": MXQL}

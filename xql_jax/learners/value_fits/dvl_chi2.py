@@ -1,4 +1,4 @@
-"""f-DVL (Sikchi et al. 2024, "Dual RL", ICLR): dual value learning with other divergences than XQL's.
+"""f-DVL with chi^2 (Sikchi et al. 2024, "Dual RL", ICLR): dual value learning, XQL with another divergence.
 
 Hyperparameters: hari-sikchi/DVL, offline/configs/*.py (layer norm). Its `--temp`, here lambda, is 1 by
 default: then nothing pulls V down to actions that are near it. This project uses 0.8, as their example for
@@ -8,19 +8,15 @@ README also gives `--sample_random_times=1`, a uniform action per state in V's l
 `--config.uniform_actions=1`.
 """
 
-from typing import Any
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.losses.critic import check_pairs
+from xql_jax.learners.parts import ValueFit
+from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
 ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
@@ -43,18 +39,6 @@ def chi_square_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Arra
     return tradeoff * (y + y**2 / 4.0) + (1.0 - tradeoff) * values
 
 
-def total_variation_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
-    """lambda * max(y, 0) + (1 - lambda) * V of each example, f32[B], y = Q - V.
-
-    Over targets the minimiser is their quantile (2 lambda - 1) / lambda: 0.75 at lambda = 0.8.
-
-    Source: Sikchi et al. 2024, Table 1, as in the authors' code. Arguments as above.
-    """
-    check_pairs(values, targets)
-    y = jax.lax.stop_gradient(targets) - values
-    return tradeoff * jnp.maximum(y, 0.0) + (1.0 - tradeoff) * values
-
-
 @flax.struct.dataclass
 class ChiSquare(ValueFit):
     """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it."""
@@ -65,28 +49,7 @@ class ChiSquare(ValueFit):
         return chi_square_loss(values, targets, tradeoff=self.tradeoff)
 
 
-@flax.struct.dataclass
-class TotalVariation(ValueFit):
-    """Fits V to a quantile of Q."""
-
-    tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda
-
-    def loss_of(self, values: Array, targets: Array) -> Array:
-        return total_variation_loss(values, targets, tradeoff=self.tradeoff)
-
-
-def _method(value: type[ValueFit], by_suite: dict[str, dict[str, Any]]) -> Method:
-    return Method(
-        InSample,
-        {"layer_norm": True},
-        by_suite={"antmaze": {"decay_actor_lr": False}, **by_suite},
-        value=value,
-        policy=ForwardKL,
-        critic=TemporalDifference,
-    )
-
-
-METHODS = {
-    "dvl_chi2": _method(ChiSquare, {}),
-    "dvl_tv": _method(TotalVariation, {"pointmaze": {"tradeoff": 0.9}}),  # chosen here, seeds 100 and 101
-}
+DVL_CHI2 = Method(
+    InSample, {"layer_norm": True}, by_suite={"antmaze": {"decay_actor_lr": False}}, value=ChiSquare
+)
+METHODS = {"dvl_chi2": DVL_CHI2}

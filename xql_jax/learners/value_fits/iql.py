@@ -7,12 +7,10 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.losses.value import expectile_loss
+from xql_jax.learners.parts import ValueFit
+from xql_jax.losses.regression import expectile_loss
 from xql_jax.types import Array, Numeric
 
 
@@ -30,5 +28,4 @@ class Expectile(ValueFit):
         return expectile_loss(values, targets, expectile=self.expectile)
 
 
-IQL = Method(InSample, value=Expectile, policy=ForwardKL, critic=TemporalDifference)
-METHODS = {"iql": IQL}
+METHODS = {"iql": Method(InSample, value=Expectile)}

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from xql_jax.learners.climbing import MaxQ, ReverseKL, TrustRegion, expected_q
-from xql_jax.learners.heads import Gaussian, Mixture, Squashed, StateGaussian
-from xql_jax.learners.policy_objectives import Estimates, PolicyObjective
-from xql_jax.networks.policies import Draws
+from xql_jax.learners.heads import Mixture, StateGaussian
+from xql_jax.learners.maximize_q import MaxQ, ReverseKL, TrustRegion, expected_q
+from xql_jax.learners.parts import Estimates, Gaussian, PolicyObjective
+from xql_jax.networks.mlp import Draws
 from xql_jax.types import Batch
 
 SIZE = 256
 CURVATURE, TOP = 8.0, 0.5
 CENTRE, DEVIATION = -0.1, 0.25  # of the data's actions
-INF = float("inf")
 
 
 def make_batch():
@@ -50,7 +49,7 @@ def train(objective, actor, updates=4000, estimates=ESTIMATES, step=None):
     @jax.jit
     def run(actor):
         return jax.lax.fori_loop(
-            0, updates, lambda i, a: step(objective, a, estimates, BATCH, jax.random.key(i), INF)[0], actor
+            0, updates, lambda i, a: step(objective, a, estimates, BATCH, jax.random.key(i))[0], actor
         )
 
     return run(actor)
@@ -112,15 +111,6 @@ def test_max_q_balances_q_and_likelihood(weight):
     assert float(found.std[0]) == pytest.approx(expected[1], rel=0.03)
 
 
-def test_max_q_does_not_depend_on_the_rewards_scale():
-    objective = MaxQ(head=Gaussian(()))
-    scaled = Estimates(100 * ESTIMATES.q, jnp.zeros(SIZE), 1.0, lambda o, a: 100 * quadratic(o, a))
-    actors = [train(objective, init(objective), 20, estimates) for estimates in (ESTIMATES, scaled)]
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), *(a.params for a in actors)
-    )
-
-
 @pytest.mark.slow
 def test_a_trust_region_clones_first_then_stays_near_its_past():
     objective = TrustRegion(head=Gaussian(()), cloning_updates=3.0, anchor_tau=0.25, awr_temperature=3.0)
@@ -128,24 +118,17 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
     cloned = cloned.replace(params=actor.params)
     key = jax.random.key(1)
     for _ in range(3):
-        actor, info = objective.update(actor, ESTIMATES, BATCH, key, INF)
-        cloned, _ = PolicyObjective(head=Gaussian(())).update(cloned, None, BATCH, key, INF)
+        actor, info = objective.update(actor, ESTIMATES, BATCH, key)
+        cloned, _ = PolicyObjective(head=Gaussian(())).update(cloned, None, BATCH, key)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), actor.params, cloned.params)
         jax.tree.map(np.testing.assert_array_equal, actor.anchor.params, actor.params)
         assert float(info["actor/kl"]) == 0.0
     before = actor.anchor.params
-    expected, _ = objective.climb(actor, ESTIMATES, BATCH, key, INF)
-    actor, info = objective.update(actor, ESTIMATES, BATCH, key, INF)
+    expected, _ = objective.maximize_q(actor, ESTIMATES, BATCH, key)
+    actor, info = objective.update(actor, ESTIMATES, BATCH, key)
     check = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
     jax.tree.map(check, actor.params, expected.params)
     jax.tree.map(lambda a, p, old: check(a, 0.25 * p + 0.75 * old), actor.anchor.params, actor.params, before)
-
-
-def test_a_trust_region_that_does_not_clone_begins_near_itself():
-    objective = TrustRegion(head=Gaussian(()), cloning_updates=0.0, awr_temperature=3.0)
-    _, info = objective.update(init(objective), ESTIMATES, BATCH, jax.random.key(1), INF)
-    assert float(info["actor/kl"]) == 0.0
-    assert float(info["actor/loss"]) != 0.0
 
 
 @pytest.mark.slow
@@ -160,11 +143,3 @@ def test_expected_q_by_hand():
     estimates = Estimates(jnp.zeros(1), jnp.zeros(1), 2.0, lambda o, a: 10 * a[:, 0] + o[:, 0])
     # 3 is beyond the bounds and counts as 1; all over the scale 2.
     np.testing.assert_allclose(expected_q(drawn, estimates, jnp.array([[1.0]])), [(0.25 * 6 + 0.75 * 11) / 2])
-
-
-def test_the_squashed_head_climbs_too():
-    objective = ReverseKL(head=Squashed(()), awr_temperature=3.0)
-    start = init(objective)
-    actor = train(objective, start, 300)
-    q = [quadratic(None, a(jnp.ones((SIZE, 1))).sample(jax.random.key(3))).mean() for a in (start, actor)]
-    assert float(q[1]) > float(q[0]) + 0.3  # from -1.9 of the first policy

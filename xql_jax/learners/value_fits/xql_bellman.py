@@ -7,21 +7,21 @@ to the scale of these errors. This is a heuristic: in the paper beta is the scal
 no result there ties it to the Bellman errors, which also hold the noise of transitions.
 """
 
+import functools
 import math
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.train_state import TrainState
-from xql_jax.learners.value_fit import ValueFit
+from xql_jax.learners.parts import Estimates, LearnerState, TrainState, ValueFit, min_q
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey
+from xql_jax.losses.regression import mse_loss
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 CLIP = 7.0  # of z; beyond it the loss continues as its tangent
 SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
@@ -38,9 +38,8 @@ class BellmanScale(ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
     beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
-    square, for errors around 0. The root of Q's loss stands for it: that is exact for squared errors. If beta
-    is so small that V, and so Q, is raised by chance, the errors grow, and beta grows with them. On data
-    without errors V goes to the maximum.
+    square, for errors around 0. If beta is so small that V, and so Q, is raised by chance, the errors grow,
+    and beta grows with them. On data without errors V goes to the maximum.
     """
 
     errors_share: Numeric = fields.traced(
@@ -61,39 +60,50 @@ class BellmanScale(ValueFit):
     )
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
-        value = super().init(key, observations, with_target)
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
-        return ScaledState.extending(value, log_beta=log_beta)
+        return ScaledState.extending(super().init(key, observations, with_target), log_beta=log_beta)
 
     def fit(
-        self,
-        value: ScaledState,
-        observations: Array,
-        targets: Array,
-        max_grad_norm: Numeric,
-        loss_of: Any = None,
+        self, value: ScaledState, observations: Array, targets: Array, loss_of: Any = None
     ) -> tuple[ScaledState, Metrics]:
         beta = jnp.exp(value.log_beta)
-
-        def loss(values: Array, targets: Array) -> Array:
-            return gumbel_rescaled_loss(values, targets, beta=beta, clip=CLIP, clip_rule=saturate)
-
-        value, info = super().fit(value, observations, targets, max_grad_norm, loss)
+        loss = functools.partial(gumbel_rescaled_loss, beta=beta, clip=CLIP, clip_rule=saturate)
+        value, info = super().fit(value, observations, targets, loss)
         return value, {**info, "value/beta": beta}
 
-    def adapted(self, value: ScaledState, bellman_error: Array) -> ScaledState:
-        """Moves beta towards the scale of this batch's errors."""
-        scale = jnp.maximum(self.errors_share * SCALE * bellman_error, self.least_beta)
+    def followed(self, value: ScaledState, qs: list[Array], targets: Array) -> ScaledState:
+        """The state with beta moved towards the scale of the errors of each critic's Q(s, a), f32[B]."""
+        root_mean_square = jnp.sqrt(sum((mse_loss(q, targets) / len(qs)).mean() for q in qs))
+        scale = jnp.maximum(self.errors_share * SCALE * root_mean_square, self.least_beta)
         log_beta = value.log_beta + self.beta_rate * (jnp.log(scale) - value.log_beta)
         return value.replace(log_beta=log_beta)
 
 
+@flax.struct.dataclass
+class XQLBellman(InSample):
+    """Algorithm 1, and after it one step of beta towards the scale of the errors that Q learned from."""
+
+    value: BellmanScale = fields.part(BellmanScale)
+
+    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+        """Updates V, then pi, then Q and its target, then beta."""
+        key_value, key_policy = jax.random.split(key)
+        value, q, value_info = self.fit_value(state, batch, key_value)
+        v, targets, scale = self.value.read(value, batch, self.discount)
+        q_of = functools.partial(min_q, state.critic, state.critic.target)
+        policy, policy_info = self.policy.update(
+            state.policy, Estimates(q, v, scale, q_of), batch, key_policy
+        )
+        qs = [state.critic.at(p, batch.observations, batch.actions) for p in state.critic.params]
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        value = self.value.followed(value, qs, targets)
+        state = LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
+        return state, {**value_info, **policy_info, **critic_info}
+
+
 XQL_BELLMAN = Method(
-    InSample,
+    XQLBellman,
     {"layer_norm": True},
     by_suite={"pointmaze": {"awr_temperature": 10.0}},  # chosen here, on seeds 100 and 101
-    value=BellmanScale,
-    policy=ForwardKL,
-    critic=TemporalDifference,
 )
 METHODS = {"xql_bellman": XQL_BELLMAN}

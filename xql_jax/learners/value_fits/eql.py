@@ -2,8 +2,8 @@
 
 Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), actor.py line 19
 (advantages times 10, which is not in the paper) and 21 (weights up to 100), configs/*.py (layer norm).
-Differs: that code gives umaze-diverse an alpha of its own (5). It sets a dropout for V on AntMaze, but never
-switches it on.
+Differs: that code adds up the squared errors of the two Q; here they are averaged. It gives umaze-diverse an
+alpha of its own (5). It sets a dropout for V on AntMaze, but never switches it on.
 """
 
 import flax.struct
@@ -11,13 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.train_state import TrainState
-from xql_jax.learners.value_fit import Reading, ValueFit
-from xql_jax.losses.critic import check_pairs
+from xql_jax.learners.parts import TrainState, ValueFit, ValueTargets
+from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Batch, Numeric
 
 LARGEST = 5.0  # of y / alpha; beyond it the exponential continues as its tangent
@@ -50,8 +47,8 @@ class Exponential(ValueFit):
     def loss_of(self, values: Array, targets: Array) -> Array:
         return exponential_loss(values, targets, alpha=self.alpha)
 
-    def read(self, value: TrainState, batch: Batch) -> Reading:
-        return super().read(value, batch)._replace(scale=self.alpha)
+    def read(self, value: TrainState, batch: Batch, discount: Numeric) -> ValueTargets:
+        return super().read(value, batch, discount)._replace(scale=self.alpha)
 
 
 EQL = Method(
@@ -64,7 +61,5 @@ EQL = Method(
         "pointmaze": {"alpha": 0.1},  # chosen here, on seeds 100 and 101
     },
     value=Exponential,
-    policy=ForwardKL,
-    critic=TemporalDifference,
 )
 METHODS = {"eql": EQL}

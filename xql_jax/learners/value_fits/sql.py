@@ -2,22 +2,22 @@
 
 Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), configs/*.py (layer
 norm).
-Differs: that code gives umaze-diverse an alpha of its own (3). It sets a dropout for V on AntMaze, but never
-switches it on.
+Differs: that code adds up the squared errors of the two Q; here they are averaged. It gives umaze-diverse an
+alpha of its own (3). It sets a dropout for V on AntMaze, but never switches it on.
 """
+
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import WeightedRegression
-from xql_jax.learners.value_fit import ValueFit
-from xql_jax.losses.critic import check_pairs
-from xql_jax.types import Array, Numeric
+from xql_jax.learners.parts import PolicyObjective, ValueFit
+from xql_jax.losses.regression import check_pairs
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
 def sparse_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
@@ -44,15 +44,20 @@ class Sparse(ValueFit):
 
 
 @flax.struct.dataclass
-class PositiveAdvantage(WeightedRegression):
+class PositiveAdvantage(PolicyObjective):
     """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
 
     Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
     alpha), 0).
     """
 
-    def weights(self, advantages: Array) -> Array:
-        return jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
+    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
+
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        advantages = (estimates.q - estimates.v) / estimates.scale
+        weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
+        actor, info = self.regress(actor, weights, batch, key)
+        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
 SQL = Method(
@@ -66,6 +71,5 @@ SQL = Method(
     },
     value=Sparse,
     policy=PositiveAdvantage,
-    critic=TemporalDifference,
 )
 METHODS = {"sql": SQL}

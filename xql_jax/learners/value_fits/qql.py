@@ -22,13 +22,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.critics import TemporalDifference
+from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.methods import Method
-from xql_jax.learners.policy_objectives import ForwardKL
-from xql_jax.learners.train_state import TrainState
-from xql_jax.learners.value_fit import Reading, ValueFit
-from xql_jax.losses.critic import check_pairs
+from xql_jax.learners.parts import TrainState, ValueFit, ValueTargets
+from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1
@@ -78,20 +75,19 @@ class Quantiles(ValueFit):
         value: QuantileState,
         observations: Array,
         targets: Array,
-        max_grad_norm: Numeric,
         loss_of: Any = None,
     ) -> tuple[QuantileState, Metrics]:
         def fit_quantile(state: Any, quantile: float) -> tuple[Any, Metrics]:
             def loss(values: Array, targets: Array) -> Array:
                 return pinball_loss(values, targets, quantile=quantile)
 
-            return super(Quantiles, self).fit(state, observations, targets, max_grad_norm, loss)
+            return super(Quantiles, self).fit(state, observations, targets, loss)
 
         upper, _ = fit_quantile(value.upper, UPPER)
         lower, info = fit_quantile(value.replace(upper=None), LOWER)
         return lower.replace(upper=upper), info
 
-    def read(self, value: QuantileState, batch: Batch) -> Reading:
+    def read(self, value: QuantileState, batch: Batch, discount: Numeric) -> ValueTargets:
         """Reads V and beta; the advantage is the mean of those over V and over the upper quantile.
 
         The paper weights actions by both advantages.
@@ -100,7 +96,8 @@ class Quantiles(ValueFit):
         v, _ = jnp.split(value(both), 2)
         upper, next_upper = jnp.split(value.upper(both), 2)
         beta = jnp.maximum(upper - v, 0.0) / W
-        return Reading((v + upper) / 2.0, next_upper, batch.rewards - W * beta, self.least_scale + beta)
+        targets = td_target(batch.rewards - W * beta, batch.masks, next_upper, discount=discount)
+        return ValueTargets((v + upper) / 2.0, targets, self.least_scale + beta)
 
 
 QQL = Method(
@@ -108,7 +105,5 @@ QQL = Method(
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
     by_suite={"pointmaze": {"least_scale": 0.02}},  # chosen here, on seeds 100 and 101
     value=Quantiles,
-    policy=ForwardKL,
-    critic=TemporalDifference,
 )
 METHODS = {"qql": QQL}

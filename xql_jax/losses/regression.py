@@ -1,0 +1,58 @@
+"""Targets of Q, regression losses, and the weights of advantage-weighted regression."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from xql_jax.types import Array, Numeric
+
+
+def check_pairs(*arrays: Array) -> None:
+    """Raises AssertionError, while tracing, unless all arrays are f32[B]: (B,) would broadcast to (B, 1)."""
+    chex.assert_rank(arrays, 1)
+    chex.assert_equal_shape(arrays)
+
+
+def td_target(rewards: Array, masks: Array, next_values: Array, *, discount: Numeric) -> Array:
+    """One-step target r + discount * mask * V(s') of each example, f32[B], reward units.
+
+    A constant for gradients. `masks` is 1 - terminal: a time-out bootstraps. Garg et al. 2023, Eq. 14.
+    """
+    check_pairs(rewards, masks, next_values)
+    return jax.lax.stop_gradient(rewards + discount * masks * next_values)
+
+
+def mse_loss(values: Array, targets: Array) -> Array:
+    """Squared error of each example, f32[B], reward units squared (Garg et al. 2023, Eq. 14)."""
+    check_pairs(values, targets)
+    return (values - jax.lax.stop_gradient(targets)) ** 2
+
+
+def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array:
+    """Huber loss of each example, f32[B], half the squared error near 0: the authors' code, not Eq. 14."""
+    check_pairs(values, targets)
+    return optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
+
+
+def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Array:
+    """Asymmetric squared error of each example: |expectile - 1(targets < values)| * (targets - values)^2.
+
+    Over targets x the minimiser is the expectile of x: the mean at 0.5, the maximum as expectile goes to 1.
+    Predictions and samples (constants) are f32[B], in reward units. Source: Kostrikov et al. 2021, Eq. 5.
+    """
+    check_pairs(values, targets)
+    error = jax.lax.stop_gradient(targets) - values
+    return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
+
+
+def exponential_advantage_weight(
+    advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0
+) -> Array:
+    """AWR weight of each example, constant for gradients: min(exp(awr_temperature * advantage), max_weight).
+
+    Source: Garg et al. 2023, Eq. 12, where the weight is exp((Q - V) / beta).
+    Differs: as in the authors' code (and IQL's) the inverse temperature (1 / reward units) is a parameter of
+    its own instead of 1 / beta, and the weight is capped; inf turns the cap off.
+    """
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(awr_temperature * advantages), max_weight))
