@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from xql_jax.config_files import file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, is_in_sample, make_learner, method_named, method_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
@@ -85,7 +85,7 @@ def suite_config(
     # Values not meant for this method alone may be for fields that it lacks.
     of_others = [
         shared or {},
-        in_family if is_in_family else {},
+        in_family if is_in_sample(method) else {},
         differences.get(VARIANT_OF.get(method, ""), {}),
     ]
     own = [recipe.by_suite.get(suites[0] if suites else "", {}), differences.get(method, {})]

@@ -16,8 +16,7 @@ from xql_jax.configuration import (
     suite_config,
 )
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.fields import FinetuneDefaults
+from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.tasks import TASKS, get_task
 from xql_jax.training.ramps import parse_ramps
