@@ -16,7 +16,7 @@ from ml_collections import config_dict
 from xql_jax.config_files import file_for_suite
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners import fields
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.learners.registry import OFFLINE, ONLINE, is_in_sample, make_learner, method_of
 from xql_jax.tasks import OWN, Task
 
 # Variants of an algorithm, which take its values for the fields that they share.
