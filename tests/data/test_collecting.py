@@ -1,12 +1,12 @@
-"""Collected episodes against an environment and behaviours whose numbers tell what happened."""
+"""Collected episodes against an environment and policies whose numbers tell what happened."""
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from xql_jax.data import collecting
-from xql_jax.data.collecting import Amount, Behaviour, collect, turns
-from xql_jax.data.rows import ends_of, returns_of
+from xql_jax.data.collecting import Behaviour, collect
+from xql_jax.data.rows import ends_of
 from xql_jax.envs import Suite
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.tasks import get_task
@@ -47,8 +47,8 @@ def constant(value, noise=0.0):
     return Behaviour(f"{value}", "", lambda seen, draws: np.full(draws.normal.shape, value), noise)
 
 
-def rows_of(behaviours=(RANDOM,), shares=(1.0,), seed=3, suite=SUITE, **amount):
-    return collect(TASK, suite, behaviours, shares, Amount(**amount), seed)
+def rows_of(behaviour=RANDOM, seed=3, suite=SUITE, **amount):
+    return collect(TASK, suite, behaviour, seed, **amount)
 
 
 def assert_same(rows, others):
@@ -106,43 +106,23 @@ def test_a_number_of_transitions_is_the_first_of_the_same_episodes(count):
     assert ends_of(rows)[-1]
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.1, 0.2, 0.7), (0.75, 0.25), (1.0, 0.0), (1 / 3, 2 / 3)])
-def test_every_beginning_has_its_shares_to_within_an_episode(shares):
-    order = turns(shares)
-    had = np.cumsum(np.eye(len(shares))[[next(order) for _ in range(300)]], axis=0)
-    due = np.outer(np.arange(1, 301), shares)
-    assert np.abs(had - due).max() < 1.0
-    np.testing.assert_allclose(had[-1], due[-1], atol=1e-6)
-
-
-def test_a_mixture_is_of_whole_episodes():
-    rows = rows_of([constant(0.25), constant(-0.5)], (0.75, 0.25), episodes=40)
-    by_step = rows["infos/policy"]
-    np.testing.assert_array_equal(rows["actions"], np.where(by_step == 0, 0.25, -0.5)[:, None].repeat(2, 1))
-    stops = np.flatnonzero(ends_of(rows)) + 1
-    episodes = [set(part) for part in np.split(by_step, stops[:-1])]
-    assert all(len(who) == 1 for who in episodes)
-    assert sum(who == {0} for who in episodes) == 30
-    np.testing.assert_allclose(returns_of(rows).min(), -0.5 * LIMIT)
-
-
 @pytest.mark.parametrize("std", [0.05, 0.2])
 def test_noise_has_its_standard_deviation(std):
-    actions = rows_of([constant(0.0, std)], episodes=3_000)["actions"]
+    actions = rows_of(constant(0.0, std), episodes=3_000)["actions"]
     assert np.std(actions) == pytest.approx(std, rel=4 / np.sqrt(2 * actions.size))
     assert abs(np.mean(actions)) < 4 * std / np.sqrt(actions.size)
     assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
 
 
 def test_actions_are_clipped_before_they_are_taken():
-    rows = rows_of([constant(0.9, 0.5)], episodes=50)
+    rows = rows_of(constant(0.9, 0.5), episodes=50)
     assert rows["actions"].max() == 1.0
     np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
 
 
 def test_an_action_that_is_not_finite_is_told():
     with pytest.raises(UserError, match="policy nan: gave an action that is not finite"):
-        rows_of([constant(np.nan)], episodes=1)
+        rows_of(constant(np.nan), episodes=1)
 
 
 class Failing(Counting):

@@ -9,7 +9,6 @@ from xql_jax.types import Batch
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
 Rows = dict[str, np.ndarray]
-POLICY = "infos/policy"  # i32[N], the index of the policy that acted
 
 
 def cut_off(rows: Rows, count: int) -> Rows:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xql_jax.data.collecting import Amount, Behaviour, collect
+from xql_jax.data.collecting import Behaviour, collect
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.rows import returns_of
 from xql_jax.errors import UserError
@@ -87,8 +87,7 @@ class ReferenceReturns:
     def of(self, behaviour: Behaviour) -> float:
         """Measures the mean return of a policy, which acts by its mean or mode."""
         place, episodes = self._place, self._settings.reference_episodes
-        amount = Amount(episodes=episodes)
-        rows = collect(place.task, place.suite, [behaviour], [1.0], amount, self._seed, stream=STREAM)
+        rows = collect(place.task, place.suite, behaviour, self._seed, episodes=episodes, stream=STREAM)
         mean = float(np.mean(returns_of(rows)))
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.data.collecting import Amount, collect
+from xql_jax.data.collecting import collect
 from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
@@ -57,21 +57,19 @@ def _policy(settings: CollectionSettings) -> Source:
         deterministic=settings.deterministic,
         noise=settings.noise,
     )
-    amount = Amount(settings.transitions, settings.episodes)
-    number, unit = (
-        (amount.transitions, "transitions") if amount.transitions else (amount.episodes, "episodes")
-    )
+    unit = "transitions" if settings.transitions else "episodes"
+    number = getattr(settings, unit)
 
     def rows() -> Rows:
         with _progress(settings, number, unit) as bar:
             return collect(
                 place.task,
                 place.suite,
-                [behaviour],
-                [1.0],
-                amount,
+                behaviour,
                 settings.seed,
-                on_steps=lambda made, ended: bar.update(made if amount.transitions else ended),
+                transitions=settings.transitions,
+                episodes=settings.episodes,
+                on_steps=lambda made, ended: bar.update(made if settings.transitions else ended),
             )
 
     noise = f", noise {behaviour.noise:g}" if behaviour.noise else ""
