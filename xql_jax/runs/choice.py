@@ -8,7 +8,6 @@ as well, and the scores of the run's evaluations if there are any.
 import dataclasses
 import logging
 import math
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from xql_jax.learners.diagnostics import root_mean_square, value_statistics
 from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
 from xql_jax.outputs import check_output, writing_output
+from xql_jax.reports.results import grouped
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import Agreement, agreement
 from xql_jax.runs.load import load_run
@@ -33,7 +33,6 @@ from xql_jax.runs.run import Run
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.loop import SECONDS_PER_CALL
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.population import Population
 from xql_jax.types import Array, State
@@ -41,8 +40,6 @@ from xql_jax.types import Array, State
 LOG = logging.getLogger(__name__)
 DISCOUNT = 0.99  # for methods without a discount
 _of_method = jax.jit(value_statistics)
-
-
 Entry = dict[str, Any]  # a member's or a setting's `STATISTICS` and `score`, None if unknown
 
 
@@ -115,7 +112,7 @@ class OfflinePolicySelection(Run):
         """Returns the members, best by FQE first, and how well each statistic agrees with the scores."""
         settings, saved, dataset = self.settings, self.saved, self.dataset
         LOG.info(
-            f"{len(saved.members)} member(s) of {saved.algorithm} after {self.saved.step:,} {saved.unit}s, "
+            f"{len(saved.members)} member(s) of {saved.algorithm} after {saved.step:,} {saved.unit}s, "
             f"{saved.path}"
         )
         LOG.info(
@@ -144,7 +141,7 @@ class OfflinePolicySelection(Run):
             "run": str(saved.path),
             "env_name": saved.env_name,
             "algorithm": saved.algorithm,
-            "step": self.saved.step,
+            "step": saved.step,
             "dataset": dataset.source,
             "transitions": dataset.size,
             "initial_states": len(self.starts),
@@ -201,11 +198,10 @@ class OfflinePolicySelection(Run):
         Returns:
             The data; and i64[E], the rows that are the first of a trajectory.
         """
-        settings, content = self.settings, self.saved.content
-        task = get_task(self.saved.env_name) if self.saved.env_name else None
-        sources = settings.dataset or self.saved.sources
-        dataset = load_dataset(task, sources)
-        dataset = self.saved.preprocessing_of(dataset).dataset(dataset)
+        settings, saved, content = self.settings, self.saved, self.saved.content
+        task = get_task(saved.env_name) if saved.env_name else None
+        dataset = load_dataset(task, settings.dataset or saved.sources)
+        dataset = saved.preprocessing_of(dataset).dataset(dataset)
         starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
         number = content.get("init_dataset_size") or dataset.size
         if number < dataset.size and not settings.dataset:
@@ -214,23 +210,24 @@ class OfflinePolicySelection(Run):
             starts = np.flatnonzero(np.isin(rows, starts))
             if not len(starts):
                 raise UserError(
-                    f"{self.saved.path}: the {number:,} transitions of --init_dataset_size have no "
+                    f"{saved.path}: the {number:,} transitions of --init_dataset_size have no "
                     "trajectory's first: give data by --dataset"
                 )
-        if view_for(self.saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
+        if view_for(saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
             LOG.warning(f"{dataset.source}: not the data that the run learned from")
         return dataset, starts
 
     def _scores(self) -> dict[str, float]:
         """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
-        rows = self.saved.rows(self.saved.files.evaluations)
-        at_step = [row for row in rows if row.step == self.saved.step]
+        saved = self.saved
+        rows = saved.rows(saved.files.evaluations)
+        at_step = [row for row in rows if row.step == saved.step]
         if not at_step:
-            others = f" of {self.saved.unit} {self.saved.step:,}, but of {rows[-1].step:,}" if rows else ""
+            others = f" of {saved.unit} {saved.step:,}, but of {rows[-1].step:,}" if rows else ""
             LOG.info(f"the run has no evaluation{others}: nothing to compare with")
         scores = {(row.seed, frozenset(row.setting)): row.results["score"] for row in at_step}
         found = {}
-        for member in self.saved.members:  # whose values the rows have with nine digits
+        for member in saved.members:  # whose values the rows have with nine digits
             values = ((name, float(f"{value:.9g}")) for name, value in member.hyperparameters.items())
             found[member.name] = scores.get((member.seed, frozenset(values)))
         return {name: score for name, score in found.items() if score is not None}
@@ -246,19 +243,13 @@ class OfflinePolicySelection(Run):
         )
         begun = population.saving().states
         for member in saved.members:
-            actor = saved.learner.actor(self.saved.states[member.name])
+            actor = saved.learner.actor(saved.states[member.name])
             begun[member.name] = self.evaluation.evaluating(begun[member.name], actor)
         population.resume(begun, Progress(members={name: {"diverged": None} for name in begun}))
         population.compile()
-        call = 10
-        with tqdm(total=settings.max_steps, unit=" updates", disable=None if settings.tqdm else True) as bar:
-            while population.step < settings.max_steps:
-                start, began = population.step, time.perf_counter()
-                population.advance(min(start + call, settings.max_steps))
-                call = max(
-                    1, int((population.step - start) * SECONDS_PER_CALL / (time.perf_counter() - began))
-                )
-                bar.update(population.step - start)
+        stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
+        for stop in tqdm(stops, desc="evaluating", disable=None if settings.tqdm else True):
+            population.advance(stop)
         for index, divergence in population.diverged.items():
             LOG.warning(
                 f"{population.members[index]}: its evaluation diverged at update {divergence.step}: no value"
@@ -274,7 +265,7 @@ class OfflinePolicySelection(Run):
         for index, (member, learner) in enumerate(
             zip(saved.members, learners_of(saved.learner, saved.members), strict=True)
         ):
-            numbers = _of_method(learner, self.saved.states[member.name], initial, batch)
+            numbers = _of_method(learner, saved.states[member.name], initial, batch)
             if index not in population.diverged:
                 numbers |= _of_evaluation(*population.member(index), initial, batch)
             finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
@@ -308,11 +299,8 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
 
     Seeds for which a number is unknown are left out of its mean.
     """
-    groups: dict[tuple[float, ...], list[Entry]] = {}
-    for member in members:
-        groups.setdefault(tuple(member[name] for name in names), []).append(member)
     entries = []
-    for values, group in groups.items():
+    for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
         means = {name: _mean(_column(group, name)) for name in (*STATISTICS, "score")}
