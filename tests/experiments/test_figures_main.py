@@ -26,19 +26,6 @@ def test_all_figures_are_drawn_in_a_minute(tmp_path):
     assert len(list((tmp_path / "new" / "pictures").glob("*.csv"))) == 14
 
 
-@pytest.mark.slow
-def test_one_figure_twice_is_drawn_once_and_the_seed_changes_its_samples(server, tmp_path):
-    for seed in (0, 1):
-        arguments = ["--figure=B2", "--figure=B2", f"--out={seed}", f"--seed={seed}", "--formats=pdf"]
-        outcome = server.run(arguments, tmp_path, main=FIGURES)
-        assert (outcome.code, outcome.err) == (0, "")
-        assert outcome.out.count("figure B2: ") == 1
-        assert (tmp_path / str(seed) / "figure_B2.pdf").read_bytes()[:4] == b"%PDF"
-        assert not (tmp_path / str(seed) / "figure_B2.png").exists()
-    first, second = ((tmp_path / seed / "figure_B2_estimates.csv").read_text() for seed in "01")
-    assert first != second
-
-
 def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
     write_run(tmp_path / "runs", "walker-run", "sac", {0: [2.5]}, scale=10.0)
     outcome = server.run(["--figure=3", "--runs=runs", "--out=new"], tmp_path, main=FIGURES)

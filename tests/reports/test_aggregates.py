@@ -10,7 +10,6 @@ from xql_jax.reports.aggregates import (
     four_aggregates,
     probability_of_improvement,
     score_matrix,
-    shares_above,
     statistics_of,
 )
 
@@ -63,23 +62,6 @@ def test_the_probability_of_improvement_by_hand():
     assert probability_of_improvement(others, others) == [0.5]
 
 
-def test_the_profile_by_hand():
-    # Above 2 is what is greater than 2: two of four.
-    assert shares_above(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0.0, 2.0, 5.0])).tolist() == [
-        1.0,
-        0.5,
-        0.0,
-    ]
-
-
-def test_scores_that_do_not_vary_have_a_point_as_interval():
-    statistics = statistics_of(["a", "b"], {"same": np.full((4, 2), 7.0)}, SAMPLES)
-    aggregate = statistics.aggregates[0]
-    assert numbers(aggregate.interquartile_mean) == [7.0, 7.0, 7.0]
-    assert numbers(aggregate.optimality_gap) == [93.0, 93.0, 93.0]
-    assert (statistics.profiles[0].low == statistics.profiles[0].shares).all()
-
-
 def test_aggregates_are_rliables(matrices, statistics):
     def function(scores):
         return np.array(
@@ -121,11 +103,6 @@ def test_probabilities_of_improvement_are_rliables(matrices, statistics):
     for pair in statistics.improvements:
         expected = from_rliable([matrices[pair.method], matrices[pair.other]], function)
         np.testing.assert_allclose(numbers(pair.probability), expected[:, 0], rtol=1e-12)
-
-
-def test_a_methods_numbers_do_not_depend_on_the_others(matrices, statistics):
-    (alone,) = statistics_of(["a", "b", "c", "d"], {"two": matrices["two"]}, SAMPLES).aggregates
-    assert alone in statistics.aggregates
 
 
 def test_with_one_seed_there_is_no_interval():

@@ -78,28 +78,6 @@ def test_an_axis_needs_no_offset(values):
     assert axes.yaxis.get_major_formatter().get_offset() in ("", "1e30")
 
 
-def test_one_evaluation_is_a_point(figures, tmp_path):
-    # A line through one point would not be seen.
-    plots.plot_learning_curve([row(5, 0, 1, 7.0)], "", tmp_path / "curve.png")
-    (line,) = figures[0].axes[0].lines
-    assert line.get_marker() == "o"
-
-
-def test_maze_shows_rows_downwards_and_columns_across(figures, tmp_path):
-    maze = maze_of("pointmaze-umaze-v0")
-    path = np.array([[1.0, 3.0, 0, 0], [2.0, 3.5, 0, 0]], np.float32)
-    plots.plot_maze(maze, np.zeros(plots.position_grid(maze).shape[:2]), [path], "", tmp_path / "maze.png")
-    axes = figures[0].axes[0]
-    (drawn,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
-    assert (list(drawn.get_xdata()), list(drawn.get_ydata())) == ([3.0, 3.5], [1.0, 2.0])
-    bottom, top = axes.get_ylim()
-    assert bottom > top
-    (goal,) = [line for line in axes.lines if line.get_marker() == "*"]
-    assert (goal.get_xdata()[0], goal.get_ydata()[0]) == (maze.goal[1], maze.goal[0])
-    texts = [text.get_text() for text in axes.get_legend().texts]
-    assert texts == ["1 paths", "start", "goal", "wall"]
-
-
 def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_path):
     maze = maze_of("pointmaze-medium-v0")
     positions = plots.position_grid(maze)

@@ -5,7 +5,7 @@ import math
 import pytest
 from members import member
 
-from xql_jax.reports.results import FINE_TUNED, ONLINE, as_text, score_table, scores_of
+from xql_jax.reports.results import FINE_TUNED, ONLINE, as_text, scores_of
 
 
 def by_place(members):
@@ -101,20 +101,6 @@ def test_scores_that_are_not_finite_make_no_best_and_no_mean():
     assert math.isnan(member(0, math.nan).best)
     by_name, _ = by_place([last, member(1, 4.0, 5.0)])
     assert math.isnan(by_name["kitchen-complete-v0", "xql"].entry().mean)
-
-
-def test_the_table_has_every_score_and_no_more():
-    scores, _ = scores_of(
-        [member(0, 1.0), member(0, 2.0, run={"algorithm": "bc", "dataset": "pen-human-v0"})]
-    )
-    table = score_table(scores)
-    assert (list(table.datasets), list(table.methods)) == (
-        ["kitchen-complete-v0", "pen-human-v0"],
-        ["bc", "xql"],
-    )
-    assert len(table.as_csv(with_missing=False).splitlines()) == 3
-    assert len(table.as_csv().splitlines()) == 5
-    assert score_table([]).as_csv().startswith("dataset,method,")
 
 
 def test_numbers_that_are_equal_are_the_same_text():

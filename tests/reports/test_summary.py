@@ -46,12 +46,6 @@ def test_who_diverged_and_began_anew_is_well(tmp_path):
     assert result["diverged_seeds"] == []
 
 
-def test_one_seed_has_no_interval(tmp_path):
-    (result,) = summarize(read(tmp_path, HEADER + "\n5,3,0,7,300,,1\n"))
-    assert result["last_score_interval_95"] is None
-    assert (result["last_score"], result["diverged_seeds"]) == (7.0, [])
-
-
 def test_groups_by_the_settings_of_a_sweep(tmp_path):
     rows = read(
         tmp_path,
@@ -74,15 +68,6 @@ def test_scores_by_seed_whatever_the_order(tmp_path):
     rows = read(tmp_path, CSV)
     steps, seeds, scores = scores_by_seed(rows[::-1])
     assert (steps, seeds, scores.tolist()) == ([10, 20], [3, 4], [[40.0, 20.0], [10.0, 30.0]])
-
-
-def test_no_evaluations(tmp_path):
-    assert summarize(read(tmp_path, "")) == []
-
-
-def test_settings_are_ranked_by_their_last_score():
-    results = [{"last_score": score} for score in (3.0, math.nan, -1.0, 140.5)]
-    assert [result["last_score"] for result in ranked(results)][:3] == [140.5, 3.0, -1.0]
 
 
 def test_settings_are_ranked_as_a_summary_holds_them(tmp_path):

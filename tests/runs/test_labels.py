@@ -35,11 +35,6 @@ def test_the_label_has_what_differs_from_the_file(settings, expected):
     assert label(**settings) == expected
 
 
-def test_a_label_has_whole_settings_and_an_end():
-    long = label(sweep="beta=" + ",".join(map(str, range(40))), tau=0.5)
-    assert long == "tau=0.5"  # the sweep has no room, and half of it would be another one
-
-
 def folder(save_dir, label=""):
     return RunFolder(save_dir, "maze", "xql", range(3), [Member(0, {})], {"beta": 1.0}, label)
 
