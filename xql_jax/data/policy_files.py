@@ -1,4 +1,4 @@
-"""A trained policy as plain arrays, its `.npz` file, and a script of twenty lines that acts with it."""
+"""Policies as plain arrays: exported by this project, with a script that acts by them, or made by others."""
 
 import dataclasses
 from pathlib import Path
@@ -95,46 +95,68 @@ def write_archive(layers: Layers, path: Path) -> None:
         np.savez(file, **arrays)
 
 
-def is_exported(path: Path) -> bool:
-    """Returns whether `write_archive` wrote an archive; UserError if it is not an archive."""
-    return "shift" in archive_keys(path)
+# Of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
+GAUSSIAN_MLP = (
+    "w0", "b0", "w1", "b1", "w2", "b2", "in_shift", "in_scale", "out_shift", "out_scale", "log_std",
+)  # fmt: skip
+SCALE_FLOOR = 1e-8  # added to in_scale
 
 
-def read_layers(path: Path, observation_dim: int, action_dim: int) -> Layers:
-    """Reads what `write_archive` wrote.
+@dataclasses.dataclass(frozen=True)
+class GaussianMLP:
+    """A Gaussian policy with a small tanh network as its mean.
+
+    Actions are drawn from N(mean, exp(log_std)^2). With x = (observation - in_shift) / (in_scale + 1e-8),
+
+        mean = (W2 tanh(W1 tanh(W0 x + b0) + b1) + b2) * out_scale + out_shift.
+
+    This is the form of hand_dapg's policies, which demonstrated D4RL's Adroit data (Rajeswaran et al. 2018).
+    """
+
+    weights: dict[str, np.ndarray]  # f64, by `GAUSSIAN_MLP`
+
+    def act(self, observations: np.ndarray, normal: np.ndarray | None = None) -> np.ndarray:
+        """Returns actions f64[K, A] from standard normal draws f64[K, A], or the mean actions."""
+        w = self.weights
+        x = (observations - w["in_shift"]) / (w["in_scale"] + SCALE_FLOOR)
+        for layer in range(2):
+            x = np.tanh(x @ w[f"w{layer}"].T + w[f"b{layer}"])
+        mean = (x @ w["w2"].T + w["b2"]) * w["out_scale"] + w["out_shift"]
+        return mean if normal is None else mean + np.exp(w["log_std"]) * normal
+
+
+def read_policy(path: Path, observation_dim: int, action_dim: int) -> Layers | GaussianMLP:
+    """Reads a policy from a `.npz`: one that `write_archive` wrote, or the arrays of `GAUSSIAN_MLP`.
 
     Raises:
         UserError: if the file is absent or damaged, lacks an array, one does not fit the others or is not
             finite, or the policy is for observations or actions of other sizes.
     """
     present = archive_keys(path)
+    is_exported = "shift" in present
     number = sum(key.startswith("kernel_") for key in present)
-    pairs = [(f"kernel_{i}", f"bias_{i}") for i in range(number)] + [("action_kernel", "action_bias")]
-    logits = ("logits_kernel", "logits_bias")
-    pairs += [logits] if logits[0] in present else []
-    keys = ("shift", "scale", *(name for pair in pairs for name in pair))
+    layers = [*map(str, range(number)), "action", *(["logits"] if "logits_kernel" in present else [])]
+    pairs = [(f"kernel_{n}", f"bias_{n}") if n.isdigit() else (f"{n}_kernel", f"{n}_bias") for n in layers]
+    keys = ("shift", "scale", *(name for pair in pairs for name in pair)) if is_exported else GAUSSIAN_MLP
     arrays = read_archive(path, keys)
     check_complete(path, arrays, keys)
-    layers = [(arrays[kernel], arrays[bias]) for kernel, bias in pairs]
-    units: tuple[int, ...] = (observation_dim,)
-    shapes: dict[str, tuple[int, ...]] = {"shift": units, "scale": units}
-    for (name, bias_name), (_, bias) in zip(pairs, layers, strict=True):
-        width = max(bias.size, 1)
-        shapes |= {name: (*units, width), bias_name: (width,)}
-        units = (width,) if name.startswith("kernel_") else units
-    components = max(arrays[logits[1]].size, 1) if logits[0] in present else 1
-    shapes["action_bias"] = (components * action_dim,)
-    for key, shape in shapes.items():
-        if arrays[key].shape != shape:
-            raise UserError(f"{path}: {key} has shape {arrays[key].shape}, expected {shape}")
-        if not np.isfinite(arrays[key]).all():
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
             raise UserError(f"{path}: {key} holds NaN or infinity")
-    if not (arrays["scale"] > 0).all():
-        raise UserError(f"{path}: scale must be positive")
-    return Layers(
-        shift=arrays["shift"],
-        scale=arrays["scale"],
-        hidden=tuple(layers[:number]),
-        action=layers[number],
-        logits=layers[number + 1] if len(layers) > number + 1 else None,
-    )
+    policy: Layers | GaussianMLP
+    if is_exported:
+        weights = [(arrays[kernel], arrays[bias]) for kernel, bias in pairs]
+        hidden, (action, *logits) = tuple(weights[:number]), weights[number:]
+        policy = Layers(arrays["shift"], arrays["scale"], hidden, action, *logits)
+    else:
+        policy = GaussianMLP({key: array.astype(np.float64) for key, array in arrays.items()})
+    try:
+        with np.errstate(all="ignore"):
+            actions = policy.act(np.ones((1, observation_dim), np.float32))
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise UserError(
+            f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"
+        ) from error
+    if actions.shape != (1, action_dim) or not np.isfinite(actions).all():
+        raise UserError(f"{path}: acts by {actions.tolist()}, not by {action_dim} finite numbers")
+    return policy
