@@ -24,7 +24,7 @@ reproduce.py does.
 from xql_jax.commands import command_line, sweeping
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import ONLINE
-from xql_jax.runs.platforms import prepare_acting
+from xql_jax.runs.machine import prepare_acting
 from xql_jax.sweeps.settings import SweepSettings
 
 

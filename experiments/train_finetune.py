@@ -13,14 +13,11 @@ on with a run that was stopped in either phase.
 """
 
 from xql_jax.commands import command_line, training
-from xql_jax.runs.finetuning import FinetuneRun
-from xql_jax.runs.platforms import prepare_acting
 from xql_jax.runs.settings import FinetuneSettings
 
 
 def main(settings: FinetuneSettings) -> int:
-    prepare_acting()
-    return training.train(FinetuneRun(settings))
+    return training.train(settings)
 
 
 if __name__ == "__main__":

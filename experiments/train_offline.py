@@ -12,12 +12,11 @@ A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that 
 """
 
 from xql_jax.commands import command_line, training
-from xql_jax.runs.offline import OfflineRun
 from xql_jax.runs.settings import OfflineSettings
 
 
 def main(settings: OfflineSettings) -> int:
-    return training.train(OfflineRun(settings))
+    return training.train(settings)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,11 @@ networks, optimisers and replay buffer; episodes begin anew.
 """
 
 from xql_jax.commands import command_line, training
-from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.platforms import prepare_acting
 from xql_jax.runs.settings import OnlineSettings
 
 
 def main(settings: OnlineSettings) -> int:
-    prepare_acting()
-    return training.train(OnlineRun(settings))
+    return training.train(settings)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
 from xql_jax.learners.descriptions import describe_fields
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.load import load_run
+from xql_jax.runs.offline import train_offline
 from xql_jax.runs.settings import OfflineSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,8 +70,8 @@ def run(tmp_path, algorithm, sweep="", **fields):
         batch_size=8,
         sweep=sweep,
     )
-    with OfflineRun(settings) as training:
-        return training.run(), training.evaluations
+    trained = load_run(train_offline(settings).path)
+    return trained.summary, trained.rows(trained.files.evaluations)
 
 
 def test_the_example_is_its_own_oracle(registered, blocks):

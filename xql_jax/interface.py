@@ -25,11 +25,8 @@ from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.online import OnlineRun
-from xql_jax.runs.platforms import prepare_acting
-from xql_jax.runs.run import TrainingRun
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 
@@ -90,7 +87,7 @@ def train(
             resume=resume,
             tqdm=progress,
         )
-        return _trained(OfflineRun(made), folders, save_dir is not None)
+        return _trained(made, folders, save_dir is not None)
 
 
 def train_online(
@@ -116,7 +113,6 @@ def train_online(
         UserError, KeyboardInterrupt: as `train`.
     """
     _check_method(method, ONLINE_METHODS, OFFLINE_METHODS, "train")
-    prepare_acting()
     values = _config(config, method or "xsac", method, ONLINE, file_for(method or "xsac", None))
     with contextlib.ExitStack() as folders:
         made = _settings(
@@ -128,7 +124,7 @@ def train_online(
             resume=resume,
             tqdm=progress,
         )
-        return _trained(OnlineRun(made), folders, save_dir is not None)
+        return _trained(made, folders, save_dir is not None)
 
 
 def _check_method(method: str | None, known: Iterable[str], others: Iterable[str], function: str) -> None:
@@ -139,35 +135,32 @@ def _check_method(method: str | None, known: Iterable[str], others: Iterable[str
         raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
 
 
-def _trained(run: TrainingRun, folders: contextlib.ExitStack, is_kept: bool) -> Policy:
-    """Trains the run and returns its policy, which keeps the temporary folders while it exists.
+def _trained(settings: RunSettings, folders: contextlib.ExitStack, is_kept: bool) -> Policy:
+    """Trains, and returns the policy, which keeps the temporary folders while it exists.
 
     If a signal or a failure ends a run in a temporary folder, its files are copied to a folder that stays.
     """
-    with run:
-        try:
-            summary = run.run()
-            signum = run.stop.received if summary["status"] != "finished" else None
-            if not signum:
-                policy = load_policy(run.folder.path)
-                policy.folders = folders.pop_all()
-                return policy
-        except BaseException as error:  # whatever ends it, what was trained is kept
-            if is_kept or not any(run.folder.path.glob("checkpoints/*")):
-                raise
-            place = _copied(run.folder.save_dir)
-            hint = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
-            if isinstance(error, UserError):
-                raise type(error)(f"{error}; {hint}") from error
-            error.add_note(hint)
+    place = Path(settings.save_dir).expanduser()
+    try:
+        summary = train_run(settings)
+        if summary.stopped_by is None:
+            policy = load_policy(summary.path)
+            policy.folders = folders.pop_all()
+            return policy
+    except BaseException as error:  # whatever ends it, what was trained is kept
+        if is_kept or not any(place.glob("*/*/*/checkpoints/*")):
             raise
-    if signum != signal.SIGINT:
-        signal.raise_signal(signum)
-    place = run.folder.save_dir
-    if not is_kept:
         place = _copied(place)
+        hint = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
+        if isinstance(error, UserError):
+            raise type(error)(f"{error}; {hint}") from error
+        error.add_note(hint)
+        raise
+    if summary.stopped_by != signal.SIGINT:
+        signal.raise_signal(summary.stopped_by)
+    place = place if is_kept else _copied(place)
     raise KeyboardInterrupt(
-        f"stopped after {summary['step']:,} {run.unit}s, saved in {place}; the same call with "
+        f"stopped after {summary.content['step']:,} {summary.unit}s, saved in {place}; the same call with "
         f"save_dir={str(place)!r} goes on"
     )
 

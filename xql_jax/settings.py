@@ -24,6 +24,7 @@ class Setting(NamedTuple):
     most: float | None = None
     choices: Sequence[str] = ()
     optional: bool = False  # may be None
+    empty: bool = False  # text that may be empty
     alias: str = ""  # another name for the flag
     by_commas: bool = False  # how several texts are typed; else by a flag each
     positional: bool = False  # given without a flag
@@ -41,7 +42,7 @@ class Setting(NamedTuple):
         elif self.kind is bool:
             fits = isinstance(value, bool)
         else:
-            fits = isinstance(value, str | Path) and (str(value) != "" or self.default == "")
+            fits = isinstance(value, str | Path) and (str(value) != "" or self.empty or self.default == "")
             fits = fits and (not self.choices or value in self.choices)
         if not fits:
             raise UserError(f"{self.name}={value!r}: must be {self.valid}")

@@ -4,7 +4,7 @@ import pytest
 from blank_pictures import blank_pictures  # noqa: F401
 from tiny_runs import SIX, offline_settings, stopped_at, write_dataset
 
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.offline import train_offline
 
 
 @pytest.fixture(scope="session")
@@ -17,18 +17,13 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unbroken(data, tmp_path_factory):
-    """A run of six seeds, and its summary."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    with OfflineRun(offline_settings(data, save_dir=str(folder), **SIX)) as run:
-        summary = run.run()
-    return run, summary
+    """The summary of a run of six seeds."""
+    return train_offline(offline_settings(data, save_dir=str(tmp_path_factory.mktemp("unbroken")), **SIX))
 
 
 @pytest.fixture(scope="session")
 def stopped(data, tmp_path_factory):
-    """The same run, stopped after update 6, and its summary."""
-    folder = tmp_path_factory.mktemp("stopped")
-    settings = offline_settings(data, save_dir=str(folder), **SIX)
-    with OfflineRun(settings) as run, stopped_at(run, "update 6: score"):
-        summary = run.run()
-    return run, summary
+    """The summary of the same run, stopped after update 6."""
+    settings = offline_settings(data, save_dir=str(tmp_path_factory.mktemp("stopped")), **SIX)
+    with stopped_at("update 6: score") as stop:
+        return train_offline(settings, stop)

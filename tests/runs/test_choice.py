@@ -13,10 +13,10 @@ from xql_jax.data.npz import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection, agreement_of, best_first, by_setting
-from xql_jax.runs.finetuning import FinetuneRun
+from xql_jax.runs.finetuning import train_finetuned
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.offline import train_offline
+from xql_jax.runs.online import train_online
 from xql_jax.runs.tool_settings import ChoiceSettings
 
 pytestmark = pytest.mark.slow
@@ -78,11 +78,11 @@ def policies_of(folder):
 @pytest.fixture(scope="module")
 def chosen(unbroken):
     """What the choice says of six cloned policies."""
-    return choose(unbroken[0].folder.path, **LINEAR)
+    return choose(unbroken.path, **LINEAR)
 
 
 def test_values_are_those_of_a_linear_solve(data, unbroken, chosen):
-    policies = policies_of(unbroken[0].folder.path)
+    policies = policies_of(unbroken.path)
     exact = [exact_values(data / "data.npz", policy, top_returns=True) for policy in policies]
     found = [entry["fqe_value"] for entry in in_order(chosen)]
     assert [entry["fqe_value"] for entry in chosen["members"]] == sorted(found, reverse=True)
@@ -95,7 +95,7 @@ def test_values_are_those_of_a_linear_solve(data, unbroken, chosen):
 
 
 def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
-    _, summary = unbroken
+    summary = unbroken.content
     assert chosen["step"] == 12
     assert [entry["score"] for entry in in_order(chosen)] == pytest.approx(
         summary["results"][0]["last_score_by_seed"]
@@ -114,10 +114,9 @@ def test_scores_are_those_of_the_runs_last_evaluation(unbroken, chosen):
 
 def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path), sweep="actor_lr=0.00031622776601683794,0.001")
-    with OfflineRun(settings) as run:
-        summary = run.run()
-    scores = [entry["score"] for entry in in_order(choose(run.folder.path, **LINEAR | {"max_steps": 3}))]
-    assert scores == pytest.approx([result["last_score"] for result in summary["results"]])
+    run = train_offline(settings)
+    scores = [entry["score"] for entry in in_order(choose(run.path, **LINEAR | {"max_steps": 3}))]
+    assert scores == pytest.approx([result["last_score"] for result in run.content["results"]])
 
 
 @pytest.fixture(scope="module")
@@ -127,16 +126,14 @@ def swept(data, tmp_path_factory):
     changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
     folder = tmp_path_factory.mktemp("swept")
     settings = offline_settings(data, config=config, save_dir=str(folder), sweep="beta=1,2", **changes)
-    with OfflineRun(settings) as run:
-        run.run()
-    return run
+    return train_offline(settings)
 
 
 def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
-    before = contents(swept.folder.path)
+    before = contents(swept.path)
     settings = {"max_steps": 40, "tau": 1.0, "hidden_dims": "8"}
-    report = choose(swept.folder.path, output=str(tmp_path / "choice.json"), **settings)
-    assert contents(swept.folder.path) == before
+    report = choose(swept.path, output=str(tmp_path / "choice.json"), **settings)
+    assert contents(swept.path) == before
     assert json.loads((tmp_path / "choice.json").read_text()) == json.loads(json.dumps(report))
     assert report["env_name"] is None
     assert report["agreement"] == report["agreement_of_settings"] == {}
@@ -145,7 +142,7 @@ def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
     assert (report["initial_states"], report["transitions"]) == (3, 117)
     for entry in report["members"]:
         assert all(math.isfinite(entry[name]) for name in STATISTICS)
-    choose(swept.folder.path, output=str(tmp_path / "choice.csv"), **settings)
+    choose(swept.path, output=str(tmp_path / "choice.csv"), **settings)
     with (tmp_path / "choice.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row, entry in zip(rows, report["members"], strict=True):
@@ -165,7 +162,7 @@ def test_other_data_are_told_of(swept, data, tmp_path, caplog):
     other = tmp_path / "other.npz"
     arrays = dict(np.load(data / "data.npz"))
     np.savez(other, **{key: array[:80] for key, array in arrays.items()})
-    report = choose(swept.folder.path, dataset=(str(other),), max_steps=3)
+    report = choose(swept.path, dataset=(str(other),), max_steps=3)
     assert f"{other}: not the data that the run learned from" in caplog.text
     assert report["transitions"] == 78
 
@@ -174,35 +171,33 @@ def test_the_share_of_the_best_is_of_the_data_that_are_given(unbroken, data, tmp
     """The better two thirds of six trajectories are four, though the run kept two of three."""
     arrays = dict(np.load(data / "data.npz"))
     np.savez(tmp_path / "twice.npz", **{key: np.concatenate([array] * 2) for key, array in arrays.items()})
-    report = choose(unbroken[0].folder.path, dataset=(str(tmp_path / "twice.npz"),), max_steps=3)
+    report = choose(unbroken.path, dataset=(str(tmp_path / "twice.npz"),), max_steps=3)
     assert (report["transitions"], report["initial_states"]) == (4 * 39, 4)
 
 
 def test_arrays_in_memory_are_no_file(data, tmp_path, monkeypatch):
     """Not even if there is a folder of the name that they have in messages."""
     arrays = from_arrays(dict(np.load(data / "data.npz")), None, "arrays")
-    with OfflineRun(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,))) as run:
-        run.run()
+    run = train_offline(offline_settings(data, save_dir=str(tmp_path), dataset=(arrays,)))
     (tmp_path / "arrays").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="its data were arrays in memory: give them as files, by --dataset"):
-        choose(run.folder.path)
-    report = choose(run.folder.path, dataset=(str(data / "data.npz"),), max_steps=3)
+        choose(run.path)
+    report = choose(run.path, dataset=(str(data / "data.npz"),), max_steps=3)
     assert report["transitions"] == 78
 
 
 def test_a_part_of_the_data_is_the_part_that_the_run_had(data, tmp_path, caplog):
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=60)
-    with FinetuneRun(settings) as run:
-        run.run()
-    report = choose(run.folder.path, max_steps=3)
+    run = train_finetuned(settings)
+    report = choose(run.path, max_steps=3)
     assert report["transitions"] == 60
     assert 0 < report["initial_states"] <= 3
     assert not any("not the data" in line for line in caplog.messages)
 
 
 def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
-    report = choose(swept.folder.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
+    report = choose(swept.path, max_steps=300, critic_lr=1e30, hidden_dims="8")
     assert caplog.text.count("its evaluation diverged at update") == 4
     for entry in report["members"]:
         assert entry["fqe_value"] is None
@@ -221,7 +216,7 @@ def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
 )
 def test_mistakes(swept, changes, message):
     with pytest.raises(UserError, match=message):
-        choose(swept.folder.path, **changes)
+        choose(swept.path, **changes)
 
 
 def test_data_of_other_sizes_are_refused(swept, tmp_path):
@@ -232,7 +227,7 @@ def test_data_of_other_sizes_are_refused(swept, tmp_path):
     np.savez(tmp_path / "three.npz", **arrays, rewards=np.ones(20), **ended)
     told = r"three\.npz: observations have 3 entries and actions 2, those of the run 4 and 2$"
     with pytest.raises(UserError, match=told):
-        choose(swept.folder.path, dataset=(str(tmp_path / "three.npz"),))
+        choose(swept.path, dataset=(str(tmp_path / "three.npz"),))
 
 
 def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path):
@@ -241,28 +236,25 @@ def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path)
     settings = offline_settings(
         data, config=config, save_dir=str(tmp_path), sweep="discount=0.9,0.95", **changes
     )
-    with OfflineRun(settings) as run:
-        run.run()
+    run = train_offline(settings)
     with pytest.raises(UserError, match=r"discounts differ, 0\.9, 0\.95: give .* --discount"):
-        choose(run.folder.path)
-    report = choose(run.folder.path, discount=0.9, max_steps=3)
+        choose(run.path)
+    report = choose(run.path, discount=0.9, max_steps=3)
     assert report["evaluation"]["discount"] == pytest.approx(0.9)
 
 
 def test_policies_with_a_memory_are_refused(data, tmp_path):
     tiny = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
     config = suite_config("dt", suites=(), differences={"dt": tiny})
-    with OfflineRun(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None)) as run:
-        run.run()
+    run = train_offline(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None))
     with pytest.raises(UserError, match="dt acts by what it remembers"):
-        choose(run.folder.path)
+        choose(run.path)
 
 
 def test_a_run_without_a_dataset_is_refused(tmp_path):
-    with OnlineRun(online_settings(tmp_path, eval_episodes=0)) as run:
-        run.run()
+    run = train_online(online_settings(tmp_path, eval_episodes=0))
     with pytest.raises(UserError, match="td3 learned online: it has no dataset"):
-        choose(run.folder.path)
+        choose(run.path)
 
 
 def entry(seed, beta, score, **known):

@@ -19,8 +19,8 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.online import OnlineRun
+from xql_jax.runs.offline import train_offline
+from xql_jax.runs.online import train_online
 from xql_jax.runs.settings import OfflineSettings, OnlineSettings
 from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
 
@@ -52,9 +52,8 @@ def online_run(folder, *, keep=0, buffer_size=1000, seed=0, **changes):
         "bellman_error_interval": 0,
         "seed": seed,
     }
-    with OnlineRun(OnlineSettings(**(settings | changes))) as run:
-        run.run()
-    return run.folder.path
+    run = train_online(OnlineSettings(**(settings | changes)))
+    return run.path
 
 
 @pytest.fixture(scope="module")
@@ -266,12 +265,11 @@ def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
         batch_size=8,
         eval_episodes=3,
     )
-    with OfflineRun(settings) as run:
-        run.run()
-    record = load_run(run.folder.path)
-    assert json.loads((run.folder.path / "config.json").read_text())["references"] == [-100.0, 100.0]
+    run = train_offline(settings)
+    record = load_run(run.path)
+    assert json.loads((run.path / "config.json").read_text())["references"] == [-100.0, 100.0]
     (row,) = record.rows(record.files.evaluations)
     assert row.results["score"] == pytest.approx(100 * (row.results["return"] + 100) / 200)
-    with EvaluationRun(EvaluationSettings(checkpoint=str(run.folder.path), episodes=3)) as evaluation:
+    with EvaluationRun(EvaluationSettings(checkpoint=str(run.path), episodes=3)) as evaluation:
         (member,) = evaluation.run()["members"]
     assert member["score_mean"] == pytest.approx(100 * (member["return_mean"] + 100) / 200)

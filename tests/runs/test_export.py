@@ -1,25 +1,178 @@
-"""Files of exported policies in a folder that has some already."""
+"""Exported policies: every head's layers, and each format against the learner's own actions and the run's."""
 
 import json
+import re
 import runpy
+import subprocess
+import sys
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow_cases import slow_but
 from tiny_runs import contents, offline_settings
 
+from xql_jax.data.policy_files import EXAMPLE, Layers, read_policy, write_archive
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
+from xql_jax.export import layers_of, read_artifact, read_onnx, write_artifact, write_onnx
+from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.export import export_policy
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.offline import train_offline
 from xql_jax.runs.tool_settings import ExportSettings
 
-pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+O, A = 5, 3
+PREPROCESSING = Preprocessing(
+    observation_mean=(1.0, -2.0, 0.5, 3.0, 0.0), observation_std=(2.0, 0.5, 1.0, 3.0, 0.1)
+)
+# Every network that a policy has: IQL's Gaussian, another deviation, SAC's, a mixture, TD3's; and depths.
+POLICIES = {
+    "gaussian": ("xql", {}),
+    "state_gaussian": ("xql+state_gaussian", {}),
+    "narrow_gaussian": ("xql+narrow_gaussian", {}),
+    "squashed": ("bc+squashed", {}),
+    "mixture": ("xql+mixture", {"num_components": 4}),
+    "sac": ("rlpd", {"num_critics": 2}),
+    "td3": ("td3_bc", {}),
+    "three layers": ("bc", {"actor_hidden_dims": (7, 6, 5)}),
+    "no hidden layer": ("bc", {"actor_hidden_dims": ()}),
+}
 
 
+@pytest.fixture(scope="module", params=slow_but(POLICIES, "gaussian", "td3"))
+def policy(request):
+    """A policy with weights of some size: observations, what it does there, its layers, and itself."""
+    name, values = POLICIES[request.param]
+    values = {"actor_hidden_dims": (16, 8), **values}
+    learner = make_learner(name, values)
+    state = jax.jit(learner.init)(jax.random.key(1), jnp.zeros((1, O)), jnp.zeros((1, A)))
+    actor = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(2), leaf.shape), learner.actor(state)
+    )
+    observations = np.random.default_rng(0).normal(size=(1000, O)).astype(np.float32) * 3
+
+    def act(observations):
+        seen = PREPROCESSING.observations(observations)
+        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
+
+    expected = np.asarray(act(observations))
+    assert np.ptp(expected, axis=0).min() > 0.3  # actions that tell policies apart
+    return observations, expected, layers_of(actor, PREPROCESSING, O), act
+
+
+def test_layers(policy):
+    observations, expected, layers, _ = policy
+    assert (layers.observation_dim, layers.action_dim) == (O, A)
+    np.testing.assert_allclose(layers.act(observations), expected, atol=1e-5)
+
+
+def test_onnx(policy, tmp_path):
+    observations, expected, layers, _ = policy
+    write_onnx(layers, tmp_path / "policy.onnx")
+    act = read_onnx(tmp_path / "policy.onnx")
+    np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+    np.testing.assert_allclose(act(observations[:1]), expected[:1], atol=1e-5)  # any number at once
+
+
+def test_numpy(policy, tmp_path):
+    """By the script that lies beside the weights, which is short and knows neither JAX nor this project."""
+    observations, expected, layers, _ = policy
+    write_archive(layers, tmp_path / "policy.npz")
+    text = EXAMPLE.format(script="act.py", archive="policy.npz")
+    (tmp_path / "act.py").write_text(text)
+    act, size = runpy.run_path(str(tmp_path / "act.py"))["load"](tmp_path / "policy.npz")
+    assert size == O
+    np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+    body = text[text.index("def load") : text.index("if __name__")]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 20
+    assert "jax" not in text
+
+
+def test_an_archive_is_read_back(policy, tmp_path):
+    """Also by a collector, which refuses one for other sizes."""
+    observations, _, layers, _ = policy
+    path = tmp_path / "policy.npz"
+    write_archive(layers, path)
+    read = read_policy(path, O, A)
+    np.testing.assert_array_equal(read.act(observations), layers.act(observations))
+    for sizes in ((O + 1, A), (O, A + 1)):
+        with pytest.raises(UserError, match=rf"policy\.npz: .*({O + 1} entries|{A + 1} finite numbers)"):
+            read_policy(path, *sizes)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"bias_0": None}, "no array bias_0"),
+        ({"kernel_1": np.zeros((3, 3))}, "do not fit observations of 5 entries"),
+        ({"scale": np.full(O, np.nan)}, "scale holds NaN"),
+    ],
+)
+def test_a_damaged_archive_is_refused(change, told, tmp_path):
+    arrays = {
+        "shift": np.zeros(O), "scale": np.ones(O), "num_hidden": np.array(2),
+        "kernel_0": np.ones((O, 4)), "bias_0": np.ones(4), "kernel_1": np.ones((4, 4)), "bias_1": np.ones(4),
+        "action_kernel": np.ones((4, A)), "action_bias": np.ones(A),
+    }  # fmt: skip
+    arrays = {key: value for key, value in {**arrays, **change}.items() if value is not None}
+    np.savez(tmp_path / "policy.npz", **arrays)
+    with pytest.raises(UserError, match=told):
+        read_policy(tmp_path / "policy.npz", O, A)
+
+
+def test_jax(policy, tmp_path):
+    """For any number of observations."""
+    observations, expected, _, act = policy
+    write_artifact(act, O, tmp_path / "policy.jax")
+    read = read_artifact(tmp_path / "policy.jax")
+    np.testing.assert_allclose(read(observations), expected, atol=1e-5)
+    np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["script", "guide"])
+def test_files_act_without_jax(tmp_path, way):
+    """The script beside the .npz; and docs/finetune.md's example by ONNX, as it stands there."""
+    generator = np.random.default_rng(0)
+    layers = Layers(
+        shift=np.ones(4, np.float32),
+        scale=np.full(4, 2, np.float32),
+        hidden=((generator.normal(size=(4, 8)).astype(np.float32), np.ones(8, np.float32)),),
+        action=(generator.normal(size=(8, 2)).astype(np.float32), np.ones(2, np.float32)),
+    )
+    write_onnx(layers, tmp_path / "policy.onnx")
+    write_archive(layers, tmp_path / "policy.npz")
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
+    script = EXAMPLE.format(script="act.py", archive="policy.npz")
+    (tmp_path / "act.py").write_text(script if way == "script" else example + "print(actions)\n")
+    for name in ("jax", "flax", "onnx", "xql_jax"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError")
+    run = subprocess.run([sys.executable, "act.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
+    np.testing.assert_allclose(printed, layers.act(np.zeros((1, 4), np.float32))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("dt", {"embed_dim": 8, "num_layers": 1}), ("bear", {"actor_hidden_dims": (8,)})]
+)
+def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
+    learner = make_learner(name, config)
+    actor = learner.actor(learner.init(jax.random.key(0), np.zeros((1, O)), np.zeros((1, A))))
+    with pytest.raises(
+        UserError, match=r"with a memory \(dt\), or one that chooses among samples by Q \(bear\)"
+    ):
+        layers_of(actor, Preprocessing(), O)
+
+
+@pytest.mark.slow
 def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
     def export(member, *formats):
         settings = ExportSettings(
-            checkpoint=str(unbroken[0].folder.path), output=str(tmp_path), member=member, formats=formats
+            checkpoint=str(unbroken.path), output=str(tmp_path), member=member, formats=formats
         )
         export_policy(settings)
         return json.loads((tmp_path / "policy.json").read_text())["policy"]
@@ -33,17 +186,17 @@ def test_files_of_two_policies_do_not_lie_together(unbroken, tmp_path):
     assert export(1, "jax", "npz").endswith("seed 4")
 
 
+@pytest.mark.slow
 def test_a_policy_of_data_alone_needs_no_simulator(data, tmp_path):
     settings = offline_settings(data, env_name=None, save_dir=str(tmp_path / "runs"))
-    with OfflineRun(settings) as run:
-        run.run()
-    checkpoint, output = str(run.folder.path), str(tmp_path / "export")
+    run = train_offline(settings)
+    checkpoint, output = str(run.path), str(tmp_path / "export")
     report = export_policy(ExportSettings(checkpoint=checkpoint, output=output))
     assert report["env_name"] is None
     assert report["largest_difference"].keys() == {"jax", "onnx", "npz"}
     mean = np.mean(np.load(data / "data.npz")["observations"], axis=0)  # about what the run normalises by
     act = runpy.run_path(str(tmp_path / "export" / "act.py"))["load"](tmp_path / "export" / "policy.npz")[0]
-    expected = load_policy(run.folder.path)(mean)
+    expected = load_policy(run.path)(mean)
     np.testing.assert_allclose(act(mean[None])[0], expected, atol=1e-5)
     with pytest.raises(UserError, match=r"without an environment: give --env_name"):
         export_policy(ExportSettings(checkpoint=checkpoint, output=output, episodes=2))

@@ -4,145 +4,107 @@ import dataclasses
 
 import pytest
 from tiny_runs import (
-    SCHEDULE,
     assert_same_bits,
+    assert_same_rows,
     contents,
     offline_settings,
+    small,
+    states_of,
     stopped_at,
     untimed,
     write_dataset,
 )
 
-from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
-from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs.load import SavedRun
+from xql_jax.runs.offline import train_offline
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
-SHORT, LONG = (dataclasses.replace(SCHEDULE, max_steps=steps) for steps in (10, 18))
+SHORT, LONG = 10, 18
 
 
-def run(settings):
-    with OfflineRun(settings) as training:
-        training.run()
-    return training
-
-
-def settings(folder, save_dir, **changes):
-    constant = {"hidden_dims": (8,), "decay_actor_lr": False}
-    config = suite_config("bc", suites=("pointmaze",), differences={"bc": constant})
-    return offline_settings(folder, config=config, save_dir=str(save_dir), num_seeds=2, **changes)
-
-
-def test_an_extended_run_is_the_long_one(tmp_path):
+@pytest.fixture
+def settings(tmp_path):
     write_dataset(tmp_path / "data.npz")
-    expected = run(settings(tmp_path, tmp_path / "unbroken", schedule=LONG))
-    shorter = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
-    before = contents(shorter.folder.path)
-    extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
-    assert contents(shorter.folder.path) == before
-    assert extended.folder.path.name == expected.folder.path.name
-    saved = [load_run(one.folder.path, 18).states for one in (extended, expected)]
-    assert_same_bits(*saved)
-    for name in ("metrics", "evaluations"):
-        rows = [untimed(getattr(one.folder.files, name)) for one in (extended, expected)]
-        assert rows[0] == rows[1]
+
+    def make(max_steps, save_dir="runs", **changes):
+        config = small("bc", decay_actor_lr=False)
+        changes = {"config": config, "save_dir": str(tmp_path / save_dir), "num_seeds": 2, **changes}
+        return offline_settings(tmp_path, max_steps=max_steps, **changes)
+
+    return make
+
+
+def test_an_extended_run_is_the_long_one(settings, monkeypatch):
+    expected = train_offline(settings(LONG, "unbroken"))
+    shorter = train_offline(settings(SHORT))
+    before = contents(shorter.path)
+    read = SavedRun.progress.fget  # as if the evaluation at its end had been interrupted
+    with monkeypatch.context() as patch:
+        interrupted = property(lambda run: dataclasses.replace(read(run), evaluation_due=True))
+        patch.setattr(SavedRun, "progress", interrupted)
+        extended = train_offline(settings(LONG, extend=True))
+    assert contents(shorter.path) == before
+    assert extended.path.name == expected.path.name
+    assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
+    assert_same_rows(extended, expected)
     # Asked for again it has ended, and without --extend it is there as any other run.
-    again = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
-    assert again.had_ended
-    assert run(settings(tmp_path, tmp_path / "runs", schedule=LONG, resume=True)).had_ended
-
-
-def test_an_evaluation_of_the_end_that_was_interrupted_is_not_the_longer_runs(tmp_path, monkeypatch):
-    write_dataset(tmp_path / "data.npz")
-    expected = run(settings(tmp_path, tmp_path / "unbroken", schedule=LONG))
-    run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
-    read = SavedRun.progress.fget
-    monkeypatch.setattr(
-        SavedRun, "progress", property(lambda one: dataclasses.replace(read(one), evaluation_due=True))
-    )
-    extended = run(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True))
-    rows = [untimed(one.folder.files.evaluations) for one in (extended, expected)]
-    assert rows[0] == rows[1]
+    assert train_offline(settings(LONG, extend=True)).had_ended
+    assert train_offline(settings(LONG, resume=True)).had_ended
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "falls to 0 at update 10"),
+        ({"config": small("bc")}, "falls to 0 at update 10"),
         ({"batch_size": 9}, "no run with fewer updates or other seeds and otherwise these settings"),
         ({"num_seeds": 3}, "no run with fewer updates or other seeds and otherwise these settings"),
     ],
 )
-def test_why_not(tmp_path, changes, message):
-    write_dataset(tmp_path / "data.npz")
-    shorter = run(offline_settings(tmp_path, schedule=SHORT, eval_episodes=0))
+def test_why_not(settings, tmp_path, changes, message):
+    of_both = {name: changes[name] for name in changes if name == "config"}
+    train_offline(settings(SHORT, eval_episodes=0, **of_both))
     before = contents(tmp_path)
     with pytest.raises(UserError, match=message):
-        run(offline_settings(tmp_path, schedule=LONG, eval_episodes=0, extend=True, **changes))
+        train_offline(settings(LONG, eval_episodes=0, extend=True, **changes))
     assert contents(tmp_path) == before
-    assert shorter.folder.path.is_dir()
 
 
-def test_more_seeds_are_those_of_the_larger_run(tmp_path, caplog):
-    """Seeds 42 and 43 are there, 42 to 45 are asked for: 44 and 45 are trained, to the same bits."""
+def test_more_seeds_are_those_of_the_larger_run(settings, caplog):
+    """Seeds 42 and 43 are there, 42 to 45 are asked for: 44 and 45 are trained, stopped, and go on."""
     caplog.set_level("INFO")
-    write_dataset(tmp_path / "data.npz")
-    there = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
-    before = contents(there.folder.path)
-    four = dataclasses.replace(
-        settings(tmp_path, tmp_path / "runs", schedule=SHORT, extend=True), num_seeds=4
-    )
-    added = run(four)
-    assert contents(there.folder.path) == before
-    assert added.folder.path.name.startswith("seeds44-45_")
-    assert [member.seed for member in added.members] == [44, 45]
-    assert f"extending {there.folder.path} by seeds 44, 45, in a run of their own" in caplog.text
-    larger = run(dataclasses.replace(four, save_dir=str(tmp_path / "larger"), extend=False))
-    ours, theirs = (load_run(one.folder.path, 10).states for one in (added, larger))
+    there = train_offline(settings(SHORT))
+    before = contents(there.path)
+    four = settings(SHORT, num_seeds=4, extend=True)
+    with stopped_at("update 6: score") as stop:
+        begun = train_offline(four, stop)
+    assert begun.content["status"] == "interrupted"
+    added = train_offline(four)
+    assert added.path == begun.path
+    assert contents(there.path) == before
+    assert added.path.name.startswith("seeds44-45_")
+    assert f"extending {there.path} by seeds 44, 45, in a run of their own" in caplog.text
+    assert f"going on with {added.path}, which has not ended" in caplog.text
+    larger = train_offline(dataclasses.replace(four, save_dir=str(there.path.parents[3] / "a"), extend=False))
+    ours, theirs = states_of(added, SHORT), states_of(larger, SHORT)
     assert sorted(ours) == ["seed44", "seed45"]
     assert_same_bits(ours, {name: theirs[name] for name in ours})
-    assert untimed(larger.folder.files.evaluations)[3:5] == untimed(added.folder.files.evaluations)[1:3]
+    assert untimed(larger.path / "evaluations.csv")[3:5] == untimed(added.path / "evaluations.csv")[1:3]
     with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
-        run(four)
+        train_offline(four)
 
 
-def test_more_seeds_that_were_stopped_go_on_by_the_same_command(tmp_path, caplog):
-    caplog.set_level("INFO")
-    write_dataset(tmp_path / "data.npz")
-    there = run(settings(tmp_path, tmp_path / "runs", schedule=LONG))
-    four = dataclasses.replace(settings(tmp_path, tmp_path / "runs", schedule=LONG, extend=True), num_seeds=4)
-    with OfflineRun(four) as stopped, stopped_at(stopped, "update 6: score"):
-        assert stopped.run()["status"] == "interrupted"
-    ended = run(four)
-    assert ended.folder.path == stopped.folder.path
-    assert f"going on with {stopped.folder.path}, which has not ended" in caplog.text
-    whole = run(dataclasses.replace(four, save_dir=str(tmp_path / "whole"), extend=False))
-    ours, theirs = (load_run(one.folder.path, 18).states for one in (ended, whole))
-    assert_same_bits(ours, {name: theirs[name] for name in ours})
-    assert there.folder.path.is_dir()
-    with pytest.raises(UserError, match="seeds 42 to 45 already have runs with these settings"):
-        run(four)
-
-
-def test_seeds_that_are_missing_in_the_midst_are_not_one_run(tmp_path):
-    write_dataset(tmp_path / "data.npz")
-    run(dataclasses.replace(settings(tmp_path, tmp_path / "runs", schedule=SHORT), seed=44, num_seeds=1))
-    asked = dataclasses.replace(
-        settings(tmp_path, tmp_path / "runs", schedule=SHORT, extend=True), num_seeds=5
-    )
+def test_seeds_that_are_missing_in_the_midst_are_not_one_run(settings):
+    train_offline(settings(SHORT, seed=44, num_seeds=1))
     with pytest.raises(UserError, match="seeds 42, 43, 45, 46 are missing"):
-        run(asked)
+        train_offline(settings(SHORT, num_seeds=5, extend=True))
 
 
-def test_an_evaluation_before_the_first_update_changes_no_other_row(tmp_path):
-    write_dataset(tmp_path / "data.npz")
-    usual = run(settings(tmp_path, tmp_path / "runs", schedule=SHORT))
-    early = dataclasses.replace(SHORT, eval_at_start=True)
-    started = run(settings(tmp_path, tmp_path / "runs", schedule=early))
-    assert started.folder.path != usual.folder.path
-    header, *rows = untimed(started.folder.files.evaluations)
+def test_an_evaluation_before_the_first_update_changes_no_other_row(settings):
+    usual, started = train_offline(settings(SHORT)), train_offline(settings(SHORT, eval_at_start=True))
+    assert started.path != usual.path
+    header, *rows = untimed(started.path / "evaluations.csv")
     assert [row.split(",")[:2] for row in rows[:2]] == [["0", "42"], ["0", "43"]]
-    assert [header, *rows[2:]] == untimed(usual.folder.files.evaluations)
-    assert untimed(started.folder.files.metrics) == untimed(usual.folder.files.metrics)
-    assert_same_bits(*(load_run(one.folder.path, 10).states for one in (started, usual)))
+    assert [header, *rows[2:]] == untimed(usual.path / "evaluations.csv")
+    assert_same_rows(started, usual, "metrics.csv")
+    assert_same_bits(states_of(started, SHORT), states_of(usual, SHORT))

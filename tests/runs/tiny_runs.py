@@ -1,17 +1,17 @@
 """What the tests of runs share: settings of runs of a few updates, and how such a run is stopped."""
 
 import contextlib
-import dataclasses
 import logging
 
 import jax
 import numpy as np
 
 from xql_jax.configuration import online_config, suite_config
+from xql_jax.runs.load import load_run
 from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings
-from xql_jax.training.schedule import Schedule
+from xql_jax.training.signals import StopSignals
 
-SCHEDULE = Schedule(max_steps=12, log_interval=4, eval_interval=6, checkpoint_interval=6)
+SCHEDULE = {"max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "tqdm": False}
 PRETRAINING = 6  # updates before the first step of a fine-tuned run
 SIX = {"seed": 3, "num_seeds": 6}
 
@@ -30,20 +30,16 @@ def write_dataset(path, size=120):
     return path
 
 
-def flat(settings):
-    """The settings with those of `schedule`, if it is there, under their own names."""
-    settings = dict(settings)
-    schedule = dataclasses.asdict(settings.pop("schedule"))
-    del schedule["handover"]
-    return schedule | settings
+def small(method, **values):
+    """A config for the point mazes with networks of eight units."""
+    return suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,), **values}})
 
 
 def offline_settings(folder, **changes):
     """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
-    config = suite_config("bc", suites=("pointmaze",), differences={"bc": {"hidden_dims": (8,)}})
     settings = {
-        "config": config,
-        "schedule": SCHEDULE,
+        "config": small("bc"),
+        **SCHEDULE,
         "save_dir": str(folder / "runs"),
         "env_name": "pointmaze-umaze-v0",
         "dataset": (str(folder / "data.npz"),),
@@ -52,55 +48,78 @@ def offline_settings(folder, **changes):
         "normalize_observations": True,
         "top_returns": 0.67,
     }
-    return OfflineSettings(**flat(settings | changes))
+    return OfflineSettings(**(settings | changes))
 
 
 def online_settings(folder, **changes):
     """TD3 in a point maze."""
     values = {"hidden_dims": (8,), "batch_size": 4, "buffer_size": 16, "warmup_steps": 4}
-    config = online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={})
     settings = {
-        "config": config,
-        "schedule": SCHEDULE,
+        "config": online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={}),
+        **SCHEDULE,
         "save_dir": str(folder / "runs"),
         "env_name": "pointmaze-umaze-v0",
         "eval_episodes": 1,
         "bellman_error_interval": 6,
     }
-    return OnlineSettings(**flat(settings | changes))
+    return OnlineSettings(**(settings | changes))
 
 
 def finetune_settings(folder, method="xql", **changes):
     """XQL with two seeds: six updates, then twelve steps."""
-    config = suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,)}})
-    offline = dataclasses.asdict(
-        offline_settings(folder, config=config, seed=3, num_seeds=2, top_returns=None)
-    )
-    settings = {**offline, "config": config, "schedule": SCHEDULE, "num_pretraining_steps": PRETRAINING}
-    return FinetuneSettings(**flat(settings | changes))
+    settings = {
+        "config": small(method),
+        **SCHEDULE,
+        "save_dir": str(folder / "runs"),
+        "env_name": "pointmaze-umaze-v0",
+        "dataset": (str(folder / "data.npz"),),
+        "batch_size": 8,
+        "eval_episodes": 2,
+        "normalize_observations": True,
+        "seed": 3,
+        "num_seeds": 2,
+        "num_pretraining_steps": PRETRAINING,
+    }
+    return FinetuneSettings(**(settings | changes))
 
 
 @contextlib.contextmanager
-def stopped_at(run, line):
-    """Asks a run to stop when it says that line."""
+def stopped_at(line):
+    """Yields what stops a run when it says that line."""
+    stop = StopSignals()
 
     class Listener(logging.Handler):
         def emit(self, record):
             if record.getMessage().startswith(line):
-                run.stop.request()
+                stop.request()
 
     logger, listener = logging.getLogger("xql_jax"), Listener()
     level = logger.level
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
-    yield
+    yield stop
     logger.setLevel(level)
     logger.removeHandler(listener)
+
+
+def states_of(summary, step):
+    """A run's states after a step by the member's name, from its files."""
+    return load_run(summary.path, step).states
+
+
+def evaluations_of(summary):
+    run = load_run(summary.path)
+    return run.rows(run.files.evaluations)
 
 
 def untimed(path):
     """A CSV file's lines without their last cell, the seconds."""
     return [line.rsplit(",", 1)[0] for line in path.read_text().splitlines()]
+
+
+def assert_same_rows(summary, other, *names):
+    for name in names or ("metrics.csv", "evaluations.csv"):
+        assert untimed(summary.path / name) == untimed(other.path / name)
 
 
 def assert_same_bits(tree, other):

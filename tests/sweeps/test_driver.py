@@ -5,7 +5,7 @@ import signal
 import pytest
 from tiny_sweeps import TINY, sweep_settings, train_all
 
-from xql_jax.runs.offline import OfflineRun
+from xql_jax.runs import offline
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
@@ -13,17 +13,18 @@ from xql_jax.training.signals import StopSignals
 
 @pytest.mark.slow
 def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
-    def fail(run):
-        raise MemoryError("no room")
-
     settings = sweep_settings(tmp_path)
     bc = make_plan(settings).cells[0]
-    open_run = OfflineRun.open
-    monkeypatch.setattr(
-        OfflineRun, "open", lambda run: fail(run) if run.config.algorithm == "bc" else open_run(run)
-    )
+    load = offline.load_data
+
+    def fail(job, *others):
+        if job.settings.config.algorithm == "bc":
+            raise RuntimeError("no room")
+        return load(job, *others)
+
+    monkeypatch.setattr(offline, "load_data", fail)
     outcomes = {str(cell): outcome for cell, outcome in train_all(settings)}
-    assert outcomes.pop(str(bc)).failure == "MemoryError: no room"
+    assert outcomes.pop(str(bc)).failure == "RuntimeError: no room"
     assert [outcome.summary["status"] for outcome in outcomes.values()] == ["finished"]
 
 
@@ -37,13 +38,13 @@ def test_another_variants_run_is_not_taken_for_the_cells(tmp_path):
 
 
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
-    finish = OfflineRun.details
+    finish = offline.write_summary
 
-    def told(run, population):
-        run.stop.request()
-        return finish(run, population)
+    def told(loop, rows, job, folder, stop):
+        stop.request()
+        return finish(loop, rows, job, folder, stop)
 
-    monkeypatch.setattr(OfflineRun, "details", told)
+    monkeypatch.setattr(offline, "write_summary", told)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings)
     assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)
@@ -68,13 +69,13 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
 
 def test_a_signal_while_a_run_is_set_up_stops_the_sweep(tmp_path, monkeypatch):
     stop = StopSignals()
-    set_up = OfflineRun.population
+    set_up = offline.place
 
-    def told(run, *args, **options):
+    def told(*arguments):
         stop.request()
-        return set_up(run, *args, **options)
+        return set_up(*arguments)
 
-    monkeypatch.setattr(OfflineRun, "population", told)
+    monkeypatch.setattr(offline, "place", told)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings, stop=stop)
     assert (outcome.summary["status"], outcome.summary["step"]) == ("interrupted", 0)

@@ -16,6 +16,7 @@ from xql_jax.configuration import suite_config
 from xql_jax.data.download import cached_file
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import read_paper_table
+from xql_jax.runs.train import train_run
 from xql_jax.sweeps import plan, tables, worker
 from xql_jax.sweeps.settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
@@ -261,8 +262,7 @@ def test_a_run_with_references_of_its_own_is_not_taken_for_one_without(tmp_path)
     asked = sweep_settings(tmp_path, methods=(f"bc{TINY}",), datasets=(data,))
     [cell] = plan.make_plan(asked).cells
     scored = dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0)
-    with plan.run_of(scored) as run:
-        run.run()
+    train_run(scored)
     assert [cell.state for cell in plan.make_plan(asked).cells] == ["to do"]
 
 

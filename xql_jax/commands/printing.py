@@ -10,8 +10,10 @@ from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.export import export_policy
-from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.run import Summary, request
+from xql_jax.runs.settings import RunSettings
 from xql_jax.runs.tool_settings import ExportSettings
+from xql_jax.runs.train import train_run
 from xql_jax.training.members import Member
 
 # When an episode counts as a success, by suite.
@@ -25,35 +27,31 @@ SUCCESS = {
 }
 
 
-def train(run: TrainingRun) -> int:
-    """Trains the run, prints how it ended (finished or stopped by a signal), and returns the exit code."""
-    print(run.request, flush=True)  # before training, so that a full disk is not found out after hours
-    with run:
-        summary = run.run()
-    _print_end(run, summary)
-    stopped = run.stop.received if summary["status"] != "finished" else None
-    return 128 + stopped if stopped else 0
+def train(settings: RunSettings) -> int:
+    """Trains, prints how it ended (finished or stopped by a signal), and returns the exit code."""
+    print(request(settings), flush=True)  # before training, so that a full disk is not found out after hours
+    summary = train_run(settings)
+    _print_end(summary)
+    return 128 + summary.stopped_by if summary.stopped_by else 0
 
 
-def _print_end(run: TrainingRun, summary: dict[str, Any]) -> None:
-    if run.had_ended:
-        heading = "this run has ended already"
-    elif run.stop.received is None or summary["status"] == "finished":
-        heading = "done"
-    else:
-        heading = f"stopped by {run.stop.received.name}; go on with --resume"
-    print(f"{heading}: {summary['env_name']}, {summary['algorithm']}, {summary['step']:,} {run.unit}s")
-    results = summary["results"]
+def _print_end(summary: Summary) -> None:
+    content, unit, stopped_by = summary.content, summary.unit, summary.stopped_by
+    heading = "this run has ended already" if summary.had_ended else "done"
+    if stopped_by:
+        heading = f"stopped by {stopped_by.name}; go on with --resume"
+    print(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
+    results = content["results"]
     if len(results) > 1:
         print(f"  settings by their last score, the best of {len(results)} first:")
     for result in ranked(results):
         print_result(result)
-    for entry in summary.get("finetuning", []):
+    for entry in content.get("finetuning", []):
         _print_finetuning(entry)
-    for divergence in summary["diverged"]:
-        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
+    for divergence in content["diverged"]:
+        where = f"{unit} {divergence['step']} ({divergence['quantity']})"
         print(f"  diverged: {divergence['member']} at {where}")
-    print(f"  results: {run.folder.path}")
+    print(f"  results: {summary.path}")
 
 
 def print_result(result: Mapping[str, Any]) -> None:

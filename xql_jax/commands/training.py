@@ -9,32 +9,34 @@ from absl import flags
 from xql_jax.commands import printing
 from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.descriptions import describe_fields
-from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.run import request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
+from xql_jax.runs.train import job_of
 from xql_jax.settings import settings_of
 
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
 NO_SETTINGS = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
 
 
-def train(run: TrainingRun) -> int:
-    """Trains the run, or prints its settings for `--print_config`; returns the exit code."""
+def train(settings: RunSettings) -> int:
+    """Trains with the settings, or prints them for `--print_config`; returns the exit code."""
     path = Path(flags.FLAGS.config)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     is_given = flags.FLAGS["config"].present
     if flags.FLAGS.print_config:
-        run.resolve()
+        resolved = job_of(settings).settings
         print(
-            f"{run.request}; nothing is trained: these are the settings, as --NAME=VALUE (where it is from)"
+            f"{request(resolved)}; nothing is trained: these are the settings, as --NAME=VALUE "
+            "(where it is from)"
         )
         origin = "flag" if is_given else "chosen by the task"
         print(f"--config={path} ({origin}): The file of hyperparameters, and after a colon the method.")
-        for name, value, origin, meaning in described(run.settings):
+        for name, value, origin, meaning in described(resolved):
             print(f"--{name}={_typed(value)} ({origin}): {meaning}")
         return 0
-    if not is_given and getattr(run.settings, "checkpoint", None) is None:
+    if not is_given and getattr(settings, "checkpoint", None) is None:
         print(f"config: {path}, since none is given by --config", flush=True)
-    return printing.train(run)
+    return printing.train(settings)
 
 
 def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:

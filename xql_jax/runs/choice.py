@@ -29,7 +29,7 @@ from xql_jax.reports.results import grouped
 from xql_jax.reports.score_table import csv_table
 from xql_jax.rollout.scores import Agreement, agreement
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run import Run
+from xql_jax.runs.machine import Run
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import Progress

@@ -15,9 +15,8 @@ from xql_jax.data.writers import Metadata, read_rows, write_hdf5, write_minari
 from xql_jax.errors import UserError, needing
 from xql_jax.files import sync
 from xql_jax.outputs import check_output, unfinished_name, writing_output
-from xql_jax.runs.provenance import versions
+from xql_jax.runs.machine import Run, versions
 from xql_jax.runs.references import ReferenceReturns
-from xql_jax.runs.run import Run
 from xql_jax.runs.sources import open_source
 from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import referenced

@@ -20,7 +20,7 @@ from xql_jax.rollout.policies import Act
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import load_run
-from xql_jax.runs.run import Run
+from xql_jax.runs.machine import Run
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import Member

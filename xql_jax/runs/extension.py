@@ -11,19 +11,19 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
 from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, load_run
+from xql_jax.runs.run import Job
+from xql_jax.runs.settings import OfflineSettings
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
-from xql_jax.training.schedule import Schedule
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
@@ -36,24 +36,30 @@ class Beginning(NamedTuple):
     progress: Progress
     logs: Mapping[str, bytes] = {}  # rows up to this point, by file name
 
-    def write_logs(self, checkpoint: Path) -> None:
-        """Writes the rows into a checkpoint's folder."""
-        for name, rows in self.logs.items():
+
+def begin_with(beginning: Beginning, folder: RunFolder) -> None:
+    """Writes a new run's first checkpoint."""
+
+    def write_logs(checkpoint: Path) -> None:
+        for name, rows in beginning.logs.items():
             (checkpoint / "logs").mkdir(exist_ok=True)
             (checkpoint / "logs" / name).write_bytes(rows)
 
+    with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
+        checkpoints.save(beginning.states, beginning.progress, write_logs)
 
-def extended(folder: RunFolder, config: ConfigDict, learner: Any, schedule: Schedule) -> Beginning:
+
+def extended(folder: RunFolder, job: Job) -> Beginning:
     """Reads the starting point of the new run from the longest shorter run with the same settings.
 
     Args:
         folder: of the new run, which has no checkpoint yet.
-        config, learner, schedule: of the new run.
     Raises:
         UserError: if there is no such run, or if a run from the start would have different numbers.
     """
+    schedule = job.settings.schedule
     record = _shorter_run(folder)
-    _check_rates(record, config, learner)
+    _check_rates(record, job)
     step, states, progress = record.step, record.states, record.progress
     with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
         logs = checkpoints.logs(step)
@@ -120,6 +126,13 @@ class MissingSeeds(NamedTuple):
     last: int
     have_begun: bool  # whether there is a run of them already
 
+    def of(self, settings: OfflineSettings) -> OfflineSettings:
+        """Returns the settings of the run of these seeds."""
+        number = self.last - self.first + 1
+        return dataclasses.replace(
+            settings, seed=self.first, num_seeds=number, extend=False, resume=self.have_begun
+        )
+
 
 def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
     """Returns the seeds of a new run that no run with otherwise the same settings has.
@@ -131,7 +144,7 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
     Raises:
         UserError: if other runs have all seeds, or if those missing are not successive.
     """
-    if (folder.path / "config.json").exists():
+    if folder.has_begun:
         return None
     there = {
         seed: record
@@ -198,10 +211,10 @@ def _shorter_run(folder: RunFolder) -> SavedRun:
     return max(found, key=lambda record: record.steps[-1])
 
 
-def _check_rates(record: SavedRun, config: ConfigDict, learner: Any) -> None:
+def _check_rates(record: SavedRun, job: Job) -> None:
     """Raises UserError if a learning rate depends on how long the run is."""
-    shorter = jax.tree.leaves(learner_from_config(config, record.content["max_steps"]))
-    if all(np.array_equal(a, b) for a, b in zip(shorter, jax.tree.leaves(learner), strict=True)):
+    shorter = jax.tree.leaves(learner_from_config(job.settings.config, record.content["max_steps"]))
+    if all(np.array_equal(a, b) for a, b in zip(shorter, jax.tree.leaves(job.learner), strict=True)):
         return
     raise UserError(
         f"--extend: {record.path} cannot be extended: its actor's learning rate falls to 0 at update "

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,11 @@ from xql_jax.files import (
     read_file,
     read_json,
     read_record,
-    set_aside,
     with_numbers,
     write_record,
 )
 from xql_jax.logs.csv_reader import Columns
-from xql_jax.runs.provenance import differences, machine, versions
+from xql_jax.runs.machine import differences, machine, versions
 from xql_jax.training.checkpoints import Checkpoints
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.members import Member
@@ -71,9 +70,7 @@ class RunFolder:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
         parent, end = self.save_dir / self.env_name / self.algorithm, self.run[:8]
-        there: list[Path] = []
-        with contextlib.suppress(OSError):  # such as a name that is too long, which `opened` reports
-            there = [*parent.glob(f"{seeds}_{end}"), *sorted(parent.glob(f"{seeds}_*_{end}"))]
+        there = [*parent.glob(f"{seeds}_{end}"), *sorted(parent.glob(f"{seeds}_*_{end}"))]
         return there[0] if there else parent / "_".join(filter(None, (seeds, self.label, end)))
 
     @property
@@ -90,14 +87,23 @@ class RunFolder:
         """The identity as config.json has it."""
         return json.loads(as_json(self.identity))
 
+    @property
+    def has_begun(self) -> bool:
+        return (self.path / "config.json").exists() or self.files.checkpoints.exists()
+
+    @property
+    def has_checkpoints(self) -> bool:
+        with Checkpoints(self.files.checkpoints) as checkpoints:
+            return bool(checkpoints.steps)
+
     @contextlib.contextmanager
-    def opened(self, resume: bool) -> Iterator[None]:
+    def locked(self, resume: bool) -> Iterator[None]:
         """Creates the folder, locks it against other processes, and writes or updates config.json.
 
         Raises:
             Busy: if another process uses the folder.
             UserError: if the run exists and `resume` is false, if the folder cannot be created, or if any
-                file in it cannot be written while it is open.
+                file in it cannot be written while it is locked.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -118,40 +124,31 @@ class RunFolder:
                 raise cannot_write(path, os.strerror(error.errno)) from error
 
     def _note_start(self, resume: bool) -> None:
-        file = self.path / "config.json"
-        here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
-        what = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict()}
-        has_begun = os.path.lexists(file) or os.path.lexists(self.files.checkpoints)
-        if has_begun and not resume:
+        """Writes config.json, or adds to it on which machine the run goes on."""
+        if self.has_begun and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if not os.path.lexists(file):
-            if resume and not has_begun:
-                self._tell_of_others()
-            write_record(file, {**what, **here, "resumed": []})
+        if resume and not self.has_begun:
+            self._tell_of_others()
+        file = self.path / "config.json"
+        here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
+        content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict()}
+        if not file.exists():
+            write_record(file, {**content, **here, "resumed": []})
             return
         try:
-            config = read_config(file)
-            if config["run"] != self.run:
-                raise Damaged(f"{file}: of another run, {config['run']}; this one is {self.run}")
+            began = read_config(file)
         except Damaged as error:
-            aside = set_aside(file)
-            LOG.warning(f"{error}; it is written anew, the file as it was is {aside.name}")
-            write_record(file, {**what, **here, "resumed": [here], "note": "written anew: it was damaged"})
+            LOG.warning(f"{error}; it is written anew")
+            write_record(file, {**content, **here, "resumed": [here], "note": "written anew: it was damaged"})
             return
         for kind in ("versions", "machine"):
-            if changed := differences(config[kind], here[kind]):
+            if changed := differences(began[kind], here[kind]):
                 LOG.warning(
                     f"the run began with another setup, so its numbers may differ from now on: {changed}"
                 )
-        write_record(file, {**config, **self.about, "resumed": [*config["resumed"], here]})
-
-    def forget_stop(self) -> None:
-        """Removes an interrupted run's summary when the run continues, because its rows will change."""
-        with contextlib.suppress(Damaged, FileNotFoundError):  # `write_summary` sets damaged ones aside
-            if read_summary(self.files.summary, self.run)["status"] != "finished":
-                self.files.summary.unlink()
+        write_record(file, {**began, **self.about, "resumed": [*began["resumed"], here]})
 
     def _tell_of_others(self) -> None:
         """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
@@ -167,65 +164,41 @@ class RunFolder:
                 f"{'; '.join(others[nearest][:3])}"
             )
 
+    def forget_stop(self) -> None:
+        """Removes the summary when the run goes on, because its rows will change."""
+        self.files.summary.unlink(missing_ok=True)
+
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished and its files are undamaged.
 
         Returns:
-            The summary; None if the run must continue, or must write the summary and damaged files again.
+            None if the run must continue, or must write damaged files again.
         Raises:
-            UserError: if files have changed and there is no checkpoint to restore them from.
+            Damaged: if a file has changed and there is no checkpoint to restore it from.
         """
-        if not os.path.lexists(self.files.summary):
+        if not self.files.summary.exists():
             return None
         try:
             summary = read_summary(self.files.summary, self.run)
+            if summary["status"] != "finished":
+                return None
+            read_config(self.path / "config.json")
+            if "normalize_observations" in self.recorded:
+                Preprocessing.load(self.files.preprocessing, self.run)
+            for name, written in summary.get("logs", {}).items():
+                if rows_digest(self.path / name) != written:
+                    raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
         except Damaged as error:
+            if not self.has_checkpoints:
+                raise Damaged(f"{error}; there is no checkpoint to restore it from: delete the run") from None
             LOG.warning(f"{error}; it is made anew")
             return None
-        if summary["status"] != "finished":
-            return None
-        changed = [
-            name for name, found in summary.get("logs", {}).items() if found != rows_digest(self.path / name)
-        ]
-        changed += self._damaged_records()
-        if not changed:
-            return summary
-        what = f"{self.path}: the run has ended, and {', '.join(changed)} is not as it was written"
-        if not self.has_checkpoints:
-            raise UserError(
-                f"{what}; there is no checkpoint to get the rows from: mend it, or delete the run"
-            )
-        LOG.warning(f"{what}; it is made anew")
-        return None
+        return summary
 
-    def _damaged_records(self) -> list[str]:
-        """Names of the damaged files, besides the summary, without which the run cannot be read."""
-        damaged = []
-        try:
-            if read_config(self.path / "config.json")["run"] != self.run:
-                damaged.append("config.json")
-        except Damaged:
-            damaged.append("config.json")
-        if "normalize_observations" in self.recorded or os.path.lexists(self.files.preprocessing):
-            try:
-                Preprocessing.load(self.files.preprocessing, self.run)
-            except Damaged:
-                damaged.append("preprocessing.json")
-        return damaged
-
-    @property
-    def has_checkpoints(self) -> bool:
-        with Checkpoints(self.files.checkpoints) as checkpoints:
-            return bool(checkpoints.steps)
-
-    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes summary.json, with this run's digest; returns its content as `read_summary` does."""
-        if os.path.lexists(self.files.summary):
-            try:
-                read_summary(self.files.summary, self.run)
-            except Damaged:
-                set_aside(self.files.summary)
-        return _with_scores(write_record(self.files.summary, {**summary, "run": self.run}))
+    def write_summary(self, summary: Mapping[str, Any], logs: Iterable[Path] = ()) -> dict[str, Any]:
+        """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
+        digests = {path.name: rows_digest(path) for path in logs}
+        return _with_scores(write_record(self.files.summary, {**summary, "logs": digests, "run": self.run}))
 
 
 def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

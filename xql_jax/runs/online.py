@@ -1,5 +1,6 @@
-"""Online run: puts environments, learner and population together."""
+"""Online run: trains a population in its own environments."""
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -13,7 +14,21 @@ from xql_jax.envs import SUITES, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
-from xql_jax.runs.run import TrainingRun
+from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.machine import prepare_acting, settings_of_jax
+from xql_jax.runs.run import (
+    Job,
+    Summary,
+    draw_curve,
+    evaluating,
+    folder_of,
+    make_job,
+    naming_lack_of_memory,
+    scored,
+    simulation_of,
+    train,
+    write_summary,
+)
 from xql_jax.runs.settings import ActingSettings, OnlineSettings
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.training.compiled_online import CompiledPopulation
@@ -22,97 +37,97 @@ from xql_jax.training.online import OnlinePopulation
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rounds import OnlineSchedule
 from xql_jax.training.schedule import Schedule
+from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
 
 
-class OnlineRun(TrainingRun):
-    """Trains a population online; each member has its own environments."""
-
-    settings: OnlineSettings
-    unit = OnlinePopulation.unit
-
-    def resolve(self) -> None:
-        settings = self.settings = self.settings.resolved()
-        self.task = task = self.scored(settings.task)
-        _tell_of_dataset(task)
-        self.online = online_schedule(
-            settings,
-            self.schedule,
-            online_fields(settings.config),
-            bellman_error_interval=settings.bellman_error_interval,
-            restarts=settings.on_divergence == "restart",
+def online_job(settings: OnlineSettings) -> tuple[Job, OnlineSchedule]:
+    """Returns the run's job and schedule of acting; raises UserError for mistakes in the settings."""
+    settings = settings.resolved()
+    task = settings.task
+    schedule = online_schedule(
+        settings,
+        settings.schedule,
+        online_fields(settings.config),
+        bellman_error_interval=settings.bellman_error_interval,
+        restarts=settings.on_divergence == "restart",
+    )
+    if task.suite == COMPILED:
+        _check_compiled(task, settings)
+        schedule = dataclasses.replace(schedule, round_steps=schedule.num_environments)
+    if task.suite not in SUITES:
+        raise UserError(
+            f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
         )
-        self.is_compiled = task.suite == COMPILED
-        if self.is_compiled:
-            _check_compiled(task, settings)
-            self.online = dataclasses.replace(self.online, round_steps=self.online.num_environments)
-        self.make_members(self.schedule.max_steps)
-        if task.suite not in SUITES:
-            raise UserError(
-                f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
-            )
+    return make_job(settings, settings.max_steps, round_steps=schedule.round_steps), schedule
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {**self.settings.identity, "round_steps": self.online.round_steps}
 
-    def open(self) -> None:
-        self.resolve()
-        assert self.task is not None
-        self.suite = choose_suite(self.task, self.simulation)
-        self.make_evaluator(self.task, self.suite)
-        sizes = self.suite.sizes(self.task)
-        check_room(sizes, self.online.buffer_size, len(self.members), "config.buffer_size")
-        self.make_folder(self.task.name, sizes, **self.identity)
+def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
+    """Trains a population online; each member has its own environments and replay buffer.
 
-    def population(self) -> OnlinePopulation | CompiledPopulation:
-        assert self.task is not None
-        LOG.info(
-            f"{self.task.name}, {self.config.algorithm}: {len(self.members)} member(s), "
-            f"{self.schedule.max_steps:,} steps"
-        )
-        behind = "not" if self.is_compiled else f"at most {self.online.policy_lag} updates"
-        LOG.info(
-            f"  rounds of {self.online.round_steps} step(s): the policy that acts is {behind} behind"
-            + f"; files in {self.folder.path}"
-        )
-        files = self.folder.files
-        replay_files = ReplayFiles(files.replay, files.run, self.settings.on_damaged_replay == "drop")
-        if self.is_compiled:
-            environment = compiled_environment(self.task)
-            return CompiledPopulation(self.learner, self.members, environment, self.online, replay_files)
-        make = functools.partial(self.suite.make, self.task)
-        patience = Patience(self.settings.environment_timeout, lambda: self.stop.received is not None)
-        return OnlinePopulation(self.learner, self.members, make, self.online, replay_files, patience)
+    Args:
+        stop: as for `train_offline`.
+    Raises:
+        UserError: if a setting is invalid; earlier runs are not changed then.
+    """
+    prepare_acting()
+    (job, schedule), stop = online_job(settings), stop or StopSignals()
+    task = scored(job.settings, job.settings.task)
+    _tell_of_dataset(task)
+    with contextlib.ExitStack() as held, naming_lack_of_memory():
+        held.enter_context(settings_of_jax())
+        evaluator = held.enter_context(evaluating(job))
+        sizes = choose_suite(task, simulation_of(settings)).sizes(task)
+        check_room(sizes, schedule.buffer_size, len(job.members), "config.buffer_size")
+        folder = folder_of(job, task.name, task, sizes, {})
+        if settings.resume and (finished := folder.finished_summary()):
+            return Summary(folder.path, settings.unit, finished, had_ended=True)
 
-    def loop(self, population: OnlinePopulation | CompiledPopulation) -> TrainingLoop:
-        interval = self.settings.bellman_error_interval
-        path = self.folder.files.bellman_errors
-        recordings = [Recording(path, "error", interval, population.bellman_errors)] if interval else []
-        return TrainingLoop(
-            population,
-            self.evaluator,
-            self.task,
-            self.schedule,
-            self.folder.files,
-            recordings,
+        held.enter_context(folder.locked(settings.resume))
+        population = online_population(job, schedule, task, folder, stop)
+        held.callback(population.close)
+        interval, path = settings.bellman_error_interval, folder.files.bellman_errors
+        errors = [Recording(path, "error", interval, population.bellman_errors)] if interval else []
+        loop = TrainingLoop(population, evaluator, task, settings.schedule, folder.files, errors)
+        held.enter_context(loop)
+        rows = train(loop, job, folder, stop)
+        if loop.finished:  # an interrupted run skips the pictures
+            draw_curve(rows, job, task, folder)
+        restarts = [
+            {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
+            for index, divergences in population.restarts.items()
+            for divergence in divergences
+        ]
+        work = {name: round(value, 3) for name, value in population.seconds.items()}
+        details: dict[str, Any] = {"policy_lag": schedule.policy_lag}
+        if isinstance(population, CompiledPopulation):
+            details = {"policy_lag": 0, "failed_episodes": population.failures}
+        return write_summary(
+            loop, rows, job, folder, stop, restarts=restarts, seconds_by_work=work, **details
         )
 
-    def details(self, population: OnlinePopulation | CompiledPopulation) -> dict[str, Any]:
-        failed = (
-            {"failed_episodes": population.failures} if isinstance(population, CompiledPopulation) else {}
-        )
-        return {
-            **failed,
-            "policy_lag": 0 if self.is_compiled else self.online.policy_lag,
-            "restarts": [
-                {"member": str(self.members[index]), **dataclasses.asdict(divergence)}
-                for index, restarts in population.restarts.items()
-                for divergence in restarts
-            ],
-            "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
-        }
+
+def online_population(
+    job: Job, schedule: OnlineSchedule, task: Task, folder: RunFolder, stop: StopSignals
+) -> OnlinePopulation | CompiledPopulation:
+    """Makes the members' environments and the population, and logs a description."""
+    settings, is_compiled = job.settings, task.suite == COMPILED
+    LOG.info(
+        f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
+        f"{settings.max_steps:,} steps"
+    )
+    behind = "not" if is_compiled else f"at most {schedule.policy_lag} updates"
+    LOG.info(
+        f"  rounds of {schedule.round_steps} step(s): the policy that acts is {behind} behind; files in "
+        f"{folder.path}"
+    )
+    files = ReplayFiles(folder.files.replay, folder.run, settings.on_damaged_replay == "drop")
+    if is_compiled:
+        return CompiledPopulation(job.learner, job.members, compiled_environment(task), schedule, files)
+    make = functools.partial(choose_suite(task, simulation_of(settings)).make, task)
+    patience = Patience(settings.environment_timeout, lambda: stop.received is not None)
+    return OnlinePopulation(job.learner, job.members, make, schedule, files, patience)
 
 
 def online_schedule(

@@ -347,6 +347,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         "Hyperparameters that change at the hand-over: 'beta=0.5' sets another value, 'beta=1:0.2' goes "
         "linearly from one to another over --max_steps. Default: the config's own, for most none.",
         optional=True,
+        empty=True,
     )
 
     unit = "step"

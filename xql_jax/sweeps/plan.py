@@ -21,11 +21,9 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
-from xql_jax.runs.finetuning import FinetuneRun
 from xql_jax.runs.load import SavedRun, all_runs
-from xql_jax.runs.offline import OfflineRun
-from xql_jax.runs.online import OnlineRun
 from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
@@ -34,7 +32,6 @@ TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
 SOMETIMES = ("scale_rewards", "checkpoint", "eval_at_start")  # in an identity only if not at the default
-AnyRun = OfflineRun | OnlineRun  # a FinetuneRun is an OfflineRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,16 +119,6 @@ def refreshed(plan: Plan, save_dir: str) -> Plan:
     """Returns the plan with the runs that exist by now."""
     records = list(all_runs(Path(save_dir).expanduser()))
     return dataclasses.replace(plan, cells=[_as_it_is(cell, records) for cell in plan.cells])
-
-
-def run_of(settings: RunSettings) -> AnyRun:
-    """Makes the run that has these settings."""
-    if isinstance(settings, OnlineSettings):
-        return OnlineRun(settings)
-    if isinstance(settings, FinetuneSettings):
-        return FinetuneRun(settings)
-    assert isinstance(settings, OfflineSettings)
-    return OfflineRun(settings)
 
 
 def has_identity(record: SavedRun, identity: Mapping[str, Any]) -> bool:
@@ -282,9 +269,8 @@ def _cell(
     records: Sequence[SavedRun],
 ) -> Cell:
     wanted = run_settings(dataset, method, grid, seeds, settings)
-    asked = run_of(wanted)
-    asked.resolve()  # raises UserError for mistakes before anything is trained
-    identity, steps = json.loads(as_json(asked.identity)), asked.schedule.max_steps
+    job = job_of(wanted)  # raises UserError for mistakes before anything is trained
+    identity, steps = json.loads(as_json(job.identity)), job.settings.schedule.max_steps
     cell = _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
     if "=" in dataset and cell.state == NO_DATA:
         raise UserError(f"--datasets={dataset}: no such file")
@@ -297,8 +283,8 @@ def _as_it_is(cell: Cell, records: Sequence[SavedRun]) -> Cell:
     task, _, file = cell.dataset.partition("=")
     place = _place(cell.settings, get_task(task), file)
     if record and _may_differ(record, cell.settings):
-        with run_of(cell.settings) as run:  # reads the data
-            record = next((record for record in records if record.run == run.folder.run), None)
+        digest = data_run_folder(cell.settings).run
+        record = next((record for record in records if record.run == digest), None)
     missing = ""
     if record and record.summary.get("status") == "finished":
         state = FINISHED

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import xql_jax
 from xql_jax.errors import Busy, UserError
-from xql_jax.runs.platforms import prepare_acting
+from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.settings import ActingSettings, RunSettings
-from xql_jax.sweeps.plan import Cell, Plan, refreshed, run_of
+from xql_jax.runs.train import train_run
+from xql_jax.sweeps.plan import Cell, Plan, refreshed
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
@@ -95,16 +96,16 @@ def work(
             os.chdir(folder)
         if isinstance(settings, ActingSettings):
             prepare_acting()
-        with run_of(settings) as run:
-            run.stop.outer = stop
-            while not (stop and stop.received):
-                try:
-                    return Outcome(run.run(), run.stop.received)
-                except Busy as error:
-                    if not said:
-                        LOG.info(f"{error}; waiting for it")
-                    said = True
-                    time.sleep(SECONDS_PER_LOOK)
+        while not (stop and stop.received):
+            own = StopSignals()
+            own.outer = stop
+            try:
+                return Outcome(train_run(settings, own).content, own.received)
+            except Busy as error:
+                if not said:
+                    LOG.info(f"{error}; waiting for it")
+                said = True
+                time.sleep(SECONDS_PER_LOOK)
     except UserError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # other cells go on

@@ -1,20 +1,19 @@
-"""Provenance of a run: JAX's settings, versions and machine, on which its numbers depend.
-
-JAX's settings are fixed by the project. Versions and machine are recorded with the run.
-"""
+"""What a run's numbers depend on besides its settings: JAX's settings, which are fixed, versions, machine."""
 
 import contextlib
 import importlib.metadata
 import os
 import platform
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 
 import xql_jax
+from xql_jax.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
 
@@ -25,19 +24,9 @@ SETTINGS: Mapping[str, Any] = {
     "jax_default_matmul_precision": None,
     "jax_default_prng_impl": "threefry2x32",
     "jax_threefry_partitionable": True,
-    "jax_random_seed_offset": 0,
-    "jax_enable_custom_prng": False,
-    "jax_legacy_prng_key": "allow",
-    "jax_high_dynamic_range_gumbel": False,
     "jax_numpy_dtype_promotion": "standard",
-    "jax_numpy_rank_promotion": "allow",
-    "jax_softmax_custom_jvp": False,
-    "jax_allow_f16_reductions": True,
-    "jax_disable_jit": False,
-    "jax_disable_most_optimizations": False,
     "jax_debug_nans": False,  # they would raise errors; the training loop handles NaN itself
     "jax_debug_infs": False,
-    "jax_transfer_guard": None,
 }
 
 
@@ -106,3 +95,52 @@ def _of_processor(key: str) -> str:
         return ""
     found = re.search(rf"^(?:{key})\s*: (.*)$", text, re.MULTILINE)
     return found[1].strip() if found else ""
+
+
+def prepare_acting() -> None:
+    """Configures JAX for runs that act on the CPU while they learn.
+
+    It turns off asynchronous dispatch on the CPU, because otherwise the thread that acts would wait for the
+    learner's program, which runs in another thread. It also adds the CPU to JAX_PLATFORMS if that names only
+    other platforms.
+
+    Raises:
+        UserError: if those other platforms are not available; JAX would silently learn on the CPU.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]
+    if platforms and "cpu" not in platforms.split(","):
+        jax.config.update("jax_platforms", f"{platforms},cpu")
+        if jax.default_backend() == "cpu":
+            raise UserError(f"JAX_PLATFORMS={platforms}: not available here; unset it")
+
+
+class Run(contextlib.AbstractContextManager, ABC):
+    """A job; use it as `with EvaluationRun(settings) as run: report = run.run()`.
+
+    Raises:
+        UserError: on entering, if a setting or the data are invalid. Earlier runs are not changed then.
+    """
+
+    def __init__(self, settings: Any):  # of the run's kind, see `runs.settings`
+        self.settings = settings
+        self.resources = contextlib.ExitStack()  # closed at the end, the latest first
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as unless_opened:
+            unless_opened.enter_context(self.resources)
+            self.resources.enter_context(settings_of_jax())
+            self.open()
+            unless_opened.pop_all()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.resources.__exit__(*exception)
+
+    @abstractmethod
+    def open(self) -> None:
+        """Prepares everything that `run` needs."""
+
+    @abstractmethod
+    def run(self) -> dict[str, Any]:
+        """Does the work and returns its summary."""

@@ -1,0 +1,135 @@
+"""load_run gives what was trained: policies, rows, and memories of rewards; and says what it cannot read."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_runs import evaluations_of, offline_settings
+
+from xql_jax.configuration import suite_config
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import write_record
+from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.load import all_runs, load_run
+from xql_jax.runs.offline import train_offline
+from xql_jax.runs.settings import EVALUATION_SEED
+from xql_jax.runs.tool_settings import EvaluationSettings
+
+O, A = 4, 2
+
+
+def with_preprocessing(path, preprocessing):
+    run = load_run(path)
+    vars(run)["preprocessing"] = preprocessing  # instead of reading it
+    return run
+
+
+def test_policies_come_to_what_they_came_to_in_training(unbroken):
+    """Put through the starts of training's own evaluation."""
+    checkpoint = str(unbroken.path / "checkpoints" / "6")
+    settings = EvaluationSettings(checkpoint=checkpoint, episodes=2, seed=EVALUATION_SEED)
+    with EvaluationRun(settings) as evaluation:
+        report = evaluation.run()
+    found = [
+        (entry["member"], entry["return_mean"], entry["length_mean"], entry["success_rate"])
+        for entry in report["members"]
+    ]
+    rows = [row for row in evaluations_of(unbroken) if row.step == 6]
+    expected = [
+        (f"seed {row.seed}", *(row.results[name] for name in ("return", "length", "success_rate")))
+        for row in rows
+    ]
+    assert found == expected
+    assert any(row.results["return"] > 0 for row in rows)  # else any policy would do
+
+
+def test_policies_normalise_observations(data, unbroken):
+    """As by hand from the file: its last rows of trajectories are no transitions."""
+    with np.load(data / "data.npz") as arrays:
+        kept = ~arrays["timeouts"]
+        returns = np.where(kept, arrays["rewards"], 0).reshape(3, 40).sum(1)
+        kept &= np.repeat(returns >= np.sort(returns)[1], 40)  # two trajectories of three are learned from
+        transitions = arrays["observations"][kept].astype(np.float64)
+    observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
+    normalised = ((observations - transitions.mean(0)) / transitions.std(0)).astype(np.float32)
+    plain = with_preprocessing(unbroken.path, Preprocessing()).policy()
+    actions = load_run(unbroken.path).policy()(observations)
+    np.testing.assert_allclose(actions, plain(normalised), rtol=1e-4, atol=1e-6)
+    assert np.abs(actions - plain(observations)).max() > 0.01
+
+
+def test_one_member_is_that_of_all(unbroken):
+    run, fifth = load_run(unbroken.path), load_run(unbroken.path, member=4)
+    assert [member.seed for member in fifth.members] == [7]
+    observations = np.random.default_rng(0).uniform(0.5, 3.5, (6, 5, O)).astype(np.float32)
+    np.testing.assert_array_equal(
+        fifth.policy()(observations[4:5]), run.policy([run.members[4]])(observations[4:5])
+    )
+    np.testing.assert_allclose(fifth.policy()(observations[4:5])[0], run.policy()(observations)[4], rtol=1e-5)
+
+
+def test_what_cannot_be_read_is_told(unbroken, tmp_path):
+    with pytest.raises(UserError, match="has members 0 to 5"):
+        _ = load_run(unbroken.path, member=6).states
+    with pytest.raises(UserError, match="no checkpoint 7"):
+        _ = load_run(unbroken.path, 7).states
+    with pytest.raises(UserError, match=r"no config\.json; runs below it: "):
+        load_run(unbroken.path.parent)
+    (tmp_path / "run").mkdir()
+    content = json.loads((unbroken.path / "config.json").read_text())
+    content.pop("digest")
+    write_record(tmp_path / "run" / "config.json", content)
+    with pytest.raises(UserError, match="the run has no checkpoint yet"):
+        _ = load_run(tmp_path / "run").states
+    earlier = {name: value for name, value in content.items() if name != "sizes"}
+    write_record(tmp_path / "run" / "config.json", earlier)
+    with pytest.raises(UserError, match=r"written by version .*--resume of the run adds them"):
+        _ = load_run(tmp_path / "run").sizes
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(Damaged, match="it is not JSON"):
+        load_run(tmp_path / "run")
+    assert list(all_runs(tmp_path)) == []
+
+
+@pytest.fixture(scope="module")
+def remembering(data, tmp_path_factory):
+    sizes = {"embed_dim": 4, "num_layers": 1, "context_length": 3}
+    config = suite_config("dt", suites=("pointmaze",), differences={"dt": sizes})
+    folder = str(tmp_path_factory.mktemp("dt"))
+    return train_offline(offline_settings(data, config=config, save_dir=folder, num_seeds=2))
+
+
+def act_through(policy, observations, rewards):
+    """The actions of an episode whose steps show and give these [T, 2, 1, ...]."""
+    policy.begin()
+    acted = []
+    for seen, reward in zip(observations, rewards, strict=True):
+        acted.append(policy(seen))
+        told = reward.astype(np.float32)
+        policy.remember(told)
+        told[:] = np.nan  # the caller may overwrite them
+    return np.stack(acted)
+
+
+@pytest.mark.slow
+def test_policies_remember_rewards_as_they_were_learned_from(remembering):
+    """Two episodes of a saved run's policies: rewards halved and lowered, here and by hand."""
+    fitted = Preprocessing(reward_scale=0.5, reward_shift=-1.0, observation_mean=(1.0,) * O,
+                           observation_std=(2.0,) * O)  # fmt: skip
+    policy, plain = (
+        with_preprocessing(remembering.path, each).policy() for each in (fitted, Preprocessing())
+    )
+    observations = np.random.default_rng(0).normal(size=(4, 2, 1, O)).astype(np.float32)
+    rewards = np.random.default_rng(1).integers(0, 90, (4, 2, 1)).astype(np.float64)
+    actions = act_through(policy, observations, rewards)
+    normalised = (observations - np.float32(1)) / np.float32(2)
+    np.testing.assert_array_equal(actions, act_through(plain, normalised, 0.5 * rewards - 1))
+    unlike = (actions != act_through(plain, normalised, rewards)).any(axis=(-1, -2))
+    assert unlike[1:].all()
+    assert not unlike[0].any()  # before any reward
+    np.testing.assert_array_equal(actions, act_through(policy, observations, rewards))  # begun anew
+    seen = np.zeros((2, 1, O), np.float32)
+    unbegun = load_run(remembering.path).policy()
+    with pytest.raises(RuntimeError, match="needs a call of begin or remember"):
+        unbegun(seen)
