@@ -16,13 +16,23 @@ used with `train_offline.py --env_name=TASK --dataset=FILE`. The group metadata/
 made. The same command makes the same bytes.
 """
 
-from xql_jax.commands import command_line, printing
+from xql_jax.commands import command_line
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.tool_settings import CollectionSettings
 
 
 def main(settings: CollectionSettings) -> int:
-    return printing.collect(CollectionRun(settings), settings.dry_run)
+    with CollectionRun(settings) as run:
+        if settings.dry_run:
+            print("\n".join(run.plan()))
+            return 0
+        made = run.run()
+    print(
+        f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+        f"score {made['mean_score']:.1f}"
+    )
+    return 0
 
 
 if __name__ == "__main__":

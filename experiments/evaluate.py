@@ -9,7 +9,7 @@ The argument is a run's folder, or one of its checkpoints; the default is the la
 folder is changed.
 """
 
-from xql_jax.commands import command_line, printing
+from xql_jax.commands import command_line, evaluating
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.tool_settings import EvaluationSettings
 
@@ -19,7 +19,7 @@ def main(settings: EvaluationSettings) -> int:
         command_line.refuse(
             ["video_episodes", "video_size", "video_fps"], "only used for a video: add --video=FILE"
         )
-    return printing.evaluate(EvaluationRun(settings))
+    return evaluating.evaluate(EvaluationRun(settings))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,20 @@ float32[B, O] and returns actions float32[B, A] within [-1, 1]: the mode of the 
 and compared with the run on 1,000 observations. act.py, which needs only NumPy, uses policy.npz.
 """
 
-from xql_jax.commands import command_line, printing
+from xql_jax.commands import command_line
 from xql_jax.errors import UserError
+from xql_jax.runs.export import export_policy
 from xql_jax.runs.tool_settings import ExportSettings
 
 
 def main(settings: ExportSettings) -> int:
     if settings.checkpoint is None:
         raise UserError("name a run's folder or one of its checkpoints")
-    return printing.export(settings)
+    report = export_policy(settings)
+    for name, score in report["scores"].items():
+        print(f"  {name}: score {score:.1f}")
+    print(f"{report['policy']}: {report['folder']}")
+    return 0
 
 
 if __name__ == "__main__":

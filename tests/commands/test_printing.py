@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax.commands import printing
+from xql_jax.commands import evaluating, training
 
 EPISODES = {
     "score_mean": 50.0, "score_median": 49.0, "success_rate": None, "return_mean": 5.0, "length_mean": 9.0,
@@ -24,7 +24,7 @@ EPISODES = {
 def test_an_interval_of_0_is_one(capsys, scores, interval, expected):
     seeds = list(range(len(scores)))
     result = {"hyperparameters": {}, "seeds": seeds, "last_score": 60.0, "last_score_interval_95": interval}
-    printing.print_result({**result, "last_score_by_seed": scores, "diverged_seeds": []})
+    training.print_result({**result, "last_score_by_seed": scores, "diverged_seeds": []})
     assert capsys.readouterr().out == f"  {expected}\n"
 
 
@@ -33,5 +33,5 @@ def test_an_interval_of_0_is_one(capsys, scores, interval, expected):
     [(0.0, "score 50.0 ± 0.0 (95% interval over episodes), median 49.0"), (None, "score 50.0, median 49.0")],
 )
 def test_one_episode_has_no_interval(capsys, interval, expected):
-    printing._print_members(["seed 0"], [{**EPISODES, "score_interval_95": interval}])
+    evaluating._print_members(["seed 0"], [{**EPISODES, "score_interval_95": interval}])
     assert capsys.readouterr().out == f"  seed 0: {expected}, return 5, length 9.0\n"

@@ -129,7 +129,6 @@ def serve():
     import h5py  # noqa: F401
     import minari  # noqa: F401
 
-    import xql_jax.commands.printing
     import xql_jax.commands.reporting
     import xql_jax.commands.training
     import xql_jax.data.pointmaze

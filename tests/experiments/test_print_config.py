@@ -69,11 +69,11 @@ def test_the_suite_s_file_is_chosen_and_table_4_and_the_method_are_named(server,
 
 
 def test_the_other_mains_print_theirs(server, tmp_path):
-    small = ["--env_name=cheetah-run", "--config.network=small", "--print_config"]
+    small = ["--env_name=walker-run", "--config.network=small", "--print_config"]
     online = settings(server.run(small, tmp_path, ONLINE))
     assert online["config.warmup_steps"][:2] == ("1000", "default")
     assert online["config.beta"][1] == "config file"
     finetuned = settings(server.run(["--num_pretraining_steps=7", "--print_config"], tmp_path, FINETUNE))
     assert finetuned["num_pretraining_steps"][:2] == ("7", "flag")
-    assert finetuned["offline_fraction"][:2] == ("", "default")
+    assert finetuned["offline_fraction"][:2] == ("", "default of the method")
     assert not any(tmp_path.iterdir())

@@ -184,7 +184,10 @@ def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, ca
         ({"env_name": None}, "needs an environment: give --env_name"),
         ({"member": 0}, "--member chooses among those of --checkpoint"),
         ({"replay_buffer_size": 100}, "--replay_buffer_size=100: smaller than the data, 117 transitions"),
-        ({"replay_buffer_size": 4, "offline_fraction": 0.5}, "=4: smaller than --batch_size=8"),
+        (
+            {"replay_buffer_size": 4, "offline_fraction": 0.5},
+            "=4: smaller than --batch_size or --num_env",
+        ),
         ({"warmup_steps": 12}, "nothing is learned in so few: --warmup_steps=12 are random"),
         ({"online": "beta=-1"}, "--online: beta must be positive"),
         ({"sweep": "beta=1,2", "online": "beta=3"}, "--sweep varies beta"),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import yaml
 from ml_collections import ConfigDict
 
-from xql_jax.commands.printing import print_result
+from xql_jax.commands.training import print_result
 from xql_jax.data import task_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.outputs import check_output, make_folder, writing_output

@@ -1,17 +1,17 @@
-"""The work of the mains that train: print the settings, or train with them."""
+"""The work of the mains that train: print the settings, or train with them and print how it ended."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from xql_jax.commands import printing
 from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.descriptions import describe_fields
-from xql_jax.runs.run import request
+from xql_jax.reports.summary import ranked
+from xql_jax.runs.run import Summary, request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
-from xql_jax.runs.train import job_of
+from xql_jax.runs.train import job_of, train_run
 from xql_jax.settings import settings_of
 
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
@@ -36,7 +36,10 @@ def train(settings: RunSettings) -> int:
         return 0
     if not is_given and getattr(settings, "checkpoint", None) is None:
         print(f"config: {path}, since none is given by --config", flush=True)
-    return printing.train(settings)
+    print(request(settings), flush=True)  # before training, so that a full disk is not found out after hours
+    summary = train_run(settings)
+    _print_end(summary)
+    return 128 + summary.stopped_by if summary.stopped_by else 0
 
 
 def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
@@ -87,3 +90,46 @@ def _typed(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _print_end(summary: Summary) -> None:
+    content, unit, stopped_by = summary.content, summary.unit, summary.stopped_by
+    heading = "this run has ended already" if summary.had_ended else "done"
+    if stopped_by:
+        heading = f"stopped by {stopped_by.name}; go on with --resume"
+    print(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
+    results = content["results"]
+    if len(results) > 1:
+        print(f"  settings by their last score, the best of {len(results)} first:")
+    for result in ranked(results):
+        print_result(result)
+    for entry in content.get("finetuning", []):
+        _print_finetuning(entry)
+    for divergence in content["diverged"]:
+        where = f"{unit} {divergence['step']} ({divergence['quantity']})"
+        print(f"  diverged: {divergence['member']} at {where}")
+    print(f"  results: {summary.path}")
+
+
+def print_result(result: Mapping[str, Any]) -> None:
+    """Prints a setting's last score, averaged over seeds with its interval, and each seed's score."""
+    setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
+    interval, seeds = result["last_score_interval_95"], result["seeds"]
+    words = f"(95% interval of the mean over {len(seeds)} seeds)"
+    spread = f" ± {interval:.1f} {words}" if interval is not None else ""  # 0.0 if all seeds agree
+    by_seed = ", ".join(
+        f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
+        for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
+    )
+    print(
+        f"  {setting + ': ' if setting else ''}last score {result['last_score']:.1f}{spread}; "
+        f"by seed: {by_seed}"
+    )
+
+
+def _print_finetuning(entry: dict[str, Any]) -> None:
+    setting = ", ".join(f"{name}={float(value):g}" for name, value in entry["hyperparameters"].items())
+    print(
+        f"  {setting + ': ' if setting else ''}before → after: {entry['offline_score']:.1f} → "
+        f"{entry['online_score']:.1f}; cumulative regret {entry['cumulative_regret']:.2f}"
+    )

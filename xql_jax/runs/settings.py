@@ -55,31 +55,22 @@ class RunSettings(Settings):
     save_dir: str = setting("results", "Folder under which runs are written.")
     seed: int = setting(42, "First random seed.")
     num_seeds: int = setting(1, "Number of seeds in one run: seed, seed + 1, ...", least=1, most=100_000)
-    sweep: str = setting(
-        "", "Grid over traced hyperparameters, trained together: 'beta=0.6,1,2 tau=0.005,0.01'."
-    )
-    eval_episodes: int = setting(
-        10, "Episodes of each evaluation, per seed; 0: no evaluation.", most=1_000_000
-    )
+    sweep: str = setting("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
+    eval_episodes: int = setting(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
     random_return: float | None = setting(
         None,
-        "Return that is a score of 0, for a task without reference returns. Give --expert_return, too. "
-        "Without both, the score is the return itself.",
+        "Return of score 0, for a task that has none. Needs --expert_return, too.",
     )
-    expert_return: float | None = setting(None, "Return that is a score of 100, see --random_return.")
+    expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)
     log_interval: int = setting(1_000, "{Steps} between rows of metrics.csv.", least=1)
     eval_interval: int = setting(5_000, "{Steps} between evaluations.", least=1)
-    eval_at_start: bool = setting(
-        False, "Also evaluate before the first step: evaluations.csv gets a row for step 0."
-    )
+    eval_at_start: bool = setting(False, "Also evaluate before the first step: a row for step 0.")
     checkpoint_interval: int = setting(5_000, "{Steps} between checkpoints.", least=1)
     checkpoint_minutes: float = setting(
-        10.0, "Also write a checkpoint when the last one is this old. 0: count {steps} only.", least=0
+        10.0, "Also save when the last checkpoint is so old; 0: never.", least=0
     )
-    keep_checkpoints: int = setting(
-        KEPT, "Number of checkpoints to keep, the last ones; fine-tuning also keeps its hand-over's. 0: all."
-    )
+    keep_checkpoints: int = setting(KEPT, "Checkpoints to keep, the last and a hand-over's; 0: all.")
     tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
@@ -140,33 +131,22 @@ class OfflineSettings(SimulationSettings, RunSettings):
         "Data to use instead of the task's own: FILE.hdf5 in D4RL's layout, FILE.npz, a folder of .npz "
         "episodes, minari:ID, minari:FOLDER or ogbench:FILE.npz. Several --dataset flags are joined.",
     )
-    dataset_url: str | None = setting(
-        None, "Where to download the task's own dataset, instead of D4RL's server."
-    )
+    dataset_url: str | None = setting(None, "Where to download the task's own dataset from.")
     data_on: str = setting(
         "auto",
-        "Where the transitions are kept: in the device's memory, or in the host's, streamed from there "
-        "in blocks. auto: on the device, if there is room.",
+        "device: the data are in its memory; host: streamed from the host's; auto: device if there is room.",
         choices=DATA_ON,
     )
     batch_size: int = setting(
-        None,
-        "Transitions per update. Default: the method's own, 256 for most; with --tuned, Table 4's.",
-        least=1,
-        most=10_000_000,
-        optional=True,
+        None, "Transitions per update. Default: the method's own.", least=1, most=10_000_000, optional=True
     )
     tuned: bool = setting(False, "Apply the paper's per-dataset values (Table 4, in parentheses) to XQL.")
     normalize_observations: bool = setting(
-        None,
-        "Give each entry of the observations mean 0 and standard deviation 1. Default: as the method's "
-        "authors did.",
-        optional=True,
+        None, "Observations of mean 0 and standard deviation 1. Default: the method's own.", optional=True
     )
     top_returns: float = setting(
         None,
-        "Share of the transitions to learn from, taken from the trajectories with the highest returns. "
-        "Default: all; with bc10, 0.1.",
+        "Share of the transitions that is learned from, of the highest returns. Default: the method's own.",
         least=1e-6,
         most=1,
         optional=True,
@@ -176,9 +156,8 @@ class OfflineSettings(SimulationSettings, RunSettings):
     )
     extend: bool = setting(
         False,
-        "Go on from a run with the same settings and fewer updates, if that gives the numbers of a run of "
-        "--max_steps; or train the seeds that a run with the same settings lacks. Otherwise say why not. The "
-        "existing run stays as it is.",
+        "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "
+        "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
 
     @property
@@ -224,27 +203,20 @@ class OfflineSettings(SimulationSettings, RunSettings):
 class ActingSettings(Settings):
     """Settings of every training that acts in environments."""
 
-    num_environments: int = setting(
-        1, "Environments per member, which are stepped together.", least=1, most=10_000
-    )
+    num_environments: int = setting(1, "Environments per member, stepped together.", least=1, most=10_000)
     processes: bool = setting(False, "Run each environment in a process of its own.")
     environment_timeout: float = setting(
         60.0,
-        "With --processes, seconds to wait for an environment. Then the run is saved and ends.",
+        "With --processes, seconds to wait for an environment before the run is saved and ends.",
         least=1,
     )
     max_policy_lag: int = setting(
-        100,
-        "Largest number of updates by which the acting policy may be behind the learner. It acts while the "
-        "learner trains on the previous round.",
-        least=1,
-        most=1_000_000,
+        100, "Most updates by which the policy that acts may lag behind the learner.", least=1, most=1_000_000
     )
     on_damaged_replay: str = setting(
         "stop",
-        "What --resume does if files of the replay buffer are damaged. stop: go on from an older checkpoint "
-        "whose buffer is whole, else stop. drop: go on from the last checkpoint with the undamaged "
-        "transitions, and say how many are lost.",
+        "What --resume does if replay files are damaged. stop: go on from an older checkpoint with whole "
+        "ones, if any; drop: from the last one with the undamaged transitions, and say how many are lost.",
         choices=("stop", "drop"),
     )
 
@@ -253,9 +225,7 @@ class ActingSettings(Settings):
 class OnlineSettings(RunSettings, ActingSettings):
     """Settings of `experiments/train_online.py`."""
 
-    env_name: str = setting(
-        "cartpole-swingup", "Task, such as cheetah-run, HalfCheetah-v5 or playground:CheetahRun."
-    )
+    env_name: str = setting("cartpole-swingup", "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun.")
     eval_interval: int = setting(10_000, "{Steps} between evaluations.", least=1)
     checkpoint_interval: int = setting(10_000, "{Steps} between checkpoints.", least=1)
     on_divergence: str = setting(
@@ -264,9 +234,7 @@ class OnlineSettings(RunSettings, ActingSettings):
         "begin with new networks and the same buffer; the summary says so.",
         choices=("freeze", "restart"),
     )
-    bellman_error_interval: int = setting(
-        5_000, "{Steps} between rows of bellman_errors.csv, for Figures 1, 5 and 6; 0: none."
-    )
+    bellman_error_interval: int = setting(5_000, "{Steps} between rows of bellman_errors.csv; 0: none.")
 
     unit = "step"
 
@@ -299,37 +267,30 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         "hyperparameters, members, data and preprocessing.",
     )
     extend: bool = False  # no setting here
-    member: int | None = setting(
-        None, "With --checkpoint, the member to go on with, counted from 0. Default: all."
-    )
+    member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
     num_pretraining_steps: int = setting(
         None,
-        "Updates before the hand-over. Default: the method's own, 1,000,000 for most. With --checkpoint "
-        "there are none.",
+        "Updates before the hand-over. Default: the method's own; none with --checkpoint.",
         most=2**30,
         optional=True,
     )
     replay_buffer_size: int = setting(
         2_000_000,
-        "Transitions in the replay buffer, the offline ones included unless there is an --offline_fraction. "
-        "When it is full, the oldest are dropped.",
+        "Transitions in the replay buffer, the data included unless there is an --offline_fraction.",
         least=1,
         most=100_000_000,
     )
-    init_dataset_size: int | None = setting(
-        None, "Transitions of the data to learn from, drawn at random. Default: all.", least=1
-    )
+    init_dataset_size: int | None = setting(None, "Transitions drawn from the data. Default: all.", least=1)
     offline_fraction: float | None = setting(
         None,
-        "Share of offline transitions in every minibatch after the hand-over, 0.5 in RLPD. Default: the "
-        "method's own; for most, offline and online transitions are drawn with equal probability, as in IQL.",
+        "Share of the data in every minibatch after the hand-over, 0.5 in RLPD. Default: the method's own; "
+        "for most, data and online transitions are drawn with equal probability, as in IQL.",
         least=0,
         most=1,
     )
     warmup_steps: int = setting(
         None,
-        "Steps of random actions after the hand-over, before learning goes on. Default: the method's own, 0 "
-        "for most.",
+        "Steps of random actions after the hand-over. Default: the method's own, 0 for most.",
         optional=True,
     )
     updates_per_step: float = setting(
@@ -378,12 +339,11 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         resolved = dataclasses.replace(super().resolved(), **{**defaults, **decided})
         if resolved.task is None:
             raise UserError("fine-tuning needs an environment: give --env_name")
-        for name in ("batch_size", "num_environments"):
-            if resolved.replay_buffer_size < getattr(resolved, name):
-                raise UserError(
-                    f"--replay_buffer_size={self.replay_buffer_size}: smaller than "
-                    f"--{name}={getattr(resolved, name)}"
-                )
+        size, least = self.replay_buffer_size, max(resolved.batch_size, self.num_environments)
+        if size < least:
+            raise UserError(
+                f"--replay_buffer_size={size}: smaller than --batch_size or --num_environments, {least}"
+            )
         return resolved
 
     @property

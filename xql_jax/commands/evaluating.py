@@ -1,0 +1,66 @@
+"""Evaluation at the command line: runs it, and prints a line for each member."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.training.members import Member
+
+# When an episode counts as a success, by suite.
+_MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"
+SUCCESS = {
+    "pointmaze": _MAZE,
+    "maze2d": _MAZE,
+    "antmaze": "the goal was reached, which ends the episode",
+    "kitchen": "all four subtasks were done, which ends the episode; the score is the share of them",
+    "adroit": "the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
+}
+
+
+def evaluate(run: EvaluationRun) -> int:
+    """Evaluates the run's policies, prints one line per member, and returns the exit code.
+
+    A member is one seed with one setting of the hyperparameters.
+    """
+    with run:
+        report = run.run()
+    members, settings = run.policies.members, run.settings
+    _print_members(members, report["members"])
+    meaning = SUCCESS.get(run.policies.task.suite)
+    if meaning and any(entry["success_rate"] is not None for entry in report["members"]):
+        print(f"  success: {meaning}")
+    if "video_returns" in report:
+        scores = run.policies.task.normalized_score(np.array(report["video_returns"]))
+        numbers = ", ".join(f"{score:.1f}" for score in scores)
+        print(f"video of {members[0]}: {run.video}; scores {numbers}")
+    if settings.output:
+        print(f"results: {run.output}")
+    return 0
+
+
+def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, Any]]) -> None:
+    """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
+    settings: dict[str, list[float]] = {}
+    for member, entry in zip(members, entries, strict=True):
+        interval, rate = entry["score_interval_95"], entry["success_rate"]
+        print(
+            f"  {member}: score {entry['score_mean']:.1f}"
+            + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
+            + f", median {entry['score_median']:.1f}, "
+            + (f"success {100 * rate:.0f}%, " if rate is not None else "")
+            + f"return {entry['return_mean']:.4g}, length {entry['length_mean']:.1f}"
+            + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
+        )
+        if isinstance(member, Member):
+            setting = ", ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
+            settings.setdefault(setting, []).append(entry["score_mean"])
+    for setting, scores in settings.items():
+        if len(scores) > 1:
+            mean, half_width = mean_and_interval(np.array(scores))
+            print(
+                f"  {f'{setting}: ' if setting else ''}mean of {len(scores)} seeds: {mean:.1f} ± "
+                f"{half_width:.1f} (95% interval over seeds)"
+            )
