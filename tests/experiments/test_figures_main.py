@@ -57,8 +57,7 @@ def test_figures_of_runs_are_drawn_from_them_alone(server, tmp_path):
         ("--out=file", "--out=file: cannot be made: File exists"),
         ("--out=file/folder", "--out=file/folder: cannot be made: Not a directory"),
         ("--out=run/checkpoints", "--out=run/checkpoints: that is of the run in "),
-        ("--out=", "--out is empty"),
-        ("--seed=-1", "--seed=-1: must be a whole number from 0"),
+        ("--seed=-1", "--seed=-1: must be a whole number, at least 0"),
         ("B1", "unexpected argument 'B1'"),
     ],
 )

@@ -35,7 +35,10 @@ LINEAR = {
 
 
 def choose(checkpoint, **changes):
-    with OfflinePolicySelection(ChoiceSettings(checkpoint=str(checkpoint), **changes)) as run:
+    widths = changes.pop("hidden_dims", "128,128")
+    settings = ChoiceSettings(checkpoint=str(checkpoint), hidden_dims=widths or "1", **changes)
+    object.__setattr__(settings, "hidden_dims", widths)  # none: linear, which no flag can say
+    with OfflinePolicySelection(settings) as run:
         return run.run()
 
 
