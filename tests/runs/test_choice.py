@@ -11,6 +11,7 @@ from tiny_runs import contents, finetune_settings, offline_settings, online_sett
 from xql_jax.configuration import suite_config
 from xql_jax.data.npz import from_arrays
 from xql_jax.errors import UserError
+from xql_jax.files import as_json
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection, agreement_of, best_first, by_setting
 from xql_jax.runs.finetuning import train_finetuned
@@ -137,7 +138,7 @@ def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
     settings = {"max_steps": 40, "tau": 1.0, "hidden_dims": "8"}
     report = choose(swept.path, output=str(tmp_path / "choice.json"), **settings)
     assert contents(swept.path) == before
-    assert json.loads((tmp_path / "choice.json").read_text()) == json.loads(json.dumps(report))
+    assert json.loads((tmp_path / "choice.json").read_text()) == json.loads(as_json(report))
     assert report["env_name"] is None
     assert report["agreement"] == report["agreement_of_settings"] == {}
     assert {entry["setting"]: entry["seeds"] for entry in report["settings"]} == {"beta=1": 2, "beta=2": 2}
