@@ -14,7 +14,6 @@ SOURCES = {
     "unknown suffix": ("data.csv", "data.csv", "'.csv'", ".hdf5", ".npz"),
     "a link to itself": ("loop.npz", "loop.npz"),
     "a name that is too long": ("{long}.npz", "too long"),
-    "no user's home": ("~nosuchuser/a.npz", "~nosuchuser/a.npz", "no such user"),
     "truncated HDF5": ("truncated.hdf5", "truncated.hdf5", "not a readable HDF5 file"),
     "missing key": ("missing.npz", "missing.npz", "rewards", "observations"),
     "NaN": ("nan.hdf5", "nan.hdf5", "observations", "nan", "row 77"),
