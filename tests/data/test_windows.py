@@ -10,7 +10,7 @@ import pytest
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.data.windows import in_windows
+from xql_jax.data.views import in_windows
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
 

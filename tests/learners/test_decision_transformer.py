@@ -11,7 +11,7 @@ import pytest
 from learner_runs import QUICKLY, fitting, flat, init, make, make_batch, update
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.windows import in_windows
+from xql_jax.data.views import in_windows
 from xql_jax.errors import UserError
 from xql_jax.types import Batch
 

@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from xql_jax.data.windows import Trajectories
 from xql_jax.errors import UserError, printable
 from xql_jax.tasks import References
-from xql_jax.types import AnyBatch, Batch, Transitions
+from xql_jax.types import AnyBatch, Batch
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
@@ -38,7 +39,8 @@ RANKS = {
 class Dataset:
     """Transitions in file order, N of them, on the host."""
 
-    batch: AnyBatch  # NumPy float32, C-contiguous; the leading axis is all transitions
+    # NumPy float32, C-contiguous, the leading axis is all transitions. Or Trajectories, to draw windows from.
+    batch: Any
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
@@ -56,8 +58,10 @@ class Dataset:
     def action_dim(self) -> int:
         return self.batch.actions.shape[1]
 
-    def take(self, indices: np.ndarray) -> AnyBatch:
-        """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]."""
+    def take(self, indices: np.ndarray) -> Any:
+        """Returns transitions i64[K], each below N, in that order: float32 fields [K, ...]; or windows."""
+        if isinstance(self.batch, Trajectories):
+            return self.batch.windows(indices)
         return jax.tree.map(lambda field: np.take(field, indices, axis=0), self.batch)
 
     def part(self, rows: np.ndarray) -> "Dataset":
@@ -74,20 +78,17 @@ class Dataset:
         return np.diff(sums[self.ends], prepend=0.0)
 
     def fingerprint(self) -> str:
-        """Returns a digest of the transitions, without `ends`.
+        """Returns a digest of the size and of all transitions, without `ends` and the length of windows.
 
         It is part of a run's identity, so a run is never resumed with other data of the same name.
         """
-        return fingerprint(self)
-
-
-def fingerprint(data: Transitions) -> str:
-    """Returns a digest of the size and of all rows."""
-    digest = hashlib.sha256(str(data.size).encode())
-    for start in range(0, data.size, ROWS_OF_SAMPLE):
-        for field in data.take(np.arange(start, min(start + ROWS_OF_SAMPLE, data.size))):
-            digest.update(np.ascontiguousarray(field).data)
-    return digest.hexdigest()[:16]
+        data, digest = self, hashlib.sha256(str(self.size).encode())
+        if isinstance(self.batch, Trajectories):
+            data = dataclasses.replace(self, batch=dataclasses.replace(self.batch, length=1))
+        for start in range(0, self.size, ROWS_OF_SAMPLE):
+            for field in data.take(np.arange(start, min(start + ROWS_OF_SAMPLE, self.size))):
+                digest.update(np.ascontiguousarray(field).data)
+        return digest.hexdigest()[:16]
 
 
 def spread_rows(size: int) -> np.ndarray:

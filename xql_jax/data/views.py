@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.windows import WindowedDataset, in_windows
+from xql_jax.data.windows import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.types import Batch, SarsaBatch, Windows
 
@@ -37,14 +37,47 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
 
 
-VIEWS: dict[type, Callable[..., Dataset | WindowedDataset]] = {
+def in_windows(dataset: Dataset, length: int) -> Dataset:
+    """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
+
+    Raises:
+        UserError: if the data do not tell where trajectories end.
+    """
+    last = np.flatnonzero(dataset.ends)
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max() == 1:
+        raise UserError(
+            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
+        )
+    if len(last) == 1 and dataset.batch.masks[-1] != 0:
+        raise UserError(
+            f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
+            "and the algorithm learns from returns"
+        )
+    rows = np.arange(dataset.size)
+    rewards = np.asarray(dataset.batch.rewards, np.float64)
+    sums = np.cumsum(rewards)
+    returns_to_go = (np.repeat(sums[last], lengths) - sums + rewards).astype(np.float32)
+    timesteps = rows - np.repeat(last + 1 - lengths, lengths)
+    arrays: dict[str, Any] = {
+        "observations": dataset.batch.observations,
+        "actions": dataset.batch.actions,
+        "returns_to_go": returns_to_go,
+        "timesteps": timesteps.astype(np.int32),
+        "left": (np.repeat(last, lengths) - rows + 1).astype(np.int32),
+        "highest_return": returns_to_go[timesteps == 0].max(),
+    }
+    return dataclasses.replace(dataset, batch=Trajectories(**arrays, length=length))
+
+
+VIEWS: dict[type, Callable[..., Dataset]] = {
     Batch: lambda dataset: dataset,
     SarsaBatch: with_next_actions,
     Windows: in_windows,
 }
 
 
-def view_for(learner: Any, dataset: Dataset) -> Dataset | WindowedDataset:
+def view_for(learner: Any, dataset: Dataset) -> Dataset:
     """Returns the dataset in the form of the learner's `batch_type`; windows have its `context_length`."""
     view = VIEWS[learner.batch_type]
     return view(dataset, learner.context_length) if learner.batch_type is Windows else view(dataset)

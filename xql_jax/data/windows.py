@@ -1,13 +1,10 @@
 """Windows of trajectories, for learners of sequences; they are cut from the rows when they are drawn."""
 
-import dataclasses
 from typing import Any
 
 import flax.struct
 import numpy as np
 
-from xql_jax.data.dataset import Dataset, fingerprint
-from xql_jax.errors import UserError
 from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Windows
 
@@ -49,65 +46,3 @@ class Trajectories(Distinct):
             known,
             self.highest_return.repeat(len(starts)),
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowedDataset:
-    """A dataset in memory from which windows are drawn; its size does not depend on their length."""
-
-    batch: Trajectories  # NumPy
-    source: str
-
-    @property
-    def size(self) -> int:
-        """N, the number of windows: one starts at each transition."""
-        return len(self.batch.timesteps)
-
-    @property
-    def observation_dim(self) -> int:
-        return self.batch.observations.shape[1]
-
-    @property
-    def action_dim(self) -> int:
-        return self.batch.actions.shape[1]
-
-    def take(self, indices: np.ndarray) -> Windows:
-        """Returns windows i64[K], each below N, in that order."""
-        return self.batch.windows(indices)
-
-    def fingerprint(self) -> str:
-        """Returns a digest of the data that does not depend on the windows' length."""
-        return fingerprint(WindowedDataset(dataclasses.replace(self.batch, length=1), self.source))
-
-
-def in_windows(dataset: Dataset, length: int) -> WindowedDataset:
-    """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
-
-    Raises:
-        UserError: if the data do not tell where trajectories end.
-    """
-    last = np.flatnonzero(dataset.ends)
-    lengths = np.diff(last, prepend=-1)
-    if lengths.max() == 1:
-        raise UserError(
-            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
-        )
-    if len(last) == 1 and dataset.batch.masks[-1] != 0:
-        raise UserError(
-            f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
-            "and the algorithm learns from returns"
-        )
-    rows = np.arange(dataset.size)
-    rewards = np.asarray(dataset.batch.rewards, np.float64)
-    sums = np.cumsum(rewards)
-    returns_to_go = (np.repeat(sums[last], lengths) - sums + rewards).astype(np.float32)
-    timesteps = rows - np.repeat(last + 1 - lengths, lengths)
-    arrays: dict[str, Any] = {
-        "observations": dataset.batch.observations,
-        "actions": dataset.batch.actions,
-        "returns_to_go": returns_to_go,
-        "timesteps": timesteps.astype(np.int32),
-        "left": (np.repeat(last, lengths) - rows + 1).astype(np.int32),
-        "highest_return": returns_to_go[timesteps == 0].max(),
-    }
-    return WindowedDataset(Trajectories(**arrays, length=length), dataset.source)
