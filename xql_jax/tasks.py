@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -82,69 +83,40 @@ _BULLET_MAZE2D = {
 }
 
 # The DeepMind Control Suite's tasks by domain. They are listed here because importing it takes a second.
-_DM_CONTROL = {
-    "acrobot": ("swingup", "swingup_sparse"),
-    "ball_in_cup": ("catch",),
-    "cartpole": ("balance", "balance_sparse", "swingup", "swingup_sparse", "two_poles", "three_poles"),
-    "cheetah": ("run",),
-    "dog": ("stand", "walk", "trot", "run", "fetch"),
-    "finger": ("spin", "turn_easy", "turn_hard"),
-    "fish": ("upright", "swim"),
-    "hopper": ("stand", "hop"),
-    "humanoid": ("stand", "walk", "run", "run_pure_state"),
-    "humanoid_CMU": ("stand", "walk", "run"),
-    "lqr": ("lqr_2_1", "lqr_6_2"),
-    "manipulator": ("bring_ball", "bring_peg", "insert_ball", "insert_peg"),
-    "pendulum": ("swingup",),
-    "point_mass": ("easy", "hard"),
-    "quadruped": ("walk", "run", "escape", "fetch"),
-    "reacher": ("easy", "hard"),
-    "stacker": ("stack_2", "stack_4"),
-    "swimmer": ("swimmer6", "swimmer15"),
-    "walker": ("stand", "walk", "run"),
-}
-_GYMNASIUM = {  # episode limits, steps
-    "Ant": 1000,
-    "HalfCheetah": 1000,
-    "Hopper": 1000,
-    "Humanoid": 1000,
-    "HumanoidStandup": 1000,
-    "InvertedDoublePendulum": 1000,
-    "InvertedPendulum": 1000,
-    "Pusher": 100,
-    "Reacher": 50,
-    "Swimmer": 1000,
-    "Walker2d": 1000,
-}
+_DM_CONTROL = """
+acrobot swingup swingup_sparse
+ball_in_cup catch
+cartpole balance balance_sparse swingup swingup_sparse two_poles three_poles
+cheetah run
+dog stand walk trot run fetch
+finger spin turn_easy turn_hard
+fish upright swim
+hopper stand hop
+humanoid stand walk run run_pure_state
+humanoid_CMU stand walk run
+lqr lqr_2_1 lqr_6_2
+manipulator bring_ball bring_peg insert_ball insert_peg
+pendulum swingup
+point_mass easy hard
+quadruped walk run escape fetch
+reacher easy hard
+stacker stack_2 stack_4
+swimmer swimmer6 swimmer15
+walker stand walk run
+"""
+_GYMNASIUM = """
+Ant HalfCheetah Hopper Humanoid HumanoidStandup InvertedDoublePendulum InvertedPendulum Pusher Reacher Swimmer
+Walker2d
+"""
+_SHORTER = {"Pusher": 100, "Reacher": 50}  # steps, of 1,000
 
-# MuJoCo Playground's tasks, which are DM Control's tasks in JAX, and their names in DM Control.
-_PLAYGROUND = {
-    "AcrobotSwingup": "acrobot-swingup",
-    "AcrobotSwingupSparse": "acrobot-swingup_sparse",
-    "BallInCup": "ball_in_cup-catch",
-    "CartpoleBalance": "cartpole-balance",
-    "CartpoleBalanceSparse": "cartpole-balance_sparse",
-    "CartpoleSwingup": "cartpole-swingup",
-    "CartpoleSwingupSparse": "cartpole-swingup_sparse",
-    "CheetahRun": "cheetah-run",
-    "FingerSpin": "finger-spin",
-    "FingerTurnEasy": "finger-turn_easy",
-    "FingerTurnHard": "finger-turn_hard",
-    "FishSwim": "fish-swim",
-    "HopperHop": "hopper-hop",
-    "HopperStand": "hopper-stand",
-    "HumanoidRun": "humanoid-run",
-    "HumanoidStand": "humanoid-stand",
-    "HumanoidWalk": "humanoid-walk",
-    "PendulumSwingup": "pendulum-swingup",
-    "PointMass": "point_mass-easy",
-    "ReacherEasy": "reacher-easy",
-    "ReacherHard": "reacher-hard",
-    "SwimmerSwimmer6": "swimmer-swimmer6",
-    "WalkerRun": "walker-run",
-    "WalkerStand": "walker-stand",
-    "WalkerWalk": "walker-walk",
-}
+# MuJoCo Playground's tasks, which are DM Control's tasks in JAX.
+_PLAYGROUND = """
+AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse CartpoleSwingup
+CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard FishSwim HopperHop HopperStand
+HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup PointMass ReacherEasy ReacherHard SwimmerSwimmer6
+WalkerRun WalkerStand WalkerWalk
+"""
 
 
 def _locomotion_tasks() -> Iterator[Task]:
@@ -220,20 +192,20 @@ def _bullet_tasks() -> Iterator[Task]:
 
 def _dm_control_tasks() -> Iterator[Task]:
     # A reward is between 0 and 1, and an episode has 1,000 steps: a score is a tenth of the return.
-    for domain, names in _DM_CONTROL.items():
+    for domain, *names in map(str.split, _DM_CONTROL.strip().splitlines()):
         for name in names:
             yield Task(f"{domain}-{name}", "dm_control", None, 0.0, 1000.0, episode_limit=1000)
 
 
 def _gymnasium_tasks() -> Iterator[Task]:
     # There are no reference returns: a score is the return itself.
-    for name, limit in _GYMNASIUM.items():
-        yield Task(f"{name}-v5", "gymnasium", None, *RETURN_ITSELF, limit)
+    for name in _GYMNASIUM.split():
+        yield Task(f"{name}-v5", "gymnasium", None, *RETURN_ITSELF, _SHORTER.get(name, 1000))
 
 
 def _playground_tasks() -> Iterator[Task]:
     # Rewards, episode limits and scores are the same as DM Control's.
-    for name in _PLAYGROUND:
+    for name in _PLAYGROUND.split():
         yield Task(f"{PLAYGROUND}:{name}", COMPILED, None, 0.0, 1000.0, episode_limit=1000)
 
 
@@ -277,7 +249,13 @@ def get_task(name: str) -> Task:
 
 def name_in_dm_control(task: Task) -> str:
     """Returns DM Control's name for a Playground task; for other tasks, their own name."""
-    return _PLAYGROUND[task.name.removeprefix(f"{PLAYGROUND}:")] if task.name in COMPILED_TASKS else task.name
+    if task.name not in COMPILED_TASKS:
+        return task.name
+    name = task.name.partition(":")[2]
+    if name in (irregular := {"BallInCup": "ball_in_cup-catch", "PointMass": "point_mass-easy"}):
+        return irregular[name]
+    domain, *words = re.findall("[A-Z][a-z0-9]*", name)  # the other domains are one word
+    return f"{domain}-{'_'.join(words)}".lower()
 
 
 def own_attribute(name: str) -> Any:

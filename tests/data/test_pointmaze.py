@@ -102,7 +102,7 @@ def test_layout_is_d4rls(data):
 def test_actions_explain_the_next_rows(data):
     # Across arrivals too: the run is unbroken and no row is repeated. Stored states are rounded to float32,
     # which contacts magnify a little.
-    env = PointMaze.for_task(TASK)
+    env = PointMaze(TASK)
     for t in range(10_000):
         env.set_state(data["infos/qpos"][t], data["infos/qvel"][t])
         observation, *_ = env.step(data["actions"][t])

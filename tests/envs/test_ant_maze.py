@@ -1,7 +1,6 @@
 """The ant's maze against D4RL's own classes and XML, Gymnasium-Robotics' AntMaze and numbers by hand."""
 
 import importlib
-import itertools
 import sys
 import tempfile
 import types
@@ -11,9 +10,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.envs.ant_maze import GOAL_CELLS, AntMaze
+from xql_jax.envs.ant_maze import AntMaze
 from xql_jax.envs.mazes import MAZES
-from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)
@@ -28,8 +26,8 @@ AWAY = np.array([1.2, 1.2] + 13 * [0.0])  # a start less this has its feet in th
 NO_ACTION = np.zeros(8, np.float32)
 
 
-def ant_maze(name: str = "umaze", **kwargs) -> AntMaze:
-    return AntMaze(MAZES[name], GOAL_CELLS[name], episode_limit=1000, **kwargs)
+def ant_maze(name: str = "umaze") -> AntMaze:
+    return AntMaze(get_task(f"antmaze-{name}-{'' if name == 'umaze' else 'play-'}v2"))
 
 
 def random_actions(steps: int) -> np.ndarray:
@@ -199,79 +197,13 @@ def test_moves_as_in_gymnasium_robotics(name, other_env):
     assert contacts > 10
 
 
-def test_maze_is_not_mirrored():
-    # Row 2 of the umaze is "###O#": between the start at (0, 0) and the goals above (0, 8) there is a wall at
-    # y = 4, which leaves the cell at x = 8 open.
-    model = ant_maze("umaze").model
-    boxes = model.geom_pos[model.geom_type == mujoco.mjtGeom.mjGEOM_BOX]
-    assert sorted(x for x, y, _ in boxes.tolist() if y == 4.0) == [-4.0, 0.0, 4.0, 12.0]
-    assert boxes[:, 2].tolist() == [1.0] * len(boxes)
-
-
-def test_motors_by_hand():
-    env = ant_maze()
-    env.set_state(STANDING, AT_REST)
-    time = env.data.time
-    env.step(np.array([0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 0.0, 0.1]))
-    np.testing.assert_allclose(env.data.time - time, 0.1)
-    torques = [
-        15.0,
-        -15.0,
-        30.0,
-        -30.0,
-        30.0,
-        -30.0,
-        0.0,
-        3.0,
-    ]  # clipped; motors are those of hips 4, 1, 2, 3
-    np.testing.assert_allclose(env.data.qfrc_actuator[6:], np.roll(torques, -2))
-
-
-def test_starts():
-    env = ant_maze()
-    states = []
-    for seed in range(1000):
-        observation, _ = env.reset(seed=seed)
-        np.testing.assert_allclose(observation, np.concatenate((env.data.qpos, env.data.qvel)), atol=1e-6)
-        states.append(observation)
-    states = np.array(states)
-    positions = states[:, [0, 1, 2, *range(7, 15)]] - [0.0, 0.0, 0.75, *[0.0] * 8]
-    extremes = np.abs(positions).max(0)
-    assert (extremes > 0.0985).all()  # of 1000 draws; below that with probability 3e-7 each
-    assert (extremes <= 0.1 + 1e-6).all()
-    np.testing.assert_allclose(np.linalg.norm(states[:, 3:7], axis=1), 1.0, rtol=1e-6)
-    # The quaternion is (1 + u, v, ...) over its norm, u and v uniform in ±0.1.
-    np.testing.assert_allclose(states[:, 4:7].std(0), 0.1 / np.sqrt(3.0), rtol=0.1)
-    np.testing.assert_allclose(states[:, 15:].std(0), 0.1, rtol=0.1)
-
-
-def test_episode_depends_on_the_seed_alone():
-    used, fresh = ant_maze(), ant_maze()
-    used.reset(seed=5)
-    for action in random_actions(50):
-        used.step(action)
-    np.testing.assert_array_equal(used.reset(seed=1)[0], fresh.reset(seed=1)[0])
-    np.testing.assert_array_equal(used.goal, fresh.goal)
-    for action in random_actions(50):
-        np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
-
-
 @pytest.mark.draws
-def test_pictures_show_ant_and_goal_and_change_nothing():
-    seen, unseen = ant_maze(), ant_maze()
-    seen.reset(seed=0)
-    unseen.reset(seed=0)
-    pictures = [seen.render()]
-    for action in random_actions(10):
-        np.testing.assert_array_equal(seen.step(action)[0], unseen.step(action)[0])
-        pictures.append(seen.render())
-    seen.goal = np.array([8.0, 0.0])
-    pictures.append(seen.render())
-    seen.close()
-    assert {picture.shape for picture in pictures} == {(480, 640, 3)}
-    for before, after in itertools.pairwise(pictures):
-        assert (before != after).any()
-    red, green, blue = np.moveaxis(pictures[-1].astype(int), 2, 0)
+def test_pictures_show_the_goal():
+    env = ant_maze()
+    env.reset(seed=0)
+    env.goal = np.array([8.0, 0.0])
+    red, green, blue = np.moveaxis(env.render().astype(int), 2, 0)
+    env.close()
     pixels = np.argwhere((green > 1.5 * red) & (green > 1.5 * blue))
     np.testing.assert_allclose(pixels.mean(0), [240 + 4 * 30, 320 + 4 * 30], atol=3)  # 30 a metre from (4, 4)
 
@@ -279,7 +211,7 @@ def test_pictures_show_ant_and_goal_and_change_nothing():
 @ALL_MAZES
 def test_goals_of_v2_are_drawn_at_each_reset(name):
     diverse = "-diverse" if name == "umaze" else "-play"
-    env = AntMaze.for_task(get_task(f"antmaze-{name}{diverse}-v2"))
+    env = AntMaze(get_task(f"antmaze-{name}{diverse}-v2"))
     goals = []
     for seed in range(1000):
         env.reset(seed=seed)
@@ -301,7 +233,7 @@ def test_goal_of_v0_and_v1_stays(name, version):
         if f"antmaze-{name}{data}-{version}" in TASKS
     ]
     goals = []
-    for env in [AntMaze.for_task(task) for task in tasks]:
+    for env in [AntMaze(task) for task in tasks]:
         for seed in range(3):
             env.reset(seed=seed)
             goals.append(env.goal - GOAL_CORNERS[name])
@@ -317,23 +249,3 @@ def test_reward_within_half_a_metre(distance, reached):
     env.goal = np.array([0.6, 0.8]) * distance
     _, reward, terminated, truncated, info = env.step(NO_ACTION)
     assert (reward, terminated, truncated, info["success"]) == (float(reached), reached, False, reached)
-
-
-def test_fallen_ant_goes_on():
-    env = ant_maze()
-    on_its_back = STANDING.copy()
-    on_its_back[2:7] = [0.3, 0.0, 1.0, 0.0, 0.0]
-    env.set_state(on_its_back, AT_REST)
-    assert [env.step(NO_ACTION)[1:4] for _ in range(30)] == [(0.0, False, False)] * 30
-    assert env.data.qpos[4] == pytest.approx(1.0, abs=0.1)  # still on its back
-
-
-@pytest.mark.parametrize(("task", "limit"), [("antmaze-umaze-v0", 700), ("antmaze-large-play-v2", 1000)])
-def test_random_policy_fails_until_the_limit(task, limit):
-    evaluator = Evaluator(get_task(task), num_members=1, num_episodes=4, seed=0)
-    rng = np.random.default_rng(0)
-    results = evaluator.run(lambda observations: rng.uniform(-1, 1, (1, 4, 8)))
-    np.testing.assert_array_equal(results.returns, np.zeros((1, 4)))
-    np.testing.assert_array_equal(results.successes, np.zeros((1, 4), bool))
-    np.testing.assert_array_equal(results.lengths, np.full((1, 4), limit))
-    evaluator.close()

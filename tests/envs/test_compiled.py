@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import SUITES, Simulation, compiled, make_environment
+from xql_jax.envs import SUITES, Simulation, compiled, describe_environment, make_environment
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.fidelity import describe_environment
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, get_task, name_in_dm_control
 

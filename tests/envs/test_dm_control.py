@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 import os
 import subprocess
 import sys
@@ -35,7 +34,7 @@ SOME = [
 
 
 def wrapped(name: str, episode_limit: int = 1000) -> DMControl:
-    return DMControl.for_task(Task(name, "dm_control", None, 0.0, 1000.0, episode_limit))
+    return DMControl(Task(name, "dm_control", None, 0.0, 1000.0, episode_limit))
 
 
 def random_actions(env, steps: int, seed: int = 0) -> np.ndarray:
@@ -115,45 +114,6 @@ def test_another_process_without_opengl_gives_the_same_episode():
     assert run.stdout.split() == [here]
 
 
-def test_without_a_seed_the_random_numbers_go_on():
-    env, raw = wrapped("reacher-easy"), suite.load("reacher", "easy", task_kwargs={"random": 7})
-    env.reset(seed=7)
-    raw.reset()
-    np.testing.assert_array_equal(env.reset()[0], flattened(raw.reset()))
-
-
-def test_observations_stand_in_the_order_of_the_specification():
-    env = wrapped("walker-run")
-    observation, _ = env.reset(seed=0)
-    sizes = {key: math.prod(entry.shape) for key, entry in env._environment.observation_spec().items()}
-    assert sizes == {"orientations": 14, "height": 1, "velocity": 9}  # the height is a scalar
-    assert list(sizes) == ["orientations", "height", "velocity"]
-    np.testing.assert_array_equal(observation[:14], env.physics.orientations().astype(np.float32))
-    assert observation[14] == np.float32(env.physics.torso_height())
-    np.testing.assert_array_equal(observation[15:], env.physics.velocity().astype(np.float32))
-
-
-def test_matrices_are_flattened_row_by_row():
-    env = wrapped("stacker-stack_2")
-    observation, _ = env.reset(seed=0)
-    arm = env._environment.task.get_observation(env.physics)["arm_pos"]
-    assert arm.shape == (8, 2)
-    assert observation[2] == np.float32(arm[1, 0])
-    assert observation[1] == np.float32(arm[0, 1])
-
-
-def test_actions_are_mapped_to_the_actuators_ranges():
-    env = wrapped("quadruped-run")  # four sets of three, yaw, lift, extend, in ±1, [-1, 1.1] and ±0.8
-    env.reset(seed=0)
-    ranges = env.physics.model.actuator_ctrlrange
-    assert len(np.unique(ranges, axis=0)) > 1
-    for value, expected in [(-1.0, ranges[:, 0]), (1.0, ranges[:, 1]), (0.0, ranges.mean(axis=1))]:
-        env.step(np.full(12, value, np.float32))
-        np.testing.assert_allclose(env.physics.data.ctrl, expected, atol=1e-15)
-    env.step(np.full(12, 0.5, np.float32))
-    np.testing.assert_allclose(env.physics.data.ctrl, ranges @ [0.25, 0.75], atol=1e-15)
-
-
 def test_actions_beyond_the_bounds_are_clipped_before_rewards_see_them():
     env = wrapped("quadruped-run")
     env.reset(seed=0)
@@ -185,13 +145,6 @@ def test_the_suites_own_limit_is_1000_steps_too(name):
     assert theirs.discount == 1.0  # the suite's own word for a time-out that is no terminal
 
 
-def test_a_limit_of_our_own_is_a_time_out():
-    env = wrapped("pendulum-swingup", episode_limit=3)
-    for seed in (0, 1):
-        env.reset(seed=seed)
-        assert [env.step(np.zeros(1))[2:4] for _ in range(3)] == [(False, False)] * 2 + [(False, True)]
-
-
 def test_regulators_terminate_at_rest():
     env = wrapped("lqr-lqr_2_1", episode_limit=1)
     env.reset(seed=0)
@@ -211,35 +164,9 @@ def test_regulators_keep_their_springs():
     assert not np.array_equal(*theirs)
 
 
-@pytest.mark.parametrize("name", ["cheetah-run", "cartpole-swingup"])
-def test_seconds(name):
-    env = wrapped(name)
-    env.reset(seed=0)
-    before = env.physics.time()
-    for _ in range(10):
-        env.step(np.zeros(env.action_space.shape))
-    assert env.steps_per_second == pytest.approx(10 / (env.physics.time() - before))
-
-
-@pytest.mark.draws
-def test_pictures_show_the_state_and_leave_it_alone():
-    env, quiet = wrapped("cheetah-run"), wrapped("cheetah-run")
-    env.reset(seed=0)
-    quiet.reset(seed=0)
-    first = env.render()
-    assert first.shape == (480, 640, 3)
-    assert first.dtype == np.uint8
-    np.testing.assert_array_equal(env.render(), first)
-    for action in random_actions(env, 20):
-        observation = env.step(action)[0]
-        np.testing.assert_array_equal(observation, quiet.step(action)[0])
-    assert (env.render() != first).mean() > 0.01
-    env.close()
-
-
 @pytest.mark.draws
 def test_pictures_of_several_environments_in_one_process():
-    cheetah, maze = wrapped("cheetah-run"), PointMaze.for_task(get_task("pointmaze-umaze-v0"))
+    cheetah, maze = wrapped("cheetah-run"), PointMaze(get_task("pointmaze-umaze-v0"))
     for env in (cheetah, maze):
         env.reset(seed=0)
     first = [env.render() for env in (cheetah, maze)]
@@ -277,31 +204,8 @@ def test_without_dm_control_one_line_says_what_to_install(monkeypatch):
         wrapped("cheetah-run")
 
 
-def test_the_module_itself_does_not_import_the_suite():
-    code = "import sys, xql_jax.envs.dm_control; print('dm_control' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert run.stdout.split() == ["False"]
-
-
-@pytest.mark.parametrize("name", ["cheetah-fly", "horse-run", "cheetah"])
-def test_unknown_names_are_refused(name):
-    with pytest.raises(ValueError, match="does not exist"):
-        wrapped(name)
-
-
-def test_bad_input():
+def test_a_simulation_that_fails_says_so():
     env = wrapped("cheetah-run")
-    for seed in (-1, 2**32):
-        with pytest.raises(ValueError, match=rf"seed must be in \[0, 2\*\*32\), not {seed}"):
-            env.reset(seed=seed)
     env.reset(seed=0)
-    for shape in ((1,), (), (7,), (1, 6)):
-        with pytest.raises(ValueError, match=r"must be of shape \(6,\), not \("):
-            env.step(np.zeros(shape))
     with pytest.raises(EnvironmentFailure, match=r"^cheetah-run: the simulation failed: .*mjWARN_BADCTRL"):
         env.step(np.full(6, np.nan))
-
-
-def test_the_suites_name_is_split_at_the_hyphen():
-    # Neither domains nor tasks have one, so that the first is the last.
-    assert all(name.count("-") == 1 for name in NAMES)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xql_jax.envs import SUITES, Simulation, make_environment
+from xql_jax.envs import SUITES, Simulation, describe_environment, make_environment
 from xql_jax.envs.d4rl_backend import d4rl_suite
-from xql_jax.envs.fidelity import describe_environment
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -36,12 +36,6 @@ def test_spaces_and_steps(environment):
         assert info == {"success": their_end}
 
 
-def test_an_episode_ends_at_its_limit(environment):
-    environment.reset(seed=0)
-    ends = [environment.step(np.array([-1 / 3], np.float32))[3] for _ in range(30)]  # stands still
-    assert ends == [False] * 29 + [True]
-
-
 def test_scores_are_returns_or_by_references():
     task = get_task("own_maze:Line-v0")
     assert (task.suite, task.episode_limit, task.dataset_url) == ("own", 30, None)

@@ -14,8 +14,8 @@ ALL_MAZES = pytest.mark.parametrize("name", MAZES)
 AT_REST = np.zeros(2)
 
 
-def umaze(**kwargs) -> PointMaze:
-    return PointMaze(MAZES["umaze"], episode_limit=300, **kwargs)
+def point_maze_of(name: str = "umaze") -> PointMaze:
+    return PointMaze(get_task(f"maze2d-{name}-v1"))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def other_env(request):
 @pytest.mark.parametrize("other_env", MAZES, indirect=True)
 def test_walls_stand_where_gymnasium_robotics_has_them(other_env):
     name, other, offset = other_env
-    model = PointMaze(MAZES[name], episode_limit=300).model
+    model = point_maze_of(name).model
 
     def walls(m, start):
         boxes = m.geom_type == 6  # mjGEOM_BOX
@@ -46,7 +46,7 @@ def test_walls_stand_where_gymnasium_robotics_has_them(other_env):
 @pytest.mark.parametrize("other_env", MAZES, indirect=True)
 def test_moves_as_in_gymnasium_robotics(other_env):
     name, other, offset = other_env
-    env = PointMaze(MAZES[name], episode_limit=2000)
+    env = point_maze_of(name)
     rng = np.random.default_rng(0)
     contacts = 0
     env.reset(seed=0)
@@ -66,7 +66,7 @@ def test_moves_as_in_gymnasium_robotics(other_env):
 @pytest.mark.parametrize(("direction", "stop"), [(-1.0, 0.4), (1.0, 3.2)])
 def test_cell_spans(direction, stop):
     # The upper row's three cells span y in [1 - 0.7, 3 + 0.3], the ball's radius is 0.1; walls are soft.
-    env = umaze()
+    env = point_maze_of()
     env.set_state(np.array([1.0, 2.0]), AT_REST)
     for _ in range(300):
         observation, *_ = env.step(np.array([0.0, direction]))
@@ -76,7 +76,7 @@ def test_cell_spans(direction, stop):
 def test_free_flight_by_hand():
     # F = 100 N, m = 4/3 pi 0.1^3 1000 kg, damping 1 kg/s (implicit), dt = 0.01 s. Speed 7 is first cut to 5.
     mass = 4 / 3 * np.pi
-    env = umaze()
+    env = point_maze_of()
     env.set_state(np.array([1.0, 2.0]), np.array([0.0, 7.0]))
     observation, *_ = env.step(np.array([3.0, 0.0]))  # the push is clipped to 1
     velocity = np.array([0.01 * 100 / (mass + 0.01), 5.0 * mass / (mass + 0.01)])
@@ -86,7 +86,7 @@ def test_free_flight_by_hand():
 
 
 def test_starts():
-    env = umaze()
+    env = point_maze_of()
     starts = np.array([env.reset(seed=seed)[0] for seed in range(2000)])
     cells = np.round(starts[:, :2])
     assert np.abs(starts[:, :2] - cells).max() == pytest.approx(0.1, abs=1e-3)
@@ -98,19 +98,8 @@ def test_starts():
     np.testing.assert_allclose(starts[:, 2:].std(0), 0.1, rtol=0.08)
 
 
-def test_episode_depends_on_the_seed_alone():
-    used, fresh = umaze(), umaze()
-    rng = np.random.default_rng(0)
-    used.reset(seed=5)
-    for action in rng.uniform(-1, 1, (200, 2)):
-        used.step(np.sign(action))
-    np.testing.assert_array_equal(used.reset(seed=1)[0], fresh.reset(seed=1)[0])
-    for action in rng.uniform(-1, 1, (200, 2)):
-        np.testing.assert_array_equal(used.step(action)[0], fresh.step(action)[0])
-
-
 def test_solver_remembers_nothing_of_the_last_episode():
-    used, fresh = umaze(), umaze()
+    used, fresh = point_maze_of(), point_maze_of()
     used.reset(seed=5)
     for action in np.random.default_rng(0).uniform(-1, 1, (200, 2)):
         used.step(np.sign(action))
@@ -125,23 +114,16 @@ def test_solver_remembers_nothing_of_the_last_episode():
 
 @pytest.mark.parametrize(("distance", "speed", "reward"), [(0.505, -1.0, 1.0), (0.495, 1.0, 0.0)])
 def test_reward_is_that_of_the_position_after_the_step(distance, speed, reward):
-    env = umaze()
+    env = point_maze_of()
     env.set_state(np.array([1.0, 1.0 + distance]), np.array([0.0, speed]))
     assert env.step(AT_REST)[1] == reward
 
 
 def test_dense_reward():
-    env = PointMaze.for_task(get_task("maze2d-large-dense-v1"))
+    env = PointMaze(get_task("maze2d-large-dense-v1"))
     env.reset(seed=0)
     observation, reward, *_ = env.step(np.array([1.0, -1.0]))
     assert reward == pytest.approx(np.exp(-np.linalg.norm(observation[:2] - [7.0, 9.0])), rel=1e-5)
-
-
-def test_episodes_end_at_the_limit_only():
-    env = PointMaze.for_task(get_task("pointmaze-umaze-v0"))
-    env.set_state(np.array([1.0, 1.0]), AT_REST)
-    ends = [env.step(AT_REST)[1:4] for _ in range(300)]
-    assert ends == [(1.0, False, False)] * 299 + [(1.0, False, True)]
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ class Clock(gymnasium.Env):
 def cheetah(limit: int = 7):
     from xql_jax.envs.dm_control import DMControl  # no other process needs MuJoCo
 
-    return DMControl.for_task(Task("cheetah-run", "dm_control", None, 0.0, 1000.0, limit))
+    return DMControl(Task("cheetah-run", "dm_control", None, 0.0, 1000.0, limit))
 
 
 def refuse():

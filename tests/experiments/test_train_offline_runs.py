@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
 
-from xql_jax.envs import Simulation
-from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs import Simulation, describe_environment
 from xql_jax.tasks import get_task
 
 FILES = {

@@ -13,8 +13,7 @@ import pytest
 from main_runs import EVALUATE, ONLINE, ROOT
 from mistakes import ONLINE_ARGUMENTS, TD3
 
-from xql_jax.envs import Simulation
-from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs import Simulation, describe_environment
 from xql_jax.tasks import get_task
 from xql_jax.training.rounds import NUM_ERRORS
 

@@ -14,7 +14,7 @@ from xql_jax.configuration import online_config, suite_config
 from xql_jax.data import load_dataset
 from xql_jax.data.rows import returns_of
 from xql_jax.data.writers import read_rows
-from xql_jax.envs.gymnasium_tasks import GymnasiumTask
+from xql_jax.envs.registered import Registered
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
@@ -60,7 +60,7 @@ def online_run(folder, *, keep=0, buffer_size=1000, seed=0, **changes):
 def known(tmp_path_factory):
     """An online run that kept all its checkpoints, and what its environment met."""
     met = {}  # by environment
-    step, reset = GymnasiumTask.step, GymnasiumTask.reset
+    step, reset = Registered.step, Registered.reset
 
     def noted_reset(self, **options):
         start = reset(self, **options)
@@ -74,8 +74,8 @@ def known(tmp_path_factory):
         return outcome
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GymnasiumTask, "step", noted_step)
-        patch.setattr(GymnasiumTask, "reset", noted_reset)
+        patch.setattr(Registered, "step", noted_step)
+        patch.setattr(Registered, "reset", noted_reset)
         path = online_run(tmp_path_factory.mktemp("online"))
     (of_training,) = (steps for steps in met.values() if len(steps) == STEPS)
     names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
@@ -199,14 +199,14 @@ def test_what_cannot_be_added_to_stays(known, tmp_path):
 
 def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, tmp_path):
     """Also those that the environment ends before its limit: here all but the first, which is terminal."""
-    step, rewards = GymnasiumTask.step, itertools.count(1)
+    step, rewards = Registered.step, itertools.count(1)
 
     def step_to_an_end(self, action):
         observation, _, *_, info = step(self, action)
         reward = next(rewards)
         return observation, reward, reward == 1, reward > 1, info
 
-    monkeypatch.setattr(GymnasiumTask, "step", step_to_an_end)
+    monkeypatch.setattr(Registered, "step", step_to_an_end)
     _, summary = collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=5)
     assert summary["mean_return"] == 2.5  # of 1, 2, 3 and 4: the last one may have been cut
 

@@ -57,7 +57,7 @@ class WaypointWalker:
         self._targets: Sequence[Cell] = {"play": PLAY_CELLS.get(maze, ()), "diverse": free}.get(
             "".join(kind), ()
         )
-        self._environment = AntMaze.for_task(task)
+        self._environment = AntMaze(task)
         self._rng = np.random.default_rng(seed)
 
     def episode(self) -> Rows:

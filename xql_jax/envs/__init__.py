@@ -1,4 +1,4 @@
-"""Environments by task. A new suite is a class with `for_task`, and one line in SUITES."""
+"""Environments by task. A new suite is a class that takes a `Task`, and one line in SUITES."""
 
 import contextlib
 import dataclasses
@@ -6,11 +6,12 @@ import functools
 import os
 import pkgutil
 from collections.abc import Callable
-from typing import NamedTuple
+from importlib import metadata
+from typing import Any, NamedTuple
 
 from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
-from xql_jax.tasks import COMPILED, Task
+from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
 from xql_jax.types import Environment
 
 CORES = os.cpu_count() or 1
@@ -32,7 +33,7 @@ class Simulation(NamedTuple):
 
 
 def _make(name: str, task: Task, **options: bool) -> Environment:
-    return pkgutil.resolve_name(f"{__name__}.{name}").for_task(task, **options)
+    return pkgutil.resolve_name(f"{__name__}.{name}")(task, **options)
 
 
 def _by(name: str) -> Callable[..., Environment]:
@@ -52,6 +53,7 @@ class Suite:
     num_threads: int = 1  # in parallel; pays for steps of a millisecond, slows those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
+    packages: tuple[str, ...] = ("mujoco",)  # the simulator, then others with models or rules
 
     def vector_env(self, task: Task, num_envs: int) -> VectorEnv:
         """Returns N environments of the task in this process."""
@@ -67,21 +69,24 @@ class Suite:
             return env.observation_space.shape[0], env.action_space.shape[0]
 
 
+_GYMNASIUM, _ROBOTICS = ("mujoco", "gymnasium"), ("mujoco", "gymnasium-robotics")
 SUITES = {
     "maze2d": Suite(_by("point_maze:PointMaze")),
     "pointmaze": Suite(_by("point_maze:PointMaze")),
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
-    "kitchen": Suite(_by("kitchen:Kitchen"), num_threads=min(CORES, 8), max_environments=16),
+    "kitchen": Suite(_by("kitchen:Kitchen"), min(CORES, 8), max_environments=16, packages=_ROBOTICS),
     # Two threads on two cores make 1.5 times as many steps as one.
-    "adroit": Suite(_by("adroit:Adroit"), num_threads=min(CORES, 4)),
+    "adroit": Suite(_by("adroit:Adroit"), min(CORES, 4), packages=_ROBOTICS),
     # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
-    "locomotion": Suite(_by("locomotion:Locomotion"), num_threads=min(CORES, 2), has_legacy_inertia=True),
+    "locomotion": Suite(
+        _by("locomotion:Locomotion"), min(CORES, 2), has_legacy_inertia=True, packages=_GYMNASIUM
+    ),
     # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
-    "antmaze": Suite(_by("ant_maze:AntMaze"), num_threads=min(CORES, 8), has_legacy_inertia=True),
-    "dm_control": Suite(_by("dm_control:DMControl")),
-    "gymnasium": Suite(_by("gymnasium_tasks:GymnasiumTask")),
-    "own": Suite(_by("own:OwnEnvironment")),
-    "compiled": Suite(_never, max_environments=4096),
+    "antmaze": Suite(_by("ant_maze:AntMaze"), min(CORES, 8), has_legacy_inertia=True, packages=_GYMNASIUM),
+    "dm_control": Suite(_by("dm_control:DMControl"), packages=("mujoco", "dm_control")),
+    "gymnasium": Suite(_by("registered:Registered"), packages=_GYMNASIUM),
+    OWN: Suite(_by("registered:Registered"), packages=("gymnasium",)),
+    COMPILED: Suite(_never, max_environments=4096, packages=("mujoco-mjx", "playground", "mujoco", "jax")),
 }
 
 
@@ -130,3 +135,36 @@ def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:
         UserError: as `get_suite`; or if the task's environments are part of the compiled program.
     """
     return get_suite(task, legacy_inertia).make(task)
+
+
+def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
+    """Returns the environment in which a task's scores were earned, as JSON values, for reports.
+
+    `simulator` is the package that simulates. `versions` are those of all packages that determine a step's
+    result; null if a package is not installed under that name. `described_in` is the section of the guide
+    that says in which respects the environment equals D4RL's.
+    """
+    page, section = "tasks", task.suite
+    packages: tuple[str, ...] = "pybullet", "d4rl", "gym"
+    if task.suite in SUITES and simulation.env_backend == "mujoco":
+        packages = SUITES[task.suite].packages
+    elif task.suite != "bullet":
+        section, packages = "backend-d4rl", ("mujoco-py", "d4rl", "gym")
+    if task.suite == COMPILED:
+        page, section = "compiled", "what-differs"
+        if not task.name.startswith(f"{PLAYGROUND}:"):
+            section, packages = "your-own-environment", ("jax",)
+    return {
+        "backend": simulation.env_backend,
+        "simulator": packages[0],
+        "versions": {package: _version(package) for package in packages},
+        "legacy_inertia": simulation.legacy_inertia,
+        "described_in": f"docs/{page}.md#{section}",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
-from xql_jax.envs.robotics import import_robotics
+from xql_jax.envs.simulated import SimulatedEnv, import_robotics
 from xql_jax.tasks import Task
 
 PEN_HEIGHT = 26  # index of the pen's z in its observations
@@ -21,20 +19,23 @@ class Robot:
 
     reach: Callable[[np.ndarray], np.ndarray]  # of an observation: from what is to be reached to the palm
     success_steps: int  # an episode succeeds once its goal was met in more steps than these
-    lookat: tuple[float, float, float]  # of the camera, like the next two
-    distance: float
-    azimuth: float
+    view: dict[str, Any]  # of the camera, which sees the hand from the front
+
+
+def _view(lookat: tuple[float, float, float], distance: float, azimuth: float) -> dict[str, Any]:
+    return {"lookat": lookat, "distance": distance, "azimuth": azimuth}
 
 
 ROBOTS = {
-    "pen": Robot(lambda o: np.zeros(3), 20, (-0.02, -0.2, 0.25), 0.6, -45.0),  # it is in the hand already
-    "door": Robot(lambda o: o[35:38], 25, (-0.1, 0.0, 0.25), 1.1, 60.0),
-    "hammer": Robot(lambda o: o[33:36] - o[36:39], 25, (0.0, -0.15, 0.15), 1.0, 45.0),
-    "relocate": Robot(lambda o: o[30:33], 25, (0.0, -0.05, 0.15), 1.1, 60.0),
+    # The pen is in the hand already.
+    "pen": Robot(lambda o: np.zeros(3), 20, _view((-0.02, -0.2, 0.25), 0.6, -45.0)),
+    "door": Robot(lambda o: o[35:38], 25, _view((-0.1, 0.0, 0.25), 1.1, 60.0)),
+    "hammer": Robot(lambda o: o[33:36] - o[36:39], 25, _view((0.0, -0.15, 0.15), 1.0, 45.0)),
+    "relocate": Robot(lambda o: o[30:33], 25, _view((0.0, -0.05, 0.15), 1.1, 60.0)),
 }
 
 
-class Adroit(CameraEnvironment):
+class Adroit(SimulatedEnv):
     """A hand of 24 joints, on an arm of up to 6, with position-controlled joints, 100 steps per second.
 
     Turn a pen to a given orientation in the hand (observations f32[45], actions [24]), open a door (f32[39],
@@ -49,47 +50,34 @@ class Adroit(CameraEnvironment):
     (nothing does); pen has 100 steps (200).
     """
 
-    def __init__(self, robot: str, episode_limit: int):
+    def __init__(self, task: Task):
+        robot = task.name.split("-")[0]  # the versions differ only in their data
         module = import_robotics(f"adroit_hand.adroit_{robot}")
-        self.simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
-        observed, acted = self.simulation.observation_space, self.simulation.action_space
-        self.observation_space = spaces.Box(-np.inf, np.inf, observed.shape, np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, acted.shape, np.float32)
-        self.steps_per_second = 1 / self.simulation.dt
+        self.simulation = simulation = getattr(module, f"AdroitHand{robot.capitalize()}Env")()
+        self.model, self.data = simulation.model, simulation.data
         self._robot = ROBOTS[robot]
         self._can_drop = robot == "pen"
-        self._episode_limit = episode_limit
-        self._steps = 0
-        self._goal_steps = 0
+        super().__init__(
+            *simulation.observation_space.shape,
+            *simulation.action_space.shape,
+            episode_limit=task.episode_limit,
+            steps_per_second=1 / simulation.dt,
+            view=self._robot.view,
+        )
 
-    @classmethod
-    def for_task(cls, task: Task) -> "Adroit":
-        """Returns the environment of a task of the suite adroit; its versions differ only in their data."""
-        return cls(task.name.split("-")[0], task.episode_limit)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def start(self, seed: int | None) -> np.ndarray:
         """Starts an episode. The hand always has the same pose.
 
         `seed` draws what varies: the place of the door, of hammer's board, or of relocate's ball and goal, or
         the orientation that the pen is to take.
         """
-        observation, _ = self.simulation.reset(seed=seed)
-        self._steps = self._goal_steps = 0
-        return observation.astype(np.float32), {}
+        self._goal_steps = 0
+        return self.simulation.reset(seed=seed)[0]
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Moves the joints towards these positions for 0.01 s."""
         observation, reward, _, _, info = self.simulation.step(action)
         reward -= 0.2 * np.linalg.norm(self._robot.reach(observation))  # from +0.1 to D4RL's -0.1
-        self._steps += 1
         self._goal_steps += bool(info["success"])
-        dropped = self._can_drop and bool(observation[PEN_HEIGHT] < DROPPED)
-        success = self._goal_steps > self._robot.success_steps
-        truncated = self._steps >= self._episode_limit
-        return observation.astype(np.float32), float(reward), dropped, truncated, {"success": success}
-
-    def _make_camera(self) -> Camera:
-        """Returns a camera that sees the hand from the front."""
-        model, data, robot = self.simulation.model, self.simulation.data, self._robot
-        lookat = np.array(robot.lookat)
-        return Camera(model, data, lookat=lookat, distance=robot.distance, azimuth=robot.azimuth)
+        dropped = self._can_drop and observation[PEN_HEIGHT] < DROPPED
+        return observation, reward, dropped, {"success": self._goal_steps > self._robot.success_steps}

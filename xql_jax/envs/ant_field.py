@@ -9,12 +9,10 @@ from typing import Any
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium import spaces
 
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
-from xql_jax.envs.camera import Camera, Start, Step
 from xql_jax.envs.mazes import Maze
-from xql_jax.envs.mujoco_robot import MujocoRobot, normal
+from xql_jax.envs.robots import MujocoRobot, normal
 
 EPISODE_LIMIT = 300
 NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
@@ -38,49 +36,46 @@ class AntField(MujocoRobot):
     def __init__(self) -> None:
         super().__init__(
             ant_maze_spec(Maze(("   ",) * 3)),
+            lambda model: VIEW_SIZE,
             frame_skip=FRAME_SKIP,
             episode_limit=EPISODE_LIMIT,
             noise=0.1,
             velocity_noise=normal,
             legacy_inertia=False,
+            view={"follow": "torso", "distance": 6.0},
         )
-        self.observation_space = spaces.Box(-np.inf, np.inf, (VIEW_SIZE,), np.float32)
         self.target = np.zeros(2)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def start(self, seed: int | None) -> np.ndarray:
         """Starts near the origin, facing anywhere, with a first target, all from `seed`."""
-        super().reset(seed=seed)
-        position, velocity = self._random_start()
+        position, velocity = self.random_start()
         angle = self.np_random.uniform(-math.pi, math.pi)
         position[3:7] = _product(
             np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)]), position[3:7]
         )
         self.set_state(position, velocity)
         self._draw_target()
-        return self._observation(), {}
+        return self.observe()
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Walks for 0.1 s; see the class for the reward."""
         before = math.dist(self.data.qpos[:2], self.target)
-        truncated = self._advance(action)
+        self.advance(action)
         after = math.dist(self.data.qpos[:2], self.target)
         speed = (before - after) * self.steps_per_second
         reward = speed + UPRIGHT_BONUS - EFFORT_COST * float(np.mean(np.square(action)))
         if after <= ARRIVAL:
             self._draw_target()
         fell = self.data.xmat[self.model.body("torso").id][8] < 0
-        return self._observation(), reward, bool(fell), truncated and not fell, {}
+        return self.observe(), reward, fell, {}
+
+    def observe(self) -> np.ndarray:
+        return seen_from_ant(np.concatenate((self.data.qpos, self.data.qvel)), self.target)
 
     def _draw_target(self) -> None:
         angle = self.np_random.uniform(-math.pi, math.pi)
         way = self.np_random.uniform(NEAREST, FARTHEST)
         self.target = self.data.qpos[:2] + way * np.array([math.cos(angle), math.sin(angle)])
-
-    def _observation(self) -> np.ndarray:
-        return seen_from_ant(np.concatenate((self.data.qpos, self.data.qvel)), self.target)
-
-    def _make_camera(self) -> Camera:
-        return Camera(self.model, self.data, follow="torso", distance=6.0)
 
 
 def seen_from_ant(state: np.ndarray, target: np.ndarray) -> np.ndarray:

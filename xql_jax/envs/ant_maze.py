@@ -1,14 +1,13 @@
 """D4RL's antmaze: a four-legged robot has to walk through a maze to a goal that it does not see."""
 
 import math
+from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera, Step
 from xql_jax.envs.mazes import MAZES, Cell, Maze
-from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, normal
+from xql_jax.envs.robots import ASSETS, MujocoRobot, normal
 from xql_jax.tasks import Task
 
 CELL_SIZE = 4.0  # metres
@@ -37,75 +36,49 @@ class AntMaze(MujocoRobot):
     Differs: in v0 and v1 the goal is fixed. D4RL draws it once per process from numpy's global generator, so
     a run's score depends on luck. Here it is the same draw in every process, so an episode depends on its
     seed alone. For scores over many goals, use v2's rule.
-
-    Args:
-        maze: the walls; antmaze's are those of maze2d.
-        goal_cell: row and column of the cell around which the goal is drawn.
-        episode_limit: in steps.
-        redraw_goal: draw the goal anew at each reset, as in D4RL's v2; otherwise it stays.
-        legacy_inertia: see `compile_with_legacy_inertia`.
     """
 
-    def __init__(
-        self,
-        maze: Maze,
-        goal_cell: Cell,
-        episode_limit: int,
-        *,
-        redraw_goal: bool = True,
-        legacy_inertia: bool = False,
-    ):
+    def __init__(self, task: Task, legacy_inertia: bool = False):
+        name = task.name.split("-")[1]
+        maze, self.goal_cell = MAZES[name], GOAL_CELLS[name]
+        rows, columns = maze.walls.shape
+        last = cell_middle((rows - 1, columns - 1))
         super().__init__(
             ant_maze_spec(maze),
+            lambda model: model.nq + model.nv,
             frame_skip=FRAME_SKIP,
-            episode_limit=episode_limit,
+            episode_limit=task.episode_limit,
             noise=0.1,
             velocity_noise=normal,
             legacy_inertia=legacy_inertia,
+            view={
+                "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],
+                # Half of the outer walls are seen.
+                "distance": 1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1)),
+                "elevation": -90.0,
+            },
         )
-        self.observation_space = spaces.Box(-np.inf, np.inf, (self.model.nq + self.model.nv,), np.float32)
-        self._maze = maze
-        self.goal_cell = goal_cell
-        self._redraw_goal = redraw_goal
-        self.goal = draw_goal(goal_cell, np.random.default_rng(GOAL_SEED))
+        self._redraws_goal = task.name.endswith("-v2")  # at each reset; else it stays
+        self.goal = draw_goal(self.goal_cell, np.random.default_rng(GOAL_SEED))
 
-    @classmethod
-    def for_task(cls, task: Task, legacy_inertia: bool = False) -> "AntMaze":
-        """Returns the environment of a task of the suite antmaze."""
-        name = task.name.split("-")[1]
-        return cls(
-            MAZES[name],
-            GOAL_CELLS[name],
-            task.episode_limit,
-            redraw_goal=task.name.endswith("-v2"),
-            legacy_inertia=legacy_inertia,
-        )
+    def start(self, seed: int | None) -> np.ndarray:
+        if self._redraws_goal:
+            self.goal = draw_goal(self.goal_cell, self.np_random)
+        return super().start(seed)
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Walks for 0.1 s; see the class for the reward."""
-        truncated = self._advance(action)
+        self.advance(action)
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS
-        return self._observation(), float(reached), reached, truncated, {"success": reached}
+        return self.observe(), float(reached), reached, {"success": reached}
+
+    def observe(self) -> np.ndarray:
+        return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
 
     def render(self) -> np.ndarray:
         """Returns the maze seen from above, u8[height, width, 3]; rows grow upwards, the goal is green."""
         self.model.site("goal").pos[:2] = self.goal
         return super().render()
-
-    def _random_start(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._redraw_goal:
-            self.goal = draw_goal(self.goal_cell, self.np_random)
-        return super()._random_start()
-
-    def _observation(self) -> np.ndarray:
-        return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
-
-    def _make_camera(self) -> Camera:
-        rows, columns = self._maze.walls.shape
-        last = cell_middle((rows - 1, columns - 1))
-        middle = np.array([*(cell_middle((0, 0)) + last) / 2, 0.0])
-        distance = 1.21 * CELL_SIZE * max(rows - 1, 0.75 * (columns - 1))  # half of the outer walls are seen
-        return Camera(self.model, self.data, lookat=middle, distance=distance, elevation=-90.0)
 
 
 def cell_middle(cell: Cell) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs import Suite
-from xql_jax.envs.camera import Start, Step
+from xql_jax.envs.simulated import Start, Step
 from xql_jax.errors import UserError
 from xql_jax.tasks import Task
 

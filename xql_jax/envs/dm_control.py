@@ -8,9 +8,8 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import CameraEnvironment, ModelCamera, Start, Step
+from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.errors import EnvironmentFailure, UserError, needing
 from xql_jax.tasks import Task
 
@@ -18,7 +17,7 @@ from xql_jax.tasks import Task
 MODEL_SEED = 0
 
 
-class DMControl(CameraEnvironment):
+class DMControl(SimulatedEnv):
     """A `domain-task` of dm_control.suite, such as cheetah-run or ball_in_cup-catch.
 
     Observations f32[O]: the suite's own entries, in the order of its observation specification, each
@@ -31,72 +30,56 @@ class DMControl(CameraEnvironment):
     An episode equals the first of `suite.load(domain, task, {"random": seed})`, bit for bit.
     Differs: the springs of lqr are the same in every episode; `suite.load` draws new ones for each seed.
 
-    Args:
-        domain, task: as the suite calls them.
-        episode_limit: steps after which an episode is truncated; replaces the suite's own time limit.
     Raises:
         UserError: if dm_control is not installed, or cannot be imported with what `MUJOCO_GL` asks for.
         ValueError: if the suite has no such domain or task.
     """
 
-    def __init__(self, domain: str, task: str, episode_limit: int):
-        self._environment = _suite().load(
-            domain, task, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
+    def __init__(self, task: Task):
+        domain, _, name = task.name.partition("-")  # the suite's own names have no hyphen
+        self._environment = environment = _suite().load(
+            domain, name, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
         )
-        self._name = f"{domain}-{task}"
+        self._name = task.name
         self._physics_error = importlib.import_module("dm_control.rl.control").PhysicsError
-        self.physics = self._environment.physics
+        self.physics = environment.physics
         # At each reset quadruped-escape asks for the suite's renderer in a way that creates it. That needs
         # OpenGL even if nothing is drawn, and takes OpenGL from `Camera`. So the renderer is made
         # unavailable.
         self.physics.__class__ = type("Undrawn", (type(self.physics),), {"contexts": None})
-        self.steps_per_second = 1 / self._environment.control_timestep()
-        size = sum(math.prod(entry.shape) for entry in self._environment.observation_spec().values())
-        self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self._action_middle, self._action_reach = _action_map(self._environment.action_spec())
-        self.action_space = spaces.Box(-1.0, 1.0, self._action_middle.shape, np.float32)
-        self._episode_limit = episode_limit
-        self._steps = 0
+        self._action_middle, self._action_reach = _action_map(environment.action_spec())
+        super().__init__(
+            sum(math.prod(entry.shape) for entry in environment.observation_spec().values()),
+            *self._action_middle.shape,
+            episode_limit=task.episode_limit,
+            steps_per_second=1 / environment.control_timestep(),
+            view={"through_model": True},
+        )
 
-    @classmethod
-    def for_task(cls, task: Task) -> "DMControl":
-        """Returns the environment of a task of the suite dm_control, named `domain-task`."""
-        domain, _, name = task.name.partition("-")  # the suite's own names have no hyphen
-        return cls(domain, name, task.episode_limit)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def start(self, seed: int | None) -> np.ndarray:
         """Starts as the suite does, by `seed` in [0, 2**32); without one, its random generator continues."""
         if seed is not None:
-            if not 0 <= seed < 2**32:
-                raise ValueError(f"seed must be in [0, 2**32), not {seed}")
             self._environment.task.random.seed(seed)  # in place, so that the model is not rebuilt
-        self._steps = 0
         if self.physics.model.nhfield:
-            self._close_camera()  # it still shows the last episode's terrain
-        return _flat(self._environment.reset().observation), {}
+            self.close_camera()  # it still shows the last episode's terrain
+        return _flat(self._environment.reset().observation)
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Acts for one control step.
 
         Raises:
-            ValueError: if the action's shape is not [A].
             EnvironmentFailure: if the action is NaN, or the simulation diverges.
         """
-        action = np.asarray(action)
-        if action.shape != self._action_middle.shape:
-            raise ValueError(f"an action must be of shape {self._action_middle.shape}, not {action.shape}")
         control = self._action_middle + self._action_reach * np.minimum(np.maximum(action, -1.0), 1.0)
         try:
             moment = self._environment.step(control)
         except self._physics_error as error:
             raise EnvironmentFailure(f"{self._name}: the simulation failed: {error}") from error
-        self._steps += 1
-        terminated = moment.discount == 0.0
-        truncated = not terminated and self._steps >= self._episode_limit
-        return _flat(moment.observation), float(moment.reward), terminated, truncated, {}
+        return _flat(moment.observation), moment.reward, moment.discount == 0.0, {}
 
-    def _make_camera(self) -> ModelCamera:
-        return ModelCamera(self.physics.model.ptr, self.physics.data.ptr)
+    def render(self) -> np.ndarray:
+        self.model, self.data = self.physics.model.ptr, self.physics.data.ptr
+        return super().render()
 
 
 def _suite() -> Any:

@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
-from xql_jax.envs.robotics import import_robotics
+from xql_jax.envs.simulated import SimulatedEnv, import_robotics
 from xql_jax.tasks import Task
 
 SUBTASKS = {
@@ -23,7 +21,7 @@ NUM_JOINTS = 9  # arm and gripper come first in positions and velocities
 OBJECT_NOISE = np.repeat([0.005, 0.0005, 0.005, 0.1, 0.005, 0.1, 0.005], [2, 6, 3, 3, 3, 3, 1])
 
 
-class Kitchen(CameraEnvironment):
+class Kitchen(SimulatedEnv):
     """An arm with nine velocity-controlled joints that has to do four household tasks in any order.
 
     Observations f32[60]: noisy positions of the 9 joints and of the objects (21), then the goal positions
@@ -39,43 +37,28 @@ class Kitchen(CameraEnvironment):
     step.
     """
 
-    steps_per_second = 12.5
-
-    def __init__(self, subtasks: tuple[str, ...], episode_limit: int):
+    def __init__(self, task: Task):
         kitchen_env = import_robotics("franka_kitchen.kitchen_env")
-        self.simulation = kitchen_env.KitchenEnv(
+        subtasks = SUBTASKS[task.name]
+        self.simulation = simulation = kitchen_env.KitchenEnv(
             tasks_to_complete=list(subtasks), robot_noise_ratio=NOISE_RATIO, object_noise_ratio=0.0
         )
-        self.observation_space = spaces.Box(-np.inf, np.inf, (60,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (NUM_JOINTS,), np.float32)
+        self.model, self.data = simulation.model, simulation.data
+        view = {"lookat": (-0.2, 0.5, 2.0), "distance": 2.4}  # over the robot's shoulder
+        limit = task.episode_limit
+        super().__init__(60, NUM_JOINTS, episode_limit=limit, steps_per_second=12.5, view=view)
         self._goal = np.zeros(30)
         for subtask in subtasks:
             self._goal[kitchen_env.OBS_ELEMENT_INDICES[subtask]] = kitchen_env.OBS_ELEMENT_GOALS[subtask]
-        self._episode_limit = episode_limit
-        self._steps = 0
 
-    @classmethod
-    def for_task(cls, task: Task) -> "Kitchen":
-        """Returns the environment of a task of the suite kitchen."""
-        return cls(SUBTASKS[task.name], task.episode_limit)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def start(self, seed: int | None) -> np.ndarray:
         """Starts in D4RL's only initial pose; `seed` determines all of the episode's noise."""
-        observation, info = self.simulation.reset(seed=seed)
-        self._steps = 0
-        return self._observation(observation), info
+        return self._observation(self.simulation.reset(seed=seed)[0])
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Moves for 0.08 s towards the last *noisy* joint positions + velocity * 0.08 s, as D4RL does."""
         observation, reward, terminated, _, info = self.simulation.step(action)
-        self._steps += 1
-        truncated = self._steps >= self._episode_limit
-        return self._observation(observation), reward, terminated, truncated, {**info, "success": terminated}
-
-    def _make_camera(self) -> Camera:
-        """Returns a camera that sees the kitchen over the robot's shoulder."""
-        model, data = self.simulation.model, self.simulation.data
-        return Camera(model, data, lookat=np.array([-0.2, 0.5, 2.0]), distance=2.4)
+        return self._observation(observation), reward, terminated, {**info, "success": terminated}
 
     def _observation(self, observation: dict[str, Any]) -> np.ndarray:
         """Reorders [joints, velocities, objects, velocities] into D4RL's [joints, objects, goal]."""
@@ -83,6 +66,4 @@ class Kitchen(CameraEnvironment):
         joints, objects = flat[:NUM_JOINTS], flat[2 * NUM_JOINTS :][: len(OBJECT_NOISE)]
         # From the simulator's own generator: another with the same seed would repeat the joints' noise here.
         noise = self.simulation.robot_env.np_random.uniform(-1.0, 1.0, len(OBJECT_NOISE))
-        return np.concatenate(
-            (joints, objects + NOISE_RATIO * OBJECT_NOISE * noise, self._goal), dtype=np.float32
-        )
+        return np.concatenate((joints, objects + NOISE_RATIO * OBJECT_NOISE * noise, self._goal))

@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera, Step
-from xql_jax.envs.mujoco_robot import ASSETS, MujocoRobot, Noise, normal, uniform
+from xql_jax.envs.robots import ASSETS, MujocoRobot, Noise, normal, uniform
 from xql_jax.tasks import Task
 
 
@@ -75,40 +74,30 @@ class Locomotion(MujocoRobot):
     capsules have the masses of MuJoCo before 2.1.2, with which D4RL's data was made.
     """
 
-    def __init__(self, robot: Robot, episode_limit: int, legacy_inertia: bool = False):
-        spec = mujoco.MjSpec.from_file(str(ASSETS / robot.file))
+    def __init__(self, task: Task, legacy_inertia: bool = False):
+        self.robot = robot = ROBOTS[task.name.split("-")[0]]
         super().__init__(
-            spec,
+            mujoco.MjSpec.from_file(str(ASSETS / robot.file)),
+            lambda model: model.nq - 1 + model.nv,
             frame_skip=robot.frame_skip,
-            episode_limit=episode_limit,
+            episode_limit=task.episode_limit,
             noise=robot.noise,
             velocity_noise=robot.velocity_noise,
             legacy_inertia=legacy_inertia,
+            view={"follow": "torso", "distance": 4.0, "elevation": -15.0},
         )
-        self.robot = robot
-        observation_dim = self.model.nq - 1 + self.model.nv
-        self.observation_space = spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
         self._seconds = self.model.opt.timestep * robot.frame_skip
 
-    @classmethod
-    def for_task(cls, task: Task, legacy_inertia: bool = False) -> "Locomotion":
-        """Returns the environment of a task of the suite locomotion."""
-        return cls(ROBOTS[task.name.split("-")[0]], task.episode_limit, legacy_inertia)
-
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
         robot, qpos = self.robot, self.data.qpos
         before = qpos[0]
-        truncated = self._advance(action)
+        self.advance(action)
         speed = (qpos[0] - before) / self._seconds
         reward = speed + robot.survival_reward - robot.control_cost * np.square(action).sum()
-        terminated = not robot.is_healthy(qpos, self.data.qvel)
-        return self._observation(), float(reward), terminated, truncated, {}
+        return self.observe(), reward, not robot.is_healthy(qpos, self.data.qvel), {}
 
-    def _observation(self) -> np.ndarray:
+    def observe(self) -> np.ndarray:
         limit = self.robot.max_observed_speed
         velocity = np.clip(self.data.qvel, -limit, limit)
         return np.concatenate((self.data.qpos[1:], velocity), dtype=np.float32)
-
-    def _make_camera(self) -> Camera:
-        return Camera(self.model, self.data, follow="torso", distance=4.0, elevation=-15.0)

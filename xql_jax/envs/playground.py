@@ -7,8 +7,8 @@ import jax
 import mujoco
 import numpy as np
 
-from xql_jax.envs.camera import ModelCamera
 from xql_jax.envs.compiled import EnvState, Step
+from xql_jax.envs.simulated import Camera
 from xql_jax.errors import UserError
 from xql_jax.types import Array, PRNGKey
 
@@ -34,7 +34,7 @@ class Playground:
         self.action_size = int(self._environment.action_size)
         self.episode_limit = episode_limit
         self.steps_per_second = 1 / self._environment.dt
-        self._camera: ModelCamera | None = None
+        self._camera: Camera | None = None
 
     def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
         state = self._environment.reset(key)
@@ -54,7 +54,7 @@ class Playground:
         model = self._environment.mj_model
         if self._camera is None:
             self._data = mujoco.MjData(model)
-            self._camera = ModelCamera(model, self._data)
+            self._camera = Camera(model, self._data, through_model=True)
         seen = jax.device_get(state.data)
         for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
             getattr(self._data, name)[:] = getattr(seen, name)

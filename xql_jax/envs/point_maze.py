@@ -5,10 +5,9 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium import spaces
 
-from xql_jax.envs.camera import Camera, CameraEnvironment, Start, Step
 from xql_jax.envs.mazes import Maze, maze_of
+from xql_jax.envs.simulated import SimulatedEnv
 from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
@@ -17,7 +16,7 @@ BODY_POSITION = 1.2  # in x and y, of the ball when its joints' positions are 0
 RESET_NOISE = 0.1  # half-range of a start about a cell's integer position, and scale of its velocity
 
 
-class PointMaze(CameraEnvironment):
+class PointMaze(SimulatedEnv):
     """A ball of 4.19 kg in a maze without gravity, pushed by two motors of up to 100 N, 100 steps per second.
 
     Observations f32[4]: position x, y and velocity. Actions [2] in [-1, 1]. The goal is the maze's goal cell,
@@ -33,30 +32,24 @@ class PointMaze(CameraEnvironment):
     534.
     """
 
-    steps_per_second = 100.0
-
-    def __init__(self, maze: Maze, episode_limit: int, dense: bool = False):
-        self.maze = maze
-        self.observation_space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    def __init__(self, task: Task):
+        self.maze = maze = maze_of(task.name)
         self.model = point_mass_model(maze)
         self.data = mujoco.MjData(self.model)
+        rows, columns = maze.walls.shape
+        view = {  # from above; rows grow downwards as in the maze
+            "lookat": ((rows + 1) / 2, (columns + 1) / 2, 0.0),
+            "distance": 1.3 * max(rows, columns),
+            "azimuth": 180.0,
+            "elevation": -90.0,
+        }
+        super().__init__(4, 2, episode_limit=task.episode_limit, steps_per_second=100.0, view=view)
         self._goal = tuple(map(float, maze.goal))
-        self._episode_limit = episode_limit
-        self._dense = dense
-        self._steps = 0
-        self._success = False
+        self._dense = "-dense" in task.name
 
-    @classmethod
-    def for_task(cls, task: Task) -> "PointMaze":
-        """Returns the environment of a task of the suites maze2d or pointmaze."""
-        return cls(maze_of(task.name), task.episode_limit, dense="-dense" in task.name)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
+    def start(self, seed: int | None) -> np.ndarray:
         """Starts at any free cell, the goal's included, ±0.1, with a velocity of 0.1 N(0, 1), by `seed`."""
-        super().reset(seed=seed)
-        position, velocity = random_start(self.maze, self.np_random)
-        return self.set_state(position, velocity), {}
+        return self.set_state(*random_start(self.maze, self.np_random))
 
     def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
         """Begins an episode at this position [2] and velocity [2]; returns the observation f32[4]."""
@@ -66,25 +59,16 @@ class PointMaze(CameraEnvironment):
         self._steps, self._success = 0, False
         return self._observation()
 
-    def step(self, action: np.ndarray) -> Step:
+    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
         """Pushes for 0.01 s; see the class for the reward."""
         push(self.model, self.data, action)
-        self._steps += 1
         distance = math.dist(self.data.qpos.tolist(), self._goal)
         reward = math.exp(-distance) if self._dense else float(distance <= GOAL_RADIUS)
         self._success |= distance <= GOAL_RADIUS
-        info = {"success": self._success}
-        return self._observation(), reward, False, self._steps >= self._episode_limit, info
+        return self._observation(), reward, False, {"success": self._success}
 
     def _observation(self) -> np.ndarray:
         return np.concatenate((self.data.qpos, self.data.qvel), dtype=np.float32)
-
-    def _make_camera(self) -> Camera:
-        """Returns a camera that sees the maze from above; rows grow downwards as in the maze."""
-        rows, columns = self.maze.walls.shape
-        middle = np.array([(rows + 1) / 2, (columns + 1) / 2, 0.0])
-        distance = 1.3 * max(rows, columns)
-        return Camera(self.model, self.data, lookat=middle, distance=distance, azimuth=180.0, elevation=-90.0)
 
 
 def push(model: mujoco.MjModel, data: mujoco.MjData, action: np.ndarray | tuple[float, float]) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 
 from xql_jax.data.collecting import Behaviour, Chance
 from xql_jax.data.policy_files import Layers, read_policy
-from xql_jax.envs import Simulation, Suite, choose_suite
-from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import read_file
 from xql_jax.runs.load import load_run

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.envs import Simulation, Suite, choose_suite
-from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output

@@ -12,8 +12,7 @@ import jax
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
-from xql_jax.envs import Simulation, choose_suite
-from xql_jax.envs.fidelity import describe_environment
+from xql_jax.envs import Simulation, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.descriptions import LEADING

@@ -1,0 +1,76 @@
+"""Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and those of users."""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.errors import UserError
+from xql_jax.tasks import OWN, Task
+
+STEPS_PER_SECOND = 30.0  # of videos, if an environment does not state its rate
+
+
+class Registered(SimulatedEnv):
+    """An environment of the registry, with flat observations f32[O], and flat actions in [-1, 1].
+
+    Observations are flattened in C order. Actions [A] are clipped to [-1, 1], then mapped affinely to the
+    environment's own bounds. Rewards, terminations and `info["success"]` are its own. So are truncations,
+    except in a step that also terminates. The task's episode limit replaces the registry's.
+
+    Raises:
+        UserError: if it cannot be made, or has spaces of other kinds.
+    """
+
+    def __init__(self, task: Task):
+        name = self._name = task.name
+        try:  # without the checker, which only costs time
+            self.simulation = simulation = gymnasium.make(
+                name, max_episode_steps=task.episode_limit, disable_env_checker=True
+            )
+        except Exception as error:  # it may be the user's code, and fail in any way
+            raise UserError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
+        observed, acted = simulation.observation_space, simulation.action_space
+        for what, space in (("observations", observed), ("actions", acted)):
+            if not isinstance(space, spaces.Box):
+                raise UserError(f"{name}: its {what} are {space}, and must be a Box")
+        assert isinstance(acted, spaces.Box)
+        if not acted.is_bounded():
+            raise UserError(f"{name}: its actions must be bounded, and lie in {acted}")
+        self._middle, self._reach = (acted.high + acted.low) / 2, (acted.high - acted.low) / 2
+        robot: Any = None if task.suite == OWN else simulation.unwrapped
+        self._robot, rate = robot, simulation.metadata.get("render_fps") or STEPS_PER_SECOND
+        super().__init__(
+            int(np.prod(observed.shape or ())),
+            int(np.prod(acted.shape)),
+            episode_limit=task.episode_limit,
+            steps_per_second=1 / robot.dt if robot else float(rate),
+            view={"through_model": True},
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Starts as the environment does, determined by `seed`."""
+        return np.ravel(self.simulation.reset(seed=seed)[0]).astype(np.float32), {}
+
+    def step(self, action: np.ndarray) -> Any:
+        action = np.asarray(action, np.float32)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"an action must be of shape {self.action_space.shape}, not {action.shape}")
+        action = np.minimum(np.maximum(action, -1.0), 1.0).reshape(self._middle.shape)
+        control = (self._middle + self._reach * action).astype(self._middle.dtype, copy=False)
+        observation, reward, terminated, truncated, info = self.simulation.step(control)
+        success = {"success": bool(info["success"])} if "success" in info else {}
+        flat = np.ravel(observation).astype(np.float32)
+        return flat, reward, bool(terminated), truncated and not terminated, success
+
+    def render(self) -> np.ndarray:
+        """Returns a picture of the state, u8[height, width, 3]; UserError if the environment draws none."""
+        if self._robot:
+            self.model, self.data = self._robot.model, self._robot.data
+            return super().render()
+        picture = self.simulation.render() if self.simulation.render_mode == "rgb_array" else None
+        if picture is None:
+            raise UserError(f"{self._name}: no pictures: it was not registered with render_mode='rgb_array'")
+        return np.asarray(picture)
