@@ -24,9 +24,9 @@ from xql_jax.configuration import suite_config
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
-from xql_jax.runs import offline
+from xql_jax.runs import finetuning, offline
 from xql_jax.runs.finetuning import finetune_job, finetuning_data, train_finetuned
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.tasks import References
 from xql_jax.types import Batch
@@ -221,7 +221,10 @@ def test_the_methods_of_table_2_and_rlpd_learn_in_both_phases(data, tmp_path, me
 
 
 def test_another_task_is_not_scored_by_the_references_of_the_first(data, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(SavedRun, "references", References(0.0, 9.0))
+    def load_scored(*arguments, **options):
+        return dataclasses.replace(load_run(*arguments, **options), references=References(0.0, 9.0))
+
+    monkeypatch.setattr(finetuning, "load_run", load_scored)
     changes = {"checkpoint": str(source.path), "member": 0, "save_dir": str(tmp_path)}
     given = {}
     for env_name in ("pointmaze-umaze-v0", "Hopper-v5"):

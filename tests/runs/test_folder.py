@@ -14,7 +14,8 @@ import pytest
 import xql_jax
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
-from xql_jax.runs.folder import RunFolder, read_config, read_summary
+from xql_jax.files import read_record
+from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members
 
 IDENTITY = {"config": {"beta": 0.5, "hidden_dims": (8, 8)}, "seeds": [4, 4], "max_steps": 10}
@@ -67,11 +68,11 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     folder = make_folder(tmp_path)
     monkeypatch.setenv("NPROC", "7")
     with folder.locked(resume=False):
-        began = read_config(folder.path / "config.json")
+        began = read_record(folder.path / "config.json")
     monkeypatch.setattr("xql_jax.runs.folder.versions", lambda: {**began["versions"], "jax": "0.0"})
     monkeypatch.setenv("NPROC", "1")
     with folder.locked(resume=True):
-        resumed = read_config(folder.path / "config.json")
+        resumed = read_record(folder.path / "config.json")
     versions, machine = {**began["versions"], "jax": "0.0"}, {**began["machine"], "cores": 1}
     here = {"versions": versions, "machine": machine, "commit": began["commit"]}
     assert resumed == {**began, "resumed": [here]}
@@ -210,7 +211,7 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     with folder.locked(resume=False):
         pass
     file = folder.path / "config.json"
-    whole = read_config(file)
+    whole = read_record(file)
     damaged = file.read_bytes().replace(b'"beta": 0.5', b'"beta": 0.7') if content is None else content
     file.write_bytes(damaged)
     with pytest.raises(UserError, match="this run exists"), folder.locked(resume=False):
@@ -220,7 +221,7 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
         pass
     ((level, line),) = told()
     assert (level, line.startswith(f"{file}: damaged: ")) == ("WARNING", True)
-    config = read_config(file)
+    config = read_record(file)
     assert config.pop("note")
     assert config == {**whole, "resumed": [{name: whole[name] for name in ("versions", "machine", "commit")}]}
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
-import json
 import logging
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError
 from xql_jax.export import import_onnx, layers_of, read_artifact, read_onnx, write_artifact, write_onnx
-from xql_jax.files import as_json, read_file
+from xql_jax.files import as_json
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import SavedRun, load_run
@@ -56,8 +55,8 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     if "onnx" in settings.formats:
         import_onnx()  # raises UserError before anything is written if it is not installed
     folder = make_folder("output", settings.output or str(run.path / "export"))
-    identity = f"{run.run}, {run.step}, {member.name}"  # the same policy, wherever its folder is
-    _check_others(folder, settings.formats, identity)
+    for name in FILES:  # a file of another policy must not lie beside those of this one
+        (folder / FILES[name]).unlink(missing_ok=True)
     original = run.policy()
     policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
     policies |= {name: _written(name, folder, layers, act) for name in settings.formats}
@@ -76,7 +75,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
             scores[name] = float(task.normalized_score(results.returns).mean())
     report = {
         "policy": f"{run.what}, {member}",
-        "identity": identity,
+        "run": run.run,
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
         "actions": f"float32[B, {run.sizes[1]}], within [-1, 1]",
@@ -101,19 +100,6 @@ def _parts_of(run: SavedRun) -> tuple[Layers, Callable[[Array], Array]]:
         return learner.act(actor, seen, jax.random.key(0), deterministic=True)
 
     return layers, act
-
-
-def _check_others(folder: Path, formats: Sequence[str], identity: str) -> None:
-    """Raises UserError if files of another policy would remain beside those of this one."""
-    kept = [file for name, file in FILES.items() if name not in formats and (folder / file).exists()]
-    if not kept or not (folder / REPORT).exists():
-        return
-    there = json.loads(read_file(folder / REPORT))
-    if there["identity"] != identity:
-        raise UserError(
-            f"{folder / kept[0]}: of another policy ({there['policy']}): write all --formats, or "
-            "give another --output"
-        )
 
 
 def _written(name: str, folder: Path, layers: Layers, act: Callable[[Array], Array]) -> Policy:

@@ -65,14 +65,6 @@ def extended(folder: RunFolder, job: Job) -> Beginning:
         logs = checkpoints.logs(step)
     files = TrainingFiles(folder.path, folder.run)
     intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
-    evaluated_for_the_end = step == record.content["max_steps"] and step % schedule.eval_interval
-    for name, held in progress.members.items():
-        found = held["diverged"]
-        if evaluated_for_the_end and found and (found["step"], found["quantity"]) == (step, "actions"):
-            raise UserError(
-                f"--extend: {name} of {record.path} diverged in the evaluation at its end, where the longer "
-                "run has none: train anew without --extend"
-            )
     # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
     if step % schedule.eval_interval:
         progress = dataclasses.replace(progress, evaluation_due=False)
@@ -119,26 +111,13 @@ def members_of_another(source: Path, folder: RunFolder) -> Beginning:
     return Beginning({name: other.states[name] for name in names}, progress)
 
 
-class MissingSeeds(NamedTuple):
-    """The successive seeds to train."""
+def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineSettings | None:
+    """Returns the settings with the seeds that no run with otherwise the same settings has.
 
-    first: int
-    last: int
-    have_begun: bool  # whether there is a run of them already
+    If there are none, but a run of some of them has not ended, returns the settings of that run.
 
-    def of(self, settings: OfflineSettings) -> OfflineSettings:
-        """Returns the settings of the run of these seeds."""
-        number = self.last - self.first + 1
-        return dataclasses.replace(
-            settings, seed=self.first, num_seeds=number, extend=False, resume=self.have_begun
-        )
-
-
-def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
-    """Returns the seeds of a new run that no run with otherwise the same settings has.
-
-    If there are none, but a run of some of them has not ended, it returns the seeds of that run.
-
+    Args:
+        folder: of the run with all seeds.
     Returns:
         None if the run itself exists, or if no other run has any of its seeds.
     Raises:
@@ -162,7 +141,7 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
             is_part = folder.seeds[0] <= first and last <= folder.seeds[-1]
             if record.summary.get("status") != "finished" and is_part:
                 LOG.info(f"going on with {record.path}, which has not ended")
-                return MissingSeeds(first, last, have_begun=True)
+                return _with_seeds(settings, first, last, resume=True)
         raise UserError(
             f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
             f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its "
@@ -177,7 +156,11 @@ def missing_seeds(folder: RunFolder) -> MissingSeeds | None:
         f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
         "experiments/report.py puts them together"
     )
-    return MissingSeeds(missing[0], missing[-1], have_begun=False)
+    return _with_seeds(settings, missing[0], missing[-1], resume=False)
+
+
+def _with_seeds(settings: OfflineSettings, first: int, last: int, *, resume: bool) -> OfflineSettings:
+    return dataclasses.replace(settings, seed=first, num_seeds=last - first + 1, extend=False, resume=resume)
 
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:

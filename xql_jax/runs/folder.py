@@ -138,7 +138,7 @@ class RunFolder:
             write_record(file, {**content, **here, "resumed": []})
             return
         try:
-            began = read_config(file)
+            began = read_record(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
             write_record(file, {**content, **here, "resumed": [here], "note": "written anew: it was damaged"})
@@ -182,7 +182,7 @@ class RunFolder:
             summary = read_summary(self.files.summary, self.run)
             if summary["status"] != "finished":
                 return None
-            read_config(self.path / "config.json")
+            read_record(self.path / "config.json")
             if "normalize_observations" in self.recorded:
                 Preprocessing.load(self.files.preprocessing, self.run)
             for name, written in summary.get("logs", {}).items():
@@ -213,24 +213,6 @@ def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> li
     ]
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """Returns the content of a run's config.json.
-
-    Raises:
-        Damaged: if the file has changed.
-        UserError: if a version before 0.5 wrote it, or it cannot be read.
-    """
-    try:
-        return read_record(file)
-    except Damaged as error:
-        by = read_json(file).get("versions")
-        if isinstance(by, dict) and str(by.get("xql_jax")).startswith(("0.1.", "0.2.", "0.3.", "0.4.")):
-            raise UserError(
-                f"{file}: written by version {by['xql_jax']}, whose runs this one cannot read"
-            ) from error
-        raise
-
-
 def read_summary(file: Path, run: str) -> dict[str, Any]:
     """Returns the content of the run's summary.json, in which scores that are not finite are floats again.
 
@@ -257,13 +239,10 @@ def rows_digest(file: Path) -> str | None:
 
 def _commit() -> str | None:
     """Returns the commit of the running source tree; None for an installed package or without git."""
-    try:
-        _git("ls-files", "--error-unmatch", Path(__file__).name)  # else the tree belongs to another project
-        return _git("describe", "--always", "--dirty", "--abbrev=40")
-    except (OSError, subprocess.CalledProcessError):
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
         return None
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return None

@@ -6,9 +6,9 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,11 @@ from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_file, with_numbers
+from xql_jax.files import read_file, read_record, with_numbers
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
 from xql_jax.rollout.policies import Act, prepared
-from xql_jax.runs.folder import OF_THE_RECORD, read_config, read_summary
+from xql_jax.runs.folder import OF_THE_RECORD, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
@@ -33,8 +33,6 @@ from xql_jax.training.policies import deterministic_policy
 from xql_jax.types import Learner, State
 
 LOG = logging.getLogger(__name__)
-T = TypeVar("T")
-U = TypeVar("U")
 MOST_NAMED = 3  # runs that a message names
 NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
 
@@ -56,13 +54,33 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
     elif path.name == "checkpoints":
         path = path.parent
     if not (path / "config.json").is_file():
-        below = [str(found.parent) for found in itertools.islice(_configs_near(path), MOST_NAMED + 1)]
-        named = ", ".join(below[:MOST_NAMED]) + (", ..." if len(below) > MOST_NAMED else "")
-        raise UserError(
-            f"{path}: not the folder of a run: it has no config.json"
-            + (f"; runs below it: {named} (experiments/runs.py lists them)" if below else "")
+        files = itertools.chain.from_iterable(path.glob("*/" * depth + "config.json") for depth in (1, 2, 3))
+        near = sorted(str(file.parent) for file in itertools.islice(files, MOST_NAMED))
+        below = f"; runs below it: {', '.join(near)} (experiments/runs.py lists all)" if near else ""
+        raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
+    content = read_record(path / "config.json")
+    try:
+        algorithm, env_name = content["config"]["algorithm"], content["env_name"]
+        is_online, handover = algorithm in ONLINE, content.get("num_pretraining_steps")
+        return SavedRun(
+            path=path,
+            content=content,
+            run=content["run"],
+            files=TrainingFiles(path, content["run"]),
+            config=content["config"],
+            algorithm=algorithm,
+            env_name=env_name,
+            name=env_name or path.resolve().parents[1].name,
+            references=References(*content["references"]) if "references" in content else None,
+            simulation=Simulation(content["env_backend"], content["legacy_inertia"]),
+            is_online=is_online,
+            handover=handover,
+            unit="step" if is_online or handover is not None else "update",
+            wanted_step=step,
+            wanted_member=member,
         )
-    return SavedRun(path, read_config(path / "config.json"), step, member)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path / 'config.json'}: of another version of the program ({error!r})") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,40 +93,19 @@ class SavedRun:
 
     path: Path
     content: Mapping[str, Any]  # of config.json
+    run: str  # the digest of its identity; all files of the run contain it
+    files: TrainingFiles
+    config: Mapping[str, Any]  # algorithm and hyperparameters
+    algorithm: str
+    env_name: str | None  # the task's name; None for a run on data without a task
+    name: str  # the task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN
+    references: References | None  # the returns of score 0 and 100, if the data or the user gave them
+    simulation: Simulation  # which environments of the task its evaluations used
+    is_online: bool  # whether it learned only from its own replay buffer
+    handover: int | None  # the number of updates before the first step; None if it was not fine-tuned
+    unit: str  # the name of one step, "update" or "step"
     wanted_step: int | None = None
     wanted_member: int | None = None
-
-    @property
-    def run(self) -> str:
-        """The digest of its identity; all files of the run contain it."""
-        return self.content["run"]
-
-    @property
-    def files(self) -> TrainingFiles:
-        return TrainingFiles(self.path, self.run)
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.content["config"]
-
-    @property
-    def algorithm(self) -> str:
-        return self.config["algorithm"]
-
-    @property
-    def env_name(self) -> str | None:
-        """The task's name; None for a run on data without a task."""
-        return self.content["env_name"]
-
-    @property
-    def references(self) -> References | None:
-        """The returns of score 0 and 100, if the data or the user gave them instead of the task."""
-        return References(*self.content["references"]) if "references" in self.content else None
-
-    @property
-    def name(self) -> str:
-        """The task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN."""
-        return self.env_name or self.path.resolve().parents[1].name
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -127,26 +124,6 @@ class SavedRun:
         if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
         return sources
-
-    @property
-    def unit(self) -> str:
-        """The name of one step, "update" or "step"."""
-        return "step" if self.is_online or self.handover is not None else "update"
-
-    @property
-    def is_online(self) -> bool:
-        """Whether it learned only from its own replay buffer."""
-        return self.algorithm in ONLINE
-
-    @property
-    def handover(self) -> int | None:
-        """The number of updates before the first environment step; None if it was not fine-tuned."""
-        return self.content.get("num_pretraining_steps")
-
-    @property
-    def simulation(self) -> Simulation:
-        """Which environments of the task its evaluations used."""
-        return Simulation(self.content["env_backend"], self.content["legacy_inertia"])
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -290,30 +267,6 @@ class SavedRun:
         return prepared(act, self.preprocessing)
 
 
-def with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
-    """Returns a run's settings with the values that its sweep gives some of its members."""
-    return {
-        **settings,
-        **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
-    }
-
-
-def read_or(name: str, folder: Path, read: Callable[[], T], damaged: Callable[[str], U]) -> T | U:
-    """Reads a run that may be damaged or of another version.
-
-    Args:
-        name: of the run, for the reason.
-        read: raises an error if the run in `folder` cannot be read.
-        damaged: makes the result from the reason why it cannot.
-    """
-    try:
-        return read()
-    except UserError as error:
-        return damaged(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        return damaged(f"of another version ({type(error).__name__}: {error})")
-
-
 def all_runs(root: Path) -> Iterator[SavedRun]:
     """Yields the runs below a folder, unfinished ones included; skips damaged ones with a warning."""
     for folder in run_folders(root):
@@ -332,9 +285,3 @@ def run_folders(root: Path) -> Iterator[Path]:
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
-
-
-def _configs_near(path: Path) -> Iterator[Path]:
-    """Yields the config.json files at most three folders below, the depth of SAVE_DIR/ENV/ALGORITHM/RUN."""
-    for depth in range(1, 4):
-        yield from sorted(path.glob("/".join(["*"] * depth + ["config.json"])))

@@ -56,8 +56,7 @@ def machine() -> dict[str, Any]:
         "device": device.device_kind,
         "devices": jax.device_count(),
         "cores": _cores(),
-        "processor": _of_processor("model name") or platform.machine(),
-        "instructions": " ".join(sorted(_INSTRUCTIONS.findall(_of_processor("flags|Features")))),
+        "processor": _processor(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
         "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
     }
@@ -73,9 +72,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return "; ".join(changed)
 
 
-_INSTRUCTIONS = re.compile(r"\b(?:avx\w*|fma\w*|f16c|amx\w*|sse4\w*|asimd\w*|sve\w*|bf16)\b")
-
-
 def _cores() -> int:
     """Returns the number of threads over which XLA splits sums on a CPU.
 
@@ -87,14 +83,12 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _of_processor(key: str) -> str:
-    """Returns an entry of Linux's /proc/cpuinfo for the first processor; "" on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    found = re.search(rf"^(?:{key})\s*: (.*)$", text, re.MULTILINE)
-    return found[1].strip() if found else ""
+def _processor() -> str:
+    """Returns the processor's model; its architecture on systems other than Linux."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        return found[1].strip() if found else platform.machine()
+    return platform.machine()
 
 
 def prepare_acting() -> None:

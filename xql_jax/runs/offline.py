@@ -30,7 +30,7 @@ from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.policies import prepared
-from xql_jax.runs.extension import begin_with, extended, members_of_another, missing_seeds
+from xql_jax.runs.extension import begin_with, extended, members_of_another, with_missing_seeds
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.run import (
@@ -90,9 +90,9 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
         evaluator = held.enter_context(evaluating(job))
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
-        if settings.extend and (missing := missing_seeds(folder)):
+        if settings.extend and (missing := with_missing_seeds(settings, folder)):
             held.close()
-            return train_offline(missing.of(settings), stop)
+            return train_offline(missing, stop)
         resume = settings.resume or (settings.extend and folder.has_begun)
         if resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)

@@ -2,9 +2,10 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xql_jax.errors import UserError
 from xql_jax.reports.results import (
@@ -19,9 +20,11 @@ from xql_jax.reports.results import (
     grouped,
 )
 from xql_jax.reports.summary import LARGEST
-from xql_jax.runs.load import SavedRun, load_run, read_or, run_folders, with_swept
+from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
+T = TypeVar("T")
+U = TypeVar("U")
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
 
 
@@ -49,7 +52,7 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
     left_out: list[LeftOut] = []
     for name, folder in sorted(named.values()):
         read = functools.partial(_read, name, folder, file_name, column)
-        found = read_or(name, folder, read, functools.partial(LeftOut, name))
+        found = _read_or(name, folder, read, functools.partial(LeftOut, name))
         if isinstance(found, LeftOut):
             left_out.append(found)
         else:
@@ -93,7 +96,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
         of_member.sort(key=lambda row: row.step)
         values = [row.results[column] for row in of_member]
-        settings = with_swept(facts.settings, dict(swept))
+        settings = _with_swept(facts.settings, dict(swept))
         member = Member(
             run=facts,
             settings={setting: as_text(value) for setting, value in settings.items()},
@@ -151,3 +154,27 @@ def _warnings(record: SavedRun, summary: Mapping[str, Any], was_evaluated: bool)
     for divergence in summary.get("diverged", []):
         where = f"{record.unit} {divergence['step']} ({divergence['quantity']})"
         yield f"{divergence['member']} diverged at {where}"
+
+
+def _with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
+    """Returns a run's settings with the values that its sweep gives some of its members."""
+    return {
+        **settings,
+        **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
+    }
+
+
+def _read_or(name: str, folder: Path, read: Callable[[], T], damaged: Callable[[str], U]) -> T | U:
+    """Reads a run that may be damaged or of another version.
+
+    Args:
+        name: of the run, for the reason.
+        read: raises an error if the run in `folder` cannot be read.
+        damaged: makes the result from the reason why it cannot.
+    """
+    try:
+        return read()
+    except UserError as error:
+        return damaged(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        return damaged(f"of another version ({type(error).__name__}: {error})")
