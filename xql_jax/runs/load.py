@@ -72,7 +72,6 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
             env_name=env_name,
             name=env_name or path.resolve().parents[1].name,
             references=References(*content["references"]) if "references" in content else None,
-            simulation=Simulation(content["env_backend"], content["legacy_inertia"]),
             is_online=is_online,
             handover=handover,
             unit="step" if is_online or handover is not None else "update",
@@ -100,7 +99,6 @@ class SavedRun:
     env_name: str | None  # the task's name; None for a run on data without a task
     name: str  # the task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN
     references: References | None  # the returns of score 0 and 100, if the data or the user gave them
-    simulation: Simulation  # which environments of the task its evaluations used
     is_online: bool  # whether it learned only from its own replay buffer
     handover: int | None  # the number of updates before the first step; None if it was not fine-tuned
     unit: str  # the name of one step, "update" or "step"
@@ -124,6 +122,11 @@ class SavedRun:
         if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
         return sources
+
+    @property
+    def simulation(self) -> Simulation:
+        """Which environments of the task its evaluations used."""
+        return Simulation(self.content["env_backend"], self.content["legacy_inertia"])
 
     @property
     def summary(self) -> dict[str, Any]:
