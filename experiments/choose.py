@@ -12,14 +12,11 @@ correlates with them. Nothing in the folder is changed. docs/choosing.md explain
 """
 
 from xql_jax.commands import choosing, command_line
-from xql_jax.errors import UserError
 from xql_jax.runs.choice import OfflinePolicySelection
 from xql_jax.runs.tool_settings import ChoiceSettings
 
 
 def main(settings: ChoiceSettings) -> int:
-    if settings.checkpoint is None:
-        raise UserError("name a run's folder or one of its checkpoints")
     return choosing.choose(OfflinePolicySelection(settings))
 
 

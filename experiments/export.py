@@ -11,14 +11,11 @@ and compared with the run on 1,000 observations. act.py, which needs only NumPy,
 """
 
 from xql_jax.commands import command_line
-from xql_jax.errors import UserError
 from xql_jax.runs.export import export_policy
 from xql_jax.runs.tool_settings import ExportSettings
 
 
 def main(settings: ExportSettings) -> int:
-    if settings.checkpoint is None:
-        raise UserError("name a run's folder or one of its checkpoints")
     report = export_policy(settings)
     for name, score in report["scores"].items():
         print(f"  {name}: score {score:.1f}")

@@ -13,13 +13,10 @@ number. Also writes OUT/{scores,statistics,runs}.csv, OUT/scores.md and OUT/scor
 """
 
 from xql_jax.commands import command_line, reporting
-from xql_jax.errors import UserError
 from xql_jax.runs.tool_settings import ReportSettings
 
 
 def main(settings: ReportSettings) -> int:
-    if not settings.folders:
-        raise UserError("name folders of runs, or folders that contain runs: report.py results")
     return reporting.write_report(settings)
 
 

@@ -12,13 +12,10 @@ last evaluation, with half the width of its 95% interval. For a sweep, it is the
 """
 
 from xql_jax.commands import command_line, reporting
-from xql_jax.errors import UserError
 from xql_jax.runs.tool_settings import ListSettings
 
 
 def main(settings: ListSettings) -> int:
-    if not settings.folders:
-        raise UserError("name folders of runs, or folders that contain runs: runs.py results")
     return reporting.list_and_print(settings)
 
 

@@ -64,9 +64,9 @@ def setting(default: Any, meaning: str, **valid: Any) -> Any:
     return dataclasses.field(default=default, metadata={"meaning": meaning, **valid})
 
 
-def argument(default: Any) -> Any:
-    """Declares a field that is given without a flag, by its position."""
-    return dataclasses.field(default=default, metadata={"meaning": "", "positional": True})
+def argument(default: Any, meaning: str = "") -> Any:
+    """Declares a field that is given without a flag, by its position; with a meaning it must be given."""
+    return dataclasses.field(default=default, metadata={"meaning": meaning, "positional": True})
 
 
 def settings_of(kind: type) -> Mapping[str, Setting]:

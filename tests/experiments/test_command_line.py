@@ -4,9 +4,20 @@ import pytest
 from main_runs import EVALUATE
 
 from xql_jax import config_files
-from xql_jax.commands.command_line import GONE, Number, names_among
+from xql_jax.commands.command_line import GONE, Number, _without_fields, names_among
+from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
-from xql_jax.settings import Setting
+from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings
+from xql_jax.runs.tool_settings import (
+    ChoiceSettings,
+    CollectionSettings,
+    EvaluationSettings,
+    ExportSettings,
+    ListSettings,
+    ReportSettings,
+)
+from xql_jax.settings import Setting, settings_of
+from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
 
 
 @pytest.mark.parametrize(
@@ -51,3 +62,45 @@ def test_a_flag_of_an_earlier_version_names_what_to_use_instead(server):
         outcome = server.run(typed.split(), main=EVALUATE)
         name = typed.removeprefix("--no").removeprefix("--").split("=")[0].split()[0]
         assert (outcome.code, outcome.err) == (2, f"error: --{name} has left: {GONE[name]}\n")
+
+
+KINDS = (
+    *(OfflineSettings, OnlineSettings, FinetuneSettings, SweepSettings, ReproductionSettings),
+    *(ChoiceSettings, CollectionSettings, EvaluationSettings, ExportSettings, ListSettings, ReportSettings),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_is_explained_takes_its_default_and_refuses_what_is_beyond_its_bounds(kind):
+    for name, one in settings_of(kind).items():
+        assert one.meaning or one.positional
+        assert one.default is None or one.check(one.default) == one.default
+        wrong = {int: [1.5, "many", True], float: ["many", float("inf")], bool: [1, "yes"], str: [3]}
+        bounds = [bound + step for bound, step in ((one.least, -1), (one.most, 1)) if bound is not None]
+        for value in wrong.get(one.kind, []) + bounds + (["moon"] if one.choices else []):
+            with pytest.raises(UserError, match=f"^{name}=.*: must be "):
+                one.check(value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "rest", "fields"),
+    [
+        (["--config.beta=2", "--seed=1"], ["--seed=1"], {"beta": "2"}),
+        (["--config.beta", "2", "--tuned"], ["--tuned"], {"beta": "2"}),
+        (["--config.shift", "-1.5", "RUN"], ["RUN"], {"shift": "-1.5"}),
+        (["--config.layer_norm", "--seed=1"], ["--seed=1"], {"layer_norm": "true"}),
+        (["--noconfig.layer_norm", "RUN"], ["RUN"], {"layer_norm": "false"}),
+        (["--config.beta=2", "--config=a.py", "--config.beta=3"], ["--config=a.py"], {"beta": "3"}),
+    ],
+)
+def test_fields_of_the_config_are_taken_out_of_the_arguments(typed, rest, fields):
+    assert _without_fields(typed) == (rest, fields)
+
+
+def test_fields_are_parsed_to_the_type_of_their_default():
+    config = suite_config("xql", suites=("pointmaze",), differences={})
+    typed = {"beta": "1e-1", "num_critics": "1e0", "layer_norm": "true", "actor_hidden_dims": "(8,)"}
+    changed = with_fields(config, {**typed, "hidden_dims": "256/64", "loss": "plain"})
+    assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)
+    assert (changed.actor_hidden_dims, changed.hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
+    assert config.loss == "rescaled"  # the config that was passed in stays as it is

@@ -165,6 +165,8 @@ def settings_from(
     given: dict[str, Any] = {name: values[name].value for name in known if name in values}
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
+        if known[name].meaning and not positional:
+            raise UserError(f"name {known[name].meaning}")
         given[name] = list(positional) if several else next(iter(positional), None)
         positional = () if several else positional[1:]
     if positional:

@@ -60,7 +60,7 @@ class EvaluationSettings(Settings):
 class ListSettings(Settings):
     """Settings of `experiments/runs.py`."""
 
-    folders: Sequence[str] = argument(())  # folders of runs, or folders that contain runs
+    folders: Sequence[str] = argument((), "folders of runs, or folders that contain runs")
     filter: str = setting(
         "",
         "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
@@ -75,7 +75,7 @@ class ListSettings(Settings):
 class ExportSettings(Settings):
     """Settings of `experiments/export.py`."""
 
-    checkpoint: str = argument(None)  # a run's folder or one of its checkpoints
+    checkpoint: str = argument("", "a run's folder or one of its checkpoints")
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
     member: int | None = setting(
         None, "Member of the run, counted from 0. Needed for runs with several members."
@@ -94,7 +94,7 @@ class ExportSettings(Settings):
 class ChoiceSettings(Settings):
     """Settings of `experiments/choose.py`."""
 
-    checkpoint: str = argument(None)  # a run's folder or one of its checkpoints
+    checkpoint: str = argument("", "a run's folder or one of its checkpoints")
     dataset: Sequence[str] = setting(
         (),
         "Data to use instead of the run's own, for example held-out data. Takes what "
@@ -122,7 +122,7 @@ class ChoiceSettings(Settings):
 class ReportSettings(Settings):
     """Settings of `experiments/report.py`."""
 
-    folders: Sequence[str] = argument(())  # folders of runs, or folders that contain runs
+    folders: Sequence[str] = argument((), "folders of runs, or folders that contain runs")
     bootstrap_samples: int = setting(
         2_000,
         "Bootstrap samples for the intervals of statistics over datasets.",
