@@ -13,7 +13,6 @@ from xql_jax.theory.log_partition import log_partition
 
 NAN, INF = float("nan"), float("inf")
 LOG_BOUNDS = [bounds.log_partition_upper_bound, bounds.linear_log_partition_upper_bound]
-
 several = settings(max_examples=250, deadline=None, derandomize=True)
 ratios = st.integers(1, 400).map(lambda n: n / 20)  # of x_max or q_max to beta
 moderate_ratios = st.integers(1, 80).map(lambda n: n / 20)
@@ -61,39 +60,11 @@ def test_counter_example_to_the_printed_upper_bound():
 
 @several
 @given(ratios, scales)
-def test_every_printed_upper_bound_fails_for_some_values(ratio, q_max):
-    """Lemma B.1: at any q_max and beta the worst distribution exceeds the printed bound, not the corrected.
-
-    Of all Q of one mean, +-q_max has the largest L^beta. With u = q_max / beta, the bias L^beta - E[Q] is
-    largest where the mean is beta - q_max coth u: beta (log(sinh(u) / u) + u coth u - 1).
-    """
-    beta = q_max / ratio
-    mean = beta - q_max / np.tanh(ratio)
-    p = (1.0 + mean / q_max) / 2.0
-    value = two_point(p, q_max, beta)
-    worst = np.log(np.sinh(ratio) / ratio) + ratio / np.tanh(ratio) - 1.0
-    np.testing.assert_allclose(value - mean, beta * worst, rtol=1e-6)
-    # In units of beta the gap is u**4 / 18 where u is small: 3e-7 at the smallest.
-    assert value > bounds.printed_soft_value_upper_bound(mean, q_max, beta) + 1e-7 * beta
-    assert value < bounds.soft_value_upper_bound(mean, q_max, beta) - 1e-7 * beta
-
-
-@several
-@given(ratios, scales)
 def test_printed_upper_bound_is_tight_at_mean_zero(ratio, q_max):
     """Lemma B.1: +-Q_max, each with probability 1/2, attains the printed bound."""
     beta = q_max / ratio
     printed = bounds.printed_soft_value_upper_bound(0.0, q_max, beta)
     np.testing.assert_allclose(two_point(0.5, q_max, beta), printed, rtol=1e-12)
-
-
-@several
-@given(ratios, scales, distributions(3), within_unit(3))
-def test_printed_upper_bound_holds_at_mean_zero(ratio, q_max, mu, q):
-    """Lemma B.1: where E[Q] = 0 the printed bound holds."""
-    centred = q_max * (q - mu @ q) / 2.0
-    printed = bounds.printed_soft_value_upper_bound(0.0, q_max, q_max / ratio)
-    assert log_partition(centred, q_max / ratio, mu) <= printed + 1e-12 * q_max
 
 
 def test_bounded_values_are_not_enough():
@@ -159,53 +130,6 @@ def test_exact_failure_probability_of_two_points():
     assert max(shares_of_delta) > 0.5  # near delta somewhere: the bound is exercised
 
 
-def test_half_the_margin_would_fail_too_often():
-    """Lemma B.2: with half its margin, Eq. 29 would fail for X = +-X_max more often than delta allows."""
-    num_samples, delta, beta = 400, 0.1, 1.5
-    partition = np.cosh(1.0 / beta)
-    margin = bounds.partition_upper_bound(partition, 1.0, beta, num_samples, delta) - partition
-    counts = np.arange(num_samples + 1)
-    shares = np.stack([counts, num_samples - counts], -1) / num_samples
-    excess = shares @ np.exp([1.0 / beta, -1.0 / beta]) - partition
-    chances = stats.binom.pmf(counts, num_samples, 0.5)
-    # A sample's deviation is sinh(1 / beta): nearly Gaussian tails at sqrt(2 log 10) and at half of it.
-    np.testing.assert_allclose(chances[excess > margin].sum(), stats.norm.sf(2.146), atol=5e-3)
-    np.testing.assert_allclose(chances[excess > margin / 2].sum(), stats.norm.sf(1.073), atol=2e-2)
-    assert chances[excess > margin].sum() < delta < chances[excess > margin / 2].sum()
-
-
-def test_failures_are_as_rare_as_stated():
-    """Lemma B.2: over random distributions, estimates exceed their bounds no more often than delta allows.
-
-    Of `replications` estimates an instance may fail as many as a binomial of delta exceeds with a probability
-    of 1e-9: over 250 instances and both bounds, a right bound is found at fault with less than 1e-6.
-    """
-    replications, failures, weaker = 2000, [], []
-
-    @several
-    @given(moderate_ratios, st.integers(1, 200), deltas, st.integers(0, 2**31))
-    def count(ratio, num_samples, delta, seed):
-        generator = np.random.default_rng(seed)
-        probabilities = generator.dirichlet(np.ones(4))
-        x = 2.0 * generator.beta(0.3, 0.3, 4) - 1.0  # often close to its bounds
-        shares = generator.multinomial(num_samples, probabilities, replications) / num_samples
-        estimates = log_partition(np.tile(x, (replications, 1)), 1.0 / ratio, shares)
-        value = log_partition(x, 1.0 / ratio, probabilities)
-        sharp, linear = (f(value, 1.0, 1.0 / ratio, num_samples, delta) for f in LOG_BOUNDS)
-        allowed = stats.binom.isf(1e-9, replications, delta)
-        failed = (estimates > sharp + 1e-12).sum()
-        assert failed <= allowed
-        assert (estimates > linear + 1e-12).sum() <= failed
-        failures.append(failed)
-        a_quarter = bounds.log_partition_upper_bound(value, 1.0, 1.0 / ratio, 16 * num_samples, delta)
-        weaker.append((estimates > a_quarter + 1e-12).sum() > allowed)
-
-    count()
-    assert len(failures) >= 200
-    assert np.count_nonzero(failures) >= 50  # or nothing would be counted
-    assert np.count_nonzero(weaker) >= 20  # a quarter of the margin is caught
-
-
 @several
 @given(ratios, scales, st.integers(-16, 16), st.integers(1, 500), deltas)
 def test_log_bounds_against_the_formula(ratio, x_max, sixteenths, num_samples, delta):
@@ -222,17 +146,6 @@ def test_log_bounds_against_the_formula(ratio, x_max, sixteenths, num_samples, d
     x = margin / partition
     assert linear - sharp >= beta * (x - np.log1p(x)) * (1.0 - 1e-6) - 1e-12 * x_max
     assert sharp < linear or x < 1e-4  # x**2 / 2 of beta may be lost in rounding
-
-
-def test_asymptotes_of_the_bounds():
-    """Lemma B.2's text: for a large beta the margins are X_max / beta and X_max / Z times the root."""
-    root = np.sqrt(2 * np.log(1 / 0.05) / 30)
-    value = two_point(0.3, 2.0, 1e7)
-    np.testing.assert_allclose(
-        bounds.partition_upper_bound(1.0, 2.0, 1e7, 30, 0.05) - 1.0, 2e-7 * root, rtol=1e-6
-    )
-    for bound in LOG_BOUNDS:
-        np.testing.assert_allclose(bound(value, 2.0, 1e7, 30, 0.05) - value, 2.0 * root, rtol=1e-5)
 
 
 def test_log_bound_need_not_tighten_with_beta():
@@ -252,75 +165,13 @@ def test_log_bounds_at_extreme_betas():
     """Lemma B.2: Eq. 30 is finite at any beta, Eq. 29 and 31 wherever float64 can hold them."""
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         # Where L = X_max / 2 the margin of Eq. 30 is nearly the other half.
-        sharp = bounds.log_partition_upper_bound(0.5, 1.0, [1e-300, 1e-5, 1e15], 10, 0.1)
-        linear = bounds.linear_log_partition_upper_bound([0.5, 1.0], 1.0, 1e-300, 10, 0.1)
-        partition = bounds.partition_upper_bound(1.0, 1.0, [1e-300, 1.0 / 710.0], [10, 10**9], 0.99)
+        sharp = bounds.log_partition_upper_bound(0.5, 1.0, np.array([1e-300, 1e-5, 1e15]), 10, 0.1)
+        linear = bounds.linear_log_partition_upper_bound(np.array([0.5, 1.0]), 1.0, 1e-300, 10, 0.1)
+        betas, sizes = np.array([1e-300, 1.0 / 710.0]), np.array([10, 10**9])
+        partition = bounds.partition_upper_bound(1.0, 1.0, betas, sizes, 0.99)
     root = np.sqrt(2 * np.log(10) / 10)
     np.testing.assert_allclose(sharp, [1.0, 1.0 + 1e-5 * np.log(root / 2), 0.5 + root], rtol=1e-12)
     np.testing.assert_array_equal(linear, [INF, 1.0])
     # Neither sinh(710) * root nor its logarithm overflows, while twice the sine would.
     assert partition[0] == INF
     np.testing.assert_allclose(partition[1], np.sinh(710.0) * np.sqrt(2 * np.log(1 / 0.99) / 1e9), rtol=1e-9)
-
-
-def test_arguments_broadcast():
-    betas, sizes = np.array([0.5, 2.0]), np.array([[10], [20], [40]])
-    for bound, value in ((bounds.partition_upper_bound, 1.5), *((f, 0.2) for f in LOG_BOUNDS)):
-        table = bound(value, 1.0, betas, sizes, 0.1)
-        assert table[2, 1] == bound(value, 1.0, 2.0, 40, 0.1)
-        assert (np.diff(table, axis=0) < 0).all()  # more samples, less margin
-    value = bounds.soft_value_upper_bound([[0.0], [0.5]], 1.0, betas)
-    assert value[1, 0] == bounds.soft_value_upper_bound(0.5, 1.0, 0.5)
-
-
-@pytest.mark.parametrize("function", [bounds.soft_value_upper_bound, bounds.printed_soft_value_upper_bound])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((NAN, 1.0, 1.0), "mean_q must be finite, not nan"),
-        (([], 1.0, 1.0), "mean_q is empty"),
-        ((1.1, 1.0, 1.0), r"mean_q is 1.1, outside its bounds of \+-1.0"),
-        ((0.0, 0.0, 1.0), "q_max must be positive and finite, not 0.0"),
-        ((0.0, [1.0, -2.0], 1.0), "q_max must be positive and finite, not -2.0"),
-        ((0.0, 1.0, 0.0), "beta must be positive and finite, not 0.0"),
-        ((0.0, 1.0, INF), "beta must be finite, not inf"),
-    ],
-)
-def test_impossible_values_are_refused(function, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        function(*arguments)
-
-
-@pytest.mark.parametrize("function", [bounds.partition_upper_bound, *LOG_BOUNDS])
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"x_max": -1.0}, "x_max must be positive and finite, not -1.0"),
-        ({"x_max": NAN}, "x_max must be finite, not nan"),
-        ({"beta": 0.0}, "beta must be positive and finite, not 0.0"),
-        ({"beta": []}, "beta is empty"),
-        ({"num_samples": 0}, "num_samples must be a whole number, at least 1, not 0"),
-        ({"num_samples": [3, 2.5]}, "num_samples must be a whole number, at least 1, not 2.5"),
-        ({"num_samples": INF}, "num_samples must be finite, not inf"),
-        ({"delta": 0.0}, r"delta must be within \(0, 1\), not 0.0"),
-        ({"delta": 1.0}, r"delta must be within \(0, 1\), not 1.0"),
-    ],
-)
-def test_impossible_concentrations_are_refused(function, changes, message):
-    arguments = {"x_max": 1.0, "beta": 1.0, "num_samples": 10, "delta": 0.1} | changes
-    with pytest.raises(ValueError, match=message):
-        function(0.5, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("function", "value", "message"),
-    [
-        (bounds.partition_upper_bound, 0.0, "partition must be positive and finite, not 0.0"),
-        (bounds.partition_upper_bound, NAN, "partition must be finite, not nan"),
-        (bounds.log_partition_upper_bound, -1.5, r"log_partition is -1.5, outside its bounds of \+-1.0"),
-        (bounds.linear_log_partition_upper_bound, INF, "log_partition must be finite, not inf"),
-    ],
-)
-def test_impossible_partition_is_refused(function, value, message):
-    with pytest.raises(ValueError, match=message):
-        function(value, 1.0, 1.0, 10, 0.1)

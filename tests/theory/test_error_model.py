@@ -1,4 +1,4 @@
-"""Appendix A.2.1: errors that travel by Eq. 25 against Eq. 26, closed forms and the best policy."""
+"""Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
 import dataclasses
 import itertools
@@ -8,10 +8,12 @@ import pytest
 from error_runs import DEVIATION, EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import integrate, special
 
 from xql_jax.theory import error_model
-
-SAMPLES = np.zeros((2, 4, 3))
+from xql_jax.theory.error_model import error_wave
+from xql_jax.theory.gridworld import FIGURE_4, gridworld
+from xql_jax.theory.gumbel import Gumbel
 
 
 def loops(num_actions, discount):
@@ -92,30 +94,6 @@ def test_eq_26_fails_at_the_second_step_where_successors_are_shared(seed, beta, 
     assert gumbel_distance(twice, shared, scale).max() < 3.2 / np.sqrt(4000)
 
 
-def test_eq_26_needs_no_shuffling_in_a_tree():
-    """Eq. 26: in a tree of two levels the root's errors have its law for two steps; then leaves repeat."""
-    next_states = [[1, 2], [3, 4], [5, 6], *([leaf, leaf] for leaf in range(3, 7))]
-    generator = np.random.default_rng(0)
-    mdp = deterministic_mdp(next_states, generator.uniform(0.0, 0.1, (7, 2)), 0.9)
-    location, scale = np.zeros((7, 2)), 1.0
-    samples = generator.gumbel(0.0, 1.0, (20_000, 7, 2))
-    distances = []
-    for _ in range(3):
-        samples = error_model.evolve_samples(mdp, samples)
-        location, scale = error_model.evolve(mdp, location, scale)
-        distances.append(gumbel_distance(samples, location, scale)[0].max())
-    assert max(distances[:2]) < 2.0 / np.sqrt(20_000)
-    assert distances[2] > 0.1
-
-
-def test_shuffling_keeps_the_draws_and_parts_the_pairs():
-    samples = np.repeat(np.random.default_rng(0).normal(size=(5000, 1, 1)), 3, axis=2)
-    shuffled = error_model.independent(np.random.default_rng(1), samples)
-    np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(samples, axis=0))
-    correlations = np.corrcoef(shuffled[:, 0].T)
-    assert np.abs(correlations[~np.eye(3, dtype=bool)]).max() < 4.0 / np.sqrt(5000)
-
-
 @instances
 @given(seeds, discounts)
 def test_optimal_q_is_that_of_the_best_policy(seed, discount):
@@ -165,31 +143,6 @@ def test_the_bias_does_not_contract():
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
 
 
-@instances
-@given(seeds, discounts)
-def test_errors_of_each_draw_contract(seed, discount):
-    """A.2.1: by Eq. 25 the largest error of a draw shrinks by gamma a step, whatever its law."""
-    mdp = random_mdp(seed, num_successors=1, discount=discount)
-    optimum = error_model.optimal_q(mdp)
-    samples = optimum + np.random.default_rng(seed).standard_cauchy((20, *optimum.shape))
-    for _ in range(5):
-        before = np.abs(samples - optimum).max((1, 2))
-        samples = error_model.evolve_samples(mdp, samples)
-        assert (np.abs(samples - optimum).max((1, 2)) <= discount * before * (1 + 1e-12) + 1e-11).all()
-
-
-def test_zero_mean_errors_get_a_bias_by_eq_25():
-    """A.2.1: the mean error is no contraction by Eq. 25 either; from 0 it goes to gamma beta log 2."""
-    mdp = loops(2, 0.8)
-    samples = error_model.centred_gumbel(1.0).sample(np.random.default_rng(0), (40_000, 1, 2))
-    means = []
-    for _ in range(3):
-        samples = error_model.evolve_samples(mdp, samples)
-        means.append(samples.mean())
-    error = DEVIATION / np.sqrt(40_000)
-    np.testing.assert_allclose(means, np.log(2.0) * 0.8 ** np.array([1, 2, 3]), atol=4.0 * error)
-
-
 def test_no_scale_is_the_hard_bellman_equation():
     mdp = random_mdp(0, num_successors=1)
     location = np.random.default_rng(1).normal(size=mdp.rewards.shape)
@@ -197,42 +150,6 @@ def test_no_scale_is_the_hard_bellman_equation():
     assert scale == 0.0
     np.testing.assert_array_equal(hard, error_model.evolve_samples(mdp, location[None])[0])
     np.testing.assert_allclose(error_model.evolve(mdp, location, 1e-12)[0], hard, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (
-            lambda mdp: error_model.evolve(mdp, np.zeros((3, 4)), 1.0),
-            r"location must have the shape .*, not \(3, 4\)",
-        ),
-        (lambda mdp: error_model.evolve(mdp, np.full((4, 3), np.nan), 1.0), "location must be finite"),
-        (lambda mdp: error_model.evolve(mdp, np.zeros((4, 3)), -1.0), "scale must be positive.* -1.0"),
-        (lambda mdp: error_model.evolve(mdp, np.zeros((4, 3)), np.nan), "scale must be positive.* nan"),
-        (lambda mdp: error_model.evolve_samples(mdp, SAMPLES[:0]), "samples is empty"),
-        (lambda mdp: error_model.evolve_samples(mdp, SAMPLES[..., :2]), r"samples .*\(2, 4, 2\)"),
-        (lambda mdp: error_model.evolve_samples(mdp, SAMPLES + np.inf), "samples must be finite, not inf"),
-        (lambda mdp: error_model.optimal_q(mdp, 0.0), "tolerance must be positive .*0.0"),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call(random_mdp(0, num_successors=1))
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda mdp: error_model.evolve(mdp, np.zeros((4, 3)), 1.0),
-        lambda mdp: error_model.evolve_samples(mdp, SAMPLES),
-        error_model.optimal_q,
-    ],
-)
-def test_stochastic_dynamics_are_refused(call):
-    """A.2.1 assumes deterministic dynamics."""
-    mdp = random_mdp(3, num_successors=4)
-    with pytest.raises(ValueError, match=r"mdp must be deterministic.* action 0 in state 0 can lead to"):
-        call(mdp)
 
 
 def test_repeated_and_impossible_successors_are_deterministic():
@@ -243,3 +160,80 @@ def test_repeated_and_impossible_successors_are_deterministic():
         probabilities=np.broadcast_to([0.0, 0.5, 0.5], (2, 2, 3)),
     )
     np.testing.assert_array_equal(error_model.optimal_q(padded), error_model.optimal_q(mdp))
+
+
+def chain(length, discount):
+    """One action, which moves a state on; the last stays."""
+    return deterministic_mdp(np.minimum(np.arange(length) + 1, length - 1)[:, None], 1.0, discount)
+
+
+def test_the_wave_runs_to_parents():
+    """A.2.1, "a wave": in a corridor of one-way moves the error is, after t steps, t states *before* its
+    source, Gumbel with gamma^t times its deviation; no child sees it.
+    """
+    wave = error_wave(
+        np.random.default_rng(0), chain(6, 0.9), Gumbel(0.7, 2.0), state=3, steps=4, num_samples=20_000
+    )
+    crest = np.zeros((5, 6), bool)
+    crest[[0, 1, 2, 3], [3, 2, 1, 0]] = True
+    np.testing.assert_array_equal(wave.gumbel, crest)
+    size = np.where(crest, 0.9 ** np.arange(5.0)[:, None], 0.0)
+    np.testing.assert_allclose(wave.exact_deviation, size * 2.0 * DEVIATION, atol=1e-11)
+    np.testing.assert_allclose(wave.exact_bias, size * (0.7 + 2.0 * EULER), atol=1e-11)
+    error = 2.0 * DEVIATION / np.sqrt(20_000)
+    np.testing.assert_allclose(wave.simulated_bias, wave.exact_bias, atol=4.0 * error)
+    np.testing.assert_allclose(wave.simulated_deviation, wave.exact_deviation, atol=0.06)
+    assert wave.simulated_deviation[~crest].max() < 1e-12
+
+
+@instances
+@given(st.integers(-30, 30), st.sampled_from([0.2, 1.0, 3.0]))
+def test_a_floor_cuts_the_wave(tenths, scale):
+    """Beside a second way out, worth c, an error passes as max(c, Gumbel), whose mean has a closed form."""
+    # State 0 can go to the erroneous state 1 or, paying c, to the end, state 2; nothing else pays.
+    floor = 0.1 * scale * tenths
+    mdp = deterministic_mdp([[1, 2], [2, 2], [2, 2]], [[0.0, floor], [0.0, 0.0], [0.0, 0.0]], 0.5)
+    wave = error_wave(
+        np.random.default_rng(0), mdp, Gumbel(0.3 * scale, scale), state=1, steps=2, num_samples=1
+    )
+    location, passed = 0.5 * scale * (0.3 + np.log(2.0)), 0.5 * scale
+    w = np.exp((location - floor) / passed)
+    mean = floor + passed * (special.exp1(w) + np.log(w) + EULER)
+    best = max(floor, 0.0)
+    np.testing.assert_allclose(wave.exact_bias[1, 0], mean - best, atol=1e-11 * scale)
+    square, _ = integrate.quad(
+        lambda x: 2.0 * (x - floor) * -np.expm1(-np.exp(-(x - location) / passed)),
+        floor,
+        max(floor, location) + 45.0 * passed,
+        epsabs=1e-13,
+        epsrel=1e-12,
+        limit=200,
+    )
+    deviation = np.sqrt(square - (mean - floor) ** 2)
+    np.testing.assert_allclose(wave.exact_deviation[1, 0], deviation, atol=1e-9 * scale)
+    assert not wave.gumbel[1, 0]
+    np.testing.assert_allclose(wave.exact_bias[2], 0.0, atol=1e-12)  # gone
+
+
+@pytest.mark.parametrize("cell", [[1, 1], [4, 1], [7, 1]])  # the goal, the middle and the far end
+def test_the_wave_in_the_gridworld_is_as_computed(cell):
+    """A.2.1: the laws of V_t, computed from best paths, are those of Eq. 25, simulated in Figure 4's maze."""
+    state = FIGURE_4.free_cells.tolist().index(cell)
+    wave = error_wave(
+        np.random.default_rng(0),
+        gridworld(FIGURE_4),
+        Gumbel(0.0, 0.3),
+        state=state,
+        steps=8,
+        num_samples=5000,
+    )
+    error = wave.exact_deviation / np.sqrt(5000)
+    assert (np.abs(wave.simulated_bias - wave.exact_bias) <= 5.0 * error + 1e-9).all()
+    clear = wave.exact_deviation > 0.02
+    assert clear.sum() > 20
+    np.testing.assert_allclose(wave.simulated_deviation[clear], wave.exact_deviation[clear], rtol=0.15)
+    # Nothing runs faster than a state a step.
+    moves = [len(FIGURE_4.shortest_path(tuple(start), tuple(cell))) for start in FIGURE_4.free_cells.tolist()]
+    unreached = np.where(np.arange(len(moves)) == state, 0, moves) > np.arange(9)[:, None]
+    assert wave.exact_deviation[unreached].max() < 1e-12
+    assert wave.simulated_deviation[unreached].max() < 1e-12

@@ -1,17 +1,84 @@
-"""Appendix A.1: choices under hidden Gumbel noise against quadrature, closed forms and simulation."""
+"""Bellman errors, and Appendix A.1: choices under hidden Gumbel noise against quadrature and simulation."""
 
 import dataclasses
 
 import numpy as np
 import pytest
-from error_runs import DEVIATION, EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
+from error_runs import EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
 from xql_jax.theory import error_model
+from xql_jax.theory.error_model import bellman_error, printed_bellman_error
 from xql_jax.theory.gumbel import Gumbel
-from xql_jax.theory.soft_mdp import q_iteration
+from xql_jax.theory.soft_mdp import SoftMDP, q_iteration
+
+
+def one_successor(seed, **fields):
+    generator = np.random.default_rng(seed)
+    return SoftMDP.random(generator, num_states=5, num_actions=3, num_successors=1, **fields)
+
+
+@instances
+@given(seeds, discounts)
+def test_bellman_error_vanishes_at_the_policys_own_q(seed, discount):
+    """D.2: r + gamma Q(s', pi(s')) - Q(s, a) = 0 for Q^pi; with Section 3.1's sign it is not."""
+    mdp = one_successor(seed, discount=discount)
+    policy = np.random.default_rng(seed).integers(3, size=5)
+    states = np.arange(5)
+    after = mdp.next_states[..., 0]
+    # V^pi of the linear equations, without iteration.
+    dynamics = np.eye(5)[after[states, policy]]
+    v = np.linalg.solve(np.eye(5) - discount * dynamics, mdp.rewards[states, policy])
+    q = mdp.rewards + discount * v[after]
+    next_q = q[after, policy[after]]
+    np.testing.assert_allclose(bellman_error(mdp.rewards, next_q, q, discount=discount), 0.0, atol=1e-11)
+    printed = printed_bellman_error(mdp.rewards, next_q, q, discount=discount)
+    np.testing.assert_allclose(printed, -2 * discount * next_q, atol=1e-11)
+    assert np.abs(printed).max() > 1e-3
+
+
+@instances
+@given(seeds, discounts, st.integers(-10, 20).map(lambda tenths: 10.0 ** (tenths / 10)))
+def test_lemma_c1_the_soft_backup_minimises_the_loss(seed, discount, beta):
+    """Lemma C.1, Eq. 41 and 42: over a' from mu, the loss of scale gamma beta is least at B* Q, only there.
+
+    With the scale beta instead of gamma beta it is least elsewhere.
+    """
+    mdp = one_successor(seed, discount=discount, beta=beta)
+    q = np.random.default_rng(seed).normal(scale=3.0, size=mdp.rewards.shape)
+    after = mdp.next_states[..., 0]
+    targets = mdp.rewards[..., None] + discount * q[after]  # T_mu Q for every a', [S, A, A']
+    weights = mdp.behavior[after]
+
+    def slope(candidate, scale):
+        """The loss's slope with respect to Q'(s, a), times the scale; the loss is convex."""
+        return 1.0 - (weights * np.exp((targets - candidate[..., None]) / scale)).sum(-1)
+
+    soft_backup = mdp.rewards + discount * mdp.soft_value(q)[after]
+    step = 0.01 * discount * beta
+    np.testing.assert_allclose(slope(soft_backup, discount * beta), 0.0, atol=1e-9)
+    assert (slope(soft_backup - step, discount * beta) < -1e-3).all()
+    assert (slope(soft_backup + step, discount * beta) > 1e-3).all()
+    if discount < 0.9 and beta < 3:
+        assert np.abs(slope(soft_backup, beta)).max() > 1e-3
+
+
+@instances
+@given(seeds, discounts)
+def test_eq_37_holds_at_the_optimum(seed, discount):
+    """Eq. 36 and 37: at V* and only there the loss of V against r + gamma V(s'), a from mu, is stationary."""
+    mdp = one_successor(seed, discount=discount, beta=0.7)
+    solution = q_iteration(mdp, 1e-12)
+
+    def slope(v):
+        targets = mdp.rewards + discount * v[mdp.next_states[..., 0]]
+        return 1.0 - (mdp.behavior * np.exp((targets - v[:, None]) / 0.7)).sum(-1)
+
+    np.testing.assert_allclose(slope(solution.v), 0.0, atol=1e-8)
+    assert (slope(solution.v + 0.1) > 1e-3 * (1 - discount)).all()  # too high everywhere: all are pulled down
+    assert (slope(solution.v - 0.1) < -1e-3 * (1 - discount)).all()
 
 
 def softmax(x):
@@ -80,7 +147,7 @@ def test_simulated_agents_earn_and_choose_as_lemma_a1_says(seed, location):
     """Lemma A.1: mean returns are v(start) and the choices softmax(q / beta), within sampling error."""
     mdp, noise, horizon = random_mdp(seed), Gumbel(location, 0.7), 60
     solution = error_model.observed_solution(mdp, noise)
-    rollouts = error_model.simulate_choices(
+    returns, choices = error_model.simulate_choices(
         np.random.default_rng(seed),
         mdp,
         solution.q,
@@ -90,44 +157,29 @@ def test_simulated_agents_earn_and_choose_as_lemma_a1_says(seed, location):
         horizon=horizon,
     )
     beyond = mdp.discount**horizon * np.abs(solution.v).max()
-    error = rollouts.returns.std() / np.sqrt(20_000)
+    error = returns.std() / np.sqrt(20_000)
     assert beyond < 0.01 * error
-    assert abs(rollouts.returns.mean() - solution.v[1]) < 4.0 * error + beyond
-    assert chi_square_p(rollouts.choices, softmax(solution.q / 0.7)) > 1e-4
+    assert abs(returns.mean() - solution.v[1]) < 4.0 * error + beyond
+    assert chi_square_p(choices, softmax(solution.q / 0.7)) > 1e-4
     if location == 0.0:  # v of Eq. 21 as printed is out of reach
         printed = error_model.observed_solution(mdp, error_model.centred_gumbel(0.7)).v[1]
-        assert rollouts.returns.mean() - printed > 50.0 * error
+        assert returns.mean() - printed > 50.0 * error
 
 
 def test_simulation_follows_the_transitions_and_the_discount():
     # Without noise: action 1 everywhere, 0 -> 1 -> 2 -> 2, paying 1, 2 and then 4 each: 1 + 1 + 1 + 0.5.
     mdp = deterministic_mdp([[0, 1], [0, 2], [0, 2]], [[0, 1], [0, 2], [0, 4]], 0.5)
-    rollouts = error_model.simulate_choices(
+    returns, choices = error_model.simulate_choices(
         np.random.default_rng(0),
         mdp,
-        [[0.0, 1.0]] * 3,
+        np.array([[0.0, 1.0]] * 3),
         lambda generator, shape: np.zeros(shape),
         start=0,
         num_agents=5,
         horizon=4,
     )
-    np.testing.assert_array_equal(rollouts.returns, np.full(5, 3.5))
-    np.testing.assert_array_equal(rollouts.choices, [[0, 5], [0, 5], [0, 10]])
-
-
-def test_gaussian_noise_of_the_same_variance_is_detected():
-    """Corollary A.1.1: chosen under Gaussian noise, actions do not have the softmax frequencies."""
-    mdp, beta = random_mdp(0), 0.7
-    q = error_model.observed_solution(mdp, error_model.centred_gumbel(beta)).q
-
-    def p_value(noise):
-        rollouts = error_model.simulate_choices(
-            np.random.default_rng(1), mdp, q, noise, start=0, num_agents=20_000, horizon=20
-        )
-        return chi_square_p(rollouts.choices, softmax(q / beta))
-
-    assert p_value(error_model.centred_gumbel(beta).sample) > 1e-3
-    assert p_value(lambda generator, shape: generator.normal(0.0, DEVIATION * beta, shape)) < 1e-9
+    np.testing.assert_array_equal(returns, np.full(5, 3.5))
+    np.testing.assert_array_equal(choices, [[0, 5], [0, 5], [0, 10]])
 
 
 @instances
@@ -162,60 +214,3 @@ def test_corollary_a11_fails_for_two_actions(tenths, beta):
     q = np.array([0.0, 0.1 * beta * tenths])
     choice, _ = error_model.noisy_choice(q, stats.gumbel_l(0.0, beta))
     np.testing.assert_allclose(choice, softmax(q / beta), atol=1e-10)
-
-
-@instances
-@given(st.lists(st.integers(-20, 0), min_size=1, max_size=4), scales)
-def test_noise_of_mean_zero_is_overestimated(tenths, scale):
-    """Eq. 24, below: E max(Q + noise) > max Q for zero-mean noise, by exactly what closed forms say."""
-    q = 0.1 * scale * np.array([0, *tenths])
-    _, gumbel = error_model.noisy_choice(q, stats.gumbel_r(-EULER * scale, scale))
-    assert gumbel > 0.05 * scale
-    np.testing.assert_allclose(gumbel, scale * special.logsumexp(q / scale), atol=1e-10)
-    _, normal = error_model.noisy_choice(q, stats.norm(0.0, scale))
-    assert normal > 0.05 * scale
-    _, two = error_model.noisy_choice(q[:2], stats.norm(0.0, scale))
-    z = -q[1] / (np.sqrt(2.0) * scale)
-    # Clark's formula, with q[0] = 0.
-    expected = q[1] * stats.norm.cdf(-z) + np.sqrt(2.0) * scale * stats.norm.pdf(z)
-    np.testing.assert_allclose(two, expected, atol=1e-10)
-
-
-def test_noisy_choice_takes_states_at_once():
-    q = np.random.default_rng(0).normal(size=(2, 5, 3))
-    choice, maximum = error_model.noisy_choice(q, stats.norm())
-    one_choice, one_maximum = error_model.noisy_choice(q[1, 4], stats.norm())
-    np.testing.assert_allclose(choice[1, 4], one_choice, atol=1e-14)
-    np.testing.assert_allclose(maximum[1, 4], one_maximum, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda mdp: error_model.soft_equivalent(mdp, Gumbel(0.0, 1.0, -1)), "noise must have sign 1.*-1"),
-        (lambda mdp: error_model.centred_gumbel(0.0), "beta must be positive .*0.0"),
-        (lambda mdp: error_model.noisy_choice([], stats.norm()), "q is empty"),
-        (lambda mdp: error_model.noisy_choice([np.nan], stats.norm()), "q must be finite"),
-        (
-            lambda mdp: error_model.noisy_choice([0.0], stats.expon()),
-            "distribution must have a smooth density",
-        ),
-        (
-            lambda mdp: error_model.noisy_choice([0.0], stats.cauchy()),
-            "distribution must have a smooth density",
-        ),
-        (lambda mdp: short_rollouts(mdp, start=-1), "start must be a state, 0 to 3, not -1"),
-        (lambda mdp: short_rollouts(mdp, num_agents=0), "num_agents must be .*0"),
-        (lambda mdp: short_rollouts(mdp, horizon=0), "horizon must be .*0"),
-        (lambda mdp: short_rollouts(mdp, q=np.zeros((4, 2))), r"q must have the shape .*, not \(4, 2\)"),
-    ],
-)
-def test_bad_input_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call(random_mdp(0, num_successors=1))
-
-
-def short_rollouts(mdp, **changes):
-    arguments = {"q": np.zeros((4, 3)), "start": 0, "num_agents": 1, "horizon": 1} | changes
-    noise = Gumbel(0.0, 1.0).sample
-    return error_model.simulate_choices(np.random.default_rng(0), mdp, arguments.pop("q"), noise, **arguments)

@@ -9,8 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
 from xql_jax.reports.style import HEAT, LINES, SOFT, count_axis, legend_below, styled
-from xql_jax.theory.error_model import evolve, evolve_samples, independent
-from xql_jax.theory.error_wave import error_wave
+from xql_jax.theory.error_model import error_wave, evolve, evolve_samples, independent
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
 

@@ -1,6 +1,5 @@
 """Exact tabular quantities in float64: the oracle for tests and plots.
 
-Every function checks its arguments with `arguments`: a ValueError names the argument that does not match the
-docstring, and its value. Arrays must not be empty, and all numbers must be finite. `Raises` lists other
-errors.
+Functions check what would otherwise give a plausible wrong number: scales that are not positive, weights that
+are no distribution, samples that are not finite. NumPy's own errors tell of shapes that do not fit.
 """

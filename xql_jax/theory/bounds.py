@@ -1,23 +1,19 @@
 """Bounds on how much soft values exceed means, and estimates exceed the truth (Garg et al. 2023, Appendix B).
 
 All arguments broadcast, and every function returns f64 of the broadcast shape. beta, q_max and x_max are
-always positive, in reward units.
+positive, in reward units; nothing is checked.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from numpy.typing import ArrayLike
 
-from xql_jax.theory import arguments
+Numbers = np.ndarray | float
 
 
-def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+def log_cosh_bias(q_max: Numbers, beta: Numbers) -> np.ndarray:
     """Returns beta * log cosh(q_max / beta), reward units: the bound on V_hat - E[Q] that Lemma B.1 prints.
 
     It falls with beta, from q_max at 0 to q_max**2 / (2 beta) for a large beta. It is precise at both ends.
     """
-    q_max, beta = _each(arguments.positive, "q_max", q_max), _each(arguments.positive, "beta", beta)
     with np.errstate(over="ignore"):
         ratio = q_max / beta
     # A small ratio leaves nothing of |x| - log 2; a large one overflows the hyperbolic sine.
@@ -26,7 +22,7 @@ def log_cosh_bias(q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
     return np.where(ratio < 1.0, small, large)
 
 
-def soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+def soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:
     """Returns E[Q] + 2 beta log cosh(q_max / beta), an upper bound on E[V_hat] = E[L^beta(Q_hat)].
 
     The lower bound of the lemma is V = L^beta(E[Q_hat]), `log_partition` of the expected values.
@@ -38,30 +34,26 @@ def soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike)
         mean_q: E[Q], the expectation over actions from mu of unbiased estimates Q_hat, within
             [-q_max, q_max], reward units.
         q_max: the bound on |Q_hat|.
-    Returns:
-        f64, reward units.
     """
-    bias = log_cosh_bias(q_max, beta)
-    return _within("mean_q", mean_q, q_max) + 2.0 * bias
+    return mean_q + 2.0 * log_cosh_bias(q_max, beta)
 
 
-def printed_soft_value_upper_bound(mean_q: ArrayLike, q_max: ArrayLike, beta: ArrayLike) -> np.ndarray:
+def printed_soft_value_upper_bound(mean_q: Numbers, q_max: Numbers, beta: Numbers) -> np.ndarray:
     """Returns E[Q] + beta log cosh(q_max / beta), the upper bound of Lemma B.1 as printed: it does not hold.
 
     The reverse Jensen inequality that the proof cites ends in -2 f((a + b) / 2); the paper prints it without
     the 2. For any q_max and beta, some distribution of Q exceeds the bound. At E[Q] = 0 it holds and is
     tight. Arguments as `soft_value_upper_bound`.
     """
-    bias = log_cosh_bias(q_max, beta)
-    return _within("mean_q", mean_q, q_max) + bias
+    return mean_q + log_cosh_bias(q_max, beta)
 
 
 def partition_upper_bound(
-    partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+    partition: Numbers, x_max: Numbers, beta: Numbers, num_samples: Numbers, delta: Numbers
 ) -> np.ndarray:
     """Returns a bound that the mean of exp(X / beta) over samples exceeds with probability at most delta.
 
-    It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality.
+    It is Z + sinh(x_max / beta) * sqrt(2 log(1 / delta) / N), by Hoeffding's inequality; inf if it overflows.
 
     Source: Garg et al. 2023, Lemma B.2, first part, and Eq. 29.
     Args:
@@ -69,80 +61,49 @@ def partition_upper_bound(
         x_max: the bound on |X|.
         num_samples: N, the number of independent samples of X, at least 1.
         delta: the probability, within (0, 1).
-    Returns:
-        f64, dimensionless; inf if it overflows float64.
     """
-    z = _each(arguments.positive, "partition", partition)
-    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
     with np.errstate(over="ignore"):
-        return z + np.exp(x_max / beta + log_factor)
+        return partition + np.exp(x_max / beta + _log_deviation(x_max, beta, num_samples, delta))
 
 
 def log_partition_upper_bound(
-    log_partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+    log_partition: Numbers, x_max: Numbers, beta: Numbers, num_samples: Numbers, delta: Numbers
 ) -> np.ndarray:
     """Returns a bound that the estimate of L^beta(X) from samples exceeds with probability at most delta.
 
-    It is beta times the logarithm of `partition_upper_bound`, and finite at any beta.
+    It is beta times the logarithm of `partition_upper_bound`, reward units, and finite at any beta.
 
     Source: Garg et al. 2023, Eq. 30, the sharper of Lemma B.2's two bounds on L^beta.
     Args:
         log_partition: L^beta(X), within [-x_max, x_max], reward units.
         x_max, beta, num_samples, delta: as `partition_upper_bound`.
-    Returns:
-        f64, reward units.
     """
-    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
-    value = _within("log_partition", log_partition, x_max)
     # beta * log(1 + exp(excess / beta)), which overflows only in the middle.
-    excess = (x_max - value) + beta * log_factor
+    excess = (x_max - log_partition) + beta * _log_deviation(x_max, beta, num_samples, delta)
     with np.errstate(over="ignore"):
-        return value + np.maximum(excess, 0.0) + beta * np.log1p(np.exp(-np.abs(excess) / beta))
+        return log_partition + np.maximum(excess, 0.0) + beta * np.log1p(np.exp(-np.abs(excess) / beta))
 
 
 def linear_log_partition_upper_bound(
-    log_partition: ArrayLike, x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
+    log_partition: Numbers, x_max: Numbers, beta: Numbers, num_samples: Numbers, delta: Numbers
 ) -> np.ndarray:
     """Returns L + beta * sinh(x_max / beta) / Z * sqrt(2 log(1 / delta) / N), with Z = exp(L / beta).
 
-    It is never below `log_partition_upper_bound`, because log(1 + x) <= x.
+    It is never below `log_partition_upper_bound`, because log(1 + x) <= x; inf if it overflows.
 
     Source: Garg et al. 2023, Lemma B.2, second part, and Eq. 31 and 32.
     Differs: Eq. 31 prints "=" but "<=" is meant. The paper also says that the bound tightens as beta grows.
     This is true for some X, but for others the term after L grows (for X = +-x_max, each with probability
     1/2, it is beta * tanh(x_max / beta) times the root).
     Arguments as `log_partition_upper_bound`.
-    Returns:
-        f64, reward units; inf if it overflows float64.
     """
-    x_max, beta, log_factor = _deviation(x_max, beta, num_samples, delta)
-    value = _within("log_partition", log_partition, x_max)
+    log_factor = _log_deviation(x_max, beta, num_samples, delta)
     with np.errstate(over="ignore"):
-        return value + np.exp((x_max - value) / beta + log_factor + np.log(beta))
+        return log_partition + np.exp((x_max - log_partition) / beta + log_factor + np.log(beta))
 
 
-def _deviation(
-    x_max: ArrayLike, beta: ArrayLike, num_samples: ArrayLike, delta: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns x_max, beta, f with sinh(x_max / beta) * sqrt(2 log(1 / delta) / N) = exp(x_max / beta + f)."""
-    x_max, beta = _each(arguments.positive, "x_max", x_max), _each(arguments.positive, "beta", beta)
-    num_samples = _each(arguments.positive_count, "num_samples", num_samples)
-    delta = _each(arguments.within_open_unit, "delta", delta)
+def _log_deviation(x_max: Numbers, beta: Numbers, num_samples: Numbers, delta: Numbers) -> Numbers:
+    """Returns f with sinh(x_max / beta) * sqrt(2 log(1 / delta) / N) = exp(x_max / beta + f)."""
     with np.errstate(over="ignore", divide="ignore"):
         log_half = np.log(-np.expm1(-2.0 * x_max / beta) / 2.0)
-    return x_max, beta, log_half + 0.5 * np.log(-2.0 * np.log(delta) / num_samples)
-
-
-def _within(name: str, values: ArrayLike, bound: ArrayLike) -> np.ndarray:
-    """Returns the values; raises ValueError if one is outside [-bound, bound] by more than rounding."""
-    array, bound = np.broadcast_arrays(arguments.samples(name, values), np.asarray(bound, np.float64))
-    outside = np.abs(array) > bound * (1.0 + 1e-9)
-    if outside.any():
-        raise ValueError(f"{name} is {array[outside][0]}, outside its bounds of +-{bound[outside][0]}")
-    return array
-
-
-def _each(check: Callable[..., float], name: str, values: ArrayLike) -> np.ndarray:
-    """Returns the numbers as float64; raises ValueError if one fails the check."""
-    array = arguments.samples(name, values)
-    return np.array([check(name, value) for value in array.flat], np.float64).reshape(array.shape)
+    return log_half + 0.5 * np.log(-2.0 * np.log(delta) / num_samples)

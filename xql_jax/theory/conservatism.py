@@ -13,10 +13,7 @@ from xql_jax.theory.log_partition import weighted_log_partition
 
 
 def cql_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns D_CQL(pi, mu) = sum over actions of pi * (pi / mu - 1), f64[...] (Appendix C.2).
-
-    It equals `chi_square_divergence`; this is how CQL writes it.
-    """
+    """Returns D_CQL(pi, mu) = sum of pi * (pi / mu - 1), f64[...] (Appendix C.2): CQL's chi^2."""
     pi, mu = _pair(pi, mu)
     ratio = np.divide(pi, mu, out=np.full_like(pi, np.inf), where=mu > 0)
     return np.multiply(pi, ratio - 1.0, out=np.zeros_like(pi), where=pi > 0).sum(-1)
@@ -37,15 +34,12 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 def kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns E_mu[-exp(-x)] - E_pi[x] + 1, nats: its maximum over x is KL(pi || mu), at `kl_dual_maximizer`.
 
-    Source: Garg et al. 2023, Appendix C.2.
-    Differs: the paper prints the constant as -1, see `printed_kl_dual`.
-    Args:
-        x: f64[..., A], dimensionless; an action to which neither pi nor mu gives weight does not matter.
-    Returns:
-        f64[...]; -inf where the exponential overflows.
+    x is f64[..., A], dimensionless. The result is f64[...], and -inf where the exponential overflows.
+
+    Source: Garg et al. 2023, Appendix C.2, which prints the constant as -1, see `printed_kl_dual`.
     """
     pi, mu = _pair(pi, mu)
-    x = arguments.samples("x", x)
+    x = np.asarray(x, np.float64)
     with np.errstate(over="ignore"):
         exponential = np.exp(-np.where(mu > 0, x, 0.0))
     return 1.0 - (mu * exponential).sum(-1) - (pi * x).sum(-1)
@@ -64,10 +58,7 @@ def kl_dual_maximizer(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """
     pi, mu = _pair(pi, mu)
     if ((pi > 0) != (mu > 0)).any():
-        place = tuple(int(i) for i in np.argwhere((pi > 0) != (mu > 0))[0])
-        raise ValueError(
-            f"pi and mu must give weight to the same actions, and are {pi[place]}, {mu[place]} at {place}"
-        )
+        raise ValueError("pi and mu must give weight to the same actions")
     return -np.log(np.divide(pi, mu, out=np.ones_like(pi), where=mu > 0))
 
 
@@ -84,12 +75,9 @@ def soft_backup_loss(
     Args:
         q: f64[..., A], Q of every action, reward units.
         targets: f64[..., A], T^pi Q of the last iterate, reward units.
-        beta: positive, reward units.
-    Returns:
-        f64[...], dimensionless, of each state; inf where the exponential overflows.
     """
-    beta = arguments.positive("beta", beta)
-    return -kl_dual((arguments.samples("q", q) - arguments.samples("targets", targets)) / beta, pi, mu)
+    difference = np.asarray(q, np.float64) - np.asarray(targets, np.float64)
+    return -kl_dual(difference / arguments.positive("beta", beta), pi, mu)
 
 
 def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
@@ -109,29 +97,22 @@ def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -
     Arguments as `soft_backup_loss`. If only one of pi and mu gives weight to an action, the loss has no
     minimiser, and a ValueError says so.
     """
-    beta = arguments.positive("beta", beta)
-    return arguments.samples("targets", targets) + beta * kl_dual_maximizer(pi, mu)
+    return np.asarray(targets, np.float64) + arguments.positive("beta", beta) * kl_dual_maximizer(pi, mu)
 
 
 def soft_objective(pi: ArrayLike, q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns E_pi[Q - beta log(pi / mu)] of each state, f64[...], reward units (Garg et al. 2023, Eq. 13).
 
     Its maximum over pi is L^beta_mu(Q), reached by `soft_policy`. Any other pi is lower by beta * KL(pi ||
-    soft_policy).
-
-    Args:
-        q: f64[..., A], Q of every action, reward units.
-        beta: positive, reward units.
+    soft_policy). q is Q of every action, f64[..., A].
     """
-    beta = arguments.positive("beta", beta)
-    expected = (arguments.probabilities("pi", pi) * arguments.samples("q", q)).sum(-1)
-    return expected - beta * kl_divergence(pi, mu)
+    expected = (np.asarray(pi, np.float64) * np.asarray(q, np.float64)).sum(-1)
+    return expected - arguments.positive("beta", beta) * kl_divergence(pi, mu)
 
 
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 12 and 13."""
-    beta = arguments.positive("beta", beta)
-    values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
+    values, weights = _weighted(q, mu, beta)
     v = weighted_log_partition(values, weights, beta)[..., None]
     pi = weights * np.exp(np.where(weights > 0, values - v, 0.0) / beta)
     return pi / pi.sum(-1, keepdims=True)  # 1 except for rounding
@@ -142,8 +123,7 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
 
     It is mu * max(0, 1 + (Q - c) / (2 beta)), with the c that makes it sum to 1. Arguments as `soft_policy`.
     """
-    beta = arguments.positive("beta", beta)
-    values, weights = np.broadcast_arrays(arguments.samples("q", q), arguments.probabilities("mu", mu))
+    values, weights = _weighted(q, mu, beta)
     largest = values.max(-1, where=weights > 0, initial=-np.inf, keepdims=True)
     values = values - largest  # so that at a small beta nothing cancels
     order = np.argsort(-values, axis=-1)
@@ -160,8 +140,12 @@ def chi_square_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
 
 def _pair(pi: ArrayLike, mu: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Returns both as float64 of one shape, checked."""
-    pi, mu = arguments.probabilities("pi", pi), arguments.probabilities("mu", mu)
-    if pi.shape[-1] != mu.shape[-1]:
-        raise ValueError(f"pi is over {pi.shape[-1]} actions, mu over {mu.shape[-1]}")
-    pi, mu = np.broadcast_arrays(pi, mu)
+    pi, mu = np.broadcast_arrays(arguments.probabilities("pi", pi), arguments.probabilities("mu", mu))
     return pi, mu
+
+
+def _weighted(q: ArrayLike, mu: ArrayLike, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns q and mu as float64 of one shape; checks mu and beta."""
+    arguments.positive("beta", beta)
+    values, weights = np.broadcast_arrays(np.asarray(q, np.float64), arguments.probabilities("mu", mu))
+    return values, weights

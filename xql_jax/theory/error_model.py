@@ -1,25 +1,8 @@
 """The Gumbel error model: hidden noise in rewards, and errors that travel (Garg et al. 2023, App. A).
 
 Section A.1 (McFadden-Rust model) assumes noise that the agent sees and we do not. Section A.2.1 follows
-errors of Q from step to step. Here the errors start in all state-action pairs; in `error_wave` they start in
-one state. The paper needs these corrections:
-
-- Section 3.1 prints the Bellman error as r - gamma Q(s', pi(s')) - Q(s, a); Appendix D.2 has it right.
-- Lemma A.1 and Eq. 21: noise G(0, beta) has the mean 0.577... beta, which is also in E max(q + noise). The
-  paper drops it, so Eq. 21 holds only for centred noise, G(-0.577... beta, beta). Its L^beta, without a
-  reference policy, is beta log sum exp(q / beta), while that of Eq. 1 is a mean under mu.
-- Eq. 22 (and the last lines of A.2) print softmax(q) for softmax(q / beta); Section 2.2 has it right.
-- Corollary A.1.1 needs at least three actions, as its proof says; its statement and Section 2.2 leave that
-  out. With two actions, mirrored Gumbel noise gives a softmax as well.
-- Eq. 26 has a bracket in the wrong place: the location is r + gamma beta log sum exp(Q(s', .) / beta), the
-  scale gamma beta.
-- Eq. 26 needs errors that are independent between pairs. Eq. 25 does not keep them independent: pairs with
-  the same successor have the same error from then on. From the second step on Eq. 26 is exact only for pairs
-  with paths that do not meet, as in a tree.
-- The bias does not decay "as gamma-contraction": errors of mean zero become biased (Eq. 24). By Eq. 26 the
-  location is within gamma^t (|first error| + t beta log A) of Q*, and it reaches that distance if all actions
-  are equally good. By Eq. 25 what contracts is each draw's largest error over the pairs, and so the mean of
-  that.
+errors of Q from step to step, in MDPs with deterministic dynamics. docs/theory.md lists what the paper's
+statements lack; the functions compute what holds.
 """
 
 import dataclasses
@@ -29,45 +12,40 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from xql_jax.theory import arguments
-from xql_jax.theory.gumbel import Gumbel
+from xql_jax.theory.gumbel import Gumbel, check_max_stable, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
-
-Sampler = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]  # such as `Gumbel.sample`
 
 # The quadrature omits this much probability at either end. The trapezoidal rule converges geometrically on a
 # smooth density that vanishes there: for the Gumbel and normal laws these nodes leave only rounding.
 TAIL = 1e-17
 NODES = 1024
+# Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
+LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
 def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float) -> np.ndarray:
     """Returns r + discount * Q(s', pi(s')) - Q(s, a), f64[...], reward units: 0 if Q is that of pi.
 
-    Source: Garg et al. 2023, Appendix D.2. Section 3.1 prints the second sign the other way, see
-    `printed_bellman_error`.
-    Args:
-        rewards, next_q, q: f64[...], of one shape; next_q is 0 after a terminal transition.
-        discount: within [0, 1).
+    next_q is 0 after a terminal transition. Source: Garg et al. 2023, Appendix D.2.
     """
-    target = arguments.samples("rewards", rewards) + arguments.discount("discount", discount) * (
-        arguments.samples("next_q", next_q)
-    )
-    return target - arguments.samples("q", q)
+    target = np.asarray(rewards, np.float64) + discount * np.asarray(next_q, np.float64)
+    return target - np.asarray(q, np.float64)
 
 
 def printed_bellman_error(
     rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float
 ) -> np.ndarray:
     """Returns r - discount * Q(s', pi(s')) - Q(s, a), as Section 3.1 has it: no policy's Q makes it 0."""
-    return bellman_error(rewards, -arguments.samples("next_q", next_q), q, discount=discount)
+    return bellman_error(rewards, -np.asarray(next_q, np.float64), q, discount=discount)
 
 
 def centred_gumbel(beta: float) -> Gumbel:
     """Returns G(-0.577... * beta, beta), the noise of mean zero for which Eq. 21 holds as printed."""
-    return Gumbel(-arguments.positive("beta", beta) * float(np.euler_gamma), beta)
+    return Gumbel(-beta * float(np.euler_gamma), beta)
 
 
 def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
@@ -100,28 +78,20 @@ def observed_solution(mdp: SoftMDP, noise: Gumbel, tolerance: float = 1e-9) -> S
 
 def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
     """Returns E max(q + noise) - beta log mean exp(q / beta), reward units."""
-    check_maximum_is_gumbel(noise)
+    check_max_stable(noise)
     return noise.scale * math.log(mdp.rewards.shape[1]) + noise.mean
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rollouts:
-    """Returns and action counts of simulated agents."""
-
-    returns: np.ndarray  # f64[N], discounted, the noise of the chosen actions included, reward units
-    choices: np.ndarray  # i64[S, A], how often an action was chosen in a state, over all agents and steps
 
 
 def simulate_choices(
     generator: np.random.Generator,
     mdp: SoftMDP,
-    q: ArrayLike,
-    noise: Sampler,
+    q: np.ndarray,
+    noise: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray],
     *,
     start: int,
     num_agents: int,
     horizon: int,
-) -> Rollouts:
+) -> tuple[np.ndarray, np.ndarray]:
     """Lets agents act by argmax_a(q + noise), with new noise in every state they visit.
 
     If q solves Eq. 19, the mean return is v(start) minus what lies beyond the horizon, which is at most
@@ -131,26 +101,26 @@ def simulate_choices(
     Args:
         mdp: as for `soft_equivalent`.
         q: f64[S, A], the values that the agents act by, without the noise, reward units.
-        noise: a function that draws independent noise of a given shape, from any law.
+        noise: a function that draws independent noise of a given shape, such as `Gumbel.sample`.
         start: the initial state of all agents.
-        num_agents, horizon: the number of agents, and of steps of each.
+        num_agents, horizon: the number of agents, N, and of steps of each.
+    Returns:
+        Discounted returns f64[N], the noise of the chosen actions included, and how often each action was
+        chosen in each state, i64[S, A].
     """
-    values = arguments.of_shape("q", q, mdp.rewards.shape)
-    num_agents = arguments.positive_count("num_agents", num_agents)
-    state = np.full(num_agents, checked_state("start", start, mdp))
-    returns = np.zeros(num_agents)
-    choices = np.zeros(values.shape, np.int64)
+    state, returns = np.full(num_agents, start), np.zeros(num_agents)
+    choices = np.zeros(q.shape, np.int64)
     cumulative = mdp.probabilities.cumsum(-1)
     cumulative /= cumulative[..., -1:]  # exactly 1 at the end, so that no draw lies beyond it
-    for step in range(arguments.positive_count("horizon", horizon)):
-        drawn = noise(generator, (num_agents, values.shape[1]))
-        action = (values[state] + drawn).argmax(-1)
+    for step in range(horizon):
+        drawn = noise(generator, (num_agents, q.shape[1]))
+        action = (q[state] + drawn).argmax(-1)
         np.add.at(choices, (state, action), 1)
         reward = mdp.rewards[state, action] + drawn[np.arange(num_agents), action]
         returns += mdp.discount**step * reward
         successor = (generator.random((num_agents, 1)) >= cumulative[state, action]).sum(-1)
         state = mdp.next_states[state, action, successor]
-    return Rollouts(returns, choices)
+    return returns, choices
 
 
 def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +138,7 @@ def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarra
     Returns:
         Probabilities f64[..., A] and mean maxima f64[...], reward units.
     """
-    values = np.atleast_1d(arguments.samples("q", q))
+    values = np.asarray(q, np.float64)
     noise = np.linspace(distribution.ppf(TAIL), distribution.isf(TAIL), NODES)
     masses = distribution.pdf(noise) * (noise[1] - noise[0])
     if not abs(masses.sum() - 1.0) < 1e-10:
@@ -191,58 +161,46 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
 
     Source: Garg et al. 2023, Eq. 26, with its bracket corrected. The sum over actions is not a mean.
     Args:
-        mdp: with deterministic dynamics; its mu and beta are ignored.
+        mdp: its mu and beta are ignored.
         location: f64[S, A], reward units.
         scale: not negative, reward units; at 0 the law is the Delta distribution, and the maximum hard.
     """
-    locations = arguments.of_shape("location", location, mdp.rewards.shape)
-    successors = sole_successors(mdp)
+    locations = np.asarray(location, np.float64)
     if scale == 0.0:
         values = locations.max(-1)
     else:
-        sums = scale * math.log(locations.shape[1])  # from the mean of L^beta to the sum
-        values = log_partition(locations, arguments.positive("scale", scale)) + sums
-    return mdp.rewards + mdp.discount * values[successors], mdp.discount * float(scale)
+        # From the mean of L^beta to the sum.
+        values = log_partition(locations, scale) + scale * math.log(locations.shape[1])
+    return mdp.rewards + mdp.discount * values[sole_successors(mdp)], mdp.discount * float(scale)
 
 
-def evolve_samples(mdp: SoftMDP, samples: ArrayLike) -> np.ndarray:
-    """Returns r + discount * max_a' Z(s', a') of each draw of Z, f64[N, S, A].
+def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
+    """Returns r + discount * max_a' Z(s', a') of each draw of Z; draws are f64[N, S, A], reward units.
 
     Pairs with the same successor get the same Z, up to their rewards. If two such pairs meet in a maximum one
     step later, Eq. 26 fails. Calling `independent` between the steps restores the independence that it
     assumes.
 
     Source: Garg et al. 2023, Eq. 25.
-    Args:
-        mdp: with deterministic dynamics.
-        samples: f64[N, S, A], draws of Z, reward units.
     """
-    draws = arguments.samples("samples", samples)
-    if draws.shape[1:] != mdp.rewards.shape:
-        raise ValueError(f"samples must have the shape (N, *{mdp.rewards.shape}), not {draws.shape}")
-    return mdp.rewards + mdp.discount * draws.max(-1)[:, sole_successors(mdp)]
+    return mdp.rewards + mdp.discount * samples.max(-1)[:, sole_successors(mdp)]
 
 
 def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
-    """Shuffles the N draws of each pair (s, a) separately: same marginals, but no dependence between pairs.
+    """Shuffles the N draws f64[N, S, A] of each pair (s, a) separately: then no pairs depend on each other.
 
     Each maximum in `evolve_samples` drops the smaller draws. If the two take turns, the draws of later steps
     descend from fewer and fewer of the first ones, fastest if all actions are equally good. The draws
     represent the law only as long as their ancestors are many.
-
-    Args:
-        samples: f64[N, S, A].
     """
-    return generator.permuted(arguments.samples("samples", samples), axis=0)
+    return generator.permuted(samples, axis=0)
 
 
 def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
-    """Returns the optimal Q without regularisation, f64[S, A].
-
-    The process of Garg et al. 2023, Appendix A.2.1, converges to it.
+    """Returns the optimal Q without regularisation, f64[S, A], to which the process of A.2.1 converges.
 
     Args:
-        mdp: with deterministic dynamics; its mu and beta are ignored.
+        mdp: its mu and beta are ignored.
         tolerance: largest error of an entry apart from rounding, positive, reward units.
     """
     arguments.positive("tolerance", tolerance)
@@ -257,25 +215,78 @@ def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
 def sole_successors(mdp: SoftMDP) -> np.ndarray:
     """Returns the only successor of each pair, i32[S, A]; raises ValueError if one has several."""
     likeliest = np.take_along_axis(mdp.next_states, mdp.probabilities.argmax(-1)[..., None], axis=-1)
-    others = (mdp.next_states != likeliest) & (mdp.probabilities > 0)
-    if others.any():
-        state, action, _ = np.argwhere(others)[0]
-        successors = np.unique(mdp.next_states[state, action][mdp.probabilities[state, action] > 0])
-        raise ValueError(
-            f"mdp must be deterministic, as Appendix A.2.1 assumes, but action {action} in state {state} can "
-            f"lead to the states {successors.tolist()}"
-        )
+    if ((mdp.next_states != likeliest) & (mdp.probabilities > 0)).any():
+        raise ValueError("mdp must be deterministic, as Appendix A.2.1 assumes")
     return likeliest[..., 0]
 
 
-def checked_state(name: str, state: int, mdp: SoftMDP) -> int:
-    """Returns the index of a state; raises ValueError if there is no such state."""
-    if not 0 <= state < len(mdp.rewards):
-        raise ValueError(f"{name} must be a state, 0 to {len(mdp.rewards) - 1}, not {state}")
-    return int(state)
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorWave:
+    """How an error in one state spreads: moments of V_t - V* in every state, row t after t steps of Eq. 25.
+
+    All are in reward units. The exact fields are computed without simulation.
+    """
+
+    simulated_bias: np.ndarray  # f64[T + 1, S], means
+    simulated_deviation: np.ndarray  # f64[T + 1, S], standard deviations
+    exact_bias: np.ndarray  # f64[T + 1, S]
+    exact_deviation: np.ndarray  # f64[T + 1, S]
+    gumbel: np.ndarray  # bool[T + 1, S], where the law is Gumbel, with discount^t times the first scale
 
 
-def check_maximum_is_gumbel(noise: Gumbel) -> None:
-    """Raises ValueError for mirrored noise: the maximum of such noise is not Gumbel."""
-    if noise.sign != 1:
-        raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
+def error_wave(
+    generator: np.random.Generator, mdp: SoftMDP, noise: Gumbel, *, state: int, steps: int, num_samples: int
+) -> ErrorWave:
+    """Starts at Q*, adds noise to the actions of one state, and follows V = max_a Z for some steps of Eq. 25.
+
+    Values flow backwards: after t steps the error is in the states from which t moves can lead to that state.
+    There V_t = max(floor, Y). Y is the value of the best such path, Gumbel with discount^t times the scale.
+    floor is the value of the best path of t moves that ends elsewhere. If there is no path that ends
+    elsewhere, as in a corridor of one-way moves, V_t is Gumbel, as Eq. 26 says. Otherwise only errors above
+    the floor pass. Eq. 26 does not cover this case, because it assumes noise of one scale for all actions.
+
+    Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
+    Args:
+        mdp: with a positive discount; its mu and beta are ignored.
+        noise: the law of the noise of each action in that state, independent, with sign 1.
+        state: the index of the erroneous state.
+        steps: T.
+        num_samples: how many draws, N; the simulation takes N * S * A numbers.
+    """
+    check_max_stable(noise)
+    optimum = optimal_q(mdp)
+    best = optimum.max(-1)
+
+    samples = np.tile(optimum, (num_samples, 1, 1))
+    samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
+    first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
+    elsewhere, through = best.copy(), np.full(len(best), -np.inf)
+    elsewhere[state], through[state] = -np.inf, first.location
+    rows = []
+    for step in range(steps + 1):
+        values = samples.max(-1)
+        mean, deviation = _maximum_moments(elsewhere, through, noise.scale * mdp.discount**step)
+        rows.append((values.mean(0) - best, values.std(0), mean - best, deviation, np.isneginf(elsewhere)))
+        samples = evolve_samples(mdp, samples)
+        elsewhere, through = _path_backup(mdp, elsewhere), _path_backup(mdp, through)
+    return ErrorWave(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _maximum_moments(floor: np.ndarray, location: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation of max(floor, G(location, scale)); one of the two may be -inf."""
+    lowest, highest = stats.gumbel_r.ppf(TAIL), stats.gumbel_r.isf(TAIL)
+    z_floor = (floor - location) / scale
+    lower = np.clip(z_floor, lowest, highest)
+    # From the kink at the floor upwards the integrand is smooth; below it the excess is 0.
+    half = 0.5 * (highest - lower)[:, None]
+    excess = half * (LEGENDRE_NODES + 1.0)
+    z = lower[:, None] + excess
+    masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
+    first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
+    deviation = scale * np.sqrt(np.maximum(second - first**2, 0.0))
+    return np.where(z_floor < highest, location + scale * (lower + first), floor), deviation
+
+
+def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
+    """One step of the hard Bellman equation; -inf marks states without a path."""
+    return (mdp.rewards + mdp.discount * v[sole_successors(mdp)]).max(-1)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from xql_jax.envs.mazes import MOVES, Cell, Maze
-from xql_jax.theory import arguments
 from xql_jax.theory.soft_mdp import SoftMDP
 
 # Not the authors' maze, because no text describes it. The way from the lower to the upper left is a long one.
@@ -33,9 +32,6 @@ def gridworld(
     Args:
         slip: probability that the move is a uniformly random one instead; 0 makes it deterministic.
     """
-    if not 0.0 <= slip <= 1.0:
-        raise ValueError(f"slip must be within [0, 1], not {slip}")
-    goal_reward = float(arguments.samples("goal_reward", [goal_reward])[0])
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
     number = {cell: state for state, cell in enumerate(cells)}
     goal = number[maze.goal]
@@ -69,10 +65,6 @@ def greedy_path(maze: Maze, q: np.ndarray, start: Cell) -> list[Cell]:
     cell already visited. Among equally good actions the first is taken.
     """
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
-    if np.shape(q) != (len(cells), len(MOVES)):
-        raise ValueError(f"q must have the shape {(len(cells), len(MOVES))}, not {np.shape(q)}")
-    if start not in cells:
-        raise ValueError(f"start must be a free cell, not {start}")
     best = dict(zip(cells, np.argmax(q, axis=-1), strict=True))
     path = [start]
     while path[-1] != maze.goal:

@@ -1,7 +1,15 @@
-"""The Gumbel distribution, its fit and the Gumbel-max trick (Garg et al. 2023, Sections 2.2 and 3.2)."""
+"""The Gumbel distribution, its fit, the Gumbel-max trick, and maxima (Garg et al. 2023, Sec. 2.2 and 3.2).
+
+Theorem 1 says that the maximum of n i.i.d. variables with exponential tails "follows" the Gumbel distribution
+as n grows. What converges is (max - b_n) / a_n, with the constants of `limiting_gumbel`. A sufficient
+condition (von Mises) is that the slope of the reciprocal hazard rate, (1 - F(x)) / f(x), goes to 0. An
+exponential tail is not enough, and for bounded variables the limit is another law. Of G and its mirror image,
+the noise of Section 3.2, only G is max-stable.
+"""
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +19,9 @@ from scipy.special import ndtr, zeta
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
 
+# Beyond these the Gumbel cdf is within 2e-16 of 0 and of 1.
+LOWEST_Z, HIGHEST_Z = -3.6, 36.0
+
 
 class Law:
     """Base class of the distributions of errors; subclasses define `log_density` and `cdf`."""
@@ -19,13 +30,13 @@ class Law:
         """Returns log p(x), of x's shape."""
         raise NotImplementedError
 
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
-
     def cdf(self, x: ArrayLike) -> np.ndarray:
         """Returns P(X <= x), of x's shape."""
         raise NotImplementedError
+
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x), of x's shape, in 1 / reward units."""
+        return np.exp(self.log_density(x))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +53,7 @@ class Gumbel(Law):
     sign: int = 1  # of the skewness, 1 or -1
 
     def __post_init__(self):
-        if not math.isfinite(self.location):
-            raise ValueError(f"location must be finite, not {self.location}")
         arguments.positive("scale", self.scale)
-        _check_sign(self.sign)
 
     def log_density(self, x: ArrayLike) -> np.ndarray:
         """Returns log p(x) = -(z + exp(-z)) - log(scale), z = sign * (x - location) / scale, of x's shape.
@@ -93,11 +101,6 @@ class Gaussian(Law):
     mean: float  # reward units
     standard_deviation: float  # positive, reward units
 
-    def __post_init__(self):
-        if not math.isfinite(self.mean):
-            raise ValueError(f"mean must be finite, not {self.mean}")
-        arguments.positive("standard_deviation", self.standard_deviation)
-
     def log_density(self, x: ArrayLike) -> np.ndarray:
         normaliser = math.log(self.standard_deviation) + 0.5 * math.log(2.0 * math.pi)
         return -0.5 * self._standardised(x) ** 2 - normaliser
@@ -120,14 +123,11 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
         samples: f64[...], at least two different ones, reward units.
         sign: 1 or -1, that of the skewness.
     """
-    _check_sign(sign)
     x = sign * _varied(samples)
     least = x.min()
     # Excess over the least sample, in units of its mean, so that neither offset nor unit costs precision.
     excess = (x - least).ravel()
     unit = float(excess.mean())
-    if not math.isfinite(unit):
-        raise ValueError(f"samples must span what float64 can hold, not {x.min()} to {x.max()}")
     excess /= unit
 
     def imbalance(scale: float) -> float:
@@ -150,51 +150,90 @@ def fit_gaussian(samples: ArrayLike) -> Gaussian:
     return Gaussian(float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean()))
 
 
-def gumbel_max(
-    generator: np.random.Generator, x: ArrayLike, beta: float, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Adds independent noise G(0, beta) to each x; returns the largest sum and its index, `count` times.
-
-    `gumbel_max_law` has the distributions of both.
-
-    Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick).
-    Args:
-        x: f64[N], reward units.
-        beta: positive, reward units.
-        count: how many draws.
-    Returns:
-        The maxima f64[count], reward units, and their indices int[count].
-    """
-    values = arguments.vector("x", x)
-    noise = Gumbel(0.0, arguments.positive("beta", beta))
-    sums = values + noise.sample(generator, (arguments.positive_count("count", count), len(values)))
-    return sums.max(-1), sums.argmax(-1)
-
-
-def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
-    """Returns the laws of max(x + noise) and of its index, for independent noise G(0, beta).
-
-    Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick): G(beta log sum exp(x / beta), beta) and
-        softmax(x / beta). Here the sum is not a mean: the location is L^beta(x) + beta log N.
-    Args:
-        x: f64[N], reward units.
-        beta: positive, reward units.
-    Returns:
-        The distribution of the maximum, and the probabilities of the indices f64[N].
-    """
-    values = arguments.vector("x", x)
-    location = float(log_partition(values, beta)) + beta * math.log(len(values))
-    weights = np.exp((values - values.max()) / beta)  # using the location, rounding could spoil the sum
-    return Gumbel(location, float(beta)), weights / weights.sum()
-
-
-def _check_sign(sign: int) -> None:
-    if sign not in (1, -1):
-        raise ValueError(f"sign must be 1 or -1, not {sign}")
-
-
 def _varied(samples: ArrayLike) -> np.ndarray:
     x = arguments.samples("samples", samples)
     if x.min() == x.max():
         raise ValueError(f"samples must not all be equal, as they are to {x.flat[0]}: no scale fits them")
     return x
+
+
+def gumbel_max(
+    generator: np.random.Generator, x: ArrayLike, beta: float, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Adds noise G(0, beta) to x f64[N], `count` times; returns the maxima f64[count] and their indices."""
+    values = np.asarray(x, np.float64)
+    sums = values + Gumbel(0.0, beta).sample(generator, (count, len(values)))
+    return sums.max(-1), sums.argmax(-1)
+
+
+def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
+    """Returns the laws of max(x + noise) and of its index, for x f64[N] and independent noise G(0, beta).
+
+    Source: Garg et al. 2023, Section 2.2 (Gumbel-Max trick): G(beta log sum exp(x / beta), beta) and
+        softmax(x / beta). Here the sum is not a mean: the location is L^beta(x) + beta log N.
+    """
+    values = np.asarray(x, np.float64)
+    location = float(log_partition(values, beta)) + beta * math.log(len(values))
+    weights = np.exp((values - values.max()) / beta)  # using the location, rounding could spoil the sum
+    return Gumbel(location, float(beta)), weights / weights.sum()
+
+
+def maximum_of_gumbels(gumbel: Gumbel, count: int) -> Gumbel:
+    """Returns the law of the maximum of `count` independent variables of law `gumbel`, which has sign +1.
+
+    It is G(location + scale * log(count), scale), exactly (Theorem 1, second sentence: max-stability).
+    """
+    check_max_stable(gumbel)
+    return Gumbel(gumbel.location + gumbel.scale * math.log(count), gumbel.scale)
+
+
+def limiting_gumbel(distribution: Any, count: int) -> Gumbel:
+    """Returns G(b_n, a_n), which approximates the law of the maximum of n = count variables (Theorem 1).
+
+    b_n is the quantile of 1 - 1/n and a_n = 1 / (n f(b_n)), f the density (the von Mises constants).
+
+    Args:
+        distribution: a frozen continuous one of `scipy.stats`, with a positive density at b_n.
+        count: at least 2; up to 10**300 if the distribution's upper tail is precise.
+    """
+    number = float(count)
+    quantile = float(distribution.isf(1.0 / number))
+    return Gumbel(quantile, 1.0 / (number * float(distribution.pdf(quantile))))
+
+
+def maximum_distance(distribution: Any, count: int, gumbel: Gumbel) -> float:
+    """Returns the largest difference between the cdf of the maximum of count variables and a Gumbel cdf.
+
+    The maximum's cdf is F(x)^count, so nothing is drawn. By Theorem 1 the result tends to 0 for
+    `gumbel = limiting_gumbel(distribution, count)` as count grows.
+
+    Args:
+        distribution: of one variable; a frozen continuous one of `scipy.stats`. With a bounded one, rounding
+            near the support's end costs about 1e-16 * count.
+        gumbel: with sign +1, as maxima have.
+    """
+    check_max_stable(gumbel)
+    number = float(count)
+
+    def differences(z: np.ndarray) -> np.ndarray:
+        x = gumbel.location + gumbel.scale * z
+        # SciPy takes the logarithm from the upper tail where the cdf is close to 1: needed for a large count.
+        log_cdf = distribution.logcdf(x)
+        return np.abs(np.exp(number * log_cdf) - gumbel.cdf(x))
+
+    # Both cdfs rise, and beyond the ends the Gumbel cdf is flat: nowhere outside is the difference larger.
+    low, high = LOWEST_Z, HIGHEST_Z
+    largest = 0.0
+    for _ in range(5):
+        z = np.linspace(low, high, 4001)
+        difference = differences(z)
+        best = int(difference.argmax())
+        largest = max(largest, float(difference[best]))
+        low, high = z[max(best - 1, 0)], z[min(best + 1, len(z) - 1)]
+    return largest
+
+
+def check_max_stable(gumbel: Gumbel) -> None:
+    """Raises ValueError for the mirrored Gumbel: the maximum of such variables is not Gumbel."""
+    if gumbel.sign != 1:
+        raise ValueError(f"the Gumbel must have sign 1, for its maximum to be Gumbel, not {gumbel.sign}")

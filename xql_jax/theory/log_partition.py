@@ -27,20 +27,12 @@ def log_partition(
         f64, x's shape without the axis, reward units.
     """
     arguments.positive("beta", beta)
-    array = arguments.samples("x", x)
-    if not -array.ndim <= axis < array.ndim:
-        raise ValueError(f"x must have the axis {axis}, and has the shape {array.shape}")
-    values = np.moveaxis(array, axis, -1)
+    values = np.moveaxis(arguments.samples("x", x), axis, -1)
     if probabilities is None:
         weights = np.full(values.shape, 1.0 / values.shape[-1])
     else:
-        rows = np.asarray(probabilities, np.float64)
-        try:
-            rows = np.broadcast_to(rows, np.shape(x))
-        except ValueError:
-            message = f"probabilities of shape {rows.shape} do not broadcast to x's {np.shape(x)}"
-            raise ValueError(message) from None
-        weights = arguments.probabilities("probabilities", np.moveaxis(rows, axis, -1))
+        rows = np.moveaxis(np.broadcast_to(probabilities, np.shape(x)), axis, -1)
+        weights = arguments.probabilities("probabilities", rows)
     with np.errstate(over="ignore"):  # with a tiny beta the quotient may be -inf: its exp is 0, as wanted
         return weighted_log_partition(values, weights, beta)
 
@@ -70,13 +62,11 @@ def entropic_value_at_risk(x: ArrayLike, level: float, probabilities: ArrayLike 
             the maximum.
         probabilities: f64[N], of the values, summing to 1; None: uniform.
     """
-    values = arguments.vector("x", x)
-    if not 0.0 < arguments.number("level", level) <= 1.0:
+    if not 0.0 < level <= 1.0:
         raise ValueError(f"level must be within (0, 1], not {level}")
-    weights = np.full(len(values), 1.0 / len(values)) if probabilities is None else probabilities
-    weights = arguments.probabilities(
-        "probabilities", arguments.of_shape("probabilities", weights, values.shape)
-    )
+    values = arguments.samples("x", x)
+    uniform = np.full(len(values), 1.0 / len(values))
+    weights = uniform if probabilities is None else arguments.probabilities("probabilities", probabilities)
     values, weights = values[weights > 0], weights[weights > 0]
     largest, budget = values.max(), -np.log(float(level))
     spread = largest - values.min()

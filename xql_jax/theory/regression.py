@@ -1,27 +1,30 @@
 """Gumbel regression as a scikit-learn estimator, with two other regressors for comparison.
 
 `GumbelRegressor` fits L^beta(Y|x) (Garg et al. 2023, Eq. 7 and Section 3.2), `ExpectileRegressor` the
-expectile of IQL and `MeanRegressor` the mean. All use stochastic gradients and differ only in the loss. Only
-this module needs scikit-learn.
+expectile of IQL and `MeanRegressor` the mean. All use stochastic gradients and differ only in the loss, whose
+parameter (beta, the expectile) the code calls its shape. Only this module needs scikit-learn.
 """
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import needing
+from xql_jax.losses.gumbel import gumbel_loss
 from xql_jax.losses.regression import expectile_loss, mse_loss
 from xql_jax.networks.mlp import Value
 from xql_jax.theory import arguments
-from xql_jax.theory.descent import DescendedLoss, descend, tangent_gumbel_loss
 from xql_jax.theory.log_partition import log_partition
+from xql_jax.types import Array, Params, PRNGKey
 
 with needing("xql_jax.theory.regression", "theory"):
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -36,27 +39,86 @@ with needing("xql_jax.theory.regression", "theory"):
 # error is 1% to 30%, at 1e-30 it is some deviations. In float32 L^beta is the maximum long before.
 BETA_RANGE = (1e-15, 1e6)
 TOLERANCE = 0.01  # of the intercept, in standard deviations of y; beyond it a fit warns
+# The steepest slope, in multiples of N: of one sample, and of all samples of a minibatch together. At an
+# optimum no batch has more than 2N. With a smaller bound, one outlier could be in balance with all others.
+STEEPEST = 4.0
+
+# (values f32[B], targets f32[B], shape f32[], N) -> f32[B], for targets of variance 1; N: of all samples.
+DescendedLoss = Callable[[Array, Array, Array, int], Array]
 
 
-@dataclasses.dataclass(frozen=True)
-class Loss:
-    """The loss of an estimator: for the descent in float32 and for its score in float64.
-
-    `shape` is the loss's parameter: beta, the expectile, or unused.
-    """
+class Loss(NamedTuple):
+    """The loss of an estimator: for the descent in float32 and for its score in float64."""
 
     descended: DescendedLoss
     exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N], finite
     constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
 
 
+@functools.partial(jax.jit, static_argnames=("loss", "network", "num_batches", "num_epochs"))
+def descend(
+    loss: DescendedLoss,
+    network: Value,
+    params: Params,
+    inputs: Array,
+    targets: Array,
+    shapes: Array,
+    learning_rate: float,
+    key: PRNGKey,
+    *,
+    num_batches: int,
+    num_epochs: int,
+) -> tuple[Params, Array]:
+    """Fits K models side by side with Adam, on the same minibatches drawn without replacement.
+
+    The learning rate falls to 0 along a cosine. Adam keeps its long second moment (b2 = 0.999). With a short
+    one, a rare batch with a large gradient is divided by itself, and the frequent small gradients dominate.
+
+    Args:
+        loss: per example; its slopes are of the order of 1.
+        params: of K models, stacked.
+        inputs: f32[N, D]. targets: f32[N], of variance 1. shapes: f32[K], of the loss.
+    Returns:
+        the fitted parameters, stacked, and the mean loss f32[num_epochs, K] of each epoch.
+    """
+    count = targets.size
+    batch_size = count // num_batches
+    optimiser = optax.adam(optax.cosine_decay_schedule(learning_rate, num_epochs * num_batches))
+
+    def update(params: Params, state: optax.OptState, shape: Array, indices: Array) -> Any:
+        values, pull_back = jax.vjp(lambda p: network.apply(p, inputs[indices]), params)
+
+        def total(values: Array) -> tuple[Array, Array]:
+            losses = loss(values, targets[indices], shape, count)
+            return losses.sum(), losses.mean()
+
+        slopes, mean_loss = jax.grad(total, has_aux=True)(values)
+        # This has no effect at the optimum, so the limit is not biased. On the way there it keeps huge
+        # gradients out of Adam's second moment, where they would last for long.
+        slopes *= jnp.minimum(1.0, STEEPEST * count / jnp.maximum(jnp.abs(slopes).sum(), 1.0))
+        (gradient,) = pull_back(slopes / batch_size)
+        change, state = optimiser.update(gradient, state)
+        return optax.apply_updates(params, change), state, mean_loss
+
+    def minibatch(carry: Any, indices: Array) -> Any:
+        params, state = carry
+        params, state, mean_loss = jax.vmap(update, in_axes=(0, 0, 0, None))(params, state, shapes, indices)
+        return (params, state), mean_loss
+
+    def epoch(carry: Any, key: PRNGKey) -> Any:
+        # A random permutation that compiles in half the time of `jax.random.permutation`.
+        order = jnp.argsort(jax.random.bits(key, (count,)))[: num_batches * batch_size]
+        carry, losses = jax.lax.scan(minibatch, carry, order.reshape(num_batches, batch_size))
+        return carry, losses.mean(0)
+
+    carry = params, jax.vmap(optimiser.init)(params)
+    (params, _), curve = jax.lax.scan(epoch, carry, jax.random.split(key, num_epochs))
+    return params, curve
+
+
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class StochasticRegressor(RegressorMixin, BaseEstimator):
-    """Base estimator: a linear model or an MLP, fitted by Adam for several loss parameters at once.
-
-    The code calls a loss parameter its shape (see `Loss`). A subclass sets `_loss` and reads the shapes from
-    its own argument.
-    """
+    """Base estimator: a linear model or an MLP, fitted by Adam for several shapes of the loss at once."""
 
     _loss: ClassVar[Loss]
 
@@ -66,37 +128,24 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     num_updates: int = 10_000
     random_state: int | np.random.RandomState | None = None
 
-    def _shapes(self) -> np.ndarray:
-        """Returns the shapes of the loss, f64[] or f64[K], checked."""
+    def _shapes(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the shapes of the loss, f64[] or f64[K], and those for targets divided by `scale`."""
         raise NotImplementedError
 
-    def _standardised(self, shapes: np.ndarray, scale: float) -> np.ndarray:
-        """Returns the shapes of the loss for targets that were divided by `scale`."""
-        return shapes
-
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Fits the model.
-
-        Args:
-            X: f64[N, D], inputs in any units.
-            y: f64[N], targets in reward units.
-        """
+        """Fits the model to inputs f64[N, D] in any units and targets f64[N] in reward units."""
         inputs, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
-        if np.ndim(self.hidden_dims) != 1:
-            raise ValueError(f"hidden_dims must be a sequence of widths, not {self.hidden_dims}")
-        widths = tuple(arguments.positive_count("hidden_dims", width) for width in self.hidden_dims)
-        learning_rate = arguments.positive("learning_rate", self.learning_rate)
-        batch_size = arguments.positive_count("batch_size", self.batch_size)
-        num_updates = arguments.positive_count("num_updates", self.num_updates)
+        for name in ("learning_rate", "batch_size", "num_updates"):
+            arguments.positive(name, getattr(self, name))
         self.input_scaler_ = StandardScaler().fit(inputs)
         self.target_scaler_ = StandardScaler().fit(targets[:, None])
         scale = float(self.target_scaler_.scale_[0])
-        self.shapes_ = self._shapes()
-        shapes = self._standardised(self.shapes_, scale).ravel()
+        self.shapes_, standardised = self._shapes(scale)
+        shapes = standardised.ravel()
         # As few minibatches as the size allows, all of one size. An epoch leaves out samples that remain.
-        num_batches = -(-len(targets) // batch_size)
-        self.n_iter_ = -(-num_updates // num_batches)
-        self.network_ = Value(widths)
+        num_batches = -(-len(targets) // self.batch_size)
+        self.n_iter_ = -(-self.num_updates // num_batches)
+        self.network_ = Value(tuple(self.hidden_dims))
         key_init, key_epochs = jax.random.split(
             jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         )
@@ -110,7 +159,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
             scaled,
             np.asarray(self.target_scaler_.transform(targets[:, None])[:, 0], np.float32),
             np.asarray(shapes, np.float32),
-            learning_rate,
+            float(self.learning_rate),
             key_epochs,
             num_batches=num_batches,
             num_epochs=self.n_iter_,
@@ -147,12 +196,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return self.target_scaler_.mean_[0] + self.target_scaler_.scale_[0] * values
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Returns the predictions in reward units: f64[N], or f64[N, K] of K shapes of the loss.
-
-        Raises:
-            NotFittedError: before `fit`.
-            ValueError: if X has another number of columns than in `fit`.
-        """
+        """Returns the predictions in reward units: f64[N], or f64[N, K] of K shapes of the loss."""
         check_is_fitted(self)
         return self._as_shaped(self._predict(validate_data(self, X, dtype=np.float64, reset=False))).T
 
@@ -182,11 +226,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
 
     @property
     def intercept_(self) -> np.ndarray | float:
-        """Prediction of the linear model at X = 0, a float, or f64[K] for K betas; reward units.
-
-        Raises:
-            AttributeError: if the model is an MLP.
-        """
+        """Prediction of the linear model at X = 0, a float or f64[K], reward units; an MLP has none."""
         bias = np.float64(self._linear()["bias"][..., 0])
         at_mean = self._as_shaped(self.target_scaler_.mean_ + self.target_scaler_.scale_ * bias)
         return at_mean - self.coef_ @ self.input_scaler_.mean_
@@ -197,20 +237,28 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         return self.params_["params"]["Dense_0"]
 
 
+def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) -> Array:
+    """beta * `gumbel_loss`, continued by its tangent above the z at which exp(z) is STEEPEST * count.
+
+    At an optimum over `count` samples the mean of exp(z) is 1, because the output's bias has gradient 0. So
+    no exp(z) exceeds `count`, and the minimiser is that of Eq. 7. There is no other minimiser where the
+    continuation is reached, because one sample there pulls harder than all others together. The loss is
+    convex, and finite in float32 at any z.
+
+    Args:
+        values, targets: f32[B], in the units of beta.
+        count: N, of all samples that are fitted.
+    """
+    steepest = STEEPEST * count
+    edge = targets - beta * jnp.log(steepest)
+    inner = beta * gumbel_loss(jnp.maximum(values, edge), targets, beta=beta)
+    return inner + (steepest - 1.0) * jnp.maximum(edge - values, 0.0)
+
+
 def exact_gumbel_loss(residuals: np.ndarray, beta: float) -> np.ndarray:
     """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64; beyond exp(z) = 1e304 it no longer grows."""
     z = residuals / beta
     return np.expm1(np.minimum(z, 700.0)) - z
-
-
-def shape_numbers(name: str, numbers: float | ArrayLike, check: Callable[[str, float], float]) -> np.ndarray:
-    """Returns one number or several as f64[] or f64[K], each of them checked."""
-    array = np.asarray(numbers, np.float64)
-    if array.ndim > 1 or array.size == 0:
-        raise ValueError(f"{name} must be a number or a sequence of numbers, not {array.tolist()}")
-    for number in array.ravel():
-        check(name, float(number))
-    return array
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -222,17 +270,13 @@ class GumbelRegressor(StochasticRegressor):
     Several betas are fitted by one compiled program, on the same minibatches and from the same start.
 
     It uses the plain loss, because minibatches do not change its minimiser (Lemma 3.2). The rescaled and the
-    logarithmic loss of `losses.gumbel` couple the samples of a batch, so their minimisers depend on the batch
-    size. A bound on slopes, which no optimum reaches, keeps large exp(z) from disturbing float32 and Adam,
-    see `tangent_gumbel_loss`. `fit` scales X and y to mean 0 and variance 1, and beta with them, so a
-    Pipeline needs no scaler. A constant column of X or a constant y is only shifted.
+    logarithmic loss of `losses.gumbel` couple the samples of a batch. `fit` scales X and y to mean 0 and
+    variance 1, and beta with them, so a Pipeline needs no scaler.
 
     With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta,
     for beta from 1e-15 to 1e6 times that deviation. Beyond this range float32 is not enough, and `fit`
-    refuses. Within it, too few updates for much data and a small beta stop early: with 100,000 samples the
-    default number leaves errors of up to 2%. A ConvergenceWarning then names the constant that, added to all
-    predictions, would make the mean of exp(z) 1, if it exceeds 1% of the standard deviation. This tests only
-    the intercept. It is the only place where `fit` takes a log-sum-exp: after the descent, of the residuals.
+    refuses. If too few updates leave a constant error of more than 1% of the deviation, as with 100,000
+    samples and a small beta, a ConvergenceWarning tells it.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
@@ -243,31 +287,25 @@ class GumbelRegressor(StochasticRegressor):
         num_updates: gradient steps, rounded up to whole epochs.
         random_state: int, RandomState or None; it seeds the initialisation and the order of the samples.
     Attributes:
-        coef_, intercept_: of a linear model, in the units of X and y: f64[D] and float, or f64[K, D] and
-            f64[K].
+        coef_, intercept_: of a linear model, in the units of X and y.
         params_: the network's parameters in standardised units, f32, stacked along a first axis over beta.
         n_iter_: epochs done.
-        loss_curve_: mean of beta times the loss in each epoch, standardised units, f32[n_iter_] or
-            f32[n_iter_, K].
-        n_features_in_: D.
+        loss_curve_: mean of beta times the loss in each epoch, standardised, f32[n_iter_] or f32[n_iter_, K].
     """
 
     _loss = Loss(tangent_gumbel_loss, exact_gumbel_loss, lambda y, beta: float(log_partition(y, beta)))
 
     beta: float | ArrayLike = 1.0
 
-    def _shapes(self) -> np.ndarray:
-        return shape_numbers("beta", self.beta, arguments.positive)
-
-    def _standardised(self, shapes: np.ndarray, scale: float) -> np.ndarray:
+    def _shapes(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        betas = np.asarray(self.beta, np.float64)
         lowest, highest = BETA_RANGE
-        for beta in shapes.ravel():
-            if not lowest <= beta / scale <= highest:
-                raise ValueError(
-                    f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
-                    f"({scale:g}) for float32, not {beta:g}"
-                )
-        return shapes / scale
+        if not (betas.size and (lowest <= betas / scale).all() and (betas / scale <= highest).all()):
+            raise ValueError(
+                f"beta must be within {lowest:g} and {highest:g} times the standard deviation of y "
+                f"({scale:g}) for float32, not {self.beta}"
+            )
+        return betas, betas / scale
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -288,15 +326,15 @@ class ExpectileRegressor(StochasticRegressor):
 
     expectile: float | ArrayLike = 0.7
 
-    def _shapes(self) -> np.ndarray:
-        return shape_numbers("expectile", self.expectile, arguments.within_open_unit)
+    def _shapes(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        expectiles = np.asarray(self.expectile, np.float64)
+        if not (expectiles.size and (expectiles > 0.0).all() and (expectiles < 1.0).all()):
+            raise ValueError(f"expectile must be within (0, 1), not {self.expectile}")
+        return expectiles, expectiles
 
 
 class MeanRegressor(StochasticRegressor):
-    """Least squares: the limit of the others for a large beta and at the expectile 0.5. Its score is R^2.
-
-    Arguments and attributes: as `GumbelRegressor`, without a beta.
-    """
+    """Least squares: the limit of the others for a large beta and at the expectile 0.5. Its score is R^2."""
 
     _loss = Loss(
         lambda values, targets, shape, count: mse_loss(values, targets),
@@ -304,5 +342,5 @@ class MeanRegressor(StochasticRegressor):
         lambda y, shape: float(y.mean()),
     )
 
-    def _shapes(self) -> np.ndarray:
-        return np.zeros(())  # the squared error has no parameter
+    def _shapes(self, scale: float) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(()), np.zeros(())  # the squared error has no parameter

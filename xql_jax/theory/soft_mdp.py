@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -36,43 +35,29 @@ class SoftMDP:
     beta: float  # Gumbel scale, positive, reward units
 
     def __post_init__(self):
-        behavior = arguments.probabilities("behavior", self.behavior)
-        probabilities = arguments.probabilities("probabilities", self.probabilities)
-        successors = np.asarray(self.next_states)
-        shape = behavior.shape
-        if len(shape) != 2:
-            raise ValueError(f"behavior must have the axes states and actions, and has shape {shape}")
-        rewards = arguments.of_shape("rewards", self.rewards, shape)
-        if successors.shape != probabilities.shape or successors.shape[:2] != shape:
-            raise ValueError(
-                f"next_states has shape {successors.shape}, probabilities {probabilities.shape}, "
-                f"behavior {shape}: the first two axes must be states and actions, the third successors"
-            )
-        if successors.dtype.kind not in "iu" or successors.min() < 0 or successors.max() >= shape[0]:
-            raise ValueError(
-                f"next_states must be whole numbers from 0 to {shape[0] - 1}, and holds "
-                f"{successors.min()} to {successors.max()} of type {successors.dtype}"
-            )
-        checked = {
-            "next_states": successors.astype(np.int32),
-            "probabilities": probabilities,
-            "rewards": rewards,
-            "behavior": behavior,
-            "discount": arguments.discount("discount", self.discount),
-            "beta": arguments.positive("beta", self.beta),
+        tables = {
+            "next_states": np.asarray(self.next_states, np.int32),
+            "probabilities": arguments.probabilities("probabilities", self.probabilities),
+            "rewards": arguments.samples("rewards", self.rewards),
+            "behavior": arguments.probabilities("behavior", self.behavior),
         }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)  # sets a field of a frozen dataclass
+        shape, *shapes = (table.shape for table in tables.values())
+        if shapes != [shape, shape[:-1], shape[:-1]]:
+            raise ValueError(f"the shapes of {', '.join(tables)} do not fit: {shape}, {shapes}")
+        if tables["next_states"].min() < 0 or tables["next_states"].max() >= shape[0]:
+            raise ValueError(f"next_states must be states, 0 to {shape[0] - 1}")
+        arguments.positive("beta", self.beta)
+        if not 0.0 <= self.discount < 1.0:
+            raise ValueError(f"discount must be within [0, 1), not {self.discount}")
+        for name, table in tables.items():
+            object.__setattr__(self, name, table)  # sets a field of a frozen dataclass
 
     @classmethod
     def dense(
         cls, transitions: ArrayLike, rewards: ArrayLike, behavior: ArrayLike, *, discount: float, beta: float
     ) -> Self:
         """Builds the MDP from transitions f64[S, A, S], P(s'|s, a)."""
-        matrix = arguments.probabilities("transitions", transitions)
-        shape = np.shape(behavior)
-        if matrix.shape != (*shape, shape[0] if shape else 0):
-            raise ValueError(f"transitions has shape {matrix.shape}, behavior {shape}")
+        matrix = np.asarray(transitions, np.float64)
         largest_first = np.argsort(-matrix, axis=-1, kind="stable")[..., : (matrix > 0).sum(-1).max()]
         probabilities = np.take_along_axis(matrix, largest_first, axis=-1)
         return cls(largest_first, probabilities, np.asarray(rewards), np.asarray(behavior), discount, beta)
@@ -89,10 +74,7 @@ class SoftMDP:
         beta: float = 1.0,
     ) -> Self:
         """Draws normal rewards, and uniformly distributed mu, successors and their probabilities."""
-        num_states = arguments.positive_count("num_states", num_states)
-        num_actions = arguments.positive_count("num_actions", num_actions)
         shape = (num_states, num_actions)
-        num_successors = arguments.positive_count("num_successors", num_successors)
         return cls(
             next_states=generator.integers(num_states, size=(*shape, num_successors)),
             probabilities=generator.dirichlet(np.ones(num_successors), shape),
@@ -125,16 +107,7 @@ class SoftMDP:
             rewards: f64[N], reward units; a pair's reward is their mean.
         """
         shape = (num_states, num_actions, num_states)
-        columns = {
-            "states": arguments.indices("states", states, num_states),
-            "actions": arguments.indices("actions", actions, num_actions),
-            "next_states": arguments.indices("next_states", next_states, num_states),
-        }
-        for name, column in columns.items():
-            if len(column) != len(columns["states"]):
-                raise ValueError(f"{name} has {len(column)} entries, states {len(columns['states'])}")
-        rewards = arguments.of_shape("rewards", rewards, columns["states"].shape)
-        triples = np.ravel_multi_index(tuple(columns.values()), shape)
+        triples = np.ravel_multi_index((states, actions, next_states), shape)
         counts = np.bincount(triples, minlength=math.prod(shape)).reshape(shape)
         reward_sums = np.bincount(triples, rewards, math.prod(shape)).reshape(shape).sum(-1)
         visits = counts.sum(-1)
@@ -150,22 +123,19 @@ class SoftMDP:
 
     def backup(self, v: ArrayLike) -> np.ndarray:
         """Returns Q = r + discount * E[V(s')], f64[S, A] (Eq. 10 and 33, which prints V(s) for V(s'))."""
-        values = arguments.of_shape("v", v, (len(self.behavior),))
+        values = np.asarray(v, np.float64)
         return self.rewards + self.discount * (self.probabilities * values[self.next_states]).sum(-1)
 
     def soft_value(self, q: ArrayLike) -> np.ndarray:
         """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34; the handout's 25)."""
-        values = arguments.of_shape("q", q, self.behavior.shape)
-        return weighted_log_partition(values, self.behavior, self.beta)
+        return weighted_log_partition(np.asarray(q, np.float64), self.behavior, self.beta)
 
     def policy(self, q: ArrayLike, v: ArrayLike) -> np.ndarray:
         """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2; the handout's Eq. 24).
 
         Its rows sum to 1 if V is the soft value of Q; that makes it the handout's Eq. 23.
         """
-        q = arguments.of_shape("q", q, self.behavior.shape)
-        v = arguments.of_shape("v", v, (len(self.behavior),))
-        advantages = np.where(self.behavior > 0, q - v[:, None], 0.0)
+        advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
         return self.behavior * np.exp(advantages / self.beta)
 
     def expected_returns(self, policy: ArrayLike) -> np.ndarray:
@@ -180,7 +150,7 @@ class SoftMDP:
         Args:
             policy: f64[S, A], pi(a|s).
         """
-        pi = arguments.of_shape("policy", arguments.probabilities("policy", policy), self.behavior.shape)
+        pi = arguments.probabilities("policy", policy)
         num_states = len(pi)
         weights = pi[..., None] * self.probabilities
         states, actions, successors = weights.nonzero()
@@ -215,8 +185,9 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
         tolerance: positive bound on the Bellman residual, reward units. If rounding makes it unreachable, the
             sweeps end when exact arithmetic would have reached it; `residual` is what was reached.
     """
-    last, sweeps = _iterate(_value_sweep, mdp, np.zeros(len(mdp.behavior)), tolerance)
-    return _solution(mdp, mdp.backup(last), lambda q, v: np.abs(v - last), sweeps)
+    last, sweeps = _sweeps_until(tolerance, mdp, np.zeros(len(mdp.behavior)), of_q=False)
+    q = mdp.backup(last)
+    return _solution(mdp, q, np.abs(mdp.soft_value(q) - last), sweeps)
 
 
 def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
@@ -224,82 +195,57 @@ def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
 
     Source: Garg et al. 2023, Eq. 38, with the expectation over s' where dynamics are stochastic (Eq. 10).
     """
-    last, sweeps = _iterate(_q_sweep, mdp, np.zeros(mdp.behavior.shape), tolerance)
-    return _solution(mdp, mdp.backup(mdp.soft_value(last)), lambda q, v: np.abs(q - last), sweeps)
+    last, sweeps = _sweeps_until(tolerance, mdp, np.zeros(mdp.behavior.shape), of_q=True)
+    q = mdp.backup(mdp.soft_value(last))
+    return _solution(mdp, q, np.abs(q - last), sweeps)
 
 
-def _solution(
-    mdp: SoftMDP, q: np.ndarray, change: Callable[[np.ndarray, np.ndarray], np.ndarray], sweeps: int
-) -> Solution:
-    v = mdp.soft_value(q)
-    residual = float(change(q, v).max())
-    bound = residual * mdp.discount / (1.0 - mdp.discount)
+def _solution(mdp: SoftMDP, q: np.ndarray, change: np.ndarray, sweeps: int) -> Solution:
+    v, residual = mdp.soft_value(q), float(change.max())
     policy = mdp.policy(q, v)
     policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
-    return Solution(v, q, policy, residual, bound, sweeps)
+    return Solution(v, q, policy, residual, residual * mdp.discount / (1.0 - mdp.discount), sweeps)
 
 
-class _Tables(NamedTuple):
-    """An MDP on the device, in float64."""
-
-    next_states: Array  # i32[K, S, A]
-    probabilities: Array  # f64[K, S, A]
-    rewards: Array  # f64[S, A]
-    behavior: Array  # f64[S, A]
-    discount: Array  # f64[]
-    beta: Array  # f64[]
-
-    def backup(self, v: Array) -> Array:
-        # One successor at a time: XLA gathers S * A numbers K times faster than S * A * K numbers once.
-        def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
-            states, probabilities = successor
-            return total + probabilities * v[states], None
-
-        expected, _ = jax.lax.scan(add, jnp.zeros_like(self.rewards), (self.next_states, self.probabilities))
-        return self.rewards + self.discount * expected
-
-    def soft_value(self, q: Array) -> Array:
-        return weighted_log_partition(q, self.behavior, self.beta, xp=jnp)
-
-
-def _value_sweep(tables: _Tables, v: Array) -> Array:
-    return tables.soft_value(tables.backup(v))
-
-
-def _q_sweep(tables: _Tables, q: Array) -> Array:
-    return tables.backup(tables.soft_value(q))
-
-
-def _iterate(
-    sweep: Callable[[_Tables, Array], Array], mdp: SoftMDP, start: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, int]:
-    """Returns the last sweep's argument and the number of sweeps.
-
-    The last sweep changed its argument by at most the tolerance, unless rounding forbade it.
-    """
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be positive, not {tolerance}")
+def _sweeps_until(tolerance: float, mdp: SoftMDP, start: np.ndarray, *, of_q: bool) -> tuple[np.ndarray, int]:
+    """Returns the last sweep's argument, which it changed by at most the tolerance, and their number."""
+    arguments.positive("tolerance", tolerance)
     with jax.enable_x64(True):
-        tables = _Tables(
-            jnp.asarray(np.moveaxis(mdp.next_states, -1, 0)),
-            jnp.asarray(np.moveaxis(mdp.probabilities, -1, 0)),
-            jnp.asarray(mdp.rewards),
-            jnp.asarray(mdp.behavior),
-            jnp.asarray(mdp.discount),
-            jnp.asarray(mdp.beta),
+        tables = (
+            np.moveaxis(mdp.next_states, -1, 0),  # i32[K, S, A]
+            np.moveaxis(mdp.probabilities, -1, 0),
+            mdp.rewards,
+            mdp.behavior,
+            np.float64(mdp.discount),
+            np.float64(mdp.beta),
         )
-        last, sweeps = _sweeps(sweep, tables, jnp.asarray(start), jnp.asarray(float(tolerance)))
+        last, sweeps = _sweeps(tables, start, np.float64(tolerance), of_q)
         return np.asarray(last), int(sweeps)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _sweeps(
-    sweep: Callable[[_Tables, Array], Array], tables: _Tables, start: Array, tolerance: Array
-) -> tuple[Array, Array]:
-    first = sweep(tables, start)
+@functools.partial(jax.jit, static_argnames="of_q")
+def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array, of_q: bool) -> tuple[Array, Array]:
+    next_states, probabilities, rewards, behavior, discount, beta = tables
+
+    def backup(v: Array) -> Array:
+        # One successor at a time: XLA gathers S * A numbers K times faster than S * A * K numbers once.
+        def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
+            states, weights = successor
+            return total + weights * v[states], None
+
+        expected, _ = jax.lax.scan(add, jnp.zeros_like(rewards), (next_states, probabilities))
+        return rewards + discount * expected
+
+    def soft_value(q: Array) -> Array:
+        return weighted_log_partition(q, behavior, beta, xp=jnp)
+
+    def sweep(values: Array) -> Array:
+        return backup(soft_value(values)) if of_q else soft_value(backup(values))
+
+    first = sweep(start)
     change = jnp.abs(first - start).max()
     # A contraction needs at most this many. Rounding may keep the change above the tolerance for ever.
-    most = jnp.ceil(jnp.log(tolerance / change) / jnp.log(tables.discount)) + 2
+    most = jnp.ceil(jnp.log(tolerance / change) / jnp.log(discount)) + 2
 
     def unfinished(carry: tuple[Array, Array, Array, Array]) -> Array:
         _, _, change, count = carry
@@ -307,7 +253,7 @@ def _sweeps(
 
     def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         _, current, _, count = carry
-        following = sweep(tables, current)
+        following = sweep(current)
         return current, following, jnp.abs(following - current).max(), count + 1
 
     last, _, _, count = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
