@@ -12,7 +12,6 @@ from scipy import integrate, special
 
 from xql_jax.theory import error_model
 from xql_jax.theory.error_model import error_wave
-from xql_jax.theory.gridworld import FIGURE_4, gridworld
 from xql_jax.theory.gumbel import Gumbel
 
 
@@ -27,19 +26,6 @@ def gumbel_distance(samples, location, scale):
     cdf = np.exp(-np.exp(-(np.sort(samples, axis=0) - location) / scale))
     rank = np.arange(1, count + 1).reshape(-1, *[1] * (cdf.ndim - 1))
     return np.maximum(rank / count - cdf, cdf - (rank - 1) / count).max(0)
-
-
-def test_one_step_by_hand():
-    # Both actions of state 0 lead to state 1, whose location log 2, log 6 gives log 8 for scale 1; from there
-    # to state 0, whose location 0, 0 gives log 2.
-    mdp = deterministic_mdp([[1, 1], [0, 0]], [[0.0, 1.0], [2.0, 3.0]], 0.5)
-    location, scale = error_model.evolve(mdp, [[0.0, 0.0], np.log([2.0, 6.0])], 1.0)
-    expected = [
-        [0.5 * np.log(8.0), 1.0 + 0.5 * np.log(8.0)],
-        [2.0 + 0.5 * np.log(2.0), 3.0 + 0.5 * np.log(2.0)],
-    ]
-    np.testing.assert_allclose(location, expected, atol=1e-14)
-    assert scale == 0.5
 
 
 @instances
@@ -57,22 +43,6 @@ def test_eq_26_holds_exactly_for_one_step(seed, beta, discount):
     # Neither with the scale beta nor with Eq. 1's L^beta, a mean over actions, would it.
     assert gumbel_distance(after, location, beta).max() > 0.05
     assert gumbel_distance(after, location - scale * np.log(3.0), scale).min() > 0.2
-
-
-@pytest.mark.slow
-@instances
-@given(seeds, scales, discounts)
-def test_eq_26_holds_on_where_draws_are_made_independent(seed, beta, discount):
-    """Eq. 26: with the draws of each pair shuffled between steps it describes three steps, in any MDP."""
-    mdp = random_mdp(seed, num_states=3, num_actions=2, num_successors=1, discount=discount)
-    generator = np.random.default_rng(seed)
-    location, scale, count = generator.uniform(-beta, beta, mdp.rewards.shape), beta, 10_000
-    samples = location + generator.gumbel(0.0, beta, (count, *location.shape))
-    for step in range(3):
-        samples = error_model.evolve_samples(mdp, error_model.independent(generator, samples))
-        location, scale = error_model.evolve(mdp, location, scale)
-        # A maximum over two pairs with the same draws rests on half as many of them.
-        assert gumbel_distance(samples, location, scale).max() < 3.2 / np.sqrt(count / 2**step)
 
 
 @instances
@@ -143,15 +113,6 @@ def test_the_bias_does_not_contract():
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
 
 
-def test_no_scale_is_the_hard_bellman_equation():
-    mdp = random_mdp(0, num_successors=1)
-    location = np.random.default_rng(1).normal(size=mdp.rewards.shape)
-    hard, scale = error_model.evolve(mdp, location, 0.0)
-    assert scale == 0.0
-    np.testing.assert_array_equal(hard, error_model.evolve_samples(mdp, location[None])[0])
-    np.testing.assert_allclose(error_model.evolve(mdp, location, 1e-12)[0], hard, atol=1e-11)
-
-
 def test_repeated_and_impossible_successors_are_deterministic():
     mdp = deterministic_mdp([[1, 0], [0, 0]], [[1.0, 0.0], [2.0, 0.5]], 0.5)
     padded = dataclasses.replace(
@@ -213,27 +174,3 @@ def test_a_floor_cuts_the_wave(tenths, scale):
     np.testing.assert_allclose(wave.exact_deviation[1, 0], deviation, atol=1e-9 * scale)
     assert not wave.gumbel[1, 0]
     np.testing.assert_allclose(wave.exact_bias[2], 0.0, atol=1e-12)  # gone
-
-
-@pytest.mark.parametrize("cell", [[1, 1], [4, 1], [7, 1]])  # the goal, the middle and the far end
-def test_the_wave_in_the_gridworld_is_as_computed(cell):
-    """A.2.1: the laws of V_t, computed from best paths, are those of Eq. 25, simulated in Figure 4's maze."""
-    state = FIGURE_4.free_cells.tolist().index(cell)
-    wave = error_wave(
-        np.random.default_rng(0),
-        gridworld(FIGURE_4),
-        Gumbel(0.0, 0.3),
-        state=state,
-        steps=8,
-        num_samples=5000,
-    )
-    error = wave.exact_deviation / np.sqrt(5000)
-    assert (np.abs(wave.simulated_bias - wave.exact_bias) <= 5.0 * error + 1e-9).all()
-    clear = wave.exact_deviation > 0.02
-    assert clear.sum() > 20
-    np.testing.assert_allclose(wave.simulated_deviation[clear], wave.exact_deviation[clear], rtol=0.15)
-    # Nothing runs faster than a state a step.
-    moves = [len(FIGURE_4.shortest_path(tuple(start), tuple(cell))) for start in FIGURE_4.free_cells.tolist()]
-    unreached = np.where(np.arange(len(moves)) == state, 0, moves) > np.arange(9)[:, None]
-    assert wave.exact_deviation[unreached].max() < 1e-12
-    assert wave.simulated_deviation[unreached].max() < 1e-12

@@ -65,22 +65,6 @@ def test_lemma_c1_the_soft_backup_minimises_the_loss(seed, discount, beta):
         assert np.abs(slope(soft_backup, beta)).max() > 1e-3
 
 
-@instances
-@given(seeds, discounts)
-def test_eq_37_holds_at_the_optimum(seed, discount):
-    """Eq. 36 and 37: at V* and only there the loss of V against r + gamma V(s'), a from mu, is stationary."""
-    mdp = one_successor(seed, discount=discount, beta=0.7)
-    solution = q_iteration(mdp, 1e-12)
-
-    def slope(v):
-        targets = mdp.rewards + discount * v[mdp.next_states[..., 0]]
-        return 1.0 - (mdp.behavior * np.exp((targets - v[:, None]) / 0.7)).sum(-1)
-
-    np.testing.assert_allclose(slope(solution.v), 0.0, atol=1e-8)
-    assert (slope(solution.v + 0.1) > 1e-3 * (1 - discount)).all()  # too high everywhere: all are pulled down
-    assert (slope(solution.v - 0.1) < -1e-3 * (1 - discount)).all()
-
-
 def softmax(x):
     return special.softmax(x, axis=-1)
 

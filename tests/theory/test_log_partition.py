@@ -42,16 +42,6 @@ def test_agrees_with_scipy(x, probabilities, beta, scale):
 
 
 @several
-@given(triples, distributions, wide_betas, scales, st.integers(-64, 64))
-def test_shift_and_scale(x, probabilities, beta, scale, shift):
-    """L^beta(X + c) = L^beta(X) + c, and L^(s beta)(s X) = s L^beta(X)."""
-    value = log_partition(x, beta, probabilities)
-    np.testing.assert_allclose(log_partition(x + shift, beta, probabilities), value + shift, atol=1e-12)
-    scaled = log_partition(scale * x, scale * beta, probabilities)
-    np.testing.assert_allclose(scaled, scale * value, rtol=1e-9, atol=1e-12 * scale)
-
-
-@several
 @given(triples, distributions, wide_betas)
 def test_lies_between_its_limits(x, probabilities, beta):
     """Lemma 3.1: L^beta is within E[X] and the maximum, and how close it is to either is known.
@@ -178,26 +168,6 @@ def test_risk_is_quadratic_at_large_beta(x, probabilities, thetas):
 
 
 @several
-@given(triples, distributions, betas, triples)
-def test_risk_is_minus_the_log_likelihood(x, probabilities, beta, thetas):
-    """Eq. 6 and 7: for x = h - Gumbel(0, beta) the log-likelihood is -L(h) - 1 - log beta.
-
-    Eq. 6 leaves out -log beta, which does not depend on h.
-    """
-    h = thetas[0]
-    log_likelihood = probabilities @ stats.gumbel_l.logpdf(
-        x, h, beta
-    )  # SciPy's left-skewed one is of -Gumbel
-    z = (x - h) / beta
-    expected = probabilities @ (z - np.exp(z))
-    np.testing.assert_allclose(log_likelihood + math.log(beta), expected, rtol=1e-9, atol=1e-12)
-    loss = risk(h, x, probabilities, beta)
-    np.testing.assert_allclose(log_likelihood, -loss - 1.0 - math.log(beta), rtol=1e-9, atol=1e-12)
-    mirrored = stats.gumbel_r.logpdf(x, h, beta) @ probabilities  # errors of the other sign have another loss
-    np.testing.assert_allclose(mirrored, -risk(-h, -x, probabilities, beta) - 1.0 - math.log(beta), rtol=1e-9)
-
-
-@several
 @given(triples, distributions, betas, st.integers(1, 6))
 def test_estimates_enumerated(x, probabilities, beta, num_samples):
     """Lemma 3.3: over every sample E[exp(L_hat / beta)] = Z, but E[L_hat] < L^beta, nearing it with N.
@@ -242,14 +212,6 @@ def test_entropic_value_at_risk(x, probabilities, percent):
     order = np.argsort(-x)
     before = np.append(0.0, np.cumsum(probabilities[order])[:-1])
     assert risk >= np.clip(level - before, 0.0, probabilities[order]) @ x[order] / level - 1e-12
-
-
-@pytest.mark.parametrize("level", [0.5, 0.1, 1e-3])
-def test_entropic_value_at_risk_of_a_gaussian(level):
-    """Ahmadi-Javid 2012: mean + standard deviation * sqrt(-2 log level)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
-    risk = entropic_value_at_risk(3.0 + 2.0 * nodes, level, weights / weights.sum())
-    np.testing.assert_allclose(risk, 3.0 + 2.0 * math.sqrt(-2.0 * math.log(level)), rtol=1e-9)
 
 
 def test_entropic_value_at_risk_at_its_limits():
