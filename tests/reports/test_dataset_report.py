@@ -91,7 +91,7 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         ({"rewards": [1, 2, 1, 2, 9e3]}, HOPPER, "scores reach 277, and an expert's is 100"),
         ({"terminals": (2, 3, 4), "ends": (2, 3, 4)}, None, "2 of 3 terminals follow upon a terminal, .* 3:"),
         ({"rewards": [1, 1, 4, 4, 0], "terminals": (1, 3)}, None, "at all 2 terminals the reward is that"),
-        (AT_LIMIT, HOPPER, "1 terminals are at the episode limit of hopper-medium-v2, 1000 steps"),
+        (AT_LIMIT, HOPPER, "1 terminals are at the task's episode limit, 1000 steps"),
         (LONG, HOPPER, "1 trajectories are longer than an episode of .*, 1000 steps, up to 1,003"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),

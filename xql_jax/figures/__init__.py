@@ -1,6 +1,6 @@
 """The paper's figures, by their names on the command line."""
 
-from xql_jax.figures import bellman_errors, bounds, error_waves, figure_2, figure_4, runs
+from xql_jax.figures import ablations, bellman_errors, bounds, error_waves, figure_2, figure_4, runs
 from xql_jax.figures.tables import PaperFigure
 
 FIGURES: dict[str, PaperFigure] = {
@@ -16,8 +16,8 @@ FIGURES_OF_RUNS: dict[str, PaperFigure] = {
     "5": bellman_errors.FIGURE_5,
     "6": bellman_errors.FIGURE_6,
     "7": runs.FIGURE_7,
-    "8": runs.FIGURE_8,
-    "9": runs.FIGURE_9,
+    "8": ablations.FIGURE_8,
+    "9": ablations.FIGURE_9,
     "10": runs.FIGURE_10,
     "11": runs.FIGURE_11,
     "12": runs.FIGURE_12,

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,9 +58,6 @@ class DatasetReport:
     duplicates: int  # transitions that repeat an earlier one bit for bit
     warnings: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
     """Computes the statistics and warnings for a dataset before any preprocessing.
@@ -100,9 +96,7 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
     )
     report.warnings.extend(_about_rewards(report, task))
     report.warnings.extend(_about_terminals(dataset, task))
-    report.warnings.extend(_about_actions(report))
-    report.warnings.extend(_about_observations(report))
-    report.warnings.extend(_about_successors(dataset, report))
+    report.warnings.extend(_about_entries(dataset, report))
     return report
 
 
@@ -125,7 +119,7 @@ def _fingerprints(dataset: Dataset) -> np.ndarray:
 
 
 def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
-    rewards, returns = report.rewards, report.returns
+    rewards, returns, is_one = report.rewards, report.returns, report.trajectories == 1
     largest = max(abs(rewards.least), abs(rewards.most))
     if largest == 0:
         yield "every reward is 0: there is nothing to learn but the data's own behaviour"
@@ -137,12 +131,10 @@ def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
             "for rewards of about 1"
         )
     is_scaled = task is not None and scales_rewards(task)
-    if returns.least == returns.most and (is_scaled or report.trajectories > 1):
+    if returns.least == returns.most and (is_scaled or not is_one):
         refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
-        number = (
-            f"all {report.trajectories:,} trajectories" if report.trajectories > 1 else "the one trajectory"
-        )
-        yield f"{number} return{'s' * (report.trajectories == 1)} {returns.least:g}{refused * is_scaled}"
+        who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
+        yield f"{who} {returns.least:g}{refused * is_scaled}"
     if report.scores and report.scores.most > 200:
         yield (
             f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
@@ -171,22 +163,22 @@ def _about_terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
             f"at all {len(before):,} terminals the reward is that of the step before: if these are "
             "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
         )
-    if task:
-        if at_limit := int((ended & (lengths == task.episode_limit)).sum()):
-            yield (
-                f"{at_limit:,} terminals are at the episode limit of {task.name}, {task.episode_limit} "
-                "steps: if they are time-outs, store them as timeouts"
-            )
-        if too_long := int((lengths > task.episode_limit).sum()):
-            yield (
-                f"{too_long:,} trajectories are longer than an episode of {task.name}, "
-                f"{task.episode_limit} steps, up to {lengths.max():,}: time-outs may be missing"
-            )
+    limit = task.episode_limit if task else np.inf
+    if at_limit := int((ended & (lengths == limit)).sum()):
+        yield (
+            f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
+            "store them as timeouts"
+        )
+    if too_long := int((lengths > limit).sum()):
+        yield (
+            f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
+            f"{lengths.max():,}: time-outs may be missing"
+        )
     if not terminals.any() and len(lengths) == 1:
         yield "one trajectory without a terminal: do the data say where episodes end?"
 
 
-def _about_actions(report: DatasetReport) -> Iterator[str]:
+def _about_entries(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
     if report.actions_beyond_bound:
         largest = max(abs(report.actions.least), abs(report.actions.most))
         yield (
@@ -198,15 +190,9 @@ def _about_actions(report: DatasetReport) -> Iterator[str]:
         yield f"{share} of the action entries are at ±1, where a tanh policy has hardly any gradient"
     if report.constant_actions:
         yield f"action entries that never change: {_listed(report.constant_actions)}"
-
-
-def _about_observations(report: DatasetReport) -> Iterator[str]:
     large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
     if len(large):
         yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
-
-
-def _about_successors(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
     observations, following = (np.asarray(dataset.batch[field]) for field in (0, 4))
     unchanged = int((observations == following).all(axis=1).sum())
     if 2 * report.cut_off > report.transitions:
@@ -300,8 +286,6 @@ def _histogram(axis: Axes, numbers: np.ndarray, bins: int, log: bool = False) ->
     """Draws a histogram of any finite numbers, even if hardly any float lies between the extremes."""
     numbers = np.asarray(numbers, np.float64)
     least, most = float(numbers.min()), float(numbers.max())
-    widening = 0.5 if least == most else 0.0
-    finest = float(bins * np.spacing(max(abs(least), abs(most))))  # so wide that a bin holds two floats
-    if most - least < 2 * finest:
-        widening = max(widening, finest)
+    finest = bins * np.spacing(max(abs(least), abs(most)))  # so wide that a bin holds two floats
+    widening = 0.0 if most - least >= 2 * finest else max(0.5 * (least == most), finest)
     axis.hist(numbers, bins=bins, range=(least - widening, most + widening), log=log)
