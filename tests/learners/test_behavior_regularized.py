@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, act, flat, init, make, make_batch, update
+from learner_runs import FROZEN, act, init, make, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -18,11 +18,6 @@ from online_runs import (
     policy_nodes,
     train_alone,
 )
-
-from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.learners.registry import make_learner
-from xql_jax.networks.mlp import DiagonalGaussian
-from xql_jax.networks.policies import TanhGaussian
 
 NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
 CLONE_MEANS, CLONE_STDS = np.array([[0.2], [-0.4], [0.5]]), np.array([[0.6], [0.7], [1.1]])
@@ -76,22 +71,6 @@ def test_the_clone_learns_the_datas_policy(name):
     by_state = before.reshape(200, 3)
     np.testing.assert_allclose(clone.mean[:, 0], by_state.mean(axis=0), atol=0.01)
     np.testing.assert_allclose(clone.std[:, 0], by_state.std(axis=0), rtol=0.01)
-
-
-@pytest.mark.slow
-@NAMES
-def test_q_learns_from_pis_next_values_whatever_the_clone(name):
-    """One action of the next state, the least of the target critics: neither entropy nor distance counts."""
-    own = {"backup_actions": 1, "min_share": 1.0, "critic_lr": 0.01, "discount": 0.9}
-    learner, batch = make(name, **SETTINGS | own), one_hot_states(3, repeats=4096)
-    batch = batch._replace(rewards=batch.rewards + 0.7, masks=jnp.tile(jnp.array([1.0, 1.0, 0.0]), 4096))
-    state = prepared(learner, batch)
-    state = state.replace(critic=state.critic.replace(params=linear_critics(STATE_TERMS + 1, SLOPES)))
-    state, _ = update(learner, state, batch, jax.random.key(0))
-    targets = 0.7 + 0.9 * np.array([1.0, 1.0, 0.0]) * mean_q()
-    for critic, kernel in enumerate(gradient(state.critic)):
-        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]  # the actions are 0
-        np.testing.assert_allclose(slope, 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.02)
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.0), (1, 0.75), (10, 0.75), (10, 1.0)])
@@ -180,34 +159,3 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     np.testing.assert_allclose(best.mean(axis=0), actions.max(axis=0).mean(axis=0), atol=0.01)
     sampled = act(learner, state, batch.observations, jax.random.key(0), deterministic=False).reshape(-1, 3)
     np.testing.assert_allclose(sampled.mean(axis=0), actions.mean(axis=(0, 1)), atol=0.02)
-
-
-@pytest.mark.slow
-@NAMES
-def test_pi_sees_the_new_q_and_the_new_clone(name):
-    learner, batch, key = (
-        make(name, critic_lr=0.1, behavior_lr=0.1, warm_start=0.0),
-        make_batch(),
-        jax.random.key(0),
-    )
-    state = init(learner, batch)
-    after, _ = update(learner, state, batch, key)
-    still = with_hyperparameters(learner, {"critic_lr": FROZEN, "behavior_lr": FROZEN})
-    moved = state.replace(
-        critic=state.critic.replace(params=after.critic.params),
-        policy=state.policy.replace(behavior=after.policy.behavior),
-    )
-    expected, _ = update(still, moved, batch, key)
-    np.testing.assert_allclose(flat(after.policy.params), flat(expected.policy.params), rtol=1e-4, atol=1e-6)
-    others, _ = update(still, state, batch, key)
-    assert np.abs(flat(after.policy.params) - flat(others.policy.params)).max() > 1e-5
-
-
-@pytest.mark.slow
-def test_bears_mmd_of_heads_that_are_not_squashed_is_that_of_their_actions():
-    """Two equal Gaussians as they are and squashed: BEAR undoes the squash, so that its distances agree."""
-    gaussians = [DiagonalGaussian(jnp.full((50, 2), mean), jnp.full(2, 0.5)) for mean in (0.1, 0.9)]
-    learner, key = make_learner("bear"), jax.random.key(0)
-    plain = learner.mmd(*gaussians, key)
-    squashed = learner.mmd(*map(TanhGaussian, gaussians), key)
-    np.testing.assert_array_equal(plain, squashed)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import FROZEN, QUICKLY, init, make, update
+from learner_runs import QUICKLY, init, make, update
 from online_runs import (
     MEANS,
     SLOPES,
@@ -148,15 +148,3 @@ def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next
         z = (means[first] - means[second]) / stds
         expected = [0.25 + stats.norm.cdf(z[second]) / 2, 0.25 + stats.norm.cdf(-z[first]) / 2]
         np.testing.assert_allclose(below, expected, atol=0.03)
-
-
-@pytest.mark.slow
-def test_the_policy_climbs_the_soft_value_of_the_new_q():
-    """CQL's actor is SAC's: with Q frozen, both take the same step."""
-    settings = {"hidden_dims": (), "initial_entropy_coef": 0.4, "critic_lr": FROZEN, "actor_lr": 0.01}
-    batch, key = one_hot_states(3, repeats=8), jax.random.key(0)
-    moved = []
-    for name, own in (("cql", {}), ("sac", {"uses_value_network": False})):
-        learner = make(name, **settings, **own)
-        moved.append(update(learner, prepared(learner, batch), batch, key)[0].policy.params)
-    jax.tree.map(np.testing.assert_array_equal, *moved)

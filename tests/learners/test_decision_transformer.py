@@ -141,18 +141,3 @@ def test_the_memory_is_the_window_that_training_would_have_made(trained):
         scaled = expected._replace(returns_to_go=expected.returns_to_go / 2)
         alone = forward(state.policy, scaled)[:, -1]
         np.testing.assert_allclose(actions[t], alone, rtol=1e-4, atol=1e-5)
-
-
-def test_episodes_do_not_mix_and_rewards_matter(trained):
-    learner, state = trained
-    observations, rewards = episode(size=2)
-    both, _ = act_through(learner, state, observations, rewards)
-    for k in range(2):
-        alone, _ = act_through(learner, state, observations[:, [k]], rewards[:, [k]])
-        np.testing.assert_allclose(both[:, [k]], alone, rtol=1e-4, atol=1e-5)
-    other = rewards.copy()
-    other[2, 1] += 3
-    changed, _ = act_through(learner, state, observations, other)
-    np.testing.assert_array_equal(changed[:, 0], both[:, 0])
-    np.testing.assert_array_equal(changed[:3, 1], both[:3, 1])  # the reward comes after the third action
-    assert (np.abs(changed[3:, 1] - both[3:, 1]).max(-1) > 1e-5).all()

@@ -14,12 +14,10 @@ from tabular_runs import (
     learnt_q,
     learnt_v,
     one_hot_batch,
-    stochastic,
     train,
 )  # fmt: skip
 
 from xql_jax.learners.registry import make_learner
-from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import SarsaBatch
 
@@ -63,54 +61,6 @@ def test_all_three_schemes_solve_a_deterministic_mdp(algorithm, beta):
         q = optimum.q[data[0], data[1]]
         np.testing.assert_allclose(learnt_q(state, batch), q, atol=0.01 * np.ptp(q))
     np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), optimum.policy[:STATES], atol=0.01)
-
-
-def optimistic_v(data, beta):
-    """What Eq. 37 reaches: V(s) <- L^beta over s' as well as a, all rows of s, of r + discount * V(s')."""
-    states, _, rewards, after, _ = data
-    v = np.zeros(STATES)
-    for _ in range(300):
-        targets = rewards + DISCOUNT * v[after]
-        v = np.array([log_partition(targets[states == s], beta) for s in range(STATES)])
-    return v
-
-
-def optimistic_q(data, beta):
-    """What Eq. 42 reaches: Q <- L^(discount * beta) over s' and a' of r + discount * Q(s', a')."""
-    states, actions, rewards, after, following = data
-    q = np.zeros((STATES, ACTIONS))
-    for _ in range(300):
-        targets = rewards + DISCOUNT * q[after, following]
-        q = np.array(
-            [
-                [
-                    log_partition(targets[rows], DISCOUNT * beta)
-                    if (rows := (states == s) & (actions == a)).any()
-                    else np.inf  # no data
-                    for a in range(ACTIONS)
-                ]
-                for s in range(STATES)
-            ]
-        )
-    return q
-
-
-@pytest.mark.parametrize("algorithm", VARIANTS)
-def test_stochastic_dynamics_make_them_over_optimistic(algorithm):
-    """Section 3.5: without an expectation over s' values lie above the optimum."""
-    data, beta = stochastic(), 0.5
-    optimum = soft_optimum(data, beta)
-    batch, _, state = learn(algorithm, data, beta)
-    pairs = (data[0], data[1])
-    if algorithm == "value_iteration":
-        learnt, expected, exact = learnt_v(state), optimistic_v(data, beta), optimum.v[:STATES]
-    else:
-        learnt = learnt_q(state, batch)
-        expected, exact = optimistic_q(data, beta)[pairs], optimum.q[pairs]
-    assert (expected > exact).all()
-    assert (np.asarray(learnt) > exact).all()  # the sign, at every state
-    assert (np.asarray(learnt) - exact).mean() > 0.1 * np.ptp(exact)
-    np.testing.assert_allclose(learnt, expected, atol=0.01 * np.ptp(expected))
 
 
 @pytest.mark.parametrize(("algorithm", "network"), [("value_iteration", "value"), ("q_iteration", "critic")])

@@ -111,35 +111,3 @@ def learn(policy, batch=BATCH, **changes):
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
     q = exact_q(np.eye(ACTIONS)[policy])
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
-
-
-def test_a_sign_a_mask_and_another_policy_are_told_apart():
-    """Otherwise the test above would pass with one of them wrong."""
-    policy = np.eye(ACTIONS)[POLICY]
-    q = exact_q(policy)
-    behavior = np.zeros((STATES, ACTIONS))
-    np.add.at(behavior, (S, A), 1.0)
-    behavior /= behavior.sum(1, keepdims=True)
-    wrong = {
-        "sign": exact_q(policy, sign=-1.0),
-        "mask": exact_q(policy, terminal=False),
-        "behavior": exact_q(behavior),
-        "another": exact_q(np.eye(ACTIONS)[(POLICY + 1) % ACTIONS]),
-    }
-    for name, other in wrong.items():
-        assert np.abs(other - q).max() > 0.1 * np.ptp(q), name
-
-
-@pytest.mark.slow
-def test_under_vmap_as_one_by_one():
-    """As members learn on an accelerator."""
-    learner = with_hyperparameters(LEARNER, {"critic_hidden_dims": (8,)})
-    begun = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
-    states = [learner.evaluating(begun, table((POLICY + shift) % ACTIONS)) for shift in range(2)]
-    key = jax.random.key(1)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    together, _ = jax.jit(jax.vmap(learner.update, in_axes=(0, None, None)))(stacked, BATCH, key)
-    for index, state in enumerate(states):
-        alone, _ = jax.jit(learner.update)(state, BATCH, key)
-        member = jax.tree.map(lambda leaf, index=index: leaf[index], together)
-        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), member, alone)

@@ -131,13 +131,6 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
     jax.tree.map(lambda a, p, old: check(a, 0.25 * p + 0.75 * old), actor.anchor.params, actor.params, before)
 
 
-@pytest.mark.slow
-def test_a_trust_region_ends_at_the_top_of_q():
-    objective = TrustRegion(head=Gaussian(()), cloning_updates=500.0, anchor_tau=0.02, awr_temperature=3.0)
-    actor = train(objective, init(objective), 6000)
-    assert float(actor(BATCH.observations[:1]).mean[0, 0]) == pytest.approx(TOP, abs=0.02)
-
-
 def test_expected_q_by_hand():
     drawn = Draws(jnp.array([[[0.5]], [[3.0]]]), jnp.zeros((2, 1)), jnp.array([[0.25], [0.75]]))
     estimates = Estimates(jnp.zeros(1), jnp.zeros(1), 2.0, lambda o, a: 10 * a[:, 0] + o[:, 0])

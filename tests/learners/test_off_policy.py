@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from learner_runs import QUICKLY, act, flat, init, make, make_batch, update
+from learner_runs import QUICKLY, flat, init, make, make_batch
 from online_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, linear_critics, one_hot_states
 
 from xql_jax.theory.error_model import bellman_error
@@ -75,36 +75,6 @@ def test_delayed_updates_come_exactly_when_due(name):
     changes = [new != old for old, new in itertools.pairwise(reports)]
     assert changes == [step % ACTOR_PERIOD == 0 for step in range(1, 8)]  # the actor's last, until the next
     assert int(state.step) == 7
-
-
-@every_learner
-def test_masks_stop_the_bootstrap(name):
-    learner, key = learner_named(name), jax.random.key(0)
-    state = init(learner, BATCH)
-    elsewhere = BATCH._replace(next_observations=5.0 - BATCH.next_observations)
-
-    def critic_after(mask, batch):
-        masked = batch._replace(masks=np.full_like(batch.masks, mask))
-        return flat(update(learner, state, masked, key)[0].critic.params)
-
-    np.testing.assert_array_equal(critic_after(0.0, BATCH), critic_after(0.0, elsewhere))
-    assert np.abs(critic_after(1.0, BATCH) - critic_after(1.0, elsewhere)).max() > 1e-5
-
-
-@pytest.mark.parametrize("name", ["xsac", "xtd3"])
-def test_acting_needs_the_actors_parameters_alone(name):
-    learner, key = learner_named(name), jax.random.key(0)
-    state = init(learner, BATCH)
-    actor = learner.actor(state)
-    of_actor, of_policy = jax.tree.leaves(actor), jax.tree.leaves(state.policy.params)
-    assert all(one is other for one, other in zip(of_actor, of_policy, strict=True))
-    for deterministic in (True, False):
-        actions = act(learner, state, BATCH.observations, key, deterministic=deterministic)
-        assert actions.shape == BATCH.actions.shape
-        assert np.abs(actions).max() <= 1.0
-    np.testing.assert_allclose(learner.act(actor, BATCH.observations, key, False), actions, atol=1e-5)
-    other = act(learner, state, BATCH.observations, jax.random.key(1), deterministic=False)
-    assert np.abs(other - actions).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["sac", "td3"])

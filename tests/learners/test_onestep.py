@@ -1,7 +1,6 @@
 """Onestep RL on a stochastic MDP, with tabular networks: what it learns, against exact values."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import flat, init, make, make_batch, update
@@ -12,7 +11,6 @@ from tabular_runs import (
     COUNTS,
     DISCOUNT,
     SHAPE,
-    STATES,
     learnt_policy,
     learnt_q,
     one_hot_batch,
@@ -20,7 +18,6 @@ from tabular_runs import (
     train,
 )  # fmt: skip
 
-from xql_jax.learners.awac import mean_q
 from xql_jax.theory.soft_mdp import SoftMDP
 
 TEMPERATURE = 0.5
@@ -74,17 +71,6 @@ def test_the_policy_is_one_step_of_improvement(run, exact):
     policy = improvement(*exact)
     np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), policy, atol=0.02)
     assert np.abs(policy - BEHAVIOR).max() > 0.1
-
-
-@pytest.mark.slow
-def test_v_is_the_behaviours(run, exact):
-    """Q is linear here in the one-hot action, so its mean over the clone's actions is sum_a mu Q = V."""
-    _, _, _, _learner, state = run
-    q_params, eye = state.critic.params, jnp.eye(STATES)
-    v = mean_q(state.behavior, state.critic, q_params, eye, jax.random.key(0), 20_000, clipped=False)
-    np.testing.assert_allclose(v, exact[0], atol=0.02 * np.ptp(exact[0]))
-    of_policy = mean_q(state.policy, state.critic, q_params, eye, jax.random.key(0), 20_000, clipped=False)
-    assert np.max(of_policy - exact[0]) > 0.2 * np.ptp(exact[0])  # that policy's would be told apart
 
 
 def test_q_and_the_clone_know_nothing_of_the_policy():

@@ -79,21 +79,6 @@ def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
             np.testing.assert_array_equal(layer["bias"], 0.0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["td3", "xtd3", "xtd3_dq"])
-def test_orthogonal_kernels_of_policy_and_q(name):
-    """With gain 1 and biases 0, as `ortho_init: true` makes them in the authors' online code."""
-    widths = dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (16, 4))
-    learner = make_learner(name, widths)
-    state = jax.jit(learner.init)(jax.random.key(0), OBSERVATIONS, ACTIONS)
-    for params in (state.policy.params, state.policy.target, *state.critic.params, *state.critic.target):
-        for layer in [*params["params"]["MLP_0"].values(), params["params"]["Dense_0"]]:
-            kernel = np.asarray(layer["kernel"])
-            gram = kernel @ kernel.T if kernel.shape[0] < kernel.shape[1] else kernel.T @ kernel
-            np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
-            np.testing.assert_array_equal(layer["bias"], 0.0)
-
-
 @pytest.mark.parametrize("name", [*OFFLINE, *ONLINE])
 def test_value_networks_begin_as_their_methods_references_do(name):
     wanted = {

@@ -38,24 +38,6 @@ def params():
 act = jax.jit(NETWORK.apply)
 
 
-def changed(windows, field, place):
-    """The windows with other numbers in one field's places."""
-    array = np.array(getattr(windows, field))
-    array[:, place] = array[:, place] + 1
-    return windows._replace(**{field: array})
-
-
-@pytest.mark.parametrize("field", ["observations", "actions", "returns_to_go", "timesteps"])
-@pytest.mark.parametrize("place", range(K))
-def test_actions_depend_on_what_comes_before_alone(params, field, place):
-    windows = make_windows()
-    before, after = (np.asarray(act(params, w)) for w in (windows, changed(windows, field, place)))
-    first = place + 1 if field == "actions" else place  # an action does not see itself
-    np.testing.assert_array_equal(after[:, :first], before[:, :first])
-    for later in range(first, K):
-        assert (np.abs(after[:, later] - before[:, later]).max(-1) > 1e-5).all(), later
-
-
 def padded(windows, count, filled_with):
     """The windows with so many places of padding in front."""
 
@@ -75,13 +57,6 @@ def test_padding_changes_nothing(params, count):
     zeros, others = (act(params, padded(windows, count, value))[:, count:] for value in (0, 3))
     np.testing.assert_allclose(zeros, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(others, zeros)
-
-
-def test_later_timesteps_count_as_the_last(params):
-    windows = make_windows()
-    late, last = (windows._replace(timesteps=np.full((3, K), t, np.int32)) for t in (90, 5))
-    np.testing.assert_array_equal(act(params, late), act(params, last))
-    assert np.abs(act(params, late) - act(params, windows)).max() > 1e-3
 
 
 def layer_norm(params, x):

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import (
     Estimates,
     ForwardKL,
@@ -85,13 +84,13 @@ def mean_q(
 
 
 ELSEWHERE = {"awr_temperature": 10.0}
-METHOD = Method(
+METHOD = fields.Method(
     AWAC,
     {"awr_temperature": 0.5, "decay_actor_lr": False, "actor_hidden_dims": (256, 256, 256, 256)},
     by_suite={
         "locomotion": {"awr_temperature": 3.0},
         **dict.fromkeys(("antmaze", "kitchen", "adroit", "pointmaze"), ELSEWHERE),
     },
-    run=RunDefaults(batch_size=1024, scale_rewards=False),
+    run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
 )
 METHODS = {"awac": METHOD}

@@ -11,7 +11,6 @@ import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState, PolicyLearner, PolicyObjective
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
@@ -30,4 +29,4 @@ class BC(PolicyLearner):
         return LearnerState(state.step + 1, policy), info
 
 
-METHODS = {"bc": Method(BC), "bc10": Method(BC, run=RunDefaults(top_returns=0.1))}
+METHODS = {"bc": fields.Method(BC), "bc10": fields.Method(BC, run=fields.RunDefaults(top_returns=0.1))}

@@ -37,7 +37,6 @@ from xql_jax.learners.cloned import (
     repeated_draws,
     sampled_actions,
 )
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState, Model, TrainState, at_each
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
 from xql_jax.networks.policies import Distribution, TanhGaussian
@@ -96,7 +95,7 @@ class BEAR(BehaviorRegularized):
     evaluation_actions: int = fields.static(
         10,
         fields.AT_LEAST_ONE,
-        "Actions per state that the evaluated policy samples; it takes the one with the largest Q.",
+        "Actions per state that are sampled in evaluation; the one with the largest Q is taken.",
     )
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
@@ -145,7 +144,7 @@ def _unsquashed(distribution: Distribution) -> Distribution:
     return distribution.gaussian if isinstance(distribution, TanhGaussian) else distribution
 
 
-METHOD = Method(
+METHOD = fields.Method(
     BEAR,
     {
         "actor_lr": 1e-4,
@@ -157,6 +156,6 @@ METHOD = Method(
         "min_share": 0.75,
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
-    run=RunDefaults(scale_rewards=False),
+    run=fields.RunDefaults(scale_rewards=False),
 )
 METHODS = {"bear": METHOD}

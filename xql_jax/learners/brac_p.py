@@ -27,7 +27,6 @@ import jax
 
 from xql_jax.learners import fields
 from xql_jax.learners.cloned import BehaviorRegularized, repeated_draws, sampled_actions
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
 from xql_jax.networks.policies import Distribution
@@ -57,9 +56,7 @@ class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
     brac_alpha: Numeric = fields.traced(
-        1.0,
-        fields.NOT_NEGATIVE,
-        "Penalty of the policy per unit of divergence from the clone, in reward units.",
+        1.0, fields.NOT_NEGATIVE, "Penalty of the policy per unit of divergence, in reward units."
     )
     divergence: Callable[..., Array] = fields.choice(
         "Distance between the policy and the clone: kl, or mmd, the maximum mean discrepancy.",
@@ -82,7 +79,7 @@ class BRACP(BehaviorRegularized):
         return state, {**clone_info, **critic_info, **actor_info}
 
 
-METHOD = Method(
+METHOD = fields.Method(
     BRACP,
     {
         "actor_lr": 3e-5,
@@ -93,6 +90,6 @@ METHOD = Method(
         "critic_hidden_dims": (300, 300),
     },
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
-    run=RunDefaults(scale_rewards=False),
+    run=fields.RunDefaults(scale_rewards=False),
 )
 METHODS = {"brac_p": METHOD}

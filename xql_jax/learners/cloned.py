@@ -42,9 +42,9 @@ class RegularizedPolicy(Trained):
         256, 256, meaning="Widths of the hidden layers of the clone of the data's policy."
     )
     warm_start: Numeric = fields.traced(
-        20_000.0,
+        20000.0,
         fields.NOT_NEGATIVE,
-        "Number of updates at the start in which the policy only follows the clone and ignores Q.",
+        "Updates at the start in which the policy only follows the clone.",
         first_updates=True,
     )
 
@@ -117,20 +117,13 @@ class BehaviorRegularized(ActorCritic):
 
     policy: RegularizedPolicy = fields.part(RegularizedPolicy)
     min_share: Numeric = fields.traced(
-        1.0,
-        fields.UNIT_INTERVAL,
-        "Weight of the smallest critic in Q's targets; the largest critic has the rest. 1: only the "
-        "smallest.",
+        1.0, fields.UNIT_INTERVAL, "Weight of the smallest critic in Q's targets; the largest has the rest."
     )
     backup_actions: int = fields.static(
-        1,
-        fields.AT_LEAST_ONE,
-        "Actions of the policy that are sampled per next state; the best gives Q's target.",
+        1, fields.AT_LEAST_ONE, "Actions of the policy sampled per next state; the best gives Q's target."
     )
     divergence_samples: int = fields.static(
-        4,
-        fields.AT_LEAST_ONE,
-        "Actions per state that are sampled from the policy and from the clone to estimate their distance.",
+        4, fields.AT_LEAST_ONE, "Actions per state that estimate the distance of policy and clone."
     )
 
     def targets(self, state: LearnerState, batch: Batch, key: PRNGKey) -> Array:

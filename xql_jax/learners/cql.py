@@ -28,7 +28,6 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import every
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
 from xql_jax.learners.parts import Critic, LearnerState, Model, TrainState, min_q
 from xql_jax.losses.regression import check_pairs, td_target
@@ -78,14 +77,12 @@ class ConservativeCritic(Critic):
     cql_threshold: Numeric = fields.traced(
         jnp.inf,
         fields.POSITIVE_OR_OFF,
-        "Value of cql_alpha times the gap between Q at sampled and at the data's actions that a tuned "
-        "multiplier aims at; inf: no multiplier.",
+        "Target of a tuned multiplier for cql_alpha * (Q of sampled - of data actions); inf: none.",
     )
     cql_actions: int = fields.static(
         10,
         fields.AT_LEAST_ONE,
-        "Actions per state at which Q is lowered, of each of three kinds: uniform, and the policy's at s "
-        "and at s'.",
+        "Actions at which Q is lowered, of each kind: uniform, the policy's at s and at s'.",
     )
 
     def init(self, *args: Any, **options: Any) -> ConservativeState:
@@ -171,7 +168,7 @@ class CQL(SoftActorCritic):
         return LearnerState(step, policy, critic=self.follow(critic, step)), info
 
 
-METHOD = Method(
+METHOD = fields.Method(
     CQL,
     {
         "actor_lr": 1e-4,
@@ -191,6 +188,6 @@ METHOD = Method(
         # weight of 5 Q of the data's actions is below 0. The best of 0.1, 0.5 and 1 on seed 100.
         "pointmaze": {"actor_lr": 3e-4, "cql_alpha": 0.1},
     },
-    run=RunDefaults(scale_rewards=False),
+    run=fields.RunDefaults(scale_rewards=False),
 )
 METHODS = {"cql": METHOD}

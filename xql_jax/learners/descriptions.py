@@ -26,30 +26,11 @@ SHARED = {
 
 # The most important hyperparameters. The line that describes a run shows those that its method has.
 LEADING = (
-    "beta",
-    "expectile",
-    "alpha",
-    "tradeoff",
-    "order",
-    "errors_share",
-    "least_scale",
-    "clip",
-    "awr_temperature",
-    "q_weight",
-    "actor_bc_coef",
-    "critic_bc_coef",
-    "cql_alpha",
-    "brac_alpha",
-    "mmd_threshold",
-    "target_return",
-    "discount",
-    "actor_lr",
-    "num_critics",
-    "network",
-    "batch_size",
-    "warmup_steps",
-    "updates_per_step",
-)
+    "beta", "expectile", "alpha", "tradeoff", "order", "errors_share", "least_scale", "clip",
+    "awr_temperature", "q_weight", "actor_bc_coef", "critic_bc_coef", "cql_alpha", "brac_alpha",
+    "mmd_threshold", "target_return", "discount", "actor_lr", "num_critics", "network",
+    "batch_size", "warmup_steps", "updates_per_step",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +57,9 @@ def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
     method = method_of(algorithm) if isinstance(algorithm, str) else ""
     own = method_named(method).defaults if method else {}
     values = fields.hyperparameters(learner)
-    return [
-        FieldDescription(
-            name,
-            values[name],
-            domain,
-            meaning or SHARED.get(name, ""),
-            f"method {method}" if name in own else type(owner).__name__,
-        )
-        for name, owner in fields.owners(learner).items()
-        for domain, meaning in [fields.words_of(owner, name)]
-    ]
+    found = {}
+    for owner, field in fields.declared(learner):
+        domain, meaning = field.metadata["domain"], field.metadata["meaning"] or SHARED.get(field.name, "")
+        source = f"method {method}" if field.name in own else type(owner).__name__
+        found[field.name] = FieldDescription(field.name, values[field.name], domain, meaning, source)
+    return list(found.values())

@@ -55,18 +55,14 @@ class DelayedDeterministic(Delayed):
     policy: DeterministicActor = fields.part(DeterministicActor)
     critic: Critic = fields.part(functools.partial(Critic, critic_init=td3_init))
     target_noise: Numeric = fields.traced(
-        0.2,
-        fields.NOT_NEGATIVE,
-        "Standard deviation of the noise that is added to the action in Q's targets.",
+        0.2, fields.NOT_NEGATIVE, "Standard deviation of the noise on the action in Q's targets."
     )
     target_noise_clip: Numeric = fields.traced(
         0.5, fields.NOT_NEGATIVE, "Bound on the noise that is added to the action in Q's targets."
     )
     exploration_noise: Numeric = fields.traced(
-        0.1,  # Table 5 has 0.05 for Hopper
-        fields.NOT_NEGATIVE,
-        "Standard deviation of the noise that is added to the policy's actions while it collects data.",
-    )
+        0.1, fields.NOT_NEGATIVE, "Standard deviation of the noise on actions that collect data."
+    )  # Table 5 has 0.05 for Hopper
 
     def target_actions(self, policy: DeterministicState, observations: Array, key: PRNGKey) -> Array:
         """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""

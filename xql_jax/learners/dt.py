@@ -25,7 +25,6 @@ import jax.numpy as jnp
 
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState, Model, Trained, TrainState
 from xql_jax.networks.sequence import DecisionTransformerPolicy
 from xql_jax.pytrees import Distinct
@@ -53,9 +52,7 @@ class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
     target_return: Numeric = fields.traced(
-        jnp.inf,
-        A_RETURN,
-        "Return that the policy is asked for, in reward units; inf: the highest of the data.",
+        jnp.inf, A_RETURN, "Return that the policy is asked for, in reward units; inf: the data's highest."
     )
     return_scale: Numeric = fields.traced(
         1000.0, fields.POSITIVE, "Returns-to-go are divided by this, in reward units."
@@ -73,9 +70,7 @@ class DecisionTransformer(Trained):
         20, fields.AT_LEAST_ONE, "Number of the latest steps of the episode that the transformer sees."
     )
     max_timesteps: int = fields.static(
-        1000,
-        fields.AT_LEAST_ONE,
-        "Number of timesteps with an embedding of their own; later steps share the last one.",
+        1000, fields.AT_LEAST_ONE, "Timesteps with an embedding of their own; later steps share the last one."
     )
     embed_dim: int = fields.static(128, fields.AT_LEAST_ONE, "Width of the transformer.")
     num_layers: int = fields.static(3, fields.AT_LEAST_ONE, "Layers of the transformer.")
@@ -180,7 +175,7 @@ def _pushed(window: Windows, *now: Array) -> Windows:
 
 
 # The point mazes' values are for a run of some 30,000 updates on a CPU.
-METHOD = Method(
+METHOD = fields.Method(
     DecisionTransformer,
     by_suite={
         "locomotion": {"return_scale": 250.0},
@@ -195,6 +190,6 @@ METHOD = Method(
             "actor_warmup_steps": 1000.0,
         },
     },
-    run=RunDefaults(batch_size=64, normalize_observations=True),
+    run=fields.RunDefaults(batch_size=64, normalize_observations=True),
 )
 METHODS = {"dt": METHOD}

@@ -143,36 +143,32 @@ class Part(Distinct):
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 
 
+def declared(learner: Any) -> Iterator[tuple[Any, dataclasses.Field]]:
+    """Yields each hyperparameter's holder and field: a learner's own first, then those of its parts."""
+    yield from ((learner, field) for field in dataclasses.fields(learner) if "check" in field.metadata)
+    for _, inner in _parts(learner):
+        yield from declared(inner)
+
+
 def hyperparameters(learner: Part) -> dict[str, Any]:
     """Returns all hyperparameters by their flat names as a config has them, functions by their names."""
-    return {field.name: _to_config(getattr(owner, field.name), field) for owner, field in _walk(learner)}
+    return {field.name: _to_config(getattr(owner, field.name), field) for owner, field in declared(learner)}
 
 
 def traced_names(learner: Part) -> list[str]:
     """Returns the names of the hyperparameters that a sweep may vary."""
-    traced = [field.name for _, field in _walk(learner) if field.metadata.get("pytree_node", True)]
+    traced = [field.name for _, field in declared(learner) if field.metadata.get("pytree_node", True)]
     return list(dict.fromkeys(traced))
 
 
 def first_phases(learner: Part) -> list[str]:
     """Returns the names of the hyperparameters that say how many updates a first phase of learning takes."""
-    return [field.name for _, field in _walk(learner) if field.metadata.get("first_updates")]
-
-
-def owners(learner: Part) -> dict[str, Part]:
-    """Maps the name of each hyperparameter to the learner or the part that holds it."""
-    return {field.name: owner for owner, field in _walk(learner)}
-
-
-def words_of(owner: Part, name: str) -> tuple[str, str]:
-    """Returns the valid values of a field of this part, and its meaning (it may be empty)."""
-    metadata = type(owner).__dataclass_fields__[name].metadata  # type: ignore[attr-defined]
-    return metadata["domain"], metadata["meaning"]
+    return [field.name for _, field in declared(learner) if field.metadata.get("first_updates")]
 
 
 def check_value(learner: Part, where: str, name: str, value: Any) -> None:
     """Raises UserError, which names `where`, if the learner's hyperparameter cannot have the value."""
-    next(field for _, field in _walk(learner) if field.name == name).metadata["check"](where, value)
+    next(field for _, field in declared(learner) if field.name == name).metadata["check"](where, value)
 
 
 def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
@@ -181,7 +177,7 @@ def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
     Raises:
         UserError: if one is unknown, or a value impossible.
     """
-    known = [field.name for _, field in _walk(learner)]
+    known = [field.name for _, field in declared(learner)]
     for name in values:
         if name not in known:
             raise UserError(f"unknown hyperparameter {name!r}; nearest known: {nearest(name, known)}")
@@ -191,13 +187,6 @@ def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
 def _with(learner: Any, values: Mapping[str, Any]) -> Any:
     own = {field.name: values[field.name] for field in dataclasses.fields(learner) if field.name in values}
     return dataclasses.replace(learner, **own, **{name: _with(x, values) for name, x in _parts(learner)})
-
-
-def _walk(learner: Any) -> Iterator[tuple[Any, dataclasses.Field]]:
-    """Yields each hyperparameter's holder and field: a learner's own first, then those of its parts."""
-    yield from ((learner, field) for field in dataclasses.fields(learner) if "check" in field.metadata)
-    for _, inner in _parts(learner):
-        yield from _walk(inner)
 
 
 def _parts(learner: Any) -> list[tuple[str, Any]]:

@@ -58,9 +58,7 @@ class InSample(PolicyLearner):
         0, fields.NOT_NEGATIVE, "Uniformly random actions that are added to V's loss, per action of the data."
     )
     action_noise: float = fields.static(
-        0.0,
-        fields.NOT_NEGATIVE,
-        "Standard deviation of the noise that is added to the data's actions in V's loss.",
+        0.0, fields.NOT_NEGATIVE, "Standard deviation of the noise on the data's actions in V's loss."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:

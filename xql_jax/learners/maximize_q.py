@@ -81,15 +81,13 @@ class TrustRegion(ReverseKL):
     """
 
     cloning_updates: Numeric = fields.traced(
-        5_000.0,
+        5000.0,
         fields.NOT_NEGATIVE,
-        "Number of updates at the start in which the policy only clones the data.",
+        "Updates at the start in which the policy only clones the data.",
         first_updates=True,
     )
     anchor_tau: Numeric = fields.traced(
-        0.001,
-        fields.ABOVE_ZERO,
-        "Polyak rate, per update, of the slow copy of the policy that the policy is kept near.",
+        0.001, fields.ABOVE_ZERO, "Polyak rate of the slow copy that the policy is kept near, per update."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:

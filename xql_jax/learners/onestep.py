@@ -27,7 +27,6 @@ import jax.numpy as jnp
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import ActorCritic, next_actions_of
 from xql_jax.learners.awac import mean_q
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.heads import NarrowGaussian
 from xql_jax.learners.parts import Estimates, ForwardKL, LearnerState, PolicyObjective, min_q
 from xql_jax.losses.regression import td_target
@@ -87,7 +86,7 @@ class OneStep(ActorCritic):
         return state, {**critic_info, **policy_info, "behavior/log_prob": cloning["actor/log_prob"]}
 
 
-METHOD = Method(
+METHOD = fields.Method(
     OneStep,
     {
         "actor_lr": 1e-4,
@@ -100,6 +99,6 @@ METHOD = Method(
         "value_actions": 10,
     },
     by_suite={"kitchen": {"awr_temperature": 0.1}},
-    run=RunDefaults(batch_size=512, scale_rewards=False),
+    run=fields.RunDefaults(batch_size=512, scale_rewards=False),
 )
 METHODS = {"onestep": METHOD}

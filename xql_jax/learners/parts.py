@@ -141,9 +141,7 @@ class Critic(Trained):
     critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
     num_critics: int = fields.static(
-        2,
-        fields.AT_LEAST_ONE,
-        "Number of critics. Targets use the minimum of all of them, or of num_min_critics.",
+        2, fields.AT_LEAST_ONE, "Number of critics. Targets use the minimum of all, or of num_min_critics."
     )
     critic_init: Initializer = fields.internal(iql_init)
 

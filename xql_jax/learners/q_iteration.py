@@ -8,7 +8,6 @@ import jax
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import next_actions_of
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import Critic, Estimates, LearnerState, min_q
 from xql_jax.learners.value_fits.xql import Gumbel
@@ -53,4 +52,4 @@ class QIteration(InSample):
         return state, {**value_info, **policy_info, **critic_info}
 
 
-METHODS = {"q_iteration": Method(QIteration)}
+METHODS = {"q_iteration": fields.Method(QIteration)}

@@ -23,7 +23,6 @@ import jax.numpy as jnp
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic, next_actions_of
 from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.losses.regression import td_target
@@ -45,15 +44,10 @@ class ReBRAC(DelayedDeterministic):
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=td3_init))
     actor_bc_coef: Numeric = fields.traced(
-        0.01,
-        fields.NOT_NEGATIVE,
-        "Weight of the policy's squared distance from the data's actions: ReBRAC's beta_1.",
+        0.01, fields.NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
     )
     critic_bc_coef: Numeric = fields.traced(
-        0.01,
-        fields.NOT_NEGATIVE,
-        "Penalty on Q's targets per squared distance from the data's next action, in reward units: "
-        "ReBRAC's beta_2.",
+        0.01, fields.NOT_NEGATIVE, "Penalty in Q's targets per squared distance, in reward units: beta_2."
     )
 
     batch_type: ClassVar[type] = SarsaBatch
@@ -75,7 +69,7 @@ class ReBRAC(DelayedDeterministic):
 
 
 HIDDEN = (256, 256, 256)
-METHOD = Method(
+METHOD = fields.Method(
     ReBRAC,
     {"actor_lr": 1e-3, "critic_lr": 1e-3, "actor_hidden_dims": HIDDEN, "critic_hidden_dims": HIDDEN},
     by_suite={
@@ -90,6 +84,6 @@ METHOD = Method(
         "adroit": {"actor_lr": 3e-4, "critic_lr": 3e-4, "actor_bc_coef": 0.05, "critic_bc_coef": 0.1},
         "pointmaze": {"actor_bc_coef": 0.003, "critic_bc_coef": 0.001},
     },
-    run=RunDefaults(batch_size=1024, scale_rewards=False),
+    run=fields.RunDefaults(batch_size=1024, scale_rewards=False),
 )
 METHODS = {"rebrac": METHOD}

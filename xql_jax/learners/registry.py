@@ -42,22 +42,10 @@ def in_sample_methods() -> dict[str, str]:
 
 
 OFFLINE = Modules(
-    {
-        **in_sample_methods(),
-        "value_iteration": "value_iteration",
-        "q_iteration": "q_iteration",
-        "bc": "bc",
-        "bc10": "bc",
-        "cql": "cql",
-        "brac_p": "brac_p",
-        "bear": "bear",
-        "td3_bc": "td3_bc",
-        "rebrac": "rebrac",
-        "awac": "awac",
-        "onestep": "onestep",
-        "dt": "dt",
-        "rlpd": "rlpd",
-    }
+    in_sample_methods()
+    | {"value_iteration": "value_iteration", "q_iteration": "q_iteration", "bc": "bc", "bc10": "bc"}
+    | {"cql": "cql", "brac_p": "brac_p", "bear": "bear", "td3_bc": "td3_bc", "rebrac": "rebrac"}
+    | {"awac": "awac", "onestep": "onestep", "dt": "dt", "rlpd": "rlpd"}
 )
 ONLINE = Modules(
     {"xsac": "xsac", "sac": "sac", "xtd3": "xtd3", "xtd3_dq": "xtd3", "td3": "td3", "td3_dq": "td3"}

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import NormalizedCritic, every
-from xql_jax.learners.fields import FinetuneDefaults, Method, RunDefaults
 from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, all_q
 from xql_jax.losses.regression import td_target
@@ -38,12 +37,10 @@ class RLPD(SoftActorCritic):
     target_entropy_share: Numeric = fields.traced(
         0.5,
         fields.NOT_NEGATIVE,
-        "Target entropy of the policy as a multiple of SAC's, which is -1 nat per action dimension.",
+        "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",
     )
     num_min_critics: int = fields.static(
-        2,
-        fields.AT_LEAST_ONE,
-        "Number of critics over which a target takes the minimum; they are drawn anew in each update.",
+        2, fields.AT_LEAST_ONE, "Critics, drawn anew in each update, whose minimum gives Q's targets."
     )
     backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
 
@@ -82,7 +79,7 @@ class RLPD(SoftActorCritic):
 
 
 DEEP = {"actor_hidden_dims": (256, 256, 256), "critic_hidden_dims": (256, 256, 256)}
-METHOD = Method(
+METHOD = fields.Method(
     RLPD,
     {
         **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
@@ -97,8 +94,8 @@ METHOD = Method(
         "antmaze": {"backup_entropy": False, "num_min_critics": 1, **DEEP},
         "adroit": {"backup_entropy": False, **DEEP},
     },
-    run=RunDefaults(scale_rewards=False),
-    finetune=FinetuneDefaults(
+    run=fields.RunDefaults(scale_rewards=False),
+    finetune=fields.FinetuneDefaults(
         num_pretraining_steps=0, offline_fraction=0.5, warmup_steps=5_000, updates_per_step=20.0
     ),
 )

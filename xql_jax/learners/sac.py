@@ -7,7 +7,6 @@ import jax
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import every
-from xql_jax.learners.fields import Method
 from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, ValueFit, min_q
 from xql_jax.losses.regression import td_target
@@ -29,9 +28,7 @@ class SAC(SoftActorCritic):
 
     value: ValueFit = fields.part(functools.partial(ValueFit, value_init=sac_init))
     uses_value_network: bool = fields.static(
-        True,
-        fields.EITHER,
-        "Learn Q's targets with a network for V. If false, they come from the policy's own actions.",
+        True, fields.EITHER, "Learn Q's targets with a network for V; if false, with the policy's actions."
     )
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
@@ -72,4 +69,4 @@ class SAC(SoftActorCritic):
         return LearnerState(step, policy, value, critic), info
 
 
-METHODS = {"sac": Method(SAC, TABLE_5)}
+METHODS = {"sac": fields.Method(SAC, TABLE_5)}

@@ -6,7 +6,6 @@ import flax.struct
 
 from xql_jax.learners import fields
 from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.fields import Method
 from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.losses.regression import td_target
 from xql_jax.networks.mlp import Initializer
@@ -56,6 +55,6 @@ class TD3(DelayedDeterministic):
 
 
 METHODS = {
-    "td3": Method(TD3, DEFAULTS),
-    "td3_dq": Method(TD3, {**DEFAULTS, "num_critics": 1}),  # without the double Q trick
+    "td3": fields.Method(TD3, DEFAULTS),
+    "td3_dq": fields.Method(TD3, {**DEFAULTS, "num_critics": 1}),  # without the double Q trick
 }

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields
 from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.fields import Method, RunDefaults
 from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
@@ -48,9 +47,9 @@ class TD3_BC(DelayedDeterministic):
 
 
 METHODS = {
-    "td3_bc": Method(
+    "td3_bc": fields.Method(
         TD3_BC,
         {"actor_lr": 3e-4, "critic_lr": 3e-4},
-        run=RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
+        run=fields.RunDefaults(batch_size=256, normalize_observations=True, scale_rewards=False),
     )
 }

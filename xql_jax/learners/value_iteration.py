@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.parts import (
     Estimates,
     ForwardKL,
@@ -54,4 +53,4 @@ class ValueIteration(PolicyLearner):
         return state, {**value_info, **policy_info}
 
 
-METHODS = {"value_iteration": Method(ValueIteration)}
+METHODS = {"value_iteration": fields.Method(ValueIteration)}

@@ -7,7 +7,6 @@ import jax
 
 from xql_jax.learners import fields
 from xql_jax.learners.actor_critic import every
-from xql_jax.learners.fields import Method
 from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, ValueFit, min_q
 from xql_jax.learners.value_fits.xql import Gumbel
@@ -55,4 +54,4 @@ class XSAC(SoftActorCritic):
         return LearnerState(step, policy, self.follow(value, step), critic), info
 
 
-METHODS = {"xsac": Method(XSAC, {**TABLE_5, "clip": 8.0})}  # of z = (Q - V) / beta, Appendix D.6
+METHODS = {"xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0})}  # of z = (Q - V) / beta, Appendix D.6

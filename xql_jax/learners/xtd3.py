@@ -10,7 +10,6 @@ Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1, Sec. 3.5 (Online RL).
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.parts import Critic
 from xql_jax.learners.td3 import DEFAULTS, TD3
 from xql_jax.learners.value_fits.xql import GumbelRegression
@@ -36,6 +35,6 @@ class XTD3(TD3):
 
 CLIP = {"clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
 METHODS = {
-    "xtd3": Method(XTD3, {**DEFAULTS, **CLIP}),
-    "xtd3_dq": Method(XTD3, {**DEFAULTS, **CLIP, "num_critics": 1}),  # one Q
+    "xtd3": fields.Method(XTD3, {**DEFAULTS, **CLIP}),
+    "xtd3_dq": fields.Method(XTD3, {**DEFAULTS, **CLIP, "num_critics": 1}),  # one Q
 }

@@ -114,11 +114,6 @@ def test_minimisers_of_sparse_and_exponential(alpha):
     assert SAMPLE.mean() - 1e-9 <= sparse < SAMPLE.max()  # the mean, where no Q is below V - 2 alpha
 
 
-def test_sparse_between_mean_and_maximum():
-    assert minimiser(functools.partial(sparse_loss, alpha=1e3)) == pytest.approx(SAMPLE.mean(), abs=0.01)
-    assert minimiser(functools.partial(sparse_loss, alpha=1e-4)) == pytest.approx(SAMPLE.max(), abs=0.1)
-
-
 @pytest.mark.parametrize("tradeoff", [0.55, 0.7, 0.9])
 def test_minimisers_of_the_dual_losses(tradeoff):
     share = (1 - tradeoff) / tradeoff
@@ -129,12 +124,6 @@ def test_minimisers_of_the_dual_losses(tradeoff):
     assert tv == pytest.approx(quantile, abs=1e-4)
     pinball = functools.partial(pinball_loss, quantile=(2 * tradeoff - 1) / tradeoff)
     assert minimiser(pinball) == pytest.approx(tv, abs=1e-4)
-
-
-def test_far_worse_actions_do_not_hold_v_down():
-    """The slope of chi^2 is flat below y = 0; the authors' code rises again below y = -4."""
-    slope = jax.grad(lambda v: chi_square_loss(jnp.array([v]), jnp.array([0.0]), tradeoff=0.8)[0])
-    assert float(slope(0.1)) == pytest.approx(float(slope(300.0))) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +170,6 @@ def test_quantiles_are_v_and_beta_where_q_is_gumbel(location, scale):
     assert scale * np.log(np.exp(sample / scale).mean()) == pytest.approx(location, abs=0.02 * scale)
     fitted = [minimiser(functools.partial(pinball_loss, quantile=q), sample) for q in (LOWER, UPPER)]
     np.testing.assert_allclose(fitted, [lower, upper], atol=0.02 * scale)
-
-
-@pytest.mark.parametrize("loss", [loss for loss, *_ in FORMULAE[::2]])
-def test_shapes_are_checked_while_tracing(loss):
-    for shapes in (((4,), (4, 1)), ((4, 1), (4, 1)), ((4,), (5,))):
-        with pytest.raises(AssertionError):
-            jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
 
 
 def of_rescaled(value, slope, clip):

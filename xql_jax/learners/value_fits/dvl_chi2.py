@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import ValueFit
 from xql_jax.losses.regression import check_pairs
@@ -49,7 +48,7 @@ class ChiSquare(ValueFit):
         return chi_square_loss(values, targets, tradeoff=self.tradeoff)
 
 
-DVL_CHI2 = Method(
+DVL_CHI2 = fields.Method(
     InSample, {"layer_norm": True}, by_suite={"antmaze": {"decay_actor_lr": False}}, value=ChiSquare
 )
 METHODS = {"dvl_chi2": DVL_CHI2}

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import ValueFit
 from xql_jax.learners.value_fits.dvl_chi2 import ABOVE_HALF
@@ -38,7 +37,7 @@ class TotalVariation(ValueFit):
         return total_variation_loss(values, targets, tradeoff=self.tradeoff)
 
 
-DVL_TV = Method(
+DVL_TV = fields.Method(
     InSample,
     {"layer_norm": True},
     by_suite={

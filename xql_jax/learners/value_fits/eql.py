@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import TrainState, ValueFit, ValueTargets
 from xql_jax.losses.regression import check_pairs
@@ -51,7 +50,7 @@ class Exponential(ValueFit):
         return super().read(value, batch, discount)._replace(scale=self.alpha)
 
 
-EQL = Method(
+EQL = fields.Method(
     InSample,
     {"layer_norm": True, "awr_temperature": 10.0},
     by_suite={

@@ -7,7 +7,6 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import ValueFit
 from xql_jax.losses.regression import expectile_loss
@@ -28,4 +27,4 @@ class Expectile(ValueFit):
         return expectile_loss(values, targets, expectile=self.expectile)
 
 
-METHODS = {"iql": Method(InSample, value=Expectile)}
+METHODS = {"iql": fields.Method(InSample, value=Expectile)}

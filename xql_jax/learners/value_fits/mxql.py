@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import ValueFit
 from xql_jax.losses.regression import check_pairs
@@ -43,20 +42,17 @@ class Maclaurin(ValueFit):
     beta: Numeric = fields.traced(
         2.0,
         fields.POSITIVE,
-        "Scale of the expanded Gumbel loss, in reward units. V is near the maximum of Q for a small beta, "
-        "near its mean for a large one.",
+        "Scale of the expanded Gumbel loss, in reward units: small, V is near the maximum of Q.",
     )
     order: int = fields.static(
-        4,
-        EVEN,
-        "Order at which the Gumbel loss is expanded: 2 is least squares, a higher one is nearer to XQL.",
+        4, EVEN, "Order of the expansion: 2 is least squares, a higher one is nearer to XQL."
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return maclaurin_loss(values, targets, beta=self.beta, order=self.order)
 
 
-MXQL = Method(
+MXQL = fields.Method(
     InSample,
     {"layer_norm": True},
     by_suite={

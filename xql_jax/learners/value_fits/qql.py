@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import TrainState, ValueFit, ValueTargets
 from xql_jax.losses.regression import check_pairs, td_target
@@ -58,10 +57,7 @@ class Quantiles(ValueFit):
     """
 
     least_scale: Numeric = fields.traced(
-        0.1,
-        fields.POSITIVE,
-        "Constant that is added to beta(s) before the policy's advantages are divided by it, in reward "
-        "units.",
+        0.1, fields.POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
     )
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> QuantileState:
@@ -100,7 +96,7 @@ class Quantiles(ValueFit):
         return ValueTargets((v + upper) / 2.0, targets, self.least_scale + beta)
 
 
-QQL = Method(
+QQL = fields.Method(
     InSample,
     {"awr_temperature": 2.0, "layer_norm": True},  # exp((A + A_upper) / (least_scale + beta(s)))
     by_suite={"pointmaze": {"least_scale": 0.02}},  # chosen here, on seeds 100 and 101

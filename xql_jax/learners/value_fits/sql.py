@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import PolicyObjective, ValueFit
 from xql_jax.losses.regression import check_pairs
@@ -60,7 +59,7 @@ class PositiveAdvantage(PolicyObjective):
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
 
-SQL = Method(
+SQL = fields.Method(
     InSample,
     {"layer_norm": True},
     by_suite={

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import flax.struct
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample, TemporalDifference
 from xql_jax.learners.parts import ForwardKL, ValueFit
 from xql_jax.losses import gumbel
@@ -25,13 +24,12 @@ class GumbelRegression(fields.Part):
     beta: Numeric = fields.traced(
         2.0,
         fields.POSITIVE,
-        "Scale of the Gumbel regression, in reward units. V is beta * log E[exp(Q / beta)] over the data's "
-        "actions: near the maximum of Q for a small beta, near its mean for a large one.",
+        "Scale of the Gumbel regression, in reward units. A small one takes V near the maximum of Q.",
     )
     clip: Numeric = fields.traced(
         7.0,
         fields.POSITIVE_OR_OFF,
-        "Bound on the exponent (Q - V) / beta; inf: no bound. Table 4 of the paper calls it Grad Clip.",
+        "Bound on the exponent (Q - V) / beta; inf: none. Table 4 calls it Grad Clip.",
     )
     loss: Callable[..., Array] = fields.choice(
         "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (Appendix D.3); "
@@ -63,7 +61,7 @@ class Gumbel(ValueFit):
         return self.regression(values, targets)
 
 
-XQL = Method(
+XQL = fields.Method(
     InSample,
     value=Gumbel,  # Eq. 11: V to beta * log E[exp(Q / beta)] over the data's actions, by Gumbel regression
     policy=ForwardKL,  # Eq. 12: pi by log-likelihood, weighted by exp(awr_temperature * (Q - V))

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.fields import Method
 from xql_jax.learners.in_sample import InSample
 from xql_jax.learners.parts import Estimates, LearnerState, TrainState, ValueFit, min_q
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
@@ -46,18 +45,12 @@ class BellmanScale(ValueFit):
         1.0, fields.POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
     )
     beta_rate: Numeric = fields.traced(
-        0.003,
-        fields.ABOVE_ZERO,
-        "Polyak rate at which log beta follows the scale of the batch's Bellman errors, per update.",
+        0.003, fields.ABOVE_ZERO, "Polyak rate at which log beta follows the Bellman errors, per update."
     )
     initial_beta: Numeric = fields.traced(
         1.0, fields.POSITIVE, "Beta before the first update, in reward units."
     )
-    least_beta: Numeric = fields.traced(
-        1e-3,
-        fields.POSITIVE,
-        "Beta is never below this, in reward units, also where all Bellman errors vanish.",
-    )
+    least_beta: Numeric = fields.traced(0.001, fields.POSITIVE, "Beta is never below this, in reward units.")
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
@@ -101,7 +94,7 @@ class XQLBellman(InSample):
         return state, {**value_info, **policy_info, **critic_info}
 
 
-XQL_BELLMAN = Method(
+XQL_BELLMAN = fields.Method(
     XQLBellman,
     {"layer_norm": True},
     by_suite={"pointmaze": {"awr_temperature": 10.0}},  # chosen here, on seeds 100 and 101

@@ -1,14 +1,17 @@
-"""Updates of XQL and IQL against a float64 NumPy account of Algorithm 1 with linear networks."""
+"""Algorithm 1: updates against a float64 NumPy account, weights by hand, smoothing, beta of xql_bellman."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import flat, init, make, make_batch, update
+from learner_runs import FROZEN, flat, init, make, make_batch, update
+from linear_runs import linear
+from online_runs import run_updates
 
-from xql_jax.learners.in_sample import TemporalDifference
-from xql_jax.learners.parts import all_q
-from xql_jax.learners.registry import OFFLINE
+from xql_jax.learners.in_sample import TemporalDifference, smoothed
+from xql_jax.learners.parts import all_q, min_q
+from xql_jax.learners.value_fits.qql import W
+from xql_jax.types import Batch
 
 SIZE = 16
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
@@ -172,15 +175,6 @@ def test_three_updates(case):
         check(params, target)
 
 
-def test_critics_start_apart_and_targets_equal():
-    batch = make_batch()
-    state = init(make("xql", num_critics=3), batch)
-    kernels = [params["params"]["Dense_0"]["kernel"] for params in state.critic.params]
-    for first, second in ((0, 1), (1, 2), (0, 2)):
-        assert np.abs(kernels[first] - kernels[second]).max() > 0.01
-    jax.tree.map(np.testing.assert_array_equal, state.critic.params, state.critic.target)
-
-
 def test_a_terminal_mask_removes_the_bootstrap():
     learner = make("iql")
     batch, other = make_batch(0), make_batch(1)
@@ -198,39 +192,6 @@ def test_a_terminal_mask_removes_the_bootstrap():
     going_on = critic_after(1.0, batch.next_observations)
     assert np.abs(going_on - critic_after(1.0, other.next_observations)).max() > 1e-5
     assert np.abs(going_on - ended).max() > 1e-5
-
-
-def test_layer_norm_is_on_the_value_network_alone():
-    batch = make_batch()
-    state = jax.eval_shape(init, make("xql", layer_norm=True), batch)
-    names = {
-        name: str(jax.tree.structure(getattr(state, name).params)) for name in ("value", "critic", "policy")
-    }
-    assert [name for name, text in names.items() if "LayerNorm" in text] == ["value"]
-    plain = jax.eval_shape(init, make("xql"), batch)
-    assert "LayerNorm" not in str(jax.tree.structure(plain.value.params))
-
-
-@pytest.mark.slow
-def test_each_network_has_its_own_widths_and_learns():
-    """Also Q(s, a) sees the action beside the 3 components of s; the policy has 2."""
-    batch = make_batch()
-    widths = {"actor_hidden_dims": (8,), "value_hidden_dims": (16, 4), "critic_hidden_dims": (32,)}
-    learner = OFFLINE["xql"](**widths)
-    before = init(learner, batch)
-    after, _ = update(learner, before, batch, jax.random.key(1))
-
-    def kernels(params):
-        return sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim == 2)
-
-    assert kernels(before.policy.params) == [(3, 8), (8, 2)]
-    assert kernels(before.value.params) == [(3, 16), (4, 1), (16, 4)]
-    assert kernels(before.critic.params) == 2 * [(5, 32)] + 2 * [(32, 1)]
-    for name in ("policy", "value", "critic"):
-        old, new = getattr(before, name), getattr(after, name)
-        # Adam's first step is the rate wherever there is a gradient; behind ReLUs that are off there is none.
-        moved = jax.tree.map(lambda x, y: float(np.abs(x - y).max()), old.params, new.params)
-        np.testing.assert_allclose(jax.tree.leaves(moved), 3e-4, rtol=1e-2)
 
 
 def test_metrics_are_the_batchs_means():
@@ -273,3 +234,101 @@ def test_beta_follows_the_bellman_errors_themselves(critics, loss):
     scale = 2.0 * np.sqrt(6.0) / np.pi * np.sqrt(np.mean(np.square(errors)))
     np.testing.assert_allclose(after.value.log_beta, 0.5 * np.log(scale), rtol=1e-5)  # it began at beta = 1
     assert float(metrics["value/beta"]) == 1.0
+
+
+ONE = jnp.ones((1, 1))
+BATCH = Batch(ONE, 0.5 * ONE, jnp.zeros(1), jnp.ones(1), ONE)
+THIRD = 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "q", "v", "weight"),
+    [
+        ("xql", {"awr_temperature": 0.5, "beta": 7.0}, 3.0, 1.0, np.e),  # beta has no part in it
+        pytest.param("iql", {}, 1.0 + THIRD, 1.0, np.e, marks=pytest.mark.slow),
+        pytest.param("mxql", {"awr_temperature": 0.5}, 1.0, 3.0, 1 / np.e, marks=pytest.mark.slow),
+        pytest.param("dvl_chi2", {}, 1.0 - THIRD, 1.0, 1 / np.e, marks=pytest.mark.slow),
+        pytest.param("dvl_tv", {}, 1.0 + THIRD, 1.0, np.e, marks=pytest.mark.slow),
+        ("sql", {"alpha": 7.0}, 3.0, 1.0, 2.0),  # nor has alpha
+        ("sql", {}, 1.0, 3.0, 0.0),
+        ("sql", {}, 301.0, 1.0, 100.0),
+        ("eql", {"alpha": 4.0}, 1.4, 1.0, np.e),  # 10 (q - v) / alpha
+        ("eql", {"alpha": 4.0}, 1.0, 1.8, np.exp(-2)),
+        ("eql", {"alpha": 0.1}, 2.0, 1.0, 100.0),
+    ],
+)
+def test_weights_by_hand(name, changes, q, v, weight):
+    assert weight_of(name, q, {"value": v}, **changes) == pytest.approx(weight, rel=1e-4)
+
+
+@pytest.mark.parametrize(("q", "upper"), [(2.5, 2.0), (0.0, 2.0), (0.5, 1.0)])
+def test_weights_of_both_quantiles_by_hand(q, upper):
+    """Both advantages, over the quantiles 1 and `upper`, in units of beta and the least scale."""
+    beta = (upper - 1.0) / W
+    expected = np.exp((q - 1.0 + q - upper) / (0.25 + beta))
+    found = weight_of("qql", q, {"value": 1.0, "upper": upper}, least_scale=0.25)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def weight_of(name, q, values, **changes):
+    """The weight at networks that have these constant values."""
+    learner = make(name, (), value_lr=FROZEN, critic_lr=FROZEN, layer_norm=False, **changes)
+    state = init(learner, BATCH)
+    critics = tuple(linear(np.zeros((2, 1)), bias=q) for _ in state.critic.params)
+    value = state.value.replace(params=linear(np.zeros((1, 1)), bias=values["value"]))
+    if "upper" in values:
+        upper = value.upper.replace(params=linear(np.zeros((1, 1)), bias=values["upper"]))
+        value = value.replace(upper=upper)
+    state = state.replace(value=value, critic=state.critic.replace(params=critics, target=critics))
+    _, metrics = update(learner, state, BATCH, jax.random.key(0))
+    return float(metrics["actor/weight"])
+
+
+MANY = 2000
+KEY = jax.random.key(0)
+OBSERVATIONS = jnp.arange(2.0 * MANY).reshape(MANY, 2)
+ACTIONS = jnp.tile(jnp.array([0.0, 0.9, -0.5]), (MANY, 1))
+
+
+def smooth(uniform_actions, action_noise):
+    batch = Batch(OBSERVATIONS, ACTIONS, *jnp.zeros((2, MANY)), OBSERVATIONS)
+    return smoothed(batch, KEY, uniform_actions, action_noise)
+
+
+def test_uniform_actions_follow_the_data_with_their_states():
+    observations, actions = smooth(3, 0.0)
+    np.testing.assert_array_equal(observations, np.tile(OBSERVATIONS, (4, 1)))
+    np.testing.assert_array_equal(actions[:MANY], ACTIONS)  # no noise
+    uniform = np.asarray(actions[MANY:])
+    assert uniform.shape == (3 * MANY, 3)
+    # Uniform on [-1, 1]: mean 0, variance 1 / 3, fourth moment 1 / 5, and no two alike.
+    np.testing.assert_allclose([np.mean(uniform**p) for p in (1, 2, 4)], [0, 1 / 3, 1 / 5], atol=0.02)
+    assert np.abs(uniform).max() <= 1.0
+    assert len(np.unique(uniform, axis=0)) == 3 * MANY
+
+
+def test_noise_and_actions_are_clipped():
+    _, actions = smooth(0, 10.0)
+    # With so much noise nearly every draw lies on a bound: +-0.5 of the noise, 1 of the action.
+    for column, bounds in enumerate(([-0.5, 0.5], [0.4, 1.0], [-1.0, 0.0])):
+        assert (actions[:, column].min(), actions[:, column].max()) == pytest.approx(bounds)
+        assert np.mean(np.isclose(actions[:, column], bounds[0])) > 0.4
+
+
+def test_the_value_fits_the_smoothed_actions():
+    # Q(s, a) is the action itself and the data's are all 1: V goes to L^beta over those and one uniform each.
+    rates = {"value_lr": 0.01, "actor_lr": FROZEN, "critic_lr": FROZEN}
+    learner = make("xql", (), beta=1.0, uniform_actions=1, **rates)
+    size = 64
+    batch = Batch(jnp.zeros((size, 1)), jnp.ones((size, 1)), *jnp.ones((2, size)), jnp.zeros((size, 1)))
+    state = init(learner, batch)
+    q = jax.tree.map(jnp.zeros_like, state.critic.params)
+    for params in q:
+        params["params"]["Dense_0"]["kernel"] = jnp.array([[0.0], [1.0]])
+    # By a rate of 0, Q stays what its target is.
+    state = state.replace(critic=state.critic.replace(params=q, target=q))
+    np.testing.assert_array_equal(min_q(state.critic, q, batch.observations, batch.actions), 1.0)
+    v = run_updates(learner, state, batch, KEY, 2000).value(jnp.zeros((1, 1)))[0]
+    # Half weight on exp(1), half on the mean of exp over [-1, 1], which is sinh(1). The largest z is always
+    # the data's, so the rescaling does not shift the optimum.
+    np.testing.assert_allclose(v, np.log((np.e + np.sinh(1.0)) / 2), atol=0.03)

@@ -1,4 +1,6 @@
-"""SAC: what V, Q, the policy and the coefficient learn, against quadrature over the policy's actions."""
+"""SAC, X-SAC and RLPD: what V, Q, the policy and the coefficient learn, against quadrature over actions."""
+
+import collections
 
 import jax
 import jax.numpy as jnp
@@ -132,3 +134,77 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     expected = 0.3 * (metrics["actor/entropy"] + action_dim)
     np.testing.assert_allclose(gradient(after.policy.log_entropy_coef), expected, rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
+
+
+def soft_maximum(beta):
+    """L^beta of min Q over the policy's actions, in every state, by quadrature."""
+    values = []
+    for state in range(3):
+        actions, weights, _ = policy_nodes(MEANS[state, 0], STDS[state, 0])
+        values.append(beta * np.log(weights @ np.exp(min_q(state, actions) / beta)))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("beta", [0.5, 2.0, 100.0])
+def test_v_learns_the_log_mean_exp_over_the_policy(beta):
+    """Eq. 11 with a ~ pi_k(.|s) and no log-probabilities: V = L^beta[min Q], here within 1%."""
+    learner = make("xsac", (), beta=beta, initial_entropy_coef=5.0)
+    batch = one_hot_states(3, repeats=256)
+    state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
+    expected = soft_maximum(beta)
+    np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
+
+
+WITHOUT_V = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT, "actor_period": 1}
+
+
+def critics_above(state, terms):
+    """The state with Q_i(s, a) = terms[i] in the target critics and 10 more in the critics themselves."""
+    params, target = (
+        linear_critics(np.repeat(np.array(terms)[:, None] + more, 3, axis=1), np.zeros((len(terms), 1)))
+        for more in (10.0, 0.0)
+    )
+    return state.replace(critic=state.critic.replace(params=params, target=target))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_subset_has_that_many_different_critics(number):
+    learner = make("rlpd", num_critics=3, num_min_critics=number, **WITHOUT_V)
+    state = critics_above(init(learner, one_hot_states(3, repeats=4)), [1.0, 2.0, 4.0])
+    seen = collections.Counter()
+    for seed in range(60):
+        drawn = learner.subset(state.critic.target, jax.random.key(seed))
+        terms = [float(params["params"]["Dense_0"]["kernel"][0, 0]) for params in drawn]
+        assert len(set(terms)) == number
+        seen.update(terms)
+    assert all(seen[term] > 60 * number / 3 - 20 for term in (1.0, 2.0, 4.0))
+
+
+@pytest.mark.parametrize("backup_entropy", [True, False])
+def test_of_all_critics_it_is_sacs_target(backup_entropy):
+    """E[min Q - entropy_coef * log pi] at the next state, by quadrature; or without the entropy."""
+    learner = make("rlpd", num_critics=2, discount=0.9, backup_entropy=backup_entropy, **WITHOUT_V)
+    batch = one_hot_states(3, repeats=4096)
+    state = prepared(learner, batch)
+    after, _ = update(learner, state, batch, jax.random.key(0))
+    expected = []
+    for index in range(3):
+        actions, weights, log_probs = policy_nodes(MEANS[index, 0], STDS[index, 0])
+        expected.append(weights @ (min_q(index, actions) - backup_entropy * COEFFICIENT * log_probs))
+    for critic, kernel in enumerate(gradient(after.critic)):
+        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]
+        error = STATE_TERMS[critic] - 0.9 * np.array(expected)
+        np.testing.assert_allclose(slope, 2 * error / 3, atol=0.03)
+
+
+def test_the_policy_climbs_the_mean_of_the_critics():
+    """Their mean has the slope 1 everywhere; SAC's least of the two has 3 or -1."""
+    learner = make("rlpd", num_critics=2, critic_lr=FROZEN, **{**WITHOUT_V, "initial_entropy_coef": 1e-6})
+    batch = one_hot_states(3, repeats=8192)
+    after, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
+    slope = gradient(after.policy)["params"]["Dense_0"]["kernel"][:, 0]
+    expected = []
+    for mean, std in zip(MEANS[:, 0], STDS[:, 0], strict=True):
+        actions, weights, _ = policy_nodes(mean, std)
+        expected.append(SLOPES.mean() * weights @ (1.0 - actions**2))  # d tanh(u) / d mean
+    np.testing.assert_allclose(-3 * slope, expected, rtol=0.05)

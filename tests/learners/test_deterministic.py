@@ -1,13 +1,15 @@
-"""TD3 and X-TD3: updates against a float64 NumPy account with linear networks; the noise."""
+"""TD3, X-TD3, TD3+BC and ReBRAC: updates against NumPy accounts with linear networks."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import act, init, make, make_batch, update
+from learner_runs import FROZEN, act, flat, init, make, make_batch, update
+from linear_runs import one_update, transition
+from online_runs import gradient
 
 from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.networks.policies import DeterministicPolicy
+from xql_jax.networks.policies import DeterministicPolicy, td3_init
 
 SIZE = 16
 SETTINGS = {
@@ -146,3 +148,117 @@ def test_actions():
     loud = with_hyperparameters(learner, {"exploration_noise": 10.0})
     actions = np.asarray(act(loud, state, observations, key, deterministic=False))
     assert (actions.min(), actions.max()) == (-1.0, 1.0)
+
+
+# Two states and actions of two components. Q_1 = s . (1, -4) + a . (2, 0) is 1 and -2.8 at the policy's.
+EYE = np.eye(2)
+POLICY = np.array([[0.0, 0.5], [0.6, -0.2]])
+ACTIONS = np.array([[0.5, 0.5], [-1.0, 0.2]])
+CRITICS = np.array([[1.0, -4.0], [50.0, 50.0]]), np.array([[2.0, 0.0], [0.0, -7.0]])
+BATCH = transition(EYE, ACTIONS, np.zeros(2), EYE, ACTIONS, np.ones(2))
+
+UNIFORM = {"kernel_init": td3_init}  # TD3+BC begins as the first TD3
+
+
+def test_td3_bcs_actor_loss_by_hand():
+    """lambda is 2.5 / ((1 + 2.8) / 2); the errors are -0.5, 0, 1.6, -0.4, of squares 2.97 in all."""
+    slopes, _, metrics = one_update("td3_bc", BATCH, POLICY, CRITICS)
+    weight = 2.5 / 1.9
+    np.testing.assert_allclose(metrics["actor/loss"], -weight * (1.0 - 2.8) / 2 + 2.97 / 4, rtol=1e-5)
+    by_action = -weight * np.array([2.0, 0.0]) / 2 + 2.0 * (POLICY - ACTIONS) / 4
+    np.testing.assert_allclose(slopes, by_action * (1.0 - POLICY**2), rtol=1e-5)
+
+
+def slope_at(name, scale, **changes):
+    """The actor's gradient by a frozen critic; its last layer and the rewards are `scale` times as large."""
+    learner = make(name, critic_lr=FROZEN, actor_period=1, **changes)
+    batch = make_batch()
+    state = init(learner, batch)
+    scaled = [
+        {
+            "params": {
+                **params["params"],
+                "Dense_0": jax.tree.map(lambda x: scale * x, params["params"]["Dense_0"]),
+            }
+        }
+        for params in state.critic.params
+    ]
+    state = state.replace(critic=state.critic.replace(params=tuple(scaled)))
+    after, _ = update(learner, state, batch._replace(rewards=scale * batch.rewards), jax.random.key(0))
+    return flat(gradient(after.policy))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_scale_of_q_and_of_rewards_does_not_matter(scale):
+    plain = slope_at("td3_bc", 1.0)
+    np.testing.assert_allclose(slope_at("td3_bc", scale), plain, rtol=1e-4, atol=1e-6)
+    of_td3 = slope_at("td3", 1.0)
+    np.testing.assert_allclose(slope_at("td3", scale), scale * of_td3, rtol=1e-4, atol=1e-4 * scale)
+    assert np.abs(of_td3).max() > 0.01  # and there it does
+
+
+def test_weight_0_is_behaviour_cloning():
+    learner, batch = make("td3_bc"), make_batch()
+    actor = init(learner, batch).policy
+    cloning = jax.grad(lambda params: ((actor.at(params, batch.observations) - batch.actions) ** 2).mean())(
+        actor.params
+    )
+    np.testing.assert_allclose(slope_at("td3_bc", 1.0, q_weight=0.0), flat(cloning), rtol=1e-4, atol=1e-6)
+    assert np.abs(slope_at("td3_bc", 1.0, q_weight=0.1) - flat(cloning)).max() > 1e-3
+
+
+def test_a_large_weight_is_td3():
+    climbing, both = slope_at("td3", 1.0, **UNIFORM), slope_at("td3_bc", 1.0, q_weight=1e4)
+    cosine = climbing @ both / np.linalg.norm(climbing) / np.linalg.norm(both)
+    np.testing.assert_allclose(cosine, 1.0, atol=1e-4)
+
+
+def test_the_critic_is_td3s():
+    batch = make_batch()
+    learners = make("td3_bc"), make("td3", critic_lr=3e-4, **UNIFORM)
+    first, second = (update(x, init(x, batch), batch, jax.random.key(0))[0].critic for x in learners)
+    np.testing.assert_array_equal(flat(first), flat(second))
+
+
+# One state, in which the policy does (0.5, 0), and two critics: Q_1 = 2 a_1 + 1, Q_2 = a_2 + 3.
+ONE_POLICY = np.array([[0.5, 0.0]])
+TWO_CRITICS = np.array([[1.0], [3.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])
+# Their targets, at the policy's action: 2.5 and 2.
+TARGETS = np.array([[2.0], [3.0]]), np.array([[1.0, 0.0], [-2.0, 0.0]])
+# The data's next action is (-0.5, 0.5) away: at a coefficient of 0.3, 0.3 * (1 + 0.25) is taken off.
+NEXT_ACTION = [[-0.5, 0.5]]
+COEFFICIENTS = {"actor_bc_coef": 0.2, "critic_bc_coef": 0.3, "discount": 0.5}
+
+
+def rebrac_updated(mask, **changes):
+    batch = transition([[1.0]], [[0.25, -0.5]], [1.0], [[1.0]], NEXT_ACTION, [mask])
+    return one_update("rebrac", batch, ONE_POLICY, TWO_CRITICS, TARGETS, **{**COEFFICIENTS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "mask", "target"),
+    [
+        ({}, 1.0, 1.0 + 0.5 * (2.0 - 0.375)),
+        ({"critic_bc_coef": 0.0}, 1.0, 1.0 + 0.5 * 2.0),
+        ({}, 0.0, 1.0),  # after a terminal state nothing is penalised, whatever action stands there
+    ],
+)
+def test_the_target_by_hand(changes, mask, target):
+    """Q_1 of the data's action is 1.5 and Q_2 is 2.5; the loss is the sum of both squared errors."""
+    _, slopes, metrics = rebrac_updated(mask, **changes)
+    q = np.array([1.5, 2.5])
+    np.testing.assert_allclose(metrics["critic/loss"], ((q - target) ** 2).sum(), rtol=1e-5)
+    inputs = np.array([[1.0], [0.25], [-0.5]])
+    np.testing.assert_allclose(slopes, [2.0 * (x - target) * inputs for x in q], rtol=1e-4)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_rebracs_actor_loss_by_hand(first):
+    """The least Q, whichever critic's, is 2 at the policy's action, and its own unit; errors 0.25, 0.5."""
+    order = [first, 1 - first]
+    batch = transition([[1.0]], [[0.25, -0.5]], [1.0], [[1.0]], NEXT_ACTION, [1.0])
+    critics = tuple(part[order] for part in TWO_CRITICS)
+    slopes, _, metrics = one_update("rebrac", batch, ONE_POLICY, critics, **COEFFICIENTS)
+    np.testing.assert_allclose(metrics["actor/loss"], 0.2 * (0.0625 + 0.25) - 1.0, rtol=1e-5)
+    by_action = 0.2 * 2.0 * np.array([0.25, 0.5]) - np.array([2.0, 0.0]) / 2.0
+    np.testing.assert_allclose(slopes, [by_action * (1.0 - ONE_POLICY[0] ** 2)], rtol=1e-5)

@@ -1,11 +1,17 @@
-"""MSE, Huber, expectile and the one-step target against closed forms."""
+"""Targets, regression losses and weights: by hand, and what minimises them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xql_jax.losses.regression import expectile_loss, huber_loss, mse_loss, td_target
+from xql_jax.losses.regression import (
+    expectile_loss,
+    exponential_advantage_weight,
+    huber_loss,
+    mse_loss,
+    td_target,
+)
 
 VALUES = np.linspace(-3.0, 3.0, 41).astype(np.float32)
 TARGETS = np.random.default_rng(0).normal(scale=30.0, size=41).astype(np.float32)
@@ -76,11 +82,18 @@ def test_shapes_are_checked_while_tracing(loss, shapes):
         jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
 
 
-@pytest.mark.parametrize("wrong", range(3))
-def test_shapes_of_the_target_are_checked(wrong):
-    shapes = [(4, 1) if i == wrong else (4,) for i in range(3)]
-    with pytest.raises(AssertionError):
-        jax.eval_shape(
-            lambda *arrays: td_target(*arrays, discount=0.9),
-            *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes),
-        )
+ADVANTAGES = jnp.array([-2.0, -0.1, 0.0, 0.5, 1.0, 3.0])
+
+
+def test_cap():
+    # exp(3 * 1) is 20, exp(3 * 3) is 8103: only the last is capped, at 100 unless told.
+    expected = np.exp(3.0 * np.float64(ADVANTAGES))
+    weight = exponential_advantage_weight(ADVANTAGES, awr_temperature=3.0)
+    np.testing.assert_allclose(weight, [*expected[:-1], 100.0], rtol=1e-6)
+    weight = exponential_advantage_weight(ADVANTAGES, awr_temperature=3.0, max_weight=0.5)
+    np.testing.assert_allclose(weight, np.minimum(expected, 0.5), rtol=1e-6)
+
+
+def test_is_a_constant_for_gradients():
+    gradient = jax.grad(lambda a: exponential_advantage_weight(a, awr_temperature=3.0).sum())(ADVANTAGES)
+    np.testing.assert_array_equal(gradient, 0.0)
