@@ -12,7 +12,7 @@ from scipy import optimize
 from xql_jax.learners.heads import Mixture, StateGaussian
 from xql_jax.learners.maximize_q import MaxQ, ReverseKL, TrustRegion, expected_q
 from xql_jax.learners.parts import Estimates, Gaussian, PolicyObjective
-from xql_jax.networks.mlp import Draws
+from xql_jax.networks.policies import Draws, draws
 from xql_jax.types import Batch
 
 SIZE = 256
@@ -60,7 +60,7 @@ def init(objective, key=0):
 
 
 def moments(policy):
-    drawn = policy.draws(jax.random.key(9))
+    drawn = draws(policy, jax.random.key(9))
     mean = (drawn.weights[..., None] * drawn.actions).sum(0).mean()
     return float(mean), float(
         jnp.sqrt((drawn.weights[..., None] * (drawn.actions - mean) ** 2).sum(0).mean())

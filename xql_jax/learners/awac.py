@@ -33,6 +33,7 @@ from xql_jax.learners.parts import (
     min_q,
 )
 from xql_jax.losses.regression import td_target
+from xql_jax.networks.policies import draws
 from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
 
 
@@ -75,12 +76,12 @@ def mean_q(
     By default the samples are clipped to [-1, 1], because a Gaussian can exceed the bounds.
     """
 
-    def drawn(key: PRNGKey) -> Array:
-        draws = policy(observations).draws(key)
-        actions = jnp.clip(draws.actions, -1.0, 1.0) if clipped else draws.actions
-        return draws.mean(min_q(critic, params, at_each(observations, actions), actions))
+    def value(key: PRNGKey) -> Array:
+        drawn = draws(policy(observations), key)
+        actions = jnp.clip(drawn.actions, -1.0, 1.0) if clipped else drawn.actions
+        return drawn.mean(min_q(critic, params, at_each(observations, actions), actions))
 
-    return jax.vmap(drawn)(jax.random.split(key, count)).mean(axis=0)
+    return jax.vmap(value)(jax.random.split(key, count)).mean(axis=0)
 
 
 ELSEWHERE = {"awr_temperature": 10.0}

@@ -1,6 +1,7 @@
 """What BRAC-p and BEAR share: a policy that stays near a clone of the data's policy."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +14,7 @@ from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.heads import Squashed
 from xql_jax.learners.parts import Gaussian, LearnerState, Trained, TrainState, all_q, at_each, min_q
 from xql_jax.losses.regression import td_target
-from xql_jax.networks.mlp import Draws
-from xql_jax.networks.policies import Distribution
+from xql_jax.networks.policies import Distribution, Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -95,9 +95,9 @@ class RegularizedPolicy(Trained):
 
         def loss(params):
             distribution = policy.at(params, observations, training=True, rngs={"dropout": key_dropout})
-            draws = distribution.draws(key_q)
-            taken = jnp.clip(draws.actions, -1.0, 1.0)
-            q = draws.mean(min_q(critic, critic.params, at_each(observations, taken), taken))
+            drawn = draws(distribution, key_q)
+            taken = jnp.clip(drawn.actions, -1.0, 1.0)
+            q = drawn.mean(min_q(critic, critic.params, at_each(observations, taken), taken))
             distance = distance_of(distribution, behavior, key_distance)
             actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
@@ -143,6 +143,6 @@ def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Arr
 
 def repeated_draws(distribution: Distribution, key: PRNGKey, count: int) -> Draws:
     """Joins `count` draws of K actions each into one of count * K actions."""
-    draws = jax.vmap(distribution.draws)(jax.random.split(key, count))
-    actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in draws)
+    repeated = jax.vmap(functools.partial(draws, distribution))(jax.random.split(key, count))
+    actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in repeated)
     return Draws(actions, log_probs, weights / count)

@@ -27,7 +27,6 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import every
 from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
 from xql_jax.learners.parts import Critic, LearnerState, Model, TrainState, min_q
 from xql_jax.losses.regression import check_pairs, td_target
@@ -158,14 +157,8 @@ class CQL(SoftActorCritic):
             state.critic, state.policy, batch, targets, key_critic
         )
         q_of = functools.partial(min_q, critic, critic.params)
-        policy = every(
-            self.actor_period,
-            step,
-            lambda policy: self.policy.update(policy, q_of, batch.observations, key_actor),
-            state.policy,
-        )
-        info = {**critic_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
-        return LearnerState(step, policy, critic=self.follow(critic, step)), info
+        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actor)
+        return LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
 
 
 METHOD = fields.Method(

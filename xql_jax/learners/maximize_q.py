@@ -10,7 +10,7 @@ import optax
 from xql_jax.learners import fields
 from xql_jax.learners.parts import Estimates, PolicyObjective, TrainState, at_each
 from xql_jax.losses.divergence import sampled_kl
-from xql_jax.networks.mlp import Draws
+from xql_jax.networks.policies import Draws, draws
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 
@@ -62,7 +62,7 @@ class ReverseKL(PolicyObjective):
 
         def loss(params):
             policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
-            drawn = policy.draws(key_draw)
+            drawn = draws(policy, key_draw)
             kl = sampled_kl(drawn.log_probs, mu.log_prob(drawn.actions), drawn.weights).mean()
             q = expected_q(drawn, estimates, batch.observations).mean()
             return kl - self.awr_temperature * q, {
@@ -135,7 +135,7 @@ class MaxQ(PolicyObjective):
 
         def loss(params):
             policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
-            q = expected_q(policy.draws(key_draw), estimates, batch.observations).mean() / unit
+            q = expected_q(draws(policy, key_draw), estimates, batch.observations).mean() / unit
             log_prob = policy.log_prob(batch.actions).mean()
             actor_loss = -self.q_weight * q - log_prob
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}

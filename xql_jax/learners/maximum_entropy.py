@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import Delayed
+from xql_jax.learners.actor_critic import Delayed, every
 from xql_jax.learners.parts import Critic, LearnerState, Trained, TrainState, ValueFit, min_q
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
-from xql_jax.types import Array, Numeric, Params, PRNGKey
+from xql_jax.types import Array, Metrics, Numeric, Params, PRNGKey
 
 # From Table 5; what it does not list is from the authors' code.
 TABLE_5 = {
@@ -62,7 +62,7 @@ class MaximumEntropy(Trained):
         q_of: Callable[[Array, Array], Array],
         observations: Array,
         key: PRNGKey,
-        target_share: Numeric = 1.0,
+        target_share: Numeric,
     ) -> EntropyState:
         """One step of the policy, and one of the coefficient with the policy's entropy before that step.
 
@@ -106,6 +106,23 @@ class SoftActorCritic(Delayed):
             critic=self.critic.init(keys_critic, observations, actions, with_target=value is None),
             value=None if value is None else value.init(key_value, observations, with_target=True),
         )
+
+    def improve(
+        self,
+        policy: EntropyState,
+        step: Array,
+        q_of: Callable[[Array, Array], Array],
+        observations: Array,
+        key: PRNGKey,
+        target_share: Numeric = 1.0,
+    ) -> tuple[EntropyState, Metrics]:
+        """The policy after update `step`: it and its coefficient take a step if that is due, and metrics."""
+
+        def update(policy: EntropyState) -> EntropyState:
+            return self.policy.update(policy, q_of, observations, key, target_share)
+
+        policy = every(self.actor_period, step, update, policy)
+        return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
 
 
 def sampled_q(

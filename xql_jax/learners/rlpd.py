@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic, every
+from xql_jax.learners.actor_critic import NormalizedCritic
 from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, all_q
 from xql_jax.losses.regression import td_target
@@ -58,16 +58,9 @@ class RLPD(SoftActorCritic):
         def mean_q(observations: Array, actions: Array) -> Array:
             return all_q(critic, critic.params, observations, actions).mean(axis=0)
 
-        policy = every(
-            self.actor_period,
-            step,
-            lambda policy: self.policy.update(
-                policy, mean_q, batch.observations, key_actor, self.target_entropy_share
-            ),
-            state.policy,
-        )
-        info = {**critic_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
-        return LearnerState(step, policy, critic=self.follow(critic, step)), info
+        share = self.target_entropy_share
+        policy, info = self.improve(state.policy, step, mean_q, batch.observations, key_actor, share)
+        return LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
 
     def subset(self, critic: Params, key: PRNGKey) -> Params:
         """The parameters of `num_min_critics` different networks, or of all if there are no more."""

@@ -6,7 +6,6 @@ import flax.struct
 import jax
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import every
 from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, ValueFit, min_q
 from xql_jax.losses.regression import td_target
@@ -59,14 +58,8 @@ class SAC(SoftActorCritic):
         else:
             critic = self.follow(critic, step)
         q_of = functools.partial(min_q, critic, critic.params)
-        policy = every(
-            self.actor_period,
-            step,
-            lambda policy: self.policy.update(policy, q_of, batch.observations, key_actions),
-            state.policy,
-        )
-        info = {**critic_info, **value_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
-        return LearnerState(step, policy, value, critic), info
+        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
+        return LearnerState(step, policy, value, critic), {**critic_info, **value_info, **info}
 
 
 METHODS = {"sac": fields.Method(SAC, TABLE_5)}

@@ -6,7 +6,6 @@ import flax.struct
 import jax
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import every
 from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
 from xql_jax.learners.parts import LearnerState, ValueFit, min_q
 from xql_jax.learners.value_fits.xql import Gumbel
@@ -44,14 +43,9 @@ class XSAC(SoftActorCritic):
         q, _ = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
         value, value_info = self.value.fit(state.value, batch.observations, q)
         q_of = functools.partial(min_q, critic, critic.params)
-        policy = every(
-            self.actor_period,
-            step,
-            lambda policy: self.policy.update(policy, q_of, batch.observations, key_actions),
-            state.policy,
-        )
-        info = {**critic_info, **value_info, **policy.metrics, "entropy_coef": policy.entropy_coef}
-        return LearnerState(step, policy, self.follow(value, step), critic), info
+        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
+        state = LearnerState(step, policy, self.follow(value, step), critic)
+        return state, {**critic_info, **value_info, **info}
 
 
 METHODS = {"xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0})}  # of z = (Q - V) / beta, Appendix D.6

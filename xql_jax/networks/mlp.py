@@ -57,25 +57,6 @@ class Value(nn.Module):
         return nn.Dense(1, kernel_init=self.kernel_init)(x).squeeze(-1)
 
 
-class Draws(NamedTuple):
-    """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
-
-    Gradients flow through all three fields, so that the estimate can be maximised.
-    """
-
-    actions: Array  # f32[K, ..., A]
-    log_probs: Array  # f32[K, ...], of the whole distribution
-    weights: Array  # f32[K, ...], sum 1 over K
-
-    @classmethod
-    def single(cls, actions: Array, log_probs: Array) -> "Draws":
-        return cls(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
-
-    def mean(self, values: Array) -> Array:
-        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
-        return (self.weights * values).sum(0)
-
-
 class DiagonalGaussian(NamedTuple):
     """A normal distribution with independent components."""
 
@@ -92,10 +73,9 @@ class DiagonalGaussian(NamedTuple):
     def sample(self, key: PRNGKey) -> Array:
         return self.mean + self.std * jax.random.normal(key, self.mean.shape)
 
-    def draws(self, key: PRNGKey) -> Draws:
-        """One action, f32[1, ..., A]."""
+    def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
         actions = self.sample(key)
-        return Draws.single(actions, self.log_prob(actions))
+        return actions, self.log_prob(actions)
 
 
 class GaussianPolicy(nn.Module):

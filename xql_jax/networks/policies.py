@@ -8,15 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from xql_jax.networks.mlp import (
-    LOG_STD_RANGE,
-    MLP,
-    DiagonalGaussian,
-    Draws,
-    GaussianPolicy,
-    Initializer,
-    iql_init,
-)
+from xql_jax.networks.mlp import LOG_STD_RANGE, MLP, DiagonalGaussian, GaussianPolicy, Initializer, iql_init
 from xql_jax.types import Array, PRNGKey
 
 NARROW_LOG_STD_RANGE = (-5.0, 0.0)  # davidbrandfonbrener/onestep-rl, policy_network.py, line 18
@@ -47,8 +39,6 @@ class Distribution(Protocol):
 
     def sample(self, key: PRNGKey) -> Array: ...
 
-    def draws(self, key: PRNGKey) -> Draws: ...
-
 
 class GaussianMixture(NamedTuple):
     """Mixture of K normal distributions with independent components."""
@@ -72,12 +62,6 @@ class GaussianMixture(NamedTuple):
         mean, std = _of_component(self.mean, component), _of_component(self.std, component)
         return mean + std * jax.random.normal(key_noise, mean.shape)
 
-    def draws(self, key: PRNGKey) -> Draws:
-        """One action per normal of the mixture, weighted by its probability: sampling one has no gradient."""
-        actions = self.mean + self.std * jax.random.normal(key, self.mean.shape)
-        actions = jnp.moveaxis(actions, -2, 0)
-        return Draws(actions, self.log_prob(actions), jnp.moveaxis(jax.nn.softmax(self.logits), -1, 0))
-
 
 class TanhGaussian(NamedTuple):
     """The distribution of tanh(u), component by component, for a Gaussian u."""
@@ -95,10 +79,6 @@ class TanhGaussian(NamedTuple):
         """Log density, nats: f32[..., A] -> f32[...]; actions at the bounds count as just within them."""
         return self.log_prob_at(jnp.arctanh(jnp.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)))
 
-    def draws(self, key: PRNGKey) -> Draws:
-        """One action, f32[1, ..., A]."""
-        return Draws.single(*self.sample_and_log_prob(key))
-
     def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
         """One action f32[..., A] and its log density f32[...]; gradients flow through both."""
         u = self.gaussian.sample(key)
@@ -112,6 +92,31 @@ class TanhGaussian(NamedTuple):
         """
         log_slope = 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
         return self.gaussian.log_prob(u) - log_slope.sum(-1)
+
+
+class Draws(NamedTuple):
+    """Actions that stand for a distribution: sum_k weights[k] * f(actions[k]) estimates E f(a) without bias.
+
+    Gradients flow through all three fields, so that the estimate can be maximised.
+    """
+
+    actions: Array  # f32[K, ..., A]
+    log_probs: Array  # f32[K, ...], of the whole distribution
+    weights: Array  # f32[K, ...], sum 1 over K
+
+    def mean(self, values: Array) -> Array:
+        """Estimates E f(a), f32[...]: the weighted sum of f's values f32[K, ...] at `actions`."""
+        return (self.weights * values).sum(0)
+
+
+def draws(distribution: Any, key: PRNGKey) -> Draws:
+    """One action; of a mixture one per normal, weighted by its probability: sampling one has no gradient."""
+    if isinstance(distribution, GaussianMixture):
+        logits, mean, std = distribution
+        actions = jnp.moveaxis(mean + std * jax.random.normal(key, mean.shape), -2, 0)
+        return Draws(actions, distribution.log_prob(actions), jnp.moveaxis(jax.nn.softmax(logits), -1, 0))
+    actions, log_probs = distribution.sample_and_log_prob(key)
+    return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
 
 
 class StateGaussianPolicy(GaussianPolicy):
