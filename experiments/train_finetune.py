@@ -13,11 +13,12 @@ on with a run that was stopped in either phase.
 """
 
 from xql_jax.commands import command_line, training
+from xql_jax.runs.finetuning import finetune_job, train_finetuned
 from xql_jax.runs.settings import FinetuneSettings
 
 
 def main(settings: FinetuneSettings) -> int:
-    return training.train(settings)
+    return training.train(settings, lambda given: finetune_job(given)[0], train_finetuned)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ networks, optimisers and replay buffer; episodes begin anew.
 """
 
 from xql_jax.commands import command_line, training
+from xql_jax.runs.online import online_job, train_online
 from xql_jax.runs.settings import OnlineSettings
 
 
 def main(settings: OnlineSettings) -> int:
-    return training.train(settings)
+    return training.train(settings, lambda given: online_job(given)[0], train_online)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The work of the mains that train: print the settings, or train with them and print how it ended."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,21 @@ from absl import flags
 from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.descriptions import describe_fields
 from xql_jax.reports.summary import ranked
-from xql_jax.runs.run import Summary, request
+from xql_jax.runs.run import Job, Summary, request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
-from xql_jax.runs.train import job_of, train_run
 from xql_jax.settings import settings_of
 
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
 NO_SETTINGS = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
 
 
-def train(settings: RunSettings) -> int:
-    """Trains with the settings, or prints them for `--print_config`; returns the exit code."""
+def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callable[[Any], Summary]) -> int:
+    """Trains with the settings, or prints them for `--print_config`; returns the exit code.
+
+    Args:
+        job_of: returns the job of such a run, with its settings resolved.
+        train_run: trains it.
+    """
     path = Path(flags.FLAGS.config)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     is_given = flags.FLAGS["config"].present
