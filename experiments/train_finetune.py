@@ -13,8 +13,8 @@ on with a run that was stopped in either phase.
 """
 
 from xql_jax.commands import command_line, training
+from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.finetuning import finetune_job, train_finetuned
-from xql_jax.runs.settings import FinetuneSettings
 
 
 def main(settings: FinetuneSettings) -> int:

@@ -13,8 +13,8 @@ networks, optimisers and replay buffer; episodes begin anew.
 """
 
 from xql_jax.commands import command_line, training
+from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.online import online_job, train_online
-from xql_jax.runs.settings import OnlineSettings
 
 
 def main(settings: OnlineSettings) -> int:

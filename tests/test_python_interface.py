@@ -14,8 +14,9 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.data.npz import read_npz
 from xql_jax.errors import UserError
+from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import OfflineSettings, OnlineSettings
+from xql_jax.runs.settings import OfflineSettings
 from xql_jax.settings import settings_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,7 +25,8 @@ from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.runs.acting_settings import OnlineSettings
+from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task

@@ -5,7 +5,7 @@ import warnings
 import pytest
 from guides import blocks
 
-from xql_jax.data import load_dataset
+from xql_jax.data.loading import load_dataset
 
 GUIDE = "docs/data.md"
 EXAMPLES = [block.code for block in blocks(GUIDE, "python") if not block.reason]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data import check_spaces, load_dataset, share_beyond_bounds, stamps
 from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
 from xql_jax.data.download import cache_folder, cached_file
+from xql_jax.data.loading import check_spaces, load_dataset, share_beyond_bounds, stamps
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
@@ -106,7 +106,7 @@ def test_an_absent_dataset_is_downloaded_under_its_name(monkeypatch, folder, url
         calls.append(address)
         write(path.parent, "rows.hdf5", arrays_of("rows.hdf5", EPISODES)).rename(path)
 
-    monkeypatch.setattr("xql_jax.data.download_file", download)
+    monkeypatch.setattr("xql_jax.data.loading.download_file", download)
     task = get_task("hopper-medium-v2")
     assert load_dataset(task, [], url).source == str(folder / "hopper_medium-v2.hdf5")
     assert calls == [url or task.dataset_url]

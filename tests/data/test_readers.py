@@ -22,8 +22,8 @@ from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from xql_jax.data import load_dataset
 from xql_jax.data.d4rl_hdf5 import qlearning_dataset, read_hdf5
+from xql_jax.data.loading import load_dataset
 from xql_jax.data.npz import from_arrays, read_npz
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_rows import LENGTHS, known_episodes
 
-from xql_jax.data import load_dataset
+from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import rows_of_replay
 from xql_jax.data.writers import read_rows, write_hdf5, write_minari
 from xql_jax.errors import UserError

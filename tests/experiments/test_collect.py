@@ -8,7 +8,7 @@ import pytest
 from main_runs import COLLECT, EVALUATE, ROOT, contents
 from mistakes import assert_told
 
-from xql_jax.data import load_dataset
+from xql_jax.data.loading import load_dataset
 
 MUJOCO = f"--config={ROOT / 'configs' / 'mujoco_config.py'}"
 RANDOM = ("--env_name=InvertedPendulum-v5", "--policy=random")

@@ -7,7 +7,8 @@ from xql_jax import config_files
 from xql_jax.commands.command_line import GONE, Number, _without_fields, names_among
 from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.settings import OfflineSettings
 from xql_jax.runs.tool_settings import (
     ChoiceSettings,
     CollectionSettings,

@@ -11,17 +11,18 @@ import pytest
 
 from xql_jax import tasks
 from xql_jax.configuration import online_config, suite_config
-from xql_jax.data import load_dataset
+from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import returns_of
 from xql_jax.data.writers import read_rows
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Damaged, UserError
+from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.collection import CollectionRun
 from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.runs.online import train_online
-from xql_jax.runs.settings import OfflineSettings, OnlineSettings
+from xql_jax.runs.settings import OfflineSettings
 from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
 
 ENV_NAME = "InvertedPendulum-v5"

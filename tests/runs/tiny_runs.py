@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from xql_jax.configuration import online_config, suite_config
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import load_run
-from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings
+from xql_jax.runs.settings import OfflineSettings
 from xql_jax.training.signals import StopSignals
 
 SCHEDULE = {"max_steps": 12, "log_interval": 4, "eval_interval": 6, "checkpoint_interval": 6, "tqdm": False}

@@ -18,10 +18,10 @@ from absl import app, flags
 from absl import logging as absl_logging
 from tqdm import tqdm
 
-from xql_jax.config_files import OFFLINE, ONLINE, file_for_task, load_config, shipped
+from xql_jax.config_files import OFFLINE, file_for_task, load_config, shipped
 from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
-from xql_jax.runs.settings import OnlineSettings, RunSettings
+from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import Setting, settings_of
 
 S = TypeVar("S")
@@ -184,13 +184,13 @@ def settings_from(
         raise UserError(f"--{error}") from None
 
 
-def _config(kind: type, values: flags.FlagValues, fields: Mapping[str, str]) -> Any:
+def _config(kind: type[RunSettings], values: flags.FlagValues, fields: Mapping[str, str]) -> Any:
     """Loads the config that the flags name, or that of the task, with the fields that are given."""
-    is_online = kind is OnlineSettings
     if values.config is None:
-        name = "xsac_config.py" if is_online else file_for_task(values.env_name, bool(values.dataset))
+        is_offline = kind.config_kind is OFFLINE
+        name = file_for_task(values.env_name, bool(values.dataset)) if is_offline else "xsac_config.py"
         values["config"].value = str(shipped("configs") / name)
-    config = load_config(values.config, ONLINE if is_online else OFFLINE)
+    config = load_config(values.config, kind.config_kind)
     try:
         return with_fields(config, fields)
     except UserError as error:

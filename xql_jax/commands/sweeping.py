@@ -9,7 +9,7 @@ import yaml
 from ml_collections import ConfigDict
 
 from xql_jax.commands.training import print_result
-from xql_jax.data import task_file
+from xql_jax.data.loading import task_file
 from xql_jax.errors import UserError, nearest
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable

@@ -17,6 +17,9 @@ from xql_jax.errors import UserError, printable
 from xql_jax.tasks import References
 from xql_jax.types import AnyBatch, Batch
 
+SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
+PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
+
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
@@ -275,3 +278,8 @@ def checked_references(random_return: float, expert_return: float, source: str) 
             f"{random_return:g}"
         )
     return References(random_return, expert_return)
+
+
+def name_of(source: str | Dataset) -> str:
+    """Returns what a source of data is called in messages and in a run's config.json."""
+    return source if isinstance(source, str) else source.source

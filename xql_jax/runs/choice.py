@@ -15,8 +15,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.data import load_dataset
 from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
+from xql_jax.data.loading import load_dataset
 from xql_jax.data.memory import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError

@@ -21,6 +21,7 @@ from xql_jax.files import with_numbers
 from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting, settings_of_jax
@@ -36,7 +37,6 @@ from xql_jax.runs.run import (
     train,
     write_summary,
 )
-from xql_jax.runs.settings import FinetuneSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.checkpoints import Progress

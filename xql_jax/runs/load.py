@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import learner_from_config, settings_by_name
-from xql_jax.data import PREFIXES
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError

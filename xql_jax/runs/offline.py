@@ -9,16 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xql_jax.data import (
-    PREFIXES,
-    SUFFIXES,
-    check_spaces,
-    load_dataset,
-    name_of,
-    share_beyond_bounds,
-    stamps,
-)
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, name_of
+from xql_jax.data.loading import check_spaces, load_dataset, share_beyond_bounds, stamps
 from xql_jax.data.memory import fits_on_device
 from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
 from xql_jax.data.views import view_for

@@ -14,6 +14,7 @@ from xql_jax.envs import SUITES, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
+from xql_jax.runs.acting_settings import ActingSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting, settings_of_jax
 from xql_jax.runs.run import (
@@ -29,7 +30,6 @@ from xql_jax.runs.run import (
     train,
     write_summary,
 )
-from xql_jax.runs.settings import ActingSettings, OnlineSettings
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
 from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.loop import Recording, TrainingLoop

@@ -1,11 +1,12 @@
 """Trains with the settings of any kind of run."""
 
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job, finetuning_data, train_finetuned
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.offline import data_folder, load_data, offline_job, train_offline
 from xql_jax.runs.online import online_job, train_online
 from xql_jax.runs.run import Job, Summary
-from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.training.signals import StopSignals
 
 

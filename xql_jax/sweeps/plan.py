@@ -15,14 +15,16 @@ from xql_jax.config_files import OFFLINE as OFFLINE_CONFIG
 from xql_jax.config_files import ONLINE as ONLINE_CONFIG
 from xql_jax.config_files import file_for, load_config
 from xql_jax.configuration import field_names, with_fields
-from xql_jax.data import PREFIXES, stamps
+from xql_jax.data.dataset import PREFIXES
 from xql_jax.data.download import cached_file
+from xql_jax.data.loading import stamps
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import SavedRun, all_runs
-from xql_jax.runs.settings import FinetuneSettings, OfflineSettings, OnlineSettings, RunSettings
+from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import xql_jax
 from xql_jax.errors import Busy, UserError
+from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.settings import ActingSettings, RunSettings
+from xql_jax.runs.settings import RunSettings
 from xql_jax.runs.train import train_run
 from xql_jax.sweeps.plan import Cell, Plan, refreshed
 from xql_jax.sweeps.settings import SweepSettings
