@@ -15,7 +15,7 @@ RUN_BY = {
     "CONTRIBUTING.md": "tests/test_contributing.py",
     "docs/compiled.md": "tests/envs/test_compiled.py",
     "docs/data.md": "tests/data/test_data_guide.py",
-    "docs/finetune.md": "tests/export/test_policies_elsewhere.py",
+    "docs/finetune.md": "tests/runs/test_export.py",
     "docs/python.md": "tests/test_python_interface.py",
     "docs/theory.md": "tests/theory/test_theory_guide.py",
 }
