@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from main_runs import INSPECT, ROOT, write_dataset
 
@@ -27,30 +26,6 @@ def test_prints_and_writes_what_is_in_two_files(server, tmp_path):
     assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        ((), ("name a D4RL task or give a dataset file",)),
-        (
-            ("--dataset=nan.npz",),
-            ("nan.npz", "observations holds nan at row 7", "3 rows in all, 7, 30, 90", "rewards"),
-        ),
-        (("--dataset=minari:no/such-v0",), ("minari download no/such-v0",)),
-        (("--env_name=hopper-medium-v2", "--dataset_url=data.hdf5"), ("'data.hdf5'", "http://")),
-    ],
-)
-def test_a_mistake_is_one_line(server, tmp_path, arguments, parts):
-    observations = np.zeros((120, 4))
-    observations[[7, 30, 90], 1] = np.nan
-    write_dataset(tmp_path / "nan.npz", observations=observations, rewards=np.full(120, np.inf))
-    outcome = server.run(arguments, tmp_path, main=INSPECT, MINARI_DATASETS_PATH=str(tmp_path))
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err.count("\n") == 1
-    assert outcome.err.startswith("error: ")
-    for part in parts:
-        assert part in outcome.err
 
 
 @pytest.mark.slow
