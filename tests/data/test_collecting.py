@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from xql_jax.data import collecting
-from xql_jax.data.collecting import Behaviour, collect
 from xql_jax.data.rows import ends_of
 from xql_jax.envs import Suite
 from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.runs import collecting
+from xql_jax.runs.collecting import Behaviour, collect
 from xql_jax.tasks import get_task
 
 TASK = get_task("pointmaze-umaze-v0")

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.data.collecting import Behaviour, Chance
 from xql_jax.data.policy_files import Layers, read_policy
 from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import read_file
+from xql_jax.runs.collecting import Behaviour, Chance
 from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xql_jax.data.collecting import Behaviour, collect
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.rows import returns_of
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import RANDOM, Place, open_behaviour
+from xql_jax.runs.collecting import Behaviour, collect
 from xql_jax.runs.tool_settings import ReferenceSettings
 from xql_jax.tasks import References
 

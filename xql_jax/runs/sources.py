@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from xql_jax.data.collecting import collect
 from xql_jax.data.rows import Rows, rows_of_replay
 from xql_jax.envs import Simulation
 from xql_jax.errors import UserError
 from xql_jax.runs.behaviours import Place, open_behaviour
+from xql_jax.runs.collecting import collect
 from xql_jax.runs.load import load_run
 from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import get_task
