@@ -85,12 +85,6 @@ def test_returns_and_lengths_of_episodes():
     assert episodes.numbers.tolist() == ended.now.sum(0).tolist()
 
 
-def test_starts_differ_by_environment_episode_and_key():
-    starts = {tuple(start_of(number, episode)) for number in range(3) for episode in range(3)}
-    other = compiled.begin(PointMass(), jax.random.key(6), 3).observations
-    assert len(starts | set(map(tuple, np.asarray(other)))) == 12
-
-
 def test_where_the_simulation_fails_the_episode_ends():
     episodes, (transitions, ended) = many_steps(Breaking(), count=6)
     assert all(np.isfinite(field).all() for field in transitions)

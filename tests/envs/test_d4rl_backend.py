@@ -2,7 +2,6 @@
 
 import sys
 import types
-import warnings
 
 import numpy as np
 import pytest
@@ -120,14 +119,6 @@ def test_every_bullet_task_can_be_played(make, task):
     np.testing.assert_allclose(
         task.normalized_score(np.array(77.0)), 100 * env._env.get_normalized_score(77.0)
     )
-
-
-def test_nothing_is_printed_and_no_filter_is_changed(make, capfd):
-    filters = warnings.filters.copy()
-    env = make("bullet-ant-medium-v0")
-    env.reset(seed=0)
-    assert capfd.readouterr() == ("", "")
-    assert warnings.filters == filters
 
 
 def test_says_what_needs_mujoco_py():

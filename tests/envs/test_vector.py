@@ -183,7 +183,7 @@ def test_seeds_are_all_different():
     assert not starts & {episode_seed(s, e) for s in range(5) for e in range(50)}
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [functools.partial(Local, num_threads=2), slow(Processes)])
 @pytest.mark.parametrize(
     ("breaks", "told"),
     [

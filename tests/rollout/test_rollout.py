@@ -7,7 +7,6 @@ import pytest
 from gymnasium import spaces
 
 from xql_jax import envs
-from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import Task, get_task
 
@@ -128,59 +127,6 @@ def test_starts_come_from_seed_and_episode():
     assert (
         lengths(0, 30)[1:] != lengths(1, 30)[:-1]
     ).mean() > 0.5  # seed 1 is not seed 0 moved by an episode
-
-
-def test_paths_hold_each_step():
-    results = Evaluator(TASK, 2, 6, seed=0, max_environments=4).run(member_rewards, record_paths=True)
-    for member in range(2):
-        for length, path in zip(results.lengths[member], results.paths[member], strict=True):
-            np.testing.assert_array_equal(path, [[length, step] for step in range(length + 1)])
-
-
-def test_actions_are_clipped():
-    results = Evaluator(TASK, 1, 5, seed=0).run(
-        lambda observations: np.full((*observations.shape[:2], 1), 7.0)
-    )
-    np.testing.assert_array_equal(results.returns, results.lengths)
-
-
-def test_non_finite_actions_name_member_and_episode():
-    def act(observations):
-        actions = member_rewards(observations)
-        actions[1, 2] = np.nan
-        return actions
-
-    with pytest.raises(FloatingPointError, match=r"environment 6: an action is not finite"):
-        Evaluator(TASK, 3, 4, seed=0).run(act)
-
-
-@pytest.mark.parametrize("num_threads", [1, 3])
-@pytest.mark.parametrize(
-    ("broken", "says"),
-    [
-        (lambda self, action: 1 / 0, "ZeroDivisionError: division by zero"),
-        (lambda self, action: (np.full(2, np.nan), 0.0, False, False, {}), "observation is not finite"),
-        (lambda self, action: (np.zeros(2), -np.inf, False, False, {}), "reward is not finite"),
-    ],
-)
-def test_an_environment_that_fails_is_named_and_no_policy_blamed(
-    monkeypatch, clocks, num_threads, broken, says
-):
-    """Its NaN would make the policy's action NaN, and the member be taken for diverged."""
-    monkeypatch.setitem(envs.SUITES, "fake", envs.Suite(Clock, num_threads=num_threads))
-    monkeypatch.setattr(Clock, "step", broken)
-    with pytest.raises(EnvironmentFailure, match=rf"environment \d failed: .*{says}"):
-        Evaluator(TASK, 2, 4, seed=0).run(member_rewards)
-
-
-def test_wrong_shape_of_actions():
-    with pytest.raises(ValueError, match=r"\(6, 1\), not "):
-        Evaluator(TASK, 2, 3, seed=0).run(lambda observations: np.zeros((3, 2)))
-
-
-def test_suite_without_environments():
-    with pytest.raises(UserError, match="no environment for nowhere-v0"):
-        Evaluator(dataclasses.replace(TASK, name="nowhere-v0", suite="none"), 1, 1, seed=0)
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])

@@ -72,25 +72,18 @@ def compiled_environment(task: Task) -> JaxEnvironment:
 
 def _check(name: str, environment: JaxEnvironment) -> None:
     """Raises UserError unless the functions take and return arrays of the required shapes."""
-    numbers, action = jnp.float32, jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
+    action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
     try:
         state, start = jax.eval_shape(environment.reset, jax.random.key(0))
         following, given = jax.eval_shape(environment.step, state, action)
-        seen = (environment.observation_size,)
-        wanted = {"reset's observation": (start, seen, numbers)} | {
-            f"step's {field}": (getattr(given, field), shape, kind)
-            for field, shape, kind in zip(
-                Step._fields, (seen, (), ()), (numbers, numbers, jnp.bool_), strict=True
-            )
-        }
+        seen, number = f"float32[{environment.observation_size}]", "float32[]"
+        found = {"reset's observation": (start, seen), "step's observation": (given.observation, seen)}
+        found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
     except Exception as error:  # it is the user's code, and may fail in any way
         raise UserError(f"{name}: cannot be compiled: {type(error).__name__}: {error}") from error
-    for what, (found, shape, kind) in wanted.items():
-        if (found.shape, found.dtype) != (shape, kind):
-            raise UserError(
-                f"{name}: {what} is {found.dtype}{list(found.shape)}, and must be "
-                f"{jnp.dtype(kind)}{list(shape)}"
-            )
+    for what, (array, wanted) in found.items():
+        if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
+            raise UserError(f"{name}: {what} is {is_now}, and must be {wanted}")
     if _types(state) != _types(following):
         raise UserError(f"{name}: the state that step returns has other arrays than the one that it is given")
 

@@ -1,12 +1,10 @@
 """D4RL's own environments, from the package `d4rl`, instead of this project's (--env_backend=d4rl)."""
 
-import contextlib
 import importlib
 import os
 import sys
 import types
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -15,7 +13,7 @@ from gymnasium import spaces
 
 from xql_jax.envs import Suite
 from xql_jax.envs.simulated import Start, Step
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
 
@@ -54,13 +52,11 @@ class D4RLEnvironment(gymnasium.Env):
     def __init__(self, task: Task):
         gym, _ = _import_d4rl()
         _seed_numpy(0)
-        with _silence():
-            try:
-                self._env = gym.make(task.name, disable_env_checker=True)
-            except gym.error.Error as error:
-                raise UserError(f"D4RL has no environment {task.name} here: {error}") from error
-            # PyBullet connects at the first reset, and says so; its first episode has another first reward.
-            self._env.reset()
+        try:
+            self._env = gym.make(task.name, disable_env_checker=True)
+        except gym.error.Error as error:
+            raise UserError(f"D4RL has no environment {task.name} here: {error}") from error
+        self._env.reset()  # PyBullet's first episode has another first reward
         self.steps_per_second = float(self._env.metadata.get("video.frames_per_second", 30))
         old_observations, old_actions = self._env.observation_space, self._env.action_space
         self.observation_space = spaces.Box(-np.inf, np.inf, old_observations.shape, np.float32)
@@ -103,46 +99,20 @@ def _import_d4rl() -> tuple[types.ModuleType, bool]:
         UserError: if d4rl is not installed.
     """
     os.environ["D4RL_SUPPRESS_IMPORT_ERROR"] = "1"
-    with _silence():
-        try:
-            importlib.import_module("mujoco_py")
-            has_mujoco = True
-        except Exception:  # it looks for MuJoCo and compiles: it may raise anything
-            has_mujoco = False
-            sys.modules["mujoco_py"] = None  # type: ignore[assignment]  # D4RL expects an ImportError
-        try:
-            importlib.import_module("d4rl")
-            gym = importlib.import_module("gym")
-        except ImportError as error:
-            raise UserError(
-                f"--env_backend=d4rl needs D4RL's package: pip install 'xql_jax[d4rl]' ({error})"
-            ) from error
-        gym.logger.set_level(gym.logger.ERROR)
+    try:
+        importlib.import_module("mujoco_py")
+        has_mujoco = True
+    except Exception:  # it looks for MuJoCo and compiles: it may raise anything
+        has_mujoco = False
+        sys.modules["mujoco_py"] = None  # type: ignore[assignment]  # D4RL expects an ImportError
+    with needing("--env_backend=d4rl", "d4rl"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("d4rl")
+        gym = importlib.import_module("gym")
+    gym.logger.set_level(gym.logger.ERROR)
     return gym, has_mujoco
 
 
 def _seed_numpy(seed: int) -> None:
     # D4RL's AntMaze draws its goals from the global generator.
     np.random.seed(seed % 2**32)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hides the lines that imports and connections print, some of them from C."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
-        with warnings.catch_warnings():  # gym changes the filters, too
-            warnings.simplefilter("ignore")
-            yield
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        for stream, old in zip((1, 2), saved, strict=True):
-            os.dup2(old, stream)
-            os.close(old)
-        os.close(nowhere)

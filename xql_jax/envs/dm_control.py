@@ -2,7 +2,6 @@
 
 import importlib
 import math
-import os
 import warnings
 from typing import Any
 
@@ -10,7 +9,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.simulated import SimulatedEnv
-from xql_jax.errors import EnvironmentFailure, UserError, needing
+from xql_jax.errors import EnvironmentFailure, needing
 from xql_jax.tasks import Task
 
 # The linear-quadratic regulators (lqr) draw their springs when they are made: here always the same ones.
@@ -31,7 +30,7 @@ class DMControl(SimulatedEnv):
     Differs: the springs of lqr are the same in every episode; `suite.load` draws new ones for each seed.
 
     Raises:
-        UserError: if dm_control is not installed, or cannot be imported with what `MUJOCO_GL` asks for.
+        UserError: if dm_control is not installed.
         ValueError: if the suite has no such domain or task.
     """
 
@@ -84,17 +83,9 @@ class DMControl(SimulatedEnv):
 
 def _suite() -> Any:
     """Returns `dm_control.suite`. Importing it takes a second or more, and loads OpenGL."""
-    try:
-        with needing("the simulation of DM Control's tasks", "simulators"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
-            return importlib.import_module("dm_control.suite")
-    except UserError:
-        raise
-    except Exception as error:  # missing OpenGL libraries raise errors of many types
-        raise UserError(
-            f"dm_control cannot be imported (MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}; without a screen, "
-            f"egl or osmesa): {type(error).__name__}: {error}"
-        ) from error
+    with needing("the simulation of DM Control's tasks", "simulators"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
+        return importlib.import_module("dm_control.suite")
 
 
 def _action_map(spec: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from xql_jax.envs.compiled import EnvState, Step
 from xql_jax.envs.simulated import Camera
-from xql_jax.errors import UserError
+from xql_jax.errors import needing
 from xql_jax.types import Array, PRNGKey
 
 
@@ -24,7 +24,7 @@ class Playground:
         name: Playground's name of the task.
         episode_limit: steps.
     Raises:
-        UserError: if Playground is not installed or cannot be imported.
+        UserError: if Playground is not installed.
     """
 
     def __init__(self, name: str, episode_limit: int):
@@ -46,11 +46,7 @@ class Playground:
         return state, Step(state.obs, state.reward, state.done > 0.0)
 
     def render(self, state: EnvState) -> np.ndarray:
-        """Returns a picture, u8[height, width, 3], through the model's first camera.
-
-        Raises:
-            UserError: if OpenGL does not work.
-        """
+        """Returns a picture, u8[height, width, 3], through the model's first camera."""
         model = self._environment.mj_model
         if self._camera is None:
             self._data = mujoco.MjData(model)
@@ -63,14 +59,5 @@ class Playground:
 
 def _suite() -> Any:
     """Returns `mujoco_playground.dm_control_suite`. Importing it takes five seconds or more."""
-    try:
+    with needing("the simulation of Playground's tasks", "compiled"):
         return importlib.import_module("mujoco_playground").dm_control_suite
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"Playground's tasks need the package playground ({error}): pip install 'xql_jax[compiled]'"
-        ) from error
-    except Exception as error:  # incompatible versions of MuJoCo, MJX and JAX raise many types
-        raise UserError(
-            f"Playground cannot be imported: {type(error).__name__}: {error}: install the versions of "
-            "requirements.txt"
-        ) from error

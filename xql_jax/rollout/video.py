@@ -38,21 +38,13 @@ def prepare_to_draw(path: Path) -> None:
     Args:
         path: of the video that will be written.
     Raises:
-        UserError: if MuJoCo cannot be imported with the `MUJOCO_GL` that is set, or the package that writes
-            the file is not installed.
+        UserError: if the package that writes the file is not installed.
     """
     if path.suffix.lower() != ".gif":
         with needing("an .mp4 file (a .gif does not)", "video"):
             importlib.import_module("imageio_ffmpeg")
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
-    try:
-        importlib.import_module("mujoco")
-    except Exception as error:  # missing OpenGL libraries raise errors of many types
-        raise UserError(
-            f"--video: MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL')} here "
-            f"({type(error).__name__}: {error}): install libegl1 or libosmesa6, or give no --video"
-        ) from error
 
 
 def parse_size(text: str, path: Path) -> Size:
