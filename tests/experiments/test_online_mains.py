@@ -1,0 +1,176 @@
+"""What online trainings leave, on the host and compiled, by the real main; stopped and broken ones go on."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from main_runs import EVALUATE, ONLINE, ROOT, environment_of_processes
+from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
+from run_files import assert_every_documented_file, rows, run_folder, strict_json
+
+from xql_jax.envs.processes import STOPPING
+from xql_jax.training.rounds import NUM_ERRORS
+
+pytestmark = pytest.mark.slow
+MINUTE = 60.0
+ON_HOST = (TD3, *ONLINE_ARGUMENTS, "--save_dir=runs")
+COMPILED = (
+    TD3, *ONLINE_ARGUMENTS, "--env_name=jax_point_mass:PointMass", "--num_environments=5", "--save_dir=runs",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[ON_HOST, COMPILED], ids=["host", "compiled"])
+def online(request, server, tmp_path_factory):
+    """A run that has ended: its arguments, and where it was trained."""
+    folder = tmp_path_factory.mktemp("online")
+    shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", folder)
+    outcome = server.run(request.param, folder, main=ONLINE)
+    assert (outcome.code, outcome.err) == (0, "")
+    return request.param, folder
+
+
+def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(server, online):
+    arguments, folder = online
+    run = run_folder(folder)
+    assert_every_documented_file(run, 1, "replay", "bellman_errors.csv")
+    errors = [row["step"] for row in rows(run / "bellman_errors.csv")]
+    assert errors == [step for step in ("100", "200") for _ in range(NUM_ERRORS)]
+    assert [row["step"] for row in rows(run / "evaluations.csv")] == ["100", "200"]
+    assert [row["step"] for row in rows(run / "metrics.csv")] == ["50", "100", "150", "200"]
+    summary = strict_json(run / "summary.json")
+    lag = 0 if arguments is COMPILED else 99
+    assert (summary["status"], summary["step"], summary["policy_lag"]) == ("finished", 200, lag)
+    evaluated = server.run([str(run), "--episodes=1"], folder, main=EVALUATE)
+    assert (evaluated.code, evaluated.err) == (0, "")
+    assert "1 episodes of td3, 200 steps, " in evaluated.out
+
+
+def test_an_online_run_that_lost_its_end_is_made_whole(server, online, tmp_path):
+    """Compiled, it writes the rows of the unbroken run; on the host, those until the checkpoint before."""
+    arguments, folder = online
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    finished, broken = run_folder(folder), run_folder(tmp_path)
+    (broken / "summary.json").unlink()
+    for step in ("150", "200"):
+        shutil.rmtree(broken / "checkpoints" / step)
+    outcome = server.run([*arguments, "--resume"], tmp_path, main=ONLINE)
+    assert (outcome.code, outcome.err) == (0, "")
+    same = None if arguments is COMPILED else 1
+    for name in ("metrics.csv", "evaluations.csv"):
+        assert rows(broken / name)[:same] == rows(finished / name)[:same], name
+        assert len(rows(broken / name)) == len(rows(finished / name))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env_name=jax_point_mass:Misshapen"], ["reset's observation is float32[2]", "float32[3]"]),
+        (["--env_name=jax_point_mass:Point"], ["jax_point_mass registers no such", "episode_limit"]),
+        (["--processes"], ["--processes", "jax_point_mass:PointMass"]),
+        (["--num_environments=50", "--max_policy_lag=40"], ["--max_policy_lag=40", "at least 50"]),
+    ],
+)
+def test_mistakes_of_a_compiled_environment(server, tmp_path, arguments, words):
+    shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", tmp_path)
+    assert_told(server.run([*COMPILED, *arguments], tmp_path, main=ONLINE), words)
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_a_task_of_playground(server, tmp_path):
+    pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
+    task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--max_steps=400"]
+    outcome = server.run([*COMPILED, *task], tmp_path, main=ONLINE)
+    assert (outcome.code, outcome.err) == (0, "")
+    finished = run_folder(tmp_path)
+    assert finished.parents[1].name == "playground:CartpoleBalance"
+    scores = [float(row["score"]) for row in rows(finished / "evaluations.csv")]
+    assert len(scores) == 4
+    assert all(10.0 < score <= 100.0 for score in scores)  # a pole that is let fall pays something
+
+
+def test_members_have_environments_of_their_own_in_processes(server, tmp_path):
+    xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
+    several = ["--num_seeds=2", "--sweep=beta=1,4", "--num_environments=2", "--processes"]
+    arguments = [xsac, *ONLINE_ARGUMENTS, *several, "--on_divergence=restart", "--save_dir=runs"]
+    outcome = server.run(arguments, tmp_path, main=ONLINE)
+    assert (outcome.code, outcome.err) == (0, "")
+    folder = run_folder(tmp_path)
+    members = [(row["step"], row["seed"], row["beta"]) for row in rows(folder / "evaluations.csv")]
+    four = [("42", "1"), ("43", "1"), ("42", "4"), ("43", "4")]
+    assert members == [(step, *member) for step in ("100", "200") for member in four]
+    summary = strict_json(folder / "summary.json")
+    assert (summary["restarts"], summary["diverged"]) == ([], [])
+    assert len(list((folder / "replay").iterdir())) == 4
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 2 * MINUTE
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found
+    return found
+
+
+def steps(folder):
+    """The steps of the checkpoints."""
+    return sorted(int(path.name) for path in folder.rglob("checkpoints/*") if path.name.isdigit())
+
+
+def started(folder, *arguments):
+    """An online run in processes that would take hours."""
+    command = [
+        sys.executable, str(ONLINE), TD3, *ONLINE_ARGUMENTS, "--processes", "--num_environments=2",
+        "--max_steps=1000000", "--checkpoint_interval=1000", f"--save_dir={folder}", *arguments,
+    ]  # fmt: skip
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=environment_of_processes(), **pipes)
+
+
+def stop_a_worker(run):
+    """Stops it for good; returns it."""
+    children = psutil.Process(run.pid).children()
+    worker = [child for child in children if "spawn_main" in " ".join(child.cmdline())][-1]
+    worker.suspend()
+    return worker
+
+
+def test_sigterm_ends_a_run_whose_worker_is_stopped_and_it_goes_on(tmp_path):
+    with started(tmp_path) as run:
+        wait_for(lambda: steps(tmp_path))
+        worker = stop_a_worker(run)
+        time.sleep(1.0)  # for the run to wait for it
+        before, told = steps(tmp_path), time.monotonic()
+        run.send_signal(signal.SIGTERM)
+        out, err = run.communicate(timeout=MINUTE)
+        seconds = time.monotonic() - told
+    assert (run.returncode, err) == (128 + signal.SIGTERM, "")
+    assert seconds < 2 * STOPPING
+    assert "stopped by SIGTERM; go on with --resume" in out
+    assert not worker.is_running()
+    (saved,) = set(steps(tmp_path)) - set(before)
+    assert saved > before[-1]
+    kept = rows(run_folder(tmp_path) / "metrics.csv")
+    with started(tmp_path, "--resume") as run:
+        wait_for(lambda: steps(tmp_path)[-1] > saved)
+        run.send_signal(signal.SIGINT)
+        out, err = run.communicate(timeout=MINUTE)
+    assert (run.returncode, err) == (128 + signal.SIGINT, "")
+    after = rows(run_folder(tmp_path) / "metrics.csv")
+    assert after[: len(kept)] == kept
+    assert [int(row["step"]) for row in after] == list(range(50, 50 * len(after) + 1, 50))
+
+
+def test_a_run_whose_worker_does_not_answer_in_time_ends_by_itself(tmp_path):
+    with started(tmp_path, "--environment_timeout=15") as run:  # they must have started by then, too
+        wait_for(lambda: steps(tmp_path))
+        stop_a_worker(run)
+        before = steps(tmp_path)
+        _, err = run.communicate(timeout=2 * MINUTE)
+    assert run.returncode == 2
+    assert err.startswith("error: environment 1 has not answered for 15 s: ")
+    assert err.count("\n") == 1
+    assert steps(tmp_path)[-1] > before[-1]
