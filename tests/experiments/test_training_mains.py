@@ -19,7 +19,6 @@ from main_runs import (
 from mistakes import assert_told
 from run_files import assert_every_documented_file, rows, run_folder, strict_json
 
-
 SETTINGS = (
     "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=2",
     "--checkpoint_interval=2", "--eval_episodes=1", "--notqdm",
@@ -28,14 +27,6 @@ POINTMAZE, KITCHEN = (ROOT / "configs" / f"{suite}_config.py" for suite in ("poi
 BETAS, SEEDS = (0.3, 0.5), (42, 43)
 SWEEP = (f"--config={POINTMAZE}", "--sweep=beta=0.3,0.5", "--num_seeds=2")
 MISTAKES = {
-    "a field of the checkpoint's": (
-        "finetune-from --checkpoint={run} --config.beta=3",
-        "--config.beta: the run of --checkpoint has its own", "--online",
-    ),
-    "no such run": ("finetune-from --checkpoint={folder}/nowhere", "nowhere", "not the folder of a run"),
-    "no such checkpoint": (
-        "finetune-from --checkpoint={run}/checkpoints/999", "no checkpoint 999", "there are: 4"
-    ),
     "no such member": ("finetune-from --checkpoint={run} --member=3", "--member=3", "members 0 to 0"),
     "an online method": ("finetune --config={configs}/pointmaze_config.py:sac", "'sac'", "train_online.py"),
     "unknown field online": ("finetune --online=betta=1", "'betta'", "beta"),
