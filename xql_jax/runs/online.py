@@ -30,7 +30,7 @@ from xql_jax.runs.run import (
     train,
     write_summary,
 )
-from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
+from xql_jax.tasks import COMPILED, Task
 from xql_jax.training.compiled_online import CompiledPopulation
 from xql_jax.training.loop import Recording, TrainingLoop
 from xql_jax.training.online import OnlinePopulation
@@ -74,7 +74,6 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
     prepare_acting()
     (job, schedule), stop = online_job(settings), stop or StopSignals()
     task = scored(job.settings, job.settings.task)
-    _tell_of_dataset(task)
     with contextlib.ExitStack() as held, naming_lack_of_memory():
         held.enter_context(settings_of_jax())
         evaluator = held.enter_context(evaluating(job))
@@ -192,19 +191,6 @@ def online_schedule(
             f"which it is at least {shortest.policy_lag}"
         )
     return fit[0]
-
-
-def _tell_of_dataset(task: Task) -> None:
-    """Logs a hint if the task's name is that of a dataset, because an online run does not read it."""
-    if task.dataset_url is None:
-        return
-    robot = task.name.split("-")[0]
-    names = {name.partition("-")[0].lower(): name for name in ONLINE_TASKS if name.endswith("-v5")}
-    other = f"; the task without a dataset is {names[robot]}" if robot in names else ""
-    LOG.info(
-        f"{task.name} is the name of a dataset, which online training does not read: it learns in the "
-        f"environment of that dataset alone{other}"
-    )
 
 
 def _check_compiled(task: Task, settings: OnlineSettings) -> None:
