@@ -8,7 +8,6 @@ from tiny_sweeps import TINY, sweep_settings, train_all
 from xql_jax.runs import offline
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.signals import StopSignals
 
 
 @pytest.mark.slow
@@ -26,15 +25,6 @@ def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
     outcomes = {str(cell): outcome for cell, outcome in train_all(settings)}
     assert outcomes.pop(str(bc)).failure == "RuntimeError: no room"
     assert [outcome.summary["status"] for outcome in outcomes.values()] == ["finished"]
-
-
-@pytest.mark.slow
-def test_another_variants_run_is_not_taken_for_the_cells(tmp_path):
-    variant = sweep_settings(tmp_path, methods=(f"iql{TINY}:scale_rewards=false",))
-    train_all(variant)
-    assert [cell.state for cell in make_plan(variant).cells] == ["finished"]
-    plain = sweep_settings(tmp_path, methods=(f"iql{TINY}",))
-    assert [cell.state for cell in make_plan(plain).cells] == ["to do"]
 
 
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
@@ -65,18 +55,3 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
 
     assert stopped_after(0) == ["interrupted"]
     assert stopped_after(2) == ["interrupted"] * 9 + ["finished"]
-
-
-def test_a_signal_while_a_run_is_set_up_stops_the_sweep(tmp_path, monkeypatch):
-    stop = StopSignals()
-    set_up = offline.place
-
-    def told(*arguments):
-        stop.request()
-        return set_up(*arguments)
-
-    monkeypatch.setattr(offline, "place", told)
-    settings = sweep_settings(tmp_path)
-    [(_, outcome)] = train_all(settings, stop=stop)
-    assert (outcome.summary["status"], outcome.summary["step"]) == ("interrupted", 0)
-    assert len(make_plan(settings).cells) == 2

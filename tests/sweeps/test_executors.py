@@ -2,9 +2,7 @@
 
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +21,6 @@ from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.ray_cluster import RayCluster
 from xql_jax.sweeps.settings import ExecutorSettings, SweepSettings
 from xql_jax.sweeps.slurm import Slurm
-from xql_jax.sweeps.worker import Outcome
 from xql_jax.training.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,45 +128,6 @@ def test_ray_loses_nothing_when_workers_and_the_driver_are_killed(tmp_path, expe
     assert sum(bool(config["resumed"]) for config in configs) >= 2
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-@slow
-def test_a_ray_cluster_of_two_nodes(tmp_path, expected, monkeypatch):
-    """They have a core each, so that two tasks at once are on both."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    address = f"127.0.0.1:{free_port()}"
-    program = str(Path(sys.executable).with_name("ray"))
-    nodes = []
-    try:
-        for role in (
-            ["--head", f"--port={address.split(':')[1]}", "--include-dashboard=false"],
-            [f"--address={address}"],
-        ):
-            command = [program, "start", *role, "--num-cpus=1", "--block"]
-            with (tmp_path / f"node{len(nodes)}.log").open("w") as log:
-                nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment()))
-            log_file = tmp_path / f"node{len(nodes) - 1}.log"
-            until(lambda file=log_file: "Ray runtime started" in file.read_text(), "node")
-            assert nodes[-1].poll() is None, log_file.read_text()
-        settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 6})
-        driver = start_driver(settings, f"--ray_address={address}")
-        until(lambda: all(workers(node) for node in nodes) or driver.poll() is not None, "work on both nodes")
-        victim = workers(nodes[1])[0]
-        victim.kill()
-        assert driver.wait(SECONDS) == 0, (tmp_path / "driver.log").read_text()
-        assert by_seed(settings) == {seed: expected[seed] for seed in map(str, range(6))}
-    finally:
-        for node in nodes:
-            for process in (*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)):
-                process.send_signal(signal.SIGKILL)
-            node.wait()
-
-
 @slow
 def test_ray_stops_and_goes_on(tmp_path, expected):
     """Told to stop, what is under way is saved; with the program's own failure only that task fails."""
@@ -191,26 +149,6 @@ def test_ray_says_what_it_cannot_do(tmp_path):
         train_all(settings, RayCluster(ExecutorSettings(ray_address="127.0.0.1:9")))
     with pytest.raises(UserError, match=r"^--ray_address=here: no cluster there"):
         train_all(settings, RayCluster(ExecutorSettings(ray_address="here")))
-
-
-def test_a_task_that_is_cancelled_before_it_begins_has_not_failed(monkeypatch):
-    def cancelled(task):
-        raise ray.exceptions.TaskCancelledError
-
-    monkeypatch.setattr(ray, "get", cancelled)
-    assert RayCluster(ExecutorSettings())._outcome(None) == Outcome(stopped=signal.SIGINT)
-
-
-def test_retries_also_count_for_tasks_that_were_short_of_memory(monkeypatch):
-    monkeypatch.setattr(os, "environ", {})
-    cluster = RayCluster(ExecutorSettings(retries=1))
-    assert ("RAY_task_oom_retries", "1") in os.environ.items()
-
-    def too_large(task):
-        raise ray.exceptions.OutOfMemoryError("pages of a report")
-
-    monkeypatch.setattr(ray, "get", too_large)
-    assert cluster._outcome(None).failure.startswith("Ray ended its workers 2 times")
 
 
 @slow
@@ -256,23 +194,6 @@ def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, parallel, gpus):
     )
     ended = executor.run(make_plan(sweep_settings(tmp_path)).cells, StopSignals())
     assert sorted(told for _, told in ended) == gpus
-
-
-@pytest.mark.parametrize("cluster", ["slurm", "local"])
-def test_jobs_are_queued_again_as_often_as_retries_says(tmp_path, slurm, cluster):
-    executor = jobs_of(sweep_settings(tmp_path), cluster, retries=5)._executor()
-    assert executor._executor.max_num_timeout == 5
-
-
-@pytest.mark.usefixtures("jobs_tell_their_gpus")
-def test_jobs_on_this_machine_leave_the_list_of_queued_ones_alone(tmp_path):
-    settings = sweep_settings(tmp_path)
-    queued = tmp_path / "runs" / "slurm" / "jobs.json"
-    queued.parent.mkdir(parents=True)
-    queued.write_text('{"a cell": "101"}')
-    ended = jobs_of(settings, "local").run(make_plan(settings).cells, StopSignals())
-    assert [told for _, told in ended] == ["", ""]  # they asked for no GPU
-    assert queued.read_text() == '{"a cell": "101"}'
 
 
 class StopsOnceBegun(StopSignals):
@@ -335,20 +256,6 @@ def test_sweeps_do_not_forget_each_others_jobs(tmp_path, slurm):
         [cell] = make_plan(settings).cells
         executor._note(cell, types.SimpleNamespace(job_id=number))
     assert sorted(json.loads((tmp_path / "runs/slurm/jobs.json").read_text()).values()) == ["101", "102"]
-
-
-@slow
-def test_a_job_that_fails_is_told_and_fails_alone(tmp_path, slurm):
-    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}", f"iql{TINY}"))
-    [cell, _] = make_plan(settings).cells
-    train_all(sweep_settings(tmp_path, methods=(f"bc{TINY}",)))
-    [record] = [cell.record for cell in make_plan(settings).cells if cell.record]
-    (record.path / "summary.json").unlink()
-    for file in (record.path / "checkpoints").rglob("*.json"):
-        file.write_text("{}")
-    outcomes = {str(cell): outcome for cell, outcome in train_all(settings, jobs_of(settings, "slurm"))}
-    assert "damaged" in outcomes[str(cell)].failure
-    assert [outcome.summary.get("status") for outcome in outcomes.values()].count("finished") == 1
 
 
 def test_the_script_that_slurm_would_be_given(tmp_path):

@@ -82,6 +82,13 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
         ),
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
         ({"sweep": "loss=plane"}, "config.loss must be one of"),
+        ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
+        (
+            {"methods": ("iql:expectil=0.5",)},
+            "--methods: unknown config field 'expectil'; nearest known",
+        ),
+        ({"methods": ("iql:expectile=much",)}, "--methods: expectile='much': must be a number"),
+        ({"methods": ("iql:batch_size=many",)}, "--methods: batch_size='many': must be a whole number"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),
         ({"sweep": "beta=1,2.0,1.0"}, "--sweep gives beta the same value twice: 'beta=1,2.0,1.0'"),
         ({"sweep": "loss=plain,plain"}, "--sweep gives loss the same value twice: 'loss=plain,plain'"),

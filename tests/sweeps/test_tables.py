@@ -1,9 +1,7 @@
 """A table's plan, what it trains, and that what is there is not trained again."""
 
-import csv
 import dataclasses
 import os
-import types
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +86,6 @@ def test_missing_data_are_downloaded_once(settings, monkeypatch):
     assert {cell.state for cell in there.cells} == {"to do"}
 
 
-def test_data_that_cannot_be_downloaded_are_told_and_the_rest_is_planned(settings, monkeypatch, capsys):
-    def fail(task):
-        raise UserError("no route to host")
-
-    monkeypatch.setattr(sweeping, "task_file", fail)
-    there = sweeping.downloaded(make_plan(settings), as_sweep(settings))
-    assert capsys.readouterr().out == "hopper-medium-v2: no route to host\n"
-    assert [cell.state for cell in there.cells] == ["to do", "to do", "no data", "no data"]
-
-
 @pytest.mark.slow
 def test_a_table_is_planned_trained_resumed_and_written(settings):
     maze, hopper = ("pointmaze-umaze-v0", "hopper-medium-v2")
@@ -177,23 +165,6 @@ def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
     assert resolved == [(5.0, 256), (2.0, 1024)]
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"methods": ("xqll",)}, "--methods: unknown method 'xqll'; nearest known: xql"),
-        ({"methods": ("sac",)}, "--methods: unknown method 'sac'"),
-        ({"methods": ("xql+zzz",)}, "xql has no policy 'zzz'"),
-        ({"datasets": ("hopper-mediun-v2",)}, "unknown environment 'hopper-mediun-v2'"),
-        ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
-    ],
-)
-def test_mistakes_are_told_before_anything_is_trained(tmp_path, change, message):
-    settings = {"methods": ("bc",), "datasets": ("kitchen-complete-v0",), "save_dir": str(tmp_path / "runs")}
-    with pytest.raises(UserError, match=f"^{message}"):
-        make_plan(ReproductionSettings(**(settings | change)))
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.slow
 def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
     methods = ("bc", "iql:critic_loss=huber:tau=0.25")
@@ -211,30 +182,6 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(settings):
         f"{method} expectile=0.6",
         f"{method} expectile=0.9",
     ]
-
-
-@pytest.mark.parametrize(
-    ("method", "message"),
-    [
-        ("iql:expectil=0.5", "--methods: unknown config field 'expectil'; nearest known: expectile"),
-        ("iql:expectile=much", "--methods: expectile='much': must be a number"),
-        ("iql:layer_norm=yes", "--methods: layer_norm='yes': must be true or false"),
-        ("iql:expectile=2", "config.expectile must be within"),
-        ("iql:algorithm=bc", "--methods: unknown config field 'algorithm'"),
-        ("iql:batch_size=many", "--methods: batch_size='many': must be a whole number"),
-    ],
-)
-def test_impossible_fields_of_methods(settings, method, message):
-    with pytest.raises(UserError, match=f"^{message}"):
-        make_plan(ReproductionSettings(**{**vars(settings), "methods": (method,)}))
-
-
-@pytest.mark.slow
-def test_batch_size_and_widths_change_by_method(settings):
-    methods = ("iql:batch_size=16:value_hidden_dims=4/4",)
-    changed = {**vars(settings), "methods": methods, "datasets": settings.datasets[:1]}
-    [(_, run)] = train(ReproductionSettings(**changed))
-    assert (run.content["batch_size"], run.config["value_hidden_dims"]) == (16, [4, 4])
 
 
 @pytest.mark.slow
@@ -264,22 +211,3 @@ def test_a_run_with_references_of_its_own_is_not_taken_for_one_without(tmp_path)
     scored = dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0)
     train_run(scored)
     assert [cell.state for cell in plan.make_plan(asked).cells] == ["to do"]
-
-
-def test_seeds_of_different_code_in_one_cell_are_told(caplog):
-    """Scores of a method may have moved between the two."""
-    cells = [finished_cell(commit, seed) for seed, commit in enumerate(("aaa", "aaa", "bbb"))]
-    assert tables.table_of(cells[:2]).entry("a", "bc").last == (0.0, 1.0)
-    assert not caplog.records
-    table = tables.table_of(cells)
-    assert "a, bc: its seeds were trained by different code: aaa, bbb" in caplog.text
-    assert next(csv.DictReader(table.as_csv().splitlines()))["commit"] == "aaa bbb"
-
-
-def finished_cell(commit, seed):
-    result = {"hyperparameters": {}, "diverged_seeds": []}
-    result |= {f"{which}_score_by_seed": [float(seed)] for which in ("last", "best")}
-    record = types.SimpleNamespace(
-        summary={"results": [result], "step": 5}, content={"commit": commit}, path="there"
-    )
-    return plan.Cell("a", "bc", None, 5, {}, plan.FINISHED, record)
