@@ -7,8 +7,6 @@ import jax.numpy as jnp
 
 from xql_jax.types import Array, Numeric
 
-Kernel = Callable[..., Array]
-
 
 def gaussian_kernel(differences: Array, *, sigma: Numeric) -> Array:
     """exp(-|d|_2^2 / (2 * sigma)) of differences f32[..., A]: sigma is the variance, as in BEAR's code."""
@@ -21,7 +19,12 @@ def laplacian_kernel(differences: Array, *, sigma: Numeric) -> Array:
 
 
 def mmd_squared(
-    first: Array, second: Array, *, kernel: Kernel, sigma: Numeric, first_weights: Array | None = None
+    first: Array,
+    second: Array,
+    *,
+    kernel: Callable[..., Array],
+    sigma: Numeric,
+    first_weights: Array | None = None,
 ) -> Array:
     """Squared maximum mean discrepancy of two sets of actions in each state, f32[B], within [0, 2].
 

@@ -17,10 +17,7 @@ LOWEST_Z = -1e18
 
 
 def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
-    """The paper's clip (D.3): z within [-clip, clip]. A clipped entry has zero gradient.
-
-    If the optimum has entries with z < -clip, V is biased upwards, as these no longer pull it down.
-    """
+    """The paper's clip (D.3): z within [-clip, clip]; entries below it cannot pull V down, a bias upwards."""
     return jnp.clip(z, -clip, clip), None
 
 
@@ -30,10 +27,7 @@ def clip_above(z: Array, clip: Numeric) -> tuple[Array, None]:
 
 
 def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
-    """Clips the gradient instead of z: above `clip` the loss continues as its tangent, slope exp(clip) - 1.
-
-    So an entry pulls V up however far above it is. Source: the weight of IDQL (Hansen-Estruch et al. 2023).
-    """
+    """Above `clip` the loss continues as its tangent, of slope exp(clip) - 1 (IDQL's weight is such)."""
     clipped = jnp.minimum(z, clip)
     return clipped, z - clipped
 
@@ -78,7 +72,6 @@ def gumbel_rescaled_loss(
 
     The gradient is exp(-m) times the plain one. Nothing else changes, except that m couples the examples of
     the batch. Even without a clip the loss stays finite where exp(z) overflows.
-
     Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments and result as `gumbel_loss`.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
@@ -92,7 +85,6 @@ def gumbel_log_loss(
     """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
     Its gradient is that of the plain mean, divided by 1 + the mean loss. Arguments as `gumbel_loss`.
-
     Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
     Differs: their code caps z at 7 for any clip and within an analytic gradient, so an entry beyond the cap
     pulls V up like one at the cap. Here such an entry has zero gradient, unless the rule is `saturate`.

@@ -29,13 +29,9 @@ def td3_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Ar
 class Distribution(Protocol):
     """A distribution over actions f32[..., A], which a policy gives for a state."""
 
-    def log_prob(self, actions: Array) -> Array:
-        """Log density, nats: f32[..., A] -> f32[...]."""
-        ...
+    def log_prob(self, actions: Array) -> Array: ...  # log density, nats: f32[..., A] -> f32[...]
 
-    def central_action(self) -> Array:
-        """The deterministic action f32[..., A] of the distribution."""
-        ...
+    def central_action(self) -> Array: ...  # the deterministic action, f32[..., A]
 
     def sample(self, key: PRNGKey) -> Array: ...
 
