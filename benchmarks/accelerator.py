@@ -53,6 +53,7 @@ from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
+from xql_jax.training.offline import offline  # noqa: E402
 from xql_jax.training.population import Population  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
@@ -181,7 +182,9 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 
 def measure_training(algorithm: str, members: int, batch_size: int, where: str, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
-    population = Population(make_learner(algorithm, {}), make_members(range(members), {}), data, batch_size)
+    population = Population(
+        make_learner(algorithm, {}), make_members(range(members), {}), offline(data, batch_size)
+    )
     population.compile()
     set_up = time.perf_counter() - started
 
@@ -198,9 +201,9 @@ def measure_training(algorithm: str, members: int, batch_size: int, where: str, 
 def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> dict[str, Any]:
     if name != "stand-in":
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
-    from xql_jax.training.online import OnlinePopulation
+    from xql_jax.training.host import Host
     from xql_jax.training.replay_files import ReplayFiles
-    from xql_jax.training.rounds import OnlineSchedule
+    from xql_jax.training.schedule import OnlineSchedule
 
     started = time.perf_counter()
     networks = ("actor", "critic", "value") if algorithm == "xsac" else ("actor", "critic")
@@ -211,7 +214,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     schedule = OnlineSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
-        population = OnlinePopulation(learner, make_members([0], {}), make, schedule, files)
+        population = Population(learner, make_members([0], {}), Host(make, schedule, files))
         population.compile()
         set_up = time.perf_counter() - started
         try:

@@ -26,11 +26,12 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task, name_in_dm_control
-from xql_jax.training.compiled_online import CompiledPopulation
+from xql_jax.training.compiled import Compiled
+from xql_jax.training.host import Host
 from xql_jax.training.members import Member
-from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import OnlineSchedule
+from xql_jax.training.schedule import OnlineSchedule
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
 flags.DEFINE_string("env_name", "playground:CartpoleSwingup", "A task in JAX.")
@@ -74,10 +75,10 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     host_task = get_task(name_in_dm_control(task))
     make, members = functools.partial(make_environment, host_task), [Member(0, {})]
     populations = {
-        "compiled": CompiledPopulation(
-            learner, members, compiled_environment(task), schedule, ReplayFiles(folder)
+        "compiled": Population(
+            learner, members, Compiled(compiled_environment(task), schedule, ReplayFiles(folder))
         ),
-        "host": OnlinePopulation(learner, members, make, rounds, ReplayFiles(folder)),
+        "host": Population(learner, members, Host(make, rounds, ReplayFiles(folder))),
     }
     steps = {}
     for name, population in populations.items():

@@ -22,6 +22,7 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, Task, get_task
 from xql_jax.training.members import make_members
+from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.types import Batch
 
@@ -78,7 +79,7 @@ def steps_together(task: Task) -> float:
         *(np.zeros(2, np.float32),) * 2,
         np.zeros((2, evaluator.observation_dim), np.float32),
     )
-    policy = Population(make_learner("bc", {}), make_members([0], {}), data, batch_size=2).policy()
+    policy = Population(make_learner("bc", {}), make_members([0], {}), offline(data, 2)).policy()
     policy(np.zeros((1, EPISODES, evaluator.observation_dim), np.float32))  # compiles
     evaluator.run(policy)  # makes the environments
     steps, started = 0, time.perf_counter()

@@ -25,10 +25,11 @@ from xql_jax.envs import make_environment
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task
+from xql_jax.training.host import Host
 from xql_jax.training.members import Member
-from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import OnlineSchedule
+from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.types import Batch
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
@@ -57,13 +58,13 @@ def main(_: list[str]) -> None:
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)
-            populations[name] = population = OnlinePopulation(learner, [Member(0, {})], make, schedule, files)
+            populations[name] = population = Population(learner, [Member(0, {})], Host(make, schedule, files))
             runs[name] = functools.partial(advance, population)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
             run(200)  # warm
         for population in populations.values():
-            population.seconds = dict.fromkeys(population.seconds, 0.0)
+            population.strategy.seconds = dict.fromkeys(population.strategy.seconds, 0.0)
         speeds = {name: [] for name in runs}
         for _ in range(FLAGS.turns):
             for name, run in runs.items():
@@ -77,13 +78,13 @@ def main(_: list[str]) -> None:
             print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
         for name, population in populations.items():
             total = FLAGS.steps * FLAGS.turns
-            parts = {kind: 1000 * value / total for kind, value in population.seconds.items()}
+            parts = {kind: 1000 * value / total for kind, value in population.strategy.seconds.items()}
             print(f"{name}, ms a step: " + ", ".join(f"{kind} {value:.3f}" for kind, value in parts.items()))
             population.close()
         print(json.dumps(results))
 
 
-def advance(population: OnlinePopulation, steps: int) -> float:
+def advance(population: Population, steps: int) -> float:
     started = time.perf_counter()
     population.advance(population.step + steps)
     return time.perf_counter() - started

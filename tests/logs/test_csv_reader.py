@@ -72,6 +72,6 @@ def test_every_float32_that_is_logged_comes_back(tmp_path):
     for step, number in enumerate(numbers):
         logger.write({"step": step, "seed": 0, "x": float(number)})
     logger.close()
-    rows = parse_rows(b"".join(logger.rows()), Columns.of([]), logger.path)
+    rows = parse_rows(logger.path.read_bytes(), Columns.of([]), logger.path)
     found = np.array([row.results["x"] for row in rows], np.float64)
     np.testing.assert_array_equal(found.astype(np.float32), numbers)

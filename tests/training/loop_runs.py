@@ -2,8 +2,8 @@
 
 from training_runs import assert_same_bits, untimed
 
-from xql_jax.training.members import member_shapes, stacked
-from xql_jax.training.trainable import Divergence
+from xql_jax.training.members import stacked
+from xql_jax.training.population import Divergence
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
 SCHEDULE = 42, 4, 10, 6
@@ -22,12 +22,12 @@ def assert_as_unbroken(training, files, unbroken):
     assert untimed(files.metrics) == metrics
     assert untimed(files.evaluations) == evaluations
     assert population.diverged == {1: Divergence(32, "walk/square")}
-    like = member_shapes(population.states, population.members)
+    like = population.saved_shapes()["states"]
     restored, progress = training._checkpoints.restore(like)
     assert_same_bits(stacked([restored[member.name] for member in population.members]), states)
     assert progress.step == 42
     held = progress.members
-    assert held["seed3_growth=4"] == {"diverged": {"step": 32, "quantity": "walk/square"}, "sums": None}
+    assert held["seed3_growth=4"]["diverged"] == {"step": 32, "quantity": "walk/square"}
     assert held["seed3_growth=1"]["diverged"] is None
     sums = held["seed3_growth=1"]["sums"]  # over updates 41 and 42: row 42 is there only because the run ends
     assert (sums["updates"], sums["totals"]["walk/square"]) == (2, 2.0)

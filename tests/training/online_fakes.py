@@ -12,11 +12,11 @@ from gymnasium import spaces
 
 from xql_jax.learners import fields
 from xql_jax.training.checkpoints import Progress
+from xql_jax.training.host import Host
 from xql_jax.training.members import Member
-from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import OnlineSchedule
-from xql_jax.training.updates import Sums
+from xql_jax.training.schedule import OnlineSchedule
 
 EPISODE = 7  # steps
 
@@ -92,39 +92,47 @@ class BadActor(Counter):
 
 
 SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
-
-
 ONE = (Member(0, {}),)
 
 
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
-    schedule, files = dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path)
-    return OnlinePopulation(learner or Counter(), members, environment, schedule, files, together=together)
-
-
-def no_sums():
-    """The sums of the learners above over no update."""
-    return Sums(jnp.int32(0), {"loss": jnp.float32(0.0)})
+    strategy = Host(environment, dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path))
+    return Population(learner or Counter(), members, strategy, together)
 
 
 def save(population):
-    """Writes the buffers' files; returns the states by the member's name, and the progress as it is read."""
+    """Writes the buffers' files; returns the arrays of a checkpoint, and the progress as it is read."""
     saving = population.saving()
     saving.write()
     content = json.loads(json.dumps([saving.members, saving.held]))
-    return saving.states, Progress(population.step, members=content[0], held=content[1])
+    return saving.items, Progress(population.step, members=content[0], held=content[1])
+
+
+def buffer_of(population, index=0):
+    """A member's buffer, as NumPy arrays."""
+    group, place = population.place_of(index)
+    return jax.tree.map(lambda leaf: np.asarray(leaf[place]), group.members.buffer)
 
 
 def transitions(population, index=0):
     """What the buffer holds, oldest first, before it is full."""
-    buffer = population._runs[index].buffer
-    return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
+    buffer = buffer_of(population, index)
+    return jax.tree.map(lambda field: field[: int(buffer.inserted)], buffer.data)
 
 
 def acting_updates(population):
     """How many updates the policy of each transition since the warm-up had."""
-    return np.round(1000 * transitions(population).actions[population.schedule.warmup_steps :, 0]).astype(int)
+    actions = transitions(population).actions[population.strategy.schedule.warmup_steps :, 0]
+    return np.round(1000 * actions).astype(int)
 
 
 def same(first, second):
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+    """The same bits, also of keys."""
+
+    def numbers(leaf):
+        is_key = hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    assert jax.tree.structure(first) == jax.tree.structure(second)
+    for leaf, expected in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        np.testing.assert_array_equal(numbers(leaf), numbers(expected))

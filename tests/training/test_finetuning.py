@@ -1,7 +1,6 @@
 """Two phases: what the second goes on from, what its transitions pass through, and how either is resumed."""
 
 import dataclasses
-import json
 
 import flax
 import jax
@@ -9,18 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from online_fakes import ONE, SCHEDULE, Counter, Counting, Flickering, same
+from online_fakes import transitions as ring
+from training_runs import TASK, OneStep, offline_population, train
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.prior import PriorData
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.finetuning import FinetuningPopulation
+from xql_jax.training.files import TrainingFiles
+from xql_jax.training.host import Host
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
-from xql_jax.training.online import OnlinePopulation
-from xql_jax.training.population import Population
+from xql_jax.training.population import Divergence, Population
 from xql_jax.training.ramps import Ramp
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import Pretrained
-from xql_jax.training.trainable import Divergence
+from xql_jax.training.schedule import Schedule
 from xql_jax.types import Batch
 
 HANDOVER = 8
@@ -56,54 +56,53 @@ def make_data(size=20):
     return Batch(pair, 0 * pair[:, :1], 0.1 * column, np.ones_like(column), pair)
 
 
-def make(path, members=ONE, learner=None, *, handover=HANDOVER, preprocessing=None, fraction=None, **changes):
-    """Updates by batches of 4, then rounds of two steps without a warm-up."""
-    learner = learner or Counter()
-    schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
-    data = jax.device_put(make_data())
+class Phases:
+    """Two trainings, one after the other, as the training loop makes them."""
 
-    def begin_online(states, diverged):
-        prior = PriorData(data, fraction)
-        pretrained = Pretrained(states, diverged, handover, prior, preprocessing or Preprocessing())
-        files = ReplayFiles(path)
-        return OnlinePopulation(learner, members, Counting, schedule, files, pretrained=pretrained)
+    def __init__(self, path, members=ONE, learner=None, *, preprocessing=None, fraction=None, **changes):
+        """Updates by batches of 4, then rounds of two steps without a warm-up."""
+        handover = changes.pop("handover", HANDOVER)
+        learner, data = learner or Counter(), jax.device_put(make_data())
+        schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
-    offline = Population(learner, members, data, batch_size=4)
-    return FinetuningPopulation(offline, handover, begin_online, schedule.round_steps)
+        def hand_over(offline):
+            strategy = Host(
+                Counting, schedule, ReplayFiles(path), first_step=handover,
+                prior_data=PriorData(data, fraction), preprocessing=preprocessing,
+            )  # fmt: skip
+            online = Population(learner, members, strategy)
+            online.take_over(offline)
+            return online
+
+        self.offline, self.hand_over = offline_population(learner, members, data, 4), hand_over
+        self.population = self.offline
+        if handover == 0:
+            self.begin_online()
+
+    def begin_online(self):
+        self.population = self.hand_over(self.offline)
+        return self.population
 
 
-def ring(population, index=0):
-    """The transitions met, oldest first."""
-    buffer = population._online._runs[index].buffer
-    return jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
+def online(path, *arguments, **options):
+    """The second phase alone, of members that have not been trained."""
+    return Phases(path, *arguments, handover=0, **options).population
 
 
-def checkpoint(population):
-    saving = population.saving()
-    saving.write()
-    content = json.loads(json.dumps([saving.members, saving.held]))
-    return saving.states, Progress(population.step, members=content[0], held=content[1])
-
-
-def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path):
-    population = make(tmp_path)
-    assert (population.stride, population.step) == (1, 0)
-    metrics = population.advance(HANDOVER)
-    assert float(population.states["updates"][0]) == HANDOVER
-    assert np.isnan(metrics["episode/return"]).all()
-    before = population.states
-    assert population.stride == 2
-    population.compile()
+def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path, monkeypatch):
+    phases = Phases(tmp_path)
+    phases.offline.advance(HANDOVER)
+    before = phases.offline.states
+    population = phases.begin_online()
+    assert (population.stride, population.step) == (2, HANDOVER)
     same(population.states, before)
-    learn, numbers = population._online._runs[0]._learn, []
-    population._online._runs[0]._learn = lambda *arguments: (
-        numbers.append(tuple(map(int, arguments[-2:]))) or learn(*arguments)
-    )
-    after = population.advance(HANDOVER + 20)
+    update, numbers = population.update, []
+    monkeypatch.setattr(population, "update", lambda *of: numbers.append(of) or update(*of))
+    population.advance(HANDOVER + 20)
     assert population.step == HANDOVER + 20
     assert float(population.states["updates"][0]) == HANDOVER + 20
-    assert numbers == [(HANDOVER + step, HANDOVER + step + 2) for step in range(0, 20, 2)]
-    assert after.keys() == metrics.keys()  # rows of one file
+    first = HANDOVER
+    assert numbers == [(first + step, first + step + 2, first + step + 2) for step in range(0, 20, 2)]
     # The policy that acts first is that of the hand-over.
     np.testing.assert_allclose(ring(population).actions[:4, 0], HANDOVER / 1000, rtol=1e-5)
 
@@ -111,7 +110,7 @@ def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path):
 @pytest.mark.parametrize("fraction", [None, 0.5])
 def test_it_learns_from_the_data_and_from_what_it_meets(tmp_path, fraction):
     """Rewards of the data are up to 1.9 and 0.95 in the mean, those that are met below 0.03."""
-    population = make(tmp_path, handover=0, fraction=fraction, batch_size=400, round_steps=20)
+    population = online(tmp_path, fraction=fraction, batch_size=400, round_steps=20)
     population.advance(20)
     population.advance(40)  # 40 updates, half of which saw 20 rows beside the data's 20, half of them 40
     shares = [0.5, 1 / 3] if fraction is None else [0.5, 0.5]
@@ -122,7 +121,7 @@ def test_it_learns_from_the_data_and_from_what_it_meets(tmp_path, fraction):
 def test_what_is_met_passes_through_the_datas_own_preprocessing(tmp_path):
     """Observations, rewards and actions in the ring are as the data's are; masks stay."""
     plain, transformed = (
-        make(tmp_path / name, preprocessing=preprocessing, handover=0)
+        online(tmp_path / name, preprocessing=preprocessing)
         for name, preprocessing in (("a", None), ("b", TRANSFORMS))
     )
     for population in (plain, transformed):
@@ -134,7 +133,7 @@ def test_what_is_met_passes_through_the_datas_own_preprocessing(tmp_path):
 
 
 def test_actions_are_clipped_as_the_datas_are(tmp_path):
-    population = make(tmp_path, learner=Large(), preprocessing=TRANSFORMS, handover=0)
+    population = online(tmp_path, learner=Large(), preprocessing=TRANSFORMS)
     population.advance(10)
     rows = ring(population)
     np.testing.assert_array_equal(rows.actions, 0.5)
@@ -142,103 +141,100 @@ def test_actions_are_clipped_as_the_datas_are(tmp_path):
 
 
 def test_the_policy_acts_on_preprocessed_observations(tmp_path):
-    population = make(tmp_path, learner=Seeing(), preprocessing=TRANSFORMS, handover=0)
+    population = online(tmp_path, learner=Seeing(), preprocessing=TRANSFORMS)
     population.advance(20)
     rows = ring(population)
     np.testing.assert_allclose(rows.actions[:, 0], rows.observations[:, 0] / 100.0, rtol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("fraction", [None, 0.5])
+class Killed(BaseException):
+    pass
+
+
+def make_loop(path, stop=None):
+    """Logs and saves every 4 steps; it is killed when the checkpoint of `stop` is written."""
+    path.mkdir(exist_ok=True)
+    phases = Phases(path / "replay", TWO)
+    schedule = Schedule(HANDOVER + 20, 4, 20, 4, keep_checkpoints=0, handover=HANDOVER)
+    files = TrainingFiles(path)
+    loop = TrainingLoop(phases.offline, OneStep(2, 2), TASK, schedule, files, hand_over=phases.hand_over)
+    save = loop._checkpoints.save
+
+    def save_and_die(items, progress, write_more):
+        save(items, progress, write_more)
+        if progress.step == stop:
+            raise Killed
+
+    loop._checkpoints.save = save_and_die
+    return loop, files
+
+
 @pytest.mark.parametrize("stop", [4, HANDOVER])
-def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(tmp_path, stop, fraction):
+def test_resumed_before_or_at_the_hand_over_it_is_as_unbroken(tmp_path, stop):
     ends = []
     for name in ("unbroken", "resumed"):
-        population = make(tmp_path / name, TWO, fraction=fraction)
-        population.advance(stop)
         if name == "resumed":
-            saved = checkpoint(population)
-            population.close()
-            population = make(tmp_path / name, TWO, fraction=fraction)
-            population.resume(*saved)
-            assert population.step == stop
-        population.advance(HANDOVER)
-        population.advance(HANDOVER + 20)
-        ends.append((population.states, ring(population, 0), ring(population, 1)))
-        population.close()
+            loop, files = make_loop(tmp_path / name, stop)
+            with pytest.raises(Killed), loop:
+                train(loop)
+        loop, files = make_loop(tmp_path / name)
+        assert loop.progress.step == (0 if name == "unbroken" else stop)
+        with loop:
+            train(loop)
+            population = loop.population
+            ends.append((population.states, ring(population, 0), ring(population, 1)))
+        rows = files.metrics.read_text()
+        steps = [line.split(",")[0] for line in rows.splitlines()]
+        assert steps == ["step", *(str(step) for step in range(4, HANDOVER + 21, 4) for _ in TWO)]
+        assert "nan" in rows  # the returns of episodes, in the first phase
     same(*ends)
 
 
-@pytest.mark.slow
 def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
-    """Episodes begin again: two runs from one checkpoint are alike."""
-    population = make(tmp_path, TWO)
-    population.advance(HANDOVER)
-    population.advance(HANDOVER + 30)
-    saved, before = checkpoint(population), ring(population, 1)
-    ends = []
-    for _ in range(2):
-        again = make(tmp_path, TWO)
-        again.resume(*saved)
-        assert again.step == HANDOVER + 30
-        same(again.states, population.states)
-        same(ring(again, 1), before)
-        again.advance(HANDOVER + 50)
-        ends.append((again.states, ring(again, 0)))
-    same(*ends)
-
-
-def test_it_can_go_back_over_the_hand_over(tmp_path):
-    """As where the newest checkpoint's buffer is damaged."""
-    population = make(tmp_path)
-    population.advance(4)
-    early = checkpoint(population)
-    population.advance(HANDOVER)
-    population.advance(HANDOVER + 10)
-    population.resume(*early)
-    assert (population.step, population.stride) == (4, 1)
-    assert float(population.states["updates"][0]) == 4
-
-
-def test_a_checkpoint_at_the_hand_over_needs_no_buffer(tmp_path):
-    """Also once the second phase is made ready: the first step of it may fail."""
-    population = make(tmp_path)
-    population.advance(HANDOVER)
-    population.compile()
-    saved = checkpoint(population)
-    assert list(tmp_path.iterdir()) == []
-    again = make(tmp_path)
-    again.resume(*saved)
-    assert again.step == HANDOVER
+    """Damage of the buffer's files leads back over the hand-over."""
+    loop, _ = make_loop(tmp_path, HANDOVER + 12)
+    with pytest.raises(Killed), loop:
+        train(loop)
+    expected = loop.population.states, ring(loop.population, 1)
+    again, _ = make_loop(tmp_path)
+    assert again.progress.step == again.population.step == HANDOVER + 12
+    same((again.population.states, ring(again.population, 1)), expected)
+    again.close()
+    for file in tmp_path.rglob("*.npz"):
+        file.write_bytes(b"damaged")
+    early, _ = make_loop(tmp_path)
+    assert (early.population.step, early.population.stride) == (HANDOVER, 1)
+    with early:
+        train(early)
+    assert early.finished
 
 
 def test_who_diverged_offline_stays_there(tmp_path):
-    members = (Member(0, {"breaks_at": 5.0}), Member(1, {"breaks_at": 1e9}))
-    population = make(tmp_path, members)
-    population.advance(HANDOVER)
-    assert population.diverged == {0: Divergence(5, "loss")}
+    phases = Phases(tmp_path, (Member(0, {"breaks_at": 5.0}), Member(1, {"breaks_at": 1e9})))
+    phases.offline.advance(HANDOVER)
+    population = phases.begin_online()
     population.advance(HANDOVER + 10)
     assert population.diverged == {0: Divergence(5, "loss")}
     np.testing.assert_array_equal(population.states["updates"], [4, HANDOVER + 10])
-    saved = checkpoint(population)
-    again = make(tmp_path, members)
-    again.resume(*saved)
-    assert again.diverged == {0: Divergence(5, "loss")}
 
 
 def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
-    population = make(tmp_path, learner=Flickering(breaks_at=HANDOVER + 3.0))
-    population.advance(HANDOVER)
+    phases = Phases(tmp_path, learner=Flickering(breaks_at=HANDOVER + 3.0))
+    phases.offline.advance(HANDOVER)
+    population = phases.begin_online()
     population.advance(HANDOVER + 20)
     assert population.diverged == {0: Divergence(HANDOVER + 4, "loss")}  # the round that has the update
 
 
-def test_hyperparameters_change_along_their_ramps(tmp_path):
-    population = make(tmp_path, ramps=(Ramp("rate", 1.0, 3.0, 8),), handover=0)
-    population.compile()
-    run = population._online._runs[0]
-    learn, rates = run._learn, []
-    run._learn = lambda learner, *others: rates.append(float(learner.rate)) or learn(learner, *others)
+def test_hyperparameters_change_along_their_ramps(tmp_path, monkeypatch):
+    population = online(tmp_path, ramps=(Ramp("rate", 1.0, 3.0, 8),))
+    update, rates = population.update, []
+
+    def note(*arguments):
+        rates.append(float(population.groups[0].members.learner.rate[0]))
+        update(*arguments)
+
+    monkeypatch.setattr(population, "update", note)
     population.advance(14)
     assert rates == [1.0, 1.5, 2.0, 2.5, 3.0, 3.0, 3.0]
 
@@ -252,7 +248,7 @@ class ActingByRate(Counter):
 
 
 def test_acting_follows_the_ramps_too(tmp_path):
-    population = make(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),), handover=0)
+    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
     population.advance(6)
     np.testing.assert_allclose(ring(population).actions[:, 0], [0.1, 0.15, 0.2, 0.25, 0.3, 0.3], rtol=1e-6)
 
@@ -260,12 +256,12 @@ def test_acting_follows_the_ramps_too(tmp_path):
 @pytest.mark.slow
 def test_exploration_noise(tmp_path):
     """Its standard deviation is as asked for; actions stay within their bounds."""
-    population = make(tmp_path, handover=0, exploration_noise=0.3, buffer_size=2_000, updates_per_step=0.01)
+    population = online(tmp_path, exploration_noise=0.3, buffer_size=2_000, updates_per_step=0.01)
     population.advance(2_000)
     noise = ring(population).actions[:, 0]
     assert abs(noise.mean()) < 0.04
     assert noise.std() == pytest.approx(0.3, rel=0.1)
     assert len(np.unique(noise)) == 2_000
-    loud = make(tmp_path / "loud", handover=0, exploration_noise=3.0)
+    loud = online(tmp_path / "loud", exploration_noise=3.0)
     loud.advance(40)
     assert np.abs(ring(loud).actions).max() == 1.0

@@ -3,17 +3,15 @@
 import contextlib
 import csv
 import itertools
-import shutil
 
 import numpy as np
 import pytest
 from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import TASK, OneStep, advance, make_growth, make_training, train, untimed
+from training_runs import TASK, OneStep, make_growth, make_training, train, untimed
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.loop import Recording, TrainingLoop
 from xql_jax.training.schedule import Schedule
@@ -66,7 +64,7 @@ def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog
 
     monkeypatch.setattr(population, "advance", slow_advance)
     monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("xql_jax.training.pace.SECONDS_PER_LINE", 10.0)
+    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 10.0)
     training, _ = make_training(tmp_path, population, (25, 100, 100, 1))
     training._evaluator = None
     monkeypatch.setattr(
@@ -207,42 +205,29 @@ def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch)
     def fail(stop):
         raise RuntimeError("of the training")
 
-    def refuse():
-        raise UserError("of a full disk")
-
     training, files = make_training(tmp_path, start.again(), (40, 4, 40, 4))
     advance = training.population.advance
     monkeypatch.setattr(training.population, "advance", lambda stop: (advance if stop <= 8 else fail)(stop))
-    monkeypatch.setattr(training.logs[files.evaluations], "close", refuse)
     with pytest.raises(RuntimeError, match="of the training"), training:
         train(training)
-    assert training.logs[files.metrics]._file.closed
+    assert training._rows._logs[files.metrics]._file.closed
     assert training._checkpoints.steps == [4, 8]
     assert training._checkpoints._thread._shutdown
-    monkeypatch.undo()
-    finished, _ = make_training(tmp_path, start.again(), (8, 4, 40, 4))
-    monkeypatch.setattr(finished.logs[files.evaluations], "close", refuse)
-    with pytest.raises(UserError, match="of a full disk"), finished:
-        train(finished)
 
 
-def test_what_belongs_to_no_checkpoint_is_kept(start, tmp_path, caplog):
-    """A buffer of a run that begins anew, and rows beside a checkpoint that holds none."""
-    (tmp_path / "replay" / "4").mkdir(parents=True)
-    (tmp_path / "replay" / "4" / "rows").write_bytes(b"transitions")
-    training, files = make_training(tmp_path, start.again(), (12, 4, 6, 6))
-    assert (tmp_path / "earlier-replay" / "4" / "rows").read_bytes() == b"transitions"
+def test_rows_beyond_the_checkpoint_are_dropped_and_others_rows_refused(start, unbroken, tmp_path):
+    training, files = make_training(tmp_path, start.again(), SCHEDULE)
     with training:
-        train(training)
-    rows = files.metrics.read_bytes()
-    shutil.rmtree(files.checkpoints)
-    population = start.again()
-    advance(population, 2, 2)
-    saving = population.saving()
-    with Checkpoints(files.checkpoints) as checkpoints:  # as of a run that began with another's members
-        checkpoints.save(saving.states, Progress(2, members=saving.members, held=saving.held))
-    resumed, _ = make_training(tmp_path, start.again(), (12, 4, 6, 6))
-    with resumed:
-        assert resumed.progress.step == 2
-    assert (tmp_path / "earlier-metrics.csv").read_bytes() == rows
-    assert sum("it is now earlier-" in line for line in caplog.messages) == 3
+        train(training, steps_per_call=1)
+    whole = files.metrics.read_bytes()
+    files.metrics.write_bytes(whole + b"43,9,9\n")
+    make_training(tmp_path, start.again(), SCHEDULE)[0].close()
+    assert files.metrics.read_bytes() == whole
+    files.metrics.write_bytes(whole[:-40])  # as after a loss of power
+    make_training(tmp_path, start.again(), SCHEDULE)[0].close()
+    assert files.metrics.read_bytes() == whole
+    edited = whole.replace(b"8,3,1,1", b"8,3,1,2", 1)
+    files.metrics.write_bytes(edited)
+    with pytest.raises(UserError, match="not as the run wrote it"):
+        make_training(tmp_path, start.again(), SCHEDULE)
+    assert files.metrics.read_bytes() == edited

@@ -1,14 +1,12 @@
 """A run that was broken off, by whatever and wherever, leaves the files and states of an unbroken one."""
 
-import concurrent.futures
 import errno
-import itertools
 import os
 import signal
 from pathlib import Path
 
 import pytest
-from loop_runs import SCHEDULE, Killed, assert_as_unbroken
+from loop_runs import SCHEDULE, assert_as_unbroken
 from training_runs import assert_same_bits, make_training, train, untimed
 
 from xql_jax.errors import UserError
@@ -62,105 +60,6 @@ def test_sigterm_in_the_midst_of_an_evaluation(start, unbroken, tmp_path, stop):
     assert_same_bits(resumed.population.states, unbroken[0])
 
 
-class LateThread:
-    """Stands in for the checkpoints' thread: it writes when it is waited for, and not at all once killed."""
-
-    killed = False
-
-    def submit(self, write, *arguments):
-        future = concurrent.futures.Future()
-        future.result = lambda: None if self.killed else write(*arguments)
-        return future
-
-    def shutdown(self):
-        pass
-
-
-def killed_at(number, training, thread):
-    """Lets the training be killed before its call `number` of anything that changes states or files."""
-    calls = itertools.count()
-
-    def guard(owner, name):
-        method = getattr(owner, name)
-
-        def guarded(*arguments):
-            if next(calls) == number:
-                thread.killed = True
-                raise Killed(f"before {name}")
-            return method(*arguments)
-
-        setattr(owner, name, guarded)
-
-    for owner, name in (
-        (training.population, "advance"),
-        *((log, "write") for log in training.logs.values()),
-        (training._evaluator, "run"),
-        (training._checkpoints, "save"),
-    ):
-        guard(owner, name)
-
-
-KILLS = [pytest.param(first, marks=[pytest.mark.slow] * (first not in (8, 36))) for first in range(0, 55, 4)]
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("first", KILLS)
-def test_killed_twice_between_any_two_operations(start, unbroken, tmp_path, first, late):
-    """55 operations make the run; it is killed before one, resumed, and killed again four later.
-
-    With a late thread the kill comes before the write of the last checkpoint has begun.
-    """
-    files = None
-    for number in (first, 4):
-        training, files = make_training(tmp_path, start.again(), SCHEDULE)
-        thread = LateThread()
-        if late:
-            training._checkpoints._thread = thread
-        killed_at(number, training, thread)
-        with pytest.raises(Killed), training:
-            train(training, steps_per_call=5)
-        del training.population.advance  # the guard
-        for path, torn in ((files.metrics, "31,3,4,1.2"), (files.evaluations, "4")):
-            with path.open("a") as file:
-                file.write(torn)  # a row that the kill cut short
-    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    with resumed:
-        train(resumed, steps_per_call=5)
-        assert_as_unbroken(resumed, files, unbroken)
-
-
-@pytest.mark.parametrize("damaged", [["31"], ["31", "30"], ["31", "30", "24"]])
-def test_damaged_checkpoints_cost_time_and_nothing_else(
-    start, unbroken, tmp_path, monkeypatch, caplog, damaged
-):
-    population = start.again()
-    stop_after(population, 31, monkeypatch)
-    training, files = make_training(tmp_path, population, SCHEDULE)
-    with training:
-        assert train(training, steps_per_call=1) is signal.SIGTERM
-    monkeypatch.undo()
-    assert sorted(path.name for path in files.checkpoints.iterdir()) == ["24", "30", "31"]
-    for step in damaged:
-        for path in (files.checkpoints / step / "members").rglob("*"):
-            if path.is_file():
-                path.write_bytes(path.read_bytes()[:-1])
-    caplog.clear()
-    if len(damaged) == 3:
-        before = {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
-        with pytest.raises(UserError, match=r"checkpoint .*31: damaged: .*, nor can the 2 before it"):
-            make_training(tmp_path, start.again(), SCHEDULE)
-        assert {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()} == before
-        return
-    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    assert resumed.progress.step == {1: 30, 2: 24}[len(damaged)]
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(damaged)
-    assert all(line.startswith("checkpoint ") for line in caplog.messages)
-    assert int(untimed(files.metrics)[-1].split(",")[0]) <= resumed.progress.step
-    with resumed:
-        train(resumed, steps_per_call=5)
-        assert_as_unbroken(resumed, files, unbroken)
-
-
 def stop_after(population, step, monkeypatch):
     """Sends this process SIGTERM after an update."""
     advance = population.advance
@@ -196,29 +95,15 @@ def test_checkpoints_by_the_clock(start, unbroken, tmp_path, monkeypatch, minute
     training, files = make_training(tmp_path, population, (42, 4, 10, 20, minutes))
     save = training._checkpoints.save
 
-    def save_and_note(states, progress, sync_logs):
+    def save_and_note(items, progress, write_more):
         found.append(progress.step)
-        save(states, progress, sync_logs)
+        save(items, progress, write_more)
 
     monkeypatch.setattr(training._checkpoints, "save", save_and_note)
     with training:
         train(training, steps_per_call=1)
         assert found == saved
         assert_as_unbroken(training, files, unbroken)
-
-
-def test_killed_after_a_checkpoint_by_the_clock(start, unbroken, tmp_path):
-    """At an update that is no multiple of anything, within a call's rows."""
-    training, files = make_training(tmp_path, start.again(), (*SCHEDULE[:3], 1000, 1e-9))
-    killed_at(23, training, LateThread())
-    with pytest.raises(Killed), training:
-        train(training, steps_per_call=3)
-    del training.population.advance  # the guard
-    resumed, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    assert resumed.progress.step % 2 == 1
-    with resumed:
-        train(resumed, steps_per_call=5)
-        assert_as_unbroken(resumed, files, unbroken)
 
 
 def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypatch):
@@ -254,7 +139,7 @@ def test_an_error_of_the_checkpoints_thread_ends_the_run(start, unbroken, tmp_pa
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     training, files = make_training(tmp_path, start.again(), SCHEDULE)
-    monkeypatch.setattr(training._tensorboard, "flush", refuse)
+    monkeypatch.setattr(training._rows._tensorboard, "flush", refuse)
     with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"), training:
         train(training, steps_per_call=1)
     assert training.progress.step == 12  # at the next checkpoint

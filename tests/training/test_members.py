@@ -13,8 +13,8 @@ from xql_jax.training.members import (
     make_members,
     member_shapes,
     parse_sweep,
-    parted,
     stacked,
+    unstack,
 )
 
 
@@ -77,17 +77,17 @@ def test_each_member_has_its_hyperparameters():
     assert all(isinstance(leaf, jax.Array) and leaf.shape == () for leaf in jax.tree.leaves(learners))
 
 
-def test_parted_undoes_stacked():
+def test_unstack_undoes_stacked():
     members = make_members([3, 4, 5], {})
     trees = [{"x": jnp.full(2, seed, jnp.float32), "n": jnp.int32(seed)} for seed in (3, 4, 5)]
     together = stacked(trees)
     assert (together["x"].shape, together["n"].shape) == ((3, 2), (3,))
-    apart = parted(together, members)
+    apart = unstack(together, members)
     assert list(apart) == ["seed3", "seed4", "seed5"]
     for seed, own in zip((3, 4, 5), apart.values(), strict=True):
         assert (own["x"].tolist(), own["n"].tolist()) == ([seed, seed], seed)
         assert all(isinstance(leaf, np.ndarray) and leaf.flags.owndata for leaf in own.values())
-    shapes = member_shapes(together, members)
+    shapes = member_shapes(together)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), apart
+        lambda leaf: (leaf.shape, leaf.dtype), apart["seed3"]
     )

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 from training_runs import (
     TRACES,
     Growth,
@@ -17,23 +19,25 @@ from training_runs import (
     assert_same_bits,
     make_data,
     make_growth,
+    offline_population,
     snapshot,
     widths,
 )
 
 from xql_jax.learners.registry import make_learner
+from xql_jax.training import offline as offline_module
 from xql_jax.training import population as population_module
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Population
+from xql_jax.training.population import population_mesh
+from xql_jax.types import Batch
 
 FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
 GRID = {"beta": [0.7, 3.0]}
 
 
-def make_xql(seeds, grid, **fields):
-    return Population(
-        make_learner("xql", {**FIELDS, **fields}), make_members(seeds, grid), make_data(), batch_size=8
-    )
+def make_xql(seeds, grid, data=None, together=None, **fields):
+    learner, members = make_learner("xql", {**FIELDS, **fields}), make_members(seeds, grid)
+    return offline_population(learner, members, data or make_data(), 8, together=together)
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +65,9 @@ def test_member_equals_lone_run(after_ten):
 
 
 @pytest.mark.slow
-def test_members_together_equal_members_in_turn(after_ten, monkeypatch):
+def test_members_together_equal_members_in_turn(after_ten):
     """The program that accelerators run, under `vmap`, compiled for the CPU."""
-    train_members, chosen = population_module._train_members, set()
-
-    def spy(*arguments, together, **keywords):
-        chosen.add(together)
-        return train_members(*arguments, together=together, **keywords)
-
-    monkeypatch.setattr(population_module, "_train_members", spy)
-    monkeypatch.setattr(population_module.jax, "default_backend", lambda: "gpu")
-    population = make_xql([5, 6], GRID)
-    population.compile()
-    monkeypatch.undo()
-    assert chosen == {True}
+    population = make_xql([5, 6], GRID, together=True)
     metrics = advance(population, 10, 10)
     for together, in_turn in zip(snapshot(population.states), after_ten[0], strict=True):
         np.testing.assert_allclose(together, in_turn, rtol=1e-4, atol=1e-6)
@@ -116,39 +109,6 @@ def test_update_t_depends_on_t():
     assert (snapshot(second.states)[2] != expected[2]).all()
 
 
-@pytest.mark.slow
-def test_two_devices_equal_one(after_ten):
-    script = """
-import json, sys, jax
-sys.path.insert(0, sys.argv[1])
-from test_population import GRID, make_xql
-from training_runs import make_data, snapshot
-
-population = make_xql([5, 6], GRID)
-shards = [shard for leaf in jax.tree.leaves(population.states) for shard in leaf.addressable_shards]
-metrics = population.advance(10)
-actions = population.policy()(make_data().observations[None, :4].repeat(4, 0))
-result = {"devices": sorted({shard.device.id for shard in shards}), "loss": metrics["value/loss"].tolist()}
-result |= {"states": [leaf.tolist() for leaf in snapshot(population.states)], "actions": actions.tolist()}
-print(json.dumps(result))
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent)],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    sharded = json.loads(run.stdout)
-    states, metrics = after_ten
-    assert sharded["devices"] == [0, 1]
-    np.testing.assert_allclose(sharded["loss"], metrics["value/loss"], rtol=1e-5)
-    for leaf, expected in zip(sharded["states"], states, strict=True):
-        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)
-    assert len({json.dumps(actions) for actions in sharded["actions"]}) == 4
-
-
 def test_one_trace_a_run():
     TRACES.clear()
     population = make_growth()
@@ -181,7 +141,7 @@ def count_compilations(run):
 def test_data_is_held_once(num_members):
     # 41 rows: no other array in the process has that length.
     data = make_data(size=41)
-    population = Population(Growth(), make_members(range(num_members), {}), data, batch_size=4)
+    population = offline_population(Growth(), make_members(range(num_members), {}), data, 4)
     population.advance(3)
     population.policy()(np.zeros((num_members, 1, 3), np.float32))
     held = [array for array in jax.live_arrays() if 41 in array.shape]
@@ -205,3 +165,97 @@ def test_policy_is_that_of_the_moment():
         population.advance(stop)
         expected = np.tanh(np.array(population.states["z"])[:, :2])
         np.testing.assert_allclose(population.policy()(observations)[:, 0], expected, rtol=1e-6)
+
+
+class OnHost:
+    """Transitions on the host that remember which of them were taken."""
+
+    def __init__(self, data):
+        self.data, self.size, self.taken = data, len(data.rewards), []
+
+    def take(self, indices):
+        self.taken.append(indices)
+        return Batch(*(field[indices] for field in self.data))
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_streamed_equals_resident_bit_for_bit(monkeypatch, together):
+    """Five updates a block of one member, or of four together: 10 floats a transition, 8 a minibatch."""
+    monkeypatch.setattr(offline_module, "BLOCK_BYTES", 5 * (4 if together else 1) * 8 * 10 * 4)
+    host = OnHost(make_data())
+    streamed, resident = (make_xql([5, 6], GRID, data, together) for data in (host, None))
+    expected = resident.advance(23)
+    streamed.compile()
+    host.taken.clear()
+    for stop in (12, 13, 23):
+        metrics = streamed.advance(stop)
+        if stop == 12:
+            sizes = [len(indices) for indices in host.taken]
+            assert sum(sizes) == 12 * 4 * 8  # of these updates, and no others
+            assert sizes[:-1] == [max(sizes)] * (len(sizes) - 1) or not together
+    assert_same_bits(streamed.states, resident.states)
+    assert_same_bits(metrics, expected)
+
+
+def test_draws_are_uniform_over_all_of_the_data():
+    """40 transitions, 4 members, 500 updates of 8: each is expected 400 times."""
+    host = OnHost(make_data(size=40))
+    population = offline_population(Growth(), make_members(range(4), {}), host, 8)
+    population.compile()
+    host.taken.clear()
+    population.advance(500)
+    counts = np.bincount(np.concatenate(host.taken), minlength=40)
+    assert counts.sum() == 16_000
+    assert stats.chisquare(counts).pvalue > 0.001
+
+
+def test_streamed_data_is_not_on_the_device():
+    # No other array in the process has that length.
+    population = offline_population(Growth(), make_members([5, 6], {}), OnHost(make_data(size=43)), 8)
+    population.advance(7)
+    assert not [array for array in jax.live_arrays() if 43 in array.shape]
+
+
+@pytest.mark.parametrize(
+    ("members", "number", "used"),
+    [(1, 1, 1), (7, 1, 1), (1, 4, 1), (3, 4, 3), (5, 4, 3), (7, 4, 4), (9, 8, 5), (30, 8, 8)],
+)
+def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, number, used):
+    monkeypatch.setattr(population_module.jax, "local_devices", lambda: list(range(number)))
+    monkeypatch.setattr(population_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
+    assert population_mesh(members).size == used
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True])
+def test_seven_members_on_four_devices_are_as_on_one(together):
+    """Together, a copy of the last member fills the free place."""
+    script = f"""
+import json, sys, jax
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_population import OnHost, make_xql
+from training_runs import advance, make_data, snapshot
+ends = []
+for data in (make_data(), OnHost(make_data())):
+    population = make_xql(range(7), {{}}, data, together={together})
+    leaves = [jax.tree.leaves(group.members.state)[0] for group in population.groups]
+    metrics = advance(population, 10, 10)
+    actions = population.policy()(make_data().observations[None, :4].repeat(7, 0))
+    ends.append([metrics["value/loss"].tolist(), [leaf.tolist() for leaf in snapshot(population.states)]])
+assert ends[0] == ends[1]
+assert actions.shape == (7, 4, 2)
+used = sorted({{shard.device.id for leaf in leaves for shard in leaf.addressable_shards}})
+print(json.dumps([used, *ends[0], list(population.saving().items["states"])]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"},
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    used, loss, states, names = json.loads(run.stdout.splitlines()[-1])
+    assert used == [0, 1, 2, 3]
+    assert names == [f"seed{seed}" for seed in range(7)]
+    alone = make_xql(range(7), {})
+    np.testing.assert_allclose(loss, alone.advance(10)["value/loss"], rtol=1e-5)
+    for leaf, expected in zip(states, snapshot(alone.states), strict=True):
+        np.testing.assert_allclose(leaf, expected, rtol=1e-4, atol=1e-6)

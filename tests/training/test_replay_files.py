@@ -1,6 +1,5 @@
 """A buffer saved by and by comes back bit for bit, whatever killed the run."""
 
-import concurrent.futures
 import itertools
 import os
 import pathlib
@@ -11,12 +10,87 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_runs import KEPT, A, O, Run, names, noise, three_checkpoints
+from online_fakes import make_population, save
 from training_runs import assert_same_bits
 
 from xql_jax.data import replay
+from xql_jax.errors import Damaged, UserError
 from xql_jax.training import replay_files
-from xql_jax.training.replay_files import ReplayFiles, Saves, rows_since
+from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.types import Batch
+
+O, A = 3, 2
+KEPT = 3
+insert = jax.jit(replay.insert)
+
+
+def noise(seed, count):
+    """Transitions of any 32 bits: NaNs with payloads, infinities, subnormals and -0.0 among them."""
+    generator = np.random.default_rng(seed)
+    shapes = Batch((count, O), (count, A), (count,), (count,), (count, O))
+    return Batch(*(generator.integers(2**32, size=s, dtype=np.uint32).view(np.float32) for s in shapes))
+
+
+def since(buffer, first):
+    """`rows_since` of the second of two stacked buffers."""
+    stack = jax.tree.map(lambda leaf: jax.numpy.stack([jax.numpy.zeros_like(leaf), leaf]), buffer)
+    return rows_since(stack, first, 1)
+
+
+def shapes(capacity):
+    return jax.eval_shape(lambda: replay.empty(capacity, O, A))
+
+
+class Run:
+    """A buffer and its files, as a loop uses them; `checkpoints` are the buffers it could go back to."""
+
+    def __init__(self, folder, capacity):
+        self.files, self.capacity = ReplayFiles(folder), capacity
+        self.buffer = replay.empty(capacity, O, A)
+        self.checkpoints = {0: self.buffer}
+        self.seed = self.saved = 0
+
+    @property
+    def inserted(self):
+        return int(self.buffer.inserted)
+
+    def insert(self, count):
+        self.seed += 1  # after a restore, other transitions than before
+        self.buffer = insert(self.buffer, noise(self.seed, count))
+
+    def append(self):
+        self.files.append(self.inserted, since(self.buffer, self.saved))
+
+    def save(self):
+        self.append()
+        self.checkpoints[self.inserted] = self.buffer
+        self.saved = self.inserted
+        self.checkpoints = {k: self.checkpoints[k] for k in sorted(self.checkpoints)[-KEPT:]}
+        self.files.prune(min(self.checkpoints), self.capacity)
+
+    def restore(self, age=0):
+        """Goes on from the last checkpoint, or from an older one as if those after it were damaged."""
+        self.saved = sorted(self.checkpoints)[max(0, len(self.checkpoints) - 1 - age)]
+        self.checkpoints = {k: buffer for k, buffer in self.checkpoints.items() if k <= self.saved}
+        buffer = self.files.load(self.saved, shapes(self.capacity))
+        self.buffer = jax.tree.map(jax.numpy.array, buffer)
+
+    def check(self):
+        for inserted, buffer in self.checkpoints.items():
+            assert_same_bits(self.files.load(inserted, shapes(self.capacity)), buffer)
+
+
+def names(run):
+    return sorted(path.name[:21] for path in run.files.folder.iterdir())
+
+
+def three_checkpoints(folder):
+    """A buffer of capacity 8: files of transitions 0 to 4, 5 to 7, 8 to 12, and checkpoints after each."""
+    run = Run(folder, 8)
+    for count in (5, 3, 5):
+        run.insert(count)
+        run.save()
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -105,19 +179,15 @@ def test_no_more_is_kept_than_three_checkpoints_need(run):
     run.check()
 
 
-@pytest.mark.parametrize(
-    ("kept", "needed"),
-    [
-        (1, [5, 8, 13, 20]),  # the one before is removed only after the new one is written
-        (3, [0, 0, 5, 8]),
-        (0, [0, 0, 0, 0]),  # all are kept
-    ],
-)
-def test_the_oldest_checkpoint_that_is_still_needed(kept, needed):
-    saves = Saves(kept, 5)
-    assert saves.last == 5
-    assert [saves.add(step) for step in (8, 13, 20, 21)] == needed
-    assert saves.last == 21
+@pytest.mark.parametrize(("kept", "stops"), [(1, [30, 40]), (2, [20, 30, 40]), (0, [10, 20, 30, 40])])
+def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
+    """Of a ring of 8; the checkpoint before is removed only after the new one is written."""
+    population = make_population(tmp_path, buffer_size=8, keep_checkpoints=kept)
+    for stop in (10, 20, 30, 40):
+        population.advance(stop)
+        save(population)
+    assert sorted(int(path.name.split("-")[1]) for path in tmp_path.rglob("*.npz")) == stops
+    population.close()
 
 
 def test_more_new_transitions_than_there_is_room_for(run):
@@ -132,10 +202,10 @@ def test_more_new_transitions_than_there_is_room_for(run):
 
 def test_nothing_new(run):
     before = names(run)
-    run.files.append(13, rows_since(run.buffer, 13))
+    run.files.append(13, since(run.buffer, 13))
     assert names(run) == before
-    assert_same_bits(run.files.load(0, run.buffer), replay.empty(8, O, A))
-    assert ReplayFiles(run.files.folder / "nowhere").load(0, run.buffer).capacity == 8
+    assert_same_bits(run.files.load(0, shapes(8)), replay.empty(8, O, A))
+    assert ReplayFiles(run.files.folder / "nowhere").load(0, shapes(8)).capacity == 8
 
 
 def test_another_past_is_forgotten(run):
@@ -153,44 +223,60 @@ def test_rows_since(run, first):
     """The last 8 of all 13 are there; they are fetched four at a time, also around the end of the ring."""
     everything = [noise(1, 5), noise(2, 3), noise(3, 5)]
     expected = jax.tree.map(lambda *fields: np.concatenate(fields)[max(first, 5) :], *everything)
-    assert_same_bits(rows_since(run.buffer, first), expected)
-
-
-@pytest.mark.parametrize("first", [-1, 14])
-def test_rows_that_were_never_inserted(run, first):
-    with pytest.raises(
-        ValueError, match=f"first must be between 0 and the 13 transitions inserted, not {first}"
-    ):
-        rows_since(run.buffer, first)
+    assert_same_bits(since(run.buffer, first), expected)
 
 
 def test_one_program_fetches_any_number_of_rows(run):
-    rows_since(run.buffer, 0)
+    since(run.buffer, 0)
     known = replay_files._part._cache_size()
     for first in range(14):
-        rows_since(run.buffer, first)
+        since(run.buffer, first)
     assert replay_files._part._cache_size() == known
 
 
-def test_writing_while_the_buffer_goes_on(tmp_path):
-    """What was fetched is a copy: a thread writes it while the ring's memory is donated and overwritten."""
-    overwrite = jax.jit(replay.insert, donate_argnums=0)
-    buffer = overwrite(replay.empty(64, O, A), noise(0, 64))
-    expected = jax.tree.map(np.array, buffer)
-    rows, files = rows_since(buffer, 0), ReplayFiles(tmp_path)
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        write = thread.submit(files.append, 64, rows)
-        for seed in range(20):
-            buffer = overwrite(buffer, noise(seed, 64))
-        write.result()
-    assert_same_bits(files.load(64, buffer), expected)
+def change(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
-def test_what_was_loaded_is_written_in_place(run):
-    """From the first insertion on: what came from NumPy, too, lies in memory that may be donated."""
-    buffer = run.files.load(13, run.buffer)
-    overwrite = jax.jit(replay.insert, donate_argnums=0)
-    places = [field.unsafe_buffer_pointer() for field in buffer.data]
-    for seed in range(20):
-        buffer = overwrite(buffer, noise(seed, 3))
-        assert [field.unsafe_buffer_pointer() for field in buffer.data] == places
+DAMAGES = {
+    "flipped": change,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
+    "lost": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_an_error_of_the_checkpoints_that_need_it(run, damage):
+    (path,) = run.files.folder.glob("0000000005-*")
+    DAMAGES[damage](path)
+    assert_same_bits(run.files.load(5, shapes(8)), run.checkpoints[5])
+    for inserted in (8, 13):
+        with pytest.raises(Damaged):
+            run.files.load(inserted, shapes(8))
+
+
+def test_files_of_another_run_or_member_are_refused(run):
+    for files in (ReplayFiles(run.files.folder, "other"), ReplayFiles(run.files.folder.parent).of("replay")):
+        with pytest.raises(Damaged, match="damaged, or another run's or member's"):
+            files.load(13, shapes(8))
+
+
+def test_other_shapes_are_told(run):
+    with pytest.raises(UserError, match=r"observations is float32\[5, 3\], not float32\[5, 4\]"):
+        run.files.load(13, jax.eval_shape(lambda: replay.empty(8, 4, A)))
+
+
+def test_reading_the_longest_sequence(run):
+    """For collecting: up to any transition that is there, of what is there without a gap."""
+    everything = jax.tree.map(lambda *fields: np.concatenate(fields), noise(1, 5), noise(2, 3), noise(3, 5))
+    like = shapes(8).data
+    for stop in (13, 12, 6):
+        first, rows = run.files.read(stop, like)
+        assert first == 0
+        assert_same_bits(rows, jax.tree.map(lambda field, stop=stop: field[:stop], everything))
+    next(iter(run.files.folder.glob("0000000005-*"))).unlink()
+    assert run.files.read(None, like)[0] == 8
+    with pytest.raises(UserError, match="has transitions 8 to 13 of the run, not those up to 7"):
+        run.files.read(7, like)

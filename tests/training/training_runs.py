@@ -11,6 +11,7 @@ from xql_jax.tasks import get_task
 from xql_jax.training.files import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
+from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
@@ -73,7 +74,11 @@ def widths(*sizes):
 
 def make_growth(seeds=(0, 1), grid=None, **values):
     """A population of Growth; what neither the grid nor the values set does not grow."""
-    return Population(Growth(**values), make_members(list(seeds), grid or {}), make_data(), batch_size=4)
+    return offline_population(Growth(**values), make_members(list(seeds), grid or {}), make_data(), 4)
+
+
+def offline_population(learner, members, data, batch_size, **options):
+    return Population(learner, members, offline(data, batch_size), **options)
 
 
 def snapshot(tree):
@@ -92,13 +97,13 @@ class Start:
 
     def __init__(self, population):
         self.population = population
-        self._states = jax.tree.map(jnp.copy, population.states)
+        self._members = [group.members for group in population.groups]
 
     def again(self):
         population = self.population
-        population.states = jax.tree.map(jnp.copy, self._states)
+        for group, members in zip(population.groups, self._members, strict=True):
+            group.members = members
         population.diverged, population.step = {}, 0
-        population.begin_interval()
         return population
 
 
@@ -112,8 +117,8 @@ def advance(population, stop, call):
 class OneStep:
     """Stands in for an Evaluator: a member's return is the sum of its actions at one observation."""
 
-    def __init__(self, num_members):
-        self._observations = np.full((num_members, 1, 3), 0.25, np.float32)
+    def __init__(self, num_members, size=3):
+        self._observations = np.full((num_members, 1, size), 0.25, np.float32)
 
     def run(self, act):
         actions = act(self._observations).astype(np.float64)

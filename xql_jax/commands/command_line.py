@@ -36,6 +36,7 @@ GONE = {
     "join_seconds": "experiments/sweep.py trains on several hosts, as runs of their own",
     "shard_data": "the data are on each device if they fit, else give --data_on=host",
     "data_on=disk": "the data are in memory: give --data_on=host",
+    "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
     "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
     "serve": "the report is a static page: run the same command again to renew it",
     "port": "the report is a static page: open index.html in --out",

@@ -1,42 +1,38 @@
-"""CSV files of a run. Checkpoints also hold their rows, so a run survives damage to the files."""
+"""CSV files of a run. Checkpoints also hold their rows."""
 
-import contextlib
 import csv
 import io
-import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from xql_jax.errors import UserError
-from xql_jax.files import read_file, set_aside, write_atomically, writing
-
-LOG = logging.getLogger(__name__)
+from xql_jax.files import write_atomically, writing
 
 
 class CSVLogger:
     """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
 
-    The first column is `step`. All rows are kept in memory, and each checkpoint holds the rows written before
-    it. A resumed run begins with the rows of its checkpoint, and ignores what the file holds: rows of later
-    steps, which it writes again, a last row cut short, or damage. A damaged file is first renamed.
+    The first column is `step`. A resumed run begins with the rows of its checkpoint, and drops those that the
+    file has of later steps, because it writes them again.
 
     Args:
-        rows: the rows in the checkpoint, header first. None for a new run, which never overwrites rows.
+        rows: the rows in the checkpoint, header first; none for a new run.
+    Raises:
+        UserError: if the file has other rows than the checkpoint, because somebody else has changed it.
     """
 
-    def __init__(self, path: Path, rows: bytes | None = None):
+    def __init__(self, path: Path, rows: bytes = b""):
         self.path = path
-        held = rows or b""
-        if rows is None and (aside := _set_aside(path, lambda there: b"\n" not in there, "earlier")):
-            LOG.warning(f"{path}: no checkpoint goes with it, the run begins anew; it is now {aside.name}")
-        if rows is not None and (aside := _set_aside(path, lambda there: there.startswith(held), "damaged")):
-            LOG.warning(f"{path}: not as the run wrote it; the file as it was is {aside.name}")
-        self._blocks = [held] if held else []
-        self._pending: list[bytes] = []
-        self._columns = next(csv.reader([held.split(b"\n", 1)[0].decode()])) if held else None
-        write_atomically(path, held)
+        there = path.read_bytes() if path.exists() else b""
+        known = min(len(there), len(rows))
+        if there[:known] != rows[:known]:
+            raise UserError(
+                f"{path}: not as the run wrote it: put it back as it was, or delete it, and the rows are "
+                "taken from the last checkpoint"
+            )
+        self._columns = next(csv.reader([rows.split(b"\n", 1)[0].decode()])) if rows else None
+        write_atomically(path, rows)
         with writing(path):
             self._file: IO[bytes] = path.open("ab")
 
@@ -52,22 +48,10 @@ class CSVLogger:
             )
         self._append([_text(row[column]) for column in self._columns])
 
-    def rows(self) -> tuple[bytes, ...]:
-        """Returns all rows so far, header first, as blocks of text that never change."""
-        if self._pending:
-            self._blocks.append(b"".join(self._pending))
-            self._pending = []
-        return tuple(self._blocks)
-
-    def mend(self) -> None:
-        """Renames the file and writes it again if its content is not what the run wrote."""
-        rows = b"".join(self.rows())
-        with contextlib.suppress(OSError):
-            if read_file(self.path) == rows:
-                return
-        aside = f"; the file as it was is {set_aside(self.path).name}" if os.path.lexists(self.path) else ""
-        LOG.warning(f"{self.path}: changed by somebody else during the run; it is written anew{aside}")
-        write_atomically(self.path, rows)
+    @property
+    def size(self) -> int:
+        """The length of all rows so far, in bytes: the file's first bytes never change."""
+        return self._file.tell()
 
     def close(self) -> None:
         with writing(self.path):
@@ -76,26 +60,9 @@ class CSVLogger:
     def _append(self, cells: Sequence[str]) -> None:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(cells)
-        self._pending.append(line.getvalue().encode())
         with writing(self.path):
-            self._file.write(self._pending[-1])
+            self._file.write(line.getvalue().encode())
             self._file.flush()
-
-
-def _set_aside(path: Path, is_fine: Callable[[bytes], bool], word: str) -> Path | None:
-    """Renames what lies at `path` if it cannot be read as a file, or if `is_fine` rejects its content.
-
-    The new name begins with `word`; if the file cannot be read, with "damaged".
-
-    Returns:
-        The new path; None if nothing was renamed.
-    """
-    if not os.path.lexists(path):
-        return None
-    try:
-        return None if is_fine(read_file(path)) else set_aside(path, word)
-    except OSError:  # a pipe, or a broken link
-        return set_aside(path)
 
 
 def _text(value: Any) -> str:

@@ -27,12 +27,6 @@ class ActingSettings(Settings):
     max_policy_lag: int = setting(
         100, "Most updates by which the policy that acts may lag behind the learner.", least=1, most=1_000_000
     )
-    on_damaged_replay: str = setting(
-        "stop",
-        "What --resume does if replay files are damaged. stop: go on from an older checkpoint with whole "
-        "ones, if any; drop: from the last one with the undamaged transitions, and say how many are lost.",
-        choices=("stop", "drop"),
-    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,8 @@ from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import Run
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
-from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of
+from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.types import Array, State
 
@@ -238,15 +238,15 @@ class OfflinePolicySelection(Run):
         population = Population(
             self.evaluation,
             [Evaluated(settings.seed, {}, member) for member in saved.members],
-            dataset.batch if fits_on_device(num_bytes) else dataset,
-            settings.batch_size,
+            offline(dataset.batch if fits_on_device(num_bytes) else dataset, settings.batch_size),
         )
-        begun = population.saving().states
-        for member in saved.members:
-            actor = saved.learner.actor(saved.states[member.name])
-            begun[member.name] = self.evaluation.evaluating(begun[member.name], actor)
-        population.resume(begun, Progress(members={name: {"diverged": None} for name in begun}))
-        population.compile()
+        actors = [saved.learner.actor(saved.states[member.name]) for member in saved.members]
+        population.replace(
+            state=[
+                self.evaluation.evaluating(population.member(index)[1], actor)
+                for index, actor in enumerate(actors)
+            ]
+        )
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
         for stop in tqdm(stops, desc="evaluating", disable=None if settings.tqdm else True):
             population.advance(stop)

@@ -23,8 +23,8 @@ from xql_jax.runs.machine import Run
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import Member
-from xql_jax.training.pace import Pace
 from xql_jax.training.policies import finite_policy
+from xql_jax.training.progress import Pace
 
 LOG = logging.getLogger(__name__)
 

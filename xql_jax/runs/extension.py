@@ -46,7 +46,7 @@ def begin_with(beginning: Beginning, folder: RunFolder) -> None:
             (checkpoint / "logs" / name).write_bytes(rows)
 
     with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
-        checkpoints.save(beginning.states, beginning.progress, write_logs)
+        checkpoints.save({"states": beginning.states}, beginning.progress, write_logs)
 
 
 def extended(folder: RunFolder, job: Job) -> Beginning:

@@ -39,16 +39,14 @@ from xql_jax.runs.run import (
 )
 from xql_jax.settings import settings_of
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.finetuning import FinetuningPopulation
+from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.ramps import parse_ramps
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import OnlineSchedule, Pretrained
+from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.trainable import Divergence
 from xql_jax.types import Batch, State
 
 LOG = logging.getLogger(__name__)
@@ -119,12 +117,9 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
         batch = jax.device_put(place(data.dataset, job, folder))
-        offline = Population(job.learner, job.members, batch, job.settings.batch_size)
+        population = Population(job.learner, job.members, offline(batch, job.settings.batch_size))
         if pretrained:
-            none = {member.name: {"diverged": None} for member in job.members}
-            offline.resume(pretrained, Progress(members=none))
-        begin_online = functools.partial(_online_population, job, schedule, data, batch, folder, stop)
-        population = FinetuningPopulation(offline, handover, begin_online, schedule.round_steps)
+            population.replace(state=[pretrained[member.name] for member in job.members])
         held.callback(population.close)
         loop = TrainingLoop(
             population,
@@ -133,12 +128,13 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
             job.settings.schedule,
             folder.files,
             preprocessing=data.preprocessing,
+            hand_over=functools.partial(_handed_over, job, schedule, data, batch, folder, stop),
         )
         held.enter_context(loop)
         rows = train(loop, job, folder, stop)
         if loop.finished:  # an interrupted run skips the pictures
             draw_curve(rows, job, data.task, folder)
-            draw_maze(population, evaluator, job, data, folder)
+            draw_maze(loop.population, evaluator, job, data, folder)
         return write_summary(
             loop,
             rows,
@@ -147,7 +143,9 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
             stop,
             finetuning=summarize_finetuning(rows, handover),
             policy_lag=schedule.policy_lag,
-            seconds_by_work={name: round(value, 3) for name, value in population.seconds.items()},
+            seconds_by_work={
+                name: round(value, 3) for name, value in loop.population.strategy.seconds.items()
+            },
         )
 
 
@@ -185,32 +183,34 @@ def finetuning_data(job: Job, evaluator: Evaluator | None, source: SavedRun | No
     return data._replace(dataset=dataset)
 
 
-def _online_population(
+def _handed_over(
     job: Job,
     schedule: OnlineSchedule,
     data: RunData,
     batch: Batch,
     folder: RunFolder,
     stop: StopSignals,
-    states: Mapping[str, State],
-    diverged: Mapping[str, Divergence],
-) -> OnlinePopulation:
-    """Makes the population of the second phase from the members' states after the first."""
+    first: Population,
+) -> Population:
+    """Returns the population of the second phase, with the states of the first phase's members."""
     settings, task = job.settings, job.settings.task
     prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
     LOG.info(
         f"hand-over: rounds of {schedule.round_steps} step(s), the policy that acts is at most "
         f"{schedule.policy_lag} updates behind"
     )
-    return OnlinePopulation(
-        job.learner.scheduled(math.inf),
-        job.members,
+    strategy = Host(
         functools.partial(choose_suite(task, settings.simulation).make, task),
         schedule,
-        ReplayFiles(folder.files.replay, folder.run, settings.on_damaged_replay == "drop"),
+        ReplayFiles(folder.files.replay, folder.run),
         Patience(settings.environment_timeout, lambda: stop.received is not None),
-        Pretrained(states, diverged, settings.num_pretraining_steps, prior, data.preprocessing),
+        first_step=settings.num_pretraining_steps,
+        prior_data=prior,
+        preprocessing=data.preprocessing,
     )
+    online = Population(job.learner.scheduled(math.inf), job.members, strategy)
+    online.take_over(first)
+    return online
 
 
 def _source(settings: FinetuneSettings) -> SavedRun | None:

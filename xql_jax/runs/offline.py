@@ -40,9 +40,9 @@ from xql_jax.runs.run import (
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
 from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.trainable import Trainable
 from xql_jax.types import AnyBatch, Transitions
 
 LOG = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
         if beginning:
             begin_with(beginning, folder)
         placed = place(data.dataset, job, folder)
-        population = Population(job.learner, job.members, placed, job.settings.batch_size)
+        population = Population(job.learner, job.members, offline(placed, job.settings.batch_size))
         held.callback(population.close)
         loop = TrainingLoop(
             population,
@@ -178,7 +178,7 @@ def place(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories 
 
 
 def draw_maze(
-    population: Trainable, evaluator: Evaluator | None, job: Job, data: RunData, folder: RunFolder
+    population: Population, evaluator: Evaluator | None, job: Job, data: RunData, folder: RunFolder
 ) -> None:
     """Draws maze.png, for mazes: V over the maze, if the method has one, and the first policy's paths."""
     task = data.task

@@ -31,12 +31,12 @@ from xql_jax.runs.run import (
     write_summary,
 )
 from xql_jax.tasks import COMPILED, Task
-from xql_jax.training.compiled_online import CompiledPopulation
+from xql_jax.training.compiled import Compiled
+from xql_jax.training.host import Host, bellman_errors
 from xql_jax.training.loop import Recording, TrainingLoop
-from xql_jax.training.online import OnlinePopulation
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import OnlineSchedule
-from xql_jax.training.schedule import Schedule
+from xql_jax.training.schedule import OnlineSchedule, Schedule
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -87,21 +87,23 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         population = online_population(job, schedule, task, folder, stop)
         held.callback(population.close)
         interval, path = settings.bellman_error_interval, folder.files.bellman_errors
-        errors = [Recording(path, "error", interval, population.bellman_errors)] if interval else []
+        measure = functools.partial(bellman_errors, population)
+        errors = [Recording(path, "error", interval, measure)] if interval else []
         loop = TrainingLoop(population, evaluator, task, settings.schedule, folder.files, errors)
         held.enter_context(loop)
         rows = train(loop, job, folder, stop)
         if loop.finished:  # an interrupted run skips the pictures
             draw_curve(rows, job, task, folder)
+        strategy: Any = population.strategy  # `Host` or `Compiled`
         restarts = [
             {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
-            for index, divergences in population.restarts.items()
+            for index, divergences in strategy.restarts.items()
             for divergence in divergences
         ]
-        work = {name: round(value, 3) for name, value in population.seconds.items()}
+        work = {name: round(value, 3) for name, value in strategy.seconds.items()}
         details: dict[str, Any] = {"policy_lag": schedule.policy_lag}
-        if isinstance(population, CompiledPopulation):
-            details = {"policy_lag": 0, "failed_episodes": population.failures}
+        if isinstance(strategy, Compiled):
+            details = {"policy_lag": 0, "failed_episodes": strategy.failures}
         return write_summary(
             loop, rows, job, folder, stop, restarts=restarts, seconds_by_work=work, **details
         )
@@ -109,7 +111,7 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
 
 def online_population(
     job: Job, schedule: OnlineSchedule, task: Task, folder: RunFolder, stop: StopSignals
-) -> OnlinePopulation | CompiledPopulation:
+) -> Population:
     """Makes the members' environments and the population, and logs a description."""
     settings, is_compiled = job.settings, task.suite == COMPILED
     LOG.info(
@@ -121,12 +123,13 @@ def online_population(
         f"  rounds of {schedule.round_steps} step(s): the policy that acts is {behind} behind; files in "
         f"{folder.path}"
     )
-    files = ReplayFiles(folder.files.replay, folder.run, settings.on_damaged_replay == "drop")
+    files = ReplayFiles(folder.files.replay, folder.run)
     if is_compiled:
-        return CompiledPopulation(job.learner, job.members, compiled_environment(task), schedule, files)
+        strategy = Compiled(compiled_environment(task), schedule, files)
+        return Population(job.learner, job.members, strategy)
     make = functools.partial(choose_suite(task, simulation_of(settings)).make, task)
     patience = Patience(settings.environment_timeout, lambda: stop.received is not None)
-    return OnlinePopulation(job.learner, job.members, make, schedule, files, patience)
+    return Population(job.learner, job.members, Host(make, schedule, files, patience))
 
 
 def online_schedule(

@@ -156,7 +156,7 @@ def train(loop: TrainingLoop, job: Job, folder: RunFolder, stop: StopSignals) ->
     with stop:
         loop.run(stop, show_progress=settings.tqdm)
     file = folder.files.evaluations
-    return parse_rows(b"".join(loop.logs[file].rows()), folder.columns, file)
+    return parse_rows(file.read_bytes(), folder.columns, file)
 
 
 def draw_curve(rows: Sequence[Row], job: Job, task: Task | None, folder: RunFolder) -> None:
@@ -204,7 +204,7 @@ def write_summary(
             f"{settings.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
             **details,
         },
-        loop.logs,
+        loop.csv_files,
     )
     return Summary(folder.path, settings.unit, content, stopped_by=None if loop.finished else stop.received)
 

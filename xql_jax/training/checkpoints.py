@@ -1,11 +1,12 @@
 """Checkpoints of a run: the members' states, the rows of the logs, and the loop's progress.
 
-A member is one seed of the run with one setting of the swept hyperparameters (see `members.py`).
+A member is one seed of the run with one setting of the swept hyperparameters.
 
-checkpoints/STEP/members/NAME/      the arrays of one member, written by orbax
+checkpoints/STEP/states/            the arrays of all members, stacked, written by orbax; likewise other items
 checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
-checkpoints/STEP/checkpoint.json    the run's digest, the progress, each member's arrays (names and shapes),
-                                    and the digest of every file
+checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, the shapes of a
+                                    member's arrays, and the digest of every file: orbax does not notice a
+                                    flipped byte, and silently truncates, pads and converts arrays
 checkpoints/NAME.tmp/               a checkpoint that is being written or deleted
 checkpoints/damaged-STEP/           a checkpoint that was found damaged; kept for inspection
 """
@@ -13,11 +14,14 @@ checkpoints/damaged-STEP/           a checkpoint that was found damaged; kept fo
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +30,27 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import cannot_write, set_aside, sync, writing
-from xql_jax.training.manifests import (
-    UnfitCheckpoint,
-    cannot_read,
-    cannot_understand,
-    check_files,
-    check_leaves,
-    file_digests,
-    leaves_of,
-    read_checked,
-    read_manifest,
-    system_error,
-    write_manifest,
-)
-from xql_jax.training.orbax_alone import checkpointer, silent_orbax
+from xql_jax.files import cannot_write, read_record, set_aside, sync, write_record, writing
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
+MANIFEST = "checkpoint.json"
+
+
+class UnfitCheckpoint(UserError):
+    """A checkpoint that holds other arrays than the run's; `reason` says in words what is wrong."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"checkpoint {path}: {reason}")
+        self.reason = reason
+
+
+class DamagedCheckpoint(UnfitCheckpoint, Damaged):
+    """A checkpoint with a missing or changed file; trying to read it again is of no use."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(path, f"damaged: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +73,6 @@ class Checkpoints(contextlib.AbstractContextManager):
     A background thread writes them, one at a time, while training continues. An error in the thread is raised
     by the next `save`, `wait` or `close`. Only `save` and `resume_last_good` write or rename files.
 
-    orbax's CheckpointManager is not faster (for XQL's 3.9 MB it takes 56 ms without digests, this class 57 ms
-    with them), and it gives a checkpoint its final name before a digest of it could be written.
-
     Args:
         folder: created by the first `save`; its parent must exist.
         run: the digest of the run's identity; checkpoints of other runs are refused.
@@ -79,7 +82,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __init__(self, folder: Path, run: str = "", kept: int = KEPT, spared: int | None = None):
         self._folder, self._run, self._kept, self._spared = folder.absolute(), run, kept, spared
-        self._orbax = checkpointer()
+        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
 
@@ -96,7 +99,7 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def save(
         self,
-        states: Mapping[str, State],
+        items: Mapping[str, Mapping[str, State]],
         progress: Progress,
         write_more: Callable[[Path], None] = lambda folder: None,
     ) -> None:
@@ -105,14 +108,15 @@ class Checkpoints(contextlib.AbstractContextManager):
         If a checkpoint of that step exists, nothing is written, because it holds the same state.
 
         Args:
-            states: NumPy arrays by the member's name. Nobody else may write to them.
+            items: "states" and others, each NumPy arrays of the same shapes by the member's name. Nobody else
+                may write to them.
             progress: at the same step.
             write_more: writes further files of the checkpoint. The thread calls it with the checkpoint's
                 folder, before the folder gets its final name.
         """
         self.wait()
         if progress.step not in self.steps:
-            self._write_in_flight = self._thread.submit(self._write, states, progress, write_more)
+            self._write_in_flight = self._thread.submit(self._write, items, progress, write_more)
 
     def wait(self) -> None:
         """Waits until no write is in progress.
@@ -135,9 +139,9 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._orbax.close()
 
     def restore(
-        self, like: Mapping[str, State], step: int | None = None
+        self, like: Mapping[str, State], step: int | None = None, item: str = "states"
     ) -> tuple[dict[str, State], Progress]:
-        """Reads the members named in `like` from a checkpoint.
+        """Reads an item of the members named in `like` from a checkpoint.
 
         Args:
             like: by the member's name, arrays of the expected shapes and types, or their `jax.eval_shape`.
@@ -145,7 +149,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         Returns:
             NumPy arrays by the member's name, and the progress of the whole checkpoint.
         Raises:
-            DamagedCheckpoint: if a file of these members is missing or has changed.
+            DamagedCheckpoint: if a file of the item is missing or has changed.
             UnfitCheckpoint: if it lacks a member, or its arrays differ in name, shape or type from `like`.
             UserError: if there is no such checkpoint, or the system cannot read it at present.
         """
@@ -154,50 +158,55 @@ class Checkpoints(contextlib.AbstractContextManager):
             there = f"there are: {', '.join(map(str, known))}" if known else "there is none"
             raise UserError(f"no checkpoint{f' {step}' if step else ''} in {self._folder}; {there}")
         path = self._folder / str(known[-1] if step is None else step)
-        manifest = read_manifest(path, self._run)
-        states = {}
+        manifest = self._manifest(path)
+        members = manifest["members"]
         for name, wanted in like.items():
-            if name not in manifest["members"]:
-                there = ", ".join(manifest["members"])
-                raise UnfitCheckpoint(path, f"it has no member {name}; it has: {there}")
-            check_leaves(path, manifest["members"][name], leaves_of(wanted))
-            check_files(path, f"members/{name}/", manifest["files"])
-            states[name] = self._restore_member(path / "members" / name, wanted)
+            if name not in members:
+                raise UnfitCheckpoint(path, f"it has no member {name}; it has: {', '.join(members)}")
+            _check_leaves(path, manifest["arrays"].get(item, {}), leaves_of(wanted))
+        self._check_files(path, f"{item}/", manifest["files"])
+        shape = next(iter(like.values()))
+        empty = jax.tree.map(
+            lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), (len(members), *leaf.shape)), shape
+        )
         try:
-            return states, Progress(**manifest["progress"])
-        except TypeError as error:  # a field that this version does not know
-            raise cannot_understand(path, error) from error
+            with _quiet_orbax():
+                stack = self._orbax.restore(path / item, args=ocp.args.StandardRestore(empty))
+            progress = Progress(**manifest["progress"])
+        except Exception as error:  # the digests were right: a system error, a full device, another version
+            if isinstance(error, OSError) or _system_error(error):
+                raise cannot_read(path / item, error) from error
+            message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
+            raise UserError(f"checkpoint {path}: {message[:300]}") from error
+        places = {name: members.index(name) for name in like}
+        return {
+            name: jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), stack) for name, at in places.items()
+        }, progress
 
     def logs(self, step: int) -> dict[str, bytes]:
         """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""
         path = self._folder / str(step)
-        digests = read_manifest(path, self._run)["files"]
-        names = [name for name in digests if name.startswith("logs/")]
-        return {Path(name).name: read_checked(path, name, digests[name]) for name in names}
+        files = self._check_files(path, "logs/", self._manifest(path)["files"])
+        return {Path(name).name: content for name, content in files.items()}
 
     def leaves(self, step: int) -> dict[str, dict[str, str]]:
-        """Returns the types and shapes of a checkpoint's arrays, by member and then by array name.
+        """Returns the types and shapes of a checkpoint's states, by member and then by array name.
 
         Raises the errors of `restore`.
         """
-        return read_manifest(self._folder / str(step), self._run)["members"]
-
-    def _restore_member(self, path: Path, like: State) -> State:
-        arrays = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), like)
-        try:
-            return self._orbax.restore(path, args=ocp.args.StandardRestore(arrays))
-        except Exception as error:  # the digests were right: a system error, a full device, another version
-            if isinstance(error, OSError) or system_error(error):
-                raise cannot_read(path, error) from error
-            raise cannot_understand(path.parents[1], error) from error
+        manifest = self._manifest(self._folder / str(step))
+        return dict.fromkeys(manifest["members"], manifest["arrays"]["states"])
 
     def resume_last_good(
-        self, like: Mapping[str, State], resume: Callable[[dict[str, State], Progress], None]
+        self,
+        like: Mapping[str, Mapping[str, State]],
+        resume: Callable[[dict[str, dict[str, State]], Progress], None],
     ) -> Progress | None:
         """Passes the last undamaged checkpoint to `resume`, and renames later ones, which are damaged.
 
         Args:
-            resume: continues from the states and the progress. It raises `Damaged` if files outside the
+            like: by item, as for `restore`.
+            resume: continues from the items and the progress. It raises `Damaged` if files outside the
                 checkpoint that belong to it (the replay buffer's) are damaged.
         Returns:
             The progress to continue from; None if there is no checkpoint.
@@ -208,9 +217,10 @@ class Checkpoints(contextlib.AbstractContextManager):
         damaged: dict[int, Damaged] = {}
         for step in reversed(self._resumable()):
             try:
-                states, progress = self.restore(like, step)
+                read = {item: self.restore(shapes, step, item) for item, shapes in like.items()}
                 self.logs(step)
-                resume(states, progress)
+                progress = read["states"][1]
+                resume({item: arrays for item, (arrays, _) in read.items()}, progress)
             except Damaged as error:
                 damaged[step] = error
                 continue
@@ -241,8 +251,42 @@ class Checkpoints(contextlib.AbstractContextManager):
             f"{self._folder.parent} or start anew with another --save_dir"
         )
 
+    def _manifest(self, path: Path) -> dict[str, Any]:
+        """Returns a checkpoint's checkpoint.json; raises the errors of `restore`."""
+        try:
+            content = read_record(path / MANIFEST)
+        except Damaged as error:
+            raise DamagedCheckpoint(path, f"{MANIFEST} is not as it was written") from error
+        if not isinstance(content.get("members"), list):
+            raise UnfitCheckpoint(path, "written by an earlier version, which kept a folder for each member")
+        if content["run"] != self._run:
+            raise DamagedCheckpoint(path, f"it is of another run, {content['run']}; this one is {self._run}")
+        if str(content["progress"]["step"]) != path.name:
+            raise DamagedCheckpoint(path, f"it is of step {content['progress']['step']}")
+        return content
+
+    def _check_files(self, path: Path, prefix: str, digests: Mapping[str, str]) -> dict[str, bytes]:
+        """Returns the files below a prefix; raises DamagedCheckpoint if one is missing or has changed."""
+        found = {}
+        for name, expected in digests.items():
+            if not name.startswith(prefix):
+                continue
+            try:
+                content = (path / name).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise DamagedCheckpoint(path, f"{name} is missing") from error
+            except OSError as error:  # too many open files, no permission, a failing disk: not damage
+                raise cannot_read(path / name, error) from error
+            if hashlib.sha256(content).hexdigest() != expected:
+                raise DamagedCheckpoint(path, f"{name} is not as it was written")
+            found[name] = content if prefix == "logs/" else b""
+        return found
+
     def _write(
-        self, states: Mapping[str, State], progress: Progress, write_more: Callable[[Path], None]
+        self,
+        items: Mapping[str, Mapping[str, State]],
+        progress: Progress,
+        write_more: Callable[[Path], None],
     ) -> None:
         """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
 
@@ -259,13 +303,19 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                with silent_orbax():
-                    for name, state in states.items():
-                        self._orbax.save(temporary / "members" / name, args=ocp.args.StandardSave(state))
+                with _quiet_orbax():
+                    for item, trees in items.items():
+                        stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
+                        self._orbax.save(temporary / item, args=ocp.args.StandardSave(stack))
                 write_more(temporary)
-                members = {name: leaves_of(state) for name, state in states.items()}
-                files = file_digests(temporary)
-                write_manifest(temporary, self._run, dataclasses.asdict(progress), members, files)
+                content = {
+                    "run": self._run,
+                    "progress": dataclasses.asdict(progress),
+                    "members": list(items["states"]),
+                    "arrays": {item: leaves_of(next(iter(of.values()))) for item, of in items.items()},
+                    "files": _digests(temporary),
+                }
+                write_record(temporary / MANIFEST, content)
                 for part in (*temporary.rglob("*"), temporary):
                     sync(part)
                 os.replace(temporary, path)
@@ -278,11 +328,74 @@ class Checkpoints(contextlib.AbstractContextManager):
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
             if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
-            raise cannot_write(path, system_error(error) or str(error)[:300]) from error
+            raise cannot_write(path, _system_error(error) or str(error)[:300]) from error
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:  # not made by this program
-                path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def leaves_of(states: State) -> dict[str, str]:
+    """The types and shapes of a state's arrays, by name."""
+    leaves = jax.tree_util.tree_flatten_with_path(states)[0]
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def cannot_read(path: Path, error: Exception) -> UserError:
+    """Returns the error for a file that the system does not let be read at present."""
+    reason = _system_error(error) or getattr(error, "strerror", None) or str(error)[:300]
+    return UserError(f"cannot read {path}: {reason}")
+
+
+def _check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
+    """Raises UnfitCheckpoint unless the arrays are as wanted; orbax would silently convert or resize them."""
+    for name in (*wanted, *found):
+        if found.get(name) != wanted.get(name):
+            raise UnfitCheckpoint(
+                path,
+                f"written for other states, by another version of the program: {name} is "
+                f"{found.get(name, 'not there')}, not {wanted.get(name, 'wanted')}",
+            )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Returns the digest of every file in a folder, by its path there."""
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _system_error(error: Exception) -> str | None:
+    """The operating system's message quoted in a tensorstore error (a ValueError); None if there is none."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(number[1])) if number else None
+
+
+@contextlib.contextmanager
+def _quiet_orbax() -> Iterator[None]:
+    """Silences orbax's log, and what it prints about an error that is raised here anyway.
+
+    orbax logs an error with its traceback in every thread that the error passes through. After the first
+    error, tensorstore's other writes report to an event loop that is closed already, and asyncio and Python
+    warn about tasks that were never awaited. These warnings can come at any later time, so they stay
+    silenced after an error.
+    """
+    loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname + record.getMessage()
+
+    for logger in loggers:
+        logger.addFilter(is_of_others)
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+    except Exception:
+        warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
+        raise
+    sys.unraisablehook = hook
+    for logger in loggers:
+        logger.removeFilter(is_of_others)

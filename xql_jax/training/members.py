@@ -87,13 +87,12 @@ def stacked(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def member_shapes(states: Any, members: Sequence[Member]) -> dict[str, Any]:
-    """Returns the shapes and types of each member's part of stacked states [M, ...], by member name."""
-    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
-    return {member.name: one for member in members}
+def member_shapes(stack: Any) -> Any:
+    """Returns the shapes and types of one member's part of stacked arrays."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), stack)
 
 
-def parted(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
+def unstack(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
     """Splits a stacked tree into one tree per member, by member name; the leaves are NumPy arrays.
 
     The leaves are copies, not views, because the next update may overwrite the donated device memory.

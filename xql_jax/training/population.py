@@ -1,274 +1,476 @@
-"""A population: one algorithm with several seeds and hyperparameters, trained as one compiled program."""
+"""A population: members of one algorithm, advanced by one compiled program.
+
+A *member* is one training: one seed with one setting of the swept hyperparameters. Members never exchange
+anything, so each can be on any device, and its numbers do not depend on the others.
+
+What members learn from is a `Strategy`: data (`offline.py`), environments on the host (`host.py`), or
+environments inside the compiled program (`compiled.py`).
+"""
 
 import dataclasses
-import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from xql_jax.data.sampling import sample
-from xql_jax.data.windows import Trajectories
+from xql_jax.data import replay
 from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.devices import AXIS, padded, population_mesh
-from xql_jax.training.members import Member, learners_of, member_shapes, parted, stacked
-from xql_jax.training.minibatches import Feed, Resident, Streamed
+from xql_jax.training.members import Member, learners_of, member_shapes, stacked, unstack
 from xql_jax.training.policies import deterministic_policy, finite_policy
-from xql_jax.training.trainable import Divergence, Saving
-from xql_jax.training.updates import Sums, train
-from xql_jax.types import (
-    AnyBatch,
-    Array,
-    Learner,
-    Metrics,
-    State,
-    Transitions,
-)
+from xql_jax.training.updates import STATE, MemberState, Sums
+from xql_jax.types import Array, Learner, Metrics, State
 
-Tree = TypeVar("Tree")
+AXIS = "members"  # of the members that share a program under `vmap`
+DEVICES = "devices"
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first step after which a member's metrics, state or actions were found not to be all finite."""
+
+    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
+    # actions were not finite, the step that they were for.
+    step: int
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
+
+
+class Saving(NamedTuple):
+    """The content of a checkpoint at the current step."""
+
+    items: dict[str, dict[str, Any]]  # "states" and others: NumPy arrays by the member's name
+    members: Mapping[str, Mapping[str, Any]]  # what each member needs besides its state, for JSON
+    held: Mapping[str, Any] = {}  # what the population as a whole needs, for JSON
+    write: Callable[[], None] = lambda: None  # writes other files; called in the checkpoints' thread
+
+
+@dataclasses.dataclass
+class Group:
+    """The members that one call of the program advances."""
+
+    indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
+    split: Sharding  # of arrays with a leading axis over the group
+    shared: Sharding  # of arrays that all its members share
+    members: Any = None  # their stacked `MemberState`
+
+
+class Piece(NamedTuple):
+    """A call of the program: it runs `train` from `first` to `after` on the data."""
+
+    first: int
+    after: int
+    data: Any = ()
+
+
+class Strategy:
+    """What the members of a population learn from.
+
+    Attributes:
+        unit: the name of one step.
+        stride: the fewest steps that a population can advance at once.
+        example: an observation and an action, f32[1, ...]; only their shapes matter.
+        minibatch: shapes of one update's minibatch.
+        shares_data: all members of a group get the same data from `pieces`, or each its own part [m, ...].
+        buffer_sizes: of a member's replay buffer: its capacity, and the lengths of an observation and an
+            action; None: there is none.
+        seconds: spent so far on each kind of work.
+    """
+
+    unit, stride = "update", 1
+    example: Any
+    minibatch: Any
+    shares_data = True
+    buffer_sizes: tuple[int, int, int] | None = None
+    seconds: dict[str, float] = {}  # noqa: RUF012  # replaced by strategies that measure
+
+    def open(self, population: "Population") -> None:
+        """Prepares what needs the population's members; `example` and `minibatch` are known then."""
+
+    def episodes(self, member: Member) -> Any:
+        """Returns the member's first episodes, if they are in the compiled program."""
+        return ()
+
+    def begin(self, population: "Population") -> None:
+        """Called when the members' states are made or restored."""
+
+    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+        """Divides the work from `start` to `stop` into calls of the program."""
+        yield Piece(start, stop)
+
+    def train(self, member: MemberState, data: Any, start: Array, stop: Array) -> tuple[MemberState, Metrics]:
+        """Trains one member; a pure function inside the program. Returns what `updates.update` does."""
+        raise NotImplementedError
+
+    def advance(self, population: "Population", stop: int) -> None:
+        """Trains the members until step `stop`, and sets the population's step."""
+        population.update(population.step, stop)
+        population.step = stop
+
+    def has_learned(self, step: int) -> bool:
+        """Whether there was an update until this step."""
+        return step > 0
+
+    def own_metrics(self) -> Metrics:
+        """Returns metrics f32[M] that are not the learner's."""
+        return {}
+
+    def saving(self, population: "Population") -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
+        """Returns what a checkpoint holds besides states and sums.
+
+        Returns:
+            Further items of arrays and further JSON content, each by the member's name; and a function that
+            writes other files.
+        """
+        return {}, {}, lambda: None
+
+    def saved_shapes(self, population: "Population") -> dict[str, Any]:
+        """Returns the shapes of the further items of `saving`."""
+        return {}
+
+    def resume(self, population: "Population", items: Mapping[str, Any], progress: Progress) -> None:
+        """Continues from a checkpoint's content; the members' states and sums are restored already."""
+
+    def close(self) -> None:
+        """Closes environments and threads."""
 
 
 class Population:
-    """The members' stacked learners, states and keys, and the one compiled program that advances them.
+    """Several members with their states, and the program that advances them.
 
-    A member is one seed with one setting of the swept hyperparameters. The leading axis of every leaf is over
-    the members, and is split over this process's devices. If their number does not divide evenly, copies of
-    the last member fill the axis; only `states` shows the copies' results. On one device of an accelerator
-    the members run together under `vmap`. On a CPU they run one after the other, because batched matrix
-    products are slower there.
+    On an accelerator the members of all devices run in one program under `vmap`. On a CPU they run one after
+    the other on each device, because batched matrix products are slower there.
+
+    The results of `advance` do not depend on how the steps are split into calls: everything random in update
+    t is drawn from `fold_in(key, t)`, and one program serves every start and stop. For the same reason it
+    need not keep a finite state at every update: if a call ends with numbers that are not finite, the same
+    updates are run again to find the member's last finite state, at which it stays.
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
         members: M of them.
-        data: a Batch of all transitions, or Trajectories, is put on the device. Transitions stay on the host
-            and are streamed, which changes the speed but not the results.
-        batch_size: B, transitions per update.
+        strategy: what they learn from.
+        together: run members under `vmap`; None: on accelerators only.
     Attributes:
-        step: updates done so far.
-        unit, stride: a step is one update, and training can stop after any of them.
-        states: of the members, then of the copies; a member that diverged keeps its last finite state.
-        diverged: the divergences, by the member's index.
-        compile_seconds: time that tracing and compiling took, in `compile` or the first `advance`.
+        step: steps done so far; if `advance` failed, fewer than it was asked for.
+        diverged: the divergences, by the member's index. Such a member's state is frozen.
+        groups: all members, with their states.
+        compile_seconds: time that tracing and compiling took.
     """
-
-    unit = "update"
-    stride = 1
 
     def __init__(
         self,
         learner: Learner,
         members: Sequence[Member],
-        data: AnyBatch | Trajectories | Transitions,
-        batch_size: int,
+        strategy: Strategy,
+        together: bool | None = None,
     ):
-        self.members = list(members)
-        self.step = 0
+        self.members, self.strategy = list(members), strategy
+        self.together = jax.default_backend() != "cpu" if together is None else together
+        self.step, self.compile_seconds = 0, 0.0
         self.diverged: dict[int, Divergence] = {}
-        self._mesh = mesh = population_mesh(len(members))
-        slots = self._slots = padded(self.members, mesh)
-        if isinstance(data, AnyBatch | Trajectories):
-            example = data.observations[:1], data.actions[:1]
-            draw = functools.partial(sample, batch_size=batch_size)
-            minibatch = jax.eval_shape(draw, data, jax.random.key(0))
-            self._feed: Feed = Resident(data, mesh, batch_size)
-        else:
-            first = data.take(np.zeros(1, int))
-            example = first.observations, first.actions
-            minibatch = data.take(np.zeros(batch_size, int))
-            self._feed = Streamed(data, mesh, batch_size, len(slots))
-
-        seeds = jnp.stack([jax.random.key(slot.seed) for slot in slots])
-        init_keys, run_keys = jax.vmap(jax.random.split)(seeds).T
+        self.groups = _groups(len(members), self.together)
+        self._programs: dict[Sharding, Any] = {}
+        strategy.open(self)
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
         # initialisation) waits for the thread pool that runs it, and two at once on two cores deadlock.
-        init = jax.jit(lambda l, key: l.init(key, *example))
-        learners = learners_of(learner, slots)
-        states = [jax.block_until_ready(init(*slot)) for slot in zip(learners, init_keys, strict=True)]
-        on_members = NamedSharding(mesh, PartitionSpec(AXIS))
-        self.learners, self._keys = jax.device_put((stacked(learners), run_keys), on_members)
-        self.states: State = jax.device_put(stacked(states), on_members)
-        self._no_sums = Sums.none(learners[0], states[0], minibatch)
-        self._sums = self._placed_sums([self._no_sums] * len(slots))
+        self._init = jax.jit(lambda learner, key: learner.init(key, *strategy.example))
+        begun: list[MemberState] = []
+        metrics: Any = None
+        for own, member in zip(learners_of(learner, members), self.members, strict=True):
+            key_init, key, *_ = member_keys(member)
+            state = jax.block_until_ready(self._init(own, key_init))
+            metrics = metrics or jax.eval_shape(own.update, state, strategy.minibatch, key)[1]
+            nan = jax.tree.map(lambda metric: jnp.full(metric.shape, jnp.nan, metric.dtype), metrics)
+            episodes = strategy.episodes(member)
+            begun.append(MemberState(own, state, key, Sums.none(metrics), nan, episodes=episodes))
+        for group in self.groups:
+            stack = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
+            group.members = stack.replace(buffer=self._empty_buffers(group))
+        strategy.begin(self)
 
-        self.compile_seconds = 0.0
-        self._program: Any = None
+    @property
+    def unit(self) -> str:
+        return self.strategy.unit
+
+    @property
+    def stride(self) -> int:
+        return self.strategy.stride
 
     def compile(self) -> None:
-        """Compiles the program that advances the members, if it is not compiled yet."""
-        if self._program is not None:
+        """Compiles the program, if it is not compiled yet."""
+        if self._programs:
             return
-        mesh, split, shared = self._mesh, PartitionSpec(AXIS), PartitionSpec()
-        together = jax.default_backend() != "cpu"
-        program = jax.shard_map(
-            functools.partial(_train_members, feed=self._feed, together=together),
-            mesh=mesh,
-            in_specs=(split, split, split, split, self._feed.partition, shared, shared),
-            out_specs=split,
-            check_vma=False,  # members never exchange anything
-        )
-        [(_, _, piece)] = self._feed.pieces(self._keys, 0, 1)
-        numbers = np.int32(0), np.int32(1)
-        arguments = (self.learners, self.states, self._sums, self._keys, piece, *numbers)
         started = time.perf_counter()
-        self._program = jax.jit(program, donate_argnums=1).lower(*arguments).compile()
-        self.compile_seconds = time.perf_counter() - started
+        zero = np.int32(0)
+        for group in self.groups:
+            if group.split not in self._programs:
+                program = self._program(group)
+                piece = next(self.strategy.pieces(group, 0, 1))
+                arguments = *group.members.apart, piece.data, zero, zero
+                self._programs[group.split] = program.lower(*arguments).compile()
+        self.compile_seconds += time.perf_counter() - started
 
     def advance(self, stop: int) -> Metrics:
-        """Runs updates step, ..., stop - 1 of every member; returns the last one's metrics, each f32[M].
+        """Trains until step `stop`; returns the last update's metrics, each f32[M], or {} before the first.
 
-        The result does not depend on how the updates are split into calls, because update t draws everything
-        random from fold_in(key, t), and one program serves every start and stop. For the same reason the
-        program does not need to keep a finite state at every update. If a call ends with numbers that are not
-        finite, the same updates are run again to find the member's last finite state, and the member is
-        frozen at it.
+        Raises:
+            EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
-        start, before = self.step, _copy(self.states)
-        states, sums, metrics, finite = self._run(self.states, start, stop)
-        for index in np.flatnonzero(~finite[: len(self.members)]).tolist():
-            if index not in self.diverged:
-                last_finite, self.diverged[index] = self._find_divergence(before, index, start, stop)
-                before = _select(np.arange(len(self._slots)) == index, last_finite, before)
-        if self.diverged:
-            frozen = np.isin(np.arange(len(self._slots)), list(self.diverged))
-            states = _select(frozen, before, states)
-        self.states, self._sums = states, sums
-        self.step = stop
-        return self._without_copies(metrics)
+        self.strategy.advance(self, stop)
+        if not self.strategy.has_learned(self.step):
+            return {}
+        return {**self.gathered("metrics"), **self.strategy.own_metrics()}
+
+    def update(self, start: int, stop: int, ends_at: int | None = None) -> None:
+        """Runs the strategy's `train` from `start` to `stop` for all members that have not diverged.
+
+        Args:
+            ends_at: the step at which a divergence is reported; None: the update after which it was found.
+        """
+        work = [group for group in self.groups if not self._frozen(group).all()]
+        before = [group.members.apart[0] for group in work]
+        finite = self.run(work, start, stop)
+        for group, old, was_finite in zip(work, before, finite, strict=True):
+            broken = ~np.stack(list(was_finite.values())).all(0) & ~self._frozen(group)
+            for place in np.flatnonzero(broken).tolist():
+                if group.indices[place] not in self.diverged:
+                    last_finite, step, quantity = self._find_divergence(group, old, place, start, stop)
+                    self.diverged[group.indices[place]] = Divergence(ends_at or step, quantity)
+                    old = _select(np.arange(len(group.indices)) == place, last_finite, old)
+            if (frozen := self._frozen(group)).any():
+                new, experience = group.members.apart
+                group.members = _select(frozen, old, new).joined(experience)
+
+    def diverge(self, index: int, step: int, quantity: str) -> None:
+        """Records a member's first divergence; it is frozen from then on."""
+        self.diverged.setdefault(index, Divergence(step, quantity))
 
     def interval_means(self) -> Metrics:
-        """Returns the metrics' means over the updates since `begin_interval`, each [M]."""
-        return self._without_copies(self._sums).means()
+        """Returns the metrics' means over the updates since `begin_interval`, each f32[M]."""
+        return self.gathered("sums").means()
 
     def begin_interval(self) -> None:
         """Begins a new interval of `interval_means`."""
-        self._sums = self._placed_sums([self._no_sums] * len(self._slots))
+        for group in self.groups:
+            none = jax.device_put(jax.tree.map(jnp.zeros_like, group.members.sums), group.split)
+            group.members = group.members.replace(sums=none)
 
     def policy(self) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
-        They are valid until the next `advance`, which donates the states. A member with an action that is not
-        finite counts as diverged from then on; see `finite_policy`.
+        A member with an action that is not finite counts as diverged from then on; see `finite_policy`.
         """
         step = self.step
+        policies = deterministic_policy(self.gathered("learner"), self.states)
+        return finite_policy(policies, lambda index: self.diverge(index, step, "actions"))
 
-        def diverge(index: int) -> None:
-            self.diverged.setdefault(index, Divergence(step, "actions"))
+    @property
+    def states(self) -> State:
+        """The members' states, stacked; a member that diverged keeps its last finite state."""
+        return self.gathered("state")
 
-        policies = deterministic_policy(
-            self._without_copies(self.learners), self._without_copies(self.states)
-        )
-        return finite_policy(policies, diverge)
+    def gathered(self, name: str) -> Any:
+        """Returns a field of all members' `MemberState`, stacked on the first device."""
+        parts = [getattr(group.members, name) for group in self.groups]
+        parts = jax.device_put(parts, jax.local_devices()[0])
+        number = len(self.members)
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[:number], *parts)
 
-    def saved_shapes(self) -> dict[str, Any]:
-        """Shapes and types of the members' states, by name, as a checkpoint holds them."""
-        return member_shapes(self.states, self.members)
-
-    def resume(self, states: Mapping[str, State], progress: Progress) -> None:
-        """Continues from a checkpoint: places the members' states on the devices and takes the progress."""
-        in_order = [states[slot.name] for slot in self._slots]
-        arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *in_order)
-        # Copies, because `device_put` may share NumPy's memory, which must not be donated.
-        self.states = _copy(jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec(AXIS))))
-        self.step = progress.step
-        held = {i: progress.members[member.name]["diverged"] for i, member in enumerate(self.members)}
-        self.diverged = {index: Divergence(**divergence) for index, divergence in held.items() if divergence}
-        saved = [progress.members[slot.name].get("sums") for slot in self._slots]
-        self._sums = self._placed_sums([Sums.restored(of) if of else self._no_sums for of in saved])
-
-    def saving(self) -> Saving:
-        sums = parted(self._sums, self.members)
-        members = {
-            member.name: {"diverged": dataclasses.asdict(self.diverged[i]), "sums": None}
-            if i in self.diverged
-            else {"diverged": None, "sums": of.saved()}
-            for i, (member, of) in enumerate(zip(self.members, sums.values(), strict=True))
-        }
-        return Saving(parted(self.states, self.members), members)
-
-    def close(self) -> None:
-        """Does nothing; a population has nothing to close."""
+    def place_of(self, index: int) -> tuple[Group, int]:
+        """Returns a member's group, and its place there."""
+        return next((group, group.indices.index(index)) for group in self.groups if index in group.indices)
 
     def member(self, index: int) -> tuple[Learner, State]:
-        """Returns one member's learner and state."""
-        return jax.tree.map(lambda leaf: leaf[index], (self.learners, self.states))
+        """Returns one member's learner and its state."""
+        group, place = self.place_of(index)
+        return _at((group.members.learner, group.members.state), place)
 
-    def _without_copies(self, tree: Tree) -> Tree:
-        """Returns the members' part of a tree of leaves [S, ...] over members and copies."""
-        if len(self._slots) == len(self.members):
-            return tree
-        return jax.tree.map(lambda leaf: leaf[: len(self.members)], tree)
+    def replace(self, **fields: Sequence[Any]) -> None:
+        """Replaces fields of the members' states, each given as a list over the members."""
+        for group in self.groups:
+            new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
+            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
+            placed = jax.tree.map(jnp.copy, jax.device_put(new, group.split))
+            group.members = group.members.replace(**placed)
 
-    def _placed_sums(self, sums: Sequence[Sums]) -> Sums:
-        return jax.device_put(stacked(sums), NamedSharding(self._mesh, PartitionSpec(AXIS)))
+    def restart(self, index: int, count: int) -> None:
+        """Gives a diverged member new networks, the `count`-th time, and lets it train on."""
+        del self.diverged[index]
+        key = jax.random.fold_in(member_keys(self.members[index])[0], count)
+        states = [self.member(other)[1] for other in range(len(self.members))]
+        states[index] = self._init(self.member(index)[0], key)
+        self.replace(state=states)
 
-    def _run(self, states: State, start: int, stop: int) -> tuple[State, Sums, Metrics, np.ndarray]:
-        """Runs updates start, ..., stop - 1; donates `states`.
+    def take_over(self, other: "Population") -> None:
+        """Continues from the members of another population, with their states and divergences."""
+        self.step, self.diverged = other.step, dict(other.diverged)
+        self.compile_seconds = other.compile_seconds
+        self.replace(state=[other.member(index)[1] for index in range(len(self.members))])
+        self.strategy.begin(self)
+
+    def saved_shapes(self) -> dict[str, Any]:
+        """Returns the shapes and types of a checkpoint's items."""
+        one = member_shapes(self.groups[0].members.state)
+        return {"states": {member.name: one for member in self.members}, **self.strategy.saved_shapes(self)}
+
+    def saving(self) -> Saving:
+        """Returns the content of a checkpoint at the current step."""
+        items, own, write = self.strategy.saving(self)
+        sums = unstack(self.gathered("sums"), self.members)
+        members = {}
+        for index, member in enumerate(self.members):
+            found = self.diverged.get(index)
+            members[member.name] = {
+                "diverged": dataclasses.asdict(found) if found else None,
+                "sums": sums[member.name].saved(),
+                **own.get(member.name, {}),
+            }
+        items = {"states": unstack(self.states, self.members), **items}
+        return Saving(items, members, {"seconds": dict(self.strategy.seconds)}, write)
+
+    def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+        """Continues from a checkpoint's content."""
+        self.step = progress.step
+        held = [progress.members[member.name] for member in self.members]
+        found = {index: of["diverged"] for index, of in enumerate(held) if of["diverged"]}
+        self.diverged = {index: Divergence(**divergence) for index, divergence in found.items()}
+        none = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), member_shapes(self.groups[0].members.sums)
+        )
+        self.replace(
+            state=[items["states"][member.name] for member in self.members],
+            sums=[Sums.restored(of["sums"]) if of.get("sums") else none for of in held],
+        )
+        self.strategy.resume(self, items, progress)
+
+    def close(self) -> None:
+        """Closes environments and threads."""
+        self.strategy.close()
+
+    def _frozen(self, group: Group) -> np.ndarray:
+        return np.isin(group.indices, list(self.diverged))
+
+    def _empty_buffers(self, group: Group) -> Any:
+        sizes = self.strategy.buffer_sizes
+        if sizes is None:
+            return ()
+        empty = jax.vmap(lambda _: replay.empty(*sizes))
+        return jax.jit(lambda: empty(jnp.arange(len(group.indices))), out_shardings=group.split)()
+
+    def _program(self, group: Group) -> Any:
+        """Returns the jitted function that maps `Strategy.train` over the members of a group."""
+        strategy = self.strategy
+        own = None if strategy.shares_data else 0
+
+        def one(member: MemberState, experience: Any, data: Any, start: Array, stop: Array) -> Any:
+            trained, finite = strategy.train(member.joined(experience), data, start, stop)
+            return trained.replace(learner=(), key=()), finite
+
+        def in_turn(members: Any, experience: Any, data: Any, start: Array, stop: Array) -> Any:
+            member, experience = _at((members, experience), 0)
+            trained = one(member, experience, data if own is None else _at(data, 0), start, stop)
+            return jax.tree.map(lambda leaf: leaf[None], trained)
+
+        if not self.together:
+            return jax.jit(in_turn, donate_argnums=1)
+        together = jax.vmap(one, in_axes=(0, 0, own, None, None), axis_name=AXIS)
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        program = jax.shard_map(
+            together,
+            mesh=group.split.mesh,  # type: ignore[attr-defined]
+            in_specs=(split, split, shared if own is None else split, shared, shared),
+            out_specs=split,
+            check_vma=False,  # members never exchange anything
+        )
+        return jax.jit(program, donate_argnums=1)
+
+    def run(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
+        """Runs `train` from `start` to `stop` for groups; returns by name whether all was finite, bool[m]."""
+        outcomes: list[list[Metrics]] = [[] for _ in work]
+        for pieces in zip(*(self.strategy.pieces(group, start, stop) for group in work), strict=True):
+            for group, piece, finite in zip(work, pieces, outcomes, strict=True):
+                numbers = np.int32(piece.first), np.int32(piece.after)
+                members, experience = group.members.apart
+                trained, ok = self._programs[group.split](members, experience, piece.data, *numbers)
+                group.members = trained.replace(learner=members.learner, key=members.key)
+                finite.append(ok)
+            jax.block_until_ready([of[-2:-1] for of in outcomes])  # prepare at most one call's data ahead
+        return [
+            {name: np.all([each[name] for each in finite], axis=0) for name in finite[0]}
+            for finite in jax.device_get(outcomes)
+        ]
+
+    def _find_divergence(
+        self, group: Group, before: MemberState, place: int, start: int, stop: int
+    ) -> tuple[MemberState, int, str]:
+        """Finds a member's last finite state by bisection; numbers that stop being finite stay so.
 
         Returns:
-            The states, the sums with these updates, the last update's metrics, and bool[S]: whether all
-            metrics and the state were finite.
+            The group at that state, the update after it, and what is not finite then.
         """
-        sums, finite = self._sums, []
-        for first, after, piece in self._feed.pieces(self._keys, start, stop):
-            numbers = np.int32(first), np.int32(after)
-            states, sums, metrics, piece_finite = self._program(
-                self.learners, states, sums, self._keys, piece, *numbers
-            )
-            finite.append(piece_finite)
-            for earlier in finite[-2:-1]:  # prepare at most one call's data ahead
-                earlier.block_until_ready()
-        return states, sums, metrics, np.all(finite, axis=0) & np.asarray(_all_finite(states))
+        after = group.members
 
-    def _find_divergence(self, before: State, index: int, start: int, stop: int) -> tuple[State, Divergence]:
-        """Finds the member's last finite state by bisection; numbers that stop being finite stay so."""
+        def run(members: MemberState, first: int, last: int) -> dict[str, np.ndarray]:
+            group.members = members.joined(group.members.apart[1])
+            [finite] = self.run([group], first, last)
+            return {name: of[place] for name, of in finite.items()}
+
         good, bad = start, stop
         while bad - good > 1:
             middle = (good + bad) // 2
-            finite = self._run(_copy(before), start, middle)[-1]
-            good, bad = (middle, bad) if finite[index] else (good, middle)
-        last_finite = self._run(_copy(before), start, good)[0]
-        metrics = self._run(_copy(last_finite), good, bad)[2]
-        names = [name for name, metric in metrics.items() if not np.isfinite(np.asarray(metric)[index])]
-        return last_finite, Divergence(step=bad, quantity=", ".join(names) or "state")
+            good, bad = (middle, bad) if all(run(before, start, middle).values()) else (good, middle)
+        run(before, start, good)
+        last_finite = group.members.apart[0]
+        broken = [name for name, was_finite in run(last_finite, good, bad).items() if not was_finite]
+        group.members = after.joined(group.members.apart[1])
+        # A metric names the cause better than the state.
+        named = [name for name in broken if name != STATE] or [STATE]
+        return last_finite, bad, ", ".join(named)
 
 
-def _train_members(learners, states, sums, keys, data, start, stop, *, feed: Feed, together: bool):
-    """Runs `train` for the members on one device."""
+def member_keys(member: Member) -> Array:
+    """Returns a member's keys [4]: for its initial state, its updates, its acting, and its episodes."""
+    return jax.random.split(jax.random.key(member.seed), 4)
 
-    def one(member: tuple[Any, ...]) -> tuple[State, Sums, Metrics, Array]:
-        learner, state, before, key, *own = member
-        done = train(learner, state, before, key, own[0] if own else data, start, stop, feed.batch)
-        return done.state, done.sums, done.metrics, jnp.stack(list(done.finite.values())).all()
 
-    # Data that all members share are closed over instead of mapped, so they are never copied per member.
-    own = () if feed.is_shared else (data,)
-    members = (learners, states, sums, keys, *own)
-    return jax.vmap(one)(members) if together else jax.lax.map(one, members)
+def population_mesh(num_members: int) -> Mesh:
+    """Returns a mesh of the fewest devices on which the members finish soonest.
+
+    On 4 devices, 7 members use all 4 (two members per device, one on the last). 5 members use only 3 (two,
+    two and one), because a fourth device would not make the run finish earlier.
+    """
+    devices = jax.local_devices()
+    each = -(-num_members // len(devices))  # members on the fullest device
+    return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
+
+
+def _groups(number: int, together: bool) -> list[Group]:
+    """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
+    mesh = population_mesh(number)
+    if together:
+        indices = [*range(number), *[number - 1] * (-number % mesh.size)]
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        return [Group(indices, NamedSharding(mesh, split), NamedSharding(mesh, shared))]
+    each = -(-number // mesh.size)
+    shardings = [SingleDeviceSharding(mesh.devices[index // each]) for index in range(number)]
+    return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
 
 
 @jax.jit
-def _copy(states: State) -> State:
-    return jax.tree.map(jnp.copy, states)
+def _at(tree: Any, place: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[place], tree)
 
 
 @jax.jit
-def _select(mask: Array, chosen: State, others: State) -> State:
-    """Returns the members of `chosen` where mask bool[M] is true, and those of `others` elsewhere."""
+def _select(mask: Array, chosen: Any, others: Any) -> Any:
+    """Returns the members of `chosen` where mask bool[m] is true, and those of `others` elsewhere."""
 
     def pick(a: Array, b: Array) -> Array:
         return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
     return jax.tree.map(pick, chosen, others)
-
-
-@jax.jit
-def _all_finite(states: State) -> Array:
-    """bool[M]: whether every number of a member's state is finite."""
-    leaves = [jnp.isfinite(leaf.reshape(len(leaf), -1)).all(-1) for leaf in jax.tree.leaves(states)]
-    return jnp.stack(leaves).all(0)

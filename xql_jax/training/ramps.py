@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import jax.numpy as jnp
+
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
 from xql_jax.training.members import fields_given
@@ -57,6 +59,8 @@ def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()
     return list(ramps.values())
 
 
-def ramped(learner: Any, ramps: Sequence[Ramp], step: int) -> Any:
-    """Returns the learner with the ramps' values at `step`."""
-    return with_hyperparameters(learner, {ramp.name: ramp.at(step) for ramp in ramps}) if ramps else learner
+def ramped(learner: Any, ramps: Sequence[Ramp], step: int, count: int | None = None) -> Any:
+    """Returns the learner, or `count` stacked learners, with the ramps' values at `step`."""
+    values = {ramp.name: ramp.at(step) for ramp in ramps}
+    stacked = {name: jnp.full(count, value, jnp.float32) for name, value in values.items() if count}
+    return with_hyperparameters(learner, stacked or values) if ramps else learner

@@ -12,11 +12,11 @@ import dataclasses
 import functools
 import hashlib
 import io
-import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +24,11 @@ import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_file, set_aside, write_atomically, writing
-from xql_jax.training.manifests import NO_FILE, cannot_read
+from xql_jax.files import write_atomically, writing
+from xql_jax.training.checkpoints import cannot_read
+from xql_jax.training.members import member_shapes
 from xql_jax.types import Batch
 
-LOG = logging.getLogger(__name__)
 ROWS_PER_FETCH = 16_384
 
 
@@ -38,31 +38,6 @@ class _Segment:
     first: int
     stop: int
     digest: str
-
-
-class Saves:
-    """The steps of the last checkpoints. Their files of transitions are still needed.
-
-    Args:
-        kept: the number of checkpoints that are kept; 0: all.
-        first: the step of the checkpoint that training begins from.
-    """
-
-    def __init__(self, kept: int, first: int = 0):
-        self._kept, self._steps = kept, [first]
-
-    @property
-    def last(self) -> int:
-        return self._steps[-1]
-
-    def add(self, step: int) -> int:
-        """Adds a checkpoint; returns the step of the oldest whose transitions are needed, 0 if not known.
-
-        After a resumption there can be checkpoints that are not known here.
-        """
-        # One more than the number to keep, because the newest is written before the oldest is removed.
-        self._steps = [*self._steps, step][-self._kept - 1 if self._kept else 0 :]
-        return self._steps[0] if 0 < self._kept < len(self._steps) else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +51,6 @@ class ReplayFiles:
 
     folder: Path
     owner: str = ""  # the digest of the run's identity, and the member's name
-    drops_damaged: bool = False  # `load` replaces damaged transitions instead of raising
 
     def of(self, member: str) -> "ReplayFiles":
         """Returns the files of one member (seed and setting) of the run, which are in a subfolder."""
@@ -98,7 +72,12 @@ class ReplayFiles:
         self.truncate(inserted - count)
         if count == 0:
             return
-        self._write(inserted, rows)
+        file = io.BytesIO()
+        np.savez(file, **rows._asdict())
+        name = f"{inserted - count:010d}-{inserted:010d}-{self._digest(file.getbuffer())}.npz"
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, file.getbuffer())
 
     def prune(self, inserted: int, capacity: int) -> None:
         """Removes the files that no checkpoint needs.
@@ -118,40 +97,26 @@ class ReplayFiles:
 
         Args:
             inserted: the number passed to an earlier `append`, or 0.
-            like: a buffer of the same shapes, or its `jax.eval_shape`; the result is placed on the same
-                devices.
+            like: a buffer of the same shapes, or its `jax.eval_shape`.
+        Returns:
+            NumPy arrays.
         Raises:
-            Damaged: if a file is missing or changed; with `drops_damaged`, only if all of them are.
+            Damaged: if a file is missing or changed.
             UserError: if the transitions have other shapes, or the system cannot read them at present.
         """
-        capacity = like.capacity
+        capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
         segments = {segment.stop: segment for segment in self._segments()}
-        lost: dict[range, Damaged] = {}
         needed, stop = max(0, inserted - capacity), inserted
         while stop > needed:  # from the newest file to the oldest; each ends where the next one begins
-            earlier = max((other for other in segments if other < stop), default=0)
-            segment = segments.get(stop)
-            first = max(segment.first if segment else earlier, needed)
-            try:
-                if segment is None:
-                    raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
-                for name, rows in self._read(segment, ring)._asdict().items():
-                    getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
-            except Damaged as error:
-                if not self.drops_damaged:
-                    raise Damaged(f"{error} (--on_damaged_replay=drop goes on without it)") from error
-                lost[range(first, stop)] = error
+            if stop not in segments:
+                raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
+            segment = segments[stop]
+            first = max(segment.first, needed)
+            for name, rows in self._read(segment, ring)._asdict().items():
+                getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
             stop = first
-        if lost:
-            self._mend(ring, range(needed, inserted), lost, segments)
-        # Copies, because `device_put` may share NumPy's memory, which must not be donated.
-        data, count = jax.tree.map(
-            lambda field, wanted: jnp.copy(jax.device_put(field, wanted.sharding)),
-            (ring, np.int32(inserted)),
-            (like.data, like.inserted),
-        )
-        return ReplayBuffer(data, count)
+        return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
         """Returns the longest sequence of transitions on the disk, without a gap, that ends before `stop`.
@@ -180,48 +145,6 @@ class ReplayFiles:
         parts = [self._read(segment, like) for segment in joined if segment.first < stop]
         return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: stop - first], *parts)
 
-    def _write(self, stop: int, rows: Batch) -> None:
-        file = io.BytesIO()
-        np.savez(file, **rows._asdict())
-        first = stop - len(rows.rewards)
-        name = f"{first:010d}-{stop:010d}-{self._digest(file.getbuffer())}.npz"
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, file.getbuffer())
-
-    def _mend(
-        self, ring: Batch, held: range, lost: Mapping[range, Damaged], segments: Mapping[int, _Segment]
-    ) -> None:
-        """Replaces lost transitions by copies of undamaged ones, and logs a warning.
-
-        The ring buffer keeps its order and numbering, so later insertions are unaffected. The copies are
-        spread evenly over the undamaged transitions, whose probability of being drawn rises until the copies
-        are overwritten. Damaged files are renamed, and new files with the copies are written in their place.
-
-        Args:
-            ring: the buffer's arrays, which are changed.
-            held: the numbers of all transitions that the buffer should hold.
-            lost: for each lost range of them, the error.
-            segments: the files by the number at which they stop.
-        """
-        gone = [number for numbers in lost for number in numbers]
-        whole = np.setdiff1d(np.array(held), gone)
-        if len(whole) == 0:
-            raise Damaged(f"{next(iter(lost.values()))}; no file of the buffer is undamaged")
-        capacity = len(ring.rewards)
-        stand_ins = whole[np.arange(len(gone)) * len(whole) // len(gone)]
-        for field in ring:
-            field[np.array(gone) % capacity] = field[stand_ins % capacity]
-        for numbers in lost:
-            if numbers.stop in segments and os.path.lexists(segments[numbers.stop].path):
-                set_aside(segments[numbers.stop].path)
-            rows = jax.tree.map(lambda field, of=numbers: field[np.array(of) % capacity], ring)
-            self._write(numbers.stop, rows)
-        LOG.warning(
-            f"{self.folder}: {len(gone):,} of {len(held):,} transitions are lost ("
-            f"{'; '.join(map(str, lost.values()))}): copies of others replace them until they are overwritten"
-        )
-
     def _digest(self, content: bytes | memoryview) -> str:
         digest = hashlib.sha256(f"{self.owner}\n".encode())
         digest.update(content)
@@ -230,10 +153,10 @@ class ReplayFiles:
     def _read(self, segment: _Segment, like: Batch) -> Batch:
         """Returns a file's transitions, NumPy f32[stop - first, ...]; checks its digest and shapes."""
         try:
-            content = read_file(segment.path)
+            content = segment.path.read_bytes()
+        except FileNotFoundError as error:
+            raise Damaged(f"{segment.path}: missing") from error
         except OSError as error:
-            if error.errno in NO_FILE:
-                raise Damaged(f"{segment.path}: missing") from error
             raise cannot_read(segment.path, error) from error
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
@@ -262,36 +185,84 @@ class ReplayFiles:
         """Removes the files of these segments, and unfinished files."""
         for path in (*self.folder.glob("*.tmp"), *(segment.path for segment in segments)):
             with writing(path):
-                if path.is_dir() and not path.is_symlink():  # a folder, which this program never makes
-                    set_aside(path)
-                else:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
 
-def rows_since(buffer: ReplayBuffer, first: int) -> Batch:
+class BufferFiles:
+    """The files of all members' replay buffers, and the steps of the last checkpoints, which need them.
+
+    Args:
+        files: of all members; each has its own folder in them.
+        kept: the number of checkpoints that are kept; 0: all.
+        capacity: of a buffer.
+    """
+
+    def __init__(self, files: ReplayFiles, kept: int, capacity: int):
+        self._files, self._kept, self._capacity = files, kept, capacity
+        self._steps = [0]  # of the last checkpoints
+
+    def saving(self, step: int, population: Any) -> Callable[[], None]:
+        """Returns a function that writes the transitions since the last checkpoint.
+
+        The function also removes the files that no checkpoint needs any more.
+        """
+        rows = {}
+        for index, member in enumerate(population.members):
+            group, place = population.place_of(index)
+            rows[member.name] = rows_since(group.members.buffer, self._steps[-1], place)
+        # One more than the number to keep, because the newest is written before the oldest is removed.
+        # After a resumption there can be checkpoints that are not known here.
+        self._steps = [*self._steps, step][-self._kept - 1 if self._kept else 0 :]
+        oldest = self._steps[0] if 0 < self._kept < len(self._steps) else 0
+
+        def write() -> None:
+            for name, new in rows.items():
+                files = self._files.of(name)
+                files.append(step, new)
+                files.prune(oldest, self._capacity)
+
+        return write
+
+    def load(self, step: int, population: Any) -> None:
+        """Gives the members of a population the buffers that they had at a step."""
+        for group in population.groups:
+            shapes = member_shapes(group.members.buffer)
+            group.members = group.members.replace(
+                buffer=()
+            )  # frees the old ones before the new ones are read
+            names = [population.members[index].name for index in group.indices]
+            rings = [self._files.of(name).load(step, shapes) for name in names]
+            stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
+            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
+            placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
+            group.members = group.members.replace(buffer=placed)
+        self._steps = [step]
+
+
+def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
     """Fetches the transitions numbered `first` and later from the device, as far as the buffer holds them.
 
     Only these are transferred, ROWS_PER_FETCH at a time, all by the same compiled program.
 
+    Args:
+        buffers: of several members, f32[m, capacity, ...].
+        place: of the member among them.
     Returns:
         NumPy f32[n, ...], oldest first, for `ReplayFiles.append`.
-    Raises:
-        ValueError: if `first` is negative or above the number of transitions inserted.
     """
-    inserted, capacity = int(buffer.inserted), buffer.capacity
-    if not 0 <= first <= inserted:
-        raise ValueError(f"first must be between 0 and the {inserted} transitions inserted, not {first}")
+    inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
     count = min(inserted - first, capacity)
-    rows = jax.tree.map(lambda field: np.empty((count, *field.shape[1:]), field.dtype), buffer.data)
+    rows = jax.tree.map(lambda field: np.empty((count, *field.shape[2:]), field.dtype), buffers.data)
     for start in range(0, count, ROWS_PER_FETCH):
-        part = _part(buffer.data, (inserted - count + start) % capacity, min(ROWS_PER_FETCH, capacity))
+        begin = (inserted - count + start) % capacity
+        part = _part(buffers.data, place, begin, min(ROWS_PER_FETCH, capacity))
         for to, fetched in zip(rows, jax.device_get(part), strict=True):
             to[start : start + ROWS_PER_FETCH] = fetched[: count - start]
     return rows
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _part(data: Batch, first: int, count: int) -> Batch:
+def _part(data: Batch, place: int, first: int, count: int) -> Batch:
     """Returns f32[count, ...], the rows from `first` on; after the ring buffer's last row comes its first."""
-    rows = (first + jnp.arange(count)) % len(data.rewards)
-    return jax.tree.map(lambda field: jnp.take(field, rows, axis=0, mode="clip"), data)
+    rows = (first + jnp.arange(count)) % data.rewards.shape[1]
+    return jax.tree.map(lambda field: field.at[place, rows].get(mode="clip"), data)

@@ -1,8 +1,11 @@
-"""The schedule of a training: when it logs, evaluates, saves and ends."""
+"""The schedules of a training: when it logs, evaluates, saves and ends; how acting and learning alternate."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 from xql_jax.training.checkpoints import KEPT
+from xql_jax.training.ramps import Ramp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,3 +39,29 @@ class Schedule:
         first = self.handover or 0
         stops = ((step - first) // interval * interval + interval + first for interval in intervals)
         return min(self.max_steps, *stops)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnlineSchedule:
+    """How acting and learning alternate. A step of any of the N environments counts as one step."""
+
+    num_environments: int = 1  # N, per member
+    processes: bool = False  # run each environment in its own process
+    buffer_size: int = 1_000_000  # transitions per member
+    batch_size: int = 256
+    warmup_steps: int = 1_000  # of random actions, before anything is learned
+    updates_per_step: float = 1.0
+    round_steps: int = 1  # transitions per round, which are inserted at once; a multiple of N
+    keep_checkpoints: int = KEPT  # the latest ones; 0 keeps all. The buffer's files are kept as long
+    restarts: bool = False  # a diverged member starts again with new networks; else it is frozen
+    exploration_noise: float = 0.0  # standard deviation of Gaussian noise added to actions, in their units
+    ramps: Sequence[Ramp] = ()  # hyperparameters that change with the step
+
+    def updates_by(self, step: int) -> int:
+        """Returns the number of updates that are due after `step` steps."""
+        return max(0, int((step - self.warmup_steps) * self.updates_per_step + 1e-9))
+
+    @property
+    def policy_lag(self) -> int:
+        """The most updates by which the acting policy is behind those that are due before its step."""
+        return math.ceil((2 * self.round_steps - self.num_environments) * self.updates_per_step)

@@ -1,13 +1,15 @@
-"""The compiled loop of updates that all populations share, and the sums of its metrics."""
+"""The state of a member, and the compiled loop of updates that every kind of training runs on it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.training.minibatches import update_keys
-from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
+from xql_jax.types import Array, Metrics, Minibatch, PRNGKey, State
+
+STATE = "state"  # what is checked to be finite, besides each metric
 
 
 class Sums(NamedTuple):
@@ -21,9 +23,8 @@ class Sums(NamedTuple):
     totals: Metrics
 
     @classmethod
-    def none(cls, learner: Learner, state: State, minibatch: Any) -> Self:
-        """Returns the sums over no update, for minibatches of these shapes."""
-        metrics = jax.eval_shape(learner.update, state, minibatch, jax.random.key(0))[1]
+    def none(cls, metrics: Mapping[str, Any]) -> Self:
+        """Returns the sums over no update, for metrics of these shapes."""
         return cls(jnp.int32(0), {name: jnp.zeros(of.shape, of.dtype) for name, of in metrics.items()})
 
     def plus(self, metrics: Metrics) -> Self:
@@ -41,43 +42,58 @@ class Sums(NamedTuple):
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Self:
-        totals = {name: jnp.float32(total) for name, total in saved["totals"].items()}
+        totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
         return cls(jnp.int32(saved["updates"]), totals)
 
 
-class Updated(NamedTuple):
-    """A learner after some updates. The leaves have the leading axes, if any, of its state and metrics."""
+class MemberState(flax.struct.PyTreeNode):
+    """Everything of one member; a population stacks its members' along a new leading axis of every leaf."""
 
-    state: State
-    sums: Sums  # with these updates added
-    metrics: Metrics  # the last update's
-    finite: Metrics  # per metric bool[]: whether it was finite in all updates
+    learner: Any  # its traced hyperparameters are the leaves
+    state: State  # of the learner; the last finite one if the member has diverged
+    key: PRNGKey  # update t uses it folded with t
+    sums: Sums  # since the last row of the log
+    metrics: Metrics  # of the last update; NaN before the first
+    buffer: Any = ()  # its replay buffer, if it acts
+    episodes: Any = ()  # its running episodes, if its environments are in the compiled program
+
+    @property
+    def apart(self) -> tuple[Self, tuple[Any, Any]]:
+        """The member without its experience, and that: its buffer and its episodes."""
+        return self.replace(buffer=(), episodes=()), (self.buffer, self.episodes)
+
+    def joined(self, experience: tuple[Any, Any]) -> Self:
+        """Undoes `apart`."""
+        return self.replace(buffer=experience[0], episodes=experience[1])
 
 
-def train(
-    learner: Learner,
-    state: State,
-    sums: Sums,
-    key: PRNGKey,
-    data: Any,
-    start: Array,
-    stop: Array,
-    batch: Callable[[Any, PRNGKey, Array], Minibatch],
-    keys: Callable[[PRNGKey, Array], tuple[PRNGKey, PRNGKey]] = update_keys,
-) -> Updated:
-    """Runs updates start, ..., stop - 1 of one learner, each on the minibatch that `batch` makes of the data.
+def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
+    """Returns the two keys of an update: one draws the minibatch, the other is passed to the learner."""
+    key_batch, key_update = jax.random.split(jax.random.fold_in(key, step))
+    return key_batch, key_update
 
-    Args:
-        sums: of the updates before.
-        keys: returns an update's two keys: one draws the minibatch, the other is passed to the learner.
+
+def update(
+    member: MemberState, start: Array, stop: Array, batch: Callable[[PRNGKey, Array], Minibatch]
+) -> tuple[MemberState, Metrics]:
+    """Runs updates start, ..., stop - 1 of one member, each on the minibatch `batch(key, step)`.
+
+    Returns:
+        The member; and bool[] by name: whether the metric was finite in all of these updates, and whether
+        the last state is.
     """
 
-    def update(step: Array, carry: Updated) -> Updated:
-        key_batch, key_update = keys(key, step)
-        state, metrics = learner.update(carry.state, batch(data, key_batch, step), key_update)
-        finite = {name: carry.finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
-        return Updated(state, carry.sums.plus(metrics), metrics, finite)
+    def once(
+        step: Array, carry: tuple[State, Sums, Metrics, Metrics]
+    ) -> tuple[State, Sums, Metrics, Metrics]:
+        state, sums, _, finite = carry
+        key_batch, key_update = update_keys(member.key, step)
+        state, metrics = member.learner.update(state, batch(key_batch, step), key_update)
+        finite = {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
+        return state, sums.plus(metrics), metrics, finite
 
-    finite = {name: jnp.ones(total.shape, bool) for name, total in sums.totals.items()}
-    begun = Updated(state, sums, jax.tree.map(jnp.zeros_like, sums.totals), finite)
-    return jax.lax.fori_loop(start, stop, update, begun)
+    finite = {name: jnp.ones((), bool) for name in member.metrics}
+    begun = member.state, member.sums, member.metrics, finite
+    state, sums, metrics, finite = jax.lax.fori_loop(start, stop, once, begun)
+    leaves = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]
+    return member.replace(state=state, sums=sums, metrics=metrics), {**finite, STATE: jnp.stack(leaves).all()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from xql_jax.training.pace import SECONDS_PER_LINE, Pace, in_words
+from xql_jax.training.progress import SECONDS_PER_LINE, Pace, in_words
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Progress of a training: its speed and the time left."""
+"""Progress of a training: its speed, the time left, and when a bar shows them."""
 
+import sys
 from collections.abc import Callable
 
 SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
@@ -52,3 +53,8 @@ class Pace:
             said.append(f"{speed:,.{0 if speed >= 10 else 1}f} {self._unit}s/s")
             said.append(f"about {in_words((self._last - step) / speed)} left")
         return ", ".join(said)
+
+
+def without_bar() -> bool | None:
+    """Returns tqdm's `disable`: False in a notebook; else None, which shows the bar on terminals only."""
+    return False if "ipykernel" in sys.modules else None

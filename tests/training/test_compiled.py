@@ -1,28 +1,27 @@
 """Acting, inserting and learning in one program: what is learned from, in which order, what comes back."""
 
 import dataclasses
-import json
 import logging
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import online_fakes
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PlanarPointMass, PointMass
-from online_fakes import BadActor, Counter, Flickering, make_population, same
+from online_fakes import BadActor, Counter, Flickering, buffer_of, make_population, same, save
 from slow_cases import slow_but
 
 from xql_jax.data import replay
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import make_learner
-from xql_jax.training import compiled_online
-from xql_jax.training.checkpoints import Progress
-from xql_jax.training.compiled_member import Carry, Keys
-from xql_jax.training.compiled_online import CompiledPopulation
+from xql_jax.training import compiled
+from xql_jax.training.compiled import Compiled
+from xql_jax.training.host import NUM_ERRORS, bellman_errors
 from xql_jax.training.members import Member
+from xql_jax.training.population import Divergence, Population, member_keys
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rounds import NUM_ERRORS, OnlineSchedule
-from xql_jax.training.trainable import Divergence
+from xql_jax.training.schedule import OnlineSchedule
 
 N = 3
 SCHEDULE = OnlineSchedule(num_environments=N, round_steps=N, buffer_size=256, batch_size=4, warmup_steps=6)
@@ -30,41 +29,19 @@ ONE, THREE = (Member(0, {}),), (Member(0, {}), Member(1, {}), Member(0, {"rate":
 
 
 def make(tmp_path, members=ONE, environment=PointMass, learner=None, together=False, **changes):
-    schedule = dataclasses.replace(SCHEDULE, **changes)
-    files = ReplayFiles(tmp_path)
-    return CompiledPopulation(learner or Counter(), members, environment(), schedule, files, together)
+    strategy = Compiled(environment(), dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path))
+    return Population(learner or Counter(), members, strategy, together)
 
 
 def transitions(population, index=0):
     """What a member's buffer holds, oldest first, before it is full; [steps, N, ...]."""
-    buffer = population._part(index, "buffer")
-    rows = jax.tree.map(lambda field: np.asarray(field)[: int(buffer.inserted)], buffer.data)
+    rows = online_fakes.transitions(population, index)
     return jax.tree.map(lambda field: field.reshape(-1, N, *field.shape[1:]), rows)
 
 
 def ends_of(population):
     """All that is to be the same bit by bit."""
-    parts = [field.name for field in dataclasses.fields(Carry) if field.name != "pytree_class"]
-    members = range(len(population.members))
-    return [[population._part(index, name) for name in parts] for index in members]
-
-
-def save(population):
-    saving = population.saving()
-    saving.write()
-    content = json.loads(json.dumps([saving.members, saving.held]))
-    return saving.states, Progress(population.step, members=content[0], held=content[1])
-
-
-def assert_same(first, second):
-    """Bits, those of keys too."""
-
-    def numbers(tree):
-        leaves = jax.tree.leaves(tree)
-        is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
-        return [jax.random.key_data(a) if key else a for a, key in zip(leaves, is_key, strict=True)]
-
-    same(numbers(first), numbers(second))
+    return [group.members for group in population.groups]
 
 
 @pytest.mark.slow
@@ -72,7 +49,7 @@ def test_one_row_a_step_which_the_environments_made(tmp_path):
     """The buffer against NumPy, from the first observations and the actions that it holds itself."""
     population = make(tmp_path)
     population.advance(90)
-    assert int(population._part(0, "buffer").inserted) == 90
+    assert int(buffer_of(population).inserted) == 90
     rows = transitions(population)
     for number in range(N):
         keys = jax.random.split(jax.random.key(0), 4)[3], number
@@ -98,7 +75,7 @@ def test_who_acts_has_learned_all_that_was_due(tmp_path):
     population.advance(30)
     rows = transitions(population)
     acted = np.round(1000 * rows.actions[2:, :, 0]).astype(int)  # after the warm-up
-    due = [[population.schedule.updates_by(step)] * N for step in range(6, 30, N)]
+    due = [[population.strategy.schedule.updates_by(step)] * N for step in range(6, 30, N)]
     np.testing.assert_array_equal(acted, due)
     assert float(population.states["updates"][0]) == 24
     random = rows.actions[:2].ravel()
@@ -119,7 +96,7 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     """Updates that are due are counted exactly, where float32 has no odd numbers any more."""
     population = make(tmp_path)
     start = 2**24 + 3
-    updates = population._arguments(start, 4)[0][-1]
+    updates = next(population.strategy.pieces(population.groups[0], start, start + 4 * N)).data
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
 
 
@@ -128,9 +105,9 @@ def test_the_ring_wraps(tmp_path):
     whole, ring = make(tmp_path / "whole"), make(tmp_path / "ring", buffer_size=10)
     for population in (whole, ring):
         population.advance(36)
-    buffer = ring._part(0, "buffer")
+    buffer = buffer_of(ring)
     assert int(buffer.inserted) == 36
-    for field, ours in zip(whole._part(0, "buffer").data, buffer.data, strict=True):
+    for field, ours in zip(buffer_of(whole).data, buffer.data, strict=True):
         for number in range(26, 36):
             np.testing.assert_array_equal(ours[number % 10], field[number])
 
@@ -141,7 +118,7 @@ def test_the_ring_is_written_in_place(tmp_path, together):
     """The program needs no room for another one."""
     population = make(tmp_path, THREE[:2], together=together, buffer_size=1_000_000)
     population.compile()
-    needed = population._program.memory_analysis().temp_size_in_bytes
+    needed = population._programs[population.groups[0].split].memory_analysis().temp_size_in_bytes
     assert needed < replay.num_bytes(1_000_000, 2, 1) / 10
 
 
@@ -149,13 +126,13 @@ def test_results_do_not_depend_on_calls(tmp_path, monkeypatch):
     ends = []
     for number, stops in enumerate(((90,), (3, 15, 18, 90), (90,))):
         if number == 2:
-            monkeypatch.setattr(compiled_online, "TIMES_PER_CALL", 4)
+            monkeypatch.setattr(compiled, "TIMES_PER_CALL", 4)
         population = make(tmp_path / str(number), THREE)
         for stop in stops:
             metrics = population.advance(stop) | population.interval_means()
         ends.append((ends_of(population), metrics))
-    assert_same(ends[0], ends[1])
-    assert_same(ends[0], ends[2])
+    same(ends[0], ends[1])
+    same(ends[0], ends[2])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +160,7 @@ def test_a_resumed_run_is_the_unbroken_one(tmp_path, together, buffer_size):
     resumed.resume(*saved)
     assert resumed.step == 45
     found = resumed.advance(90) | resumed.interval_means()
-    assert_same((ends_of(resumed), found), (ends_of(unbroken), expected))
+    same((ends_of(resumed), found), (ends_of(unbroken), expected))
 
 
 @pytest.mark.slow
@@ -199,7 +176,7 @@ def test_members_together_are_what_they_are_in_turns(tmp_path):
     assert len(np.unique(metrics["loss"])) == 2  # of two seeds
     lone = make(tmp_path / "lone", (THREE[1],))
     lone.advance(90)
-    assert_same(transitions(lone), ends[0][1])
+    same(transitions(lone), ends[0][1])
 
 
 @pytest.mark.parametrize("together", slow_but([False, True], False))
@@ -230,7 +207,7 @@ def test_members_begin_as_those_that_act_on_the_host(tmp_path):
     learner = small(make_learner("xsac"))
     ours = make(tmp_path / "compiled", environment=PointMass, learner=learner)
     theirs = make_population(tmp_path / "host", learner=learner)
-    assert_same(ours.states, theirs.states)
+    same(ours.states, theirs.states)
     theirs.close()
 
 
@@ -246,8 +223,7 @@ def test_a_member_that_diverges_stays_where_it_was(tmp_path):
         rows = transitions(population, 1)
         np.testing.assert_allclose(rows.actions[6:], 0.009)
         assert all(np.isfinite(field).all() for field in rows)
-        other = make(tmp_path / f"{together}" / "resumed", members, together=together)
-        other._files = population._files
+        other = make(tmp_path / str(together), members, together=together)
         other.resume(*save(population))
         assert other.diverged == population.diverged
 
@@ -279,7 +255,7 @@ def test_simulations_that_fail_are_counted_and_told(tmp_path, caplog):
     population = make(tmp_path, environment=Breaking)
     with caplog.at_level(logging.WARNING):
         population.advance(36)
-    assert population.failures == 2 * N
+    assert population.strategy.failures == 2 * N
     assert "6 episode(s) so far ended because their simulation gave numbers" in caplog.text
     assert all(np.isfinite(field).all() for field in transitions(population))
 
@@ -287,9 +263,9 @@ def test_simulations_that_fail_are_counted_and_told(tmp_path, caplog):
 def test_bellman_errors_are_of_the_buffers_transitions(tmp_path):
     population = make(tmp_path, THREE)
     population.advance(6)
-    assert population.bellman_errors().shape == (3, 0)
+    assert bellman_errors(population).shape == (3, 0)
     population.advance(60)
-    errors = population.bellman_errors()  # reward plus updates, see `Counter`
+    errors = bellman_errors(population)  # reward plus updates, see `Counter`
     assert errors.shape == (3, NUM_ERRORS)
     for index, own in enumerate(errors):
         rewards = transitions(population, index).rewards.ravel() + 54.0
@@ -298,7 +274,7 @@ def test_bellman_errors_are_of_the_buffers_transitions(tmp_path):
 
 
 def test_keys_are_never_shared():
-    keys = [key for seed in (0, 1) for key in jax.tree.leaves(Keys.of(seed))]
+    keys = [key for seed in (0, 1) for key in member_keys(Member(seed, {}))]
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 8
 
 
@@ -353,5 +329,5 @@ def test_learning_comes_near_the_optimum(tmp_path, algorithm):
 def test_in_the_plane(tmp_path):
     population = make(tmp_path, environment=PlanarPointMass, learner=small(make_learner("xtd3")))
     metrics = population.advance(30)
-    assert population._part(0, "buffer").data.observations.shape == (256, 4)
+    assert buffer_of(population).data.observations.shape == (256, 4)
     assert all(np.isfinite(metric).all() for name, metric in metrics.items() if "episode" not in name)

@@ -1,0 +1,272 @@
+"""Online training in environments that are part of the compiled program."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from xql_jax.data import replay
+from xql_jax.envs import compiled
+from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
+from xql_jax.training.checkpoints import Progress
+from xql_jax.training.host import EPISODE_METRICS
+from xql_jax.training.members import Member, member_shapes
+from xql_jax.training.population import (
+    AXIS,
+    Divergence,
+    Group,
+    Piece,
+    Population,
+    Strategy,
+    member_keys,
+)
+from xql_jax.training.replay_files import BufferFiles, ReplayFiles
+from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.updates import STATE, MemberState, update
+from xql_jax.types import Array, Batch, Metrics, PRNGKey
+
+LOG = logging.getLogger(__name__)
+Tree = TypeVar("Tree")
+TIMES_PER_CALL = 1_024  # most times that all environments act in one call of the program
+ACTIONS = "actions"  # what is checked to be finite, besides each metric and the state
+
+
+class Running(flax.struct.PyTreeNode):
+    """A member's running episodes, and what the logs report about its episodes."""
+
+    episodes: Episodes
+    key_acting: PRNGKey  # folded with the step
+    key_episodes: PRNGKey  # folded with the environment's number and the episode's
+    episode_return: Array  # f32[], mean over the environments that ended an episode last; NaN before
+    episode_length: Array  # f32[], likewise, steps
+    failures: Array  # i32[], episodes that ended because their simulation failed
+    diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
+
+
+class Compiled(Strategy):
+    """Each member acts in its own compiled environments and fills its own buffer.
+
+    One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
+    that these make due. So the policy that acts has always seen all updates that were due. Every random draw
+    uses a key folded with the number of the step, the update or the episode. A checkpoint also holds the
+    environments, so a resumed run equals an uninterrupted one bit for bit.
+
+    Args:
+        environment: each member has `schedule.num_environments` copies of it.
+        schedule: `round_steps` must be N. Restarts, exploration noise, ramps and processes are not supported.
+        files: of the replay buffers; each member has its own folder in them.
+    """
+
+    unit = "step"
+
+    def __init__(self, environment: JaxEnvironment, schedule: OnlineSchedule, files: ReplayFiles):
+        self.schedule, self.stride = schedule, schedule.num_environments
+        self.seconds = {"acting and learning": 0.0}
+        self.restarts: dict[int, list[Divergence]] = {}  # always empty: a diverged member is frozen
+        self.failures = 0  # episodes, over all members, that ended because their simulation failed
+        self._environment = environment
+        self._files = BufferFiles(files, schedule.keep_checkpoints, schedule.buffer_size)
+        sizes = environment.observation_size, environment.action_size
+        self.example = tuple(jnp.zeros((1, size)) for size in sizes)
+        self.buffer_sizes = schedule.buffer_size, *sizes
+        self.minibatch = replay.empty(1, *sizes).data  # the metrics' shapes do not depend on the batch size
+
+    def open(self, population: Population) -> None:
+        self._population = population
+        self._axis = AXIS if population.together else None
+
+    def episodes(self, member: Member) -> Running:
+        *_, key_acting, key = member_keys(member)
+        begin = jax.jit(lambda key: compiled.begin(self._environment, key, self.stride))
+        nan = jnp.float32(jnp.nan)
+        return Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1))
+
+    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+        """Yields pieces with the number of updates due before each time of acting, and after the last."""
+        for first in range(start, max(stop, start + 1), TIMES_PER_CALL * self.stride):
+            after = min(first + TIMES_PER_CALL * self.stride, stop)
+            # Counted on the host, in 64 bits; the program, with 32-bit floats, would miscount from 2^24 on.
+            times = np.minimum(first + self.stride * np.arange(TIMES_PER_CALL + 1), max(after, first))
+            updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
+            yield Piece(first, after, jax.device_put(updates, group.shared))
+
+    def train(
+        self, member: MemberState, data: Array, start: Array, stop: Array
+    ) -> tuple[MemberState, Metrics]:
+        """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
+
+        A member that diverges keeps its last finite state, acts by it, and continues to fill its buffer.
+
+        Args:
+            data: i32[TIMES_PER_CALL + 1], the updates that are due in total, see `pieces`.
+        """
+        number = self.stride
+
+        def act_and_learn(time: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+            member, finite = carry
+            running, step = member.episodes, start + time * number
+            actions = self._act(member, step)
+            usable = jnp.where(jnp.isfinite(actions), actions, 0.0)
+            episodes, transitions, ended = compiled.step(
+                self._environment, running.episodes, usable, running.key_episodes, self._anywhere
+            )
+            member = member.replace(buffer=replay.insert(member.buffer, transitions))
+
+            def batch(key: PRNGKey, step: Array) -> Batch:
+                return replay.sample(member.buffer, key, self.schedule.batch_size)
+
+            updated, was_finite = update(member, data[time], data[time + 1], batch)
+            was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
+            is_new = (running.diverged_at < 0) & ~jnp.stack(list(was_finite.values())).all()
+            # Actions diverge at the step that they are for, everything else at the end of that step.
+            at = jnp.where(was_finite[ACTIONS], step + number, step)
+            running = _counted(running, ended).replace(
+                episodes=episodes, diverged_at=jnp.where(is_new, at, running.diverged_at)
+            )
+            stays = running.diverged_at >= 0
+            learned = {name: getattr(updated, name) for name in ("state", "sums", "metrics")}
+            kept = {name: getattr(member, name) for name in learned}
+            member = member.replace(episodes=running, **_select(stays, kept, learned))
+            return member, _select(is_new, was_finite, finite)
+
+        finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
+        return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
+
+    def advance(self, population: Population, stop: int) -> None:
+        started, groups = time.perf_counter(), population.groups
+        self._mark_diverged()
+        finite = population.run(groups, population.step, stop)
+        population.step = stop
+        for group, was_finite in zip(groups, finite, strict=True):
+            at = np.asarray(group.members.episodes.diverged_at)
+            for place, index in enumerate(group.indices):
+                if at[place] >= 0 and index not in population.diverged:
+                    broken = [name for name, of in was_finite.items() if not of[place]]
+                    # A metric names the cause better than the state.
+                    named = [name for name in broken if name != STATE] or broken
+                    population.diverge(index, int(at[place]), ", ".join(named))
+        self.seconds["acting and learning"] += time.perf_counter() - started
+        if (failures := int(population.gathered("episodes").failures.sum())) > self.failures:
+            LOG.warning(
+                f"{failures:,} episode(s) so far ended because their simulation gave numbers that are not "
+                "finite"
+            )
+        self.failures = failures
+
+    def has_learned(self, step: int) -> bool:
+        return self.schedule.updates_by(step) > 0
+
+    def own_metrics(self) -> Metrics:
+        running = self._population.gathered("episodes")
+        return dict(zip(EPISODE_METRICS, (running.episode_return, running.episode_length), strict=True))
+
+    def saved_shapes(self, population: Population) -> dict[str, Any]:
+        size = _packed_size(member_shapes(_rest(population.groups[0].members)))
+        one = {"bytes": jax.ShapeDtypeStruct((size,), np.uint8)}
+        return {"episodes": {member.name: one for member in population.members}}
+
+    def saving(self, population: Population) -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
+        packed = {}
+        for index, member in enumerate(population.members):
+            group, place = population.place_of(index)
+            rest = jax.tree.map(lambda leaf, place=place: leaf[place], _rest(group.members))
+            packed[member.name] = {"bytes": _pack(rest)}
+        return {"episodes": packed}, {}, self._files.saving(population.step, population)
+
+    def resume(self, population: Population, items: Mapping[str, Any], progress: Progress) -> None:
+        """Continues bit for bit as if the run had not been interrupted."""
+        self.seconds = dict(progress.held["seconds"])
+        like = member_shapes(_rest(population.groups[0].members))
+        rests = [_unpack(items["episodes"][member.name]["bytes"], like) for member in population.members]
+        population.replace(
+            episodes=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
+        )
+        self._files.load(progress.step, population)
+        self.failures = int(population.gathered("episodes").failures.sum())
+
+    def _mark_diverged(self) -> None:
+        """Tells the program which members have diverged, in an evaluation, too."""
+        population = self._population
+        for group in population.groups:
+            found = [population.diverged.get(index) for index in group.indices]
+            at = np.array([divergence.step if divergence else -1 for divergence in found], np.int32)
+            running = group.members.episodes.replace(diverged_at=jax.device_put(at, group.split))
+            group.members = group.members.replace(episodes=running)
+
+    def _anywhere(self, condition: Array) -> Array:
+        """Whether a condition bool[] holds for any of the members that share the program's control flow."""
+        return condition if self._axis is None else jax.lax.psum(condition.astype(jnp.int32), self._axis) > 0
+
+    def _act(self, member: MemberState, step: Array) -> Array:
+        """Returns actions f32[N, A] at `step`: sampled from the policy, or uniform during the warm-up."""
+        key = jax.random.fold_in(member.episodes.key_acting, step)
+        shape = self.stride, self._environment.action_size
+
+        def random(key: PRNGKey) -> Array:
+            return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+        def by_policy(key: PRNGKey) -> Array:
+            learner, observations = member.learner, member.episodes.episodes.observations
+            return learner.act(learner.actor(member.state), observations, key, False)
+
+        return jax.lax.cond(step < self.schedule.warmup_steps, random, by_policy, key)
+
+
+def _counted(running: Running, ended: Ended) -> Running:
+    count = ended.now.sum()
+
+    def mean(values: Array, before: Array) -> Array:
+        total = jnp.where(ended.now, values, 0).sum().astype(jnp.float32)
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), before)
+
+    return running.replace(
+        episode_return=mean(ended.returns, running.episode_return),
+        episode_length=mean(ended.lengths, running.episode_length),
+        failures=running.failures + ended.failed.sum(),
+    )
+
+
+def _select(condition: Array, first: Tree, second: Tree) -> Tree:
+    """`first` where the condition bool[] holds, else `second`."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), first, second)
+
+
+def _rest(members: MemberState) -> dict[str, Any]:
+    """What a checkpoint holds of members besides their states, sums and buffers."""
+    return {"episodes": members.episodes, "metrics": members.metrics}
+
+
+def _pack(tree: Any) -> np.ndarray:
+    """Returns the bytes of all leaves, u8[n], because orbax writes many small arrays slowly."""
+    leaves = jax.device_get([_numbers(leaf) for leaf in jax.tree.leaves(tree)])
+    return np.frombuffer(b"".join(np.asarray(leaf).tobytes() for leaf in leaves), np.uint8).copy()
+
+
+def _unpack(packed: np.ndarray, like: Tree) -> Tree:
+    """Returns the tree that was packed; `like` has its shapes and types."""
+    leaves, first = [], 0
+    for leaf in jax.tree.leaves(like):
+        wanted = jax.eval_shape(_numbers, leaf)
+        stop = first + wanted.size * wanted.dtype.itemsize
+        numbers = jnp.array(np.frombuffer(packed[first:stop].tobytes(), wanted.dtype).reshape(wanted.shape))
+        leaves.append(jax.random.wrap_key_data(numbers) if _is_key(leaf) else numbers)
+        first = stop
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _packed_size(like: Any) -> int:
+    leaves = (jax.eval_shape(_numbers, leaf) for leaf in jax.tree.leaves(like))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf

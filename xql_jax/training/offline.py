@@ -1,0 +1,117 @@
+"""Training on data: the minibatches' transitions lie on the device, or are streamed from the host.
+
+Both draw update t's minibatch from the same key, so a run learns from the same transitions either way.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+from xql_jax.data.sampling import sample, sample_indices
+from xql_jax.data.windows import Trajectories
+from xql_jax.training.population import Group, Piece, Strategy
+from xql_jax.training.updates import MemberState, update, update_keys
+from xql_jax.types import AnyBatch, Array, Metrics, Minibatch, PRNGKey, Transitions
+
+BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
+
+
+class Resident(Strategy):
+    """All transitions on every device, shared by all members; minibatches are drawn inside the program."""
+
+    def __init__(self, data: AnyBatch | Trajectories, batch_size: int):
+        self._data, self._batch_size = data, batch_size
+        self._placed: dict[Sharding, Any] = {}
+        self.example = data.observations[:1], data.actions[:1]
+        draw = functools.partial(sample, batch_size=batch_size)
+        self.minibatch = jax.eval_shape(draw, data, jax.random.key(0))
+
+    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+        if group.shared not in self._placed:
+            self._placed[group.shared] = jax.device_put(self._data, group.shared)
+        yield Piece(start, stop, self._placed[group.shared])
+
+    def train(self, member: MemberState, data: Any, start: Array, stop: Array) -> tuple[MemberState, Metrics]:
+        return update(member, start, stop, lambda key, step: sample(data, key, self._batch_size))
+
+
+class Block(NamedTuple):
+    """Minibatches of K successive updates, for the members of a group [m] or, in the program, for one."""
+
+    first: Any  # i32[m], the first update
+    batches: Minibatch  # fields [m, K, B, ...]
+
+
+class Streamed(Strategy):
+    """Minibatches sent from the host in blocks; the next block is gathered while the device works.
+
+    Transitions are drawn uniformly from all of the data. A block is not a shuffled subset of the data, so the
+    draw has no bias.
+    """
+
+    shares_data = False
+
+    def __init__(self, data: Transitions, batch_size: int):
+        self._data, self._batch_size = data, batch_size
+        first = data.take(np.zeros(1, int))
+        self.example = first.observations, first.actions
+        self.minibatch = data.take(np.zeros(batch_size, int))
+
+    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+        keys = group.members.key
+        bytes_an_update = len(keys) * sum(field.nbytes for field in self.minibatch)
+        length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
+        firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call
+        indices = self._indices(keys, start, length)
+        for first in firsts:
+            after = min(first + length, stop)
+            block = self._block(np.asarray(indices), first, after)
+            if first != firsts[-1]:  # before `yield`: the device runs what it is given in order
+                indices = self._indices(keys, after, length)
+            yield Piece(first, after, jax.device_put(block, group.split))
+
+    def train(
+        self, member: MemberState, data: Block, start: Array, stop: Array
+    ) -> tuple[MemberState, Metrics]:
+        def batch(key: PRNGKey, step: Array) -> Minibatch:
+            return jax.tree.map(lambda field: field[step - data.first], data.batches)
+
+        return update(member, start, stop, batch)
+
+    def _indices(self, keys: PRNGKey, first: int, length: int) -> Array:
+        """i32[m, K, B], the transitions' indices for updates first, ..., first + K - 1 of every member."""
+        return _indices(keys, np.int32(first), length, self._data.size, self._batch_size)
+
+    def _block(self, indices: np.ndarray, first: int, after: int) -> Block:
+        num_members, length, _ = indices.shape
+        used = indices[:, : after - first]
+        taken = self._data.take(used.reshape(-1))
+
+        def shape(field: np.ndarray) -> np.ndarray:
+            """Shapes a field to [m, K, B, ...]; pads a short block so that one program serves all calls."""
+            by_update = field.reshape(*used.shape, *field.shape[1:])
+            padding = [(0, 0), (0, length - (after - first)), *[(0, 0)] * (by_update.ndim - 2)]
+            return np.pad(by_update, padding) if after - first < length else by_update
+
+        return Block(np.full(num_members, first, np.int32), jax.tree.map(shape, taken))
+
+
+@functools.partial(jax.jit, static_argnames=("length", "size", "batch_size"))
+def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: int) -> Array:
+    def of_update(key: PRNGKey, step: Array) -> Array:
+        return sample_indices(update_keys(key, step)[0], size, batch_size)
+
+    steps = first + jnp.arange(length)
+    return jax.vmap(lambda key: jax.vmap(functools.partial(of_update, key))(steps))(keys)
+
+
+def offline(data: AnyBatch | Trajectories | Transitions, batch_size: int) -> Strategy:
+    """Returns the strategy for data on the device (a Batch or Trajectories), or on the host (Transitions)."""
+    if isinstance(data, AnyBatch | Trajectories):
+        return Resident(data, batch_size)
+    return Streamed(data, batch_size)
