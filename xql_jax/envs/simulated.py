@@ -67,9 +67,10 @@ class SimulatedEnv(gymnasium.Env):
         Raises:
             ValueError: if the action's shape is not [A].
         """
-        if np.shape(action) != self.action_space.shape:
-            raise ValueError(f"an action must be of shape {self.action_space.shape}, not {np.shape(action)}")
-        observation, reward, terminated, info = self.act(np.asarray(action))
+        action = np.asarray(action)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"an action must be of shape {self.action_space.shape}, not {action.shape}")
+        observation, reward, terminated, info = self.act(action)
         self._steps += 1
         truncated = not terminated and self._steps >= self._episode_limit
         return np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, info

@@ -299,7 +299,7 @@ def act(environment: Environment, action: np.ndarray) -> Outcome:
         ValueError: if the reward is not a number.
     """
     observation, reward, terminated, truncated, info = environment.step(action)
-    if np.ndim(reward):
+    if isinstance(reward, np.ndarray | list) and np.shape(reward):
         raise ValueError(f"the reward must be a number, and has shape {np.shape(reward)}")
     return observation, reward, bool(terminated), bool(truncated), int(info.get("success", UNTOLD))
 

@@ -96,8 +96,9 @@ class Evaluator:
             padded = [*seeds, *[None] * (places - len(seeds))]
             history = [self._env.reset(padded * members)]
             for _, step in rollout(self._env, policy, history[0], members):
-                np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
-                np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
+                if step.ended.any():
+                    np.copyto(returns[:, batch], own(step.returns), where=own(step.ended))
+                    np.copyto(lengths[:, batch], own(step.lengths), where=own(step.ended))
                 np.copyto(successes[:, batch], own(step.successes), where=own(step.successes != UNTOLD))
                 if record_paths:
                     history.append(step.observations)
