@@ -18,7 +18,7 @@ from xql_jax.runs.online import online_job, train_online
 
 
 def main(settings: OnlineSettings) -> int:
-    return training.train(settings, lambda given: online_job(given)[0], train_online)
+    return training.train(settings, online_job, train_online)
 
 
 if __name__ == "__main__":

@@ -65,9 +65,9 @@ def test_what_changes_at_the_hand_over_is_the_configs_but_for_what_the_user_sets
     settings = finetune_settings(data, **asked)
     with settings.config.unlocked():
         settings.config.about.finetune.online = "beta=5:2 actor_lr=0.001"
-    job, schedule, _ = finetune_job(settings)
+    job = finetune_job(settings)
     assert job.identity["online"] == changes
-    assert {ramp.name for ramp in schedule.ramps} == {part.split("=")[0] for part in changes.split()}
+    assert {ramp.name for ramp in job.acting.ramps} == {part.split("=")[0] for part in changes.split()}
 
 
 def test_one_run_from_offline_to_online(finetuned):
@@ -164,15 +164,13 @@ def test_rlpd_needs_no_pretraining(data, tmp_path):
 
 def test_a_part_of_the_data_is_drawn_for_all_members_and_kept(data, tmp_path, caplog):
     settings = finetune_settings(data, save_dir=str(tmp_path), init_dataset_size=50)
-    whole = finetuning_data(
-        finetune_job(dataclasses.replace(settings, init_dataset_size=1000))[0], None, None
-    )
+    whole = finetuning_data(finetune_job(dataclasses.replace(settings, init_dataset_size=1000)), None)
     assert whole.dataset.size == 117  # there are no more
     source = train_finetuned(settings)
     handover = source.path / "checkpoints" / str(PRETRAINING)
     for member in (0, 1):
-        job, _, opened = finetune_job(finetune_settings(data, checkpoint=str(handover), member=member))
-        part = finetuning_data(job, None, opened).dataset
+        job = finetune_job(finetune_settings(data, checkpoint=str(handover), member=member))
+        part = finetuning_data(job, None).dataset
         assert part.size == 50
         assert part.fingerprint() == load_run(source.path).content["dataset_fingerprint"]
     assert not any("not the data" in line for line in caplog.messages)
@@ -228,7 +226,7 @@ def test_another_task_is_not_scored_by_the_references_of_the_first(data, source,
     changes = {"checkpoint": str(source.path), "member": 0, "save_dir": str(tmp_path)}
     given = {}
     for env_name in ("pointmaze-umaze-v0", "Hopper-v5"):
-        settings = finetune_job(finetune_settings(data, env_name=env_name, **changes))[0].settings
+        settings = finetune_job(finetune_settings(data, env_name=env_name, **changes)).settings
         given[env_name] = settings.random_return, settings.expert_return
     assert given == {"pointmaze-umaze-v0": (0.0, 9.0), "Hopper-v5": (None, None)}
 
@@ -237,8 +235,8 @@ def test_other_data_are_told_of(data, source, tmp_path, caplog):
     arrays = dict(np.load(data / "data.npz"))
     np.savez(tmp_path / "other.npz", **{**arrays, "rewards": 1 - arrays["rewards"]})
     changes = {"checkpoint": str(source.path), "dataset": (str(tmp_path / "other.npz"),)}
-    job, _, opened = finetune_job(finetune_settings(data, **changes))
-    finetuning_data(job, None, opened)
+    job = finetune_job(finetune_settings(data, **changes))
+    finetuning_data(job, None)
     assert any("not the data that the checkpoint was trained on" in line for line in caplog.messages)
 
 
@@ -254,7 +252,7 @@ def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_na
     rows[:, [22, 30 + 22]] = -0.75
     batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
     monkeypatch.setattr(offline, "load_dataset", lambda *_: Dataset(batch, np.ones(5, bool), "file"))
-    preprocessing: Preprocessing = finetuning_data(finetune_job(settings)[0], None, None).preprocessing
+    preprocessing: Preprocessing = finetuning_data(finetune_job(settings), None).preprocessing
     collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
     assert preprocessing.online(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
     assert preprocessing.batch(batch).rewards.tolist() == [reward] * 5

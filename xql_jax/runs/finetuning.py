@@ -45,7 +45,6 @@ from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.ramps import parse_ramps
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, State
 
@@ -57,12 +56,8 @@ OF_THE_CHECKPOINT = {
 }
 
 
-def finetune_job(settings: FinetuneSettings) -> tuple[Job, OnlineSchedule, SavedRun | None]:
-    """Returns the run's job, its schedule of acting, and the run of --checkpoint if there is one.
-
-    Raises:
-        UserError: for mistakes in the settings.
-    """
+def finetune_job(settings: FinetuneSettings) -> Job:
+    """Returns the run's job; raises UserError for mistakes in the settings."""
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run, "step": source.step}} if source else {}
@@ -87,7 +82,8 @@ def finetune_job(settings: FinetuneSettings) -> tuple[Job, OnlineSchedule, Saved
         exploration_noise=settings.exploration_noise,
         ramps=tuple(parse_ramps(settings.online, job.learner, settings.max_steps, swept)),
     )
-    return job._replace(identity={**job.identity, "round_steps": schedule.round_steps}), schedule, source
+    rounds = {"round_steps": schedule.round_steps}
+    return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
 
 
 def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None) -> Summary:
@@ -102,17 +98,18 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         UserError: if a setting or the data are invalid; earlier runs are not changed then.
     """
     prepare_acting()
-    (job, schedule, source), stop = finetune_job(settings), stop or StopSignals()
-    handover = job.settings.num_pretraining_steps
+    job, stop = finetune_job(settings), stop or StopSignals()
+    schedule, handover = job.acting, job.settings.num_pretraining_steps
+    assert schedule is not None
     with contextlib.ExitStack() as held, naming_lack_of_memory():
         held.enter_context(settings_of_jax())
         evaluator = held.enter_context(evaluating(job))
-        data = finetuning_data(job, evaluator, source)
+        data = finetuning_data(job, evaluator)
         check_room(data.sizes, schedule.buffer_size, len(job.members), "--replay_buffer_size")
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        pretrained = None if source is None or folder.has_checkpoints else _pretrained(source, job, data)
+        pretrained = None if folder.has_checkpoints else _pretrained(job, data)
 
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
@@ -128,7 +125,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
             job.settings.schedule,
             folder.files,
             preprocessing=data.preprocessing,
-            hand_over=functools.partial(_handed_over, job, schedule, data, batch, folder, stop),
+            hand_over=functools.partial(_handed_over, job, data, batch, folder, stop),
         )
         held.enter_context(loop)
         rows = train(loop, job, folder, stop)
@@ -149,8 +146,9 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         )
 
 
-def finetuning_data(job: Job, evaluator: Evaluator | None, source: SavedRun | None) -> RunData:
+def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
     """Loads the data of both phases, with the preprocessing of --checkpoint's run if there is one."""
+    source = job.source
 
     def adapted(dataset: Dataset, task: Task | None, usual: Preprocessing) -> Preprocessing:
         fitted = source.preprocessing_of(dataset) if source else usual
@@ -184,16 +182,11 @@ def finetuning_data(job: Job, evaluator: Evaluator | None, source: SavedRun | No
 
 
 def _handed_over(
-    job: Job,
-    schedule: OnlineSchedule,
-    data: RunData,
-    batch: Batch,
-    folder: RunFolder,
-    stop: StopSignals,
-    first: Population,
+    job: Job, data: RunData, batch: Batch, folder: RunFolder, stop: StopSignals, first: Population
 ) -> Population:
     """Returns the population of the second phase, with the states of the first phase's members."""
-    settings, task = job.settings, job.settings.task
+    settings, task, schedule = job.settings, job.settings.task, job.acting
+    assert schedule is not None
     prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
     LOG.info(
         f"hand-over: rounds of {schedule.round_steps} step(s), the policy that acts is at most "
@@ -274,8 +267,11 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     )
 
 
-def _pretrained(source: SavedRun, job: Job, data: RunData) -> Mapping[str, State]:
-    """Returns the members' states in --checkpoint's run."""
+def _pretrained(job: Job, data: RunData) -> Mapping[str, State] | None:
+    """Returns the members' states in --checkpoint's run; None if there is none."""
+    source = job.source
+    if source is None:
+        return None
     if source.sizes != data.sizes:
         raise UserError(
             f"--checkpoint={source.path}: its observations and actions have {source.sizes} entries, those "

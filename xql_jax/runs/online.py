@@ -42,8 +42,8 @@ from xql_jax.training.signals import StopSignals
 LOG = logging.getLogger(__name__)
 
 
-def online_job(settings: OnlineSettings) -> tuple[Job, OnlineSchedule]:
-    """Returns the run's job and schedule of acting; raises UserError for mistakes in the settings."""
+def online_job(settings: OnlineSettings) -> Job:
+    """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task = settings.task
     schedule = online_schedule(
@@ -60,7 +60,8 @@ def online_job(settings: OnlineSettings) -> tuple[Job, OnlineSchedule]:
         raise UserError(
             f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
         )
-    return make_job(settings, settings.max_steps, round_steps=schedule.round_steps), schedule
+    job = make_job(settings, settings.max_steps, round_steps=schedule.round_steps)
+    return job._replace(acting=schedule)
 
 
 def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
@@ -72,7 +73,9 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         UserError: if a setting is invalid; earlier runs are not changed then.
     """
     prepare_acting()
-    (job, schedule), stop = online_job(settings), stop or StopSignals()
+    job, stop = online_job(settings), stop or StopSignals()
+    schedule = job.acting
+    assert schedule is not None
     task = scored(job.settings, job.settings.task)
     with contextlib.ExitStack() as held, naming_lack_of_memory():
         held.enter_context(settings_of_jax())
@@ -84,7 +87,7 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
         held.enter_context(folder.locked(settings.resume))
-        population = online_population(job, schedule, task, folder, stop)
+        population = online_population(job, task, folder, stop)
         held.callback(population.close)
         interval, path = settings.bellman_error_interval, folder.files.bellman_errors
         measure = functools.partial(bellman_errors, population)
@@ -109,10 +112,10 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         )
 
 
-def online_population(
-    job: Job, schedule: OnlineSchedule, task: Task, folder: RunFolder, stop: StopSignals
-) -> Population:
+def online_population(job: Job, task: Task, folder: RunFolder, stop: StopSignals) -> Population:
     """Makes the members' environments and the population, and logs a description."""
+    schedule = job.acting
+    assert schedule is not None
     settings, is_compiled = job.settings, task.suite == COMPILED
     LOG.info(
         f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "

@@ -23,9 +23,9 @@ def train_run(settings: RunSettings, stop: StopSignals | None = None) -> Summary
 def job_of(settings: RunSettings) -> Job:
     """Returns the job of a run; raises UserError for mistakes in the settings."""
     if isinstance(settings, OnlineSettings):
-        return online_job(settings)[0]
+        return online_job(settings)
     if isinstance(settings, FinetuneSettings):
-        return finetune_job(settings)[0]
+        return finetune_job(settings)
     assert isinstance(settings, OfflineSettings)
     return offline_job(settings)
 
@@ -33,8 +33,8 @@ def job_of(settings: RunSettings) -> Job:
 def data_run_folder(settings: RunSettings) -> RunFolder:
     """Returns the folder of a run that learns from data; reads the data, whose digest is in its name."""
     if isinstance(settings, FinetuneSettings):
-        job, _, source = finetune_job(settings)
-        return data_folder(job, finetuning_data(job, None, source))
+        job = finetune_job(settings)
+        return data_folder(job, finetuning_data(job, None))
     assert isinstance(settings, OfflineSettings)
     job = offline_job(settings)
     return data_folder(job, load_data(job, None))
