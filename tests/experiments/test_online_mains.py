@@ -11,9 +11,9 @@ import pytest
 from main_runs import EVALUATE, ONLINE, ROOT, environment_of_processes
 from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
 from run_files import assert_every_documented_file, rows, run_folder, strict_json
-from xql_jax.training.rounds import NUM_ERRORS
 
 from xql_jax.envs.processes import STOPPING
+from xql_jax.training.host import NUM_ERRORS
 
 pytestmark = pytest.mark.slow
 MINUTE = 60.0

@@ -3,7 +3,7 @@
 from training_runs import assert_same_bits, untimed
 
 from xql_jax.training.members import stacked
-from xql_jax.training.population import Divergence
+from xql_jax.training.strategy import Divergence
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
 SCHEDULE = 42, 4, 10, 6

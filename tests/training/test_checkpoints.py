@@ -24,9 +24,10 @@ from training_runs import (
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import digest
-from xql_jax.training.checkpoints import Checkpoints, DamagedCheckpoint, Progress, UnfitCheckpoint
+from xql_jax.training.checkpoint_parts import DamagedCheckpoint, UnfitCheckpoint
+from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Divergence
+from xql_jax.training.strategy import Divergence
 
 # Numbers that a detour by text or arithmetic may lose: a subnormal, -0.0, the largest, a NaN with a payload.
 BITS = np.array([1, 0x80000000, 0x7F7FFFFF, 0x7FC12345, 0x3DCCCCCD], np.uint32)

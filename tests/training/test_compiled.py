@@ -19,9 +19,10 @@ from xql_jax.training import compiled
 from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import NUM_ERRORS, bellman_errors
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence, Population, member_keys
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.strategy import Divergence, member_keys
 
 N = 3
 SCHEDULE = OnlineSchedule(num_environments=N, round_steps=N, buffer_size=256, batch_size=4, warmup_steps=6)

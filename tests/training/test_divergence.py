@@ -17,7 +17,7 @@ from training_runs import (
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.members import make_members
-from xql_jax.training.population import Divergence
+from xql_jax.training.strategy import Divergence
 
 # Steady; x^2 overflows at update 64 (2^128) or 32 (4^64); y overflows at update 128, in no metric.
 CASES = {"growth": [1.0, 2.0, 4.0], "silent_growth": [1.0, 2.0]}

@@ -17,10 +17,11 @@ from xql_jax.training.files import TrainingFiles
 from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Population
 from xql_jax.training.ramps import Ramp
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Schedule
+from xql_jax.training.strategy import Divergence
 from xql_jax.types import Batch
 
 HANDOVER = 8

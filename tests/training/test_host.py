@@ -28,8 +28,9 @@ from xql_jax.learners.registry import make_learner
 from xql_jax.training import host
 from xql_jax.training.host import NUM_ERRORS, Host, bellman_errors
 from xql_jax.training.members import Member, make_members
-from xql_jax.training.population import Divergence, Population
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.strategy import Divergence
 
 
 def test_the_policy_is_that_of_the_round_before_last(tmp_path):

@@ -26,9 +26,9 @@ from training_runs import (
 
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import offline as offline_module
-from xql_jax.training import population as population_module
+from xql_jax.training import strategy as strategy_module
 from xql_jax.training.members import make_members
-from xql_jax.training.population import population_mesh
+from xql_jax.training.strategy import population_mesh
 from xql_jax.types import Batch
 
 FIELDS = {**widths(8, 8), "beta": 2.0, "layer_norm": True, "dropout_rate": 0.1}
@@ -221,8 +221,8 @@ def test_streamed_data_is_not_on_the_device():
     [(1, 1, 1), (7, 1, 1), (1, 4, 1), (3, 4, 3), (5, 4, 3), (7, 4, 4), (9, 8, 5), (30, 8, 8)],
 )
 def test_devices_that_make_the_members_finish_sooner(monkeypatch, members, number, used):
-    monkeypatch.setattr(population_module.jax, "local_devices", lambda: list(range(number)))
-    monkeypatch.setattr(population_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
+    monkeypatch.setattr(strategy_module.jax, "local_devices", lambda: list(range(number)))
+    monkeypatch.setattr(strategy_module, "Mesh", lambda array, names: SimpleNamespace(size=array.size))
     assert population_mesh(members).size == used
 
 

@@ -19,9 +19,7 @@ import logging
 import os
 import re
 import shutil
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +29,21 @@ import orbax.checkpoint as ocp
 
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import cannot_write, read_record, set_aside, sync, write_record, writing
+from xql_jax.training.checkpoint_parts import (
+    DamagedCheckpoint,
+    UnfitCheckpoint,
+    cannot_read,
+    check_leaves,
+    digests,
+    leaves_of,
+    quiet_orbax,
+    system_error,
+)
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
-
-
-class UnfitCheckpoint(UserError):
-    """A checkpoint that holds other arrays than the run's; `reason` says in words what is wrong."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"checkpoint {path}: {reason}")
-        self.reason = reason
-
-
-class DamagedCheckpoint(UnfitCheckpoint, Damaged):
-    """A checkpoint with a missing or changed file; trying to read it again is of no use."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(path, f"damaged: {reason}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,18 +156,18 @@ class Checkpoints(contextlib.AbstractContextManager):
         for name, wanted in like.items():
             if name not in members:
                 raise UnfitCheckpoint(path, f"it has no member {name}; it has: {', '.join(members)}")
-            _check_leaves(path, manifest["arrays"].get(item, {}), leaves_of(wanted))
+            check_leaves(path, manifest["arrays"].get(item, {}), leaves_of(wanted))
         self._check_files(path, f"{item}/", manifest["files"])
         shape = next(iter(like.values()))
         empty = jax.tree.map(
             lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), (len(members), *leaf.shape)), shape
         )
         try:
-            with _quiet_orbax():
+            with quiet_orbax():
                 stack = self._orbax.restore(path / item, args=ocp.args.StandardRestore(empty))
             progress = Progress(**manifest["progress"])
         except Exception as error:  # the digests were right: a system error, a full device, another version
-            if isinstance(error, OSError) or _system_error(error):
+            if isinstance(error, OSError) or system_error(error):
                 raise cannot_read(path / item, error) from error
             message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
             raise UserError(f"checkpoint {path}: {message[:300]}") from error
@@ -303,7 +296,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                with _quiet_orbax():
+                with quiet_orbax():
                     for item, trees in items.items():
                         stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
                         self._orbax.save(temporary / item, args=ocp.args.StandardSave(stack))
@@ -313,7 +306,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                     "progress": dataclasses.asdict(progress),
                     "members": list(items["states"]),
                     "arrays": {item: leaves_of(next(iter(of.values()))) for item, of in items.items()},
-                    "files": _digests(temporary),
+                    "files": digests(temporary),
                 }
                 write_record(temporary / MANIFEST, content)
                 for part in (*temporary.rglob("*"), temporary):
@@ -328,74 +321,8 @@ class Checkpoints(contextlib.AbstractContextManager):
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
             if isinstance(error, UserError) or not isinstance(error, Exception):
                 raise
-            raise cannot_write(path, _system_error(error) or str(error)[:300]) from error
+            raise cannot_write(path, system_error(error) or str(error)[:300]) from error
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def leaves_of(states: State) -> dict[str, str]:
-    """The types and shapes of a state's arrays, by name."""
-    leaves = jax.tree_util.tree_flatten_with_path(states)[0]
-    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
-
-
-def cannot_read(path: Path, error: Exception) -> UserError:
-    """Returns the error for a file that the system does not let be read at present."""
-    reason = _system_error(error) or getattr(error, "strerror", None) or str(error)[:300]
-    return UserError(f"cannot read {path}: {reason}")
-
-
-def _check_leaves(path: Path, found: dict[str, str], wanted: dict[str, str]) -> None:
-    """Raises UnfitCheckpoint unless the arrays are as wanted; orbax would silently convert or resize them."""
-    for name in (*wanted, *found):
-        if found.get(name) != wanted.get(name):
-            raise UnfitCheckpoint(
-                path,
-                f"written for other states, by another version of the program: {name} is "
-                f"{found.get(name, 'not there')}, not {wanted.get(name, 'wanted')}",
-            )
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """Returns the digest of every file in a folder, by its path there."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def _system_error(error: Exception) -> str | None:
-    """The operating system's message quoted in a tensorstore error (a ValueError); None if there is none."""
-    number = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(number[1])) if number else None
-
-
-@contextlib.contextmanager
-def _quiet_orbax() -> Iterator[None]:
-    """Silences orbax's log, and what it prints about an error that is raised here anyway.
-
-    orbax logs an error with its traceback in every thread that the error passes through. After the first
-    error, tensorstore's other writes report to an event loop that is closed already, and asyncio and Python
-    warn about tasks that were never awaited. These warnings can come at any later time, so they stay
-    silenced after an error.
-    """
-    loggers, hook = (logging.getLogger("absl"), logging.getLogger("asyncio")), sys.unraisablehook
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname + record.getMessage()
-
-    for logger in loggers:
-        logger.addFilter(is_of_others)
-    sys.unraisablehook = lambda unraisable: None
-    try:
-        yield
-    except Exception:
-        warnings.filterwarnings("ignore", r"coroutine '.*' was never awaited", RuntimeWarning)
-        raise
-    sys.unraisablehook = hook
-    for logger in loggers:
-        logger.removeFilter(is_of_others)

@@ -13,20 +13,13 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
+from xql_jax.training.acting import EPISODE_METRICS
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.host import EPISODE_METRICS
 from xql_jax.training.members import Member, member_shapes
-from xql_jax.training.population import (
-    AXIS,
-    Divergence,
-    Group,
-    Piece,
-    Population,
-    Strategy,
-    member_keys,
-)
+from xql_jax.training.population import Population
 from xql_jax.training.replay_files import BufferFiles, ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.strategy import AXIS, Divergence, Group, Piece, Strategy, member_keys
 from xql_jax.training.updates import STATE, MemberState, update
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 

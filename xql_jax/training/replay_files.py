@@ -25,7 +25,7 @@ import numpy as np
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_atomically, writing
-from xql_jax.training.checkpoints import cannot_read
+from xql_jax.training.checkpoint_parts import cannot_read
 from xql_jax.training.members import member_shapes
 from xql_jax.types import Batch
 
