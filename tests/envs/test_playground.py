@@ -126,7 +126,7 @@ def test_an_episode_follows_dm_controls():
 
 def _of_physics(environment):
     """Positions and velocities."""
-    data = environment._simulators._states.data
+    data = environment._states.data
     return np.asarray(data.qpos[0], np.float64), np.asarray(data.qvel[0], np.float64)
 
 

@@ -18,7 +18,7 @@ from gymnasium import spaces
 
 from xql_jax.envs import processes
 from xql_jax.envs.processes import GRACE, TICK, Processes
-from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, VectorEnv, start_seed
+from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, start_seed
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.rollout.evaluation import episode_seed
 from xql_jax.tasks import Task
@@ -93,7 +93,7 @@ def made():
     open_ones = []
 
     def make(kind, make, number, *options):
-        open_ones.append(VectorEnv(kind(make, number, *options)))
+        open_ones.append(kind(make, number, *options))
         return open_ones[-1]
 
     yield make
@@ -281,9 +281,9 @@ def test_a_process_that_does_not_end_is_killed(made):
 # Ignores SIGTERM as all workers do; the program does not close them.
 PROGRAM = """
 import os, sys, psutil
-from test_vector import Clock, Processes, VectorEnv
+from test_vector import Clock, Processes
 if __name__ == "__main__":
-    env = VectorEnv(Processes(Clock, 2))
+    env = Processes(Clock, 2)
     env.reset([0, 1])
     children = [c.pid for c in psutil.Process().children() if "spawn_main" in " ".join(c.cmdline())]
     print(*children, flush=True)

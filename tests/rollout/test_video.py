@@ -11,13 +11,13 @@ import pytest
 from gymnasium import spaces
 from PIL import Image
 
-from xql_jax.envs.vector import Local, VectorEnv
+from xql_jax.envs.vector import Local
 from xql_jax.errors import UserError
 from xql_jax.rollout import video
 
 
 def record_video(stage, *arguments, **options):
-    return video.record_video(VectorEnv(Local(lambda: stage, 1)), *arguments, **options)
+    return video.record_video(Local(lambda: stage, 1), *arguments, **options)
 
 
 class Stage:

@@ -60,8 +60,8 @@ class Suite:
         if task.suite == COMPILED:
             from xql_jax.envs.compiled import Compiled
 
-            return VectorEnv(Compiled(task, num_envs))
-        return VectorEnv(Local(functools.partial(self.make, task), num_envs, self.num_threads))
+            return Compiled(task, num_envs)
+        return Local(functools.partial(self.make, task), num_envs, self.num_threads)
 
     def sizes(self, task: Task) -> tuple[int, int]:
         """Returns the lengths of an observation and of an action; makes an environment for it."""

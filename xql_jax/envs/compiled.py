@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.envs.vector import UNTOLD
+from xql_jax.envs.vector import UNTOLD, VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.pytrees import Distinct
 from xql_jax.tasks import PLAYGROUND, Task, own_attribute
@@ -201,8 +201,8 @@ def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
     return jax.vmap(of_one)(jnp.arange(len(numbers)), numbers)
 
 
-class Compiled:
-    """N copies of a task's `JaxEnvironment`, stepped by one program: the `Simulators` of a `VectorEnv`.
+class Compiled(VectorEnv):
+    """N copies of a task's `JaxEnvironment`, stepped by one program.
 
     The episode of a seed starts from `jax.random.key(seed)`. Policies are called from the host once per step:
     so an evaluation can be interrupted, and policies are the same as in other environments.
@@ -211,34 +211,35 @@ class Compiled:
     def __init__(self, task: Task, num_envs: int):
         from gymnasium import spaces
 
-        self._name, self.num_envs = task.name, num_envs
+        super().__init__(num_envs)
+        self._name = task.name
         self._environment = environment = compiled_environment(task)
-        self._reset, self._advance = _programs(task)
+        self._programs = _programs(task)
         self.steps_per_second = environment.steps_per_second
         self.observation_space = spaces.Box(-np.inf, np.inf, (environment.observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (environment.action_size,), np.float32)
         self._states: EnvState = None
-        self._observations = np.zeros((num_envs, environment.observation_size), np.float32)
-        self._lengths = np.zeros(num_envs, np.int64)
+        self._seen = np.zeros((num_envs, environment.observation_size), np.float32)
+        self._counts = np.zeros(num_envs, np.int64)
 
-    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+    def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         begins = np.array([seed is not None for seed in seeds])
-        states, starts = self._reset(np.array([seed or 0 for seed in seeds], np.uint32))
+        states, starts = self._programs[0](np.array([seed or 0 for seed in seeds], np.uint32))
         if self._states is not None and not begins.all():
             states = chosen(jnp.asarray(begins), states, self._states)
         self._states = states
-        self._observations = np.where(begins[:, None], starts, self._observations)
-        self._lengths = np.where(begins, 0, self._lengths)
-        return self._observations
+        self._seen = np.where(begins[:, None], starts, self._seen)
+        self._counts = np.where(begins, 0, self._counts)
+        return self._seen
 
-    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        given = self._observations, actions.astype(np.float32), ~running
-        self._states, *outcome = self._advance(self._states, *given)
-        self._observations, rewards, terminals = map(np.array, outcome)
-        self._lengths = self._lengths + running
-        truncations = running & (self._lengths >= self._environment.episode_limit)
+    def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        given = self._seen, actions.astype(np.float32), ~running
+        self._states, *outcome = self._programs[1](self._states, *given)
+        self._seen, rewards, terminals = map(np.array, outcome)
+        self._counts = self._counts + running
+        truncations = running & (self._counts >= self._environment.episode_limit)
         successes = np.full(self.num_envs, UNTOLD, np.int8)
-        return self._observations, rewards.astype(np.float64), terminals & running, truncations, successes
+        return self._seen, rewards.astype(np.float64), terminals & running, truncations, successes
 
     def render(self) -> np.ndarray:
         draw = getattr(self._environment, "render", None)

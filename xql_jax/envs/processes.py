@@ -12,11 +12,20 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
-from xql_jax.envs.vector import PATIENT, UNTOLD, Outcome, Patience, act, describe, failure, naming
+from xql_jax.envs.vector import (
+    PATIENT,
+    UNTOLD,
+    Outcome,
+    Patience,
+    VectorEnv,
+    act,
+    describe,
+    failure,
+    naming,
+)
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.types import Environment
 
@@ -26,7 +35,7 @@ TICK = 0.1  # seconds between checks of whether the run is told to stop
 LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
 
 
-class Processes:
+class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
     The results are those of `Local`, bit for bit. The processes ignore SIGINT and SIGTERM, which this process
@@ -39,7 +48,8 @@ class Processes:
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
-        self.num_envs, self._patience = num_envs, patience
+        super().__init__(num_envs)
+        self._patience = patience
         try:
             with _signals_blocked(), naming(0):
                 self._envs: Any = AsyncVectorEnv(
@@ -52,13 +62,15 @@ class Processes:
             if isinstance(error.__cause__, EOFError | BrokenPipeError | ConnectionResetError):
                 raise EnvironmentFailure("a process of the environments ended while it started") from error
             raise
+        envs: Any = self._envs
+        self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
         self._pollers = [select.poll() for _ in range(num_envs)]
         for poller, pipe in zip(self._pollers, self._envs.parent_pipes, strict=True):
             poller.register(pipe, select.POLLIN)
         # Ends the processes when this object is gone or the program ends, which would else wait for them.
         self._stop = multiprocessing.util.Finalize(self, _stop, (self._envs,), exitpriority=10)
 
-    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+    def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         mask = np.array([seed is not None for seed in seeds])
         with self._ending_at_a_failure():
             self._envs.reset_async(seed=list(seeds), options={"reset_mask": mask})
@@ -67,7 +79,7 @@ class Processes:
             _check(infos)
         return observations
 
-    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
         with self._ending_at_a_failure():
             self._envs.step_async(actions)
             self._await_answers()
@@ -76,15 +88,7 @@ class Processes:
         return observations, rewards, terminals, truncations, infos["success"].astype(np.int8)
 
     @property
-    def observation_space(self) -> spaces.Box:
-        return self._envs.single_observation_space
-
-    @property
-    def action_space(self) -> spaces.Box:
-        return self._envs.single_action_space
-
-    @property
-    def steps_per_second(self) -> float:
+    def steps_per_second(self) -> float:  # type: ignore[override]
         return self._envs.get_attr("steps_per_second")[0]
 
     def render(self) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -55,60 +56,40 @@ class Step(NamedTuple):
         return Batch(*fields)
 
 
-class Simulators(Protocol):
-    """What a `VectorEnv` steps: `Local`, `envs.processes.Processes` or `envs.compiled.Compiled`."""
-
-    num_envs: int
-
-    @property
-    def observation_space(self) -> spaces.Box: ...  # of one environment
-
-    @property
-    def action_space(self) -> spaces.Box: ...
-
-    @property
-    def steps_per_second(self) -> float: ...  # of simulated time
-
-    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
-        """Starts an episode where a seed is given; returns f32[N, O], of which those rows count."""
-        ...
-
-    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Steps the environments that are `running` bool[N]; returns the entries of `Outcome`, each [N]."""
-        ...
-
-    def render(self) -> np.ndarray:
-        """Returns a picture of environment 0, u8[height, width, 3]."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class VectorEnv:
+class VectorEnv(ABC):
     """N environments that step together; where an episode ends, the next one begins in the same step.
 
     Each episode is determined by its seed alone, wherever the environments run and however many there are.
+    The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.Compiled`.
 
     Attributes:
         running: bool[N], which environments have an episode.
+        observation_space, action_space: of one environment.
+        steps_per_second: of simulated time.
     """
 
-    def __init__(self, simulators: Simulators):
-        self._simulators = simulators
-        self.num_envs = simulators.num_envs
-        self.running = np.zeros(self.num_envs, bool)
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    steps_per_second: float
 
-    @property
-    def observation_space(self) -> spaces.Box:
-        return self._simulators.observation_space
+    def __init__(self, num_envs: int):
+        self.num_envs = num_envs
+        self.running = np.zeros(num_envs, bool)
 
-    @property
-    def action_space(self) -> spaces.Box:
-        return self._simulators.action_space
+    @abstractmethod
+    def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
+        """Starts an episode where a seed is given; returns f32[N, O], of which those rows count."""
 
-    @property
-    def steps_per_second(self) -> float:
-        return self._simulators.steps_per_second
+    @abstractmethod
+    def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Steps the environments that are `running` bool[N]; returns the entries of `Outcome`, each [N]."""
+
+    @abstractmethod
+    def render(self) -> np.ndarray:
+        """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
+
+    @abstractmethod
+    def close(self) -> None: ...
 
     def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = no_more) -> np.ndarray:
         """Starts an episode in each environment; those with seed None stay idle, and observe zeros.
@@ -146,7 +127,7 @@ class VectorEnv:
             raise FloatingPointError(f"environment {np.argwhere(~finite)[0][0]}: an action is not finite")
         actions = np.clip(actions, space.low, space.high)
         running = self.running
-        following, rewards, terminals, truncations, successes = self._simulators.step(actions, running)
+        following, rewards, terminals, truncations, successes = self._act(actions, running)
         check_finite(running, reward=rewards, observation=following)
         if not running.all():
             following = np.where(running[:, None], following, self._observations)
@@ -161,17 +142,10 @@ class VectorEnv:
             self._observations, actions, rewards, terminals, truncations, following, successes, *counts
         )
 
-    def render(self) -> np.ndarray:
-        """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
-        return self._simulators.render()
-
-    def close(self) -> None:
-        self._simulators.close()
-
     def _begin(self, seeds: Sequence[int | None]) -> None:
         begins = np.array([seed is not None for seed in seeds])
         if begins.any():
-            starts = self._simulators.reset(seeds)
+            starts = self._start(seeds)
             check_finite(begins, observation=starts)
             self._observations = np.where(begins[:, None], starts, self._observations)
             self._returns = np.where(begins, 0.0, self._returns)
@@ -179,7 +153,7 @@ class VectorEnv:
             self.running = self.running | begins
 
 
-class Local:
+class Local(VectorEnv):
     """Environments in this process, stepped in turn or by several threads.
 
     Args:
@@ -188,24 +162,25 @@ class Local:
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
-        self._make, self.num_envs = make, num_envs
+        super().__init__(num_envs)
+        self._make = make
         self._environments: list[Environment] = []
         self._num_threads = num_threads = min(num_threads, num_envs)
         self._threads = concurrent.futures.ThreadPoolExecutor(num_threads) if num_threads > 1 else None
 
     @property
-    def observation_space(self) -> spaces.Box:
+    def observation_space(self) -> spaces.Box:  # type: ignore[override]
         return self._environment(0).observation_space
 
     @property
-    def action_space(self) -> spaces.Box:
+    def action_space(self) -> spaces.Box:  # type: ignore[override]
         return self._environment(0).action_space
 
     @property
-    def steps_per_second(self) -> float:
+    def steps_per_second(self) -> float:  # type: ignore[override]
         return self._environment(0).steps_per_second
 
-    def reset(self, seeds: Sequence[int | None]) -> np.ndarray:
+    def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
         for index, seed in enumerate(seeds):
             if seed is not None:
@@ -213,7 +188,7 @@ class Local:
                     observations[index] = self._environment(index).reset(seed=seed)[0]
         return observations
 
-    def step(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
         observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
         rewards = np.zeros(self.num_envs)
         terminals, truncations = np.zeros((2, self.num_envs), bool)

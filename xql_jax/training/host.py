@@ -241,10 +241,10 @@ class Host(Strategy):
 
     def _environments(self) -> VectorEnv:
         if not self.schedule.processes:
-            return VectorEnv(Local(self._make, self.schedule.num_environments))
+            return Local(self._make, self.schedule.num_environments)
         from xql_jax.envs.processes import Processes  # half a second of imports
 
-        return VectorEnv(Processes(self._make, self.schedule.num_environments, self._patience))
+        return Processes(self._make, self.schedule.num_environments, self._patience)
 
 
 def bellman_errors(population: Population) -> np.ndarray:
