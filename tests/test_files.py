@@ -7,7 +7,7 @@ import os
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import read_json, with_numbers, write_atomically, write_json, writing
+from xql_jax.files import as_json, read_json, with_numbers, write_atomically, writing
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -70,7 +70,8 @@ def test_other_errors_pass(tmp_path):
 
 
 def test_json_has_no_infinity(tmp_path):
-    write_json(tmp_path / "file.json", {"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
+    text = as_json({"a": [float("inf"), 1.5], "b": {"c": float("nan")}})
+    write_atomically(tmp_path / "file.json", text)
     content = json.loads((tmp_path / "file.json").read_text(), parse_constant=pytest.fail)
     assert content == {"a": ["inf", 1.5], "b": {"c": "nan"}}
     restored = with_numbers(content)

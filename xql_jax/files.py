@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -88,23 +87,10 @@ def set_aside(path: Path, word: str = "damaged") -> Path:
     raise AssertionError("unreachable")
 
 
-def read_file(path: Path) -> bytes:
-    """Returns a file's content. Never blocks, as opening a named pipe would.
-
-    Raises:
-        OSError: as `open` does; IsADirectoryError or EINVAL if the path is not a regular file.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a file", str(path))
-        return file.read()
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the JSON object in the file; {} if there is none or the file cannot be read."""
     try:
-        content = json.loads(read_file(path))
+        content = json.loads(path.read_bytes())
     except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
         return {}
     return content if isinstance(content, dict) else {}
@@ -113,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
     written: dict[str, Any] = json.loads(as_json(content))
-    write_json(path, {**written, "digest": digest(written)})
+    write_atomically(path, as_json({**written, "digest": digest(written)}) + "\n")
     return written
 
 
@@ -125,7 +111,7 @@ def read_record(path: Path) -> dict[str, Any]:
         UserError: if the system does not let it be read.
     """
     try:
-        content = json.loads(read_file(path))
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Damaged(f"{path}: missing") from error
     except OSError as error:
@@ -142,13 +128,8 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes JSON whole or not at all. Numbers that JSON lacks become text: "inf" or "nan"."""
-    write_atomically(path, as_json(content) + "\n")
-
-
 def as_json(content: Mapping[str, Any]) -> str:
-    """Returns the text that `write_json` writes."""
+    """Returns JSON text. Numbers that JSON lacks become text: "inf" or "nan"."""
     return json.dumps(_finite(content), indent=2, allow_nan=False)
 
 
@@ -161,7 +142,7 @@ def _finite(value: Any) -> Any:
 
 
 def with_numbers(value: Any) -> Any:
-    """Returns JSON content with the texts "inf", "-inf" and "nan", as `write_json` writes them, as floats.
+    """Returns JSON content with the texts "inf", "-inf" and "nan", as `as_json` writes them, as floats.
 
     Only for content in which such a text is never a name.
     """

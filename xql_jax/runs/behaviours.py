@@ -12,7 +12,6 @@ import numpy as np
 from xql_jax.data.policy_files import Layers, read_policy
 from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
-from xql_jax.files import read_file
 from xql_jax.runs.collecting import Behaviour, Chance
 from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
@@ -67,7 +66,7 @@ def open_behaviour(
 def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Behaviour:
     path = Path(name).expanduser()
     policy = read_policy(path, place.observation_dim, place.action_dim)
-    digest = hashlib.sha256(read_file(path)).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
 
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
         if isinstance(policy, Layers):

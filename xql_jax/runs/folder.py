@@ -22,7 +22,6 @@ from xql_jax.files import (
     cannot_write,
     digest,
     locked,
-    read_file,
     read_json,
     read_record,
     with_numbers,
@@ -232,7 +231,7 @@ def _with_scores(summary: dict[str, Any]) -> dict[str, Any]:
 def rows_digest(file: Path) -> str | None:
     """Returns a digest of a CSV file's rows; None if it cannot be read."""
     try:
-        return hashlib.sha256(read_file(file)).hexdigest()
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:
         return None
 

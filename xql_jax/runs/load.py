@@ -19,7 +19,7 @@ from xql_jax.data.dataset import PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_file, read_record, with_numbers
+from xql_jax.files import read_record, with_numbers
 from xql_jax.learners.registry import ONLINE
 from xql_jax.logs.csv_reader import Columns, Row, parse_rows
 from xql_jax.rollout.policies import Act, prepared
@@ -138,7 +138,7 @@ class SavedRun:
         Raises:
             Damaged: if they changed after the run ended, or have no column of that name.
         """
-        text = read_file(file) if file.is_file() else b""
+        text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
             raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
         rows = parse_rows(text, Columns(**self.content["columns"]), file)
