@@ -128,23 +128,6 @@ def test_actuators_without_a_range_take_the_action_as_it_is():
     assert env.physics.control().tolist() == [-0.25, 1.0]
 
 
-@pytest.mark.parametrize(
-    "name", ["cartpole-swingup", slow("cheetah-run"), slow("finger-spin"), slow("walker-walk")]
-)
-def test_the_suites_own_limit_is_1000_steps_too(name):
-    env = wrapped(name)
-    raw = suite.load(*name.split("-"), task_kwargs={"random": 0})
-    env.reset(seed=0)
-    raw.reset()
-    action = np.zeros(env.action_space.shape)
-    for step in range(1, 1001):
-        *_, terminated, truncated, _ = env.step(action)
-        theirs = raw.step(action)
-        assert (terminated, truncated) == (False, step == 1000)
-        assert theirs.last() == (step == 1000)
-    assert theirs.discount == 1.0  # the suite's own word for a time-out that is no terminal
-
-
 def test_regulators_terminate_at_rest():
     env = wrapped("lqr-lqr_2_1", episode_limit=1)
     env.reset(seed=0)

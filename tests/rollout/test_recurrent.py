@@ -2,12 +2,10 @@
 
 import h5py
 import numpy as np
-import pytest
 from gymnasium import spaces
 
 from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.policies import RecurrentPolicy, around, prepared
 from xql_jax.rollout.video import record_video
@@ -125,18 +123,3 @@ def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
             buffer[:] = 0.0
             policy.remember(np.full((1, 1), reward))
         np.testing.assert_array_equal(np.ravel(told.events[2::2]), expected)
-
-
-def test_nothing_can_be_remembered_before_the_first_step():
-    with pytest.raises(UserError, match="it has not acted yet"):
-        prepared(Told().policy, Preprocessing()).remember(np.ones((1, 1)))
-
-
-REVERSING = Preprocessing(observation_mean=(0.0,), observation_std=(-1.0,))
-
-
-@pytest.mark.parametrize("wrap", [around, lambda policy, act: prepared(act, REVERSING)])
-def test_a_policy_without_memory_stays_a_function(wrap):
-    policy = wrap(np.abs, np.abs)
-    assert not isinstance(policy, RecurrentPolicy)
-    np.testing.assert_array_equal(policy(np.array([2.0, -3.0])), [2.0, 3.0])

@@ -118,17 +118,6 @@ def test_runs_repeat_and_reuse_environments(clocks):
     assert all(clock.closed for clock in made)
 
 
-def test_starts_come_from_seed_and_episode():
-    def lengths(seed, num_episodes):
-        return Evaluator(TASK, 1, num_episodes, seed).run(member_rewards).lengths[0]
-
-    np.testing.assert_array_equal(lengths(0, 30)[:12], lengths(0, 12))
-    assert (lengths(0, 30) != lengths(1, 30)).mean() > 0.5
-    assert (
-        lengths(0, 30)[1:] != lengths(1, 30)[:-1]
-    ).mean() > 0.5  # seed 1 is not seed 0 moved by an episode
-
-
 @pytest.mark.parametrize("num_threads", [1, 3])
 def test_real_episodes_equal_lone_ones_to_the_bit(num_threads, monkeypatch):
     task = get_task("pointmaze-umaze-v0")
