@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from tiny_runs import assert_same_bits, assert_same_rows, offline_settings, small, states_of, write_dataset
 
-from xql_jax.errors import UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.training.population import Population
@@ -64,7 +64,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.place = Path(tempfile.mkdtemp(dir=self.folder))
         self.length = LENGTHS[0]
-        self.is_damaged = False  # since the last command
+        self.is_damaged = False  # since the run's checkpoints were last read
         self.path = None
 
     def settings(self, **changes):
@@ -79,7 +79,8 @@ class History(RuleBasedStateMachine):
                 raise
             shutil.rmtree(self.path)
             summary = train_offline(self.settings(resume=True), stop)
-        self.path, self.is_damaged = summary.path, False
+        self.path = summary.path
+        self.is_damaged = self.is_damaged and summary.had_ended  # then it read no checkpoint
         return summary
 
     @rule(step=st.sampled_from([2, 4, 6, 8, 10]))
@@ -91,7 +92,8 @@ class History(RuleBasedStateMachine):
     def finish(self):
         summary, expected = self.train(), self.whole[self.length]
         assert summary.content["status"] == "finished"
-        assert_same_bits(states_of(summary, self.length), states_of(expected, self.length))
+        with contextlib.suppress(*[Damaged] * self.is_damaged):
+            assert_same_bits(states_of(summary, self.length), states_of(expected, self.length))
         assert_same_rows(summary, expected)
         assert summary.content["results"] == expected.content["results"]
         run = load_run(summary.path)
