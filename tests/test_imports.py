@@ -186,3 +186,9 @@ def test_training_on_arrays_imports_no_simulator():
         "minari",
         "sklearn",
     }
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by name alone, and refuses the second."""
+    names = [path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
