@@ -80,13 +80,33 @@ def test_a_flag_that_is_not_there_is_seen(server):
     for arguments, words in (
         (["--num_sedes=3"], "num_sedes"),
         (["--num_seeds=many"], "num_seeds"),
-        (["--config=configs/pointmaze_config.py:xkl"], "xkl"),
-        (["--config.betta=1"], "betta"),
     ):
         outcome = server.run([*arguments, *[EXTRA] * 3])
         assert outcome.code == 2
         assert words in outcome.err
         assert EXTRA not in outcome.err
+    # Configs are read after the arguments, so methods and hyperparameters need a run of their own.
+    for arguments, words in (
+        (["--config=configs/pointmaze_config.py:xkl"], "xkl"),
+        (["--config.betta=1"], "betta"),
+    ):
+        outcome = server.run([*arguments, "--print_config"])
+        assert outcome.code == 2
+        assert words in outcome.err
+
+
+def test_the_methods_and_hyperparameters_of_documented_configs_are_there(server):
+    """What `--print_config` prints of every training command that has a config, without a run at hand."""
+    given = {
+        (words[1], *(word for word in words[2:] if word.startswith(("--config", "--env_name"))))
+        for _, words in OF_MAINS
+        if words[1].startswith("experiments/train_") and any("--config" in word for word in words)
+    }
+    runs = [Run([*words, "--print_config"], ROOT / main, ROOT) for main, *words in sorted(given)]
+    outcomes = server.run_all(runs, by_child=10)
+    wrong = {" ".join(run.arguments): o.err for run, o in zip(runs, outcomes, strict=True) if o.code}
+    assert len(runs) > 10
+    assert wrong == {}
 
 
 @pytest.mark.parametrize(("place", "words"), OTHERS, ids=[f"{place} {words[0]}" for place, words in OTHERS])
