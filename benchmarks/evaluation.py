@@ -14,9 +14,8 @@ import time
 
 import jax
 import numpy as np
-from absl import flags
+from absl import app, flags
 
-from xql_jax.commands import command_line
 from xql_jax.envs import SUITES, get_suite, make_environment
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
@@ -91,4 +90,4 @@ def steps_together(task: Task) -> float:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    app.run(lambda _: main())

@@ -17,11 +17,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
+from absl import app, flags
 from hopper_size import WIDTH, random_data
 from tqdm import tqdm
 
-from xql_jax.commands import command_line
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.sampling import sample
 from xql_jax.data.views import view_for
@@ -108,4 +107,4 @@ def speed(population: Population, updates: int) -> float:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    app.run(lambda _: main())

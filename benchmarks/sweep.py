@@ -23,9 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import flags
-
-from xql_jax.commands import command_line
+from absl import app, flags
 
 MAIN = Path(__file__).resolve().parents[1] / "experiments" / "train_offline.py"
 flags.DEFINE_list("betas", ["0.1", "0.2", "0.5", "1", "2"], "Settings: values of beta.")
@@ -91,4 +89,4 @@ def timed(what: str, commands: list[list[str]], parallel: int, **variables: str)
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    app.run(lambda _: main())

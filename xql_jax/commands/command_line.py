@@ -44,6 +44,7 @@ GONE = {
     "keep": "a sweep trains every setting to its end",
     "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
     "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
+    "save_dir": "give --output",
     "run": "collect each set by a command of its own: docs/data.md has the five lines",
 }
 
