@@ -223,7 +223,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
             population.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
     # Times of the acting thread by activity. The rest of a step's time is the program's overhead.
-    parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}
+    parts = {kind: 1e3 * spent / population.step for kind, spent in population.strategy.seconds.items()}
     return row | {"steps_per_second": measured, "milliseconds_per_step": parts} | costs(population, set_up)
 
 
