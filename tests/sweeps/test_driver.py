@@ -58,13 +58,11 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
             if steps == 0:
                 stop.request()
             loop._write_due = write_and_stop
-            train(loop, stop, **options, steps_per_call=max(1, steps))
+            train(loop, stop, **options, steps_per_call=1)
             stop.received = None  # only this worker was stopped, not the sweep
 
         monkeypatch.setattr(TrainingLoop, "run", run)
         return [outcome.summary["status"] for _, outcome in train_all(settings)]
 
     assert stopped_after(0) == ["interrupted"]
-    *stopped, last = stopped_after(2)
-    assert (set(stopped), last) == ({"interrupted"}, "finished")
-    assert len(stopped) > 5  # more often than a cell that gets no further is tried
+    assert stopped_after(2) == ["interrupted"] * 9 + ["finished"]
