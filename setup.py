@@ -64,7 +64,6 @@ setup(
         "flax>=0.12,<0.13",
         "optax>=0.2.6,<0.3",
         "chex>=0.1.90,<0.2",
-        "orbax-checkpoint>=0.12,<0.13",
         "ml_collections>=1.0,<2",
         "absl-py>=2.1,<3",
         "tensorboardX>=2.6,<3",

@@ -345,5 +345,5 @@ def fail(error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    logging.set_verbosity(logging.WARNING)  # otherwise JAX and orbax log every step
+    logging.set_verbosity(logging.WARNING)  # otherwise JAX logs every step
     app.run(main, flags_parser=parse)

@@ -35,6 +35,11 @@ def cannot_write(path: Path, reason: str) -> UserError:
     return UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume")
 
 
+def cannot_read(path: Path, error: OSError) -> UserError:
+    """Returns the error for a path that the system does not let be read at present, which is no damage."""
+    return UserError(f"cannot read {path}: {error.strerror}")
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Context manager that turns an OSError into a UserError that names `path`."""
@@ -103,19 +108,25 @@ def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return written
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Returns what `write_record` wrote.
+def read_whole(path: Path) -> bytes:
+    """Returns a file's bytes.
 
     Raises:
-        Damaged: if it is missing, or a byte of it changed.
-        UserError: if the system does not let it be read.
+        Damaged: if it is missing.
+        UserError: if the system does not let it be read, which is no damage.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(f"{path}: missing") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise cannot_read(path, error) from error
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns what `write_record` wrote; raises the errors of `read_whole`, and Damaged if a byte changed."""
+    try:
+        content = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path}: damaged: it is not JSON") from error
     if not isinstance(content, dict) or content.pop("digest", None) != digest(content):

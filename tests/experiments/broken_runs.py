@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import orbax.checkpoint as ocp
 from main_runs import MAIN, ROOT, write_dataset
 
 MAX_STEPS = 600
@@ -84,18 +83,10 @@ def checkpoint_steps(run):
 
 
 def arrays(run):
-    """The last checkpoint's arrays by name, of all members, read by orbax alone, and its step."""
+    """The last checkpoint's arrays by name, of all members, and its step."""
     step = checkpoint_steps(run)[-1]
-    tree = ocp.StandardCheckpointer().restore(run / "checkpoints" / str(step) / "states")
-    return step, dict(flatten(tree, ""))
-
-
-def flatten(tree, name):
-    if isinstance(tree, dict | list | tuple):
-        for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from flatten(branch, f"{name}/{key}")
-    elif tree is not None:
-        yield name, np.asarray(tree)
+    with np.load(run / "checkpoints" / str(step) / "states.npz") as file:
+        return step, dict(file)
 
 
 def rows(path):

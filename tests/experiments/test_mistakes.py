@@ -218,9 +218,13 @@ DAMAGES = {
     "no checkpoints": (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint"),
     "no checkpoint.json": (edit("checkpoint.json", None), "checkpoints/4", "checkpoint.json"),
     "a flipped byte of checkpoint.json": (edit("checkpoint.json", flip), "checkpoint.json", "damaged"),
-    "a flipped byte": (edit("d/*", flip), "checkpoints/4", "damaged", "not as it was written"),
-    "half of a file": (edit("d/*", lambda content: content[: len(content) // 2]), "checkpoints/4", "damaged"),
-    "a missing file": (edit("d/*", None), "checkpoints/4", "is missing"),
+    "a flipped byte": (edit("states.npz", flip), "checkpoints/4", "damaged", "not as it was written"),
+    "half of a file": (
+        edit("states.npz", lambda content: content[: len(content) // 2]),
+        "checkpoints/4",
+        "damaged",
+    ),
+    "a missing file": (edit("states.npz", None), "checkpoints/4", "missing"),
 }
 WORDS = {name: words for table in (DAMAGES, MISTAKES) for name, (_, *words) in table.items()}
 
@@ -287,7 +291,7 @@ def test_another_process_is_at_the_run(place, tmp_path):
 
 def test_a_resumption_from_no_checkpoint_that_is_fit(place, tmp_path):
     run = copied(place, tmp_path)
-    edit("d/*", flip)(run)
+    edit("states.npz", flip)(run)
     before = contents(run / "checkpoints")
     outcome = place.main("--resume", f"--save_dir={tmp_path / 'results'}")
     assert_told(outcome, ["checkpoints/4", "damaged", "delete", "--save_dir"])

@@ -9,7 +9,7 @@ from online_fakes import Counting, make_population, same, save, transitions
 from training_runs import TASK, OneStep, train
 
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.schedule import Schedule

@@ -13,7 +13,7 @@ from training_runs import TASK, OneStep, offline_population, train
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.prior import PriorData
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
@@ -201,7 +201,7 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
     assert again.progress.step == again.population.step == HANDOVER + 12
     same((again.population.states, ring(again.population, 1)), expected)
     again.close()
-    for file in tmp_path.rglob("*.npz"):
+    for file in (tmp_path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
     early, _ = make_loop(tmp_path)
     assert (early.population.step, early.population.stride) == (HANDOVER, 1)

@@ -12,7 +12,7 @@ from training_runs import TASK, OneStep, make_growth, make_training, train, unti
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import Recording, TrainingLoop
 from xql_jax.training.schedule import Schedule
 

@@ -66,7 +66,7 @@ class Run:
         self.checkpoints[self.inserted] = self.buffer
         self.saved = self.inserted
         self.checkpoints = {k: self.checkpoints[k] for k in sorted(self.checkpoints)[-KEPT:]}
-        self.files.prune(min(self.checkpoints), self.capacity)
+        self.files.prune(min(self.checkpoints) - self.capacity)
 
     def restore(self, age=0):
         """Goes on from the last checkpoint, or from an older one as if those after it were damaged."""
@@ -109,9 +109,8 @@ OPERATIONS = st.one_of(
 )
 
 
-@pytest.mark.slow
 @given(st.sampled_from([4, 7]), st.lists(OPERATIONS, min_size=5, max_size=30))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 def test_every_checkpoint_comes_back_bit_for_bit(capacity, operations):
     """Whatever was inserted, saved, saved in part (killed before the checkpoint) and gone back to before."""
     with tempfile.TemporaryDirectory() as folder:
@@ -127,6 +126,8 @@ def test_every_checkpoint_comes_back_bit_for_bit(capacity, operations):
             else:
                 run.restore(number)
             run.check()
+        stops = [segment.stop for segment in run.files._segments()]
+        assert all(stop > min(run.checkpoints) - capacity for stop in stops)  # what none needs is gone
 
 
 @pytest.mark.slow
@@ -168,17 +169,6 @@ def test_a_kill_at_every_point(tmp_path, monkeypatch):
     assert moment > 25
 
 
-def test_no_more_is_kept_than_three_checkpoints_need(run):
-    """After 13, all there is: the oldest is after 5; in the end it is after 31, and needs 23 and later."""
-    assert names(run) == ["0000000000-0000000005", "0000000005-0000000008", "0000000008-0000000013"]
-    for _ in range(20):
-        run.insert(1)
-        run.save()
-    assert sorted(run.checkpoints) == [31, 32, 33]
-    assert names(run) == [f"{k:010d}-{k + 1:010d}" for k in range(23, 33)]
-    run.check()
-
-
 @pytest.mark.parametrize(("kept", "stops"), [(1, [30, 40]), (2, [20, 30, 40]), (0, [10, 20, 30, 40])])
 def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
     """Of a ring of 8; the checkpoint before is removed only after the new one is written."""
@@ -190,58 +180,33 @@ def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
     population.close()
 
 
-def test_more_new_transitions_than_there_is_room_for(run):
-    """Those overwritten between two checkpoints were never written; older checkpoints keep theirs."""
-    for count in (8, 8, 5):
-        run.insert(count)
-    run.save()
-    assert names(run)[-1] == "0000000026-0000000034"
-    run.check()
-    assert sorted(run.checkpoints) == [8, 13, 34]
-
-
-def test_nothing_new(run):
-    before = names(run)
-    run.files.append(13, since(run.buffer, 13))
-    assert names(run) == before
-    assert_same_bits(run.files.load(0, shapes(8)), replay.empty(8, O, A))
-    assert ReplayFiles(run.files.folder / "nowhere").load(0, shapes(8)).capacity == 8
-
-
 def test_another_past_is_forgotten(run):
     """Appending after transition 8 removes what was once met after it, and what a kill left."""
     (run.files.folder / "x.npz.tmp").write_bytes(b"half")
     run.restore(age=1)
+    run.files.append(8, since(run.buffer, 8))  # nothing new
     run.insert(2)
     run.save()
     assert names(run) == ["0000000000-0000000005", "0000000005-0000000008", "0000000008-0000000010"]
     run.check()
+    assert_same_bits(run.files.load(0, shapes(8)), replay.empty(8, O, A))
 
 
-@pytest.mark.parametrize("first", range(14))
-def test_rows_since(run, first):
-    """The last 8 of all 13 are there; they are fetched four at a time, also around the end of the ring."""
+def test_rows_since(run):
+    """The last 8 of all 13 are there; one program fetches them, four at a time, also round the ring's end."""
     everything = [noise(1, 5), noise(2, 3), noise(3, 5)]
-    expected = jax.tree.map(lambda *fields: np.concatenate(fields)[max(first, 5) :], *everything)
-    assert_same_bits(since(run.buffer, first), expected)
-
-
-def test_one_program_fetches_any_number_of_rows(run):
     since(run.buffer, 0)
     known = replay_files._part._cache_size()
     for first in range(14):
-        since(run.buffer, first)
+        expected = jax.tree.map(
+            lambda *fields, first=first: np.concatenate(fields)[max(first, 5) :], *everything
+        )
+        assert_same_bits(since(run.buffer, first), expected)
     assert replay_files._part._cache_size() == known
 
 
-def change(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
 DAMAGES = {
-    "flipped": change,
+    "flipped": lambda path: path.write_bytes(path.read_bytes()[:-9] + b"x" + path.read_bytes()[-8:]),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-5]),
     "lost": lambda path: path.unlink(),
 }
@@ -257,13 +222,10 @@ def test_a_damaged_file_is_an_error_of_the_checkpoints_that_need_it(run, damage)
             run.files.load(inserted, shapes(8))
 
 
-def test_files_of_another_run_or_member_are_refused(run):
+def test_files_of_another_run_member_or_shape_are_refused(run):
     for files in (ReplayFiles(run.files.folder, "other"), ReplayFiles(run.files.folder.parent).of("replay")):
         with pytest.raises(Damaged, match="damaged, or another run's or member's"):
             files.load(13, shapes(8))
-
-
-def test_other_shapes_are_told(run):
     with pytest.raises(UserError, match=r"observations is float32\[5, 3\], not float32\[5, 4\]"):
         run.files.load(13, jax.eval_shape(lambda: replay.empty(8, 4, A)))
 
@@ -280,3 +242,5 @@ def test_reading_the_longest_sequence(run):
     assert run.files.read(None, like)[0] == 8
     with pytest.raises(UserError, match="has transitions 8 to 13 of the run, not those up to 7"):
         run.files.read(7, like)
+    with pytest.raises(UserError, match="no transition of the replay buffer is there"):
+        ReplayFiles(run.files.folder / "nowhere").read(None, like)

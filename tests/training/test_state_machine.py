@@ -35,8 +35,8 @@ from training_runs import (
     untimed,
 )
 
+from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.compiled import Compiled
-from xql_jax.training.files import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population

@@ -8,7 +8,7 @@ import numpy as np
 from xql_jax.learners import fields
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.tasks import get_task
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
 from xql_jax.training.offline import offline

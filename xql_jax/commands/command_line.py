@@ -135,7 +135,7 @@ def run(main: Callable[[S], int | None], kind: type[S]) -> None:
             os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
     _name_command(sys.modules["__main__"])
-    absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX and orbax log every step
+    absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
     library.propagate = False

@@ -22,8 +22,7 @@ from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, load_run
 from xql_jax.runs.run import Job
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)

@@ -29,8 +29,7 @@ from xql_jax.files import (
 )
 from xql_jax.logs.csv_reader import Columns
 from xql_jax.runs.machine import differences, machine, versions
-from xql_jax.training.checkpoints import Checkpoints
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import Member
 
 LOG = logging.getLogger(__name__)

@@ -25,8 +25,7 @@ from xql_jax.logs.csv_reader import Columns, Row, parse_rows
 from xql_jax.rollout.policies import Act, prepared
 from xql_jax.runs.folder import OF_THE_RECORD, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
-from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
 from xql_jax.training.policies import deterministic_policy
 from xql_jax.types import Learner, State

@@ -15,7 +15,7 @@ import jax
 import xql_jax
 from xql_jax.errors import UserError
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "gymnasium", "mujoco")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
 
 # Settings of JAX that change random numbers, sums or the computation itself. By default JAX reads each one
 # from the environment variable of that name.

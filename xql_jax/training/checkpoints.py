@@ -2,11 +2,10 @@
 
 A member is one seed of the run with one setting of the swept hyperparameters.
 
-checkpoints/STEP/states/            the arrays of all members, stacked, written by orbax; likewise other items
+checkpoints/STEP/states.npz         the arrays of all members, stacked; likewise other items
 checkpoints/STEP/logs/NAME.csv      the rows of a log up to this step
-checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, the shapes of a
-                                    member's arrays, and the digest of every file: orbax does not notice a
-                                    flipped byte, and silently truncates, pads and converts arrays
+checkpoints/STEP/checkpoint.json    the run's digest, the progress, the members' names, and the digest of
+                                    every file
 checkpoints/NAME.tmp/               a checkpoint that is being written or deleted
 checkpoints/damaged-STEP/           a checkpoint that was found damaged; kept for inspection
 """
@@ -15,6 +14,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import io
 import logging
 import os
 import re
@@ -25,25 +25,30 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import cannot_write, read_record, set_aside, sync, write_record, writing
-from xql_jax.training.checkpoint_parts import (
-    DamagedCheckpoint,
-    UnfitCheckpoint,
-    cannot_read,
-    check_leaves,
-    digests,
-    leaves_of,
-    quiet_orbax,
-    system_error,
-)
+from xql_jax.files import cannot_read, read_record, read_whole, set_aside, sync, write_record, writing
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
 KEPT = 3  # checkpoints; the default of every run
 MANIFEST = "checkpoint.json"
+
+
+class TrainingFiles:
+    """Paths of a training's files in its folder."""
+
+    def __init__(self, folder: Path, run: str = ""):
+        self.folder = folder
+        self.run = run  # the digest of the run's identity; tells its files from another run's
+        self.checkpoints = folder / "checkpoints"
+        self.metrics = folder / "metrics.csv"
+        self.evaluations = folder / "evaluations.csv"
+        self.bellman_errors = folder / "bellman_errors.csv"
+        self.summary = folder / "summary.json"
+        self.preprocessing = folder / "preprocessing.json"
+        self.replay = folder / "replay"  # files of the replay buffers, one folder per member
+        self.events = folder / "tb"  # TensorBoard's event files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +80,6 @@ class Checkpoints(contextlib.AbstractContextManager):
 
     def __init__(self, folder: Path, run: str = "", kept: int = KEPT, spared: int | None = None):
         self._folder, self._run, self._kept, self._spared = folder.absolute(), run, kept, spared
-        self._orbax = ocp.Checkpointer(ocp.StandardCheckpointHandler())
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._write_in_flight: concurrent.futures.Future[None] | None = None
 
@@ -112,11 +116,7 @@ class Checkpoints(contextlib.AbstractContextManager):
             self._write_in_flight = self._thread.submit(self._write, items, progress, write_more)
 
     def wait(self) -> None:
-        """Waits until no write is in progress.
-
-        Raises:
-            UserError: if the last write failed.
-        """
+        """Waits until no write is in progress; UserError if the last one failed."""
         write, self._write_in_flight = self._write_in_flight, None
         if write is not None:
             write.result()
@@ -129,7 +129,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             self.wait()
         finally:
             self._thread.shutdown()
-            self._orbax.close()
 
     def restore(
         self, like: Mapping[str, State], step: int | None = None, item: str = "states"
@@ -142,9 +141,9 @@ class Checkpoints(contextlib.AbstractContextManager):
         Returns:
             NumPy arrays by the member's name, and the progress of the whole checkpoint.
         Raises:
-            DamagedCheckpoint: if a file of the item is missing or has changed.
-            UnfitCheckpoint: if it lacks a member, or its arrays differ in name, shape or type from `like`.
-            UserError: if there is no such checkpoint, or the system cannot read it at present.
+            Damaged: if a file of the item is missing or has changed.
+            UserError: if there is no such checkpoint, if it lacks a member or its arrays differ in name,
+                shape or type from `like`, or if the system cannot read it at present.
         """
         known = self.steps
         if not known or step not in (None, *known):
@@ -153,42 +152,32 @@ class Checkpoints(contextlib.AbstractContextManager):
         path = self._folder / str(known[-1] if step is None else step)
         manifest = self._manifest(path)
         members = manifest["members"]
-        for name, wanted in like.items():
-            if name not in members:
-                raise UnfitCheckpoint(path, f"it has no member {name}; it has: {', '.join(members)}")
-            check_leaves(path, manifest["arrays"].get(item, {}), leaves_of(wanted))
-        self._check_files(path, f"{item}/", manifest["files"])
-        shape = next(iter(like.values()))
-        empty = jax.tree.map(
-            lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), (len(members), *leaf.shape)), shape
-        )
-        try:
-            with quiet_orbax():
-                stack = self._orbax.restore(path / item, args=ocp.args.StandardRestore(empty))
-            progress = Progress(**manifest["progress"])
-        except Exception as error:  # the digests were right: a system error, a full device, another version
-            if isinstance(error, OSError) or system_error(error):
-                raise cannot_read(path / item, error) from error
-            message = f"whole, but this version cannot read it: {type(error).__name__}: {error}"
-            raise UserError(f"checkpoint {path}: {message[:300]}") from error
-        places = {name: members.index(name) for name in like}
-        return {
-            name: jax.tree.map(lambda leaf, at=at: np.array(leaf[at]), stack) for name, at in places.items()
-        }, progress
+        if unknown := [name for name in like if name not in members]:
+            raise UserError(f"checkpoint {path}: has no member {unknown[0]}; it has: {', '.join(members)}")
+        with np.load(io.BytesIO(_read(path, f"{item}.npz", manifest))) as file:
+            arrays = dict(file)
+        wanted, structure = jax.tree_util.tree_flatten_with_path(next(iter(like.values())))
+        specs = {jax.tree_util.keystr(at): f"{leaf.dtype}{list(leaf.shape)}" for at, leaf in wanted}
+        found = {name: f"{array.dtype}{list(array.shape[1:])}" for name, array in arrays.items()}
+        for name in (*specs, *found):
+            if found.get(name) != specs.get(name):
+                raise UserError(
+                    f"checkpoint {path}: written for other states, by another version of the program: {name} "
+                    f"is {found.get(name, 'not there')}, not {specs.get(name, 'wanted')}; use that version, "
+                    "or start anew with another --save_dir"
+                )
+        trees = {}
+        for name in like:
+            leaves = [np.asarray(arrays[spec][members.index(name)]) for spec in specs]
+            trees[name] = jax.tree.unflatten(structure, leaves)
+        return trees, Progress(**manifest["progress"])
 
     def logs(self, step: int) -> dict[str, bytes]:
         """Returns the log files in a checkpoint, by file name. Raises the errors of `restore`."""
         path = self._folder / str(step)
-        files = self._check_files(path, "logs/", self._manifest(path)["files"])
-        return {Path(name).name: content for name, content in files.items()}
-
-    def leaves(self, step: int) -> dict[str, dict[str, str]]:
-        """Returns the types and shapes of a checkpoint's states, by member and then by array name.
-
-        Raises the errors of `restore`.
-        """
-        manifest = self._manifest(self._folder / str(step))
-        return dict.fromkeys(manifest["members"], manifest["arrays"]["states"])
+        manifest = self._manifest(path)
+        names = (name for name in manifest["files"] if name.startswith("logs/"))
+        return {Path(name).name: _read(path, name, manifest) for name in names}
 
     def resume_last_good(
         self,
@@ -208,7 +197,7 @@ class Checkpoints(contextlib.AbstractContextManager):
                 one is not tried in that case. No checkpoint is renamed then.
         """
         damaged: dict[int, Damaged] = {}
-        for step in reversed(self._resumable()):
+        for step in reversed(self.steps):
             try:
                 read = {item: self.restore(shapes, step, item) for item, shapes in like.items()}
                 self.logs(step)
@@ -217,8 +206,6 @@ class Checkpoints(contextlib.AbstractContextManager):
             except Damaged as error:
                 damaged[step] = error
                 continue
-            except UnfitCheckpoint as error:
-                raise UserError(f"{error}, {self._ways_out()}") from error
             for later, why in damaged.items():
                 aside = set_aside(self._folder / str(later))
                 LOG.warning(f"{why}; the checkpoint is now {aside.name}, the run goes on from {step:,}")
@@ -226,54 +213,27 @@ class Checkpoints(contextlib.AbstractContextManager):
         if damaged:
             last = next(iter(damaged.values()))
             others = f", nor can the {len(damaged) - 1} before it" if len(damaged) > 1 else ""
-            raise UserError(f"{last}{others}, {self._ways_out()}")
+            raise UserError(
+                f"{last}{others}, so the run cannot go on: delete {self._folder.parent} or start anew with "
+                "another --save_dir"
+            )
         return None
-
-    def _resumable(self) -> list[int]:
-        """The steps to resume from; the spared one only if it is among the latest.
-
-        Else damage in all others, which may be that of one file outside them, would cost all that came after.
-        """
-        steps = self.steps
-        latest = steps[-self._kept :]
-        return [step for step in steps if step != self._spared or step in latest]
-
-    def _ways_out(self) -> str:
-        return (
-            "so the run cannot go on; if another version of the program wrote it, use that one; else delete "
-            f"{self._folder.parent} or start anew with another --save_dir"
-        )
 
     def _manifest(self, path: Path) -> dict[str, Any]:
         """Returns a checkpoint's checkpoint.json; raises the errors of `restore`."""
-        try:
-            content = read_record(path / MANIFEST)
-        except Damaged as error:
-            raise DamagedCheckpoint(path, f"{MANIFEST} is not as it was written") from error
-        if not isinstance(content.get("members"), list):
-            raise UnfitCheckpoint(path, "written by an earlier version, which kept a folder for each member")
+        content = read_record(path / MANIFEST)
+        if "states.npz" not in content.get("files", {}):
+            raise UserError(
+                f"checkpoint {path}: written by an earlier version, whose files were others: use that "
+                "version, or start anew with another --save_dir"
+            )
         if content["run"] != self._run:
-            raise DamagedCheckpoint(path, f"it is of another run, {content['run']}; this one is {self._run}")
+            raise Damaged(
+                f"checkpoint {path}: it is of another run, {content['run']}; this one is {self._run}"
+            )
         if str(content["progress"]["step"]) != path.name:
-            raise DamagedCheckpoint(path, f"it is of step {content['progress']['step']}")
+            raise Damaged(f"checkpoint {path}: it is of step {content['progress']['step']}")
         return content
-
-    def _check_files(self, path: Path, prefix: str, digests: Mapping[str, str]) -> dict[str, bytes]:
-        """Returns the files below a prefix; raises DamagedCheckpoint if one is missing or has changed."""
-        found = {}
-        for name, expected in digests.items():
-            if not name.startswith(prefix):
-                continue
-            try:
-                content = (path / name).read_bytes()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-                raise DamagedCheckpoint(path, f"{name} is missing") from error
-            except OSError as error:  # too many open files, no permission, a failing disk: not damage
-                raise cannot_read(path / name, error) from error
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise DamagedCheckpoint(path, f"{name} is not as it was written")
-            found[name] = content if prefix == "logs/" else b""
-        return found
 
     def _write(
         self,
@@ -283,11 +243,7 @@ class Checkpoints(contextlib.AbstractContextManager):
     ) -> None:
         """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
 
-        The folder gets its final name after all files are on the disk; if anything fails, it is removed. For
-        the arguments see `save`.
-
-        Raises:
-            UserError: if a file cannot be written.
+        The folder gets its final name after all files are on the disk; if anything fails, it is removed.
         """
         path = self._folder / str(progress.step)
         temporary = path.with_name(path.name + ".tmp")
@@ -296,17 +252,18 @@ class Checkpoints(contextlib.AbstractContextManager):
                 self._folder.mkdir(exist_ok=True)
                 self._remove_leftovers()
                 temporary.mkdir()
-                with quiet_orbax():
-                    for item, trees in items.items():
-                        stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
-                        self._orbax.save(temporary / item, args=ocp.args.StandardSave(stack))
+                for item, trees in items.items():
+                    stack = jax.tree.map(lambda *leaves: np.stack(leaves), *trees.values())
+                    leaves = jax.tree_util.tree_flatten_with_path(stack)[0]
+                    arrays = {jax.tree_util.keystr(at): leaf for at, leaf in leaves}
+                    (temporary / f"{item}.npz").write_bytes(as_npz(arrays))
                 write_more(temporary)
+                files = [part for part in sorted(temporary.rglob("*")) if part.is_file()]
                 content = {
                     "run": self._run,
                     "progress": dataclasses.asdict(progress),
                     "members": list(items["states"]),
-                    "arrays": {item: leaves_of(next(iter(of.values()))) for item, of in items.items()},
-                    "files": digests(temporary),
+                    "files": {str(file.relative_to(temporary)): _digest(file.read_bytes()) for file in files},
                 }
                 write_record(temporary / MANIFEST, content)
                 for part in (*temporary.rglob("*"), temporary):
@@ -317,12 +274,29 @@ class Checkpoints(contextlib.AbstractContextManager):
                 for old in others[: -self._kept or 0]:  # renamed first: a kill leaves no partial one
                     os.replace(self._folder / str(old), self._folder / f"{old}.tmp")
                 self._remove_leftovers()
-        except BaseException as error:
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)  # the disk may be full: free the space
-            if isinstance(error, UserError) or not isinstance(error, Exception):
-                raise
-            raise cannot_write(path, system_error(error) or str(error)[:300]) from error
+            raise
 
     def _remove_leftovers(self) -> None:
         for path in self._folder.glob("*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def as_npz(arrays: Mapping[str, np.ndarray]) -> memoryview:
+    """Returns the content of an .npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getbuffer()
+
+
+def _read(path: Path, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """Returns a file of a checkpoint; Damaged if it is missing or has changed."""
+    content = read_whole(path / name)
+    if _digest(content) != manifest["files"].get(name):
+        raise Damaged(f"checkpoint {path}: damaged: {name} is not as it was written")
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

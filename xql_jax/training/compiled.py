@@ -159,26 +159,23 @@ class Compiled(Strategy):
         return dict(zip(EPISODE_METRICS, (running.episode_return, running.episode_length), strict=True))
 
     def saved_shapes(self, population: Population) -> dict[str, Any]:
-        size = _packed_size(member_shapes(_rest(population.groups[0].members)))
-        one = {"bytes": jax.ShapeDtypeStruct((size,), np.uint8)}
+        one = jax.eval_shape(_numbers, member_shapes(_rest(population.groups[0].members)))
         return {"episodes": {member.name: one for member in population.members}}
 
     def saving(self, population: Population) -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
-        packed = {}
+        rests = {}
         for index, member in enumerate(population.members):
             group, place = population.place_of(index)
-            rest = jax.tree.map(lambda leaf, place=place: leaf[place], _rest(group.members))
-            packed[member.name] = {"bytes": _pack(rest)}
-        return {"episodes": packed}, {}, self._files.saving(population.step, population)
+            numbers = jax.device_get(_numbers(_rest(group.members)))
+            rests[member.name] = jax.tree.map(lambda leaf, place=place: np.array(leaf[place]), numbers)
+        return {"episodes": rests}, {}, self._files.saving(population.step, population)
 
     def resume(self, population: Population, items: Mapping[str, Any], progress: Progress) -> None:
         """Continues bit for bit as if the run had not been interrupted."""
         self.seconds = dict(progress.held["seconds"])
         like = member_shapes(_rest(population.groups[0].members))
-        rests = [_unpack(items["episodes"][member.name]["bytes"], like) for member in population.members]
-        population.replace(
-            episodes=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
-        )
+        rests = [_with_keys(items["episodes"][member.name], like) for member in population.members]
+        population.replace(**{name: [rest[name] for rest in rests] for name in like})
         self._files.load(progress.step, population)
         self.failures = int(population.gathered("episodes").failures.sum())
 
@@ -234,32 +231,19 @@ def _rest(members: MemberState) -> dict[str, Any]:
     return {"episodes": members.episodes, "metrics": members.metrics}
 
 
-def _pack(tree: Any) -> np.ndarray:
-    """Returns the bytes of all leaves, u8[n], because orbax writes many small arrays slowly."""
-    leaves = jax.device_get([_numbers(leaf) for leaf in jax.tree.leaves(tree)])
-    return np.frombuffer(b"".join(np.asarray(leaf).tobytes() for leaf in leaves), np.uint8).copy()
-
-
-def _unpack(packed: np.ndarray, like: Tree) -> Tree:
-    """Returns the tree that was packed; `like` has its shapes and types."""
-    leaves, first = [], 0
-    for leaf in jax.tree.leaves(like):
-        wanted = jax.eval_shape(_numbers, leaf)
-        stop = first + wanted.size * wanted.dtype.itemsize
-        numbers = jnp.array(np.frombuffer(packed[first:stop].tobytes(), wanted.dtype).reshape(wanted.shape))
-        leaves.append(jax.random.wrap_key_data(numbers) if _is_key(leaf) else numbers)
-        first = stop
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _packed_size(like: Any) -> int:
-    leaves = (jax.eval_shape(_numbers, leaf) for leaf in jax.tree.leaves(like))
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-
-
 def _is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _numbers(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+def _numbers(tree: Any) -> Any:
+    """Returns the tree with the numbers of keys in their place, because files hold no keys."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _with_keys(numbers: Any, like: Tree) -> Tree:
+    """Undoes `_numbers`; `like` has keys where they were."""
+
+    def leaf(like: Any, numbers: np.ndarray) -> Array:
+        return jax.random.wrap_key_data(jnp.array(numbers)) if _is_key(like) else jnp.array(numbers)
+
+    return jax.tree.map(leaf, like, numbers)

@@ -18,8 +18,7 @@ from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.rollout.policies import around, prepared
 from xql_jax.tasks import Task
 from xql_jax.training.acting import EPISODE_METRICS
-from xql_jax.training.checkpoints import Checkpoints, Progress
-from xql_jax.training.files import TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.population import Population
 from xql_jax.training.progress import Pace, without_bar
 from xql_jax.training.rows import RowWriter

@@ -12,11 +12,10 @@ import dataclasses
 import functools
 import hashlib
 import io
-import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +23,19 @@ import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import write_atomically, writing
-from xql_jax.training.checkpoint_parts import cannot_read
+from xql_jax.files import read_whole, write_atomically, writing
+from xql_jax.training.checkpoints import as_npz
 from xql_jax.training.members import member_shapes
 from xql_jax.types import Batch
 
 ROWS_PER_FETCH = 16_384
 
 
-@dataclasses.dataclass(frozen=True)
-class _Segment:
-    path: Path
+class _Segment(NamedTuple):
     first: int
     stop: int
     digest: str
+    path: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ReplayFiles:
 
     def of(self, member: str) -> "ReplayFiles":
         """Returns the files of one member (seed and setting) of the run, which are in a subfolder."""
-        return dataclasses.replace(self, folder=self.folder / member, owner=f"{self.owner} {member}")
+        return ReplayFiles(self.folder / member, f"{self.owner} {member}")
 
     def append(self, inserted: int, rows: Batch) -> None:
         """Writes the latest transitions; they are on the disk when this returns.
@@ -68,29 +66,18 @@ class ReplayFiles:
         Raises:
             UserError: if they cannot be written.
         """
-        count = len(rows.rewards)
-        self.truncate(inserted - count)
-        if count == 0:
+        first = inserted - len(rows.rewards)
+        self._remove(lambda segment: segment.stop > first)
+        if first == inserted:
             return
-        file = io.BytesIO()
-        np.savez(file, **rows._asdict())
-        name = f"{inserted - count:010d}-{inserted:010d}-{self._digest(file.getbuffer())}.npz"
+        content = as_npz(rows._asdict())
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, file.getbuffer())
+        write_atomically(self.folder / f"{first:010d}-{inserted:010d}-{self._digest(content)}.npz", content)
 
-    def prune(self, inserted: int, capacity: int) -> None:
-        """Removes the files that no checkpoint needs.
-
-        Args:
-            inserted: transitions inserted up to the oldest checkpoint that is kept.
-            capacity: of the buffer.
-        """
-        self._remove(segment for segment in self._segments() if segment.stop <= inserted - capacity)
-
-    def truncate(self, inserted: int) -> None:
-        """Removes files written after the checkpoint with `inserted` transitions, and unfinished files."""
-        self._remove(segment for segment in self._segments() if segment.stop > inserted)
+    def prune(self, needed: int) -> None:
+        """Removes the files with only transitions before `needed`."""
+        self._remove(lambda segment: segment.stop <= needed)
 
     def load(self, inserted: int, like: ReplayBuffer) -> ReplayBuffer:
         """Returns the buffer, bit for bit as it was after `inserted` transitions had been inserted.
@@ -106,16 +93,16 @@ class ReplayFiles:
         """
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
-        segments = {segment.stop: segment for segment in self._segments()}
         needed, stop = max(0, inserted - capacity), inserted
-        while stop > needed:  # from the newest file to the oldest; each ends where the next one begins
-            if stop not in segments:
-                raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
-            segment = segments[stop]
+        for segment in self._chain(inserted):  # from the newest file to the oldest
+            if stop <= needed:
+                break
             first = max(segment.first, needed)
-            for name, rows in self._read(segment, ring)._asdict().items():
-                getattr(ring, name)[np.arange(first, stop) % capacity] = rows[first - segment.first :]
+            for place, rows in zip(ring, self._read(segment, ring), strict=True):
+                place[np.arange(first, stop) % capacity] = rows[first - segment.first :]
             stop = first
+        if stop > needed:
+            raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
         return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
@@ -130,20 +117,25 @@ class ReplayFiles:
             Damaged: if a file has changed.
             UserError: if there are no transitions, or not those up to `stop`; it names those that exist.
         """
-        segments = sorted(self._segments(), key=lambda segment: segment.first)
-        if not segments:
+        last = max((segment.stop for segment in self._segments()), default=0)
+        chain = self._chain(last)[::-1]
+        if not chain:
             raise UserError(f"{self.folder}: no transition of the replay buffer is there")
-        joined = [segments.pop()]
-        while segments and segments[-1].stop == joined[0].first:
-            joined.insert(0, segments.pop())
-        first, last = joined[0].first, joined[-1].stop
-        stop = last if stop is None else stop
+        first, stop = chain[0].first, last if stop is None else stop
         if not first < stop <= last:
             raise UserError(
                 f"{self.folder}: has transitions {first:,} to {last:,} of the run, not those up to {stop:,}"
             )
-        parts = [self._read(segment, like) for segment in joined if segment.first < stop]
+        parts = [self._read(segment, like) for segment in chain if segment.first < stop]
         return first, jax.tree.map(lambda *fields: np.concatenate(fields)[: stop - first], *parts)
+
+    def _chain(self, stop: int) -> list[_Segment]:
+        """The files, newest first, of the transitions up to `stop`: each ends where the one before begins."""
+        segments, chain = {segment.stop: segment for segment in self._segments()}, []
+        while stop in segments:
+            chain.append(segments[stop])
+            stop = chain[-1].first
+        return chain
 
     def _digest(self, content: bytes | memoryview) -> str:
         digest = hashlib.sha256(f"{self.owner}\n".encode())
@@ -152,40 +144,32 @@ class ReplayFiles:
 
     def _read(self, segment: _Segment, like: Batch) -> Batch:
         """Returns a file's transitions, NumPy f32[stop - first, ...]; checks its digest and shapes."""
-        try:
-            content = segment.path.read_bytes()
-        except FileNotFoundError as error:
-            raise Damaged(f"{segment.path}: missing") from error
-        except OSError as error:
-            raise cannot_read(segment.path, error) from error
+        content = read_whole(segment.path)
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = {name: f"{arrays[name].dtype}{list(arrays[name].shape)}" for name in arrays.files}
-            for name, field in like._asdict().items():
-                wanted = f"{field.dtype}{[segment.stop - segment.first, *field.shape[1:]]}"
-                if found.get(name) != wanted:
-                    there = found.get(name, "not there")
-                    raise UserError(
-                        f"{segment.path}: written for another task: {name} is {there}, not {wanted}"
-                    )
-            return Batch(**arrays)
+        with np.load(io.BytesIO(content)) as arrays:
+            rows = Batch(**arrays)
+        for name, found, field in zip(Batch._fields, rows, like, strict=True):
+            wanted = segment.stop - segment.first, *field.shape[1:]
+            if (found.shape, found.dtype) != (wanted, field.dtype):
+                raise UserError(
+                    f"{segment.path}: written for another task: {name} is {found.dtype}{list(found.shape)}, "
+                    f"not {field.dtype}{list(wanted)}"
+                )
+        return rows
 
     def _segments(self) -> list[_Segment]:
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return []
-        except OSError as error:  # must not count as "no files"
-            raise cannot_read(self.folder, error) from error
-        found = filter(None, (re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", name) for name in names))
-        return [_Segment(self.folder / name[0], int(name[1]), int(name[2]), name[3]) for name in found]
+        paths = list(self.folder.iterdir()) if self.folder.exists() else []
+        found = ((re.fullmatch(r"(\d+)-(\d+)-([0-9a-f]+)\.npz", path.name), path) for path in paths)
+        return [_Segment(int(name[1]), int(name[2]), name[3], path) for name, path in found if name]
 
-    def _remove(self, segments: Iterable[_Segment]) -> None:
-        """Removes the files of these segments, and unfinished files."""
-        for path in (*self.folder.glob("*.tmp"), *(segment.path for segment in segments)):
-            with writing(path):
-                path.unlink(missing_ok=True)
+    def _remove(self, is_old: Callable[[_Segment], bool]) -> None:
+        """Removes the files for which `is_old` holds, and unfinished files."""
+        with writing(self.folder):
+            for path in self.folder.glob("*.tmp"):
+                path.unlink()
+            for segment in filter(is_old, self._segments()):
+                segment.path.unlink()
 
 
 class BufferFiles:
@@ -219,7 +203,7 @@ class BufferFiles:
             for name, new in rows.items():
                 files = self._files.of(name)
                 files.append(step, new)
-                files.prune(oldest, self._capacity)
+                files.prune(oldest - self._capacity)
 
         return write
 
@@ -227,9 +211,7 @@ class BufferFiles:
         """Gives the members of a population the buffers that they had at a step."""
         for group in population.groups:
             shapes = member_shapes(group.members.buffer)
-            group.members = group.members.replace(
-                buffer=()
-            )  # frees the old ones before the new ones are read
+            group.members = group.members.replace(buffer=())  # frees the old ones before reading
             names = [population.members[index].name for index in group.indices]
             rings = [self._files.of(name).load(step, shapes) for name in names]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
