@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from xql_jax.envs import SUITES, get_suite, make_environment
+from xql_jax.envs import SUITES, choose_suite, make_environment
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, Task, get_task
@@ -71,7 +71,7 @@ def steps_alone(environment) -> float:
 
 
 def steps_together(task: Task) -> float:
-    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=get_suite(task))
+    evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=choose_suite(task))
     data = Batch(
         np.zeros((2, evaluator.observation_dim), np.float32),
         np.zeros((2, evaluator.action_dim), np.float32),

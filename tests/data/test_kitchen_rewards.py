@@ -80,7 +80,7 @@ def test_the_data_tell_whose_reward_they_have(env_name, reward, counts):
 def test_the_simulator_agrees():
     """Its objects are put at some tasks' goals. It rewards once what is done from then on."""
     kitchen_env = pytest.importorskip("gymnasium_robotics.envs.franka_kitchen.kitchen_env")
-    from xql_jax.envs.kitchen import Kitchen
+    from xql_jax.envs.robotics import Kitchen
 
     assert {name: tuple(places) for name, places in kitchen_env.OBS_ELEMENT_INDICES.items()} == POSITIONS
     assert kitchen_env.BONUS_THRESH == THRESHOLD

@@ -15,7 +15,7 @@ from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
 
-from xql_jax.envs.adroit import Adroit
+from xql_jax.envs.robotics import Adroit
 
 ALL_ROBOTS = pytest.mark.parametrize("robot", ["pen", "door", "hammer", "relocate"])
 

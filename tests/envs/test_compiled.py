@@ -145,8 +145,8 @@ def test_they_are_stepped_as_other_environments_are():
         ("Misshapen", r"reset's observation is float32\[2\], and must be float32\[3\]"),
         ("Weak", r"step's reward is int32\[\], and must be float32\[\]"),
         ("Growing", "the state that step returns has other arrays"),
-        ("Legless", "cannot be compiled: TypeError"),
-        ("Demanding", "cannot be made: TypeError"),
+        ("Legless", "cannot be made or compiled: TypeError"),
+        ("Demanding", "cannot be made or compiled: TypeError"),
     ],
 )
 def test_an_unfit_environment_is_told(name, told):

@@ -8,7 +8,7 @@ from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
 
-from xql_jax.envs.kitchen import Kitchen
+from xql_jax.envs.robotics import Kitchen
 
 # Half-ranges of D4RL's noise by position: measured in the real file for objects at rest.
 NOISE = np.array(

@@ -6,7 +6,7 @@ from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
-from xql_jax.envs import get_suite
+from xql_jax.envs import Simulation, choose_suite
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
@@ -112,7 +112,7 @@ def test_bounds_of_health(name, index, limit, inwards):
 )
 def test_random_policy_returns(name, legacy_inertia, num_episodes, expected, deviation):
     task = get_task(f"{name}-medium-v2")
-    suite = get_suite(task, legacy_inertia)
+    suite = choose_suite(task, Simulation(legacy_inertia=legacy_inertia))
     evaluator = Evaluator(task, num_members=1, num_episodes=num_episodes, seed=0, suite=suite)
     rng = np.random.default_rng(0)
     size = evaluator.action_dim

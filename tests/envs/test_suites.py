@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, get_suite, make_environment
+from xql_jax.envs import SUITES, choose_suite, make_environment
 from xql_jax.errors import UserError
 from xql_jax.tasks import ONLINE_TASKS, RETURN_ITSELF, TASKS, Task, get_task
 
@@ -30,7 +30,7 @@ def vector_env():
         if get_task(name).suite in ("kitchen", "adroit"):
             pytest.importorskip("gymnasium_robotics")
         task = dataclasses.replace(get_task(name), **({"episode_limit": limit} if limit else {}))
-        made.append(get_suite(task).vector_env(task, num_envs))
+        made.append(choose_suite(task).vector_env(task, num_envs))
         return made[-1]
 
     yield make
@@ -71,8 +71,6 @@ def test_every_task_can_be_played(task):
     assert env.observation_space.contains(observation)
     assert np.isfinite(reward)
     assert (terminated, truncated) == (False, task.episode_limit == 1)
-    with pytest.raises(ValueError, match="must be of shape"):
-        env.step(np.zeros(99))
     env.close()
 
 

@@ -19,6 +19,7 @@ class Clock:
     observation_space = spaces.Box(0.0, 10.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     made: list = []  # noqa: RUF012
+    steps_per_second = 1.0
     tells_success = False
 
     def __init__(self, task):

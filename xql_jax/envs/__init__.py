@@ -32,13 +32,12 @@ class Simulation(NamedTuple):
         )
 
 
-def _make(name: str, task: Task, **options: bool) -> Environment:
-    return pkgutil.resolve_name(f"{__name__}.{name}")(task, **options)
+OURS = Simulation()
 
 
 def _by(name: str) -> Callable[..., Environment]:
     """Returns a function that makes environments of a class "module:Class", imported at the first call."""
-    return functools.partial(_make, name)  # not a closure, because it is pickled for worker processes
+    return lambda task, **options: pkgutil.resolve_name(f"{__name__}.{name}")(task, **options)
 
 
 def _never(task: Task) -> Environment:
@@ -74,9 +73,9 @@ SUITES = {
     "maze2d": Suite(_by("point_maze:PointMaze")),
     "pointmaze": Suite(_by("point_maze:PointMaze")),
     # A sixth of a step holds the GIL, and an environment takes 0.25 s and 56 MB.
-    "kitchen": Suite(_by("kitchen:Kitchen"), min(CORES, 8), max_environments=16, packages=_ROBOTICS),
+    "kitchen": Suite(_by("robotics:Kitchen"), min(CORES, 8), max_environments=16, packages=_ROBOTICS),
     # Two threads on two cores make 1.5 times as many steps as one.
-    "adroit": Suite(_by("adroit:Adroit"), min(CORES, 4), packages=_ROBOTICS),
+    "adroit": Suite(_by("robotics:Adroit"), min(CORES, 4), packages=_ROBOTICS),
     # Ten environments per call: two threads gain a third in hopper and walker2d, and lose 6% in halfcheetah.
     "locomotion": Suite(
         _by("locomotion:Locomotion"), min(CORES, 2), has_legacy_inertia=True, packages=_GYMNASIUM
@@ -90,22 +89,28 @@ SUITES = {
 }
 
 
-def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
-    """Returns the suite of a task; its `make` takes the task alone.
+def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
+    """Returns the suite of a task in a simulation; its `make` takes the task alone.
 
-    Args:
-        task: any task.
-        legacy_inertia: give capsules the masses of MuJoCo before 2.1.2, which D4RL's data was made with.
     Raises:
-        UserError: if there is no environment for the suite, or its robots have no such masses.
+        UserError: if there is no environment for the suite, its robots have no such masses, or D4RL's own
+            environments are not available, see `d4rl_backend`.
     """
+    if simulation.env_backend == "d4rl":
+        if simulation.legacy_inertia:
+            raise UserError(
+                "--legacy_inertia is for --env_backend=mujoco: D4RL's own MuJoCo has those masses"
+            )
+        from xql_jax.envs.d4rl_backend import d4rl_suite
+
+        return d4rl_suite(task)
     if task.suite not in SUITES:
         raise UserError(
             f"no environment for {task.name} (suite {task.suite}), only D4RL's own: give --env_backend=d4rl, "
             f"or train with --eval_episodes=0; there are environments for: {', '.join(SUITES)}"
         )
     suite = SUITES[task.suite]
-    if not legacy_inertia:
+    if not simulation.legacy_inertia:
         return suite
     if not suite.has_legacy_inertia:
         known = ", ".join(name for name, suite in SUITES.items() if suite.has_legacy_inertia)
@@ -113,28 +118,13 @@ def get_suite(task: Task, legacy_inertia: bool = False) -> Suite:
     return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
 
 
-def choose_suite(task: Task, simulation: Simulation) -> Suite:
-    """Returns the suite of a task in a simulation.
-
-    Raises:
-        UserError: as `get_suite`; or if D4RL's own environments are not available, see `d4rl_backend`.
-    """
-    if simulation.env_backend == "mujoco":
-        return get_suite(task, simulation.legacy_inertia)
-    if simulation.legacy_inertia:
-        raise UserError("--legacy_inertia is for --env_backend=mujoco: D4RL's own MuJoCo has those masses")
-    from xql_jax.envs.d4rl_backend import d4rl_suite
-
-    return d4rl_suite(task)
-
-
 def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:
     """Returns a new environment of the task; `reset(seed=...)` alone determines its episode.
 
     Raises:
-        UserError: as `get_suite`; or if the task's environments are part of the compiled program.
+        UserError: as `choose_suite`; or if the task's environments are part of the compiled program.
     """
-    return get_suite(task, legacy_inertia).make(task)
+    return choose_suite(task, Simulation(legacy_inertia=legacy_inertia)).make(task)
 
 
 def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:

@@ -4,7 +4,6 @@ python experiments/train_online.py --env_name=xql_jax.envs.ant_field:AntField-v0
 """
 
 import math
-from typing import Any
 
 import gymnasium
 import mujoco
@@ -12,7 +11,7 @@ import numpy as np
 
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
 from xql_jax.envs.mazes import Maze
-from xql_jax.envs.robots import MujocoRobot, normal
+from xql_jax.envs.simulated import MujocoRobot, Outcome
 
 EPISODE_LIMIT = 300
 NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
@@ -34,30 +33,24 @@ class AntField(MujocoRobot):
     render_mode = "rgb_array"
 
     def __init__(self) -> None:
+        self.target = np.zeros(2)
         super().__init__(
             ant_maze_spec(Maze(("   ",) * 3)),
-            lambda model: VIEW_SIZE,
             frame_skip=FRAME_SKIP,
             episode_limit=EPISODE_LIMIT,
-            noise=0.1,
-            velocity_noise=normal,
-            legacy_inertia=False,
             view={"follow": "torso", "distance": 6.0},
         )
-        self.target = np.zeros(2)
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts near the origin, facing anywhere, with a first target, all from `seed`."""
         position, velocity = self.random_start()
         angle = self.np_random.uniform(-math.pi, math.pi)
-        position[3:7] = _product(
-            np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)]), position[3:7]
-        )
+        position[3:7] = _turned(position[3:7], angle)
         self.set_state(position, velocity)
         self._draw_target()
         return self.observe()
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def act(self, action: np.ndarray) -> Outcome:
         """Walks for 0.1 s; see the class for the reward."""
         before = math.dist(self.data.qpos[:2], self.target)
         self.advance(action)
@@ -91,30 +84,23 @@ def seen_from_ant(state: np.ndarray, target: np.ndarray) -> np.ndarray:
     w, x, y, z = state[3:7] / np.linalg.norm(state[3:7])
     turn = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
     cos, sin = math.cos(turn), math.sin(turn)
-    tilt = _product(np.array([math.cos(turn / 2), 0.0, 0.0, -math.sin(turn / 2)]), np.array([w, x, y, z]))
+    tilt = _turned(np.array([w, x, y, z]), -turn)
     way = target - state[:2]
     way = way / max(np.linalg.norm(way), 1e-6)
 
-    def turned(vector: np.ndarray) -> list[float]:
+    def seen(vector: np.ndarray) -> list[float]:
         return [cos * vector[0] + sin * vector[1], cos * vector[1] - sin * vector[0]]
 
-    return np.concatenate(
-        (
-            state[2:3],
-            tilt if tilt[0] >= 0 else -tilt,
-            state[7:15],
-            turned(state[15:17]),
-            state[17:29],  # MuJoCo gives the angular velocity in the torso's own frame
-            turned(way),
-        ),
-        dtype=np.float32,
-    )
+    tilt = tilt if tilt[0] >= 0 else -tilt
+    speeds = seen(state[15:17]), state[17:29]  # MuJoCo gives the angular velocity in the torso's own frame
+    return np.concatenate((state[2:3], tilt, state[7:15], *speeds, seen(way)), dtype=np.float32)
 
 
-def _product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Hamilton's product of two quaternions f64[4], w first."""
+def _turned(quaternion: np.ndarray, angle: float) -> np.ndarray:
+    """Returns the rotation f64[4], w first, followed by one about z."""
     product = np.zeros(4)
-    mujoco.mju_mulQuat(product, first, second)
+    about_z = np.array([math.cos(angle / 2), 0.0, 0.0, math.sin(angle / 2)])
+    mujoco.mju_mulQuat(product, about_z, quaternion)
     return product
 
 

@@ -1,13 +1,12 @@
 """D4RL's antmaze: a four-legged robot has to walk through a maze to a goal that it does not see."""
 
 import math
-from typing import Any
 
 import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import MAZES, Cell, Maze
-from xql_jax.envs.robots import ASSETS, MujocoRobot, normal
+from xql_jax.envs.simulated import ASSETS, MujocoRobot, Outcome
 from xql_jax.tasks import Task
 
 CELL_SIZE = 4.0  # metres
@@ -32,10 +31,8 @@ class AntMaze(MujocoRobot):
 
     Source: D4RL's ant.py and maze_env.py, rebuilt on today's MuJoCo. Gymnasium-Robotics' AntMaze has mirror
     images of D4RL's mazes, another ant (half the time step, five times the torque, harder contacts), other
-    starts and another goal radius.
-    Differs: in v0 and v1 the goal is fixed. D4RL draws it once per process from numpy's global generator, so
-    a run's score depends on luck. Here it is the same draw in every process, so an episode depends on its
-    seed alone. For scores over many goals, use v2's rule.
+    starts and another goal radius. Differs: in v0 and v1 D4RL draws the goal once per process from numpy's
+    global generator; here it is the same in every process. For scores over many goals, use v2's rule.
     """
 
     def __init__(self, task: Task, legacy_inertia: bool = False):
@@ -45,11 +42,8 @@ class AntMaze(MujocoRobot):
         last = cell_middle((rows - 1, columns - 1))
         super().__init__(
             ant_maze_spec(maze),
-            lambda model: model.nq + model.nv,
             frame_skip=FRAME_SKIP,
             episode_limit=task.episode_limit,
-            noise=0.1,
-            velocity_noise=normal,
             legacy_inertia=legacy_inertia,
             view={
                 "lookat": [*(cell_middle((0, 0)) + last) / 2, 0.0],
@@ -66,7 +60,7 @@ class AntMaze(MujocoRobot):
             self.goal = draw_goal(self.goal_cell, self.np_random)
         return super().start(seed)
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def act(self, action: np.ndarray) -> Outcome:
         """Walks for 0.1 s; see the class for the reward."""
         self.advance(action)
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS

@@ -61,36 +61,25 @@ def compiled_environment(task: Task) -> JaxEnvironment:
         return Playground(task.name.partition(":")[2], task.episode_limit)
     try:
         environment = own_attribute(task.name)()
-    except Exception as error:  # it is the user's code, and may fail in any way
-        raise UserError(f"{task.name}: cannot be made: {type(error).__name__}: {error}") from error
-    for name in ("reset", "step", "observation_size", "action_size", "steps_per_second"):
-        if not hasattr(environment, name):
-            raise UserError(f"{task.name}: has no {name}, which an environment in JAX must have")
-    _check(task.name, environment)
-    return environment
-
-
-def _check(name: str, environment: JaxEnvironment) -> None:
-    """Raises UserError unless the functions take and return arrays of the required shapes."""
-    action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
-    try:
+        action = jax.ShapeDtypeStruct((environment.action_size,), jnp.float32)
         state, start = jax.eval_shape(environment.reset, jax.random.key(0))
         following, given = jax.eval_shape(environment.step, state, action)
         seen, number = f"float32[{environment.observation_size}]", "float32[]"
         found = {"reset's observation": (start, seen), "step's observation": (given.observation, seen)}
         found |= {"step's reward": (given.reward, number), "step's terminal": (given.terminal, "bool[]")}
+        _ = environment.steps_per_second
     except Exception as error:  # it is the user's code, and may fail in any way
-        raise UserError(f"{name}: cannot be compiled: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{task.name}: cannot be made or compiled: {type(error).__name__}: {error}"
+        ) from error
     for what, (array, wanted) in found.items():
         if (is_now := f"{array.dtype}{list(array.shape)}") != wanted:
-            raise UserError(f"{name}: {what} is {is_now}, and must be {wanted}")
-    if _types(state) != _types(following):
-        raise UserError(f"{name}: the state that step returns has other arrays than the one that it is given")
-
-
-def _types(state: EnvState) -> tuple[Any, Any]:
-    leaves, structure = jax.tree.flatten(state)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+            raise UserError(f"{task.name}: {what} is {is_now}, and must be {wanted}")
+    (leaves, structure), (after, structure_after) = map(jax.tree.flatten, (state, following))
+    types, types_after = ([(leaf.shape, leaf.dtype) for leaf in each] for each in (leaves, after))
+    if (structure, types) != (structure_after, types_after):
+        raise UserError(f"{task.name}: the state that step returns has other arrays than what it is given")
+    return environment
 
 
 def safe_step(
@@ -219,8 +208,6 @@ class Compiled(VectorEnv):
         self.observation_space = spaces.Box(-np.inf, np.inf, (environment.observation_size,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (environment.action_size,), np.float32)
         self._states: EnvState = None
-        self._seen = np.zeros((num_envs, environment.observation_size), np.float32)
-        self._counts = np.zeros(num_envs, np.int64)
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         begins = np.array([seed is not None for seed in seeds])
@@ -228,18 +215,15 @@ class Compiled(VectorEnv):
         if self._states is not None and not begins.all():
             states = chosen(jnp.asarray(begins), states, self._states)
         self._states = states
-        self._seen = np.where(begins[:, None], starts, self._seen)
-        self._counts = np.where(begins, 0, self._counts)
-        return self._seen
+        return np.asarray(starts)
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        given = self._seen, actions.astype(np.float32), ~running
+        given = self._observations, actions.astype(np.float32), ~running
         self._states, *outcome = self._programs[1](self._states, *given)
-        self._seen, rewards, terminals = map(np.array, outcome)
-        self._counts = self._counts + running
-        truncations = running & (self._counts >= self._environment.episode_limit)
+        following, rewards, terminals = map(np.array, outcome)
+        truncations = running & (self._lengths + 1 >= self._environment.episode_limit)
         successes = np.full(self.num_envs, UNTOLD, np.int8)
-        return self._seen, rewards.astype(np.float64), terminals & running, truncations, successes
+        return following, rewards.astype(np.float64), terminals & running, truncations, successes
 
     def render(self) -> np.ndarray:
         draw = getattr(self._environment, "render", None)

@@ -42,8 +42,8 @@ class D4RLEnvironment(gymnasium.Env):
     """D4RL's environment of a task behind today's interface; rewards and rules are D4RL's.
 
     Observations are float32. The old interface's `done` is a truncation if D4RL's time limit says so, else a
-    termination. `info` has no success. The goal of antmaze-*-v0 and -v1, which D4RL draws from numpy's global
-    generator when an environment is made, is always the same one here.
+    termination. The goal of antmaze-*-v0 and -v1, which D4RL draws when an environment is made, is always the
+    same one here.
     """
 
     observation_space: spaces.Box

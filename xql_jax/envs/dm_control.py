@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.envs.simulated import Outcome, SimulatedEnv
 from xql_jax.errors import EnvironmentFailure, needing
 from xql_jax.tasks import Task
 
@@ -28,15 +28,14 @@ class DMControl(SimulatedEnv):
 
     An episode equals the first of `suite.load(domain, task, {"random": seed})`, bit for bit.
     Differs: the springs of lqr are the same in every episode; `suite.load` draws new ones for each seed.
-
-    Raises:
-        UserError: if dm_control is not installed.
-        ValueError: if the suite has no such domain or task.
     """
 
     def __init__(self, task: Task):
         domain, _, name = task.name.partition("-")  # the suite's own names have no hyphen
-        self._environment = environment = _suite().load(
+        with needing("the simulation of DM Control's tasks", "simulators"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
+            suite = importlib.import_module("dm_control.suite")  # takes a second or more
+        self._environment = environment = suite.load(
             domain, name, task_kwargs={"random": MODEL_SEED, "time_limit": math.inf}
         )
         self._name = task.name
@@ -46,10 +45,13 @@ class DMControl(SimulatedEnv):
         # OpenGL even if nothing is drawn, and takes OpenGL from `Camera`. So the renderer is made
         # unavailable.
         self.physics.__class__ = type("Undrawn", (type(self.physics),), {"contexts": None})
-        self._action_middle, self._action_reach = _action_map(environment.action_spec())
+        actions = environment.action_spec()
+        limited = actions.maximum < mujoco.mjMAXVAL  # the suite's way to say that there is no limit
+        self._middle = np.where(limited, (actions.maximum + actions.minimum) / 2, 0.0)
+        self._reach = np.where(limited, (actions.maximum - actions.minimum) / 2, 1.0)
         super().__init__(
             sum(math.prod(entry.shape) for entry in environment.observation_spec().values()),
-            *self._action_middle.shape,
+            *actions.shape,
             episode_limit=task.episode_limit,
             steps_per_second=1 / environment.control_timestep(),
             view={"through_model": True},
@@ -63,13 +65,13 @@ class DMControl(SimulatedEnv):
             self.close_camera()  # it still shows the last episode's terrain
         return _flat(self._environment.reset().observation)
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def act(self, action: np.ndarray) -> Outcome:
         """Acts for one control step.
 
         Raises:
             EnvironmentFailure: if the action is NaN, or the simulation diverges.
         """
-        control = self._action_middle + self._action_reach * np.minimum(np.maximum(action, -1.0), 1.0)
+        control = self._middle + self._reach * np.minimum(np.maximum(action, -1.0), 1.0)
         try:
             moment = self._environment.step(control)
         except self._physics_error as error:
@@ -79,20 +81,6 @@ class DMControl(SimulatedEnv):
     def render(self) -> np.ndarray:
         self.model, self.data = self.physics.model.ptr, self.physics.data.ptr
         return super().render()
-
-
-def _suite() -> Any:
-    """Returns `dm_control.suite`. Importing it takes a second or more, and loads OpenGL."""
-    with needing("the simulation of DM Control's tasks", "simulators"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
-        return importlib.import_module("dm_control.suite")
-
-
-def _action_map(spec: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns f64[A] twice, m and r: an action a in [-1, 1] becomes the control m + r a."""
-    limited = spec.maximum < mujoco.mjMAXVAL  # the suite's way to say that there is no limit
-    middle = np.where(limited, (spec.maximum + spec.minimum) / 2, 0.0)
-    return middle, np.where(limited, (spec.maximum - spec.minimum) / 2, 1.0)
 
 
 def _flat(observation: dict[str, Any]) -> np.ndarray:

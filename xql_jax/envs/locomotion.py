@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import mujoco
 import numpy as np
 
-from xql_jax.envs.robots import ASSETS, MujocoRobot, Noise, normal, uniform
+from xql_jax.envs.simulated import ASSETS, MujocoRobot, Outcome
 from xql_jax.tasks import Task
 
 
@@ -16,13 +15,13 @@ class Robot:
     """The differences between the three tasks."""
 
     file: str  # in Gymnasium's assets
-    frame_skip: int
-    noise: float  # scale of a start's random deviations
-    velocity_noise: Noise
-    control_cost: float  # reward units per squared unit of action
-    survival_reward: float  # of every step, including an episode's last
-    max_observed_speed: float  # observed velocities are clipped to this
     is_healthy: Callable[[np.ndarray, np.ndarray], bool]  # of positions and velocities; ends the episode
+    frame_skip: int = 4
+    noise: float = 0.005  # scale of a start's random deviations
+    normal_velocities: bool = False
+    control_cost: float = 0.001  # reward units per squared unit of action
+    survival_reward: float = 1.0  # of every step, including an episode's last
+    max_observed_speed: float = 10.0  # observed velocities are clipped to this
 
 
 def _hopper_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
@@ -35,29 +34,10 @@ def _walker_is_healthy(qpos: np.ndarray, qvel: np.ndarray) -> bool:
     return 0.8 < height < 2.0 and abs(angle) < 1.0
 
 
-_HOPPER = Robot(
-    file="hopper.xml",
-    frame_skip=4,
-    noise=0.005,
-    velocity_noise=uniform,
-    control_cost=0.001,
-    survival_reward=1.0,
-    max_observed_speed=10.0,
-    is_healthy=_hopper_is_healthy,
-)
 ROBOTS = {
-    "halfcheetah": Robot(
-        file="half_cheetah.xml",
-        frame_skip=5,
-        noise=0.1,
-        velocity_noise=normal,
-        control_cost=0.1,
-        survival_reward=0.0,
-        max_observed_speed=np.inf,
-        is_healthy=lambda qpos, qvel: True,
-    ),
-    "hopper": _HOPPER,
-    "walker2d": dataclasses.replace(_HOPPER, file="walker2d.xml", is_healthy=_walker_is_healthy),
+    "halfcheetah": Robot("half_cheetah.xml", lambda qpos, qvel: True, 5, 0.1, True, 0.1, 0.0, np.inf),
+    "hopper": Robot("hopper.xml", _hopper_is_healthy),
+    "walker2d": Robot("walker2d.xml", _walker_is_healthy),
 }
 
 
@@ -70,25 +50,23 @@ class Locomotion(MujocoRobot):
     fallen; that step gets the + 1, too. It is truncated at `episode_limit` steps. Success is not defined.
 
     Source: Gym's v2 environments, which D4RL uses, in their v4 form on today's MuJoCo, bit for bit. Version 5
-    differs: no + 1 for the last step, and other friction under one of walker2d's feet. With `legacy_inertia`
-    capsules have the masses of MuJoCo before 2.1.2, with which D4RL's data was made.
+    differs: no + 1 for the last step, and other friction under one of walker2d's feet.
     """
 
     def __init__(self, task: Task, legacy_inertia: bool = False):
         self.robot = robot = ROBOTS[task.name.split("-")[0]]
         super().__init__(
             mujoco.MjSpec.from_file(str(ASSETS / robot.file)),
-            lambda model: model.nq - 1 + model.nv,
             frame_skip=robot.frame_skip,
-            episode_limit=task.episode_limit,
             noise=robot.noise,
-            velocity_noise=robot.velocity_noise,
+            normal_velocities=robot.normal_velocities,
             legacy_inertia=legacy_inertia,
+            episode_limit=task.episode_limit,
             view={"follow": "torso", "distance": 4.0, "elevation": -15.0},
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def act(self, action: np.ndarray) -> Outcome:
         """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
         robot, qpos = self.robot, self.data.qpos
         before = qpos[0]

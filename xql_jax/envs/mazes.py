@@ -76,33 +76,31 @@ class Maze:
         return distances
 
 
+_MEDIUM = """
+########
+#OO##OO#
+#OO#OOO#
+##OOO###
+#OO#OOO#
+#O#OO#O#
+#OOO#OG#
+########
+"""
+_LARGE = """
+############
+#OOOO#OOOOO#
+#O##O#O#O#O#
+#OOOOOO#OOO#
+#O####O###O#
+#OO#O#OOOOO#
+##O#O#O#O###
+#OO#OOO#OGO#
+############
+"""
+_UMAZE = "##### #GOO# ###O# #OOO# #####"
 MAZES = {
-    "umaze": Maze(("#####", "#GOO#", "###O#", "#OOO#", "#####")),
-    "medium": Maze(
-        (
-            "########",
-            "#OO##OO#",
-            "#OO#OOO#",
-            "##OOO###",
-            "#OO#OOO#",
-            "#O#OO#O#",
-            "#OOO#OG#",
-            "########",
-        )
-    ),
-    "large": Maze(
-        (
-            "############",
-            "#OOOO#OOOOO#",
-            "#O##O#O#O#O#",
-            "#OOOOOO#OOO#",
-            "#O####O###O#",
-            "#OO#O#OOOOO#",
-            "##O#O#O#O###",
-            "#OO#OOO#OGO#",
-            "############",
-        )
-    ),
+    name: Maze(tuple(drawn.split()))
+    for name, drawn in {"umaze": _UMAZE, "medium": _MEDIUM, "large": _LARGE}.items()
 }
 
 

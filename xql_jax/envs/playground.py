@@ -1,7 +1,6 @@
 """MuJoCo Playground's versions of the tasks of DM Control, simulated by MJX."""
 
 import importlib
-from typing import Any
 
 import jax
 import mujoco
@@ -20,15 +19,15 @@ class Playground:
     positions, such as the angle of a pole, belongs to the state before the last substep, see
     docs/compiled.md.
 
-    Args:
-        name: Playground's name of the task.
-        episode_limit: steps.
     Raises:
         UserError: if Playground is not installed.
     """
 
     def __init__(self, name: str, episode_limit: int):
-        suite = _suite()
+        with needing("the simulation of Playground's tasks", "compiled"):
+            suite = importlib.import_module(
+                "mujoco_playground"
+            ).dm_control_suite  # takes five seconds or more
         self._environment = suite.load(name, config_overrides={"impl": "jax"})  # "warp" is for NVIDIA alone
         self.observation_size = int(self._environment.observation_size)
         self.action_size = int(self._environment.action_size)
@@ -55,9 +54,3 @@ class Playground:
         for name in ("qpos", "qvel", "mocap_pos", "mocap_quat"):
             getattr(self._data, name)[:] = getattr(seen, name)
         return self._camera.picture()
-
-
-def _suite() -> Any:
-    """Returns `mujoco_playground.dm_control_suite`. Importing it takes five seconds or more."""
-    with needing("the simulation of Playground's tasks", "compiled"):
-        return importlib.import_module("mujoco_playground").dm_control_suite

@@ -1,13 +1,12 @@
 """D4RL's maze2d: a point mass is pushed through a maze to a fixed goal. `pointmaze-*` is the same task."""
 
 import math
-from typing import Any
 
 import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import Maze, maze_of
-from xql_jax.envs.simulated import SimulatedEnv
+from xql_jax.envs.simulated import Outcome, SimulatedEnv
 from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
@@ -59,7 +58,7 @@ class PointMaze(SimulatedEnv):
         self._steps, self._success = 0, False
         return self._observation()
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+    def act(self, action: np.ndarray) -> Outcome:
         """Pushes for 0.01 s; see the class for the reward."""
         push(self.model, self.data, action)
         distance = math.dist(self.data.qpos.tolist(), self._goal)

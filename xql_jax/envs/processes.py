@@ -1,7 +1,6 @@
 """Environments in one process each, by Gymnasium's `AsyncVectorEnv`, none of which is waited for forever."""
 
 import contextlib
-import dataclasses
 import multiprocessing.util
 import select
 import signal
@@ -15,17 +14,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import _async_worker
 
-from xql_jax.envs.vector import (
-    PATIENT,
-    UNTOLD,
-    Outcome,
-    Patience,
-    VectorEnv,
-    act,
-    describe,
-    failure,
-    naming,
-)
+from xql_jax.envs.vector import PATIENT, UNTOLD, Patience, VectorEnv, act, describe, failure, naming
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.types import Environment
 
@@ -50,21 +39,14 @@ class Processes(VectorEnv):
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
         super().__init__(num_envs)
         self._patience = patience
-        try:
-            with _signals_blocked(), naming(0):
-                self._envs: Any = AsyncVectorEnv(
-                    [_Made(make)] * num_envs,
-                    context="spawn",
-                    worker=_work,
-                    autoreset_mode=AutoresetMode.DISABLED,
-                )
-        except EnvironmentFailure as error:
-            if isinstance(error.__cause__, EOFError | BrokenPipeError | ConnectionResetError):
-                raise EnvironmentFailure("a process of the environments ended while it started") from error
-            raise
+        made = [lambda: _Reporting(make())] * num_envs  # type: ignore[arg-type]
+        with _signals_blocked(), naming(0):
+            self._envs: Any = AsyncVectorEnv(
+                made, context="spawn", worker=_work, autoreset_mode=AutoresetMode.DISABLED
+            )
         envs: Any = self._envs
         self.observation_space, self.action_space = envs.single_observation_space, envs.single_action_space
-        self._pollers = [select.poll() for _ in range(num_envs)]
+        self._pollers = [select.poll() for _ in range(num_envs)]  # quicker than a pipe's own `poll`
         for poller, pipe in zip(self._pollers, self._envs.parent_pipes, strict=True):
             poller.register(pipe, select.POLLIN)
         # Ends the processes when this object is gone or the program ends, which would else wait for them.
@@ -105,7 +87,7 @@ class Processes(VectorEnv):
             try:
                 yield
             except BrokenPipeError:
-                self._check_alive()
+                self._await_answers()  # which names the process that has ended
                 raise
         except BaseException:  # interrupts, too: an answer not read would be taken for the next step's
             self.close()
@@ -123,27 +105,13 @@ class Processes(VectorEnv):
                 waited += TICK
                 stopping += TICK if self._patience.is_stopping() else 0.0
                 if waited >= self._patience.seconds:
-                    raise _silence(index, self._patience.seconds)
+                    raise _silence(index, f"{self._patience.seconds:g} s")
                 if stopping >= STOPPING:
-                    raise _silence(index, STOPPING, " after the run was told to stop")
+                    raise _silence(index, f"{STOPPING:g} s after the run was told to stop")
             if events[0][1] & select.POLLHUP:
-                self._check_alive()
-
-    def _check_alive(self) -> None:
-        for index, (poller, process) in enumerate(zip(self._pollers, self._envs.processes, strict=True)):
-            if (events := poller.poll(0)) and events[0][1] & select.POLLHUP:
+                process = self._envs.processes[index]
                 process.join(GRACE)
                 raise failure(index, f"its process ended with exit code {process.exitcode}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Made:
-    """Makes the environment that a worker steps."""
-
-    make: Callable[[], Environment]
-
-    def __call__(self) -> "_Reporting":
-        return _Reporting(self.make())  # type: ignore[arg-type]
 
 
 class _Reporting(gymnasium.Wrapper):
@@ -153,22 +121,19 @@ class _Reporting(gymnasium.Wrapper):
         try:
             return self._shaped(self.env.reset(seed=seed)[0]), {}
         except (Exception, SystemExit) as error:
-            return self._nothing(), {"failure": describe(error)}
+            return self._shaped(0.0), {"failure": describe(error)}
 
     def step(self, action: np.ndarray) -> Any:
         try:
-            outcome: Outcome = act(self.env, action)  # type: ignore[arg-type]
-            return self._shaped(outcome[0]), *outcome[1:4], {"success": outcome[4]}
+            observation, *outcome, success = act(self.env, action)  # type: ignore[arg-type]
+            return self._shaped(observation), *outcome, {"success": success}
         except (Exception, SystemExit) as error:
-            return self._nothing(), 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
+            return self._shaped(0.0), 0.0, False, False, {"success": UNTOLD, "failure": describe(error)}
 
-    def _shaped(self, observation: np.ndarray) -> np.ndarray:
-        shaped = self._nothing()
+    def _shaped(self, observation: np.ndarray | float) -> np.ndarray:
+        shaped = np.zeros(self.env.observation_space.shape or (), np.float32)
         shaped[...] = observation
         return shaped
-
-    def _nothing(self) -> np.ndarray:
-        return np.zeros(self.env.observation_space.shape or (), np.float32)
 
 
 def _check(infos: dict[str, Any]) -> None:
@@ -178,10 +143,10 @@ def _check(infos: dict[str, Any]) -> None:
         raise failure(index, infos["failure"][index])
 
 
-def _silence(index: int, seconds: float, since: str = "") -> EnvironmentFailure:
+def _silence(index: int, time: str) -> EnvironmentFailure:
     return EnvironmentFailure(
-        f"environment {index} has not answered for {seconds:g} s{since}: it hangs, or its process is "
-        "stopped; if it only takes long, give a longer --environment_timeout"
+        f"environment {index} has not answered for {time}: it hangs, or its process is stopped; if it only "
+        "takes long, give a longer --environment_timeout"
     )
 
 
@@ -213,9 +178,8 @@ def _stop(envs: Any) -> None:
     deadline = time.monotonic() + GRACE
     for process in envs.processes:
         process.join(max(0.0, deadline - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-            process.join(GRACE)
+        process.kill()
+        process.join()
     for pipe in envs.parent_pipes:
         pipe.close()
     envs.closed = True  # else Gymnasium would close them again

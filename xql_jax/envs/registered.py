@@ -56,8 +56,6 @@ class Registered(SimulatedEnv):
 
     def step(self, action: np.ndarray) -> Any:
         action = np.asarray(action, np.float32)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"an action must be of shape {self.action_space.shape}, not {action.shape}")
         action = np.minimum(np.maximum(action, -1.0), 1.0).reshape(self._middle.shape)
         control = (self._middle + self._reach * action).astype(self._middle.dtype, copy=False)
         observation, reward, terminated, truncated, info = self.simulation.step(control)

@@ -1,9 +1,6 @@
-"""What simulated environments share: spaces, the count of steps, and pictures without a screen."""
+"""What simulated environments share: spaces, the count of steps, pictures without a screen; Gym's robots."""
 
-import contextlib
-import importlib
-import io
-import types
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,13 +8,15 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
-from xql_jax.errors import needing
-
 WIDTH, HEIGHT = 640, 480
+ASSETS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What an environment's `reset` returns, and its `step`: the observation; reward, terminated, truncated; info.
 Start = tuple[np.ndarray, dict[str, Any]]
 Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+# What its `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
+Outcome = tuple[np.ndarray, float, bool, dict[str, Any]]
 
 
 class SimulatedEnv(gymnasium.Env):
@@ -38,22 +37,19 @@ class SimulatedEnv(gymnasium.Env):
         *,
         episode_limit: int,
         steps_per_second: float,
-        view: dict[str, Any] | None = None,
+        view: dict[str, Any],
     ):
         self.observation_space: spaces.Box = spaces.Box(-np.inf, np.inf, (observation_size,), np.float32)
         self.action_space: spaces.Box = spaces.Box(-1.0, 1.0, (action_size,), np.float32)
         self.steps_per_second = steps_per_second
-        self.view = view or {}
-        self._episode_limit = episode_limit
-        self._steps = 0
+        self._view, self._episode_limit, self._steps = view, episode_limit, 0
         self._camera: Camera | None = None
 
     def start(self, seed: int | None) -> np.ndarray:
         """Starts an episode, determined by `seed`; returns the observation [O]."""
         raise NotImplementedError
 
-    def act(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
-        """Acts once; returns the observation [O], the reward, whether the state is terminal, and `info`."""
+    def act(self, action: np.ndarray) -> Outcome:
         raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
@@ -62,15 +58,8 @@ class SimulatedEnv(gymnasium.Env):
         return np.asarray(self.start(seed), np.float32), {}
 
     def step(self, action: np.ndarray) -> Step:
-        """Acts once; the episode is truncated at its limit.
-
-        Raises:
-            ValueError: if the action's shape is not [A].
-        """
-        action = np.asarray(action)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"an action must be of shape {self.action_space.shape}, not {action.shape}")
-        observation, reward, terminated, info = self.act(action)
+        """Acts once; the episode is truncated at its limit."""
+        observation, reward, terminated, info = self.act(np.asarray(action))
         self._steps += 1
         truncated = not terminated and self._steps >= self._episode_limit
         return np.asarray(observation, np.float32), float(reward), bool(terminated), truncated, info
@@ -78,7 +67,7 @@ class SimulatedEnv(gymnasium.Env):
     def render(self) -> np.ndarray:  # type: ignore[override]
         """Returns a picture of the state, u8[height, width, 3]."""
         if self._camera is None:
-            self._camera = Camera(self.model, self.data, **self.view)
+            self._camera = Camera(self.model, self.data, **self._view)
         return self._camera.picture()
 
     def close_camera(self) -> None:
@@ -103,22 +92,12 @@ class Camera:
         model, data: of the simulation; its state is read whenever a picture is taken.
         through_model: look through the model's first camera, if it has one.
         follow: the name of a body to follow; None for a camera that stands still.
-        lookat: f64[3] in metres, where a camera that stands still looks; None for the model's centre.
-        distance: in metres; None for 1.5 times the model's extent.
-        azimuth, elevation: in degrees.
+        place: `lookat` and `distance` in metres, `azimuth` and `elevation` in degrees, as `MjvCamera` has
+            them. By default it looks at the model's centre, from 1.5 times the model's extent.
     """
 
     def __init__(
-        self,
-        model: mujoco.MjModel,
-        data: mujoco.MjData,
-        *,
-        through_model: bool = False,
-        follow: str | None = None,
-        lookat: Any = None,
-        distance: float | None = None,
-        azimuth: float = 90.0,
-        elevation: float = -30.0,
+        self, model: Any, data: Any, *, through_model: bool = False, follow: str | None = None, **place: Any
     ):
         self._model, self._data = model, data
         width, height = int(model.vis.global_.offwidth), int(model.vis.global_.offheight)
@@ -129,11 +108,8 @@ class Camera:
             view.type, view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
         if follow is not None:
             view.type, view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, model.body(follow).id
-        if lookat is not None:
-            view.lookat[:] = lookat
-        if distance is not None:
-            view.distance = distance
-        view.azimuth, view.elevation = azimuth, elevation
+        for name, value in ({"azimuth": 90.0, "elevation": -30.0} | place).items():
+            setattr(view, name, value)
 
     def picture(self) -> np.ndarray:
         """Returns u8[height, width, 3]."""
@@ -147,12 +123,97 @@ class Camera:
         self._renderer.close()
 
 
-def import_robotics(module: str) -> types.ModuleType:
-    """Returns a module of `gymnasium_robotics.envs`, without the notice that its first import prints.
+class MujocoRobot(SimulatedEnv):
+    """Base class of a robot's task; starts and steps are those of Gymnasium's MujocoEnv.
 
-    Raises:
-        UserError: if it is not installed.
+    A subclass defines `observe` and `act`.
+
+    Args:
+        spec: of the model; it is changed if `legacy_inertia` is true.
+        frame_skip: simulator steps per step of the environment.
+        noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
+        normal_velocities: whether those of velocities are normal; else they are uniform, too.
+        legacy_inertia: see `compile_with_legacy_inertia`.
+        episode_limit, view: see `SimulatedEnv`.
     """
-    needed = needing("the simulation of Kitchen and Adroit", "simulators")
-    with needed, contextlib.redirect_stderr(io.StringIO()):
-        return importlib.import_module(f"gymnasium_robotics.envs.{module}")
+
+    def __init__(
+        self,
+        spec: mujoco.MjSpec,
+        *,
+        frame_skip: int,
+        noise: float = 0.1,
+        normal_velocities: bool = True,
+        legacy_inertia: bool = False,
+        episode_limit: int,
+        view: dict[str, Any],
+    ):
+        self.model = model = compile_with_legacy_inertia(spec) if legacy_inertia else spec.compile()
+        self.data = mujoco.MjData(model)
+        self._frame_skip, self._noise, self._normal_velocities = frame_skip, noise, normal_velocities
+        rate = 1 / (frame_skip * model.opt.timestep)
+        super().__init__(
+            len(self.observe()), model.nu, episode_limit=episode_limit, steps_per_second=rate, view=view
+        )
+
+    def observe(self) -> np.ndarray:
+        raise NotImplementedError
+
+    def start(self, seed: int | None) -> np.ndarray:
+        """Starts near the model's rest pose, determined by `seed`."""
+        return self.set_state(*self.random_start())
+
+    def random_start(self) -> tuple[np.ndarray, np.ndarray]:
+        """Draws positions and velocities, in Gym's order, so that the same generator gives the same ones."""
+        rng, noise, model = self.np_random, self._noise, self.model
+        position = model.qpos0 + rng.uniform(-noise, noise, model.nq)
+        if self._normal_velocities:
+            return position, noise * rng.standard_normal(model.nv)
+        return position, rng.uniform(-noise, noise, model.nv)
+
+    def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """Begins an episode at these positions [nq] and velocities [nv]; returns the observation."""
+        mujoco.mj_resetData(self.model, self.data)  # also resets the solver's warm start
+        self.data.qpos[:] = position
+        self.data.qvel[:] = velocity
+        # Until MuJoCo 3.2.0 `mj_forward` did this itself; since then, only the first step does.
+        mujoco.mj_normalizeQuat(self.model, self.data.qpos)
+        mujoco.mj_forward(self.model, self.data)  # not needed by steps, but by the camera: the centre of mass
+        self._steps = 0
+        return self.observe()
+
+    def advance(self, action: np.ndarray) -> None:
+        """Moves by one step. The model's control range clips the action."""
+        self.data.ctrl[:] = action
+        mujoco.mj_step(self.model, self.data, self._frame_skip)
+
+
+def compile_with_legacy_inertia(spec: mujoco.MjSpec) -> mujoco.MjModel:
+    """Compiles `spec`, and changes it: capsules get the mass and inertia of a cylinder in their place.
+
+    They had these before MuJoCo 2.1.2, when D4RL's data was made. That cylinder is longer than the capsule's
+    cylindrical part by half a radius at each end, which makes it lighter than the capsule. Shapes, contacts,
+    joints and motors are today's. MuJoCo's own compiler adds up the cylinders' masses, and scales them if the
+    robot's file fixes the total.
+
+    Source: MuJoCo's changelog, version 2.1.2. Differs: MuJoCo 2.1 itself was not available for comparison;
+    the resulting masses are those that others quote for Gym's v2 robots.
+    """
+    model = spec.compile()
+    # Ids are collected first, because they shift as geoms are added.
+    capsules = [(geom, geom.id) for geom in spec.geoms if geom.type == mujoco.mjtGeom.mjGEOM_CAPSULE]
+    for capsule, i in capsules:
+        radius, half_length, _ = model.geom_size[i]
+        capsule.parent.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+            size=[radius, half_length + radius / 2, 0.0],
+            pos=model.geom_pos[i],
+            quat=model.geom_quat[i],
+            density=capsule.density,
+        )
+        capsule.mass = 0.0
+    cylinders = spec.compile()
+    for field in INERTIAL_FIELDS:
+        getattr(model, field)[:] = getattr(cylinders, field)
+    mujoco.mj_setConst(model, mujoco.MjData(model))  # recomputes derived values, such as the solver's weights
+    return model

@@ -19,14 +19,9 @@ if TYPE_CHECKING:  # takes half a second to import
 
 UNTOLD = -1  # as a success: the environment does not say
 
-NextSeed = Callable[
-    [int], int | None
-]  # of the next episode of an environment, given its index; None: no more
+# From an environment's index to the seed of its next episode; None: no more.
+NextSeed = Callable[[int], int | None]
 Outcome = tuple[np.ndarray, float, bool, bool, int]  # observation, reward, terminated, truncated, success
-
-
-def no_more(index: int) -> None:
-    """The `NextSeed` of environments that run one episode each."""
 
 
 class Step(NamedTuple):
@@ -91,7 +86,7 @@ class VectorEnv(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
-    def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = no_more) -> np.ndarray:
+    def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = lambda index: None) -> np.ndarray:
         """Starts an episode in each environment; those with seed None stay idle, and observe zeros.
 
         Args:
@@ -128,12 +123,11 @@ class VectorEnv(ABC):
         actions = np.clip(actions, space.low, space.high)
         running = self.running
         following, rewards, terminals, truncations, successes = self._act(actions, running)
-        check_finite(running, reward=rewards, observation=following)
+        _check_finite(running, reward=rewards, observation=following)
         if not running.all():
             following = np.where(running[:, None], following, self._observations)
-        self._returns, self._lengths = self._returns + rewards, self._lengths + running
         truncations = truncations & ~terminals
-        counts = self._returns, self._lengths
+        self._returns, self._lengths = counts = self._returns + rewards, self._lengths + running
         self._observations = following
         if (ended := terminals | truncations).any():
             self.running = running & ~ended
@@ -146,7 +140,7 @@ class VectorEnv(ABC):
         begins = np.array([seed is not None for seed in seeds])
         if begins.any():
             starts = self._start(seeds)
-            check_finite(begins, observation=starts)
+            _check_finite(begins, observation=starts)
             self._observations = np.where(begins[:, None], starts, self._observations)
             self._returns = np.where(begins, 0.0, self._returns)
             self._lengths = np.where(begins, 0, self._lengths)
@@ -157,35 +151,28 @@ class Local(VectorEnv):
     """Environments in this process, stepped in turn or by several threads.
 
     Args:
-        make: makes one environment, when its first episode begins.
+        make: makes one environment.
         num_threads: pays for steps of a millisecond that release the GIL, slows those of microseconds.
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
         super().__init__(num_envs)
-        self._make = make
         self._environments: list[Environment] = []
+        for index in range(num_envs):
+            with naming(index):
+                self._environments.append(make())
+        first = self._environments[0]
+        self.observation_space, self.action_space = first.observation_space, first.action_space
+        self.steps_per_second = first.steps_per_second
         self._num_threads = num_threads = min(num_threads, num_envs)
         self._threads = concurrent.futures.ThreadPoolExecutor(num_threads) if num_threads > 1 else None
 
-    @property
-    def observation_space(self) -> spaces.Box:  # type: ignore[override]
-        return self._environment(0).observation_space
-
-    @property
-    def action_space(self) -> spaces.Box:  # type: ignore[override]
-        return self._environment(0).action_space
-
-    @property
-    def steps_per_second(self) -> float:  # type: ignore[override]
-        return self._environment(0).steps_per_second
-
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         observations = np.zeros((self.num_envs, *self.observation_space.shape), np.float32)
-        for index, seed in enumerate(seeds):
+        for index, (environment, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             if seed is not None:
                 with naming(index):
-                    observations[index] = self._environment(index).reset(seed=seed)[0]
+                    observations[index] = environment.reset(seed=seed)[0]
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -202,9 +189,8 @@ class Local(VectorEnv):
 
         indices = running.nonzero()[0].tolist()
         if self._threads:
-            parts = [
-                self._threads.submit(step, indices[i :: self._num_threads]) for i in range(self._num_threads)
-            ]
+            shares = [indices[i :: self._num_threads] for i in range(self._num_threads)]
+            parts = [self._threads.submit(step, share) for share in shares]
             concurrent.futures.wait(parts)  # so that none still steps when a failure closes them
             for part in parts:
                 part.result()
@@ -213,20 +199,13 @@ class Local(VectorEnv):
         return observations, rewards, terminals, truncations, successes
 
     def render(self) -> np.ndarray:
-        return self._environment(0).render()
+        return self._environments[0].render()
 
     def close(self) -> None:
         for environment in self._environments:
             environment.close()
-        self._environments.clear()
         if self._threads:
             self._threads.shutdown()
-
-    def _environment(self, index: int) -> Environment:
-        while len(self._environments) <= index:
-            with naming(len(self._environments)):
-                self._environments.append(self._make())
-        return self._environments[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +277,7 @@ def failure(index: int, words: str) -> EnvironmentFailure:
     return EnvironmentFailure(f"environment {index} failed: {words}")
 
 
-def check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
+def _check_finite(rows: np.ndarray, **numbers: np.ndarray) -> None:
     """Raises EnvironmentFailure if a number [N, ...] is not finite in one of these rows bool[N].
 
     It would stay in the training data for long, or make a policy's action NaN.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.envs import Suite, get_suite
+from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.vector import UNTOLD, Step
 from xql_jax.rollout import rollout
 from xql_jax.rollout.policies import Act
@@ -38,7 +38,7 @@ class Evaluator:
         num_episodes: E, of each member, at least 1.
         seed: for the starts and the environments' noise.
         max_environments: at most so many exist at once, or one per member if that is more; None: the suite's.
-        suite: makes the environments; None: `get_suite(task)`.
+        suite: makes the environments; None: `choose_suite(task)`.
     Raises:
         UserError: if there is no environment for the task.
     """
@@ -52,7 +52,7 @@ class Evaluator:
         max_environments: int | None = None,
         suite: Suite | None = None,
     ):
-        suite = suite or get_suite(task)
+        suite = suite or choose_suite(task)
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, (max_environments or suite.max_environments) // num_members)

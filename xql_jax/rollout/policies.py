@@ -2,11 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-
-from xql_jax.errors import UserError
 
 Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
 
@@ -15,8 +13,7 @@ Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions
 class RecurrentPolicy:
     """Policies that act by what they have seen of an episode; all episodes of a call begin together.
 
-    The caller calls `begin` before the first step, and `remember` after every step. It may overwrite the
-    rewards afterwards.
+    The caller calls `begin` before the first step, and `remember` after every step.
     """
 
     act: Act
@@ -32,33 +29,21 @@ def around(policy: Act, act: Act) -> Act:
     return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
 
 
-class Transforms(Protocol):
-    """What was done to a policy's data, and is done to what it meets; a run's `Preprocessing` is one."""
-
-    def observations(self, observations: Any) -> Any: ...
-
-    def rewards_met(self, observations: Any, rewards: Any) -> Any: ...
-
-
-def prepared(policy: Act, preprocessing: Transforms) -> Act:
-    """Returns the policy for an environment's raw observations and rewards, which are transformed for it."""
+def prepared(policy: Act, preprocessing: Any) -> Act:
+    """Returns the policy for an environment's raw observations and rewards, see `Preprocessing`."""
+    recurrent = policy if isinstance(policy, RecurrentPolicy) else None
+    latest = np.empty(0)  # the observations before the step whose rewards come next
 
     def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal latest
+        if recurrent:
+            latest = np.array(observations)  # a copy: the caller may overwrite them
         return policy(preprocessing.observations(observations))
 
-    if not isinstance(policy, RecurrentPolicy):
+    if recurrent is None:
         return act
-    remember_transformed = policy.remember
-    latest: np.ndarray | None = None  # the observations before the step whose rewards come next
-
-    def act_and_keep(observations: np.ndarray) -> np.ndarray:
-        nonlocal latest
-        latest = np.array(observations)  # a copy: the caller may overwrite them
-        return act(observations)
 
     def remember(rewards: np.ndarray) -> None:
-        if latest is None:
-            raise UserError("a policy remembers the rewards of its last actions, and it has not acted yet")
-        remember_transformed(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
+        recurrent.remember(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
 
-    return RecurrentPolicy(act_and_keep, policy.begin, remember)
+    return RecurrentPolicy(act, recurrent.begin, remember)

@@ -33,10 +33,8 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any]]:
     """Returns a summary of each member's episodes; intervals are over episodes, not over training runs.
 
-    Entries: the number of `episodes`; of their normalised scores `score_mean`, `score_median` and
-    `score_interval_95`, the half-width of the mean's interval (None for one episode); `return_mean` in the
-    task's reward units; `length_mean` in steps; `success_rate` in [0, 1], None if the task does not define
-    success.
+    Scores are normalised. `score_interval_95` is the half-width of the mean's interval, None for one episode;
+    `success_rate` is None if the task does not define success.
     """
     scores = task.normalized_score(results.returns)
     means, half_widths = mean_and_interval(scores)
@@ -84,25 +82,18 @@ def agreement(statistic: np.ndarray, scores: np.ndarray) -> Agreement:
     if n < 3 or np.ptp(chosen) == 0 or np.ptp(score) == 0:
         return Agreement(n, math.nan, math.nan, math.nan, math.nan, regret)
     rho, p_value = map(float, stats.spearmanr(chosen, score))
-    if n < EXACT_BELOW:  # scipy's distribution is far off for so few
-        p_value = _exact_p_value(stats.rankdata(chosen), stats.rankdata(score))
-    return Agreement(n, rho, *_interval(rho, n), p_value, regret)
-
-
-def _exact_p_value(ranks: np.ndarray, others: np.ndarray) -> float:
-    """Returns the share of orders that agree at least as well as this one, either way; ranks f64[N]."""
-
-    def products(ranks: np.ndarray, axis: int) -> np.ndarray:
-        return (ranks * others).sum(axis)
-
-    test = stats.permutation_test(
-        (ranks,), products, permutation_type="pairings", vectorized=True, n_resamples=math.inf
-    )
-    return float(test.pvalue)
-
-
-def _interval(rho: float, n: int) -> tuple[float, float]:
+    if n < EXACT_BELOW:  # scipy's distribution is far off for so few: all orders are tried
+        ranks, others = stats.rankdata(chosen), stats.rankdata(score)
+        test = stats.permutation_test(
+            (ranks,),
+            lambda ranks, axis: (ranks * others).sum(axis),
+            permutation_type="pairings",
+            vectorized=True,
+            n_resamples=math.inf,
+        )
+        p_value = float(test.pvalue)
     if n < 4 or abs(rho) > 1.0 - 1e-12:
-        return math.nan, math.nan
+        return Agreement(n, rho, math.nan, math.nan, p_value, regret)
     half_width = stats.norm.ppf(0.975) * math.sqrt((1.0 + rho**2 / 2.0) / (n - 3))
-    return math.tanh(math.atanh(rho) - half_width), math.tanh(math.atanh(rho) + half_width)
+    low, high = (math.tanh(math.atanh(rho) + sign * half_width) for sign in (-1, 1))
+    return Agreement(n, rho, low, high, p_value, regret)

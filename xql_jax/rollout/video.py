@@ -11,6 +11,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -35,8 +36,6 @@ LOG = logging.getLogger(__name__)
 def prepare_to_draw(path: Path) -> None:
     """Chooses how MuJoCo draws without a screen. Call it before MuJoCo is imported, which reads the choice.
 
-    Args:
-        path: of the video that will be written.
     Raises:
         UserError: if the package that writes the file is not installed.
     """
@@ -52,10 +51,8 @@ def parse_size(text: str, path: Path) -> Size:
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(SMALLEST <= side <= LARGEST_SIDE for side in size):
-        raise UserError(
-            f"--video_size={text}: give WIDTHxHEIGHT in pixels, such as 320x240, each from {SMALLEST} to "
-            f"{LARGEST_SIDE}"
-        )
+        allowed = f"each from {SMALLEST} to {LARGEST_SIDE}"
+        raise UserError(f"--video_size={text}: give WIDTHxHEIGHT in pixels, such as 320x240, {allowed}")
     if path.suffix == ".mp4" and any(side % 2 for side in size):
         raise UserError(f"--video_size={text}: both must be even in an MP4 file")
     return size
@@ -65,9 +62,8 @@ def check_size(size: Size, drawn: np.ndarray) -> None:
     """Raises UserError if the size is larger than the picture that the environment has drawn."""
     height, width = drawn.shape[:2]
     if size[0] > width or size[1] > height:
-        raise UserError(
-            f"--video_size={size[0]}x{size[1]}: the environment draws {width}x{height}, and no larger"
-        )
+        asked = f"--video_size={size[0]}x{size[1]}"
+        raise UserError(f"{asked}: the environment draws {width}x{height}, and no larger")
 
 
 def record_video(
@@ -87,27 +83,20 @@ def record_video(
     Args:
         env: of one environment, which draws itself.
         policy: from f32[1, 1, O] to [1, 1, A].
-        seeds: of the episodes.
-        path: its suffix is one of `SUFFIXES`, `.mp4` (H.264) or `.gif`; an older file is replaced once the
-            new one is complete.
+        path: its suffix is one of `SUFFIXES`; an older file is replaced once the new one is complete.
         size: of the video. None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
-        frames_per_second: an approximate maximum. Every n-th step is shown, at the episode's own speed. None:
-            `MAX_FRAMES_PER_SECOND`.
-        on_step: called after each step.
+        frames_per_second: an approximate maximum: every n-th step is shown. None: `MAX_FRAMES_PER_SECOND`.
     Returns:
         The undiscounted return of each episode.
     Raises:
         UserError: if the file cannot be written, or is not complete.
     """
     suffix = path.suffix.lower()
-    most = frames_per_second or MAX_FRAMES_PER_SECOND[suffix]
-    stride = max(1, round(env.steps_per_second / most))
+    stride = max(1, round(env.steps_per_second / (frames_per_second or MAX_FRAMES_PER_SECOND[suffix])))
+    rate = env.steps_per_second / stride
     write = _write_gif if suffix == ".gif" else _write_mp4
     returns = []
-    with (
-        writing_output("video", path) as unfinished,
-        write(unfinished, env.steps_per_second / stride) as append,
-    ):
+    with writing_output("video", path) as unfinished, write(unfinished, rate) as append:
 
         def draw() -> None:
             frame = env.render()
@@ -129,36 +118,28 @@ def record_video(
 
 
 def _resized(frame: np.ndarray, size: Size) -> np.ndarray:
-    if frame.shape[1::-1] == size:
-        return frame
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
 
 
 @contextlib.contextmanager
 def _write_gif(path: Path, frames_per_second: float) -> Iterator[Append]:
     """Yields a function that appends a frame. Writes the file at the end, in one go: complete, or OSError."""
-    frames: list[np.ndarray] = []
+    frames: Any = []
     yield frames.append
-    content = _gif(frames, frames_per_second)
-    while len(content) > MAX_GIF_BYTES and min(frames[0].shape[:2]) > SMALLEST:
-        shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / len(content))
-        height, width = (max(SMALLEST, int(shrink * side)) for side in frames[0].shape[:2])
+    while True:
+        content = io.BytesIO()
+        imageio.mimwrite(content, frames, format="gif", duration=1000 / frames_per_second, loop=0)
+        number, (height, width) = content.tell(), frames[0].shape[:2]
+        if number <= MAX_GIF_BYTES or min(height, width) <= SMALLEST:
+            break
+        shrink = 0.95 * math.sqrt(MAX_GIF_BYTES / number)
+        size = max(SMALLEST, int(shrink * width)), max(SMALLEST, int(shrink * height))
         LOG.info(
-            f"video: a GIF of {len(content) / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
-            f"{width}x{height}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
+            f"video: a GIF of {number / 1e6:.1f} MB is more than {MAX_GIF_BYTES / 1e6:.1f} MB: made "
+            f"{size[0]}x{size[1]}; fewer episodes, a lower --video_fps or .mp4 would keep the size"
         )
-        frames = [_resized(frame, (width, height)) for frame in frames]
-        content = _gif(frames, frames_per_second)
-    path.write_bytes(content)
-
-
-def _gif(frames: Sequence[np.ndarray], frames_per_second: float) -> bytes:
-    content = io.BytesIO()
-    writer = imageio.get_writer(content, format="gif", duration=1000 / frames_per_second, loop=0)
-    with contextlib.closing(writer):
-        for frame in frames:
-            writer.append_data(frame)
-    return content.getvalue()
+        frames = [_resized(frame, size) for frame in frames]
+    path.write_bytes(content.getvalue())
 
 
 @contextlib.contextmanager
@@ -171,7 +152,7 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
 
     # Where ffmpeg has ended early, it now and then warns of a broken pipe, too. The frames are counted below.
     logging.getLogger("imageio_ffmpeg").setLevel(logging.ERROR)
-    count = 0
+    count = found = 0
 
     def append(frame: np.ndarray) -> None:
         nonlocal count
@@ -184,15 +165,12 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     with warnings.catch_warnings():
         # JAX warns of every fork; this one becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
-        writer = imageio.get_writer(
-            path, fps=frames_per_second, macro_block_size=2, quality=7, ffmpeg_log_level="quiet"
-        )
+        options: Any = {"macro_block_size": 2, "quality": 7, "ffmpeg_log_level": "quiet"}
+        writer = imageio.get_writer(path, fps=frames_per_second, **options)
         with contextlib.closing(writer):  # after an error, too, so that ffmpeg stops writing
             yield append
-        try:
+        with contextlib.suppress(RuntimeError):  # raised with ffmpeg's output for a file that is not a video
             found, _ = imageio_ffmpeg.count_frames_and_secs(path)
-        except RuntimeError:  # raised with ffmpeg's output for a file that is not a video
-            found = 0
     if found != count:
         raise OSError(f"only {found} of {count} frames can be read back; {_free(path)}")
 
