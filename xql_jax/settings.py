@@ -1,6 +1,7 @@
 """Declarations of settings: a dataclass's fields, each with a default, valid values and a meaning."""
 
 import dataclasses
+import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ class Setting(NamedTuple):
 
     def check(self, value: Any) -> Any:
         """Returns the value, with 1e5 as an int if the setting is one; raises UserError if it is invalid."""
+        for text in value if self.kind is Sequence else [value]:
+            if isinstance(text, str) and text.startswith("~") and os.path.expanduser(text) == text:
+                raise UserError(f"{self.name}={text}: there is no user {text[1:].partition('/')[0]!r}")
         if (value is None and self.optional) or self.kind is Sequence:
             return value
         if self.kind in (int, float):
@@ -57,6 +61,15 @@ class Setting(NamedTuple):
         bounds = [] if self.least is None else [f"at least {self.least:,}"]
         bounds += [] if self.most is None else [f"at most {self.most:,}"]
         return ", ".join([words.get(self.kind, "text, not empty"), *bounds])
+
+
+def as_typed(value: Any) -> str:
+    """Returns a value as a user types it: 0.5, true or 256,256; "" if there is none."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def setting(default: Any, meaning: str, **valid: Any) -> Any:

@@ -220,7 +220,9 @@ def test_the_methods_of_table_2_and_rlpd_learn_in_both_phases(data, tmp_path, me
 
 def test_another_task_is_not_scored_by_the_references_of_the_first(data, source, tmp_path, monkeypatch):
     def load_scored(*arguments, **options):
-        return dataclasses.replace(load_run(*arguments, **options), references=References(0.0, 9.0))
+        run = load_run(*arguments, **options)
+        run.references = References(0.0, 9.0)
+        return run
 
     monkeypatch.setattr(finetuning, "load_run", load_scored)
     changes = {"checkpoint": str(source.path), "member": 0, "save_dir": str(tmp_path)}

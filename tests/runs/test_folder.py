@@ -141,7 +141,7 @@ def test_only_a_finished_run_has_a_finished_summary(tmp_path):
     written = folder.write_summary({"status": "finished", "step": 10})
     assert written == {"status": "finished", "step": 10, "logs": {}, "run": folder.run}
     assert folder.finished_summary() == written
-    folder.forget_stop()
+    folder.files.summary.unlink()
     assert folder.finished_summary() is None
 
 

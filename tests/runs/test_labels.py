@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.labels import run_label
+from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.training.members import Member
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "pointmaze_config.py"

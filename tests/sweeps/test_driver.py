@@ -28,13 +28,12 @@ def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
 
 
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
-    finish = offline.write_summary
+    train = offline.train
 
-    def told(loop, rows, job, folder, stop):
-        stop.request()
-        return finish(loop, rows, job, folder, stop)
+    def told(*arguments, draw, **options):
+        return train(*arguments, draw=lambda population: arguments[-1].request(), **options)
 
-    monkeypatch.setattr(offline, "write_summary", told)
+    monkeypatch.setattr(offline, "train", told)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings)
     assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)

@@ -1,6 +1,6 @@
 """The work of the mains that train: print the settings, or train with them and print how it ended."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from xql_jax.learners.descriptions import describe_fields
 from xql_jax.reports.summary import ranked
 from xql_jax.runs.run import Job, Summary, request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
-from xql_jax.settings import settings_of
+from xql_jax.settings import as_typed, settings_of
 
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
 NO_SETTINGS = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
@@ -36,7 +36,7 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
         origin = "flag" if is_given else "chosen by the task"
         print(f"--config={path} ({origin}): The file of hyperparameters, and after a colon the method.")
         for name, value, origin, meaning in described(resolved):
-            print(f"--{name}={_typed(value)} ({origin}): {meaning}")
+            print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
         return 0
     if not is_given and getattr(settings, "checkpoint", None) is None:
         print(f"config: {path}, since none is given by --config", flush=True)
@@ -83,17 +83,6 @@ def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
     for name, value in config.items():
         if name not in NO_FIELDS:
             yield f"config.{name}", value, source(name, value), meanings.get(name, "")
-
-
-def _typed(value: Any) -> str:
-    """Returns the value as it would be typed; "" if it is not set."""
-    if value is None or (isinstance(value, Sequence) and not value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _print_end(summary: Summary) -> None:

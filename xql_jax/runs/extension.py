@@ -19,10 +19,10 @@ import numpy as np
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
 from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
-from xql_jax.runs.load import NO_SETTINGS, SavedRun, load_run
+from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
 from xql_jax.runs.run import Job
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
+from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
@@ -34,6 +34,17 @@ class Beginning(NamedTuple):
     states: Mapping[str, State]  # by the member's name
     progress: Progress
     logs: Mapping[str, bytes] = {}  # rows up to this point, by file name
+
+
+def beginning_of(folder: RunFolder, job: Job) -> Beginning | None:
+    """Returns where a run without a checkpoint starts for --extend and --checkpoint; None: at update 0.
+
+    Raises:
+        UserError: if the run that these name does not fit.
+    """
+    if job.settings.extend:
+        return _end_of_shorter(folder, job)
+    return _members_of_another(job.settings.checkpoint, folder) if job.settings.checkpoint else None
 
 
 def begin_with(beginning: Beginning, folder: RunFolder) -> None:
@@ -48,36 +59,52 @@ def begin_with(beginning: Beginning, folder: RunFolder) -> None:
         checkpoints.save({"states": beginning.states}, beginning.progress, write_logs)
 
 
-def extended(folder: RunFolder, job: Job) -> Beginning:
-    """Reads the starting point of the new run from the longest shorter run with the same settings.
-
-    Args:
-        folder: of the new run, which has no checkpoint yet.
-    Raises:
-        UserError: if there is no such run, or if a run from the start would have different numbers.
-    """
+def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
+    """Reads the end of the longest shorter run with the same settings."""
     schedule = job.settings.schedule
-    record = _shorter_run(folder)
-    _check_rates(record, job)
-    step, states, progress = record.step, record.states, record.progress
-    with Checkpoints(record.files.checkpoints, record.run) as checkpoints:
-        logs = checkpoints.logs(step)
-    files = TrainingFiles(folder.path, folder.run)
-    intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
+    found = [
+        run
+        for run in _runs_that_differ_in(folder, "max_steps")
+        if run.steps and run.steps[-1] < schedule.max_steps
+    ]
+    if not found:
+        raise UserError(
+            f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
+            "otherwise these settings (see experiments/runs.py --compare); for more updates and more seeds, "
+            "extend twice"
+        )
+    shorter = max(found, key=lambda run: run.steps[-1])
+    rates = jax.tree.leaves(learner_from_config(job.settings.config, shorter.content["max_steps"]))
+    if not all(np.array_equal(a, b) for a, b in zip(rates, jax.tree.leaves(job.learner), strict=True)):
+        raise UserError(
+            f"--extend: {shorter.path} cannot be extended: its actor's learning rate falls to 0 at update "
+            f"{shorter.content['max_steps']:,} (decay_actor_lr), and a longer run's rate would differ from "
+            "the first update on. Train a new run without --extend; runs with "
+            "--config.decay_actor_lr=false can be extended"
+        )
+    progress, files = shorter.progress, folder.files
+    with Checkpoints(shorter.files.checkpoints, shorter.run) as checkpoints:
+        logs = checkpoints.logs(shorter.step)
     # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
-    if step % schedule.eval_interval:
+    if shorter.step % schedule.eval_interval:
         progress = dataclasses.replace(progress, evaluation_due=False)
-    LOG.info(f"extending {record.path}, from update {step:,} to {schedule.max_steps:,}")
-    return Beginning(states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()})
+    LOG.info(f"extending {shorter.path}, from update {shorter.step:,} to {schedule.max_steps:,}")
+    intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
+    return Beginning(
+        shorter.states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()}
+    )
 
 
-def members_of_another(source: Path, folder: RunFolder) -> Beginning:
+def _due(rows: bytes, interval: int) -> bytes:
+    """Returns the header and the rows at steps that are multiples of the interval."""
+    header, *lines = rows.splitlines(keepends=True) or [b""]
+    return header + b"".join(line for line in lines if int(line.split(b",", 1)[0]) % interval == 0)
+
+
+def _members_of_another(source: str, folder: RunFolder) -> Beginning:
     """Reads the members of a new run from the last checkpoint of another run that includes them.
 
     The progress is that of the new members: it has their share of the other run's seconds.
-
-    Raises:
-        UserError: if the other run lacks a member, has no checkpoint, has ended, or has other settings.
     """
     other = load_run(source)
     theirs = {name: value for name, value in other.settings.items() if name != "sweep"}
@@ -90,17 +117,14 @@ def members_of_another(source: Path, folder: RunFolder) -> Beginning:
     changed = differing_settings(theirs, ours)
     if changed or other.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or other.name}")
-    names, theirs_named = (
-        [member.name for member in folder.members],
-        [member.name for member in other.members],
-    )
-    if lacking := sorted(set(names) - set(theirs_named)):
+    names, known = ([member.name for member in run.members] for run in (folder, other))
+    if lacking := sorted(set(names) - set(known)):
         raise UserError(
-            f"--checkpoint={source}: the run has no member {lacking[0]}; it has: {', '.join(theirs_named)}"
+            f"--checkpoint={source}: the run has no member {lacking[0]}; it has: {', '.join(known)}"
         )
     if other.step >= other.content["max_steps"]:
         raise UserError(f"--checkpoint={source}: the run has ended: there is nothing left to train")
-    share, progress = len(names) / len(theirs_named), other.progress
+    share, progress = len(names) / len(known), other.progress
     progress = dataclasses.replace(
         progress,
         update_seconds=share * progress.update_seconds,
@@ -122,91 +146,47 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
     Raises:
         UserError: if other runs have all seeds, or if those missing are not successive.
     """
-    if folder.has_begun:
-        return None
-    there = {
-        seed: record
-        for record in _runs_that_differ_in(folder, "seeds")
-        for seed in range(record.content["seeds"][0], record.content["seeds"][1] + 1)
-        if seed in folder.seeds
-    }
+    others = [] if folder.has_begun else _runs_that_differ_in(folder, "seeds")
+    there = {seed: run for run in others for seed in folder.seeds if seed in _seeds_of(run)}
     if not there:
         return None
-    paths = ", ".join(sorted({str(record.path) for record in there.values()}))
+    paths = ", ".join(sorted({str(run.path) for run in there.values()}))
     missing = [seed for seed in folder.seeds if seed not in there]
-    if not missing:
-        for record in there.values():
-            first, last = record.content["seeds"]
-            is_part = folder.seeds[0] <= first and last <= folder.seeds[-1]
-            if record.summary.get("status") != "finished" and is_part:
-                LOG.info(f"going on with {record.path}, which has not ended")
-                return _with_seeds(settings, first, last, resume=True)
-        raise UserError(
-            f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
-            f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its "
-            "own seeds"
+    if missing:
+        if missing[-1] - missing[0] + 1 != len(missing):
+            raise UserError(
+                f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not "
+                "one range: train each range by --seed and --num_seeds, without --extend"
+            )
+        LOG.info(
+            f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
+            "experiments/report.py puts them together"
         )
-    if missing[-1] - missing[0] + 1 != len(missing):
-        raise UserError(
-            f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not one "
-            "range: train each range by --seed and --num_seeds, without --extend"
-        )
-    LOG.info(
-        f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
-        "experiments/report.py puts them together"
+        return dataclasses.replace(settings, seed=missing[0], num_seeds=len(missing), extend=False)
+    for run in there.values():
+        seeds = _seeds_of(run)
+        if run.summary.get("status") != "finished" and set(seeds) <= set(folder.seeds):
+            LOG.info(f"going on with {run.path}, which has not ended")
+            return dataclasses.replace(
+                settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=True
+            )
+    raise UserError(
+        f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
+        f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its own "
+        "seeds"
     )
-    return _with_seeds(settings, missing[0], missing[-1], resume=False)
 
 
-def _with_seeds(settings: OfflineSettings, first: int, last: int, *, resume: bool) -> OfflineSettings:
-    return dataclasses.replace(settings, seed=first, num_seeds=last - first + 1, extend=False, resume=resume)
+def _seeds_of(run: SavedRun) -> range:
+    first, last = run.content["seeds"]
+    return range(first, last + 1)
 
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:
     """Returns the runs beside the folder that have its settings, except for the one of this name."""
-    ours = folder.recorded
-    found: list[SavedRun] = []
-    for file in sorted(folder.path.parent.glob("*/config.json")):
-        try:
-            record = load_run(file.parent)
-        except UserError:
-            continue
-        theirs = {key: value for key, value in record.content.items() if key not in OF_THE_RECORD}
+    ours, found = folder.recorded, []
+    for run in all_runs(folder.path.parent):
+        theirs = {key: value for key, value in run.content.items() if key not in OF_THE_RECORD}
         if {**theirs, name: ours[name]} == ours:
-            found.append(record)
+            found.append(run)
     return found
-
-
-def _shorter_run(folder: RunFolder) -> SavedRun:
-    updates = folder.recorded["max_steps"]
-    found = [
-        record
-        for record in _runs_that_differ_in(folder, "max_steps")
-        if record.steps and record.steps[-1] < updates
-    ]
-    if not found:
-        raise UserError(
-            f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
-            "otherwise these settings (see experiments/runs.py --compare); for more updates and more seeds, "
-            "extend twice"
-        )
-    return max(found, key=lambda record: record.steps[-1])
-
-
-def _check_rates(record: SavedRun, job: Job) -> None:
-    """Raises UserError if a learning rate depends on how long the run is."""
-    shorter = jax.tree.leaves(learner_from_config(job.settings.config, record.content["max_steps"]))
-    if all(np.array_equal(a, b) for a, b in zip(shorter, jax.tree.leaves(job.learner), strict=True)):
-        return
-    raise UserError(
-        f"--extend: {record.path} cannot be extended: its actor's learning rate falls to 0 at update "
-        f"{record.content['max_steps']:,} (decay_actor_lr), and a longer run's rate would differ from the "
-        "first update on. Train a new run without --extend; runs with --config.decay_actor_lr=false can be "
-        "extended"
-    )
-
-
-def _due(rows: bytes, interval: int) -> bytes:
-    """Returns the header and the rows at steps that are multiples of the interval."""
-    header, *lines = rows.splitlines(keepends=True) or [b""]
-    return header + b"".join(line for line in lines if int(line.split(b",", 1)[0]) % interval == 0)

@@ -1,50 +1,35 @@
 """Fine-tuning run: members trained offline, here or by another run, continue to learn online."""
 
-import contextlib
 import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import OnlineFields
-from xql_jax.data.dataset import Dataset, drawn_rows
-from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks
+from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.prior import PriorData
-from xql_jax.envs import choose_suite
-from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.registry import OFFLINE, method_of
+from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
-from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.load import SavedRun, load_run
-from xql_jax.runs.machine import prepare_acting, settings_of_jax
+from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.offline import RunData, data_folder, draw_maze, load_data, place
-from xql_jax.runs.online import check_room, online_schedule
-from xql_jax.runs.run import (
-    Job,
-    Summary,
-    draw_curve,
-    evaluating,
-    make_job,
-    naming_lack_of_memory,
-    train,
-    write_summary,
-)
+from xql_jax.runs.online import acting_of, check_room, on_the_host, online_schedule
+from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
-from xql_jax.tasks import Task, get_task
-from xql_jax.training.host import Host
-from xql_jax.training.loop import TrainingLoop
+from xql_jax.tasks import get_task
 from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.ramps import parse_ramps
-from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, State
 
@@ -73,14 +58,14 @@ def finetune_job(settings: FinetuneSettings) -> Job:
         warmup_steps=settings.warmup_steps,
         updates_per_step=settings.updates_per_step,
     )
-    swept = job.members[0].hyperparameters
+    ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
     schedule = online_schedule(
         settings,
         settings.online_schedule,
         fields,
         prefix="--",
         exploration_noise=settings.exploration_noise,
-        ramps=tuple(parse_ramps(settings.online, job.learner, settings.max_steps, swept)),
+        ramps=tuple(ramps),
     )
     rounds = {"round_steps": schedule.round_steps}
     return job._replace(identity={**job.identity, **rounds}, acting=schedule, source=source)
@@ -99,13 +84,9 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
     """
     prepare_acting()
     job, stop = finetune_job(settings), stop or StopSignals()
-    schedule, handover = job.acting, job.settings.num_pretraining_steps
-    assert schedule is not None
-    with contextlib.ExitStack() as held, naming_lack_of_memory():
-        held.enter_context(settings_of_jax())
-        evaluator = held.enter_context(evaluating(job))
+    with running(job) as (held, evaluator):
         data = finetuning_data(job, evaluator)
-        check_room(data.sizes, schedule.buffer_size, len(job.members), "--replay_buffer_size")
+        check_room(job, data.sizes, "--replay_buffer_size")
         folder = data_folder(job, data)
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
@@ -117,55 +98,47 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         population = Population(job.learner, job.members, offline(batch, job.settings.batch_size))
         if pretrained:
             population.replace(state=[pretrained[member.name] for member in job.members])
-        held.callback(population.close)
-        loop = TrainingLoop(
+
+        def hand_over(first: Population) -> Population:
+            """Returns the population of the second phase, with the states of the first phase's members."""
+            options = {
+                "preprocessing": data.preprocessing,
+                "first_step": job.settings.num_pretraining_steps,
+                "prior_data": PriorData(
+                    batch, job.settings.offline_fraction, job.settings.replay_buffer_size
+                ),
+            }
+            strategy = on_the_host(job, folder, stop, **options)
+            online = Population(job.learner.scheduled(math.inf), job.members, strategy)
+            online.take_over(first)
+            return online
+
+        def details(population: Population, rows: Sequence[Row]) -> Mapping[str, Any]:
+            seconds: Mapping[str, float] = population.strategy.seconds
+            return {
+                "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps),
+                "policy_lag": acting_of(job).policy_lag,
+                "seconds_by_work": {name: round(value, 3) for name, value in seconds.items()},
+            }
+
+        return train(
+            job,
+            folder,
             population,
             evaluator,
             data.task,
-            job.settings.schedule,
-            folder.files,
-            preprocessing=data.preprocessing,
-            hand_over=functools.partial(_handed_over, job, data, batch, folder, stop),
-        )
-        held.enter_context(loop)
-        rows = train(loop, job, folder, stop)
-        if loop.finished:  # an interrupted run skips the pictures
-            draw_curve(rows, job, data.task, folder)
-            draw_maze(loop.population, evaluator, job, data, folder)
-        return write_summary(
-            loop,
-            rows,
-            job,
-            folder,
             stop,
-            finetuning=summarize_finetuning(rows, handover),
-            policy_lag=schedule.policy_lag,
-            seconds_by_work={
-                name: round(value, 3) for name, value in loop.population.strategy.seconds.items()
-            },
+            draw=functools.partial(draw_maze, evaluator, job, data, folder),
+            details=details,
+            preprocessing=data.preprocessing,
+            hand_over=hand_over,
         )
 
 
 def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
-    """Loads the data of both phases, with the preprocessing of --checkpoint's run if there is one."""
-    source = job.source
-
-    def adapted(dataset: Dataset, task: Task | None, usual: Preprocessing) -> Preprocessing:
-        fitted = source.preprocessing_of(dataset) if source else usual
-        if task is None or task.suite != "kitchen":
-            return fitted
-        # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
-        # those of the data. Those of the source may be other data.
-        counts = counts_kitchen_tasks(dataset, task)
-        LOG.info(
-            "online rewards: the number of tasks that are done, as in the data"
-            if counts
-            else "online rewards: the environment's; those of the data are not the number of tasks done"
-        )
-        return dataclasses.replace(fitted, counts_kitchen_tasks=counts)
-
-    data = load_data(job, evaluator, adapted)
-    settings, dataset, content = job.settings, data.dataset, source.content if source else {}
+    """Loads the data of both phases, of which --init_dataset_size may leave a part."""
+    data, settings = load_data(job, evaluator), job.settings
+    dataset, content = data.dataset, job.source.content if job.source else {}
     number, size = settings.init_dataset_size, settings.replay_buffer_size
     if number is not None and number < dataset.size:
         # The first seed of all members, so that --member of a checkpoint keeps the source's rows.
@@ -179,31 +152,6 @@ def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:
             "larger one, or --init_dataset_size or --offline_fraction"
         )
     return data._replace(dataset=dataset)
-
-
-def _handed_over(
-    job: Job, data: RunData, batch: Batch, folder: RunFolder, stop: StopSignals, first: Population
-) -> Population:
-    """Returns the population of the second phase, with the states of the first phase's members."""
-    settings, task, schedule = job.settings, job.settings.task, job.acting
-    assert schedule is not None
-    prior = PriorData(batch, settings.offline_fraction, settings.replay_buffer_size)
-    LOG.info(
-        f"hand-over: rounds of {schedule.round_steps} step(s), the policy that acts is at most "
-        f"{schedule.policy_lag} updates behind"
-    )
-    strategy = Host(
-        functools.partial(choose_suite(task, settings.simulation).make, task),
-        schedule,
-        ReplayFiles(folder.files.replay, folder.run),
-        Patience(settings.environment_timeout, lambda: stop.received is not None),
-        first_step=settings.num_pretraining_steps,
-        prior_data=prior,
-        preprocessing=data.preprocessing,
-    )
-    online = Population(job.learner.scheduled(math.inf), job.members, strategy)
-    online.take_over(first)
-    return online
 
 
 def _source(settings: FinetuneSettings) -> SavedRun | None:
@@ -236,11 +184,9 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         seeds = [member.seed, member.seed]
         sweep = " ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
     env_name = settings.env_name or source.env_name
-    given = settings.random_return, settings.expert_return
-    is_same_task = env_name == source.env_name  # another one is not scored by its references
-    random_return, expert_return = (
-        source.references if source.references and is_same_task and given == (None, None) else given
-    )
+    references = settings.random_return, settings.expert_return
+    if references == (None, None) and source.references and env_name == source.env_name:
+        references = source.references  # another task is not scored by them
     method = OFFLINE[method_of(source.algorithm)]
     about = {
         "suites": (get_task(env_name).suite,) if env_name else (),
@@ -262,8 +208,8 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
         num_seeds=seeds[-1] - seeds[0] + 1,
         sweep=sweep,
         init_dataset_size=settings.init_dataset_size or content.get("init_dataset_size"),
-        random_return=random_return,
-        expert_return=expert_return,
+        random_return=references[0],
+        expert_return=references[1],
     )
 
 

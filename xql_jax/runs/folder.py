@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +30,9 @@ from xql_jax.files import (
 )
 from xql_jax.logs.csv_reader import Columns
 from xql_jax.runs.machine import differences, machine, versions
+from xql_jax.settings import as_typed
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
-from xql_jax.training.members import Member
+from xql_jax.training.members import Member, fields_given
 
 LOG = logging.getLogger(__name__)
 # Entries of config.json on which the run's numbers do not depend.
@@ -39,6 +41,9 @@ OF_THE_RECORD = (
     *("data_files", "given_references", "sizes"),
 )
 BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
+LONGEST_LABEL = 60  # characters
+# Settings that a label can contain besides the config's fields.
+LABELLED = ("batch_size", "normalize_observations", "top_returns", "scale_rewards")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +108,14 @@ class RunFolder:
             UserError: if the run exists and `resume` is false, if the folder cannot be created, or if any
                 file in it cannot be written while it is locked.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            held = contextlib.ExitStack()
-            held.enter_context(locked(self.path / ".lock"))
-        except Taken:
-            raise Busy(f"another process is at this run: {self.path}") from None
-        except OSError as error:
-            raise UserError(f"cannot write to --save_dir: {error}") from None
-        with held:
+        with contextlib.ExitStack() as held:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(self.path / ".lock"))
+            except Taken:
+                raise Busy(f"another process is at this run: {self.path}") from None
+            except OSError as error:
+                raise UserError(f"cannot write to --save_dir: {error}") from None
             self._note_start(resume)
             try:
                 yield
@@ -131,15 +135,15 @@ class RunFolder:
             self._tell_of_others()
         file = self.path / "config.json"
         here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
-        content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict()}
+        content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict(), **here}
         if not file.exists():
-            write_record(file, {**content, **here, "resumed": []})
+            write_record(file, {**content, "resumed": []})
             return
         try:
             began = read_record(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
-            write_record(file, {**content, **here, "resumed": [here], "note": "written anew: it was damaged"})
+            write_record(file, {**content, "resumed": [here], "note": "written anew: it was damaged"})
             return
         for kind in ("versions", "machine"):
             if changed := differences(began[kind], here[kind]):
@@ -151,20 +155,16 @@ class RunFolder:
     def _tell_of_others(self) -> None:
         """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
         others, ours = {}, settings_by_name(self.recorded)
-        for file in sorted(self.path.parent.glob("*/config.json")):
+        for file in self.path.parent.glob("*/config.json"):
             theirs = settings_by_name(read_json(file))
             theirs = {name: theirs[name] for name in theirs if name not in (*OF_THE_RECORD, "digest")}
-            others[file.parent] = differing_settings(theirs, ours)
+            others[file.parent.name] = differing_settings(theirs, ours)
         if others:
-            nearest = min(others, key=lambda path: len(others[path]))
+            nearest = min(sorted(others), key=lambda name: len(others[name]))
             LOG.info(
-                f"there is no run with these settings to resume, a new one begins; {nearest.name} has "
+                f"there is no run with these settings to resume, a new one begins; {nearest} has "
                 f"{'; '.join(others[nearest][:3])}"
             )
-
-    def forget_stop(self) -> None:
-        """Removes the summary when the run goes on, because its rows will change."""
-        self.files.summary.unlink(missing_ok=True)
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished and its files are undamaged.
@@ -199,6 +199,34 @@ class RunFolder:
         return _with_scores(write_record(self.files.summary, {**summary, "logs": digests, "run": self.run}))
 
 
+def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Returns the settings that differ from the config file's, such as beta=0.5_tau=0.1.
+
+    Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
+    label depends only on the settings, not on how they were typed. Characters that some file systems do not
+    allow are left out.
+
+    Args:
+        config: resolved, with its entry `about` (the defaults to compare with).
+        identity: of the run, see `RunFolder`.
+    """
+    swept = dict(fields_given(identity["sweep"]))
+    base, of_run = config["about"].get("base", {}), config["about"].get("run", {})
+    ours = {name: value for name, value in identity["config"].items() if name in base and value is not None}
+    changed = {name: as_typed(ours[name]) for name in ours if name not in swept and ours[name] != base[name]}
+    changed |= {
+        name: as_typed(identity[name])
+        for name in LABELLED
+        if name in identity and identity[name] != of_run.get(name)
+    }
+    told: list[str] = []
+    for name, value in [*swept.items(), *sorted(changed.items())]:
+        part = re.sub(r"[^\w=.,+-]", "", f"{name}={value}", flags=re.ASCII)
+        if len("_".join([*told, part])) <= LONGEST_LABEL:
+            told.append(part)
+    return "_".join(told)
+
+
 def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Describes each setting that differs between a run and this one.
 
@@ -229,10 +257,9 @@ def _with_scores(summary: dict[str, Any]) -> dict[str, Any]:
 
 def rows_digest(file: Path) -> str | None:
     """Returns a digest of a CSV file's rows; None if it cannot be read."""
-    try:
+    with contextlib.suppress(OSError):
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:
-        return None
+    return None
 
 
 def _commit() -> str | None:

@@ -58,50 +58,41 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_record(path / "config.json")
     try:
-        algorithm, env_name = content["config"]["algorithm"], content["env_name"]
-        is_online, handover = algorithm in ONLINE, content.get("num_pretraining_steps")
-        return SavedRun(
-            path=path,
-            content=content,
-            run=content["run"],
-            files=TrainingFiles(path, content["run"]),
-            config=content["config"],
-            algorithm=algorithm,
-            env_name=env_name,
-            name=env_name or path.resolve().parents[1].name,
-            references=References(*content["references"]) if "references" in content else None,
-            is_online=is_online,
-            handover=handover,
-            unit="step" if is_online or handover is not None else "update",
-            wanted_step=step,
-            wanted_member=member,
-        )
+        return SavedRun(path, content, step, member)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / 'config.json'}: of another version of the program ({error!r})") from error
 
 
-@dataclasses.dataclass(frozen=True)
 class SavedRun:
     """A run in its folder; see `load_run`.
 
     A member is one seed with one setting of the swept hyperparameters. `states`, `progress` and `policy` are
     of the checkpoint at `step`.
+
+    Attributes:
+        content: of config.json.
+        run: the digest of its identity; all files of the run contain it.
+        config: algorithm and hyperparameters.
+        env_name: the task's name; None for a run on data without a task.
+        name: the task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+        references: the returns of score 0 and 100, if the data or the user gave them.
+        is_online: whether it learned only from its own replay buffer.
+        handover: the number of updates before the first step; None if it was not fine-tuned.
+        unit: the name of one step, "update" or "step".
     """
 
-    path: Path
-    content: Mapping[str, Any]  # of config.json
-    run: str  # the digest of its identity; all files of the run contain it
-    files: TrainingFiles
-    config: Mapping[str, Any]  # algorithm and hyperparameters
-    algorithm: str
-    env_name: str | None  # the task's name; None for a run on data without a task
-    name: str  # the task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN
-    references: References | None  # the returns of score 0 and 100, if the data or the user gave them
-    is_online: bool  # whether it learned only from its own replay buffer
-    handover: int | None  # the number of updates before the first step; None if it was not fine-tuned
-    unit: str  # the name of one step, "update" or "step"
-    wanted_step: int | None = None
-    wanted_member: int | None = None
+    def __init__(self, path: Path, content: Mapping[str, Any], step: int | None, member: int | None):
+        self.path, self.content, self._wanted_step, self._wanted_member = path, content, step, member
+        self.run: str = content["run"]
+        self.files = TrainingFiles(path, self.run)
+        self.config: Mapping[str, Any] = content["config"]
+        self.algorithm: str = self.config["algorithm"]
+        self.env_name: str | None = content["env_name"]
+        self.name: str = self.env_name or path.resolve().parents[1].name
+        self.references = References(*content["references"]) if "references" in content else None
+        self.is_online = self.algorithm in ONLINE
+        self.handover: int | None = content.get("num_pretraining_steps")
+        self.unit = "step" if self.is_online or self.handover is not None else "update"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -170,10 +161,7 @@ class SavedRun:
     def sizes(self) -> tuple[int, int]:
         """The lengths of an observation and of an action."""
         if "sizes" not in self.content:
-            raise UserError(
-                f"{self.path}: written by version {self.content['versions']['xql_jax']}, which did not "
-                "record the sizes of observations and actions: --resume of the run adds them"
-            )
+            raise UserError(f"{self.path}: written by an earlier version, which did not record the sizes")
         observation_dim, action_dim = self.content["sizes"]
         return observation_dim, action_dim
 
@@ -185,15 +173,11 @@ class SavedRun:
             raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
 
     @functools.cached_property
-    def all_members(self) -> list[Member]:
-        first, last = self.content["seeds"]
-        grid = parse_sweep(self.content["sweep"], self.learner, self.algorithm)
-        return make_members(range(first, last + 1), grid)
-
-    @property
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
-        index, every = self.wanted_member, self.all_members
+        first, last = self.content["seeds"]
+        grid = parse_sweep(self.content["sweep"], self.learner, self.algorithm)
+        every, index = make_members(range(first, last + 1), grid), self._wanted_member
         if index is None:
             return every
         if not 0 <= index < len(every):
@@ -228,8 +212,8 @@ class SavedRun:
     @functools.cached_property
     def step(self) -> int:
         """The step of the checkpoint that is read: the wanted one, else the last."""
-        if self.wanted_step is not None:
-            return self.wanted_step
+        if self._wanted_step is not None:
+            return self._wanted_step
         if not (steps := self.steps):
             raise UserError(f"{self.path}: the run has no checkpoint yet")
         return steps[-1]

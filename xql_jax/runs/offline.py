@@ -1,45 +1,31 @@
 """Offline run: trains a population on a dataset."""
 
-import contextlib
+import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, name_of
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, name_of
 from xql_jax.data.loading import check_spaces, load_dataset, share_beyond_bounds, stamps
 from xql_jax.data.memory import fits_on_device
-from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
+from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
 from xql_jax.data.views import view_for
 from xql_jax.data.windows import Trajectories
-from xql_jax.envs.mazes import maze_of
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
-from xql_jax.reports.plots import plot_maze, position_grid
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.policies import prepared
-from xql_jax.runs.extension import begin_with, extended, members_of_another, with_missing_seeds
+from xql_jax.runs import extension
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.machine import settings_of_jax
-from xql_jax.runs.run import (
-    Job,
-    Summary,
-    draw_curve,
-    evaluating,
-    folder_of,
-    make_job,
-    naming_lack_of_memory,
-    scored,
-    train,
-    write_summary,
-)
+from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
-from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
@@ -77,56 +63,32 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
         UserError: if a setting or the data are invalid; earlier runs are not changed then.
     """
     job, stop = offline_job(settings), stop or StopSignals()
-    with contextlib.ExitStack() as held, naming_lack_of_memory():
-        held.enter_context(settings_of_jax())
-        evaluator = held.enter_context(evaluating(job))
+    with running(job) as (held, evaluator):
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
-        if settings.extend and (missing := with_missing_seeds(settings, folder)):
+        if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
             held.close()
             return train_offline(missing, stop)
         resume = settings.resume or (settings.extend and folder.has_begun)
         if resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        beginning = None
-        if not folder.has_checkpoints and settings.extend:
-            beginning = extended(folder, job)
-        elif not folder.has_checkpoints and settings.checkpoint:
-            beginning = members_of_another(Path(settings.checkpoint).expanduser(), folder)
+        beginning = None if folder.has_checkpoints else extension.beginning_of(folder, job)
 
         held.enter_context(folder.locked(resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
         if beginning:
-            begin_with(beginning, folder)
+            extension.begin_with(beginning, folder)
         placed = place(data.dataset, job, folder)
         population = Population(job.learner, job.members, offline(placed, job.settings.batch_size))
-        held.callback(population.close)
-        loop = TrainingLoop(
-            population,
-            evaluator,
-            data.task,
-            settings.schedule,
-            folder.files,
-            preprocessing=data.preprocessing,
+        draw = functools.partial(draw_maze, evaluator, job, data, folder)
+        preprocessing = data.preprocessing
+        return train(
+            job, folder, population, evaluator, data.task, stop, draw=draw, preprocessing=preprocessing
         )
-        held.enter_context(loop)
-        rows = train(loop, job, folder, stop)
-        if loop.finished:  # an interrupted run skips the pictures
-            draw_curve(rows, job, data.task, folder)
-            draw_maze(population, evaluator, job, data, folder)
-        return write_summary(loop, rows, job, folder, stop)
 
 
-def load_data(
-    job: Job,
-    evaluator: Evaluator | None,
-    adapted: Callable[[Dataset, Task | None, Preprocessing], Preprocessing] | None = None,
-) -> RunData:
-    """Loads the data in the learner's form, preprocessed.
-
-    Args:
-        adapted: returns the preprocessing to use, given IQL's for the task's suite; None: that one.
-    """
+def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
+    """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     settings, task = job.settings, job.settings.task
     sizes = (evaluator.observation_dim, evaluator.action_dim) if evaluator else None  # before a download
     dataset = load_dataset(task, settings.dataset, settings.dataset_url)
@@ -136,15 +98,26 @@ def load_data(
         check_spaces(dataset, *sizes, task.name)
     if beyond := share_beyond_bounds(dataset):
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    preprocessing = fit_preprocessing(
-        dataset,
-        task,
-        normalize_observations=settings.normalize_observations,
-        scale_rewards=settings.config.about.run.scale_rewards,
-        top_returns=settings.top_returns,
-    )
-    if adapted:
-        preprocessing = adapted(dataset, task, preprocessing)
+    if job.source:
+        preprocessing = job.source.preprocessing_of(dataset)
+    else:
+        preprocessing = fit_preprocessing(
+            dataset,
+            task,
+            normalize_observations=settings.normalize_observations,
+            scale_rewards=settings.config.about.run.scale_rewards,
+            top_returns=settings.top_returns,
+        )
+    if job.acting and task and task.suite == "kitchen":
+        # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
+        # those of the data. Those of --checkpoint's run may be other data.
+        counts = counts_kitchen_tasks(dataset, task)
+        LOG.info(
+            "online rewards: the number of tasks that are done, as in the data"
+            if counts
+            else "online rewards: the environment's; those of the data are not the number of tasks done"
+        )
+        preprocessing = dataclasses.replace(preprocessing, counts_kitchen_tasks=counts)
     dataset = preprocessing.dataset(dataset)
     view = view_for(job.learner, dataset)
     if dropped := dataset.size - view.size:
@@ -178,12 +151,15 @@ def place(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories 
 
 
 def draw_maze(
-    population: Population, evaluator: Evaluator | None, job: Job, data: RunData, folder: RunFolder
+    evaluator: Evaluator | None, job: Job, data: RunData, folder: RunFolder, population: Population
 ) -> None:
     """Draws maze.png, for mazes: V over the maze, if the method has one, and the first policy's paths."""
     task = data.task
     if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
         return
+    from xql_jax.envs.mazes import maze_of
+    from xql_jax.reports.plots import plot_maze, position_grid
+
     maze = maze_of(task.name)
     state = population.member(0)[1]
     values = None

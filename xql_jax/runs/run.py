@@ -1,10 +1,10 @@
-"""What all kinds of training do: members, evaluator, folder, loop, summary and learning curve."""
+"""What all kinds of training do: members, evaluator, folder, loop, learning curve and summary."""
 
 import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,21 +12,22 @@ import jax
 
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
-from xql_jax.envs import Simulation, choose_suite, describe_environment
+from xql_jax.envs import choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.descriptions import LEADING
 from xql_jax.logs.csv_reader import Row, parse_rows
-from xql_jax.reports.plots import plot_learning_curve
 from xql_jax.reports.summary import summarize
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.labels import run_label
+from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import SavedRun
+from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.settings import EVALUATION_SEED, RunSettings
+from xql_jax.settings import as_typed
 from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
+from xql_jax.training.population import Population
 from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.signals import StopSignals
 
@@ -85,12 +86,12 @@ def scored(settings: RunSettings, task: Task, of_data: References | None = None)
             that are not finite or not ascending.
     """
     random, expert = settings.random_return, settings.expert_return
+    if (random is None) != (expert is None):
+        raise UserError("--random_return and --expert_return: give both or none")
     if random is not None and expert is not None:
         of_data = checked_references(random, expert, "--random_return and --expert_return")
         if referenced(task, of_data) is task:
             raise UserError(f"--random_return: {task.name} has references of its own")
-    elif (random, expert) != (None, None):
-        raise UserError("--random_return and --expert_return: give both or none")
     found = referenced(task, of_data)
     if found is not task:
         LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
@@ -98,22 +99,32 @@ def scored(settings: RunSettings, task: Task, of_data: References | None = None)
 
 
 @contextlib.contextmanager
-def evaluating(job: Job) -> Iterator[Evaluator | None]:
-    """Context manager that makes the members' evaluator; None without a task or with --eval_episodes=0."""
-    settings, task = job.settings, job.settings.task
-    if task is None or not settings.eval_episodes:
-        LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
-        yield None
-        return
-    suite = choose_suite(task, simulation_of(settings))
-    evaluator = Evaluator(task, len(job.members), settings.eval_episodes, EVALUATION_SEED, suite=suite)
-    with contextlib.closing(evaluator):
-        yield evaluator
+def running(job: Job) -> Iterator[tuple[contextlib.ExitStack, Evaluator | None]]:
+    """Context manager around a run: fixes JAX's settings, and tells in one line of a lack of memory.
 
-
-def simulation_of(settings: RunSettings) -> Simulation:
-    """Returns which environments of the task a run uses."""
-    return getattr(settings, "simulation", Simulation())
+    Yields:
+        What is closed at the end, and the members' evaluator: None without a task or with --eval_episodes=0.
+    """
+    settings, task, evaluator = job.settings, job.settings.task, None
+    try:
+        with contextlib.ExitStack() as held:
+            held.enter_context(settings_of_jax())
+            if task is None or not settings.eval_episodes:
+                LOG.info("no evaluation: " + ("--eval_episodes=0" if task else "no --env_name is given"))
+            else:
+                suite = choose_suite(task, settings.simulation)
+                evaluator = Evaluator(
+                    task, len(job.members), settings.eval_episodes, EVALUATION_SEED, suite=suite
+                )
+                held.enter_context(contextlib.closing(evaluator))
+            yield held, evaluator
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host "
+            f"({str(error)[:200]})"
+        ) from error
 
 
 def folder_of(
@@ -146,86 +157,90 @@ def folder_of(
     )
 
 
-def train(loop: TrainingLoop, job: Job, folder: RunFolder, stop: StopSignals) -> list[Row]:
-    """Trains to the end, or until a signal; returns the rows of evaluations.csv."""
-    settings, step = job.settings, loop.progress.step
-    values = {**job.identity["config"], **job.identity}
-    names = (*LEADING, *sorted(settings.given & set(settings.config)))
-    told = {name: _short(values[name]) for name in names if values.get(name) is not None}
-    told = {**dict(fields_given(settings.sweep)), **told, **dict(fields_given(settings.sweep))}
-    LOG.info(f"settings: {' '.join(f'{name}={told[name]}' for name in told)}; --print_config tells all")
-    if step:
-        LOG.info(f"resuming from {settings.unit} {step:,} of {settings.schedule.max_steps:,}")
-    folder.forget_stop()  # only now, so a run that cannot be resumed keeps it
-    with stop:
-        loop.run(stop, show_progress=settings.tqdm)
-    file = folder.files.evaluations
-    return parse_rows(file.read_bytes(), folder.columns, file)
-
-
-def draw_curve(rows: Sequence[Row], job: Job, task: Task | None, folder: RunFolder) -> None:
-    """Draws learning_curve.png."""
-    if task and rows:
-        curve, settings = folder.path / "learning_curve.png", job.settings
-        title = f"{settings.config.algorithm} on {task.name}"
-        quantity = "normalised score" if task.is_normalised else "return"
-        with writing(curve):
-            plot_learning_curve(rows, title, curve, f"{settings.unit}s", settings.schedule.handover, quantity)
-
-
-def write_summary(
-    loop: TrainingLoop, rows: Sequence[Row], job: Job, folder: RunFolder, stop: StopSignals, **details: Any
+def train(
+    job: Job,
+    folder: RunFolder,
+    population: Population,
+    evaluator: Evaluator | None,
+    task: Task | None,
+    stop: StopSignals,
+    *,
+    draw: Callable[[Population], None] = lambda population: None,
+    details: Callable[[Population, Sequence[Row]], Mapping[str, Any]] = lambda population, rows: {},
+    **of_loop: Any,
 ) -> Summary:
-    """Writes summary.json; written last, so "finished" means that all else exists.
+    """Trains to the end, or until a signal, then draws the learning curve and writes the summary.
 
     Args:
-        rows: of evaluations.csv.
-        details: entries of the kind of training.
+        task: scored as the run scores it.
+        draw: draws the pictures of this kind of training besides the learning curve.
+        details: returns entries of summary.json, given the rows of evaluations.csv.
+        of_loop: further arguments of the `TrainingLoop`.
     """
+    settings, files = job.settings, folder.files
+    with contextlib.ExitStack() as held:
+        held.callback(population.close)
+        loop = TrainingLoop(population, evaluator, task, settings.schedule, files, **of_loop)
+        held.enter_context(loop)
+        _log_settings(job)
+        if step := loop.progress.step:
+            LOG.info(f"resuming from {settings.unit} {step:,} of {settings.schedule.max_steps:,}")
+        files.summary.unlink(missing_ok=True)  # only now, so a run that cannot be resumed keeps it
+        with stop:
+            loop.run(stop, show_progress=settings.tqdm)
+        rows = parse_rows(files.evaluations.read_bytes(), folder.columns, files.evaluations)
+        if loop.finished:  # an interrupted run skips the pictures
+            if task and rows:
+                _draw_curve(rows, settings, task, folder)
+            draw(loop.population)
+        content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
+        summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
+        return Summary(
+            folder.path, settings.unit, summary, stopped_by=None if loop.finished else stop.received
+        )
+
+
+def _log_settings(job: Job) -> None:
+    """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
+    settings = job.settings
+    values = {**job.identity["config"], **job.identity}
+    names = (*LEADING, *sorted(settings.given & set(settings.config)))
+    told = {name: as_typed(values[name]) for name in names if values.get(name) is not None}
+    swept = dict(fields_given(settings.sweep))
+    shown = " ".join(f"{name}={value}" for name, value in {**swept, **told, **swept}.items())
+    LOG.info(f"settings: {shown}; --print_config tells all")
+
+
+def _draw_curve(rows: Sequence[Row], settings: Any, task: Task, folder: RunFolder) -> None:
+    from xql_jax.reports.plots import plot_learning_curve  # matplotlib takes a second
+
+    picture = folder.path / "learning_curve.png"
+    title = f"{settings.config.algorithm} on {task.name}"
+    quantity = "normalised score" if task.is_normalised else "return"
+    with writing(picture):
+        plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
+
+
+def _results(loop: TrainingLoop, rows: Sequence[Row], job: Job, folder: RunFolder) -> dict[str, Any]:
+    """Returns the entries of summary.json that all kinds of training have."""
     settings, population, progress = job.settings, loop.population, loop.progress
-    seconds = {
-        "compile": population.compile_seconds,
-        "update": progress.update_seconds,
-        "evaluation": progress.evaluation_seconds,
-    }
-    steps = progress.step * len(job.members)
     is_evaluated = settings.task is not None and settings.eval_episodes > 0
-    content = folder.write_summary(
-        {
-            "status": "finished" if loop.finished else "interrupted",
-            "env_name": folder.env_name,
-            "algorithm": settings.config.algorithm,
-            "step": progress.step,
-            "results": summarize(rows),
-            "diverged": [
-                {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
-                for index, divergence in population.diverged.items()
-            ],
-            "environment": describe_environment(settings.task, simulation_of(settings))
-            if is_evaluated
-            else None,
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            f"{settings.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
-            **details,
+    steps = progress.step * len(job.members)
+    return {
+        "status": "finished" if loop.finished else "interrupted",
+        "env_name": folder.env_name,
+        "algorithm": settings.config.algorithm,
+        "step": progress.step,
+        "results": summarize(rows),
+        "diverged": [
+            {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
+            for index, divergence in population.diverged.items()
+        ],
+        "environment": describe_environment(settings.task, settings.simulation) if is_evaluated else None,
+        "seconds": {
+            "compile": round(population.compile_seconds, 3),
+            "update": round(progress.update_seconds, 3),
+            "evaluation": round(progress.evaluation_seconds, 3),
         },
-        loop.csv_files,
-    )
-    return Summary(folder.path, settings.unit, content, stopped_by=None if loop.finished else stop.received)
-
-
-@contextlib.contextmanager
-def naming_lack_of_memory() -> Iterator[None]:
-    """Context manager that turns a lack of memory into a UserError that tells what to do."""
-    try:
-        yield
-    except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise UserError(
-            "not enough memory: give fewer members, smaller batches or, offline, --data_on=host "
-            f"({str(error)[:200]})"
-        ) from error
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")
+        f"{settings.unit}s_per_second": round(steps / progress.update_seconds, 1) if steps else None,
+    }

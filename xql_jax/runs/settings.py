@@ -86,6 +86,11 @@ class RunSettings(Settings):
         return Schedule(**{name: getattr(self, name) for name in names})
 
     @property
+    def simulation(self) -> Simulation:
+        """Which environments of the task are used."""
+        return Simulation()
+
+    @property
     def task(self) -> Task | None:
         """The task, without returns of scores 0 and 100 that the user or the data give."""
         raise NotImplementedError
@@ -112,7 +117,7 @@ class RunSettings(Settings):
             "eval_interval": self.eval_interval,
             "eval_episodes": self.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
-            **getattr(self, "simulation", Simulation())._asdict(),
+            **self.simulation._asdict(),
             **({"eval_at_start": True} if self.eval_at_start else {}),
         }
 

@@ -1,5 +1,8 @@
 """Trains with the settings of any kind of run."""
 
+from collections.abc import Callable
+from typing import Any
+
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.finetuning import finetune_job, finetuning_data, train_finetuned
 from xql_jax.runs.folder import RunFolder
@@ -9,32 +12,25 @@ from xql_jax.runs.run import Job, Summary
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.training.signals import StopSignals
 
+# By the settings' class, the functions that make a run's job and that train it.
+KINDS: dict[type, tuple[Callable[[Any], Job], Callable[[Any, StopSignals | None], Summary]]] = {
+    OfflineSettings: (offline_job, train_offline),
+    OnlineSettings: (online_job, train_online),
+    FinetuneSettings: (finetune_job, train_finetuned),
+}
+
 
 def train_run(settings: RunSettings, stop: StopSignals | None = None) -> Summary:
     """Trains, or goes on with, the run that has these settings."""
-    if isinstance(settings, OnlineSettings):
-        return train_online(settings, stop)
-    if isinstance(settings, FinetuneSettings):
-        return train_finetuned(settings, stop)
-    assert isinstance(settings, OfflineSettings)
-    return train_offline(settings, stop)
+    return KINDS[type(settings)][1](settings, stop)
 
 
 def job_of(settings: RunSettings) -> Job:
     """Returns the job of a run; raises UserError for mistakes in the settings."""
-    if isinstance(settings, OnlineSettings):
-        return online_job(settings)
-    if isinstance(settings, FinetuneSettings):
-        return finetune_job(settings)
-    assert isinstance(settings, OfflineSettings)
-    return offline_job(settings)
+    return KINDS[type(settings)][0](settings)
 
 
 def data_run_folder(settings: RunSettings) -> RunFolder:
     """Returns the folder of a run that learns from data; reads the data, whose digest is in its name."""
-    if isinstance(settings, FinetuneSettings):
-        job = finetune_job(settings)
-        return data_folder(job, finetuning_data(job, None))
-    assert isinstance(settings, OfflineSettings)
-    job = offline_job(settings)
-    return data_folder(job, load_data(job, None))
+    job, load = job_of(settings), finetuning_data if isinstance(settings, FinetuneSettings) else load_data
+    return data_folder(job, load(job, None))
