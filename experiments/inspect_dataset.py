@@ -13,9 +13,8 @@ from pathlib import Path
 
 from xql_jax.commands import command_line
 from xql_jax.data.dataset import PREFIXES
-from xql_jax.data.download import cached_file
 from xql_jax.data.episodes import minari_datasets
-from xql_jax.data.loading import load_dataset
+from xql_jax.data.loading import cached_file, load_dataset
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render

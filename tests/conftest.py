@@ -12,7 +12,7 @@ import jax
 import pytest
 
 import xql_jax.commands  # noqa: F401
-from xql_jax.data.download import cached_file
+from xql_jax.data.loading import cached_file
 from xql_jax.tasks import get_task
 
 # That import is for mains, and has SIGINT end the process at once. pytest has more to say then.

@@ -12,7 +12,7 @@ import pytest
 from python_cases import SMALL, bandit
 
 import xql_jax
-from xql_jax.data.npz import read_npz
+from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.load import load_run

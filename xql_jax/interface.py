@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from xql_jax.config_files import OFFLINE, ONLINE, Kind, file_for, load_config
 from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.npz import from_arrays
+from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
 from xql_jax.learners.registry import ONLINE as ONLINE_METHODS

@@ -1,6 +1,7 @@
 """The same episodes, written in every format that can be read, and what a reader must make of them."""
 
 import json
+import shutil
 from dataclasses import dataclass
 
 import h5py
@@ -8,29 +9,18 @@ import minari
 import minari.serialization
 import numpy as np
 from gymnasium import spaces
-from hypothesis import strategies as st
 from minari.data_collector import EpisodeBuffer
 
-# By name: what --dataset is told of a file or folder at that place.
-SOURCES = {
-    "rows.hdf5": "{}",
-    "rows.npz": "{}",
-    "transitions.npz": "{}",
-    "masks.npz": "{}",
-    "episodes": "{}",
-    "ogbench.npz": "ogbench:{}",
-    "minari": "minari:{}",
-}
 ALL = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-# The arrays that a defect can be put into; of a folder and of Minari, those of one episode.
+# By name, the arrays of a format; of a folder and of Minari, those of one episode.
 KEYS = {
     "rows.hdf5": ALL[:5],
     "rows.npz": ALL[:5],
     "transitions.npz": ALL,
     "masks.npz": ("observations", "actions", "rewards", "masks", "ends", "next_observations"),
-    "episodes": ("observations", "actions", "rewards", "terminals"),
-    "ogbench.npz": ("observations", "actions", "rewards", "terminals", "masks"),
-    "minari": ("observations", "actions", "rewards"),
+    "episodes": ALL[:4],
+    "ogbench.npz": (*ALL[:4], "masks"),
+    "minari": ALL[:3],
 }
 OPTIONAL = ("timeouts", "ends", "next_observations", "masks")
 
@@ -63,11 +53,6 @@ def make_episode(seed, length, is_terminal):
     )
 
 
-episode_lists = st.lists(
-    st.tuples(st.integers(0, 99), st.integers(1, 6), st.booleans()), min_size=2, max_size=6
-).map(lambda each: [make_episode(seed + 100 * i, *rest) for i, (seed, *rest) in enumerate(each)])
-
-
 def joined(parts):
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -87,58 +72,46 @@ def expected(name, episodes):
 
 
 def arrays_of(name, episodes):
-    """The arrays of a file in this format; for a folder and Minari, those of each episode."""
+    """The arrays of a file in this format; for a folder, those of each episode."""
     parts = [episode.steps() for episode in episodes]
-    whole = joined(parts)
     if name == "episodes":
-        return [
+        whole = [{**each.steps(), "observations": each.observations} for each in episodes]
+        return [{key: part[key] for key in KEYS[name]} for part in whole]
+    if name == "ogbench.npz":  # a row for each observation; terminals mark the last, and masks the goals
+        parts = [
             {
                 "observations": episode.observations,
-                "actions": episode.actions,
-                "rewards": episode.rewards,
-                "terminals": part["terminals"],
+                "actions": np.append(episode.actions, np.zeros((1, 2)), 0),
+                "rewards": np.append(episode.rewards, 0.0),
+                "terminals": np.arange(len(episode.rewards) + 1) == len(episode.rewards),
+                "masks": np.append(~part["terminals"], True),
             }
             for episode, part in zip(episodes, parts, strict=True)
         ]
+    whole = joined(parts)
     if name == "masks.npz":
-        ends = whole["terminals"] | whole["timeouts"]
-        return {**whole, "masks": ~whole["terminals"], "ends": ends}
-    if name == "ogbench.npz":  # a row for each observation; terminals mark the last, and masks the goals
-        return joined(
-            [
-                {
-                    "observations": episode.observations,
-                    "actions": np.append(episode.actions, np.zeros((1, 2)), 0),
-                    "rewards": np.append(episode.rewards, 0.0),
-                    "terminals": np.arange(len(episode.rewards) + 1) == len(episode.rewards),
-                    "masks": np.append(~part["terminals"], True),
-                }
-                for episode, part in zip(episodes, parts, strict=True)
-            ]
-        )
-    return whole
+        whole |= {"masks": ~whole["terminals"], "ends": whole["terminals"] | whole["timeouts"]}
+    return {key: whole[key] for key in KEYS[name]}
 
 
-def write(folder, name, arrays):
-    """Writes arrays of `arrays_of`; returns the path."""
-    path = folder / name
-    if name == "rows.hdf5":
-        with h5py.File(path, "w") as file:
-            for key in arrays:
-                file[key] = arrays[key]
-    elif name == "episodes":
-        path.mkdir(exist_ok=True)
+def write(path, arrays):
+    """Writes arrays in the format of the path's name; a folder for a list of episodes. Returns the path."""
+    if isinstance(arrays, list):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
         for number, each in enumerate(arrays):
             np.savez(path / f"{number:03}.npz", **each)
+    elif path.suffix.lower() in (".hdf5", ".h5"):
+        with h5py.File(path, "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
     else:
-        np.savez(path, **{key: array for key, array in arrays.items() if key in KEYS[name]})
+        np.savez(path, **arrays)
     return path
 
 
 def write_minari(folder, episodes, observations=None, observation_space=None, action_space=None):
     """Writes a Minari dataset with its own library to $MINARI_DATASETS_PATH, which is `folder`."""
-    vector = spaces.Box(-np.inf, np.inf, (3,), np.float64)
-    action = spaces.Box(-1, 1, (2,), np.float64)
     buffers = []
     for number, episode in enumerate(episodes):
         steps = episode.steps()
@@ -151,8 +124,14 @@ def write_minari(folder, episodes, observations=None, observation_space=None, ac
                 truncations=steps["timeouts"].tolist(),
             )
         )
-    space = observation_space if observations else vector
-    minari.create_dataset_from_buffers("made-v0", buffers, observation_space=space, action_space=action)
+    minari.create_dataset_from_buffers(
+        "made-v0",
+        buffers,
+        observation_space=observation_space
+        if observations
+        else spaces.Box(-np.inf, np.inf, (3,), np.float64),
+        action_space=spaces.Box(-1, 1, (2,), np.float64),
+    )
     path = folder / "made-v0"
     if not observations and (observation_space or action_space):  # which would not take these buffers
         metadata = json.loads((path / "data" / "metadata.json").read_text())

@@ -4,16 +4,14 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import sys
 import types
 
 import numpy as np
 import pytest
 from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions
-from xql_jax.data.download import cache_folder, cached_file
-from xql_jax.data.loading import check_spaces, load_dataset, share_beyond_bounds, stamps
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, check_spaces, from_transitions, share_beyond_bounds
+from xql_jax.data.loading import cached_file, load_dataset, stamps
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
@@ -55,14 +53,11 @@ def test_a_jump_is_farther_than_1e_6_wherever_it_is(row, gap, is_end):
     assert dataset.ends[row] == is_end
 
 
-def test_a_fingerprint_is_what_it_always_was():
+def test_a_fingerprint_is_what_it_always_was_of_blocks_field_by_field_and_of_every_row():
     """So runs that others have begun go on."""
     dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0])
     fields = b"".join(field.tobytes() for field in dataset.batch)
     assert dataset.fingerprint() == hashlib.sha256(b"4" + fields).hexdigest()[:16] == "0c5985957a12d207"
-
-
-def test_a_fingerprint_is_of_blocks_field_by_field_and_of_every_row():
     rows = 3 * ROWS_OF_SAMPLE + 5
     many = transitions(np.arange(rows), np.arange(rows) + 1, np.zeros(rows))
     digest = hashlib.sha256(str(many.size).encode())
@@ -84,77 +79,64 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_folder_is_that_of_d4rl(monkeypatch, folder):
-    assert cached_file(get_task("kitchen-complete-v0")) == folder / KITCHEN
-    assert cached_file(get_task("pointmaze-umaze-v0")) == folder / "pointmaze-umaze-v0.hdf5"
-    monkeypatch.delenv("D4RL_DATASET_DIR")
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert str(cache_folder()) == "/home/someone/.d4rl/datasets"
-
-
-def test_a_task_finds_its_own_file(kitchen_file, folder):
+def test_a_task_finds_its_own_file_in_d4rls_folder(kitchen_file, folder, monkeypatch):
     shutil.copy(kitchen_file, folder / KITCHEN)
     dataset = load_dataset(get_task("kitchen-complete-v0"), [])
     assert (dataset.size, dataset.source) == (3679, str(folder / KITCHEN))
+    monkeypatch.delenv("D4RL_DATASET_DIR")
+    monkeypatch.setenv("HOME", "/home/someone")
+    generated = cached_file(get_task("pointmaze-umaze-v0"))
+    assert str(generated) == "/home/someone/.d4rl/datasets/pointmaze-umaze-v0.hdf5"
 
 
 @pytest.mark.parametrize("url", [None, "http://mirror/elsewhere.hdf5"])
-def test_an_absent_dataset_is_downloaded_under_its_name(monkeypatch, folder, url):
-    calls = []
+@pytest.mark.parametrize("name", ["hopper-medium-v2", "pointmaze-umaze-v0"])
+def test_an_absent_dataset_is_downloaded_or_generated_under_its_name(monkeypatch, folder, name, url):
+    task, calls = get_task(name), []
 
-    def download(address, path):
-        calls.append(address)
-        write(path.parent, "rows.hdf5", arrays_of("rows.hdf5", EPISODES)).rename(path)
+    def make(what, path):
+        calls.append(what)
+        write(path, arrays_of("rows.hdf5", EPISODES))
 
-    monkeypatch.setattr("xql_jax.data.loading.download_file", download)
-    task = get_task("hopper-medium-v2")
-    assert load_dataset(task, [], url).source == str(folder / "hopper_medium-v2.hdf5")
-    assert calls == [url or task.dataset_url]
-
-
-def test_an_embedded_dataset_is_generated(monkeypatch, folder):
-    path = write(folder, "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
-    generator = types.SimpleNamespace(generated_file=lambda task: path)
-    monkeypatch.setitem(sys.modules, "xql_jax.data.pointmaze", generator)
-    task = get_task("pointmaze-umaze-v0")
-    assert load_dataset(task, []).source == str(path)
-    with pytest.raises(UserError, match="pointmaze-umaze-v0 is generated on this machine"):
-        load_dataset(task, [], "http://mirror/a.hdf5")
-    with pytest.raises(UserError, match="--dataset replaces that"):
-        load_dataset(task, [str(path)], "http://mirror/a.hdf5")
+    monkeypatch.setattr("xql_jax.data.loading.download_file", make)
+    monkeypatch.setattr("xql_jax.data.pointmaze.write_generated", make)
+    if url and not task.dataset_url:
+        with pytest.raises(UserError, match="pointmaze-umaze-v0 is generated on this machine"):
+            load_dataset(task, [], url)
+        return
+    assert load_dataset(task, [], url).source == str(cached_file(task))
+    assert calls == [(url or task.dataset_url) if task.dataset_url else task]
 
 
 @pytest.mark.parametrize("name", ["mine.hdf5", "mine.h5", "mine.HDF5", "mine.npz"])
 def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder, name):
     rows = {key: np.arange(24.0).reshape(12, 2) for key in ("observations", "actions")}
-    rows |= {"rewards": np.arange(12), "terminals": np.zeros(12)}
-    write(folder, "rows.npz" if name == "mine.npz" else "rows.hdf5", rows).rename(folder / name)
+    write(folder / name, rows | {"rewards": np.arange(12), "terminals": np.zeros(12)})
     task = dataclasses.replace(get_task("kitchen-mixed-v0"), episode_limit=5)
     rewards = load_dataset(task, [str(folder / name)]).batch.rewards
     np.testing.assert_array_equal(rewards, [0, 1, 2, 3, 5, 6, 7, 8, 10])
-    with pytest.raises(UserError, match="no timeouts, and no task"):
-        load_dataset(None, [str(folder / name)])
 
 
 @pytest.mark.parametrize(
-    ("sources", "message"),
+    ("task", "sources", "url", "message"),
     [
-        (["data.csv"], r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
-        (["data"], r"data: unknown suffix ''.*a directory of .npz episodes, ogbench:FILE.npz, minari:ID"),
-        (["ogbench:no-such-file.npz"], r"no-such-file.npz: no such file"),
-        (["minari:"], "minari: names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER"),
-        ([], "name a D4RL task or give a dataset file"),
+        (None, ["data.csv"], None, r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
+        (None, ["ogbench:no-such-file.npz"], None, r"no-such-file.npz: no such file"),
+        (None, ["minari:"], None, "minari: names no dataset: write ogbench:FILE.npz, minari:ID or"),
+        (None, [], None, "name a D4RL task or give a dataset file"),
+        ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with experiments/train_online.py"),
+        ("hopper-medium-v2", ["a.npz"], "http://mirror/a.hdf5", "--dataset replaces that"),
     ],
 )
-def test_what_cannot_be_loaded_is_said(sources, message):
+def test_what_cannot_be_loaded_is_said(task, sources, url, message):
     with pytest.raises(UserError, match=message):
-        load_dataset(None, sources)
+        load_dataset(task and get_task(task), sources, url)
 
 
 def test_several_sources_are_joined_in_their_order(folder):
     arrays = arrays_of("transitions.npz", EPISODES)
-    first = write(folder, "transitions.npz", arrays).rename(folder / "b.npz")
-    second = write(folder, "episodes", arrays_of("episodes", EPISODES[1:]))
+    first = write(folder / "b.npz", arrays)
+    second = write(folder / "episodes", arrays_of("episodes", EPISODES[1:]))
     sources = [load_dataset(None, [str(first)]), str(second)]  # one of them is in memory already
     dataset = load_dataset(None, sources)
     for key in ("observations", "actions", "rewards", "next_observations"):
@@ -164,38 +146,38 @@ def test_several_sources_are_joined_in_their_order(folder):
     assert dataset.source == f"{first}, {second}"
 
 
-@pytest.mark.parametrize("key", ["observations", "actions"])
-def test_sources_of_different_sizes_are_named_both(folder, key):
+@pytest.mark.parametrize(("key", "size"), [("observations", 3), ("actions", 2)])
+def test_sources_and_episodes_of_different_sizes_are_named_both(folder, key, size):
     arrays = arrays_of("transitions.npz", EPISODES)
-    size = arrays[key].shape[1]
-    write(folder, "transitions.npz", arrays).rename(folder / "a.npz")
-    wider = {name: np.ones((9, 7)) for name in arrays if key in name}
-    write(folder, "transitions.npz", {**arrays, **wider}).rename(folder / "b.npz")
-    with pytest.raises(UserError, match=rf"{key} have {size} entries in .*a.npz and 7 in .*b.npz"):
+    write(folder / "a.npz", arrays)
+    write(folder / "b.npz", {**arrays, **{name: np.ones((9, 7)) for name in arrays if key in name}})
+    with pytest.raises(UserError, match=rf"b.npz: {key} have 7 entries, those of .*a.npz have {size}"):
         load_dataset(None, [str(folder / name) for name in ("a.npz", "a.npz", "b.npz")])
+    parts = arrays_of("episodes", EPISODES)
+    parts[2][key] = np.concatenate([parts[2][key]] * 2, axis=1)
+    with pytest.raises(UserError, match=rf"002.npz: {key} have {2 * size} entries, those of .*000.npz have"):
+        load_dataset(None, [str(write(folder / "episodes", parts))])
 
 
-def test_data_larger_than_memory_are_one_line(folder, monkeypatch):
-    arrays = arrays_of("rows.hdf5", EPISODES)
-    del arrays["next_observations"]
-    sources = [write(folder, name, arrays) for name in ("rows.npz", "rows.hdf5")]
-    sources.append(write(folder, "episodes", arrays_of("episodes", EPISODES)))
-    size = sum(array.nbytes for array in arrays.values())
-    for path in sources:
-        for free, fits in ((size, False), (4 * size + 10_000, True)):  # a `.npy` has a header
-            memory = types.SimpleNamespace(available=free)
-            monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
-            if fits:
-                load_dataset(None, [str(path)])
-                continue
-            with pytest.raises(UserError, match=rf"{path}: 0.000 GB of memory are needed, 0.000 GB"):
-                load_dataset(None, [str(path)])
+@pytest.mark.parametrize("name", ["rows.npz", "rows.hdf5", "episodes"])
+def test_data_larger_than_memory_are_one_line(folder, monkeypatch, name):
+    arrays = arrays_of(name, [make_episode(seed, 500, False) for seed in range(3)])
+    path = write(folder / name, arrays)
+    parts = arrays if isinstance(arrays, list) else [arrays]
+    size = sum(array.nbytes for part in parts for array in part.values())
+    for free, fits in ((2.9 * size, False), (3.2 * size, True)):  # a `.npy` has a header
+        memory = types.SimpleNamespace(available=free)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        if fits:
+            load_dataset(None, [str(path)])
+            continue
+        with pytest.raises(UserError, match=rf"{path}: 0.000 GB of memory are needed, 0.000 GB are free"):
+            load_dataset(None, [str(path)])
 
 
 def test_spaces_and_bounds_are_compared():
-    dataset = transitions(
-        [0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=np.array([[0.5], [-1], [1.1], [1]])
-    )
+    actions = np.array([[0.5], [-1], [1.1], [1]])
+    dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions)
     assert share_beyond_bounds(dataset) == 0.25
     check_spaces(dataset, 1, 1, "some-env")
     with pytest.raises(UserError, match=r"file: observations have 1 entries, those of some-env have 11"):
@@ -209,11 +191,9 @@ def test_stamps_change_with_any_file_that_is_read(tmp_path):
     inside = tmp_path / "episodes" / "main.bin"
     inside.parent.mkdir()
     for source in (str(inside.parent), str(inside), f"ogbench:{inside}"):
-        inside.write_bytes(b"old")
-        os.utime(inside, ns=(1, 1))
-        assert stamps(None, [source]) == [["main.bin", 3, 1]]
-        inside.write_bytes(b"new")
-        os.utime(inside, ns=(2, 2))
-        assert stamps(None, [source]) == [["main.bin", 3, 2]]
+        for content, time in ((b"old", 1), (b"new", 2)):
+            inside.write_bytes(content)
+            os.utime(inside, ns=(time, time))
+            assert stamps(None, [source]) == [["main.bin", 3, time]]
     assert stamps(None, [str(tmp_path / "missing.npz")]) is None  # nothing tells that they are the same
     assert stamps(None, ["minari:D4RL/door/human-v2"]) is None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xql_jax.data import pointmaze
+from xql_jax.data.loading import load_dataset
 from xql_jax.envs.mazes import maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import UserError
@@ -39,11 +40,19 @@ def test_statistics_of_the_recipe(data):
     ("name", "steps_to_goal", "saturated"), [("medium", 170, (0.31, 0.345)), ("large", 235, (0.305, 0.335))]
 )
 def test_statistics_of_the_larger_mazes(name, steps_to_goal, saturated):
-    larger = pointmaze.generate(get_task(f"pointmaze-{name}-v0"), num_steps=100_000, seed=0)
+    """In the rare dataset of large a third of the rewards is left, and no trajectory is cut."""
+    task = get_task(f"pointmaze-{name}-v0")
+    larger = pointmaze.generate(task, num_steps=100_000, seed=0)
     steps = np.diff(np.flatnonzero(larger["timeouts"]))
     assert steps.mean() == pytest.approx(steps_to_goal, rel=0.12)
-    assert steps.max() <= get_task(f"pointmaze-{name}-v0").episode_limit
+    assert steps.max() <= task.episode_limit
     assert saturated[0] < (np.abs(larger["actions"]) == 1).mean() < saturated[1]
+    if name == "large":
+        rare = pointmaze.made_rare(larger, maze_of(task.name))
+        assert 0.25 < rare["rewards"].sum() / larger["rewards"].sum() < 0.45
+        assert 0.6 < len(rare["rewards"]) / len(larger["rewards"]) < 0.8
+        moves = np.abs(np.diff(rare["observations"][:, :2], axis=0)).max(axis=1)
+        assert moves[~rare["timeouts"][:-1]].max() < 0.06
 
 
 def test_rare_leaves_out_what_comes_near_the_goal():
@@ -61,40 +70,24 @@ def test_rare_leaves_out_what_comes_near_the_goal():
         "number": np.arange(102),
     }
     rare = pointmaze.made_rare(arrays, maze)
-    kept = [
-        trajectory for trajectory in range(25) if trajectory not in comes_near or trajectory in (0, 9, 18)
-    ]
-    np.testing.assert_array_equal(
-        rare["number"], [4 * trajectory + i for trajectory in kept for i in range(4)]
-    )
+    kept = [each for each in range(25) if each not in comes_near or each in (0, 9, 18)]
+    np.testing.assert_array_equal(rare["number"], [4 * each + i for each in kept for i in range(4)])
     np.testing.assert_array_equal(rare["timeouts"], np.arange(len(rare["number"])) % 4 == 3)
 
 
-@pytest.mark.slow
-def test_rare_of_the_generated_data():
-    """A third of the rewards is left, and no trajectory is cut: a row explains the next within each."""
-    task = get_task("pointmaze-large-rare-v0")
-    whole = pointmaze.generate(task, num_steps=200_000, seed=0)
-    rare = pointmaze.made_rare(whole, maze_of(task.name))
-    assert 0.25 < rare["rewards"].sum() / whole["rewards"].sum() < 0.45
-    assert 0.6 < len(rare["rewards"]) / len(whole["rewards"]) < 0.8
-    steps = np.abs(np.diff(rare["observations"][:, :2], axis=0)).max(axis=1)
-    assert steps[~rare["timeouts"][:-1]].max() < 0.06
-
-
 def test_layout_is_d4rls(data):
-    n = 40_000
-    layout = {key: (array.shape, array.dtype.str) for key, array in data.items()}
+    layout = {key: (*array.shape[1:], array.dtype.str) for key, array in data.items()}
     assert layout == {
-        "observations": ((n, 4), "<f4"),
-        "actions": ((n, 2), "<f4"),
-        "rewards": ((n,), "<f4"),
-        "terminals": ((n,), "|b1"),
-        "timeouts": ((n,), "|b1"),
-        "infos/goal": ((n, 2), "<f4"),
-        "infos/qpos": ((n, 2), "<f4"),
-        "infos/qvel": ((n, 2), "<f4"),
+        "observations": (4, "<f4"),
+        "actions": (2, "<f4"),
+        "rewards": ("<f4",),
+        "terminals": ("|b1",),
+        "timeouts": ("|b1",),
+        "infos/goal": (2, "<f4"),
+        "infos/qpos": (2, "<f4"),
+        "infos/qvel": (2, "<f4"),
     }
+    assert {len(array) for array in data.values()} == {40_000}
     assert not data["terminals"].any()
     np.testing.assert_array_equal(np.hstack([data["infos/qpos"], data["infos/qvel"]]), data["observations"])
 
@@ -103,11 +96,11 @@ def test_actions_explain_the_next_rows(data):
     # Across arrivals too: the run is unbroken and no row is repeated. Stored states are rounded to float32,
     # which contacts magnify a little.
     env = PointMaze(TASK)
-    for t in range(10_000):
+    for t in range(5_000):
         env.set_state(data["infos/qpos"][t], data["infos/qvel"][t])
         observation, *_ = env.step(data["actions"][t])
         np.testing.assert_allclose(observation, data["observations"][t + 1], atol=2e-5, err_msg=f"row {t}")
-    assert data["timeouts"][:10_000].sum() > 50
+    assert data["timeouts"][:5_000].sum() > 25
 
 
 def test_rewards_are_those_of_the_same_row(data):
@@ -126,76 +119,41 @@ def test_timeouts_are_arrivals_at_targets(data):
     assert len(np.unique(np.round(targets), axis=0)) == 7
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+def test_a_target_that_is_not_reached_is_given_up_at_the_limit(monkeypatch):
+    monkeypatch.setattr(pointmaze, "ARRIVAL_RADIUS", 0.0)
+    data = pointmaze.generate(TASK, num_steps=1_000, seed=0)
+    stops = np.flatnonzero(data["timeouts"])
+    np.testing.assert_array_equal(stops, np.arange(TASK.episode_limit, 1_000, TASK.episode_limit + 1))
+
+
+@pytest.mark.parametrize("name", ["pointmaze-umaze-v0", "pointmaze-large-rare-v0"])
+def test_the_file_has_the_same_bytes_each_time_and_is_made_once(tmp_path, monkeypatch, name):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "datasets"))
-    monkeypatch.setattr(pointmaze, "NUM_STEPS", 1000)
-    return tmp_path / "datasets"
-
-
-def test_the_file_has_the_same_bytes_each_time_and_is_made_once(folder, monkeypatch):
-    path = pointmaze.generated_file(TASK)
+    monkeypatch.setattr(pointmaze, "NUM_STEPS", 2_000)
+    task, path = get_task(name), tmp_path / "datasets" / f"{name}.hdf5"
+    dataset = load_dataset(task, [])
+    assert dataset.source == str(path)
     first = path.read_bytes()
-    assert path == folder / "pointmaze-umaze-v0.hdf5"
     path.unlink()
     time.sleep(1.1)  # time stamps in HDF5 have a resolution of a second
-    assert pointmaze.generated_file(TASK).read_bytes() == first
-    assert list(folder.iterdir()) == [path]
+    pointmaze.write_generated(task, path)
+    assert path.read_bytes() == first
+    assert list(path.parent.iterdir()) == [path]
+    made = pointmaze.generate(task, 2_000, 0)
+    if "-rare-" in name:
+        made = pointmaze.made_rare(made, maze_of(name))
     with h5py.File(path) as file:
-        for key, array in pointmaze.generate(TASK, 1000, pointmaze.SEED).items():
+        for key, array in made.items():
             np.testing.assert_array_equal(file[key], array)
     monkeypatch.setattr(pointmaze, "generate", None)
-    assert pointmaze.generated_file(TASK) == path
+    assert load_dataset(task, []).fingerprint() == dataset.fingerprint()
 
 
-def replaced_rewards(path):
-    with h5py.File(path, "a") as file:
-        file["rewards"][:] = 1.0
-
-
-def one_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        replaced_rewards,
-        one_bit,
-        lambda path: path.write_bytes(path.read_bytes()[:3000]),
-        lambda path: path.write_bytes(b"not HDF5 at all"),
-        ("NUM_STEPS", 900),
-        ("SEED", 1),
-        ("RECIPE", 2),
-    ],
-)
-def test_a_file_that_was_changed_or_made_otherwise_is_renamed_and_made_anew(
-    folder, monkeypatch, caplog, change
-):
-    path = pointmaze.generated_file(TASK)
-    good = path.read_bytes()
-    if callable(change):
-        change(path)
-    else:
-        monkeypatch.setattr(pointmaze, *change)
-    found, aside = path.read_bytes(), folder / f"replaced-{path.name}"
-    made = pointmaze.generated_file(TASK).read_bytes()
-    assert (made == good) == callable(change)
-    (message,) = caplog.messages
-    assert f"making it anew, the old one is {aside.name}" in message
-    assert sorted(folder.iterdir()) == [path, aside]
-    assert aside.read_bytes() == found
-    assert pointmaze.generated_file(TASK).read_bytes() == made  # once, not each time
-    assert len(caplog.messages) == 1
-
-
-def test_recipe_1_is_these_arrays():
-    # If this fails, `generate` makes other data than before: raise RECIPE, and put the new numbers here. They
-    # are no digest, as another processor may round otherwise.
+def test_these_are_the_arrays():
+    # If this fails, `generate` makes other data than before, and runs of earlier versions cannot go on. The
+    # numbers are no digest, as another processor may round otherwise.
     made = pointmaze.generate(TASK, num_steps=1001, seed=0)
-    assert (pointmaze.RECIPE, pointmaze.NUM_STEPS, pointmaze.SEED) == (1, 200_000, 0)
+    assert (pointmaze.NUM_STEPS, pointmaze.SEED) == (200_000, 0)
     assert made["timeouts"].sum() == 11
     np.testing.assert_allclose(
         made["observations"][[500, 1000]],
@@ -206,7 +164,7 @@ def test_recipe_1_is_these_arrays():
 
 
 def test_unusable_folder_is_the_users_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(pointmaze, "NUM_STEPS", 100)
     (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"file/pointmaze-umaze-v0.hdf5: cannot write"):
-        pointmaze.generated_file(TASK)
+    with pytest.raises(UserError, match=r"file/a.hdf5: cannot write"):
+        pointmaze.write_generated(TASK, tmp_path / "file" / "a.hdf5")

@@ -2,12 +2,20 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.preprocessing import Preprocessing, fit_preprocessing
-from xql_jax.errors import UserError
+from xql_jax.data.preprocessing import (
+    KITCHEN_OBJECTS,
+    KITCHEN_POSITIONS,
+    KITCHEN_THRESHOLD,
+    Preprocessing,
+    fit_preprocessing,
+    tasks_done,
+)
+from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_record
 from xql_jax.tasks import get_task
 from xql_jax.types import Batch
@@ -51,30 +59,22 @@ def test_clipped_actions_leave_all_else():
     assert after.source == "file"
 
 
+SCALED = "hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5"
+NEITHER = "kitchen-mixed-v0", "pen-human-v1", "maze2d-umaze-v1", "bullet-maze2d-umaze-v0", None
+
+
 @pytest.mark.parametrize(
     ("name", "rewards", "scale", "shift"),
     [
         # The returns 3 and 3.5 are 0.5 apart: to span 1000 the factor is 2000.
-        *(
-            (name, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0)
-            for name in ("hopper-medium-v2", "bullet-hopper-medium-v0", "Hopper-v5")
-        ),
+        *((name, [2000, 4000, 8000, -2000, 1000], 2000.0, 0.0) for name in SCALED),
         ("antmaze-umaze-v2", [0, 1, 3, -2, -0.5], 1.0, -1.0),
-        *(
-            (name, [1, 2, 4, -1, 0.5], 1.0, 0.0)
-            for name in (
-                "kitchen-mixed-v0",
-                "pen-human-v1",
-                "maze2d-umaze-v1",
-                "pointmaze-umaze-v0",
-                "bullet-maze2d-umaze-v0",
-                None,
-            )
-        ),
+        *((name, [1, 2, 4, -1, 0.5], 1.0, 0.0) for name in NEITHER),
     ],
 )
 def test_what_iql_does_to_a_task(name, rewards, scale, shift):
-    record = fit_preprocessing(dataset(), name and get_task(name))
+    task = name and get_task(name)
+    record = fit_preprocessing(dataset(), task)
     assert record == Preprocessing(action_bound=1 - 1e-5, reward_scale=scale, reward_shift=shift)
     after = record.dataset(dataset())
     np.testing.assert_array_equal(after.batch.rewards, np.float32(rewards))
@@ -82,6 +82,8 @@ def test_what_iql_does_to_a_task(name, rewards, scale, shift):
     assert np.abs(after.batch.actions).max() == np.float32(1 - 1e-5)
     if scale != 1.0:
         assert np.ptp(after.trajectory_returns()) == 1000
+    # A method whose settings are for rewards as they are keeps them.
+    assert fit_preprocessing(dataset(), task, scale_rewards=False).reward_scale == 1.0
 
 
 def test_a_factor_that_is_no_float32_is_rounded_once():
@@ -92,16 +94,14 @@ def test_a_factor_that_is_no_float32_is_rounded_once():
 
 
 @pytest.mark.parametrize(
-    ("rewards", "ends", "message"),
-    [
-        ((1, 2, 3, 0, 0), (0, 1, 0, 0, 1), "file: .*all 2 trajectories return 3"),
-        ((1, 2, 3, 0, 0), (0, 0, 0, 0, 1), "file: .*all 1 trajectories return 6"),
-    ],
+    ("ends", "message"),
+    [((0, 1, 0, 0, 1), "all 2 trajectories return 3"), ((0, 0, 0, 0, 1), "all 1 trajectories return 6")],
 )
-def test_equal_returns_cannot_be_scaled(rewards, ends, message):
-    with pytest.raises(UserError, match=message):
-        fit_preprocessing(dataset(rewards, ends), HOPPER)
-    fit_preprocessing(dataset(rewards, ends), None)
+def test_equal_returns_cannot_be_scaled(ends, message):
+    data = dataset((1, 2, 3, 0, 0), ends)
+    with pytest.raises(UserError, match=f"file: .*{message}"):
+        fit_preprocessing(data, HOPPER)
+    fit_preprocessing(data, None)
 
 
 def test_observations_have_mean_0_and_std_1():
@@ -117,17 +117,6 @@ def test_observations_have_mean_0_and_std_1():
     np.testing.assert_allclose(seen.std(0, dtype=np.float64), [1.0, 1.0, 0.0], atol=1e-3)
     np.testing.assert_array_equal(seen[:, 2], 0.0)
     assert record.observation_std[2] == 1e-3
-
-
-def test_observations_by_hand():
-    """The entries 0, 1, -1, 3, 0.5 have the mean 0.7 and the variance 11.25 / 5 - 0.49 = 1.76."""
-    record = fit_preprocessing(dataset(), None, normalize_observations=True)
-    np.testing.assert_allclose([record.observation_mean, record.observation_std], [[0.7], [1.76**0.5]])
-    after = record.dataset(dataset()).batch
-    expected = (np.array(ACTIONS) - 0.7) / 1.76**0.5
-    np.testing.assert_allclose(after.observations[:, 0], expected, rtol=1e-6)
-    np.testing.assert_array_equal(after.next_observations, after.observations)
-    assert after.actions[3, 0] == np.float32(1 - 1e-5)  # are no observations
 
 
 @pytest.mark.parametrize("record", [EVERYTHING, Preprocessing()])
@@ -172,33 +161,18 @@ def five_trajectories():
         (0.9, [0, 1, 3, 4, 5, 6, 7, 8]),  # 8.1 rows
         (0.8, [0, 1, 3, 4, 5, 6]),  # 7.2 rows: the next best has two more than these six
         (0.6, [0, 1, 3, 4, 5]),  # the earlier of two that are equally good
-        (0.4, [3, 4, 5]),
         (0.01, [3, 4, 5]),  # one in any case
     ],
 )
 def test_top_returns_are_the_best_trajectories_whole(share, rows):
-    before = five_trajectories()
-    after = fitted(before, top_returns=share)
-    np.testing.assert_array_equal(after.batch.observations[:, 0], list(rows))
-    np.testing.assert_array_equal(after.ends, before.ends[list(rows)])
-    np.testing.assert_array_equal(after.batch.rewards, before.batch.rewards[list(rows)])
-
-
-def test_observations_are_normalised_over_what_is_learned_from():
-    data = five_trajectories()
-    kept = fit_preprocessing(data, None, top_returns=0.4, normalize_observations=True).dataset(data)
-    assert 0 < kept.size < data.size
-    np.testing.assert_allclose(kept.batch.observations.mean(0), 0.0, atol=1e-6)
-
-
-def test_rewards_stay_as_they_are_for_a_method_whose_settings_are_for_such():
-    assert fit_preprocessing(five_trajectories(), HOPPER).reward_scale == 100.0
-    assert fit_preprocessing(five_trajectories(), HOPPER, scale_rewards=False).reward_scale == 1.0
-
-
-def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
-    after = fitted(five_trajectories(), HOPPER, top_returns=0.2)
-    np.testing.assert_array_equal(after.batch.rewards, [400, 400, 100])  # from -1 to 9: times 100
+    """Chosen by returns before they are scaled (from -1 to 9: times 100), normalised over what is kept."""
+    before, rows = five_trajectories(), list(rows)
+    after = fitted(before, HOPPER, top_returns=share)
+    np.testing.assert_array_equal(after.batch.observations[:, 0], rows)
+    np.testing.assert_array_equal(after.ends, before.ends[rows])
+    np.testing.assert_array_equal(after.batch.rewards, 100 * before.batch.rewards[rows])
+    normalised = fitted(before, top_returns=share, normalize_observations=True)
+    np.testing.assert_allclose(normalised.batch.observations.mean(0), 0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -211,34 +185,110 @@ def test_the_best_are_chosen_by_their_returns_before_these_are_scaled():
     ],
 )
 def test_what_is_saved_is_what_is_loaded(tmp_path, record):
-    record.save(tmp_path / "preprocessing.json", "run")
-    assert Preprocessing.load(tmp_path / "preprocessing.json", "run") == record
+    file = tmp_path / "preprocessing.json"
+    file.write_text("damaged")
+    record.save(file, "run")
+    assert Preprocessing.load(file, "run") == record
+    with pytest.raises(Damaged, match="of another run; this one is other"):
+        Preprocessing.load(file, "other")
+    content = json.loads(file.read_text())
+    del content["digest"], content["counts_kitchen_tasks"]
+    write_record(file, content)  # from before a field existed
+    assert Preprocessing.load(file, "run") == record
+    write_record(file, {**content, "unknown": 1})
+    with pytest.raises(Damaged, match="of another version"):
+        Preprocessing.load(file, "run")
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        None,
-        "",
-        "[]",
-        "{}",
-        json.dumps({"action_bound": 1.0}),
-        json.dumps({**vars(EVERYTHING), "reward_scale": "much"}),
-        json.dumps({**vars(EVERYTHING), "observation_mean": 3}),
-        json.dumps({**vars(EVERYTHING), "observation_std": [None]}),
-    ],
-)
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", json.dumps({"action_bound": 1.0})])
 def test_what_cannot_be_loaded_is_told(tmp_path, content):
     path = tmp_path / "preprocessing.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"preprocessing\.json: (missing|damaged|of another)"):
+    with pytest.raises(Damaged, match=r"preprocessing\.json: (missing|damaged)"):
         Preprocessing.load(path, "run")
 
 
-def test_a_record_from_before_a_field_existed_has_its_default(tmp_path):
-    file = tmp_path / "preprocessing.json"
-    Preprocessing(reward_scale=2.0).save(file, "a run")
-    content = json.loads(file.read_text())
-    write_record(file, {name: content[name] for name in content.keys() - {"counts_kitchen_tasks", "digest"}})
-    assert Preprocessing.load(file, "a run") == Preprocessing(reward_scale=2.0)
+# The reward of D4RL's kitchen data from observations: against the real file and the simulator.
+
+GOAL = {11: -0.88, 12: -0.01, 22: -0.75}  # of a burner and the microwave, in D4RL's numbers
+
+
+def seen(**positions):
+    """An observation in which all is 0 but the goal and the given positions."""
+    observation = np.zeros(2 * KITCHEN_POSITIONS, np.float32)
+    for place, value in GOAL.items():
+        observation[KITCHEN_POSITIONS + place] = value
+    for place, value in positions.items():
+        observation[int(place.removeprefix("at"))] = value
+    return observation
+
+
+@pytest.mark.parametrize(
+    ("positions", "reward"),
+    [
+        ({}, 0.0),
+        ({"at11": -0.88}, 1.0),  # 0.01 from the burner's goal
+        ({"at22": -0.46}, 1.0),  # 0.29 from the microwave's
+        ({"at22": -0.44}, 0.0),  # 0.31
+        ({"at11": -0.63, "at12": -0.18}, 0.0),  # 0.25 and 0.17: each is near, both together are not
+        ({"at11": -0.88, "at22": -0.75, "at19": 0.37}, 2.0),  # at19 is no task of this goal
+    ],
+)
+def test_tasks_done_by_hand(positions, reward):
+    batch = tasks_done(np.stack([seen(**positions), seen()])[None])
+    np.testing.assert_array_equal(batch, [[reward, 0.0]])
+    assert batch.dtype == np.float32
+
+
+def test_learners_see_them_online_in_place_of_the_environments():
+    """Observations are read before they are normalised. The data stay as they are."""
+    rows = np.stack([seen(), seen(at22=-0.75)])
+    batch = Batch(rows, rows[:, :9], np.float32([7.0, 7.0]), np.float32([1.0, 0.0]), rows)
+    normalising = Preprocessing(observation_mean=(3.0,) * 60, observation_std=(2.0,) * 60)
+    for others in (Preprocessing(), normalising):
+        counting = Preprocessing(**{**vars(others), "counts_kitchen_tasks": True})
+        online = counting.online(batch)
+        np.testing.assert_array_equal(online.rewards, [0.0, 1.0])
+        np.testing.assert_array_equal(online.masks, [1.0, 1.0])  # in the data, reward goes on
+        np.testing.assert_array_equal(counting.rewards_met(rows, batch.rewards), [0.0, 1.0])
+        for field, expected in zip(counting.batch(batch), others.batch(batch), strict=True):
+            np.testing.assert_array_equal(field, expected)
+        for field, expected in zip(others.online(batch), others.batch(batch), strict=True):
+            np.testing.assert_array_equal(field, expected)
+
+
+def test_they_are_the_real_files_rewards(kitchen_file):
+    with h5py.File(kitchen_file) as file:
+        observations, rewards = file["observations"][()], file["rewards"][()]
+    np.testing.assert_array_equal(tasks_done(observations), rewards)
+
+
+@pytest.mark.parametrize(
+    ("env_name", "reward", "counts"),
+    [("kitchen-mixed-v0", 1.0, True), ("kitchen-mixed-v0", 0.0, False), ("pointmaze-umaze-v0", 1.0, False)],
+)
+def test_the_data_tell_whose_reward_they_have(env_name, reward, counts):
+    """In each of these rows the microwave is open, which is one task done."""
+    rows = np.stack([seen(at22=-0.75)] * 5)
+    batch = Batch(rows, rows[:, :9], np.full(5, reward, np.float32), np.ones(5, np.float32), rows)
+    data = Dataset(batch, np.ones(5, bool), "file")
+    assert fit_preprocessing(data, get_task(env_name)).counts_kitchen_tasks is counts
+
+
+def test_the_simulator_agrees():
+    """Its objects are put at some tasks' goals. It rewards once what is done from then on."""
+    kitchen_env = pytest.importorskip("gymnasium_robotics.envs.franka_kitchen.kitchen_env")
+    from xql_jax.envs.robotics import Kitchen
+
+    found = {name: tuple(places) for name, places in kitchen_env.OBS_ELEMENT_INDICES.items()}
+    assert (found, kitchen_env.BONUS_THRESH) == (KITCHEN_OBJECTS, KITCHEN_THRESHOLD)
+    env = Kitchen(get_task("kitchen-complete-v0"))
+    assert tasks_done(env.reset(seed=0)[0]) == 0.0
+    for name in ("microwave", "slide cabinet"):
+        env.simulation.data.qpos[list(KITCHEN_OBJECTS[name])] = kitchen_env.OBS_ELEMENT_GOALS[name]
+    for rewarded in (2.0, 0.0):  # the environment rewards a task once
+        observation, reward, *_ = env.step(np.zeros(9, np.float32))
+        assert reward == rewarded
+        assert tasks_done(observation) == 2.0
+    env.close()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xql_jax.data import replay
+from xql_jax.data.replay import PriorData
 from xql_jax.types import Batch
 
 O, A = 3, 2
@@ -29,11 +30,12 @@ def transitions(numbers):
     )
 
 
-def filled(capacity, inserted):
-    """A buffer after the transitions 0, ..., inserted - 1, one at a time."""
+@functools.partial(jax.jit, static_argnums=0)
+def filled(capacity, inserted, first=0):
+    """A buffer after so many transitions from number `first` on, one at a time."""
 
     def body(k, buffer):
-        return replay.insert(buffer, transitions(k[None]))
+        return replay.insert(buffer, transitions(first + k[None]))
 
     return jax.lax.fori_loop(0, inserted, body, replay.empty(capacity, O, A))
 
@@ -47,18 +49,14 @@ insert = jax.jit(replay.insert)
 NUMBERED = jax.tree.map(np.asarray, transitions(np.arange(70)))
 
 
-def number_rows(numbers):
-    return jax.tree.map(lambda field: field[numbers.start : numbers.stop], NUMBERED)
-
-
 @pytest.mark.slow
 @given(st.sampled_from([1, 4, 7]), st.lists(st.integers(0, 7), max_size=9))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_the_ring_holds_what_a_deque_holds(capacity, counts):
     buffer, last, inserted = replay.empty(capacity, O, A), collections.deque(maxlen=capacity), 0
     for count in (min(count, capacity) for count in counts):
         numbers = range(inserted, inserted + count)
-        buffer = insert(buffer, number_rows(numbers))
+        buffer = insert(buffer, jax.tree.map(lambda field, n=numbers: field[n.start : n.stop], NUMBERED))
         last.extend(numbers)
         inserted += count
     assert int(buffer.inserted) == inserted
@@ -77,22 +75,54 @@ def test_an_insertion_across_the_end():
     assert_same(buffer.data, transitions([5, 6, 2, 3, 4]))
 
 
+DRAWS = 200_000
+
+
+def drawn(buffer, prior=None):
+    """How often each transition's number is drawn. A row is one transition, and has its mask."""
+    batch = jax.jit(replay.sample, static_argnums=2)(buffer, jax.random.key(3), DRAWS, prior)
+    numbers = np.asarray(batch.rewards, int) - 1
+    assert_same(batch, transitions(numbers))  # a terminal has mask 0, and a time-out has mask 1
+    return dict(zip(*map(np.ndarray.tolist, np.unique(numbers, return_counts=True)), strict=True))
+
+
+def assert_uniform(counts, numbers):
+    assert sorted(counts) == list(numbers)
+    assert scipy.stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
 @pytest.mark.parametrize(("inserted", "there"), [(50, range(50)), (100, range(100)), (137, range(37, 137))])
 def test_every_transition_that_is_there_is_equally_likely(inserted, there):
     """Half full, just full, and wrapped: from the oldest to the newest, and no row that was never written."""
-    batch = replay.sample(filled(100, inserted), jax.random.key(inserted), 200_000)
-    numbers, counts = np.unique(np.asarray(batch.rewards, int) - 1, return_counts=True)
-    np.testing.assert_array_equal(numbers, there)
-    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    assert_uniform(drawn(filled(100, inserted)), there)
 
 
-def test_rows_stay_whole_and_a_time_out_is_no_terminal():
-    """A terminal has mask 0 and a time-out mask 1, whatever is inserted beside them or draws them."""
-    buffer = filled(20, 33)
-    batch = replay.sample(buffer, jax.random.key(0), 2_000)
-    numbers = np.asarray(batch.rewards, int) - 1
-    assert_same(batch, transitions(numbers))
-    assert {k for k, mask in zip(numbers, batch.masks, strict=True) if mask == 0} == {14, 19, 24, 29}
+DATA = transitions(range(7))  # offline; the buffer's begin with number 1000
+
+
+@pytest.mark.parametrize(
+    ("capacity", "inserted", "held"),
+    [
+        (2_000_000, 3, [*range(7), 1000, 1001, 1002]),
+        (10, 3, [*range(7), 1000, 1001, 1002]),  # 10 in all: as many as there is room for
+        (10, 5, [*range(2, 7), *range(1000, 1005)]),  # the oldest of the data give way, as in a ring
+        (10, 10, range(1000, 1010)),
+        (10, 14, range(1004, 1014)),  # then the buffer's own
+    ],
+)
+def test_alike_it_is_the_ring_that_begins_with_the_data(capacity, inserted, held):
+    """As IQL's buffer of 10, which has the 7 offline transitions inserted first."""
+    assert_uniform(drawn(filled(10, inserted, 1000), PriorData(DATA, capacity=capacity)), held)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 1.0])
+def test_by_fraction_a_minibatch_has_exactly_that_share(fraction):
+    counts = drawn(filled(5, 9, 1000), PriorData(DATA, fraction=fraction))
+    for numbers, share in ((range(7), fraction), (range(1004, 1009), 1 - fraction)):
+        found = {number: times for number, times in counts.items() if number in numbers}
+        assert sum(found.values()) == share * DRAWS
+        if share:
+            assert_uniform(found, numbers)
 
 
 def test_one_transition_among_a_million_rows():
@@ -115,17 +145,18 @@ def add_and_draw(buffer, k):
 
 
 @pytest.mark.slow
-def test_a_scan_does_what_single_steps_do():
-    buffer, batches = replay.empty(7, O, A), []
+def test_a_scan_does_what_single_steps_do_in_one_program():
+    step, buffer, batches = jax.jit(add_and_draw), replay.empty(7, O, A), []
     for k in range(6):
-        buffer, batch = add_and_draw(buffer, k)
+        buffer, batch = step(buffer, k)
         batches.append(batch)
-    scanned, drawn = jax.jit(lambda start: jax.lax.scan(add_and_draw, start, jnp.arange(6)))(
+    assert step._cache_size() == 1  # how full it is makes no other program
+    scanned, found = jax.jit(lambda start: jax.lax.scan(add_and_draw, start, jnp.arange(6)))(
         replay.empty(7, O, A)
     )
     assert_same(scanned.data, buffer.data)
     assert int(scanned.inserted) == 18
-    assert_same(drawn, jax.tree.map(lambda *fields: np.stack(fields), *batches))
+    assert_same(found, jax.tree.map(lambda *fields: np.stack(fields), *batches))
 
 
 @pytest.mark.slow
@@ -135,20 +166,10 @@ def test_members_do_what_each_does_alone():
     together = jax.tree.map(lambda *fields: jnp.stack(fields), *alone)
     members, batches = jax.jit(jax.vmap(add_and_draw))(together, jnp.arange(3))
     for i, buffer in enumerate(alone):
-        expected, batch = add_and_draw(buffer, i)
+        expected, batch = jax.jit(add_and_draw)(buffer, i)
         assert_same(jax.tree.map(lambda field, i=i: field[i], members.data), expected.data)
         assert_same(jax.tree.map(lambda field, i=i: field[i], batches), batch)
         assert int(members.inserted[i]) == int(expected.inserted)
-
-
-def cheetahs(count):
-    return Batch(
-        observations=jnp.ones((count, 17)),
-        actions=jnp.ones((count, 6)),
-        rewards=jnp.ones(count),
-        masks=jnp.ones(count),
-        next_observations=jnp.ones((count, 17)),
-    )
 
 
 @pytest.mark.parametrize("steps", [1, 100])
@@ -167,7 +188,7 @@ def test_no_copy_of_a_million_transitions(count, steps):
         return jax.lax.fori_loop(0, steps, body, (buffer, jax.tree.map(lambda _: 0.0, batch)))
 
     buffer = replay.empty(1_000_000, 17, 6)
-    batch, key = cheetahs(count), jax.random.key(0)
+    batch, key = jax.tree.map(jnp.ones_like, replay.empty(count, 17, 6).data), jax.random.key(0)
     memory = run.lower(buffer, batch, key).compile().memory_analysis()
     assert memory.alias_size_in_bytes >= 4 * 42 * 1_000_000
     assert memory.temp_size_in_bytes < 1_000_000  # the smallest field has four times as many
@@ -180,24 +201,11 @@ def test_no_copy_of_a_million_transitions(count, steps):
     assert float(buffer.data.rewards.sum()) == int(buffer.inserted) == 3 * steps * count
 
 
-def test_how_full_it_is_makes_no_other_program():
-    step = jax.jit(add_and_draw)
-    buffer = replay.empty(7, O, A)
-    for k in range(5):
-        buffer, _ = step(buffer, k)
-    assert step._cache_size() == 1
-
-
-def test_more_than_there_is_room_for():
+def test_more_than_there_is_room_for_and_fields_of_another_shape():
+    """A single reward for all rows, or one observation for all, would be broadcast."""
     assert_same(replay.insert(filled(4, 3), transitions(range(3, 7))).data, transitions([4, 5, 6, 3]))
     with pytest.raises(ValueError, match="a replay buffer of capacity 4 cannot take 5 rows at once"):
         replay.insert(replay.empty(4, O, A), transitions(range(5)))
-    with pytest.raises(ValueError, match="a replay buffer needs a capacity of at least 1, not 0"):
-        replay.empty(0, O, A)
-
-
-def test_fields_of_another_shape():
-    """A single reward for all rows, or one observation for all, would be broadcast."""
     batch = transitions(range(3))
     for wrong in (batch._replace(masks=jnp.ones(1)), batch._replace(observations=jnp.ones((3, 1)))):
         with pytest.raises(AssertionError):

@@ -1,8 +1,21 @@
-"""Rows in D4RL's layout: cut off, joined, and made of a replay buffer whose episodes are known."""
+"""Rows in D4RL's layout: cut off, joined, made of a replay buffer, and what comes back from their files."""
 
 import numpy as np
+import pytest
 
-from xql_jax.data.rows import cut_off, joined_rows, returns_of, rows_of_replay, whole_returns_of
+from xql_jax.data.loading import load_dataset
+from xql_jax.data.rows import (
+    cut_off,
+    joined_rows,
+    read_rows,
+    returns_of,
+    rows_of_replay,
+    whole_returns_of,
+    write_hdf5,
+    write_minari,
+)
+from xql_jax.errors import UserError
+from xql_jax.tasks import References, get_task, referenced
 from xql_jax.types import Batch
 
 LENGTHS = (3, 5, 1, 4, 2)  # of known episodes
@@ -12,36 +25,35 @@ TERMINAL = (True, False, False, True, False)  # the others are ended by a time-o
 def known_episodes(seed=0):
     """Transitions of episodes of these lengths, and bool[N] each: is a terminal, is a time-out."""
     generator = np.random.default_rng(seed)
-    parts, terminals, timeouts = [], [], []
-    for length, terminal in zip(LENGTHS, TERMINAL, strict=True):
-        seen = generator.standard_normal((length + 1, 2)).astype(np.float32)
-        is_last = np.arange(length) == length - 1
-        actions = generator.uniform(-1, 1, (length, 1)).astype(np.float32)
-        rewards = generator.standard_normal(length).astype(np.float32)
-        masks = 1.0 - (is_last & terminal).astype(np.float32)
-        parts.append(Batch(seen[:-1], actions, rewards, masks, seen[1:]))
-        terminals.append(is_last & terminal)
-        timeouts.append(is_last & (not terminal))
-    batch = Batch(*(np.concatenate(fields) for fields in zip(*parts, strict=True)))
-    return batch, np.concatenate(terminals), np.concatenate(timeouts)
+    is_last = np.isin(np.arange(sum(LENGTHS)), np.cumsum(LENGTHS) - 1)
+    terminals = is_last & np.repeat(TERMINAL, LENGTHS)
+    seen = [generator.standard_normal((length + 1, 2)).astype(np.float32) for length in LENGTHS]
+    batch = Batch(
+        np.concatenate([each[:-1] for each in seen]),
+        generator.uniform(-1, 1, (len(is_last), 1)).astype(np.float32),
+        generator.standard_normal(len(is_last)).astype(np.float32),
+        1.0 - terminals.astype(np.float32),
+        np.concatenate([each[1:] for each in seen]),
+    )
+    return batch, terminals, is_last & ~terminals
 
 
-def test_ends_of_known_episodes_are_recovered():
+@pytest.fixture
+def rows():
+    return rows_of_replay(0, known_episodes()[0], 1)
+
+
+def test_ends_of_known_episodes_are_recovered(rows):
     batch, terminals, timeouts = known_episodes()
-    rows = rows_of_replay(0, batch, 1)
     np.testing.assert_array_equal(rows["terminals"], terminals)
     np.testing.assert_array_equal(rows["timeouts"], timeouts)
     for key in ("observations", "actions", "rewards", "next_observations"):
         np.testing.assert_array_equal(rows[key], getattr(batch, key))
-
-
-def test_the_last_bit_of_a_next_observation_counts():
-    batch, _, timeouts = known_episodes()
+    # The last bit of a next observation counts.
     following = batch.next_observations.copy()
     following[0, 1] = np.nextafter(following[0, 1], np.float32(np.inf))
-    rows = rows_of_replay(0, batch._replace(next_observations=following), 1)
-    assert rows["timeouts"][0]
-    np.testing.assert_array_equal(rows["timeouts"][1:], timeouts[1:])
+    changed = rows_of_replay(0, batch._replace(next_observations=following), 1)
+    np.testing.assert_array_equal(changed["timeouts"], [True, *timeouts[1:]])
 
 
 def test_environments_that_took_turns_are_told_apart():
@@ -50,20 +62,17 @@ def test_environments_that_took_turns_are_told_apart():
     count = len(parts[0][1])
     turns = Batch(*(np.stack(fields, 1).reshape(3 * count, *fields[0].shape[1:])
                     for fields in zip(*(batch for batch, *_ in parts), strict=True)))  # fmt: skip
-    first = 2
-    rows = rows_of_replay(first, Batch(*(field[first:] for field in turns)), 3)
-    batch, terminals, timeouts = parts[2]  # whole, where the others lack their first
-    np.testing.assert_array_equal(rows["observations"][-count:], batch.observations)
-    for number, start in ((0, 0), (1, count - 1)):
-        stop = start + count - 1
-        batch, terminals, timeouts = parts[number]
-        np.testing.assert_array_equal(rows["observations"][start:stop], batch.observations[1:])
-        np.testing.assert_array_equal(rows["terminals"][start:stop], terminals[1:])
-        np.testing.assert_array_equal(rows["timeouts"][start:stop], timeouts[1:])
+    rows = rows_of_replay(2, Batch(*(field[2:] for field in turns)), 3)
+    # The last is whole, where the others lack their first.
+    for number, (batch, terminals, timeouts) in enumerate(parts):
+        first, start = int(number < 2), number * (count - 1)
+        part = slice(start, start + count - first)
+        np.testing.assert_array_equal(rows["observations"][part], batch.observations[first:])
+        np.testing.assert_array_equal(rows["terminals"][part], terminals[first:])
+        np.testing.assert_array_equal(rows["timeouts"][part], timeouts[first:])
 
 
-def test_what_is_cut_off_ends_by_a_time_out_unless_it_was_terminal():
-    rows = rows_of_replay(0, known_episodes()[0], 1)
+def test_what_is_cut_off_ends_by_a_time_out_unless_it_was_terminal(rows):
     cut, at_terminal = cut_off(rows, 5), cut_off(rows, 3)
     np.testing.assert_array_equal(cut["timeouts"], [False, False, False, False, True])
     np.testing.assert_array_equal(cut["terminals"], [False, False, True, False, False])
@@ -71,8 +80,7 @@ def test_what_is_cut_off_ends_by_a_time_out_unless_it_was_terminal():
     assert not rows["timeouts"][4]  # the rows themselves are as they were
 
 
-def test_returns_are_the_episodes_sums():
-    rows = rows_of_replay(0, known_episodes()[0], 1)
+def test_returns_are_the_episodes_sums(rows):
     stops = np.cumsum(LENGTHS)
     expected = [rows["rewards"][stop - n : stop].sum() for n, stop in zip(LENGTHS, stops, strict=True)]
     np.testing.assert_allclose(returns_of(rows), expected, rtol=1e-6)
@@ -94,3 +102,100 @@ def test_returns_of_whole_episodes_leave_out_what_was_cut_off():
     # Time-outs before the limit are the environment's own, but for the last one.
     np.testing.assert_array_equal(whole_returns_of(rows, 9, False), [3.0, 12.0])
     np.testing.assert_array_equal(whole_returns_of(rows, 2, False), [3.0, 12.0, 13.0])
+
+
+# Their files.
+
+METADATA = {
+    "command": "collect.py --policy=random",
+    "policies": ["random", "ünïcode"],
+    "noise": [0.0, 0.5],
+    "seed": 3,
+    "random_return": -20.5,
+    "expert_return": 3234.25,
+}
+REFERENCES = References(-20.5, 3234.25)
+
+
+def write(path, rows, **changes):
+    metadata = {key: value for key, value in {**METADATA, **changes}.items() if value is not None}
+    write_hdf5(path, rows, metadata)
+    return str(path)
+
+
+def test_hdf5_gives_back_rows_metadata_and_transitions_without_time_outs(tmp_path, rows):
+    path = tmp_path / "set.hdf5"
+    batch, terminals, timeouts = known_episodes()
+    dataset = load_dataset(None, [write(path, rows)])
+    kept = np.flatnonzero(~timeouts)  # D4RL's layout has no successor of a time-out
+    assert dataset.size == len(kept)
+    for name in ("observations", "actions", "rewards", "masks"):
+        np.testing.assert_array_equal(getattr(dataset.batch, name), getattr(batch, name)[kept])
+    goes_on = ~terminals[kept]
+    following = dataset.batch.next_observations[goes_on]
+    np.testing.assert_array_equal(following, batch.next_observations[kept][goes_on])
+    assert dataset.references == REFERENCES
+    again, metadata = read_rows(path)
+    assert metadata == METADATA
+    assert again.keys() == rows.keys()
+    for key, array in rows.items():
+        np.testing.assert_array_equal(again[key], array)
+    write(tmp_path / "other.hdf5", rows)
+    content = path.read_bytes()
+    assert (tmp_path / "other.hdf5").read_bytes() == content
+    place = content.index(rows["rewards"].tobytes())  # one number of it is another now
+    path.write_bytes(content[:place] + b"\x00" + content[place + 1 :])
+    with pytest.raises(UserError, match=r"set\.hdf5: not a readable HDF5 file"):
+        load_dataset(None, [str(path)])
+
+
+def test_minari_gives_back_all_transitions(tmp_path, rows):
+    batch, terminals, _ = known_episodes()
+    (tmp_path / "set").mkdir()
+    write_minari(tmp_path / "set", "my set", rows, METADATA)
+    dataset = load_dataset(None, [f"minari:{tmp_path / 'set'}"])
+    assert dataset.size == len(terminals)
+    for name, field in dataset.batch._asdict().items():
+        np.testing.assert_array_equal(field, getattr(batch, name))
+    np.testing.assert_array_equal(np.flatnonzero(dataset.ends), np.cumsum(LENGTHS) - 1)
+    assert dataset.references == REFERENCES
+
+    import minari
+
+    stored = minari.MinariDataset(tmp_path / "set" / "data")
+    assert (stored.total_episodes, stored.total_steps) == (len(LENGTHS), sum(LENGTHS))
+    assert stored.storage.metadata["command"] == METADATA["command"]
+
+
+def test_references_make_a_score_where_d4rl_has_none():
+    task = referenced(get_task("Hopper-v5"), REFERENCES)
+    np.testing.assert_allclose(task.normalized_score(np.array([-20.5, 3234.25, 1606.875])), [0, 100, 50])
+    for name, references in (("hopper-medium-v2", REFERENCES), ("Hopper-v5", None)):
+        assert referenced(get_task(name), references) is get_task(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"expert_return": None}, r"metadata/random_return and metadata/expert_return must be two numbers"),
+        ({"expert_return": "3234"}, "must be two numbers"),
+        ({"random_return": [1.0, 2.0]}, "must be two numbers"),
+        ({"random_return": float("nan")}, "must be finite"),
+        ({"random_return": 4000.0}, "the expert's return, 3234.25, must be above the random policy's, 4000"),
+    ],
+)
+def test_references_that_are_none_are_told(tmp_path, rows, changes, words):
+    path = write(tmp_path / "set.hdf5", rows, **changes)
+    with pytest.raises(UserError, match=f"{path}: .*{words}"):
+        load_dataset(None, [path])
+
+
+def test_of_several_sources_those_count_that_agree(tmp_path, rows, caplog):
+    ours = write(tmp_path / "a.hdf5", rows)
+    none = write(tmp_path / "b.hdf5", rows, random_return=None, expert_return=None)
+    other = write(tmp_path / "c.hdf5", rows, random_return=0.0)
+    assert load_dataset(None, [none]).references is None
+    assert load_dataset(None, [ours, none, ours]).references == REFERENCES
+    with caplog.at_level("WARNING", "xql_jax"):
+        assert load_dataset(None, [ours, other]).references is None
+    assert "different reference returns" in caplog.text

@@ -1,4 +1,6 @@
-"""Minibatches are uniform and their rows stay whole."""
+"""Minibatches are uniform and whole; the batches that learners ask for, of small datasets worked by hand."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +8,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.types import Batch
+from xql_jax.data.views import in_windows, view_for, with_next_actions
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import make_learner
+from xql_jax.types import Batch, SarsaBatch, Windows
 
 SIZE = 37  # no power of two
 INDEX = jnp.arange(SIZE, dtype=jnp.float32)
@@ -21,61 +28,44 @@ DATA = Batch(
 draw = jax.jit(sample, static_argnames="batch_size")
 
 
-def test_rows_stay_whole():
-    batch = draw(DATA, jax.random.key(0), batch_size=500)
-    index = np.asarray(batch.rewards)
-    assert set(index) == set(range(SIZE))
-    np.testing.assert_array_equal(batch.observations, np.stack([index, -index], 1))
-    np.testing.assert_allclose(batch.actions[:, 0], index / SIZE, rtol=1e-6)
-    np.testing.assert_array_equal(batch.masks, index % 2)
-    np.testing.assert_array_equal(batch.next_observations, np.stack([index + 1, -index - 1], 1))
-
-
-def test_every_transition_is_equally_likely():
-    counts = np.bincount(np.asarray(draw(DATA, jax.random.key(1), batch_size=200_000).rewards, int))
+def test_every_transition_is_equally_likely_and_whole():
+    batch = draw(DATA, jax.random.key(1), batch_size=200_000)
+    index = np.asarray(batch.rewards, int)
+    counts = np.bincount(index)
     assert len(counts) == SIZE
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
-
-
-def test_draws_of_a_batch_are_independent():
-    # Neighbours in a batch, as pairs: with 37 * 37 equal cells.
-    index = np.asarray(draw(DATA, jax.random.key(2), batch_size=200_000).rewards, int).reshape(-1, 2)
-    counts = np.bincount(index[:, 0] * SIZE + index[:, 1], minlength=SIZE**2)
-    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    # Draws of a batch are independent: neighbours, as pairs, have 37 * 37 equal cells.
+    pairs = np.bincount(index[::2] * SIZE + index[1::2], minlength=SIZE**2)
+    assert scipy.stats.chisquare(pairs).pvalue > 1e-3
+    for field, of_data in zip(batch, DATA, strict=True):
+        np.testing.assert_array_equal(field, np.asarray(of_data)[index])
+    few = sample(DATA, jax.random.key(0), 500, jnp.int32(5))  # none but the first rows
+    assert set(np.asarray(few.rewards)) == set(range(5))
 
 
 def test_the_key_decides():
     first, again, other = (draw(DATA, jax.random.key(seed), batch_size=64).rewards for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-    np.testing.assert_array_equal(
-        first, sample(jax.tree.map(np.asarray, DATA), jax.random.key(3), 64).rewards
-    )
+    of_numpy = sample(jax.tree.map(np.asarray, DATA), jax.random.key(3), 64).rewards
+    np.testing.assert_array_equal(first, of_numpy)
 
 
-@pytest.mark.parametrize("size", [2**24 + 1, 70_851_063, 3 * 2**29, 2**31 - 1])
-def test_large_sizes_are_scaled_by_64_bits_exactly(size):
+KNOWN = [2**24 + 1, 70_851_063, 3 * 2**29, 2**31 - 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "is_known"),
+    [*((size, True) for size in KNOWN), *((size, False) for size in (0, 1, 37, 65_537, 10**7, *KNOWN))],
+)
+def test_large_sizes_and_those_of_the_device_are_scaled_by_64_bits_exactly(size, is_known):
     key = jax.random.key(7)
     high, low = np.asarray(jax.random.bits(key, (2, 10_000), jnp.uint32)).astype(object)
     expected = [size * (int(h) * 2**32 + int(l)) >> 64 for h, l in zip(high, low, strict=True)]
-    indices = np.asarray(sample_indices(key, size, 10_000))
-    assert indices.dtype == np.int32
-    np.testing.assert_array_equal(indices, expected)
-
-
-@pytest.mark.parametrize("size", [0, 1, 37, 65_537, 1_000_000, 10_000_000, 2**31 - 1])
-def test_sizes_that_the_device_knows_are_scaled_by_64_bits_exactly(size):
-    key = jax.random.key(7)
-    high, low = np.asarray(jax.random.bits(key, (2, 10_000), jnp.uint32)).astype(object)
-    expected = [size * (int(h) * 2**32 + int(l)) >> 64 for h, l in zip(high, low, strict=True)]
-    indices = jax.jit(sample_indices, static_argnums=2)(key, size, 10_000)
+    draw_indices = sample_indices if is_known else jax.jit(sample_indices, static_argnums=2)
+    indices = draw_indices(key, size, 10_000)
     assert indices.dtype == jnp.int32
     np.testing.assert_array_equal(indices, expected)
-
-
-def test_none_but_the_first_rows():
-    batch = sample(DATA, jax.random.key(0), 500, jnp.int32(5))
-    assert set(np.asarray(batch.rewards)) == set(range(5))
 
 
 def test_large_sizes_are_drawn_from_evenly():
@@ -84,3 +74,119 @@ def test_large_sizes_are_drawn_from_evenly():
     indices = np.asarray(sample_indices(jax.random.key(0), size, 100_000))
     quarters = np.bincount(indices // (size // 4), minlength=4)
     assert scipy.stats.chisquare(quarters).pvalue > 0.001
+
+
+def trajectories(rewards=(1, 2, 4, 8, 16, 20)):
+    """Rows 0 to 2 end in a time-out, rows 3 and 4 in a terminal state, row 5 stands alone and is cut off."""
+    column = np.arange(1, 7, dtype=np.float32)[:, None]
+    masks = np.array([1, 1, 1, 1, 0, 1], np.float32)
+    ends = np.array([False, False, True, False, True, True])
+    batch = Batch(column, 10 * column, np.array(rewards, np.float32), masks, column + 1)
+    return Dataset(batch, ends, "six.hdf5")
+
+
+# The next actions.
+
+
+def test_next_actions_are_the_following_rows_of_the_trajectory():
+    dataset = with_next_actions(trajectories())
+    # Rows 2 and 5 have no next action.
+    np.testing.assert_array_equal(dataset.batch.observations[:, 0], [1, 2, 4, 5])
+    alive = dataset.batch.masks == 1
+    np.testing.assert_array_equal(dataset.batch.next_actions[alive, 0], [20, 30, 50])
+    np.testing.assert_array_equal(dataset.ends, [False, True, False, True])
+    np.testing.assert_array_equal(dataset.take(np.array([2, 0])).next_actions[:, 0], [50, 20])
+    assert dataset.fingerprint() != trajectories().fingerprint()
+
+
+def test_learners_are_given_the_batches_that_they_ask_for():
+    dataset = trajectories()
+    assert view_for(make_learner("bc"), dataset) is dataset
+    assert isinstance(view_for(make_learner("q_iteration"), dataset).batch, SarsaBatch)
+    windows = view_for(make_learner("dt", {"context_length": 5}), dataset).take(np.array([0, 3]))
+    assert isinstance(windows, Windows)
+    assert windows.known.shape == (2, 5)
+
+
+def test_preprocessing_comes_first():
+    """Next actions are clipped as the actions are. Trajectories that are left out lend no action: rows 3 and
+    4, whose return is the lowest, part rows 2 and 5, and without them none of these has a next action."""
+    dataset = with_next_actions(Preprocessing(action_bound=25.0).dataset(trajectories()))
+    np.testing.assert_array_equal(dataset.batch.next_actions[:2, 0], [20, 25])
+    kept = Preprocessing(most_rows=4.0).dataset(trajectories((1, 2, 4, -8, -16, 20)))
+    np.testing.assert_array_equal(with_next_actions(kept).batch.observations[:, 0], [1, 2])
+    np.testing.assert_array_equal(with_next_actions(kept).batch.next_actions[:, 0], [20, 30])
+
+
+@pytest.mark.parametrize(("rows", "left_out"), [([2, 5], 2), ([0, 1, 2, 3, 2, 5, 2], 4)])
+def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, left_out):
+    """In the second, rows 0, 1 and the first 2 are followed by their own next ones, and no other is."""
+    ends = np.append(np.diff(rows) != 1, True)
+    shuffled = Dataset(trajectories().take(np.array(rows)), ends, "mine.npz")
+    words = rf"mine\.npz: {left_out} of {len(rows)} transitions do not lead to the next row.*shuffled"
+    with pytest.raises(UserError, match=words):
+        with_next_actions(shuffled)
+
+
+# Windows of trajectories.
+
+
+def test_returns_to_go_end_with_terminals_and_with_time_outs():
+    rows = in_windows(trajectories(), 2).batch
+    np.testing.assert_array_equal(rows.returns_to_go, [7, 6, 4, 24, 16, 20])
+    np.testing.assert_array_equal(rows.timesteps, [0, 1, 2, 0, 1, 0])
+    np.testing.assert_array_equal(rows.left, [3, 2, 1, 2, 1, 1])
+    assert rows.highest_return == 24.0
+    # The highest return is that of a whole trajectory: after the loss in front, 24 are still to be had.
+    assert in_windows(trajectories((1, 2, 4, -8, 24, 3)), 2).batch.highest_return == 16.0
+
+
+def test_windows_are_padded_on_the_left():
+    windows = in_windows(trajectories(), 3).take(np.array([0, 1, 4, 5]))
+    np.testing.assert_array_equal(windows.known, [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 1]])
+    np.testing.assert_array_equal(windows.observations[..., 0], [[1, 2, 3], [0, 2, 3], [0, 0, 5], [0, 0, 6]])
+    np.testing.assert_array_equal(windows.actions, 10 * windows.observations)
+    np.testing.assert_array_equal(windows.returns_to_go, [[7, 6, 4], [0, 6, 4], [0, 0, 16], [0, 0, 20]])
+    np.testing.assert_array_equal(windows.timesteps, [[0, 1, 2], [0, 1, 2], [0, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(windows.highest_return, [24] * 4)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_program_draws_what_the_host_takes(length):
+    dataset, key = in_windows(trajectories(), length), jax.random.key(0)
+    on_device = jax.tree.map(jnp.asarray, dataset.batch)
+    drawn = jax.jit(sample, static_argnames="batch_size")(on_device, key, batch_size=50)
+    taken = dataset.take(np.asarray(sample_indices(key, 6, 50)))
+    assert len(np.unique(np.asarray(drawn.returns_to_go), axis=0)) == 6  # every window
+    for name, of_device, of_host in zip(drawn._fields, drawn, taken, strict=True):
+        assert of_device.dtype == of_host.dtype, name
+        np.testing.assert_array_equal(of_device, of_host, name, strict=True)
+
+
+def test_returns_are_of_what_is_learned_from():
+    """Rewards are scaled and shifted first, and trajectories left out: here that of return 7."""
+    fitted = Preprocessing(reward_scale=0.5, reward_shift=-1.0, most_rows=3.0)
+    rows = in_windows(fitted.dataset(trajectories()), 2).batch
+    np.testing.assert_array_equal(rows.returns_to_go, [3 + 7, 7, 9])
+    np.testing.assert_array_equal(rows.timesteps, [0, 1, 0])
+
+
+def test_the_fingerprint_is_of_the_data():
+    others = (
+        trajectories((2, 3, 5, 9, 17, 21)),
+        dataclasses.replace(trajectories(), ends=np.arange(6) % 3 == 2),
+    )
+    prints = [in_windows(dataset, 2).fingerprint() for dataset in (trajectories(), *others)]
+    assert in_windows(trajectories(), 5).fingerprint() == prints[0]
+    assert len(set(prints)) == 3
+
+
+def test_data_without_trajectories_are_refused():
+    dataset = trajectories()
+    with pytest.raises(UserError, match=r"six\.hdf5.*no two rows"):
+        in_windows(dataclasses.replace(dataset, ends=np.ones(6, bool)), 2)
+    one = dataclasses.replace(dataset, ends=np.arange(6) == 5)
+    with pytest.raises(UserError, match=r"six\.hdf5.*does not end \(no terminals, no timeouts\)"):
+        in_windows(one, 2)
+    ended = dataset.batch._replace(masks=np.array([1, 1, 1, 1, 1, 0], np.float32))
+    assert in_windows(dataclasses.replace(one, batch=ended), 2).batch.highest_return == 51.0

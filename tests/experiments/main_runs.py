@@ -136,9 +136,9 @@ def serve():
     import xql_jax.reports.dataset_report
     import xql_jax.runs.offline
     import xql_jax.runs.online  # noqa: F401
-    from xql_jax.data import download
+    from xql_jax.data import loading
 
-    download.TIMEOUT, download.ATTEMPTS = 1.0, 1
+    loading.TIMEOUT, loading.ATTEMPTS = 1.0, 1
     gc.freeze()  # or each child's first collection copies all that was imported
     for line in sys.stdin:
         print(json.dumps(fork_all(json.loads(line))), flush=True)

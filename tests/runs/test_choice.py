@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import contents, finetune_settings, offline_settings, online_settings
 
 from xql_jax.configuration import suite_config
-from xql_jax.data.npz import from_arrays
+from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.rollout.scores import agreement

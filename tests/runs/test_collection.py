@@ -12,8 +12,7 @@ import pytest
 from xql_jax import tasks
 from xql_jax.configuration import online_config, suite_config
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.rows import returns_of
-from xql_jax.data.writers import read_rows
+from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.acting_settings import OnlineSettings

@@ -11,7 +11,7 @@ from tiny_sweeps import TINY, sweep_settings
 
 from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
-from xql_jax.data.download import cached_file
+from xql_jax.data.loading import cached_file
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.runs.train import train_run

@@ -12,7 +12,7 @@ from online_fakes import transitions as ring
 from training_runs import TASK, OneStep, offline_population, train
 
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.prior import PriorData
+from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop

@@ -23,7 +23,7 @@ from online_fakes import (
 )
 
 from xql_jax.data import replay
-from xql_jax.data.prior import PriorData
+from xql_jax.data.replay import PriorData
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import host
 from xql_jax.training.host import NUM_ERRORS, Host, bellman_errors

@@ -1,21 +1,19 @@
-"""A dataset in memory, and the one place where arrays that came from a file are checked."""
+"""A dataset in memory, and what its rows become: D4RL's transitions, trajectories, one dataset of several."""
 
-import contextlib
 import dataclasses
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from xql_jax.data.windows import Trajectories
-from xql_jax.errors import UserError, printable
+from xql_jax.data.sampling import Trajectories
+from xql_jax.errors import UserError
 from xql_jax.tasks import References
-from xql_jax.types import AnyBatch, Batch
+from xql_jax.types import Batch
 
 SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
 PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
@@ -23,19 +21,6 @@ PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
-LONGEST_QUOTE = 300  # characters
-
-# What the keys of a file must look like: the number of axes, rows first.
-RANKS = {
-    "observations": 2,
-    "actions": 2,
-    "next_observations": 2,
-    "rewards": 1,
-    "terminals": 1,
-    "masks": 1,
-    "timeouts": 1,
-    "ends": 1,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +56,6 @@ class Dataset:
         """Returns the dataset of these rows i64[K] only, in that order."""
         return dataclasses.replace(self, batch=self.take(rows), ends=self.ends[rows])
 
-    def apply(self, transform: Callable[[AnyBatch], AnyBatch]) -> "Dataset":
-        """Returns the dataset with `transform`, which looks at one row at a time, applied to all rows."""
-        return dataclasses.replace(self, batch=transform(self.batch))
-
     def trajectory_returns(self) -> np.ndarray:
         """Returns f64[T], the undiscounted return of each trajectory in reward units, in file order."""
         sums = np.cumsum(np.asarray(self.batch.rewards, np.float64))
@@ -104,103 +85,15 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
 
 
-def brief(said: object) -> str:
-    """Returns a library's message or names from a file, shortened to one line and without escapes."""
-    return printable(" ".join(str(said).split()), LONGEST_QUOTE)
+def share_beyond_bounds(dataset: Dataset) -> float:
+    """Returns the share of action entries outside [-1, 1], the tasks' bounds, in up to 16,384 transitions."""
+    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
+    return float((np.abs(actions) > 1 + 1e-5).mean())
 
 
-def check_file(path: Path) -> None:
-    """Raises UserError unless `path` is a file with something in it."""
-    if not path.is_file():
-        raise UserError(f"{path}: " + ("a directory, not a file" if path.is_dir() else "no such file"))
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes)")
-
-
-@contextlib.contextmanager
-def reading(path: Path, what: str) -> Iterator[None]:
-    """Context manager that names the file in whatever a library raises while it is read.
-
-    Args:
-        path: the file, which must be there.
-        what: the kind of file that it should be, for the message.
-    Raises:
-        UserError: instead of any exception.
-    """
-    check_file(path)
-    try:
-        yield
-    except UserError:
-        raise
-    except MemoryError as error:
-        raise UserError(f"{path}: too large for the memory there is, or damaged ({brief(error)})") from error
-    except Exception as error:  # h5py, zipfile, zlib and NumPy raise almost anything for a damaged file
-        raise UserError(f"{path}: not a readable {what} ({brief(error)})") from error
-
-
-def check_type(dtype: np.dtype, key: str, source: str) -> None:
-    """Raises UserError unless the type is one of real numbers. Readers call this before they read."""
-    if dtype.kind not in "biuf":
-        raise UserError(f"{source}: {key} has type {dtype}, not a real number")
-
-
-def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) -> dict[str, np.ndarray]:
-    """Returns the arrays of a file as float32, after checking that they can be trained on.
-
-    Args:
-        arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
-            column [N, 1] is accepted, too, as in D4RL.
-        source: the file, for messages.
-        min_rows: 2 for a whole dataset, less for a part of one.
-    Returns:
-        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
-    Raises:
-        UserError: naming the file and the key for a type that is not numeric, a wrong rank, lengths that
-            disagree, too few rows, NaN or infinity in float32 (with the first such rows of each key).
-    """
-    checked = {key: _float32(np.asarray(array), key, source) for key, array in arrays.items()}
-    unfit = [text for key, array in checked.items() if (text := _not_finite(array, key))]
-    if unfit:
-        raise UserError(f"{source}: {'; '.join(unfit)}")
-    observations = checked["observations"]
-    for key, array in checked.items():
-        if len(array) != len(observations):
-            raise UserError(
-                f"{source}: {key} and observations disagree on the number of rows: "
-                f"shapes {array.shape} and {observations.shape}"
-            )
-        if key == "next_observations" and array.shape != observations.shape:
-            raise UserError(f"{source}: {key} has shape {array.shape}, observations {observations.shape}")
-    if len(observations) < min_rows:
-        needed = f"at least {min_rows} rows are needed"
-        raise UserError(f"{source}: observations has shape {observations.shape}: {needed}")
-    return checked
-
-
-def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
-    check_type(array.dtype, key, source)
-    if RANKS[key] == 1 and array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != RANKS[key] or 0 in array.shape[1:]:
-        expected = "(rows,)" if RANKS[key] == 1 else "(rows, entries)"
-        raise UserError(f"{source}: {key} has shape {array.shape}, expected {expected}")
-    with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become inf and are refused
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _not_finite(array: np.ndarray, key: str) -> str | None:
-    """Describes where NaN and infinities are; None if there are none."""
-    finite = np.isfinite(array)
-    if finite.all():
-        return None
-    rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
-    first = tuple(np.argwhere(~finite)[0])
-    more = f", and further down: {len(rows):,} rows in all, {_listed(rows)}" if len(rows) > 1 else ""
-    return f"{key} holds {array[first]} at row {first[0]} (shape {array.shape}){more}"
-
-
-def _listed(rows: np.ndarray, count: int = 10) -> str:
-    return ", ".join(str(row) for row in rows[:count]) + (", ..." if len(rows) > count else "")
+def name_of(source: str | Dataset) -> str:
+    """Returns what a source of data is called in messages and in a run's config.json."""
+    return source if isinstance(source, str) else source.source
 
 
 def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
@@ -233,8 +126,96 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     return Dataset(Batch(*fields), ends, source)
 
 
+def from_rows(
+    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, keeps_last: bool = False
+) -> Dataset:
+    """Builds a dataset from checked rows in D4RL's layout; see `qlearning_dataset`.
+
+    Warns if all rewards that are not 0 are in rows that are left out.
+
+    Raises:
+        UserError: if there are neither `timeouts` nor a limit, or if no transition is left.
+    """
+    if "timeouts" not in arrays and episode_limit is None:
+        raise UserError(
+            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
+            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
+            "elsewhere"
+        )
+    dataset = from_transitions(qlearning_dataset(arrays, episode_limit, keeps_last), source)
+    given = np.count_nonzero(arrays["rewards"])
+    if given and not np.any(dataset.batch.rewards):
+        LOG.warning(
+            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
+            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
+            "next_observations: then every row is kept"
+        )
+    return dataset
+
+
+def qlearning_dataset(
+    arrays: Mapping[str, np.ndarray], episode_limit: int | None, keeps_last: bool = False
+) -> dict[str, np.ndarray]:
+    """Turns rows into transitions, as D4RL's `qlearning_dataset` with `terminate_on_end=False` does.
+
+    Row i becomes (o_i, a_i, r_i, terminal_i, o_{i+1}). A row with a time-out is dropped, because the next row
+    belongs to another episode. So is the last row. A terminal row stays: its mask hides the next observation.
+
+    Source: `d4rl.qlearning_dataset`, D4RL 1.1, here without its loop over rows.
+    Args:
+        arrays: [N, O] observations, [N, A] actions, [N] rewards, terminals and, optionally, timeouts.
+        episode_limit: steps; used only if there are no timeouts, to find them by counting.
+        keeps_last: keep the last row, too, if it is terminal; D4RL drops it. Its next observation is unknown,
+            but the mask hides it, so its own observation is used.
+    Returns:
+        the M <= N rows kept: observations, actions, next_observations, rewards; and terminals as bool.
+    """
+    terminals = arrays["terminals"] != 0
+    if "timeouts" in arrays:
+        left_out = arrays["timeouts"] != 0
+    else:
+        assert episode_limit is not None
+        left_out = _counted_timeouts(terminals, episode_limit)
+    left_out[-1] |= not (keeps_last and terminals[-1])
+    kept = np.flatnonzero(~left_out)
+    return {
+        "observations": arrays["observations"][kept],
+        "actions": arrays["actions"][kept],
+        "next_observations": arrays["observations"][np.minimum(kept + 1, len(terminals) - 1)],
+        "rewards": arrays["rewards"][kept],
+        "terminals": terminals[kept],
+    }
+
+
+def _counted_timeouts(terminals: np.ndarray, episode_limit: int) -> np.ndarray:
+    """Returns bool[N]: the rows at which D4RL's step counter stands at the limit.
+
+    The counter restarts from 0 after a time-out but from 1 after a terminal, because D4RL resets it before it
+    counts the terminal row. An episode after a terminal therefore counts as one step longer than it is.
+    """
+    starts = np.append(0, np.flatnonzero(terminals[:-1]) + 1)
+    counter = np.empty(len(terminals), np.int64)
+    first = 0
+    for start, stop in zip(starts, np.append(starts[1:], len(terminals)), strict=True):
+        counter[start:stop] = np.arange(first, first + stop - start) % episode_limit
+        first = 0 if counter[stop - 1] == episode_limit - 1 else 1
+    return counter == episode_limit - 1
+
+
+def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
+    """Raises UserError unless the dataset's dimensions are those of `name`, an environment or other data."""
+    for what, ours, theirs in (
+        ("observations", dataset.observation_dim, observation_dim),
+        ("actions", dataset.action_dim, action_dim),
+    ):
+        if ours != theirs:
+            raise UserError(f"{dataset.source}: {what} have {ours} entries, those of {name} have {theirs}")
+
+
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
+
+    References count if all datasets that bring some agree.
 
     Raises:
         UserError: if their observations or actions have different sizes, naming two that disagree.
@@ -243,29 +224,17 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     if len(datasets) == 1:
         return first
     for other in datasets[1:]:
-        for what, ours, theirs in (
-            ("observations", first.observation_dim, other.observation_dim),
-            ("actions", first.action_dim, other.action_dim),
-        ):
-            if ours != theirs:
-                raise UserError(
-                    f"datasets do not fit together: {what} have {ours} entries in {first.source} "
-                    f"and {theirs} in {other.source}"
-                )
+        check_spaces(other, first.observation_dim, first.action_dim, first.source)
+    references = {dataset.references for dataset in datasets} - {None}
+    if len(references) > 1:
+        LOG.warning(f"the data bring different reference returns, so none of them counts: {references}")
     # No ends need to be added: each dataset's last transition is marked as one.
-    batch = jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets))
-    ends = np.concatenate([dataset.ends for dataset in datasets])
-    source = ", ".join(dataset.source for dataset in datasets)
-    return Dataset(batch, ends, source, _references_of_all(datasets))
-
-
-def _references_of_all(datasets: Sequence[Dataset]) -> References | None:
-    """Returns the references that the datasets agree on; None, with a warning, if they differ."""
-    given = {dataset.references for dataset in datasets} - {None}
-    if len(given) > 1:
-        told = "; ".join(f"{dataset.source}: {dataset.references}" for dataset in datasets)
-        LOG.warning(f"the data bring different reference returns, so none of them counts ({told})")
-    return given.pop() if len(given) == 1 else None
+    return Dataset(
+        jax.tree.map(lambda *fields: np.concatenate(fields), *(dataset.batch for dataset in datasets)),
+        np.concatenate([dataset.ends for dataset in datasets]),
+        ", ".join(dataset.source for dataset in datasets),
+        references.pop() if len(references) == 1 else None,
+    )
 
 
 def checked_references(random_return: float, expert_return: float, source: str) -> References:
@@ -278,8 +247,3 @@ def checked_references(random_return: float, expert_return: float, source: str) 
             f"{random_return:g}"
         )
     return References(random_return, expert_return)
-
-
-def name_of(source: str | Dataset) -> str:
-    """Returns what a source of data is called in messages and in a run's config.json."""
-    return source if isinstance(source, str) else source.source

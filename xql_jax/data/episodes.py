@@ -3,19 +3,24 @@
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tqdm
 
-from xql_jax.data.d4rl_hdf5 import find, opened
-from xql_jax.data.dataset import Dataset, brief, checked_references, from_transitions, validated
-from xql_jax.data.memory import check_memory
-from xql_jax.data.npz import archive_bytes, check_complete, read_archive
+from xql_jax.data.dataset import Dataset, from_transitions, joined
+from xql_jax.data.readers import (
+    brief,
+    check_memory,
+    check_names,
+    opened,
+    read_archive,
+    read_references,
+    validated,
+)
 from xql_jax.errors import UserError, nearest, needing
-from xql_jax.tasks import References
 
 KEYS = ("observations", "actions", "rewards")
 TERMINAL_KEYS = ("terminals", "terminations", "terminated")  # an episode's file may hold one of them
@@ -34,14 +39,14 @@ def read_npz_folder(folder: Path) -> Dataset:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
         raise UserError(f"{folder}: no .npz file, an episode each, in this directory")
-    check_memory(sum(archive_bytes(path, (*KEYS, *TERMINAL_KEYS)) for path in paths), str(folder))
+    check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
-    return _from_episodes((_read_npz_episode(path) for path in files), str(folder))
+    return _in_turn((_read_npz_episode(path) for path in files), str(folder))
 
 
-def _read_npz_episode(path: Path) -> dict[str, np.ndarray]:
-    arrays = read_archive(path, (*KEYS, *TERMINAL_KEYS))
-    check_complete(path, arrays, KEYS)
+def _read_npz_episode(path: Path) -> Dataset | None:
+    arrays, names = read_archive(path, (*KEYS, *TERMINAL_KEYS))
+    check_names(names, KEYS, str(path))
     given = [arrays.pop(key) for key in TERMINAL_KEYS if key in arrays]
     if len(given) > 1:
         raise UserError(f"{path}: terminal states are given more than once: by {' and '.join(TERMINAL_KEYS)}")
@@ -62,28 +67,24 @@ def read_minari(name: str) -> Dataset:
     Raises:
         UserError: if there is no such dataset, or its spaces or arrays are unfit.
     """
-    folder = _minari_folder(name)
-    source = f"minari:{name}"
+    folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):
         import minari
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
     if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
-        names: list[str] = []
-        with opened(folder / "main_data.hdf5") as file:
-            file.visititems_links(lambda name, _: names.append(name))
-            for member in names:
-                find(file, member)  # raises if it is a link, as Minari makes none
+        with opened(folder / "main_data.hdf5"):
+            pass  # it checks that there are no links
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
-        observation_space, action_space = stored.observation_space, stored.action_space
+        spaces = stored.observation_space, stored.action_space
         metadata = stored.storage.metadata
     except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
         raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
-    _check_spaces(observation_space, action_space, source)
+    _check_vectors(*spaces, source)
 
-    def episodes() -> Iterable[dict[str, np.ndarray]]:
+    def episodes() -> Iterator[Dataset | None]:
         for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
             where = f"{source}, episode {index}"
             try:
@@ -98,8 +99,9 @@ def read_minari(name: str) -> Dataset:
                 raise UserError(f"{where}: cannot be read: {_said(error)}") from error
             yield _episode(arrays, where)
 
-    references = _minari_references(metadata, source)
-    return dataclasses.replace(_from_episodes(episodes(), source), references=references)
+    given = [metadata.get(key) for key in MINARI_REFERENCES]
+    references = read_references(given, MINARI_REFERENCES, source)
+    return dataclasses.replace(_in_turn(episodes(), source), references=references)
 
 
 def minari_datasets() -> Path:
@@ -110,13 +112,10 @@ def minari_datasets() -> Path:
 def _minari_folder(name: str) -> Path:
     """Returns the folder with Minari's metadata.json and arrays."""
     root = minari_datasets()
-    places = [Path(name).expanduser(), root / name]
-    for place in places:
+    for place in (Path(name).expanduser(), root / name):
         for folder in (place, place / "data"):
             if (folder / "metadata.json").is_file():
                 return folder
-    if places[0].is_dir():
-        raise UserError(f"minari:{name}: the directory is no Minari dataset, it has no data/metadata.json")
     known = [str(found.parents[1].relative_to(root)) for found in root.glob("**/data/metadata.json")]
     here = f"nearest there: {nearest(name, known)}" if known else "there is none yet"
     raise UserError(
@@ -125,7 +124,7 @@ def _minari_folder(name: str) -> Path:
     )
 
 
-def _check_spaces(observation_space: Any, action_space: Any, source: str) -> None:
+def _check_vectors(observation_space: Any, action_space: Any, source: str) -> None:
     """Raises UserError unless the spaces are vectors; observations may be a `Dict` of vectors."""
     from gymnasium import spaces
 
@@ -146,22 +145,12 @@ def _flat(observations: Any) -> np.ndarray:
     return observations
 
 
-def _minari_references(metadata: Mapping[str, Any], source: str) -> References | None:
-    given: list[Any] = [metadata.get(name) for name in MINARI_REFERENCES]
-    if None in given:  # Minari sets neither, or both
-        return None
-    if not all(isinstance(value, int | float) for value in given):
-        raise UserError(f"{source}: {' and '.join(MINARI_REFERENCES)} must be numbers, not {given}")
-    random_return, expert_return = map(float, given)
-    return checked_references(random_return, expert_return, source)
-
-
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {brief(error)}"
 
 
-def _episode(arrays: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
-    """Returns an episode's transitions, checked; `timeouts` marks the last one unless it is terminal.
+def _episode(arrays: Mapping[str, Any], source: str) -> Dataset | None:
+    """Returns an episode's transitions, checked; None if there are none.
 
     Args:
         arrays: [T + 1, O] observations, [T, A] actions, [T] rewards and terminals. With [T, O] observations
@@ -180,28 +169,14 @@ def _episode(arrays: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
         following = np.concatenate([observations[1:], observations[-1:]])
     checked = validated({**steps, "next_observations": following}, source, min_rows=1)
     count = length if has_last or checked["terminals"][-1] != 0 else length - 1
-    transitions = {key: array[:count] for key, array in checked.items()}
-    ends = np.arange(count) == count - 1
-    return {**transitions, "timeouts": ends & (transitions["terminals"] == 0)}
+    if count == 0:
+        return None
+    return from_transitions({key: array[:count] for key, array in checked.items()}, source)
 
 
-def _from_episodes(episodes: Iterable[Mapping[str, np.ndarray]], source: str) -> Dataset:
-    """Joins what `_episode` returns for each, in their order.
-
-    Raises:
-        UserError: if the sizes of observations or actions differ among them, or no transition is left.
-    """
-    listed = list(episodes)
-    if not listed:
-        raise UserError(f"{source}: no episode in it")
-    for key in ("observations", "actions"):
-        sizes = [item[key].shape[1] for item in listed]
-        if len(set(sizes)) > 1:
-            other = next(number for number, size in enumerate(sizes) if size != sizes[0])
-            raise UserError(
-                f"{source}: episodes do not fit together: {key} have {sizes[0]} entries in the first "
-                f"and {sizes[other]} in number {other + 1}"
-            )
-    return from_transitions(
-        {key: np.concatenate([item[key] for item in listed]) for key in listed[0]}, source
-    )
+def _in_turn(episodes: Iterable[Dataset | None], source: str) -> Dataset:
+    """Joins the episodes in their order; UserError if there is no transition, or their sizes differ."""
+    parts = [episode for episode in episodes if episode]
+    if not parts:
+        raise UserError(f"{source}: no transition in it")
+    return dataclasses.replace(joined(parts), source=source)

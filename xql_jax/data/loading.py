@@ -1,18 +1,28 @@
-"""Loads datasets from all sources: files, folders, libraries, and the tasks' own."""
+"""Loads datasets from all sources: files, folders, libraries, and the tasks' own, which it downloads."""
 
+import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import h5py
 
-from xql_jax.data.d4rl_hdf5 import read_hdf5
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, joined, spread_rows
-from xql_jax.data.download import cached_file, download_file
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, joined
 from xql_jax.data.episodes import read_minari, read_npz_folder
-from xql_jax.data.npz import read_npz, read_ogbench
+from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
+
+# sha256 by file name, of files as D4RL serves them. Of others, only size and HDF5 structure are checked.
+CHECKSUMS = {
+    "mini_kitchen_microwave_kettle_light_slider-v0.hdf5": (  # kitchen-complete-v0
+        "cd797c38cd52dfbe3f960cef73935cc724847abd189e47a703a7a2315ed60a81"
+    ),
+}
+TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
+ATTEMPTS = 3
 
 
 def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str | None = None) -> Dataset:
@@ -40,20 +50,11 @@ def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str |
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
         )
     limit = task.episode_limit if task else None
-    return joined(
-        [source if isinstance(source, Dataset) else read_source(source, limit) for source in sources]
-    )
+    return joined([source if isinstance(source, Dataset) else _read(source, limit) for source in sources])
 
 
-def read_source(source: str, episode_limit: int | None) -> Dataset:
-    """Reads one source of `load_dataset` into memory.
-
-    Args:
-        source: its name.
-        episode_limit: steps, for rows without time-outs; None if no limit is known.
-    Raises:
-        UserError: naming the source, if there is none of that name, or it cannot be used.
-    """
+def _read(source: str, episode_limit: int | None) -> Dataset:
+    """Reads one source of `load_dataset` into memory."""
     if source in PREFIXES:
         raise UserError(f"{source} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
     kind, _, place = source.partition(":")
@@ -99,6 +100,15 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
     return found
 
 
+def cached_file(task: Task) -> Path:
+    """Returns the path of the task's dataset, under D4RL's file name or that of a generated file.
+
+    It lies in `$D4RL_DATASET_DIR`, else in `~/.d4rl/datasets`, and need not exist.
+    """
+    folder = Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+    return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
+
+
 def task_file(task: Task, url: str | None = None) -> Path:
     """Returns the path of the task's own dataset, which is downloaded or generated if it is not there.
 
@@ -111,31 +121,48 @@ def task_file(task: Task, url: str | None = None) -> Path:
         raise UserError(
             f"{task.name} has no dataset: learn it with experiments/train_online.py, or give --dataset"
         )
+    path = cached_file(task)
     if task.dataset_url is None:
         if url is not None:
             raise UserError(f"{task.name} is generated on this machine: it takes no --dataset_url")
         # Imported here because it loads a simulator, which readers do not need.
-        from xql_jax.data.pointmaze import generated_file
+        from xql_jax.data.pointmaze import write_generated
 
-        return generated_file(task)
-    path = cached_file(task)
-    download_file(url or task.dataset_url, path)
+        write_generated(task, path)
+    else:
+        download_file(url or task.dataset_url, path)
     return path
 
 
-def share_beyond_bounds(dataset: Dataset) -> float:
-    """Returns the share of action entries outside [-1, 1], the tasks' bounds, in up to 16,384 transitions."""
-    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
-    return float((np.abs(actions) > 1 + 1e-5).mean())
+def download_file(url: str, path: Path) -> None:
+    """Downloads an HDF5 file to `path`, unless it exists. It appears there only when it is whole.
 
+    Raises:
+        UserError: if the address is invalid, the server cannot be reached or fails, what it sends is not the
+            file, or the folder cannot be written. The message says what the user can do.
+    """
+    if path.exists():
+        return
+    if not re.match(r"https?://[^/]", url):
+        raise UserError(f"{url!r} is not the address of a file: it must begin with http:// or https://")
+    import pooch  # not at the top, because most runs find their data on disk
 
-def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: str) -> None:
-    """Raises UserError unless the dataset's dimensions are those of the environment `name`."""
-    for what, of_data, of_environment in (
-        ("observations", dataset.observation_dim, observation_dim),
-        ("actions", dataset.action_dim, action_dim),
-    ):
-        if of_data != of_environment:
-            raise UserError(
-                f"{dataset.source}: {what} have {of_data} entries, those of {name} have {of_environment}"
-            )
+    def fetch(address: str, unfinished: str, pup: object) -> None:
+        receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
+        receive(address, unfinished, pup)
+        h5py.File(unfinished, "r").close()  # fails if it is not HDF5, or cut off
+
+    pooch.get_logger().setLevel("WARNING")
+    known = {path.name: CHECKSUMS.get(path.name)}
+    server = pooch.create(
+        path.parent, base_url="", registry=known, urls={path.name: url}, retry_if_failed=ATTEMPTS - 1
+    )
+    try:
+        server.fetch(path.name, downloader=fetch)
+        path.chmod(0o644)  # it was a temporary file, which is private
+    except (OSError, ValueError) as error:
+        said = re.sub(r"//[^/@\s]*@", "//***@", f"{url}: {brief(error)}")
+        raise UserError(
+            f"{path} cannot be downloaded from {said}; put the file there by hand, name a mirror with "
+            "--dataset_url=ADDRESS, or another folder with D4RL_DATASET_DIR"
+        ) from error

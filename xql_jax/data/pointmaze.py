@@ -6,71 +6,29 @@ observation in the next row; here each row holds its own. Arrivals are stored as
 released files. In `pointmaze-large-rare-v0` trajectories that come near the goal are rare.
 """
 
-import hashlib
-import io
-import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import h5py
 import mujoco
 import numpy as np
 import tqdm
 
-from xql_jax.data.download import cached_file
+from xql_jax.data.rows import write_hdf5
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.errors import UserError
-from xql_jax.files import replacing, set_aside
+from xql_jax.files import replacing
 from xql_jax.tasks import Task
 
-LOG = logging.getLogger(__name__)
 NUM_STEPS = 200_000
 SEED = 0
-RECIPE = 1  # increase it if `generate` or `made_rare` return other arrays: cached files are made anew
-USER_BLOCK = 512  # bytes, the smallest that HDF5 allows
 ACTION_NOISE = 0.5
 ARRIVAL_RADIUS = 0.1
 RARE_WITHIN = 3  # moves from the goal's cell
 RARE_EVERY = 3  # a `-rare-` dataset keeps every so many-th of the trajectories that come there
 WAYPOINT_NOISE = 0.2  # a waypoint lies up to this much below its cell's integer position, per axis
-
-
-class WaypointController:
-    """Walks the shortest path to a target cell: a PD controller towards one waypoint after another.
-
-    A waypoint is a cell's integer position less U(0, 0.2) per axis; the last is the target cell's, exactly.
-    Source: D4RL's controller. Its test of the speed is left out: it compares a step's displacement, which is
-    at most 0.05, with 0.1. Its rounding of the position to find the start cell is left out, too: near a
-    cell's lower edge it gives the neighbouring cell.
-    """
-
-    def __init__(self, maze: Maze, rng: np.random.Generator):
-        self._maze = maze
-        self._rng = rng
-        self._target: Cell | None = None
-        self._waypoints: list[list[float]] = []
-
-    def set_target(self, position: np.ndarray, target: np.ndarray) -> None:
-        """Plans a path from one position [2] to another; keeps the path if the target's cell is the same."""
-        cell = _cell_at(target)
-        if cell == self._target:
-            return
-        path = np.array(self._maze.shortest_path(_cell_at(position), cell), dtype=float)
-        path[:-1] -= WAYPOINT_NOISE * self._rng.uniform(size=path[:-1].shape)
-        self._target, self._waypoints = cell, path.tolist()
-
-    def act(self, x: float, y: float, vx: float, vy: float) -> tuple[float, float, bool]:
-        """Returns an action in [-1, 1]^2 and whether the target cell's position has been reached."""
-        goal_x, goal_y = self._waypoints[0]
-        action = _clip(10.0 * (goal_x - x) - vx), _clip(10.0 * (goal_y - y) - vy)
-        near = math.hypot(goal_x - x, goal_y - y) < ARRIVAL_RADIUS
-        if near and len(self._waypoints) > 1:
-            del self._waypoints[0]
-            near = False
-        return *action, near
 
 
 def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
@@ -97,24 +55,23 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     model = point_mass_model(maze)
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = random_start(maze, rng)
-    controller = WaypointController(maze, rng)
     target = random_target(maze, rng)
-    controller.set_target(data.qpos, target)
+    waypoints = _waypoints(maze, data.qpos, target, rng)
     steps_to_target = 0
     progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none without a terminal
     for t, (noise_x, noise_y) in enumerate(progress):
-        state = *data.qpos.tolist(), *data.qvel.tolist()
-        action_x, action_y, arrived = controller.act(*state)
+        states[t] = state = *data.qpos.tolist(), *data.qvel.tolist()
+        action_x, action_y, arrived = _act(waypoints, *state)
         done = arrived or steps_to_target >= task.episode_limit
-        states[t] = state
         actions[t] = _clip(action_x + noise_x), _clip(action_y + noise_y)
         targets[t] = target
         timeouts[t] = done
         push(model, data, actions[t])  # the rounded action, so that the stored one explains the next row
         steps_to_target += 1
         if done:
-            target = random_target(maze, rng)
-            controller.set_target(data.qpos, target)
+            reached, target = target, random_target(maze, rng)
+            if _cell_at(target) != _cell_at(reached):
+                waypoints = _waypoints(maze, data.qpos, target, rng)
             steps_to_target = 0
 
     positions, velocities = states[:, :2], states[:, 2:]
@@ -129,6 +86,36 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
         "infos/qpos": positions,
         "infos/qvel": velocities,
     }
+
+
+def _waypoints(
+    maze: Maze, position: np.ndarray, target: np.ndarray, rng: np.random.Generator
+) -> list[list[float]]:
+    """Returns the shortest path from one position [2] to another, one waypoint for each cell.
+
+    A waypoint is a cell's integer position less U(0, 0.2) per axis; the last is the target cell's, exactly.
+    Source: D4RL's controller. Its rounding of the position to find the start cell is left out: near a cell's
+    lower edge it gives the neighbouring cell.
+    """
+    path = np.array(maze.shortest_path(_cell_at(position), _cell_at(target)), dtype=float)
+    path[:-1] -= WAYPOINT_NOISE * rng.uniform(size=path[:-1].shape)
+    return path.tolist()
+
+
+def _act(waypoints: list[list[float]], x: float, y: float, vx: float, vy: float) -> tuple[float, float, bool]:
+    """Returns a PD controller's action in [-1, 1]^2 and whether the last waypoint has been reached.
+
+    The first waypoint is removed once it has been reached, unless it is the last.
+    Source: D4RL's controller. Its test of the speed is left out: it compares a step's displacement, which is
+    at most 0.05, with 0.1.
+    """
+    goal_x, goal_y = waypoints[0]
+    action = _clip(10.0 * (goal_x - x) - vx), _clip(10.0 * (goal_y - y) - vy)
+    near = math.hypot(goal_x - x, goal_y - y) < ARRIVAL_RADIUS
+    if near and len(waypoints) > 1:
+        del waypoints[0]
+        near = False
+    return *action, near
 
 
 def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndarray]:
@@ -149,66 +136,23 @@ def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndar
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def generated_file(task: Task) -> Path:
-    """Returns the task's HDF5 file in D4RL's dataset folder, made on first use: the same bytes each time.
+def write_generated(task: Task, path: Path) -> None:
+    """Generates the task's HDF5 file, unless it exists: the same bytes each time.
 
-    Its attributes record the settings it was made with, and its first bytes hold a digest of the others. A
-    file that has other settings, or was changed since it was made, is renamed, and made anew.
     Raises:
         UserError: if the folder or the file cannot be written.
     """
-    path = cached_file(task)
-    recipe = {"num_steps": NUM_STEPS, "recipe": RECIPE, "seed": SEED}
-    if "-rare-" in task.name:
-        recipe |= {"rare_every": RARE_EVERY, "rare_within": RARE_WITHIN}
-    if _is_made(path, recipe):
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path):
-            aside = set_aside(path, "replaced").name
-            LOG.warning(
-                f"{path}: changed, or made by another version: making it anew, the old one is {aside}"
-            )
-        _make(task, recipe, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
-    return path
-
-
-def _make(task: Task, recipe: Mapping[str, int], path: Path) -> None:
+    if path.exists():
+        return
     arrays = generate(task, NUM_STEPS, SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))
-    with replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished:
-        with h5py.File(unfinished, "w", userblock_size=USER_BLOCK) as file:
-            file.attrs.update(recipe)
-            for key, array in arrays.items():
-                file.create_dataset(key, data=array, track_times=False)  # times would change the bytes
-        with unfinished.open("r+b") as content:
-            line = _proof(content)
-            content.seek(0)
-            content.write(line)
-
-
-def _is_made(path: Path, recipe: Mapping[str, int]) -> bool:
-    """Returns whether the file is there, as it was made, with these settings."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as content:
-        line = _proof(content)
-        content.seek(0)
-        if content.read(USER_BLOCK) != line:
-            return False
-    with h5py.File(path, "r") as file:
-        return {name: int(value) for name, value in file.attrs.items()} == recipe
-
-
-def _proof(content: io.BufferedIOBase) -> bytes:
-    """Returns the bytes at a file's beginning that HDF5 leaves to users: a digest of the rest."""
-    content.seek(USER_BLOCK)
-    digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return f"sha256 of what follows byte {USER_BLOCK}: {digest}\n".encode().ljust(USER_BLOCK)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished:
+            write_hdf5(unfinished, arrays, {})
+    except OSError as error:
+        raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
 
 
 def _cell_at(position: np.ndarray) -> Cell:

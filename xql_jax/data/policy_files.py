@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.data.npz import archive_keys, check_complete, read_archive
+from xql_jax.data.readers import check_names, read_archive
 from xql_jax.errors import UserError
 
 EXAMPLE = '''"""Acts by an exported policy; python {script} prints the action of one observation."""
@@ -132,24 +132,23 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> Layers | G
         UserError: if the file is absent or damaged, lacks an array, one does not fit the others or is not
             finite, or the policy is for observations or actions of other sizes.
     """
-    present = archive_keys(path)
+    arrays, present = read_archive(path)
     is_exported = "shift" in present
     number = sum(key.startswith("kernel_") for key in present)
     layers = [*map(str, range(number)), "action", *(["logits"] if "logits_kernel" in present else [])]
     pairs = [(f"kernel_{n}", f"bias_{n}") if n.isdigit() else (f"{n}_kernel", f"{n}_bias") for n in layers]
     keys = ("shift", "scale", *(name for pair in pairs for name in pair)) if is_exported else GAUSSIAN_MLP
-    arrays = read_archive(path, keys)
-    check_complete(path, arrays, keys)
-    for key, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: {key} holds NaN or infinity")
+    check_names(present, keys, str(path))
+    for key in keys:
+        if arrays[key].dtype.kind not in "biuf" or not np.isfinite(arrays[key]).all():
+            raise UserError(f"{path}: {key} holds NaN, infinity or no numbers")
     policy: Layers | GaussianMLP
     if is_exported:
         weights = [(arrays[kernel], arrays[bias]) for kernel, bias in pairs]
         hidden, (action, *logits) = tuple(weights[:number]), weights[number:]
         policy = Layers(arrays["shift"], arrays["scale"], hidden, action, *logits)
     else:
-        policy = GaussianMLP({key: array.astype(np.float64) for key, array in arrays.items()})
+        policy = GaussianMLP({key: arrays[key].astype(np.float64) for key in keys})
     try:
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))

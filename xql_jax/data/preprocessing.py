@@ -1,21 +1,16 @@
 """Transforms of data before training and of observations before acting, fitted once and saved."""
 
 import dataclasses
-import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xql_jax.data.dataset import Dataset, spread_rows
-from xql_jax.data.kitchen import NUM_POSITIONS, tasks_done
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, set_aside, write_record
+from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task
 from xql_jax.types import AnyBatch
-
-LOG = logging.getLogger(__name__)
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
@@ -23,6 +18,19 @@ SPAN = 1000.0  # range of the returns after scaling
 SCALED_SUITES = ("locomotion", "bullet", "gymnasium")  # where rewards are scaled
 LEAST_STD = 1e-3  # an observation's entry is never divided by less than this
 SHARE_OF_COUNTS = 0.95  # of kitchen's rows; if so many have D4RL's reward, it is that of the data
+
+KITCHEN_POSITIONS = 30  # of joints and objects; as many goal positions follow in an observation
+KITCHEN_THRESHOLD = 0.3  # from the goal, in metres and radians, below which D4RL counts a task as done
+# Positions of each object; in Gymnasium-Robotics' OBS_ELEMENT_INDICES, as in D4RL's.
+KITCHEN_OBJECTS = {
+    "bottom burner": (11, 12),
+    "top burner": (15, 16),
+    "light switch": (17, 18),
+    "slide cabinet": (19,),
+    "hinge cabinet": (20, 21),
+    "microwave": (22,),
+    "kettle": (23, 24, 25, 26, 27, 28, 29),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Preprocessing:
             number = max(1, np.argmin([*fits, False]))  # of trajectories before the first that does not fit
             kept = np.flatnonzero(np.repeat(np.isin(np.arange(len(lengths)), best_first[:number]), lengths))
             dataset = dataset.part(kept)
-        return dataset.apply(self.batch)
+        return dataclasses.replace(dataset, batch=self.batch(dataset.batch))
 
     def batch(self, batch: AnyBatch) -> AnyBatch:
         """Returns transitions f32[..., ] as a learner sees them: a dataset, a minibatch or one online row."""
@@ -95,33 +103,21 @@ class Preprocessing:
         return self.rewards(tasks_done(observations) if self.counts_kitchen_tasks else rewards)
 
     def save(self, path: Path, run: str) -> None:
-        """Writes it as a record of the run; an existing file with other content is renamed and kept."""
-        if os.path.lexists(path):
-            try:
-                if Preprocessing.load(path, run) == self:
-                    return
-                reason = f"{path}: differs from what the data give now"
-            except Damaged as error:
-                reason = str(error)
-            LOG.warning(f"{reason}; it is written anew, the file as it was is {set_aside(path).name}")
+        """Writes it as a record of the run."""
         write_record(path, {**dataclasses.asdict(self), "run": run})
 
     @classmethod
     def load(cls, path: Path, run: str) -> "Preprocessing":
-        """Reads what `save` wrote; UserError if the file is missing, damaged, or another run's."""
-        content = read_record(path)
-        if content.get("run") != run:
-            raise Damaged(f"{path}: of another run, {content.get('run')}; this one is {run}")
-        values: dict[str, Any] = {}
+        """Reads what `save` wrote; Damaged if the file is missing, changed, or another run's."""
+        content: dict[str, Any] = with_numbers(read_record(path))
+        if content.pop("run", None) != run:
+            raise Damaged(f"{path}: of another run; this one is {run}")
         try:
-            for field in dataclasses.fields(cls):
-                usual: Any = field.default
-                value = content.get(field.name, usual)  # a later field's default changes nothing
-                values[field.name] = (
-                    tuple(map(float, value)) if isinstance(usual, tuple) else type(usual)(value)
-                )
-            return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+            fields: dict[str, Any] = {
+                key: tuple(x) if isinstance(x, list) else x for key, x in content.items()
+            }
+            return cls(**fields)
+        except TypeError as error:
             raise Damaged(f"{path}: of another version: {error}") from error
 
 
@@ -151,7 +147,13 @@ def fit_preprocessing(
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
     if scale_rewards and task and scales_rewards(task):
-        fitted["reward_scale"] = SPAN / _return_span(dataset)
+        returns = dataset.trajectory_returns()
+        if (span := float(returns.max() - returns.min())) == 0:
+            raise UserError(
+                f"{dataset.source}: rewards cannot be scaled by the range of returns, "
+                f"all {len(returns)} trajectories return {returns[0]:g}"
+            )
+        fitted["reward_scale"] = SPAN / span
     if task and task.suite == "antmaze":
         fitted["reward_shift"] = ANTMAZE_SHIFT
     fitted["counts_kitchen_tasks"] = counts_kitchen_tasks(dataset, task)
@@ -173,20 +175,24 @@ def scales_rewards(task: Task) -> bool:
 
 def counts_kitchen_tasks(dataset: Dataset, task: Task | None) -> bool:
     """Whether kitchen data have D4RL's reward, the number of tasks done, which is not the environment's."""
-    if task is None or task.suite != "kitchen":
+    if task is None or task.suite != "kitchen" or dataset.observation_dim != 2 * KITCHEN_POSITIONS:
         return False
     rows = dataset.take(spread_rows(dataset.size))
-    if rows.observations.shape[-1] != 2 * NUM_POSITIONS:  # not the kitchen's
-        return False
     return bool(np.mean(rows.rewards == tasks_done(rows.observations)) > SHARE_OF_COUNTS)
 
 
-def _return_span(dataset: Dataset) -> float:
-    returns = dataset.trajectory_returns()
-    span = returns.max() - returns.min()
-    if span == 0:
-        raise UserError(
-            f"{dataset.source}: rewards cannot be scaled by the range of returns, "
-            f"all {len(returns)} trajectories return {returns[0]:g}"
-        )
-    return float(span)
+def tasks_done(observations: Any) -> np.ndarray:
+    """Returns the reward of D4RL's kitchen data: how many of the goal's tasks are done, f32[...].
+
+    The data count a task again in each step; the environment rewards it once, in the step that completes it.
+    A learner that sees both, as in fine-tuning, needs one reward for all rows.
+
+    Args:
+        observations: f32[..., 60], unnormalised; the goal's positions are 0 for objects without a task.
+    """
+    number = np.zeros(observations.shape[:-1], np.float32)
+    for positions in KITCHEN_OBJECTS.values():
+        now = observations[..., positions]
+        goal = observations[..., np.add(positions, KITCHEN_POSITIONS)]
+        number += (goal != 0.0).any(-1) & (np.linalg.norm(now - goal, axis=-1) < KITCHEN_THRESHOLD)
+    return number

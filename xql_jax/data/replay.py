@@ -1,9 +1,9 @@
-"""A replay buffer: a ring of transitions on the device, for insertion and sampling inside a program.
+"""A replay buffer on the device, from which a program draws minibatches, alone or with offline data.
 
-Every function is pure; for several members (policies trained together), `jax.vmap` them. The ring is written
-in place in a loop, and in a program to which the buffer is donated, if the program inserts before it samples.
-If it samples first, and the insertion does not depend on the sample, XLA copies the whole ring, which takes a
-thousand times as long.
+Every function is pure; for several members (policies trained together), `jax.vmap` them. The buffer is a ring
+of transitions. It is written in place in a loop, and in a program to which the buffer is donated, if the
+program inserts before it samples. If it samples first, and the insertion does not depend on the sample, XLA
+copies the whole ring, which takes a thousand times as long.
 """
 
 import chex
@@ -33,14 +33,30 @@ class ReplayBuffer(Distinct):
         return len(self.data.rewards)
 
 
-def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
-    """Returns an empty buffer for `capacity` transitions; all of its `num_bytes` are allocated at once.
+@flax.struct.dataclass
+class PriorData(Distinct):
+    """Offline transitions, and their share of each minibatch, for fine-tuning.
 
-    Raises:
-        ValueError: if the capacity is below 1.
+    They are never copied into the buffer: they lie once on the device, however many members there are, and
+    checkpoints do not need them.
     """
-    if capacity < 1:
-        raise ValueError(f"a replay buffer needs a capacity of at least 1, not {capacity}")
+
+    batch: Batch  # f32[D, ...], preprocessed, oldest first
+    # The share of every minibatch, as in RLPD (Ball et al. 2023). None: all transitions are equally likely,
+    # as in IQL, whose replay buffer begins with the data.
+    fraction: float | None = flax.struct.field(pytree_node=False, default=None)
+    # If `fraction` is None: the most transitions to draw from, offline and online together. Beyond that the
+    # oldest are left out, offline ones first.
+    capacity: int = flax.struct.field(pytree_node=False, default=2_000_000)
+
+    @property
+    def size(self) -> int:
+        """D, the number of offline transitions."""
+        return len(self.batch.rewards)
+
+
+def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
+    """Returns an empty buffer for `capacity` transitions; all of its `num_bytes` are allocated at once."""
     data = Batch(
         observations=jnp.zeros((capacity, observation_dim)),
         actions=jnp.zeros((capacity, action_dim)),
@@ -84,16 +100,38 @@ def size(buffer: ReplayBuffer) -> Array:
     return jnp.minimum(buffer.inserted, buffer.capacity)
 
 
-def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Batch:
-    """Draws transitions uniformly, with replacement, from those in the buffer.
+def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData | None = None) -> Batch:
+    """Draws transitions uniformly, with replacement, from those in the buffer, and from offline data.
 
     An empty buffer gives zeros: the caller must insert first.
 
     Args:
-        buffer: not empty.
+        buffer: not empty; with offline data its capacity is at most `prior.capacity`.
         key: used once.
         batch_size: static under jit; it may exceed the number of transitions.
+        prior: the offline data; None to draw from the buffer alone.
     Returns:
         f32[batch_size, ...]; row i of every field is the same transition.
     """
-    return sampling.sample(buffer.data, key, batch_size, size(buffer))
+    if prior is None:
+        return sampling.sample(buffer.data, key, batch_size, size(buffer))
+    if prior.fraction is None:
+        return _sample_alike(prior, buffer, key, batch_size)
+    key_prior, key_buffer = jax.random.split(key)
+    count = round(prior.fraction * batch_size)
+    offline = sampling.sample(prior.batch, key_prior, count)
+    online = sample(buffer, key_buffer, batch_size - count)
+    return jax.tree.map(lambda *fields: jnp.concatenate(fields), offline, online)
+
+
+def _sample_alike(prior: PriorData, buffer: ReplayBuffer, key: PRNGKey, batch_size: int) -> Batch:
+    held = jnp.clip(prior.capacity - buffer.inserted, 0, prior.size)  # offline transitions left, the last
+    rows = sampling.sample_indices(key, held + size(buffer), batch_size)
+    is_offline = rows < held
+
+    def pick(offline: Array, online: Array) -> Array:
+        ours = jnp.take(offline, jnp.where(is_offline, prior.size - held + rows, 0), axis=0, mode="clip")
+        theirs = jnp.take(online, jnp.where(is_offline, 0, rows - held), axis=0, mode="clip")
+        return jnp.where(is_offline.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
+
+    return jax.tree.map(pick, prior.batch, buffer.data)

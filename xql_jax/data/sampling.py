@@ -1,14 +1,75 @@
-"""Draws minibatches: which transitions update t learns from, on the device or on the host."""
+"""Draws minibatches of transitions or of windows, on the device or on the host; and what the device holds."""
 
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+import psutil
 
-from xql_jax.data.windows import Trajectories
-from xql_jax.types import Array, PRNGKey
+from xql_jax.pytrees import Distinct
+from xql_jax.types import Array, PRNGKey, Windows
 
 EXACT_BELOW = 2**24  # rows; up to so many, JAX's draw favours none over another by more than 0.4%
+SHARE_OF_DEVICE = 0.6  # of its memory, for the data; the rest is for networks, their gradients and XLA
+
+
+@flax.struct.dataclass
+class Trajectories(Distinct):
+    """The transitions of trajectories in order, each the start of a window; every row is stored once.
+
+    Drawing rows uniformly draws trajectories in proportion to their length, and uniform starts within them.
+    """
+
+    observations: Array  # f32[N, O], NumPy's on the host
+    actions: Array  # f32[N, A]
+    returns_to_go: Array  # f32[N], reward units
+    timesteps: Array  # i32[N], rows of the trajectory before this one
+    left: Array  # i32[N], rows of the trajectory from this one on, itself included
+    highest_return: Array  # f32[], of a trajectory
+    length: int = flax.struct.field(pytree_node=False, default=1)  # K of the windows
+
+    def windows(self, starts: Any) -> Windows:
+        """Returns windows of K = `length` rows that start at rows `starts`, i32[B].
+
+        If the trajectory ends earlier, the window is padded with zeros at its start, where its `known` is
+        false. The result is of NumPy or JAX, like this object's arrays.
+        """
+
+        def take(field: Any, rows: Any) -> Any:
+            return field.take(rows, axis=0, mode="clip")
+
+        padding = self.length - take(self.left, starts).clip(max=self.length)
+        offsets = np.arange(self.length, dtype=np.int32) - padding[:, None]
+        known = offsets >= 0
+        rows = starts[:, None] + offsets * known
+        return Windows(
+            take(self.observations, rows) * known[..., None],
+            take(self.actions, rows) * known[..., None],
+            take(self.returns_to_go, rows) * known,
+            take(self.timesteps, rows) * known,
+            known,
+            self.highest_return.repeat(len(starts)),
+        )
+
+
+def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) -> Any:
+    """Draws transitions uniformly, with replacement; from `Trajectories`, the windows that start there.
+
+    Args:
+        data: fields [N, ...] of all transitions.
+        key: used once.
+        batch_size: static under jit.
+        size: i32[]; only the first `size` of them are drawn from; None for all.
+    Returns:
+        fields [batch_size, ...]; row i of every field is the same transition, or window.
+    """
+    indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)
+    if isinstance(data, Trajectories):
+        return data.windows(indices)
+    # "clip": the indices are in range by construction, and the default mode would fill with NaN at a cost.
+    return jax.tree.map(lambda field: jnp.take(field, indices, axis=0, mode="clip"), data)
 
 
 def sample_indices(key: PRNGKey, size: int | Array, batch_size: int) -> Array:
@@ -35,19 +96,14 @@ def _upper_word(x: Array, y: int | Array) -> Array:
     return x_high * y_high + (middle >> 16) + ((x_low * y_high + (middle & 0xFFFF)) >> 16)
 
 
-def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) -> Any:
-    """Draws transitions uniformly, with replacement; from `Trajectories`, the windows that start there.
+def fits_on_device(data: Any) -> bool:
+    """Returns whether each device that JAX uses has room for the arrays."""
+    return sum(field.nbytes for field in jax.tree.leaves(data)) < room_on_device()
 
-    Args:
-        data: fields [N, ...] of all transitions.
-        key: used once.
-        batch_size: static under jit.
-        size: i32[]; only the first `size` of them are drawn from; None for all.
-    Returns:
-        fields [batch_size, ...]; row i of every field is the same transition, or window.
-    """
-    indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)
-    if isinstance(data, Trajectories):
-        return data.windows(indices)
-    # "clip": the indices are in range by construction, and the default mode would fill with NaN at a cost.
-    return jax.tree.map(lambda field: jnp.take(field, indices, axis=0, mode="clip"), data)
+
+def room_on_device() -> int:
+    """Returns the bytes that data may take on each device that JAX uses."""
+    statistics = jax.local_devices()[0].memory_stats()
+    if statistics is None or "bytes_limit" not in statistics:  # a CPU, which has no memory of its own
+        return int(SHARE_OF_DEVICE * psutil.virtual_memory().available)
+    return int(SHARE_OF_DEVICE * (statistics["bytes_limit"] - statistics["bytes_in_use"]))

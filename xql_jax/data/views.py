@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.windows import Trajectories
+from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.types import Batch, SarsaBatch, Windows
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.loading import load_dataset
-from xql_jax.data.memory import fits_on_device
+from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -234,11 +234,10 @@ class OfflinePolicySelection(Run):
 
     def _trained(self) -> Population:
         settings, saved, dataset = self.settings, self.saved, self.dataset
-        num_bytes = sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
         population = Population(
             self.evaluation,
             [Evaluated(settings.seed, {}, member) for member in saved.members],
-            offline(dataset.batch if fits_on_device(num_bytes) else dataset, settings.batch_size),
+            offline(dataset.batch if fits_on_device(dataset.batch) else dataset, settings.batch_size),
         )
         actors = [saved.learner.actor(saved.states[member.name]) for member in saved.members]
         population.replace(

@@ -10,8 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xql_jax.data.rows import Rows, ends_of, joined_rows, whole_returns_of
-from xql_jax.data.writers import Metadata, read_rows, write_hdf5, write_minari
+from xql_jax.data.rows import (
+    Metadata,
+    Rows,
+    ends_of,
+    joined_rows,
+    read_rows,
+    whole_returns_of,
+    write_hdf5,
+    write_minari,
+)
 from xql_jax.errors import UserError, needing
 from xql_jax.files import sync
 from xql_jax.outputs import check_output, unfinished_name, writing_output

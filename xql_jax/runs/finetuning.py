@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import OnlineFields
 from xql_jax.data.dataset import drawn_rows
-from xql_jax.data.prior import PriorData
+from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.registry import OFFLINE, method_of

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, name_of
-from xql_jax.data.loading import check_spaces, load_dataset, share_beyond_bounds, stamps
-from xql_jax.data.memory import fits_on_device
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, share_beyond_bounds
+from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
+from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.data.views import view_for
-from xql_jax.data.windows import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
@@ -137,8 +135,8 @@ def data_folder(job: Job, data: RunData) -> RunFolder:
 
 def place(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories | Transitions:
     """Returns the data in the form that a population takes, on the device or on the host, and logs both."""
-    settings, num_bytes = job.settings, sum(field.nbytes for field in jax.tree.leaves(dataset.batch))
-    on_host = settings.data_on == "host" or (settings.data_on == "auto" and not fits_on_device(num_bytes))
+    settings = job.settings
+    on_host = settings.data_on == "host" or (settings.data_on == "auto" and not fits_on_device(dataset.batch))
     where = "in the host's memory, streamed in blocks" if on_host else "on the device"
     LOG.info(f"{folder.env_name}: {dataset.size:,} transitions from {dataset.source}")
     LOG.info(

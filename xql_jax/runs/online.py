@@ -9,8 +9,8 @@ from typing import Any
 
 from xql_jax.configuration import OnlineFields, online_fields
 from xql_jax.data import replay
-from xql_jax.data.memory import room_on_device
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.sampling import room_on_device
 from xql_jax.envs import SUITES, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience

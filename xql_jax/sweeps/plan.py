@@ -16,8 +16,7 @@ from xql_jax.config_files import ONLINE as ONLINE_CONFIG
 from xql_jax.config_files import file_for, load_config
 from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import PREFIXES
-from xql_jax.data.download import cached_file
-from xql_jax.data.loading import stamps
+from xql_jax.data.loading import cached_file, stamps
 from xql_jax.errors import UserError, nearest
 from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.data import prior, replay
+from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.prior import PriorData
+from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.training.acting import EPISODE_METRICS, Actor
@@ -100,7 +100,7 @@ class Host(Strategy):
         self, member: MemberState, data: PriorData | None, start: Array, stop: Array
     ) -> tuple[MemberState, Metrics]:
         def batch(key: PRNGKey, step: Array) -> Batch:
-            return prior.sample(data, member.buffer, key, self.schedule.batch_size)
+            return replay.sample(member.buffer, key, self.schedule.batch_size, data)
 
         return update(member, start, stop, batch)
 

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
-from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.data.windows import Trajectories
+from xql_jax.data.sampling import Trajectories, sample, sample_indices
 from xql_jax.training.strategy import Group, Piece, Strategy
 from xql_jax.training.updates import MemberState, update, update_keys
 from xql_jax.types import AnyBatch, Array, Metrics, Minibatch, PRNGKey, Transitions

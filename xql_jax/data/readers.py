@@ -1,0 +1,300 @@
+"""Reads files (D4RL's HDF5, NumPy archives, OGBench's): the one place where their arrays are checked."""
+
+import contextlib
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import psutil
+
+from xql_jax.data.dataset import Dataset, checked_references, from_rows, from_transitions
+from xql_jax.errors import UserError, printable
+from xql_jax.tasks import References
+
+COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and as these are preprocessed
+LONGEST_QUOTE = 300  # characters
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+# What the keys of a file must look like: the number of axes, rows first.
+RANKS = {
+    "observations": 2,
+    "actions": 2,
+    "next_observations": 2,
+    "rewards": 1,
+    "terminals": 1,
+    "masks": 1,
+    "timeouts": 1,
+    "ends": 1,
+}
+# The names that other libraries give to the arrays.
+SYNONYMS = {
+    "observations": ("obs", "observation", "states"),
+    "actions": ("acts", "action"),
+    "rewards": ("rews", "reward"),
+    "next_observations": ("next_obs", "next_observation", "next_states"),
+    "terminals": ("terminated", "terminations", "terminal"),
+    "timeouts": ("truncated", "truncations", "timeout"),
+}
+DONES = "rename dones to terminals if it marks final states, else to timeouts beside terminals of 0"
+
+
+def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
+    """Reads a file in D4RL's layout.
+
+    Args:
+        path: the HDF5 file. If it has `next_observations`, they are ignored, as D4RL ignores them.
+        episode_limit: steps, for a file without `timeouts`; None if no limit is known.
+    Raises:
+        UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
+    """
+    with opened(path) as file:
+        check_names(list(file), REQUIRED, str(path))
+        found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
+        check_memory(sum(array.nbytes for array in found.values()), str(path))
+        arrays = {key: array[()] for key, array in found.items()}
+        names = {name: f"metadata/{name}" for name in References._fields}
+        given = [np.asarray(file[place][()]).tolist() if place in file else None for place in names.values()]
+    dataset = from_rows(validated(arrays, str(path)), episode_limit, str(path))
+    return dataclasses.replace(dataset, references=read_references(given, list(names.values()), str(path)))
+
+
+def read_npz(path: Path, episode_limit: int | None) -> Dataset:
+    """Reads a `.npz` of observations, actions, rewards and either terminals or masks = 1 - terminals.
+
+    With `next_observations` every row is a transition. Without, rows are steps in D4RL's layout and are
+    converted by `qlearning_dataset`, except that the last row stays if it is terminal. Ends of trajectories
+    may be marked by `timeouts` (all ends but terminals) or `ends` (all).
+
+    Args:
+        path: the archive; pickled objects in it are refused, not run.
+        episode_limit: steps, for rows in D4RL's layout without timeouts; None if no limit is known.
+    Raises:
+        UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
+    """
+    arrays, names = read_archive(path, RANKS)
+    if "qpos" in names and not {"next_observations", "timeouts", "ends"}.intersection(names):
+        raise UserError(
+            f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
+            f"time-outs, give ogbench:{path}; if not, add timeouts"
+        )
+    return _from_named(arrays, names, episode_limit, str(path))
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str) -> Dataset:
+    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`; others are ignored."""
+    known = {key: array for key, array in arrays.items() if key in RANKS}
+    return _from_named(known, list(arrays), episode_limit, source)
+
+
+def _from_named(
+    arrays: Mapping[str, np.ndarray], names: Sequence[str], episode_limit: int | None, source: str
+) -> Dataset:
+    stand_ins = {"terminals": "masks", "timeouts": "ends"}
+    required, optional = (
+        [key for key in keys if stand_ins.get(key) not in names]
+        for keys in (REQUIRED, ("next_observations", "timeouts"))
+    )
+    check_names(names, required, source, optional)
+    checked = validated(arrays, source)
+    checked["terminals"] = _terminals(checked, source)
+    if "ends" in checked and "timeouts" not in checked:
+        checked["timeouts"] = (checked["ends"] != 0) & ~checked["terminals"]
+    if "next_observations" in checked:
+        return from_transitions(checked, source)
+    return from_rows(checked, episode_limit, source, keeps_last=True)
+
+
+def read_ogbench(path: Path) -> Dataset:
+    """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
+
+    Terminal states, if there are any, are those with masks = 0: in OGBench's single-task data, where the goal
+    is reached. Without `next_observations`, rows are steps as in OGBench's files, and the last of each
+    trajectory has no next observation. With it, rows are transitions, as in what its `make_env_and_datasets`
+    returns.
+
+    Raises:
+        UserError: as `read_npz`; also if there are no rewards, which OGBench's own files do not have.
+    """
+    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks"))
+    if "rewards" not in arrays:
+        raise UserError(
+            f"{path}: no array rewards; OGBench's own files have none, its single-task environments add "
+            "them: save what ogbench.make_env_and_datasets('...-singletask-v0') returns with np.savez"
+        )
+    check_names(names, REQUIRED, str(path))
+    checked = validated(arrays, str(path))
+    checked["timeouts"] = checked.pop("terminals") != 0
+    if "masks" in checked:
+        checked["terminals"] = _terminals(checked, str(path))
+    else:
+        checked["terminals"] = np.zeros_like(checked["timeouts"])
+    if "next_observations" in checked:
+        return from_transitions(checked, str(path))
+    return from_rows(checked, None, str(path))
+
+
+def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
+    """Returns bool[N]; UserError if masks are not 0 or 1, or contradict terminals."""
+    if "masks" not in arrays:
+        return arrays["terminals"] != 0
+    masks = arrays["masks"]
+    terminals = arrays["terminals"] != 0 if "terminals" in arrays else masks == 0
+    if (masks != ~terminals).any():
+        row = np.flatnonzero(masks != ~terminals)[0]
+        raise UserError(
+            f"{source}: masks holds {masks[row]} at row {row}, must be 0 or 1, and equal 1 - terminals if "
+            "these are given (where terminals mark time-outs, as OGBench's do, give ogbench:FILE)"
+        )
+    return terminals
+
+
+def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the arrays in a `.npz` that are among `keys`, all if there are none, and all arrays' names."""
+    with reading(path, ".npz archive"):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
+        with archive:
+            wanted = [key for key in archive.files if key in keys or not keys]
+            members = archive.zip.infolist() if archive.zip else []
+            sizes = {member.filename.removesuffix(".npy"): member.file_size for member in members}
+            check_memory(sum(sizes.get(key, 0) for key in wanted), str(path))
+            return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError.
+
+    Raises:
+        UserError: if anything in it is a link, or has its numbers in other files. They can change while the
+            file does not, may be anything on this machine, and read as zeros if they are missing.
+    """
+
+    def elsewhere(name: str, link: Any) -> str | None:
+        member = file[name] if isinstance(link, h5py.HardLink) else None
+        is_elsewhere = isinstance(member, h5py.Dataset) and (member.is_virtual or member.external)
+        return name if member is None or is_elsewhere else None
+
+    with reading(path, "HDF5 file"), h5py.File(path, "r") as file:
+        if name := file.visititems_links(elsewhere):  # the first name that is returned
+            raise UserError(f"{path}: {name} is a link, or its numbers are in other files: copy them into it")
+        yield file
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Context manager that names the file in whatever a library raises while it is read.
+
+    Args:
+        path: the file.
+        what: the kind of file that it should be, for the message.
+    Raises:
+        UserError: instead of any exception.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: " + ("a directory, not a file" if path.is_dir() else "no such file"))
+    if path.stat().st_size == 0:
+        raise UserError(f"{path}: the file is empty (0 bytes)")
+    try:
+        yield
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"{path}: too large for the memory there is, or damaged ({brief(error)})") from error
+    except Exception as error:  # h5py, zipfile, zlib and NumPy raise almost anything for a damaged file
+        raise UserError(f"{path}: not a readable {what} ({brief(error)})") from error
+
+
+def brief(said: object) -> str:
+    """Returns a library's message or names from a file, shortened to one line and without escapes."""
+    return printable(" ".join(str(said).split()), LONGEST_QUOTE)
+
+
+def check_memory(num_bytes: int, what: str) -> None:
+    """Raises UserError if the host's free memory has no room for a dataset with arrays of so many bytes."""
+    needed, free = COPIES * num_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{what}: {needed / 1e9:,.3f} GB of memory are needed, {free / 1e9:,.3f} GB are free: use a "
+            "machine with more memory, or a part of the data"
+        )
+
+
+def check_names(
+    found: Sequence[str], required: Sequence[str], source: str, optional: Sequence[str] = ()
+) -> None:
+    """Raises UserError if a required array is missing, or there is one only under another library's name."""
+    missing = [key for key in required if key not in found]
+    advice = [
+        f"rename {name} to {key}"
+        for key in (*missing, *(key for key in optional if key not in found))
+        for name in SYNONYMS.get(key, ())
+        if name in found
+    ]
+    if not missing and not advice:
+        return
+    if "terminals" in missing and "dones" in found:
+        advice.append(DONES)
+    held = brief(", ".join(found) or "nothing")
+    told = f"no array {', '.join(missing)}; " if missing else ""
+    raise UserError(f"{source}: {told}the file holds {held}{'; '.join(['', *advice])}")
+
+
+def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file as float32, after checking that they can be trained on.
+
+    Args:
+        arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
+            column [N, 1] is accepted, too, as in D4RL.
+        source: the file, for messages.
+        min_rows: 2 for a whole dataset, less for a part of one.
+    Returns:
+        f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.
+    Raises:
+        UserError: naming the file and the key for a type that is not numeric, a wrong rank, lengths that
+            disagree, too few rows, NaN or infinity in float32 (with the first such rows).
+    """
+    checked = {key: _float32(np.asarray(array), key, source) for key, array in arrays.items()}
+    shape = checked["observations"].shape
+    for key, array in checked.items():
+        if len(array) != shape[0] or (key == "next_observations" and array.shape != shape):
+            raise UserError(f"{source}: {key} and observations disagree: shapes {array.shape}, {shape}")
+    if shape[0] < min_rows:
+        raise UserError(f"{source}: observations has shape {shape}: at least {min_rows} rows are needed")
+    return checked
+
+
+def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise UserError(f"{source}: {key} has type {array.dtype}, not a real number")
+    if RANKS[key] == 1 and array.shape[1:] == (1,):
+        array = array[:, 0]
+    if array.ndim != RANKS[key] or 0 in array.shape[1:]:
+        expected = "(rows,)" if RANKS[key] == 1 else "(rows, entries)"
+        raise UserError(f"{source}: {key} has shape {array.shape}, expected {expected}")
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become inf and are refused
+        array = np.ascontiguousarray(array, dtype=np.float32)
+    if not (finite := np.isfinite(array)).all():
+        rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
+        listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
+        raise UserError(
+            f"{source}: {key} holds {array[~finite][0]} at row {rows[0]}; such rows: {len(rows):,}, {listed}"
+        )
+    return array
+
+
+def read_references(given: Sequence[Any], names: Sequence[str], source: str) -> References | None:
+    """Returns a random policy's and an expert's return as a file's metadata give them; None if both are None.
+
+    Raises:
+        UserError: if only one of the two is there, or they are not numbers or not valid references.
+    """
+    if list(given) == [None, None]:
+        return None
+    if not all(isinstance(value, int | float) for value in given):
+        raise UserError(f"{source}: {' and '.join(names)} must be two numbers, not {list(given)}")
+    random_return, expert_return = map(float, given)
+    return checked_references(random_return, expert_return, source)
