@@ -141,7 +141,7 @@ MISTAKES = {
         "train --dataset=five.hdf5", "five.hdf5", "observations", "5", "4", "pointmaze-umaze-v0"
     ),
     "sources of two sizes": (
-        "inspect --dataset=good.hdf5 --dataset=five.hdf5", "five.hdf5: observations have 5", "good.hdf5 have 4"
+        "inspect --dataset=good.hdf5 --dataset=five.hdf5", "five.hdf5: observations have 5", "hdf5 have 4"
     ),
     # runs
     "no runs to list": ("runs", "folders of runs"),
