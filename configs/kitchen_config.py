@@ -26,9 +26,5 @@ TABLE_4 = {
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
     return suite_config(
-        algorithm,
-        suites=("kitchen",),
-        differences=DIFFERENCES,
-        in_sample=IN_SAMPLE,
-        tuned=TABLE_4,
+        algorithm, suites=("kitchen",), differences=DIFFERENCES, in_sample=IN_SAMPLE, tuned=TABLE_4
     )

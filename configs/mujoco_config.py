@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import suite_config
 
+SUITES = ("locomotion", "bullet", "gymnasium")
 IN_SAMPLE = {"awr_temperature": 3.0}
 DIFFERENCES = {
     # Table 4 prints no clip for the untuned column; 7 is what the authors' script passes.
@@ -31,10 +32,4 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm,
-        suites=("locomotion", "bullet", "gymnasium"),
-        differences=DIFFERENCES,
-        in_sample=IN_SAMPLE,
-        tuned=TABLE_4,
-    )
+    return suite_config(algorithm, suites=SUITES, differences=DIFFERENCES, in_sample=IN_SAMPLE, tuned=TABLE_4)

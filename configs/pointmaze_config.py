@@ -16,17 +16,9 @@ SHARED = {
     "layer_norm": False,
 }
 IN_SAMPLE = {"num_critics": 1, "awr_temperature": 30.0}
-DIFFERENCES = {
-    "xql": {"beta": 0.2, "clip": 5.0},
-    "iql": {"expectile": 0.9},
-}
+DIFFERENCES = {"xql": {"beta": 0.2, "clip": 5.0}, "iql": {"expectile": 0.9}}
+VALUES = {"shared": SHARED, "in_sample": IN_SAMPLE, "differences": DIFFERENCES}
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm,
-        suites=("pointmaze", "maze2d"),
-        differences=DIFFERENCES,
-        shared=SHARED,
-        in_sample=IN_SAMPLE,
-    )
+    return suite_config(algorithm, suites=("pointmaze", "maze2d"), **VALUES)

@@ -15,12 +15,14 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import suite_config
 
 OFFLINE = runpy.run_path(str(Path(__file__).with_name("pointmaze_config.py")))
-SHARED = {**OFFLINE["SHARED"], "discount": 0.99}
-IN_SAMPLE = {"num_critics": 1, "awr_temperature": 10.0}
-DIFFERENCES = {
-    "xql": {"beta": 0.5, "clip": 5.0},
-    "iql": {"expectile": 0.9},
-    "rlpd": {"num_critics": 2, "actor_period": 1},
+VALUES = {
+    "shared": {**OFFLINE["SHARED"], "discount": 0.99},
+    "in_sample": {"num_critics": 1, "awr_temperature": 10.0},
+    "differences": {
+        **OFFLINE["DIFFERENCES"],
+        "xql": {"beta": 0.5, "clip": 5.0},
+        "rlpd": {"num_critics": 2, "actor_period": 1},
+    },
 }
 FINETUNE = {
     "xql": {"num_pretraining_steps": 20_000, "online": "beta=5:2 actor_lr=0.0003:0.00003"},
@@ -30,11 +32,4 @@ FINETUNE = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(
-        algorithm,
-        suites=("pointmaze", "maze2d"),
-        differences=DIFFERENCES,
-        shared=SHARED,
-        in_sample=IN_SAMPLE,
-        finetune=FINETUNE,
-    )
+    return suite_config(algorithm, suites=("pointmaze", "maze2d"), finetune=FINETUNE, **VALUES)

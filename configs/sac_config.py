@@ -1,5 +1,7 @@
 """SAC (Table 5) with the value network of the paper's baseline; `uses_value_network=False` removes it.
 
+The buffer of 1,000,000 transitions and one update per step are the defaults.
+
 Values that Table 5 does not print (random steps, Polyak rate, first entropy coefficient) are from the
 authors' code.
 """
@@ -13,9 +15,7 @@ TABLE_5 = {
     "hidden_dims": (1024, 1024),
     "actor_period": 1,
     "batch_size": 1024,
-    "buffer_size": 1_000_000,
     "warmup_steps": 5_000,
-    "updates_per_step": 1.0,
 }
 # For a laptop's CPU.
 SMALL = {

@@ -1,4 +1,7 @@
-"""TD3 and, by `td3_config.py:td3_dq`, TD3 - DQ with one critic (Table 5)."""
+"""TD3 and, by `td3_config.py:td3_dq`, TD3 - DQ with one critic (Table 5).
+
+The buffer of 1,000,000 transitions and one update per step are the defaults.
+"""
 
 from ml_collections import ConfigDict
 
@@ -11,9 +14,7 @@ TABLE_5 = {
     "exploration_noise": 0.1,
     "target_noise": 0.2,
     "batch_size": 256,
-    "buffer_size": 1_000_000,
     "warmup_steps": 25_000,
-    "updates_per_step": 1.0,
 }
 BY_TASK = {"hopper-hop": {"exploration_noise": 0.05}}
 SMALL = {"warmup_steps": 1_000}  # the paper's networks are small already
@@ -21,9 +22,5 @@ SMALL = {"warmup_steps": 1_000}  # the paper's networks are small already
 
 def get_config(algorithm: str = "td3") -> ConfigDict:
     return online_config(
-        algorithm,
-        algorithms=("td3", "td3_dq"),
-        differences=TABLE_5,
-        small=SMALL,
-        by_task=BY_TASK,
+        algorithm, algorithms=("td3", "td3_dq"), differences=TABLE_5, small=SMALL, by_task=BY_TASK
     )

@@ -10,10 +10,10 @@ from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.tasks import COMPILED, OWN, Task, get_task
 
-# A kind of config: the script that trains with it, the function that makes it, and its entries under `about`.
-Kind = tuple[str, str, tuple[str, ...]]
-OFFLINE: Kind = ("train_offline.py", "suite_config", ("suites", "tuned", "run", "finetune"))
-ONLINE: Kind = ("train_online.py", "online_config", ("small", "by_task"))
+# A kind of config: the script that trains with it, the function that makes it, and its entries in `about`.
+Kind = tuple[str, str, set[str]]
+OFFLINE: Kind = ("train_offline.py", "suite_config", {"suites", "tuned", "run", "finetune"})
+ONLINE: Kind = ("train_online.py", "online_config", {"small", "by_task"})
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -46,16 +46,12 @@ def find_config(name: str) -> Path:
         UserError: if no such file exists; the message names similar ones.
     """
     path = Path(name)
-    try:
-        if path.is_file():
-            return path
-        is_bare = path.parent in (Path(), Path("configs"))
-        for folder in (Path("configs"), shipped("configs")) if is_bare else ():
-            for file in (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py"):
-                if (folder / file).is_file():
-                    return folder / file
-    except OSError as error:  # a name that is too long
-        raise UserError(f"--config={name}: {error.strerror}") from error
+    is_bare = path.parent in (Path(), Path("configs"))
+    names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
+    places = [path, *(folder / each for folder in (Path("configs"), shipped("configs")) for each in names)]
+    for place in places:
+        if place.is_file():
+            return place
     beside = sorted(str(other) for other in path.parent.glob(f"*{ENDING}.py"))
     if beside and not is_bare:
         raise UserError(f"--config: no file {name!r}; nearest there: {nearest(name, beside)}")
@@ -72,12 +68,7 @@ def file_for_suite(suite: str) -> str:
 
 
 def file_for_task(env_name: str | None, has_data: bool) -> str:
-    """Returns the name of the offline config to use if --config is not given.
-
-    Args:
-        env_name: the task, or None if it is not given.
-        has_data: whether data are given.
-    """
+    """Returns the name of the offline config to use if --config is not given."""
     if env_name is None:
         return file_for_suite(OWN) if has_data else FILE_WITHOUT_TASK
     if ":" in env_name:  # the user's own environment, which must not be imported yet
@@ -130,15 +121,12 @@ def load_config(path: str, kind: Kind) -> ConfigDict:
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
     about = config.get("about") if isinstance(config, ConfigDict) else None
-    main, maker, entries = kind
-    if not isinstance(about, ConfigDict) or not isinstance(config.get("algorithm"), str):
-        raise UserError(f"--config: {name} gives no config: make it with xql_jax.configuration.{maker}")
-    if not all(entry in about for entry in entries):
-        other, _, theirs = ONLINE if kind is OFFLINE else OFFLINE
+    kinds = [each for each in (OFFLINE, ONLINE) if isinstance(about, ConfigDict) and each[2] <= set(about)]
+    if kind not in kinds:
         hint = (
-            f"that is for experiments/{other}"
-            if all(entry in about for entry in theirs)
-            else f"make it with xql_jax.configuration.{maker}"
+            f"that is for experiments/{kinds[0][0]}"
+            if kinds
+            else f"make it by xql_jax.configuration.{kind[1]}"
         )
-        raise UserError(f"--config={name}: no config for experiments/{main}: {hint}")
+        raise UserError(f"--config={name}: gives no config for experiments/{kind[0]}: {hint}")
     return config

@@ -68,32 +68,27 @@ def suite_config(
     Args:
         algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`.
         suites: the suites (see `Task.suite`) that the values are meant for.
-        differences: by method, the fields that differ from the defaults. A variant (see `VARIANT_OF`) also
-            takes those of the algorithm that it varies. With +POLICY, fields that the policy lacks are
-            ignored.
+        differences: by method, the fields that differ. A variant (see `VARIANT_OF`) also takes those of the
+            algorithm that it varies. With +POLICY, fields that the policy lacks are ignored.
         shared: the fields that differ for every method that has them.
-        in_sample: the same for the in-sample methods (XQL, IQL and similar ones) only, except for fields for
-            which a method has a default of its own.
-        tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) that `--tuned` applies to
-            XQL.
+        in_sample: those that differ for XQL, IQL and similar methods, unless a method has its own default.
+        tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) for XQL with `--tuned`.
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
     """
     method, policy = method_of(algorithm), algorithm.partition("+")[2]
     known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
-    recipe = OFFLINE[method]
+    recipe, values = OFFLINE[method], dict[str, Any]()
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
-    # Values not meant for this method alone may be for fields that it lacks.
-    of_others = [
-        shared or {},
-        in_family if is_in_sample(method) else {},
-        differences.get(VARIANT_OF.get(method, ""), {}),
-    ]
-    own = [recipe.by_suite.get(suites[0] if suites else "", {}), differences.get(method, {})]
-    values: dict[str, Any] = {}
-    for some in of_others + (own if policy else []):
-        values |= {name: value for name, value in _every_width(some, known).items() if name in known}
-    for some in [] if policy else own:
-        values |= _every_width(some, known)
+    own = not policy  # values not meant for this method alone may be for fields that it lacks
+    for some, is_own in (
+        (shared or {}, False),
+        (in_family if is_in_sample(method) else {}, False),
+        (differences.get(VARIANT_OF.get(method, ""), {}), False),
+        (recipe.by_suite.get(suites[0] if suites else "", {}), own),
+        (differences.get(method, {}), own),
+    ):
+        widened = _every_width(some, known)
+        values |= {name: value for name, value in widened.items() if is_own or name in known}
     rows = (tuned or {}) if method == "xql" else {}
     about = {
         "suites": tuple(suites),
@@ -138,25 +133,19 @@ def online_config(
 def _config(
     algorithm: str, known: Mapping[str, Any], values: Mapping[str, Any], about: Mapping[str, Any]
 ) -> ml_collections.ConfigDict:
-    """Returns a locked config with these values, each of its default's type.
-
-    Its entry `about.base` has them, too, for the runs that differ from them.
-    """
+    """Returns a locked config with these values, each of its default's type, and also in `about.base`."""
     config = ml_collections.ConfigDict(known)
     config.update(values)
+    base = config.to_dict()
     widths = config_dict.placeholder(tuple)  # for networks without their own
-    about = {**about, "base": config.to_dict()}
+    about = {**about, "base": base}
     return ml_collections.ConfigDict(
-        {"algorithm": algorithm, **config.to_dict(), "hidden_dims": widths, "about": about}
+        {"algorithm": algorithm, **base, "hidden_dims": widths, "about": about}
     ).lock()
 
 
 def _defaults(algorithm: str, known: Collection[str], others: Collection[str], main: str) -> dict[str, Any]:
-    """Returns the algorithm's hyperparameters.
-
-    Raises:
-        UserError: if it is not among `known`; for one of `others`, the message names `main`, which trains it.
-    """
+    """Returns the hyperparameters of one of the `known` algorithms; `main` trains the `others`."""
     method = method_of(algorithm)
     if method not in known:
         hint = f" ({main} trains that one)" if method in others else ""

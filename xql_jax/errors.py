@@ -55,20 +55,16 @@ def needing(what: str, extra: str) -> Iterator[None]:
 def printable(text: str, longest: int) -> str:
     """Returns the text with control characters escaped (`\\x1b`), so that it cannot affect a terminal.
 
-    If the text is longer than `longest` characters, its middle is left out, because messages begin with what
+    If that is longer than `longest` characters, its middle is left out, because messages begin with what
     happened and end with what to do.
     """
-    text = text if len(text) <= longest else _without_middle(text, longest)
     shown = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
-    return shown if len(shown) <= longest else _without_middle(shown, longest)
-
-
-def _without_middle(text: str, longest: int) -> str:
-    gap = " ... "
-    first = 2 * (longest - len(gap)) // 3
-    return text[:first] + gap + text[len(text) - (longest - len(gap) - first) :]
+    if len(shown) <= longest:
+        return shown
+    first, gap = 2 * longest // 3, " ... "
+    return shown[:first] + gap + shown[len(shown) - (longest - first - len(gap)) :]
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

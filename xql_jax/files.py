@@ -2,25 +2,21 @@
 
 import contextlib
 import errno
-import functools
 import hashlib
 import itertools
 import json
 import logging
 import math
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from xql_jax.errors import Damaged, UserError
+from xql_jax.errors import Busy, Damaged, UserError
 
 LOG = logging.getLogger(__name__)
-
-LOCK_PATIENCE = 300.0  # seconds that a process may hold a lock without progress: a slow server has 247
 
 # Errors of a disk that is full, read-only or broken: no mistakes of the program.
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
@@ -165,81 +161,38 @@ def with_numbers(value: Any) -> Any:
 
 
 def sync(path: Path) -> None:
-    """Flushes a file's content, or the names in a folder, to the disk before returning."""
+    """Flushes a file's content, or the names in a folder, to the disk before returning.
+
+    File systems that cannot flush folders, as some network ones, are left alone.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in MISSING:
             raise
-        _tell_of_syncs(error.strerror)
     finally:
         os.close(descriptor)
 
 
-@functools.cache  # warn once per process: a run has many folders
-def _tell_of_syncs(reason: str) -> None:
-    LOG.warning(
-        f"this file system cannot flush files to the disk ({reason}): after a loss of power, the last writes "
-        "may be missing"
-    )
-
-
-class Taken(Exception):
-    """Raised if another process holds the lock."""
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Context manager that holds a lock file. On a file system without locks it warns and goes on.
+    """Context manager that holds the lock file of a run. On a file system without locks it warns and goes on.
 
     Raises:
-        Taken: if another process holds the lock.
-        OSError: if the file cannot be created; ELOOP if it is a link, which is not followed.
+        Busy: if another process holds the lock.
+        OSError: if the file cannot be created.
     """
     lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise Taken from None
+        raise Busy(f"another process is at this run: {path.parent}") from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in MISSING:
             raise
         LOG.warning(f"{path}: this file system has no locks: see that no other process writes there")
-        yield
-        return
     try:
         yield
     finally:
         lock.release()
-
-
-@contextlib.contextmanager
-def locked_in_turn(path: Path, work: str, progress: Callable[[], object]) -> Iterator[None]:
-    """Locks as `locked`. If another process holds the lock, waits as long as that process makes progress.
-
-    Args:
-        work: what the other process is doing, for messages, such as "downloading it".
-        progress: returns a value that changes whenever the other process has made progress.
-    Raises:
-        UserError: if the other process makes no progress for `LOCK_PATIENCE` seconds.
-    """
-    with contextlib.ExitStack() as stack:
-        seen, since = None, time.monotonic()
-        while True:
-            try:
-                stack.enter_context(locked(path))
-                break
-            except Taken:
-                now = progress()
-                if seen is None:
-                    LOG.info(f"{path.with_suffix('')}: another process is {work}, waiting")
-                if now != seen:
-                    seen, since = now, time.monotonic()
-                if time.monotonic() - since > LOCK_PATIENCE:
-                    raise UserError(
-                        f"{path}: the process that holds it is {work}, and has made no progress for "
-                        f"{LOCK_PATIENCE:.0f} s: end it, or wait for it"
-                    ) from None
-                time.sleep(0.2)
-        yield

@@ -110,13 +110,14 @@ Walker2d
 """
 _SHORTER = {"Pusher": 100, "Reacher": 50}  # steps, of 1,000
 
-# MuJoCo Playground's tasks, which are DM Control's tasks in JAX.
-_PLAYGROUND = """
-AcrobotSwingup AcrobotSwingupSparse BallInCup CartpoleBalance CartpoleBalanceSparse CartpoleSwingup
-CartpoleSwingupSparse CheetahRun FingerSpin FingerTurnEasy FingerTurnHard FishSwim HopperHop HopperStand
-HumanoidRun HumanoidStand HumanoidWalk PendulumSwingup PointMass ReacherEasy ReacherHard SwimmerSwimmer6
-WalkerRun WalkerStand WalkerWalk
+# DM Control's tasks that MuJoCo Playground has in JAX, under names such as CheetahRun.
+_IN_PLAYGROUND = """
+acrobot-swingup acrobot-swingup_sparse ball_in_cup-catch cartpole-balance cartpole-balance_sparse
+cartpole-swingup cartpole-swingup_sparse cheetah-run finger-spin finger-turn_easy finger-turn_hard fish-swim
+hopper-hop hopper-stand humanoid-run humanoid-stand humanoid-walk pendulum-swingup point_mass-easy
+reacher-easy reacher-hard swimmer-swimmer6 walker-run walker-stand walker-walk
 """
+_SHORTENED = {"ball_in_cup-catch": "BallInCup", "point_mass-easy": "PointMass"}
 
 
 def _locomotion_tasks() -> Iterator[Task]:
@@ -148,12 +149,11 @@ def _antmaze_tasks() -> Iterator[Task]:
 
 
 def _kitchen_tasks() -> Iterator[Task]:
-    files = {
-        "complete": "mini_kitchen_microwave_kettle_light_slider",
-        "partial": "kitchen_microwave_kettle_light_slider",
-        "mixed": "kitchen_microwave_kettle_bottomburner_light",
-    }
-    for data, file in files.items():
+    for data, file in (
+        ("complete", "mini_kitchen_microwave_kettle_light_slider"),
+        ("partial", "kitchen_microwave_kettle_light_slider"),
+        ("mixed", "kitchen_microwave_kettle_bottomburner_light"),
+    ):
         yield Task(f"kitchen-{data}-v0", "kitchen", f"{_SERVER}/kitchen/{file}-v0.hdf5", 0.0, 4.0, 280)
 
 
@@ -203,12 +203,6 @@ def _gymnasium_tasks() -> Iterator[Task]:
         yield Task(f"{name}-v5", "gymnasium", None, *RETURN_ITSELF, _SHORTER.get(name, 1000))
 
 
-def _playground_tasks() -> Iterator[Task]:
-    # Rewards, episode limits and scores are the same as DM Control's.
-    for name in _PLAYGROUND.split():
-        yield Task(f"{PLAYGROUND}:{name}", COMPILED, None, 0.0, 1000.0, episode_limit=1000)
-
-
 OWN = "own"  # the suite of users' environments that Gymnasium makes
 COMPILED = "compiled"  # the suite of environments in JAX, Playground's and users' own
 PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
@@ -220,7 +214,14 @@ TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in task
 # Tasks without a dataset, for online learning.
 ONLINE_TASKS: dict[str, Task] = {task.name: task for tasks in _ONLINE for task in tasks()}
 # Tasks for online learning in JAX environments, which are compiled into the same program as the learner.
-COMPILED_TASKS: dict[str, Task] = {task.name: task for task in _playground_tasks()}
+_DM_CONTROL_NAMES = {
+    f"{PLAYGROUND}:{_SHORTENED.get(name) or ''.join(map(str.capitalize, re.split('[-_]', name)))}": name
+    for name in _IN_PLAYGROUND.split()
+}
+COMPILED_TASKS: dict[str, Task] = {
+    name: dataclasses.replace(ONLINE_TASKS[twin], name=name, suite=COMPILED)
+    for name, twin in _DM_CONTROL_NAMES.items()
+}
 
 
 def referenced(task: Task, references: References | None) -> Task:
@@ -249,13 +250,7 @@ def get_task(name: str) -> Task:
 
 def name_in_dm_control(task: Task) -> str:
     """Returns DM Control's name for a Playground task; for other tasks, their own name."""
-    if task.name not in COMPILED_TASKS:
-        return task.name
-    name = task.name.partition(":")[2]
-    if name in (irregular := {"BallInCup": "ball_in_cup-catch", "PointMass": "point_mass-easy"}):
-        return irregular[name]
-    domain, *words = re.findall("[A-Z][a-z0-9]*", name)  # the other domains are one word
-    return f"{domain}-{'_'.join(words)}".lower()
+    return _DM_CONTROL_NAMES.get(task.name, task.name)
 
 
 def own_attribute(name: str) -> Any:

@@ -121,12 +121,6 @@ class RememberingLearner(Learner, Protocol):
         ...
 
 
-class OnlineLearner(Learner, Protocol):
-    def bellman_errors(self, state: State, batch: Batch) -> Array:
-        """Returns the first critic's Bellman error in each transition, f32[B]."""
-        ...
-
-
 class Environment(Protocol):
     """The environment interface that evaluation needs: Gymnasium's, with flat float observations.
 

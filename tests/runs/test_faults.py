@@ -46,7 +46,6 @@ def expected(tmp_path_factory):
     [
         ("no_locks", "has no locks: see that no other process writes there"),
         ("no_lock_server", "has no locks: see that no other process writes there"),
-        ("no_folder_sync", "after a loss of power, the last writes may be missing"),
     ],
 )
 def test_file_systems_that_lack_something_work_with_a_line(tmp_path, expected, fault, words):

@@ -1,7 +1,7 @@
 """The settings of trainings that act in environments: online, and fine-tuning."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 from xql_jax.config_files import ONLINE
 from xql_jax.configuration import resolve_online
@@ -46,6 +46,7 @@ class OnlineSettings(RunSettings, ActingSettings):
 
     unit = "step"
     config_kind = ONLINE
+    recorded = (*RunSettings.recorded, "bellman_error_interval", "num_environments", "on_divergence")
 
     @property
     def task(self) -> Task:
@@ -54,15 +55,6 @@ class OnlineSettings(RunSettings, ActingSettings):
     def resolved(self) -> Self:
         config = resolve_online(self.config, name_in_dm_control(self.task), self.given)
         return dataclasses.replace(self, env_name=self.task.name, config=config)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {
-            **super().identity,
-            "bellman_error_interval": self.bellman_error_interval,
-            "num_environments": self.num_environments,
-            "on_divergence": self.on_divergence,
-        }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,6 +113,11 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     )
 
     unit = "step"
+    recorded = (
+        *OfflineSettings.recorded,
+        *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),
+        *("warmup_steps", "updates_per_step", "exploration_noise", "online", "num_environments"),
+    )
 
     @property
     def schedule(self) -> Schedule:
@@ -154,11 +151,3 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
                 f"--replay_buffer_size={size}: smaller than --batch_size or --num_environments, {least}"
             )
         return resolved
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        names = (
-            *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),
-            *("warmup_steps", "updates_per_step", "exploration_noise", "online", "num_environments"),
-        )
-        return {**super().identity, **{name: getattr(self, name) for name in names}}

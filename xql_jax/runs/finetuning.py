@@ -23,7 +23,7 @@ from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.offline import RunData, data_folder, draw_maze, load_data, place
-from xql_jax.runs.online import acting_of, check_room, on_the_host, online_schedule
+from xql_jax.runs.online import check_room, on_the_host, online_schedule
 from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
@@ -101,14 +101,14 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
 
         def hand_over(first: Population) -> Population:
             """Returns the population of the second phase, with the states of the first phase's members."""
-            options = {
-                "preprocessing": data.preprocessing,
-                "first_step": job.settings.num_pretraining_steps,
-                "prior_data": PriorData(
-                    batch, job.settings.offline_fraction, job.settings.replay_buffer_size
-                ),
-            }
-            strategy = on_the_host(job, folder, stop, **options)
+            strategy = on_the_host(
+                job,
+                folder,
+                stop,
+                first_step=job.settings.num_pretraining_steps,
+                prior_data=PriorData(batch, job.settings.offline_fraction, job.settings.replay_buffer_size),
+                preprocessing=data.preprocessing,
+            )
             online = Population(job.learner.scheduled(math.inf), job.members, strategy)
             online.take_over(first)
             return online
@@ -117,7 +117,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
             seconds: Mapping[str, float] = population.strategy.seconds
             return {
                 "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps),
-                "policy_lag": acting_of(job).policy_lag,
+                "policy_lag": job.acting.policy_lag,
                 "seconds_by_work": {name: round(value, 3) for name, value in seconds.items()},
             }
 

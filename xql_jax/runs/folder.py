@@ -13,17 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.errors import Busy, Damaged, UserError
+from xql_jax.errors import Damaged, UserError
 from xql_jax.files import (
     REFUSALS,
-    Taken,
     as_json,
     cannot_write,
     digest,
     locked,
-    read_json,
     read_record,
     with_numbers,
     write_record,
@@ -112,8 +109,6 @@ class RunFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(self.path / ".lock"))
-            except Taken:
-                raise Busy(f"another process is at this run: {self.path}") from None
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
             self._note_start(resume)
@@ -131,8 +126,11 @@ class RunFolder:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if resume and not self.has_begun:
-            self._tell_of_others()
+        if resume and not self.has_begun and any(self.path.parent.glob("*/config.json")):
+            LOG.info(
+                "there is no run with these settings to resume, a new one begins; how it differs from the "
+                f"others: experiments/runs.py --compare {self.path.parent}"
+            )
         file = self.path / "config.json"
         here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
         content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict(), **here}
@@ -151,20 +149,6 @@ class RunFolder:
                     f"the run began with another setup, so its numbers may differ from now on: {changed}"
                 )
         write_record(file, {**began, **self.about, "resumed": [*began["resumed"], here]})
-
-    def _tell_of_others(self) -> None:
-        """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
-        others, ours = {}, settings_by_name(self.recorded)
-        for file in self.path.parent.glob("*/config.json"):
-            theirs = settings_by_name(read_json(file))
-            theirs = {name: theirs[name] for name in theirs if name not in (*OF_THE_RECORD, "digest")}
-            others[file.parent.name] = differing_settings(theirs, ours)
-        if others:
-            nearest = min(sorted(others), key=lambda name: len(others[name]))
-            LOG.info(
-                f"there is no run with these settings to resume, a new one begins; {nearest} has "
-                f"{'; '.join(others[nearest][:3])}"
-            )
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished and its files are undamaged.
@@ -225,18 +209,6 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
         if len("_".join([*told, part])) <= LONGEST_LABEL:
             told.append(part)
     return "_".join(told)
-
-
-def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Describes each setting that differs between a run and this one.
-
-    A setting that only one of them records has its default in the other.
-    """
-    return [
-        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
-        for name in dict.fromkeys((*ours, *theirs))
-        if theirs.get(name) != ours.get(name)
-    ]
 
 
 def read_summary(file: Path, run: str) -> dict[str, Any]:

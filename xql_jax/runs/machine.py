@@ -73,13 +73,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def _cores() -> int:
-    """Returns the number of threads over which XLA splits sums on a CPU.
-
-    That is NPROC (or PJRT_NPROC) if it is set, else the number of cores available to the process.
-    """
-    for name in ("PJRT_NPROC", "NPROC"):
-        if re.fullmatch("[0-9]+", told := os.environ.get(name, "")):
-            return max(1, int(told))
+    """Returns the number of threads over which XLA splits sums on a CPU: NPROC, else the process's cores."""
+    told = os.environ.get("PJRT_NPROC") or os.environ.get("NPROC") or ""
+    if told.isdigit():
+        return max(1, int(told))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

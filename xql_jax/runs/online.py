@@ -9,7 +9,6 @@ from typing import Any
 
 from xql_jax.configuration import OnlineFields, online_fields
 from xql_jax.data import replay
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
 from xql_jax.envs import SUITES, choose_suite
 from xql_jax.envs.compiled import compiled_environment
@@ -29,6 +28,7 @@ from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule, Schedule
 from xql_jax.training.signals import StopSignals
+from xql_jax.training.strategy import Strategy
 
 LOG = logging.getLogger(__name__)
 
@@ -80,7 +80,11 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
         )
-        strategy = compiled(job, folder) if task.suite == COMPILED else on_the_host(job, folder, stop)
+        if task.suite == COMPILED:
+            files = ReplayFiles(folder.files.replay, folder.run)
+            strategy: Strategy = Compiled(compiled_environment(task), job.acting, files)
+        else:
+            strategy = on_the_host(job, folder, stop)
         population = Population(job.learner, job.members, strategy)
         interval, measure = settings.bellman_error_interval, functools.partial(bellman_errors, population)
         errors = [Recording(folder.files.bellman_errors, "error", interval, measure)] if interval else []
@@ -88,21 +92,9 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         return train(job, folder, population, evaluator, task, stop, details=details, recordings=errors)
 
 
-def compiled(job: Job, folder: RunFolder) -> Compiled:
-    """Returns the strategy that steps an environment in JAX inside the compiled program."""
-    files = ReplayFiles(folder.files.replay, folder.run)
-    return Compiled(compiled_environment(job.settings.task), acting_of(job), files)
-
-
-def on_the_host(
-    job: Job, folder: RunFolder, stop: StopSignals, preprocessing: Preprocessing | None = None, **options: Any
-) -> Host:
-    """Returns the strategy that steps simulators on the CPU while the learner updates.
-
-    Args:
-        preprocessing, options: see `Host`.
-    """
-    settings, schedule = job.settings, acting_of(job)
+def on_the_host(job: Job, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
+    """Returns the strategy that steps simulators while the learner updates; for the options see `Host`."""
+    settings, schedule = job.settings, job.acting
     LOG.info(
         f"  rounds of {schedule.round_steps} step(s): the policy that acts is at most {schedule.policy_lag} "
         "updates behind"
@@ -112,15 +104,8 @@ def on_the_host(
         schedule,
         ReplayFiles(folder.files.replay, folder.run),
         Patience(settings.environment_timeout, lambda: stop.received is not None),
-        preprocessing=preprocessing,
         **options,
     )
-
-
-def acting_of(job: Job) -> OnlineSchedule:
-    """Returns how acting and learning alternate in a run that acts."""
-    assert job.acting is not None
-    return job.acting
 
 
 def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
@@ -136,7 +121,7 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
         **(
             {"policy_lag": 0, "failed_episodes": strategy.failures}
             if isinstance(strategy, Compiled)
-            else {"policy_lag": acting_of(job).policy_lag}
+            else {"policy_lag": job.acting.policy_lag}
         ),
     }
 
@@ -203,7 +188,7 @@ def check_room(job: Job, sizes: tuple[int, int], flag: str) -> None:
         sizes: the lengths of an observation and of an action.
         flag: the flag that sets the buffer's size, for the message.
     """
-    buffer_size, num_members = acting_of(job).buffer_size, len(job.members)
+    buffer_size, num_members = job.acting.buffer_size, len(job.members)
     wanted, room = (num_members + 1) * replay.num_bytes(buffer_size, *sizes), room_on_device()
     if wanted > room:
         raise UserError(

@@ -28,7 +28,6 @@ from xql_jax.tasks import References, Task, referenced
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member, fields_given, make_members, parse_sweep
 from xql_jax.training.population import Population
-from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class Job(NamedTuple):
     learner: Any
     members: list[Member]  # one per seed and setting of the swept hyperparameters
     identity: Mapping[str, Any]  # what its numbers depend on, except the data's content
-    acting: OnlineSchedule | None = None  # how acting and learning alternate, if it acts
+    acting: Any = None  # the `OnlineSchedule`, how acting and learning alternate, if it acts
     source: SavedRun | None = None  # the run of --checkpoint, of whose members it is the fine-tuning
 
 

@@ -6,7 +6,7 @@ From them come the flags of the commands, the arguments of `xql_jax.train`, the 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from ml_collections import ConfigDict
 
@@ -75,6 +75,8 @@ class RunSettings(Settings):
 
     unit = "update"  # the name of one step
     config_kind = OFFLINE  # of `config`, see `config_files`
+    # The names of the settings that are part of the run's identity as they are.
+    recorded: ClassVar[Sequence[str]] = ("sweep", "log_interval", "eval_interval", "eval_episodes")
 
     @property
     def seeds(self) -> range:
@@ -106,16 +108,12 @@ class RunSettings(Settings):
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that a run's numbers depend on; `resolved` must have decided what they leave open."""
-        config = {name: value for name, value in self.config.to_dict().items() if name != "about"}
         return {
+            **{name: getattr(self, name) for name in self.recorded},
             "env_name": self.task.name if self.task else None,
-            "config": config,
+            "config": {name: value for name, value in self.config.to_dict().items() if name != "about"},
             "seeds": [self.seeds[0], self.seeds[-1]],
-            "sweep": self.sweep,
             "max_steps": self.schedule.max_steps,
-            "log_interval": self.log_interval,
-            "eval_interval": self.eval_interval,
-            "eval_episodes": self.eval_episodes,
             "evaluation_seed": EVALUATION_SEED,
             **self.simulation._asdict(),
             **({"eval_at_start": True} if self.eval_at_start else {}),
@@ -165,6 +163,8 @@ class OfflineSettings(SimulationSettings, RunSettings):
         "run; or train the seeds that such a run lacks. The existing run stays as it is.",
     )
 
+    recorded = (*RunSettings.recorded, "batch_size", "normalize_observations", "top_returns")
+
     @property
     def task(self) -> Task | None:
         """None if only data are given: then rewards are unchanged and nothing is evaluated."""
@@ -197,8 +197,5 @@ class OfflineSettings(SimulationSettings, RunSettings):
         return {
             **super().identity,
             "dataset": [name_of(source) for source in self.dataset],
-            "batch_size": self.batch_size,
-            "normalize_observations": self.normalize_observations,
-            "top_returns": self.top_returns,
             **({} if self.config.about.run.scale_rewards else {"scale_rewards": False}),
         }

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 import xql_jax
 from xql_jax.errors import UserError, nearest
-from xql_jax.files import as_json, digest, locked_in_turn, read_json, write_atomically
+from xql_jax.files import as_json, digest, read_json, write_atomically
 from xql_jax.runs.settings import RunSettings
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.settings import ExecutorSettings
@@ -166,8 +168,7 @@ class Slurm:
 
     def _note(self, cell: Cell, job: Any) -> None:
         """Adds the job to the list of those that were submitted, which other sweeps change, too."""
-        lock = self._jobs_file.with_name("jobs.lock")
-        with locked_in_turn(lock, "listing its jobs", self._jobs_file.exists):
+        with filelock.FileLock(self._jobs_file.with_name("jobs.lock"), timeout=PATIENCE):
             jobs = {**read_json(self._jobs_file), _key(cell): job.job_id}
             write_atomically(self._jobs_file, json.dumps(jobs))
 
