@@ -15,10 +15,6 @@ from xql_jax.runs.tool_settings import EvaluationSettings
 
 
 def main(settings: EvaluationSettings) -> int:
-    if settings.video is None:
-        command_line.refuse(
-            ["video_episodes", "video_size", "video_fps"], "only used for a video: add --video=FILE"
-        )
     return evaluating.evaluate(EvaluationRun(settings))
 
 

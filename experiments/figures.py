@@ -38,6 +38,7 @@ class FigureSettings(Settings):
         "Figures to draw, separated by commas. all: those that need no runs. "
         + "; ".join(f"{name}: {ALL[name].what}" for name in sorted(ALL))
         + ".",
+        by_commas=True,
     )
     runs: str = setting("results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
     out: str = setting("results/figures", "Folder for the pictures and tables.")
@@ -52,9 +53,12 @@ class FigureSettings(Settings):
 def main(settings: FigureSettings) -> int:
     if not settings.formats or set(settings.formats) - set(FORMATS):
         raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(FORMATS)}")
-    given = command_line.names_among("figure", settings.figure, [*ALL, "all"])
-    asked = [FIGURES if name == "all" else [name] for name in given]
-    names = dict.fromkeys(itertools.chain.from_iterable(asked))
+    known = {name.lower(): [name] for name in ALL} | {"all": list(FIGURES)}
+    for name in settings.figure:
+        if name.strip().lower() not in known:
+            raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
+    asked = (known[name.strip().lower()] for name in settings.figure)
+    names = list(dict.fromkeys(itertools.chain.from_iterable(asked)))
     root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
     folder = make_folder("out", settings.out)

@@ -19,16 +19,12 @@ they flatter, and are no result.
 """
 
 from xql_jax.commands import command_line, sweeping
-from xql_jax.reports.paper_tables import FINETUNING, read_paper_table
-from xql_jax.runs.machine import prepare_acting
+from xql_jax.reports.paper_tables import read_paper_table
 from xql_jax.sweeps.settings import ReproductionSettings
 from xql_jax.sweeps.tables import as_sweep
 
 
 def main(settings: ReproductionSettings) -> int:
-    settings.check()
-    if settings.table == FINETUNING:
-        prepare_acting()
     return sweeping.sweep(as_sweep(settings), read_paper_table(settings.table))
 
 

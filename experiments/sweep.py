@@ -22,22 +22,12 @@ reproduce.py does.
 """
 
 from xql_jax.commands import command_line, sweeping
-from xql_jax.errors import UserError
-from xql_jax.learners.registry import ONLINE
-from xql_jax.runs.machine import prepare_acting
 from xql_jax.sweeps.settings import SweepSettings
 
 
 def main(settings: SweepSettings) -> int:
-    settings = sweeping.with_file(settings)
-    settings.check()
-    for flag in ("datasets", "methods"):
-        if not getattr(settings, flag):
-            raise UserError(f"--{flag}: give at least one, see --help")
-    if settings.finetune or any(method.split(":")[0] in ONLINE for method in settings.methods):
-        prepare_acting()
     return sweeping.sweep(settings)
 
 
 if __name__ == "__main__":
-    command_line.run(main, SweepSettings)
+    command_line.run(main, SweepSettings, sweeping.with_flags_of_file)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from main_runs import MAIN, ROOT, write_dataset
+from main_runs import MAIN, ROOT, run_folder, write_dataset
 
 MAX_STEPS = 600
 ARGUMENTS = (
@@ -71,11 +71,6 @@ class Bench:
 
     def log(self):
         return (self.folder / "log").read_text()
-
-
-def run_folder(save_dir):
-    (config,) = save_dir.rglob("config.json")
-    return config.parent
 
 
 def checkpoint_steps(run):

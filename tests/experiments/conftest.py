@@ -1,24 +1,35 @@
-"""What files share: a fork server, the run of those of mistakes, and that of those that break runs."""
+"""What files share: the run of the tests of mistakes, and that of those that break runs."""
+
+import types
 
 import pytest
 
 pytest.register_assert_rewrite("broken_runs", "main_runs", "mistakes")
 
 from broken_runs import Bench  # noqa: E402
-from main_runs import ForkServer  # noqa: E402
+from main_runs import run_main  # noqa: E402
 from mistakes import make_place  # noqa: E402
 
+from xql_jax.data import loading  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _little_patience():
+    """Downloads are given up soon."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "TIMEOUT", (1.0, 1.0))
+        patch.setattr(loading, "ATTEMPTS", 1)
+        yield
+
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    made = ForkServer(tmp_path_factory.mktemp("streams"))
-    yield made
-    made.close()
+def server():
+    return types.SimpleNamespace(run=run_main)
 
 
 @pytest.fixture(scope="session")
-def place(server, tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("mistakes"), server)
+def place(tmp_path_factory):
+    return make_place(tmp_path_factory.mktemp("mistakes"))
 
 
 @pytest.fixture(scope="session")

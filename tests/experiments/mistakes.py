@@ -1,37 +1,21 @@
 """What the tests of mistakes share: a run that has ended, good commands with a mistake added, the check.
 
-A table of mistakes gives by name a command and the words that its message must hold. The command's first word
-is a main (`train` and `online` with a good run's arguments), or `bare`: train_offline.py without them.
+A line of a table of mistakes has a command and, after =>, the words that its message must hold, between
+bars. The command's first word is a main (`train` and `online` with a good run's arguments), or `bare`:
+train_offline.py without them. {run} is the run's folder, {configs} that of the configs.
 """
 
 import dataclasses
-import re
+import shlex
 from pathlib import Path
 
-from main_runs import (
-    CHOOSE,
-    COLLECT,
-    EVALUATE,
-    EXPORT,
-    FIGURES,
-    FINETUNE,
-    INSPECT,
-    MAIN,
-    ONLINE,
-    REPORT,
-    ROOT,
-    RUNS,
-    ForkServer,
-    Run,
-    contents,
-    write_dataset,
-)
+from main_runs import EXPERIMENTS, MAIN, ROOT, Outcome, contents, run_folder, run_main, write_dataset
 
 MAINS = {
-    "train": MAIN, "bare": MAIN, "online": ONLINE, "evaluate": EVALUATE, "inspect": INSPECT,
-    "figures": FIGURES, "collect": COLLECT, "finetune": FINETUNE,
-    "finetune-from": FINETUNE, "export": EXPORT, "choose": CHOOSE, "report": REPORT,
-    "runs": RUNS,
+    **{path.stem: path for path in EXPERIMENTS.glob("*.py")},
+    "train": MAIN, "bare": MAIN, "online": EXPERIMENTS / "train_online.py",
+    "finetune": EXPERIMENTS / "train_finetune.py", "finetune-from": EXPERIMENTS / "train_finetune.py",
+    "inspect": EXPERIMENTS / "inspect_dataset.py",
 }  # fmt: skip
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
 ONLINE_ARGUMENTS = (  # of a good online run
@@ -40,8 +24,18 @@ ONLINE_ARGUMENTS = (  # of a good online run
     "--log_interval=50", "--eval_interval=100", "--checkpoint_interval=50", "--eval_episodes=1",
     "--bellman_error_interval=100", "--notqdm",
 )  # fmt: skip
-LONGEST_LINE = 1000  # characters, of a message without its paths
-BY_CHILD = 25  # mistakes that end before they change anything
+SWEEP_ARGUMENTS = (
+    "--datasets=pointmaze-umaze-v0=good.hdf5", "--methods=bc:hidden_dims=8:batch_size=8", "--num_seeds=2",
+    "--max_steps=4", "--eval_interval=2", "--eval_episodes=1",
+)  # fmt: skip
+LONGEST_LINE = 1000  # characters, of a message
+
+
+def mistakes(table):
+    """Pairs (command, words) of a table."""
+    lines = (line.strip() for line in table.strip().splitlines())
+    pairs = [line.split(" => ") for line in lines if line and not line.startswith("#")]
+    return [(command, tuple(words.split(" | "))) for command, words in pairs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,95 +44,53 @@ class Place:
     results: Path  # --save_dir
     run: Path  # of a run that has ended
     arguments: tuple[str, ...]  # what made it
-    server: ForkServer
 
-    def command(self, *arguments):
-        """The run's own arguments with others added: later flags win, but a config file must come first.
-
-        Of what would be joined or come before a new config, the data and the widths, only the others stay.
-        """
-        first, last = config_first(arguments)
+    def with_own(self, *arguments):
+        """The run's own arguments with others added. Data and widths that others replace are left out."""
         replaced = [
             own
             for own, others in (("--dataset=", ("--dataset=",)), ("--config.h", ("--config=", "--config.h")))
             if any(argument.startswith(others) for argument in arguments)
         ]
-        return *first, *(own for own in self.arguments if not own.startswith(tuple(replaced))), *last
+        return *(own for own in self.arguments if not own.startswith(tuple(replaced))), *arguments
 
-    def main(self, *arguments):
-        return self.server.run(self.command(*arguments), self.folder)
+    def train(self, *arguments):
+        return run_main(self.with_own(*arguments), self.folder)
 
-    def run_of(self, text, **names):
-        """The run of a table's command; `{run}` and the like in it stand for paths."""
-        main, *words = text.split()
-        long = "x" * 300
-        names = {"run": self.run, "configs": ROOT / "configs", "folder": self.folder, "long": long, **names}
-        added = [word.format(**names) for word in words]
-        first, last = config_first(added)
-        arguments = {
-            "train": lambda: self.command(*added),
-            "bare": lambda: (*added, f"--save_dir={self.results}"),
-            "online": lambda: (*(first or [TD3]), *ONLINE_ARGUMENTS, *last, f"--save_dir={self.results}"),
-            "finetune": lambda: self.command(*added),
-            "finetune-from": lambda: (
-                *added,
-                f"--save_dir={self.results}",
-                "--max_steps=4",
-                "--eval_interval=4",
-            ),
-            "evaluate": lambda: (*added, "--episodes=1", "--notqdm"),
-            "export": lambda: added,
-            "report": lambda: added,
-            "runs": lambda: added,
-            "choose": lambda: (*added, "--max_steps=2", "--notqdm"),
-            "inspect": lambda: added,
-            "collect": lambda: (*added, "--notqdm"),
-        }
-        return Run(
-            arguments[main](),
-            MAINS[main],
-            self.folder,
-            {
-                "D4RL_DATASET_DIR": str(self.folder / "cache"),
-                "MINARI_DATASETS_PATH": str(self.folder / "minari"),
-            },
-        )
-
-    def outcomes(self, mistakes, **names):
-        """The outcomes of a table, by name; not one of its commands may touch a file, but for the cache."""
-        before = contents(self.folder)
-        outcomes = self.server.run_all(
-            [self.run_of(text, **names) for text, *_ in mistakes.values()], BY_CHILD
-        )
-        after = contents(self.folder)
-        changed = [name for name in {**before, **after} if before.get(name, "") != after.get(name, "")]
-        changed = [
-            name for name in changed if name != "cache" and not f"{name}/".startswith("cache/columns/")
+    def outcome(self, command) -> Outcome:
+        """What the command of a table ends with."""
+        main, *words = shlex.split(command)
+        added = [
+            word.replace("{run}", str(self.run)).replace("{configs}", str(ROOT / "configs")) for word in words
         ]
-        assert not changed, changed
-        return dict(zip(mistakes, outcomes, strict=True))
+        save_dir = f"--save_dir={self.results}"
+        arguments = {
+            "train": self.with_own(*added),
+            "bare": (*added, save_dir),
+            "online": (TD3, *ONLINE_ARGUMENTS, *added, save_dir),
+            "finetune": self.with_own(*added),
+            "finetune-from": (*added, save_dir, "--max_steps=4", "--eval_interval=4"),
+            "evaluate": (*added, "--episodes=1", "--notqdm"),
+            "choose": (*added, "--max_steps=2", "--notqdm"),
+            "collect": (*added, "--notqdm"),
+            "sweep": (
+                *SWEEP_ARGUMENTS,
+                f"--save_dir={self.folder}/swept",
+                f"--out={self.folder}/tables",
+                *added,
+            ),
+        }
+        places = {"D4RL_DATASET_DIR": f"{self.folder}-d4rl", "MINARI_DATASETS_PATH": f"{self.folder}-minari"}
+        return run_main(arguments.get(main, added), self.folder, MAINS[main], **places)
 
-    def assert_same_alone(self, mistakes, outcomes):
-        """Some of the commands in children of their own: that others came before has changed nothing."""
-        names = list(mistakes)[:: len(mistakes) // 8]
-        alone = self.server.run_all([self.run_of(mistakes[name][0]) for name in names])
-        for name, outcome in zip(names, alone, strict=True):
-            assert outcome.code == outcomes[name].code
-            assert without_numbers(outcome.err) == without_numbers(outcomes[name].err)
+    def check(self, command, words):
+        """The command's mistake is told in one line, and not a file is touched."""
+        before = contents(self.folder)
+        assert_told(self.outcome(command), [word.replace("{run}", str(self.run)) for word in words])
+        assert contents(self.folder) == before
 
 
-def config_first(arguments):
-    """The argument that names a config file, if one does, and the others: it must come before its fields."""
-    first = [argument for argument in arguments if argument.startswith("--config=")]
-    return first, [argument for argument in arguments if argument not in first]
-
-
-def without_numbers(text):
-    """Numbers of GiB that are free differ."""
-    return re.sub("[0-9.]+", "", text)
-
-
-def make_place(folder, server):
+def make_place(folder):
     good = write_dataset(folder / "good.hdf5")
     results = folder / "results"
     arguments = (
@@ -146,11 +98,9 @@ def make_place(folder, server):
         "--config.hidden_dims=(8,)", "--max_steps=4", "--log_interval=2", "--eval_interval=4",
         "--eval_episodes=1", "--notqdm",
     )  # fmt: skip
-    outcome = server.run(arguments, folder)
+    outcome = run_main(arguments, folder)
     assert (outcome.code, outcome.err) == (0, ""), outcome
-    (config,) = results.rglob("config.json")
-    assert (config.parent / "checkpoints" / "4").is_dir()
-    return Place(folder, results, config.parent, arguments, server)
+    return Place(folder, results, run_folder(results), arguments)
 
 
 def assert_told(outcome, words):

@@ -1,10 +1,9 @@
 """What command lines take: numbers as people write them, names by commas, configs by their names."""
 
 import pytest
-from main_runs import EVALUATE
 
 from xql_jax import config_files
-from xql_jax.commands.command_line import GONE, Number, _without_fields, names_among
+from xql_jax.commands.command_line import Number, _without_fields
 from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
@@ -37,12 +36,6 @@ def test_what_is_no_whole_number_or_beyond_the_bounds_is_refused(text):
         setting.check(Number(setting).parse(text))
 
 
-def test_names_by_commas_in_any_case():
-    assert names_among("figure", ["2,4", " b1"], ["2", "4", "B1"]) == ["2", "4", "B1"]
-    with pytest.raises(UserError, match="--figure=B3: must be one of 2, B1"):
-        names_among("figure", ["2,B3"], ["2", "B1"])
-
-
 def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shipped = config_files.shipped("configs") / "kitchen_config.py"
@@ -56,13 +49,6 @@ def test_a_users_own_config_comes_before_those_of_the_package(tmp_path, monkeypa
     assert config_files.find_config("kitchen_config.py").resolve() == tmp_path / "kitchen_config.py"
     with pytest.raises(UserError, match=r"no file 'elsewhere/kitchen\.py'"):
         config_files.find_config("elsewhere/kitchen.py")
-
-
-def test_a_flag_of_an_earlier_version_names_what_to_use_instead(server):
-    for typed in ("--halve_at=5", "--keep 0.5", "--nokeep"):
-        outcome = server.run(typed.split(), main=EVALUATE)
-        name = typed.removeprefix("--no").removeprefix("--").split("=")[0].split()[0]
-        assert (outcome.code, outcome.err) == (2, f"error: --{name} has left: {GONE[name]}\n")
 
 
 KINDS = (

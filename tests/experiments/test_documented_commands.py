@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 from guides import PAGES, ROOT, blocks
-from main_runs import Run
+from main_runs import run_main
 
 EXTRA = "NOT-A-FLAG"  # arguments more than any main takes: it parses its flags, refuses these, and ends
 SETUP = (ROOT / "setup.py").read_text("utf-8")
@@ -54,59 +54,50 @@ OF_MAINS = [(place, words) for place, words in COMMANDS if is_main(words)]
 OTHERS = [(place, words) for place, words in COMMANDS if not is_main(words)]
 
 
-@pytest.fixture(scope="module")
-def outcomes(server):
-    """What each main says of its flags and of the arguments after them; nothing is run."""
-    runs = [Run([*words[2:], *[EXTRA] * 3], ROOT / words[1], ROOT) for _, words in OF_MAINS]
-    return server.run_all(runs, by_child=10)
-
-
 def test_there_are_as_many_as_one_sees():
     assert len(OF_MAINS) > 40
     assert "README.md" in {place.split(":")[0] for place, _ in OF_MAINS}
     assert {words[1] for _, words in OF_MAINS} == {f"experiments/{path.name}" for path in MAINS}
 
 
-@pytest.mark.parametrize("number", range(len(OF_MAINS)), ids=lambda number: OF_MAINS[number][0])
-def test_the_main_takes_the_flags(outcomes, number):
-    outcome = outcomes[number]
+@pytest.fixture
+def outcome_of(tmp_path):
+    """Runs a command in a folder that has the sweep's file of the guide."""
+    (tmp_path / "sweep.yaml").write_text(blocks("docs/sweeps.md", "yaml")[0].code)
+    return lambda words, *others: run_main([*words[2:], *others], tmp_path, ROOT / words[1])
+
+
+@pytest.mark.parametrize(("place", "words"), OF_MAINS, ids=[place for place, _ in OF_MAINS])
+def test_the_main_takes_the_flags(outcome_of, place, words):
+    outcome = outcome_of(words, *[EXTRA] * 3)
     refused = rf"error: (unexpected argument '{EXTRA}'|\S+: no such folder)"  # the report takes any folders
     assert outcome.code == 2, outcome.out
-    assert re.match(refused, outcome.err), f"{' '.join(OF_MAINS[number][1])}: {outcome.err}"
+    assert re.match(refused, outcome.err), f"{' '.join(words)}: {outcome.err}"
 
 
-def test_a_flag_that_is_not_there_is_seen(server):
+# What `--print_config` tells of every training command that has a config, without a run at hand.
+OF_CONFIGS = {
+    ("", *(word for word in words[1:] if word.startswith(("experiments", "--config", "--env_name"))))
+    for _, words in OF_MAINS
+    if words[1].startswith("experiments/train_") and any("--config" in word for word in words)
+}
+
+
+@pytest.mark.parametrize("words", sorted(OF_CONFIGS), ids=" ".join)
+def test_the_methods_and_hyperparameters_of_documented_configs_are_there(outcome_of, words):
+    outcome = outcome_of(words, "--print_config")
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["--num_sedes=3", "--num_seeds=many", "--config=configs/pointmaze_config.py:xkl", "--config.betta=1"],
+)
+def test_a_flag_that_is_not_there_is_seen(arguments):
     """The oracle's own oracle."""
-    for arguments, words in (
-        (["--num_sedes=3"], "num_sedes"),
-        (["--num_seeds=many"], "num_seeds"),
-    ):
-        outcome = server.run([*arguments, *[EXTRA] * 3])
-        assert outcome.code == 2
-        assert words in outcome.err
-        assert EXTRA not in outcome.err
-    # Configs are read after the arguments, so methods and hyperparameters need a run of their own.
-    for arguments, words in (
-        (["--config=configs/pointmaze_config.py:xkl"], "xkl"),
-        (["--config.betta=1"], "betta"),
-    ):
-        outcome = server.run([*arguments, "--print_config"])
-        assert outcome.code == 2
-        assert words in outcome.err
-
-
-def test_the_methods_and_hyperparameters_of_documented_configs_are_there(server):
-    """What `--print_config` prints of every training command that has a config, without a run at hand."""
-    given = {
-        (words[1], *(word for word in words[2:] if word.startswith(("--config", "--env_name"))))
-        for _, words in OF_MAINS
-        if words[1].startswith("experiments/train_") and any("--config" in word for word in words)
-    }
-    runs = [Run([*words, "--print_config"], ROOT / main, ROOT) for main, *words in sorted(given)]
-    outcomes = server.run_all(runs, by_child=10)
-    wrong = {" ".join(run.arguments): o.err for run, o in zip(runs, outcomes, strict=True) if o.code}
-    assert len(runs) > 10
-    assert wrong == {}
+    outcome = run_main([arguments, "--print_config"])
+    assert outcome.code == 2
+    assert re.search("num_sedes|many|xkl|betta", outcome.err)
 
 
 @pytest.mark.parametrize(("place", "words"), OTHERS, ids=[f"{place} {words[0]}" for place, words in OTHERS])

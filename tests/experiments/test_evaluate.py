@@ -9,7 +9,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 import pytest
-from main_runs import EVALUATE, ROOT, ForkServer, contents, write_dataset
+from main_runs import EVALUATE, ROOT, contents, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
 from xql_jax.files import read_record, write_record
@@ -24,7 +24,7 @@ EPISODES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    server: ForkServer
+    server: object
     run: Path  # of two seeds and two betas, with checkpoints after 20 and 40 updates
     data: Path  # what it was trained on
     out: str  # what it printed

@@ -8,9 +8,18 @@ import time
 
 import psutil
 import pytest
-from main_runs import EVALUATE, ONLINE, ROOT, environment_of_processes
+from main_runs import (
+    EVALUATE,
+    ONLINE,
+    ROOT,
+    assert_every_documented_file,
+    environment_of_processes,
+    rows,
+    run_folder,
+    run_main,
+    strict_json,
+)
 from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
-from run_files import assert_every_documented_file, rows, run_folder, strict_json
 
 from xql_jax.envs.processes import STOPPING
 from xql_jax.training.host import NUM_ERRORS
@@ -24,16 +33,16 @@ COMPILED = (
 
 
 @pytest.fixture(scope="module", params=[ON_HOST, COMPILED], ids=["host", "compiled"])
-def online(request, server, tmp_path_factory):
+def online(request, tmp_path_factory):
     """A run that has ended: its arguments, and where it was trained."""
     folder = tmp_path_factory.mktemp("online")
     shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", folder)
-    outcome = server.run(request.param, folder, main=ONLINE)
+    outcome = run_main(request.param, folder, main=ONLINE)
     assert (outcome.code, outcome.err) == (0, "")
     return request.param, folder
 
 
-def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(server, online):
+def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(online):
     arguments, folder = online
     run = run_folder(folder)
     assert_every_documented_file(run, 1, "replay", "bellman_errors.csv")
@@ -44,12 +53,12 @@ def test_an_online_run_leaves_what_offline_runs_do_and_is_evaluated(server, onli
     summary = strict_json(run / "summary.json")
     lag = 0 if arguments is COMPILED else 99
     assert (summary["status"], summary["step"], summary["policy_lag"]) == ("finished", 200, lag)
-    evaluated = server.run([str(run), "--episodes=1"], folder, main=EVALUATE)
+    evaluated = run_main([str(run), "--episodes=1"], folder, main=EVALUATE)
     assert (evaluated.code, evaluated.err) == (0, "")
     assert "1 episodes of td3, 200 steps, " in evaluated.out
 
 
-def test_an_online_run_that_lost_its_end_is_made_whole(server, online, tmp_path):
+def test_an_online_run_that_lost_its_end_is_made_whole(online, tmp_path):
     """Compiled, it writes the rows of the unbroken run; on the host, those until the checkpoint before."""
     arguments, folder = online
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -57,7 +66,7 @@ def test_an_online_run_that_lost_its_end_is_made_whole(server, online, tmp_path)
     (broken / "summary.json").unlink()
     for step in ("150", "200"):
         shutil.rmtree(broken / "checkpoints" / step)
-    outcome = server.run([*arguments, "--resume"], tmp_path, main=ONLINE)
+    outcome = run_main([*arguments, "--resume"], tmp_path, main=ONLINE)
     assert (outcome.code, outcome.err) == (0, "")
     same = None if arguments is COMPILED else 1
     for name in ("metrics.csv", "evaluations.csv"):
@@ -74,16 +83,16 @@ def test_an_online_run_that_lost_its_end_is_made_whole(server, online, tmp_path)
         (["--num_environments=50", "--max_policy_lag=40"], ["--max_policy_lag=40", "at least 50"]),
     ],
 )
-def test_mistakes_of_a_compiled_environment(server, tmp_path, arguments, words):
+def test_mistakes_of_a_compiled_environment(tmp_path, arguments, words):
     shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", tmp_path)
-    assert_told(server.run([*COMPILED, *arguments], tmp_path, main=ONLINE), words)
+    assert_told(run_main([*COMPILED, *arguments], tmp_path, main=ONLINE), words)
     assert not list(tmp_path.rglob("config.json"))
 
 
-def test_a_task_of_playground(server, tmp_path):
+def test_a_task_of_playground(tmp_path):
     pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
     task = ["--env_name=playground:CartpoleBalance", "--num_environments=10", "--max_steps=400"]
-    outcome = server.run([*COMPILED, *task], tmp_path, main=ONLINE)
+    outcome = run_main([*COMPILED, *task], tmp_path, main=ONLINE)
     assert (outcome.code, outcome.err) == (0, "")
     finished = run_folder(tmp_path)
     assert finished.parents[1].name == "playground:CartpoleBalance"
@@ -92,11 +101,11 @@ def test_a_task_of_playground(server, tmp_path):
     assert all(10.0 < score <= 100.0 for score in scores)  # a pole that is let fall pays something
 
 
-def test_members_have_environments_of_their_own_in_processes(server, tmp_path):
+def test_members_have_environments_of_their_own_in_processes(tmp_path):
     xsac = f"--config={ROOT / 'configs' / 'xsac_config.py'}"
     several = ["--num_seeds=2", "--sweep=beta=1,4", "--num_environments=2", "--processes"]
     arguments = [xsac, *ONLINE_ARGUMENTS, *several, "--on_divergence=restart", "--save_dir=runs"]
-    outcome = server.run(arguments, tmp_path, main=ONLINE)
+    outcome = run_main(arguments, tmp_path, main=ONLINE)
     assert (outcome.code, outcome.err) == (0, "")
     folder = run_folder(tmp_path)
     members = [(row["step"], row["seed"], row["beta"]) for row in rows(folder / "evaluations.csv")]

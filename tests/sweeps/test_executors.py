@@ -1,4 +1,4 @@
-"""By Ray's workers or SLURM's jobs: the same rows as here, whoever is killed meanwhile."""
+"""A sweep gets to its end here, on Ray and on SLURM: the same rows, whoever is killed meanwhile."""
 
 import json
 import os
@@ -6,34 +6,92 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import psutil
 import pytest
 import ray
 from fake_slurm import FakeSlurm
-from tiny_sweeps import TINY, rows, sweep_settings, train_all
+from tiny_sweeps import TINY, rows, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
+from xql_jax.runs import offline
 from xql_jax.sweeps import slurm as slurm_executor
+from xql_jax.sweeps.executors import ray_tasks
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.ray_cluster import RayCluster
-from xql_jax.sweeps.settings import ExecutorSettings, SweepSettings
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 
 ROOT = Path(__file__).resolve().parents[2]
 slow = pytest.mark.slow
+CLONING = (f"bc{TINY}",)
 TASKS = {
-    "methods": (f"bc{TINY}",),
-    "num_seeds": 12,
+    "methods": CLONING,
+    "num_seeds": 6,
     "seeds_per_run": 1,
-    "max_steps": 20_000,
-    "eval_interval": 5_000,
-    "checkpoint_interval": 500,
+    "max_steps": 8_000,
+    "eval_interval": 2_000,
+    "checkpoint_interval": 200,
 }
 SECONDS = 600  # for what is waited for
+
+
+@slow
+def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
+    settings = sweep_settings(tmp_path)
+    load = offline.load_data
+
+    def fail(job, *others):
+        if job.settings.config.algorithm == "bc":
+            raise RuntimeError("no room")
+        return load(job, *others)
+
+    monkeypatch.setattr(offline, "load_data", fail)
+    [(_, failed), (_, finished)] = train_all(settings)
+    assert failed.failure == "RuntimeError: no room"
+    assert finished.summary["status"] == "finished"
+
+
+def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
+    train = offline.train
+
+    def told(*arguments, draw, **options):
+        return train(*arguments, draw=lambda population: arguments[-1].request(), **options)
+
+    monkeypatch.setattr(offline, "train", told)
+    settings = sweep_settings(tmp_path)
+    [(_, outcome)] = train_all(settings)
+    assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)
+    assert states(settings) == ["finished", "to do"]
+
+
+def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_path, monkeypatch):
+    """Stopped after each two updates, it is trained ten times; stopped at once, it is given up."""
+    train = TrainingLoop.run
+    settings = sweep_settings(tmp_path, methods=CLONING)
+
+    def stopped_after(steps):
+        def run(loop, stop, **options):
+            last, write = loop.progress.step + steps, loop._write_due
+
+            def write_and_stop(*arguments):
+                write(*arguments)
+                if loop.progress.step >= last:
+                    stop.request()
+
+            if steps == 0:
+                stop.request()
+            loop._write_due = write_and_stop
+            train(loop, stop, **options, steps_per_call=1)
+            stop.received = None  # only this worker was stopped, not the sweep
+
+        monkeypatch.setattr(TrainingLoop, "run", run)
+        return [outcome.summary["status"] for _, outcome in train_all(settings)]
+
+    assert stopped_after(0) == ["interrupted"]
+    assert stopped_after(2) == ["interrupted"] * 9 + ["finished"]
 
 
 def until(happens, what):
@@ -47,14 +105,10 @@ def until(happens, what):
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The rows of the twelve, trained here."""
+    """The rows of the six seeds, trained here."""
     settings = sweep_settings(tmp_path_factory.mktemp("expected"), **TASKS)
     train_all(settings)
-    return by_seed(settings)
-
-
-def by_seed(settings):
-    return {name.rsplit(" seed ")[1]: found for name, found in rows(settings).items()}
+    return rows(settings)
 
 
 def start_driver(settings, *flags):
@@ -66,12 +120,9 @@ def start_driver(settings, *flags):
     ]
     command = [sys.executable, str(ROOT / "experiments" / "sweep.py"), *arguments, *flags, "--executor=ray"]
     log = Path(settings.save_dir).parent / "driver.log"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with log.open("a") as file:
-        return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment())
-
-
-def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, cwd=log.parent, stdout=file, stderr=file, env=environment)
 
 
 def workers(of=None):
@@ -88,18 +139,11 @@ def workers(of=None):
 
 
 def checkpoints(settings):
-    """By run that has not finished: its last checkpoint."""
-    folders = Path(settings.save_dir).glob("*/*/*")
-    return {
-        folder: max(steps)
-        for folder in folders
-        if not (folder / "summary.json").exists()
-        and (
-            steps := [
-                int(path.name) for path in (folder / "checkpoints").glob("[1-9]*[0-9]") if path.is_dir()
-            ]
-        )
+    """The checkpoints of runs that have not finished."""
+    unfinished = {folder for folder in Path(settings.save_dir).glob("*/*/*") if folder.is_dir()} - {
+        path.parent for path in finished(settings)
     }
+    return {path for folder in unfinished for path in folder.glob("checkpoints/[1-9]*[0-9]")}
 
 
 def finished(settings):
@@ -114,16 +158,16 @@ def test_ray_loses_nothing_when_workers_and_the_driver_are_killed(tmp_path, expe
     for _ in range(2):
         before = until(lambda: checkpoints(settings), "checkpoint")
         until(lambda: workers(driver), "worker")[0].kill()
-        until(lambda seen=before: checkpoints(settings) != seen, "training after a worker was killed")
-    until(lambda: len(finished(settings)) >= 4, "run that finished")
+        until(lambda seen=before: checkpoints(settings) - seen, "training after a worker was killed")
+    until(lambda: len(finished(settings)) >= 2, "run that finished")
     driver.kill()
     driver.wait()
     until(lambda: not workers(), "end of the workers, whose driver is gone")
     there = {path: path.read_bytes() for path in finished(settings)}
-    assert len(there) < 12
+    assert len(there) < 6
     assert start_driver(settings).wait(SECONDS) == 0, (tmp_path / "driver.log").read_text()
     assert {path: path.read_bytes() for path in there} == there  # the rest only
-    assert by_seed(settings) == expected
+    assert rows(settings) == expected
     configs = [json.loads((path.parent / "config.json").read_text()) for path in finished(settings)]
     assert sum(bool(config["resumed"]) for config in configs) >= 2
 
@@ -137,28 +181,25 @@ def test_ray_stops_and_goes_on(tmp_path, expected):
     driver.send_signal(signal.SIGINT)
     assert driver.wait(SECONDS) == 128 + signal.SIGINT
     text = (tmp_path / "driver.log").read_text()
-    assert text.count("stopped by SIGINT; the same command goes on") == 2
+    assert text.count("stopped by SIGINT; the same command goes on") in (2, 3)  # each run and the sweep
     assert "failed" not in text
     assert start_driver(settings).wait(SECONDS) == 0
-    assert by_seed(settings) == {seed: expected[seed] for seed in ("0", "1")}
+    assert rows(settings) == {seed: expected[seed] for seed in (0, 1)}
 
 
-def test_ray_says_what_it_cannot_do(tmp_path):
-    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
-    with pytest.raises(UserError, match=r"^--ray_address=127\.0\.0\.1:9: no cluster there"):
-        train_all(settings, RayCluster(ExecutorSettings(ray_address="127.0.0.1:9")))
-    with pytest.raises(UserError, match=r"^--ray_address=here: no cluster there"):
-        train_all(settings, RayCluster(ExecutorSettings(ray_address="here")))
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "here"])
+def test_ray_says_where_there_is_no_cluster(tmp_path, address):
+    settings = sweep_settings(tmp_path, methods=CLONING, ray_address=address)
+    with pytest.raises(UserError, match=rf"^--ray_address={address}: no cluster there"):
+        train_all(settings, ray_tasks(settings))
 
 
 @slow
 def test_a_task_that_no_node_has_room_for_is_refused(tmp_path):
-    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
-    with pytest.raises(
-        UserError,
-        match=r"^--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much",
-    ):
-        train_all(settings, RayCluster(ExecutorSettings(task_gpus=100.0, ray_address="local")))
+    settings = sweep_settings(tmp_path, methods=CLONING, task_gpus=100.0, ray_address="local")
+    message = r"^--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much"
+    with pytest.raises(UserError, match=message):
+        train_all(settings, ray_tasks(settings))
     assert not ray.is_initialized()
 
 
@@ -169,13 +210,8 @@ def slurm(tmp_path, monkeypatch):
     return fake
 
 
-def jobs_of(settings, cluster, **resources):
-    folder = Path(settings.save_dir) / "slurm"
-    return Slurm(ExecutorSettings(slurm_cluster=cluster, **resources), folder)
-
-
-@pytest.fixture
-def jobs_tell_their_gpus(monkeypatch):
+@pytest.mark.parametrize(("parallel", "gpus"), [(None, ["0,1", "0,1"]), (2, ["0,1", "2,3"])])
+def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, monkeypatch, parallel, gpus):
     class Job:  # local, so that it is pickled whole: a process that imports JAX takes seconds
         def __init__(self, settings):
             pass
@@ -184,27 +220,20 @@ def jobs_tell_their_gpus(monkeypatch):
             return os.environ["CUDA_VISIBLE_DEVICES"]
 
     monkeypatch.setattr(slurm_executor, "Job", Job)
-
-
-@pytest.mark.parametrize(("parallel", "gpus"), [(None, ["0,1", "0,1"]), (2, ["0,1", "2,3"])])
-@pytest.mark.usefixtures("jobs_tell_their_gpus")
-def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, parallel, gpus):
-    executor = Slurm(
-        ExecutorSettings(task_gpus=2, slurm_cluster="local", parallel=parallel), tmp_path / "slurm"
-    )
-    ended = executor.run(make_plan(sweep_settings(tmp_path)).cells, StopSignals())
+    settings = sweep_settings(tmp_path, task_gpus=2, slurm_cluster="local", parallel=parallel)
+    ended = Slurm(settings)(make_plan(settings).cells, StopSignals())
     assert sorted(told for _, told in ended) == gpus
 
 
 class StopsOnceBegun(StopSignals):
-    """A stop that comes when runs have checkpoints."""
+    """A stop that comes when two runs have checkpoints."""
 
     def __init__(self, settings):
         self._settings, self._asked = settings, None
 
     @property
     def received(self):
-        if self._asked is None and len(checkpoints(self._settings)) >= 2:
+        if len({path.parents[1] for path in checkpoints(self._settings)}) >= 2:
             self._asked = signal.SIGINT
         return self._asked
 
@@ -216,71 +245,56 @@ class StopsOnceBegun(StopSignals):
 @slow
 @pytest.mark.parametrize("cluster", ["slurm", "local"])
 def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slurm, expected, cluster):
-    settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 3})
-    outcomes = train_all(settings, jobs_of(settings, cluster), StopsOnceBegun(settings))
+    settings = sweep_settings(tmp_path, **{**TASKS, "num_seeds": 3}, slurm_cluster=cluster)
+    outcomes = train_all(settings, Slurm(settings), StopsOnceBegun(settings))
     if cluster == "slurm":
         assert outcomes == []  # nobody has waited for them
         assert slurm.submitted == 3
     else:
         assert {outcome.stopped for _, outcome in outcomes} == {signal.SIGTERM}
         assert not finished(settings)
-    outcomes = train_all(settings, jobs_of(settings, cluster))
+    outcomes = train_all(settings, Slurm(settings))
     assert [outcome.summary["status"] for _, outcome in outcomes] == ["finished"] * 3
-    assert by_seed(settings) == {seed: expected[seed] for seed in ("0", "1", "2")}
+    assert rows(settings) == {seed: expected[seed] for seed in (0, 1, 2)}
     assert slurm.submitted == (3 if cluster == "slurm" else 0)
 
 
-@pytest.mark.parametrize("state", ["UNKNOWN", "PREEMPTED", "RUNNING"])
-def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, state):
-    settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",))
+@pytest.mark.parametrize(
+    ("state", "follows"),
+    [("UNKNOWN", (True, False)), ("PREEMPTED", (False, False)), ("RUNNING", (True, True))],
+)
+def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, state, follows):
+    """A new job is followed unless it was preempted; an old one only if SLURM knows it."""
+    settings = sweep_settings(tmp_path, methods=CLONING)
     [cell] = make_plan(settings).cells
-    executor = jobs_of(settings, "slurm")
+    executor = Slurm(settings)
     monkeypatch.setattr("submitit.SlurmJob.state", state)
-    pickle = tmp_path / "runs" / "slurm" / "7_submitted.pkl"
-    pickle.parent.mkdir(parents=True)
-    pickle.touch()
-    executor._note(cell, types.SimpleNamespace(job_id="7"))
-    assert (
-        executor._followed(cell) is None if state == "PREEMPTED" else executor._followed(cell).job_id == "7"
-    )
-    os.utime(pickle, (0, 0))
-    followed = executor._followed(cell)
-    assert followed.job_id == "7" if state == "RUNNING" else followed is None
-
-
-def test_sweeps_do_not_forget_each_others_jobs(tmp_path, slurm):
-    one, two = (sweep_settings(tmp_path, methods=(f"{name}{TINY}",)) for name in ("bc", "iql"))
-    executors = jobs_of(one, "slurm"), jobs_of(two, "slurm")
-    for settings, executor, number in zip((one, two), executors, ("101", "102"), strict=True):
-        executor._folder.mkdir(parents=True, exist_ok=True)
-        [cell] = make_plan(settings).cells
-        executor._note(cell, types.SimpleNamespace(job_id=number))
-    assert sorted(json.loads((tmp_path / "runs/slurm/jobs.json").read_text()).values()) == ["101", "102"]
+    file = executor.job_file(cell)
+    file.parent.mkdir(parents=True)
+    file.write_text("7")
+    found = [executor.followed(cell)]
+    os.utime(file, (0, 0))
+    found.append(executor.followed(cell))
+    assert [job is not None and job.job_id == "7" for job in found] == list(follows)
 
 
 def test_the_script_that_slurm_would_be_given(tmp_path):
     resources = {"task_cpus": 4, "task_gpus": 1, "task_memory_gb": 16, "task_hours": 2.5, "retries": 5}
-    options = ("partition=gpu", "account=mine")
-    settings = ExecutorSettings(slurm_options=options, parallel=7, **resources)
-    lines = Slurm(settings, tmp_path / "jobs").script().splitlines()
+    options = ("partition=gpu", "account=mine", "setup=module load cuda", "exclusive=true", "nodes=2")
+    settings = sweep_settings(tmp_path, **resources, slurm_options=(*options, "srun_args=--mpi=none --quiet"))
+    lines = Slurm(settings).script().splitlines()
     assert lines[0] == "#!/bin/bash"
-    for line in (
-        "partition=gpu",
-        "account=mine",
-        "cpus-per-task=4",
-        "gpus-per-node=1",
-        "mem=16GB",
-        "time=150",
-    ):
-        assert f"#SBATCH --{line}" in lines
+    asked = ("partition=gpu", "account=mine", "cpus-per-task=4", "gpus-per-node=1", "mem=16GB", "time=150")
+    assert {f"#SBATCH --{one}" for one in (*asked, "exclusive", "nodes=2")} | {"module load cuda"} <= {*lines}
     assert any(line.startswith("#SBATCH --signal=USR2@") for line in lines)  # before the hours are over
-    assert any("submitit.core._submit" in line for line in lines)
-    assert not (tmp_path / "jobs").exists()
+    assert any(" --mpi=none --quiet python " in line and "submitit.core._submit" in line for line in lines)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_slurm_says_what_it_lacks(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"^--slurm_options: unknown option 'partion'; nearest: partition"):
-        Slurm(ExecutorSettings(slurm_options=("partion=gpu",)), tmp_path)
+        Slurm(sweep_settings(tmp_path, slurm_options=("partion=gpu",)))
     monkeypatch.setenv("PATH", "")
+    settings = sweep_settings(tmp_path)
     with pytest.raises(UserError, match=r"^--executor=slurm: no sbatch here"):
-        train_all(sweep_settings(tmp_path), Slurm(ExecutorSettings(), tmp_path / "jobs"))
+        train_all(settings, Slurm(settings))

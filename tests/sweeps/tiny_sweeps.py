@@ -2,15 +2,15 @@
 
 from tiny_runs import write_dataset
 
+from xql_jax.sweeps.executors import in_process, train
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.settings import SweepSettings
-from xql_jax.sweeps.worker import InProcess, train
 from xql_jax.training.signals import StopSignals
 
 TINY = ":hidden_dims=8:batch_size=8"  # of every method
 
 
-def sweep_settings(folder, **changes):
+def sweep_settings(folder, kind=SweepSettings, **changes):
     """Cloning and IQL on data of one's own: 20 updates, evaluated every 5."""
     folder.mkdir(parents=True, exist_ok=True)
     data = folder / "data.npz"
@@ -25,19 +25,22 @@ def sweep_settings(folder, **changes):
         "eval_episodes": 1,
         "save_dir": str(folder / "runs"),
     }
-    return SweepSettings(**(settings | changes))
+    return kind(**(settings | changes))
 
 
-def train_all(settings, executor=None, stop=None):
+def train_all(settings, executor=in_process, stop=None):
     """What came of each cell, in the order in which they ended."""
-    executor, stop = executor or InProcess(), stop or StopSignals()
-    return list(train(make_plan(settings), settings, executor, stop))
+    return list(train(make_plan(settings), settings, executor, stop or StopSignals()))
+
+
+def states(settings):
+    return [cell.state for cell in make_plan(settings).cells]
 
 
 def rows(settings):
-    """By cell: its run's evaluations, without seconds."""
+    """By first seed: its run's evaluations, without seconds."""
     return {
-        str(cell): [
+        cell.settings.seed: [
             (row.step, row.seed, row.setting, row.results["score"], row.results["length"])
             for row in cell.record.rows(cell.record.files.evaluations)
         ]

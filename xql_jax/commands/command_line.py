@@ -9,8 +9,7 @@ import os
 import re
 import signal
 import sys
-import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,22 +103,32 @@ def define_flags(kind: type) -> None:
         )
 
 
-def run(main: Callable[[S], int | None], kind: type[S]) -> None:
-    """Parses the command line to settings and runs main with them; its result is the exit code."""
+def run(
+    main: Callable[[S], int | None],
+    kind: type[S],
+    expanded: Callable[[Sequence[str]], list[str]] = list,
+) -> None:
+    """Parses the command line to settings and runs main with them; its result is the exit code.
+
+    Args:
+        expanded: returns the arguments to parse, given those that were typed.
+    """
     define_flags(kind)
     fields: dict[str, str] = {}  # given by --config.FIELD=VALUE
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            positional, found = _parsed(arguments, settings_of(kind))
+            positional, found = _parsed(expanded(arguments), settings_of(kind))
             fields.update(found)
             return positional
-        except (UserError, flags.Error, OSError) as error:
+        except (UserError, flags.Error) as error:
             sys.exit(fail(error))
+        except OSError as error:
+            sys.exit(fail(_refusal(error)))
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
-            return main(settings_from(kind, flags.FLAGS, arguments[1:], fields))
+            return main(settings_from(kind, arguments[1:], fields))
         except UserError as error:
             return fail(error)
         except MemoryError as error:
@@ -127,14 +136,17 @@ def run(main: Callable[[S], int | None], kind: type[S]) -> None:
         except OSError as error:
             if error.strerror is None:
                 raise
-            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            return fail(UserError(f"{place}{error.strerror}"))
+            return fail(_refusal(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.stdout.flush()
             os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
-    _name_command(sys.modules["__main__"])
+    started = sys.modules["__main__"]
+    command = getattr(started, COMMAND, None)
+    if command and started.__doc__ and started.__file__:  # the examples in `--help` name what was typed
+        script = f"python experiments/{Path(started.__file__).name}"
+        started.__doc__ = started.__doc__.replace(script, command)
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)
@@ -143,27 +155,26 @@ def run(main: Callable[[S], int | None], kind: type[S]) -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def _refusal(error: OSError) -> UserError:
+    """Returns what the system refused, and of which file."""
+    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return UserError(f"{place}{error.strerror}")
+
+
 def fail(error: Exception) -> int:
     """Prints the error as one line; returns the exit code."""
     print("error:", " ".join(str(error).split()).removeprefix("ERROR:: "), file=sys.stderr)  # absl's prefix
     return 2
 
 
-def settings_from(
-    kind: type[S],
-    values: flags.FlagValues,
-    positional: Sequence[str] = (),
-    fields: Mapping[str, str] | None = None,
-    **others: Any,
-) -> S:
-    """Makes settings of class `kind` from flags.
+def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str, str]) -> S:
+    """Makes settings of class `kind` from the flags.
 
     Args:
         positional: the arguments without a flag.
         fields: hyperparameters of the config that are given, as they were typed.
-        others: further fields of `kind`.
     """
-    known = settings_of(kind)
+    known, values = settings_of(kind), flags.FLAGS
     given: dict[str, Any] = {name: values[name].value for name in known if name in values}
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
@@ -177,56 +188,21 @@ def settings_from(
         )
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
         present = {name for name in (*known, "config") if name in values and values[name].present}
-        others["given"] = frozenset({*present, *(fields or {})})
+        given["given"] = frozenset({*present, *fields})
     if issubclass(kind, RunSettings):
-        others["config"] = _config(kind, values, fields or {})
+        if values.config is None:
+            is_offline = kind.config_kind is OFFLINE
+            name = file_for_task(values.env_name, bool(values.dataset)) if is_offline else "xsac_config.py"
+            values["config"].value = str(shipped("configs") / name)
+        config = load_config(values.config, kind.config_kind)
+        try:
+            given["config"] = with_fields(config, fields)
+        except UserError as error:
+            raise UserError(f"--config.{error}") from None
     try:
-        return kind(**given, **others)
+        return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
-
-
-def _config(kind: type[RunSettings], values: flags.FlagValues, fields: Mapping[str, str]) -> Any:
-    """Loads the config that the flags name, or that of the task, with the fields that are given."""
-    if values.config is None:
-        is_offline = kind.config_kind is OFFLINE
-        name = file_for_task(values.env_name, bool(values.dataset)) if is_offline else "xsac_config.py"
-        values["config"].value = str(shipped("configs") / name)
-    config = load_config(values.config, kind.config_kind)
-    try:
-        return with_fields(config, fields)
-    except UserError as error:
-        raise UserError(f"--config.{error}") from None
-
-
-def refuse(names: Sequence[str], why: str) -> None:
-    """Raises UserError if the user gives one of these flags."""
-    for name in names:
-        if name in flags.FLAGS and flags.FLAGS[name].present:
-            raise UserError(f"--{name}: {why}")
-
-
-def names_among(flag: str, values: Iterable[str], choices: Sequence[str]) -> list[str]:
-    """Returns the names that a flag gives, spelt as in `choices`.
-
-    The flag may give several names separated by commas, in upper or lower case.
-
-    Raises:
-        UserError: if a name is not one of the choices.
-    """
-    known = {choice.lower(): choice for choice in choices}
-    names = [name.strip() for value in values for name in value.split(",")]
-    for name in names:
-        if name.lower() not in known:
-            raise UserError(f"--{flag}={name}: must be one of {', '.join(choices)}")
-    return [known[name.lower()] for name in names]
-
-
-def _name_command(main: types.ModuleType) -> None:
-    """Makes the examples in `--help` name the command that was typed, if it is an installed one."""
-    command = getattr(main, COMMAND, None)
-    if command and main.__doc__ and main.__file__:
-        main.__doc__ = main.__doc__.replace(f"python experiments/{Path(main.__file__).name}", command)
 
 
 def _parsed(arguments: Sequence[str], known: Mapping[str, Setting]) -> tuple[list[str], dict[str, str]]:
@@ -268,14 +244,8 @@ def _without_fields(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]
 def _refuse_gone(arguments: Sequence[str]) -> None:
     """Raises UserError for a flag, or a flag's value, of an earlier version."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        if not argument.startswith("-"):
-            continue
         name, has_value, value = argument.lstrip("-").partition("=")
-        value = value if has_value else following
-        if name in flags.FLAGS:
-            is_known = value in getattr(flags.FLAGS[name].parser, "enum_values", ())
-            gone = name if is_known else f"{name}={value}"
-        else:
-            gone = name if name in GONE else name.removeprefix("no")
-        if gone in GONE and gone not in flags.FLAGS:
-            raise UserError(f"--{gone} has left: {GONE[gone]}")
+        pair = f"{name}={value if has_value else following}"
+        for gone in (name, name.removeprefix("no"), pair) if argument.startswith("-") else ():
+            if gone in GONE and gone not in flags.FLAGS:
+                raise UserError(f"--{gone} has left: {GONE[gone]}")

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.tool_settings import EvaluationSettings
+from xql_jax.settings import settings_of
 from xql_jax.training.members import Member
 
 # When an episode counts as a success, by suite.
@@ -25,9 +28,13 @@ def evaluate(run: EvaluationRun) -> int:
 
     A member is one seed with one setting of the hyperparameters.
     """
+    settings, known = run.settings, settings_of(EvaluationSettings)
+    for name in ("video_episodes", "video_size", "video_fps"):
+        if settings.video is None and getattr(settings, name) != known[name].default:
+            raise UserError(f"--{name}: only used for a video: add --video=FILE")
     with run:
         report = run.run()
-    members, settings = run.policies.members, run.settings
+    members = run.policies.members
     _print_members(members, report["members"])
     meaning = SUCCESS.get(run.policies.task.suite)
     if meaning and any(entry["success_rate"] is not None for entry in report["members"]):

@@ -1,30 +1,28 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
 import runpy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 from ml_collections import ConfigDict
 
 from xql_jax.commands.training import print_result
 from xql_jax.data.loading import task_file
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError
+from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable
-from xql_jax.settings import settings_of
+from xql_jax.runs.machine import prepare_acting
+from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
 from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
-from xql_jax.sweeps.ray_cluster import RayCluster
-from xql_jax.sweeps.settings import SweepSettings, as_typed
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
-from xql_jax.sweeps.worker import Executor, InProcess, Outcome, train
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
-
-S = TypeVar("S", bound=SweepSettings)
 
 
 def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
@@ -34,11 +32,16 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
         UserError: if no cell has data; at the end, if the training of some cells has failed (the others were
             trained).
     """
+    settings.check()
+    if settings.finetune or any(method.split(":")[0] in ONLINE for method in settings.methods):
+        prepare_acting()
     plan = make_plan(settings)
     if settings.download and not settings.dry_run:
         plan = downloaded(plan, settings)
     _print_plan(plan)
-    executor = make_executor(settings)
+    executor: Executor = in_process
+    if settings.executor != "in_process":
+        executor = ray_tasks(settings) if settings.executor == "ray" else Slurm(settings)
     if settings.dry_run:
         print(table_of(plan.cells, paper).as_text())
         if isinstance(executor, Slurm):
@@ -69,63 +72,43 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     return 0
 
 
-def make_executor(settings: SweepSettings) -> Executor:
-    """Returns the executor that the settings ask for; UserError if it is not available."""
-    if settings.executor == "in_process":
-        return InProcess()
-    if settings.executor == "ray":
-        return RayCluster(settings)
-    return Slurm(settings, Path(settings.save_dir).expanduser() / "slurm")
-
-
-def with_file(settings: S) -> S:
-    """Returns the settings with those that their file gives and the command line does not.
+def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
+    """Replaces the name of a sweep's file among the arguments by the flags that the file gives, put first.
 
     The file is YAML, or Python with a `get_config` that returns a ConfigDict. A list gives several values;
     `sweep` and `slurm_options` may be mappings.
 
     Raises:
-        UserError: if the file cannot be read, names an unknown setting, or gives an invalid value.
+        UserError: if the file cannot be read.
     """
-    if settings.file is None:
-        return settings
-    path, known, values = Path(settings.file), settings_of(type(settings)), dict(vars(settings))
-    aliases = {one.alias: name for name, one in known.items() if one.alias}
-    given = set(settings.given)
-    for typed, value in _read(path).items():
-        name = aliases.get(typed, typed)
-        if name not in known:
-            raise UserError(f"{path}: unknown flag {name!r}; nearest: {nearest(str(name), known)}")
-        if name in settings.given or value is None:
-            continue
-        if known[name].by_commas:
-            value = (
-                [as_typed(one) for one in value]
-                if isinstance(value, list | tuple)
-                else as_typed(value).split(",")
-            )
-        elif known[name].kind is str:
-            value = as_typed(value, " ")
-        given.add(name)
-        values[name] = value
-    try:
-        return type(settings)(**{**values, "given": frozenset(given)})
-    except UserError as error:
-        raise UserError(f"{path}: --{error}") from None
-
-
-def _read(path: Path) -> Mapping[str, Any]:
+    program, *typed = arguments
+    is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml", ".py")) for one in typed]
+    if True not in is_file:
+        return list(arguments)
+    path = Path(typed.pop(is_file.index(True)))
     try:
         if path.suffix == ".py":
-            return ConfigDict(runpy.run_path(str(path))["get_config"]()).to_dict()
-        content = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+            content = ConfigDict(runpy.run_path(str(path))["get_config"]()).to_dict()
+        else:
+            content = yaml.safe_load(path.read_text())
+    except OSError:
+        raise  # its own message names the file
     except Exception as error:  # a Python file is the user's code, and may fail in any way
         raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
-    return content
+    given = {name: value for name, value in content.items() if value is not None}
+    flags = [f"--{name}={_typed(value, ' ' if name == 'sweep' else ',')}" for name, value in given.items()]
+    return [program, *flags, *typed]
+
+
+def _typed(value: Any, between: str = ",") -> str:
+    """Returns a value of a file as it would be typed: lists by commas, a mapping as NAME=VALUES."""
+    if isinstance(value, Mapping):
+        return between.join(f"{name}={_typed(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):  # a tuple of widths is typed 256/256
+        return ",".join(_typed(one).replace(",", "/") for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
@@ -140,10 +123,8 @@ def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
 
 def _print_plan(plan: Plan) -> None:
     """Prints the cells by state, with missing data and the expected time."""
-    by_state: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        by_state.setdefault(cell.state, []).append(cell)
-    print(", ".join(f"{len(cells)} {state}" for state, cells in by_state.items()) + ":", flush=True)
+    states = [cell.state for cell in plan.cells]
+    print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) + ":")
     for cell in plan.cells:
         seconds = plan.seconds(cell)
         what = {
@@ -152,10 +133,9 @@ def _print_plan(plan: Plan) -> None:
         }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
         hours = f", about {seconds / 3600:.2g} h" if seconds else ""
         print(f"  {cell}: {what}{hours}")
-    expected = [plan.seconds(cell) for cell in plan.to_do]
-    known = [seconds for seconds in expected if seconds is not None]
-    if known:
-        print(f"about {sum(known) / 3600:.2g} h on one machine, estimated from finished runs", flush=True)
+    expected = [plan.seconds(cell) or 0.0 for cell in plan.to_do]
+    if any(expected):
+        print(f"about {sum(expected) / 3600:.2g} h on one machine, estimated from finished runs", flush=True)
     elif expected:
         print("how long it takes will be known when the first run has finished", flush=True)
 

@@ -3,12 +3,10 @@
 import dataclasses
 import itertools
 import json
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from xql_jax.config_files import OFFLINE as OFFLINE_CONFIG
@@ -22,6 +20,7 @@ from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.folder import OF_THE_RECORD
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.runs.train import data_run_folder, job_of
@@ -32,7 +31,7 @@ from xql_jax.training.members import fields_given
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
 FINISHED, BEGUN, ABSENT, NO_DATA = "finished", "begun", "to do", "no data"
-SOMETIMES = ("scale_rewards", "checkpoint", "eval_at_start")  # in an identity only if not at the default
+OF_THE_DATA = ("dataset_fingerprint", "references")  # entries of an identity that only the data tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +41,11 @@ class Cell:
     dataset: str  # the task's name, with =FILE for the user's own data
     method: str  # METHOD+POLICY:FIELD=VALUE, as a user types it
     settings: RunSettings
+    members: int  # seeds times settings of the sweep
     steps: int  # of the whole run
     identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
-    state: str
-    record: SavedRun | None  # its run's files, if the run was begun
+    state: str = ABSENT
+    record: SavedRun | None = None  # its run's files, if the run was begun
     missing: str = ""  # the data file, if it does not exist
 
     def __str__(self) -> str:
@@ -56,12 +56,6 @@ class Cell:
     @property
     def algorithm(self) -> str:
         return self.identity["config"]["algorithm"]
-
-    @property
-    def members(self) -> int:
-        """The number of members that the run trains: seeds times settings of the sweep."""
-        grid = (len(part.split(",")) for part in self.settings.sweep.split())
-        return self.settings.num_seeds * math.prod(grid)
 
     @property
     def step(self) -> int:
@@ -79,9 +73,7 @@ class Plan:
     """All cells of a sweep, with their runs as far as they exist."""
 
     cells: Sequence[Cell]
-    seconds_an_update: Mapping[
-        str, float
-    ]  # by method: of one seed, evaluations included, measured on finished runs
+    seconds_an_update: Mapping[str, float]  # by method: of one seed, with evaluations, of finished runs
 
     def seconds(self, cell: Cell) -> float | None:
         """Returns the time that the cell is expected to take; None if no run has finished in this folder."""
@@ -96,41 +88,38 @@ class Plan:
 
 
 def make_plan(settings: SweepSettings) -> Plan:
-    """Returns the plan of the sweep. Nothing is trained, loaded or downloaded.
+    """Returns the plan of the sweep. Nothing is trained or downloaded.
 
     Raises:
-        UserError: if a dataset, method or field is unknown, a value is impossible, or the user's data file,
-            which an unfinished run needs, does not exist.
+        UserError: if a dataset, method or field is unknown, a value is impossible, or an unfinished run needs
+            a file of the user's that does not exist.
     """
-    records = list(all_runs(Path(settings.save_dir).expanduser()))
     check_methods(settings.methods)
     datasets, methods = (list(dict.fromkeys(names)) for names in (settings.datasets, settings.methods))
-    asked = [
-        (dataset, *variant)
-        for dataset in datasets
-        for method in methods
-        for variant in _variants(method, dataset, settings)
-    ]
     _check_swept(settings, datasets, methods)
-    cells = [_cell(*one, seeds, settings, records) for one in asked for seeds in _seeds(settings)]
-    return Plan(cells, _measured(records, settings.finetune))
+    last, step = settings.seed + settings.num_seeds, settings.seeds_per_run or settings.num_seeds
+    cells = []
+    for dataset, typed in itertools.product(datasets, methods):
+        for method, grid in _variants(typed, dataset, settings):
+            for first in range(settings.seed, last, step):
+                seeds = range(first, min(first + step, last))
+                wanted = run_settings(dataset, method, grid, seeds, settings)
+                job = job_of(wanted)  # raises UserError for mistakes before anything is trained
+                steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
+                cells.append(Cell(dataset, method, wanted, len(job.members), steps, identity))
+    plan = refreshed(Plan(cells, {}), settings.save_dir)
+    for cell in plan.cells:
+        if cell.state == NO_DATA and "=" in cell.dataset:
+            raise UserError(f"--datasets={cell.dataset}: no such file")
+    return plan
 
 
 def refreshed(plan: Plan, save_dir: str) -> Plan:
     """Returns the plan with the runs that exist by now."""
     records = list(all_runs(Path(save_dir).expanduser()))
-    return dataclasses.replace(plan, cells=[_as_it_is(cell, records) for cell in plan.cells])
-
-
-def has_identity(record: SavedRun, identity: Mapping[str, Any]) -> bool:
-    """Whether the run has that identity. The content of the data is not compared: only the run reads it."""
-    if _is_finetuning(record) != ("num_pretraining_steps" in identity):
-        return False  # its identity contains that of an offline run
-    if any(record.content.get(name) != identity.get(name) for name in SOMETIMES):
-        return False
-    if record.content.get("given_references", record.is_online and record.references is not None):
-        return False  # a sweep gives none
-    return all(record.content.get(name) == value for name, value in identity.items())
+    cells = [_as_it_is(cell, records) for cell in plan.cells]
+    is_finetuning = any("num_pretraining_steps" in cell.identity for cell in cells)
+    return Plan(cells, _measured(records, is_finetuning))
 
 
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
@@ -143,12 +132,6 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
             raise UserError(f"--methods: unknown method {name!r}; nearest known: {nearest(name, known)}")
 
 
-def _algorithm(method: str) -> str:
-    """Returns METHOD or METHOD+POLICY of METHOD:FIELD=VALUE."""
-    algorithm = method.split(":")[0]
-    return "xql" if algorithm == TUNED else algorithm
-
-
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
     algorithm = _algorithm(method)
@@ -159,75 +142,17 @@ def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     return load_config(f"{file}:{algorithm}", kind)
 
 
-def _settable(config: ConfigDict) -> list[str]:
-    """Returns the names that METHOD:FIELD=VALUE may set."""
-    return [*field_names(config), *config.about.get("run", {})]
-
-
-def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
-    task = get_task(datasets[0].partition("=")[0])
-    configs = [config_of(method, task, settings.finetune) for method in methods]
-    known = {name for config in configs for name in _settable(config)}
-    for name, values in fields_given(settings.sweep):
-        if len({_as_number(value) for value in values.split(",")}) <= values.count(","):
-            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
-        if name not in known:
-            raise UserError(
-                f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, sorted(known))}"
-            )
-
-
-def _as_number(value: str) -> Any:
-    """Returns the value in float32, as settings are compared; the text if it is no number."""
-    try:
-        return np.float32(value)
-    except ValueError:
-        return value
-
-
-def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
-    """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
-
-    Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
-    a program, so they form the grid of a run. Fields that the method does not have are left out.
-    """
-    known = _settable(config_of(method, get_task(dataset.partition("=")[0]), settings.finetune))
-    traced = traced_names(make_learner(_algorithm(method)))
-    parts = fields_given(settings.sweep)
-    grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    own = [
-        [f"{name}={value}" for value in values.split(",")]
-        for name, values in parts
-        if name not in traced and name in known
-    ]
-    for chosen in itertools.product(*own):
-        yield ":".join((method, *chosen)), grid
-
-
-def _seeds(settings: SweepSettings) -> Iterator[range]:
-    last = settings.seed + settings.num_seeds
-    step = settings.seeds_per_run or settings.num_seeds
-    for first in range(settings.seed, last, step):
-        yield range(first, min(first + step, last))
-
-
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
     """Returns the settings of one run of the sweep."""
     name, _, file = dataset.partition("=")
-    task, overrides = get_task(name), [text.partition("=") for text in method.split(":")[1:]]
+    algorithm, *fields = method.split(":")
+    task, given = get_task(name), {field.partition("=")[0]: field.partition("=")[2] for field in fields}
+    if len(given) < len(fields):
+        raise UserError(f"--methods={method}: gives a field twice: give it once")
     config = config_of(method, task, settings.finetune)
-    given = [field for field, _, _ in overrides] + [field for field, _ in fields_given(grid)]
-    for field in given:
-        if given.count(field) > 1:
-            with_sweep = f" with --sweep='{grid}'" if grid else ""
-            raise UserError(f"--methods={method}{with_sweep}: gives {field} twice: give it once")
-        if field not in _settable(config):
-            known = nearest(field, _settable(config))
-            raise UserError(f"--methods: unknown config field {field!r}; nearest known: {known}")
-    values = {field: value for field, _, value in overrides}
+    of_run = {field: value for field, value in given.items() if field in config.about.get("run", {})}
     try:
-        of_run = {field: values.pop(field) for field in list(values) if field not in field_names(config)}
-        config = with_fields(config, values)
+        config = with_fields(config, {field: given[field] for field in given if field not in of_run})
         if of_run:
             with config.unlocked():
                 config.about.run = with_fields(config.about.run, of_run)
@@ -235,7 +160,7 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         raise UserError(f"--methods: {error}") from None
     shared: dict[str, Any] = {
         "config": config,
-        "given": frozenset(field for field, _, _ in overrides),
+        "given": frozenset(given),
         "sweep": grid,
         "max_steps": settings.max_steps,
         "log_interval": min(1_000, settings.max_steps),
@@ -249,74 +174,98 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         "resume": True,
         "tqdm": settings.tqdm,
     }
-    algorithm = method.split(":")[0]
     if algorithm in ONLINE:
         if file:
             raise UserError(f"--datasets={dataset}: {algorithm} learns online, from no file")
         return OnlineSettings(**shared)
-    of_data: dict[str, Any] = {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
+    shared |= {"dataset": (file,) if file else (), "tuned": algorithm == TUNED}
     if settings.finetune:
-        of_data["num_pretraining_steps"] = settings.num_pretraining_steps
-        return FinetuneSettings(**shared, **of_data)
-    return OfflineSettings(**shared, **of_data)
+        return FinetuneSettings(**shared | {"num_pretraining_steps": settings.num_pretraining_steps})
+    return OfflineSettings(**shared)
 
 
-def _cell(
-    dataset: str,
-    method: str,
-    grid: str,
-    seeds: range,
-    settings: SweepSettings,
-    records: Sequence[SavedRun],
-) -> Cell:
-    wanted = run_settings(dataset, method, grid, seeds, settings)
-    job = job_of(wanted)  # raises UserError for mistakes before anything is trained
-    identity, steps = json.loads(as_json(job.identity)), job.settings.schedule.max_steps
-    cell = _as_it_is(Cell(dataset, method, wanted, steps, identity, ABSENT, None), records)
-    if "=" in dataset and cell.state == NO_DATA:
-        raise UserError(f"--datasets={dataset}: no such file")
-    return cell
+def _algorithm(method: str) -> str:
+    """Returns METHOD or METHOD+POLICY of METHOD:FIELD=VALUE."""
+    algorithm = method.split(":")[0]
+    return "xql" if algorithm == TUNED else algorithm
+
+
+def _settable(method: str, dataset: str, settings: SweepSettings) -> list[str]:
+    """Returns the names that METHOD:FIELD=VALUE may set."""
+    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    return [*field_names(config), *config.about.get("run", {})]
+
+
+def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
+    known = {name for method in methods for name in _settable(method, datasets[0], settings)}
+    for name, values in fields_given(settings.sweep):
+        if len(set(values.split(","))) <= values.count(","):
+            raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
+        if name not in known:
+            known_names = nearest(name, sorted(known))
+            raise UserError(f"--sweep: no method asked for has {name!r}; nearest: {known_names}")
+
+
+def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
+    """Yields pairs (method with fields, grid), one for each run that the sweep needs of a method.
+
+    Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
+    a program, so they form the grid of a run. Fields that the method does not have are left out.
+    """
+    known = _settable(method, dataset, settings)
+    traced = traced_names(make_learner(_algorithm(method)))
+    parts = fields_given(settings.sweep)
+    grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
+    own = [
+        [f"{name}={value}" for value in values.split(",")]
+        for name, values in parts
+        if name not in traced and name in known
+    ]
+    for chosen in itertools.product(*own):
+        yield ":".join((method, *chosen)), grid
 
 
 def _as_it_is(cell: Cell, records: Sequence[SavedRun]) -> Cell:
     """Returns the cell with its present state, and with its run if that is among the records."""
-    record = next((record for record in records if has_identity(record, cell.identity)), None)
-    task, _, file = cell.dataset.partition("=")
-    place = _place(cell.settings, get_task(task), file)
-    if record and _may_differ(record, cell.settings):
-        digest = data_run_folder(cell.settings).run
-        record = next((record for record in records if record.run == digest), None)
-    missing = ""
+    record, missing = _record_of(cell, records), _missing(cell.settings)
     if record and record.summary.get("status") == "finished":
-        state = FINISHED
-    elif (
-        place and not place.exists() and (file or get_task(task).dataset_url)
-    ):  # else the data are made when they are needed
-        state, missing = NO_DATA, str(place)
-    else:
-        state = BEGUN if record else ABSENT
+        return dataclasses.replace(cell, state=FINISHED, record=record, missing="")
+    state = NO_DATA if missing else BEGUN if record else ABSENT
     return dataclasses.replace(cell, state=state, record=record, missing=missing)
 
 
-def _may_differ(record: SavedRun, settings: RunSettings) -> bool:
-    """Whether the data's files are there and not those, unchanged, from which the run has learned."""
-    if not isinstance(settings, OfflineSettings):
-        return False
-    now = stamps(get_task(settings.env_name) if settings.env_name else None, settings.dataset)
-    return now is not None and now != record.content.get("data_files")
+def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
+    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others."""
+    settings = cell.settings
+    same = [record for record in records if _identity(record) == cell.identity]
+    now = stamps(settings.task, settings.dataset) if isinstance(settings, OfflineSettings) else None
+    if not same or now is None:
+        return same[0] if same else None
+    for record in same:
+        if record.content.get("data_files") == now:
+            return record
+    run = data_run_folder(settings).run
+    return next((record for record in same if record.run == run), None)
 
 
-def _place(settings: RunSettings, task: Task, file: str) -> Path | None:
-    """Returns the path of the run's data file; None if it needs none or a library manages it."""
-    if isinstance(settings, OnlineSettings):
+def _identity(record: SavedRun) -> dict[str, Any] | None:
+    """Returns the identity of a run as a cell has it; None if the user gave it references of its own."""
+    if record.content.get("given_references"):
         return None
-    if file.startswith(PREFIXES):
-        return None  # a library of datasets manages the file
-    return Path(file).expanduser() if file else cached_file(task)
+    of_others = (*OF_THE_RECORD, *OF_THE_DATA)
+    return {name: value for name, value in record.content.items() if name not in of_others}
 
 
-def _is_finetuning(record: SavedRun) -> bool:
-    return "num_pretraining_steps" in record.content
+def _missing(settings: RunSettings) -> str:
+    """Returns the path of the run's data file if it does not exist, and nothing here would make it."""
+    task = settings.task
+    if not isinstance(settings, OfflineSettings) or task is None:
+        return ""
+    files = [file for file in settings.dataset if isinstance(file, str)]
+    if files and files[0].startswith(PREFIXES):
+        return ""  # a library of datasets manages the file
+    place = Path(files[0]).expanduser() if files else cached_file(task)
+    return "" if place.exists() or not (files or task.dataset_url) else str(place)
 
 
 def _measured(records: Sequence[SavedRun], is_finetuning: bool) -> dict[str, float]:
@@ -324,9 +273,7 @@ def _measured(records: Sequence[SavedRun], is_finetuning: bool) -> dict[str, flo
     seconds: dict[str, list[float]] = {}
     for record in records:
         summary = record.summary
-        if summary.get("status") != "finished" or record.algorithm not in {*OFFLINE, *ONLINE}:
-            continue
-        if _is_finetuning(record) != is_finetuning:
+        if summary.get("status") != "finished" or (record.handover is not None) != is_finetuning:
             continue
         members = sum(len(result["seeds"]) for result in summary["results"])
         spent = sum(summary["seconds"].values()) / (max(members, 1) * summary["step"])

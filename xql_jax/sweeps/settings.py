@@ -1,13 +1,11 @@
 """The settings of sweeps: what is trained, with which seeds, and where."""
 
 import dataclasses
-import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import FINETUNING, TABLES
-from xql_jax.settings import Settings, argument, setting
+from xql_jax.settings import Settings, setting
 
 EXECUTORS = ("in_process", "ray", "slurm")
 CLUSTERS = ("slurm", "local")
@@ -19,66 +17,10 @@ USED_BY = {  # the executors that use a setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExecutorSettings(Settings):
-    """Settings that say where a sweep is trained."""
-
-    given: frozenset[str] = frozenset()  # names of the settings that the user gave
-    executor: str = setting(
-        "in_process",
-        "in_process: here, one run after the other; ray: as tasks of a Ray cluster; slurm: as jobs of SLURM.",
-        choices=EXECUTORS,
-    )
-    task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
-    task_gpus: float = setting(
-        0.0, "GPUs for each run, with ray and slurm. Ray also takes a fraction.", least=0
-    )
-    task_memory_gb: float | None = setting(
-        None, "Memory for each run, with ray and slurm. Default: no request.", least=0
-    )
-    task_hours: float = setting(
-        24.0,
-        "Time limit of a job, with slurm. A job that takes longer is queued again and goes on.",
-        least=0.01,
-    )
-    retries: int = setting(
-        3, "How often a run is started again after its worker died or its time limit passed."
-    )
-    ray_address: str | None = setting(
-        None, "Address of a Ray cluster. Default: RAY_ADDRESS, or a new one here."
-    )
-    slurm_cluster: str = setting(
-        "slurm",
-        "local: the jobs are processes on this machine, each with --task_gpus GPUs and --task_hours. Their "
-        "cores and memory are not limited.",
-        choices=CLUSTERS,
-    )
-    parallel: int | None = setting(
-        None,
-        "Jobs at once, with slurm. Default: all; with --slurm_cluster=local 2, or 1 if they have GPUs.",
-        least=1,
-    )
-    slurm_options: Sequence[str] = setting(
-        (), "Options for sbatch, by submitit's names: 'partition=gpu,account=mine'.", by_commas=True
-    )
-
-    def check_used(self) -> None:
-        """Raises UserError for a setting that the user gave and the executor does not use."""
-        for name in sorted(self.given & USED_BY.keys()):
-            if self.executor not in USED_BY[name]:
-                users = " or ".join(f"--executor={one}" for one in USED_BY[name])
-                raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """`slurm_options` with the types that submitit wants."""
-        return dict(_slurm_option(part) for part in self.slurm_options)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepSettings(ExecutorSettings):
+class SweepSettings(Settings):
     """Settings of `experiments/sweep.py`."""
 
-    file: str | None = argument(None)  # gives settings by their names; those of the command line win
+    given: frozenset[str] = frozenset()  # names of the settings that the user gave
     methods: Sequence[str] = setting(
         (),
         "Any method of train_offline.py or train_online.py, also METHOD+POLICY. METHOD:FIELD=VALUE changes "
@@ -122,19 +64,63 @@ class SweepSettings(ExecutorSettings):
     dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
+    executor: str = setting(
+        "in_process",
+        "in_process: here, one run after the other; ray: as tasks of a Ray cluster; slurm: as jobs of SLURM.",
+        choices=EXECUTORS,
+    )
+    task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
+    task_gpus: float = setting(
+        0.0, "GPUs for each run, with ray and slurm. Ray also takes a fraction.", least=0
+    )
+    task_memory_gb: float | None = setting(
+        None, "Memory for each run, with ray and slurm. Default: no request.", least=0
+    )
+    task_hours: float = setting(
+        24.0,
+        "Time limit of a job, with slurm. A job that takes longer is queued again and goes on.",
+        least=0.01,
+    )
+    retries: int = setting(
+        3, "How often a run is started again after its worker died or its time limit passed."
+    )
+    ray_address: str | None = setting(
+        None, "Address of a Ray cluster. Default: RAY_ADDRESS, or a new one here."
+    )
+    slurm_cluster: str = setting(
+        "slurm",
+        "local: the jobs are processes on this machine, each with --task_gpus GPUs and --task_hours. Their "
+        "cores and memory are not limited.",
+        choices=CLUSTERS,
+    )
+    parallel: int | None = setting(
+        None,
+        "Jobs at once, with slurm. Default: all; with --slurm_cluster=local 2, or 1 if they have GPUs.",
+        least=1,
+    )
+    slurm_options: Sequence[str] = setting(
+        (), "Options for sbatch, by submitit's names: 'partition=gpu,account=mine'.", by_commas=True
+    )
 
     def check(self) -> None:
-        """Raises UserError for a setting that the user gave and that nothing would use."""
-        self.check_used()
+        """Raises UserError for a setting that is missing, or that the user gave and nothing would use."""
+        for name in ("datasets", "methods"):
+            if not getattr(self, name):
+                raise UserError(f"--{name}: give at least one, see --help")
+        for name in sorted(self.given & USED_BY.keys()):
+            if self.executor not in USED_BY[name]:
+                users = " or ".join(f"--executor={one}" for one in USED_BY[name])
+                raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
         if "num_pretraining_steps" in self.given and not self.finetune:
-            raise UserError("--num_pretraining_steps: only used in fine-tuning: add --finetune")
+            raise UserError(
+                f"--num_pretraining_steps: only used in fine-tuning: add --finetune, or --table={FINETUNING}"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproductionSettings(SweepSettings):
     """Settings of `experiments/reproduce.py`; methods and datasets default to the paper's."""
 
-    file: str | None = None
     finetune: bool = False
     name: str = ""
     table: str = setting(
@@ -142,32 +128,3 @@ class ReproductionSettings(SweepSettings):
         "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.",
         choices=TABLES,
     )
-
-    def check(self) -> None:
-        self.check_used()
-        if "num_pretraining_steps" in self.given and self.table != FINETUNING:
-            raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add --table={FINETUNING}")
-
-
-def as_typed(value: Any, between: str = ",") -> str:
-    """Returns a value of a file as it would be typed: lists by commas, a mapping as NAME=VALUES."""
-    if isinstance(value, Mapping):
-        return between.join(f"{name}={as_typed(one)}" for name, one in value.items())
-    if isinstance(value, list | tuple):  # a tuple of widths is typed 256/256
-        return ",".join(as_typed(one).replace(",", "/") for one in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _slurm_option(text: str) -> tuple[str, Any]:
-    """Parses NAME=VALUE into a pair for submitit; raises UserError if it has another form."""
-    name, is_given, value = text.partition("=")
-    if not is_given or name == "additional_parameters":
-        why = "each must be NAME=VALUE" if not is_given else "give them as options of their own"
-        raise UserError(f"--slurm_options={text}: {why}, as partition=gpu")
-    if name in ("setup", "teardown"):  # lines of the script
-        return name, [value]
-    if name == "srun_args":
-        return name, shlex.split(value)
-    if value in ("true", "false"):
-        return name, value == "true"
-    return name, int(value) if value.isdigit() else value

@@ -1,27 +1,25 @@
-"""Trains the cells (runs) of a sweep as SLURM jobs, or as processes on this machine, through submitit."""
+"""The executor of SLURM: through submitit each cell (run) of a sweep is a job, or a process here."""
 
 import itertools
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 import xql_jax
-from xql_jax.errors import UserError, nearest
-from xql_jax.files import as_json, digest, read_json, write_atomically
+from xql_jax.errors import UserError, nearest, needing
+from xql_jax.files import as_json, digest, write_atomically
 from xql_jax.runs.settings import RunSettings
+from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
-from xql_jax.sweeps.settings import ExecutorSettings
-from xql_jax.sweeps.worker import Outcome, extra, work
+from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
-SECONDS_PER_LOOK = 1.0
 PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
 
 
@@ -47,130 +45,107 @@ class Job:
 class Slurm:
     """The executor that submits one job per cell.
 
-    Jobs do not depend on the process that submitted them. If the sweep is stopped or killed, they stay queued
-    or running; the same command follows them instead of submitting them again.
+    SLURM's jobs do not depend on the process that submitted them. If the sweep is stopped or killed, they
+    stay queued or running; the same command follows them instead of submitting them again. Processes on this
+    machine end with the sweep.
 
-    Args:
+    Attributes:
         folder: for scripts, logs and submitit's files; on shared disks.
     """
 
-    def __init__(self, settings: ExecutorSettings, folder: Path):
-        try:
+    def __init__(self, settings: SweepSettings):
+        with needing("--executor=slurm", "sweep"):
             import submitit
-            from submitit.slurm import slurm
-        except ImportError as error:
-            raise extra("slurm", error) from error
-        self._submitit, self._slurm = submitit, slurm
-        self._folder, self._cluster = folder.absolute(), settings.slurm_cluster
-        gpus = settings.task_gpus
-        self._parallel = settings.parallel or (math.inf if self._cluster == "slurm" else 1 if gpus else 2)
+        self._submitit, self._settings = submitit, settings
+        self._is_local, gpus = settings.slurm_cluster == "local", settings.task_gpus
+        self._parallel = settings.parallel or ((1 if gpus else 2) if self._is_local else math.inf)
+        self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
         if gpus != int(gpus):
             raise UserError(f"--task_gpus={gpus:g}: with SLURM it must be a whole number")
-        self._jobs_file = self._folder / "jobs.json"
-        self._settings = settings
+        self._minutes = max(1, round(60 * settings.task_hours))
         self._parameters = {
             "job_name": "xql_jax",
             "time": self._minutes,
             "cpus_per_task": settings.task_cpus,
             **({"gpus_per_node": int(gpus)} if gpus else {}),
             **({"mem": f"{settings.task_memory_gb:g}GB"} if settings.task_memory_gb else {}),
-            **settings.options,
+            **dict(map(_option, settings.slurm_options)),
         }
-        known = slurm._get_default_parameters()
+        known = submitit.SlurmExecutor._valid_parameters()
         for name in self._parameters:
             if name not in known:
                 raise UserError(f"--slurm_options: unknown option {name!r}; nearest: {nearest(name, known)}")
 
-    @property
-    def _minutes(self) -> int:
-        return max(1, round(60 * self._settings.task_hours))
-
     def script(self) -> str:
         """Returns the script that sbatch would get for one cell."""
-        command = f"python -u -m submitit.core._submit {self._folder}"
-        return self._slurm._make_sbatch_string(command=command, folder=self._folder, **self._parameters)
+        from submitit.slurm.slurm import _make_sbatch_string
 
-    def run(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
-        """See `Executor`. When stopped, it leaves SLURM's jobs alone, and ends those on this machine."""
-        executor = self._executor()
-        waiting = list(cells)
-        jobs: dict[Any, Cell] = {}
-        places: dict[Any, int] = {}  # of the jobs on this machine: each has the lowest number that was free
-        is_slurm = self._cluster == "slurm"  # processes of this machine end with the sweep
+        command = f"python -u -m submitit.core._submit {self.folder}"
+        return _make_sbatch_string(command=command, folder=self.folder, **self._parameters)
+
+    def __call__(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+        """See `executors`. When stopped, it leaves SLURM's jobs alone."""
+        executor, waiting = self._executor(), list(cells)
+        jobs: dict[Any, tuple[Cell, int]] = {}  # with the lowest number that was free
         while (waiting or jobs) and not stop.received:
             while waiting and len(jobs) < self._parallel:
-                cell = waiting.pop(0)
+                cell, taken = waiting.pop(0), [place for _, place in jobs.values()]
+                place = next(number for number in itertools.count() if number not in taken)
                 try:
-                    job = (is_slurm and self._followed(cell)) or self._submit(executor, cell, places)
+                    jobs[self.followed(cell) or self._submit(executor, cell, place)] = cell, place
                 except (RuntimeError, OSError) as error:  # sbatch refuses it
                     yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
-                    continue
-                jobs[job] = cell
-                if is_slurm:
-                    self._note(cell, job)
             ended = [job for job in jobs if job.done()]
             for job in ended:
-                places.pop(job, None)
-                yield jobs.pop(job), self._outcome(job)
+                yield jobs.pop(job)[0], self._outcome(job)
             if not ended:
                 time.sleep(SECONDS_PER_LOOK)
-        if not is_slurm:
+        if self._is_local:
             for job in jobs:
                 job._process.terminate()  # the job gets SIGTERM, and saves its state
-            for job, cell in jobs.items():
+            for job, (cell, _) in jobs.items():
                 job._process.wait()
                 yield cell, self._outcome(job)
 
-    def _executor(self) -> Any:
-        if self._cluster == "slurm" and not shutil.which("sbatch"):
-            raise UserError(
-                "--executor=slurm: no sbatch here: run it on the cluster, or give --slurm_cluster=local"
-            )
-        self._folder.mkdir(parents=True, exist_ok=True)
-        executor: Any = self._submitit.AutoExecutor(
-            self._folder,
-            cluster=self._cluster,
-            **{f"{self._cluster}_max_num_timeout": self._settings.retries},
-        )
-        if self._cluster == "slurm":
-            executor._executor.update_parameters(**self._parameters)
-        else:
-            executor.update_parameters(timeout_min=self._minutes)
-        return executor
-
-    def _submit(self, executor: Any, cell: Cell, places: dict[Any, int]) -> Any:
-        """Submits the cell. Jobs on this machine get different GPUs: two processes must not use one."""
-        if self._cluster == "slurm":
-            return executor.submit(Job(cell.settings))
-        place = next(number for number in itertools.count() if number not in places.values())
-        gpus = int(self._settings.task_gpus)
-        own = range(place * gpus, (place + 1) * gpus)
-        executor._executor.update_parameters(gpus_per_node=gpus, visible_gpus=own)
-        job = executor.submit(Job(cell.settings))
-        places[job] = place
-        return job
-
-    def _followed(self, cell: Cell) -> Any:
-        """Returns the job that trains the cell already; None if there is none.
+    def followed(self, cell: Cell) -> Any:
+        """Returns SLURM's job that trains the cell already; None if there is none.
 
         A job that was preempted, or that SLURM no longer knows, may never end. If it does run, the lock of
         its run lets the next job wait.
         """
-        number = read_json(self._jobs_file).get(_key(cell))
-        if number is None:
+        if self._is_local or not (file := self.job_file(cell)).exists():
             return None
-        job: Any = self._submitit.SlurmJob(self._folder, number)
+        job: Any = self._submitit.SlurmJob(self.folder, file.read_text())
         if job.done(force_check=True) or job.state == "PREEMPTED":
             return None
-        submitted = job.paths.submitted_pickle
-        is_old = not submitted.exists() or time.time() - submitted.stat().st_mtime > PATIENCE
+        is_old = time.time() - file.stat().st_mtime > PATIENCE
         return None if job.state == "UNKNOWN" and is_old else job
 
-    def _note(self, cell: Cell, job: Any) -> None:
-        """Adds the job to the list of those that were submitted, which other sweeps change, too."""
-        with filelock.FileLock(self._jobs_file.with_name("jobs.lock"), timeout=PATIENCE):
-            jobs = {**read_json(self._jobs_file), _key(cell): job.job_id}
-            write_atomically(self._jobs_file, json.dumps(jobs))
+    def job_file(self, cell: Cell) -> Path:
+        """Returns the path of the file that holds the number of the cell's last job."""
+        return self.folder / f"{digest(json.loads(as_json(cell.identity)))[:16]}.job"
+
+    def _executor(self) -> Any:
+        retries = self._settings.retries
+        if self._is_local:
+            return self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+        if not shutil.which("sbatch"):
+            raise UserError(
+                "--executor=slurm: no sbatch here: run it on the cluster, or give --slurm_cluster=local"
+            )
+        executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=retries)
+        executor.update_parameters(**self._parameters)
+        return executor
+
+    def _submit(self, executor: Any, cell: Cell, place: int) -> Any:
+        """Submits the cell. Jobs on this machine get different GPUs: two processes must not use one."""
+        if self._is_local:
+            gpus = int(self._settings.task_gpus)
+            own = range(place * gpus, (place + 1) * gpus)
+            executor.update_parameters(timeout_min=self._minutes, gpus_per_node=gpus, visible_gpus=own)
+        job = executor.submit(Job(cell.settings))
+        write_atomically(self.job_file(cell), job.job_id)
+        return job
 
     def _outcome(self, job: Any) -> Outcome:
         try:
@@ -180,5 +155,16 @@ class Slurm:
             return Outcome(failure=f"job {job.job_id}: {lines[-1].strip()}; its log: {job.paths.stderr}")
 
 
-def _key(cell: Cell) -> str:
-    return digest(json.loads(as_json(cell.identity)))[:16]
+def _option(text: str) -> tuple[str, Any]:
+    """Parses NAME=VALUE of --slurm_options into a pair for submitit, of the type that it wants."""
+    name, is_given, value = text.partition("=")
+    if not is_given or name == "additional_parameters":
+        why = "each must be NAME=VALUE" if not is_given else "give them as options of their own"
+        raise UserError(f"--slurm_options={text}: {why}, as partition=gpu")
+    if name in ("setup", "teardown"):  # lines of the script
+        return name, [value]
+    if name == "srun_args":
+        return name, shlex.split(value)
+    if value in ("true", "false"):
+        return name, value == "true"
+    return name, int(value) if value.isdigit() else value

@@ -4,14 +4,16 @@ import dataclasses
 import itertools
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xql_jax.learners.registry import OFFLINE
 from xql_jax.reports.paper_tables import FINETUNING, PaperTable, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
+from xql_jax.runs.load import SavedRun
 from xql_jax.sweeps.plan import FINISHED, TUNED, Cell, check_methods
 from xql_jax.sweeps.settings import ReproductionSettings, SweepSettings
+from xql_jax.training.members import fields_given
 
 LOG = logging.getLogger(__name__)
 
@@ -69,23 +71,30 @@ def _merged(one: Entry, other: Entry) -> Entry:
 
 def _entries(cell: Cell, paper: PaperTable | None) -> Iterator[tuple[str, Entry]]:
     """Yields pairs (column, entry) for the cell: one per setting of the sweep."""
-    key = cell.dataset, cell.method
-    scores: dict[str, Any] = (
-        {"paper": paper.scores.get(key), "paper_before": paper.before.get(key)} if paper else {}
-    )
-    if cell.state != FINISHED or cell.record is None:
-        note = f"{cell.state}{': ' if cell.missing else ''}{cell.missing}"
-        sweep = [part.partition("=") for part in cell.settings.sweep.split()]
-        for values in itertools.product(*(values.split(",") for _, _, values in sweep)):
-            setting = [f"{name}={float(v):.9g}" for (name, _, _), v in zip(sweep, values, strict=True)]
-            yield " ".join((cell.method, *setting)), Entry(note=note, **({} if setting else scores))
-        return
-    summary = cell.record.summary
+    found: list[tuple[Mapping[str, Any], Entry]]
+    if cell.state == FINISHED and cell.record is not None:
+        found = list(_finished_entries(cell.record))
+    else:
+        note = ": ".join(filter(None, (cell.state, cell.missing)))
+        grid = {name: values.split(",") for name, values in fields_given(cell.settings.sweep)}
+        combinations = itertools.product(*grid.values())
+        found = [(dict(zip(grid, one, strict=True)), Entry(note=note)) for one in combinations]
+    for hyperparameters, entry in found:
+        if paper and not hyperparameters:
+            key = cell.dataset, cell.method
+            papers, before = paper.scores.get(key), paper.before.get(key)
+            entry = dataclasses.replace(entry, paper=papers, paper_before=before)
+        setting = [f"{name}={float(value):.9g}" for name, value in hyperparameters.items()]
+        yield " ".join((cell.method, *setting)), entry
+
+
+def _finished_entries(record: SavedRun) -> Iterator[tuple[Mapping[str, Any], Entry]]:
+    """Yields each setting of a finished run's sweep with its entry."""
+    summary = record.summary
     phases = summary.get("finetuning") or [{}] * len(summary["results"])
     for result, phase in zip(summary["results"], phases, strict=True):
-        setting = [f"{name}={float(value):.9g}" for name, value in result["hyperparameters"].items()]
         yield (
-            " ".join((cell.method, *setting)),
+            result["hyperparameters"],
             Entry(
                 last=tuple(result["last_score_by_seed"]),
                 best=tuple(result["best_score_by_seed"]),
@@ -93,8 +102,7 @@ def _entries(cell: Cell, paper: PaperTable | None) -> Iterator[tuple[str, Entry]
                 updates=summary["step"],
                 before=tuple(phase.get("offline_score_by_seed", ())),
                 regret=phase.get("cumulative_regret", math.nan),
-                run=str(cell.record.path),
-                commits=frozenset({str(cell.record.content.get("commit") or "unknown")}),
-                **({} if setting else scores),
+                run=str(record.path),
+                commits=frozenset({str(record.content.get("commit") or "unknown")}),
             ),
         )

@@ -1,0 +1,87 @@
+"""What the figures, the report and the inspector write and print, from a command line."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from main_runs import FIGURES, INSPECT, REPORT, contents, environment_of_processes, run_main, write_dataset
+from written_runs import write_run
+
+TABLES = ("scores.csv", "statistics.csv", "runs.csv", "scores.md", "scores.tex")
+
+
+def succeed(arguments, folder, main):
+    outcome = run_main(arguments, folder, main)
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out
+
+
+@pytest.mark.slow
+def test_figures_that_need_no_runs_are_drawn(tmp_path):
+    out = succeed(["--figure=2, gem", "--out=new/pictures"], tmp_path, FIGURES)
+    files = list((tmp_path / "new" / "pictures").iterdir())
+    pictures = sorted(path.name for path in files if path.suffix != ".csv")
+    assert pictures == [f"figure_{name}.{kind}" for name in ("2", "GEM") for kind in ("png", "svg")]
+    assert {path.name.split("_")[1] for path in files if path.suffix == ".csv"} == {"2", "GEM"}
+    assert all(f"  new/pictures/{path.name}\n" in out for path in files)
+
+
+def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
+    write_run(tmp_path / "runs", "walker-run", "sac", {0: [2.5]}, scale=10.0)
+    out = succeed(["--figure=3", "--runs=runs", "--out=new"], tmp_path, FIGURES)
+    endings = (".png", ".svg", "_curves.csv", "_restarts.csv", "_seeds.csv")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"figure_3{end}" for end in endings]
+    assert "  last on walker-run, mean over seeds:\n     1. sac     25.0 (1 seed)\n" in out
+    seeds = (tmp_path / "new" / "figure_3_seeds.csv").read_text()
+    assert seeds.endswith("walker-run,sac,0,1000,25,False\n")
+
+
+def test_the_report_is_written_and_the_runs_stay_as_they_are(tmp_path):
+    write_run(tmp_path / "runs", "pen-human-v0", "xql", {0: [1.0, 12.25], 1: [2.0, 13.75]})
+    broken = write_run(tmp_path / "runs", "pen-human-v0", "bc", {0: [1.0]})
+    (broken / "evaluations.csv").write_text("step\n")
+    before = contents(tmp_path)
+    for folder in ("a", "b"):
+        out = succeed(["runs", f"--out={folder}", "--bootstrap_samples=100"], tmp_path, REPORT)
+    assert "1 runs, 1 scores" in out
+    assert f"left out: {broken.relative_to(tmp_path / 'runs')}: evaluations.csv: damaged" in out
+    after = contents(tmp_path)
+    names = {f"{folder}/{name}" for folder in "ab" for name in ("index.html", *TABLES)}
+    assert after.keys() - before.keys() == {"a", "b", *names}
+    assert {name: after[name] for name in before} == before
+    assert b"13.0" in after["a/index.html"]
+    assert b",13," in after["a/scores.csv"]
+    assert [after[f"a/{name}"] for name in TABLES] == [after[f"b/{name}"] for name in TABLES]
+    pages = [re.sub(rb"Made [0-9-]+ [0-9:]+", b"", after[f"{folder}/index.html"]) for folder in "ab"]
+    assert pages[0] == pages[1]
+
+
+def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
+    first = r"$\foo$.npz"  # dollars are no formula in the picture
+    write_dataset(tmp_path / first)  # 120 rows, each 40th a time-out and the last unused: 117 transitions
+    write_dataset(tmp_path / "b.hdf5", size=81)
+    data = ["--env_name=pointmaze-umaze-v0", f"--dataset={first}", "--dataset=b.hdf5"]
+    out = succeed([*data, "--plot=new/a.png", "--json=a.json"], tmp_path, INSPECT)
+    assert out.startswith(f"{first}, b.hdf5\n  transitions   195: observations of 4 entries, actions of 2\n")
+    assert "\n  trajectories  5: 0 end in a terminal, 5 are cut off" in out
+    assert out.endswith("  written: new/a.png\n  written: a.json\n")
+    assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_what_was_written_before(tmp_path):
+    write_dataset(tmp_path / "a.npz")
+    limited = 'ulimit -f 1; exec "$0" "$@"'  # no file beyond a block of 1,024 bytes
+    (tmp_path / "a.png").write_text("before")
+    command = ["bash", "-c", limited, sys.executable, str(INSPECT), "--dataset=a.npz", "--plot=a.png"]
+    run = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=environment_of_processes()
+    )
+    assert run.returncode == 2
+    assert run.stderr == "error: --plot=a.png: cannot be written: File too large; the old file is as it was\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "a.png"]
+    assert (tmp_path / "a.png").read_text() == "before"

@@ -1,0 +1,197 @@
+"""Trains the cells (runs) of a sweep: here one after the other, as tasks of Ray, or as jobs of SLURM.
+
+An executor is a generator that trains each cell and yields it when it has ended. When stopped, it saves the
+cells that are running, and yields them, too.
+"""
+
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import xql_jax
+from xql_jax.errors import Busy, UserError, needing
+from xql_jax.runs.acting_settings import ActingSettings
+from xql_jax.runs.machine import prepare_acting
+from xql_jax.runs.settings import RunSettings
+from xql_jax.runs.train import train_run
+from xql_jax.sweeps.plan import Cell, Plan, refreshed
+from xql_jax.sweeps.settings import SweepSettings
+from xql_jax.training.signals import StopSignals
+
+LOG = logging.getLogger(__name__)
+SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run, or has ended
+SECONDS_TO_CONNECT = 10.0  # to a Ray cluster
+SECONDS_TO_STOP = 60.0  # time for running tasks of Ray to save their state
+# Beginnings of the environment variables that Ray's workers get.
+PASSED_ON = ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH", "JAX_", "XLA_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a cell's training ended: the run's summary, or the reason why there is none."""
+
+    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stopped: signal.Signals | None = None  # the signal that it got; it may have finished nevertheless
+    failure: str = ""
+
+
+Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]]]
+
+
+def train(
+    plan: Plan, settings: SweepSettings, executor: Executor, stop: StopSignals
+) -> Iterator[tuple[Cell, Outcome]]:
+    """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.
+
+    Yields each cell when it has finished or stopped, or has failed. One whose worker was stopped goes on as
+    long as it gets further each time.
+    """
+    cells = plan.to_do
+    while cells and not stop.received:
+        begun_at = {str(cell): cell.step for cell in cells}
+        for cell, outcome in executor(cells, stop):
+            if outcome.failure:
+                del begun_at[str(cell)]
+            yield cell, outcome
+        plan = refreshed(plan, settings.save_dir)
+        cells = [cell for cell in plan.to_do if cell.step > begun_at.get(str(cell), cell.step)]
+
+
+def work(
+    settings: RunSettings,
+    version: str = xql_jax.__version__,
+    folder: str | None = None,
+    stop: StopSignals | None = None,
+) -> Outcome:
+    """Trains the run with these settings, or goes on with it if it was begun before.
+
+    If another process is training the run, waits for it: it may be a worker whose driver was killed.
+
+    Args:
+        version: of xql_jax where the sweep was started; it must be the same here.
+        folder: where the sweep was started: relative paths begin there. None: the current folder.
+        stop: checked while waiting. The run itself has its own signal handlers.
+    """
+    here = xql_jax.__version__
+    if version != here:
+        return Outcome(failure=f"xql_jax is {here} here, and {version} where the sweep was started")
+    said = False
+    try:
+        if folder:
+            os.chdir(folder)
+        if isinstance(settings, ActingSettings):
+            prepare_acting()
+        while not (stop and stop.received):
+            own = StopSignals()
+            own.outer = stop
+            try:
+                return Outcome(train_run(settings, own).content, own.received)
+            except Busy as error:
+                if not said:
+                    LOG.info(f"{error}; waiting for it")
+                said = True
+                time.sleep(SECONDS_PER_LOOK)
+    except UserError as error:
+        return Outcome(failure=str(error))
+    except Exception as error:  # other cells go on
+        LOG.warning(traceback.format_exc())
+        return Outcome(failure=f"{type(error).__name__}: {error}")
+    assert stop is not None
+    return Outcome(stopped=stop.received)
+
+
+def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+    """The executor that needs no cluster and no extra packages: one cell after the other, here."""
+    for cell in cells:
+        if stop.received:
+            return
+        outcome = work(cell.settings, stop=stop)
+        stop.received = stop.received or outcome.stopped
+        yield cell, outcome
+
+
+def ray_tasks(settings: SweepSettings) -> Executor:
+    """Returns the executor that runs each cell as a Ray task in a process of its own.
+
+    If a worker dies, its task goes on from the last checkpoint in another worker; other tasks are not
+    affected. Nodes need the same version of xql_jax, and --save_dir on shared disks.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
+    # Tasks that Ray ends because memory is short have a count of their own, which has no end by default.
+    os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
+    with needing("--executor=ray", "sweep"):
+        import ray
+    times = f"{settings.retries + 1} times"
+    memory = (settings.task_memory_gb or 0) * 2**30
+    of_task: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus, "memory": memory or None}
+    task: Any = ray.remote(**of_task, max_calls=1, max_retries=settings.retries)(work)
+
+    def outcome(ended: Any) -> Outcome:
+        try:
+            return ray.get(ended)
+        except ray.exceptions.TaskCancelledError:  # it had not begun, or had not saved its state yet
+            return Outcome(stopped=signal.SIGINT)
+        except ray.exceptions.WorkerCrashedError:
+            return Outcome(failure=f"its workers died {times}")
+        except ray.exceptions.OutOfMemoryError:
+            return Outcome(
+                failure=f"Ray ended its workers {times} because the memory of their machine was nearly full: "
+                "give --task_memory_gb or more --task_cpus"
+            )
+        except ray.exceptions.RayError as error:
+            return Outcome(failure=str(error).strip().splitlines()[-1])
+
+    def run(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
+        _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
+        try:
+            _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus, "memory": memory})
+            pending = {task.remote(cell.settings, xql_jax.__version__, os.getcwd()): cell for cell in cells}
+            while pending and not stop.received:
+                for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
+                    yield pending.pop(ended), outcome(ended)
+            for waiting in pending:
+                ray.cancel(waiting)  # a running task gets a KeyboardInterrupt, and saves its state
+            if pending:
+                for ended in ray.wait(list(pending), num_returns=len(pending), timeout=SECONDS_TO_STOP)[0]:
+                    yield pending.pop(ended), outcome(ended)
+        finally:
+            ray.shutdown()
+
+    return run
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Connects to the cluster, or starts one here for the address `local`."""
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    try:
+        if address not in ("local", "auto"):  # where nothing listens, Ray itself would try for minutes
+            host, _, port = address.removeprefix("ray://").rpartition(":")
+            socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": variables},
+            **options,
+        )
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--ray_address={address}: no cluster there: {reason}") from error
+
+
+def _check_room(ray: Any, wanted: Mapping[str, float]) -> None:
+    """Raises UserError if no node has room for a task: the task would wait for ever."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
+        there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
+        raise UserError(
+            "--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much; they have "
+            f"{there}"
+        )
