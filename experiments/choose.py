@@ -12,12 +12,11 @@ correlates with them. Nothing in the folder is changed. docs/choosing.md explain
 """
 
 from xql_jax.commands import choosing, command_line
-from xql_jax.runs.choice import OfflinePolicySelection
 from xql_jax.runs.tool_settings import ChoiceSettings
 
 
 def main(settings: ChoiceSettings) -> int:
-    return choosing.choose(OfflinePolicySelection(settings))
+    return choosing.choose_and_print(settings)
 
 
 if __name__ == "__main__":

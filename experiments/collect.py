@@ -17,21 +17,17 @@ made. The same command makes the same bytes.
 """
 
 from xql_jax.commands import command_line
-from xql_jax.runs.collection import CollectionRun
+from xql_jax.runs.collection import collect
 from xql_jax.runs.tool_settings import CollectionSettings
 
 
 def main(settings: CollectionSettings) -> int:
-    with CollectionRun(settings) as run:
-        if settings.dry_run:
-            print("\n".join(run.plan()))
-            return 0
-        made = run.run()
-    print(
-        f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
-        f"score {made['mean_score']:.1f}"
-    )
+    if made := collect(settings):
+        print(
+            f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+            f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+            f"score {made['mean_score']:.1f}"
+        )
     return 0
 
 

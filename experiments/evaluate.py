@@ -10,12 +10,11 @@ folder is changed.
 """
 
 from xql_jax.commands import command_line, evaluating
-from xql_jax.runs.evaluation import EvaluationRun
 from xql_jax.runs.tool_settings import EvaluationSettings
 
 
 def main(settings: EvaluationSettings) -> int:
-    return evaluating.evaluate(EvaluationRun(settings))
+    return evaluating.evaluate_and_print(settings)
 
 
 if __name__ == "__main__":

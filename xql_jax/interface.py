@@ -4,13 +4,13 @@
 runs.
 """
 
-import contextlib
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -29,12 +29,11 @@ from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
-from xql_jax.tasks import get_task
+from xql_jax.tasks import Task, get_task
 
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
-S = TypeVar("S", bound=RunSettings)
 
 
 def train(
@@ -74,21 +73,11 @@ def train(
     """
     sources: list[Any] = list(dataset) if isinstance(dataset, list | tuple) else [dataset]
     task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-    _check_method(method, OFFLINE_METHODS, ONLINE_METHODS, "train_online")
-    values = _config(config, method or "xql", method, OFFLINE, file_for(method or "xql", task))
+    values = _config(config, method, "xql", OFFLINE, task)
     limit = task.episode_limit if task else None
-    with contextlib.ExitStack() as folders:
-        made = _settings(
-            OfflineSettings,
-            settings,
-            values,
-            env_name=env_name,
-            dataset=[_source(source, limit) for source in sources],
-            save_dir=_folder(save_dir, folders),
-            resume=resume,
-            tqdm=progress,
-        )
-        return _trained(made, folders, save_dir is not None)
+    data = [_source(source, limit) for source in sources]
+    common = {"env_name": env_name, "resume": resume, "tqdm": progress}
+    return _trained(OfflineSettings, settings, values, save_dir, dataset=data, **common)
 
 
 def train_online(
@@ -113,103 +102,81 @@ def train_online(
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    _check_method(method, ONLINE_METHODS, OFFLINE_METHODS, "train")
-    values = _config(config, method or "xsac", method, ONLINE, file_for(method or "xsac", None))
-    with contextlib.ExitStack() as folders:
-        made = _settings(
-            OnlineSettings,
-            settings,
-            values,
-            env_name=env_name,
-            save_dir=_folder(save_dir, folders),
-            resume=resume,
-            tqdm=progress,
-        )
-        return _trained(made, folders, save_dir is not None)
-
-
-def _check_method(method: str | None, known: Iterable[str], others: Iterable[str], function: str) -> None:
-    """Raises UserError if the method is unknown; for one of `others`, the message names its function."""
-    name = "" if method is None else method_of(method)
-    if method is not None and name not in known:
-        hint = f"xql_jax.{function} trains that one; " if name in others else ""
-        raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
-
-
-def _trained(settings: RunSettings, folders: contextlib.ExitStack, is_kept: bool) -> Policy:
-    """Trains, and returns the policy, which keeps the temporary folders while it exists.
-
-    If a signal or a failure ends a run in a temporary folder, its files are copied to a folder that stays.
-    """
-    place = Path(settings.save_dir).expanduser()
-    try:
-        summary = train_run(settings)
-        if summary.stopped_by is None:
-            policy = load_policy(summary.path)
-            policy.folders = folders.pop_all()
-            return policy
-    except BaseException as error:  # whatever ends it, what was trained is kept
-        if is_kept or not any(place.glob("*/*/*/checkpoints/*")):
-            raise
-        place = _copied(place)
-        hint = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
-        if isinstance(error, UserError):
-            raise type(error)(f"{error}; {hint}") from error
-        error.add_note(hint)
-        raise
-    if summary.stopped_by != signal.SIGINT:
-        signal.raise_signal(summary.stopped_by)
-    place = place if is_kept else _copied(place)
-    raise KeyboardInterrupt(
-        f"stopped after {summary.content['step']:,} {summary.unit}s, saved in {place}; the same call with "
-        f"save_dir={str(place)!r} goes on"
-    )
-
-
-def _copied(folder: Path) -> Path:
-    """Copies a folder to a temporary one that is not deleted, and returns that."""
-    return Path(shutil.copytree(folder, tempfile.mkdtemp(prefix="xql_jax-"), dirs_exist_ok=True))
-
-
-def _folder(save_dir: str | Path | None, folders: contextlib.ExitStack) -> str:
-    if save_dir is not None:
-        return str(save_dir)
-    return folders.enter_context(tempfile.TemporaryDirectory(prefix="xql_jax-"))
+    values = _config(config, method, "xsac", ONLINE, None)
+    common = {"env_name": env_name, "resume": resume, "tqdm": progress}
+    return _trained(OnlineSettings, settings, values, save_dir, **common)
 
 
 def _config(
-    config: Config | None, default: str, method: str | None, kind: Kind, file: Path | None
+    config: Config | None, method: str | None, default: str, kind: Kind, task: Task | None
 ) -> ConfigDict:
+    """Returns the hyperparameters: those of `config`, or of the file for the method and the task."""
+    known, others = (ONLINE_METHODS, OFFLINE_METHODS) if kind is ONLINE else (OFFLINE_METHODS, ONLINE_METHODS)
+    if method is not None and (name := method_of(method)) not in known:
+        function = "train" if kind is ONLINE else "train_online"
+        hint = f"xql_jax.{function} trains that one; " if name in others else ""
+        raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
         return config.copy_and_resolve_references()
-    if config is None:
-        if file is None:
-            raise UserError("there is no config for the task's suite: give config")
-        return load_config(f"{file}:{default}", kind)
-    return load_config(f"{config}:{method}" if method else str(config), kind)
+    if config is not None:
+        return load_config(f"{config}:{method}" if method else str(config), kind)
+    method = method or default
+    if (file := file_for(method, task)) is None:
+        raise UserError("there is no config for the task's suite: give config")
+    return load_config(f"{file}:{method}", kind)
 
 
-def _settings(kind: type[S], given: Mapping[str, Any], config: ConfigDict, **others: Any) -> S:
-    """Makes settings of class `kind`; names that are no settings of it are hyperparameters of the config.
+def _trained(
+    kind: type[RunSettings],
+    given: Mapping[str, Any],
+    config: ConfigDict,
+    save_dir: str | Path | None,
+    **others: Any,
+) -> Policy:
+    """Trains a run with settings of class `kind`, and returns its policy.
 
+    Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
+    signal or a failure ends the run.
+
+    Args:
+        given: settings by name; names that are no settings of `kind` are hyperparameters of the config.
+        others: further settings.
     Raises:
         UserError: if a name is unknown, or a value is invalid.
     """
-    known = settings_of(kind).keys() - others.keys()
+    known = settings_of(kind).keys() - others.keys() - {"save_dir"}
     for name in given:
         if name not in known and name not in field_names(config):
             nearby = nearest(name, {*known, *field_names(config)})
             raise UserError(f"unknown setting {name!r} for {config.algorithm}; nearest known: {nearby}")
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-    fields = {name: value for name, value in plain.items() if name not in known}
-    return kind(
-        config=with_fields(config, fields),
-        given=frozenset(given),
-        **{name: value for name, value in plain.items() if name in known},
-        **others,
-    )
+    config = with_fields(config, {name: value for name, value in plain.items() if name not in known})
+    others |= {name: value for name, value in plain.items() if name in known}
+    place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
+    saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
+    try:
+        settings = kind(config=config, given=frozenset(given), save_dir=str(place), **others)
+        summary = train_run(settings)
+    except BaseException as error:  # whatever ends it, what was trained is kept
+        if save_dir is not None:
+            raise
+        if not any(place.glob("*/*/*/checkpoints/*")):
+            shutil.rmtree(place)
+            raise
+        if isinstance(error, UserError):
+            raise type(error)(f"{error}; {saved}") from error
+        error.add_note(saved)
+        raise
+    if summary.stopped_by is None:
+        policy = load_policy(summary.path)
+        if save_dir is None:
+            weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
+        return policy
+    if summary.stopped_by != signal.SIGINT:
+        signal.raise_signal(summary.stopped_by)
+    raise KeyboardInterrupt(f"stopped after {summary.content['step']:,} {summary.unit}s, {saved}")
 
 
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:

@@ -1,28 +1,19 @@
 """Output files named by flags: they never overwrite the command's inputs, or the files of a run."""
 
 import contextlib
-import hashlib
 import itertools
 import os
+import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from xql_jax.errors import UserError
-from xql_jax.files import replacing, sync
+from xql_jax.files import sync
 
 # The files of a run, see `training.loop.TrainingFiles`. A folder with a config.json is a run's folder.
 OWN_FILES = (
-    "config.json",
-    "metrics.csv",
-    "evaluations.csv",
-    "bellman_errors.csv",
-    "summary.json",
-    "preprocessing.json",
-    "learning_curve.png",
-    "learning_curve.svg",
-    "maze.png",
-    "maze.svg",
-    ".lock",
+    *("config.json", "metrics.csv", "evaluations.csv", "bellman_errors.csv", "summary.json", ".lock"),
+    *("preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
 )
 OWN_FOLDERS = ("checkpoints", "replay", "tb")
 SET_ASIDE = ("damaged-", "earlier-")
@@ -47,22 +38,17 @@ def check_output(
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"{where}: unknown suffix {path.suffix!r}; known: {', '.join(suffixes)}")
     try:
-        if path.exists() and not path.is_file():
-            kind = "a directory" if path.is_dir() else "a device"
-            raise UserError(f"{where}: cannot be written: it is {kind}, not a file")
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        if path.is_dir():
+            raise UserError(f"{where}: cannot be written: it is a directory")
         for source in map(Path, inputs):
-            if _is_same(path, source):
-                raise UserError(f"{where}: that is an input, {source}: give another name")
-            if source.is_dir() and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source)):
-                raise UserError(f"{where}: that is in the folder of an input, {source}: give another one")
+            if path.resolve().is_relative_to(source.resolve()):
+                raise UserError(f"{where}: that is an input, {source}, or inside it: give another name")
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
     except OSError as error:  # a name that is too long, a loop of links
         raise UserError(f"{where}: cannot be written: {error.strerror}") from error
     _check_not_a_runs(where, path)
-    if not folder.is_dir():
-        raise UserError(f"{where}: cannot be written: {folder} is not a directory")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"{where}: cannot be written: no permission to write in {folder}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{where}: cannot be written: {folder} is not a directory that you may write to")
     return path
 
 
@@ -70,24 +56,15 @@ def check_outputs_differ(outputs: Mapping[str, Path | None]) -> None:
     """Raises UserError if two outputs, given by flag, would be the same file. None means no output."""
     given = [(flag, path) for flag, path in outputs.items() if path is not None]
     for (flag, path), (other, of_other) in itertools.combinations(given, 2):
-        if _is_same(path, of_other):
+        if path.resolve() == of_other.resolve():
             raise UserError(f"--{flag} and --{other} are the same file, {path}: give them two names")
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, which need not exist yet; links are followed."""
-    if path.exists() and other.exists():
-        return path.samefile(other)
-    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _check_not_a_runs(where: str, path: Path) -> None:
     """Raises UserError if the path is one of a run's own files."""
-    # Writing would replace a link, not follow it; but the user may mean its target. So both are checked.
-    for place in {Path(os.path.realpath(path)), Path(os.path.realpath(path.parent)) / path.name}:
-        for folder in place.parents:
-            if not os.path.isfile(folder / "config.json"):
-                continue
+    place = path.resolve()
+    for folder in place.parents:
+        if (folder / "config.json").is_file():
             first, *below = place.relative_to(folder).parts
             is_own = not below and first.removesuffix(".tmp") in OWN_FILES
             if is_own or first in OWN_FOLDERS or first.startswith(SET_ASIDE):
@@ -96,28 +73,25 @@ def _check_not_a_runs(where: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def writing_output(flag: str, path: Path) -> Iterator[Path]:
-    """Context manager that yields a temporary file, and renames it to `path` if nothing fails.
+    """Context manager that yields a path to write a file or folder to, which becomes `path` if nothing fails.
 
-    It has the suffix of `path`. Missing folders are made.
+    Missing folders above it are made.
     Raises:
         UserError: if the system refuses something; the message names flag and file. An older file is kept.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, unfinished_name(path)) as unfinished:
+        with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=path.parent) as folder:
+            unfinished = Path(folder) / path.name
             yield unfinished
-            sync(unfinished)
+            for part in (*unfinished.rglob("*"), unfinished):
+                sync(part)
+            os.replace(unfinished, path)
         sync(path.parent)
     except OSError as error:
         stays = "; the old file is as it was" if path.exists() else ""
         reason = error.strerror or str(error)
         raise UserError(f"--{flag}={path}: cannot be written: {reason}{stays}") from error
-
-
-def unfinished_name(path: Path) -> str:
-    """Returns the name of the temporary file for `path`: similar to its name, but of limited length."""
-    whole = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:8]
-    return f".{path.stem[:40]}.{whole}.unfinished{path.suffix[:10].lower()}"
 
 
 def make_folder(flag: str, name: str) -> Path:

@@ -1,6 +1,6 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
-import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class Policy:
     With a single member, it acts: call it with the environment's own observations.
 
     Attributes:
+        run: the saved run, see `SavedRun`.
         path: the run's folder.
         step: the number of updates, or online of environment steps, that it was trained for.
         members: the seeds and hyperparameters of the members.
@@ -43,16 +44,14 @@ class Policy:
     """
 
     def __init__(self, run: SavedRun, members: list[Member]):
-        self._run, self.members = run, members
+        self.run, self.members = run, members
         self.path, self.step = run.path, run.step
         self.observation_dim, self.action_dim = run.sizes
-        self.folders: contextlib.ExitStack | None = None  # temporary folders, deleted with the policy
-        self._act: Act | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
         """The content of the run's summary.json: scores, seconds, divergences; {} while the run goes on."""
-        return self._run.summary
+        return self.run.summary
 
     def select(self, *, seed: int | None = None, **hyperparameters: float) -> "Policy":
         """Returns the policy of the members with this seed and these hyperparameters.
@@ -60,9 +59,7 @@ class Policy:
         Raises:
             UserError: if there is no such member.
         """
-        selected = Policy(self._run, _chosen(self._run, self.members, seed, hyperparameters))
-        selected.folders = self.folders
-        return selected
+        return Policy(self.run, _chosen(self.run, self.members, seed, hyperparameters))
 
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
         """Returns the actions for one observation or a batch, each entry within [-1, 1].
@@ -84,12 +81,12 @@ class Policy:
                 f"(batch, {self.observation_dim})"
             )
         batch = seen.reshape(-1, self.observation_dim)
-        actions = self._likeliest(batch) if key is None else self._drawn(batch, key)
+        actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
         return actions.reshape(*seen.shape[:-1], self.action_dim)
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""
-        if isinstance(act := self._deterministic(), RecurrentPolicy):
+        if isinstance(act := self._act, RecurrentPolicy):
             act.begin()
 
     def remember(self, rewards: ArrayLike) -> None:
@@ -97,18 +94,15 @@ class Policy:
 
         In the kitchen, whose data have another reward than its environment, the observations tell the reward.
         """
-        if isinstance(act := self._deterministic(), RecurrentPolicy):
+        if isinstance(act := self._act, RecurrentPolicy):
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:
-        run = self._run
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {_listed(self.members, 3)}>"
-
-    def _likeliest(self, batch: np.ndarray) -> np.ndarray:
-        return self._deterministic()(batch[None])[0]
+        run = self.run
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {_listed(self.members)}>"
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
-        run, member = self._run, self._only()
+        run, member = self.run, self._only()
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
             raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
@@ -116,16 +110,15 @@ class Policy:
         actor = learner.actor(run.states[member.name])
         return np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
 
-    def _deterministic(self) -> Act:
-        if self._act is None:
-            self._act = self._run.policy([self._only()])
-        return self._act
+    @functools.cached_property
+    def _act(self) -> Act:
+        return self.run.policy([self._only()])
 
     def _only(self) -> Member:
         if len(self.members) > 1:
+            listed = _listed(self.members)
             raise UserError(
-                f"the run has {len(self.members)} members: choose one with policy.select(...): "
-                f"{_listed(self.members)}"
+                f"the run has {len(self.members)} members: choose one with policy.select(...): {listed}"
             )
         return self.members[0]
 
@@ -158,5 +151,5 @@ def _chosen(
     return chosen
 
 
-def _listed(members: Sequence[Member], most: int = 10) -> str:
-    return "; ".join(map(str, members[:most])) + ("; ..." if len(members) > most else "")
+def _listed(members: Sequence[Member]) -> str:
+    return "; ".join([*map(str, members[:10]), *["..."] * (len(members) > 10)])

@@ -13,7 +13,8 @@ from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.rollout.scores import agreement
-from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection, agreement_of, best_first, by_setting
+from xql_jax.runs import choice
+from xql_jax.runs.choice import STATISTICS, agreement_of, best_first, by_setting
 from xql_jax.runs.finetuning import train_finetuned
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
@@ -39,8 +40,7 @@ def choose(checkpoint, **changes):
     widths = changes.pop("hidden_dims", "128,128")
     settings = ChoiceSettings(checkpoint=str(checkpoint), hidden_dims=widths or "1", **changes)
     object.__setattr__(settings, "hidden_dims", widths)  # none: linear, which no flag can say
-    with OfflinePolicySelection(settings) as run:
-        return run.run()
+    return choice.choose(settings)
 
 
 def in_order(report):
@@ -229,7 +229,7 @@ def test_data_of_other_sizes_are_refused(swept, tmp_path):
     arrays = {key: rows.uniform(-1, 1, (20, size)) for key, size in sizes.items()}
     ended = {"terminals": np.zeros(20), "timeouts": np.arange(20) == 19}
     np.savez(tmp_path / "three.npz", **arrays, rewards=np.ones(20), **ended)
-    told = r"three\.npz: observations have 3 entries and actions 2, those of the run 4 and 2$"
+    told = r"three\.npz: observations and actions have \(3, 2\) entries, not \(4, 2\)$"
     with pytest.raises(UserError, match=told):
         choose(swept.path, dataset=(str(tmp_path / "three.npz"),))
 
@@ -257,7 +257,7 @@ def test_policies_with_a_memory_are_refused(data, tmp_path):
 
 def test_a_run_without_a_dataset_is_refused(tmp_path):
     run = train_online(online_settings(tmp_path, eval_episodes=0))
-    with pytest.raises(UserError, match="td3 learned online: it has no dataset"):
+    with pytest.raises(UserError, match="td3 learned online: there is no dataset"):
         choose(run.path)
 
 

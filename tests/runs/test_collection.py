@@ -16,17 +16,19 @@ from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.acting_settings import OnlineSettings
-from xql_jax.runs.collection import CollectionRun
-from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.collection import collect
+from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.runs.online import train_online
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
+from xql_jax.settings import settings_of
 
 ENV_NAME = "InvertedPendulum-v5"
 LIMIT = 9  # steps; random actions let the pole fall after 3 to some 20
 STEPS = 120
+SETTINGS = settings_of(CollectionSettings)
 SCHEDULE = {"max_steps": STEPS, "log_interval": 20, "eval_interval": 20, "checkpoint_interval": 20}
 
 
@@ -83,9 +85,7 @@ def known(tmp_path_factory):
 
 
 def collected(folder, **settings):
-    settings = {"output": str(folder / "set.hdf5"), **settings}
-    with CollectionRun(CollectionSettings(**settings)) as run:
-        summary = run.run()
+    summary = collect(CollectionSettings(output=str(folder / "set.hdf5"), **settings))
     return read_rows(folder / "set.hdf5")[0], summary
 
 
@@ -102,11 +102,8 @@ def test_a_replay_buffer_becomes_the_episodes_that_were_met(known, tmp_path, unt
     assert met["timeouts"][: count - 1].any()
     np.testing.assert_array_equal(rows["timeouts"][:-1], met["timeouts"][: count - 1])
     assert rows["timeouts"][-1] != rows["terminals"][-1]
-
-
-def test_more_than_the_buffer_has_is_told(known, tmp_path):
     with pytest.raises(UserError, match=r"has transitions 0 to 120 of the run, not those up to 121"):
-        collected(tmp_path, replay=str(known[0]), until=STEPS + 1)
+        collected(tmp_path, replay=str(path), until=STEPS + 1, append=True)
 
 
 def test_a_byte_that_changed_is_told(known, tmp_path):
@@ -118,16 +115,6 @@ def test_a_byte_that_changed_is_told(known, tmp_path):
     with pytest.raises(Damaged, match=f"{file.name}: damaged"):
         collected(tmp_path, replay=str(tmp_path / "run"))
     assert not (tmp_path / "set.hdf5").exists()
-
-
-@pytest.mark.slow
-def test_what_the_buffer_had_lost_is_no_part_of_the_set(tmp_path):
-    path = online_run(tmp_path / "runs", buffer_size=30)
-    rows, _ = collected(tmp_path, replay=str(path), until=100)
-    (tmp_path / "set.hdf5").unlink()
-    all_rows, _ = collected(tmp_path, replay=str(path))
-    assert len(rows["rewards"]) == len(all_rows["rewards"]) == 30  # files of older ones are there
-    np.testing.assert_array_equal(rows["observations"][20:], all_rows["observations"][:10])
 
 
 @pytest.mark.slow
@@ -147,13 +134,15 @@ def test_a_buffer_of_several_environments_and_members(tmp_path):
 @pytest.mark.parametrize(
     ("keep", "steps"), [(3, [80, 100, 120]), (1, [120]), (0, [20, 40, 60, 80, 100, 120])]
 )
-def test_so_many_checkpoints_stay_and_what_they_need(tmp_path, keep, steps):
+def test_the_checkpoints_that_stay_have_their_buffers(tmp_path, keep, steps):
     path = online_run(tmp_path, keep=keep, buffer_size=30)
     assert load_run(path).steps == steps
     stops = sorted(int(file.name.split("-")[1]) for file in (path / "replay" / "seed0").iterdir())
     # The newest was written before the oldest went, whose 30 transitions are all there.
     oldest = steps[0] - 20 if keep else 0
     assert stops == [stop for stop in range(20, 121, 20) if stop > oldest - 30]
+    rows, _ = collected(tmp_path, replay=str(path), until=steps[0])
+    assert len(rows["rewards"]) == min(30, steps[0])  # what the buffer had lost is no part of the set
 
 
 def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path):
@@ -178,12 +167,10 @@ def test_appended_rows_come_behind_and_every_command_is_recorded(known, tmp_path
     assert load_dataset(None, [str(tmp_path / "set.hdf5")]).references == (-100.0, 100.0)
     for number, command in enumerate(metadata["command"]):  # each makes its part again
         words = dict(word[2:].split("=", 1) for word in command.split()[1:])
-        kinds = dict.fromkeys(("transitions", "seed", "until"), int)
-        kinds |= dict.fromkeys(("random_return", "expert_return", "noise"), float)
-        (tmp_path / str(number) / "again").mkdir()
-        settings = {name: kinds.get(name, str)(value) for name, value in words.items()}
-        collected(tmp_path / str(number) / "again", **settings)
-        again = tmp_path / str(number) / "again" / "set.hdf5"
+        (tmp_path / f"{number} again").mkdir()
+        settings = {name: SETTINGS[name].kind(value) for name, value in words.items()}
+        collected(tmp_path / f"{number} again", **settings)
+        again = tmp_path / f"{number} again" / "set.hdf5"
         assert again.read_bytes() == (tmp_path / str(number) / "set.hdf5").read_bytes()
 
 
@@ -211,47 +198,34 @@ def test_the_mean_return_has_all_episodes_but_the_one_that_was_cut(monkeypatch, 
     assert summary["mean_return"] == 2.5  # of 1, 2, 3 and 4: the last one may have been cut
 
 
-def test_minari_is_looked_for_before_anything_is_collected(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "minari", None)
-    settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 4, "format": "minari"}
-    with pytest.raises(UserError, match=r"^--format=minari needs minari, .*\[minari\]"):
-        CollectionRun(CollectionSettings(output=str(tmp_path / "set"), **settings)).open()
-
-
 def test_measured_references_are_mean_returns_of_episodes(known, tmp_path):
     path = known[0]
     settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 4, "reference_episodes": 30}
-    experts = (str(path), "random")
-    with CollectionRun(
-        CollectionSettings(output=str(tmp_path / "a.hdf5"), expert=experts, **settings)
-    ) as run:
-        by_policy = [run.references.of(behaviour) for behaviour in run.references._experts]
-        measured = run.references.measure()
-    with EvaluationRun(EvaluationSettings(checkpoint=str(path), episodes=200)) as run:
-        evaluated = run.run()["members"][0]["return_mean"]
-    assert by_policy[0] == pytest.approx(evaluated, abs=1.5)  # other starts
-    assert by_policy == [measured.expert_return, measured.random_return]  # the same episodes
-    rows, summary = collected(tmp_path, random_return=0.0, expert_return=8.0, **settings)
+    collected(tmp_path, expert=(str(path), "random"), **settings)
+    measured = load_dataset(None, [str(tmp_path / "set.hdf5")]).references
+    report = evaluate(EvaluationSettings(checkpoint=str(path), episodes=200))
+    evaluated = report["members"][0]["return_mean"]
+    assert measured.expert_return == pytest.approx(evaluated, abs=1.5)  # other starts
+    assert measured.random_return < measured.expert_return
+    (tmp_path / "given").mkdir()
+    rows, summary = collected(tmp_path / "given", random_return=0.0, expert_return=8.0, **settings)
     assert summary["mean_score"] == pytest.approx(100 * returns_of(rows).mean() / 8.0)
 
 
-def test_an_expert_that_is_none_is_told_and_nothing_written(tmp_path):
+def test_nothing_is_collected_or_written_in_vain(monkeypatch, tmp_path):
     settings = {"env_name": ENV_NAME, "policy": "random", "episodes": 2, "reference_episodes": 3}
     with pytest.raises(UserError, match=r"the expert's return, .*, must be above the random policy's"):
         collected(tmp_path, expert=("random",), **settings)
+    monkeypatch.setitem(sys.modules, "minari", None)
+    with pytest.raises(UserError, match=r"^--format=minari needs minari, .*\[minari\]"):
+        collected(tmp_path, format="minari", **settings)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
-    collected(
-        tmp_path,
-        env_name=ENV_NAME,
-        policy="random",
-        transitions=60,
-        random_return=-100.0,
-        expert_return=100.0,
-    )
+    returns = {"random_return": -100.0, "expert_return": 100.0}
+    collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=60, **returns)
     config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
     settings = OfflineSettings(
         config=config,
@@ -270,6 +244,5 @@ def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
     assert json.loads((run.path / "config.json").read_text())["references"] == [-100.0, 100.0]
     (row,) = record.rows(record.files.evaluations)
     assert row.results["score"] == pytest.approx(100 * (row.results["return"] + 100) / 200)
-    with EvaluationRun(EvaluationSettings(checkpoint=str(run.path), episodes=3)) as evaluation:
-        (member,) = evaluation.run()["members"]
+    (member,) = evaluate(EvaluationSettings(checkpoint=str(run.path), episodes=3))["members"]
     assert member["score_mean"] == pytest.approx(100 * (member["return_mean"] + 100) / 200)

@@ -10,7 +10,7 @@ from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_record
-from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import all_runs, load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.runs.settings import EVALUATION_SEED
@@ -29,8 +29,7 @@ def test_policies_come_to_what_they_came_to_in_training(unbroken):
     """Put through the starts of training's own evaluation."""
     checkpoint = str(unbroken.path / "checkpoints" / "6")
     settings = EvaluationSettings(checkpoint=checkpoint, episodes=2, seed=EVALUATION_SEED)
-    with EvaluationRun(settings) as evaluation:
-        report = evaluation.run()
+    report = evaluate(settings)
     found = [
         (entry["member"], entry["return_mean"], entry["length_mean"], entry["success_rate"])
         for entry in report["members"]

@@ -1,8 +1,10 @@
 """What a log says of the time left, by a clock that the test sets."""
 
+import logging
+
 import pytest
 
-from xql_jax.training.progress import SECONDS_PER_LINE, Pace, in_words
+from xql_jax.training.progress import SECONDS_PER_LINE, Pace, counted, in_words
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,17 @@ def test_a_line_is_due_after_a_silence():
     assert pace.has_been_silent()
     pace.line(1)
     assert not pace.has_been_silent()
+
+
+def test_without_a_bar_lines_say_how_long_it_takes(monkeypatch, caplog):
+    seconds = iter(range(0, 1000, 10))
+    monkeypatch.setattr("xql_jax.training.progress.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 1.0)
+    caplog.set_level(logging.INFO)
+    with counted(100, "step", False, "video") as count:
+        count()
+        count(19)
+    first, second = caplog.messages
+    assert first.startswith("video step 1 of 100, ")
+    assert second.startswith("video step 20 of 100, ")
+    assert second.endswith(" left")

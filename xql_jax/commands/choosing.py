@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 
 from xql_jax.commands.reporting import print_table
-from xql_jax.runs.choice import STATISTICS, OfflinePolicySelection
+from xql_jax.runs.choice import STATISTICS, choose
+from xql_jax.runs.tool_settings import ChoiceSettings
 
 
-def choose(run: OfflinePolicySelection) -> int:
+def choose_and_print(settings: ChoiceSettings) -> int:
     """Ranks the members and settings, prints them best first and how well that agrees with their scores.
 
     Returns the exit code.
     """
-    with run:
-        report = run.run()
+    report = choose(settings)
     _print_ranking(report["members"], "member", "index", report["agreement"])
     if report["settings"]:
         _print_ranking(report["settings"], "setting", "seeds", report["agreement_of_settings"])
-    if run.output:
-        print(f"results: {run.output}")
+    if settings.output:
+        print(f"results: {settings.output}")
     return 0
 
 

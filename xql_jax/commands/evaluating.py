@@ -1,16 +1,15 @@
 """Evaluation at the command line: runs it, and prints a line for each member."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from xql_jax.errors import UserError
 from xql_jax.rollout.scores import mean_and_interval
-from xql_jax.runs.evaluation import EvaluationRun
+from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.settings import settings_of
-from xql_jax.training.members import Member
+from xql_jax.tasks import get_task
 
 # When an episode counts as a success, by suite.
 _MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"
@@ -23,47 +22,43 @@ SUCCESS = {
 }
 
 
-def evaluate(run: EvaluationRun) -> int:
-    """Evaluates the run's policies, prints one line per member, and returns the exit code.
-
-    A member is one seed with one setting of the hyperparameters.
-    """
-    settings, known = run.settings, settings_of(EvaluationSettings)
+def evaluate_and_print(settings: EvaluationSettings) -> int:
+    """Evaluates the policies, prints one line per member (a seed with a setting); returns the exit code."""
     for name in ("video_episodes", "video_size", "video_fps"):
-        if settings.video is None and getattr(settings, name) != known[name].default:
+        if (
+            settings.video is None
+            and getattr(settings, name) != settings_of(EvaluationSettings)[name].default
+        ):
             raise UserError(f"--{name}: only used for a video: add --video=FILE")
-    with run:
-        report = run.run()
-    members = run.policies.members
-    _print_members(members, report["members"])
-    meaning = SUCCESS.get(run.policies.task.suite)
-    if meaning and any(entry["success_rate"] is not None for entry in report["members"]):
+    report = evaluate(settings)
+    members = report["members"]
+    _print_members(members)
+    meaning = SUCCESS.get(get_task(report["env_name"]).suite)
+    if meaning and any(entry["success_rate"] is not None for entry in members):
         print(f"  success: {meaning}")
-    if "video_returns" in report:
-        scores = run.policies.task.normalized_score(np.array(report["video_returns"]))
-        numbers = ", ".join(f"{score:.1f}" for score in scores)
-        print(f"video of {members[0]}: {run.video}; scores {numbers}")
+    if "video_scores" in report:
+        numbers = ", ".join(f"{score:.1f}" for score in report["video_scores"])
+        print(f"video of {members[0]['member']}: {settings.video}; scores {numbers}")
     if settings.output:
-        print(f"results: {run.output}")
+        print(f"results: {settings.output}")
     return 0
 
 
-def _print_members(members: Sequence[Member | str], entries: Sequence[dict[str, Any]]) -> None:
+def _print_members(members: list[dict[str, Any]]) -> None:
     """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
     settings: dict[str, list[float]] = {}
-    for member, entry in zip(members, entries, strict=True):
+    for entry in members:
         interval, rate = entry["score_interval_95"], entry["success_rate"]
         print(
-            f"  {member}: score {entry['score_mean']:.1f}"
+            f"  {entry['member']}: score {entry['score_mean']:.1f}"
             + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
             + f", median {entry['score_median']:.1f}, "
             + (f"success {100 * rate:.0f}%, " if rate is not None else "")
             + f"return {entry['return_mean']:.4g}, length {entry['length_mean']:.1f}"
             + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
         )
-        if isinstance(member, Member):
-            setting = ", ".join(f"{name}={value:.9g}" for name, value in member.hyperparameters.items())
-            settings.setdefault(setting, []).append(entry["score_mean"])
+        _, _, setting = entry["member"].partition(", ")
+        settings.setdefault(setting, []).append(entry["score_mean"])
     for setting, scores in settings.items():
         if len(scores) > 1:
             mean, half_width = mean_and_interval(np.array(scores))

@@ -13,8 +13,7 @@ from rich.text import Text
 from xql_jax.errors import UserError
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.reports.report import Report, check_installed
-from xql_jax.runs.listing import ListedRun, differences, differing, filtered, list_runs
-from xql_jax.runs.reporting import read_runs
+from xql_jax.runs.reporting import ListedRun, differences, differing, filtered, list_runs, read_runs
 from xql_jax.runs.tool_settings import ListSettings, ReportSettings
 
 MOST_DIFFERENCES = 4  # largest number shown beside a run; --compare shows all

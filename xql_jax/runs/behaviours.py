@@ -1,45 +1,58 @@
-"""Policies that collect data: a run's policy, random actions, or a policy from a file."""
+"""Policies that collect data, and the rows of their episodes."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from xql_jax.data.policy_files import Layers, read_policy
-from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
+from xql_jax.data.rows import Rows, cut_off
+from xql_jax.envs import Suite
 from xql_jax.errors import UserError
-from xql_jax.runs.collecting import Behaviour, Chance
+from xql_jax.rollout import rollout
 from xql_jax.runs.load import load_run
 from xql_jax.tasks import Task
 from xql_jax.training.members import learners_of
 from xql_jax.types import Params
 
+AT_ONCE = 16  # environments; constant, because a policy may round differently for another batch shape
 RANDOM = "random"
+FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
+
+
+class Chance(NamedTuple):
+    """The random numbers of a step of K episodes, from each one's own stream, whatever the policy uses."""
+
+    uniform: np.ndarray  # f64[K, A], in [0, 1)
+    normal: np.ndarray  # f64[K, A]
+    noise: np.ndarray  # f64[K, A], standard normal; `Behaviour.noise` scales it
+    keys: np.ndarray  # u32[K, 2], data of JAX keys
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """The task and simulator in which data are collected."""
+class Behaviour:
+    """A policy that data are collected with."""
 
-    task: Task
-    suite: Suite
-    observation_dim: int
-    action_dim: int
-    environment: dict[str, Any]  # a description, see `describe_environment`
-
-    @classmethod
-    def of(cls, task: Task, simulation: Simulation) -> "Place":
-        """Makes the place for a task; raises UserError if its environment is not available here."""
-        suite = choose_suite(task, simulation)
-        return cls(task, suite, *suite.sizes(task), describe_environment(task, simulation))
+    name: str  # as the user gave it
+    what: str  # a description
+    act: Callable[[np.ndarray, Chance], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
+    noise: float = 0.0  # standard deviation of the noise that is added to its actions
 
 
 def open_behaviour(
-    name: str, place: Place, *, member: int | None, deterministic: bool, noise: float = 0.0
+    name: str,
+    task: Task,
+    suite: Suite,
+    *,
+    member: int | None = None,
+    deterministic: bool = False,
+    noise: float = 0.0,
 ) -> Behaviour:
     """Opens a policy by its name.
 
@@ -50,55 +63,44 @@ def open_behaviour(
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
         noise: standard deviation of noise that is added to the actions.
     Raises:
-        UserError: if there is no such policy, or it does not fit the place.
+        UserError: if there is no such policy, or it does not fit the task.
     """
+    path, sizes, how = (
+        Path(name).expanduser(),
+        suite.sizes(task),
+        "deterministic" if deterministic else "sampled",
+    )
     if name == RANDOM:
         return Behaviour(name, "uniformly random actions", lambda _, chance: 2 * chance.uniform - 1, noise)
-    if Path(name).suffix.lower() == ".npz":
-        return _from_file(name, place, deterministic, noise)
-    if not Path(name).expanduser().is_dir():
+    if path.suffix.lower() == ".npz":
+        policy: Any = read_policy(path, *sizes)
+        is_file_of = f"file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        if isinstance(policy, Layers):
+            what = f"exported policy, deterministic, {is_file_of}"
+            return Behaviour(name, what, lambda seen, _: policy.act(seen), noise)
+        what = f"Gaussian MLP, {how}, {is_file_of}"
+        return Behaviour(
+            name, what, lambda seen, chance: policy.act(seen, None if deterministic else chance.normal), noise
+        )
+    if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
-    return _of_run(name, place, member, deterministic, noise)
-
-
-def _from_file(name: str, place: Place, deterministic: bool, noise: float) -> Behaviour:
-    path = Path(name).expanduser()
-    policy = read_policy(path, place.observation_dim, place.action_dim)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
-        if isinstance(policy, Layers):
-            return policy.act(observations)
-        return policy.act(observations, None if deterministic else chance.normal)
-
-    kind = "exported policy" if isinstance(policy, Layers) else "Gaussian MLP"
-    how = _how(deterministic or isinstance(policy, Layers))
-    return Behaviour(name, f"{kind}, {how}, file of sha256 {digest}", act, noise)
-
-
-def _of_run(name: str, place: Place, member: int | None, deterministic: bool, noise: float) -> Behaviour:
     run = load_run(name, member=member)
     one = run.one_member()
     if hasattr(run.learner, "act_remembering"):
         raise UserError(f"policy {name}: {run.algorithm} acts by what it remembers, and cannot collect")
-    run.check_fits(place.task, place.observation_dim, place.action_dim)
-    (learner,) = learners_of(run.learner, [one])
-    actor = learner.actor(run.states[one.name])
-    on_device = jax.device_put((learner, actor), jax.devices()[0])
+    run.check_fits(task, *sizes)
+    [learner] = learners_of(run.learner, [one])
+    on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
     observe = run.preprocessing.observations
 
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
         return np.asarray(_act(*on_device, observe(observations), chance.keys, deterministic))
 
-    how = f"{_how(deterministic)}, run {run.run}"
-    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}"
-    return Behaviour(name, what, act, noise)
-
-
-def _how(deterministic: bool) -> str:
-    return "deterministic" if deterministic else "sampled"
+    return Behaviour(
+        name, f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}", act, noise
+    )
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
@@ -109,3 +111,95 @@ def _act(learner: Any, actor: Params, observations: Any, keys: Any, deterministi
         return learner.act(actor, observation[None], jax.random.wrap_key_data(key), deterministic)[0]
 
     return jax.vmap(one)(observations, keys)
+
+
+@dataclasses.dataclass
+class _Episode:
+    """Where an episode is in the history of all environments."""
+
+    place: int  # of its environment
+    first: int  # step
+    generator: np.random.Generator
+    stop: int | None = None  # the step after its last one; None while it goes on
+
+
+def episodes_of(
+    behaviour: Behaviour,
+    task: Task,
+    suite: Suite,
+    seed: int,
+    *,
+    transitions: int | None = None,
+    episodes: int | None = None,
+    stream: int = 0,
+    count: Callable[[int], object] = lambda number: None,
+) -> Rows:
+    """Rolls out whole episodes and returns their rows in D4RL's layout, in the order of their numbers.
+
+    The start and the randomness of episode e depend on (seed, stream, e) alone.
+
+    Args:
+        transitions: how many to collect; the last episode is cut off there by a time-out.
+        episodes: how many to collect, if `transitions` is None.
+        stream: a number from 0; another stream has other episodes.
+        count: called after each step with how many transitions, or episodes, are new.
+    Raises:
+        UserError: if an action is not finite.
+        EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
+    """
+    steps = made = whole = length = 0  # of all; transitions; episodes before the first unfinished; their rows
+    begun: list[_Episode] = []
+    running: dict[int, _Episode] = {}  # by the environment's place
+    history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
+
+    def begin(place: int) -> int | None:
+        if ended := running.pop(place, None):
+            ended.stop = steps
+        if made >= transitions if transitions else len(begun) >= (episodes or 0):
+            return None
+        start, own = np.random.SeedSequence((seed, len(begun)), spawn_key=(stream,)).spawn(2)
+        running[place] = _Episode(place, steps, np.random.default_rng(own))
+        begun.append(running[place])
+        return int(start.generate_state(1)[0])
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal steps, made
+        steps, made = steps + 1, made + len(running)
+        chance = _draw(list(running.values()), env.num_envs, *env.action_space.shape)
+        actions = np.asarray(behaviour.act(observations[0], chance))
+        if not np.isfinite(actions[list(running)]).all():
+            raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
+        return (actions + behaviour.noise * chance.noise).astype(np.float32)[None]
+
+    with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
+        start = env.reset([begin(place) for place in range(env.num_envs)], begin)
+        before = 0
+        for observations, step in rollout(env, act, start):
+            history.append((observations, *step[1:6]))
+            count(made - before if transitions else int(step.ended.sum()))
+            before = made
+            while whole < len(begun) and (stop := begun[whole].stop):
+                length += stop - begun[whole].first
+                whole += 1
+            under_way = steps - begun[whole].first if whole < len(begun) else 0
+            if transitions and length + under_way >= transitions:
+                break
+    rows: Rows = {}
+    for name, column in zip(FIELDS, zip(*history, strict=True), strict=True):
+        stacked = np.stack(column)
+        rows[name] = np.concatenate(
+            [stacked[one.first : one.stop or steps, one.place] for one in begun[: whole + 1]]
+        )
+    rows["rewards"] = rows["rewards"].astype(np.float32)
+    return cut_off(rows, transitions) if transitions else rows
+
+
+def _draw(running: list[_Episode], places: int, action_dim: int) -> Chance:
+    """Draws the random numbers of a step; zeros for places without an episode."""
+    uniform, normal, noise = np.zeros((3, places, action_dim))
+    keys = np.zeros((places, 2), np.uint32)
+    for one in running:
+        uniform[one.place] = one.generator.random(action_dim)
+        normal[one.place], noise[one.place] = one.generator.standard_normal((2, action_dim))
+        keys[one.place] = one.generator.integers(2**32, size=2, dtype=np.uint32)
+    return Chance(uniform, normal, noise, keys)

@@ -5,15 +5,13 @@ fitted-Q evaluation (FQE), all of them as one population. Statistics of the memb
 as well, and the scores of the run's evaluations if there are any.
 """
 
-import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.loading import load_dataset
@@ -27,14 +25,15 @@ from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.reports.results import grouped
 from xql_jax.reports.score_table import csv_table
-from xql_jax.rollout.scores import Agreement, agreement
-from xql_jax.runs.load import load_run
-from xql_jax.runs.machine import Run
+from xql_jax.rollout.scores import agreement
+from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.members import Member, learners_of
 from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
+from xql_jax.training.progress import counted
 from xql_jax.types import Array, State
 
 LOG = logging.getLogger(__name__)
@@ -60,83 +59,46 @@ STATISTICS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluated(Member):
-    """The fitted-Q evaluation of one member of the run.
+def choose(settings: ChoiceSettings) -> dict[str, Any]:
+    """Evaluates a run's members on its data.
 
-    All evaluations have the same seed, so they start from the same networks and see the same minibatches.
-    They differ only in the policy.
+    Returns:
+        The content of --output: the members, best by FQE first, and how well each statistic agrees with the
+        scores.
+    Raises:
+        UserError: if a setting or the data are invalid, before anything is trained.
     """
-
-    member: Member
-
-    def __str__(self) -> str:
-        return str(self.member)
-
-    @property
-    def name(self) -> str:
-        return self.member.name
-
-
-class OfflinePolicySelection(Run):
-    """Evaluates a run's members on its data; `run` returns the content of --output."""
-
-    settings: ChoiceSettings
-
-    def open(self) -> None:
-        settings = self.settings
-        self.output = None
+    with settings_of_jax():
+        output = None
         if settings.output:
-            self.output = check_output("output", settings.output, (".csv", ".json"), settings.dataset)
-        self.saved = saved = load_run(settings.checkpoint)
+            output = check_output("output", settings.output, (".csv", ".json"), settings.dataset)
+        saved = load_run(settings.checkpoint)
         if saved.is_online:
             raise UserError(
-                f"{saved.path}: {saved.algorithm} learned online: it has no dataset to judge it by"
+                f"{saved.path}: {saved.algorithm} learned online: there is no dataset to judge by"
             )
         if hasattr(saved.learner, "act_remembering"):
-            raise UserError(
-                f"{saved.path}: {saved.algorithm} acts by what it remembers of an episode; the choice is for "
-                "policies of the state alone"
-            )
-        self.evaluation = self._evaluation()
-        self.dataset, self.starts = self._dataset()
-        sizes = self.dataset.observation_dim, self.dataset.action_dim
-        if sizes != saved.sizes:
-            raise UserError(
-                f"{self.dataset.source}: observations have {sizes[0]} entries and actions {sizes[1]}, those "
-                f"of the run {saved.sizes[0]} and {saved.sizes[1]}"
-            )
-        self.scores = self._scores()
-
-    def run(self) -> dict[str, Any]:
-        """Returns the members, best by FQE first, and how well each statistic agrees with the scores."""
-        settings, saved, dataset = self.settings, self.saved, self.dataset
+            raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
+        evaluation = _evaluation(settings, saved)
+        dataset, starts = _dataset(settings, saved)
+        scores = _scores(saved)
+        LOG.info(f"{len(saved.members)} member(s) of {saved.what}")
         LOG.info(
-            f"{len(saved.members)} member(s) of {saved.algorithm} after {saved.step:,} {saved.unit}s, "
-            f"{saved.path}"
+            f"{dataset.size:,} transitions and {len(starts):,} initial states from {dataset.source}; "
+            f"{settings.max_steps:,} updates, discount {float(evaluation.discount):g}"
         )
-        LOG.info(
-            f"{dataset.size:,} transitions and {len(self.starts):,} initial states from {dataset.source}; "
-            f"{settings.max_steps:,} updates, discount {float(self.evaluation.discount):g}"
-        )
+        population = _trained(settings, saved, evaluation, dataset)
+        statistics = _statistics(saved, population, dataset, starts)
         diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
-        by_member = self._statistics(self._trained())
         members = best_first(
             [
-                {
-                    "index": index,
-                    "member": str(member),
-                    "seed": member.seed,
-                    **member.hyperparameters,
-                    **statistics,
-                    "score": self.scores.get(member.name),
-                    "diverged": str(member) in diverged,
-                }
-                for index, (member, statistics) in enumerate(zip(saved.members, by_member, strict=True))
+                {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
+                | {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
+                for index, member in enumerate(saved.members)
             ]
         )
         swept = list(saved.members[0].hyperparameters)
-        by_sweep = by_setting(members, swept) if swept else []
+        by_sweep = by_setting(members, swept)
         report = {
             "run": str(saved.path),
             "env_name": saved.env_name,
@@ -144,132 +106,128 @@ class OfflinePolicySelection(Run):
             "step": saved.step,
             "dataset": dataset.source,
             "transitions": dataset.size,
-            "initial_states": len(self.starts),
-            "evaluation": {**hyperparameters(self.evaluation), "max_steps": settings.max_steps}
+            "initial_states": len(starts),
+            "evaluation": {**hyperparameters(evaluation), "max_steps": settings.max_steps}
             | {"batch_size": settings.batch_size, "seed": settings.seed},
             "members": members,
             "agreement": agreement_of(members),
             "settings": by_sweep,
             "agreement_of_settings": agreement_of(by_sweep),
         }
-        if self.output:
+        if output:
             table = csv_table([list(members[0]), *(entry.values() for entry in members)])
-            is_table = self.output.suffix.lower() == ".csv"
-            with writing_output("output", self.output) as unfinished:
-                unfinished.write_text(table if is_table else as_json(report) + "\n")
+            with writing_output("output", output) as unfinished:
+                unfinished.write_text(table if output.suffix.lower() == ".csv" else as_json(report) + "\n")
         return report
 
-    def _evaluation(self) -> FittedQEvaluation:
-        """Makes the FQE learner, with the hyperparameters of the settings and the run's discount."""
-        settings, saved = self.settings, self.saved
-        discounts = {
-            float(hyperparameters(learner).get("discount", DISCOUNT))
-            for learner in learners_of(saved.learner, saved.members)
-        }
-        if settings.discount is None and len(discounts) > 1:
-            listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
-            raise UserError(
-                f"{saved.path}: its members' discounts differ, {listed}: give the one that all "
-                "policies are to be judged by as --discount"
-            )
-        learner = FittedQEvaluation(saved.learner)
-        discount = discounts.pop() if settings.discount is None else settings.discount
-        values = {
-            "critic_hidden_dims": _widths(settings.hidden_dims, learner),
-            "critic_layer_norm": settings.critic_layer_norm,
-            "num_critics": 1,
-            "critic_lr": settings.critic_lr,
-            "tau": settings.tau,
-            "discount": discount,
-        }
-        for name, value in values.items():
-            check_value(learner, f"--{name}", name, value)
-        horizon = 1.0 / (1.0 - discount) if discount < 1.0 else math.inf
-        if settings.max_steps < horizon / settings.tau:
-            LOG.warning(
-                f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = "
-                f"{horizon / settings.tau:,.0f} updates; rewards that are far away will not be known yet"
-            )
-        return with_hyperparameters(learner, values)
 
-    def _dataset(self) -> tuple[Dataset, np.ndarray]:
-        """Loads the run's own data, or those given, with the run's preprocessing.
-
-        Returns:
-            The data; and i64[E], the rows that are the first of a trajectory.
-        """
-        settings, saved, content = self.settings, self.saved, self.saved.content
-        task = get_task(saved.env_name) if saved.env_name else None
-        dataset = load_dataset(task, settings.dataset or saved.sources)
-        dataset = saved.preprocessing_of(dataset).dataset(dataset)
-        starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
-        number = content.get("init_dataset_size") or dataset.size
-        if number < dataset.size and not settings.dataset:
-            rows = drawn_rows(dataset.size, number, content["seeds"][0])
-            dataset = dataset.part(rows)
-            starts = np.flatnonzero(np.isin(rows, starts))
-            if not len(starts):
-                raise UserError(
-                    f"{saved.path}: the {number:,} transitions of --init_dataset_size have no "
-                    "trajectory's first: give data by --dataset"
-                )
-        if view_for(saved.learner, dataset).fingerprint() != content.get("dataset_fingerprint"):
-            LOG.warning(f"{dataset.source}: not the data that the run learned from")
-        return dataset, starts
-
-    def _scores(self) -> dict[str, float]:
-        """Returns the scores of the run's own evaluation at this step, by member; {} if there is none."""
-        saved = self.saved
-        rows = saved.rows(saved.files.evaluations)
-        at_step = [row for row in rows if row.step == saved.step]
-        if not at_step:
-            others = f" of {saved.unit} {saved.step:,}, but of {rows[-1].step:,}" if rows else ""
-            LOG.info(f"the run has no evaluation{others}: nothing to compare with")
-        scores = {(row.seed, frozenset(row.setting)): row.results["score"] for row in at_step}
-        found = {}
-        for member in saved.members:  # whose values the rows have with nine digits
-            values = ((name, float(f"{value:.9g}")) for name, value in member.hyperparameters.items())
-            found[member.name] = scores.get((member.seed, frozenset(values)))
-        return {name: score for name, score in found.items() if score is not None}
-
-    def _trained(self) -> Population:
-        settings, saved, dataset = self.settings, self.saved, self.dataset
-        population = Population(
-            self.evaluation,
-            [Evaluated(settings.seed, {}, member) for member in saved.members],
-            offline(dataset.batch if fits_on_device(dataset.batch) else dataset, settings.batch_size),
+def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
+    """Makes the FQE learner, with the hyperparameters of the settings and the run's discount."""
+    discounts = {
+        float(hyperparameters(learner).get("discount", DISCOUNT))
+        for learner in learners_of(saved.learner, saved.members)
+    }
+    if settings.discount is None and len(discounts) > 1:
+        listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
+        raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
+    learner, text = FittedQEvaluation(saved.learner), settings.hidden_dims
+    try:
+        widths = tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"--hidden_dims={text}: must be whole numbers, separated by commas") from None
+    check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
+    discount = discounts.pop() if settings.discount is None else settings.discount
+    names = ("critic_layer_norm", "critic_lr", "tau")
+    values = {name: getattr(settings, name) for name in names} | {"discount": discount}
+    for name, value in values.items():
+        check_value(learner, f"--{name}", name, value)
+    needed = 1.0 / (settings.tau * (1.0 - discount)) if discount < 1.0 else math.inf
+    if settings.max_steps < needed:
+        LOG.warning(
+            f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
+            "rewards that are far away will not be known yet"
         )
-        actors = [saved.learner.actor(saved.states[member.name]) for member in saved.members]
-        population.replace(
-            state=[
-                self.evaluation.evaluating(population.member(index)[1], actor)
-                for index, actor in enumerate(actors)
-            ]
-        )
+    return with_hyperparameters(learner, {**values, "critic_hidden_dims": widths, "num_critics": 1})
+
+
+def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
+    """Loads the run's own data, or those given, with the run's preprocessing.
+
+    Returns:
+        The data; and i64[E], the rows that are the first of a trajectory.
+    """
+    task = get_task(saved.env_name) if saved.env_name else None
+    dataset = load_dataset(task, settings.dataset or saved.sources)
+    if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
+        raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
+    dataset = saved.preprocessing_of(dataset).dataset(dataset)
+    starts = np.append(0, np.flatnonzero(dataset.ends)[:-1] + 1)
+    number = saved.content.get("init_dataset_size") or dataset.size
+    if number < dataset.size and not settings.dataset:
+        rows = drawn_rows(dataset.size, number, saved.content["seeds"][0])
+        dataset = dataset.part(rows)
+        starts = np.flatnonzero(np.isin(rows, starts))
+        if not len(starts):
+            raise UserError(f"{saved.path}: no trajectory begins in its part of the data: give --dataset")
+    if view_for(saved.learner, dataset).fingerprint() != saved.content.get("dataset_fingerprint"):
+        LOG.warning(f"{dataset.source}: not the data that the run learned from")
+    return dataset, starts
+
+
+def _scores(saved: SavedRun) -> list[float | None]:
+    """Returns each member's score in the run's own evaluation at this step; None if there is none."""
+
+    def key(seed: int, setting: Iterable[tuple[str, float]]) -> tuple[int, frozenset[tuple[str, float]]]:
+        return seed, frozenset((name, float(f"{value:.9g}")) for name, value in setting)  # as rows have them
+
+    rows = saved.rows(saved.files.evaluations)
+    at_step = {key(row.seed, row.setting): row.results["score"] for row in rows if row.step == saved.step}
+    if not at_step:
+        others = f" of {saved.unit} {saved.step:,}, but of {rows[-1].step:,}" if rows else ""
+        LOG.info(f"the run has no evaluation{others}: nothing to compare with")
+    return [at_step.get(key(member.seed, member.hyperparameters.items())) for member in saved.members]
+
+
+def _trained(
+    settings: ChoiceSettings, saved: SavedRun, evaluation: FittedQEvaluation, dataset: Dataset
+) -> Population:
+    """Returns the trained evaluations of the members' policies.
+
+    All have the same seed, so they start from the same networks and see the same minibatches. They differ
+    only in the policy.
+    """
+    data = offline(dataset.batch if fits_on_device(dataset.batch) else dataset, settings.batch_size)
+    population = Population(evaluation, [Member(settings.seed, {}) for _ in saved.members], data)
+    population.replace(
+        state=[
+            evaluation.evaluating(population.member(index)[1], saved.learner.actor(saved.states[member.name]))
+            for index, member in enumerate(saved.members)
+        ]
+    )
+    with counted(settings.max_steps, "update", settings.tqdm, "evaluating") as count:
         stops = np.unique(np.linspace(1, settings.max_steps, 200).astype(int)).tolist()
-        for stop in tqdm(stops, desc="evaluating", disable=None if settings.tqdm else True):
+        for before, stop in zip([0, *stops], stops, strict=False):
             population.advance(stop)
-        for index, divergence in population.diverged.items():
-            LOG.warning(
-                f"{population.members[index]}: its evaluation diverged at update {divergence.step}: no value"
-            )
-        return population
+            count(stop - before)
+    for index, divergence in population.diverged.items():
+        LOG.warning(f"{saved.members[index]}: its evaluation diverged at update {divergence.step}: no value")
+    return population
 
-    def _statistics(self, population: Population) -> list[dict[str, float | None]]:
-        """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
-        dataset, saved, starts = self.dataset, self.saved, self.starts
-        initial = dataset.take(starts[spread_rows(len(starts))]).observations
-        batch = dataset.take(spread_rows(dataset.size))
-        found = []
-        for index, (member, learner) in enumerate(
-            zip(saved.members, learners_of(saved.learner, saved.members), strict=True)
-        ):
-            numbers = _of_method(learner, saved.states[member.name], initial, batch)
-            if index not in population.diverged:
-                numbers |= _of_evaluation(*population.member(index), initial, batch)
-            finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
-            found.append({name: finite.get(name) for name in STATISTICS})
-        return found
+
+def _statistics(
+    saved: SavedRun, population: Population, dataset: Dataset, starts: np.ndarray
+) -> list[dict[str, float | None]]:
+    """Returns each member's `STATISTICS`; None if its method lacks a statistic or it is not finite."""
+    initial = dataset.take(starts[spread_rows(len(starts))]).observations
+    batch = dataset.take(spread_rows(dataset.size))
+    found = []
+    for index, learner in enumerate(learners_of(saved.learner, saved.members)):
+        numbers = _of_method(learner, saved.states[saved.members[index].name], initial, batch)
+        if index not in population.diverged:
+            numbers |= _of_evaluation(*population.member(index), initial, batch)
+        finite = {name: float(number) for name, number in numbers.items() if np.isfinite(number)}
+        found.append({name: finite.get(name) for name in STATISTICS})
+    return found
 
 
 @jax.jit
@@ -277,15 +235,6 @@ def _of_evaluation(learner: FittedQEvaluation, state: State, initial: Array, bat
     """Returns FQE's mean value of initial states f32[K, O], and its root-mean-square error on transitions."""
     errors = learner.targets(state, batch) - learner.q(state, batch.observations, batch.actions)
     return {"fqe_value": learner.values(state, initial).mean(), "fqe_error": root_mean_square(errors)}
-
-
-def _widths(text: str, learner: FittedQEvaluation) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise UserError(f"--hidden_dims={text}: must be whole numbers, separated by commas") from None
-    check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
-    return widths
 
 
 def best_first(entries: Sequence[Entry]) -> list[Entry]:
@@ -298,7 +247,9 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
 
     Seeds for which a number is unknown are left out of its mean.
     """
-    entries = []
+    entries: list[Entry] = []
+    if not names:
+        return entries
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
@@ -316,7 +267,7 @@ def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:
     scores = _column(entries, "score")
     if np.isfinite(scores).sum() < 2:
         return {}
-    found: dict[str, Agreement] = {
+    found = {
         name: agreement(statistic.sign * _column(entries, name), scores)
         for name, statistic in STATISTICS.items()
         if np.isfinite(_column(entries, name)).any()

@@ -1,76 +1,85 @@
-"""Collection of a dataset: made by a policy, or taken from the replay buffer of an online run."""
+"""Collection of a dataset: made by a policy or an ant, or taken from the replay buffer of an online run."""
 
-import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shlex
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
+from xql_jax.data.dataset import checked_references
 from xql_jax.data.rows import (
     Metadata,
     Rows,
     ends_of,
     joined_rows,
     read_rows,
+    returns_of,
+    rows_of_replay,
     whole_returns_of,
     write_hdf5,
     write_minari,
 )
+from xql_jax.envs import Simulation, choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
-from xql_jax.files import sync
-from xql_jax.outputs import check_output, unfinished_name, writing_output
-from xql_jax.runs.machine import Run, versions
-from xql_jax.runs.references import ReferenceReturns
-from xql_jax.runs.sources import open_source
+from xql_jax.outputs import check_output, writing_output
+from xql_jax.runs.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
+from xql_jax.runs.load import load_run
+from xql_jax.runs.machine import settings_of_jax, versions
 from xql_jax.runs.tool_settings import CollectionSettings
-from xql_jax.tasks import referenced
+from xql_jax.tasks import References, Task, get_task, referenced
+from xql_jax.training.progress import counted
+from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.types import Batch
 
+LOG = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
 NOT_OF_THE_DATA = ("output", "append", "tqdm", "dry_run", "format")  # settings that do not change the rows
 SHARED = ("env_name", "environment", "versions", "random_return", "expert_return")  # metadata of a whole file
+REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
-class CollectionRun(Run):
-    """Makes one dataset, or adds to it; `run` returns a summary of the new rows."""
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source of a dataset's rows."""
 
-    settings: CollectionSettings
+    task: Task
+    simulation: Simulation
+    plan: str  # what it will do
+    rows: Callable[[], Rows]
+    metadata: dict[str, Any]  # of the rows, which the dataset's file will contain
+    cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
 
-    def open(self) -> None:
-        settings = self.settings
-        self.source = open_source(settings)
-        place = self.source.place
-        self.references = ReferenceReturns(settings, settings.expert, place, settings.member, settings.seed)
-        self.output = _check_output(settings)
-        self.before = self._rows_before()
 
-    def _rows_before(self) -> tuple[Rows, Metadata] | None:
-        """Reads what --append adds to; UserError if it is of another task."""
-        if not (self.settings.append and self.output.exists()):
-            return None
-        rows, metadata = read_rows(self.output)
-        name = self.source.place.task.name
-        if metadata.get("env_name") != name or "command" not in metadata:
-            raise UserError(f"--append: {self.output} is no dataset of {name} by experiments/collect.py")
-        return rows, metadata
+def collect(settings: CollectionSettings) -> dict[str, Any]:
+    """Makes one dataset, or adds to it.
 
-    def plan(self) -> list[str]:
-        """Describes, in lines, what `run` will do, without doing it."""
-        behind = f", behind {len(self.before[0]['rewards']):,} transitions" if self.before else ""
-        return [
-            f"task: {self.source.place.task.name}",
-            self.source.plan,
-            f"reference returns: {self.references.plan()}",
-            f"output: {self.output} ({self.settings.format}{behind})",
-        ]
-
-    def run(self) -> dict[str, Any]:
-        source, references = self.source, self.references.measure()
+    Returns:
+        A summary of the new rows; {} for a dry run, which only logs what would be done.
+    Raises:
+        UserError: if a setting is invalid, before anything is collected.
+    """
+    with settings_of_jax():
+        if settings.waypoints:
+            source = _waypoints(settings)
+        else:
+            source = _replay_buffer(settings) if settings.replay else _policy(settings)
+        how_measured, measure = _references(settings, source)
+        output = _check_output(settings)
+        before = _rows_before(settings, output, source.task.name)
+        if settings.dry_run:
+            behind = f", behind {len(before[0]['rewards']):,} transitions" if before else ""
+            LOG.info(f"task: {source.task.name}\n{source.plan}\nreference returns: {how_measured}")
+            LOG.info(f"output: {output} ({settings.format}{behind})")
+            return {}
+        references = measure()
         rows = source.rows()
-        task = referenced(source.place.task, references)
+        task = referenced(source.task, references)
         returns = whole_returns_of(rows, task.episode_limit, source.cuts_episodes)
         summary = {
             "transitions": len(rows["rewards"]),
@@ -79,45 +88,158 @@ class CollectionRun(Run):
         }
         metadata: Metadata = {
             "env_name": task.name,
-            "environment": json.dumps(source.place.environment, sort_keys=True),
+            "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
-            "command": command_of(self.settings),
+            "command": _command_of(settings),
             **source.metadata,
             **summary,
             **(references._asdict() if references else {}),
         }
         terminals, score = int(rows["terminals"].sum()), float(task.normalized_score(returns).mean())
-        if self.before:
-            rows = joined_rows([self.before[0], rows])
-            metadata = joined_metadata(self.before[1], metadata)
-        if self.settings.format == "minari":
-            with _writing_folder(self.output) as unfinished:
-                write_minari(unfinished, self.output.name, rows, metadata)
-        else:
-            with writing_output("output", self.output) as unfinished:
+        if before:
+            rows, metadata = joined_rows([before[0], rows]), _joined_metadata(before[1], metadata)
+        with writing_output("output", output) as unfinished:
+            if settings.format == "minari":
+                unfinished.mkdir()
+                write_minari(unfinished, output.name, rows, metadata)
+            else:
                 write_hdf5(unfinished, rows, metadata)
-        return {**summary, "output": str(self.output), "terminals": terminals, "mean_score": score}
+        return {**summary, "output": str(output), "terminals": terminals, "mean_score": score}
 
 
-def joined_metadata(before: Metadata, new: Metadata) -> Metadata:
-    """Returns the metadata of a file to which rows were added: lists with one entry per command."""
-    joined = {**before, **{key: new[key] for key in SHARED if key in new}}
-    for key in new.keys() - set(SHARED):
-        old = before.get(key, [])
-        joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
-    return joined
+def _policy(settings: CollectionSettings) -> Source:
+    """Episodes of one policy."""
+    if not settings.policy:
+        raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
+    if not settings.env_name:
+        raise UserError("--policy needs --env_name")
+    if settings.until is not None:
+        raise UserError("--until is for --replay: for a policy give --transitions or --episodes")
+    if (settings.transitions is None) == (settings.episodes is None):
+        raise UserError("give one of --transitions and --episodes: how much to collect")
+    task, seed = get_task(settings.env_name), settings.seed
+    suite = choose_suite(task, settings.simulation)
+    by = open_behaviour(
+        settings.policy,
+        task,
+        suite,
+        member=settings.member,
+        deterministic=settings.deterministic,
+        noise=settings.noise,
+    )
+    unit = "transitions" if settings.transitions else "episodes"
+    number = getattr(settings, unit)
+
+    def rows() -> Rows:
+        with counted(number, unit[:-1], settings.tqdm) as count:
+            return episodes_of(by, task, suite, seed, **{unit: number}, count=count)
+
+    noise = f", noise {by.noise:g}" if by.noise else ""
+    plan = f"{number:,} {unit}, seed {seed}, by {by.name} ({by.what}){noise}"
+    about = {"seed": seed, "policy": by.name, "policy_is": by.what, "noise": by.noise}
+    return Source(task, settings.simulation, plan, rows, about)
 
 
-def command_of(settings: CollectionSettings) -> str:
-    """Returns the command line that makes the same rows; it leaves out where they are written."""
-    words = ["collect.py"]
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in NOT_OF_THE_DATA or value == field.default:
-            continue
-        values = value if isinstance(value, list | tuple) else [value]
-        words += [f"--{field.name}" if each is True else f"--{field.name}={each}" for each in values]
-    return shlex.join(words)
+def _waypoints(settings: CollectionSettings) -> Source:
+    """AntMaze episodes by the embedded ant of `xql_jax.data.antmaze`, which walks between waypoints."""
+    unfit = ("policy", "noise", "deterministic", "until", "replay", "episodes")
+    _refuse(settings, unfit, "--waypoints, where an ant of ours walks")
+    if not settings.env_name or settings.transitions is None:
+        raise UserError("--waypoints needs --env_name and --transitions")
+    task, number = get_task(settings.env_name), settings.transitions
+    if task.suite != "antmaze" or settings.simulation != Simulation():
+        raise UserError(f"--env_name={task.name}: --waypoints is for antmaze-* by --env_backend=mujoco")
+    from xql_jax.data import antmaze  # imports MuJoCo
+
+    def rows() -> Rows:
+        with counted(number, "transition", settings.tqdm) as count:
+            return antmaze.generate(task, number, settings.seed, count)
+
+    plan = f"{number:,} transitions by the embedded ant, seed {settings.seed}"
+    about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.ACTION_NOISE}
+    return Source(task, settings.simulation, plan, rows, about)
+
+
+def _replay_buffer(settings: CollectionSettings) -> Source:
+    """Transitions from an online run's replay buffer, up to --until or all of them."""
+    unfit = ("policy", "noise", "deterministic", "transitions", "episodes")
+    _refuse(settings, unfit, "--replay, whose rows are there already: use --until")
+    run = load_run(settings.replay or "", member=settings.member)
+    if not run.is_online:
+        raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
+    if settings.env_name not in (None, run.env_name):
+        raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
+    member, (observation_dim, action_dim) = run.one_member("--replay="), run.sizes
+    sizes = {
+        "observations": (observation_dim,),
+        "next_observations": (observation_dim,),
+        "actions": (action_dim,),
+    }
+    like: Any = [jax.ShapeDtypeStruct((1, *sizes.get(name, ())), np.float32) for name in Batch._fields]
+    begin, found = ReplayFiles(run.files.replay / member.name, f"{run.run} {member.name}").read(
+        settings.until, Batch(*like)
+    )
+    stop = begin + len(found.rewards)
+    first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
+    transitions = jax.tree.map(lambda field: field[first - begin :], found)
+
+    def rows() -> Rows:
+        return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
+
+    whose = f"{run.algorithm}, {member}"
+    plan = f"transitions {first:,} to {stop:,} of the replay buffer of {whose}, {run.path}"
+    about = {
+        "replay_of": f"{whose}, run {run.run}",
+        "first_transition": first,
+        "stop_transition": stop,
+        "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
+        "a row is one where its next observation is not exactly what the next row starts from",
+    }
+    return Source(get_task(run.env_name or ""), run.simulation, plan, rows, about, cuts_episodes=True)
+
+
+def _refuse(settings: CollectionSettings, names: tuple[str, ...], with_what: str) -> None:
+    """Raises UserError if any of the named settings is given."""
+    if given := [f"--{name}" for name in names if getattr(settings, name)]:
+        raise UserError(f"{', '.join(given)}: not with {with_what}")
+
+
+def _references(settings: CollectionSettings, source: Source) -> tuple[str, Callable[[], References | None]]:
+    """Returns what the returns of scores 0 and 100 are, in words, and a function that measures them.
+
+    A return that is not given is the mean of episodes by the random policy, or by the best expert, which act
+    by their means or modes. These episodes differ from those that are collected.
+    """
+    random, expert, experts = settings.random_return, settings.expert_return, settings.expert
+    if expert is not None and experts:
+        raise UserError(f"--expert_return={expert:g} beside --expert={experts[0]}: give one of them")
+    if expert is None and not experts:
+        if random is not None:
+            raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
+        return "none", lambda: None
+    if expert is not None and random is not None:
+        checked_references(random, expert, "--random_return and --expert_return")
+    task, episodes = source.task, settings.reference_episodes
+    suite = choose_suite(task, source.simulation)
+    policies = [
+        open_behaviour(name, task, suite, member=settings.member, deterministic=True)
+        for name in (RANDOM, *experts)
+    ]
+
+    def mean_return(behaviour: Behaviour) -> float:
+        rows = episodes_of(behaviour, task, suite, settings.seed, episodes=episodes, stream=REFERENCES)
+        mean = float(np.mean(returns_of(rows)))
+        LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
+        return mean
+
+    def measure() -> References:
+        low = mean_return(policies[0]) if random is None else random
+        high = max(map(mean_return, policies[1:])) if expert is None else expert
+        return checked_references(low, high, "references")
+
+    measured = f"the mean of {episodes} episodes"
+    low, high = (measured if given is None else f"{given:g}" for given in (random, expert))
+    return f"random {low}; expert {high}{' by ' * bool(experts)}{' or '.join(experts)}", measure
 
 
 def _check_output(settings: CollectionSettings) -> Path:
@@ -138,19 +260,32 @@ def _check_output(settings: CollectionSettings) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def _writing_folder(path: Path) -> Iterator[Path]:
-    """Like `writing_output`, for a folder."""
-    unfinished = path.with_name(unfinished_name(path))
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        for part in (*unfinished.rglob("*"), unfinished):
-            sync(part)
-        os.rename(unfinished, path)
-        sync(path.parent)
-    except OSError as error:
-        raise UserError(f"--output={path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+def _rows_before(settings: CollectionSettings, output: Path, name: str) -> tuple[Rows, Metadata] | None:
+    """Reads what --append adds to; UserError if it is not of the task of that name."""
+    if not (settings.append and output.exists()):
+        return None
+    rows, metadata = read_rows(output)
+    if metadata.get("env_name") != name or "command" not in metadata:
+        raise UserError(f"--append: {output} is no dataset of {name} by experiments/collect.py")
+    return rows, metadata
+
+
+def _joined_metadata(before: Metadata, new: Metadata) -> Metadata:
+    """Returns the metadata of a file to which rows were added: lists with one entry per command."""
+    joined = {**before, **{key: new[key] for key in SHARED if key in new}}
+    for key in (key for key in new if key not in SHARED):
+        old = before.get(key, [])
+        joined[key] = [*(old if isinstance(old, list) else [old]), new[key]]
+    return joined
+
+
+def _command_of(settings: CollectionSettings) -> str:
+    """Returns the command line that makes the same rows; it leaves out where they are written."""
+    words = ["collect.py"]
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in NOT_OF_THE_DATA or value == field.default:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [f"--{field.name}" if each is True else f"--{field.name}={each}" for each in values]
+    return shlex.join(words)

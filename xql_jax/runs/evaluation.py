@@ -1,16 +1,13 @@
 """Evaluation of a run's policies, or of random actions, in episodes of a task."""
 
 import contextlib
-import dataclasses
 import logging
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
+from xql_jax.envs import Simulation, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
@@ -19,123 +16,91 @@ from xql_jax.rollout.policies import Act
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import load_run
-from xql_jax.runs.machine import Run
+from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import Task, get_task
-from xql_jax.training.members import Member
 from xql_jax.training.policies import finite_policy
-from xql_jax.training.progress import Pace
+from xql_jax.training.progress import counted
 
 LOG = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Policies:
+class Policies(NamedTuple):
     """M policies and the task on which they are evaluated."""
 
     task: Task
     simulation: Simulation
-    members: list[Member | str]
+    members: list[str]
     what: str  # a description for messages
     act: Act  # of all policies, f32[M, K, O] to f32[M, K, A]
     act_first: Act  # of the first one only, f32[1, K, O] to f32[1, K, A]
     non_finite: set[int]  # indices of members whose NaN or infinite action entries `act` replaced by 0
 
-    @property
-    def suite(self) -> Suite:
-        return choose_suite(self.task, self.simulation)
 
+def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
+    """Evaluates the policies that the settings name, and records a video if they ask for one.
 
-class EvaluationRun(Run):
-    """Evaluates the policies that the settings name; `run` returns the content of --output."""
-
-    settings: EvaluationSettings
-    policies: Policies
-
-    def open(self) -> None:
-        settings = self.settings
-        self.video = check_output("video", settings.video, SUFFIXES) if settings.video else None
-        self.output = check_output("output", settings.output) if settings.output else None
-        check_outputs_differ({"video": self.video, "output": self.output})
-        self.video_size = None
-        if self.video:
-            self.video_size = parse_size(settings.video_size, self.video) if settings.video_size else None
-            prepare_to_draw(self.video)
-        random = settings.random_policy
-        self.policies = _random_policies(settings) if random else _saved_policies(settings)
-        task, suite = self.policies.task, self.policies.suite
-        if self.video:  # tried before the evaluation, because rendering may not work on this machine
-            self.stage = suite.vector_env(task, 1)
-            self.resources.callback(self.stage.close)
-            self.stage.reset([0])
-            drawn = self.stage.render()
-            if self.video_size:
-                check_size(self.video_size, drawn)
-        count, at_once = len(self.policies.members), settings.num_environments
-        self.evaluator = Evaluator(task, count, settings.episodes, settings.seed, at_once, suite)
-        self.resources.callback(self.evaluator.close)
-
-    def run(self) -> dict[str, Any]:
-        """Returns the content of --output: the task, the policies, and each member's results."""
-        policies, settings, task = self.policies, self.settings, self.policies.task
+    Returns:
+        The content of --output: the task, the policies, and each member's results.
+    Raises:
+        UserError: if a setting is invalid, before anything is evaluated.
+    """
+    video = check_output("video", settings.video, SUFFIXES) if settings.video else None
+    output = check_output("output", settings.output) if settings.output else None
+    check_outputs_differ({"video": video, "output": output})
+    size = parse_size(settings.video_size, video) if video and settings.video_size else None
+    if video:
+        prepare_to_draw(video)
+    with contextlib.ExitStack() as held:
+        held.enter_context(settings_of_jax())
+        policies = _random_policies(settings) if settings.random_policy else _saved_policies(settings)
+        task, suite = policies.task, choose_suite(policies.task, policies.simulation)
+        if video:  # tried before the evaluation, because rendering may not work on this machine
+            stage = held.enter_context(contextlib.closing(suite.vector_env(task, 1)))
+            stage.reset([0])
+            drawn = stage.render()
+            if size:
+                check_size(size, drawn)
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
-        total = settings.episodes * len(policies.members)
-        with _counted(total, "episode", settings.tqdm) as count:
-            results = self.evaluator.run(policies.act, on_step=lambda step: count(int(step.ended.sum())))
-        members = [
-            {"member": str(member), "non_finite_actions": index in policies.non_finite, **described}
-            for index, (member, described) in enumerate(
-                zip(policies.members, describe_episodes(results, task), strict=True)
-            )
-        ]
+        number, at_once = len(policies.members), settings.num_environments
+        evaluator = Evaluator(task, number, settings.episodes, settings.seed, at_once, suite)
+        held.callback(evaluator.close)
+        with counted(settings.episodes * number, "episode", settings.tqdm) as count:
+            results = evaluator.run(policies.act, on_step=lambda step: count(int(step.ended.sum())))
+        described = zip(policies.members, describe_episodes(results, task), strict=True)
         report = {
             "env_name": task.name,
             "policies": policies.what,
             "seed": settings.seed,
             "environment": describe_environment(task, policies.simulation),
-            "members": members,
+            "members": [
+                {"member": member, "non_finite_actions": index in policies.non_finite, **entry}
+                for index, (member, entry) in enumerate(described)
+            ],
         }
-        self._write(report)  # before the video, which may fail: the results must not be lost
-        if self.video:
+        _write(report, output)  # before the video, which may fail: the results must not be lost
+        if video:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
-            most = len(seeds) * task.episode_limit
-            with _counted(most, "step", settings.tqdm, "video") as count:
-                report["video_returns"] = record_video(
-                    self.stage,
+            with counted(len(seeds) * task.episode_limit, "step", settings.tqdm, "video") as count:
+                returns = record_video(
+                    stage,
                     policies.act_first,
                     seeds,
-                    self.video,
-                    size=self.video_size,
+                    video,
+                    size=size,
                     frames_per_second=settings.video_fps,
                     on_step=count,
                 )
-            self._write(report)
+            report["video_returns"] = returns
+            report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
+            _write(report, output)
         return report
 
-    def _write(self, report: dict[str, Any]) -> None:
-        if self.output:
-            with writing_output("output", self.output) as unfinished:
-                unfinished.write_text(as_json(report) + "\n")
 
-
-@contextlib.contextmanager
-def _counted(total: int, unit: str, show: bool, name: str = "") -> Iterator[Callable[..., None]]:
-    """Shows the progress of long work by a bar or, where a bar cannot be seen, by lines in the log.
-
-    Returns:
-        A function to call with the number of units that are done anew (default: 1).
-    """
-    pace, done = Pace(0, total, f"{name} {unit}".strip(), time.monotonic), 0
-    with tqdm(total=total, unit=f" {unit}s", desc=name or None, disable=None if show else True) as bar:
-
-        def count(number: int = 1) -> None:
-            nonlocal done
-            done += number
-            bar.update(number)
-            if bar.disable and pace.has_been_silent():
-                LOG.info(pace.line(done))
-
-        yield count
+def _write(report: dict[str, Any], output: Path | None) -> None:
+    if output:
+        with writing_output("output", output) as unfinished:
+            unfinished.write_text(as_json(report) + "\n")
 
 
 def _random_policies(settings: EvaluationSettings) -> Policies:
@@ -166,4 +131,4 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     run.check_fits(task, *choose_suite(task, simulation).sizes(task))
     non_finite: set[int] = set()
     act, act_first = finite_policy(run.policy(), non_finite.add), run.policy(run.members[:1])
-    return Policies(task, simulation, list(run.members), run.what, act, act_first, non_finite)
+    return Policies(task, simulation, list(map(str, run.members)), run.what, act, act_first, non_finite)

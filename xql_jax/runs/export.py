@@ -1,26 +1,31 @@
-"""Exports a run's policy to files that work without this project; each is compared with the original."""
+"""Exports a run's policy to files that work without this project; each is compared with the original.
+
+The files are plain layers in a NumPy archive, an ONNX graph and a `jax.export` artifact.
+"""
 
 import contextlib
-import functools
 import logging
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.policy_files import EXAMPLE, Layers, write_archive
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
-from xql_jax.errors import UserError
-from xql_jax.export import import_onnx, layers_of, read_artifact, read_onnx, write_artifact, write_onnx
+from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
+from xql_jax.learners.parts import Model
+from xql_jax.networks.mlp import GaussianPolicy
+from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.load import load_run
 from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of
 from xql_jax.types import Array
@@ -31,6 +36,9 @@ TOLERANCE = 1e-5  # largest accepted difference of an action's entry
 FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
+PLATFORMS = ("cpu", "cuda", "tpu")  # of an artifact
+OPSET = 17  # version of ONNX's operators; onnxruntime has it from 1.12 on
+IR_VERSION = 8  # version of ONNX's file format; likewise
 Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions f32[B, A]
 
 
@@ -47,7 +55,9 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(EXPORT_FORMATS)}")
     run = load_run(settings.checkpoint, member=settings.member)
     member = run.one_member()
-    layers, act = _parts_of(run)
+    [learner] = learners_of(run.learner, [member])
+    actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
+    layers = layers_of(actor, run.preprocessing, run.sizes[0])
     task = run.task(settings.env_name) if settings.episodes else None
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
@@ -57,22 +67,38 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     folder = make_folder("output", settings.output or str(run.path / "export"))
     for name in FILES:  # a file of another policy must not lie beside those of this one
         (folder / FILES[name]).unlink(missing_ok=True)
-    original = run.policy()
-    policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
+
+    def act(observations: Array) -> Array:
+        is_normalized = run.preprocessing.observation_mean
+        seen = (observations - layers.shift) / layers.scale if is_normalized else observations
+        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
+
+    original, policies = run.policy(), dict[str, Policy]()
+    policies["run"] = lambda observations: original(observations[None])[0]
     policies |= {name: _written(name, folder, layers, act) for name in settings.formats}
-    differences = _differences(policies, run.preprocessing, run.sizes[0])
+    # Compared on Gaussian observations: three times as wide as the data, if the run normalises by them.
+    drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
+    if run.preprocessing.observation_mean:
+        drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
+    expected, *others = (policy(drawn.astype(np.float32)) for policy in policies.values())
+    differences = dict(
+        zip(list(policies)[1:], (float(np.abs(x - expected).max()) for x in others), strict=True)
+    )
     for name, difference in differences.items():
         if not difference <= TOLERANCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
     scores = {}
-    if task:  # all in the same episodes
-        for name, policy in policies.items():
-            with contextlib.closing(
-                Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
-            ) as stage:
-                results = stage.run(functools.partial(_of_one_member, policy))
-            scores[name] = float(task.normalized_score(results.returns).mean())
+    if task:
+        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
+        with contextlib.closing(evaluator):
+            for name, policy in policies.items():  # all in the same episodes
+
+                def act_alone(observations: np.ndarray, policy: Policy = policy) -> np.ndarray:
+                    return policy(observations[0])[None]
+
+                results = evaluator.run(act_alone)
+                scores[name] = float(task.normalized_score(results.returns).mean())
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run,
@@ -87,21 +113,6 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     return {**report, "folder": str(folder)}
 
 
-def _parts_of(run: SavedRun) -> tuple[Layers, Callable[[Array], Array]]:
-    """Returns the policy as layers, and as a function of unpreprocessed observations f32[B, O]."""
-    [member] = run.members
-    [learner] = learners_of(run.learner, [member])
-    actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
-    layers = layers_of(actor, run.preprocessing, run.sizes[0])
-
-    def act(observations: Array) -> Array:
-        is_normalized = run.preprocessing.observation_mean
-        seen = (observations - layers.shift) / layers.scale if is_normalized else observations
-        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
-
-    return layers, act
-
-
 def _written(name: str, folder: Path, layers: Layers, act: Callable[[Array], Array]) -> Policy:
     """Writes a format's files; returns the policy read back from them."""
     file = folder / FILES[name]
@@ -112,34 +123,109 @@ def _written(name: str, folder: Path, layers: Layers, act: Callable[[Array], Arr
             write_onnx(layers, unfinished)
         else:
             write_archive(layers, unfinished)
-    if name == "jax":
-        return read_artifact(file)
-    if name == "onnx":
-        return read_onnx(file)
+    if name != "npz":
+        return read_artifact(file) if name == "jax" else read_onnx(file)
     with writing_output("output", folder / SCRIPT) as unfinished:
         unfinished.write_text(EXAMPLE.format(script=SCRIPT, archive=file.name))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 
-def _of_one_member(policy: Policy, observations: np.ndarray) -> np.ndarray:
-    """Calls the policy with the shapes of an evaluation: f32[1, K, O] to f32[1, K, A]."""
-    return policy(observations[0])[None]
+def layers_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -> Layers:
+    """Returns the layers of an actor (a network and its parameters); UserError if it is more than layers."""
+    stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
+    if type(actor) is not Model or not isinstance(actor.network, stacks):
+        raise UserError(
+            "only a policy that is a stack of layers can be exported: not one with a memory (dt), or one "
+            "that chooses among samples by Q (bear)"
+        )
+    network = actor.network
+    parameters = actor.params["params"]
+
+    def dense(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+        return np.asarray(layer["kernel"]), np.asarray(layer["bias"])
+
+    body = parameters.get("MLP_0", {})  # missing if there are no hidden layers
+    hidden = tuple(dense(body[f"Dense_{number}"]) for number in range(len(network.hidden_dims)))
+    if isinstance(network, MixturePolicy):
+        logits, action = dense(parameters["Dense_0"]), dense(parameters["Dense_1"])
+    else:
+        logits, action = None, dense(parameters["Dense_0"])
+    if isinstance(network, TanhGaussianPolicy):  # the second half is for the deviations
+        action = action[0][:, : network.action_dim], action[1][: network.action_dim]
+    shift, scale = preprocessing.observation_mean, preprocessing.observation_std
+    return Layers(
+        shift=np.asarray(shift or np.zeros(observation_dim), np.float32),
+        scale=np.asarray(scale or np.ones(observation_dim), np.float32),
+        hidden=hidden,
+        action=action,
+        logits=logits,
+    )
 
 
-def _differences(
-    policies: Mapping[str, Policy], preprocessing: Preprocessing, observation_dim: int
-) -> dict[str, float]:
-    """Returns each file's largest difference from the run's policy, on Gaussian observations.
+def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
+    """Writes the function of f32[B, O], for any B, as StableHLO for `PLATFORMS`.
 
-    They are three times as wide as the data if the run normalises by them, else as a standard Gaussian.
+    jax.export promises that versions of JAX up to six months newer can read it.
     """
-    drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, observation_dim))
-    if preprocessing.observation_mean:
-        drawn = np.asarray(preprocessing.observation_mean) + drawn * np.asarray(preprocessing.observation_std)
-    observations = drawn.astype(np.float32)
-    expected = policies["run"](observations)
-    return {
-        name: float(np.abs(act(observations) - expected).max())
-        for name, act in policies.items()
-        if name != "run"
-    }
+    (size,) = jax.export.symbolic_shape("B")
+    observations = jax.ShapeDtypeStruct((size, observation_dim), np.float32)
+    path.write_bytes(jax.export.export(jax.jit(act), platforms=PLATFORMS)(observations).serialize())
+
+
+def read_artifact(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that `write_artifact` wrote."""
+    called = jax.export.deserialize(bytearray(path.read_bytes())).call
+    return lambda observations: np.asarray(called(observations))
+
+
+def import_onnx() -> Any:
+    """Returns the package onnx; UserError with what to install if it is missing."""
+    with needing("--formats: onnx", "export"):
+        import onnx.parser
+        import onnxruntime  # noqa: F401  (which reads it back)
+    return onnx
+
+
+def write_onnx(layers: Layers, path: Path) -> None:
+    """Writes a graph with the input `observations` f32[B, O] and the output `actions` f32[B, A]."""
+    onnx, weights = import_onnx(), {"shift": layers.shift, "scale": layers.scale}
+
+    def dense(name: str, x: str, layer: tuple[np.ndarray, np.ndarray]) -> str:
+        weights[f"{name}_kernel"], weights[f"{name}_bias"] = layer
+        return f"{name} = Gemm ({x}, {name}_kernel, {name}_bias)"
+
+    nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
+    for number, layer in enumerate(layers.hidden):
+        nodes += [dense(f"hidden_{number}", f"x_{number}", layer), f"x_{number + 1} = Relu (hidden_{number})"]
+    last = f"x_{len(layers.hidden)}"
+    nodes.append(dense("action", last, layers.action))
+    if layers.logits is None:
+        nodes.append("actions = Tanh (action)")
+    else:
+        weights["shape"] = np.array([-1, layers.num_components, layers.action_dim])
+        weights["axis"] = np.array([1])
+        nodes += [
+            dense("logits", last, layers.logits),
+            "best = ArgMax <axis = -1, keepdims = 0> (logits)",
+            "chosen = Unsqueeze (best, axis)",
+            "means = Tanh (action)",
+            "split = Reshape (means, shape)",
+            "actions = GatherND <batch_dims = 1> (split, chosen)",
+        ]
+    model = onnx.parser.parse_model(
+        f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
+        f"policy (float[B, {layers.observation_dim}] observations) => "
+        f"(float[B, {layers.action_dim}] actions) {{ {' '.join(nodes)} }}"
+    )
+    arrays = (onnx.numpy_helper.from_array(np.ascontiguousarray(x), name) for name, x in weights.items())
+    model.graph.initializer.extend(arrays)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def read_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the policy, run by onnxruntime on the CPU: f32[B, O] to f32[B, A]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda observations: session.run(["actions"], {"observations": observations})[0]

@@ -5,10 +5,9 @@ import importlib.metadata
 import os
 import platform
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -104,34 +103,3 @@ def prepare_acting() -> None:
         jax.config.update("jax_platforms", f"{platforms},cpu")
         if jax.default_backend() == "cpu":
             raise UserError(f"JAX_PLATFORMS={platforms}: not available here; unset it")
-
-
-class Run(contextlib.AbstractContextManager, ABC):
-    """A job; use it as `with EvaluationRun(settings) as run: report = run.run()`.
-
-    Raises:
-        UserError: on entering, if a setting or the data are invalid. Earlier runs are not changed then.
-    """
-
-    def __init__(self, settings: Any):  # of the run's kind, see `runs.settings`
-        self.settings = settings
-        self.resources = contextlib.ExitStack()  # closed at the end, the latest first
-
-    def __enter__(self) -> Self:
-        with contextlib.ExitStack() as unless_opened:
-            unless_opened.enter_context(self.resources)
-            self.resources.enter_context(settings_of_jax())
-            self.open()
-            unless_opened.pop_all()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.resources.__exit__(*exception)
-
-    @abstractmethod
-    def open(self) -> None:
-        """Prepares everything that `run` needs."""
-
-    @abstractmethod
-    def run(self) -> dict[str, Any]:
-        """Does the work and returns its summary."""

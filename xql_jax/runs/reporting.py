@@ -1,13 +1,16 @@
-"""What reports, lists and figures show of runs, read from their folders. Nothing in them is changed."""
+"""What reports, figures and lists show of runs, read from their folders. Nothing in them is changed."""
 
-import functools
+import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from xql_jax.errors import UserError
+import numpy as np
+
+from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import (
     FINE_TUNED,
     OFFLINE,
@@ -20,12 +23,15 @@ from xql_jax.reports.results import (
     grouped,
 )
 from xql_jax.reports.summary import LARGEST
+from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
-T = TypeVar("T")
-U = TypeVar("U")
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
+STATES = ("finished", "running", "interrupted", "damaged")
+LOCKS = Path("/proc/locks")  # on Linux; reading it does not take a lock that could disturb a run
+COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
+NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
@@ -39,67 +45,71 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
         UserError: if a folder does not exist.
     """
     named: dict[Path, tuple[str, Path]] = {}
-    for given in folders:
-        root = Path(given).expanduser()
+    for root in (Path(given).expanduser() for given in folders):
         if not root.is_dir():
-            raise UserError(f"{given}: no such folder: name folders of runs, or folders that contain runs")
+            raise UserError(f"{root}: no such folder: name folders of runs, or folders that contain runs")
         for folder in run_folders(root):
             is_below = len(folders) == 1 and folder != root
             name = str(folder.relative_to(root) if is_below else folder)
             named.setdefault(folder.resolve(), (name, folder))
-    runs: list[RunFacts] = []
+    found: list[RunFacts] = []
     members: list[Member] = []
     left_out: list[LeftOut] = []
     for name, folder in sorted(named.values()):
-        read = functools.partial(_read, name, folder, file_name, column)
-        found = _read_or(name, folder, read, functools.partial(LeftOut, name))
-        if isinstance(found, LeftOut):
-            left_out.append(found)
-        else:
-            runs.append(found[0])
-            members.extend(found[1])
-    return Results(runs, members, left_out)
+        try:
+            facts, of_run = _read(name, folder, file_name, column)
+            found.append(facts)
+            members.extend(of_run)
+        except UserError as error:
+            reason = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name)
+            left_out.append(LeftOut(name, reason))
+        except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+            reason = f"of another version ({type(error).__name__}: {error})"
+            left_out.append(LeftOut(name, reason))
+    return Results(found, members, left_out)
 
 
 def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
-    record = load_run(folder)
-    content, summary = record.content, record.summary
-    rows = record.rows(record.path / file_name, column)
-    last = max((row.step for row in rows), default=0)
+    run = load_run(folder)
+    content, summary, rows = run.content, run.summary, run.rows(run.path / file_name, column)
     first_seed, last_seed = content["seeds"]
+    last = max((row.step for row in rows), default=0)
+    parts = [content.get("machine", {}).get(part) for part in ("device", "processor", "cores")]
     facts = RunFacts(
-        path=record.path,
+        path=run.path,
         name=name,
-        dataset=record.name,
-        algorithm=record.algorithm,
-        phase=ONLINE if record.is_online else OFFLINE if record.handover is None else FINE_TUNED,
+        dataset=run.name,
+        algorithm=run.algorithm,
+        phase=ONLINE if run.is_online else OFFLINE if run.handover is None else FINE_TUNED,
         status=str(summary.get("status", UNFINISHED)),
         step=int(summary.get("step", last)),
         max_steps=int(content["max_steps"]),
-        unit=record.unit,
+        unit=run.unit,
         seeds=(int(first_seed), int(last_seed)),
         seconds={what: float(seconds) for what, seconds in summary.get("seconds", {}).items()},
         rate=float(summary.get("updates_per_second") or summary.get("steps_per_second") or math.nan),
         commit=content.get("commit") or "unknown: it was no git checkout",
         versions={str(package): str(version) for package, version in content["versions"].items()},
         simulator=_simulator(summary),
-        machine=_machine(content.get("machine") or {}),
+        machine=", ".join(dict.fromkeys(f"{x} cores" if isinstance(x, int) else x for x in parts if x)),
         resumed=len(content["resumed"]),
-        settings={setting: as_text(value) for setting, value in record.settings.items()},
-        is_normalised=_is_normalised(record, rows),
+        settings={setting: as_text(value) for setting, value in run.settings.items()},
+        is_normalised=_is_normalised(run, rows),
         has_own_data=bool(content.get("dataset")),
-        handover=record.handover,
+        handover=run.handover,
         restarted=tuple(str(restart.get("member", "")) for restart in summary.get("restarts", ())),
-        warnings=tuple(_warnings(record, summary, bool(rows))),
+        warnings=tuple(_warnings(run, summary, bool(rows))),
     )
     members = []
     for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
         of_member.sort(key=lambda row: row.step)
         values = [row.results[column] for row in of_member]
-        settings = _with_swept(facts.settings, dict(swept))
+        own = {
+            f"config.{name}" if f"config.{name}" in facts.settings else name: value for name, value in swept
+        }
         member = Member(
             run=facts,
-            settings={setting: as_text(value) for setting, value in settings.items()},
+            settings={**facts.settings, **{name: as_text(value) for name, value in own.items()}},
             swept=", ".join(f"{name}={value:g}" for name, value in swept),
             seed=seed,
             steps=[row.step for row in of_member],
@@ -111,15 +121,15 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     return facts, members
 
 
-def _is_normalised(record: SavedRun, rows: Sequence[Any]) -> bool:
+def _is_normalised(run: SavedRun, rows: Sequence[Any]) -> bool:
     """Whether reference returns were set for the run's task; if not, a score is the return itself.
 
     A user's own task is not looked up, because that would import the user's code. Its rows are inspected
     instead: scores that differ from the returns are normalised.
     """
-    if record.references is not None or record.name in TASKS:
+    if run.references is not None or run.name in TASKS:
         return True
-    online = (ONLINE_TASKS | COMPILED_TASKS).get(record.name)
+    online = (ONLINE_TASKS | COMPILED_TASKS).get(run.name)
     if online is not None:
         return online.is_normalised
     return any(row.results.get("score") != row.results.get("return") for row in rows)
@@ -135,46 +145,147 @@ def _simulator(summary: Mapping[str, Any]) -> str:
     return f"{packages} ({environment.get('backend', 'unknown')} backend{inertia})"
 
 
-def _machine(machine: Mapping[str, Any]) -> str:
-    parts = [machine.get("device"), machine.get("processor")]
-    cores = [f"{machine['cores']} cores"] if "cores" in machine else []
-    return ", ".join([*dict.fromkeys(str(part) for part in parts if part), *cores]) or "unknown"
-
-
-def _warnings(record: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) -> Iterator[str]:
+def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) -> Iterator[str]:
     """Yields warnings for readers of the run's numbers."""
     if not summary:
         yield "there is no summary.json: the run goes on, or was killed"
     if not was_evaluated:
         yield "nothing was evaluated" + ("" if summary else " yet")
-    if str(record.content.get("commit")).endswith("-dirty"):
+    if str(run.content.get("commit")).endswith("-dirty"):
         yield "the source tree had changes that are in no commit"
-    if "note" in record.content:
-        yield f"config.json was {record.content['note']}"
+    if "note" in run.content:
+        yield f"config.json was {run.content['note']}"
     for divergence in summary.get("diverged", []):
-        where = f"{record.unit} {divergence['step']} ({divergence['quantity']})"
+        where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
         yield f"{divergence['member']} diverged at {where}"
 
 
-def _with_swept(settings: Mapping[str, Any], swept: Mapping[str, float]) -> dict[str, Any]:
-    """Returns a run's settings with the values that its sweep gives some of its members."""
-    return {
-        **settings,
-        **{f"config.{name}" if f"config.{name}" in settings else name: swept[name] for name in swept},
-    }
+@dataclasses.dataclass(frozen=True)
+class ListedRun:
+    """One entry of a list of runs."""
+
+    name: str  # its folder, relative to the folder that was searched
+    state: str  # one of `STATES`
+    reason: str = ""  # why it is damaged
+    task: str = ""
+    method: str = ""
+    seeds: tuple[int, int] = (0, 0)  # first and last
+    how_far: str = ""  # unless it is finished
+    score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
+    interval: float = math.nan  # half the width of the score's 95% interval
+    best_of: str = ""  # in a sweep, the setting with that score
+    written: float = 0.0  # when its files last changed, in seconds since the epoch
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def value(self, key: str) -> str | None:
+        """Returns the value that a filter compares: a column, or a setting without its "config."."""
+        known = {column: getattr(self, column) for column in COLUMNS} | dict(self.settings)
+        return known.get(key, known.get(f"config.{key}"))
 
 
-def _read_or(name: str, folder: Path, read: Callable[[], T], damaged: Callable[[str], U]) -> T | U:
-    """Reads a run that may be damaged or of another version.
+def list_runs(folders: Sequence[str]) -> list[ListedRun]:
+    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason.
+
+    Raises:
+        UserError: if a folder does not exist.
+    """
+    results = read_runs(folders)
+    # The inodes of all files locked by a process; none if the system does not tell.
+    words = LOCKS.read_text().split() if LOCKS.exists() else []
+    held = {int(word.split(":")[2]) for word in words if word.count(":") == 2}
+    members = grouped(results.members, lambda member: member.run.path)
+    listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
+    listed += [_listed(run, members.get(run.path, []), held) for run in results.runs]
+    return sorted(listed, key=lambda run: (run.task, run.method, run.name))
+
+
+def _listed(run: RunFacts, members: Sequence[Member], held: set[int]) -> ListedRun:
+    lock = run.path / ".lock"
+    is_running = lock.exists() and lock.stat().st_ino in held
+    state = "running" if is_running else "finished" if run.status == "finished" else "interrupted"
+    checkpoints = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
+    scores = [(math.nan, math.nan, "")]
+    for swept, of_setting in grouped(members, lambda member: member.swept).items():
+        end = max(member.steps[-1] for member in of_setting)
+        last = [member.last if member.steps[-1] == end else math.nan for member in of_setting]
+        mean, half_width = map(float, mean_and_interval(np.array(last)))
+        scores.append((mean, half_width, swept.replace(",", "")))
+    score, interval, best_of = max(
+        scores, key=lambda entry: entry[0] if math.isfinite(entry[0]) else -math.inf
+    )
+    sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
+    files = [run.path / "evaluations.csv", run.path / "config.json"]
+    step = max([run.step, *checkpoints])
+    return ListedRun(
+        name=run.name,
+        state=state,
+        task=run.dataset,
+        method=run.algorithm,
+        seeds=run.seeds,
+        how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,} {run.unit}s",
+        score=score,
+        interval=interval,
+        best_of=best_of,
+        written=max(file.stat().st_mtime for file in files if file.exists()),
+        settings={
+            name: sweep.get(name.removeprefix("config."), value)
+            for name, value in run.settings.items()
+            if name not in NO_DIFFERENCE
+        },
+    )
+
+
+def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
+    """Returns the runs that match every condition of the text, such as 'method=xql beta=1'.
 
     Args:
-        name: of the run, for the reason.
-        read: raises an error if the run in `folder` cannot be read.
-        damaged: makes the result from the reason why it cannot.
+        text: NAME=VALUE pairs; a name is a column of the list or a setting. Spaces within brackets belong to
+            a value, such as [256, 256].
+    Raises:
+        UserError: if the text has another form, or if no run has a column or setting of that name.
     """
+    chosen = list(runs)
+    for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():
+        key, equals, wanted = part.partition("=")
+        if not equals or not key:
+            raise UserError(f"--filter wants NAME=VALUE NAME=VALUE ..., not {part!r}")
+        if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
+            known = {*COLUMNS, *(name.removeprefix("config.") for run in runs for name in run.settings)}
+            raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
+        if key == "state" and wanted not in STATES:
+            raise UserError(f"--filter={part}: a state is one of {', '.join(STATES)}")
+        chosen = [run for run in chosen if _equal(run.value(key), wanted)]
+    return chosen
+
+
+def _equal(value: str | None, wanted: str) -> bool:
+    """Whether a value, or one of a sweep's values separated by commas, is the wanted one.
+
+    A list, which is recorded as JSON, may be given without spaces and quotes, [128,128]; a list of one
+    element also as that element, mine.npz.
+    """
+    if value is None:
+        return False
+    bare = re.sub(r'[\s"]', "", value)
     try:
-        return read()
-    except UserError as error:
-        return damaged(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), name))
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
-        return damaged(f"of another version ({type(error).__name__}: {error})")
+        return float(wanted) in [float(each) for each in value.split(",")]
+    except ValueError:
+        return wanted in (value, bare) or f"[{wanted}]" == bare
+
+
+def differing(runs: Iterable[ListedRun]) -> list[str]:
+    """Returns the names of the settings that are not the same in all of these runs."""
+    sound = [run for run in runs if run.state != "damaged"]
+    names = sorted({name for run in sound for name in run.settings})
+    return [name for name in names if len({run.settings.get(name) for run in sound}) > 1]
+
+
+def differences(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
+    """Returns, by run name, the settings that differ among runs of the same task and method: beta=0.5."""
+    told = {}
+    for group in grouped(runs, lambda run: (run.task, run.method)).values():
+        names = differing(group)
+        for run in group:
+            pairs = ((name, run.settings.get(name)) for name in names)
+            told[run.name] = [f"{name.removeprefix('config.')}={value}" for name, value in pairs if value]
+    return told

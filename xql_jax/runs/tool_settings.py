@@ -10,7 +10,12 @@ from xql_jax.settings import Settings, argument, setting
 EXPORT_FORMATS = ("jax", "onnx", "npz")
 SORTS = ("task", "score", "when", "name")
 PROGRESS = "Show a progress bar, if stderr is a terminal."
+SEED = "Seed for the initial states. Evaluations during training use another one."
+MEMBER = "Member of the run, counted from 0. Needed for runs with several members."
+RUN = "a run's folder or one of its checkpoints"
+RUNS = "folders of runs, or folders that contain runs"
 INITIAL_STATES = 20_000  # seed of the initial states; evaluations during training use another one
+MOST = 1_000_000  # episodes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,20 +24,14 @@ class EvaluationSettings(Settings):
 
     checkpoint: str | None = argument(None)  # a run's folder or one of its checkpoints
     env_name: str | None = setting(None, "Task. Default: the run's own.")
-    episodes: int = setting(100, "Episodes per member.", least=1, most=1_000_000)
+    episodes: int = setting(100, "Episodes per member.", least=1, most=MOST)
     member: int | None = setting(None, "Member to evaluate, counted from 0. Default: all.")
-    seed: int = setting(
-        INITIAL_STATES, "Seed for the initial states. Evaluations during training use another one."
-    )
+    seed: int = setting(INITIAL_STATES, SEED)
     num_environments: int | None = setting(
-        None,
-        "Largest number of environments at once. Default: chosen by the suite.",
-        least=1,
-        most=100_000,
+        None, "Most environments at once. Default: chosen by the suite.", least=1, most=100_000
     )
     random_policy: bool = setting(
-        False,
-        "Evaluate uniformly random actions instead of a run. They also depend on --num_environments.",
+        False, "Evaluate uniformly random actions instead. They also depend on --num_environments."
     )
     env_backend: str | None = setting(
         None, "mujoco or d4rl, as for training. Default: the run's own.", choices=BACKENDS
@@ -60,7 +59,7 @@ class EvaluationSettings(Settings):
 class ListSettings(Settings):
     """Settings of `experiments/runs.py`."""
 
-    folders: Sequence[str] = argument((), "folders of runs, or folders that contain runs")
+    folders: Sequence[str] = argument((), RUNS)
     filter: str = setting(
         "",
         "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
@@ -75,30 +74,26 @@ class ListSettings(Settings):
 class ExportSettings(Settings):
     """Settings of `experiments/export.py`."""
 
-    checkpoint: str = argument("", "a run's folder or one of its checkpoints")
+    checkpoint: str = argument("", RUN)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
-    member: int | None = setting(
-        None, "Member of the run, counted from 0. Needed for runs with several members."
-    )
+    member: int | None = setting(None, MEMBER)
     formats: Sequence[str] = setting(
         EXPORT_FORMATS,
         "Files to write. jax: an artifact of jax.export; onnx: a graph, needs xql_jax[export]; npz: weights.",
         by_commas=True,
     )
     output: str | None = setting(None, "Folder for the files. Default: `export` in the run's folder.")
-    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=1_000_000)
-    seed: int = setting(INITIAL_STATES, "Seed for the initial states of these episodes.")
+    episodes: int = setting(0, "Evaluate the run and every file over that many episodes.", most=MOST)
+    seed: int = setting(INITIAL_STATES, SEED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChoiceSettings(Settings):
     """Settings of `experiments/choose.py`."""
 
-    checkpoint: str = argument("", "a run's folder or one of its checkpoints")
+    checkpoint: str = argument("", RUN)
     dataset: Sequence[str] = setting(
-        (),
-        "Data to use instead of the run's own, for example held-out data. Takes what "
-        "experiments/train_offline.py takes; several --dataset flags are joined.",
+        (), "Data to use instead of the run's own, such as held-out data; as for train_offline.py."
     )
     max_steps: int = setting(
         5_000,
@@ -122,31 +117,20 @@ class ChoiceSettings(Settings):
 class ReportSettings(Settings):
     """Settings of `experiments/report.py`."""
 
-    folders: Sequence[str] = argument((), "folders of runs, or folders that contain runs")
+    folders: Sequence[str] = argument((), RUNS)
     bootstrap_samples: int = setting(
-        2_000,
-        "Bootstrap samples for the intervals of statistics over datasets.",
-        least=100,
-        most=1_000_000,
+        2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
     out: str = setting("results/report", "Folder for the page and the tables.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReferenceSettings(Settings):
-    """Settings for the returns of scores 0 and 100 that are written with a dataset."""
+class CollectionSettings(SimulationSettings):
+    """Settings of `experiments/collect.py`."""
 
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
     expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
-    reference_episodes: int = setting(
-        100, "Episodes for each return that is measured.", least=1, most=1_000_000
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CollectionSettings(SimulationSettings, ReferenceSettings):
-    """Settings of `experiments/collect.py`."""
-
+    reference_episodes: int = setting(100, "Episodes for each measured return.", least=1, most=MOST)
     output: str | None = setting(
         None, "FILE.hdf5 to write, or a folder with --format=minari. It must not exist yet."
     )
@@ -156,8 +140,7 @@ class CollectionSettings(SimulationSettings, ReferenceSettings):
         choices=("hdf5", "minari"),
     )
     env_name: str | None = setting(
-        None,
-        "Task, as for experiments/evaluate.py. --policy needs it; with --replay, the run's own.",
+        None, "Task, as for evaluate.py. --policy needs it; with --replay, the run's own."
     )
     append: bool = setting(False, "If --output exists, add the rows to it.")
     policy: str | None = setting(
@@ -165,17 +148,14 @@ class CollectionSettings(SimulationSettings, ReferenceSettings):
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
         "or an exported policy.",
     )
-    noise: float = setting(
-        0.0, "Standard deviation of Gaussian noise on actions, which are then clipped.", least=0
-    )
+    noise: float = setting(0.0, "Standard deviation of Gaussian noise on actions, then clipped.", least=0)
     deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
     transitions: int | None = setting(
         None, "Transitions to collect; a time-out ends the last episode.", least=1
     )
     episodes: int | None = setting(None, "Whole episodes to collect.", least=1)
     seed: int = setting(
-        0,
-        "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed.",
+        0, "Random seed. Episode e depends on (seed, e) alone; with --waypoints, all do on the seed."
     )
     waypoints: bool = setting(
         False,
@@ -183,16 +163,11 @@ class CollectionSettings(SimulationSettings, ReferenceSettings):
     )
     replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
     until: int | None = setting(
-        None,
-        "With --replay, write the buffer as it was after that many transitions. Default: the last.",
-        least=2,
+        None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2
     )
-    member: int | None = setting(
-        None, "Member of the runs, counted from 0. Needed for runs with several members."
-    )
+    member: int | None = setting(None, MEMBER)
     expert: Sequence[str] = setting(
-        (),
-        "Policies, as for --policy, whose returns are measured; the best is the return of score 100.",
+        (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
     )
     dry_run: bool = setting(False, "Check everything and print what would be done, but collect nothing.")
     tqdm: bool = setting(True, PROGRESS)

@@ -1,8 +1,14 @@
-"""Progress of a training: its speed, the time left, and when a bar shows them."""
+"""Progress of a training or other long work: its speed, the time left, and when a bar shows them."""
 
+import contextlib
+import logging
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
+from tqdm import tqdm
+
+LOG = logging.getLogger(__name__)
 SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
@@ -58,3 +64,23 @@ class Pace:
 def without_bar() -> bool | None:
     """Returns tqdm's `disable`: False in a notebook; else None, which shows the bar on terminals only."""
     return False if "ipykernel" in sys.modules else None
+
+
+@contextlib.contextmanager
+def counted(total: int, unit: str, show: bool, name: str = "") -> Iterator[Callable[..., None]]:
+    """Shows the progress of long work by a bar or, where a bar cannot be seen, by lines in the log.
+
+    Yields:
+        A function to call with the number of units that are done anew (default: 1).
+    """
+    pace, done = Pace(0, total, f"{name} {unit}".strip(), time.monotonic), 0
+    with tqdm(total=total, unit=f" {unit}s", desc=name or None, disable=None if show else True) as bar:
+
+        def count(number: int = 1) -> None:
+            nonlocal done
+            done += number
+            bar.update(number)
+            if bar.disable and pace.has_been_silent():
+                LOG.info(pace.line(done))
+
+        yield count
