@@ -24,6 +24,7 @@ class Counting:
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    steps_per_second = 1.0
 
     def reset(self, *, seed=None):
         self._state, self._last = np.array([0.0, seed % 1000], np.float32), last_step(seed % 1000)
