@@ -56,7 +56,10 @@ setup(
     entry_points={
         "console_scripts": [f"{name} = xql_jax.commands.installed:{main}" for name, main in MAINS.items()]
     },
-    package_data={"xql_jax.reports": ["paper/*.csv", "report.html"], "xql_jax.data": ["ant_walker.npz"]},
+    package_data={
+        "xql_jax.reports": ["paper/*.csv", "report.html", "pictures.mplstyle"],
+        "xql_jax.data": ["ant_walker.npz"],
+    },
     # Ranges; the exact versions that were tested are in requirements.txt.
     install_requires=[
         "jax>=0.10.2,<0.12",

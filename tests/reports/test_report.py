@@ -57,7 +57,7 @@ def test_statistics_are_over_what_can_be_compared(report):
     assert list(statistics.datasets) == ["kitchen-complete-v0", "pen-human-v0"]
     assert [(one.method, one.seeds) for one in statistics.aggregates] == [("iql", 3), ("bc", 8)]
     assert statistics.aggregates[0].mean.value == 51.0  # of 61 and 41
-    assert statistics.improvements[0].probability.value == 1.0
+    assert statistics.improvements["iql", "bc"].value == 1.0
     assert dict(report.not_compared) == {
         "sac on Hopper-v5": "its score is the return itself: no expert's return is known",
         "xql beta=0.5 on kitchen-complete-v0": "the method has no score on pen-human-v0",

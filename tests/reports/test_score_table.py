@@ -7,7 +7,7 @@ import math
 import pytest
 
 from xql_jax.reports.paper_tables import TABLES, read_paper_table
-from xql_jax.reports.score_table import Entry, ScoreTable
+from xql_jax.reports.score_table import Entry, ScoreTable, latex_table, markdown_table, text_table
 
 # Mean 3, deviation 1: the half-width is t(0.975, 2) / sqrt(3) = 4.302653 / 1.7320508 = 2.484138.
 THREE = Entry(last=(2.0, 3.0, 4.0), best=(9.0, 9.0, 9.0), updates=500, paper=2.5, run="there")
@@ -40,7 +40,7 @@ def test_fine_tuning_is_before_and_after():
     assert Entry(before=(4.0,), last=(5.0,)).cell() == "4.0 → 5.0"
     table = ScoreTable(["a", "b"], ["xql"], {("a", "xql"): tuned, ("b", "xql"): tuned})
     assert table.rows()[-1] == ["mean of 2", "1.0 → 3.0 div"]
-    assert "1.0 $\\pm$ 2.5 $\\to$ 3.0" in table.as_latex()
+    assert "1.0 $\\pm$ 2.5 $\\to$ 3.0" in latex_table(table.rows())
     row = next(csv.DictReader(table.as_csv().splitlines()))
     assert (row["offline_score_by_seed"], row["last_score_by_seed"]) == ("0 1 2", "2 3 4")
     assert (row["offline_score"], row["cumulative_regret"], row["paper_offline_score"]) == (
@@ -75,13 +75,13 @@ def test_returns_are_in_no_mean_over_datasets():
 
 
 def test_text_markdown_and_latex_hold_the_same_cells():
-    text = TABLE.as_text().splitlines()
+    text = text_table(TABLE.rows()).splitlines()
     assert len({len(line) for line in text}) == 1  # the last column is aligned to the right
     assert text[1].split() == ["kitchen", "3.0", "±", "2.5", "[2.5]", "-7.2", "div"]
-    markdown = TABLE.as_markdown().splitlines()
+    markdown = markdown_table(TABLE.rows()).splitlines()
     assert markdown[1] == "| --- | ---: | ---: |"
     assert [line.strip("| ").split(" | ") for line in markdown[2:]] == TABLE.rows()[1:]
-    latex = TABLE.as_latex()
+    latex = latex_table(TABLE.rows())
     assert "\\begin{tabular}{lrr}" in latex
     assert " & xql & td3\\_bc \\\\" in latex
     assert "kitchen & 3.0 $\\pm$ 2.5 [2.5] & -7.2 div \\\\" in latex
@@ -90,7 +90,7 @@ def test_text_markdown_and_latex_hold_the_same_cells():
 def test_latex_obeys_no_name():
     names = ScoreTable([r"a\b_{c}$^~&%#"], ["xql"], {(r"a\b_{c}$^~&%#", "xql"): ONE})
     escaped = r"a\textbackslash{}b\_\{c\}\$\textasciicircum{}\textasciitilde{}\&\%\#"
-    assert f"{escaped} & -7.2 div \\\\\n" in names.as_latex()
+    assert f"{escaped} & -7.2 div \\\\\n" in latex_table(names.rows())
 
 
 def test_csv_has_the_numbers_in_full_and_best_scores_under_their_own_name():

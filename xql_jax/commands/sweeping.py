@@ -14,7 +14,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.registry import ONLINE
 from xql_jax.outputs import check_output, make_folder, writing_output
 from xql_jax.reports.paper_tables import PaperTable
-from xql_jax.reports.score_table import ScoreTable
+from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
 from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
@@ -43,7 +43,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if settings.executor != "in_process":
         executor = ray_tasks(settings) if settings.executor == "ray" else Slurm(settings)
     if settings.dry_run:
-        print(table_of(plan.cells, paper).as_text())
+        print(text_table(table_of(plan.cells, paper).rows()))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
@@ -155,13 +155,14 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
 
 def _write(table: ScoreTable, folder: Path, name: str) -> None:
     """Writes the table in four formats, and prints it."""
+    rows = table.rows()
     texts = {
-        "txt": table.as_text() + "\n",
+        "txt": text_table(rows) + "\n",
         "csv": table.as_csv(),
-        "md": table.as_markdown(),
-        "tex": table.as_latex(),
+        "md": markdown_table(rows),
+        "tex": latex_table(rows),
     }
     for kind, text in texts.items():
         with writing_output("out", folder / f"{name}.{kind}") as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    print(table.as_text(), f"written to {folder}/{name}.{{{','.join(texts)}}}", sep="\n")
+    print(text_table(rows), f"written to {folder}/{name}.{{{','.join(texts)}}}", sep="\n")

@@ -1,13 +1,13 @@
 """The paper's figures, by their names on the command line."""
 
-from xql_jax.figures import ablations, bellman_errors, bounds, error_waves, figure_2, figure_4, runs
+from xql_jax.figures import bellman_errors, error_waves, maze, runs, theory
 from xql_jax.figures.tables import PaperFigure
 
 FIGURES: dict[str, PaperFigure] = {
-    "2": figure_2.FIGURE,
-    "4": figure_4.FIGURE,
-    "B1": bounds.FIGURE_B1,
-    "B2": bounds.FIGURE_B2,
+    "2": theory.FIGURE_2,
+    "4": maze.FIGURE,
+    "B1": theory.FIGURE_B1,
+    "B2": theory.FIGURE_B2,
     "GEM": error_waves.FIGURE,
 }
 FIGURES_OF_RUNS: dict[str, PaperFigure] = {
@@ -16,8 +16,8 @@ FIGURES_OF_RUNS: dict[str, PaperFigure] = {
     "5": bellman_errors.FIGURE_5,
     "6": bellman_errors.FIGURE_6,
     "7": runs.FIGURE_7,
-    "8": ablations.FIGURE_8,
-    "9": ablations.FIGURE_9,
+    "8": runs.FIGURE_8,
+    "9": runs.FIGURE_9,
     "10": runs.FIGURE_10,
     "11": runs.FIGURE_11,
     "12": runs.FIGURE_12,

@@ -7,8 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
-from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
-from xql_jax.reports.style import HEAT, LINES, SOFT, count_axis, legend_below, styled
+from xql_jax.figures.tables import PaperFigure, Tables, long_table, where
+from xql_jax.reports.style import LINES, SOFT, count_axis, legend_below, styled
 from xql_jax.theory.error_model import error_wave, evolve, evolve_samples, independent
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
@@ -25,26 +25,16 @@ SHOWN = (0, 3, 8)  # steps for which the distribution is drawn
 
 def chain() -> SoftMDP:
     """Returns a one-way corridor: both actions lead from s to s - 1, and from 0 to 0. All rewards are 0."""
-    before = np.maximum(np.arange(CHAIN) - 1, 0)
     shape = (CHAIN, 2)
-    return SoftMDP(
-        np.broadcast_to(before[:, None, None], (*shape, 1)),
-        np.ones((*shape, 1)),
-        np.zeros(shape),
-        np.full(shape, 0.5),
-        DISCOUNT,
-        SCALE,
-    )
+    before = np.broadcast_to(np.maximum(np.arange(CHAIN) - 1, 0)[:, None, None], (*shape, 1))
+    return SoftMDP(before, np.ones((*shape, 1)), np.zeros(shape), np.full(shape, 0.5), DISCOUNT, SCALE)
 
 
 def compute(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     wave = error_wave(generator, chain(), Gumbel(0.0, SCALE), state=1, steps=STEPS, num_samples=NUM_DRAWS)
-    rows = [
-        (step, state, wave.simulated_deviation[step, state], wave.exact_deviation[step, state])
-        for step in range(STEPS + 1)
-        for state in range(CHAIN)
-    ]
+    shape = wave.exact_deviation.shape
+    of_wave: list[np.ndarray] = [*np.indices(shape), wave.simulated_deviation, wave.exact_deviation]
 
     # Errors in all state-action pairs at once: Eq. 25 unchanged, and Eq. 25 with the draws made independent
     # between the steps, as Eq. 26 assumes. Under Eq. 25, pairs with the same successor have the same error,
@@ -53,98 +43,76 @@ def compute(seed: int) -> Tables:
     location, scale = np.zeros(mdp.rewards.shape), SCALE
     samples = Gumbel(0.0, SCALE).sample(generator, (NUM_INDEPENDENT_DRAWS, *location.shape))
     as_they_are = samples
-    scales: list[tuple] = []
+    deviations: list[tuple] = []
     means: list[tuple] = []
     densities: dict[str, list[tuple]] = {"densities": [], "densities_of_eq_25": []}
-    for step in range(INDEPENDENT_STEPS + 1):
-        deviation = np.pi / np.sqrt(6.0) * scale
-        scales.append((step, float(samples.std(0).mean()), deviation))
+    for t in range(INDEPENDENT_STEPS + 1):
         law = Gumbel(float(location[0, 0]), scale)
-        means.append((step, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
-        if step in SHOWN:
-            for draws, rows_of in zip((samples, as_they_are), densities.values(), strict=True):
+        deviations.append((t, float(samples.std(0).mean()), np.pi / np.sqrt(6.0) * scale))
+        means.append((t, float(as_they_are[:, 0, 0].mean()), float(samples[:, 0, 0].mean()), law.mean))
+        if t in SHOWN:
+            for draws, rows in zip((samples, as_they_are), densities.values(), strict=True):
                 counts, edges = np.histogram(draws[:, 0, 0], bins=60, density=True)
                 centres = (edges[:-1] + edges[1:]) / 2
-                rows_of.extend(
-                    (step, *row) for row in zip(centres, counts, law.density(centres), strict=True)
-                )
+                rows += [(t, *row) for row in zip(centres, counts, law.density(centres), strict=True)]
         samples = evolve_samples(mdp, independent(generator, samples))
         as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
+    names = ("step", "state", "simulated_deviation", "exact_deviation")
     return {
-        "wave": long_table("step", "state", "simulated_deviation", "exact_deviation", rows=rows),
-        "deviations": long_table("step", "simulated", "exact", rows=scales),
+        "wave": {name: column.ravel() for name, column in zip(names, of_wave, strict=True)},
+        "deviations": long_table("step", "simulated", "exact", rows=deviations),
         "means": long_table("step", "eq_25", "shuffled", "eq_26", rows=means),
         **{
-            name: long_table("step", "z", "simulated", "exact", rows=rows_of)
-            for name, rows_of in densities.items()
+            name: long_table("step", "z", "simulated", "exact", rows=rows) for name, rows in densities.items()
         },
     }
 
 
-def bin_edges(centres: np.ndarray) -> np.ndarray:
-    """Returns the edges of bins of equal width with these centres."""
-    width = centres[1] - centres[0]
-    return np.append(centres - width / 2, centres[-1] + width / 2)
-
-
-@styled
+@styled()
 def draw(tables: Tables) -> Figure:
     figure = Figure(figsize=(7.6, 7.6))
-    panels = figure.subplots(2, 2)
-    _draw_wave(panels[0, 0], tables["wave"])
-    _draw_scales(panels[0, 1], tables)
-    _draw_means(panels[1, 0], tables["means"])
-    _draw_densities(panels[1, 1], tables)
-    return figure
-
-
-def _draw_wave(axes: Axes, wave: Table) -> None:
-    grid = wave["simulated_deviation"].reshape(STEPS + 1, CHAIN)
-    axes.grid(False)
-    image = axes.imshow(grid, cmap=HEAT, origin="lower", aspect="auto")
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    bar = figure.colorbar(image, ax=axes, label="standard deviation of V (reward units)")
+    (wave, scales), (means, densities) = figure.subplots(2, 2)
+    grid = tables["wave"]["simulated_deviation"].reshape(STEPS + 1, CHAIN)
+    wave.grid(False)
+    image = wave.imshow(grid, origin="lower", aspect="auto")
+    bar = figure.colorbar(image, ax=wave, label="standard deviation of V (reward units)")
     bar.outline.set_visible(False)  # type: ignore[operator]
-    axes.set(title="One wrong state: its error runs to the parents")
-    axes.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
-    count_axis(axes.yaxis)
+    wave.set(title="One wrong state: its error runs to the parents")
+    wave.set(xlabel="state (moves from the chain's end)", ylabel="step t of Eq. 25")
 
+    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT ** np.arange(STEPS + 1)
+    everywhere = tables["deviations"]["step"], tables["deviations"]["simulated"]
+    scales.plot(predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
+    scales.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
+    scales.plot(grid.max(1), "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
+    scales.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
+    scales.set(xlabel="step t", ylabel="standard deviation (reward units)")
+    scales.set_yticks([0.2, 0.4, 0.8, 1.2], ["0.2", "0.4", "0.8", "1.2"])
+    scales.yaxis.set_minor_locator(NullLocator())
 
-def _draw_scales(axes: Axes, tables: Tables) -> None:
-    wave, deviations = tables["wave"], tables["deviations"]
-    steps = np.arange(STEPS + 1)
-    crest = [where(wave, step=step)["simulated_deviation"].max() for step in range(STEPS + 1)]
-    predicted = SCALE * np.pi / np.sqrt(6.0) * DISCOUNT**steps
-    axes.plot(steps, predicted, color=SOFT, label="γ^t β π / √6, by Eq. 26")
-    everywhere = deviations["step"], deviations["simulated"]
-    axes.plot(*everywhere, "o", color=LINES[0], label="errors in all pairs, shuffled")
-    axes.plot(steps, crest, "x", color=LINES[1], markersize=5, label="crest of the wave on the left")
-    axes.set(title=f"The scale shrinks by γ = {DISCOUNT:g} a step", yscale="log")
-    axes.set(xlabel="step t", ylabel="standard deviation (reward units)")
-    axes.set_yticks([0.2, 0.4, 0.8, 1.2], ["0.2", "0.4", "0.8", "1.2"])
-    axes.yaxis.set_minor_locator(NullLocator())
-    count_axis(axes.xaxis)
-    legend_below(axes)
-
-
-def _draw_means(axes: Axes, means: Table) -> None:
-    axes.plot(means["step"], means["eq_26"], color=SOFT, label="Eq. 26")
     label = "Eq. 25 with the draws shuffled at each step"
-    axes.plot(means["step"], means["shuffled"], "o", color=LINES[0], label=label)
-    axes.plot(means["step"], means["eq_25"], "s", color=LINES[1], label="Eq. 25 as it is: errors are shared")
-    axes.set(title="Q of one pair: Eq. 26 overstates its mean")
-    axes.set(xlabel="step t", ylabel="mean of Z_t (reward units)")
-    count_axis(axes.xaxis)
-    legend_below(axes)
+    means.plot(tables["means"]["eq_26"], color=SOFT, label="Eq. 26")
+    means.plot(tables["means"]["shuffled"], "o", color=LINES[0], label=label)
+    means.plot(tables["means"]["eq_25"], "s", color=LINES[1], label="Eq. 25 as it is: errors are shared")
+    means.set(title="Q of one pair: Eq. 26 overstates its mean")
+    means.set(xlabel="step t", ylabel="mean of Z_t (reward units)")
+
+    for axis in (wave.yaxis, scales.xaxis, means.xaxis):
+        count_axis(axis)
+    legend_below(scales, 1)
+    legend_below(means, 1)
+    _draw_densities(densities, tables)
+    return figure
 
 
 def _draw_densities(axes: Axes, tables: Tables) -> None:
     for step, color in zip(SHOWN, LINES, strict=False):
         shuffled, as_it_is = (where(tables[name], step=step) for name in ("densities", "densities_of_eq_25"))
-        axes.stairs(shuffled["simulated"], bin_edges(shuffled["z"]), color=color, alpha=0.3, fill=True)
-        axes.plot(shuffled["z"], shuffled["exact"], color=color, linewidth=1.2, label=f"t = {step}")
+        centres, half = shuffled["z"], (shuffled["z"][1] - shuffled["z"][0]) / 2
+        edges = [*(centres - half), centres[-1] + half]
+        axes.stairs(shuffled["simulated"], edges, color=color, alpha=0.3, fill=True)
+        axes.plot(centres, shuffled["exact"], color=color, linewidth=1.2, label=f"t = {step}")
         axes.plot(as_it_is["z"], as_it_is["simulated"], color=color, linestyle=":")
     axes.set(title="Q of one pair: its law")
     axes.set(xlabel="Z_t (reward units)", ylabel="density (1 / reward units)")

@@ -1,16 +1,15 @@
-"""Runs that figures show, and the figures of their learning curves (3, 7 and 10 to 12)."""
+"""Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
 import collections
 import functools
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
@@ -20,13 +19,15 @@ from xql_jax.reports.style import (
     LEAST_FOR_BAND,
     count_axis,
     draw_curve,
-    fit_height,
+    draw_curves,
     legend_below,
     legend_columns,
     legend_height,
     looks_of,
+    scale,
     styled,
 )
+from xql_jax.reports.summary import by_seed_and_step
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import TASKS
@@ -43,7 +44,7 @@ def scores_in(
     tasks: Sequence[str] | None = None,
     *,
     file_name: str = "evaluations.csv",
-    column: str,
+    column: str = "score",
     but: str = "",
 ) -> list[Score]:
     """Reads the finished runs below a folder that learned these tasks (None: all) by these algorithms.
@@ -62,11 +63,8 @@ def scores_in(
         raise UserError(f"--runs={root}: no such folder")
     results = read_runs([str(root)], file_name, column)
     finished = [run for run in results.runs if run.status == "finished" and run.phase != FINE_TUNED]
-    shown = [
-        run.path
-        for run in finished
-        if run.algorithm in algorithms and (tasks is None or run.dataset in tasks)
-    ]
+    of_methods = [run for run in finished if run.algorithm in algorithms]
+    shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
         named = algorithms if len(algorithms) < 10 else ["train_offline.py"]
@@ -110,96 +108,93 @@ def read_curves(
     points = points_of(scores, f"{quantity}s")
     if not points:
         raise UserError(f"--runs={root}: nothing was evaluated in the runs there")
-    order = {place: number for number, place in enumerate(dict.fromkeys(point[:2] for point in points))}
-    at = grouped(points, lambda point: (*point[:2], point[3]))
     curves = []
-    # By step: a seed may have been evaluated at steps at which the seed before it was not.
-    for place in sorted(at, key=lambda place: (order[place[:2]], place[2])):
-        mean, half_width = map(float, mean_and_interval(np.array([point[4] for point in at[place]])))
-        diverged = sum(point[5] for point in at[place])
-        curves.append((*place, mean, mean - half_width, mean + half_width, len(at[place]), diverged))
+    for place, of_place in grouped(points, lambda point: point[:2]).items():
+        # By step: a seed may have been evaluated at steps at which the seed before it was not.
+        for step, at in sorted(grouped(of_place, lambda point: point[3]).items()):
+            mean, half_width = _mean(at)
+            diverged = sum(point[5] for point in at)
+            curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
     restarts: collections.Counter[tuple[str, str]] = collections.Counter()
     for score in scores:
-        runs = {(member.run.path, member.swept): member.run for member in score.members}
-        for (_, swept), run in runs.items():
-            names = (name.partition(", ")[2] for name in run.restarted)  # such as "seed 3, beta=0.5"
-            restarts[score.dataset, score.method] += sum(name == swept for name in names)
+        for swept, run in {(member.swept, member.run.path): member.run for member in score.members}.items():
+            # A name is such as "seed 3, beta=0.5".
+            of_run = sum(name.partition(", ")[2] == swept[0] for name in run.restarted)
+            restarts[score.dataset, score.method] += of_run
+    names = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
+    places = dict.fromkeys(point[:2] for point in points)
     return {
-        "curves": long_table(
-            "task", "method", "step", "mean", "low", "high", "seeds", "diverged", rows=curves
-        ),
+        "curves": long_table(*names, rows=curves),
         "seeds": long_table(*POINT_COLUMNS, rows=points),
         "restarts": long_table(
-            "task", "method", "restarts", rows=[(*place, restarts[place]) for place in order]
+            "task", "method", "restarts", rows=[(*place, restarts[place]) for place in places]
         ),
     }
 
 
-@styled
-def draw_curves(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
+def _mean(points: Sequence[tuple]) -> tuple[float, float]:
+    """Returns the mean over the points' values, and half the width of its 95% interval."""
+    mean, half_width = mean_and_interval(np.array([point[4] for point in points]))
+    return float(mean), float(half_width)
+
+
+@styled()
+def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
     """Draws one column per task and one row per family of algorithms; with one task, all panels in a row.
 
-    An axis spans the seeds' values; a wider band is cut off. If a task has too many methods, only the best
-    are drawn. A method looks the same on all tasks.
+    If a task has too many methods, only the best are drawn. A method looks the same on all tasks.
     """
-    curves, tasks = tables["curves"], unique(tables["curves"]["task"])
-    drawn = [(family, _best(curves, family)) for family in families]
-    rows = [(family, looks_of(methods)) for family, methods in drawn if methods]
+    tasks = unique(tables["curves"]["task"])
+    ranked = {task: [row[0] for row in _ranked(where(tables["curves"], task=task))] for task in tasks}
+    rows = []
+    for family in families:
+        of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
+        if any(of_task.values()):
+            looks = looks_of(m for methods in of_task.values() for m in methods[:MOST_LINES])
+            rows.append((of_task, looks))
     shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
-    legends = [legend_height(looks, legend_columns(looks, PANEL[0] - 0.6)) for _, looks in rows]
+    width = PANEL[0] - 0.6
+    legends = [legend_height(looks, legend_columns(looks, width)) for _, looks in rows]
     heights = [PANEL[1] + legend for legend in (legends if len(tasks) > 1 else [max(legends)])]
     figure = Figure(figsize=(PANEL[0] * shape[1], sum(heights)))
     grid = figure.subplots(*shape, squeeze=False, height_ratios=heights).reshape(len(rows), len(tasks))
-    for panels, (family, looks) in zip(grid, rows, strict=True):
-        for axes, task in zip(panels, tasks, strict=True):
-            known = [m for m in unique(where(curves, task=task)["method"]) if m.split()[0] in family]
-            if not known:
+    for panels, (of_task, looks) in zip(grid, rows, strict=True):
+        for axes, (task, methods) in zip(panels, of_task.items(), strict=True):
+            if not methods:
                 axes.remove()
                 continue
-            few = f": the best {MOST_LINES} of {len(known)}" if len(known) > MOST_LINES else ""
+            few = f": the best {MOST_LINES} of {len(methods)}" if len(methods) > MOST_LINES else ""
             axes.set(title=f"{task}{few}", xlabel=unit, ylabel=quantity)
-            best = _best(where(curves, task=task), family)
-            shown = {method: look for method, look in looks.items() if method in best}
-            _draw_panel(axes, {name: where(table, task=task) for name, table in tables.items()}, shown)
+            curves, marked = {}, {}
+            for method in (method for method in looks if method in methods[:MOST_LINES]):
+                of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
+                steps, _, values = by_seed_and_step(
+                    zip(
+                        *(of_method["seeds"][name].tolist() for name in ("seed", "step", "value")),
+                        strict=True,
+                    )
+                )
+                curves[method] = steps, values
+                marked[method] = looks[method] | {"label": looks[method]["label"] + _marks(of_method)}
+            columns = legend_columns((look["label"] for look in marked.values()), width)
+            draw_curves(axes, curves, marked, True, columns=columns)
     return figure
 
 
-def _best(curves: Table, family: Sequence[str]) -> list[str]:
-    """Returns the methods of the family to draw: on each task, the best by their last mean."""
-    methods: list[str] = []
-    for task in unique(curves["task"]):
-        ranked = [method for method, *_ in _ranked(where(curves, task=task)) if method.split()[0] in family]
-        methods += ranked[:MOST_LINES]
-    return methods
-
-
-def _draw_panel(axes: Axes, tables: Tables, looks: Mapping[str, Mapping[str, Any]]) -> None:
-    labels = []
-    for method, look in looks.items():
-        curve, seeds, restarts = (
-            where(tables[name], method=method) for name in ("curves", "seeds", "restarts")
-        )
-        marks = [f"{curve['diverged'][-1]} of {curve['seeds'][-1]} diverged"] if curve["diverged"][-1] else []
-        marks += [f"restarts: {count}" for count in restarts["restarts"] if count]
-        labels.append(" ".join([look["label"], *(f"({mark})" for mark in marks)]))
-        steps, members = curve["step"].tolist(), unique(seeds["seed"])
-        values = np.full((len(members), len(steps)), np.nan)
-        for seed, step, value in zip(seeds["seed"], seeds["step"], seeds["value"], strict=True):
-            values[members.index(seed), steps.index(step)] = value
-        draw_curve(axes, steps, values, True, **{**look, "label": labels[-1]})
-    fit_height(axes)
-    count_axis(axes.xaxis)
-    legend_below(axes, legend_columns(labels, PANEL[0] - 0.6))
+def _marks(tables: Tables) -> str:
+    """Says how many of a method's seeds have diverged in the end, and how often they began anew."""
+    seeds, diverged = (tables["curves"][name][-1] for name in ("seeds", "diverged"))
+    (restarts,) = tables["restarts"]["restarts"]
+    marks = [f" ({diverged} of {seeds} diverged)"] * bool(diverged)
+    return "".join([*marks, *[f" (restarts: {restarts})"] * bool(restarts)])
 
 
 def _ranked(curves: Table) -> list[tuple[str, float, float, int]]:
     """Returns (method, last mean, half-width of its interval, number of seeds) on a task, the best first."""
     last = []
     for method in unique(curves["method"]):
-        curve = where(curves, method=method)
-        end = curve["step"].argmax()
-        mean, high = float(curve["mean"][end]), float(curve["high"][end])
-        last.append((method, mean, high - mean, int(curve["seeds"][end])))
+        mean, high, seeds = (where(curves, method=method)[name][-1] for name in ("mean", "high", "seeds"))
+        last.append((method, float(mean), float(high - mean), int(seeds)))
     return sorted(last, key=lambda row: -row[1])
 
 
@@ -217,19 +212,105 @@ def ranking(tables: Tables) -> list[str]:
     return lines
 
 
-def _offline_curves(what: str, algorithms: Sequence[str], suites: Sequence[str] = ()) -> PaperFigure:
-    """Returns the figure of offline scores of these algorithms on these suites' tasks (none: all suites)."""
-    tasks = tuple(task.name for task in TASKS.values() if task.suite in suites) if suites else None
+def read_ablation(root: Path, *, field: str) -> Tables:
+    """Reads every evaluation of the offline runs that have the field, as a setting or in a sweep.
+
+    Returns:
+        `curves`: one row per evaluation of a member (one seed with one setting), with the field's value and
+        whether the member had diverged by then. `last`: by task, method and value the mean of the last
+        scores, the half-width of its 95% interval over seeds, and the share of members that diverged.
+    Raises:
+        UserError: if no task and method has runs with different values of the field.
+    """
+    by_value: dict[tuple, list[tuple]] = {}  # points by task, method and value
+    for score in scores_in(root, tuple(OFFLINE), but=field):
+        settings = score.members[0].settings
+        value = settings.get(field, settings.get(f"config.{field}"))
+        if value is not None:
+            place = score.dataset, score.method, float(value)
+            by_value.setdefault(place, []).extend(points_of([score], "scores"))
+    values = grouped((place for place, points in by_value.items() if points), lambda place: place[:2])
+    places = [place for of_method in values.values() if len(of_method) > 1 for place in of_method]
+    if not places:
+        sweep = "--methods=xql:batch_size=64,xql:batch_size=1024"
+        how = sweep if field == "batch_size" else f"--sweep='{field}=1,2'"
+        raise UserError(f"no runs that vary {field}: train some, as reproduce.py {how} does")
+    last = []
+    for place in sorted(places):
+        end = max(point[3] for point in by_value[place])
+        ended = [point for point in by_value[place] if point[3] == end]
+        share = float(np.mean([point[5] for point in ended]))
+        last.append((*place, *_mean(ended), len(ended), share))
+    columns = ("task", "method", "value", "score", "interval", "seeds", "share_diverged")
+    curves = [(*place, *point[2:]) for place in places for point in by_value[place]]
+    return {
+        "curves": long_table("task", "method", "value", "seed", "step", "score", "diverged", rows=curves),
+        "last": long_table(*columns, rows=last),
+    }
+
+
+@styled()
+def draw_ablation(tables: Tables, *, field: str) -> Figure:
+    """Draws one column per task: last scores, the share of members that diverged, and learning curves.
+
+    Methods are drawn a little apart. An interval needs three seeds. Curves are left out if there is only one
+    evaluation step.
+    """
+    last, curves = tables["last"], tables["curves"]
+    tasks, looks = unique(last["task"]), looks_of(last["method"].tolist())
+    values = sorted(set(last["value"].tolist()))
+    heights = [2.6, 0.9 + legend_height(looks)]
+    if len(np.unique(curves["step"])) > 1:
+        heights.append(2.9 + legend_height(map(str, values), 4) + 0.19)
+    figure = Figure(figsize=(4.6 * len(tasks), 0.4 + sum(heights)))
+    grid = figure.subplots(len(heights), len(tasks), squeeze=False, height_ratios=heights)
+    for (scores, shares, *below), task in zip(grid.T, tasks, strict=True):
+        for number, (method, look) in enumerate(looks.items()):
+            rows = where(last, task=task, method=method)
+            beside = rows["value"] * 1.03 ** (number - (len(looks) - 1) / 2)
+            interval = np.where(rows["seeds"] >= LEAST_FOR_BAND, rows["interval"], np.nan)
+            bars = {"capsize": 2, "elinewidth": 0.8, "marker": "o", **look}
+            scores.errorbar(beside, rows["score"], interval, **bars)
+            shares.plot(beside, rows["share_diverged"], marker="o", **look)
+        scores.set(title=task, ylabel="last score (percent)")
+        shares.set(xlabel=field, ylabel="share diverged", ylim=(-0.1, 1.1), yticks=(0, 1))
+        for axes in (scores, shares):
+            axes.set(xscale="log", xticks=values)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+        shares.sharex(scores)
+        scores.tick_params(labelbottom=False)
+        legend_below(shares, legend_columns(looks))
+        for axes in below:
+            first = where(last, task=task)["method"][0]
+            axes.set(ylabel=f"score (percent): {first}", xlabel="updates (steps)")
+            for value, color in zip(values, scale(len(values)), strict=True):
+                rows = where(curves, task=task, method=first, value=value)
+                if steps := sorted(set(rows["step"].tolist())):  # else it is another task's value
+                    means = np.array([[rows["score"][rows["step"] == step].mean() for step in steps]])
+                    draw_curve(axes, steps, means, False, color=color, label=f"{value:g}")
+            count_axis(axes.xaxis)
+            legend_below(axes, 4, field)
+    return figure
+
+
+def _offline_curves(what: str, algorithms: Sequence[str], suite: str | None = None) -> PaperFigure:
+    """Returns the figure of offline scores of these algorithms on this suite's tasks (None: all suites)."""
+    tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
+    unit, quantity = "updates (steps)", "normalised score (percent)"
     return PaperFigure(
         f"{what} over training, mean over seeds with 95% interval",
-        functools.partial(read_curves, algorithms=tuple(algorithms), tasks=tasks, quantity="score"),
-        functools.partial(
-            draw_curves,
-            families=(tuple(algorithms),),
-            unit="updates (steps)",
-            quantity="normalised score (percent)",
-        ),
+        functools.partial(read_curves, algorithms=algorithms, tasks=tasks, quantity="score"),
+        functools.partial(draw_panels, families=(algorithms,), unit=unit, quantity=quantity),
         ranking,
+    )
+
+
+def _ablation(what: str, field: str) -> PaperFigure:
+    return PaperFigure(
+        f"last scores and divergence against {what}",
+        functools.partial(read_ablation, field=field),
+        functools.partial(draw_ablation, field=field),
     )
 
 
@@ -237,7 +318,7 @@ FIGURE_3 = PaperFigure(
     "online returns over training, mean over seeds with 95% interval",
     functools.partial(read_curves, algorithms=tuple(ONLINE), quantity="return"),
     functools.partial(
-        draw_curves,
+        draw_panels,
         families=(("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq")),
         unit="steps of the environment",
         quantity="return (reward units)",
@@ -245,6 +326,8 @@ FIGURE_3 = PaperFigure(
     ranking,
 )
 FIGURE_7 = _offline_curves("offline scores", tuple(OFFLINE))
-FIGURE_10 = _offline_curves("XQL's scores on Gym locomotion, its settings apart,", ["xql"], ["locomotion"])
-FIGURE_11 = _offline_curves("XQL's scores on AntMaze, its settings apart,", ["xql"], ["antmaze"])
-FIGURE_12 = _offline_curves("XQL's scores on Franka Kitchen, its settings apart,", ["xql"], ["kitchen"])
+FIGURE_8 = _ablation("beta", "beta")
+FIGURE_9 = _ablation("the batch size", "batch_size")
+FIGURE_10 = _offline_curves("XQL's scores on Gym locomotion, its settings apart,", ["xql"], "locomotion")
+FIGURE_11 = _offline_curves("XQL's scores on AntMaze, its settings apart,", ["xql"], "antmaze")
+FIGURE_12 = _offline_curves("XQL's scores on Franka Kitchen, its settings apart,", ["xql"], "kitchen")

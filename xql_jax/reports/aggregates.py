@@ -34,31 +34,18 @@ class Aggregate(NamedTuple):
     optimality_gap: Estimate  # 100 minus the mean score, in which scores above 100 count as 100
 
 
-class Profile(NamedTuple):
-    """The share of a method's seeds and datasets with a score above each threshold, with its 95% interval."""
-
-    method: str
-    thresholds: np.ndarray  # this and the others f64[T]
-    shares: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-class Improvement(NamedTuple):
-    """The probability that a run of one method scores above one of the other, averaged over datasets."""
-
-    method: str
-    other: str
-    probability: Estimate
-
-
 class Statistics(NamedTuple):
     """Statistics of the methods that have scores on all of these datasets."""
 
     datasets: Sequence[str]
     aggregates: Sequence[Aggregate]  # the best interquartile mean first
-    profiles: Sequence[Profile]  # of the first `MOST_PROFILED`
-    improvements: Sequence[Improvement]  # each pair of the first `MOST_COMPARED` once, the better one first
+    thresholds: np.ndarray  # f64[T], scores
+    # The share of a method's seeds and datasets above each threshold, and the two ends of its 95% interval:
+    # f64[3, T], of the first `MOST_PROFILED` methods.
+    profiles: Mapping[str, np.ndarray]
+    # The probability that a run of one method scores above one of the other, averaged over datasets: each
+    # pair of the first `MOST_COMPARED` methods once, the better one first.
+    improvements: Mapping[tuple[str, str], Estimate]
 
 
 def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -107,26 +94,24 @@ def statistics_of(
     every = np.concatenate([matrix.ravel() for matrix in matrices.values()])
     thresholds = np.linspace(min(0.0, every.min()), max(EXPERT, every.max()), THRESHOLDS)
 
-    def aggregate(method: str) -> Aggregate:
-        ends = zip(*_interval(four_aggregates, [matrices[method]], samples), strict=True)
-        return Aggregate(method, len(matrices[method]), *(Estimate(*map(float, numbers)) for numbers in ends))
+    def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
+        return with_interval(function, [matrices[method] for method in methods], samples)
 
-    def improvement(one: str, other: str) -> Improvement:
-        pair = [matrices[one], matrices[other]]
-        ends = _interval(probability_of_improvement, pair, samples)
-        return Improvement(one, other, Estimate(*(float(end[0]) for end in ends)))
-
-    def profile(method: str) -> Profile:
-        ends = _interval(lambda scores: shares_above(scores, thresholds), [matrices[method]], samples)
-        return Profile(method, thresholds, *ends)
-
-    aggregates = sorted(map(aggregate, matrices), key=lambda one: (-one.interquartile_mean.value, one.method))
+    aggregates = [
+        Aggregate(method, len(matrix), *(Estimate(*ends) for ends in interval(four_aggregates, method).T))
+        for method, matrix in matrices.items()
+    ]
+    aggregates.sort(key=lambda one: (-one.interquartile_mean.value, one.method))
     order = [one.method for one in aggregates]
     return Statistics(
         datasets,
         aggregates,
-        [profile(method) for method in order[:MOST_PROFILED]],
-        [improvement(*pair) for pair in itertools.combinations(order[:MOST_COMPARED], 2)],
+        thresholds,
+        {m: interval(lambda scores: shares_above(scores, thresholds), m) for m in order[:MOST_PROFILED]},
+        {
+            pair: Estimate(*interval(probability_of_improvement, *pair)[:, 0])
+            for pair in itertools.combinations(order[:MOST_COMPARED], 2)
+        },
     )
 
 
@@ -153,13 +138,13 @@ def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.nda
     return np.array([0.5 + 0.5 * np.sign(scores[:, None] - others[None]).mean()])
 
 
-def _interval(
+def with_interval(
     function: Callable[..., np.ndarray], matrices: Sequence[np.ndarray], samples: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap."""
+) -> np.ndarray:
+    """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap: f."""
     value = function(*matrices)
     if any(len(matrix) < 2 for matrix in matrices):  # nothing to resample
-        return value, np.full_like(value, math.nan), np.full_like(value, math.nan)
+        return np.stack([value, *np.full((2, *value.shape), math.nan)])
     from rliable import library  # takes a second or more to import
 
     scores = matrices[0] if len(matrices) == 1 else list(matrices)
@@ -169,4 +154,4 @@ def _interval(
         _, intervals = library.get_interval_estimates({"": scores}, function, reps=samples)
     finally:
         np.random.set_state(before)  # noqa: NPY002
-    return value, *intervals[""]
+    return np.stack([value, *intervals[""]])

@@ -24,11 +24,6 @@ class Summary:
     median: float
     most: float
 
-    @classmethod
-    def of(cls, numbers: np.ndarray) -> "Summary":
-        numbers = np.asarray(numbers, np.float64)
-        return cls(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
-
     def __str__(self) -> str:
         return f"{self.least:g} to {self.most:g}, mean {self.mean:g}, median {self.median:g}"
 
@@ -65,33 +60,32 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
     Args:
         task: gives the episode limit and the scores; None if it is not known.
     """
-    batch = dataset.batch
-    observations, actions, rewards = (np.asarray(field) for field in batch[:3])
-    terminals = np.asarray(batch.masks) == 0
-    lengths = trajectory_lengths(dataset)
-    returns = dataset.trajectory_returns()
+    fields = [np.asarray(field) for field in dataset.batch]
+    observations, actions, rewards, masks, _ = fields
+    lengths, returns = trajectory_lengths(dataset), dataset.trajectory_returns()
     size = np.abs(actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
+    bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
     report = DatasetReport(
         source=dataset.source,
         transitions=dataset.size,
         observation_dim=dataset.observation_dim,
         action_dim=dataset.action_dim,
         trajectories=len(lengths),
-        terminals=int(terminals.sum()),
-        cut_off=int((dataset.ends & ~terminals).sum()),
-        lengths=Summary.of(lengths),
-        returns=Summary.of(returns),
-        scores=Summary.of(task.normalized_score(returns)) if task and task.is_normalised else None,
-        rewards=Summary.of(rewards),
+        terminals=int((masks == 0).sum()),
+        cut_off=int((dataset.ends & (masks != 0)).sum()),
+        lengths=_summary(lengths),
+        returns=_summary(returns),
+        scores=_summary(task.normalized_score(returns)) if task and task.is_normalised else None,
+        rewards=_summary(rewards),
         zero_rewards=float((rewards == 0).mean()),
-        actions=Summary.of(actions),
+        actions=_summary(actions),
         actions_at_bound=float((size >= AT_BOUND).mean()),
         actions_beyond_bound=float((size > 1).mean()),
         observation_ranges=[(float(least), float(most)) for least, most in ranges],
         constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),
         constant_actions=np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),
-        duplicates=dataset.size - len(np.unique(_fingerprints(dataset))),
+        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),
         warnings=[],
     )
     report.warnings.extend(_about_rewards(report, task))
@@ -100,22 +94,14 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
     return report
 
 
+def _summary(numbers: np.ndarray) -> Summary:
+    numbers = np.asarray(numbers, np.float64)
+    return Summary(*(float(f(numbers)) for f in (np.min, np.mean, np.median, np.max)))
+
+
 def trajectory_lengths(dataset: Dataset) -> np.ndarray:
     """Returns i64[T], steps."""
     return np.diff(np.flatnonzero(dataset.ends), prepend=-1)
-
-
-def _fingerprints(dataset: Dataset) -> np.ndarray:
-    """Returns hashes u64[N] of the transitions' bits. P(any collision) is about N^2 / 10^19."""
-    generator = np.random.default_rng(0)
-    total = np.zeros(dataset.size, np.uint64)
-    for field in dataset.batch:
-        columns = np.asarray(field).reshape(dataset.size, -1).view(np.uint32)
-        for column in columns.T:
-            multiplier = generator.integers(2**64, dtype=np.uint64)
-            mixed = (column.astype(np.uint64) + multiplier) * (multiplier | np.uint64(1))
-            total += (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return total
 
 
 def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
@@ -209,6 +195,8 @@ def _about_entries(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
 
 def report_lines(report: DatasetReport) -> list[str]:
     """Returns the report as text, one line per fact, with the warnings last."""
+    lows, highs = zip(*report.observation_ranges, strict=True)
+    low, high = min(lows), max(highs)
     lines = [
         report.source,
         f"  transitions   {report.transitions:,}: observations of {report.observation_dim} entries, "
@@ -223,18 +211,12 @@ def report_lines(report: DatasetReport) -> list[str]:
     lines += [
         f"  reward        {report.rewards}; {report.zero_rewards:.1%} are 0",
         f"  action        {report.actions}; {report.actions_at_bound:.1%} of the entries at ±1",
-        f"  observation   {_extremes(report.observation_ranges)}",
+        f"  observation   {low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})",
         f"  constant      observation entries: {_listed(report.constant_observations)}",
         f"  duplicates    {report.duplicates:,} transitions",
     ]
     warnings = [f"  warning: {warning}" for warning in report.warnings]
     return lines + (warnings or ["  nothing to warn of"])
-
-
-def _extremes(ranges: Sequence[tuple[float, float]]) -> str:
-    lows, highs = zip(*ranges, strict=True)
-    low, high = min(lows), max(highs)
-    return f"{low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})"
 
 
 def _listed(entries: Sequence[int] | np.ndarray) -> str:
@@ -246,38 +228,35 @@ def _listed(entries: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-@styled
+@styled()
 def draw_dataset(dataset: Dataset, title: str) -> Figure:
     """Returns a figure of lengths, returns, rewards, actions and observations."""
     figure = Figure(figsize=(10, 5.6))
     figure.suptitle(title)
-    axes = figure.subplots(2, 3)
-    returns = dataset.trajectory_returns()
+    (lengths, returns, in_order), (of_rewards, of_actions, of_entries) = figure.subplots(2, 3)
     observations, actions, rewards = (np.asarray(field) for field in dataset.batch[:3])
-
-    _histogram(axes[0, 0], trajectory_lengths(dataset), bins=40)
-    axes[0, 0].set(xlabel="length of trajectory (steps)", ylabel="trajectories")
-    _histogram(axes[0, 1], returns, bins=40)
-    axes[0, 1].set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
-    axes[0, 2].plot(returns, ".", markersize=3)
-    axes[0, 2].set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    _histogram(axes[1, 0], rewards, bins=60, log=True)
-    axes[1, 0].set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
-    _histogram(axes[1, 1], actions.ravel(), bins=60)
-    axes[1, 1].set(xlabel="action (all entries)", ylabel="entries")
+    _histogram(lengths, trajectory_lengths(dataset), bins=40)
+    lengths.set(xlabel="length of trajectory (steps)", ylabel="trajectories")
+    _histogram(returns, dataset.trajectory_returns(), bins=40)
+    returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
+    in_order.plot(dataset.trajectory_returns(), ".", markersize=3)
+    in_order.set(xlabel="trajectory, in file order", ylabel="return (reward units)")
+    _histogram(of_rewards, rewards, bins=60, log=True)
+    of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
+    _histogram(of_actions, actions.ravel(), bins=60)
+    of_actions.set(xlabel="action (all entries)", ylabel="entries")
     for bound in (-1, 1):
-        axes[1, 1].axvline(bound, color=VERMILION, linewidth=1)
-    entries = np.arange(observations.shape[1])
+        of_actions.axvline(bound, color=VERMILION, linewidth=1)
     # Differences of extreme float32 values overflow, so entries are converted, one at a time to save memory.
     columns = (column.astype(np.float64) for column in observations.T)
-    low, middle, high = np.transpose([np.percentile(column, (5, 50, 95)) for column in columns])
-    least, most = observations.min(0), observations.max(0)
-    axes[1, 2].vlines(entries, least, most, color=BLUE, linewidth=1, label="range")
-    axes[1, 2].vlines(entries, low, high, color=BLUE, linewidth=4, label="5 % to 95 %")
-    axes[1, 2].plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
-    axes[1, 2].set(xlabel="observation entry", ylabel="value (its own unit)")
-    legend_below(axes[1, 2], 3)
-    for axis in (axes[0, 0].yaxis, axes[0, 1].yaxis, axes[0, 2].xaxis, axes[1, 1].yaxis, axes[1, 2].xaxis):
+    least, low, middle, high, most = np.transpose([np.percentile(c, (0, 5, 50, 95, 100)) for c in columns])
+    entries = np.arange(len(least))
+    of_entries.vlines(entries, least, most, color=BLUE, linewidth=1, label="range")
+    of_entries.vlines(entries, low, high, color=BLUE, linewidth=4, label="5 % to 95 %")
+    of_entries.plot(entries, middle, ".", color="white", markeredgecolor="black", label="median")
+    of_entries.set(xlabel="observation entry", ylabel="value (its own unit)")
+    legend_below(of_entries, 3)
+    for axis in (lengths.yaxis, returns.yaxis, in_order.xaxis, of_actions.yaxis, of_entries.xaxis):
         count_axis(axis)
     return figure
 

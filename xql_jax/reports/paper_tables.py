@@ -3,24 +3,14 @@
 import csv
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 
 # The paper's column names and this project's names; xql_t is XQL with Table 4's values for each dataset.
 NAMES = {
-    "BC": "bc",
-    "10%BC": "bc10",
-    "DT": "dt",
-    "AWAC": "awac",
-    "Onestep RL": "onestep",
-    "TD3+BC": "td3_bc",
-    "BRAC-p": "brac_p",
-    "BEAR": "bear",
-    "CQL": "cql",
-    "IQL": "iql",
-    "XQL": "xql",
-    "XQL-T": "xql_t",
-}
+    "BC": "bc", "10%BC": "bc10", "DT": "dt", "AWAC": "awac", "Onestep RL": "onestep", "TD3+BC": "td3_bc",
+    "BRAC-p": "brac_p", "BEAR": "bear", "CQL": "cql", "IQL": "iql", "XQL": "xql", "XQL-T": "xql_t",
+}  # fmt: skip
 TABLES = ("1", "2", "3")
 FINETUNING = "2"  # the table with the scores before and after fine-tuning
 
@@ -45,7 +35,8 @@ def read_paper_table(name: str) -> PaperTable:
     text = (resources.files("xql_jax.reports") / "paper" / f"table_{name}.csv").read_text()
     rows = [row for row in csv.DictReader(text.splitlines()) if row["dataset"] != "runtime"]
     after = "_finetuned" if name == FINETUNING else ""
-    methods = {column: method for column, method in NAMES.items() if column + after in rows[0]}
+    columns = [column.removesuffix(after) for column in rows[0] if column.endswith(after)]
+    methods = {column: NAMES[column] for column in columns if column in NAMES}
 
     def scores(ending: str) -> dict[tuple[str, str], float]:
         return {
@@ -55,14 +46,5 @@ def read_paper_table(name: str) -> PaperTable:
             if row[column + ending] != "-"
         }
 
-    return PaperTable(
-        datasets=tuple(row["dataset"] for row in rows),
-        methods=tuple(methods[column] for column in _in_order(rows[0], after) if column in methods),
-        scores=scores(after),
-        before=scores("_offline") if after else {},
-    )
-
-
-def _in_order(header: Iterable[str], ending: str) -> list[str]:
-    """Returns the columns with that ending, without it."""
-    return [column.removesuffix(ending) for column in header if column.endswith(ending)]
+    datasets = tuple(row["dataset"] for row in rows)
+    return PaperTable(datasets, tuple(methods.values()), scores(after), scores("_offline") if after else {})

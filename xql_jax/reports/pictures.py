@@ -3,30 +3,27 @@
 import base64
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.reports.aggregates import Statistics
 from xql_jax.reports.results import NO_METHOD, OFFLINE, Member, RunFacts, Score, grouped, setting
 from xql_jax.reports.style import (
-    count_axis,
-    draw_curve,
+    MOST_WITH_SEEDS,
+    draw_curves,
     legend_below,
-    legend_columns,
-    legend_height,
     looks_of,
     number_order,
     render,
+    single_axes,
     styled,
 )
-from xql_jax.reports.summary import varying_names
+from xql_jax.reports.summary import by_seed_and_step, varying_names
 
 MOST_METHODS = 12  # largest number of methods in a picture: the best by their last score
-MOST_WITH_SEEDS = 3  # with more methods, intervals and single seeds are not drawn
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
 
 
@@ -35,41 +32,45 @@ class Picture(NamedTuple):
 
     heading: str
     png: str  # as base64
-    notes: Sequence[str] = ()
+    notes: Sequence[str]
 
 
-@styled
+@styled()
 def learning_curves(scores: Sequence[Score]) -> list[Picture]:
-    """Returns a picture per dataset and phase, see `draw_curve`."""
+    """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], looks_of(score.method for score in scores)
-    for (dataset, phase), group in grouped(scores, lambda score: (score.dataset, score.phase)).items():
+    for (dataset, phase), group in grouped(scores, lambda score: (score.dataset, score.run.phase)).items():
         best = sorted(group, key=lambda score: -_or_least(score.entry().mean))[:MOST_METHODS]
         # A method looks the same in all pictures, unless there are too many to be told apart.
-        looks = every if len(every) <= MOST_METHODS else looks_of(score.method for score in best)
-        figure, axes = _axes([score.method for score in best])
+        known = every if len(every) <= MOST_METHODS else looks_of(score.method for score in best)
+        looks, curves = {}, {}
         for score in best:
-            steps = sorted({step for member in score.shown for step in member.steps})
-            at = [dict(zip(member.steps, member.values, strict=True)) for member in score.shown]
-            values = np.array([[of_seed.get(step, math.nan) for step in steps] for of_seed in at])
-            look = looks[score.method] | {"label": _with_divergence(score)}
-            draw_curve(axes, steps, values, len(best) <= MOST_WITH_SEEDS, **look)
-        run = best[0].runs[0]
+            diverged = sum(member.has_diverged for member in score.shown)
+            mark = f" ({diverged} of {len(score.shown)} diverged)" if diverged else ""
+            looks[score.method] = known[score.method] | {"label": score.method + mark}
+            steps, _, values = by_seed_and_step(
+                (member.seed, step, value)
+                for member in score.shown
+                for step, value in zip(member.steps, member.values, strict=True)
+            )
+            curves[score.method] = steps, values
+        run = best[0].run
         handovers = {run.handover for score in best for run in score.runs}
-        if len(handovers) == 1 and run.handover:
-            axes.axvline(run.handover, color="0.5", linestyle="--", linewidth=1)
+        figure, axes = single_axes(look["label"] for look in looks.values())
+        handover = run.handover if len(handovers) == 1 else None
+        draw_curves(axes, curves, looks, len(best) <= MOST_WITH_SEEDS, handover)
         axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
-        count_axis(axes.xaxis)
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(_picture(dataset if phase == OFFLINE else f"{dataset}, {phase}", figure, notes))
+        pictures.append(_picture(_place(dataset, phase), figure, notes))
     return pictures
 
 
-@styled
+@styled()
 def sensitivity(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
-    groups = grouped(scores, lambda score: (score.dataset, score.algorithm, score.phase))
-    for (dataset, algorithm, phase), group in groups.items():
+    groups = grouped(scores, lambda score: (score.dataset, score.run.phase, score.run.algorithm))
+    for (dataset, phase, algorithm), group in groups.items():
         members = [member for score in group for member in score.shown]
         varying = [name for name in varying_names([m.settings for m in members]) if name not in NO_METHOD]
         for field in varying:
@@ -81,8 +82,7 @@ def sensitivity(scores: Sequence[Score]) -> list[Picture]:
                 if len({member.settings.get(field) for member in alike}) > 1
             }
             if field not in SCHEDULE and varied:
-                where = dataset if phase == OFFLINE else f"{dataset}, {phase}"
-                pictures.append(_sensitivity(f"{algorithm} on {where}", field, varied))
+                pictures.append(_sensitivity(f"{algorithm} on {_place(dataset, phase)}", field, varied))
     return pictures
 
 
@@ -90,10 +90,11 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
     """Draws the scores against a field: a line for each combination of the other settings, a little apart."""
     name = field.removeprefix("config.")
     every = [member for alike in by_rest.values() for member in alike]
-    values = sorted({member.settings.get(field, "-") for member in every}, key=number_order)
+    with_value = grouped(every, lambda member: member.settings.get(field, "-"))
+    values = sorted(with_value, key=number_order)
     best = sorted(by_rest, key=lambda rest: -max(_or_least(member.last) for member in by_rest[rest]))
     looks = looks_of(best[:MOST_METHODS])
-    figure, axes = _axes(looks)
+    figure, axes = single_axes(looks)
     for number, (rest, look) in enumerate(looks.items()):
         shift = 0.5 * ((number + 0.5) / len(looks) - 0.5)
         by_value = grouped(by_rest[rest], lambda member: values.index(member.settings.get(field, "-")))
@@ -104,7 +105,8 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
                 axes.plot(x + shift, member.last, "x" if member.has_diverged else ".", color=look["color"])
     axes.set(xlabel=name, ylabel=_unit(every[0].run), xticks=range(len(values)))
     axes.set_xticklabels([value if len(value) < 12 else f"{value[:10]}…" for value in values])
-    with_value = grouped(every, lambda member: member.settings.get(field, "-"))
+    if any(looks):  # without other settings, the only line has no name
+        legend_below(axes)
     counts = {value: sum(member.has_diverged for member in with_value[value]) for value in values}
     diverged = [f"{value}: {count} of {len(with_value[value])}" for value, count in counts.items() if count]
     notes = [f"Diverged (crosses), by {name}: {'; '.join(diverged)}." if diverged else "None diverged."]
@@ -115,38 +117,26 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
     return _picture(f"{where}: {name}", figure, notes)
 
 
-@styled
+@styled()
 def profiles(statistics: Statistics) -> Picture:
     """Returns the picture of each method's share of seeds and datasets above each score."""
-    shown = statistics.profiles
-    looks = looks_of(profile.method for profile in shown)
-    figure, axes = _axes(looks)
-    for profile in shown:
-        look = looks[profile.method]
-        axes.plot(profile.thresholds, profile.shares, **look)
-        axes.fill_between(profile.thresholds, profile.low, profile.high, color=look["color"], alpha=0.12)
+    looks = looks_of(statistics.profiles)
+    figure, axes = single_axes(looks)
+    for method, (shares, low, high) in statistics.profiles.items():
+        axes.plot(statistics.thresholds, shares, **looks[method])
+        axes.fill_between(statistics.thresholds, low, high, color=looks[method]["color"], alpha=0.12)
     axes.set(xlabel="score", ylabel="share above it", ylim=(-0.02, 1.02))
-    notes = [f"The {len(shown)} best methods."] if len(shown) < len(statistics.aggregates) else []
+    legend_below(axes)
+    notes = [f"The {len(looks)} best methods."] if len(looks) < len(statistics.aggregates) else []
     return _picture("Performance profiles", figure, notes)
 
 
-def _axes(labels: Collection[str]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(5.0, 3.1 + legend_height(labels, legend_columns(labels))))
-    return figure, figure.add_subplot()
-
-
 def _picture(heading: str, figure: Figure, notes: Sequence[str]) -> Picture:
-    (axes,) = figure.axes
-    labels = axes.get_legend_handles_labels()[1]
-    if any(labels):
-        legend_below(axes, legend_columns(labels))
     return Picture(heading, base64.b64encode(render(figure, dpi=120)).decode(), notes)
 
 
-def _with_divergence(score: Score) -> str:
-    entry = score.entry()
-    of_all = f" ({entry.diverged} of {len(entry.last)} diverged)" if entry.diverged else ""
-    return score.method + of_all
+def _place(dataset: str, phase: str) -> str:
+    return dataset if phase == OFFLINE else f"{dataset}, {phase}"
 
 
 def _unit(run: RunFacts) -> str:

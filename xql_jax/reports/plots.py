@@ -5,37 +5,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
-from xql_jax.envs.mazes import Maze
+from xql_jax.envs.mazes import Cell, Maze
 from xql_jax.logs.csv_reader import Row
 from xql_jax.reports.style import (
     BLUE,
-    HEAT,
     INK,
     LEAST_FOR_BAND,
+    MOST_WITH_SEEDS,
     ORANGE,
     VERMILION,
     WALL,
-    count_axis,
-    draw_curve,
-    fit_height,
+    draw_curves,
     legend_below,
-    legend_columns,
-    legend_height,
     looks_of,
     save,
+    single_axes,
     styled,
 )
 from xql_jax.reports.summary import by_setting, scores_by_seed
 
-MOST_WITH_SEEDS = 3  # with more lines, bands and single seeds are not drawn
 
-
-@styled
+@styled()
 def plot_learning_curve(
     rows: Sequence[Row],
     title: str,
@@ -44,9 +40,7 @@ def plot_learning_curve(
     handover: int | None = None,
     quantity: str = "normalised score",
 ) -> None:
-    """Draws the score against steps: a line per setting, see `draw_curve`.
-
-    The axis spans the seeds' scores; a wider band is cut off.
+    """Draws the score against steps: a line per setting, see `draw_curves`.
 
     Args:
         rows: of an evaluations.csv, not empty.
@@ -61,31 +55,17 @@ def plot_learning_curve(
     }
     looks = looks_of(groups)
     if len(groups) == 1:
-        (name,) = groups
-        looks[name]["label"] = _seeds(groups[name][1])
-    labels = [look["label"] for look in looks.values()] + ["hand-over"] * (handover is not None)
-    columns = legend_columns(labels)
-    figure = Figure(figsize=(5.0, 3.2 + legend_height(labels, columns)))
-    axes = figure.add_subplot()
-    for name, look in looks.items():
-        steps, _, scores = groups[name]
-        draw_curve(axes, steps, scores, len(groups) <= MOST_WITH_SEEDS, **look)
-    fit_height(axes)
-    if handover is not None:
-        axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
-        unit = f"updates, then {unit}" if handover else unit
-    axes.set(title=title, xlabel=unit, ylabel=quantity)
-    count_axis(axes.xaxis)
-    legend_below(axes, columns)
+        ((name, (_, seeds, _)),) = groups.items()
+        band = ", 95% interval" if len(seeds) >= LEAST_FOR_BAND else ""
+        looks[name]["label"] = f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    figure, axes = single_axes([look["label"] for look in looks.values()])
+    curves = {name: (steps, scores) for name, (steps, _, scores) in groups.items()}
+    draw_curves(axes, curves, looks, len(groups) <= MOST_WITH_SEEDS, handover)
+    axes.set(title=title, xlabel=f"updates, then {unit}" if handover else unit, ylabel=quantity)
     save(figure, path)
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    band = ", 95% interval" if len(seeds) >= LEAST_FOR_BAND else ""
-    return f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
-
-
-@styled
+@styled()
 def plot_maze(
     maze: Maze, values: np.ndarray | None, paths: Sequence[np.ndarray], title: str, path: Path
 ) -> None:
@@ -104,25 +84,22 @@ def plot_maze(
     figure = Figure(figsize=(inch * columns + 0.8 * (values is not None), inch * rows + 0.7))
     axes = figure.add_subplot()
     axes.grid(False)
+    color, edge = BLUE, []
     if values is not None:
-        free = np.ma.masked_where(np.kron(maze.walls, np.ones(_cell_shape(maze, values))) > 0, values)
-        image = axes.imshow(free, extent=extent, cmap=HEAT, interpolation="nearest")
+        color, edge = "white", [Stroke(linewidth=1.6, foreground=INK), Normal()]
+        points = len(values) // rows  # in a cell, each way
+        free = np.ma.masked_where(np.kron(maze.walls, np.ones((points, points))) > 0, values)
+        image = axes.imshow(free, extent=extent, interpolation="nearest")
         bar = figure.colorbar(image, ax=axes, label="V(s) at rest (reward units)", shrink=0.8)
         bar.outline.set_visible(False)  # type: ignore[operator]
     walls = np.zeros((rows, columns, 4))
     walls[maze.walls] = to_rgba(WALL)
     axes.imshow(walls, extent=extent, interpolation="nearest")
-    color = "white" if values is not None else BLUE
-    edge = [Stroke(linewidth=1.6, foreground=INK), Normal()] if values is not None else []
     for number, positions in enumerate(paths):
         x, y = positions[:, :2].T
         label = f"{len(paths)} paths" if number == 0 else None
         axes.plot(y, x, color=color, linewidth=0.9, alpha=0.9, path_effects=edge, label=label)
-    starts = np.array([positions[0, :2] for positions in paths]).reshape(-1, 2)
-    look: dict[str, Any] = {"color": ORANGE, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3}
-    axes.plot(starts[:, 1], starts[:, 0], "o", linestyle="none", markersize=4.5, label="start", **look)
-    look |= {"color": VERMILION, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
-    axes.plot(maze.goal[1], maze.goal[0], "*", markersize=15, label="goal", **look)
+    mark_ends(axes, [positions[0, :2] for positions in paths], maze.goal, size=4.5)
     edges = {"xlim": (0.0, columns - 1.4), "ylim": (rows - 1.4, 0.0)}  # three tenths of the outer walls
     axes.set(title=title, xlabel="y (columns)", ylabel="x (rows)", **edges)
     axes.set(xticks=range(1, columns - 1), yticks=range(1, rows - 1))
@@ -132,16 +109,17 @@ def plot_maze(
     save(figure, path)
 
 
-def _cell_shape(maze: Maze, values: np.ndarray) -> tuple[int, int]:
-    """Returns how many rows and columns of the values lie in a cell."""
-    rows, columns = maze.walls.shape
-    return values.shape[0] // rows, values.shape[1] // columns
+def mark_ends(axes: Axes, starts: Sequence[np.ndarray | Cell], goal: Cell, size: float) -> None:
+    """Marks the starts with dots of that size, and the goal with a star; all are (row, column)."""
+    rows, columns = np.array(starts).reshape(-1, 2).T
+    look: dict[str, Any] = {"color": ORANGE, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3}
+    axes.plot(columns, rows, "o", linestyle="none", markersize=size, label="start", **look)
+    look = {"color": VERMILION, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
+    axes.plot(goal[1], goal[0], "*", markersize=15, label="goal", **look)
 
 
 def position_grid(maze: Maze, points_per_cell: int = 24) -> np.ndarray:
     """Returns positions f32[H, W, 2] that cover the maze, its walls included, row by row."""
-    rows, columns = maze.walls.shape
     offsets = (np.arange(points_per_cell) + 0.5) / points_per_cell - 0.7
-    x = (np.arange(rows)[:, None] + offsets).ravel()
-    y = (np.arange(columns)[:, None] + offsets).ravel()
+    x, y = ((np.arange(cells)[:, None] + offsets).ravel() for cells in maze.walls.shape)
     return np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).astype(np.float32)

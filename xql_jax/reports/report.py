@@ -22,12 +22,7 @@ RUN_COLUMNS = (
     "run", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit", "wall_clock_seconds",
     "steps_per_second", "commit", "simulator", "machine", "versions", "resumed", "notes",
 )  # fmt: skip
-AGGREGATES = {
-    "interquartile_mean": "interquartile mean",
-    "mean": "mean",
-    "median": "median",
-    "optimality_gap": "optimality gap",
-}
+AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 
 
 def check_installed() -> None:
@@ -51,6 +46,9 @@ class Report:
         self.table = score_table(self.scores)
         self.left_out = [*results.left_out, *doubled]
         self.statistics, self.not_compared = _compared(self.scores, samples)
+        self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
+        for one in self.statistics.aggregates if self.statistics else ():
+            self.aggregates.append([one.method, *(_with_ends(getattr(one, name)) for name in AGGREGATES)])
 
     def files(self, built: str) -> dict[str, str]:
         """Returns the report's files: text by file name.
@@ -59,19 +57,19 @@ class Report:
             built: a sentence that says when the report was made.
         """
         rows = self.table.rows()
-        aggregates = self._aggregate_rows()
-        on = f"over {', '.join(self.statistics.datasets)}" if self.statistics else ""
-        on = " ".join(f"{on}; 95% intervals by stratified bootstrap".split())  # names may hold line breaks
-        with_statistics = bool(self.statistics)
+        markdown, latex = markdown_table(rows), latex_table(rows)
+        if self.statistics:
+            names = " ".join(", ".join(self.statistics.datasets).split())  # they may hold line breaks
+            on = f"over {names}; 95% intervals by stratified bootstrap"
+            markdown += f"\n{on}\n\n{markdown_table(self.aggregates)}"
+            latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
             "index.html": self._page(built),
             "scores.csv": self.table.as_csv(with_missing=False),
             "statistics.csv": csv_table(self._statistics_rows()),
             "runs.csv": csv_table([RUN_COLUMNS, *map(_run_record, self.runs)]),
-            "scores.md": markdown_table(rows)
-            + (f"\n{on}\n\n{markdown_table(aggregates)}" if with_statistics else ""),
-            "scores.tex": latex_table(rows)
-            + (f"\n% {on}\n{latex_table(aggregates)}" if with_statistics else ""),
+            "scores.md": markdown,
+            "scores.tex": latex,
         }
 
     def _page(self, built: str) -> str:
@@ -89,43 +87,34 @@ class Report:
             curves=pictures.learning_curves(self.scores),
             sensitivity=pictures.sensitivity(self.scores),
             profiles=[pictures.profiles(self.statistics)] if self.statistics else [],
-            aggregates=self._aggregate_rows(),
         )
-
-    def _aggregate_rows(self) -> list[list[str]]:
-        """Returns the aggregates as text, the header first."""
-        rows = [["", *AGGREGATES.values()]]
-        for aggregate in self.statistics.aggregates if self.statistics else ():
-            rows.append([aggregate.method, *(_with_ends(getattr(aggregate, name)) for name in AGGREGATES)])
-        return rows
 
     def _statistics_rows(self) -> list[Sequence[Any]]:
         """Returns the aggregates and the probabilities of improvement, one row per number."""
         rows: list[Sequence[Any]] = [("statistic", "method", "other", "value", "low_95", "high_95", "seeds")]
-        for aggregate in self.statistics.aggregates if self.statistics else ():
-            for name in AGGREGATES:
-                digits = map(_plain, getattr(aggregate, name))
-                rows.append((name, aggregate.method, "", *digits, aggregate.seeds))
-        for pair in self.statistics.improvements if self.statistics else ():
-            digits = map(_plain, pair.probability)
-            rows.append(("probability_of_improvement", pair.method, pair.other, *digits, ""))
+        if self.statistics:
+            for one in self.statistics.aggregates:
+                for name in AGGREGATES:
+                    rows.append((name, one.method, "", *map(_plain, getattr(one, name)), one.seeds))
+            for pair, probability in self.statistics.improvements.items():
+                rows.append(("probability_of_improvement", *pair, *map(_plain, probability), ""))
         return rows
 
 
 def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None, list[LeftOut]]:
     """Returns the statistics over the comparable scores, and the reasons why other scores are left out."""
-    fit: dict[tuple[str, str], Score] = {}
+    fit: dict[tuple[str, str], list[float]] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
-        place = (score.dataset, score.method)
+        place, last = (score.dataset, score.method), [member.last for member in score.shown]
         if not score.is_finished:
             reasons[place] = score.note
-        elif not score.is_normalised:
+        elif not score.run.is_normalised:
             reasons[place] = "its score is the return itself: no expert's return is known"
-        elif any(math.isnan(member.last) for member in score.shown):
+        elif any(map(math.isnan, last)):
             reasons[place] = "a last score is not finite"
         else:
-            fit[place] = score
+            fit[place] = last
     datasets, methods = common_block(list(fit))
     for dataset, method in fit:
         if dataset not in datasets:
@@ -136,10 +125,7 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
     left_out = [LeftOut(f"{method} on {dataset}", reason) for (dataset, method), reason in reasons.items()]
     if not methods:
         return None, left_out
-    matrices = {
-        method: score_matrix([[m.last for m in fit[dataset, method].shown] for dataset in datasets])
-        for method in methods
-    }
+    matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
     return statistics_of(datasets, matrices, samples), left_out
 
 

@@ -122,16 +122,18 @@ class Score:
         return list({member.run.name: member.run for member in self.shown}.values())
 
     @property
-    def phase(self) -> str:
-        return self.members[0].run.phase
+    def run(self) -> RunFacts:
+        """One of the runs, for what all have in common."""
+        return self.shown[0].run
 
     @property
-    def algorithm(self) -> str:
-        return self.members[0].run.algorithm
-
-    @property
-    def is_normalised(self) -> bool:
-        return all(member.run.is_normalised for member in self.members)
+    def note(self) -> str:
+        """Why the score is not final yet; "" if it is."""
+        if self.is_finished:
+            return ""
+        at = min(member.steps[-1] for member in self.shown)
+        how = "stopped early" if self.run.status == "finished" else self.run.status
+        return f"{how} at {at:,} of {self.run.max_steps:,} {self.run.unit}s"
 
     def entry(self) -> Entry:
         """Returns the score as a table entry, with the paper's score if the run used the paper's dataset."""
@@ -148,27 +150,18 @@ class Score:
             paper=paper[1],
             run="; ".join(run.name for run in self.runs),
             note=self.note,
-            is_normalised=self.is_normalised,
+            is_normalised=all(member.run.is_normalised for member in self.members),
         )
-
-    @property
-    def note(self) -> str:
-        """Why the score is not final yet; "" if it is."""
-        if self.is_finished:
-            return ""
-        run = self.shown[0].run
-        at = min(member.steps[-1] for member in self.shown)
-        how = "stopped early" if run.status == "finished" else run.status
-        return f"{how} at {at:,} of {run.max_steps:,} {run.unit}s"
 
     def _of_paper(self) -> tuple[float | None, float | None]:
         """Returns the paper's scores of the algorithm before and after fine-tuning; None if it has none."""
-        place = (self.dataset, self.algorithm)
-        if self.phase == FINE_TUNED:
+        place = (self.dataset, self.run.algorithm)
+        if self.run.phase == FINE_TUNED:
             table = read_paper_table(FINETUNING)
             return table.before.get(place), table.scores.get(place)
-        tables = [read_paper_table(name) for name in TABLES if name != FINETUNING and self.phase == OFFLINE]
-        return None, next((table.scores[place] for table in tables if place in table.scores), None)
+        tables = [read_paper_table(name) for name in TABLES if name != FINETUNING]
+        scores = [table.scores[place] for table in tables if place in table.scores]
+        return None, scores[0] if scores and self.run.phase == OFFLINE else None
 
 
 def as_text(value: object) -> str:
@@ -232,11 +225,9 @@ def _of_method(member: Member) -> dict[str, str]:
 def _each_seed_once(group: Sequence[Member], doubled: list[LeftOut]) -> list[Member]:
     """Returns one member per seed, the one that got farthest, and adds the others to `doubled`."""
     kept: dict[int, Member] = {}
-    order = sorted(group, key=lambda m: (m.seed, -m.is_finished, -m.steps[-1], m.run.name))
-    for member in order:
-        if first := kept.get(member.seed):
+    for member in sorted(group, key=lambda m: (m.seed, -m.is_finished, -m.steps[-1], m.run.name)):
+        first = kept.setdefault(member.seed, member)
+        if first is not member:
             reason = f"seed {member.seed} is counted once, in {first.run.name}"
             doubled.append(LeftOut(member.run.name, reason))
-        else:
-            kept[member.seed] = member
     return list(kept.values())

@@ -38,23 +38,48 @@ class Entry:
         """Half-width of the 95% interval of the mean over seeds; NaN for fewer than two."""
         return float(mean_and_interval(np.array(self.last))[1]) if self.last else math.nan
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are scores, but not of all seeds."""
+        return bool(self.last and self.note)
+
     def cell(self) -> str:
         """Returns the last score, its interval over seeds, and the paper's in brackets: `71.3 ± 2.0 [72.5]`.
 
         With fine-tuning, the scores before and after: `71.3 ± 2.0 → 95.0 ± 1.1 [76 → 97]`. If seeds are
         missing, the cell says how many there are.
         """
-        own = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        text = " → ".join(_with_interval(scores) for scores in (self.before, self.last) if scores) or "–"
+        text += " div" if self.diverged else ""
+        text += f" ({len(self.last)} seed(s) so far)" if self.is_partial else ""
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
-        marks = (" div" if self.diverged else "") + (
-            f" ({len(self.last)} seed(s) so far)" if self.partial else ""
-        )
-        return own + marks + (f" [{' → '.join(papers)}]" if papers else "")
+        return text + (f" [{' → '.join(papers)}]" if papers else "")
 
-    @property
-    def partial(self) -> bool:
-        """Whether there are scores, but not of all seeds."""
-        return bool(self.last and self.note)
+    def record(self, has_phases: bool) -> dict[str, Any]:
+        """Returns the entry's columns in the CSV: scores with all digits.
+
+        Args:
+            has_phases: adds the columns of fine-tuning.
+        """
+        record = {
+            "last_score": _number(self.mean),
+            "interval_95": _number(self.interval),
+            "last_score_by_seed": " ".join(map(_number, self.last)),
+            "best_score_by_seed": " ".join(map(_number, self.best)),
+            "diverged_seeds": self.diverged,
+            "updates": self.updates or "",
+            "paper_score": self.paper,
+            "run": self.run,
+            "commit": " ".join(sorted(self.commits)),
+            "note": self.note,
+        }
+        phases = {
+            "offline_score": _number(_mean(self.before)),
+            "offline_score_by_seed": " ".join(map(_number, self.before)),
+            "cumulative_regret": _number(self.regret),
+            "paper_offline_score": self.paper_before,
+        }
+        return record | phases if has_phases else record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,31 +98,17 @@ class ScoreTable:
 
         Datasets whose scores are returns do not count in the means.
         """
+        by_dataset = {name: [self.entry(name, method) for method in self.methods] for name in self.datasets}
         rows = [["", *self.methods]]
-        rows += [
-            [dataset, *(self.entry(dataset, m).cell() for m in self.methods)] for dataset in self.datasets
+        rows += [[name, *(entry.cell() for entry in entries)] for name, entries in by_dataset.items()]
+        whole = [
+            entries
+            for entries in by_dataset.values()
+            if all(entry.last and not entry.is_partial and entry.is_normalised for entry in entries)
         ]
-        cells = {d: [self.entry(d, m) for m in self.methods] for d in self.datasets}
-        whole = [d for d, entries in cells.items() if all(_counts(e) for e in entries)]
         if len(whole) > 1:
-            columns = ([self.entry(dataset, method) for dataset in whole] for method in self.methods)
-            rows.append([f"mean of {len(whole)}", *map(_mean_cell, columns)])
+            rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
         return rows
-
-    def as_text(self) -> str:
-        rows = self.rows()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = (
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in rows
-        )
-        return "\n".join(lines)
-
-    def as_markdown(self) -> str:
-        return markdown_table(self.rows())
-
-    def as_latex(self) -> str:
-        return latex_table(self.rows())
 
     def as_csv(self, with_missing: bool = True) -> str:
         """Returns one row per entry: scores with all digits, and best scores in a column of their own.
@@ -105,31 +116,36 @@ class ScoreTable:
         Args:
             with_missing: whether missing entries get a row, too.
         """
-        places = [(d, m) for d in self.datasets for m in self.methods]
-        places = [place for place in places if with_missing or place in self.entries]
-        records = [_record(*place, self.entry(*place)) for place in places]
-        if any(entry.before or entry.paper_before is not None for entry in self.entries.values()):
-            entries = [self.entry(*place) for place in places]
-            records = [r | _record_before(entry) for r, entry in zip(records, entries, strict=True)]
-        return csv_table(
-            [list(records[0] if records else _record("", "", Entry())), *(r.values() for r in records)]
-        )
+        has_phases = any(entry.before or entry.paper_before is not None for entry in self.entries.values())
+        rows = [["dataset", "method", *Entry().record(has_phases)]]
+        for dataset in self.datasets:
+            for method in self.methods:
+                if with_missing or (dataset, method) in self.entries:
+                    record = self.entry(dataset, method).record(has_phases)
+                    rows.append([dataset, method, *record.values()])
+        return csv_table(rows)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table as text. The first row is the header; the first column, of names, is left-aligned."""
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = ([row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table in Markdown. The first row is the header; the first column holds names."""
+    """Returns a table in Markdown; rows as in `text_table`."""
     header, *body = rows
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex_table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a LaTeX tabular for booktabs. The first row is the header; the first column holds names."""
-    header, *body = ([_escaped(cell) for cell in row] for row in rows)
-    lines = "".join(f"{' & '.join(row)} \\\\\n" for row in body)
-    columns = "l" + "r" * (len(header) - 1)
+    """Returns a LaTeX tabular for booktabs; rows as in `text_table`, in which any character may appear."""
+    header, *body = (" & ".join(cell.translate(LATEX) for cell in row) + " \\\\\n" for row in rows)
+    columns = "l" + "r" * (len(rows[0]) - 1)
     return (
-        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{lines}"
+        f"\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\\midrule\n{''.join(body)}"
         "\\bottomrule\n\\end{tabular}\n"
     )
 
@@ -160,44 +176,10 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _record_before(entry: Entry) -> dict[str, Any]:
-    """Returns the columns that fine-tuning adds to a record."""
-    return {
-        "offline_score": _number(_mean(entry.before)),
-        "offline_score_by_seed": " ".join(map(_number, entry.before)),
-        "cumulative_regret": _number(entry.regret),
-        "paper_offline_score": "" if entry.paper_before is None else entry.paper_before,
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "_%&#${}"}
+    | {
+        "\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}",
+        "±": "$\\pm$", "–": "--", "→": "$\\to$",
     }
-
-
-def _record(dataset: str, method: str, entry: Entry) -> dict[str, Any]:
-    return {
-        "dataset": dataset,
-        "method": method,
-        "last_score": _number(entry.mean),
-        "interval_95": _number(entry.interval),
-        "last_score_by_seed": " ".join(map(_number, entry.last)),
-        "best_score_by_seed": " ".join(map(_number, entry.best)),
-        "diverged_seeds": entry.diverged,
-        "updates": entry.updates or "",
-        "paper_score": "" if entry.paper is None else entry.paper,
-        "run": entry.run,
-        "commit": " ".join(sorted(entry.commits)),
-        "note": entry.note,
-    }
-
-
-def _escaped(cell: str) -> str:
-    """Returns the cell as LaTeX. Names of tasks and runs are the user's and may hold any character."""
-    return "".join(_LATEX.get(character, character) for character in cell)
-
-
-def _counts(entry: Entry) -> bool:
-    """Whether the entry counts in means over datasets."""
-    return bool(entry.last) and not entry.partial and entry.is_normalised
-
-
-_LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
-    "\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}",
-    "±": "$\\pm$", "–": "--", "→": "$\\to$",
-}  # fmt: skip
+)  # fmt: skip

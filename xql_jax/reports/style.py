@@ -7,13 +7,11 @@ import functools
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
-from cycler import cycler
 from matplotlib import colormaps
 from matplotlib import style as styles
 from matplotlib.artist import Artist
@@ -21,9 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.legend import Legend
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from xql_jax.files import replacing
@@ -33,71 +30,21 @@ from xql_jax.rollout.scores import mean_and_interval
 BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 LINES = (BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
-HEAT = "cividis"  # matplotlib's colour map for values over a plane
 WALL, INK, SOFT = "0.3", "0.15", "0.45"  # walls of mazes; text and axes; background elements
 
 FORMATS = ("png", "pdf", "svg")
 LEAST_FOR_BAND = 3  # fewest seeds for an interval: with two it is too wide to say anything
 MOST_WITH_DOTS = 20  # largest number of points that a line marks
-
-STYLE = {
-    "figure.constrained_layout.use": True,
-    "font.size": 9.0,
-    "axes.titlesize": 10.0,
-    "axes.labelsize": 9.0,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "legend.fontsize": 8.0,
-    "legend.title_fontsize": 8.0,
-    "legend.frameon": False,
-    "legend.borderaxespad": 0.0,
-    "legend.borderpad": 0.0,
-    "legend.handlelength": 1.6,
-    "legend.handletextpad": 0.5,
-    "legend.columnspacing": 1.0,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.0,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "0.9",
-    "grid.linewidth": 0.7,
-    "axes.formatter.useoffset": False,
-    "axes.prop_cycle": cycler(color=LINES),
-    "image.cmap": HEAT,
-    "pdf.fonttype": 42,  # TrueType fonts, which journals accept and which make text searchable
-    "svg.hashsalt": "xql_jax",  # gives the elements of an SVG file the same names every time
-}
+MOST_WITH_SEEDS = 3  # with more lines in one picture, bands and single seeds are not drawn
 # The time of creation is left out, so that the same numbers give the same bytes.
 METADATA: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Look = Mapping[str, Any]  # a line's colour, dashes and label
+Curve = tuple[Sequence[int], np.ndarray]  # steps, and values f64[seeds, steps]
 
 
-@contextmanager
-def the_style() -> Iterator[None]:
-    """Context manager in which matplotlib uses the project's style and ignores the user's matplotlibrc."""
-    with styles.context(["default", STYLE]):
-        yield
-
-
-def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """Decorator that makes a function draw in the project's style."""
-
-    @functools.wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        with the_style():
-            return draw(*args, **kwargs)
-
-    return drawn
+# Context manager and decorator in which matplotlib uses the project's style, and ignores the user's.
+styled = functools.partial(styles.context, ["default", Path(__file__).with_name("pictures.mplstyle")])
 
 
 def scale(count: int) -> list[str]:
@@ -130,24 +77,29 @@ def number_order(text: str) -> list[tuple[float, str]]:
     return [(float(part), "") if index % 2 else (0.0, part) for index, part in enumerate(parts)]
 
 
-def legend_below(axes: Axes, columns: int = 1, title: str = "", handles: Sequence[Artist] = ()) -> Legend:
+def legend_below(
+    axes: Axes, columns: int | None = None, title: str | None = None, handles: Sequence[Artist] = ()
+) -> None:
     """Puts the legend below the axes and their label, where it covers nothing.
 
     Constrained layout makes room for it. The figure should be higher by `legend_height`.
+
+    Args:
+        columns: None: as many as fit below axes of the usual width.
+        handles: None given: the axes' lines that have a label.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    under = axes.transAxes + ScaledTranslation(
-        0.0, -0.5, figure.dpi_scale_trans
-    )  # half an inch for the ticks
-    return axes.legend(
-        handles=list(handles) or axes.get_legend_handles_labels()[0],
+    shown = list(handles) or axes.get_legend_handles_labels()[0]
+    half_an_inch = ScaledTranslation(0.0, -0.5, figure.dpi_scale_trans)  # for the ticks
+    axes.legend(
+        handles=shown,
         loc="upper left",
         bbox_to_anchor=(0.0, 0.0),
-        bbox_transform=under,
+        bbox_transform=axes.transAxes + half_an_inch,
         alignment="left",
-        ncols=columns,
-        title=title or None,
+        ncols=columns or legend_columns(str(handle.get_label()) for handle in shown),
+        title=title,
     )
 
 
@@ -156,41 +108,67 @@ def legend_columns(labels: Iterable[str], inches: float = 4.3) -> int:
     return max(1, min(4, int(13.5 * inches) // (max(map(len, labels), default=0) + 6)))
 
 
-def legend_height(labels: Iterable[str], columns: int = 1) -> float:
-    """Returns the height of a legend in inches."""
-    lines = sum(1 + label.count("\n") for label in labels)
-    return 0.19 * -(-lines // columns)
+def legend_height(labels: Iterable[str], columns: int | None = None) -> float:
+    """Returns the height of a legend in inches; columns as in `legend_below`."""
+    texts = list(labels)
+    lines = sum(1 + text.count("\n") for text in texts)
+    return 0.19 * -(-lines // (columns or legend_columns(texts)))
 
 
-def short_number(value: float) -> str:
-    """Returns the number as short text for an axis: 250k, 1.5M, 0.25."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
-            return f"{value / unit:.6g}{letter}"
-    return f"{value:.6g}"
+def single_axes(labels: Iterable[str]) -> tuple[Figure, Axes]:
+    """Returns a figure with one panel, and room for a legend of these labels below it."""
+    figure = Figure(figsize=(5.0, 3.2 + legend_height(labels)))
+    return figure, figure.add_subplot()
 
 
 def count_axis(axis: Axis) -> None:
     """Labels an axis of steps or counts with a few short numbers, such as 20k, so that they do not touch."""
     axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=True))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axis.set_major_formatter(EngFormatter(sep=""))
 
 
-def dots(count: int) -> str | None:
-    """Returns the marker for a line through `count` points, None for many. A lone point needs a marker."""
-    return "o" if count <= MOST_WITH_DOTS else None
+def draw_curves(
+    axes: Axes,
+    curves: Mapping[str, Curve],
+    looks: Mapping[str, Look],
+    with_seeds: bool,
+    handover: int | None = None,
+    columns: int | None = None,
+) -> None:
+    """Draws the curves that have a look, see `draw_curve`, and a legend below.
+
+    The axis spans the lines, with a margin; a wider band is cut off. It has a least height, so that rounding
+    errors of almost equal values are not magnified.
+
+    Args:
+        with_seeds: whether single seeds and bands are drawn.
+        handover: the step at which fine-tuning begins, which is marked; None: there is none.
+        columns: of the legend, as in `legend_below`.
+    """
+    for name, look in looks.items():
+        draw_curve(axes, *curves[name], with_seeds, **look)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    finite = drawn[np.isfinite(drawn)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    least = max(0.02 * max(abs(low), abs(high)), 1e-3)
+    margin = max(0.0, least - (high - low)) / 2.0 + 0.05 * max(high - low, least)
+    axes.set_ylim(low - margin, high + margin)
+    if handover is not None:
+        axes.axvline(handover, color=INK, linestyle="--", linewidth=1, label="hand-over")
+    count_axis(axes.xaxis)
+    legend_below(axes, columns)
 
 
 def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, with_seeds: bool, **look: Any) -> None:
     """Draws the mean over seeds; `with_seeds` also each seed, thinly, and from three seeds on a band.
 
-    The band is the 95% interval of the mean (Student's t).
+    The band is the 95% interval of the mean (Student's t). Many points are not marked by dots.
 
     Args:
         values: f64[seeds, steps]; NaN where a seed has no finite value, which counts in no mean.
         look: of the mean's line: its colour, label and dashes.
     """
-    marker = dots(len(steps))
+    marker = "o" if len(steps) <= MOST_WITH_DOTS else None
     known = [column[np.isfinite(column)] for column in values.T]
     means, half_widths = np.transpose(
         [mean_and_interval(column) if len(column) else (np.nan, np.nan) for column in known]
@@ -205,20 +183,6 @@ def draw_curve(axes: Axes, steps: Sequence[int], values: np.ndarray, with_seeds:
     axes.plot(steps, means, marker=marker, zorder=3, **look)
 
 
-def fit_height(axes: Axes) -> None:
-    """Has the axes span their lines, with a margin; a wider band is cut off.
-
-    The range has a least width, so that rounding errors of almost equal values are not magnified.
-    """
-    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
-    finite = drawn[np.isfinite(drawn)]
-    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
-    least = max(0.02 * max(abs(low), abs(high)), 1e-3)
-    missing = max(0.0, least - (high - low)) / 2.0
-    margin = 0.05 * max(high - low, least)
-    axes.set_ylim(low - missing - margin, high + missing + margin)
-
-
 def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
     """Returns the picture as the bytes of a file of that kind, one of `FORMATS`.
 
@@ -230,7 +194,7 @@ def render(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
         if text not in of_axes:  # tick labels may be powers of ten, which need mathematics
             text.set_parse_math(False)
     picture = io.BytesIO()
-    with the_style():
+    with styled():
         figure.savefig(picture, format=kind, dpi=dpi, metadata=METADATA[kind])
     return picture.getvalue()
 

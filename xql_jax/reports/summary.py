@@ -1,7 +1,7 @@
 """The summary of a run: last and best scores by setting, from its evaluations."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,38 @@ def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def scores_by_seed(rows: Sequence[Row]) -> tuple[list[int], list[int], np.ndarray]:
     """Returns the steps, the seeds and the scores f64[seeds, steps] of one setting's rows."""
-    steps = sorted({row.step for row in rows})
-    seeds = sorted({row.seed for row in rows})
-    scores = np.full((len(seeds), len(steps)), np.nan)
-    for row in rows:
-        scores[seeds.index(row.seed), steps.index(row.step)] = row.results["score"]
-    return steps, seeds, scores
+    return by_seed_and_step((row.seed, row.step, row.results["score"]) for row in rows)
+
+
+def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> tuple[list[int], list[int], np.ndarray]:
+    """Returns the steps, the seeds and the values f64[seeds, steps], NaN where a seed has none."""
+    value_at = {(seed, step): value for seed, step, value in points}
+    seeds, steps = (sorted(set(names)) for names in zip(*value_at, strict=True))
+    values = [[value_at.get((seed, step), math.nan) for step in steps] for seed in seeds]
+    return steps, seeds, np.array(values, np.float64)
+
+
+def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
+
+    A best score is selected by the evaluation itself, so it is biased upwards and no result.
+    """
+    results = []
+    for setting, group in by_setting(rows).items():
+        steps, seeds, scores = scores_by_seed(group)
+        diverged = (row for row in group if not math.isnan(row.results["diverged_at"]))
+        results.append(
+            {
+                "hyperparameters": dict(setting),
+                "seeds": seeds,
+                "last_step": steps[-1],
+                **_over_seeds("last_score", scores[:, -1]),
+                "best_score_by_seed": scores.max(axis=1).tolist(),
+                "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
+                "diverged_seeds": sorted(row.seed for row in diverged if row.step == steps[-1]),
+            }
+        )
+    return results
 
 
 def summarize_finetuning(rows: Sequence[Row], handover: int) -> list[dict[str, Any]]:
@@ -45,48 +71,25 @@ def summarize_finetuning(rows: Sequence[Row], handover: int) -> list[dict[str, A
     results = []
     for setting, group in by_setting(rows).items():
         steps, seeds, scores = scores_by_seed(group)
-        if handover not in steps or steps[-1] == handover:
-            continue
-        regrets = 1.0 - scores[:, np.array(steps) > handover] / 100.0
-        columns = {
-            "offline_score": scores[:, steps.index(handover)],
-            "online_score": scores[:, -1],
-            "cumulative_regret": regrets.mean(axis=1),
-        }
-        entry: dict[str, Any] = {"hyperparameters": dict(setting), "seeds": seeds}
-        for name, values in columns.items():
-            mean, half_width = mean_and_interval(values)
-            entry[name] = float(mean)
-            entry[f"{name}_interval_95"] = None if math.isnan(half_width) else float(half_width)
-            entry[f"{name}_by_seed"] = values.tolist()
-        results.append(entry)
+        if handover in steps and steps[-1] != handover:
+            regrets = 1.0 - scores[:, np.array(steps) > handover] / 100.0
+            results.append(
+                {
+                    "hyperparameters": dict(setting),
+                    "seeds": seeds,
+                    **_over_seeds("offline_score", scores[:, steps.index(handover)]),
+                    **_over_seeds("online_score", scores[:, -1]),
+                    **_over_seeds("cumulative_regret", regrets.mean(axis=1)),
+                }
+            )
     return results
 
 
-def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Returns one entry per setting: the last scores, which are the result, and the best scores in training.
-
-    A best score is selected by the evaluation itself, so it is biased upwards and no result.
-    """
-    results = []
-    for setting, group in by_setting(rows).items():
-        steps, seeds, scores = scores_by_seed(group)
-        mean, half_width = mean_and_interval(scores[:, -1])
-        diverged = (row for row in group if not math.isnan(row.results["diverged_at"]))
-        results.append(
-            {
-                "hyperparameters": dict(setting),
-                "seeds": seeds,
-                "last_step": steps[-1],
-                "last_score": float(mean),
-                "last_score_interval_95": None if math.isnan(half_width) else float(half_width),
-                "last_score_by_seed": scores[:, -1].tolist(),
-                "best_score_by_seed": scores.max(axis=1).tolist(),
-                "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
-                "diverged_seeds": sorted(row.seed for row in diverged if row.step == steps[-1]),
-            }
-        )
-    return results
+def _over_seeds(name: str, values: np.ndarray) -> dict[str, Any]:
+    """Returns the values of all seeds, their mean, and the half-width of its 95% interval."""
+    mean, half_width = map(float, mean_and_interval(values))
+    interval = None if math.isnan(half_width) else half_width
+    return {name: mean, f"{name}_interval_95": interval, f"{name}_by_seed": values.tolist()}
 
 
 def ranked(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

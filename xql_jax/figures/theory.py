@@ -1,0 +1,232 @@
+"""Figures 2, B1 and B2: Gumbel regression, and the bounds of Appendix B. They need no runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from xql_jax.errors import needing
+from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
+from xql_jax.reports.style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    INK,
+    LINES,
+    ORANGE,
+    SOFT,
+    VERMILION,
+    legend_below,
+    styled,
+)
+from xql_jax.theory import bounds
+from xql_jax.theory.gumbel import Gumbel
+from xql_jax.theory.log_partition import log_partition
+
+# Figure 2: Gumbel density, Gumbel loss, and regression of a two-dimensional variable at several betas.
+
+SCALES = (0.5, 1.0, 2.0, 4.0)  # beta of the density and the loss, reward units
+BETAS = (0.05, 0.2, 1.0, 10.0)  # beta of the regression, reward units
+NUM_SAMPLES = 4_000
+
+
+def spread_around(x: np.ndarray) -> np.ndarray:
+    """Returns half the width of Y's distribution at x. Y is uniform around sin(2x), wider for larger x."""
+    return 0.3 + 0.9 * (x + 2.0) / 4.0
+
+
+def by_beta(betas: Sequence[float], name: str, points: np.ndarray, **columns: Sequence[np.ndarray]) -> Table:
+    """Returns a table with a row for every beta and point.
+
+    Args:
+        name: of the column with the points.
+        columns: for each further column, an array over the points for each beta.
+    """
+    grid = {"beta": np.repeat(betas, len(points)), name: np.tile(points, len(betas))}
+    return grid | {column: np.concatenate(arrays) for column, arrays in columns.items()}
+
+
+def compute_2(seed: int) -> Tables:
+    with needing("Figure 2", "theory"):
+        from xql_jax.theory.regression import GumbelRegressor
+
+    x, error, line = np.linspace(-6.0, 12.0, 400), np.linspace(-4.0, 4.0, 400), np.linspace(-2.0, 2.0, 200)
+    generator = np.random.default_rng(seed)
+    inputs = generator.uniform(-2.0, 2.0, NUM_SAMPLES)
+    y = np.sin(2.0 * inputs) + spread_around(inputs) * generator.uniform(-1.0, 1.0, NUM_SAMPLES)
+    regressor = GumbelRegressor(
+        BETAS, hidden_dims=(64, 64), learning_rate=3e-3, num_updates=20_000, random_state=seed
+    )
+    fitted = regressor.fit(inputs[:, None], y).predict(line[:, None])
+    # L^beta(Y | x), integrated numerically over the quantiles of the uniform distribution.
+    quantiles = (np.arange(2_000) + 0.5) / 1_000 - 1.0
+    values = np.sin(2.0 * line)[:, None] + spread_around(line)[:, None] * quantiles
+    exact = [log_partition(values, beta) for beta in BETAS]
+    return {
+        "density": by_beta(SCALES, "x", x, density=[Gumbel(0.0, beta).density(x) for beta in SCALES]),
+        "loss": by_beta(
+            SCALES, "error", error, loss=[np.expm1(error / beta) - error / beta for beta in SCALES]
+        ),
+        "samples": {"x": inputs, "y": y},
+        "regression": by_beta(BETAS, "x", line, fitted=list(fitted.T), exact=exact),
+    }
+
+
+@styled()
+def draw_2(tables: Tables) -> Figure:
+    figure = Figure(figsize=(9.6, 3.5))
+    left, centre, right = figure.subplots(1, 3)
+    looks = [{"color": color, "linestyle": dashes} for color, dashes in zip(LINES, DASHES, strict=False)]
+    for beta, look in zip(SCALES, looks, strict=True):
+        for axes, name, x, y in ((left, "density", "x", "density"), (centre, "loss", "error", "loss")):
+            rows = where(tables[name], beta=beta)
+            axes.plot(rows[x], rows[y], label=f"β = {beta:g}", **look)
+    left.set(title="Gumbel density G(0, β)", xlabel="x (reward units)", ylabel="density (1 / reward units)")
+    left.set_xlim(-6, 12)
+    centre.set(title="Gumbel loss, z = (x − h) / β", ylim=(0, 8))
+    centre.set(xlabel="error x − h (reward units)", ylabel="exp(z) − z − 1 (dimensionless)")
+    samples = tables["samples"]
+    right.plot(samples["x"], samples["y"], ".", color="0.75", markersize=1.5, label="samples")
+    for beta, look in zip(BETAS, looks, strict=True):
+        rows = where(tables["regression"], beta=beta)
+        right.plot(rows["x"], rows["exact"], color=INK, linewidth=0.6, zorder=3)
+        right.plot(rows["x"], rows["fitted"], linewidth=2.6, label=f"β = {beta:g}", **look)
+    right.plot([], [], color=INK, linewidth=0.7, label="exact β log E[exp(y/β) | x]")
+    right.set(title="Gumbel regression of y given x", xlabel="x (input units)", ylabel="y (reward units)")
+    for axes, columns in ((left, 4), (centre, 4), (right, 2)):
+        legend_below(axes, columns)
+    return figure
+
+
+FIGURE_2 = PaperFigure("Gumbel density, Gumbel loss, and regression at several β", compute_2, draw_2)
+
+# Figures B1 and B2: soft values and estimates of L^beta against the bounds of Lemmas B.1 and B.2.
+
+Q_MAX = 1.0  # size of the estimates, reward units
+NUM_ACTIONS = 20
+NUM_ESTIMATES = 20_000
+B1_BETAS = np.geomspace(0.02, 20.0, 60)
+# P(Q = +Q_MAX); estimates are either Q_MAX or -Q_MAX. With 0.25 the bound printed in the paper fails.
+CASES = {"E[Q] = 0": 0.5, "E[Q] = −0.5": 0.25}
+B1_LOOKS: dict[str, dict[str, Any]] = {
+    "corrected_bound": {"color": GREEN, "linestyle": "--", "label": "upper bound, corrected (2β log cosh)"},
+    "printed_bound": {"color": VERMILION, "linestyle": "-.", "label": "upper bound, as printed (β log cosh)"},
+    "estimated_value": {"color": BLUE, "linewidth": 2.2, "label": "E[V̂], simulated"},
+    "true_value": {"color": ORANGE, "linestyle": ":", "linewidth": 2.2, "label": "V, the lower bound"},
+    "mean": {"color": "0.5", "linewidth": 0.8, "label": "E[Q]"},
+}
+X_MAX = 1.0  # X is uniform in [-X_MAX, X_MAX], reward units
+B2_BETAS = (0.2, 1.0)
+DELTA = 0.05
+SAMPLES = np.unique(np.geomspace(5, 2_000, 14).astype(int))
+DELTAS = np.geomspace(0.001, 0.5, 25)
+NUM_FAILING = 50  # N for which failures of the bound are counted
+REPLICATIONS = 20_000
+B2_LOOKS: dict[str, dict[str, Any]] = {
+    "bound_eq_32": {"color": VERMILION, "linestyle": "-.", "label": "bound of Eq. 32"},
+    "bound_eq_30": {"color": GREEN, "linestyle": "--", "label": "bound of Eq. 30"},
+    "simulated_quantile": {"color": BLUE, "marker": "o", "label": f"{1 - DELTA:.0%} of estimates lie below"},
+    "exact": {"color": SOFT, "linewidth": 1, "label": "L^β(X), exact"},
+}
+
+
+def compute_b1(seed: int) -> Tables:
+    """Simulates unbiased estimates that are either Q_MAX or -Q_MAX; mu is uniform over the actions."""
+    generator = np.random.default_rng(seed)
+    tables: list[Table] = []
+    for case, probability in CASES.items():
+        # P(estimate = +Q_MAX) for each action; its mean is `probability`.
+        chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
+        expected = Q_MAX * (2.0 * chances - 1.0)
+        estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)
+        mean_q = float(expected.mean())
+        simulated = np.array([log_partition(estimates, beta) for beta in B1_BETAS])  # [betas, estimates]
+        table = {
+            "case": np.full(len(B1_BETAS), case),
+            "beta": B1_BETAS,
+            "true_value": np.array([float(log_partition(expected, beta)) for beta in B1_BETAS]),
+            "estimated_value": simulated.mean(1),
+            "standard_error": simulated.std(1) / np.sqrt(NUM_ESTIMATES),
+            "printed_bound": bounds.printed_soft_value_upper_bound(mean_q, Q_MAX, B1_BETAS),
+            "corrected_bound": bounds.soft_value_upper_bound(mean_q, Q_MAX, B1_BETAS),
+            "mean": np.full(len(B1_BETAS), mean_q),
+        }
+        tables.append(table)
+    return {"values": {name: np.concatenate([table[name] for table in tables]) for name in table}}
+
+
+@styled()
+def draw_b1(tables: Tables) -> Figure:
+    figure = Figure(figsize=(7.5, 3.7))
+    for case, axes in zip(CASES, figure.subplots(1, 2, sharey=True), strict=True):
+        rows = where(tables["values"], case=case)
+        beta, printed, estimated = rows["beta"], rows["printed_bound"], rows["estimated_value"]
+        for column, look in B1_LOOKS.items():
+            axes.plot(beta, rows[column], **look)
+        fails = estimated > printed + 4.0 * rows["standard_error"]  # beyond what the simulation can miss
+        if fails.any():
+            axes.fill_between(beta, printed, estimated, where=fails, color=VERMILION, alpha=0.2)
+            shown = np.flatnonzero(fails)[fails.sum() // 3]
+            place = {"xytext": (0.06, 0.2), "textcoords": "axes fraction", "arrowprops": {"arrowstyle": "->"}}
+            axes.annotate("the printed bound\nfails here", (beta[shown], estimated[shown]), **place)
+        axes.set(title=f"Lemma B.1, {case}", xlabel="β (reward units)", xscale="log")
+    figure.axes[0].set_ylabel("value (reward units, estimates within ±1)")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
+
+
+FIGURE_B1 = PaperFigure(
+    "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute_b1, draw_b1
+)
+
+
+def compute_b2(seed: int) -> Tables:
+    generator = np.random.default_rng(seed)
+    estimates: list[tuple] = []
+    failures: list[tuple] = []
+    for beta in B2_BETAS:
+        partition = float(np.sinh(X_MAX / beta) * beta / X_MAX)  # E[exp(X / beta)]
+        exact = beta * np.log(partition)
+        for count in SAMPLES:
+            x = generator.uniform(-X_MAX, X_MAX, (REPLICATIONS // 4, count))
+            quantile = np.quantile(log_partition(x, beta), 1.0 - DELTA)
+            bound_eq_30 = float(bounds.log_partition_upper_bound(exact, X_MAX, beta, count, DELTA))
+            bound_eq_32 = float(bounds.linear_log_partition_upper_bound(exact, X_MAX, beta, count, DELTA))
+            estimates.append((beta, count, exact, quantile, bound_eq_30, bound_eq_32))
+        x = generator.uniform(-X_MAX, X_MAX, (REPLICATIONS, NUM_FAILING))
+        estimate = np.exp(log_partition(x, beta) / beta)
+        for delta in DELTAS:
+            bound = bounds.partition_upper_bound(partition, X_MAX, beta, NUM_FAILING, delta)
+            failures.append((beta, delta, float((estimate > bound).mean())))
+    columns = ("beta", "num_samples", "exact", "simulated_quantile", "bound_eq_30", "bound_eq_32")
+    return {
+        "estimates": long_table(*columns, rows=estimates),
+        "failures": long_table("beta", "delta", "frequency", rows=failures),
+    }
+
+
+@styled()
+def draw_b2(tables: Tables) -> Figure:
+    figure = Figure(figsize=(9.6, 3.9))
+    *of_betas, right = figure.subplots(1, 3)
+    for beta, axes, color, marker in zip(B2_BETAS, of_betas, LINES, ("o-", "s--"), strict=False):
+        rows = where(tables["estimates"], beta=beta)
+        for column, look in B2_LOOKS.items():
+            axes.plot(rows["num_samples"], rows[column], **look)
+        axes.set(title=f"Lemma B.2, β = {beta:g}, δ = {DELTA:g}", xscale="log")
+        axes.set(xlabel="N (samples)", ylabel="L^β (reward units)")
+        rows = where(tables["failures"], beta=beta)
+        seen = rows["frequency"] > 0
+        right.plot(rows["delta"][seen], rows["frequency"][seen], marker, color=color, label=f"β = {beta:g}")
+    right.plot(DELTAS, DELTAS, color=SOFT, linewidth=1, label="δ, the most that is allowed")
+    right.set(title=f"exp(L̂/β) beyond its bound, N = {NUM_FAILING}", xscale="log", yscale="log")
+    right.set(xlabel="δ (probability)", ylabel="frequency of failures")
+    for axes in figure.axes:
+        legend_below(axes, 1)
+    return figure
+
+
+FIGURE_B2 = PaperFigure(
+    "Lemma B.2: estimates from N samples against both bounds, and how often they fail", compute_b2, draw_b2
+)
