@@ -44,9 +44,9 @@ test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 test: $(VENV)/dev.stamp
 	$(PYTEST) -m "not slow and not release"
 
-# What is long by nature: kills, fuzzing, thousands of random instances, full sizes. FILES= chooses among them.
+# What is long by nature: kills, fuzzing, thousands of random instances, full sizes.
 test-slow: $(VENV)/dev.stamp
-	$(PYTEST) -m slow $(FILES)
+	$(PYTEST) -m slow
 
 # README as a newcomer types it, downloads included.
 test-release: $(VENV)/dev.stamp

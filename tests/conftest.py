@@ -3,7 +3,6 @@
 import ctypes.util
 import gc
 import os
-import signal
 import sys
 import warnings
 from pathlib import Path
@@ -11,12 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
-import xql_jax.commands  # noqa: F401
 from xql_jax.data.loading import cached_file
 from xql_jax.tasks import get_task
-
-# That import is for mains, and has SIGINT end the process at once. pytest has more to say then.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Pictures are drawn where that needs no screen. MuJoCo reads the variable when it is imported.
 if not os.environ.get("DISPLAY") and ctypes.util.find_library("EGL"):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from python_cases import bandit
 
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
@@ -47,16 +48,7 @@ def registered(blocks, tmp_path, monkeypatch):
 
 
 def run(tmp_path, algorithm, sweep="", **fields):
-    rows = np.random.default_rng(0)
-    observations = rows.normal(size=(60, 3))
-    np.savez(
-        tmp_path / "data.npz",
-        observations=observations,
-        actions=rows.uniform(-1, 1, (60, 2)),
-        rewards=rows.normal(size=60),
-        terminals=np.zeros(60),
-        timeouts=np.arange(60) % 20 == 19,
-    )
+    np.savez(tmp_path / "data.npz", **bandit(60))
     config = runpy.run_path(str(ROOT / "configs" / "pointmaze_config.py"))["get_config"](algorithm)
     config.update({name: (8,) for name in config if name.endswith("_hidden_dims")} | fields)
     settings = OfflineSettings(

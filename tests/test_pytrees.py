@@ -29,8 +29,8 @@ def of(part, x):
 @pytest.mark.slow
 @pytest.mark.parametrize("base", [Distinct, Part])
 def test_every_class_has_its_own_program(base):
-    parts = [numbered(base, number) for number in range(200)]
-    assert [float(of(part, 1.0)) for part in parts] == [number + 2.0 for number in range(200)]
+    parts = [numbered(base, number) for number in range(60)]
+    assert [float(of(part, 1.0)) for part in parts] == [number + 2.0 for number in range(60)]
 
 
 def test_what_the_test_above_catches():

@@ -21,17 +21,13 @@ from absl import app, flags
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ROOT / "experiments"
-MAIN = EXPERIMENTS / "train_offline.py"
-ONLINE = EXPERIMENTS / "train_online.py"
-FINETUNE = EXPERIMENTS / "train_finetune.py"
-EXPORT = EXPERIMENTS / "export.py"
-EVALUATE = EXPERIMENTS / "evaluate.py"
-INSPECT = EXPERIMENTS / "inspect_dataset.py"
-COLLECT = EXPERIMENTS / "collect.py"
-CHOOSE = EXPERIMENTS / "choose.py"
-FIGURES = EXPERIMENTS / "figures.py"
-REPORT = EXPERIMENTS / "report.py"
-RUNS = EXPERIMENTS / "runs.py"
+MAIN, ONLINE, FINETUNE, EXPORT, EVALUATE, INSPECT, COLLECT, CHOOSE, FIGURES, REPORT = (
+    EXPERIMENTS / f"{name}.py"
+    for name in (
+        *("train_offline", "train_online", "train_finetune", "export", "evaluate"),
+        *("inspect_dataset", "collect", "choose", "figures", "report"),
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)

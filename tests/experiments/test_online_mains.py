@@ -19,7 +19,7 @@ from main_runs import (
     run_main,
     strict_json,
 )
-from mistakes import ONLINE_ARGUMENTS, TD3, assert_told
+from mistakes import ONLINE_ARGUMENTS, TD3
 
 from xql_jax.envs.processes import STOPPING
 from xql_jax.training.host import NUM_ERRORS
@@ -72,21 +72,6 @@ def test_an_online_run_that_lost_its_end_is_made_whole(online, tmp_path):
     for name in ("metrics.csv", "evaluations.csv"):
         assert rows(broken / name)[:same] == rows(finished / name)[:same], name
         assert len(rows(broken / name)) == len(rows(finished / name))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--env_name=jax_point_mass:Misshapen"], ["reset's observation is float32[2]", "float32[3]"]),
-        (["--env_name=jax_point_mass:Point"], ["jax_point_mass registers no such", "episode_limit"]),
-        (["--processes"], ["--processes", "jax_point_mass:PointMass"]),
-        (["--num_environments=50", "--max_policy_lag=40"], ["--max_policy_lag=40", "at least 50"]),
-    ],
-)
-def test_mistakes_of_a_compiled_environment(tmp_path, arguments, words):
-    shutil.copy(ROOT / "tests" / "envs" / "jax_point_mass.py", tmp_path)
-    assert_told(run_main([*COMPILED, *arguments], tmp_path, main=ONLINE), words)
-    assert not list(tmp_path.rglob("config.json"))
 
 
 def test_a_task_of_playground(tmp_path):
