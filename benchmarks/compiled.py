@@ -82,9 +82,9 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         populations["host"] = Population(learner, members, Host(make, rounds, ReplayFiles(folder)))
     steps = {}
     for name, population in populations.items():
-        population.advance(population.stride * 4)  # compiles
-        took = seconds(population, population.stride * 4)
-        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.stride
+        population.advance(population.strategy.stride * 4)  # compiles
+        took = seconds(population, population.strategy.stride * 4)
+        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.strategy.stride
     speeds: dict[str, list[float]] = {name: [] for name in populations}
     for _ in range(FLAGS.turns):
         for name, population in populations.items():

@@ -18,7 +18,7 @@ from xql_jax.errors import UserError
 from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
 from xql_jax.tasks import TASKS, get_task
-from xql_jax.training.ramps import parse_ramps
+from xql_jax.training.schedule import parse_ramps
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {

@@ -22,7 +22,7 @@ from main_runs import (
 from mistakes import ONLINE_ARGUMENTS, TD3
 
 from xql_jax.envs.processes import STOPPING
-from xql_jax.training.host import NUM_ERRORS
+from xql_jax.training.rows import NUM_ERRORS
 
 pytestmark = pytest.mark.slow
 MINUTE = 60.0

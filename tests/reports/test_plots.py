@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from xql_jax.envs.mazes import maze_of
-from xql_jax.logs.csv_reader import Row
+from xql_jax.logs.csv_rows import Row
 from xql_jax.reports import plots, style
 from xql_jax.reports.style import BLUE, VERMILION
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from xql_jax.logs.csv_reader import Columns, parse_rows
+from xql_jax.logs.csv_rows import Columns, parse_rows
 from xql_jax.reports.summary import by_setting, ranked, scores_by_seed, summarize
 from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members

@@ -17,10 +17,10 @@ from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import compiled
 from xql_jax.training.compiled import Compiled
-from xql_jax.training.host import NUM_ERRORS, bellman_errors
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.rows import NUM_ERRORS, bellman_errors
 from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.strategy import Divergence, member_keys
 

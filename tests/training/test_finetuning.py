@@ -18,9 +18,8 @@ from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.ramps import Ramp
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import Schedule
+from xql_jax.training.schedule import Ramp, Schedule
 from xql_jax.training.strategy import Divergence
 from xql_jax.types import Batch
 
@@ -95,7 +94,7 @@ def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path, 
     phases.offline.advance(HANDOVER)
     before = phases.offline.states
     population = phases.begin_online()
-    assert (population.stride, population.step) == (2, HANDOVER)
+    assert (population.strategy.stride, population.step) == (2, HANDOVER)
     same(population.states, before)
     update, numbers = population.update, []
     monkeypatch.setattr(population, "update", lambda *of: numbers.append(of) or update(*of))
@@ -204,7 +203,7 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
     for file in (tmp_path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
     early, _ = make_loop(tmp_path)
-    assert (early.population.step, early.population.stride) == (HANDOVER, 1)
+    assert (early.population.step, early.population.strategy.stride) == (HANDOVER, 1)
     with early:
         train(early)
     assert early.finished

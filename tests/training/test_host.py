@@ -26,10 +26,11 @@ from xql_jax.data import replay
 from xql_jax.data.replay import PriorData
 from xql_jax.learners.registry import make_learner
 from xql_jax.training import host
-from xql_jax.training.host import NUM_ERRORS, Host, bellman_errors
+from xql_jax.training.host import Host
 from xql_jax.training.members import Member, make_members
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.rows import NUM_ERRORS, bellman_errors
 from xql_jax.training.strategy import Divergence
 
 

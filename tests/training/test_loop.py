@@ -1,32 +1,44 @@
-"""The loop: what is due when, what it writes and says."""
+"""The loop: what is due when, what it writes and says. test_state_machine.py breaks it off."""
 
 import contextlib
 import csv
+import errno
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
-from loop_runs import SCHEDULE, Killed, assert_as_unbroken
-from training_runs import TASK, OneStep, make_growth, make_training, train, untimed
+from training_runs import TASK, OneStep, Start, make_growth, make_training, train, untimed
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.training.checkpoints import TrainingFiles
-from xql_jax.training.loop import Recording, TrainingLoop
+from xql_jax.training.loop import TrainingLoop
+from xql_jax.training.rows import Recording
 from xql_jax.training.schedule import Schedule
 
+# Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
+SCHEDULE = 42, 4, 10, 6
 
-def test_rows_of_an_unbroken_run(unbroken):
-    _, metrics, evaluations = unbroken
-    steps = [int(line.split(",")[0]) for line in metrics[1:]]
+
+@pytest.fixture(scope="module")
+def start():
+    return Start(make_growth(seeds=[3], grid={"growth": [1.0, 4.0]}))
+
+
+def test_rows_of_a_run(start, tmp_path):
+    training, files = make_training(tmp_path, start.again(), SCHEDULE)
+    with training:
+        train(training)
+    header, *rows = untimed(files.metrics)
+    assert header == "step,seed,growth,walk/square,walk/x,walk/z,walk/square_mean,walk/x_mean,walk/z_mean"
+    steps = [int(row.split(",")[0]) for row in rows]
     assert steps == [4, 4, 8, 8, 12, 12, 16, 16, 20, 20, 24, 24, 28, 28, 32, 36, 40, 42]  # one row from 32 on
-    steps = [int(line.split(",")[0]) for line in evaluations[1:]]
-    assert steps == [10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
-    assert metrics[0] == (
-        "step,seed,growth,walk/square,walk/x,walk/z,walk/square_mean,walk/x_mean,walk/z_mean"
-    )
-    assert evaluations[0] == "step,seed,growth,return,score,length,diverged_at"
+    header, *rows = untimed(files.evaluations)
+    assert header == "step,seed,growth,return,score,length,diverged_at"
+    assert [int(row.split(",")[0]) for row in rows] == [10, 10, 20, 20, 30, 30, 40, 40, 42, 42]
 
 
 def test_rows_have_the_means_of_their_intervals(tmp_path):
@@ -37,47 +49,40 @@ def test_rows_have_the_means_of_their_intervals(tmp_path):
     with files.metrics.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["walk/x"]) for row in rows] == [16, 256, 1024]
-    assert [float(row["walk/x_mean"]) for row in rows] == [
-        (2 + 4 + 8 + 16) / 4,
-        (32 + 64 + 128 + 256) / 4,
-        768,
-    ]
+    assert [float(row["walk/x_mean"]) for row in rows] == [30 / 4, 480 / 4, 768]
     assert [float(row["walk/square_mean"]) for row in rows] == [85, 21760, (2**18 + 2**20) / 2]
 
 
-@pytest.mark.parametrize("call", [7, 1000, None])
-def test_cutting_into_calls_changes_nothing(start, unbroken, tmp_path, call):
-    training, files = make_training(tmp_path, start.again(), SCHEDULE)
-    with training:
-        train(training, steps_per_call=call)
-        assert_as_unbroken(training, files, unbroken)
+def slowed(monkeypatch, population, clock, seconds):
+    """Makes an update take so many seconds by one of the loop's clocks; returns the lengths of the calls."""
+    advance, calls, now = population.advance, [], [1000.0]
+
+    def slow_advance(last):
+        calls.append(last - population.step)
+        now[0] += seconds * calls[-1]
+        return advance(last)
+
+    monkeypatch.setattr(population, "advance", slow_advance)
+    monkeypatch.setattr(f"xql_jax.training.loop.time.{clock}", lambda: now[0])
+    return calls
 
 
 def test_lines_of_a_run_without_evaluations(start, tmp_path, monkeypatch, caplog):
     """An update a second, a line every ten with the time left; the last update is told in any case."""
-    population, now = start.again(), [0.0]
-    advance = population.advance
-
-    def slow_advance(last):
-        now[0] += 1.0
-        return advance(last)
-
-    monkeypatch.setattr(population, "advance", slow_advance)
-    monkeypatch.setattr("xql_jax.training.loop.time.monotonic", lambda: now[0])
+    population = start.again()
+    slowed(monkeypatch, population, "monotonic", 1.0)
     monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 10.0)
-    training, _ = make_training(tmp_path, population, (25, 100, 100, 1))
-    training._evaluator = None
-    monkeypatch.setattr(
-        training._checkpoints, "save", lambda *arguments: None
-    )  # what is said is asked, alone
+    files = TrainingFiles(tmp_path)
     caplog.set_level("INFO")
-    with training:
-        train(training)
+    with TrainingLoop(population, None, None, Schedule(25, 5, 100, 100), files) as training:
+        train(training, steps_per_call=1)
     assert [line for line in caplog.messages if line.startswith("update")] == [
-        "update 10 of 25, 1.0 updates/s, about 15 s left",
-        "update 20 of 25, 1.0 updates/s, about 5 s left",
+        "update 10 of 25, 1.0 updates/s, about 00:15 left",
+        "update 20 of 25, 1.0 updates/s, about 00:05 left",
         "update 25 of 25",
     ]
+    assert files.evaluations.read_text() == ""
+    assert len(untimed(files.metrics)) == 1 + 2 * 5
 
 
 def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
@@ -90,38 +95,10 @@ def test_seconds_add_up_over_resumptions(start, tmp_path, monkeypatch):
     assert (training.progress.update_seconds, training.progress.evaluation_seconds) == (8.0, 4.0)
 
 
-def test_without_an_evaluator_there_are_no_evaluations(start, tmp_path):
-    training, files = make_training(tmp_path, start.again(), (8, 4, 4, 4))
-    training._evaluator = None
-    with training:
-        train(training)
-    assert files.evaluations.read_text() == ""
-    assert len(untimed(files.metrics)) == 1 + 2 * 2
-
-
-def test_schedule():
-    schedule = Schedule(max_steps=23, log_interval=4, eval_interval=10, checkpoint_interval=100)
-    stops = [0]
-    while stops[-1] < 23:
-        stops.append(schedule.next_stop(stops[-1]))
-    assert stops == [0, 4, 8, 10, 12, 16, 20, 23]
-    assert schedule.next_stop(9) == 10
-    assert [step for step in range(1, 24) if schedule.is_due(step, 4)] == [4, 8, 12, 16, 20, 23]
-    assert [step for step in range(1, 24) if schedule.is_due(step, 100)] == [23]
-
-
 def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
     """About a second of updates a call: here 0.2 s an update, so five updates after the first call."""
-    population, now = start.again(), [0.0]
-    advance, calls = population.advance, []
-
-    def slow_advance(last):
-        calls.append(last - population.step)
-        now[0] += 0.2 * calls[-1]
-        return advance(last)
-
-    monkeypatch.setattr("xql_jax.training.loop.time.perf_counter", lambda: now[0])
-    monkeypatch.setattr(population, "advance", slow_advance)
+    population = start.again()
+    calls = slowed(monkeypatch, population, "perf_counter", 0.2)
     training, _ = make_training(tmp_path, population, (30, 20, 1000, 1000))
     with training:
         train(training)
@@ -129,33 +106,46 @@ def test_call_length_follows_the_clock(start, tmp_path, monkeypatch):
     assert np.isclose(training.progress.update_seconds, 6.0)
 
 
+@pytest.mark.parametrize(("minutes", "saved"), [(0.0, [20, 40, 42]), (7.0, [7, 14, 20, 27, 34, 40, 42])])
+def test_checkpoints_by_the_clock(start, tmp_path, monkeypatch, minutes, saved):
+    """An update takes a minute; from a checkpoint on they count anew."""
+    population = start.again()
+    slowed(monkeypatch, population, "monotonic", 60.0)
+    training, _ = make_training(tmp_path, population, (42, 4, 10, 20, minutes, 0))
+    with training:
+        train(training, steps_per_call=1)
+    assert training._checkpoints.steps == saved
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL."""
+
+
 def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monkeypatch):
     """Three numbers of each of two members every 4 updates and after the last."""
 
     def measured_until(name, until=10):
         population, measured = start.again(), []
+        advance = population.advance
 
         def measure():
             measured.append(population.step)
             return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
-        files = TrainingFiles(tmp_path / name)
-        files.folder.mkdir(exist_ok=True)
-        recording = Recording(files.folder / "sizes.csv", "size", 4, measure)
-        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, [recording])
-        monkeypatch.setattr(population, "advance", killed_after(population.advance, until))
-        with contextlib.suppress(Killed), loop:
-            train(loop)
-        monkeypatch.undo()
-        return measured, (files.folder / "sizes.csv").read_text().splitlines()
-
-    def killed_after(advance, until):
         def advance_or_die(stop):
             if stop > until:
                 raise Killed
             return advance(stop)
 
-        return advance_or_die
+        files = TrainingFiles(tmp_path / name)
+        files.folder.mkdir(exist_ok=True)
+        recording = Recording(files.folder / "sizes.csv", "size", 4, measure)
+        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, [recording])
+        monkeypatch.setattr(population, "advance", advance_or_die)
+        with contextlib.suppress(Killed), loop:
+            train(loop)
+        monkeypatch.undo()
+        return measured, (files.folder / "sizes.csv").read_text().splitlines()
 
     measured, lines = measured_until("unbroken")
     assert measured == [4, 8, 10]
@@ -164,8 +154,7 @@ def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monke
     assert len(lines) == 1 + 3 * 2 * 3
     assert measured_until("killed", until=8)[0] == [4, 8]
     measured, resumed = measured_until("killed")  # from the checkpoint of 6
-    assert measured == [8, 10]
-    assert resumed == lines
+    assert (measured, resumed) == ([8, 10], lines)
 
 
 def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
@@ -187,12 +176,9 @@ def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
 
 def test_policies_see_observations_preprocessed(start, tmp_path):
     """`OneStep` shows 0.25 everywhere: shifted and doubled it is 4.5."""
-    population = start.again()
-    files = TrainingFiles(tmp_path)
-    preprocessing = Preprocessing(observation_mean=(-2.0,) * 3, observation_std=(0.5,) * 3)
-    evaluator = OneStep(2)
-    schedule = Schedule(4, 4, 4, 4)
-    with TrainingLoop(population, evaluator, TASK, schedule, files, preprocessing=preprocessing) as training:
+    population, files, schedule = start.again(), TrainingFiles(tmp_path), Schedule(4, 4, 4, 4)
+    transforms = Preprocessing(observation_mean=(-2.0,) * 3, observation_std=(0.5,) * 3)
+    with TrainingLoop(population, OneStep(2), TASK, schedule, files, preprocessing=transforms) as training:
         train(training)
     actions = population.policy()(np.full((2, 1, 3), 4.5, np.float32))
     expected = [f"{total:.9g}" for total in actions.astype(np.float64).sum((1, 2))]
@@ -201,13 +187,15 @@ def test_policies_see_observations_preprocessed(start, tmp_path):
 
 def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch):
     """The checkpoint in flight is written, and the error is that which ended the training."""
-
-    def fail(stop):
-        raise RuntimeError("of the training")
-
     training, files = make_training(tmp_path, start.again(), (40, 4, 40, 4))
     advance = training.population.advance
-    monkeypatch.setattr(training.population, "advance", lambda stop: (advance if stop <= 8 else fail)(stop))
+
+    def fail_after_8(stop):
+        if stop > 8:
+            raise RuntimeError("of the training")
+        return advance(stop)
+
+    monkeypatch.setattr(training.population, "advance", fail_after_8)
     with pytest.raises(RuntimeError, match="of the training"), training:
         train(training)
     assert training._rows._logs[files.metrics]._file.closed
@@ -215,19 +203,38 @@ def test_a_loop_closes_its_files_whatever_ended_it(start, tmp_path, monkeypatch)
     assert training._checkpoints._thread._shutdown
 
 
-def test_rows_beyond_the_checkpoint_are_dropped_and_others_rows_refused(start, unbroken, tmp_path):
-    training, files = make_training(tmp_path, start.again(), SCHEDULE)
+def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypatch):
+    """Whenever a checkpoint takes its name, the files that were synced hold every row up to its step."""
+    synced, replace, checked = {}, os.replace, []
+
+    def note_sync(descriptor):
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced[Path(path).name] = Path(path).read_text() if path.endswith(".csv") else ""
+
+    def check(source, target):
+        if target.parent.name == "checkpoints" and target.name.isdigit():
+            step = int(target.name)
+            for name, interval in (("metrics.csv", 4), ("evaluations.csv", 10)):
+                steps = {int(row.split(",")[0]) for row in synced[name].splitlines()[1:]}
+                assert steps >= set(range(interval, step + 1, interval))
+            assert target.name + ".tmp" in synced  # and so is the checkpoint itself
+            checked.append(step)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", check)
+    training, _ = make_training(tmp_path, start.again(), SCHEDULE)
     with training:
+        train(training)
+    assert checked == [6, 12, 18, 24, 30, 36, 42]
+
+
+def test_an_error_of_the_checkpoints_thread_ends_the_run(start, tmp_path, monkeypatch):
+    def refuse():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    training, _ = make_training(tmp_path, start.again(), SCHEDULE)
+    monkeypatch.setattr(training._rows._tensorboard, "flush", refuse)
+    with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"), training:
         train(training, steps_per_call=1)
-    whole = files.metrics.read_bytes()
-    files.metrics.write_bytes(whole + b"43,9,9\n")
-    make_training(tmp_path, start.again(), SCHEDULE)[0].close()
-    assert files.metrics.read_bytes() == whole
-    files.metrics.write_bytes(whole[:-40])  # as after a loss of power
-    make_training(tmp_path, start.again(), SCHEDULE)[0].close()
-    assert files.metrics.read_bytes() == whole
-    edited = whole.replace(b"8,3,1,1", b"8,3,1,2", 1)
-    files.metrics.write_bytes(edited)
-    with pytest.raises(UserError, match="not as the run wrote it"):
-        make_training(tmp_path, start.again(), SCHEDULE)
-    assert files.metrics.read_bytes() == edited
+    assert training.progress.step == 12  # at the next checkpoint

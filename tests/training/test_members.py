@@ -19,7 +19,7 @@ from xql_jax.training.members import (
 
 
 def parsed(text):
-    return parse_sweep(text, make_learner("xql"), "xql")
+    return parse_sweep(text, make_learner("xql"))
 
 
 def test_grid_times_seeds():
@@ -40,7 +40,7 @@ def test_grid_times_seeds():
     ("text", "words"),
     [
         ("betta=1,2", ["'betta'", "beta"]),
-        ("critic_hidden_dims=8", ["'critic_hidden_dims'", "xql"]),  # static
+        ("critic_hidden_dims=8", ["'critic_hidden_dims'", "critic_lr"]),  # static
         ("expectile=0.7", ["'expectile'", "awr_temperature"]),  # of another algorithm
         ("beta=high", ["'beta=high'", "NUMBER"]),
         ("beta=", ["'beta='", "NUMBER"]),

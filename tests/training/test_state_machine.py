@@ -116,21 +116,27 @@ def machine(kind):
         def begin(self):
             self.folder = Path(tempfile.mkdtemp()) / "run"
 
-        @rule(stop=st.integers(0, 20), call=st.sampled_from([2, 6, 100]))
-        def stop_by_a_signal(self, stop, call):
+        @rule(stop=st.integers(0, 21), call=st.sampled_from([2, 6, 100]), evaluating=st.booleans())
+        def stop_by_a_signal(self, stop, call, evaluating):
+            """After an update, or in the midst of an evaluation, which the next training repeats."""
             training, _ = kind.open(self.folder)
-            advance = training.population.advance
+            owner, name = (training._evaluator, "run") if evaluating else (training.population, "advance")
+            method = getattr(owner, name)
 
-            def advance_and_signal(end):
-                metrics = advance(end)
+            def call_and_signal(argument):
+                given = None if evaluating else method(argument)
                 if training.population.step >= 2 * stop:
                     os.kill(os.getpid(), signal.SIGTERM)
-                return metrics
+                return method(argument) if evaluating else given
 
-            training.population.advance = advance_and_signal
+            setattr(owner, name, call_and_signal)
             with training:
-                train(training, steps_per_call=call)
-            del training.population.advance
+                received = train(training, steps_per_call=call)
+            delattr(owner, name)
+            assert (received is signal.SIGTERM) or training.finished
+            if received:
+                assert self.intact()[-1] == training.progress.step
+                assert training.progress.evaluation_due or not evaluating
 
         @rule(operation=st.integers(0, 40), late=st.booleans())
         def kill(self, operation, late):

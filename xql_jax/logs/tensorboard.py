@@ -23,42 +23,41 @@ class TensorBoardLogger:
     """
 
     def __init__(self, folder: Path, names: list[str], resume_step: int = 0):
-        self._folders = [folder / name for name in names]
-        self._writers = []
-        for path in self._folders:
+        self._writers: list[tuple[Path, EventsWriter]] = []
+        for path in (folder / name for name in names):
             with writing(path):
                 path.mkdir(parents=True, exist_ok=True)
                 # The default name has the time in seconds. Nanoseconds make it unique after a quick resume.
                 writer = EventsWriter(str(path / "events"), f".{time.time_ns() % 10**9:09d}")
-                self._writers.append(writer)
+                self._writers.append((path, writer))
                 writer.write_event(Event(step=resume_step + 1, file_version="brain.Event:2"))
                 start = SessionLog(status=SessionLog.START)
                 writer.write_event(Event(step=resume_step + 1, session_log=start))
 
     def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
         """Writes a member's scalars at a step, except values that are not finite: no curve shows them."""
-        for name, value in scalars.items():
-            if not math.isfinite(value):
-                continue
-            event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
-            with writing(self._folders[member]):
-                self._writers[member].write_event(event)
+        finite = (scalar(name, value) for name, value in scalars.items() if math.isfinite(value))
+        self._write(member, step, *finite)
 
     def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
         """Writes the member's hyperparameters for TensorBoard's HPARAMS tab, beside its last score."""
         shown = {name: value if _is_shown(value) else str(value) for name, value in values.items()}
-        with writing(self._folders[member]):
-            for summary in hparams(shown, {"evaluation/score": 0.0}):
-                self._writers[member].write_event(Event(step=1, wall_time=time.time(), summary=summary))
+        self._write(member, 1, *hparams(shown, {"evaluation/score": 0.0}))
+
+    def _write(self, member: int, step: int, *summaries: Any) -> None:
+        path, writer = self._writers[member]
+        with writing(path):
+            for summary in summaries:
+                writer.write_event(Event(step=step, wall_time=time.time(), summary=summary))
 
     def flush(self) -> None:
         """Flushes the files. Called at a checkpoint: a resumed run does not write earlier events again."""
-        for path, writer in zip(self._folders, self._writers, strict=True):
+        for path, writer in self._writers:
             with writing(path):
                 writer.flush()
 
     def close(self) -> None:
-        for path, writer in zip(self._folders, self._writers, strict=True):
+        for path, writer in self._writers:
             with writing(path):
                 writer.close()
 

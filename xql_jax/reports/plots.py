@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell, Maze
-from xql_jax.logs.csv_reader import Row
+from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.style import (
     BLUE,
     INK,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.logs.csv_reader import Row
+from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
 
 LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn

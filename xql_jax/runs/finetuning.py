@@ -16,7 +16,7 @@ from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
 from xql_jax.learners.registry import OFFLINE, method_of
-from xql_jax.logs.csv_reader import Row
+from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
@@ -29,7 +29,7 @@ from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.offline import offline
 from xql_jax.training.population import Population
-from xql_jax.training.ramps import parse_ramps
+from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch, State
 

@@ -25,7 +25,7 @@ from xql_jax.files import (
     with_numbers,
     write_record,
 )
-from xql_jax.logs.csv_reader import Columns
+from xql_jax.logs.csv_rows import Columns
 from xql_jax.runs.machine import differences, machine, versions
 from xql_jax.settings import as_typed
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles

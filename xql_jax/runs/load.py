@@ -21,7 +21,7 @@ from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers
 from xql_jax.learners.registry import ONLINE
-from xql_jax.logs.csv_reader import Columns, Row, parse_rows
+from xql_jax.logs.csv_rows import Columns, Row, parse_rows
 from xql_jax.rollout.policies import Act, prepared
 from xql_jax.runs.folder import OF_THE_RECORD, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
@@ -176,7 +176,7 @@ class SavedRun:
     def members(self) -> list[Member]:
         """The members, or the wanted one alone."""
         first, last = self.content["seeds"]
-        grid = parse_sweep(self.content["sweep"], self.learner, self.algorithm)
+        grid = parse_sweep(self.content["sweep"], self.learner)
         every, index = make_members(range(first, last + 1), grid), self._wanted_member
         if index is None:
             return every

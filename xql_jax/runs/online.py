@@ -15,17 +15,17 @@ from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.logs.csv_reader import Row
+from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.acting_settings import ActingSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
 from xql_jax.tasks import COMPILED
 from xql_jax.training.compiled import Compiled
-from xql_jax.training.host import Host, bellman_errors
-from xql_jax.training.loop import Recording
+from xql_jax.training.host import Host
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
+from xql_jax.training.rows import Recording, bellman_errors
 from xql_jax.training.schedule import OnlineSchedule, Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.strategy import Strategy

@@ -16,7 +16,7 @@ from xql_jax.envs import choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.descriptions import LEADING
-from xql_jax.logs.csv_reader import Row, parse_rows
+from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import summarize
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
@@ -63,7 +63,7 @@ def make_job(settings: RunSettings, updates: float, **identity: Any) -> Job:
         identity: what the run's numbers depend on besides the settings.
     """
     learner = learner_from_config(settings.config, updates)
-    grid = parse_sweep(settings.sweep, learner, settings.config.algorithm)
+    grid = parse_sweep(settings.sweep, learner)
     if twice := [name for name in grid if name in settings.given]:
         raise UserError(f"--config.{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)

@@ -13,13 +13,12 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
-from xql_jax.training.acting import EPISODE_METRICS
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, member_shapes
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import BufferFiles, ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
-from xql_jax.training.strategy import AXIS, Divergence, Group, Piece, Strategy, member_keys
+from xql_jax.training.strategy import AXIS, EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
 from xql_jax.training.updates import STATE, MemberState, update
 from xql_jax.types import Array, Batch, Metrics, PRNGKey
 
@@ -64,10 +63,7 @@ class Compiled(Strategy):
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment = environment
         self._files = BufferFiles(files, schedule.keep_checkpoints, schedule.buffer_size)
-        sizes = environment.observation_size, environment.action_size
-        self.example = tuple(jnp.zeros((1, size)) for size in sizes)
-        self.buffer_sizes = schedule.buffer_size, *sizes
-        self.minibatch = replay.empty(1, *sizes).data  # the metrics' shapes do not depend on the batch size
+        self.set_sizes(schedule.buffer_size, environment.observation_size, environment.action_size)
 
     def open(self, population: Population) -> None:
         self._population = population

@@ -5,6 +5,7 @@ A round is a fixed number of environment steps, followed by the updates that the
 
 import concurrent.futures
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,21 +17,81 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
-from xql_jax.envs.vector import PATIENT, Local, Patience, VectorEnv
+from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
-from xql_jax.training.acting import EPISODE_METRICS, Actor
 from xql_jax.training.checkpoints import Progress
+from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.ramps import ramped
 from xql_jax.training.replay_files import BufferFiles, ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
-from xql_jax.training.strategy import Divergence, Group, Piece, Strategy
+from xql_jax.training.schedule import OnlineSchedule, ramped
+from xql_jax.training.strategy import EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
 from xql_jax.training.updates import MemberState, update
-from xql_jax.types import Array, Batch, Environment, Metrics, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, Environment, Learner, Metrics, Params, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
-NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 WORK = ("environment", "acting", "waiting for the learner")
+
+
+class Actor:
+    """One member's environments, and how it acts in them.
+
+    Attributes:
+        bad_actions_at: the first step with actions that were not finite, if any.
+        episode: means over the episodes that ended last.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        environments: VectorEnv,
+        schedule: OnlineSchedule,
+        preprocessing: Preprocessing,
+    ):
+        self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
+        self.seeds: EpisodeSeeds
+        self.bad_actions_at: int | None = None
+        self.episode = dict.fromkeys(EPISODE_METRICS, math.nan)
+        self._seed = member.seed
+        # Acting is on the CPU, so it never waits for an accelerator.
+        self._key = jax.device_put(member_keys(member)[2], jax.devices("cpu")[0])
+        self.reset([0] * schedule.num_environments)
+
+    def reset(self, episodes: Sequence[int]) -> None:
+        """Begins the episodes of these numbers, one per environment."""
+        self.seeds = EpisodeSeeds(self._seed, episodes)
+        self._observations = self.environments.reset(self.seeds.running(), self.seeds)
+
+    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
+        """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
+        schedule, rows = self._schedule, []
+        for first in range(step, step + schedule.round_steps, schedule.num_environments):
+            started = time.perf_counter()
+            own = ramped(learner, schedule.ramps, first)  # acting may depend on it, as TD3's noise
+            actions = self._actions(own, params, first)
+            if not np.isfinite(actions).all():  # finite parameters can be too large
+                actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
+                self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
+            acted = time.perf_counter()
+            result = self.environments.step(actions)
+            transitions, self._observations = result.transitions(self._observations), result.observations
+            if (ended := result.ended).any():
+                means = result.returns[ended].mean(), result.lengths[ended].mean()
+                self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
+            rows.append(self._preprocessing.online(transitions))
+            seconds["acting"] += acted - started
+            seconds["environment"] += time.perf_counter() - acted
+        return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
+
+    def _actions(self, learner: Learner, params: Params, step: int) -> np.ndarray:
+        """Returns actions f32[N, A] at `step`: by the policy, or random in the warm-up."""
+        if step < self._schedule.warmup_steps:
+            shape = (self._schedule.num_environments, *self.environments.action_space.shape)
+            return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
+        observations = self._preprocessing.observations(self._observations)
+        arguments = learner, params, observations, self._key, np.int32(step)
+        if std := self._schedule.exploration_noise:
+            return np.asarray(_act_noisily(*arguments, np.float32(std)))
+        return np.asarray(_act(*arguments))
 
 
 class Host(Strategy):
@@ -81,15 +142,12 @@ class Host(Strategy):
         for member in population.members:
             environments = self._environments()
             self._actors.append(Actor(member, environments, self.schedule, self._preprocessing))
-        shapes = environments.observation_space.shape, environments.action_space.shape
-        observation, action = self.example = tuple(jnp.zeros((1, *shape)) for shape in shapes)
-        sizes = observation.shape[1], action.shape[1]
-        self.buffer_sizes = self.schedule.buffer_size, *sizes
-        self.minibatch = replay.empty(1, *sizes).data  # the metrics' shapes do not depend on the batch size
+        spaces = environments.observation_space, environments.action_space
+        self.set_sizes(self.schedule.buffer_size, *(space.shape[0] for space in spaces))
 
     def begin(self, population: Population) -> None:
         self._start_policies(population)
-        self._episodes = self._episodes_now()
+        self._note_episodes()
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         if group.shared not in self._placed:
@@ -105,7 +163,6 @@ class Host(Strategy):
         return update(member, start, stop, batch)
 
     def advance(self, population: Population, stop: int) -> None:
-        known = {index: len(restarts) for index, restarts in self.restarts.items()}
         self._settle(population)
         while population.step < stop:
             rows = self._act(population)
@@ -114,14 +171,8 @@ class Host(Strategy):
             step = population.step
             self._learning = self._thread.submit(self._learn, population, step, rows)
             population.step += self.stride
-            self._episodes = self._episodes_now()
+            self._note_episodes()
         self._await_learner(population)
-        for index, restarts in self.restarts.items():
-            for divergence in restarts[known.get(index, 0) :]:
-                LOG.info(
-                    f"{population.members[index]} diverged at step {divergence.step} ({divergence.quantity} "
-                    "not finite); its networks begin anew"
-                )
 
     def has_learned(self, step: int) -> bool:
         return self.schedule.updates_by(step - self.first_step) > 0
@@ -211,7 +262,12 @@ class Host(Strategy):
         """Reinitialises diverged members' networks if the schedule asks for it; returns whether it did."""
         restarting = sorted(population.diverged) if self.schedule.restarts else []
         for index in restarting:
-            self.restarts.setdefault(index, []).append(population.diverged[index])
+            divergence = population.diverged[index]
+            LOG.info(
+                f"{population.members[index]} diverged at step {divergence.step} ({divergence.quantity} not "
+                "finite); its networks begin anew"
+            )
+            self.restarts.setdefault(index, []).append(divergence)
             population.restart(index, len(self.restarts[index]))
             self._actors[index].bad_actions_at = None  # they were the old networks'
         return bool(restarting)
@@ -235,9 +291,9 @@ class Host(Strategy):
         there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
         return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
-    def _episodes_now(self) -> list[list[int]]:
-        """The running episodes' numbers; a checkpoint needs them if an environment fails later."""
-        return [list(actor.seeds.episodes) for actor in self._actors]
+    def _note_episodes(self) -> None:
+        """Keeps the running episodes' numbers: a checkpoint needs them if an environment fails later."""
+        self._episodes = [list(actor.seeds.episodes) for actor in self._actors]
 
     def _environments(self) -> VectorEnv:
         if not self.schedule.processes:
@@ -245,22 +301,6 @@ class Host(Strategy):
         from xql_jax.envs.processes import Processes  # half a second of imports
 
         return Processes(self._make, self.schedule.num_environments, self._patience)
-
-
-def bellman_errors(population: Population) -> np.ndarray:
-    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
-
-    The learner must be an `OnlineLearner`. Before the first update the result is f32[M, 0], because the
-    errors of initial networks say nothing about the method.
-    """
-    number = len(population.members)
-    if not population.strategy.has_learned(population.step):
-        return np.empty((number, 0), np.float32)
-    step, errors = np.int32(population.step), []
-    for index in range(number):
-        group, place = population.place_of(index)
-        errors.append(np.asarray(_errors(group.members.apart[0], group.members.buffer, place, step)))
-    return np.stack(errors)
 
 
 @jax.jit
@@ -271,15 +311,19 @@ def _actors(learners: Any, states: State) -> list[Params]:
     return [jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(number)]
 
 
-_insert = jax.jit(jax.vmap(replay.insert), donate_argnums=0)
+@jax.jit
+def _act(learner: Learner, params: Params, observations: Array, key: PRNGKey, step: Array) -> Array:
+    return learner.act(params, observations, jax.random.fold_in(key, step), False)
 
 
 @jax.jit
-def _errors(members: MemberState, buffers: replay.ReplayBuffer, place: Array, step: Array) -> Array:
-    """Bellman errors of one of the stacked members, on transitions drawn from its buffer.
+def _act_noisily(
+    learner: Learner, params: Params, observations: Array, key: PRNGKey, step: Array, std: Array
+) -> Array:
+    """Like `_act`, but adds Gaussian noise and clips the actions to [-1, 1]."""
+    key_act, key_noise = jax.random.split(jax.random.fold_in(key, step))
+    actions = learner.act(params, observations, key_act, False)
+    return jnp.clip(actions + std * jax.random.normal(key_noise, actions.shape), -1.0, 1.0)
 
-    The key is folded with -step, which no update uses, because updates are numbered from 0 on.
-    """
-    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, buffers))
-    batch = replay.sample(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
-    return member.learner.bellman_errors(member.state, batch)
+
+_insert = jax.jit(jax.vmap(replay.insert), donate_argnums=0)

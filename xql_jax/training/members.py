@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -39,33 +39,43 @@ def fields_given(text: str) -> list[tuple[str, str]]:
     return [(name, values) for name, _, values in parts]
 
 
-def parse_sweep(text: str, learner: Any, algorithm: str) -> dict[str, list[float]]:
-    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid over the learner's traced hyperparameters.
+def numbers_given(
+    text: str, learner: Any, flag: str, verb: str, separator: str
+) -> Iterator[tuple[str, list[float], str]]:
+    """Parses the flag's text, such as 'beta=0.6,1,2': yields each field, its numbers, and their text.
 
-    Args:
-        algorithm: the learner's name in error messages.
     Raises:
-        UserError: if the text has another form, or if a field is unknown, not traced, or has an impossible
-            value.
+        UserError: if the text has another form, or if a field is unknown, not traced, given twice, or has an
+            impossible value.
     """
-    grid: dict[str, list[float]] = {}
+    seen, known = set(), traced_names(learner)
     for name, values in fields_given(text):
         given = f"{name}={values}"
-        known = traced_names(learner)
         if name not in known:
-            raise UserError(
-                f"--sweep cannot vary {name!r} of {algorithm}; nearest of what it can: {nearest(name, known)}"
-            )
-        if name in grid:
-            raise UserError(f"--sweep gives {name} twice: write all its values as {name}=NUMBER,NUMBER,...")
+            raise UserError(f"{flag} cannot {verb} {name!r}; nearest of what it can: {nearest(name, known)}")
+        if name in seen:
+            raise UserError(f"{flag} gives {name} twice")
         try:
-            grid[name] = [float(value) for value in values.split(",")]
+            numbers = [float(value) for value in values.split(separator)]
         except ValueError:
-            raise UserError(f"--sweep wants FIELD=NUMBER,NUMBER,..., not {given!r}") from None
-        for value in grid[name]:
-            check_value(learner, f"--sweep: {name}", name, value)
-        if len(np.unique(np.asarray(grid[name], np.float32))) < len(grid[name]):
+            raise UserError(f"{flag} wants FIELD=NUMBER{separator}NUMBER..., not {given!r}") from None
+        for number in numbers:
+            check_value(learner, f"{flag}: {name}", name, number)
+        seen.add(name)
+        yield name, numbers, given
+
+
+def parse_sweep(text: str, learner: Any) -> dict[str, list[float]]:
+    """Parses 'beta=0.6,1,2 tau=0.005,0.01' into a grid over the learner's traced hyperparameters.
+
+    Raises:
+        UserError: as `numbers_given`, and if a value is there twice.
+    """
+    grid = {}
+    for name, numbers, given in numbers_given(text, learner, "--sweep", "vary", ","):
+        if len(np.unique(np.asarray(numbers, np.float32))) < len(numbers):
             raise UserError(f"--sweep gives {name} the same value (in float32) twice: {given!r}")
+        grid[name] = numbers
     return grid
 
 

@@ -43,9 +43,8 @@ class Population:
     the other on each device, because batched matrix products are slower there.
 
     The results of `advance` do not depend on how the steps are split into calls: everything random in update
-    t is drawn from `fold_in(key, t)`, and one program serves every start and stop. For the same reason it
-    need not keep a finite state at every update: if a call ends with numbers that are not finite, the same
-    updates are run again to find the member's last finite state, at which it stays.
+    t is drawn from `fold_in(key, t)`, and one program serves every start and stop. If a call ends with
+    numbers that are not finite, the same updates are run again to find the member's last finite state.
 
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
@@ -86,17 +85,12 @@ class Population:
             episodes = strategy.episodes(member)
             begun.append(MemberState(own, state, key, Sums.none(metrics), nan, episodes=episodes))
         for group in self.groups:
-            stack = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
-            group.members = stack.replace(buffer=self._empty_buffers(group))
+            group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
+            if sizes := strategy.buffer_sizes:
+                empty = jax.vmap(lambda _, sizes=sizes: replay.empty(*sizes))
+                buffers = jax.jit(empty, out_shardings=group.split)(jnp.arange(len(group.indices)))
+                group.members = group.members.replace(buffer=buffers)
         strategy.begin(self)
-
-    @property
-    def unit(self) -> str:
-        return self.strategy.unit
-
-    @property
-    def stride(self) -> int:
-        return self.strategy.stride
 
     def compile(self) -> None:
         """Compiles the program, if it is not compiled yet."""
@@ -235,15 +229,11 @@ class Population:
         """Continues from a checkpoint's content."""
         self.step = progress.step
         held = [progress.members[member.name] for member in self.members]
-        found = {index: of["diverged"] for index, of in enumerate(held) if of["diverged"]}
-        self.diverged = {index: Divergence(**divergence) for index, divergence in found.items()}
-        none = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), member_shapes(self.groups[0].members.sums)
-        )
-        self.replace(
-            state=[items["states"][member.name] for member in self.members],
-            sums=[Sums.restored(of["sums"]) if of.get("sums") else none for of in held],
-        )
+        self.diverged = {
+            index: Divergence(**of["diverged"]) for index, of in enumerate(held) if of["diverged"]
+        }
+        states = [items["states"][member.name] for member in self.members]
+        self.replace(state=states, sums=[Sums.restored(of["sums"]) for of in held])
         self.strategy.resume(self, items, progress)
 
     def close(self) -> None:
@@ -253,20 +243,12 @@ class Population:
     def _frozen(self, group: Group) -> np.ndarray:
         return np.isin(group.indices, list(self.diverged))
 
-    def _empty_buffers(self, group: Group) -> Any:
-        sizes = self.strategy.buffer_sizes
-        if sizes is None:
-            return ()
-        empty = jax.vmap(lambda _: replay.empty(*sizes))
-        return jax.jit(lambda: empty(jnp.arange(len(group.indices))), out_shardings=group.split)()
-
     def _program(self, group: Group) -> Any:
         """Returns the jitted function that maps `Strategy.train` over the members of a group."""
-        strategy = self.strategy
-        own = None if strategy.shares_data else 0
+        own = None if self.strategy.shares_data else 0
 
         def one(member: MemberState, experience: Any, data: Any, start: Array, stop: Array) -> Any:
-            trained, finite = strategy.train(member.joined(experience), data, start, stop)
+            trained, finite = self.strategy.train(member.joined(experience), data, start, stop)
             return trained.replace(learner=(), key=()), finite
 
         def in_turn(members: Any, experience: Any, data: Any, start: Array, stop: Array) -> Any:

@@ -10,21 +10,6 @@ from tqdm import tqdm
 
 LOG = logging.getLogger(__name__)
 SECONDS_PER_LINE = 30.0  # between log lines that report nothing but progress
-DAY, HOUR, MINUTE = 86_400, 3_600, 60
-
-
-def in_words(seconds: float) -> str:
-    """Formats a duration, such as "50 s", "12 min", "3 h 20 min" or "1 d 4 h"."""
-    whole = round(seconds)
-    if whole < 2 * MINUTE:
-        return f"{whole} s"
-    if whole < HOUR:
-        return f"{round(seconds / MINUTE)} min"
-    if whole < DAY:
-        minutes = round(seconds / MINUTE)
-        return f"{minutes // 60} h {minutes % 60} min"
-    hours = round(seconds / HOUR)
-    return f"{hours // 24} d {hours % 24} h"
 
 
 class Pace:
@@ -38,8 +23,9 @@ class Pace:
     """
 
     def __init__(self, first: int, last: int, unit: str, clock: Callable[[], float]):
-        self._first, self._last, self._unit, self._clock = first, last, unit, clock
-        self._began = self._said_at = clock()
+        self._last, self._unit, self._clock = last, unit, clock
+        self._said_at = clock()
+        self.begin_at(first)
 
     def begin_at(self, step: int) -> None:
         """Measures the speed from this step on, because earlier steps took a different time each."""
@@ -56,8 +42,8 @@ class Pace:
         said = [f"{self._unit} {step:,}" + (f": {news}" if news else f" of {self._last:,}")]
         if self._first < step < self._last and seconds > 0:
             speed = (step - self._first) / seconds
-            said.append(f"{speed:,.{0 if speed >= 10 else 1}f} {self._unit}s/s")
-            said.append(f"about {in_words((self._last - step) / speed)} left")
+            left = tqdm.format_interval((self._last - step) / speed)
+            said += [f"{speed:,.{0 if speed >= 10 else 1}f} {self._unit}s/s", f"about {left} left"]
         return ", ".join(said)
 
 

@@ -1,20 +1,35 @@
 """What a training measures, written as rows of CSV files and as TensorBoard events."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from xql_jax.data import replay
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.logs.csv_logger import CSVLogger
+from xql_jax.logs.csv_rows import CSVLogger
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.evaluation import EpisodeResults
-from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Progress
+from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.types import Metrics
+from xql_jax.training.updates import MemberState
+from xql_jax.types import Array
+
+NUM_ERRORS = 1_024  # Bellman errors per member and measurement
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A quantity measured every `interval` steps and written to its own CSV file, one row per number."""
+
+    path: Path  # of the CSV file, with columns step, seed, hyperparameters and `column`
+    column: str
+    interval: int  # steps
+    measure: Callable[[], np.ndarray]  # returns f32[M, N], N numbers per member at the current step
 
 
 class RowWriter:
@@ -43,41 +58,36 @@ class RowWriter:
                 values = hyperparameters(population.member(index)[0])  # type: ignore[arg-type]
                 self._tensorboard.write_hyperparameters(index, {"seed": member.seed, **values})
 
-    def write_metrics(self, path: Path, progress: Progress, metrics: Metrics, skipped: Sequence[int]) -> None:
-        """Writes a row with the metrics f32[M] of each member that is not skipped."""
-        columns = {name: np.asarray(metric) for name, metric in metrics.items()}
-        for index in self._others(skipped):
-            scalars = {name: float(column[index]) for name, column in columns.items()}
-            self._logs[path].write({**self._start(index, progress), **scalars, **_end(progress)})
-            self._tensorboard.write(index, progress.step, scalars)
+    def write(
+        self,
+        path: Path,
+        progress: Progress,
+        columns: Mapping[str, Sequence[Any]],
+        skipped: Collection[int] = (),
+        prefix: str = "",
+    ) -> None:
+        """Writes a row, and events of its numbers, for each member that is not skipped.
+
+        Args:
+            columns: by name, an entry a member.
+            prefix: of the events' names.
+        """
+        seconds = round(progress.update_seconds + progress.evaluation_seconds, 3)
+        for index, member in enumerate(self._members):
+            if index not in skipped:
+                cells = {name: column[index] for name, column in columns.items()}
+                self._logs[path].write({**_start(member, progress), **cells, "seconds": seconds})
+                numbers = {prefix + name: cell for name, cell in cells.items() if isinstance(cell, float)}
+                self._tensorboard.write(index, progress.step, numbers)
 
     def write_numbers(
-        self, path: Path, progress: Progress, column: str, numbers: np.ndarray, skipped: Sequence[int]
+        self, path: Path, progress: Progress, column: str, numbers: np.ndarray, skipped: Collection[int]
     ) -> None:
         """Writes a row for each of the numbers f32[M, N] of the members that are not skipped."""
-        for index in self._others(skipped):
-            for number in numbers[index].tolist():
-                self._logs[path].write({**self._start(index, progress), column: number})
-
-    def write_evaluation(
-        self, path: Path, progress: Progress, results: EpisodeResults, task: Task, diverged: Mapping[int, Any]
-    ) -> np.ndarray:
-        """Writes a row with the results of each member, diverged or not; returns the scores f64[M]."""
-        returns = results.returns.mean(axis=1)
-        scores = task.normalized_score(returns)
-        for index in range(len(self._members)):
-            scalars = {
-                "return": float(returns[index]),
-                "score": float(scores[index]),
-                "length": float(results.lengths[index].mean()),
-            }
-            if results.successes is not None:
-                scalars["success_rate"] = float(results.successes[index].mean())
-            at = {"diverged_at": diverged[index].step if index in diverged else ""}
-            self._logs[path].write({**self._start(index, progress), **scalars, **at, **_end(progress)})
-            scalars = {f"evaluation/{name}": value for name, value in scalars.items()}
-            self._tensorboard.write(index, progress.step, scalars)
-        return np.asarray(scores)
+        for index, member in enumerate(self._members):
+            if index not in skipped:
+                for number in numbers[index].tolist():
+                    self._logs[path].write({**_start(member, progress), column: number})
 
     def saving(self) -> Callable[[Path], None]:
         """Returns a function that writes the rows until now into a checkpoint's folder."""
@@ -86,8 +96,7 @@ class RowWriter:
         def write(folder: Path) -> None:
             (folder / "logs").mkdir()
             for path, size in sizes.items():
-                with path.open("rb") as file:
-                    (folder / "logs" / path.name).write_bytes(file.read(size))
+                (folder / "logs" / path.name).write_bytes(path.read_bytes()[:size])
             self._tensorboard.flush()
 
         return write
@@ -98,13 +107,33 @@ class RowWriter:
             for log in self._logs.values():
                 stack.callback(log.close)
 
-    def _others(self, skipped: Sequence[int]) -> list[int]:
-        return [index for index in range(len(self._members)) if index not in skipped]
 
-    def _start(self, index: int, progress: Progress) -> Mapping[str, Any]:
-        member = self._members[index]
-        return {"step": progress.step, "seed": member.seed, **member.hyperparameters}
+def _start(member: Member, progress: Progress) -> dict[str, Any]:
+    return {"step": progress.step, "seed": member.seed, **member.hyperparameters}
 
 
-def _end(progress: Progress) -> Mapping[str, float]:
-    return {"seconds": round(progress.update_seconds + progress.evaluation_seconds, 3)}
+def bellman_errors(population: Population) -> np.ndarray:
+    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
+
+    The learner must be an `OnlineLearner`. Before the first update the result is f32[M, 0], because the
+    errors of initial networks say nothing about the method.
+    """
+    number = len(population.members)
+    if not population.strategy.has_learned(population.step):
+        return np.empty((number, 0), np.float32)
+    step, errors = np.int32(population.step), []
+    for index in range(number):
+        group, place = population.place_of(index)
+        errors.append(np.asarray(_errors(group.members.apart[0], group.members.buffer, place, step)))
+    return np.stack(errors)
+
+
+@jax.jit
+def _errors(members: MemberState, buffers: replay.ReplayBuffer, place: Array, step: Array) -> Array:
+    """Bellman errors of one of the stacked members, on transitions drawn from its buffer.
+
+    The key is folded with -step, which no update uses, because updates are numbered from 0 on.
+    """
+    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, buffers))
+    batch = replay.sample(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
+    return member.learner.bellman_errors(member.state, batch)

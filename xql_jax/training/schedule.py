@@ -1,11 +1,57 @@
-"""The schedules of a training: when it logs, evaluates, saves and ends; how acting and learning alternate."""
+"""When a training logs, evaluates, saves and ends; how acting and learning alternate; what changes then."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
+import jax.numpy as jnp
+
+from xql_jax.errors import UserError
+from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.training.checkpoints import KEPT
-from xql_jax.training.ramps import Ramp
+from xql_jax.training.members import numbers_given
+
+
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A hyperparameter that changes linearly from one value to another, and then stays constant."""
+
+    name: str
+    first: float
+    last: float
+    steps: int  # until `last` is reached
+
+    def at(self, step: int) -> float:
+        return self.first + (self.last - self.first) * min(step / self.steps, 1.0)
+
+
+def parse_ramps(text: str, learner: Any, steps: int, taken: Collection[str] = ()) -> list[Ramp]:
+    """Parses text such as 'beta=1:0.2 awr_temperature=3'.
+
+    In the example beta goes from 1 to 0.2 in `steps` steps, and awr_temperature is 3 from the first step on.
+
+    Args:
+        steps: the length of each ramp.
+        taken: names of the fields that a sweep varies, which a ramp cannot change.
+    Raises:
+        UserError: as `numbers_given`, and if a field is varied by a sweep.
+    """
+    ramps = []
+    for name, numbers, given in numbers_given(text, learner, "--online", "change", ":"):
+        if name in taken:
+            raise UserError(f"--online={given}: --sweep varies {name}, whose members would become alike")
+        if len(numbers) > 2:
+            raise UserError(f"--online wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not {given!r}")
+        ramps.append(Ramp(name, numbers[0], numbers[-1], steps))
+    return ramps
+
+
+def ramped(learner: Any, ramps: Sequence[Ramp], step: int, count: int | None = None) -> Any:
+    """Returns the learner, or `count` stacked learners, with the ramps' values at `step`."""
+    values = {ramp.name: ramp.at(step) for ramp in ramps}
+    stacked = {name: jnp.full(count, value, jnp.float32) for name, value in values.items() if count}
+    return with_hyperparameters(learner, stacked or values) if ramps else learner
 
 
 @dataclasses.dataclass(frozen=True)

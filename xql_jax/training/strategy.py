@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from xql_jax.data import replay
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.updates import MemberState
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 AXIS = "members"  # of the members that share a program under `vmap`
 DEVICES = "devices"
+EPISODE_METRICS = ("episode/return", "episode/length")  # means over the episodes that ended last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +74,13 @@ class Strategy:
 
     def open(self, population: "Population") -> None:
         """Prepares what needs the population's members; `example` and `minibatch` are known then."""
+
+    def set_sizes(self, capacity: int, observation_dim: int, action_dim: int) -> None:
+        """Sets what follows from the sizes of a replay buffer."""
+        self.buffer_sizes = capacity, observation_dim, action_dim
+        self.example = jnp.zeros((1, observation_dim)), jnp.zeros((1, action_dim))
+        # The metrics' shapes do not depend on the batch size.
+        self.minibatch = replay.empty(1, observation_dim, action_dim).data
 
     def episodes(self, member: Member) -> Any:
         """Returns the member's first episodes, if they are in the compiled program."""

@@ -1,0 +1,91 @@
+"""CSV files after a kill, after a resumption, and digit by digit; what each cell is, and what is damage."""
+
+import numpy as np
+import pytest
+
+from xql_jax.errors import UserError
+from xql_jax.logs.csv_rows import Columns, CSVLogger, Row, parse_rows
+
+FULL = b"step,seed,loss\n4,1,0.5\n4,2,0.25\n8,1,-2\n8,2,1e-07\n12,1,3\n"
+HELD = FULL[:32]  # by the checkpoint of step 4
+LATER = ((8, 1, -2.0), (8, 2, 1e-7), (12, 1, 3.0))
+COLUMNS = Columns.of(["beta"])
+HEADER = b"step,seed,beta,return,diverged_at,seconds\n"
+
+
+def test_header_and_rows(tmp_path):
+    path = tmp_path / "metrics.csv"
+    logger = CSVLogger(path)
+    assert path.read_text() == ""  # a run without rows yet
+    logger.write({"step": 4, "seed": 1, "loss": 0.5})
+    assert path.read_text() == "step,seed,loss\n4,1,0.5\n"  # whole on disk before the next one
+    logger.write({"loss": 1e-7, "seed": 2, "step": 4})  # columns are the header's
+    assert path.read_text() == "step,seed,loss\n4,1,0.5\n4,2,1e-07\n"
+    assert logger.size == len(path.read_bytes())
+    for row in (
+        {"step": 8, "los": 0.5, "seed": 1},
+        {"step": 8},
+        {"step": 8, "seed": 1, "loss": 1.0, "x": 2.0},
+    ):
+        with pytest.raises(UserError, match=r"metrics\.csv: its rows were begun with other columns"):
+            logger.write(row)
+    logger.close()
+
+
+@pytest.mark.parametrize("length", [0, 3, len(HELD), len(HELD) + 7, len(FULL)])
+def test_a_resumed_run_writes_the_later_rows_again(tmp_path, length):
+    """Whatever a kill left of the file: later rows, one cut short, or less than the checkpoint has."""
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(FULL[:length])
+    logger = CSVLogger(path, HELD)
+    assert path.read_bytes() == HELD
+    for step, seed, loss in LATER:
+        logger.write({"step": step, "seed": seed, "loss": loss})
+    logger.close()
+    assert path.read_bytes() == FULL
+    path.unlink()
+    CSVLogger(path, HELD).close()
+    assert path.read_bytes() == HELD
+    edited = FULL.replace(b"0.25", b"0.26")  # somebody else's rows are refused, and stay
+    path.write_bytes(edited)
+    with pytest.raises(UserError, match=r"metrics\.csv: not as the run wrote it"):
+        CSVLogger(path, HELD)
+    assert path.read_bytes() == edited
+
+
+def test_every_float32_that_is_logged_comes_back(tmp_path):
+    bits = np.random.default_rng(0).integers(2**32, size=300, dtype=np.uint32)
+    numbers = [*bits.view(np.float32), np.float32(0.1), np.float32(-0.0), np.float32(np.inf)]
+    logger = CSVLogger(tmp_path / "rows.csv")
+    for step, number in enumerate(numbers):
+        logger.write({"step": step, "seed": 0, "x": float(number)})
+    logger.close()
+    rows = parse_rows(logger.path.read_bytes(), Columns.of([]), logger.path)
+    found = np.array([row.results["x"] for row in rows], np.float64)
+    np.testing.assert_array_equal(found.astype(np.float32), numbers)
+
+
+def test_a_row_says_when_whose_and_what(tmp_path):
+    assert parse_rows(b"", COLUMNS, tmp_path) == parse_rows(HEADER, COLUMNS, tmp_path) == []
+    first, second = parse_rows(HEADER + b"10,3,0.5,-1e-3,,2.5\n20,4,2,inf,15,3\n", COLUMNS, tmp_path)
+    assert first[:3] == (10, 3, (("beta", 0.5),))
+    assert list(first.results) == ["return", "diverged_at"]  # the seconds are no result
+    np.testing.assert_array_equal(list(first.results.values()), [-1e-3, np.nan])
+    assert second == Row(20, 4, (("beta", 2.0),), {"return": np.inf, "diverged_at": 15.0})
+    columns = Columns(("step", "return"), ("seed", "error"))  # a hyperparameter with the name of a result
+    found = parse_rows(b"step,seed,error,return,seconds\n1,0,7,8,9\n", columns, tmp_path)
+    assert found == [Row(1, 0, (("error", 7.0),), {"seconds": 9.0})]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"step,seed,return\n10,3,1\n",
+        b"step,seed,beta,return,return\n10,3,1,2,3\n",
+        *(HEADER + row for row in (b"10,3", b"10,3,0.5,1,,2.5,9", b"10.5,3,0.5,1,,2.5", b",3,0.5,1,,2.5")),
+        *(HEADER + row for row in (b"10,3,,1,,2.5", b"10,3,0.5,high,,2.5", b"10,3,0.5,\xff,,2.5")),
+    ],
+)
+def test_damage_is_told(tmp_path, content):
+    with pytest.raises(UserError, match=r"^.*rows\.csv: damaged: [^\n]*$"):
+        parse_rows(content + b"\n", COLUMNS, tmp_path / "rows.csv")

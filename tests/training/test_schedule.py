@@ -1,0 +1,79 @@
+"""What is due when, hyperparameters that change with the steps, and what a log says of the time left."""
+
+import pytest
+
+from xql_jax.errors import UserError
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import make_learner
+from xql_jax.training.progress import SECONDS_PER_LINE, Pace, counted
+from xql_jax.training.schedule import Ramp, Schedule, parse_ramps, ramped
+
+
+def test_stops_and_what_is_due():
+    schedule = Schedule(max_steps=23, log_interval=4, eval_interval=10, checkpoint_interval=100)
+    stops = [0]
+    while stops[-1] < 23:
+        stops.append(schedule.next_stop(stops[-1]))
+    assert stops == [0, 4, 8, 10, 12, 16, 20, 23]
+    assert schedule.next_stop(9) == 10
+    assert [step for step in range(1, 24) if schedule.is_due(step, 4)] == [4, 8, 12, 16, 20, 23]
+    assert [step for step in range(1, 24) if schedule.is_due(step, 100)] == [23]
+
+
+def test_ramps_go_evenly_and_stay():
+    learner = make_learner("xql")
+    ramps = parse_ramps("beta=1:0.2 awr_temperature=3", learner, 100)
+    assert ramps == [Ramp("beta", 1.0, 0.2, 100), Ramp("awr_temperature", 3.0, 3.0, 100)]
+    assert parse_ramps("", learner, 100) == []
+    for step, beta in {0: 1.0, 25: 0.8, 100: 0.2, 500: 0.2}.items():
+        values = hyperparameters(ramped(learner, ramps, step))
+        assert (values["beta"], values["awr_temperature"]) == (pytest.approx(beta), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("betta=1", "cannot change 'betta'; nearest of what it can: beta"),
+        ("num_critics=3", "cannot change 'num_critics'"),
+        ("beta=1 beta=2", "gives beta twice"),
+        ("beta=1:2:3", "wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not 'beta=1:2:3'"),
+        ("beta=high", "not 'beta=high'"),
+        ("beta=1:-1", "--online: beta must be positive"),
+        ("tau=0.1", "--sweep varies tau"),
+    ],
+)
+def test_mistakes_in_ramps(text, told):
+    with pytest.raises(UserError) as raised:
+        parse_ramps(text, make_learner("xql"), 100, taken=("tau",))
+    assert told in str(raised.value)
+
+
+def test_the_time_left_is_that_of_this_process_alone():
+    now = [100.0]
+    pace = Pace(13_000, 30_000, "update", lambda: now[0])
+    assert pace.line(13_000) == "update 13,000 of 30,000"  # nothing is known yet
+    now[0] += 10.0
+    # 2,000 updates in 10 seconds, whatever went before the resumption: 15,000 more take 75 seconds.
+    assert pace.line(15_000) == "update 15,000 of 30,000, 200 updates/s, about 01:15 left"
+    pace.begin_at(15_000)  # a program was compiled
+    now[0] += SECONDS_PER_LINE - 1
+    assert not pace.has_been_silent()
+    now[0] += 1
+    assert pace.has_been_silent()
+    assert pace.line(18_000, "score 9.5") == "update 18,000: score 9.5, 100 updates/s, about 02:00 left"
+    assert not pace.has_been_silent()
+    assert pace.line(30_000, "score 9.5") == "update 30,000: score 9.5"
+
+
+def test_without_a_bar_lines_say_how_long_it_takes(monkeypatch, caplog):
+    seconds = iter(range(0, 1000, 10))
+    monkeypatch.setattr("xql_jax.training.progress.time.monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr("xql_jax.training.progress.SECONDS_PER_LINE", 1.0)
+    caplog.set_level("INFO")
+    with counted(100, "step", False, "video") as count:
+        count()
+        count(19)
+    first, second = caplog.messages
+    assert first.startswith("video step 1 of 100, ")
+    assert second.startswith("video step 20 of 100, ")
+    assert second.endswith(" left")

@@ -1,0 +1,117 @@
+"""CSV files of a run, whose rows checkpoints also hold: how they are written and read."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from xql_jax.errors import Damaged, UserError
+from xql_jax.files import write_atomically, writing
+
+TIMES = ("step", "seconds")  # columns that say when; columns that are neither times nor settings are results
+
+
+class CSVLogger:
+    """Appends rows to a CSV file. A row is in the file when `write` returns, even if the process is killed.
+
+    The first column is `step`. A resumed run begins with the rows of its checkpoint, and drops those that the
+    file has of later steps, because it writes them again.
+
+    Args:
+        rows: the rows in the checkpoint, header first; none for a new run.
+    Raises:
+        UserError: if the file has other rows than the checkpoint, because somebody else has changed it.
+    """
+
+    def __init__(self, path: Path, rows: bytes = b""):
+        self.path = path
+        there = path.read_bytes() if path.exists() else b""
+        known = min(len(there), len(rows))
+        if there[:known] != rows[:known]:
+            raise UserError(
+                f"{path}: not as the run wrote it: put it back as it was, or delete it, and the rows are "
+                "taken from the last checkpoint"
+            )
+        self._columns = rows.split(b"\n", 1)[0].decode().split(",") if rows else None
+        write_atomically(path, rows)
+        with writing(path):
+            self._file: IO[bytes] = path.open("ab")
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends a row, and before the first one a header; UserError if a later row has other columns."""
+        lines = []
+        if self._columns is None:
+            self._columns = list(row)
+            lines = [self._columns]
+        if row.keys() != set(self._columns):
+            other = ", ".join(sorted(row.keys() ^ set(self._columns)))
+            raise UserError(
+                f"{self.path}: its rows were begun with other columns, by another version: {other}"
+            )
+        lines.append([_text(row[column]) for column in self._columns])
+        with writing(self.path):
+            self._file.write("".join(",".join(cells) + "\n" for cells in lines).encode())
+            self._file.flush()
+
+    @property
+    def size(self) -> int:
+        """The length of all rows so far, in bytes: the file's first bytes never change."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        with writing(self.path):
+            self._file.close()
+
+
+def _text(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)  # 9 digits give a float32 back exactly
+
+
+class Columns(NamedTuple):
+    """The columns of a run's CSV files, apart from the results, as its config.json declares them."""
+
+    times: Sequence[str]
+    settings: Sequence[str]  # the seed, and the hyperparameters that a sweep varies
+
+    @classmethod
+    def of(cls, hyperparameters: Sequence[str]) -> "Columns":
+        return cls(TIMES, ("seed", *hyperparameters))
+
+
+class Row(NamedTuple):
+    """A row: its step, seed and swept hyperparameters, and the results."""
+
+    step: int
+    seed: int
+    setting: tuple[tuple[str, float], ...]  # the swept hyperparameters
+    results: Mapping[str, float]  # NaN for an empty cell
+
+
+def parse_rows(text: bytes, columns: Columns, path: Path) -> list[Row]:
+    """Returns the rows of a file's text, header first; none if there is no row yet.
+
+    Args:
+        path: of the file, for messages.
+    Raises:
+        Damaged: if a column is missing or appears twice, or a cell is no number.
+    """
+    try:
+        reader = csv.DictReader(io.StringIO(text.decode(), newline=""), strict=True)
+        names = reader.fieldnames or []
+        if len(set(names)) < len(names):
+            raise ValueError(f"a column twice, of {', '.join(names)}")
+        return [_row(cells, columns) for cells in reader]
+    except (ValueError, TypeError, KeyError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        raise Damaged(f"{path}: damaged: {type(error).__name__}: {error}") from error
+
+
+def _row(cells: Mapping[str, Any], columns: Columns) -> Row:
+    setting = tuple((name, float(cells[name])) for name in columns.settings if name != "seed")
+    results = {
+        name: float(cell) if cell != "" else math.nan
+        for name, cell in cells.items()
+        if name not in (*columns.times, *columns.settings)
+    }
+    return Row(int(cells["step"]), int(cells["seed"]), setting, results)
