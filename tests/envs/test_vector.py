@@ -1,4 +1,4 @@
-"""Environments stepped together, against the same environments stepped one by one, here and in processes."""
+"""Environments stepped together, of all kinds, against the same environments stepped one by one."""
 
 import functools
 import math
@@ -11,20 +11,22 @@ import time
 from pathlib import Path
 
 import gymnasium
+import jax
 import numpy as np
 import psutil
 import pytest
 from gymnasium import spaces
+from jax_point_mass import PointMass
 
-from xql_jax.envs import processes
+from xql_jax.envs import SUITES, processes
 from xql_jax.envs.processes import GRACE, TICK, Processes
 from xql_jax.envs.vector import EpisodeSeeds, Local, Patience, start_seed
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.rollout.evaluation import episode_seed
-from xql_jax.tasks import Task
+from xql_jax.tasks import Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
-KINDS = pytest.mark.parametrize("kind", [Local, slow(Processes)])
+THREADS = functools.partial(Local, num_threads=2)
 
 
 class Clock(gymnasium.Env):
@@ -79,6 +81,24 @@ def cheetah(limit: int = 7):
     return DMControl(Task("cheetah-run", "dm_control", None, 0.0, 1000.0, limit))
 
 
+class Point:
+    """The environment in JAX, by itself, behind Gymnasium's interface."""
+
+    def reset(self, *, seed):
+        self.state, observation = PointMass().reset(jax.random.key(seed))
+        self.count = 0
+        return observation, {}
+
+    def step(self, action):
+        self.state, (observation, reward, terminal) = PointMass().step(self.state, action)
+        self.count += 1
+        return observation, reward, bool(terminal), self.count == PointMass.episode_limit, {}
+
+
+def compiled(make, number):
+    return SUITES["compiled"].vector_env(get_task("jax_point_mass:PointMass"), number)
+
+
 def refuse():
     raise UserError("no such clock")
 
@@ -101,79 +121,79 @@ def made():
         each.close()
 
 
-def begin(env, seed, episodes=None):
+def begin(env, seed):
     """Begins endless episodes; returns their seeds, and the first observations."""
-    seeds = EpisodeSeeds(seed, episodes or [0] * env.num_envs)
+    seeds = EpisodeSeeds(seed, [0] * env.num_envs)
     return seeds, env.reset(seeds.running(), seeds)
 
 
-def random_actions(env, steps):
-    shape = steps, env.num_envs, *env.action_space.shape
-    return np.random.default_rng(0).uniform(-0.9, 0.9, shape).astype(np.float32)
-
-
-@pytest.mark.parametrize("kind", [Local, functools.partial(Local, num_threads=2), slow(Processes)])
-@pytest.mark.parametrize("make", [cheetah, Clock])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        (Local, Clock), (THREADS, cheetah), (compiled, Point), (Processes, Clock),
+        slow(Processes, cheetah),
+    ],
+)  # fmt: skip
 def test_each_environment_steps_as_if_alone(made, make, kind):
-    env = made(kind, make, 3)
-    actions = random_actions(env, 20)
-    seeds, first = begin(env, 4)
-    steps = [env.step(action) for action in actions]
+    idle = kind is not Processes  # the last place, which has no episode
+    env, tolerance = made(kind, make, 3 + idle), 1e-5 if kind is compiled else 0.0
+    same = functools.partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance)
+    actions = np.random.default_rng(0).uniform(-0.9, 0.9, (45, 3 + idle, *env.action_space.shape))
+    seeds = EpisodeSeeds(4, [0] * 3)
+    first = env.reset([*seeds.running(), *[None] * idle], seeds)
+    steps = [env.step(action) for action in actions.astype(np.float32)]
     for i in range(3):
         alone, episode, total, length = make(), 0, 0.0, 0
         observation, _ = alone.reset(seed=start_seed(4, i, episode))
-        np.testing.assert_array_equal(first[i], observation)
+        same(first[i], observation)
         before = first
-        for action, step in zip(actions[:, i], steps, strict=True):
+        for action, step in zip(actions[:, i].astype(np.float32), steps, strict=True):
             row = [field[i] for field in step.transitions(before)]
-            np.testing.assert_array_equal(row[0], observation)
+            same(row[0], observation)
             np.testing.assert_array_equal(row[1], action)
             observation, reward, terminated, truncated, info = alone.step(action)
-            total, length = total + reward, length + 1
-            assert row[2:4] == [np.float32(reward), 1.0 - terminated]
-            np.testing.assert_array_equal(row[4], observation)
+            total, length = total + float(reward), length + 1
+            same(row[2], np.float32(reward))
+            assert row[3] == 1.0 - terminated
+            same(row[4], observation)
             assert (step.terminals[i], step.truncations[i]) == (terminated, truncated and not terminated)
-            assert (step.returns[i], step.lengths[i]) == (total, length)
-            assert step.successes[i] == info.get("success", -1)
+            same(step.returns[i], total)
+            assert (step.lengths[i], step.successes[i]) == (length, info.get("success", -1))
             if step.ended[i]:
                 episode, total, length = episode + 1, 0.0, 0
                 observation, _ = alone.reset(seed=start_seed(4, i, episode))
-            np.testing.assert_array_equal(step.observations[i], observation)
+            same(step.observations[i], observation)
             before = step.observations
         assert seeds.episodes[i] == episode >= 2
+    for step in steps if idle else []:
+        assert not step.observations[3].any()
+        assert (step.rewards[3], step.lengths[3], bool(step.ended[3])) == (0.0, 0, False)
 
 
 def test_episodes_go_on_from_their_numbers(made):
     env, other = made(Local, Clock, 2), made(Local, Clock, 2)
     seeds, _ = begin(env, 3)
-    actions = random_actions(env, 12)
-    for action in actions:
-        step = env.step(action)
-        if step.ended.all():  # both have just begun
-            break
-    _, start = begin(other, 3, list(seeds.episodes))
-    np.testing.assert_array_equal(start, step.observations)
-    for action in actions:
-        for one, two in zip(env.step(action), other.step(action), strict=True):
+    step = env.step(np.zeros((2, 1)))
+    while not step.ended.all():  # then both have just begun
+        step = env.step(np.zeros((2, 1)))
+    again = EpisodeSeeds(3, seeds.episodes)
+    np.testing.assert_array_equal(other.reset(again.running(), again), step.observations)
+    for _ in range(9):
+        for one, two in zip(env.step(np.zeros((2, 1))), other.step(np.zeros((2, 1))), strict=True):
             np.testing.assert_array_equal(one, two)
 
 
-def test_an_environment_without_a_seed_is_idle(made):
-    env = made(Local, Clock, 3)
-    start = env.reset([None, 7, 6])  # odd: 3 steps, even: 2
-    assert start.tolist() == [[0, 0], [7, 0], [6, 0]]
-    steps = [env.step(np.full((3, 1), 0.5)) for _ in range(3)]
-    assert [step.rewards.tolist() for step in steps] == [[0, 6, 6], [0, 7, 7], [0, 8, 0]]
-    assert [step.ended.tolist() for step in steps][1:] == [[False, False, True], [False, True, False]]
-    assert steps[-1].lengths.tolist() == [0, 3, 2]
-    assert steps[-1].observations.tolist() == [[0, 0], [7, 3], [6, 2]]
+@pytest.mark.parametrize("kind", [Local, compiled])
+def test_an_ended_environment_is_idle_until_another_seed(made, kind):
+    env = made(kind, Clock, 2)
+    env.reset([1, 3], lambda index: None if index else 5)
+    *_, last, step = [env.step(np.full((2, 1), -3.0)) for _ in range(25)]
+    assert (step.actions == -1.0).all()  # clipped
+    assert env.running.tolist() == [True, False]
+    np.testing.assert_array_equal(step.observations[1], last.observations[1])
+    assert step.rewards[1] == 0.0
+    assert not env.reset([None, None]).any()
     assert not env.running.any()
-    # Later steps write into none of these arrays, and actions outside the space are clipped.
-    assert steps[0].observations.tolist() == [[0, 0], [7, 1], [6, 1]]
-    assert env.reset([2, 4, 6], lambda index: 9 if index == 1 else None)[:, 0].tolist() == [2, 4, 6]
-    assert env.step(np.full((3, 1), -3.0)).actions.tolist() == [[-1]] * 3
-    assert env.step(np.zeros((3, 1))).observations.tolist() == [[2, 2], [9, 0], [6, 2]]
-    assert env.running.tolist() == [False, True, False]
 
 
 def test_seeds_are_all_different():
@@ -183,15 +203,16 @@ def test_seeds_are_all_different():
     assert not starts & {episode_seed(s, e) for s in range(5) for e in range(50)}
 
 
-@pytest.mark.parametrize("kind", [functools.partial(Local, num_threads=2), slow(Processes)])
 @pytest.mark.parametrize(
-    ("breaks", "told"),
+    ("kind", "breaks", "told"),
     [
-        ("raises", "EOFError: the spring is broken"),
-        ("fails", "clock: it stands still"),
-        ("exits", "SystemExit: 3"),
-        ("overflows", "its reward is not finite"),
-        ("pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
+        (Local, "raises", "EOFError: the spring is broken"),
+        slow(Processes, "raises", "EOFError: the spring is broken"),
+        (Local, "fails", "clock: it stands still"),
+        (THREADS, "exits", "SystemExit: 3"),
+        slow(Processes, "exits", "SystemExit: 3"),
+        (THREADS, "overflows", "its reward is not finite"),
+        (Local, "pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
     ],
 )
 def test_an_environment_that_fails_is_named(made, kind, breaks, told):
@@ -202,11 +223,11 @@ def test_an_environment_that_fails_is_named(made, kind, breaks, told):
     assert str(caught.value) == f"environment 1 failed: {told}"
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [Local, slow(Processes)])
 def test_what_cannot_be_made_is_named(made, kind):
     for make, error, told in ((refuse, UserError, "no such clock"), (fail, EnvironmentFailure, "no spring")):
         with pytest.raises(error, match=told):
-            made(kind, make, 1).reset([0])
+            made(kind, make, 1)
     assert not workers_now()
 
 
@@ -233,6 +254,7 @@ def assert_ends(env, actions, told, at_least=0.0):
         env.step(actions)
 
 
+@pytest.mark.slow
 def test_processes_that_die_or_are_signalled(made, capfd):
     env = made(Processes, functools.partial(Clock, "dies"), 2)
     begin(env, 0)
@@ -242,15 +264,11 @@ def test_processes_that_die_or_are_signalled(made, capfd):
     env.step(np.zeros((2, 1)))
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
     assert_ends(env, np.array([[0.0], [1.0]]), "environment 1 failed: its process ended with exit code 7")
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_named(made):
     env = made(Processes, Clock, 2)
     begin(env, 0)
-    workers_now()[0].kill()
-    assert_ends(env, np.zeros((2, 1)), "environment 0 failed: its process ended with exit code -9")
+    workers_now()[1].kill()
+    assert_ends(env, np.zeros((2, 1)), "environment 1 failed: its process ended with exit code -9")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.slow
@@ -270,17 +288,17 @@ def test_a_silent_process_is_not_waited_for(made, monkeypatch):
 
 @pytest.mark.slow
 def test_a_process_that_does_not_end_is_killed(made):
-    env = made(Processes, functools.partial(Clock, closing_seconds=60.0), 1)
+    env = made(Processes, functools.partial(Clock, closing_seconds=8.0), 1)
     start = time.monotonic()
     env.close()
     env.close()
-    assert GRACE <= time.monotonic() - start < GRACE + 5
+    assert GRACE <= time.monotonic() - start < 7.0
     assert not workers_now()
 
 
 # Ignores SIGTERM as all workers do; the program does not close them.
 PROGRAM = """
-import os, sys, psutil
+import sys, psutil
 from test_vector import Clock, Processes
 if __name__ == "__main__":
     env = Processes(Clock, 2)

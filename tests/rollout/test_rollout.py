@@ -1,13 +1,17 @@
-"""The evaluator on an environment whose returns are worked by hand, and on a real one."""
+"""The evaluator on an environment worked by hand, and on a real one; policies with a memory."""
 
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from xql_jax import envs
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.rollout.evaluation import Evaluator, episode_seed
+from xql_jax.rollout.policies import RecurrentPolicy, around, prepared
+from xql_jax.rollout.video import record_video
 from xql_jax.tasks import Task, get_task
 
 TASK = Task("clock-v0", "fake", None, 0.0, 1.0, 5)
@@ -19,7 +23,7 @@ class Clock:
     observation_space = spaces.Box(0.0, 10.0, (2,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
     made: list = []  # noqa: RUF012
-    steps_per_second = 1.0
+    steps_per_second = 25.0
     tells_success = False
 
     def __init__(self, task):
@@ -33,18 +37,16 @@ class Clock:
     def step(self, action):
         assert self.steps < self.length, "stepped after its end"
         self.steps += 1
-        over = self.steps == self.length
         # Even lengths end by terminating, odd ones by truncation: both are ends.
-        return (
-            self.observation(),
-            float(action[0]),
-            over and not self.length % 2,
-            over and bool(self.length % 2),
-            {"success": self.steps >= 3} if self.tells_success else {},
-        )
+        over, even = self.steps == self.length, not self.length % 2
+        info = {"success": self.steps >= 3} if self.tells_success else {}
+        return self.observation(), float(action[0]), over and even, over and not even, info
 
     def observation(self):
         return np.array([self.length, self.steps], np.float32)
+
+    def render(self):
+        return np.zeros((16, 16, 3), np.uint8)
 
     def close(self):
         self.closed = True
@@ -63,91 +65,146 @@ def member_rewards(observations):
     return (members * observations[..., 1] / 100)[..., None]
 
 
-def test_returns_by_hand():
-    results = Evaluator(TASK, num_members=3, num_episodes=20, seed=0).run(member_rewards)
+@pytest.mark.parametrize("max_environments", [None, 1, 9, 10])
+def test_returns_by_hand_and_environments_used_again(max_environments, clocks):
+    evaluator = Evaluator(TASK, num_members=3, num_episodes=20, seed=0, max_environments=max_environments)
+    results = evaluator.run(member_rewards, record_paths=True)
     lengths = results.lengths
     assert set(lengths[0]) == {1, 2, 3, 4, 5}  # else the other tests here show little
+    np.testing.assert_array_equal(lengths[0], [1 + episode_seed(0, episode) % 5 for episode in range(20)])
     np.testing.assert_array_equal(lengths, np.broadcast_to(lengths[0], (3, 20)))  # same starts for all
     expected = np.array([[1], [2], [3]]) / 100 * (lengths * (lengths - 1) / 2)
     np.testing.assert_allclose(results.returns, expected, rtol=1e-6)
-    assert results.paths is None
-
-
-@pytest.mark.parametrize("max_environments", [1, 6, 9, 10, 1000])
-def test_results_do_not_depend_on_how_many_run_at_once(max_environments, clocks):
-    reference = Evaluator(TASK, 3, 10, seed=1).run(member_rewards, record_paths=True)
-    clocks.made.clear()
-    results = Evaluator(TASK, 3, 10, seed=1, max_environments=max_environments).run(
-        member_rewards, record_paths=True
-    )
-    assert len(clocks.made) <= max(3, max_environments)
-    np.testing.assert_array_equal(results.returns, reference.returns)
-    np.testing.assert_array_equal(results.lengths, reference.lengths)
-    for member in range(3):
-        for episode in range(10):
-            np.testing.assert_array_equal(results.paths[member][episode], reference.paths[member][episode])
-
-
-def test_policy_is_called_once_a_step_with_one_shape():
-    calls = []
-
-    def act(observations):
-        calls.append(observations.copy())
-        return member_rewards(observations)
-
-    lengths = Evaluator(TASK, 2, 7, seed=0, max_environments=8).run(act).lengths[0]
-    # Eight environments are four places a member: two batches of four episodes, the last with an empty place.
-    assert len(calls) == lengths[:4].max() + lengths[4:].max()
-    assert {call.shape for call in calls} == {(2, 4, 2)}
-    assert {call.dtype for call in calls} == {np.dtype(np.float32)}
-    last = calls[lengths[:4].max() - 1]
-    expected = np.minimum(lengths[:4], lengths[:4].max() - 1)  # those that are over stay where they ended
-    np.testing.assert_array_equal(last[0, :, 1], expected)
-    np.testing.assert_array_equal(calls[-1][:, 3], 0.0)
-
-
-def test_runs_repeat_and_reuse_environments(clocks):
-    evaluator = Evaluator(TASK, 2, 9, seed=3, max_environments=6)
-    first = evaluator.run(member_rewards)
+    for member, episode in np.ndindex(3, 20):
+        length = lengths[member, episode]
+        path = [[length, step] for step in range(length + 1)]
+        np.testing.assert_array_equal(results.paths[member][episode], path)
+    assert results.successes is None
     made = list(clocks.made)
-    assert len(made) == 6
-    second = evaluator.run(member_rewards)
-    np.testing.assert_array_equal(first.returns, second.returns)
-    np.testing.assert_array_equal(first.lengths, second.lengths)
-    assert clocks.made == made
+    assert len(made) <= max(3, max_environments or 64)
+    again = evaluator.run(member_rewards)
+    np.testing.assert_array_equal(again.returns, results.returns)
+    assert (clocks.made, again.paths) == (made, None)
     evaluator.close()
     assert all(clock.closed for clock in made)
 
 
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_real_episodes_equal_lone_ones_to_the_bit(num_threads, monkeypatch):
-    task = get_task("pointmaze-umaze-v0")
-    suite = dataclasses.replace(envs.SUITES["pointmaze"], num_threads=num_threads)
-    monkeypatch.setitem(envs.SUITES, "pointmaze", suite)
-
-    def policy(member, observation):  # jumpy: the last bit of a state soon shows
-        return 40 * (member + 1) * observation[..., :2] % 2 - 1
-
-    evaluator = Evaluator(task, 2, 5, seed=7, max_environments=4)
-    results = evaluator.run(lambda o: np.stack([policy(0, o[0]), policy(1, o[1])]), record_paths=True)
-    evaluator.close()
-    for member in range(2):
-        for episode in range(5):
-            env = envs.make_environment(task)
-            observation, _ = env.reset(seed=int(np.random.SeedSequence((7, episode)).generate_state(1)[0]))
-            path, rewards, over = [observation], [], False
-            while not over:
-                observation, reward, _, over, _ = env.step(policy(member, observation))
-                path.append(observation)
-                rewards.append(reward)
-            np.testing.assert_array_equal(results.paths[member][episode], path)
-            assert results.returns[member, episode] == sum(rewards)
-    assert len(np.unique(results.returns)) > 2
-
-
 def test_an_episode_succeeds_if_its_last_step_says_so(clocks, monkeypatch):
-    assert Evaluator(TASK, 2, 20, seed=0).run(member_rewards).successes is None
     monkeypatch.setattr(clocks, "tells_success", True)
     results = Evaluator(TASK, 2, 20, seed=0, max_environments=6).run(member_rewards)
     assert (results.successes == (results.lengths >= 3)).all()
     assert 0 < results.successes.mean() < 1
+
+
+class Told:
+    """What a policy with a memory was told, in order."""
+
+    def __init__(self):
+        self.events, self.calls = [], []
+        self.policy = RecurrentPolicy(
+            self.act,
+            lambda: self.events.append("begin"),
+            lambda rewards: self.events.append(rewards.copy()),
+        )
+
+    def act(self, observations):
+        self.events.append("act")
+        self.calls.append(observations.copy())
+        return member_rewards(observations)
+
+    def assert_equal(self, expected):
+        assert len(self.events) == len(expected)
+        for event, right in zip(self.events, expected, strict=True):
+            same = np.allclose(event, right) if isinstance(right, np.ndarray) else event == right
+            assert same, (event, right)
+
+
+def test_policies_are_called_with_one_shape_and_told_of_beginnings_and_rewards():
+    told, ended = Told(), []
+    evaluator = Evaluator(TASK, 2, 7, seed=0, max_environments=8)
+    results = evaluator.run(told.policy, on_step=lambda step: ended.append(step.ended.sum()))
+    lengths = results.lengths[0]
+    assert len(set(lengths[:4])) > 1  # some of a batch end before others
+    expected = []
+    for batch in (lengths[:4], np.append(lengths[4:], 0)):  # the second has an empty place
+        expected.append("begin")
+        for step in range(batch.max()):
+            rewards = np.where(step < batch, np.array([[1], [2]]) * step / 100, 0.0)
+            expected += ["act", rewards]
+    told.assert_equal(expected)
+    assert {(call.shape, call.dtype) for call in told.calls} == {((2, 4, 2), np.dtype(np.float32))}
+    last = told.calls[lengths[:4].max() - 1]
+    stay = np.minimum(lengths[:4], lengths[:4].max() - 1)  # those that are over stay where they ended
+    np.testing.assert_array_equal(last[0, :, 1], stay)
+    np.testing.assert_array_equal(told.calls[-1][:, 3], 0.0)
+    assert sum(ended) == 14
+
+
+def test_so_does_a_video(tmp_path):
+    told = Told()
+    record_video(envs.Suite(Clock).vector_env(TASK, 1), told.policy, [1, 5], tmp_path / "policy.gif")
+    told.assert_equal(
+        ["begin", "act", np.array([[0.0]]), "act", np.array([[0.01]]), "begin", "act", np.zeros((1, 1))]
+    )
+
+
+def jumpy(observations):
+    """Actions in [-1, 1] by member; the last bit of a state soon shows."""
+    members = np.arange(1.0, 1.0 + len(observations))[:, None, None]
+    return 40 * members * observations[..., :2] % 2 - 1
+
+
+def one_by_one(task, member, seed):
+    """An episode's observations and rewards, by the environment alone."""
+    env, act = envs.make_environment(task), lambda seen: jumpy(np.tile(seen, (2, 1, 1)))[member, 0]
+    observation, _ = env.reset(seed=seed)
+    path, rewards, over = [observation], [], False
+    while not over:
+        observation, reward, terminated, truncated, _ = env.step(act(observation))
+        path, rewards, over = [*path, observation], [*rewards, reward], terminated or truncated
+    return path, rewards
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_real_episodes_equal_lone_ones_to_the_bit(num_threads):
+    task = get_task("pointmaze-umaze-v0")
+    suite = dataclasses.replace(envs.SUITES["pointmaze"], num_threads=num_threads)
+    evaluator = Evaluator(task, 2, 5, seed=7, max_environments=4, suite=suite)
+    results = evaluator.run(jumpy, record_paths=True)
+    evaluator.close()
+    for member, episode in np.ndindex(2, 5):
+        path, rewards = one_by_one(task, member, episode_seed(7, episode))
+        np.testing.assert_array_equal(results.paths[member][episode], path)
+        assert results.returns[member, episode] == sum(rewards)
+    assert len(np.unique(results.returns)) > 2
+
+
+def test_policies_know_observations_and_rewards_transformed():
+    told = Told()
+    units = {"observation_mean": (1.0,), "observation_std": (1.0,), "reward_scale": 0.5, "reward_shift": -1.0}
+    policy = prepared(around(told.policy, told.act), Preprocessing(**units))
+    policy.begin()
+    policy(np.full((1, 2, 2), 3.0, np.float32))
+    policy.remember(np.array([[4.0, 8.0]]))
+    np.testing.assert_array_equal(told.calls, np.full((1, 1, 2, 2), 2.0))
+    assert told.events[:2] == ["begin", "act"]
+    np.testing.assert_array_equal(told.events[2], np.array([[1.0, 3.0]], np.float32), strict=True)
+
+
+def test_in_the_kitchen_they_remember_the_datas_rewards(kitchen_file):
+    """A demonstration is met again. Its environment rewards each task once, its data in each step."""
+    with h5py.File(kitchen_file) as file:
+        length = int(np.argmax(file["terminals"][()])) + 1
+        observations, rewards = file["observations"][:length], file["rewards"][:length]
+    once = np.maximum(np.diff(rewards, prepend=0.0), 0.0)
+    assert once.sum() == 4.0 < rewards.sum()
+    for counts, expected in ((True, rewards), (False, once)):
+        told, buffer = Told(), np.empty((1, 1, observations.shape[-1]), np.float32)
+        policy = prepared(told.policy, Preprocessing(counts_kitchen_tasks=counts))
+        policy.begin()
+        for observation, reward in zip(observations, once, strict=True):
+            buffer[:] = observation
+            policy(buffer)
+            buffer[:] = 0.0
+            policy.remember(np.full((1, 1), reward))
+        np.testing.assert_array_equal(np.ravel(told.events[2::2]), expected)

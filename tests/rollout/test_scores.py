@@ -1,17 +1,85 @@
+"""Means with their intervals, rank correlation and regret@1, by hand, and what the intervals promise."""
+
+import math
+
 import numpy as np
+import pytest
+from scipy import stats
 
-from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.rollout.scores import agreement, mean_and_interval
 
 
-def test_by_hand():
+def test_means_by_hand():
     # Mean 2, standard deviation 1, and t is 4.302653 for 97.5% and two degrees of freedom.
-    scores = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])
-    mean, half_width = mean_and_interval(scores)
+    mean, half_width = mean_and_interval(np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]]))
     np.testing.assert_allclose(mean, [2.0, 20.0])
     np.testing.assert_allclose(half_width, np.array([1.0, 10.0]) * 4.302653 / np.sqrt(3), rtol=1e-6)
+    mean, half_width = mean_and_interval(np.array([7.0]))  # one score says nothing of the spread
+    assert (mean, math.isnan(half_width)) == (7.0, True)
 
 
-def test_one_score_says_nothing_of_the_spread():
-    mean, half_width = mean_and_interval(np.array([7.0]))
-    assert mean == 7.0
-    assert np.isnan(half_width)
+def test_agreement_worked_by_hand():
+    # Ranks 1 2 3 4 5 and 2 1 4 3 5: rho = 1 - 6 (1 + 1 + 1 + 1 + 0) / (5 * 24) = 0.8.
+    found = agreement(np.array([1.0, 2.0, 3.0, 4.0, 500.0]), np.array([20.0, 10.0, 40.0, 30.0, 41.0]))
+    assert found.policies == 5
+    assert found.rho == pytest.approx(0.8)
+    assert found.regret == 0.0
+    # Among 120 orders 1, 4 and 3 have squared differences of 0, 2 and 4 in all, as many the other way round.
+    assert found.p_value == pytest.approx(16 / 120)
+    # atanh 0.8 = 1.0986, 1.96 sqrt(1.32 / 2) = 1.5923; tanh -0.4937 = -0.4571, tanh 2.6909 = 0.9908.
+    assert (found.rho_low, found.rho_high) == pytest.approx((-0.4571, 0.9908), abs=2e-4)
+
+
+def test_regret_is_the_best_score_of_all_less_that_of_the_one_chosen():
+    scores = np.array([10.0, 70.0, 40.0, 90.0])
+    assert agreement(np.array([0.0, 1.0, 3.0, 2.0]), scores).regret == 50.0
+    assert agreement(-np.array([0.0, 1.0, 3.0, 2.0]), scores).regret == 80.0
+    # The best is not among those that the statistic knows, and counts all the same.
+    assert agreement(np.array([0.0, 1.0, 3.0, np.nan]), scores).regret == 50.0
+
+
+def test_what_is_unknown_is_left_out():
+    statistic, scores = np.array([1.0, np.nan, 2.0, 3.0, np.inf]), np.array([1.0, 9.0, 2.0, np.nan, 5.0])
+    found = agreement(statistic, scores)
+    assert found.policies == 2
+    assert math.isnan(found.rho)
+    assert found.regret == 7.0
+    assert agreement(np.full(3, np.nan), np.arange(3.0)).policies == 0
+
+
+@pytest.mark.parametrize("same", [(np.ones(5), np.arange(5.0)), (np.arange(5.0), np.ones(5))])
+def test_where_all_are_equal_there_is_no_correlation_to_tell(same, recwarn):
+    assert math.isnan(agreement(*same).rho)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_perfect_order_is_told_by_counting_alone(sign):
+    found = agreement(sign * np.arange(5.0), np.arange(5.0) ** 3)
+    assert found.rho == pytest.approx(sign)
+    assert found.p_value == pytest.approx(2 / 120)
+    assert math.isnan(found.rho_low)
+    assert math.isnan(found.rho_high)
+
+
+def test_many_policies_go_by_students_distribution():
+    # Ranks 1 to 10 with two neighbours exchanged: rho = 1 - 6 * 2 / 990 = 0.98788.
+    # t = rho sqrt(8 / (1 - rho^2)) = 17.999, of 8 degrees of freedom.
+    order = np.array([1.0, 0, 2, 3, 4, 5, 6, 7, 8, 9])
+    found = agreement(order, np.arange(10.0))
+    assert found.rho == pytest.approx(0.98788, abs=1e-5)
+    assert found.p_value == pytest.approx(2 * stats.t.sf(17.999, 8), rel=1e-3)
+
+
+def test_the_interval_holds_the_truth_19_times_of_20():
+    """Thirty pairs from a normal distribution, whose Spearman's rho is known of Pearson's r."""
+    generator, r = np.random.default_rng(0), 0.7
+    truth = 6 / math.pi * math.asin(r / 2)
+    pairs = generator.multivariate_normal([0, 0], [[1, r], [r, 1]], (2000, 30))
+    found = [agreement(*sample.T) for sample in pairs]
+    share = np.mean([one.rho_low <= truth <= one.rho_high for one in found])
+    assert 0.935 < share < 0.965
+    assert np.mean([one.p_value for one in found]) < 0.01
+    independent = generator.standard_normal((1000, 2, 30))
+    p_values = [agreement(*sample).p_value for sample in independent]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -1,0 +1,77 @@
+"""Environments of Gymnasium's registry: its MuJoCo tasks against Gymnasium itself, and users' own."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from own_maze import Line
+
+from xql_jax.envs import make_environment
+from xql_jax.errors import UserError
+from xql_jax.tasks import ONLINE_TASKS, References, get_task, referenced
+
+
+@pytest.mark.parametrize("name", [name for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"])
+def test_episodes_are_gymnasiums_bit_for_bit_whatever_came_before(name):
+    env, raw = make_environment(get_task(name)), gymnasium.make(name)
+    reach = raw.action_space.high  # their bounds are symmetric
+    np.testing.assert_array_equal(raw.action_space.low, -reach)
+    for seed in (1, 0, 1):
+        observation, _ = env.reset(seed=seed)
+        np.testing.assert_array_equal(observation, raw.reset(seed=seed)[0].astype(np.float32))
+        shape = 40, *env.action_space.shape
+        for action in np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32):
+            observation, reward, terminated, truncated, info = env.step(action)
+            theirs = raw.step(reach * action)
+            np.testing.assert_array_equal(observation, theirs[0].astype(np.float32))
+            assert (reward, terminated, truncated, info) == (*theirs[1:4], {})
+            if terminated:
+                break
+    env.close()
+
+
+def test_an_own_environments_spaces_and_steps():
+    """Against the environment itself, whose actions are from -2 to 4."""
+    task = get_task("own_maze:Line-v0")
+    assert (task.suite, task.episode_limit, task.dataset_url) == ("own", 30, None)
+    assert task.normalized_score(np.array([-7.0])) == [-7.0]
+    assert referenced(task, References(-30.0, -10.0)).normalized_score(np.array([-15.0])) == [75.0]
+    environment, theirs = make_environment(task), Line()
+    assert environment.observation_space.shape == (2,)
+    observation, _ = environment.reset(seed=3)
+    expected, _ = theirs.reset(seed=3)
+    assert observation.dtype == np.float32
+    for action, own in ((0.0, 1.0), (-1.0, -2.0), (1.0, 4.0), (5.0, 4.0)):  # clipped, then mapped
+        np.testing.assert_allclose(observation, expected.ravel(), rtol=1e-6)
+        observation, reward, terminated, truncated, info = environment.step(np.array([action], np.float32))
+        expected, their_reward, their_end, _, _ = theirs.step(np.array([own], np.float32))
+        assert (reward, terminated, truncated) == (pytest.approx(their_reward), their_end, False)
+        assert info == {"success": their_end}
+    with pytest.raises(UserError, match="not registered with render_mode='rgb_array'"):
+        environment.render()
+
+
+@pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning")
+def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
+    shutil.copy(Path(__file__).with_name("own_maze.py"), tmp_path / "of_the_folder.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert get_task("of_the_folder:Line-v0").episode_limit == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no_such_module:Line-v0", "the module 'no_such_module' does not import here: ModuleNotFoundError"),
+        ("own_maze:Circle-v0", "own_maze registers no such environment"),
+        ("own_maze:Endless-v0", "register it with max_episode_steps"),
+        ("own_maze:Discrete-v0", "its actions are Discrete(2), and must be a Box"),
+    ],
+)
+def test_mistakes(name, told):
+    with pytest.raises(UserError) as raised:
+        make_environment(get_task(name))
+    assert told in str(raised.value)
