@@ -144,8 +144,8 @@ def step(
             environments that share the program's control flow. New starts cost as much as a step, and are
             made only if it is true.
     Returns:
-        The episodes that run now; the transitions [N, ...], whose next observations are always the old
-        episode's, never a start, and whose masks are 1 at a time limit; and what ended.
+        The episodes that run now; the transitions [N, ...], whose next observations are never a start, and
+        whose masks are 1 at a time limit; and what ended.
     """
     states, given, failed = jax.vmap(functools.partial(safe_step, environment))(
         episodes.states, episodes.observations, actions
@@ -183,18 +183,14 @@ def chosen(mask: Array, first: Any, second: Any) -> Any:
 
 def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
     """Returns the key of each environment's episode, whose numbers are i32[N]."""
-
-    def of_one(index: Array, number: Array) -> PRNGKey:
-        return jax.random.fold_in(jax.random.fold_in(key, index), number)
-
-    return jax.vmap(of_one)(jnp.arange(len(numbers)), numbers)
+    fold = jax.random.fold_in
+    return jax.vmap(lambda index, number: fold(fold(key, index), number))(jnp.arange(len(numbers)), numbers)
 
 
 class Compiled(VectorEnv):
     """N copies of a task's `JaxEnvironment`, stepped by one program.
 
-    The episode of a seed starts from `jax.random.key(seed)`. Policies are called from the host once per step:
-    so an evaluation can be interrupted, and policies are the same as in other environments.
+    The episode of a seed starts from `jax.random.key(seed)`. Policies are called from the host once per step.
     """
 
     def __init__(self, task: Task, num_envs: int):
@@ -239,16 +235,13 @@ class Compiled(VectorEnv):
 def _programs(task: Task) -> tuple[Callable, Callable]:
     """Returns start and step of N episodes; those that are over keep their state and get reward 0."""
     environment = compiled_environment(task)
+    start = jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))
 
-    def reset(seeds: Array) -> tuple[EnvState, Array]:
-        return jax.vmap(lambda seed: environment.reset(jax.random.key(seed)))(seeds)
-
-    def advance(
-        states: EnvState, observations: Array, actions: Array, over: Array
-    ) -> tuple[EnvState, Array, Array, Array]:
-        one = functools.partial(safe_step, environment)
-        following, given, _ = jax.vmap(one)(states, observations, actions)
+    def step(states: EnvState, observations: Array, actions: Array, over: Array) -> tuple[Any, ...]:
+        following, given, _ = jax.vmap(functools.partial(safe_step, environment))(
+            states, observations, actions
+        )
         states, seen = chosen(over, (states, observations), (following, given.observation))
         return states, seen, jnp.where(over, 0.0, given.reward), given.terminal
 
-    return jax.jit(reset), jax.jit(advance, donate_argnums=0)
+    return jax.jit(start), jax.jit(step, donate_argnums=0)

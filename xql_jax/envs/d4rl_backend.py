@@ -18,13 +18,9 @@ from xql_jax.tasks import Task
 
 
 def d4rl_suite(task: Task) -> Suite:
-    """Returns a suite that makes D4RL's own environments of the task.
+    """Returns a suite that makes D4RL's own environments of the task; UserError if they cannot be made.
 
-    PyBullet's tasks (suite bullet) need the package d4rl; the others need MuJoCo 2.1 and mujoco-py, too. Like
-    D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
-
-    Raises:
-        UserError: if what the task's environment needs is not installed.
+    Like D4RL's own import, this creates `$D4RL_DATASET_DIR`, else `~/.d4rl/datasets`.
     """
     if task.suite == "pointmaze":
         raise UserError(f"{task.name} is not D4RL's: leave out --env_backend=d4rl, or take maze2d-*")
@@ -32,8 +28,7 @@ def d4rl_suite(task: Task) -> Suite:
     if task.suite != "bullet" and not has_mujoco:
         raise UserError(
             f"D4RL's own environment of {task.name} (suite {task.suite}) needs MuJoCo 2.1 and mujoco-py, "
-            "which do not work here: leave out --env_backend=d4rl, or install them "
-            "(https://github.com/openai/mujoco-py); without them D4RL has the suite bullet only"
+            "which do not work here; without them D4RL has the suite bullet only: leave out --env_backend"
         )
     return Suite(D4RLEnvironment)
 
@@ -51,7 +46,7 @@ class D4RLEnvironment(gymnasium.Env):
 
     def __init__(self, task: Task):
         gym, _ = _import_d4rl()
-        _seed_numpy(0)
+        np.random.seed(0)  # noqa: NPY002  (AntMaze draws its goals from the global generator)
         try:
             self._env = gym.make(task.name, disable_env_checker=True)
         except gym.error.Error as error:
@@ -68,7 +63,7 @@ class D4RLEnvironment(gymnasium.Env):
             self._env.seed(seed)
             innermost(self._env).seed(seed)
             self._env.action_space.seed(seed)
-            _seed_numpy(seed)
+            np.random.seed(seed)  # noqa: NPY002
         return self._env.reset().astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> Step:
@@ -93,11 +88,7 @@ def innermost(env: Any) -> Any:
 
 
 def _import_d4rl() -> tuple[types.ModuleType, bool]:
-    """Imports D4RL; returns gym, where it registers its environments, and whether mujoco-py works.
-
-    Raises:
-        UserError: if d4rl is not installed.
-    """
+    """Imports D4RL; returns gym, where it registers its environments, and whether mujoco-py works."""
     os.environ["D4RL_SUPPRESS_IMPORT_ERROR"] = "1"
     try:
         importlib.import_module("mujoco_py")
@@ -111,8 +102,3 @@ def _import_d4rl() -> tuple[types.ModuleType, bool]:
         gym = importlib.import_module("gym")
     gym.logger.set_level(gym.logger.ERROR)
     return gym, has_mujoco
-
-
-def _seed_numpy(seed: int) -> None:
-    # D4RL's AntMaze draws its goals from the global generator.
-    np.random.seed(seed % 2**32)  # noqa: NPY002

@@ -66,11 +66,7 @@ class DMControl(SimulatedEnv):
         return _flat(self._environment.reset().observation)
 
     def act(self, action: np.ndarray) -> Outcome:
-        """Acts for one control step.
-
-        Raises:
-            EnvironmentFailure: if the action is NaN, or the simulation diverges.
-        """
+        """Acts for one control step; EnvironmentFailure if the action is NaN, or the simulation diverges."""
         control = self._middle + self._reach * np.minimum(np.maximum(action, -1.0), 1.0)
         try:
             moment = self._environment.step(control)

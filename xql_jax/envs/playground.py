@@ -18,9 +18,6 @@ class Playground:
     Differs from DM Control: the solver does fewer iterations. And what Playground computes from the bodies'
     positions, such as the angle of a pole, belongs to the state before the last substep, see
     docs/compiled.md.
-
-    Raises:
-        UserError: if Playground is not installed.
     """
 
     def __init__(self, name: str, episode_limit: int):

@@ -26,9 +26,7 @@ class PointMaze(SimulatedEnv):
 
     Source: the dynamics and rules of D4RL's maze_model.py, rebuilt on today's MuJoCo. Gymnasium-Robotics'
     PointMaze has the same dynamics in a maze turned by 90 degrees, but other starts, goals and reward radius.
-    Scores above 100 are no mistake: the controller behind D4RL's reference return plans only in the first of
-    its episodes, then pushes straight towards the goal. One that plans in every episode gets 229, 416 and
-    534.
+    Scores above 100 are no mistake: the controller behind D4RL's reference return plans only once.
     """
 
     def __init__(self, task: Task):

@@ -69,13 +69,6 @@ class Processes(VectorEnv):
             _check(infos)
         return observations, rewards, terminals, truncations, infos["success"].astype(np.int8)
 
-    @property
-    def steps_per_second(self) -> float:  # type: ignore[override]
-        return self._envs.get_attr("steps_per_second")[0]
-
-    def render(self) -> np.ndarray:
-        return self._envs.call("render")[0]
-
     def close(self) -> None:
         self._stop()
 

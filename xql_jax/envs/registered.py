@@ -19,9 +19,6 @@ class Registered(SimulatedEnv):
     Observations are flattened in C order. Actions [A] are clipped to [-1, 1], then mapped affinely to the
     environment's own bounds. Rewards, terminations and `info["success"]` are its own. So are truncations,
     except in a step that also terminates. The task's episode limit replaces the registry's.
-
-    Raises:
-        UserError: if it cannot be made, or has spaces of other kinds.
     """
 
     def __init__(self, task: Task):

@@ -59,13 +59,11 @@ class VectorEnv(ABC):
 
     Attributes:
         running: bool[N], which environments have an episode.
-        observation_space, action_space: of one environment.
-        steps_per_second: of simulated time.
     """
 
-    observation_space: spaces.Box
+    observation_space: spaces.Box  # of one environment
     action_space: spaces.Box
-    steps_per_second: float
+    steps_per_second: float  # of simulated time; not known of environments in processes
 
     def __init__(self, num_envs: int):
         self.num_envs = num_envs
@@ -79,22 +77,19 @@ class VectorEnv(ABC):
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
         """Steps the environments that are `running` bool[N]; returns the entries of `Outcome`, each [N]."""
 
-    @abstractmethod
     def render(self) -> np.ndarray:
         """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None: ...
 
     def reset(self, seeds: Sequence[int | None], next_seed: NextSeed = lambda index: None) -> np.ndarray:
-        """Starts an episode in each environment; those with seed None stay idle, and observe zeros.
+        """Starts an episode in each environment; returns f32[N, O], the observations to act on.
 
         Args:
-            seeds: N of them, in [0, 2**32).
-            next_seed: gives the seed of the episode after one that has ended. It is called once per ended
-                episode, in the order of the environments.
-        Returns:
-            f32[N, O], the observations to act on.
+            seeds: N of them, in [0, 2**32); with None an environment stays idle, and observes zeros.
+            next_seed: gives the seed of the episode after one that has ended, in the environments' order.
         Raises:
             EnvironmentFailure: naming the environment.
         """

@@ -18,11 +18,8 @@ def rollout(
         policy: called once per step, always with the same shape. A `RecurrentPolicy` needs all episodes to
             begin together.
         observations: f32[N, O], from `env.reset`.
-        num_members: M.
     Yields:
         After each step, the observations f32[N, O] that were acted on, and the step.
-    Raises:
-        EnvironmentFailure, FloatingPointError, ValueError: as `VectorEnv.step`.
     """
     memory = policy if isinstance(policy, RecurrentPolicy) else None
     if memory:

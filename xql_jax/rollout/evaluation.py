@@ -26,21 +26,14 @@ class EpisodeResults:
 class Evaluator:
     """Runs the same episodes for every member, and the same again at every call.
 
-    Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run. The
-    results do not depend on earlier runs. They depend on `max_environments` only in so far as a policy rounds
-    differently for another batch shape.
-
-    Episodes run in batches, which begin together: so policies can remember, and seeds and places go together.
+    Episode e starts from a seed made of (seed, e), so all members see the same starts, in every run.
+    Episodes run in batches, which begin together, so that policies can remember.
 
     Args:
-        task: the task to run environments of.
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
-        seed: for the starts and the environments' noise.
         max_environments: at most so many exist at once, or one per member if that is more; None: the suite's.
         suite: makes the environments; None: `choose_suite(task)`.
-    Raises:
-        UserError: if there is no environment for the task.
     """
 
     def __init__(
@@ -77,10 +70,7 @@ class Evaluator:
             policy: from f32[M, K, O] to [M, K, A], called once per step, always with the same shape. Places
                 whose episode is over keep its last observation, and places without an episode are zero; their
                 actions are not used.
-            record_paths: keep all observations.
             on_step: called after each step of M * K environments, member by member.
-        Raises:
-            EnvironmentFailure, FloatingPointError, ValueError: as `VectorEnv.step`.
         """
         members, places = self._num_members, self._batch_size
         shape = members, len(self._seeds)

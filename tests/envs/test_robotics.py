@@ -1,4 +1,4 @@
-"""The Adroit hand against D4RL's own classes and models, run on today's MuJoCo, and its reference returns."""
+"""The Adroit hand against D4RL's own classes on today's MuJoCo, the kitchen against its data and noise."""
 
 import importlib.util
 import shutil
@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import h5py
 import mujoco
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from xql_jax.tasks import get_task
 
 pytest.importorskip("gymnasium_robotics")
 
-from xql_jax.envs.robotics import Adroit
+from xql_jax.envs.robotics import Adroit, Kitchen
 
 ALL_ROBOTS = pytest.mark.parametrize("robot", ["pen", "door", "hammer", "relocate"])
 
@@ -176,22 +177,23 @@ def test_bonuses_and_success_are_those_of_d4rl(robot, levels, goal_steps, env, d
     assert set(np.searchsorted(levels, rewards)) == set(range(1, len(levels) + 1))  # all bonuses were met
 
 
-def random_return(env, seed):
-    rng = np.random.default_rng(seed)
-    env.reset(seed=seed)
+def play(env, seed, act):
+    """The return of an episode."""
+    observation, _ = env.reset(seed=seed)
     total, over = 0.0, False
     while not over:
-        _, reward, terminated, truncated, _ = env.step(rng.uniform(-1, 1, env.action_space.shape))
-        total += reward
-        over = terminated or truncated
+        observation, reward, terminated, truncated, _ = env.step(act(observation))
+        total, over = total + reward, terminated or truncated
     return total
 
 
 @pytest.mark.slow
 @ALL_ROBOTS
 def test_random_policy_gets_d4rls_reference_return(robot, env):
-    returns = np.array([random_return(env, seed) for seed in range(100)])
-    standard_error = returns.std(ddof=1) / 10
+    rng = np.random.default_rng(0)
+    act = lambda observation: rng.uniform(-1, 1, env.action_space.shape)  # noqa: E731
+    returns = np.array([play(env, seed, act) for seed in range(50)])
+    standard_error = returns.std(ddof=1) / np.sqrt(50)
     # 93.4 ± 26.5, -56.65 ± 0.06, -275.6 ± 0.5, -5.9 ± 0.5; the references have errors of their own.
     assert abs(returns.mean() - get_task(f"{robot}-human-v1").min_return) < 3 * standard_error
 
@@ -212,15 +214,97 @@ def test_the_demonstrators_reach_the_top_of_the_scale(robot, mean, deviation, en
     if not path.is_file():
         pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
     policy = read_policy(path, env.observation_space.shape[0], env.action_space.shape[0])
-    returns = []
-    for seed in range(20):
-        observation, _ = env.reset(seed=seed)
-        total, over = 0.0, False
-        while not over:
-            action = np.clip(policy.act(observation[None])[0], -1.0, 1.0)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            total += reward
-            over = terminated or truncated
-        returns.append(total)
+    act = lambda observation: np.clip(policy.act(observation[None])[0], -1.0, 1.0)  # noqa: E731
+    returns = [play(env, seed, act) for seed in range(10)]
     scores = get_task(f"{robot}-human-v1").normalized_score(np.array(returns))
-    np.testing.assert_allclose(scores.mean(), mean, atol=3 * deviation / np.sqrt(20))
+    np.testing.assert_allclose(scores.mean(), mean, atol=3 * deviation / np.sqrt(10))
+
+
+# Half-ranges of D4RL's noise by position: measured in the real file for objects at rest.
+NOISE = np.array(
+    [0.01] * 9 + [5e-4] * 2 + [5e-5] * 6 + [5e-4] * 3 + [0.01] * 3 + [5e-4] * 3 + [0.01] * 3 + [5e-4]
+)
+
+
+@pytest.fixture(scope="module")
+def kitchen():
+    env = Kitchen(get_task("kitchen-complete-v0"))
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def demonstrations(kitchen_file):
+    """The file's demonstrations: (observations f32[T, 60], actions f32[T, 9]) each."""
+    with h5py.File(kitchen_file) as file:
+        observations, actions, terminals = (file[key][()] for key in ("observations", "actions", "terminals"))
+    ends = np.flatnonzero(terminals) + 1
+    return list(zip(np.split(observations, ends), np.split(actions, ends), strict=True))[:-1]
+
+
+def test_goal_and_start_are_those_of_the_real_file(kitchen, demonstrations):
+    for observations, _ in demonstrations:
+        start, _ = kitchen.reset(seed=0)
+        np.testing.assert_array_equal(np.unique(observations[:, 30:], axis=0), start[None, 30:])
+        # A demonstration's first row is not the arm's reset pose, but the objects rest where they do here, to
+        # noise on both sides and a little settling.
+        np.testing.assert_array_less(np.abs(start[9:30] - observations[0, 9:30]), 3 * NOISE[9:])
+
+
+def test_goal_of_mixed_has_the_burner_in_place_of_the_cabinet():
+    env = Kitchen(get_task("kitchen-mixed-v0"))
+    goal = env.reset(seed=0)[0][30:]
+    env.close()
+    np.testing.assert_array_equal(np.flatnonzero(goal), [11, 12, 17, 18, 22, 23, 24, 25, 26, 29])
+    np.testing.assert_allclose(goal[[11, 12, 17, 18, 22]], [-0.88, -0.01, -0.69, -0.05, -0.75])
+
+
+def test_noise_is_d4rls(kitchen):
+    deviations = np.array(
+        [kitchen.reset(seed=seed)[0][:30] - kitchen.simulation.data.qpos[:30] for seed in range(1000)]
+    )
+    # The maximum of 1000 draws falls below 0.985 of the half-range with probability 3e-7; float32 rounds.
+    extremes = np.abs(deviations).max(0) / NOISE
+    assert (extremes > 0.985).all()
+    assert (extremes < 1.005).all()
+    correlations = np.corrcoef(deviations.T)[np.triu_indices(30, 1)]
+    assert np.abs(correlations).max() < 0.2  # each entry has its own noise; 0.2 is six standard deviations
+
+
+@pytest.mark.slow
+def test_demonstrations_complete_all_tasks_once(kitchen, demonstrations):
+    errors = []
+    for observations, actions in demonstrations:
+        kitchen.reset(seed=0)
+        rewards, outcomes, positions = [], [], []
+        for observation, action in zip(observations, actions, strict=True):
+            positions.append(kitchen.simulation.data.qpos[:9].copy())
+            # A command starts from the last noisy joint positions: give it those of the demonstration.
+            kitchen.simulation.robot_env._last_robot_qpos = observation[:9].astype(float)
+            _, reward, terminated, truncated, info = kitchen.step(action)
+            rewards.append(reward)
+            outcomes.append((terminated, truncated, info["success"]))
+            if terminated:
+                break
+        errors.append(np.abs(positions - observations[: len(positions), :9]))
+        assert sum(rewards) == 4.0
+        assert set(rewards) == {0.0, 1.0}  # one at a time, each counted in one step only
+        assert rewards[-1] == 1.0
+        assert outcomes == [(False, False, False)] * (len(outcomes) - 1) + [(True, False, True)]
+    assert len(demonstrations) == 19
+    # Demonstrations start in other poses than ours, and 20 steps take the arm from one to the other. What is
+    # left then is the data's noise, U(-0.01, 0.01): its absolute value has the median 0.005.
+    assert max(error[20].max() for error in errors) < 0.01
+    np.testing.assert_allclose(np.median(np.concatenate([error[20:] for error in errors])), 0.005, rtol=0.01)
+
+
+@pytest.mark.slow
+def test_a_random_policy_in_the_kitchen_gets_d4rls_reference_return(kitchen):
+    returns = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        kitchen.reset(seed=seed)
+        returns.append(sum(kitchen.step(rng.uniform(-1, 1, 9))[1] for _ in range(280)))
+    # 0 is D4RL's by definition: here 5 of 100 episodes do one task by accident, which is a score of 1.25.
+    assert set(returns) <= {0.0, 1.0}
+    assert np.mean(returns) <= 0.25
