@@ -12,18 +12,27 @@ import numpy as np
 import pytest
 
 import xql_jax
+from xql_jax.config_files import OFFLINE, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record
-from xql_jax.runs.folder import RunFolder, read_summary
+from xql_jax.runs.folder import RunFolder, read_summary, run_label
 from xql_jax.training.members import make_members
 
 IDENTITY = {"config": {"beta": 0.5, "hidden_dims": (8, 8)}, "seeds": [4, 4], "max_steps": 10}
 
 
-def make_folder(path, seeds=(4,), grid=None, **identity):
+def make_folder(path, seeds=(4,), grid=None, label="", **identity):
     members = make_members(seeds, grid or {})
-    return RunFolder(path, "pen-human-v1", "xql", list(seeds), members, {**IDENTITY, **identity})
+    return RunFolder(path, "pen-human-v1", "xql", list(seeds), members, {**IDENTITY, **identity}, label)
+
+
+def begun(path, resume=False, **options):
+    """A folder in which the run has begun."""
+    folder = make_folder(path, **options)
+    with folder.locked(resume):
+        pass
+    return folder
 
 
 @pytest.fixture
@@ -50,10 +59,35 @@ def test_its_name_is_derived_from_the_settings(tmp_path):
     assert dataclasses.replace(make_folder(tmp_path), identity=reordered).path == path
 
 
+def test_it_is_found_whatever_its_label(tmp_path):
+    new = make_folder(tmp_path, label="beta=1")
+    assert new.path.name == f"seed4_beta=1_{new.run[:8]}"
+    old = begun(tmp_path)
+    assert make_folder(tmp_path, label="beta=1").path == old.path
+    assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
+
+
+@pytest.mark.parametrize(
+    ("sweep", "fields", "expected"),
+    [
+        ("", {}, ""),
+        ("", {"beta": 0.2}, ""),  # typed, and the file's own
+        ("", {"beta": 0.5, "tau": 0.1}, "batch_size=64_beta=0.5_tau=0.1"),
+        ("beta=1,2 clip=5,7", {"layer_norm": True}, "beta=1,2_clip=5,7_batch_size=64_layer_norm=true"),
+        ("", {"value_hidden_dims": (8, 16)}, "batch_size=64_value_hidden_dims=8,16"),
+    ],
+)
+def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
+    config = load_config("pointmaze", OFFLINE)
+    config.update(fields)
+    content = {name: value for name, value in config.to_dict().items() if name != "about"}
+    batch_size = 64 if expected else 256
+    identity = {"config": content, "sweep": sweep, "batch_size": batch_size}
+    assert run_label(config.to_dict(), identity) == expected
+
+
 def test_config_says_what_ran(tmp_path):
-    folder = make_folder(tmp_path, grid={"beta": [1.0, 2.0], "tau": [0.5]})
-    with folder.locked(resume=False):
-        pass
+    folder = begun(tmp_path, grid={"beta": [1.0, 2.0], "tau": [0.5]})
     config = json.loads((folder.path / "config.json").read_text())
     assert config["config"] == {"beta": 0.5, "hidden_dims": [8, 8]}
     assert (config["seeds"], config["max_steps"]) == ([4, 4], 10)
@@ -65,14 +99,12 @@ def test_config_says_what_ran(tmp_path):
 
 
 def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, monkeypatch, told):
-    folder = make_folder(tmp_path)
     monkeypatch.setenv("NPROC", "7")
-    with folder.locked(resume=False):
-        began = read_record(folder.path / "config.json")
+    folder = begun(tmp_path)
+    began = read_record(folder.path / "config.json")
     monkeypatch.setattr("xql_jax.runs.folder.versions", lambda: {**began["versions"], "jax": "0.0"})
     monkeypatch.setenv("NPROC", "1")
-    with folder.locked(resume=True):
-        resumed = read_record(folder.path / "config.json")
+    resumed = read_record(begun(tmp_path, resume=True).path / "config.json")
     versions, machine = {**began["versions"], "jax": "0.0"}, {**began["machine"], "cores": 1}
     here = {"versions": versions, "machine": machine, "commit": began["commit"]}
     assert resumed == {**began, "resumed": [here]}
@@ -82,15 +114,12 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
 
 
 def test_who_resumes_what_is_not_there_is_told(tmp_path, told):
-    with make_folder(tmp_path).locked(resume=True):
-        pass
+    begun(tmp_path, resume=True)
     assert told() == []  # there is no other
-    for another in range(2):
-        with make_folder(tmp_path, max_steps=11).locked(resume=True):
-            pass
-        assert [line[:46] for _, line in told()] == ["there is no run with these settings to resume,"][
-            another:
-        ]
+    begun(tmp_path, resume=True, max_steps=11)
+    assert told()[0][1].startswith("there is no run with these settings to resume, a new one begins")
+    begun(tmp_path, resume=True, max_steps=11)
+    assert told() == []
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -99,52 +128,53 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with pytest.raises(KeyboardInterrupt), folder.locked(True):
         raise KeyboardInterrupt
-    with folder.locked(True):
+    with folder.locked(True), make_folder(tmp_path, max_steps=11).locked(resume=False):
         pass
 
 
 def test_a_run_that_exists_is_not_begun_again(tmp_path):
-    folder = make_folder(tmp_path)
-    with folder.locked(resume=False):
-        pass
+    folder = begun(tmp_path)
     before = (folder.path / "config.json").read_bytes()
-    with pytest.raises(UserError, match="--resume") as error, folder.locked(resume=False):
-        pass
-    assert str(folder.path) in str(error.value)
+    with pytest.raises(UserError, match=f"{folder.path}; go on with --resume"):
+        begun(tmp_path)
     assert (folder.path / "config.json").read_bytes() == before
-    with folder.locked(resume=True), make_folder(tmp_path, max_steps=11).locked(resume=False):
-        pass
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--save_dir"), make_folder(tmp_path / "file").locked(False):
-        pass
+    with pytest.raises(UserError, match="--save_dir"):
+        begun(tmp_path / "file")
 
 
 def test_only_a_finished_run_has_a_finished_summary(tmp_path):
-    folder = make_folder(tmp_path)
-    with folder.locked(resume=False):
-        pass
+    folder = begun(tmp_path)
     assert folder.finished_summary() is None
     folder.write_summary({"status": "interrupted", "step": 5})
     assert folder.finished_summary() is None
     written = folder.write_summary({"status": "finished", "step": 10})
     assert written == {"status": "finished", "step": 10, "logs": {}, "run": folder.run}
     assert folder.finished_summary() == written
-    folder.files.summary.unlink()
-    assert folder.finished_summary() is None
 
 
 def test_scores_that_are_not_finite_are_numbers_and_names_stay_names(tmp_path):
-    folder = make_folder(tmp_path)
-    folder.path.mkdir(parents=True)
+    folder = begun(tmp_path)
     entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
     summary = {"results": [entry], "finetuning": [{"regret": np.inf}], "env_name": "inf"}
     written = folder.write_summary(summary)
     assert written == read_summary(folder.files.summary, folder.run)
     assert written == {**summary, "logs": {}, "run": folder.run}
     assert '"clip": "inf"' in folder.files.summary.read_text()
+
+
+def flip(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"beta" if b"beta" in content else b"action_bound", b"xxxx"))
+
+
+def copy_another(folder):
+    other = begun(folder.save_dir, max_steps=11)
+    other.write_summary({"status": "finished"})
+    shutil.copy(other.files.summary, folder.files.summary)
 
 
 DAMAGE = {
@@ -156,19 +186,13 @@ DAMAGE = {
     "no preprocessing": lambda folder: folder.files.preprocessing.unlink(),
     "another preprocessing": lambda folder: flip(folder.files.preprocessing),
     "a short summary": lambda folder: folder.files.summary.write_bytes(b'{"status": '),
+    "another run's summary": copy_another,
 }
-
-
-def flip(path):
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b"beta" if b"beta" in content else b"action_bound", b"xxxx"))
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
-    folder = make_folder(tmp_path, normalize_observations=False)
-    with folder.locked(resume=False):
-        pass
+    folder = begun(tmp_path, normalize_observations=False)
     Preprocessing().save(folder.files.preprocessing, folder.run)
     folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,1.5\n")
     folder.write_summary({"status": "finished"}, [folder.files.evaluations])
@@ -184,32 +208,17 @@ def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
     assert line.endswith("; it is made anew")
 
 
-def test_a_summary_of_another_run_is_none(tmp_path, told):
-    folder, other = make_folder(tmp_path), make_folder(tmp_path, max_steps=11)
-    for each in (folder, other):
-        (each.files.checkpoints / "10").mkdir(parents=True)
-        each.write_summary({"status": "finished"})
-    shutil.copy(other.files.summary, folder.files.summary)
-    assert folder.finished_summary() is None
-    _, line = told()[-1]
-    assert f"of another run, {other.run}; this one is {folder.run}; it is made anew" in line
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2]", b'{"a": 1}', None])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]", b'{"a": 1}', None])
 def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     """Also one of other settings: the folder's name is a digest of the settings, so those are right."""
-    folder = make_folder(tmp_path)
-    with folder.locked(resume=False):
-        pass
-    file = folder.path / "config.json"
+    file = begun(tmp_path).path / "config.json"
     whole = read_record(file)
     damaged = file.read_bytes().replace(b'"beta": 0.5', b'"beta": 0.7') if content is None else content
     file.write_bytes(damaged)
-    with pytest.raises(UserError, match="this run exists"), folder.locked(resume=False):
-        pass
+    with pytest.raises(UserError, match="this run exists"):
+        begun(tmp_path)
     assert file.read_bytes() == damaged
-    with folder.locked(resume=True):
-        pass
+    begun(tmp_path, resume=True)
     ((level, line),) = told()
     assert (level, line.startswith(f"{file}: damaged: ")) == ("WARNING", True)
     config = read_record(file)
@@ -219,9 +228,7 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
 
 def test_one_flipped_bit_in_the_summary(tmp_path):
     """Its numbers come back as they were or not at all."""
-    folder = make_folder(tmp_path)
-    with folder.locked(resume=False):
-        pass
+    folder = begun(tmp_path)
     (folder.files.checkpoints / "10").mkdir(parents=True)
     summary = {"status": "finished", "step": 10, "results": [{"seeds": [1, 2], "score": 45.5, "i": "inf"}]}
     summary = folder.write_summary(summary)

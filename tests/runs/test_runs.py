@@ -1,9 +1,7 @@
 """Runs in plain Python: begun, stopped, gone on with, read; what they hold is let go, whatever happens."""
 
 import dataclasses
-import shutil
 import signal
-from pathlib import Path
 
 import filelock
 import numpy as np
@@ -128,29 +126,18 @@ def test_some_seeds_of_a_run_go_on_in_another(data, unbroken, stopped, tmp_path)
         ({"eval_at_start": True}, "another run: eval_at_start=the default, here True$"),
         ({"normalize_observations": False}, r"another run: .*; normalize_observations=True, here False$"),
         ({"checkpoint": "/nowhere"}, r"^/nowhere: not the folder of a run: it has no config.json$"),
+        ({"checkpoint": "ended"}, r"^--checkpoint=.*: the run has ended: there is nothing left"),
+        ({"checkpoint": "~nosuchuser/x"}, r"^checkpoint=~nosuchuser/x: there is no user 'nosuchuser'$"),
+        ({"dataset": ("/none.npz",)}, r"none\.npz"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(data, stopped, tmp_path, changes, told):
+def test_a_run_that_cannot_begin_leaves_nothing(data, stopped, unbroken, tmp_path, changes, told):
     settings = {"seed": 4, "checkpoint": str(stopped.path), "save_dir": str(tmp_path), **changes}
+    if settings["checkpoint"] == "ended":
+        settings["checkpoint"] = str(unbroken.path)
     with pytest.raises(UserError, match=told):
         train_offline(offline_settings(data, **settings))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_that_has_ended_leaves_nothing_to_go_on_with(data, unbroken, tmp_path):
-    settings = {"seed": 4, "checkpoint": str(unbroken.path), "save_dir": str(tmp_path)}
-    with pytest.raises(UserError, match=r"^--checkpoint=.*: the run has ended: there is nothing left"):
-        train_offline(offline_settings(data, **settings))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_run_that_exists_is_not_begun_again(data, unbroken):
-    before = contents(unbroken.path)
-    settings = offline_settings(data, save_dir=str(unbroken.path.parents[2]), **SIX)
-    with pytest.raises(UserError, match="this run exists"):
-        train_offline(settings)
-    assert contents(unbroken.path) == before
-    assert is_free(unbroken.path)
 
 
 @pytest.mark.slow
@@ -178,13 +165,6 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
     resumed = train_offline(dataclasses.replace(settings, resume=True))
     assert resumed.content["status"] == "finished"
     assert [row.step for row in evaluations_of(resumed)] == [6, 12]
-
-
-def test_a_run_that_cannot_begin_leaves_nothing(data, tmp_path):
-    settings = offline_settings(data, save_dir=str(tmp_path), dataset=(str(tmp_path / "none.npz"),))
-    with pytest.raises(UserError, match=r"none\.npz"):
-        train_offline(settings)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_are_not_changed_by_a_run(data, tmp_path):
@@ -226,12 +206,3 @@ def test_an_online_run(tmp_path, capsys):
     assert int(state.step) == 12 - 4
     assert run.policy()(np.zeros((1, 5, O), np.float32)).shape == (1, 5, A)
     assert (run.files.replay / "seed42").is_dir()
-
-
-@pytest.mark.slow
-def test_a_run_that_was_moved_goes_on(data, stopped, unbroken, tmp_path):
-    shutil.copytree(stopped.path.parents[2], tmp_path / "runs")
-    settings = offline_settings(data, save_dir=str(tmp_path / "runs"), resume=True, **SIX)
-    summary = train_offline(settings)
-    assert summary.path == Path(tmp_path / "runs") / "pointmaze-umaze-v0" / "bc" / unbroken.path.name
-    assert_same_bits(states_of(summary, 12), states_of(unbroken, 12))

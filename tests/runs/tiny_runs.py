@@ -36,10 +36,9 @@ def small(method, **values):
     return suite_config(method, suites=("pointmaze",), differences={method: {"hidden_dims": (8,), **values}})
 
 
-def offline_settings(folder, **changes):
-    """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
-    settings = {
-        "config": small("bc"),
+def of_data(folder):
+    """What runs on the data in the folder have in common."""
+    return {
         **SCHEDULE,
         "save_dir": str(folder / "runs"),
         "env_name": "pointmaze-umaze-v0",
@@ -47,9 +46,12 @@ def offline_settings(folder, **changes):
         "batch_size": 8,
         "eval_episodes": 2,
         "normalize_observations": True,
-        "top_returns": 0.67,
     }
-    return OfflineSettings(**(settings | changes))
+
+
+def offline_settings(folder, **changes):
+    """Behaviour cloning of the better two thirds of the data, of observations that are normalised."""
+    return OfflineSettings(**{"config": small("bc"), **of_data(folder), "top_returns": 0.67, **changes})
 
 
 def online_settings(folder, **changes):
@@ -68,20 +70,8 @@ def online_settings(folder, **changes):
 
 def finetune_settings(folder, method="xql", **changes):
     """XQL with two seeds: six updates, then twelve steps."""
-    settings = {
-        "config": small(method),
-        **SCHEDULE,
-        "save_dir": str(folder / "runs"),
-        "env_name": "pointmaze-umaze-v0",
-        "dataset": (str(folder / "data.npz"),),
-        "batch_size": 8,
-        "eval_episodes": 2,
-        "normalize_observations": True,
-        "seed": 3,
-        "num_seeds": 2,
-        "num_pretraining_steps": PRETRAINING,
-    }
-    return FinetuneSettings(**(settings | changes))
+    settings = {"config": small(method), **of_data(folder), "seed": 3, "num_seeds": 2}
+    return FinetuneSettings(**(settings | {"num_pretraining_steps": PRETRAINING} | changes))
 
 
 @contextlib.contextmanager
