@@ -3,7 +3,7 @@
 import functools
 import importlib.resources
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,110 +33,99 @@ def walker() -> Layers:
     return policy
 
 
-class WaypointWalker:
-    """Walks along the shortest path to a target, with one waypoint in each cell.
+def generate(
+    task: Task, num_steps: int, seed: int, on_steps: Callable[[int], object] = lambda made: None
+) -> Rows:
+    """Returns N rows of an ant that walks to targets along shortest paths, with one waypoint in each cell.
 
-    `umaze` starts where evaluations start, and its target is their goal. `diverse` starts in any free cell
-    and walks to any free cell. `play` starts in any free cell and walks to one of D4RL's targets.
+    An episode ends at the walker's target, the evaluation's goal, which is a terminal, or the task's limit.
+    The last one is truncated; any end but the goal is marked as a time-out.
 
     Differs from D4RL: the walking policy is our own, and acts by its mode plus noise. It heads for the next
     waypoint once it is near the current one; D4RL's looks up its cell in every step, by cell boundaries 2 m
-    off the walls. An episode ends at the walker's target or the evaluation's goal; D4RL's ant stays there
-    until the limit.
+    off the walls. D4RL's ant stays at its target until the limit.
 
     Args:
         task: an antmaze task.
+        num_steps: N, the number of rows.
         seed: the only source of randomness.
+        on_steps: called after each episode with its number of rows, for a progress bar.
+    Returns:
+        D4RL's arrays: observations and next_observations f32[N, 29], actions f32[N, 8], terminals, timeouts;
+        rewards f32[N], 1 at the evaluation's goal. infos/goal f32[N, 2] is that goal, infos/target f32[N, 2]
+        the walker's target.
     """
+    environment, rng = AntMaze(task), np.random.default_rng(seed)
+    parts: list[Rows] = []
+    made = 0
+    while made < num_steps:
+        parts.append(_walk(environment, rng, *set_out(task, environment, rng)))
+        made += len(parts[-1]["rewards"])
+        on_steps(len(parts[-1]["rewards"]))
+    return cut_off(joined_rows(parts), num_steps)
 
-    def __init__(self, task: Task, seed: int):
-        maze, *kind = task.name.split("-")[1:-1]
-        self._maze = MAZES[maze]
-        free = [(row, column) for row, column in self._maze.free_cells.tolist()]
-        self._starts = free if kind else [START_CELL]
-        self._targets: Sequence[Cell] = {"play": PLAY_CELLS.get(maze, ()), "diverse": free}.get(
-            "".join(kind), ()
-        )
-        self._environment = AntMaze(task)
-        self._rng = np.random.default_rng(seed)
 
-    def episode(self) -> Rows:
-        """Walks one episode, which ends at the walker's target, the evaluation's goal or the task's limit.
+def set_out(
+    task: Task, environment: AntMaze, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Puts the ant at a start; returns its state, its target and the waypoints to it, the target last.
 
-        Returns:
-            D4RL's arrays of N steps: observations and next_observations f32[N, 29], actions f32[N, 8];
-            rewards f32[N], 1 at the evaluation's goal, which is a terminal; any other end is a time-out.
-            infos/goal f32[N, 2] is the evaluation's goal, infos/target f32[N, 2] the walker's target.
-        """
-        environment, rng = self._environment, self._rng
-        state, target, waypoints = self._set_out()
-        states, actions, rewards = [state], [], []
-        terminated = truncated = arrived = False
-        while not (terminated or truncated or arrived):
-            if len(waypoints) > 1 and math.dist(state[:2], waypoints[0]) < NEAR:
-                del waypoints[0]
-            mode = walker().act(seen_from_ant(state, waypoints[0])[None])[0]
-            action = np.clip(mode + ACTION_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
-            state, reward, terminated, truncated, _ = environment.step(action.astype(np.float32))
-            arrived = math.dist(state[:2], target) <= GOAL_RADIUS
-            states.append(state)
-            actions.append(action)
-            rewards.append(reward)
-        number = len(rewards)
-        is_last = np.arange(number) == number - 1
-        observations = np.array(states, np.float32)
-        return {
-            "observations": observations[:-1],
-            "actions": np.array(actions, np.float32),
-            "rewards": np.array(rewards, np.float32),
-            "terminals": is_last & terminated,
-            "timeouts": is_last & (not terminated),
-            "next_observations": observations[1:],
-            "infos/goal": np.tile(environment.goal.astype(np.float32), (number, 1)),
-            "infos/target": np.tile(target.astype(np.float32), (number, 1)),
-        }
+    `umaze` starts where evaluations start, and its target is their goal. `diverse` starts in any free cell
+    and walks to any free cell. `play` starts in any free cell and walks to one of D4RL's targets.
+    """
+    name, *kind = task.name.split("-")[1:-1]
+    maze = MAZES[name]
+    free: list[Cell] = [(row, column) for row, column in maze.free_cells.tolist()]
+    environment.reset(seed=int(rng.integers(2**31)))
+    start, cell, target = START_CELL, environment.goal_cell, environment.goal
+    position, velocity = environment.data.qpos.copy(), environment.data.qvel.copy()
+    if kind:
+        start = free[int(rng.integers(len(free)))]
+        position[:2] += _somewhere(start, rng)
+    state = environment.set_state(position, velocity)
+    if kind:
+        targets = PLAY_CELLS[name] if kind == ["play"] else free
+        cell = targets[int(rng.integers(len(targets)))]
+        target = draw_goal(cell, rng)
+    path = maze.shortest_path(start, cell)
+    return state, target, [*(_somewhere(each, rng) for each in path[:-1]), target]
 
-    def _set_out(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """Puts the ant at a start; returns its state, its target and the waypoints to it, the target last."""
-        environment, rng = self._environment, self._rng
-        environment.reset(seed=int(rng.integers(2**31)))
-        start = self._starts[int(rng.integers(len(self._starts)))]
-        position, velocity = environment.data.qpos.copy(), environment.data.qvel.copy()
-        if len(self._starts) > 1:
-            position[:2] += _somewhere(start, rng)
-        state = environment.set_state(position, velocity)
-        if not self._targets:
-            cell, target = environment.goal_cell, environment.goal
-        else:
-            cell = self._targets[int(rng.integers(len(self._targets)))]
-            target = draw_goal(cell, rng)
-        path = self._maze.shortest_path(start, cell)
-        return state, target, [*(_somewhere(each, rng) for each in path[:-1]), target]
+
+def _walk(
+    environment: AntMaze,
+    rng: np.random.Generator,
+    state: np.ndarray,
+    target: np.ndarray,
+    waypoints: list[np.ndarray],
+) -> Rows:
+    """Returns the rows of an episode from `set_out`."""
+    states, actions, rewards = [state], [], []
+    terminated = truncated = arrived = False
+    while not (terminated or truncated or arrived):
+        if len(waypoints) > 1 and math.dist(state[:2], waypoints[0]) < NEAR:
+            del waypoints[0]
+        mode = walker().act(seen_from_ant(state, waypoints[0])[None])[0]
+        action = np.clip(mode + ACTION_NOISE * rng.standard_normal(mode.shape), -1.0, 1.0)
+        state, reward, terminated, truncated, _ = environment.step(action.astype(np.float32))
+        arrived = math.dist(state[:2], target) <= GOAL_RADIUS
+        states.append(state)
+        actions.append(action)
+        rewards.append(reward)
+    number = len(rewards)
+    is_last = np.arange(number) == number - 1
+    observations = np.array(states, np.float32)
+    return {
+        "observations": observations[:-1],
+        "actions": np.array(actions, np.float32),
+        "rewards": np.array(rewards, np.float32),
+        "terminals": is_last & terminated,
+        "timeouts": is_last & (not terminated),
+        "next_observations": observations[1:],
+        "infos/goal": np.tile(environment.goal.astype(np.float32), (number, 1)),
+        "infos/target": np.tile(target.astype(np.float32), (number, 1)),
+    }
 
 
 def _somewhere(cell: Cell, rng: np.random.Generator) -> np.ndarray:
     """Draws a position f64[2] in a cell: its middle plus U(0, 1) m in x and in y."""
     return cell_middle(cell) + rng.uniform(0.0, 1.0, 2)
-
-
-def generate(
-    task: Task, num_steps: int, seed: int, on_steps: Callable[[int], object] = lambda made: None
-) -> Rows:
-    """Returns N rows of an ant that walks from waypoint to waypoint, in whole episodes but for the last.
-
-    The last episode is truncated, and its last row is marked as a time-out.
-
-    Args:
-        task: an antmaze task, see `WaypointWalker`.
-        num_steps: N, the number of rows.
-        seed: the only source of randomness.
-        on_steps: called after each episode with its number of rows, for a progress bar.
-    """
-    ant = WaypointWalker(task, seed)
-    parts: list[Rows] = []
-    made = 0
-    while made < num_steps:
-        parts.append(ant.episode())
-        made += len(parts[-1]["rewards"])
-        on_steps(len(parts[-1]["rewards"]))
-    return cut_off(joined_rows(parts), num_steps)

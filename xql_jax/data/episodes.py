@@ -38,7 +38,9 @@ def read_npz_folder(folder: Path) -> Dataset:
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
-        raise UserError(f"{folder}: no .npz file, an episode each, in this directory")
+        raise UserError(
+            f"{folder}: no .npz file in this directory; of a Minari dataset, give minari:{folder}"
+        )
     check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     return _in_turn((_read_npz_episode(path) for path in files), str(folder))
@@ -70,6 +72,7 @@ def read_minari(name: str) -> Dataset:
     folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):
         import minari
+        from gymnasium import spaces
     check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
     if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
         with opened(folder / "main_data.hdf5"):
@@ -78,11 +81,11 @@ def read_minari(name: str) -> Dataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of packages that only its environment needs
             stored = minari.MinariDataset(folder)
-        spaces = stored.observation_space, stored.action_space
-        metadata = stored.storage.metadata
+        actions, metadata = stored.action_space, stored.storage.metadata
     except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
         raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
-    _check_vectors(*spaces, source)
+    if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
+        raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
 
     def episodes() -> Iterator[Dataset | None]:
         for index in tqdm.tqdm(stored.episode_indices, desc=f"reading {name}", unit="episode", disable=None):
@@ -122,21 +125,6 @@ def _minari_folder(name: str) -> Path:
         f"minari:{name}: no such dataset in {root} ({here}); `minari download {name}` fetches it, "
         "`minari list remote` names all (MINARI_DATASETS_PATH names another folder)"
     )
-
-
-def _check_vectors(observation_space: Any, action_space: Any, source: str) -> None:
-    """Raises UserError unless the spaces are vectors; observations may be a `Dict` of vectors."""
-    from gymnasium import spaces
-
-    parts = {"the action space": action_space, "the observation space": observation_space}
-    if isinstance(observation_space, spaces.Dict):
-        del parts["the observation space"]
-        parts |= {f"the observation space at {key!r}": part for key, part in observation_space.items()}
-    for what, space in parts.items():
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise UserError(
-                f"{source}: {what} is {space}; only vectors (a Box with one axis) can be trained on"
-            )
 
 
 def _flat(observations: Any) -> np.ndarray:

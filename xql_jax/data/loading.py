@@ -64,10 +64,6 @@ def _read(source: str, episode_limit: int | None) -> Dataset:
         return read_ogbench(Path(place).expanduser())
     path = Path(source).expanduser()
     if path.is_dir():
-        if (path / "metadata.json").is_file() or (path / "data" / "metadata.json").is_file():
-            raise UserError(
-                f"{path}: a directory with a metadata.json; if it is a Minari dataset, give minari:{path}"
-            )
         return read_npz_folder(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(

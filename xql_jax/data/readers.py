@@ -196,14 +196,10 @@ def reading(path: Path, what: str) -> Iterator[None]:
     """
     if not path.is_file():
         raise UserError(f"{path}: " + ("a directory, not a file" if path.is_dir() else "no such file"))
-    if path.stat().st_size == 0:
-        raise UserError(f"{path}: the file is empty (0 bytes)")
     try:
         yield
     except UserError:
         raise
-    except MemoryError as error:
-        raise UserError(f"{path}: too large for the memory there is, or damaged ({brief(error)})") from error
     except Exception as error:  # h5py, zipfile, zlib and NumPy raise almost anything for a damaged file
         raise UserError(f"{path}: not a readable {what} ({brief(error)})") from error
 
