@@ -29,15 +29,13 @@ def write(folder, **changes):
 
 
 def formula(w, observation, normal):
-    """One action, sum by sum."""
+    """One action, sum by sum: the mean, and a sample."""
     w = {key: array.astype(np.float64) for key, array in w.items()}
-    x = [(o - s) / (c + 1e-8) for o, s, c in zip(observation, w["in_shift"], w["in_scale"], strict=True)]
-    for layer in ("0", "1"):
-        x = [np.tanh(sum(a * b for a, b in zip(row, x, strict=True)) + bias)
-             for row, bias in zip(w["w" + layer], w["b" + layer], strict=True)]  # fmt: skip
-    out = [sum(a * b for a, b in zip(row, x, strict=True)) + bias
-           for row, bias in zip(w["w2"], w["b2"], strict=True)]  # fmt: skip
-    mean = np.array(out) * w["out_scale"] + w["out_shift"]
+    x = (observation.astype(np.float64) - w["in_shift"]) / (w["in_scale"] + 1e-8)
+    for layer in ("0", "1", "2"):
+        x = [sum(row * x) + bias for row, bias in zip(w["w" + layer], w["b" + layer], strict=True)]
+        x = np.array(x) if layer == "2" else np.tanh(x)
+    mean = x * w["out_scale"] + w["out_shift"]
     return mean, mean + np.exp(w["log_std"]) * normal
 
 

@@ -1,6 +1,7 @@
-"""Exported policies: every head's layers, and each format against the learner's own actions and the run's."""
+"""Exported policies: every head in each format against the learner's own actions and the run's."""
 
 import dataclasses
+import inspect
 import re
 import runpy
 import subprocess
@@ -14,16 +15,18 @@ import pytest
 from slow_cases import slow_but
 from tiny_runs import offline_settings
 
-from xql_jax.data.policy_files import EXAMPLE, Layers, read_policy, write_archive
+from xql_jax.data import act as act_script
+from xql_jax.data.act import acting
+from xql_jax.data.policy_files import read_policy
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.policy import load_policy
 from xql_jax.runs.export import (
     export_policy,
-    layers_of,
     read_artifact,
     read_onnx,
+    weights_of,
     write_artifact,
     write_onnx,
 )
@@ -51,7 +54,7 @@ POLICIES = {
 
 @pytest.fixture(scope="module", params=slow_but(POLICIES, "gaussian", "td3"))
 def policy(request):
-    """A policy with weights of some size: observations, what it does there, its layers, and itself."""
+    """A policy with weights of some size: observations, what it does there, its weights, and itself."""
     name, values = POLICIES[request.param]
     values = {"actor_hidden_dims": (16, 8), **values}
     learner = make_learner(name, values)
@@ -67,25 +70,25 @@ def policy(request):
 
     expected = np.asarray(act(observations))
     assert np.ptp(expected, axis=0).min() > 0.3  # actions that tell policies apart
-    return observations, expected, layers_of(actor, PREPROCESSING, O), act
+    return observations, expected, weights_of(actor, PREPROCESSING, O), act
 
 
-def by_onnx(layers, act, folder):
-    write_onnx(layers, folder / "policy.onnx")
+def by_onnx(weights, act, folder):
+    write_onnx(weights, folder / "policy.onnx")
     return read_onnx(folder / "policy.onnx")
 
 
-def by_artifact(layers, act, folder):
+def by_artifact(weights, act, folder):
     write_artifact(act, O, folder / "policy.jax")
     return read_artifact(folder / "policy.jax")
 
 
-def by_script(layers, act, folder):
+def by_script(weights, act, folder):
     """The script beside the weights, which is short and knows neither JAX nor this project."""
-    write_archive(layers, folder / "policy.npz")
-    text = EXAMPLE.format(script="act.py", archive="policy.npz")
+    np.savez(folder / "policy.npz", **weights)
+    text = inspect.getsource(act_script)
     (folder / "act.py").write_text(text)
-    body = text[text.index("def load") : text.index("if __name__")]
+    body = text[text.index("def acting") : text.index("if __name__")]
     assert len([line for line in body.splitlines() if line.strip()]) <= 20
     assert "jax" not in text
     act, size = runpy.run_path(str(folder / "act.py"))["load"](folder / "policy.npz")
@@ -93,10 +96,10 @@ def by_script(layers, act, folder):
     return act
 
 
-def by_archive(layers, act, folder):
+def by_archive(weights, act, folder):
     """As a collector reads it, which refuses one for other sizes."""
     path = folder / "policy.npz"
-    write_archive(layers, path)
+    np.savez(path, **weights)
     for sizes in ((O + 1, A), (O, A + 1)):
         with pytest.raises(UserError, match=rf"policy\.npz: .*({O + 1} entries|{A + 1} finite numbers)"):
             read_policy(path, *sizes)
@@ -105,9 +108,8 @@ def by_archive(layers, act, folder):
 
 @pytest.mark.parametrize("way", [by_onnx, by_artifact, by_script, by_archive])
 def test_every_format_acts_as_the_learner(policy, way, tmp_path):
-    observations, expected, layers, act = policy
-    assert (layers.observation_dim, layers.action_dim) == (O, A)
-    read = way(layers, act, tmp_path)
+    observations, expected, weights, act = policy
+    read = way(weights, act, tmp_path)
     np.testing.assert_allclose(read(observations), expected, atol=1e-5)
     np.testing.assert_allclose(read(observations[:3]), expected[:3], atol=1e-5)  # any number at once
 
@@ -136,23 +138,26 @@ def test_a_damaged_archive_is_refused(change, told, tmp_path):
 def test_files_act_without_jax(tmp_path, way):
     """The script beside the .npz; and docs/finetune.md's example by ONNX, as it stands there."""
     generator = np.random.default_rng(0)
-    layers = Layers(
-        shift=np.ones(4, np.float32),
-        scale=np.full(4, 2, np.float32),
-        hidden=((generator.normal(size=(4, 8)).astype(np.float32), np.ones(8, np.float32)),),
-        action=(generator.normal(size=(8, 2)).astype(np.float32), np.ones(2, np.float32)),
-    )
-    write_onnx(layers, tmp_path / "policy.onnx")
-    write_archive(layers, tmp_path / "policy.npz")
+    weights = {
+        "shift": np.ones(4, np.float32),
+        "scale": np.full(4, 2, np.float32),
+        "num_hidden": np.array(1),
+        "kernel_0": generator.normal(size=(4, 8)).astype(np.float32),
+        "bias_0": np.ones(8, np.float32),
+        "action_kernel": generator.normal(size=(8, 2)).astype(np.float32),
+        "action_bias": np.ones(2, np.float32),
+    }
+    write_onnx(weights, tmp_path / "policy.onnx")
+    np.savez(tmp_path / "policy.npz", **weights)
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
-    script = EXAMPLE.format(script="act.py", archive="policy.npz")
+    script = inspect.getsource(act_script)
     (tmp_path / "act.py").write_text(script if way == "script" else example + "print(actions)\n")
     for name in ("jax", "flax", "onnx", "xql_jax"):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     run = subprocess.run([sys.executable, "act.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
-    np.testing.assert_allclose(printed, layers.act(np.zeros((1, 4), np.float32))[0], atol=1e-5)
+    np.testing.assert_allclose(printed, acting(weights)(np.zeros((1, 4), np.float32))[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +167,7 @@ def test_a_policy_that_is_more_than_its_layers_is_refused(name, config):
     learner = make_learner(name, config)
     actor = learner.actor(learner.init(jax.random.key(0), np.zeros((1, O)), np.zeros((1, A))))
     with pytest.raises(UserError, match=r"not one with a memory \(dt\), or one that chooses .* \(bear\)"):
-        layers_of(actor, Preprocessing(), O)
+        weights_of(actor, Preprocessing(), O)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.data.policy_files import Layers, read_policy
+from xql_jax.data.policy_files import FilePolicy, read_policy
 from xql_jax.data.rows import Rows, cut_off, joined_rows
 from xql_jax.envs.ant_field import VIEW_SIZE, seen_from_ant
 from xql_jax.envs.ant_maze import GOAL_RADIUS, START_CELL, AntMaze, cell_middle, draw_goal
@@ -25,12 +25,10 @@ PLAY_CELLS: dict[str, tuple[Cell, ...]] = {
 
 
 @functools.cache
-def walker() -> Layers:
+def walker() -> FilePolicy:
     """Returns the walking policy, which acts on `seen_from_ant`: SAC, 400,000 steps in `envs.ant_field`."""
     with importlib.resources.as_file(importlib.resources.files(__package__) / WALKER) as path:
-        policy = read_policy(path, VIEW_SIZE, 8)
-    assert isinstance(policy, Layers)
-    return policy
+        return read_policy(path, VIEW_SIZE, 8)
 
 
 def generate(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from xql_jax.data.policy_files import Layers, read_policy
+from xql_jax.data.policy_files import read_policy
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import Suite
 from xql_jax.errors import UserError
@@ -57,7 +57,7 @@ def open_behaviour(
     """Opens a policy by its name.
 
     Args:
-        name: `random`, FILE.npz (a `GaussianMLP`, or an exported policy, which always acts by its mode), a
+        name: `random`, FILE.npz (a Gaussian MLP, or an exported policy, which always acts by its mode), a
             run's folder or one of its checkpoints.
         member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
@@ -73,12 +73,10 @@ def open_behaviour(
     if name == RANDOM:
         return Behaviour(name, "uniformly random actions", lambda _, chance: 2 * chance.uniform - 1, noise)
     if path.suffix.lower() == ".npz":
-        policy: Any = read_policy(path, *sizes)
-        is_file_of = f"file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        if isinstance(policy, Layers):
-            what = f"exported policy, deterministic, {is_file_of}"
-            return Behaviour(name, what, lambda seen, _: policy.act(seen), noise)
-        what = f"Gaussian MLP, {how}, {is_file_of}"
+        policy = read_policy(path, *sizes)
+        deterministic |= policy.is_deterministic
+        how = "deterministic" if deterministic else "sampled"
+        what = f"{policy.what}, {how}, file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
         return Behaviour(
             name, what, lambda seen, chance: policy.act(seen, None if deterministic else chance.normal), noise
         )

@@ -4,6 +4,7 @@ The files are plain layers in a NumPy archive, an ONNX graph and a `jax.export` 
 """
 
 import contextlib
+import inspect
 import logging
 import runpy
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.data.policy_files import EXAMPLE, Layers, write_archive
+from xql_jax.data import act as act_script
+from xql_jax.data.policy_files import Weights
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError, needing
@@ -57,7 +59,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     member = run.one_member()
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
-    layers = layers_of(actor, run.preprocessing, run.sizes[0])
+    weights = weights_of(actor, run.preprocessing, run.sizes[0])
     task = run.task(settings.env_name) if settings.episodes else None
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
@@ -70,12 +72,12 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
 
     def act(observations: Array) -> Array:
         is_normalized = run.preprocessing.observation_mean
-        seen = (observations - layers.shift) / layers.scale if is_normalized else observations
+        seen = (observations - weights["shift"]) / weights["scale"] if is_normalized else observations
         return learner.act(actor, seen, jax.random.key(0), deterministic=True)
 
     original, policies = run.policy(), dict[str, Policy]()
     policies["run"] = lambda observations: original(observations[None])[0]
-    policies |= {name: _written(name, folder, layers, act) for name in settings.formats}
+    policies |= {name: _written(name, folder, weights, act) for name in settings.formats}
     # Compared on Gaussian observations: three times as wide as the data, if the run normalises by them.
     drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
     if run.preprocessing.observation_mean:
@@ -113,53 +115,49 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     return {**report, "folder": str(folder)}
 
 
-def _written(name: str, folder: Path, layers: Layers, act: Callable[[Array], Array]) -> Policy:
+def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], Array]) -> Policy:
     """Writes a format's files; returns the policy read back from them."""
     file = folder / FILES[name]
     with writing_output("output", file) as unfinished:
         if name == "jax":
-            write_artifact(act, layers.observation_dim, unfinished)
+            write_artifact(act, len(weights["shift"]), unfinished)
         elif name == "onnx":
-            write_onnx(layers, unfinished)
+            write_onnx(weights, unfinished)
         else:
-            write_archive(layers, unfinished)
+            with unfinished.open("wb") as archive:  # to a path, NumPy would add a suffix
+                np.savez(archive, **weights)  # type: ignore[arg-type]
     if name != "npz":
         return read_artifact(file) if name == "jax" else read_onnx(file)
     with writing_output("output", folder / SCRIPT) as unfinished:
-        unfinished.write_text(EXAMPLE.format(script=SCRIPT, archive=file.name))
+        unfinished.write_text(inspect.getsource(act_script))
     return runpy.run_path(str(folder / SCRIPT))["load"](file)[0]
 
 
-def layers_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -> Layers:
-    """Returns the layers of an actor (a network and its parameters); UserError if it is more than layers."""
+def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -> Weights:
+    """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
     if type(actor) is not Model or not isinstance(actor.network, stacks):
         raise UserError(
             "only a policy that is a stack of layers can be exported: not one with a memory (dt), or one "
             "that chooses among samples by Q (bear)"
         )
-    network = actor.network
-    parameters = actor.params["params"]
-
-    def dense(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(layer["kernel"]), np.asarray(layer["bias"])
-
+    network, parameters = actor.network, actor.params["params"]
     body = parameters.get("MLP_0", {})  # missing if there are no hidden layers
-    hidden = tuple(dense(body[f"Dense_{number}"]) for number in range(len(network.hidden_dims)))
-    if isinstance(network, MixturePolicy):
-        logits, action = dense(parameters["Dense_0"]), dense(parameters["Dense_1"])
-    else:
-        logits, action = None, dense(parameters["Dense_0"])
+    number = len(network.hidden_dims)
+    layers = {f"kernel_{i}": body[f"Dense_{i}"]["kernel"] for i in range(number)}
+    layers |= {f"bias_{i}": body[f"Dense_{i}"]["bias"] for i in range(number)}
+    for i, head in enumerate(("logits", "action") if isinstance(network, MixturePolicy) else ("action",)):
+        layers |= {f"{head}_{kind}": parameters[f"Dense_{i}"][kind] for kind in ("kernel", "bias")}
     if isinstance(network, TanhGaussianPolicy):  # the second half is for the deviations
-        action = action[0][:, : network.action_dim], action[1][: network.action_dim]
+        for name in ("action_kernel", "action_bias"):
+            layers[name] = layers[name][..., : network.action_dim]
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
-    return Layers(
-        shift=np.asarray(shift or np.zeros(observation_dim), np.float32),
-        scale=np.asarray(scale or np.ones(observation_dim), np.float32),
-        hidden=hidden,
-        action=action,
-        logits=logits,
-    )
+    return {
+        "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
+        "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
+        "num_hidden": np.array(number),
+        **{name: np.asarray(array) for name, array in layers.items()},
+    }
 
 
 def write_artifact(act: Callable[[Array], Array], observation_dim: int, path: Path) -> None:
@@ -186,26 +184,25 @@ def import_onnx() -> Any:
     return onnx
 
 
-def write_onnx(layers: Layers, path: Path) -> None:
+def write_onnx(weights: Weights, path: Path) -> None:
     """Writes a graph with the input `observations` f32[B, O] and the output `actions` f32[B, A]."""
-    onnx, weights = import_onnx(), {"shift": layers.shift, "scale": layers.scale}
-
-    def dense(name: str, x: str, layer: tuple[np.ndarray, np.ndarray]) -> str:
-        weights[f"{name}_kernel"], weights[f"{name}_bias"] = layer
-        return f"{name} = Gemm ({x}, {name}_kernel, {name}_bias)"
-
+    onnx, number, arrays = import_onnx(), int(weights["num_hidden"]), dict(weights)
+    del arrays["num_hidden"]
+    action_dim, last = len(weights["action_bias"]), f"x_{number}"
     nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
-    for number, layer in enumerate(layers.hidden):
-        nodes += [dense(f"hidden_{number}", f"x_{number}", layer), f"x_{number + 1} = Relu (hidden_{number})"]
-    last = f"x_{len(layers.hidden)}"
-    nodes.append(dense("action", last, layers.action))
-    if layers.logits is None:
+    for i in range(number):
+        nodes += [f"h_{i} = Gemm (x_{i}, kernel_{i}, bias_{i})", f"x_{i + 1} = Relu (h_{i})"]
+    nodes.append(f"action = Gemm ({last}, action_kernel, action_bias)")
+    if "logits_bias" not in weights:
         nodes.append("actions = Tanh (action)")
     else:
-        weights["shape"] = np.array([-1, layers.num_components, layers.action_dim])
-        weights["axis"] = np.array([1])
+        action_dim //= len(weights["logits_bias"])
+        arrays["shape"], arrays["axis"] = (
+            np.array([-1, len(weights["logits_bias"]), action_dim]),
+            np.array([1]),
+        )
         nodes += [
-            dense("logits", last, layers.logits),
+            f"logits = Gemm ({last}, logits_kernel, logits_bias)",
             "best = ArgMax <axis = -1, keepdims = 0> (logits)",
             "chosen = Unsqueeze (best, axis)",
             "means = Tanh (action)",
@@ -214,11 +211,12 @@ def write_onnx(layers: Layers, path: Path) -> None:
         ]
     model = onnx.parser.parse_model(
         f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
-        f"policy (float[B, {layers.observation_dim}] observations) => "
-        f"(float[B, {layers.action_dim}] actions) {{ {' '.join(nodes)} }}"
+        f"policy (float[B, {len(weights['shift'])}] observations) => "
+        f"(float[B, {action_dim}] actions) {{ {' '.join(nodes)} }}"
     )
-    arrays = (onnx.numpy_helper.from_array(np.ascontiguousarray(x), name) for name, x in weights.items())
-    model.graph.initializer.extend(arrays)
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.ascontiguousarray(x), name) for name, x in arrays.items()
+    )
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
 
