@@ -22,12 +22,12 @@ from xql_jax.runs.tool_settings import CollectionSettings
 
 
 def main(settings: CollectionSettings) -> int:
-    if made := collect(settings):
-        print(
-            f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-            f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
-            f"score {made['mean_score']:.1f}"
-        )
+    made = collect(settings)
+    print(
+        f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
+        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
+        f"score {made['mean_score']:.1f}"
+    )
     return 0
 
 

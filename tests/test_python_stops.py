@@ -1,5 +1,6 @@
 """Python calls that a signal or a failure ends: what was trained is kept, and the next call goes on."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -16,15 +17,31 @@ from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.training.population import Population
 
 
+@contextlib.contextmanager
+def interrupted(folder):
+    """Sends SIGINT when a run below the folder has written rows of metrics."""
+
+    def interrupt():
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if any(path.read_text().count("\n") > 1 for path in folder.rglob("metrics.csv")):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after .* updates, saved in") as stopped:
+        yield stopped
+    thread.join()
+
+
 @pytest.mark.slow
 def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
     """Stopped by Ctrl-C in its midst, it is saved; the next call ends where an unbroken run does."""
     settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
-    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path / "broken"])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after .* updates, saved in"):
+    with interrupted(tmp_path / "broken"):
         xql_jax.train(save_dir=tmp_path / "broken", **settings)
-    timer.join()
     gone_on = xql_jax.train(save_dir=tmp_path / "broken", **settings)
     again = xql_jax.train(save_dir=tmp_path / "broken", **settings)
     unbroken = xql_jax.train(save_dir=tmp_path / "unbroken", **settings)
@@ -39,11 +56,8 @@ def test_a_call_typed_again_goes_on_or_loads_what_has_ended(tmp_path):
 def test_a_run_in_a_temporary_folder_that_is_stopped_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     settings = {"dataset": bandit(), "max_steps": 20_000, **SMALL}
-    timer = threading.Timer(0.0, interrupt_when_training, [tmp_path])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt) as stopped:
+    with interrupted(tmp_path) as stopped:
         xql_jax.train(**settings)
-    timer.join()
     gc.collect()
     [place] = tmp_path.iterdir()
     assert f"the same call with save_dir={str(place)!r} goes on" in str(stopped.value)
@@ -73,16 +87,6 @@ def test_a_run_in_a_temporary_folder_that_fails_is_kept(tmp_path, monkeypatch, f
     told = [str(failed.value), *getattr(failed.value, "__notes__", [])]
     assert f"the same call with save_dir={str(place)!r} goes on" in told[-1]
     assert xql_jax.train(save_dir=place, **settings).summary["status"] == "finished"
-
-
-def interrupt_when_training(folder):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        rows = [path.read_text().count("\n") for path in folder.rglob("metrics.csv")]
-        if rows and rows[0] > 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            return
-        time.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def check_output(
     try:
         if path.is_dir():
             raise UserError(f"{where}: cannot be written: it is a directory")
-        for source in map(Path, inputs):
+        for source in (Path(name).expanduser() for name in inputs):
             if path.resolve().is_relative_to(source.resolve()):
                 raise UserError(f"{where}: that is an input, {source}, or inside it: give another name")
         folder = next(folder for folder in path.absolute().parents if folder.exists())

@@ -39,8 +39,13 @@ from xql_jax.types import Batch
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
-NOT_OF_THE_DATA = ("output", "append", "tqdm", "dry_run", "format")  # settings that do not change the rows
+NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not change the rows
 SHARED = ("env_name", "environment", "versions", "random_return", "expert_return")  # metadata of a whole file
+UNFIT = {  # settings that a source of rows does not use
+    "policy": ("until",),
+    "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),
+    "waypoints": ("policy", "noise", "deterministic", "until", "replay", "episodes"),
+}
 REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
 
 
@@ -50,7 +55,6 @@ class Source:
 
     task: Task
     simulation: Simulation
-    plan: str  # what it will do
     rows: Callable[[], Rows]
     metadata: dict[str, Any]  # of the rows, which the dataset's file will contain
     cuts_episodes: bool = False  # anywhere, not only the last one, see `whole_returns_of`
@@ -60,23 +64,18 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
     """Makes one dataset, or adds to it.
 
     Returns:
-        A summary of the new rows; {} for a dry run, which only logs what would be done.
+        A summary of the new rows.
     Raises:
         UserError: if a setting is invalid, before anything is collected.
     """
     with settings_of_jax():
-        if settings.waypoints:
-            source = _waypoints(settings)
-        else:
-            source = _replay_buffer(settings) if settings.replay else _policy(settings)
-        how_measured, measure = _references(settings, source)
+        kind = "waypoints" if settings.waypoints else "replay" if settings.replay else "policy"
+        if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:
+            raise UserError(f"--{', --'.join(unfit)}: not with --{kind}")
+        source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
+        measure = _references(settings, source)
         output = _check_output(settings)
         before = _rows_before(settings, output, source.task.name)
-        if settings.dry_run:
-            behind = f", behind {len(before[0]['rewards']):,} transitions" if before else ""
-            LOG.info(f"task: {source.task.name}\n{source.plan}\nreference returns: {how_measured}")
-            LOG.info(f"output: {output} ({settings.format}{behind})")
-            return {}
         references = measure()
         rows = source.rows()
         task = referenced(source.task, references)
@@ -113,20 +112,12 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("no policy: give --policy=random, FILE.npz or a run's folder, or --replay=RUN")
     if not settings.env_name:
         raise UserError("--policy needs --env_name")
-    if settings.until is not None:
-        raise UserError("--until is for --replay: for a policy give --transitions or --episodes")
     if (settings.transitions is None) == (settings.episodes is None):
         raise UserError("give one of --transitions and --episodes: how much to collect")
     task, seed = get_task(settings.env_name), settings.seed
     suite = choose_suite(task, settings.simulation)
-    by = open_behaviour(
-        settings.policy,
-        task,
-        suite,
-        member=settings.member,
-        deterministic=settings.deterministic,
-        noise=settings.noise,
-    )
+    how = {name: getattr(settings, name) for name in ("member", "deterministic", "noise")}
+    by = open_behaviour(settings.policy, task, suite, **how)
     unit = "transitions" if settings.transitions else "episodes"
     number = getattr(settings, unit)
 
@@ -134,16 +125,12 @@ def _policy(settings: CollectionSettings) -> Source:
         with counted(number, unit[:-1], settings.tqdm) as count:
             return episodes_of(by, task, suite, seed, **{unit: number}, count=count)
 
-    noise = f", noise {by.noise:g}" if by.noise else ""
-    plan = f"{number:,} {unit}, seed {seed}, by {by.name} ({by.what}){noise}"
     about = {"seed": seed, "policy": by.name, "policy_is": by.what, "noise": by.noise}
-    return Source(task, settings.simulation, plan, rows, about)
+    return Source(task, settings.simulation, rows, about)
 
 
 def _waypoints(settings: CollectionSettings) -> Source:
     """AntMaze episodes by the embedded ant of `xql_jax.data.antmaze`, which walks between waypoints."""
-    unfit = ("policy", "noise", "deterministic", "until", "replay", "episodes")
-    _refuse(settings, unfit, "--waypoints, where an ant of ours walks")
     if not settings.env_name or settings.transitions is None:
         raise UserError("--waypoints needs --env_name and --transitions")
     task, number = get_task(settings.env_name), settings.transitions
@@ -155,30 +142,22 @@ def _waypoints(settings: CollectionSettings) -> Source:
         with counted(number, "transition", settings.tqdm) as count:
             return antmaze.generate(task, number, settings.seed, count)
 
-    plan = f"{number:,} transitions by the embedded ant, seed {settings.seed}"
     about = {"seed": settings.seed, "policy": "ant_walker", "noise": antmaze.ACTION_NOISE}
-    return Source(task, settings.simulation, plan, rows, about)
+    return Source(task, settings.simulation, rows, about)
 
 
 def _replay_buffer(settings: CollectionSettings) -> Source:
     """Transitions from an online run's replay buffer, up to --until or all of them."""
-    unfit = ("policy", "noise", "deterministic", "transitions", "episodes")
-    _refuse(settings, unfit, "--replay, whose rows are there already: use --until")
     run = load_run(settings.replay or "", member=settings.member)
     if not run.is_online:
         raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member, (observation_dim, action_dim) = run.one_member("--replay="), run.sizes
-    sizes = {
-        "observations": (observation_dim,),
-        "next_observations": (observation_dim,),
-        "actions": (action_dim,),
-    }
-    like: Any = [jax.ShapeDtypeStruct((1, *sizes.get(name, ())), np.float32) for name in Batch._fields]
-    begin, found = ReplayFiles(run.files.replay / member.name, f"{run.run} {member.name}").read(
-        settings.until, Batch(*like)
-    )
+    shapes = (1, observation_dim), (1, action_dim), (1,), (1,), (1, observation_dim)
+    like: Any = [np.zeros(shape, np.float32) for shape in shapes]
+    files = ReplayFiles(run.files.replay / member.name, f"{run.run} {member.name}")
+    begin, found = files.read(settings.until, Batch(*like))
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
@@ -187,7 +166,6 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
 
     whose = f"{run.algorithm}, {member}"
-    plan = f"transitions {first:,} to {stop:,} of the replay buffer of {whose}, {run.path}"
     about = {
         "replay_of": f"{whose}, run {run.run}",
         "first_transition": first,
@@ -195,17 +173,11 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "
         "a row is one where its next observation is not exactly what the next row starts from",
     }
-    return Source(get_task(run.env_name or ""), run.simulation, plan, rows, about, cuts_episodes=True)
+    return Source(get_task(run.env_name or ""), run.simulation, rows, about, cuts_episodes=True)
 
 
-def _refuse(settings: CollectionSettings, names: tuple[str, ...], with_what: str) -> None:
-    """Raises UserError if any of the named settings is given."""
-    if given := [f"--{name}" for name in names if getattr(settings, name)]:
-        raise UserError(f"{', '.join(given)}: not with {with_what}")
-
-
-def _references(settings: CollectionSettings, source: Source) -> tuple[str, Callable[[], References | None]]:
-    """Returns what the returns of scores 0 and 100 are, in words, and a function that measures them.
+def _references(settings: CollectionSettings, source: Source) -> Callable[[], References | None]:
+    """Returns a function that gives or measures the returns of scores 0 and 100; opens the policies for it.
 
     A return that is not given is the mean of episodes by the random policy, or by the best expert, which act
     by their means or modes. These episodes differ from those that are collected.
@@ -216,15 +188,13 @@ def _references(settings: CollectionSettings, source: Source) -> tuple[str, Call
     if expert is None and not experts:
         if random is not None:
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
-        return "none", lambda: None
+        return lambda: None
     if expert is not None and random is not None:
         checked_references(random, expert, "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
     suite = choose_suite(task, source.simulation)
-    policies = [
-        open_behaviour(name, task, suite, member=settings.member, deterministic=True)
-        for name in (RANDOM, *experts)
-    ]
+    how: dict[str, Any] = {"member": settings.member, "deterministic": True}
+    policies = [open_behaviour(name, task, suite, **how) for name in (RANDOM, *experts)]
 
     def mean_return(behaviour: Behaviour) -> float:
         rows = episodes_of(behaviour, task, suite, settings.seed, episodes=episodes, stream=REFERENCES)
@@ -237,9 +207,7 @@ def _references(settings: CollectionSettings, source: Source) -> tuple[str, Call
         high = max(map(mean_return, policies[1:])) if expert is None else expert
         return checked_references(low, high, "references")
 
-    measured = f"the mean of {episodes} episodes"
-    low, high = (measured if given is None else f"{given:g}" for given in (random, expert))
-    return f"random {low}; expert {high}{' by ' * bool(experts)}{' or '.join(experts)}", measure
+    return measure
 
 
 def _check_output(settings: CollectionSettings) -> Path:
@@ -252,8 +220,7 @@ def _check_output(settings: CollectionSettings) -> Path:
             raise UserError("--append adds to an HDF5 file: leave out --format=minari")
         with needing("--format=minari", "minari"):
             import minari  # noqa: F401  (so that nothing is collected in vain)
-    policies = (settings.policy, *settings.expert, settings.replay)
-    inputs = [Path(name).expanduser() for name in policies if name]
+    inputs = [name for name in (settings.policy, *settings.expert, settings.replay) if name]
     path = check_output("output", settings.output, () if is_folder else SUFFIXES, inputs)
     if os.path.lexists(path) and not settings.append:
         raise UserError(f"--output={path}: exists already: add to it by --append, or give another name")

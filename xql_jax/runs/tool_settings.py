@@ -169,5 +169,4 @@ class CollectionSettings(SimulationSettings):
     expert: Sequence[str] = setting(
         (), "Policies, as for --policy, whose returns are measured; the best is the return of score 100."
     )
-    dry_run: bool = setting(False, "Check everything and print what would be done, but collect nothing.")
     tqdm: bool = setting(True, PROGRESS)
