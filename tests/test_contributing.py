@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from python_cases import bandit
 
+import xql_jax.learners
 from xql_jax.errors import UserError
 from xql_jax.learners import registry
-from xql_jax.learners.descriptions import describe_fields
+from xql_jax.learners.registry import describe_fields
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.runs.settings import OfflineSettings
@@ -28,22 +29,18 @@ def blocks():
 @pytest.fixture
 def registered(blocks, tmp_path, monkeypatch):
     """The example's modules in the package, and its line in the registry."""
-    import xql_jax.learners
-    from xql_jax.learners import value_fits
-
-    places = (("value_fits.quantile", value_fits), ("filtered", xql_jax.learners))
-    for (name, package), block in zip(places, blocks, strict=False):
-        assert f"`xql_jax/learners/{name.replace('.', '/')}.py`" in GUIDE
-        folder = tmp_path / package.__name__
-        folder.mkdir()
-        (folder / f"{name.split('.')[-1]}.py").write_text(block, encoding="utf-8")
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    names = ("quantile", "filtered")
+    for name, block in zip(names, blocks, strict=False):
+        assert f"`xql_jax/learners/{name}.py`" in GUIDE
+        (tmp_path / f"{name}.py").write_text(block, encoding="utf-8")
+    monkeypatch.setattr(xql_jax.learners, "__path__", [*xql_jax.learners.__path__, str(tmp_path)])
+    assert '"quantile": "quantile",' in GUIDE
     assert '"filtered": "filtered:Filtered",' in GUIDE
-    places_of_files = registry.in_sample_methods()
-    monkeypatch.setitem(registry.OFFLINE.places, "quantile", places_of_files["quantile"])
+    for places in (registry.IN_SAMPLE, registry.OFFLINE.places):
+        monkeypatch.setitem(places, "quantile", "quantile")
     monkeypatch.setitem(registry.POLICIES.places, "filtered", "filtered:Filtered")
     yield
-    for name, _ in places:
+    for name in names:
         sys.modules.pop(f"xql_jax.learners.{name}", None)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from xql_jax.configuration import OnlineFields
-from xql_jax.learners.descriptions import FieldDescription, describe_fields
 from xql_jax.learners.fields import FinetuneDefaults, RunDefaults, traced_names
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describe_fields, make_learner
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"

@@ -1,12 +1,83 @@
-"""What the tests of TD3's offline kin share: linear networks, their gradients and metrics of one update."""
+"""What the tests with linear networks share: their parameters and gradients, Adam, training, quadrature."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from learner_runs import FROZEN, init, make, update
-from online_runs import gradient, linear_critics
+from learner_runs import FROZEN, QUICKLY, init, make, update
+from scipy import stats
 
-from xql_jax.types import SarsaBatch
+from xql_jax.learners.fields import traced_names, with_hyperparameters
+from xql_jax.types import Batch, SarsaBatch
+
+# A policy of one action component, and two linear critics that cross, over three states.
+MEANS, STDS = np.array([[-0.5], [0.0], [0.8]]), np.array([[0.3], [1.0], [0.6]])
+STATE_TERMS, SLOPES = np.array([[0.0, 1.0, -0.5], [0.3, 0.5, 3.0]]), np.array([[3.0], [-1.0]])
+
+
+def gradient(train_state):
+    """The gradient of the one step that was taken: Adam's first moment is a tenth of it."""
+    return jax.tree.map(lambda moment: 10.0 * np.asarray(moment), train_state.optimizer_state.mu)
+
+
+def one_hot_states(num_states, repeats, num_actions=1):
+    """A batch that holds every state `repeats` times; its actions and rewards are 0, its masks 1."""
+    observations = jnp.tile(jnp.eye(num_states), (repeats, 1))
+    size = len(observations)
+    return Batch(observations, jnp.zeros((size, num_actions)), jnp.zeros(size), jnp.ones(size), observations)
+
+
+@functools.partial(jax.jit, compiler_options=QUICKLY)
+def run_updates(learner, state, batch, key, count):
+    """`count` updates, all on the same batch."""
+
+    def step(i, state):
+        return learner.update(state, batch, jax.random.fold_in(key, i))[0]
+
+    return jax.lax.fori_loop(0, count, step, state)
+
+
+def train_alone(learner, state, batch, rate, stages=((3e-2, 500), (3e-3, 300), (3e-4, 300))):
+    """Trains the network whose learning rate is the hyperparameter `rate`; the others' rates are 0."""
+    frozen = {name: FROZEN for name in traced_names(learner) if name.endswith("_lr")}
+    for stage, (value, count) in enumerate(stages):
+        alone = with_hyperparameters(learner, frozen | {rate: value})
+        state = run_updates(alone, state, batch, jax.random.key(stage), count)
+    return state
+
+
+def prepared(learner, batch):
+    """A soft actor-critic's first state with these networks; without V, the critics are the targets, too."""
+    state = init(learner, batch)
+    critic = state.critic.replace(params=linear_critics(STATE_TERMS, SLOPES))
+    if critic.target is not None:
+        critic = critic.replace(target=critic.params)
+    return state.replace(policy=state.policy.replace(params=linear_actor(MEANS, STDS)), critic=critic)
+
+
+def min_q(state_index, actions):
+    """The least of the two critics above, in one state."""
+    return (STATE_TERMS[:, state_index, None] + SLOPES * actions).min(axis=0)
+
+
+def linear_critics(states, actions):
+    """Critics without hidden layers: Q_i(s, a) = states[i][s] + actions[i] @ a for one-hot s."""
+    return tuple(linear(np.concatenate([w, u])[:, None]) for w, u in zip(states, actions, strict=True))
+
+
+def linear_actor(means, stds):
+    """Parameters of a `TanhGaussianPolicy` for one-hot s, without hidden layers; [S, A] each."""
+    log_stds = np.arctanh((np.log(stds) + 1.5) / 3.5)  # within [-5, 2] by a tanh
+    return linear(np.concatenate([means, log_stds], axis=-1))
+
+
+def policy_nodes(mean, std):
+    """Actions of a one-component tanh-Gaussian, their probabilities and log densities: float64 quadrature."""
+    u = mean + std * np.linspace(-9.0, 9.0, 20_001)
+    weights = stats.norm.pdf(u, mean, std)
+    log_cosh = np.logaddexp(u, -u) - np.log(2.0)
+    return np.tanh(u), weights / weights.sum(), stats.norm.logpdf(u, mean, std) + 2.0 * log_cosh
 
 
 def transition(observations, actions, rewards, next_observations, next_actions, masks):
@@ -42,3 +113,49 @@ def one_update(name, batch, actions, critics, target_critics=None, **changes):
     after, metrics = update(learner, state, batch, jax.random.key(0))
     slopes = gradient(after.policy)["params"]["Dense_0"]["kernel"]
     return slopes, [slope["params"]["Dense_0"]["kernel"] for slope in gradient(after.critic)], metrics
+
+
+class Adam:
+    """A matrix that Adam moves, in float64."""
+
+    def __init__(self, value):
+        self.value = np.asarray(value, np.float64)
+        self.first, self.second, self.steps = 0.0, 0.0, 0
+
+    def step(self, slope, rate):
+        self.steps += 1
+        self.first = 0.9 * self.first + 0.1 * slope
+        self.second = 0.999 * self.second + 0.001 * slope**2
+        first, second = self.first / (1 - 0.9**self.steps), self.second / (1 - 0.999**self.steps)
+        self.value = self.value - rate * first / (np.sqrt(second) + 1e-8)
+
+
+def stacked(params):
+    """A linear network's kernel with its bias below."""
+    layer = params["params"]["Dense_0"]
+    return np.vstack([layer["kernel"], layer["bias"]]).astype(np.float64)
+
+
+def features(*arrays):
+    """The arrays side by side, and a column of ones for the bias."""
+    return np.hstack([*(np.float64(array) for array in arrays), np.ones((len(arrays[0]), 1))])
+
+
+def gumbel_slope(beta, clip):
+    """d loss / d V of the max-rescaled loss with the paper's clip, of targets - V."""
+
+    def slope(difference):
+        z = difference / beta
+        m = max(np.clip(z, -clip, clip).max(), -1.0)
+        return np.where(np.abs(z) < clip, -np.exp(-m) * np.expm1(z) / beta, 0.0)
+
+    return slope
+
+
+def mean_of(function, means=MEANS, stds=STDS):
+    """E_pi of function(state, actions, log_probs) in each of the three states, by quadrature."""
+    values = []
+    for index in range(3):
+        actions, weights, log_probs = policy_nodes(means[index, 0], stds[index, 0])
+        values.append(weights @ function(index, actions, log_probs))
+    return np.array(values)

@@ -7,11 +7,11 @@ from learner_runs import init, make
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.parts import min_q
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 from xql_jax.types import Batch, SarsaBatch
 
 DISCOUNT = 0.9
 STATES, ACTIONS = 6, 3
-SHAPE = {"num_states": STATES, "num_actions": ACTIONS}
 # Whole numbers of rows: of each pair, so many go on to each next action as mu has it.
 COUNTS = np.array([[1, 3, 0], [2, 1, 1], [1, 1, 2], [4, 0, 0], [2, 2, 0], [1, 2, 1]])
 
@@ -41,22 +41,49 @@ def stochastic():
     return make_transitions(np.random.default_rng(5).integers(0, STATES, (STATES, ACTIONS, 2)))
 
 
-def one_hot_batch(states, actions, rewards, next_states, next_actions=None, *, num_states, num_actions):
-    """Transitions between numbered states, of which `num_states` itself stands for the terminal one.
+def sampled_transitions(seed, absent=()):
+    """Transitions (s, a, r, s') of a stochastic MDP, actions unequally often, those `absent` never."""
+    generator = np.random.default_rng(seed)
+    dynamics = generator.dirichlet(np.full(STATES + 1, 0.4), (STATES, ACTIONS))
+    rewards = generator.uniform(-1.0, 3.0, (STATES, ACTIONS))
+    counts = generator.integers(1, 6, (STATES, ACTIONS))
+    for pair in absent:
+        counts[pair] = 0
+    states, actions = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
+    next_states = [
+        generator.choice(STATES + 1, p=dynamics[pair]) for pair in zip(states, actions, strict=True)
+    ]
+    return states, actions, rewards[states, actions], np.array(next_states)
+
+
+def empirical_mdp(data, beta=1.0):
+    """The MDP of the data, whose last state is the terminal one."""
+    shape = {"num_states": STATES + 1, "num_actions": ACTIONS}
+    return SoftMDP.from_transitions(*data[:4], **shape, discount=DISCOUNT, beta=beta)
+
+
+def soft_optimum(data, beta):
+    """V, Q and the policy."""
+    solution = value_iteration(empirical_mdp(data, beta), 1e-9)
+    return solution.v, solution.q, solution.policy
+
+
+def one_hot_batch(states, actions, rewards, next_states, next_actions=None):
+    """Transitions between numbered states, of which `STATES` itself stands for the terminal one.
 
     Observations are one-hot; actions are too, but by pair, so that Q is a table.
     """
 
     def pairs(states, actions):
-        return jnp.eye(num_states * num_actions)[states * num_actions + actions]
+        return jnp.eye(STATES * ACTIONS)[states * ACTIONS + actions]
 
-    alive = next_states % num_states  # a terminal state looks like state 0; its mask hides it
+    alive = next_states % STATES  # a terminal state looks like state 0; its mask hides it
     batch = Batch(
-        observations=jnp.eye(num_states)[states],
+        observations=jnp.eye(STATES)[states],
         actions=pairs(states, actions),
         rewards=jnp.asarray(rewards, jnp.float32),
-        masks=jnp.asarray(next_states < num_states, jnp.float32),
-        next_observations=jnp.eye(num_states)[alive],
+        masks=jnp.asarray(next_states < STATES, jnp.float32),
+        next_observations=jnp.eye(STATES)[alive],
     )
     return batch if next_actions is None else SarsaBatch(*batch, pairs(alive, next_actions))
 
@@ -75,6 +102,8 @@ STAGES = ((3e-2, 2000), (3e-3, 1500), (3e-4, 500))  # Adam's rate, updates
 def train(algorithm, batch, stages=STAGES, **config):
     """Trains on the whole data as the batch, with Adam's rate falling in stages."""
     learner = make(algorithm, (), **{"discount": DISCOUNT, "tau": 0.1, **config})
+    if "layer_norm" in hyperparameters(learner):
+        learner = with_hyperparameters(learner, {"layer_norm": False})
     state = init(learner, batch)
     names = [name for name in hyperparameters(learner) if name in ("actor_lr", "value_lr", "critic_lr")]
     for rate, count in stages:
@@ -84,7 +113,7 @@ def train(algorithm, batch, stages=STAGES, **config):
 
 def learnt_v(state):
     """V of every state but the terminal one."""
-    return state.value(jnp.eye(_num_states(state)))
+    return state.value(jnp.eye(STATES))
 
 
 def learnt_q(state, batch):
@@ -92,13 +121,12 @@ def learnt_q(state, batch):
     return min_q(state.critic, state.critic.params, batch.observations, batch.actions)
 
 
-def learnt_policy(learner, state, num_actions):
+def learnt_policy(learner, state):
     """The mean of one-hot actions under Eq. 12's weights is Eq. 2's policy: pi(a|s), [S, A]."""
-    num_states = _num_states(state)
-    mean = learner.act(learner.actor(state), jnp.eye(num_states), jax.random.key(0), True)
-    states = jnp.arange(num_states)
-    return mean.reshape(num_states, num_states, num_actions)[states, states]
+    mean = learner.act(learner.actor(state), jnp.eye(STATES), jax.random.key(0), True)
+    return mean.reshape(STATES, STATES, ACTIONS)[np.arange(STATES), np.arange(STATES)]
 
 
-def _num_states(state):
-    return state.policy.params["params"]["Dense_0"]["kernel"].shape[0]
+def close(found, expected):
+    """Within 1% of the range."""
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.ptp(expected))

@@ -5,24 +5,31 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
-from linear_runs import linear, transition
-from online_runs import gradient, linear_critics, train_alone
+from linear_runs import gradient, linear, linear_critics, train_alone, transition
 from tabular_runs import (
     ACTIONS,
     COUNTS,
     DISCOUNT,
-    SHAPE,
     STATES,
+    close,
+    empirical_mdp,
     learnt_policy,
     learnt_q,
     one_hot_batch,
     stochastic,
     train,
-)  # fmt: skip
-
-from xql_jax.theory.soft_mdp import SoftMDP
+)
 
 LEAST_STD = np.exp(-5.0)
+TEMPERATURE = 0.5
+BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
+
+
+def exact_q(data, policy):
+    """V and Q of a policy [S, A] in the data's MDP, less its terminal state, in which nothing ends."""
+    mdp = empirical_mdp(data)
+    v = mdp.expected_returns(np.vstack([policy, np.full((1, ACTIONS), 1 / ACTIONS)]))
+    return v[:STATES], mdp.backup(v)[:STATES]
 
 
 def nearly_deterministic(actor, means):
@@ -66,7 +73,7 @@ def test_weights_of_two_actions_by_hand(mean, changes, weights):
 def test_q_is_that_of_the_policy():
     """A tabular policy that stands still: Q goes to its exact Q, not to the behaviour's; within 1%."""
     data = stochastic()
-    batch = one_hot_batch(*data, **SHAPE)
+    batch = one_hot_batch(*data)
     policy = np.random.default_rng(1).dirichlet(np.ones(ACTIONS), STATES) * (COUNTS > 0)  # within the data
     policy /= policy.sum(axis=-1, keepdims=True)
     means = np.einsum("st,sa->sta", np.eye(STATES), policy).reshape(STATES, -1)  # of one-hot pairs
@@ -74,11 +81,8 @@ def test_q_is_that_of_the_policy():
     state = init(learner, batch)
     state = state.replace(policy=nearly_deterministic(state.policy, np.minimum(means, 0.9999)))
     state = train_alone(learner, state, batch, "critic_lr", ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)))
-    mdp = SoftMDP.from_transitions(*data[:4], **SHAPE, discount=DISCOUNT, beta=1.0)
-    exact, of_behavior = (
-        mdp.backup(mdp.expected_returns(pi))[data[0], data[1]] for pi in (policy, mdp.behavior)
-    )
-    np.testing.assert_allclose(learnt_q(state, batch), exact, atol=0.01 * np.ptp(exact))
+    exact, of_behavior = (exact_q(data, pi)[1][data[0], data[1]] for pi in (policy, BEHAVIOR))
+    close(learnt_q(state, batch), exact)
     assert np.abs(exact - of_behavior).max() > 0.1 * np.ptp(exact)
 
 
@@ -103,57 +107,23 @@ def test_the_target_is_at_the_target_networks_and_the_advantage_at_the_new_ones(
     np.testing.assert_allclose(metrics["actor/advantage"], 1.1 * (0.5 - 0.2), atol=0.03)
 
 
-TEMPERATURE = 0.5
-BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
-
-
-@pytest.fixture(scope="module")
-def run():
-    """The data, their empirical MDP, and the learner with its last state."""
+@pytest.mark.slow
+def test_onestep_learns_the_behaviours_q_its_clone_and_one_step_of_improvement():
+    """mu exp(T (Q - V)), normalised: the policy that is nearest in KL, with Q the behaviour's; within 1%."""
     data = stochastic()
-    batch = one_hot_batch(*data, **SHAPE)
+    batch = one_hot_batch(*data)
     config = {"awr_temperature": TEMPERATURE, "max_weight": float("inf"), "value_actions": 30}
-    mdp = SoftMDP.from_transitions(*data[:4], **SHAPE, discount=DISCOUNT, beta=1 / TEMPERATURE)
-    return data, batch, mdp, *train("onestep", batch, **config)
-
-
-@pytest.fixture(scope="module")
-def exact(run):
-    """The behaviour's V and Q."""
-    mdp = run[2]
-    v = mdp.expected_returns(BEHAVIOR)
-    return v, mdp.backup(v)
-
-
-@pytest.mark.slow
-def test_q_is_the_behaviours(run, exact):
-    """Within 1%; and nowhere near that of the best policy, or of the policy that is learnt."""
-    data, batch, mdp, _, state = run
-    q = exact[1][data[0], data[1]]
-    np.testing.assert_allclose(learnt_q(state, batch), q, atol=0.01 * np.ptp(q))
-    improved = mdp.backup(mdp.expected_returns(improvement(*exact)))[data[0], data[1]]
-    assert np.abs(improved - q).max() > 0.1 * np.ptp(q)
-
-
-def improvement(v, q):
+    learner, state = train("onestep", batch, **config)
+    v, q = exact_q(data, BEHAVIOR)
     weights = BEHAVIOR * np.exp(TEMPERATURE * (q - v[:, None]))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-@pytest.mark.slow
-def test_the_clone_is_the_behaviour(run):
-    _, _, _, learner, state = run
-    cloned = learnt_policy(learner, state.replace(policy=state.behavior), ACTIONS)
+    improved = weights / weights.sum(axis=-1, keepdims=True)
+    of_data = q[data[0], data[1]]
+    close(learnt_q(state, batch), of_data)
+    assert np.abs(exact_q(data, improved)[1][data[0], data[1]] - of_data).max() > 0.1 * np.ptp(of_data)
+    cloned = learnt_policy(learner, state.replace(policy=state.behavior))
     np.testing.assert_allclose(cloned, BEHAVIOR, atol=0.01)
-
-
-@pytest.mark.slow
-def test_the_policy_is_one_step_of_improvement(run, exact):
-    """mu exp(T (Q - V)), normalised: the policy that is nearest in KL, with Q the behaviour's."""
-    _, _, _, learner, state = run
-    policy = improvement(*exact)
-    np.testing.assert_allclose(learnt_policy(learner, state, ACTIONS), policy, atol=0.02)
-    assert np.abs(policy - BEHAVIOR).max() > 0.1
+    np.testing.assert_allclose(learnt_policy(learner, state), improved, atol=0.02)
+    assert np.abs(improved - BEHAVIOR).max() > 0.1
 
 
 def test_q_and_the_clone_know_nothing_of_the_policy():

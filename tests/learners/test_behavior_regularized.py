@@ -2,22 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import FROZEN, act, init, make, update
-from online_runs import (
-    MEANS,
-    SLOPES,
-    STATE_TERMS,
-    STDS,
-    gradient,
-    linear_actor,
-    linear_critics,
-    min_q,
-    one_hot_states,
-    policy_nodes,
-    train_alone,
-)
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, one_hot_states
 
 NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
 CLONE_MEANS, CLONE_STDS = np.array([[0.2], [-0.4], [0.5]]), np.array([[0.6], [0.7], [1.1]])
@@ -28,9 +17,9 @@ SETTINGS = {"hidden_dims": (), "behavior_lr": FROZEN, "critic_lr": FROZEN}
 def prepared(learner, batch, clone=(CLONE_MEANS, CLONE_STDS), actor=(MEANS, STDS)):
     """The first state with these linear networks; the target critics are the critics."""
     state = init(learner, batch)
-    params = linear_critics(STATE_TERMS, SLOPES)
-    behavior = state.policy.behavior.replace(params=linear_actor(*clone))
-    policy = state.policy.replace(params=linear_actor(*actor), behavior=behavior)
+    params = runs.linear_critics(STATE_TERMS, SLOPES)
+    behavior = state.policy.behavior.replace(params=runs.linear_actor(*clone))
+    policy = state.policy.replace(params=runs.linear_actor(*actor), behavior=behavior)
     return state.replace(policy=policy, critic=state.critic.replace(params=params, target=params))
 
 
@@ -48,13 +37,7 @@ def policy_slopes(state):
 
 def mean_q(shift=0.0, scale=1.0):
     """E_pi[min Q] in every state, pi's means moved and its deviations scaled."""
-    return np.array(
-        [
-            weights @ min_q(index, actions)
-            for index in range(3)
-            for actions, weights, _ in [policy_nodes(MEANS[index, 0] + shift, scale * STDS[index, 0])]
-        ]
-    )
+    return mean_of(lambda s, a, _: runs.min_q(s, a), MEANS + shift, scale * STDS)
 
 
 @pytest.mark.slow
@@ -66,7 +49,7 @@ def test_the_clone_learns_the_datas_policy(name):
     before = generator.normal(np.tile(CLONE_MEANS, (200, 1)), np.tile(CLONE_STDS, (200, 1)))
     batch = batch._replace(actions=jnp.asarray(np.tanh(before), jnp.float32))
     learner = make(name, hidden_dims=(), divergence_samples=1, backup_actions=1)
-    state = train_alone(learner, prepared(learner, batch, clone=(MEANS, STDS)), batch, "behavior_lr")
+    state = runs.train_alone(learner, prepared(learner, batch, clone=(MEANS, STDS)), batch, "behavior_lr")
     clone = state.policy.behavior(jnp.eye(3)).gaussian
     by_state = before.reshape(200, 3)
     np.testing.assert_allclose(clone.mean[:, 0], by_state.mean(axis=0), atol=0.01)
@@ -79,7 +62,7 @@ def test_soft_clipped_values_are_the_best_of_several_actions(count, share):
     learner = make("bear", hidden_dims=(), backup_actions=count, min_share=share)
     batch = one_hot_states(3, repeats=20_000)
     state = prepared(learner, batch)
-    found = learner.targets(state, batch, jax.random.key(0)).reshape(-1, 3).mean(0) / learner.discount
+    found = learner.next_values(state, batch, jax.random.key(0)).reshape(-1, 3).mean(0)
     actions = np.tanh(np.random.default_rng(0).normal(MEANS[:, 0], STDS[:, 0], (count, 50_000, 3)))
     qs = STATE_TERMS[:, None, None, :] + SLOPES[:, :, None, None] * actions
     expected = (share * qs.min(axis=0) + (1 - share) * qs.max(axis=0)).max(axis=0).mean(axis=0)

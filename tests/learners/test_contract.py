@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import DECAYING, METHODS, QUICKLY, REPLACED, fitting, flat, init, make, make_batch
-from online_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, linear_critics, one_hot_states
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, linear_critics, one_hot_states
 from slow_cases import slow_but
 
 from xql_jax.learners.fields import hyperparameters, traced_names

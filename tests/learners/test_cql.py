@@ -2,21 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import QUICKLY, init, make, update
-from online_runs import (
-    MEANS,
-    SLOPES,
-    STATE_TERMS,
-    STDS,
-    gradient,
-    linear_actor,
-    min_q,
-    one_hot_states,
-    policy_nodes,
-    prepared,
-)
+from linear_runs import SLOPES, STATE_TERMS, gradient, linear_actor, mean_of, one_hot_states, prepared
 from scipy import stats
 
 ALPHA, ACTION, DISCOUNT = 3.0, 0.4, 0.9
@@ -117,13 +107,10 @@ def test_q_learns_from_the_next_values(entropy_counts):
     batch = batch_of(repeats=4096)
     learner = learner.replace(critic=learner.critic.replace(cql_actions=1))
     state, metrics = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    values = []
-    for index in (1, 2, 0):
-        actions, weights, log_probs = policy_nodes(MEANS[index, 0], STDS[index, 0])
-        values.append(weights @ (min_q(index, actions) - 0.4 * entropy_counts * log_probs))
+    values = mean_of(lambda s, a, log_probs: runs.min_q(s, a) - 0.4 * entropy_counts * log_probs)[[1, 2, 0]]
     for critic, slope in enumerate(kernels(state)):
         q = STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION
-        np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * np.array(values)) / 3, atol=0.02)
+        np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * values) / 3, atol=0.02)
     assert not any(name.startswith("value/") for name in metrics)
 
 

@@ -20,7 +20,7 @@ KEY = jax.random.key(0)
 
 @functools.partial(jax.jit, compiler_options=QUICKLY)
 def forward(model, windows):
-    return model.at(model.params, windows)
+    return model(windows)
 
 
 def make_plain(**changes):

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import FROZEN, act, flat, init, make, make_batch, update
-from linear_runs import one_update, transition
-from online_runs import gradient
+from linear_runs import Adam, features, gradient, gumbel_slope, one_update, stacked, transition
 
 from xql_jax.learners.fields import with_hyperparameters
 from xql_jax.networks.policies import DeterministicPolicy, td3_init
@@ -17,34 +16,12 @@ SETTINGS = {
 }  # fmt: skip
 
 
-class Weights:
-    """A linear map's weights, stacked with its bias, and Adam's moments."""
-
-    def __init__(self, params):
-        layer = params["params"]["Dense_0"]
-        self.value = np.vstack([layer["kernel"], layer["bias"]]).astype(np.float64)
-        self.first, self.second, self.steps = 0.0, 0.0, 0
-
-    def step(self, slope, rate):
-        self.steps += 1
-        self.first = 0.9 * self.first + 0.1 * slope
-        self.second = 0.999 * self.second + 0.001 * slope**2
-        first, second = self.first / (1 - 0.9**self.steps), self.second / (1 - 0.999**self.steps)
-        self.value = self.value - rate * first / (np.sqrt(second) + 1e-8)
-
-
-def features(*arrays):
-    """The arrays side by side, and a column of ones for the bias."""
-    return np.hstack([*(np.float64(array) for array in arrays), np.ones((SIZE, 1))])
-
-
 class Reference:
     """Q, and when it is due pi and the targets, in NumPy; gradients by hand."""
 
     def __init__(self, state, slope, actor_period, target_period):
-        self.actor, self.critics = Weights(state.policy.params), [Weights(p) for p in state.critic.params]
-        self.target_actor = Weights(state.policy.target).value
-        self.targets = [Weights(params).value for params in state.critic.target]
+        self.actor, *self.critics = (Adam(stacked(p)) for p in (state.policy.params, *state.critic.params))
+        self.target_actor, *self.targets = map(stacked, (state.policy.target, *state.critic.target))
         self.slope, self.actor_period, self.target_period = slope, actor_period, target_period
 
     def update(self, step, batch):
@@ -67,17 +44,6 @@ class Reference:
             self.target_actor = tau * self.actor.value + (1 - tau) * self.target_actor
             pairs_of_weights = zip(self.critics, self.targets, strict=True)
             self.targets = [tau * critic.value + (1 - tau) * target for critic, target in pairs_of_weights]
-
-
-def gumbel_slope(beta, clip):
-    """d loss / d Q of the max-rescaled loss with the paper's clip."""
-
-    def slope(difference):
-        z = difference / beta
-        m = max(np.clip(z, -clip, clip).max(), -1.0)
-        return np.where(np.abs(z) < clip, -np.exp(-m) * np.expm1(z) / beta, 0.0)
-
-    return slope
 
 
 def squared_slope(difference):
@@ -114,9 +80,7 @@ def test_five_updates(case):
         expected = [reference.actor.value, *(critic.value for critic in reference.critics)]
         expected += [reference.target_actor, *reference.targets]
         for params, weights in zip(learnt, expected, strict=True):
-            layer = params["params"]["Dense_0"]
-            np.testing.assert_allclose(layer["kernel"], weights[:-1], atol=2e-4)
-            np.testing.assert_allclose(layer["bias"], weights[-1], atol=2e-4)
+            np.testing.assert_allclose(stacked(params), weights, atol=2e-4)
     assert int(state.step) == 5
 
 
@@ -200,9 +164,9 @@ def test_the_scale_of_q_and_of_rewards_does_not_matter(scale):
 def test_weight_0_is_behaviour_cloning():
     learner, batch = make("td3_bc"), make_batch()
     actor = init(learner, batch).policy
-    cloning = jax.grad(lambda params: ((actor.at(params, batch.observations) - batch.actions) ** 2).mean())(
-        actor.params
-    )
+    cloning = jax.grad(
+        lambda params: ((actor.network.apply(params, batch.observations) - batch.actions) ** 2).mean()
+    )(actor.params)
     np.testing.assert_allclose(slope_at("td3_bc", 1.0, q_weight=0.0), flat(cloning), rtol=1e-4, atol=1e-6)
     assert np.abs(slope_at("td3_bc", 1.0, q_weight=0.1) - flat(cloning)).max() > 1e-3
 

@@ -11,7 +11,6 @@ from xql_jax.errors import UserError
 from xql_jax.learners import fields
 from xql_jax.learners.fields import Part, hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.learners.value_fits.xql import XQL
 
 IQL = OFFLINE["iql"]
 NAN, INF = float("nan"), float("inf")
@@ -139,8 +138,8 @@ def test_impossible_value(name, field, value, message):
 
 
 def test_check_value_says_where():
-    fields.check_value(XQL(), "--sweep: beta", "beta", 0.1)
-    fields.check_value(XQL(), "--sweep: discount", "discount", 0.0)
+    fields.check_value(OFFLINE["xql"](), "--sweep: beta", "beta", 0.1)
+    fields.check_value(OFFLINE["xql"](), "--sweep: discount", "discount", 0.0)
     with pytest.raises(UserError, match=r"^--sweep: expectile must be within \(0, 1\), not 1$"):
         fields.check_value(IQL(), "--sweep: expectile", "expectile", 1.0)
     with pytest.raises(UserError, match=r"^--sweep: discount must be within \(0, 1\], not 0$"):

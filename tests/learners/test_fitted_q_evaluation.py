@@ -1,53 +1,35 @@
-"""FQE against the exact Q of a policy, by a linear solve on a small MDP; and many policies at once."""
+"""FQE against the exact Q of a policy, by a linear solve on a small MDP; what a learner's own V and Q say."""
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tabular_runs import DISCOUNT, one_hot_batch
+from learner_runs import init, make, make_batch
+from tabular_runs import ACTIONS, DISCOUNT, STATES, one_hot_batch, sampled_transitions, soft_optimum, train
 
 from xql_jax.learners import fields
 from xql_jax.learners.fields import with_hyperparameters
-from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
+from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, value_statistics
+from xql_jax.types import Batch
 
-STATES, ACTIONS = 6, 3
 PAIRS = STATES * ACTIONS
-
-
-def make_dataset():
-    """Transitions (s, a, r, s') of a stochastic MDP, every pair at least once; state 6 is terminal."""
-    generator = np.random.default_rng(1)
-    dynamics = generator.dirichlet(np.full(STATES + 1, 0.4), (STATES, ACTIONS))
-    rewards = generator.uniform(-1.0, 3.0, (STATES, ACTIONS))
-    counts = generator.integers(1, 6, (STATES, ACTIONS))
-    states, actions = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
-    next_states = [
-        generator.choice(STATES + 1, p=dynamics[pair]) for pair in zip(states, actions, strict=True)
-    ]
-    return states, actions, rewards[states, actions], np.array(next_states)
-
-
-S, A, R, NEXT = make_dataset()
-BATCH = one_hot_batch(S, A, R, NEXT, num_states=STATES, num_actions=ACTIONS)
+S, A, R, NEXT = DATA = sampled_transitions(seed=1)
+BATCH = one_hot_batch(*DATA)
 POLICY = np.array([2, 0, 1, 1, 2, 0])  # an action a state
 
 
-def exact_q(next_policy, *, sign=1.0, terminal=True):
-    """Q f64[S, A] of the data's empirical MDP where s' is left by `next_policy` f64[S, A], by a linear solve.
-
-    What a mistake would make of it: another sign of the bootstrap, or bootstrapping from terminal states,
-    which look like state 0.
-    """
+def exact_q(next_policy):
+    """Q f64[S, A] of the data's MDP where s' is left by `next_policy` f64[S, A], by a linear solve."""
     pair = S * ACTIONS + A
     counts = np.bincount(pair, minlength=PAIRS)
     rewards = np.bincount(pair, R, PAIRS) / counts
     following = np.zeros((PAIRS, STATES))
-    alive = (NEXT < STATES) | (not terminal)
-    np.add.at(following, (pair[alive], NEXT[alive] % STATES), 1.0)
+    alive = NEXT < STATES
+    np.add.at(following, (pair[alive], NEXT[alive]), 1.0)
     spread = np.zeros((STATES, PAIRS))
     spread[np.arange(PAIRS) // ACTIONS, np.arange(PAIRS)] = np.ravel(next_policy)
-    onward = sign * DISCOUNT * (following / counts[:, None]) @ spread
+    onward = DISCOUNT * (following / counts[:, None]) @ spread
     return np.linalg.solve(np.eye(PAIRS) - onward, rewards).reshape(STATES, ACTIONS)
 
 
@@ -111,3 +93,31 @@ def learn(policy, batch=BATCH, **changes):
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
     q = exact_q(np.eye(ACTIONS)[policy])
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
+
+
+@pytest.mark.slow
+def test_what_the_values_say_at_the_soft_optimum():
+    v, q, pi = soft_optimum(DATA, 2.0)
+    policy = {"awr_temperature": 0.5, "max_weight": float("inf")}
+    learner, state = train("xql", BATCH, beta=2.0, clip=30.0, **policy)
+    found = value_statistics(learner, state, jnp.eye(STATES)[:2], BATCH)
+    expected = {
+        "initial_v": v[:2].mean(),
+        # Q is linear in actions here: that of their mean, which acts, is the mean of theirs.
+        "initial_q": np.where(pi > 0, pi * q, 0.0)[:2].sum(1).mean(),
+        "advantage": (q[S, A] - v[S]).mean(),
+        "td_error": np.sqrt(((R + DISCOUNT * v[NEXT] - q[S, A]) ** 2).mean()),
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(found[name]) == pytest.approx(value, abs=0.01 * np.ptp(v[:STATES])), name
+
+
+@pytest.mark.parametrize("name", ["bc", "xql", "td3_bc", "value_iteration", "cql"])
+def test_each_method_has_what_its_networks_tell(name):
+    """Behaviour cloning has no value, value iteration no Q, and off-policy methods no V."""
+    batch, learner = make_batch(), make(name)
+    found = value_statistics(learner, init(learner, batch), batch.observations, Batch(*batch[:5]))
+    expected = {"bc": set(), "value_iteration": {"initial_v"}}.get(name, {"initial_q", "td_error"})
+    assert found.keys() == expected | ({"initial_v", "advantage"} if name == "xql" else set())
+    assert all(np.isfinite(number) for number in found.values())

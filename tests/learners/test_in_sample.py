@@ -5,44 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
-from linear_runs import linear
-from online_runs import run_updates
+from linear_runs import Adam, features, gumbel_slope, linear, run_updates, stacked
 
-from xql_jax.learners.in_sample import TemporalDifference, smoothed
-from xql_jax.learners.parts import all_q, min_q
-from xql_jax.learners.value_fits.qql import W
+from xql_jax.learners.actor_critic import all_q
+from xql_jax.learners.f_dvl import smoothed
+from xql_jax.learners.qql import W
+from xql_jax.learners.xql import TemporalDifference
 from xql_jax.types import Batch
 
 SIZE = 16
-ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
-
-
-class Network:
-    """A linear map's weights, stacked with its bias, and Adam's moments."""
-
-    def __init__(self, layer, **others):
-        self.params = {"w": np.vstack([layer["kernel"], layer["bias"]]).astype(np.float64)}
-        self.params |= {name: np.asarray(value, np.float64) for name, value in others.items()}
-        self.moments = {name: (np.zeros_like(p), np.zeros_like(p)) for name, p in self.params.items()}
-        self.steps = 0
-
-    def step(self, gradients, rate, max_norm):
-        norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients.values()))
-        self.steps += 1
-        for name, gradient in gradients.items():
-            gradient = gradient * min(1.0, max_norm / norm)
-            first, second = self.moments[name]
-            first = ADAM["b1"] * first + (1 - ADAM["b1"]) * gradient
-            second = ADAM["b2"] * second + (1 - ADAM["b2"]) * gradient**2
-            self.moments[name] = first, second
-            first = first / (1 - ADAM["b1"] ** self.steps)
-            second = second / (1 - ADAM["b2"] ** self.steps)
-            self.params[name] = self.params[name] - rate * first / (np.sqrt(second) + ADAM["eps"])
-
-
-def features(*arrays):
-    """The arrays side by side, and a column of ones for the bias."""
-    return np.hstack([*(np.float64(array) for array in arrays), np.ones((SIZE, 1))])
 
 
 class Reference:
@@ -50,65 +21,50 @@ class Reference:
 
     def __init__(self, config, state):
         self.config = config
-        self.value = Network(state.value.params["params"]["Dense_0"])
-        self.critics = [Network(params["params"]["Dense_0"]) for params in state.critic.params]
-        self.targets = [critic.params["w"] for critic in self.critics]
-        actor = state.policy.params["params"]
-        self.actor = Network(actor["Dense_0"], log_std=actor["log_std"])
+        self.value, *self.critics = (Adam(stacked(p)) for p in (state.value.params, *state.critic.params))
+        self.targets = [critic.value for critic in self.critics]
+        self.actor = Adam(stacked(state.policy.params))
+        self.log_std = Adam(state.policy.params["params"]["log_std"])
+
+    def step(self, rate, *steps):
+        """Steps of matrices along their slopes, which share one norm."""
+        norm = np.sqrt(sum((slope**2).sum() for _, slope in steps))
+        for matrix, slope in steps:
+            matrix.step(slope * min(1.0, self.config["max_grad_norm"] / norm), self.config[rate])
 
     def update(self, batch, slope_of_value_loss):
-        config, norm = self.config, self.config["max_grad_norm"]
+        config = self.config
         s, pair = features(batch.observations), features(batch.observations, batch.actions)
         q = np.min([pair @ target for target in self.targets], axis=0)[:, 0]
 
         for _ in range(config["v_updates"]):
-            slope = slope_of_value_loss(q - (s @ self.value.params["w"])[:, 0])
-            self.value.step({"w": s.T @ slope[:, None] / SIZE}, config["value_lr"], norm)
-        v = (s @ self.value.params["w"])[:, 0]
+            slope = slope_of_value_loss(q - (s @ self.value.value)[:, 0])
+            self.step("value_lr", (self.value, s.T @ slope[:, None] / SIZE))
+        v = (s @ self.value.value)[:, 0]
 
         weight = np.minimum(np.exp(config["awr_temperature"] * (q - v)), config["max_weight"])[:, None]
-        mean, std = np.tanh(s @ self.actor.params["w"]), np.exp(self.actor.params["log_std"])
+        mean, std = np.tanh(s @ self.actor.value), np.exp(self.log_std.value)
         error = (batch.actions - mean) / std
-        gradients = {
-            "w": s.T @ (-weight * error / std * (1 - mean**2)) / SIZE,
-            "log_std": (-weight * (error**2 - 1)).mean(0),
-        }
-        self.actor.step(gradients, config["actor_lr"], norm)
+        by_mean, by_log_std = -weight * error / std * (1 - mean**2), -weight * (error**2 - 1)
+        self.step("actor_lr", (self.actor, s.T @ by_mean / SIZE), (self.log_std, by_log_std.mean(0)))
 
-        next_v = (features(batch.next_observations) @ self.value.params["w"])[:, 0]
+        next_v = (features(batch.next_observations) @ self.value.value)[:, 0]
         target = batch.rewards + config["discount"] * batch.masks * next_v
-        gradients = []
-        for critic in self.critics:
-            error = (pair @ critic.params["w"])[:, 0] - target
-            huber = (
-                config["critic_loss"] == "huber"
-            )  # a sum over the critics; the squared errors are averaged
+        steps = []
+        for critic in self.critics:  # Huber losses are added up, squared errors averaged
+            error = (pair @ critic.value)[:, 0] - target
+            huber = config["critic_loss"] == "huber"
             slope = np.clip(error, -20, 20) if huber else 2 * error / len(self.critics)
-            gradients.append(pair.T @ slope[:, None] / SIZE)
-        shared = np.sqrt(
-            sum((gradient**2).sum() for gradient in gradients)
-        )  # one norm for the whole ensemble
-        for critic, gradient in zip(self.critics, gradients, strict=True):
-            critic.step({"w": gradient * min(1.0, norm / shared)}, config["critic_lr"], np.inf)
-
-        tau = config["tau"]
-        pairs = zip(self.critics, self.targets, strict=True)
-        self.targets = [tau * critic.params["w"] + (1 - tau) * target for critic, target in pairs]
+            steps.append((critic, pair.T @ slope[:, None] / SIZE))
+        self.step("critic_lr", *steps)
+        tau, pairs = config["tau"], zip(self.critics, self.targets, strict=True)
+        self.targets = [tau * critic.value + (1 - tau) * target for critic, target in pairs]
 
 
-def xql_slope(config):
-    """d loss / d V of the max-rescaled loss with the paper's clip."""
-
-    def slope(difference):
-        z = difference / config["beta"]
-        inside = np.abs(z) < config["clip"]
-        m = max(np.clip(z, -config["clip"], config["clip"]).max(), -1.0)
-        return np.where(inside, -np.exp(-m) * (np.exp(z) - 1) / config["beta"], 0.0)
-
-    return slope
-
-
-def iql_slope(config):
+def slope_of(config):
+    """Of V's loss, XQL's or IQL's, by targets - V."""
+    if "beta" in config:
+        return gumbel_slope(config["beta"], config["clip"])
     tail = config["expectile"]
     return lambda difference: -2 * np.where(difference > 0, tail, 1 - tail) * difference
 
@@ -157,22 +113,15 @@ def test_three_updates(case):
     reference = Reference(config, state)
     for batch in batches:
         state, _ = update(learner, state, batch, jax.random.key(1))
-        reference.update(batch, (xql_slope if algorithm == "xql" else iql_slope)(config))
-
-    def check(params, expected):
-        layer = params["params"]["Dense_0"]
-        np.testing.assert_allclose(np.vstack([layer["kernel"], layer["bias"]]), expected, atol=1e-5)
+        reference.update(batch, slope_of(config))
 
     assert state.step == 3
-    check(state.value.params, reference.value.params["w"])
-    check(state.policy.params, reference.actor.params["w"])
-    np.testing.assert_allclose(
-        state.policy.params["params"]["log_std"], reference.actor.params["log_std"], atol=1e-5
-    )
-    for params, critic in zip(state.critic.params, reference.critics, strict=True):
-        check(params, critic.params["w"])
-    for params, target in zip(state.critic.target, reference.targets, strict=True):
-        check(params, target)
+    learnt = [state.value.params, state.policy.params, *state.critic.params, *state.critic.target]
+    expected = [x.value for x in (reference.value, reference.actor, *reference.critics)] + reference.targets
+    for params, matrix in zip(learnt, expected, strict=True):
+        np.testing.assert_allclose(stacked(params), matrix, atol=1e-5)
+    log_std = state.policy.params["params"]["log_std"]
+    np.testing.assert_allclose(log_std, reference.log_std.value, atol=1e-5)
 
 
 def test_a_terminal_mask_removes_the_bootstrap():
@@ -202,7 +151,7 @@ def test_metrics_are_the_batchs_means():
     _, metrics = update(learner, state, batch, jax.random.key(1))
     s, pair = features(batch.observations), features(batch.observations, batch.actions)
     q = np.min([pair @ target for target in reference.targets], axis=0)[:, 0]
-    before = q - (s @ reference.value.params["w"])[:, 0]
+    before = q - (s @ reference.value.value)[:, 0]
     z = np.clip(before / 0.7, -3.0, 3.0)
     m = max(z.max(), -1.0)
     np.testing.assert_allclose(metrics["value/loss"], (np.exp(-m) * (np.exp(z) - z - 1)).mean(), rtol=1e-4)
@@ -210,12 +159,12 @@ def test_metrics_are_the_batchs_means():
     np.testing.assert_allclose(
         metrics["critic/q"], (pair @ reference.targets[0]).mean(), rtol=1e-4, atol=1e-5
     )
-    qs = [pair @ critic.params["w"] for critic in reference.critics]
-    reference.update(batch, xql_slope(config))
-    next_v = features(batch.next_observations) @ reference.value.params["w"]
+    qs = [pair @ critic.value for critic in reference.critics]
+    reference.update(batch, slope_of(config))
+    next_v = features(batch.next_observations) @ reference.value.value
     errors = qs - batch.rewards[:, None] - 0.8 * batch.masks[:, None] * next_v
     np.testing.assert_allclose(metrics["critic/loss"], (errors**2).mean(), rtol=1e-4)  # of both critics
-    advantage = q - (s @ reference.value.params["w"])[:, 0]  # of the new V
+    advantage = q - (s @ reference.value.value)[:, 0]  # of the new V
     np.testing.assert_allclose(metrics["actor/advantage"], advantage.mean(), rtol=1e-4, atol=1e-5)
     weight = np.minimum(np.exp(2.0 * advantage), 3.0)
     np.testing.assert_allclose(metrics["actor/weight"], weight.mean(), rtol=1e-4)
@@ -327,7 +276,6 @@ def test_the_value_fits_the_smoothed_actions():
         params["params"]["Dense_0"]["kernel"] = jnp.array([[0.0], [1.0]])
     # By a rate of 0, Q stays what its target is.
     state = state.replace(critic=state.critic.replace(params=q, target=q))
-    np.testing.assert_array_equal(min_q(state.critic, q, batch.observations, batch.actions), 1.0)
     v = run_updates(learner, state, batch, KEY, 2000).value(jnp.zeros((1, 1)))[0]
     # Half weight on exp(1), half on the mean of exp over [-1, 1], which is sinh(1). The largest z is always
     # the data's, so the rescaling does not shift the optimum.

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from xql_jax.learners.heads import Mixture, StateGaussian
-from xql_jax.learners.maximize_q import MaxQ, ReverseKL, TrustRegion, expected_q
 from xql_jax.learners.parts import Estimates, Gaussian, PolicyObjective
+from xql_jax.learners.policies import MaxQ, Mixture, ReverseKL, StateGaussian, TrustRegion, expected_q
 from xql_jax.networks.policies import Draws, draws
 from xql_jax.types import Batch
 
@@ -74,7 +73,7 @@ def moments(policy):
         (Gaussian(()), 0.0),
         (Gaussian(()), 1.0),
         (Gaussian(()), 3.0),
-        (StateGaussian(()), 1.0),
+        (StateGaussian(actor_hidden_dims=()), 1.0),
         (Mixture((), num_components=2), 1.0),
     ],
 )
@@ -119,7 +118,7 @@ def test_a_trust_region_clones_first_then_stays_near_its_past():
     key = jax.random.key(1)
     for _ in range(3):
         actor, info = objective.update(actor, ESTIMATES, BATCH, key)
-        cloned, _ = PolicyObjective(head=Gaussian(())).update(cloned, None, BATCH, key)
+        cloned, _ = PolicyObjective(head=Gaussian(())).regress(cloned, jnp.ones(SIZE), BATCH, key)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), actor.params, cloned.params)
         jax.tree.map(np.testing.assert_array_equal, actor.anchor.params, actor.params)
         assert float(info["actor/kl"]) == 0.0

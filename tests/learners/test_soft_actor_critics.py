@@ -4,23 +4,11 @@ import collections
 
 import jax
 import jax.numpy as jnp
+import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import FROZEN, init, make, make_batch, update
-from online_runs import (
-    MEANS,
-    SLOPES,
-    STATE_TERMS,
-    STDS,
-    gradient,
-    linear_actor,
-    linear_critics,
-    min_q,
-    one_hot_states,
-    policy_nodes,
-    prepared,
-    train_alone,
-)
+from learner_runs import FROZEN, flat, init, make, make_batch, update
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, linear_critics, mean_of, prepared
 
 from xql_jax.learners.fields import with_hyperparameters
 
@@ -31,18 +19,14 @@ TERMINAL_REWARD = 0.7
 
 def soft_values(coefficient=COEFFICIENT, spread=STDS, means=MEANS):
     """E[min Q - coefficient * log pi] in every state."""
-    values = []
-    for index in range(3):
-        actions, weights, log_probs = policy_nodes(means[index, 0], spread[index, 0])
-        values.append(weights @ (min_q(index, actions) - coefficient * log_probs))
-    return np.array(values)
+    return mean_of(lambda s, a, log_probs: runs.min_q(s, a) - coefficient * log_probs, means, spread)
 
 
 @pytest.mark.slow
 def test_v_learns_the_soft_value_of_the_policy():
     """V = E_pi[min Q - entropy_coef * log pi], here within 1%."""
-    learner, batch = make("sac", **LINEAR), one_hot_states(3, repeats=256)
-    state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
+    learner, batch = make("sac", **LINEAR), runs.one_hot_states(3, repeats=256)
+    state = runs.train_alone(learner, prepared(learner, batch), batch, "value_lr")
     expected = soft_values()
     np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
     assert np.abs(soft_values(0.0) - expected).max() > 0.1 * np.ptp(expected)  # the entropy counts
@@ -51,7 +35,7 @@ def test_v_learns_the_soft_value_of_the_policy():
 @pytest.mark.parametrize("mask", [0.0, 1.0])
 def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
     learner = make("sac", uses_value_network=False, discount=0.9, **LINEAR)
-    batch = one_hot_states(3, repeats=4096)
+    batch = runs.one_hot_states(3, repeats=4096)
     batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD, masks=mask * batch.masks)
     state = prepared(learner, batch)
     assert state.value is None
@@ -68,10 +52,10 @@ def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
 
 def test_q_with_v_learns_from_the_target_v():
     learner = make("sac", discount=0.9, **LINEAR)
-    batch = one_hot_states(3, repeats=2)._replace(masks=jnp.array([1.0, 1.0, 0.0] * 2))
+    batch = runs.one_hot_states(3, repeats=2)._replace(masks=jnp.array([1.0, 1.0, 0.0] * 2))
     batch = batch._replace(rewards=batch.rewards + TERMINAL_REWARD)
     state = prepared(learner, batch)
-    target = {"params": {"Dense_0": {"kernel": jnp.array([[1.0], [2.0], [3.0]]), "bias": jnp.array([0.5])}}}
+    target = runs.linear([[1.0], [2.0], [3.0]], bias=0.5)
     state = state.replace(value=state.value.replace(target=target))
     state, metrics = update(learner, state, batch, jax.random.key(0))
     targets = TERMINAL_REWARD + 0.9 * np.array([1.5, 2.5, 0.0])
@@ -91,18 +75,15 @@ def test_v_and_the_policy_learn_from_the_new_q():
     moved = state.replace(critic=after.critic)
     expected, _ = update(with_hyperparameters(learner, {"critic_lr": FROZEN}), moved, batch, key)
     for name in ("value", "policy"):  # the policy's state has the coefficient's in it
-        pairs = zip(
-            jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(expected, name)), strict=True
-        )
-        for learnt, told in pairs:
-            np.testing.assert_allclose(learnt, told, rtol=1e-5, atol=1e-7)
+        learnt, told = (flat(getattr(state, name)) for state in (after, expected))
+        np.testing.assert_allclose(learnt, told, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("uses_value_network", [True, False])
 def test_the_actor_climbs_the_soft_value(uses_value_network):
     """Its gradient is that of E[min Q - entropy_coef * log pi] with respect to mean and log-std."""
     learner = make("sac", critic_lr=FROZEN, uses_value_network=uses_value_network, **LINEAR)
-    batch = one_hot_states(3, repeats=8192)
+    batch = runs.one_hot_states(3, repeats=8192)
     state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
     slope = gradient(state.policy)["params"]["Dense_0"]["kernel"]
 
@@ -120,13 +101,13 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     """The target is -A nats; with a small std the policy's entropy lies below it, with a large one above."""
     action_dim = 2
     learner = make("sac", (), initial_entropy_coef=0.3, entropy_coef_lr=0.01)
-    batch = one_hot_states(1, repeats=512, num_actions=action_dim)
+    batch = runs.one_hot_states(1, repeats=512, num_actions=action_dim)
     state = init(learner, batch)
-    actor = linear_actor(np.zeros((1, action_dim)), np.full((1, action_dim), std))
+    actor = runs.linear_actor(np.zeros((1, action_dim)), np.full((1, action_dim), std))
     state = state.replace(policy=state.policy.replace(params=actor))
     after, metrics = update(learner, state, batch, jax.random.key(0))
 
-    _, weights, log_probs = policy_nodes(0.0, std)
+    _, weights, log_probs = runs.policy_nodes(0.0, std)
     entropy = -action_dim * (weights @ log_probs)
     assert np.sign(-action_dim - entropy) == sign
     np.testing.assert_allclose(metrics["actor/entropy"], entropy, atol=0.15)
@@ -136,22 +117,13 @@ def test_coefficient_rises_below_the_target_entropy_and_falls_above(std, sign):
     np.testing.assert_allclose(metrics["entropy_coef"], 0.3 * np.exp(0.01 * sign), rtol=1e-4)
 
 
-def soft_maximum(beta):
-    """L^beta of min Q over the policy's actions, in every state, by quadrature."""
-    values = []
-    for state in range(3):
-        actions, weights, _ = policy_nodes(MEANS[state, 0], STDS[state, 0])
-        values.append(beta * np.log(weights @ np.exp(min_q(state, actions) / beta)))
-    return np.array(values)
-
-
-@pytest.mark.parametrize("beta", [0.5, 2.0, 100.0])
+@pytest.mark.parametrize("beta", [0.5, pytest.param(100.0, marks=pytest.mark.slow)])
 def test_v_learns_the_log_mean_exp_over_the_policy(beta):
     """Eq. 11 with a ~ pi_k(.|s) and no log-probabilities: V = L^beta[min Q], here within 1%."""
     learner = make("xsac", (), beta=beta, initial_entropy_coef=5.0)
-    batch = one_hot_states(3, repeats=256)
-    state = train_alone(learner, prepared(learner, batch), batch, "value_lr")
-    expected = soft_maximum(beta)
+    batch = runs.one_hot_states(3, repeats=256)
+    state = runs.train_alone(learner, prepared(learner, batch), batch, "value_lr")
+    expected = beta * np.log(mean_of(lambda s, a, _: np.exp(runs.min_q(s, a) / beta)))
     np.testing.assert_allclose(state.value(jnp.eye(3)), expected, atol=0.01 * np.ptp(expected))
 
 
@@ -170,7 +142,7 @@ def critics_above(state, terms):
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_subset_has_that_many_different_critics(number):
     learner = make("rlpd", num_critics=3, num_min_critics=number, **WITHOUT_V)
-    state = critics_above(init(learner, one_hot_states(3, repeats=4)), [1.0, 2.0, 4.0])
+    state = critics_above(init(learner, runs.one_hot_states(3, repeats=4)), [1.0, 2.0, 4.0])
     seen = collections.Counter()
     for seed in range(60):
         drawn = learner.subset(state.critic.target, jax.random.key(seed))
@@ -184,27 +156,21 @@ def test_a_subset_has_that_many_different_critics(number):
 def test_of_all_critics_it_is_sacs_target(backup_entropy):
     """E[min Q - entropy_coef * log pi] at the next state, by quadrature; or without the entropy."""
     learner = make("rlpd", num_critics=2, discount=0.9, backup_entropy=backup_entropy, **WITHOUT_V)
-    batch = one_hot_states(3, repeats=4096)
+    batch = runs.one_hot_states(3, repeats=4096)
     state = prepared(learner, batch)
     after, _ = update(learner, state, batch, jax.random.key(0))
-    expected = []
-    for index in range(3):
-        actions, weights, log_probs = policy_nodes(MEANS[index, 0], STDS[index, 0])
-        expected.append(weights @ (min_q(index, actions) - backup_entropy * COEFFICIENT * log_probs))
+    expected = soft_values(backup_entropy * COEFFICIENT)
     for critic, kernel in enumerate(gradient(after.critic)):
         slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]
-        error = STATE_TERMS[critic] - 0.9 * np.array(expected)
+        error = STATE_TERMS[critic] - 0.9 * expected
         np.testing.assert_allclose(slope, 2 * error / 3, atol=0.03)
 
 
 def test_the_policy_climbs_the_mean_of_the_critics():
     """Their mean has the slope 1 everywhere; SAC's least of the two has 3 or -1."""
     learner = make("rlpd", num_critics=2, critic_lr=FROZEN, **{**WITHOUT_V, "initial_entropy_coef": 1e-6})
-    batch = one_hot_states(3, repeats=8192)
+    batch = runs.one_hot_states(3, repeats=8192)
     after, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
     slope = gradient(after.policy)["params"]["Dense_0"]["kernel"][:, 0]
-    expected = []
-    for mean, std in zip(MEANS[:, 0], STDS[:, 0], strict=True):
-        actions, weights, _ = policy_nodes(mean, std)
-        expected.append(SLOPES.mean() * weights @ (1.0 - actions**2))  # d tanh(u) / d mean
+    expected = SLOPES.mean() * mean_of(lambda s, a, _: 1.0 - a**2)  # d tanh(u) / d mean
     np.testing.assert_allclose(-3 * slope, expected, rtol=0.05)

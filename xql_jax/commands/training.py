@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from xql_jax.configuration import NO_FIELDS, OnlineFields
-from xql_jax.learners.descriptions import describe_fields
+from xql_jax.learners.registry import describe_fields
 from xql_jax.reports.summary import ranked
 from xql_jax.runs.run import Job, Summary, request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings

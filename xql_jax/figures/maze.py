@@ -13,9 +13,9 @@ from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell
 from xql_jax.figures.tables import PaperFigure, Tables, long_table, unique, where
+from xql_jax.learners.deterministic_dynamics import ValueIteration
 from xql_jax.learners.fields import Method, with_hyperparameters
 from xql_jax.learners.parts import ValueFit
-from xql_jax.learners.value_iteration import ValueIteration
 from xql_jax.reports.plots import mark_ends
 from xql_jax.reports.style import INK, WALL, styled
 from xql_jax.theory.error_model import optimal_q

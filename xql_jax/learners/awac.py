@@ -16,70 +16,58 @@ it is taken after it, as in CORL and the paper.
 """
 
 import functools
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import ActorCritic
-from xql_jax.learners.parts import (
-    Estimates,
-    ForwardKL,
-    LearnerState,
-    PolicyObjective,
-    TrainState,
-    at_each,
-    min_q,
-)
-from xql_jax.losses.regression import td_target
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import ActorCritic, at_each
 from xql_jax.networks.policies import draws
-from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Params, PRNGKey, State
 
 
 @flax.struct.dataclass
 class AWAC(ActorCritic):
     """Q by temporal differences at the policy's actions; the policy by advantage-weighted regression."""
 
-    policy: PolicyObjective = fields.part(ForwardKL)
-    value_actions: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Number of the policy's actions over which Q is averaged to give V(s)."
-    )
+    policy: Any = fields.part(parts.ForwardKL)
+    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q, then pi with the new Q, then Q's target."""
         key_next, key_value, key_policy = jax.random.split(key, 3)
         value_of = functools.partial(mean_q, state.policy, count=self.value_actions)
         next_v = value_of(state.critic, state.critic.target, batch.next_observations, key_next)
-        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_critic(state, batch, next_v)
 
-        q_of = functools.partial(min_q, critic, critic.params)
+        q_of = functools.partial(parts.min_q, critic, critic.params)
         v = value_of(critic, critic.params, batch.observations, key_value)
-        estimates = Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
         return state, {**critic_info, **policy_info}
 
 
 def mean_q(
-    policy: TrainState,
-    critic: TrainState,
+    policy: Any,
+    critic: Any,
     params: Params,
     observations: Array,
     key: PRNGKey,
     count: int,
-    clipped: bool = True,
+    limit: float = 1.0,
 ) -> Array:
     """Minimum of the critics' Q with these parameters, averaged over the policy's samples, f32[B].
 
-    By default the samples are clipped to [-1, 1], because a Gaussian can exceed the bounds.
+    The samples are clipped to [-limit, limit], because a Gaussian can exceed the bounds of actions, 1.
     """
 
     def value(key: PRNGKey) -> Array:
         drawn = draws(policy(observations), key)
-        actions = jnp.clip(drawn.actions, -1.0, 1.0) if clipped else drawn.actions
-        return drawn.mean(min_q(critic, params, at_each(observations, actions), actions))
+        actions = jnp.clip(drawn.actions, -limit, limit)
+        return drawn.mean(parts.min_q(critic, params, at_each(observations, actions), actions))
 
     return jax.vmap(value)(jax.random.split(key, count)).mean(axis=0)
 

@@ -29,18 +29,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.cloned import (
-    BehaviorRegularized,
-    RegularizedPolicy,
-    RegularizedState,
-    repeated_draws,
-    sampled_actions,
-)
-from xql_jax.learners.parts import LearnerState, Model, TrainState, at_each
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, repeated_draws, sampled_actions
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
 from xql_jax.networks.policies import Distribution, TanhGaussian
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 
@@ -49,30 +43,27 @@ LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
 class ConstrainedPolicy(RegularizedPolicy):
     """Policy whose distance from the clone has a Lagrange multiplier for its cost."""
 
-    multiplier_lr: Numeric = fields.traced(
-        1e-3, fields.POSITIVE, "Learning rate of the multiplier that enforces the threshold."
-    )
+    multiplier_lr: Numeric = fields.traced(1e-3, fields.POSITIVE, "Learning rate of the multiplier.")
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
-        log_multiplier = TrainState.create(None, jnp.zeros(()))
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> Any:
+        log_multiplier = parts.TrainState.create(None, jnp.zeros(()))
         return super().init(key, observations, actions).replace(log_multiplier=log_multiplier)
 
-    def fit_multiplier(self, policy: RegularizedState, excess: Array) -> RegularizedState:
+    def fit_multiplier(self, policy: Any, excess: Array) -> Any:
         """One step: the multiplier rises while `excess`, the distance above the threshold, is positive."""
 
         def loss(log_multiplier):
             return -jnp.exp(log_multiplier) * excess, {}
 
         dual, _ = self.minimize(policy.log_multiplier, loss, self.multiplier_lr)
-        return policy.replace(
-            log_multiplier=dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
-        )
+        dual = dual.replace(params=jnp.clip(dual.params, *LOG_MULTIPLIER_RANGE))
+        return policy.replace(log_multiplier=dual)
 
 
-class Chooser(Model):
+class Chooser(parts.TrainState):
     """An actor that samples several actions and chooses among them by a critic."""
 
-    critic: Model
+    critic: Any = None
 
 
 @flax.struct.dataclass
@@ -85,34 +76,24 @@ class BEAR(BehaviorRegularized):
     """
 
     policy: ConstrainedPolicy = fields.part(ConstrainedPolicy)
-    kernel: Callable[..., Array] = fields.choice(
-        "Kernel of the maximum mean discrepancy.", laplacian=laplacian_kernel, gaussian=gaussian_kernel
-    )
+    kernel: Callable[..., Array] = fields.choice(laplacian=laplacian_kernel, gaussian=gaussian_kernel)
     mmd_sigma: Numeric = fields.traced(20.0, fields.POSITIVE, "Width of the discrepancy's kernel.")
-    mmd_threshold: Numeric = fields.traced(
-        0.05, fields.POSITIVE, "Largest discrepancy that the policy may have from the clone."
-    )
-    evaluation_actions: int = fields.static(
-        10,
-        fields.AT_LEAST_ONE,
-        "Actions per state that are sampled in evaluation; the one with the largest Q is taken.",
-    )
+    mmd_threshold: Numeric = fields.traced(0.05, fields.POSITIVE, "Largest discrepancy from the clone.")
+    evaluation_actions: int = fields.static(10, fields.AT_LEAST_ONE)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates the clone, Q, pi with the new Q, the multiplier by the MMD before pi's step, Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        targets = self.targets(state, batch, key_next)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        policy, critic, info = self.fit_clone_and_q(state, batch, key_clone, key_next)
         cost = jnp.exp(policy.log_multiplier.params)
         policy, actor_info = self.policy.maximize_q(
             policy, critic, batch.observations, step, key_actor, cost, self.mmd
         )
         policy = self.policy.fit_multiplier(policy, actor_info["actor/divergence"] - self.mmd_threshold)
         multiplier = {"actor/multiplier": jnp.exp(policy.log_multiplier.params)}
-        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**clone_info, **critic_info, **actor_info, **multiplier}
+        state = parts.LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**info, **actor_info, **multiplier}
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B]."""
@@ -124,9 +105,9 @@ class BEAR(BehaviorRegularized):
         )
         return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
-    def actor(self, state: LearnerState) -> Chooser:
-        policy, critic = state.policy, state.critic
-        return Chooser(policy.network, policy.params, Model(critic.network, critic.params[0]))
+    def actor(self, state: State) -> Chooser:
+        first = parts.TrainState(state.critic.network, state.critic.params[0])
+        return Chooser(state.policy.network, state.policy.params, critic=first)
 
     def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a sample, or the best of several."""

@@ -19,20 +19,137 @@ from update 20,002, here from 20,001. They evaluate the policy's mean and the be
 Q; here only the mean.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.cloned import BehaviorRegularized, repeated_draws, sampled_actions
-from xql_jax.learners.parts import LearnerState
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import ActorCritic, all_q, at_each
+from xql_jax.learners.policies import Squashed
 from xql_jax.losses.divergence import laplacian_kernel, mmd_squared, sampled_kl
-from xql_jax.networks.policies import Distribution
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.networks.policies import Distribution, Draws, draws
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 SIGMA = 10.0  # their 20: their kernel, exp(-|d|_1 / sigma), lacks our factor 2
+
+
+class RegularizedState(parts.TrainState):
+    """The actor's train state, with the train states of the clone and of the penalty's multiplier."""
+
+    behavior: Any = None  # the clone's train state
+    log_multiplier: Any = None  # a train state whose params are f32[]; None: nothing is tuned
+
+
+@flax.struct.dataclass
+class RegularizedPolicy(parts.Trained):
+    """Policy that maximises min Q - coefficient * distance to a clone of the data's policy.
+
+    The clone is fitted by maximum likelihood in the same updates. During the first `warm_start` updates pi
+    only follows the clone, because Q has learned too little to be useful.
+    """
+
+    head: parts.Gaussian = fields.part(Squashed)  # of pi and of the clone
+    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
+    behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of the clone.")
+    behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Hidden layers of the clone.")
+    warm_start: Numeric = fields.traced(20000.0, fields.NOT_NEGATIVE, first_updates=True)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
+        key_actor, key_behavior = jax.random.split(key)
+        # The clone has the same kind of head as pi, but its own widths.
+        head = dataclasses.replace(self.head, actor_hidden_dims=self.behavior_hidden_dims)
+        network, clone = (x.network(actions.shape[-1]) for x in (self.head, head))
+        behavior = parts.TrainState.create(clone, clone.init(key_behavior, observations))
+        return RegularizedState.create(network, network.init(key_actor, observations), behavior=behavior)
+
+    def fit_clone(self, policy: Any, batch: Batch, key: PRNGKey) -> tuple[RegularizedState, Metrics]:
+        """One gradient step of the clone on the log-likelihood of the data's actions."""
+
+        def loss(params):
+            rngs = {"dropout": key}
+            clone = policy.behavior.network.apply(params, batch.observations, training=True, rngs=rngs)
+            log_prob = clone.log_prob(batch.actions).mean()
+            return -log_prob, {"behavior/log_prob": log_prob}
+
+        behavior, info = self.minimize(policy.behavior, loss, self.behavior_lr)
+        return policy.replace(behavior=behavior), info
+
+    def maximize_q(
+        self, policy: Any, critic: Any, observations: Array, step: Array, key: PRNGKey, coefficient: Numeric,
+        distance_of: Callable[[Distribution, Distribution, PRNGKey], Array],
+    ) -> tuple[RegularizedState, Metrics]:  # fmt: skip
+        """One step of pi.
+
+        Args:
+            step: counts updates from 1.
+            coefficient: cost per unit of distance, reward units.
+            distance_of: pi's distance from the clone in each state, f32[B].
+        """
+        key_q, key_distance, key_dropout = jax.random.split(key, 3)
+        behavior = policy.behavior(observations)
+        q_counts = step > self.warm_start
+
+        def loss(params):
+            rngs = {"dropout": key_dropout}
+            distribution = policy.network.apply(params, observations, training=True, rngs=rngs)
+            drawn = draws(distribution, key_q)
+            taken = jnp.clip(drawn.actions, -1.0, 1.0)
+            q = drawn.mean(parts.min_q(critic, critic.params, at_each(observations, taken), taken))
+            distance = distance_of(distribution, behavior, key_distance)
+            actor_loss = (coefficient * distance - jnp.where(q_counts, q, 0.0)).mean()
+            return actor_loss, {"actor/loss": actor_loss, "actor/divergence": distance.mean()}
+
+        return self.minimize(policy, loss, self.actor_lr)
+
+
+@flax.struct.dataclass
+class BehaviorRegularized(ActorCritic):
+    """What BRAC-p and BEAR share: fields, targets of Q, and the steps of clone and Q.
+
+    V(s') is the maximum over `backup_actions` samples of pi of min_share * min Q + (1 - min_share) * max Q,
+    where min and max run over the target critics. Q's targets contain neither entropy nor distance.
+
+    Source: Wu et al. 2019 (policy regularisation); Kumar et al. 2019, Algorithm 1.
+    """
+
+    policy: RegularizedPolicy = fields.part(RegularizedPolicy)
+    min_share: Numeric = fields.traced(1.0, fields.UNIT_INTERVAL)
+    backup_actions: int = fields.static(1, fields.AT_LEAST_ONE)
+    divergence_samples: int = fields.static(4, fields.AT_LEAST_ONE)
+
+    def next_values(self, state: State, batch: Batch, key: PRNGKey) -> Array:
+        """V(s'), f32[B]."""
+        sampled = sampled_actions(state.policy(batch.next_observations), key, self.backup_actions)
+        actions = jnp.clip(sampled, -1.0, 1.0)
+        states = at_each(batch.next_observations, actions)
+        qs = all_q(state.critic, state.critic.target, states, actions)
+        clipped = self.min_share * qs.min(0) + (1.0 - self.min_share) * qs.max(0)  # f32[N, B]
+        return clipped.max(0)
+
+    def fit_clone_and_q(
+        self, state: State, batch: Batch, key_clone: PRNGKey, key_next: PRNGKey
+    ) -> tuple[Any, Any, Metrics]:
+        """The policy with its clone after a step, the critics after one, and metrics."""
+        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
+        critic, critic_info = self.fit_critic(state, batch, self.next_values(state, batch, key_next))
+        return policy, critic, {**clone_info, **critic_info}
+
+
+def sampled_actions(distribution: Distribution, key: PRNGKey, count: int) -> Array:
+    """Samples `count` actions per state, f32[count, B, A]."""
+    return jax.vmap(distribution.sample)(jax.random.split(key, count))
+
+
+def repeated_draws(distribution: Distribution, key: PRNGKey, count: int) -> Draws:
+    """Joins `count` draws of K actions each into one of count * K actions."""
+    repeated = jax.vmap(functools.partial(draws, distribution))(jax.random.split(key, count))
+    actions, log_probs, weights = (array.reshape(-1, *array.shape[2:]) for array in repeated)
+    return Draws(actions, log_probs, weights / count)
 
 
 def kl_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int) -> Array:
@@ -55,28 +172,20 @@ def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKe
 class BRACP(BehaviorRegularized):
     """pi maximises Q with a constant penalty per unit of divergence from the clone."""
 
-    brac_alpha: Numeric = fields.traced(
-        1.0, fields.NOT_NEGATIVE, "Penalty of the policy per unit of divergence, in reward units."
-    )
-    divergence: Callable[..., Array] = fields.choice(
-        "Distance between the policy and the clone: kl, or mmd, the maximum mean discrepancy.",
-        kl=kl_to_clone,
-        mmd=mmd_to_clone,
-    )
+    brac_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE, "Penalty per divergence, reward units.")
+    divergence: Callable[..., Array] = fields.choice(kl=kl_to_clone, mmd=mmd_to_clone)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates the clone, then Q, then pi with the new Q, then Q's target."""
         key_clone, key_next, key_actor = jax.random.split(key, 3)
         step = state.step + 1
-        policy, clone_info = self.policy.fit_clone(state.policy, batch, key_clone)
-        targets = self.targets(state, batch, key_next)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        policy, critic, info = self.fit_clone_and_q(state, batch, key_clone, key_next)
         distance_of = functools.partial(self.divergence, count=self.divergence_samples)
         policy, actor_info = self.policy.maximize_q(
             policy, critic, batch.observations, step, key_actor, self.brac_alpha, distance_of
         )
-        state = LearnerState(step, policy, critic=critic.polyak_update(self.tau))
-        return state, {**clone_info, **critic_info, **actor_info}
+        state = parts.LearnerState(step, policy, critic=critic.polyak_update(self.tau))
+        return state, {**info, **actor_info}
 
 
 METHOD = fields.Method(

@@ -26,12 +26,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
-from xql_jax.learners.parts import Critic, LearnerState, Model, TrainState, min_q
+from xql_jax.learners import fields, parts
+from xql_jax.learners.sac import SoftActorCritic, sampled_q
 from xql_jax.losses.regression import check_pairs, td_target
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 LARGEST_MULTIPLIER = 1e6
 
@@ -55,14 +54,14 @@ def conservative_gap(values: Array, sampled_values: Array, log_densities: Array)
     return jax.nn.logsumexp(sampled_values - jax.lax.stop_gradient(log_densities), axis=0) - values
 
 
-class ConservativeState(TrainState):
+class ConservativeState(parts.TrainState):
     """The critics' train state and the logarithm of their penalty's multiplier."""
 
     log_multiplier: Any = None  # a train state whose params are f32[]; always 0 without a threshold
 
 
 @flax.struct.dataclass
-class ConservativeCritic(Critic):
+class ConservativeCritic(parts.Critic):
     """Critics with CQL's penalty, which raises Q at the data's actions and lowers it at sampled ones.
 
     The penalty is `cql_alpha` times the gap of `conservative_gap`. With a finite threshold it is also
@@ -70,31 +69,17 @@ class ConservativeCritic(Critic):
     while it is below.
     """
 
-    cql_alpha: Numeric = fields.traced(
-        5.0, fields.NOT_NEGATIVE, "Weight of the penalty that lowers Q at actions that are not in the data."
-    )
-    cql_threshold: Numeric = fields.traced(
-        jnp.inf,
-        fields.POSITIVE_OR_OFF,
-        "Target of a tuned multiplier for cql_alpha * (Q of sampled - of data actions); inf: none.",
-    )
-    cql_actions: int = fields.static(
-        10,
-        fields.AT_LEAST_ONE,
-        "Actions at which Q is lowered, of each kind: uniform, the policy's at s and at s'.",
-    )
+    cql_alpha: Numeric = fields.traced(5.0, fields.NOT_NEGATIVE)
+    cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: none
+    cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # of each kind, see `proposals`
 
     def init(self, *args: Any, **options: Any) -> ConservativeState:
-        log_multiplier = TrainState.create(None, jnp.zeros(()))
-        return ConservativeState.extending(super().init(*args, **options), log_multiplier=log_multiplier)
+        log_multiplier = parts.TrainState.create(None, jnp.zeros(()))
+        critic = super().init(*args, **options)
+        return ConservativeState.create(critic.network, critic.params, True, log_multiplier=log_multiplier)
 
     def fit_conservatively(
-        self,
-        critic: ConservativeState,
-        policy: Model,
-        batch: Batch,
-        targets: Array,
-        key: PRNGKey,
+        self, critic: Any, policy: Any, batch: Batch, targets: Array, key: PRNGKey
     ) -> tuple[ConservativeState, Metrics]:
         """One step of every Q, and one of the multiplier with the gaps from before that step."""
         sampled, log_densities = self.proposals(policy, batch, key)
@@ -105,7 +90,7 @@ class ConservativeCritic(Critic):
         def loss(params):
             # One pass over a matrix of rows for the data's and the sampled actions: the fastest on a CPU.
             rows = actions.reshape(-1, actions.shape[-1])
-            qs = [critic.at(p, observations, rows).reshape(actions.shape[:2]) for p in params]
+            qs = [critic.network.apply(p, observations, rows).reshape(actions.shape[:2]) for p in params]
             errors = sum(self.loss_of(q[0], targets).mean() for q in qs)
             gaps = jnp.stack([conservative_gap(q[0], q[1:], log_densities).mean() for q in qs])
             metrics = {"critic/loss": errors, "critic/q": qs[0][0].mean(), "critic/gap": gaps.mean()}
@@ -119,7 +104,7 @@ class ConservativeCritic(Critic):
         log_multiplier, _ = self.minimize(critic.log_multiplier, multiplier_loss, self.critic_lr)
         return updated.replace(log_multiplier=log_multiplier), {**info, "critic/multiplier": multiplier}
 
-    def proposals(self, policy: Model, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:
+    def proposals(self, policy: Any, batch: Batch, key: PRNGKey) -> tuple[Array, Array]:
         """Samples actions f32[K, B, A] for the states s and returns them with their log densities f32[K, B].
 
         One third of them is uniform, one third is from the policy at s, and one third from the policy at s'.
@@ -140,25 +125,20 @@ class CQL(SoftActorCritic):
     """SAC with conservative critics and without V; by default Q's targets leave out the policy's entropy."""
 
     critic: ConservativeCritic = fields.part(functools.partial(ConservativeCritic, critic_init=sac_init))
-    deterministic_backup: bool = fields.static(
-        True, fields.EITHER, "Leave the policy's entropy out of Q's targets."
-    )
+    deterministic_backup: bool = fields.static(True, fields.EITHER, "Leave entropy out of Q's targets.")
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
         key_next, key_actor, key_critic = jax.random.split(key, 3)
-        step = state.step + 1
-        q, cost = sampled_q(
-            state.policy, state.critic, state.critic.target, batch.next_observations, key_next
-        )
+        step, policy, critic = state.step + 1, state.policy, state.critic
+        q, cost = sampled_q(policy, critic, critic.target, batch.next_observations, key_next)
         next_v = q if self.deterministic_backup else q - cost
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit_conservatively(
-            state.critic, state.policy, batch, targets, key_critic
-        )
-        q_of = functools.partial(min_q, critic, critic.params)
-        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actor)
-        return LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
+        critic, critic_info = self.critic.fit_conservatively(critic, policy, batch, targets, key_critic)
+        q_of = functools.partial(parts.min_q, critic, critic.params)
+        policy, info = self.improve(policy, step, q_of, batch.observations, key_actor)
+        state = parts.LearnerState(step, policy, critic=self.follow(critic, step))
+        return state, {**critic_info, **info}
 
 
 METHOD = fields.Method(

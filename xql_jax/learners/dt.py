@@ -25,10 +25,10 @@ import jax.numpy as jnp
 
 from xql_jax.errors import UserError
 from xql_jax.learners import fields
-from xql_jax.learners.parts import LearnerState, Model, Trained, TrainState
+from xql_jax.learners.parts import LearnerState, Trained, TrainState
 from xql_jax.networks.sequence import DecisionTransformerPolicy
 from xql_jax.pytrees import Distinct
-from xql_jax.types import Array, Metrics, Numeric, PRNGKey, Windows
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey, State, Windows
 
 A_RETURN = fields.Domain(
     "a number, or inf for the highest return of the data", lambda x: x > -float("inf"), True
@@ -51,32 +51,17 @@ class Memory(Distinct, flax.struct.PyTreeNode):
 class DecisionTransformer(Trained):
     """A causal transformer that predicts the data's action from the previous steps and the return-to-go."""
 
-    target_return: Numeric = fields.traced(
-        jnp.inf, A_RETURN, "Return that the policy is asked for, in reward units; inf: the data's highest."
-    )
-    return_scale: Numeric = fields.traced(
-        1000.0, fields.POSITIVE, "Returns-to-go are divided by this, in reward units."
-    )
+    target_return: Numeric = fields.traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
+    return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE, "Returns-to-go are divided by this.")
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    actor_warmup_steps: Numeric = fields.traced(
-        10_000.0,
-        fields.AT_LEAST_ONE,
-        "Updates over which the learning rate grows to its full value.",
-        first_updates=True,
-    )
+    actor_warmup_steps: Numeric = fields.traced(10_000.0, fields.AT_LEAST_ONE, first_updates=True)
     weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
     max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
-    context_length: int = fields.static(
-        20, fields.AT_LEAST_ONE, "Number of the latest steps of the episode that the transformer sees."
-    )
-    max_timesteps: int = fields.static(
-        1000, fields.AT_LEAST_ONE, "Timesteps with an embedding of their own; later steps share the last one."
-    )
+    context_length: int = fields.static(20, fields.AT_LEAST_ONE, "Latest steps that the transformer sees.")
+    max_timesteps: int = fields.static(1000, fields.AT_LEAST_ONE)
     embed_dim: int = fields.static(128, fields.AT_LEAST_ONE, "Width of the transformer.")
     num_layers: int = fields.static(3, fields.AT_LEAST_ONE, "Layers of the transformer.")
-    num_heads: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Attention heads of each layer; must divide embed_dim."
-    )
+    num_heads: int = fields.static(1, fields.AT_LEAST_ONE, "Attention heads; must divide embed_dim.")
     dropout_rate: float = fields.static(0.1, fields.BELOW_ONE)  # while training
     batch_type: ClassVar[type] = Windows
 
@@ -86,26 +71,19 @@ class DecisionTransformer(Trained):
             raise UserError(f"num_heads must divide embed_dim, {self.embed_dim}, and not be {self.num_heads}")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DecisionTransformerState:
-        network = DecisionTransformerPolicy(
-            actions.shape[-1],
-            self.embed_dim,
-            self.num_layers,
-            self.num_heads,
-            self.dropout_rate,
-            self.max_timesteps,
-        )
+        shape = self.embed_dim, self.num_layers, self.num_heads, self.dropout_rate, self.max_timesteps
+        network = DecisionTransformerPolicy(actions.shape[-1], *shape)
         example = self._no_steps(1, observations.shape[-1], actions.shape[-1])
         policy = TrainState.create(network, network.init(key, example))
         return DecisionTransformerState(jnp.zeros((), jnp.int32), policy, highest_return=jnp.float32(0.0))
 
-    def update(
-        self, state: DecisionTransformerState, batch: Windows, key: PRNGKey
-    ) -> tuple[DecisionTransformerState, Metrics]:
+    def update(self, state: State, batch: Windows, key: PRNGKey) -> tuple[State, Metrics]:
         """One step of AdamW on the squared error of the actions, averaged over all steps except padding."""
         before = state.policy
 
         def loss(params):
-            predicted = before.at(params, self._scaled(batch), training=True, rngs={"dropout": key})
+            windows, rngs = self._scaled(batch), {"dropout": key}
+            predicted = before.network.apply(params, windows, training=True, rngs=rngs)
             errors = jnp.square(predicted - batch.actions).mean(-1)
             actor_loss = (errors * batch.known).sum() / batch.known.sum()
             return actor_loss, {"actor/loss": actor_loss}
@@ -114,13 +92,12 @@ class DecisionTransformer(Trained):
         policy, info = self.minimize(before, loss, rate)
         shrink = rate * self.weight_decay
         params = jax.tree.map(lambda new, old: new - shrink * old, policy.params, before.params)
-        return DecisionTransformerState(
-            state.step + 1, policy.replace(params=params), highest_return=batch.highest_return[0]
-        ), info
+        policy = policy.replace(params=params)
+        return state.replace(step=state.step + 1, policy=policy, highest_return=batch.highest_return[0]), info
 
-    def actor(self, state: DecisionTransformerState) -> tuple[Model, Array]:
+    def actor(self, state: State) -> tuple[TrainState, Array]:
         """The network, and the highest return of the data."""
-        return Model(state.policy.network, state.policy.params), state.highest_return
+        return TrainState(state.policy.network, state.policy.params), state.highest_return
 
     def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] at the first step of an episode; always deterministic."""
@@ -154,14 +131,9 @@ class DecisionTransformer(Trained):
     def _no_steps(self, size: int, observation_dim: int, action_dim: int) -> Windows:
         """Windows that hold only padding."""
         shape = size, self.context_length
-        return Windows(
-            jnp.zeros((*shape, observation_dim)),
-            jnp.zeros((*shape, action_dim)),
-            jnp.zeros(shape),
-            jnp.zeros(shape, jnp.int32),
-            jnp.zeros(shape, bool),
-            jnp.zeros(size),
-        )
+        observations, actions = jnp.zeros((*shape, observation_dim)), jnp.zeros((*shape, action_dim))
+        timesteps, known = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, bool)
+        return Windows(observations, actions, jnp.zeros(shape), timesteps, known, jnp.zeros(size))
 
 
 def _pushed(window: Windows, *now: Array) -> Windows:
@@ -181,14 +153,8 @@ METHOD = fields.Method(
         "locomotion": {"return_scale": 250.0},
         "antmaze": {"return_scale": 250.0},
         "kitchen": {"return_scale": 100.0},
-        "pointmaze": {
-            "return_scale": 20.0,
-            "context_length": 10,
-            "embed_dim": 64,
-            "num_layers": 2,
-            "actor_lr": 1e-3,
-            "actor_warmup_steps": 1000.0,
-        },
+        "pointmaze": {"return_scale": 20.0, "context_length": 10, "embed_dim": 64, "num_layers": 2}
+        | {"actor_lr": 1e-3, "actor_warmup_steps": 1000.0},
     },
     run=fields.RunDefaults(batch_size=64, normalize_observations=True),
 )

@@ -1,4 +1,4 @@
-"""Fitted-Q evaluation (FQE): learns Q of a fixed policy from the data of other policies.
+"""What the data tell of a policy: fitted-Q evaluation (FQE), and what the learner's own V and Q say.
 
 Source: Le et al. 2019, "Batch Policy Learning under Constraints", Algorithm 3 (FQE). Paine et al. 2020,
 "Hyperparameter Selection for Offline Reinforcement Learning", rank policies by this Q at initial states.
@@ -6,6 +6,7 @@ Differs: Le et al. solve a whole regression for each target; here each update is
 towards a target network that follows at the rate tau. If there is a fixed point, it is the same.
 """
 
+import functools
 from typing import Any, ClassVar
 
 import flax.struct
@@ -13,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.parts import LearnerState, all_q
+from xql_jax.learners.actor_critic import NormalizedCritic, all_q
+from xql_jax.learners.parts import LearnerState, min_q
 from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
 
 
 @flax.struct.dataclass
@@ -73,3 +74,34 @@ class FittedQEvaluation(fields.Part):
     def act(self, actor: Params, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """The actions of the policy that is evaluated."""
         return self.evaluated.act(actor, observations, key, deterministic)
+
+
+def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -> dict[str, Array]:
+    """Mean values over initial states f32[K, O] and over the transitions of a batch, reward units.
+
+    `initial_v`: V(s0). `initial_q`: Q(s0, pi(s0)) with the deterministic policy. `advantage`: Q(s, a) - V(s)
+    at the data's actions. `td_error`: the root mean square of r + discount * mask * V(s') - Q(s, a); without
+    V, Q(s', pi(s')) takes the place of V(s'). Only those that the method can compute are returned. Q is the
+    minimum of the critics. V and Q's targets are those that the method learns from (see `ValueTargets`).
+    """
+    found: dict[str, Array] = {}
+    value, critic = state.value, state.critic
+    act = functools.partial(learner.act, learner.actor(state), key=jax.random.key(0), deterministic=True)
+    if value is not None:
+        found["initial_v"] = value(initial).mean()
+    if critic is None:
+        return found
+    q_of = functools.partial(min_q, critic, critic.params)
+    q = q_of(batch.observations, batch.actions)
+    found["initial_q"] = q_of(initial, act(initial)).mean()
+    if value is None:
+        next_q = q_of(batch.next_observations, act(batch.next_observations))
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=learner.discount)
+    else:
+        v, targets, _ = learner.value.read(value, batch, learner.discount)
+        found["advantage"] = (q - v).mean()
+    return {**found, "td_error": root_mean_square(targets - q)}
+
+
+def root_mean_square(errors: Array) -> Array:
+    return jnp.sqrt(jnp.square(errors).mean())

@@ -24,16 +24,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import ActorCritic, next_actions_of
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import ActorCritic
 from xql_jax.learners.awac import mean_q
-from xql_jax.learners.heads import NarrowGaussian
-from xql_jax.learners.parts import Estimates, ForwardKL, LearnerState, PolicyObjective, min_q
-from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, PRNGKey, SarsaBatch, State
+from xql_jax.learners.policies import NarrowGaussian
+from xql_jax.types import Array, Metrics, PRNGKey, SarsaBatch, State
 
 
-class OneStepState(LearnerState):
+class OneStepState(parts.LearnerState):
     """Learner state with a clone of the behaviour policy, a network like the policy's."""
 
     behavior: Any = None
@@ -43,10 +41,8 @@ class OneStepState(LearnerState):
 class OneStep(ActorCritic):
     """Q of the behaviour policy by SARSA; the policy by weights of advantages over the clone's value."""
 
-    policy: PolicyObjective = fields.part(functools.partial(ForwardKL, head=NarrowGaussian()))
-    value_actions: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Number of the policy's actions over which Q is averaged to give V(s)."
-    )
+    policy: Any = fields.part(functools.partial(parts.ForwardKL, head=NarrowGaussian()))
+    value_actions: int = fields.static(1, fields.AT_LEAST_ONE)
 
     batch_type: ClassVar[type] = SarsaBatch
 
@@ -56,33 +52,24 @@ class OneStep(ActorCritic):
         behavior = self.policy.init(key_behavior, observations, actions)
         return OneStepState(others.step, others.policy, critic=others.critic, behavior=behavior)
 
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[OneStepState, Metrics]:
+    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates the clone, then Q, then pi with the new Q, then Q's target."""
         key_others, key_behavior = jax.random.split(key)
         _, key_value, key_policy = jax.random.split(key_others, 3)
         equally = jnp.ones_like(batch.rewards)
         behavior, cloning = self.policy.regress(state.behavior, equally, batch, key_behavior)
 
-        next_actions = next_actions_of(batch)
-        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
-        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        target = state.critic.target
+        next_q = parts.min_q(state.critic, target, batch.next_observations, batch.next_actions)
+        critic, critic_info = self.fit_critic(state, batch, next_q)
 
-        q_of = functools.partial(min_q, critic, critic.params)
-        # Like the authors' code, this does not clip the clone's samples.
-        v = mean_q(
-            behavior,
-            critic,
-            critic.params,
-            batch.observations,
-            key_value,
-            self.value_actions,
-            clipped=False,
+        q_of = functools.partial(parts.min_q, critic, critic.params)
+        v = mean_q(  # like the authors' code, this does not clip the clone's samples
+            behavior, critic, critic.params, batch.observations, key_value, self.value_actions, limit=jnp.inf
         )
-        estimates = Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
+        estimates = parts.Estimates(q_of(batch.observations, batch.actions), v, q_of=q_of)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
-        critic = critic.polyak_update(self.tau)
-        state = OneStepState(state.step + 1, policy, critic=critic, behavior=behavior)
+        state = OneStepState(state.step + 1, policy, critic=critic.polyak_update(self.tau), behavior=behavior)
         return state, {**critic_info, **policy_info, "behavior/log_prob": cloning["actor/log_prob"]}
 
 

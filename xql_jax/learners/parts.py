@@ -1,10 +1,9 @@
 """The parts that learners are made of: networks with Adam's state, V, Q, and policies fitted to the data."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Self
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,34 +11,20 @@ import numpy as np
 import optax
 
 from xql_jax.learners import fields
-from xql_jax.losses.regression import exponential_advantage_weight, mse_loss, td_target
+from xql_jax.losses.regression import advantage_weight, mse_loss, td_target
 from xql_jax.networks.mlp import GaussianPolicy, Initializer, Value, iql_init
 from xql_jax.pytrees import Distinct
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
 
-Loss = Callable[[Array, Array], Array]  # of predictions f32[B] and targets f32[B], per example
-
 ADAM = optax.scale_by_adam()  # the rate is multiplied outside optax, so that it can be traced and swept
 
 
-class Model(Distinct, flax.struct.PyTreeNode):
-    """A network and its parameters: all that acting needs of an actor."""
+class TrainState(Distinct, flax.struct.PyTreeNode):
+    """A network with its parameters; while it learns also Adam's moments, and its target's parameters."""
 
     network: Any = flax.struct.field(pytree_node=False)  # a flax module; None for parameters alone
     params: Params
-
-    def __call__(self, *inputs: Array, **options: Any) -> Any:
-        return self.at(self.params, *inputs, **options)
-
-    def at(self, params: Params, *inputs: Array, **options: Any) -> Any:
-        """The network's output under other parameters."""
-        return self.network.apply(params, *inputs, **options)
-
-
-class TrainState(Model):
-    """A model, Adam's moments, and the parameters of its target network if it has one."""
-
-    optimizer_state: Any
+    optimizer_state: Any = None
     target: Params = None
 
     @classmethod
@@ -47,10 +32,8 @@ class TrainState(Model):
         target = jax.tree.map(jnp.copy, params) if with_target else None  # a shared buffer cannot be donated
         return cls(network, params, ADAM.init(params), target, **own)
 
-    @classmethod
-    def extending(cls, state: "TrainState", **own: Any) -> Self:
-        """A subclass's state, with the fields of a `TrainState` and its own."""
-        return cls(state.network, state.params, state.optimizer_state, state.target, **own)
+    def __call__(self, *inputs: Array, **options: Any) -> Any:
+        return self.network.apply(self.params, *inputs, **options)
 
     def polyak_update(self, tau: Numeric) -> Self:
         """The target moved towards the parameters at the Polyak rate tau."""
@@ -58,7 +41,7 @@ class TrainState(Model):
 
 
 class LearnerState(Distinct, flax.struct.PyTreeNode):
-    """A learner's train states; the critic's params are a tuple with one entry per network."""
+    """A learner's train states."""
 
     step: Array  # i32[], updates done
     policy: Any
@@ -76,21 +59,11 @@ class Trained(fields.Part):
         """One Adam step on loss(params) -> (scalar, metrics), the gradient's global norm clipped first."""
         gradients, metrics = jax.grad(loss, has_aux=True)(state.params)
         shrink = jnp.minimum(1.0, self.max_grad_norm / (optax.global_norm(gradients) + 1e-12))
-        shrink = jnp.where(
-            jnp.isinf(self.max_grad_norm), 1.0, shrink
-        )  # the norm of finite entries may be inf
+        shrink = jnp.where(jnp.isinf(self.max_grad_norm), 1.0, shrink)  # the norm itself may overflow
         gradients = jax.tree.map(lambda gradient: gradient * shrink, gradients)
         directions, optimizer_state = ADAM.update(gradients, state.optimizer_state)
         params = jax.tree.map(lambda param, step: param - learning_rate * step, state.params, directions)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
-
-
-class ValueTargets(NamedTuple):
-    """What V says after its update: the policy sees advantages (Q - v) / scale, and Q learns from q."""
-
-    v: Array  # f32[B], the V(s) from which advantages are counted
-    q: Array  # f32[B], Q's targets, such as r + discount * V(s')
-    scale: Numeric = 1.0  # of advantages, reward units, f32[] or f32[B]
 
 
 @flax.struct.dataclass
@@ -100,9 +73,7 @@ class ValueFit(Trained):
     value_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of V.")
     value_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of V.")
     layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of V.")
-    v_updates: int = fields.static(
-        1, fields.AT_LEAST_ONE, "Gradient steps of V per update, all on the same minibatch."
-    )
+    v_updates: int = fields.static(1, fields.AT_LEAST_ONE, "Gradient steps of V on each minibatch.")
     value_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
@@ -110,17 +81,14 @@ class ValueFit(Trained):
         return mse_loss(values, targets)
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> Any:
-        """Initial state of the fit. Calling it with observations f32[B, O] gives V(s) f32[B]."""
         network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
         return TrainState.create(network, network.init(key, observations), with_target)
 
-    def fit(
-        self, value: Any, observations: Array, targets: Array, loss_of: Loss | None = None
-    ) -> tuple[Any, Metrics]:
+    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         """Takes `v_updates` gradient steps of V(s) on the mean of `loss_of` against the targets f32[B]."""
 
         def loss(params):
-            v = value.at(params, observations)
+            v = value.network.apply(params, states)
             value_loss = (loss_of or self.loss_of)(v, targets).mean()
             return value_loss, {"value/loss": value_loss, "value/v": v.mean()}
 
@@ -128,50 +96,51 @@ class ValueFit(Trained):
             value, info = self.minimize(value, loss, self.value_lr)
         return value, info
 
-    def read(self, value: Any, batch: Batch, discount: Numeric) -> ValueTargets:
-        """Evaluates V at s and s' in one pass, because two passes of half the size are slower on a CPU."""
+    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+        """V(s), Q's targets r + discount * V(s'), both f32[B], and the scale of advantages, reward units.
+
+        V is evaluated at s and s' in one pass: two of half the size are slower on a CPU.
+        """
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
-        return ValueTargets(v, td_target(batch.rewards, batch.masks, next_v, discount=discount))
+        return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
 
 
 @flax.struct.dataclass
 class Critic(Trained):
-    """Q networks and their gradient steps. Parameters are a tuple with one entry per network."""
+    """Q networks and their gradient steps."""
 
     critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
-    num_critics: int = fields.static(
-        2, fields.AT_LEAST_ONE, "Number of critics. Targets use the minimum of all, or of num_min_critics."
-    )
+    num_critics: int = fields.static(2, fields.AT_LEAST_ONE, "Number of critics. Their minimum is used.")
     critic_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def network(self) -> nn.Module:
-        """The network of one Q(s, a)."""
+    def network(self) -> Value:
         return Value(self.critic_hidden_dims, kernel_init=self.critic_init)
 
-    def init(
-        self, keys: Sequence[PRNGKey], observations: Array, actions: Array, with_target: bool = True
-    ) -> TrainState:
-        """Returns the initial train state, with one network per key."""
+    def init(self, keys: Any, observations: Array, actions: Array, with_target: bool = True) -> Any:
+        """The first train state; its params are a tuple with one network's per key."""
         network = self.network()
         params = tuple(network.init(key, observations, actions) for key in keys)
         return TrainState.create(network, params, with_target)
 
-    def fit(
-        self, critic: TrainState, batch: Batch, targets: Array, loss_of: Loss | None = None
-    ) -> tuple[TrainState, Metrics]:
+    def fit(self, critic: Any, batch: Batch, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         """One step of every Q(s, a) towards the targets f32[B], on the sum of their mean losses."""
 
         def loss(params):
-            qs = [critic.at(p, batch.observations, batch.actions) for p in params]
+            qs = [critic.network.apply(p, batch.observations, batch.actions) for p in params]
             critic_loss = sum((loss_of or self.loss_of)(q, targets).mean() for q in qs)
             return critic_loss, {"critic/loss": critic_loss, "critic/q": qs[0].mean()}
 
         return self.minimize(critic, loss, self.critic_lr)
+
+
+def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
+    """The minimum of the networks' Q(s, a), f32[..., B], under these parameters."""
+    return jnp.stack([critic.network.apply(p, observations, actions) for p in params]).min(axis=0)
 
 
 @flax.struct.dataclass
@@ -180,10 +149,10 @@ class Gaussian(fields.Part):
 
     actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
     dropout_rate: float = fields.static(0.0, fields.BELOW_ONE)  # while training
-    policy: ClassVar[Any] = GaussianPolicy
+    policy_network: Any = fields.internal(GaussianPolicy)
 
-    def network(self, action_dim: int) -> nn.Module:
-        return self.policy(action_dim, self.actor_hidden_dims, self.dropout_rate)
+    def network(self, action_dim: int) -> Any:
+        return self.policy_network(action_dim, self.actor_hidden_dims, self.dropout_rate)
 
 
 class Estimates(NamedTuple):
@@ -191,35 +160,30 @@ class Estimates(NamedTuple):
 
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
-    scale: Numeric = 1.0  # of advantages, see `ValueTargets`
+    scale: Numeric = 1.0  # of advantages, f32[] or f32[B], reward units
     q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
 
 
 @flax.struct.dataclass
 class PolicyObjective(Trained):
-    """Base policy objective: clones the data. Subclasses override `update` and may have their own state."""
+    """Base policy objective: subclasses write `update(actor, estimates, batch, key)` and may add state."""
 
     head: Gaussian = fields.part(Gaussian)
     actor_lr: Numeric = fields.traced(3e-4, fields.POSITIVE)
-    decay_actor_lr: bool = fields.static(
-        True, fields.EITHER, "Let the policy's learning rate fall to 0 along a half cosine over --max_steps."
-    )
+    decay_actor_lr: bool = fields.static(True, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
     actor_decay_steps: Any = fields.internal(np.float32(np.inf), leaf=True)  # rate 0 from then on; inf: never
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> TrainState:
         network = self.head.network(actions.shape[-1])
         return TrainState.create(network, network.init(key, observations))
 
-    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
-        """One step of the objective; `estimates` are `Estimates`, or None if there is no Q and no V."""
-        return self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
-
     def regress(self, actor: Any, weights: Array, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step on -weight * log pi(a|s), averaged over the batch; weights f32[B]."""
 
         def loss(params):
-            distribution = actor.at(params, batch.observations, training=True, rngs={"dropout": key})
-            log_probs = distribution.log_prob(batch.actions)
+            rngs = {"dropout": key}
+            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
+            log_probs = policy.log_prob(batch.actions)
             actor_loss = -(weights * log_probs).mean()
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_probs.mean()}
 
@@ -230,31 +194,25 @@ class PolicyObjective(Trained):
         return dataclasses.replace(self, actor_decay_steps=decay_steps)
 
     def rate(self, actor: TrainState) -> Array:
-        """The learning rate of the actor's next step, f32[]."""
+        """The learning rate of the actor's next step, f32[]: it falls along a half cosine, if it decays."""
         progress = jnp.minimum(actor.optimizer_state.count / self.actor_decay_steps, 1.0)
         return self.actor_lr * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
 
 
 @flax.struct.dataclass
 class ForwardKL(PolicyObjective):
-    """Advantage-weighted regression (Eq. 12).
+    """Advantage-weighted regression (Eq. 12): the policy nearest in forward KL to mu * weight, normalised.
 
-    It fits the policy nearest in forward KL to mu * min(exp(A), max_weight), normalised, where A is
-    awr_temperature * (Q - V) / scale.
+    The weight is min(exp(awr_temperature * (Q - V) / scale), max_weight).
     """
 
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
 
-    def weights(self, advantages: Array) -> Array:
-        """Weights f32[B] for advantages f32[B]; they are constants for gradients."""
-        return exponential_advantage_weight(
-            advantages, awr_temperature=self.awr_temperature, max_weight=self.max_weight
-        )
-
     def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale
-        weights = self.weights(advantages)
+        temperature, largest = self.awr_temperature, self.max_weight
+        weights = advantage_weight(advantages, awr_temperature=temperature, max_weight=largest)
         actor, info = self.regress(actor, weights, batch, key)
         return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
 
@@ -265,28 +223,13 @@ class PolicyLearner(fields.Part):
 
     batch_type: ClassVar[type] = Batch  # what it learns from
 
-    def actor(self, state: Any) -> Model:
+    def actor(self, state: Any) -> Any:
         """All of the state that `act` needs."""
-        return Model(state.policy.network, state.policy.params)
+        return TrainState(state.policy.network, state.policy.params)
 
-    def act(self, actor: Model, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a clipped sample, or the centre."""
         distribution = actor(observations)
         if deterministic:
             return distribution.central_action()
         return jnp.clip(distribution.sample(key), -1.0, 1.0)
-
-
-def at_each(observations: Array, actions: Array) -> Array:
-    """Repeats observations f32[B, O] for N actions per state, f32[N, B, A]; returns f32[N, B, O]."""
-    return jnp.broadcast_to(observations, (len(actions), *observations.shape))
-
-
-def all_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
-    """Every network's Q(s, a), f32[N, ..., B], under these parameters."""
-    return jnp.stack([critic.at(p, observations, actions) for p in params])
-
-
-def min_q(critic: TrainState, params: Params, observations: Array, actions: Array) -> Array:
-    """The minimum of the networks' Q(s, a), f32[..., B], under these parameters."""
-    return all_q(critic, params, observations, actions).min(axis=0)

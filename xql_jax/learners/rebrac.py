@@ -15,19 +15,18 @@ AntMaze has rewards 0 and 100, here -1 and 0; their coefficients are not rescale
 """
 
 import functools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.struct
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic, next_actions_of
-from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.parts import LearnerState, min_q
+from xql_jax.learners.actor_critic import NormalizedCritic
+from xql_jax.learners.parts import min_q
+from xql_jax.learners.td3 import DelayedDeterministic
 from xql_jax.learners.td3_bc import normalized_mean
-from xql_jax.losses.regression import td_target
 from xql_jax.networks.policies import td3_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch
+from xql_jax.types import Array, Metrics, Numeric, PRNGKey, SarsaBatch, State
 
 
 def squared_distance(actions: Array, others: Array) -> Array:
@@ -43,22 +42,17 @@ class ReBRAC(DelayedDeterministic):
     """
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=td3_init))
-    actor_bc_coef: Numeric = fields.traced(
-        0.01, fields.NOT_NEGATIVE, "Weight of the policy's squared distance from the data: ReBRAC's beta_1."
-    )
-    critic_bc_coef: Numeric = fields.traced(
-        0.01, fields.NOT_NEGATIVE, "Penalty in Q's targets per squared distance, in reward units: beta_2."
-    )
+    actor_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_1
+    critic_bc_coef: Numeric = fields.traced(0.01, fields.NOT_NEGATIVE)  # beta_2
 
     batch_type: ClassVar[type] = SarsaBatch
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q, then pi with the new Q, then the targets."""
         next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        penalty = self.critic_bc_coef * squared_distance(next_actions, next_actions_of(batch))
+        penalty = self.critic_bc_coef * squared_distance(next_actions, batch.next_actions)
         next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions) - penalty
-        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_critic(state, batch, next_q)
 
         def actor_loss(actions: Array) -> Array:
             q = min_q(critic, critic.params, batch.observations, actions)

@@ -1,16 +1,15 @@
-"""Names of methods, of policy objectives and of heads: the only place where a string becomes code.
+"""Names of methods, of policy objectives and of heads: where a string becomes code, and what it can be told.
 
 A name's module is imported when the name is used, so a command loads only the methods that it trains.
 """
 
 import dataclasses
 import importlib
-import pkgutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners import value_fits
+from xql_jax.learners import fields
 from xql_jax.learners.fields import Method, hyperparameters, with_hyperparameters
 
 
@@ -35,36 +34,42 @@ class Modules(Mapping[str, Any]):
         return len(self.places)
 
 
-def in_sample_methods() -> dict[str, str]:
-    """Returns the modules of the files in value_fits/, each by its method's name, which is the file's."""
-    files = pkgutil.iter_modules(value_fits.__path__)
-    return {file.name: f"value_fits.{file.name}" for file in files}
-
-
-OFFLINE = Modules(
-    in_sample_methods()
-    | {"value_iteration": "value_iteration", "q_iteration": "q_iteration", "bc": "bc", "bc10": "bc"}
-    | {"cql": "cql", "brac_p": "brac_p", "bear": "bear", "td3_bc": "td3_bc", "rebrac": "rebrac"}
-    | {"awac": "awac", "onestep": "onestep", "dt": "dt", "rlpd": "rlpd"}
-)
+# XQL and its kin, which share settings.
+IN_SAMPLE = {
+    "dvl_chi2": "f_dvl",
+    "dvl_tv": "f_dvl",
+    "eql": "ivr",
+    "iql": "iql",
+    "mxql": "mxql",
+    "qql": "qql",
+    "sql": "ivr",
+    "xql": "xql",
+    "xql_bellman": "xql_bellman",
+    "value_iteration": "deterministic_dynamics",
+    "q_iteration": "deterministic_dynamics",
+}
+OTHERS = {
+    name: name for name in ("cql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd")
+}
+OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | OTHERS)
 ONLINE = Modules(
-    {"xsac": "xsac", "sac": "sac", "xtd3": "xtd3", "xtd3_dq": "xtd3", "td3": "td3", "td3_dq": "td3"}
+    {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )
 POLICIES = Modules(
     {
         "forward_kl": "parts:ForwardKL",
-        "reverse_kl": "maximize_q:ReverseKL",
-        "trust_region": "maximize_q:TrustRegion",
-        "max_q": "maximize_q:MaxQ",
+        "reverse_kl": "policies:ReverseKL",
+        "trust_region": "policies:TrustRegion",
+        "max_q": "policies:MaxQ",
     }
 )
 HEADS = Modules(
     {
         "gaussian": "parts:Gaussian",
-        "state_gaussian": "heads:StateGaussian",
-        "narrow_gaussian": "heads:NarrowGaussian",
-        "squashed": "heads:Squashed",
-        "mixture": "heads:Mixture",
+        "state_gaussian": "policies:StateGaussian",
+        "narrow_gaussian": "policies:NarrowGaussian",
+        "squashed": "policies:Squashed",
+        "mixture": "policies:Mixture",
     }
 )
 
@@ -75,10 +80,8 @@ def method_of(algorithm: str) -> str:
 
 
 def is_in_sample(method: str) -> bool:
-    """Whether the method is XQL or one of its kin, which share settings; see `InSample`."""
-    from xql_jax.learners.in_sample import InSample
-
-    return method == "value_iteration" or issubclass(OFFLINE[method].learner, InSample)
+    """Whether the method is XQL or one of its kin, which share settings."""
+    return method in IN_SAMPLE
 
 
 def method_named(name: str) -> Method[Any]:
@@ -103,8 +106,8 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     learner = made()
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
-    fields = hyperparameters(learner)
-    defaults = {name: value for name, value in made.defaults.items() if name in fields}
+    known = hyperparameters(learner)
+    defaults = {name: value for name, value in made.defaults.items() if name in known}
     return with_hyperparameters(learner, {**defaults, **(config or {})})
 
 
@@ -128,3 +131,92 @@ def _policies_of(learner: Any) -> list[str]:
     if not hasattr(learner, "value"):
         return [*HEADS]
     return [*POLICIES, *HEADS] if hasattr(learner, "critic") else ["forward_kl", *HEADS]
+
+
+# Meanings of the hyperparameters whose fields do not say it themselves.
+MEANINGS = {
+    "alpha": "Scale of the soft maximum of Q that V is fitted to, reward units: if small the maximum.",
+    "tradeoff": "Lambda of f-DVL. The larger it is, the nearer V is to the maximum of Q.",
+    "awr_temperature": "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the"
+    " data, a large value follows only the best actions.",
+    "max_weight": "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
+    "actor_lr": "Learning rate of the policy.",
+    "actor_hidden_dims": "Widths of the hidden layers of the policy.",
+    "dropout_rate": "Dropout rate of the policy's hidden layers in training.",
+    "q_weight": "Weight of Q relative to cloning the data; 0: only cloning.",
+    "discount": "Discount of rewards, per step.",
+    "tau": "Polyak rate: the share by which targets move to the trained networks, per update of the targets.",
+    "max_grad_norm": "Gradients with a larger norm are scaled down to this norm; inf: never.",
+    "uniform_actions": "Uniformly random actions that are added to V's loss, per action of the data.",
+    "action_noise": "Standard deviation of the noise on the data's actions in V's loss.",
+    "critic_loss": "Loss of Q: mse (averaged over the critics) or huber (summed over them).",
+    "loss": "Form of the Gumbel loss. rescaled: divided by exp of the batch's largest exponent (App. D.3);"
+    " plain: as in Eq. 11; log: the logarithm of 1 + its mean.",
+    "clip_rule": "Effect of the clip. both: no gradient beyond +-clip; above: none beyond +clip; saturate:"
+    " beyond +clip the loss continues as its tangent.",
+    "errors_share": "Beta as a multiple of the Gumbel scale of the Bellman errors.",
+    "cloning_updates": "Updates at the start in which the policy only clones the data.",
+    "value_actions": "Number of the policy's actions over which Q is averaged to give V(s).",
+    "target_noise": "Standard deviation of the noise on the action in Q's targets.",
+    "target_noise_clip": "Bound on the noise that is added to the action in Q's targets.",
+    "exploration_noise": "Standard deviation of the noise on actions that collect data.",
+    "kernel_init": "Initial kernels of TD3's networks: orthogonal of gain 1, or uniform (1 / sqrt(inputs)).",
+    "actor_bc_coef": "Weight of the policy's squared distance from the data: ReBRAC's beta_1.",
+    "critic_bc_coef": "Penalty in Q's targets per squared distance, in reward units: ReBRAC's beta_2.",
+    "initial_entropy_coef": "Entropy coefficient before the first update, in reward units per nat.",
+    "uses_value_network": "Learn Q's targets with a network for V; if false, with the policy's actions.",
+    "target_entropy_share": "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",
+    "num_min_critics": "Critics, drawn anew in each update, whose minimum gives Q's targets.",
+    "cql_alpha": "Weight of the penalty that lowers Q at actions that are not in the data.",
+    "cql_threshold": "Target of a tuned multiplier: cql_alpha * (Q of sampled - of data actions); inf: none.",
+    "cql_actions": "Actions at which Q is lowered, of each kind: uniform, the policy's at s and at s'.",
+    "warm_start": "Updates at the start in which the policy only follows the clone.",
+    "min_share": "Weight of the smallest critic in Q's targets; the largest has the rest.",
+    "backup_actions": "Actions of the policy sampled per next state; the best gives Q's target.",
+    "divergence_samples": "Actions per state that estimate the distance of policy and clone.",
+    "divergence": "Distance between the policy and the clone: kl, or mmd, the maximum mean discrepancy.",
+    "kernel": "Kernel of the maximum mean discrepancy.",
+    "evaluation_actions": "Actions per state sampled in evaluation; the one with the largest Q is taken.",
+    "actor_warmup_steps": "Updates over which the learning rate grows to its full value.",
+    "max_timesteps": "Timesteps with an embedding of their own; later steps share the last one.",
+}
+
+# The most important hyperparameters. The line that describes a run shows those that its method has.
+LEADING = (
+    "beta", "expectile", "alpha", "tradeoff", "order", "errors_share", "least_scale", "clip",
+    "awr_temperature", "q_weight", "actor_bc_coef", "critic_bc_coef", "cql_alpha", "brac_alpha",
+    "mmd_threshold", "target_return", "discount", "actor_lr", "num_critics", "network",
+    "batch_size", "warmup_steps", "updates_per_step",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldDescription:
+    """A hyperparameter of a method."""
+
+    name: str  # flat, as in `--config.NAME`
+    default: Any  # as a config has it: functions by their names
+    domain: str  # the values that it may have, in words
+    meaning: str  # empty for a field that has none, such as one of your own method
+    source: str  # which class or method has the default
+
+
+def describe_fields(algorithm: str | fields.Part) -> list[FieldDescription]:
+    """Describes the hyperparameters of a method, in the order of its config.
+
+    Args:
+        algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`; or a learner or another `Part`, whose
+            values are taken for the defaults.
+    Raises:
+        UserError: if there is no such method.
+    """
+    learner = make_learner(algorithm) if isinstance(algorithm, str) else algorithm
+    method = method_of(algorithm) if isinstance(algorithm, str) else ""
+    own = method_named(method).defaults if method else {}
+    values = fields.hyperparameters(learner)
+    found = {}
+    for owner, field in fields.declared(learner):
+        domain, meaning = field.metadata["domain"], field.metadata["meaning"] or MEANINGS.get(field.name, "")
+        source = f"method {method}" if field.name in own else type(owner).__name__
+        found[field.name] = FieldDescription(field.name, values[field.name], domain, meaning, source)
+    return list(found.values())

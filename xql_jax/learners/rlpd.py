@@ -18,12 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.actor_critic import NormalizedCritic
-from xql_jax.learners.maximum_entropy import SoftActorCritic, sampled_q
-from xql_jax.learners.parts import LearnerState, all_q
-from xql_jax.losses.regression import td_target
+from xql_jax.learners.actor_critic import NormalizedCritic, all_q
+from xql_jax.learners.parts import LearnerState
+from xql_jax.learners.sac import SoftActorCritic, sampled_q
 from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
 
 
 @flax.struct.dataclass
@@ -34,17 +33,11 @@ class RLPD(SoftActorCritic):
     """
 
     critic: NormalizedCritic = fields.part(functools.partial(NormalizedCritic, critic_init=sac_init))
-    target_entropy_share: Numeric = fields.traced(
-        0.5,
-        fields.NOT_NEGATIVE,
-        "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",
-    )
-    num_min_critics: int = fields.static(
-        2, fields.AT_LEAST_ONE, "Critics, drawn anew in each update, whose minimum gives Q's targets."
-    )
+    target_entropy_share: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
+    num_min_critics: int = fields.static(2, fields.AT_LEAST_ONE)
     backup_entropy: bool = fields.static(True, fields.EITHER, "Include the policy's entropy in Q's targets.")
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
         key_next, key_actor, _ = jax.random.split(key, 3)
         key_subset, key_actions = jax.random.split(key_next)
@@ -52,8 +45,7 @@ class RLPD(SoftActorCritic):
         chosen = self.subset(state.critic.target, key_subset)
         q, cost = sampled_q(state.policy, state.critic, chosen, batch.next_observations, key_actions)
         next_v = q - cost if self.backup_entropy else q
-        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_critic(state, batch, next_v)
 
         def mean_q(observations: Array, actions: Array) -> Array:
             return all_q(critic, critic.params, observations, actions).mean(axis=0)

@@ -1,16 +1,121 @@
-"""SAC (Haarnoja et al. 2018), with a value network (the baseline of Garg et al. 2023) or without."""
+"""X-SAC (Garg et al. 2023) and SAC (Haarnoja et al. 2018), with a value network (their baseline) or without.
+
+Source: Haarnoja et al. 2018; Garg et al. 2023, Algorithm 1, Sec. 3.5 (Online RL), Appendix D.6; order, losses
+and the target network as in the authors' code.
+Differs: by default that code updates the actor at every second update, Table 5 at every one.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.maximum_entropy import TABLE_5, SoftActorCritic, sampled_q
-from xql_jax.learners.parts import LearnerState, ValueFit, min_q
-from xql_jax.losses.regression import td_target
-from xql_jax.networks.policies import sac_init
-from xql_jax.types import Array, Batch, Metrics, PRNGKey
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import Delayed, every
+from xql_jax.learners.xql import Gumbel
+from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
+
+
+class EntropyState(parts.TrainState):
+    """The actor's train state, with the train state of the entropy coefficient."""
+
+    log_entropy_coef: Any = None  # a train state whose params are f32[]
+    metrics: Any = None  # of the last update; 0 before the first
+
+    @property
+    def entropy_coef(self) -> Array:
+        return jnp.exp(self.log_entropy_coef.params)
+
+
+@flax.struct.dataclass
+class MaximumEntropy(parts.Trained):
+    """Policy that maximises Q - entropy_coef * log pi; the coefficient is tuned to a target entropy."""
+
+    actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
+    actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
+    entropy_coef_lr: Numeric = fields.traced(
+        1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
+    )
+    initial_entropy_coef: Numeric = fields.traced(0.1, fields.POSITIVE)  # reward units per nat
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:
+        network = TanhGaussianPolicy(actions.shape[-1], self.actor_hidden_dims)
+        log_coef = jnp.log(jnp.asarray(self.initial_entropy_coef, jnp.float32))
+        return EntropyState.create(
+            network,
+            network.init(key, observations),
+            log_entropy_coef=parts.TrainState.create(None, log_coef),
+            metrics=dict.fromkeys(("actor/loss", "actor/entropy"), jnp.zeros(())),
+        )
+
+    def update(
+        self, policy: Any, q_of: Callable, observations: Array, key: PRNGKey, target_share: Numeric
+    ) -> EntropyState:
+        """One step of the policy, and one of the coefficient with the policy's entropy before that step.
+
+        Args:
+            q_of: the Q that it maximises, f32[B] of f32[B, O] and f32[B, A].
+            target_share: the target entropy in units of SAC's, which is -1 nat per action dimension.
+        """
+
+        def actor_loss(params):
+            actions, log_probs = policy.network.apply(params, observations).sample_and_log_prob(key)
+            loss = (policy.entropy_coef * log_probs - q_of(observations, actions)).mean()
+            return loss, {"actor/loss": loss, "actor/entropy": -log_probs.mean()}
+
+        def coefficient_loss(log_coef):
+            return jnp.exp(log_coef) * (info["actor/entropy"] - target_entropy), {}
+
+        target_entropy = target_share * -policy.network.action_dim
+        updated, info = self.minimize(policy, actor_loss, self.actor_lr)
+        coefficient, _ = self.minimize(policy.log_entropy_coef, coefficient_loss, self.entropy_coef_lr)
+        return updated.replace(log_entropy_coef=coefficient, metrics=info)
+
+
+@flax.struct.dataclass
+class SoftActorCritic(Delayed):
+    """Fields and first state of SAC and its kin. Each method writes its own `update`."""
+
+    policy: MaximumEntropy = fields.part(MaximumEntropy)
+    critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=sac_init))
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
+        """The state before all updates; with `value`, V has a target network instead of Q."""
+        key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
+        policy = self.policy.init(key_policy, observations, actions)
+        critic = self.critic.init(keys_critic, observations, actions, with_target=value is None)
+        if value is not None:
+            value = value.init(key_value, observations, with_target=True)
+        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
+
+    def improve(
+        self,
+        policy: Any,
+        step: Array,
+        q_of: Callable,
+        observations: Array,
+        key: PRNGKey,
+        share: Numeric = 1.0,
+    ) -> tuple[EntropyState, Metrics]:
+        """The policy after update `step`: it and its coefficient take a step if that is due, and metrics."""
+
+        def update(policy: EntropyState) -> EntropyState:
+            return self.policy.update(policy, q_of, observations, key, share)
+
+        policy = every(self.actor_period, step, update, policy)
+        return policy, {**policy.metrics, "entropy_coef": policy.entropy_coef}
+
+
+def sampled_q(
+    policy: Any, critic: Any, params: Params, observations: Array, key: PRNGKey
+) -> tuple[Array, Array]:
+    """min Q(s, a) and entropy_coef * log pi(a|s), both f32[B], at one fresh action of the policy."""
+    actions, log_probs = policy(observations).sample_and_log_prob(key)
+    return parts.min_q(critic, params, observations, actions), policy.entropy_coef * log_probs
 
 
 @flax.struct.dataclass
@@ -19,35 +124,25 @@ class SAC(SoftActorCritic):
 
     Without V, the usual form of SAC, Q's targets use that soft value directly, at one sampled action in s'
     and with target networks of the critics.
-
-    Source: Haarnoja et al. 2018; with V: the baseline of Garg et al. 2023, Appendix D.6; order, losses and
-    the target network as in the authors' code.
-    Differs: by default that code updates the actor at every second update, Table 5 at every one.
     """
 
-    value: ValueFit = fields.part(functools.partial(ValueFit, value_init=sac_init))
-    uses_value_network: bool = fields.static(
-        True, fields.EITHER, "Learn Q's targets with a network for V; if false, with the policy's actions."
-    )
+    value: parts.ValueFit = fields.part(functools.partial(parts.ValueFit, value_init=sac_init))
+    uses_value_network: bool = fields.static(True, fields.EITHER)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
-        value = self.value if self.uses_value_network else None
-        return self.first_state(key, observations, actions, value)
+    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
+        return super().init(key, observations, actions, self.value if self.uses_value_network else None)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q; then V with the new Q, and the target; then pi with the new Q, and its coefficient."""
         key_next, key_actions, _ = jax.random.split(key, 3)
-        step, value = state.step + 1, state.value
+        step, value, critic = state.step + 1, state.value, state.critic
         value_info: Metrics = {}
         if self.uses_value_network:
-            next_v = value.at(value.target, batch.next_observations)
+            next_v = value.network.apply(value.target, batch.next_observations)
         else:
-            q, cost = sampled_q(
-                state.policy, state.critic, state.critic.target, batch.next_observations, key_next
-            )
+            q, cost = sampled_q(state.policy, critic, critic.target, batch.next_observations, key_next)
             next_v = q - cost
-        targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_critic(state, batch, next_v)
 
         # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
         # compiler notices and computes these actions and their Q only once.
@@ -57,9 +152,47 @@ class SAC(SoftActorCritic):
             value = self.follow(value, step)
         else:
             critic = self.follow(critic, step)
-        q_of = functools.partial(min_q, critic, critic.params)
+        q_of = functools.partial(parts.min_q, critic, critic.params)
         policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
-        return LearnerState(step, policy, value, critic), {**critic_info, **value_info, **info}
+        return parts.LearnerState(step, policy, value, critic), {**critic_info, **value_info, **info}
 
 
-METHODS = {"sac": fields.Method(SAC, TABLE_5)}
+@flax.struct.dataclass
+class XSAC(SoftActorCritic):
+    """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions by Gumbel regression.
+
+    V is Eq. 11's; the log probabilities of the actions do not enter. Q is fitted to r + discount * V(s') with
+    a target network V (Eq. 14).
+    """
+
+    value: parts.ValueFit = fields.part(functools.partial(Gumbel, value_init=sac_init))
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
+        return super().init(key, observations, actions, self.value)
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates Q; then V with the new Q, and the target; then pi with the new Q, and its coefficient."""
+        _, key_actions, _ = jax.random.split(key, 3)
+        step = state.step + 1
+        next_v = state.value.network.apply(state.value.target, batch.next_observations)
+        critic, critic_info = self.fit_critic(state, batch, next_v)
+
+        # V and pi use the same actions, as in SAC.
+        q, _ = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
+        value, value_info = self.value.fit(state.value, batch.observations, q)
+        q_of = functools.partial(parts.min_q, critic, critic.params)
+        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
+        state = parts.LearnerState(step, policy, self.follow(value, step), critic)
+        return state, {**critic_info, **value_info, **info}
+
+
+# From Table 5; what it does not list is from the authors' code.
+TABLE_5 = {
+    **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-4),
+    **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims"), (1024, 1024)),
+    "actor_period": 1,
+}
+METHODS = {
+    "sac": fields.Method(SAC, TABLE_5),
+    "xsac": fields.Method(XSAC, {**TABLE_5, "clip": 8.0}),  # of z = (Q - V) / beta, Appendix D.6
+}

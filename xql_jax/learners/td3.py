@@ -1,60 +1,152 @@
-"""TD3 (Fujimoto et al. 2018)."""
+"""TD3 (Fujimoto et al. 2018) and X-TD3 (Garg et al. 2023), with Q fitted by Gumbel regression.
+
+X-TD3 is Q iteration for deterministic dynamics: Q goes to r + discount * Q(s', a'). `beta` is the scale of
+the regression. Eq. 42 prints this scale as discount * beta, and Appendix C.1 renames it beta'. It is also the
+beta of the authors' code and of Table 6. The soft value that Q learns has scale beta / discount.
+
+Source: Fujimoto et al. 2018, Algorithm 1; Garg et al. 2023, Eq. 41 and 42, Lemma C.1, Sec. 3.5 (Online RL),
+Appendix D.6, Table 5.
+The initial kernels are orthogonal in the authors' released runs of TD3 and X-TD3 (`ortho_init: true`),
+uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too; here they begin at 0.
+"""
 
 import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
+import jax
+import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.parts import LearnerState, min_q
-from xql_jax.losses.regression import td_target
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import Delayed, every
+from xql_jax.learners.xql import GumbelRegression
 from xql_jax.networks.mlp import Initializer
-from xql_jax.networks.policies import sac_init, td3_init
-from xql_jax.types import Array, Batch, Metrics, PRNGKey
+from xql_jax.networks.policies import DeterministicPolicy, sac_init, td3_init
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
-DEFAULTS = {"critic_lr": 1e-3}
+
+class DeterministicState(parts.TrainState):
+    """The actor's state, and the metrics of its last update; 0 before the first."""
+
+    metrics: Any = None
+
+
+@flax.struct.dataclass
+class DeterministicActor(parts.Trained):
+    """A deterministic policy with a target network."""
+
+    actor_lr: Numeric = fields.traced(1e-3, fields.POSITIVE)
+    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    actor_init: Initializer = fields.internal(td3_init)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
+        network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
+        metrics = {"actor/loss": jnp.zeros(())}
+        return DeterministicState.create(network, network.init(key, observations), True, metrics=metrics)
+
+    def update(self, policy: Any, observations: Array, loss_of: Callable[[Array], Array]) -> Any:
+        """One step on loss_of(actions), a scalar, at the policy's actions f32[B, A]."""
+
+        def loss(params):
+            actor_loss = loss_of(policy.network.apply(params, observations))
+            return actor_loss, {"actor/loss": actor_loss}
+
+        policy, info = self.minimize(policy, loss, self.actor_lr)
+        return policy.replace(metrics=info)
+
+
+@flax.struct.dataclass
+class DelayedDeterministic(Delayed):
+    """Fields and steps of TD3 and its kin. Each method writes its own `update`."""
+
+    policy: DeterministicActor = fields.part(DeterministicActor)
+    critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=td3_init))
+    target_noise: Numeric = fields.traced(0.2, fields.NOT_NEGATIVE)
+    target_noise_clip: Numeric = fields.traced(0.5, fields.NOT_NEGATIVE)
+    exploration_noise: Numeric = fields.traced(0.1, fields.NOT_NEGATIVE)  # Table 5 has 0.05 for Hopper
+
+    def target_actions(self, policy: Any, observations: Array, key: PRNGKey) -> Array:
+        """The target actor's actions with clipped Gaussian noise, f32[B, A] within [-1, 1]."""
+        actions = policy.network.apply(policy.target, observations)
+        noise = self.target_noise * jax.random.normal(key, actions.shape)
+        noise = jnp.clip(noise, -self.target_noise_clip, self.target_noise_clip)
+        return jnp.clip(actions + noise, -1.0, 1.0)
+
+    def fit_q(self, state: State, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        """One step of Q towards the minimum of the target critics at the target actor's noisy action."""
+        next_actions = self.target_actions(state.policy, batch.next_observations, key)
+        next_q = parts.min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        return self.fit_critic(state, batch, next_q)
+
+    def improve(
+        self, state: State, critic: Any, observations: Array, loss_of: Callable[[Array], Array]
+    ) -> tuple[State, Metrics]:
+        """Updates the policy on loss_of(actions), if that is due, and then the targets, if that is."""
+        step = state.step + 1
+
+        def update(policy: Any) -> Any:
+            return self.policy.update(policy, observations, loss_of)
+
+        policy = every(self.actor_period, step, update, state.policy)
+        state = parts.LearnerState(step, self.follow(policy, step), critic=self.follow(critic, step))
+        return state, policy.metrics
+
+    def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
+        """The policy's actions; with Gaussian exploration noise, and clipped, if not `deterministic`."""
+        actions = actor(observations)
+        if deterministic:
+            return actions
+        noise = self.exploration_noise * jax.random.normal(key, actions.shape)
+        return jnp.clip(actions + noise, -1.0, 1.0)
 
 
 @flax.struct.dataclass
 class TD3(DelayedDeterministic):
-    """Fits Q to the minimum of the target critics at the target actor's noisy action.
+    """By default every second update also updates the policy, to maximise the first Q, and the targets."""
 
-    By default every second update also updates the policy, which maximises the first Q, and the targets. With
-    one critic it is what the paper calls TD3 - DQ.
+    kernel_init: Initializer = fields.choice(orthogonal=sac_init, uniform=td3_init)
 
-    Source: Fujimoto et al. 2018, Algorithm 1; Garg et al. 2023, Appendix D.6, Table 5.
-    The initial kernels are orthogonal in the authors' released runs of TD3 and X-TD3 (`ortho_init: true`),
-    uniform in Fujimoto et al.'s. PyTorch draws the biases from the same range, too; here they begin at 0.
-    """
-
-    kernel_init: Initializer = fields.choice(
-        "Initial kernels of TD3's networks. uniform: within 1 / sqrt(inputs); orthogonal: gain 1, as in the"
-        " authors' released configs. Biases start at 0.",
-        orthogonal=sac_init,
-        uniform=td3_init,
-    )
-
-    def init(self, key: PRNGKey, observations: Array, actions: Array) -> LearnerState:
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         policy = dataclasses.replace(self.policy, actor_init=self.kernel_init)
         critic = dataclasses.replace(self.critic, critic_init=self.kernel_init)
         initialized = dataclasses.replace(self, policy=policy, critic=critic)
         return DelayedDeterministic.init(initialized, key, observations, actions)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q, then pi with the new Q, then the targets."""
-        next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
-        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_q(state, batch, key)
 
         def actor_loss(actions: Array) -> Array:
-            return -critic.at(critic.params[0], batch.observations, actions).mean()
+            return -critic.network.apply(critic.params[0], batch.observations, actions).mean()
 
         state, actor_info = self.improve(state, critic, batch.observations, actor_loss)
         return state, {**critic_info, **actor_info}
 
 
+@flax.struct.dataclass
+class GumbelCritic(parts.Critic):
+    """Critics fitted to L^beta of their targets, Eq. 42."""
+
+    regression: GumbelRegression = fields.part(GumbelRegression)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.regression(values, targets)
+
+
+@flax.struct.dataclass
+class XTD3(TD3):
+    """TD3 with a `GumbelCritic`; all else is TD3's."""
+
+    critic: parts.Critic = fields.part(GumbelCritic)
+
+
+OF_TD3 = {"critic_lr": 1e-3}
+OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
 METHODS = {
-    "td3": fields.Method(TD3, DEFAULTS),
-    "td3_dq": fields.Method(TD3, {**DEFAULTS, "num_critics": 1}),  # without the double Q trick
+    "td3": fields.Method(TD3, OF_TD3),
+    "td3_dq": fields.Method(TD3, {**OF_TD3, "num_critics": 1}),  # TD3 - DQ: without the double Q trick
+    "xtd3": fields.Method(XTD3, OF_XTD3),
+    "xtd3_dq": fields.Method(XTD3, {**OF_XTD3, "num_critics": 1}),
 }

@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields
-from xql_jax.learners.deterministic import DelayedDeterministic
-from xql_jax.learners.parts import LearnerState, min_q
-from xql_jax.losses.regression import td_target
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.learners.td3 import DelayedDeterministic
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 
 def normalized_mean(q: Array) -> Array:
@@ -31,15 +29,12 @@ class TD3_BC(DelayedDeterministic):
 
     q_weight: Numeric = fields.traced(2.5, fields.NOT_NEGATIVE)  # weight of Q; 0: behaviour cloning
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         """Updates Q as TD3 does, then pi with the new Q, then the targets."""
-        next_actions = self.target_actions(state.policy, batch.next_observations, key)
-        next_q = min_q(state.critic, state.critic.target, batch.next_observations, next_actions)
-        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.fit_q(state, batch, key)
 
         def actor_loss(actions: Array) -> Array:
-            q = critic.at(critic.params[0], batch.observations, actions)
+            q = critic.network.apply(critic.params[0], batch.observations, actions)
             return -self.q_weight * normalized_mean(q) + jnp.square(actions - batch.actions).mean()
 
         state, actor_info = self.improve(state, critic, batch.observations, actor_loss)

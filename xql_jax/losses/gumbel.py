@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
-# Maps (z, clip) to the clipped z, and to z's excess over it, along which the loss continues as its tangent.
-# None in place of the excess: the loss is flat beyond the clip.
+# Of (z, clip): the clipped z, and z's excess, along which the loss is a tangent; None: it is flat there.
 ClipRule = Callable[[Array, Numeric], tuple[Array, Array | None]]
 
-# Below this z the loss is flat, because float32 sums of |z| over a batch would overflow. Real z stay above.
-LOWEST_Z = -1e18
+LOWEST_Z = -1e18  # the loss is flat below: float32 sums of |z| would overflow; real z stay above
 
 
 def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
@@ -33,10 +31,10 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
 
 
 def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
-    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None).
+    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None), Eq. 1.
 
-    It lies between the mean (beta -> inf) and the maximum (beta -> 0), Lemma 3.1, and is the minimiser of
-    `gumbel_loss` over constants, Lemma 3.2. Source: Garg et al. 2023, Eq. 1.
+    It goes from the maximum (beta -> 0) to the mean (beta -> inf), Lemma 3.1, and minimises `gumbel_loss`
+    over constants, Lemma 3.2.
     """
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
@@ -45,20 +43,14 @@ def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None 
 def gumbel_loss(
     values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
-    """Gumbel regression (LINEX) loss of each example.
+    """Gumbel regression (LINEX) loss exp(z) - z - 1 of each example, z = (targets - values) / beta.
 
-    With z = (targets - values) / beta, returns exp(z) - z - 1. Over targets x the minimiser is
-    beta * log E[exp(x / beta)]: the mean as beta grows, the maximum as beta goes to 0.
+    Over targets x (constants) the minimiser is beta * log E[exp(x / beta)]: the mean as beta grows, the
+    maximum as it goes to 0. All is f32[B]; values, targets and beta in reward units. The clip bounds z.
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
     Differs: the authors' offline code caps z from above only, see `clip_above`. A finite clip is lowered to
-    the largest exponent with a finite gradient in float32 (about 87 for beta >= 1). Near that clip the mean
-    of plain losses can overflow although each loss and gradient is finite.
-    Args:
-        values, targets: f32[B], predictions and samples (constants), in the reward units that beta has too.
-        clip: bound on z, dimensionless; inf turns it off.
-    Returns:
-        f32[B], dimensionless, non-negative, 0 where values equal targets. The caller reduces.
+    the largest exponent with a finite gradient in float32 (about 87 for beta >= 1); the mean may overflow.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
@@ -68,11 +60,10 @@ def gumbel_loss(
 def gumbel_rescaled_loss(
     values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
-    """`gumbel_loss` times exp(-m), with m = max(-1, largest z of the batch) held constant.
+    """`gumbel_loss` times exp(-m), with m = max(-1, largest z of the batch) held constant (App. D.3).
 
-    The gradient is exp(-m) times the plain one. Nothing else changes, except that m couples the examples of
-    the batch. Even without a clip the loss stays finite where exp(z) overflows.
-    Source: Garg et al. 2023, Appendix D.3 (max-normalisation). Arguments and result as `gumbel_loss`.
+    The gradient is exp(-m) times the plain one; m couples the examples of the batch. Even without a clip the
+    loss stays finite where exp(z) overflows.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
@@ -84,7 +75,6 @@ def gumbel_log_loss(
 ) -> Array:
     """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
-    Its gradient is that of the plain mean, divided by 1 + the mean loss. Arguments as `gumbel_loss`.
     Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
     Differs: their code caps z at 7 for any clip and within an analytic gradient, so an entry beyond the cap
     pulls V up like one at the cap. Here such an entry has zero gradient, unless the rule is `saturate`.

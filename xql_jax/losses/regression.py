@@ -15,16 +15,16 @@ def check_pairs(*arrays: Array) -> None:
 
 
 def td_target(rewards: Array, masks: Array, next_values: Array, *, discount: Numeric) -> Array:
-    """One-step target r + discount * mask * V(s') of each example, f32[B], reward units.
+    """One-step target r + discount * mask * V(s') of each example, f32[B]; Garg et al. 2023, Eq. 14.
 
-    A constant for gradients. `masks` is 1 - terminal: a time-out bootstraps. Garg et al. 2023, Eq. 14.
+    A constant for gradients. `masks` is 1 - terminal: a time-out bootstraps.
     """
     check_pairs(rewards, masks, next_values)
     return jax.lax.stop_gradient(rewards + discount * masks * next_values)
 
 
 def mse_loss(values: Array, targets: Array) -> Array:
-    """Squared error of each example, f32[B], reward units squared (Garg et al. 2023, Eq. 14)."""
+    """Squared error of each example, f32[B] (Garg et al. 2023, Eq. 14)."""
     check_pairs(values, targets)
     return (values - jax.lax.stop_gradient(targets)) ** 2
 
@@ -35,21 +35,8 @@ def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array
     return optax.huber_loss(values, jax.lax.stop_gradient(targets), delta=delta)
 
 
-def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Array:
-    """Asymmetric squared error of each example: |expectile - 1(targets < values)| * (targets - values)^2.
-
-    Over targets x the minimiser is the expectile of x: the mean at 0.5, the maximum as expectile goes to 1.
-    Predictions and samples (constants) are f32[B], in reward units. Source: Kostrikov et al. 2021, Eq. 5.
-    """
-    check_pairs(values, targets)
-    error = jax.lax.stop_gradient(targets) - values
-    return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
-
-
-def exponential_advantage_weight(
-    advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0
-) -> Array:
-    """AWR weight of each example, constant for gradients: min(exp(awr_temperature * advantage), max_weight).
+def advantage_weight(advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0) -> Array:
+    """AWR weight min(exp(awr_temperature * advantage), max_weight), f32[B], constant for gradients.
 
     Source: Garg et al. 2023, Eq. 12, where the weight is exp((Q - V) / beta).
     Differs: as in the authors' code (and IQL's) the inverse temperature (1 / reward units) is a parameter of

@@ -34,16 +34,14 @@ class MLP(nn.Module):
             x = nn.Dense(width, kernel_init=self.kernel_init)(x)
             if self.layer_norm:
                 x = nn.LayerNorm()(x)
-            x = nn.relu(x)
-            x = nn.Dropout(self.dropout_rate)(x, deterministic=not training)
+            x = nn.Dropout(self.dropout_rate)(nn.relu(x), deterministic=not training)
         return x
 
 
 class Value(nn.Module):
     """V(s), or with actions Q(s, a): f32[B, O] and f32[B, A] -> f32[B].
 
-    An ensemble is a tuple of parameters, because on a CPU an unrolled loop over its networks is faster than
-    `vmap`.
+    An ensemble is a tuple of parameters: on a CPU an unrolled loop over its networks is faster than `vmap`.
     """
 
     hidden_dims: tuple[int, ...]
@@ -60,7 +58,7 @@ class Value(nn.Module):
 class DiagonalGaussian(NamedTuple):
     """A normal distribution with independent components."""
 
-    mean: Array  # f32[..., A]
+    mean: Array  # f32[..., A], also its central action
     std: Array  # f32[A] or f32[..., A]
 
     def log_prob(self, actions: Array) -> Array:
@@ -73,16 +71,11 @@ class DiagonalGaussian(NamedTuple):
     def sample(self, key: PRNGKey) -> Array:
         return self.mean + self.std * jax.random.normal(key, self.mean.shape)
 
-    def sample_and_log_prob(self, key: PRNGKey) -> tuple[Array, Array]:
-        actions = self.sample(key)
-        return actions, self.log_prob(actions)
-
 
 class GaussianPolicy(nn.Module):
-    """Policy f32[B, O] -> Gaussian over f32[B, A].
+    """Policy f32[B, O] -> Gaussian over f32[B, A], of mean tanh(MLP(s)) without a squash correction.
 
-    The mean is tanh(MLP(s)), without a squash correction. The log-std does not depend on the state, as in the
-    authors' code. It begins at 0 and is clipped to [-5, 2].
+    The log-std does not depend on the state, as in the authors' code: it begins at 0, clipped to [-5, 2].
     """
 
     action_dim: int
@@ -96,6 +89,6 @@ class GaussianPolicy(nn.Module):
         return DiagonalGaussian(mean, jnp.exp(self.log_std(x)))
 
     def log_std(self, x: Array) -> Array:
-        """Returns f32[A], or f32[B, A] if it depends on the last hidden layer f32[B, H]."""
+        """f32[A], or f32[B, A] if it depends on the last hidden layer f32[B, H]."""
         log_std = self.param("log_std", nn.initializers.zeros, (self.action_dim,))
         return jnp.clip(log_std, *LOG_STD_RANGE)

@@ -111,7 +111,11 @@ def draws(distribution: Any, key: PRNGKey) -> Draws:
         logits, mean, std = distribution
         actions = jnp.moveaxis(mean + std * jax.random.normal(key, mean.shape), -2, 0)
         return Draws(actions, distribution.log_prob(actions), jnp.moveaxis(jax.nn.softmax(logits), -1, 0))
-    actions, log_probs = distribution.sample_and_log_prob(key)
+    if isinstance(distribution, TanhGaussian):
+        actions, log_probs = distribution.sample_and_log_prob(key)
+    else:
+        actions = distribution.sample(key)
+        log_probs = distribution.log_prob(actions)
     return Draws(actions[None], log_probs[None], jnp.ones_like(log_probs)[None])
 
 

@@ -19,9 +19,8 @@ from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.learners.diagnostics import root_mean_square, value_statistics
 from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
-from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation
+from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.reports.results import grouped
 from xql_jax.reports.score_table import csv_table

@@ -22,7 +22,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite
 from xql_jax.errors import UserError, needing
 from xql_jax.files import as_json
-from xql_jax.learners.parts import Model
+from xql_jax.learners.parts import TrainState
 from xql_jax.networks.mlp import GaussianPolicy
 from xql_jax.networks.policies import DeterministicPolicy, MixturePolicy, TanhGaussianPolicy
 from xql_jax.outputs import make_folder, writing_output
@@ -136,7 +136,7 @@ def _written(name: str, folder: Path, weights: Weights, act: Callable[[Array], A
 def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -> Weights:
     """Returns the weights of an actor (a network and its parameters); UserError if it is more than layers."""
     stacks = GaussianPolicy | MixturePolicy | TanhGaussianPolicy | DeterministicPolicy
-    if type(actor) is not Model or not isinstance(actor.network, stacks):
+    if type(actor) is not TrainState or not isinstance(actor.network, stacks):
         raise UserError(
             "only a policy that is a stack of layers can be exported: not one with a memory (dt), or one "
             "that chooses among samples by Q (bear)"

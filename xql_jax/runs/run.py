@@ -15,7 +15,7 @@ from xql_jax.data.dataset import checked_references
 from xql_jax.envs import choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import writing
-from xql_jax.learners.descriptions import LEADING
+from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import summarize
 from xql_jax.rollout.evaluation import Evaluator

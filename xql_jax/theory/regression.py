@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.errors import needing
+from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.losses.gumbel import gumbel_loss
-from xql_jax.losses.regression import expectile_loss, mse_loss
+from xql_jax.losses.regression import mse_loss
 from xql_jax.networks.mlp import Value
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from xql_jax.learners.parts import Model
+from xql_jax.learners.parts import TrainState
 from xql_jax.rollout.policies import Act, RecurrentPolicy, around
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
 
@@ -64,8 +64,8 @@ def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
 
 
 @jax.jit
-def _act(learners: Learner, actors: Model, observations: Array) -> Array:
-    def act(learner: Learner, actor: Model, batch: Array) -> Array:
+def _act(learners: Learner, actors: TrainState, observations: Array) -> Array:
+    def act(learner: Learner, actor: TrainState, batch: Array) -> Array:
         return learner.act(actor, batch, jax.random.key(0), deterministic=True)
 
     return jax.vmap(act)(learners, actors, observations)

@@ -14,6 +14,7 @@ here after it. Where the two networks cross, beta(s) is 0 here; the paper has |V
 of advantages, and the negative difference in Q's target.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -21,10 +22,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.parts import TrainState, ValueFit, ValueTargets
-from xql_jax.losses.regression import check_pairs, td_target
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
+from xql_jax.losses.asymmetric import pinball_loss
+from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
 W = 0.5772156649  # Euler's constant, the mean of a Gumbel variable of scale 1
@@ -32,24 +33,14 @@ LOWER = 1.0 - math.exp(-1.0)  # 0.632
 UPPER = 1.0 - math.exp(-math.exp(W))  # 0.832
 
 
-def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
-    """Pinball loss max(quantile * y, (quantile - 1) * y) of each example, f32[B], y = targets - values.
-
-    In reward units. Over targets (constants) the minimiser is their quantile.
-    """
-    check_pairs(values, targets)
-    y = jax.lax.stop_gradient(targets) - values
-    return jnp.maximum(quantile * y, (quantile - 1.0) * y)
-
-
-class QuantileState(TrainState):
+class QuantileState(parts.TrainState):
     """The train state of V, which is the lower quantile, with the train state of the upper quantile."""
 
     upper: Any = None  # a train state, callable as V is
 
 
 @flax.struct.dataclass
-class Quantiles(ValueFit):
+class Quantiles(parts.ValueFit):
     """Fits V to the quantile 0.632 of Q and a second network to 0.832; their distance is w * beta(s).
 
     Q learns from r - w * beta(s) + discount * V_upper(s'). V_upper is V + w * beta unless the networks cross,
@@ -62,38 +53,23 @@ class Quantiles(ValueFit):
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)
-        lower = super().init(key_lower, observations, with_target)
-        upper = super().init(key_upper, observations)
-        return QuantileState.extending(lower, upper=upper)
+        lower, upper = super().init(key_lower, observations), super().init(key_upper, observations)
+        return QuantileState.create(lower.network, lower.params, with_target, upper=upper)
 
-    def fit(
-        self,
-        value: QuantileState,
-        observations: Array,
-        targets: Array,
-        loss_of: Any = None,
-    ) -> tuple[QuantileState, Metrics]:
-        def fit_quantile(state: Any, quantile: float) -> tuple[Any, Metrics]:
-            def loss(values: Array, targets: Array) -> Array:
-                return pinball_loss(values, targets, quantile=quantile)
-
-            return super(Quantiles, self).fit(state, observations, targets, loss)
-
-        upper, _ = fit_quantile(value.upper, UPPER)
-        lower, info = fit_quantile(value.replace(upper=None), LOWER)
+    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
+        of_lower, of_upper = (functools.partial(pinball_loss, quantile=q) for q in (LOWER, UPPER))
+        upper, _ = super().fit(value.upper, states, targets, of_upper)
+        lower, info = super().fit(value, states, targets, of_lower)
         return lower.replace(upper=upper), info
 
-    def read(self, value: QuantileState, batch: Batch, discount: Numeric) -> ValueTargets:
-        """Reads V and beta; the advantage is the mean of those over V and over the upper quantile.
-
-        The paper weights actions by both advantages.
-        """
+    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+        """The advantage is the mean of those over V and the upper quantile; the paper weights by both."""
         both = jnp.concatenate([batch.observations, batch.next_observations])
         v, _ = jnp.split(value(both), 2)
         upper, next_upper = jnp.split(value.upper(both), 2)
         beta = jnp.maximum(upper - v, 0.0) / W
         targets = td_target(batch.rewards - W * beta, batch.masks, next_upper, discount=discount)
-        return ValueTargets((v + upper) / 2.0, targets, self.least_scale + beta)
+        return (v + upper) / 2.0, targets, self.least_scale + beta
 
 
 QQL = fields.Method(

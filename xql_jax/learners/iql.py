@@ -6,21 +6,20 @@ Differs: that code adds up the squared errors of the two Q; here they are averag
 
 import flax.struct
 
-from xql_jax.learners import fields
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.parts import ValueFit
-from xql_jax.losses.regression import expectile_loss
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
+from xql_jax.losses.asymmetric import expectile_loss
 from xql_jax.types import Array, Numeric
 
 
 @flax.struct.dataclass
-class Expectile(ValueFit):
+class Expectile(parts.ValueFit):
     """Fits V to an expectile of Q (IQL; Kostrikov et al. 2021, Eq. 5)."""
 
     expectile: Numeric = fields.traced(
         0.7,
         fields.OPEN_UNIT_INTERVAL,
-        "Expectile of Q that V is fitted to: 0.5 is the mean, near 1 the maximum.",
+        "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
     )
 
     def loss_of(self, values: Array, targets: Array) -> Array:

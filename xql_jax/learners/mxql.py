@@ -10,9 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.parts import ValueFit
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
@@ -36,17 +35,11 @@ def maclaurin_loss(values: Array, targets: Array, *, beta: Numeric, order: int) 
 
 
 @flax.struct.dataclass
-class Maclaurin(ValueFit):
+class Maclaurin(parts.ValueFit):
     """Fits V to a value between the mean of Q and its soft maximum."""
 
-    beta: Numeric = fields.traced(
-        2.0,
-        fields.POSITIVE,
-        "Scale of the expanded Gumbel loss, in reward units: small, V is near the maximum of Q.",
-    )
-    order: int = fields.static(
-        4, EVEN, "Order of the expansion: 2 is least squares, a higher one is nearer to XQL."
-    )
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Scale of the expanded Gumbel loss, reward units.")
+    order: int = fields.static(4, EVEN, "Order of the expansion: 2 is least squares, a high one nearly XQL.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         return maclaurin_loss(values, targets, beta=self.beta, order=self.order)

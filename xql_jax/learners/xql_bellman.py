@@ -12,28 +12,26 @@ import math
 from typing import Any
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 
-from xql_jax.learners import fields
-from xql_jax.learners.in_sample import InSample
-from xql_jax.learners.parts import Estimates, LearnerState, TrainState, ValueFit, min_q
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
 from xql_jax.losses.gumbel import gumbel_rescaled_loss, saturate
 from xql_jax.losses.regression import mse_loss
-from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 CLIP = 7.0  # of z; beyond it the loss continues as its tangent
 SCALE = math.sqrt(6.0) / math.pi  # of a Gumbel distribution, in its standard deviations: 0.78
 
 
-class ScaledState(TrainState):
+class ScaledState(parts.TrainState):
     """V and the beta that goes with it."""
 
     log_beta: Any = None  # f32[], of reward units
 
 
 @flax.struct.dataclass
-class BellmanScale(ValueFit):
+class BellmanScale(parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], with beta following the scale of the Bellman errors.
 
     beta moves towards `errors_share` times the errors' Gumbel scale, which is sqrt(6) / pi of their root mean
@@ -41,30 +39,23 @@ class BellmanScale(ValueFit):
     and beta grows with them. On data without errors V goes to the maximum.
     """
 
-    errors_share: Numeric = fields.traced(
-        1.0, fields.POSITIVE, "Beta as a multiple of the Gumbel scale of the Bellman errors."
-    )
-    beta_rate: Numeric = fields.traced(
-        0.003, fields.ABOVE_ZERO, "Polyak rate at which log beta follows the Bellman errors, per update."
-    )
-    initial_beta: Numeric = fields.traced(
-        1.0, fields.POSITIVE, "Beta before the first update, in reward units."
-    )
+    errors_share: Numeric = fields.traced(1.0, fields.POSITIVE)  # beta in Gumbel scales of the errors
+    beta_rate: Numeric = fields.traced(0.003, fields.ABOVE_ZERO, "Polyak rate of log beta, per update.")
+    initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE, "Beta before the first update, reward units.")
     least_beta: Numeric = fields.traced(0.001, fields.POSITIVE, "Beta is never below this, in reward units.")
 
     def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
-        return ScaledState.extending(super().init(key, observations, with_target), log_beta=log_beta)
+        value = super().init(key, observations)
+        return ScaledState.create(value.network, value.params, with_target, log_beta=log_beta)
 
-    def fit(
-        self, value: ScaledState, observations: Array, targets: Array, loss_of: Any = None
-    ) -> tuple[ScaledState, Metrics]:
+    def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         beta = jnp.exp(value.log_beta)
         loss = functools.partial(gumbel_rescaled_loss, beta=beta, clip=CLIP, clip_rule=saturate)
-        value, info = super().fit(value, observations, targets, loss)
+        value, info = super().fit(value, states, targets, loss)
         return value, {**info, "value/beta": beta}
 
-    def followed(self, value: ScaledState, qs: list[Array], targets: Array) -> ScaledState:
+    def followed(self, value: Any, qs: list[Array], targets: Array) -> Any:
         """The state with beta moved towards the scale of the errors of each critic's Q(s, a), f32[B]."""
         root_mean_square = jnp.sqrt(sum((mse_loss(q, targets) / len(qs)).mean() for q in qs))
         scale = jnp.maximum(self.errors_share * SCALE * root_mean_square, self.least_beta)
@@ -78,20 +69,12 @@ class XQLBellman(InSample):
 
     value: BellmanScale = fields.part(BellmanScale)
 
-    def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
-        """Updates V, then pi, then Q and its target, then beta."""
-        key_value, key_policy = jax.random.split(key)
-        value, q, value_info = self.fit_value(state, batch, key_value)
-        v, targets, scale = self.value.read(value, batch, self.discount)
-        q_of = functools.partial(min_q, state.critic, state.critic.target)
-        policy, policy_info = self.policy.update(
-            state.policy, Estimates(q, v, scale, q_of), batch, key_policy
-        )
-        qs = [state.critic.at(p, batch.observations, batch.actions) for p in state.critic.params]
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
-        value = self.value.followed(value, qs, targets)
-        state = LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
-        return state, {**value_info, **policy_info, **critic_info}
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        after, info = super().update(state, batch, key)
+        _, targets, _ = self.value.read(after.value, batch, self.discount)
+        critic = state.critic
+        qs = [critic.network.apply(p, batch.observations, batch.actions) for p in critic.params]
+        return after.replace(value=self.value.followed(after.value, qs, targets)), info
 
 
 XQL_BELLMAN = fields.Method(

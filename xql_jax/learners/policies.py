@@ -1,5 +1,6 @@
-"""Policy objectives that maximise Q at sampled actions near a policy mu (Garg et al. 2023, Eq. 13)."""
+"""Policies beside XQL's own: other heads, and objectives that maximise Q at sampled actions (Eq. 13)."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -7,31 +8,47 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from xql_jax.learners import fields
-from xql_jax.learners.parts import Estimates, PolicyObjective, TrainState, at_each
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import at_each
 from xql_jax.losses.divergence import sampled_kl
-from xql_jax.networks.policies import Draws, draws
+from xql_jax.networks import policies
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 
+# IQL's head, but with a standard deviation that depends on the state; Onestep RL's, where it also begins at
+# 0.08 and stays below 1; SAC's, the tanh of a Gaussian, with the density corrected for the tanh.
+StateGaussian = functools.partial(parts.Gaussian, policy_network=policies.StateGaussianPolicy)
+NarrowGaussian = functools.partial(parts.Gaussian, policy_network=policies.NarrowGaussianPolicy)
+Squashed = functools.partial(parts.Gaussian, policy_network=policies.TanhGaussianPolicy)
 
-def expected_q(drawn: Draws, estimates: Estimates, observations: Array) -> Array:
+
+@flax.struct.dataclass
+class Mixture(parts.Gaussian):
+    """Mixture of Gaussians, for data in which different ways lead to the goal."""
+
+    num_components: int = fields.static(5, fields.AT_LEAST_ONE, "Number of Gaussians of a mixture policy.")
+
+    def network(self, action_dim: int) -> Any:
+        widths = self.actor_hidden_dims
+        return policies.MixturePolicy(action_dim, widths, self.num_components, self.dropout_rate)
+
+
+def expected_q(drawn: policies.Draws, estimates: Any, observations: Array) -> Array:
     """Estimate of E Q(s, a) over the policy's actions per state, f32[B], divided by the advantages' scale.
 
     A Gaussian can sample beyond the bounds. Such actions are clipped, so Q has no gradient there.
     """
-    assert estimates.q_of is not None  # the registry offers these objectives only to methods with Q
     actions = jnp.clip(drawn.actions, -1.0, 1.0)
     return drawn.mean(estimates.q_of(at_each(observations, actions), actions)) / estimates.scale
 
 
-class AnchoredState(TrainState):
+class AnchoredState(parts.TrainState):
     """The actor, and the policy mu that it is kept near."""
 
     anchor: Any = None  # a train state
 
 
 @flax.struct.dataclass
-class ReverseKL(PolicyObjective):
+class ReverseKL(parts.PolicyObjective):
     """Policy nearest in reverse KL to mu * exp(Q / beta), where mu is a clone of the data's policy.
 
     It minimises E_pi [log pi - log mu - awr_temperature * Q]. The clone is trained in the same updates. The
@@ -47,7 +64,7 @@ class ReverseKL(PolicyObjective):
         key_actor, key_anchor = jax.random.split(key)
         actor = super().init(key_actor, observations, actions)
         anchor = super().init(key_anchor, observations, actions)
-        return AnchoredState.extending(actor, anchor=anchor)
+        return AnchoredState.create(actor.network, actor.params, anchor=anchor)
 
     def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of mu, and one of the policy towards the new mu."""
@@ -55,20 +72,19 @@ class ReverseKL(PolicyObjective):
         anchor, _ = self.regress(actor.anchor, jnp.ones_like(batch.rewards), batch, key_anchor)
         return self.maximize_q(actor.replace(anchor=anchor), estimates, batch, key_actor)
 
-    def maximize_q(self, actor: Any, estimates: Estimates, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+    def maximize_q(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         """One step of the policy on the objective; mu does not change."""
         key_dropout, key_draw = jax.random.split(key)
         mu = actor.anchor(batch.observations)
 
         def loss(params):
-            policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
-            drawn = draws(policy, key_draw)
+            rngs = {"dropout": key_dropout}
+            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
+            drawn = policies.draws(policy, key_draw)
             kl = sampled_kl(drawn.log_probs, mu.log_prob(drawn.actions), drawn.weights).mean()
             q = expected_q(drawn, estimates, batch.observations).mean()
-            return kl - self.awr_temperature * q, {
-                "actor/loss": kl - self.awr_temperature * q,
-                "actor/kl": kl,
-            }
+            actor_loss = kl - self.awr_temperature * q
+            return actor_loss, {"actor/loss": actor_loss, "actor/kl": kl}
 
         return self.minimize(actor, loss, self.rate(actor))
 
@@ -80,15 +96,8 @@ class TrustRegion(ReverseKL):
     The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
-    cloning_updates: Numeric = fields.traced(
-        5000.0,
-        fields.NOT_NEGATIVE,
-        "Updates at the start in which the policy only clones the data.",
-        first_updates=True,
-    )
-    anchor_tau: Numeric = fields.traced(
-        0.001, fields.ABOVE_ZERO, "Polyak rate of the slow copy that the policy is kept near, per update."
-    )
+    cloning_updates: Numeric = fields.traced(5000.0, fields.NOT_NEGATIVE, first_updates=True)
+    anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO, "Polyak rate of the policy's slow copy.")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:
         actor = super().init(key, observations, actions)
@@ -101,10 +110,8 @@ class TrustRegion(ReverseKL):
         def clone(actor: Any) -> tuple[Any, Metrics]:
             actor, info = self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
             followed = actor.anchor.replace(params=actor.params)
-            return actor.replace(anchor=followed), {
-                "actor/loss": info["actor/loss"],
-                "actor/kl": jnp.zeros(()),
-            }
+            info = {"actor/loss": info["actor/loss"], "actor/kl": jnp.zeros(())}
+            return actor.replace(anchor=followed), info
 
         def maximize(actor: Any) -> tuple[Any, Metrics]:
             actor, info = self.maximize_q(actor, estimates, batch, key)
@@ -115,7 +122,7 @@ class TrustRegion(ReverseKL):
 
 
 @flax.struct.dataclass
-class MaxQ(PolicyObjective):
+class MaxQ(parts.PolicyObjective):
     """Policy that maximises Q and clones the data: TD3+BC's objective for any head.
 
     It minimises -q_weight * E_pi Q(s, a) / mean |Q(s, a)| - log pi(a|s) of the data's actions. The mean is a
@@ -134,8 +141,9 @@ class MaxQ(PolicyObjective):
         unit = jax.lax.stop_gradient(jnp.abs(estimates.q / estimates.scale).mean() + 1e-6)
 
         def loss(params):
-            policy = actor.at(params, batch.observations, training=True, rngs={"dropout": key_dropout})
-            q = expected_q(draws(policy, key_draw), estimates, batch.observations).mean() / unit
+            rngs = {"dropout": key_dropout}
+            policy = actor.network.apply(params, batch.observations, training=True, rngs=rngs)
+            q = expected_q(policies.draws(policy, key_draw), estimates, batch.observations).mean() / unit
             log_prob = policy.log_prob(batch.actions).mean()
             actor_loss = -self.q_weight * q - log_prob
             return actor_loss, {"actor/loss": actor_loss, "actor/log_prob": log_prob}

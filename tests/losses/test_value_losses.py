@@ -1,0 +1,188 @@
+"""All losses of V and Q: values and slopes by the papers' formulae in float64, and minimisers."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, stats
+
+from xql_jax.learners.f_dvl import chi_square_loss, total_variation_loss
+from xql_jax.learners.ivr import LARGEST, exponential_loss, sparse_loss
+from xql_jax.learners.mxql import maclaurin_loss
+from xql_jax.learners.qql import LOWER, UPPER, W
+from xql_jax.losses.asymmetric import expectile_loss, pinball_loss
+from xql_jax.losses.gumbel import (
+    clip_above,
+    clip_both,
+    gumbel_log_loss,
+    gumbel_loss,
+    gumbel_rescaled_loss,
+    saturate,
+)  # fmt: skip
+from xql_jax.losses.regression import advantage_weight, huber_loss, mse_loss, td_target
+
+VALUES = np.random.default_rng(1).uniform(-3.0, 3.0, 60).astype(np.float32)
+TARGETS = (VALUES + np.random.default_rng(0).permutation(np.linspace(-24.0, 24.0, 60))).astype(np.float32)
+Y, V = np.float64(TARGETS) - np.float64(VALUES), np.float64(VALUES)
+SAMPLE = np.random.default_rng(2).normal(size=401) * 2.0 + 0.5  # what V is fitted to, below
+
+
+def case(function, value, slope, **options):
+    options = {key: float(np.float32(option)) if isinstance(option, float) else option
+               for key, option in options.items()}  # fmt: skip
+    return pytest.param(functools.partial(function, **options), value, slope, id=function.__name__)
+
+
+def maclaurin(b, n):
+    terms = [(Y / b) ** j / math.factorial(j) for j in range(n + 1)]
+    return case(maclaurin_loss, sum(terms[2:]), -sum(terms[1:n]) / b, beta=b, order=n)
+
+
+def exponential(a):
+    z = Y / a
+    held, m = np.minimum(z, LARGEST), LARGEST  # the batch's largest, held
+    value = np.exp(held - m) * (1 + z - held) + np.exp(-m) * V / a
+    return case(exponential_loss, value, np.exp(-m) * (1 - np.exp(held)) / a, alpha=a)
+
+
+def gumbel(function, rule, beta, clip=7.0):
+    """The three forms; their largest exponent is the clip."""
+    z = Y / np.float64(np.float32(beta))
+    held = np.clip(z, -clip if rule is clip_both else -np.inf, clip)
+    value, slope = np.exp(held) - held - 1, -(np.exp(held) - 1) / beta
+    if rule is saturate:  # it goes on as its tangent
+        value = value + (z - held) * (np.exp(held) - 1)
+    else:
+        slope = np.where(z == held, slope, 0.0)
+    if function is gumbel_rescaled_loss:
+        value, slope = value * np.exp(-clip), slope * np.exp(-clip)
+    if function is gumbel_log_loss:  # 1 + the mean
+        value, slope = np.log1p(value.mean()), slope / len(z) / (1 + value.mean())
+    return case(function, value, slope, beta=beta, clip=clip, clip_rule=rule)
+
+
+# Loss, its value and its slope by V in float64, both from the papers' formulae.
+FORMULAE = [
+    case(mse_loss, Y**2, -2 * Y),
+    case(huber_loss, np.where(abs(Y) <= 20, Y**2 / 2, 20 * abs(Y) - 200), -np.clip(Y, -20, 20)),
+    *(case(expectile_loss, abs(t - (Y < 0)) * Y**2, -2 * abs(t - (Y < 0)) * Y, expectile=t)
+      for t in (0.1, 0.9)),
+    *(case(pinball_loss, np.where(Y > 0, q * Y, (q - 1) * Y), np.where(Y > 0, -q, 1 - q), quantile=q)
+      for q in (0.3, LOWER)),
+    *(case(sparse_loss, np.maximum(1 + Y / (2 * a), 0) ** 2 + V / a,
+           -np.maximum(1 + Y / (2 * a), 0) / a + 1 / a, alpha=a) for a in (0.3, 2.0)),
+    *(case(chi_square_loss, t * np.where(Y > 0, Y + Y**2 / 4, 0.0) + (1 - t) * V,
+           -t * np.where(Y > 0, 1 + Y / 2, 0.0) + (1 - t), tradeoff=t) for t in (0.6, 0.9)),
+    *(case(total_variation_loss, t * np.maximum(Y, 0) + (1 - t) * V, -t * (Y > 0) + (1 - t), tradeoff=t)
+      for t in (0.6, 0.9)),
+    *(maclaurin(b, n) for b, n in ((1.0, 2), (3.0, 4), (2.0, 8))),
+    exponential(1.5),
+    *(gumbel(form, rule, beta) for form in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)
+      for rule, beta in ((clip_both, 0.3), (clip_both, 2.0), (clip_above, 1.0), (saturate, 1.0))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "value", "slope"), FORMULAE)
+def test_values_slopes_constants_and_shapes(loss, value, slope):
+    """Targets are constants; (B,) against (B, 1) would broadcast, so that shapes are checked."""
+    np.testing.assert_allclose(loss(VALUES, TARGETS), value, rtol=3e-5, atol=1e-5)
+    values, targets = jnp.asarray(VALUES), jnp.asarray(TARGETS)
+    gradient = jax.grad(lambda v: loss(v, targets).sum())(values)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-6 * abs(slope).max())
+    np.testing.assert_array_equal(np.asarray(gradient)[slope == 0], 0.0)
+    np.testing.assert_array_equal(jax.grad(lambda t: loss(values, t).sum())(targets), 0.0)
+    for shapes in (((4,), (4, 1)), ((4, 1), (4, 1)), ((4,), ()), ((4,), (5,))):
+        with pytest.raises(AssertionError):
+            jax.eval_shape(loss, *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+
+def minimiser(loss, sample=SAMPLE):
+    """The minimiser of the mean loss of one constant V, by bisection of its derivative."""
+    targets = jnp.asarray(sample, jnp.float32)
+
+    @jax.jit
+    @jax.grad
+    def slope(v):
+        return loss(jnp.full(targets.shape, v), targets).mean()
+
+    low, high = float(sample.min()) - 1.0, float(sample.max()) + 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return middle
+
+
+def root(function):
+    return optimize.brentq(function, SAMPLE.min() - 5, SAMPLE.max() + 5, xtol=1e-12)
+
+
+def soft_maximum(beta):
+    return beta * np.log(np.exp(SAMPLE / beta).mean())  # Lemma 3.2
+
+
+def quantile(share):
+    return np.quantile(SAMPLE, share, method="inverted_cdf")
+
+
+# Loss, and what it fits a constant to.
+MINIMISERS = [
+    (mse_loss, SAMPLE.mean()),
+    *((functools.partial(expectile_loss, expectile=t),
+       root(lambda v, t=t: (abs(t - (v > SAMPLE)) * (SAMPLE - v)).mean())) for t in (0.1, 0.5, 0.9)),
+    *((functools.partial(pinball_loss, quantile=q), quantile(q)) for q in (LOWER, 0.3)),
+    *((functools.partial(sparse_loss, alpha=a),
+       root(lambda v, a=a: np.maximum(1 + (SAMPLE - v) / (2 * a), 0).mean() - 1)) for a in (0.5, 5.0)),
+    *((functools.partial(exponential_loss, alpha=a), soft_maximum(a)) for a in (1.0, 5.0)),
+    *((functools.partial(chi_square_loss, tradeoff=t),
+       root(lambda v, t=t: np.where(v < SAMPLE, 1 + (SAMPLE - v) / 2, 0.0).mean() - (1 - t) / t))
+      for t in (0.55, 0.9)),
+    *((functools.partial(total_variation_loss, tradeoff=t), quantile((2 * t - 1) / t)) for t in (0.55, 0.8)),
+    *((functools.partial(maclaurin_loss, beta=2.0, order=n),
+       root(lambda v, n=n: sum(((SAMPLE - v) / 2) ** j / math.factorial(j) for j in range(1, n)).mean()))
+      for n in (2, 4, 6)),
+    (functools.partial(maclaurin_loss, beta=2.0, order=20), soft_maximum(2.0)),
+    *((functools.partial(loss, beta=beta, clip=20.0, clip_rule=rule), soft_maximum(beta))
+      for loss in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)
+      for rule in (clip_both, clip_above, saturate) for beta in (0.6, 4.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "expected"), MINIMISERS)
+def test_v_goes_to_the_losss_stationary_point_and_never_above_the_maximum(loss, expected):
+    assert minimiser(loss) == pytest.approx(expected, abs=1e-3)
+    assert minimiser(loss, np.full(3, 1.7)) == pytest.approx(1.7, abs=2e-3)
+    for sample in (np.array([-1.0, 0.3, 0.4]), np.array([0.0, 20.0])):
+        assert minimiser(loss, sample) <= sample.max() + 1e-3
+
+
+@pytest.mark.parametrize(("location", "scale"), [(0.0, 1.0), (-3.0, 0.2), (5.0, 4.0)])
+def test_quantiles_are_v_and_beta_where_q_is_gumbel(location, scale):
+    """Q = V - Gumbel(0, beta): its quantiles give V, and L^beta(Q) = V for that beta."""
+    law = stats.gumbel_l(loc=location, scale=scale)
+    lower, upper = law.ppf([LOWER, UPPER])
+    assert lower == pytest.approx(location, abs=1e-9)
+    assert (upper - lower) / W == pytest.approx(scale)
+    sample = law.rvs(200_000, random_state=0)
+    assert scale * np.log(np.exp(sample / scale).mean()) == pytest.approx(location, abs=0.02 * scale)
+
+
+def test_the_target_by_hand_and_its_constants():
+    rewards, masks, values = jnp.array([[1.0, 1.0, -2.0], [1.0, 0.0, 1.0], [10.0, 10.0, 4.0]])
+    np.testing.assert_allclose(td_target(rewards, masks, values, discount=0.9), [10.0, 1.0, 1.6], rtol=1e-6)
+    gradients = jax.grad(lambda r, v: td_target(r, masks, v, discount=0.9).sum(), argnums=(0, 1))(
+        rewards, values
+    )
+    np.testing.assert_array_equal(gradients, 0.0)
+
+
+def test_the_weight_is_capped_and_a_constant():
+    advantages = jnp.array([-2.0, -0.1, 0.0, 0.5, 1.0, 3.0])
+    expected = np.exp(3.0 * np.float64(advantages))  # exp(3 * 3) is 8103
+    for largest in (100.0, 0.5):
+        weight = functools.partial(advantage_weight, awr_temperature=3.0, max_weight=largest)
+        np.testing.assert_allclose(weight(advantages), np.minimum(expected, largest), rtol=1e-6)
+        np.testing.assert_array_equal(jax.grad(lambda a, f=weight: f(a).sum())(advantages), 0.0)
+    np.testing.assert_array_equal(advantage_weight(advantages, awr_temperature=3.0)[-1], 100.0)

@@ -1,0 +1,84 @@
+"""Extreme Q-learning for deterministic dynamics: value and Q iteration (Garg et al. 2023, Appendix C.1).
+
+In stochastic dynamics both are over-optimistic (Section 3.5): they treat a lucky s' as if the agent had
+chosen it.
+"""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import Gumbel, InSample
+from xql_jax.losses.regression import td_target
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch, State
+
+
+@flax.struct.dataclass
+class ValueIteration(parts.PolicyLearner):
+    """Fits one network V to r + discount * V(s') by Gumbel regression; it also gives the policy's weights.
+
+    In deterministic dynamics r + discount * V(s') is Q(s, a), so no other network is needed.
+
+    Source: Garg et al. 2023, Eq. 36 and 37; policy: Eq. 12.
+    Differs: V(s') comes from a target network; the paper uses the current network (`tau=1`).
+    """
+
+    value: parts.ValueFit = fields.part(Gumbel)
+    policy: Any = fields.part(parts.ForwardKL)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target network, per update
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        key_policy, key_value = jax.random.split(key)
+        policy = self.policy.init(key_policy, observations, actions)
+        value = self.value.init(key_value, observations, with_target=True)
+        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value)
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates V, then pi, then the target."""
+        next_v = state.value.network.apply(state.value.target, batch.next_observations)
+        q = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)  # Eq. 36
+        value, value_info = self.value.fit(state.value, batch.observations, q)  # Eq. 37
+        estimates = parts.Estimates(q, value(batch.observations))
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key)
+        state = parts.LearnerState(state.step + 1, policy, value.polyak_update(self.tau))
+        return state, {**value_info, **policy_info}
+
+
+@flax.struct.dataclass
+class QIteration(InSample):
+    """Fits Q to r + discount * Q(s', a'), a' from the data, by Gumbel regression of scale discount * beta.
+
+    In deterministic dynamics this alone solves the soft-Bellman equation, so V(s') = L^beta[Q(s', .)] is not
+    needed. V is fitted as in XQL, but only the policy's weights use it.
+
+    Source: Garg et al. 2023, Eq. 41 and 42, Lemma C.1.
+    Differs: Q(s', a') is the minimum of the target critics, as everywhere in the authors' code.
+    """
+
+    value: Gumbel = fields.part(Gumbel)
+    critic: parts.Critic = fields.part(parts.Critic)
+    discount: Numeric = fields.traced(0.99, fields.ABOVE_ZERO)  # not 0, as it scales beta
+
+    batch_type: ClassVar[type] = SarsaBatch
+
+    def update(self, state: State, batch: Any, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates V and pi as XQL; Q, which XQL would fit to V(s'), is fitted to Q(s', a')."""
+        after, info = super().update(state, batch, key)
+        critic = state.critic
+        next_q = parts.min_q(critic, critic.target, batch.next_observations, batch.next_actions)
+        targets = td_target(batch.rewards, batch.masks, next_q, discount=self.discount)  # Eq. 41
+        regression = functools.partial(self.value.regression, scale=self.discount)  # Eq. 42
+
+        def loss_of(q: Array, targets: Array) -> Array:
+            return regression(q, targets) / self.critic.num_critics
+
+        critic, critic_info = self.critic.fit(critic, batch, targets, loss_of)
+        return after.replace(critic=critic.polyak_update(self.tau)), {**info, **critic_info}
+
+
+METHODS = {"value_iteration": fields.Method(ValueIteration), "q_iteration": fields.Method(QIteration)}

@@ -1,0 +1,91 @@
+"""f-DVL with chi^2 or the total variation (Sikchi et al. 2024, "Dual RL", ICLR): XQL with another divergence.
+
+Hyperparameters: hari-sikchi/DVL, offline/configs/*.py (layer norm). Its `--temp`, here lambda, is 1 by
+default: then nothing pulls V down to actions that are near it. This project uses 0.8, as their example for
+the total variation does (offline/README.md).
+Differs: that code fits Q by a Huber loss, and takes batches of 1024. On locomotion, Kitchen and Adroit its
+README also gives `--sample_random_times=1`, a uniform action per state in V's loss, here
+`--config.uniform_actions=1`.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
+from xql_jax.losses.regression import check_pairs
+from xql_jax.types import Array, Batch, Numeric, PRNGKey
+
+ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
+
+
+def chi_square_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
+    """Loss lambda * f(y) + (1 - lambda) * V of each example, f32[B]; y = Q - V.
+
+    f(y) is y + y^2 / 4, the conjugate of Pearson's chi^2, where y > 0, and 0 elsewhere. Over targets x the
+    minimiser is the V at which the mean of 1 + (x - V) / 2 over the x above V (and of 0 over the others)
+    crosses (1 - lambda) / lambda. It is never above the largest x, and goes there with lambda to 1.
+
+    Source: Sikchi et al. 2024, f-DVL. The conjugate itself goes on to y = -2; with it, V would lie up to 2
+    above the largest x. Values and targets (constants) f32[B], in reward units.
+    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0) for f. This rises again
+    for y < -4, so that actions far below V push it down with a growing force.
+    """
+    check_pairs(values, targets)
+    y = jnp.maximum(jax.lax.stop_gradient(targets) - values, 0.0)
+    return tradeoff * (y + y**2 / 4.0) + (1.0 - tradeoff) * values
+
+
+def total_variation_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
+    """lambda * max(y, 0) + (1 - lambda) * V of each example, f32[B], y = Q - V.
+
+    Over targets the minimiser is their quantile (2 lambda - 1) / lambda: 0.75 at lambda = 0.8.
+
+    Source: Sikchi et al. 2024, Table 1, as in the authors' code. Arguments as `chi_square_loss`.
+    """
+    check_pairs(values, targets)
+    y = jax.lax.stop_gradient(targets) - values
+    return tradeoff * jnp.maximum(y, 0.0) + (1.0 - tradeoff) * values
+
+
+@flax.struct.dataclass
+class ChiSquare(parts.ValueFit):
+    """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it."""
+
+    tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda: the larger, the nearer V is to the maximum
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return chi_square_loss(values, targets, tradeoff=self.tradeoff)
+
+
+@flax.struct.dataclass
+class TotalVariation(parts.ValueFit):
+    """Fits V to a quantile of Q."""
+
+    tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return total_variation_loss(values, targets, tradeoff=self.tradeoff)
+
+
+def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:
+    """States and actions: the data's actions with clipped Gaussian noise, then uniform ones."""
+    key_noise, key_uniform = jax.random.split(key)
+    noise = action_noise * jax.random.normal(key_noise, batch.actions.shape)
+    noisy = jnp.clip(batch.actions + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)  # 0.5: the authors' code
+    shape = (uniform_actions * batch.actions.shape[0], batch.actions.shape[1])
+    uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
+    return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
+
+
+ANTMAZE = {"antmaze": {"decay_actor_lr": False}}
+METHODS = {
+    "dvl_chi2": fields.Method(InSample, {"layer_norm": True}, by_suite=ANTMAZE, value=ChiSquare),
+    "dvl_tv": fields.Method(
+        InSample,
+        {"layer_norm": True},
+        by_suite={**ANTMAZE, "pointmaze": {"tradeoff": 0.9}},  # chosen here, on seeds 100 and 101
+        value=TotalVariation,
+    ),
+}

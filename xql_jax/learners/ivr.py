@@ -1,0 +1,116 @@
+"""Sparse and exponential Q-learning, SQL and EQL (Xu et al. 2023, "Offline RL with No OOD Actions", ICLR).
+
+Hyperparameters: ryanxhr/IVR, run_mujoco.sh, run_antmaze.sh, run_kitchen.sh (alpha), configs/*.py (layer
+norm); for EQL actor.py line 19 (advantages times 10, which is not in the paper) and 21 (weights up to 100).
+Differs: that code adds up the squared errors of the two Q; here they are averaged. It gives umaze-diverse an
+alpha of its own (SQL 3, EQL 5). It sets a dropout for V on AntMaze, but never switches it on.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields, parts
+from xql_jax.learners.xql import InSample
+from xql_jax.losses.regression import check_pairs
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
+
+LARGEST = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
+
+
+def sparse_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
+    """SQL's loss of each example, f32[B]: max(1 + y / (2 alpha), 0)^2 + V / alpha, y = Q - V.
+
+    Over targets x the minimiser solves E max(1 + (x - V) / (2 alpha), 0) = 1: the mean as alpha grows, the
+    maximum as it goes to 0. Without an exponential, the slope grows with y as in least squares.
+
+    Source: Xu et al. 2023, Eq. 12; values, targets f32[B] (constants) and alpha in reward units.
+    """
+    check_pairs(values, targets)
+    weight = jnp.maximum(1.0 + (jax.lax.stop_gradient(targets) - values) / (2.0 * alpha), 0.0)
+    return weight**2 + values / alpha
+
+
+def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
+    """EQL's loss of each example, f32[B], times exp(-m): exp(y / alpha) + V / alpha, y = Q - V.
+
+    m is the largest y / alpha of the batch, at least -1, held constant. The gradient is XQL's with beta =
+    alpha, so over targets x the minimiser is alpha * log E[exp(x / alpha)] as well.
+
+    Source: Xu et al. 2023, Eq. 16; values, targets f32[B] (constants) and alpha in reward units.
+    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 24) clips the exponential but not the
+    linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as its
+    tangent: V is pushed up, by a bounded force.
+    """
+    check_pairs(values, targets)
+    z = (jax.lax.stop_gradient(targets) - values) / alpha
+    held = jnp.minimum(z, LARGEST)
+    m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
+    return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / alpha
+
+
+@flax.struct.dataclass
+class Sparse(parts.ValueFit):
+    """Fits V to a soft maximum of Q that ignores actions far below it."""
+
+    alpha: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return sparse_loss(values, targets, alpha=self.alpha)
+
+
+@flax.struct.dataclass
+class PositiveAdvantage(parts.PolicyObjective):
+    """Regression weighted by max(Q - V, 0): actions worse than V are not imitated.
+
+    Differs: this weight is that of the authors' code (actor.py, line 17); the paper's is max(1 + (Q - V) / (2
+    alpha), 0).
+    """
+
+    max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
+
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        advantages = (estimates.q - estimates.v) / estimates.scale
+        weights = jax.lax.stop_gradient(jnp.clip(advantages, 0.0, self.max_weight))
+        actor, info = self.regress(actor, weights, batch, key)
+        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+
+
+@flax.struct.dataclass
+class Exponential(parts.ValueFit):
+    """Fits V to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
+
+    alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return exponential_loss(values, targets, alpha=self.alpha)
+
+    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+        v, targets, _ = super().read(value, batch, discount)
+        return v, targets, self.alpha
+
+
+def by_suite(locomotion: float, antmaze: float, kitchen: float, pointmaze: float) -> dict[str, dict]:
+    """The alpha of each suite; that of the point mazes was chosen here, on seeds 100 and 101."""
+    rates = dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 2e-4)
+    of_suites = {"locomotion": locomotion, "kitchen": kitchen, "pointmaze": pointmaze}
+    return {"antmaze": {"alpha": antmaze, **rates}} | {x: {"alpha": y} for x, y in of_suites.items()}
+
+
+METHODS = {
+    "sql": fields.Method(
+        InSample,
+        {"layer_norm": True},
+        by_suite=by_suite(1.0, antmaze=0.1, kitchen=0.5, pointmaze=0.05),
+        value=Sparse,
+        policy=PositiveAdvantage,
+    ),
+    "eql": fields.Method(
+        InSample,
+        {"layer_norm": True, "awr_temperature": 10.0},
+        by_suite=by_suite(2.0, antmaze=0.5, kitchen=2.0, pointmaze=0.1),
+        value=Exponential,
+    ),
+}

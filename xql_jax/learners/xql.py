@@ -1,0 +1,103 @@
+"""Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
+
+Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned.
+Differs: the authors' code (Div99/XQL, offline) clips z from above only, and fits Q by a Huber loss. Here z is
+clipped on both sides and Q is fitted by least squares, as in the paper; `clip_rule=above` and
+`critic_loss=huber` are theirs. docs/differences.md has the whole list.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields, parts
+from xql_jax.losses import gumbel
+from xql_jax.losses.regression import huber_loss, mse_loss
+from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
+
+
+@flax.struct.dataclass
+class TemporalDifference(parts.Critic):
+    """Critics fitted to r + discount * V(s') (Eq. 14).
+
+    Squared errors are averaged over the networks; Huber losses are summed, as in the authors' offline code.
+    Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
+    """
+
+    critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        loss = self.critic_loss(values, targets)
+        return loss if self.critic_loss is huber_loss else loss / self.num_critics
+
+
+@flax.struct.dataclass
+class InSample(parts.PolicyLearner):
+    """Algorithm 1 in three parts: how V is fitted, how the policy is extracted, how Q is fitted."""
+
+    value: parts.ValueFit = fields.part(parts.ValueFit)
+    policy: Any = fields.part(parts.ForwardKL)  # a `PolicyObjective`
+    critic: parts.Critic = fields.part(TemporalDifference)
+    discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
+    tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target, per update
+    uniform_actions: int = fields.static(0, fields.NOT_NEGATIVE)  # per action of the data
+    action_noise: float = fields.static(0.0, fields.NOT_NEGATIVE)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
+        policy = self.policy.init(key_policy, observations, actions)
+        value = self.value.init(key_value, observations)
+        critic = self.critic.init(keys_critic, observations, actions)
+        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates V, then pi, then Q and its target: the authors' order; the paper prints Q, V, pi."""
+        key_value, key_policy = jax.random.split(key)
+        q_of = functools.partial(parts.min_q, state.critic, state.critic.target)
+        observations, q = batch.observations, q_of(batch.observations, batch.actions)
+        value_targets = q
+        if self.uniform_actions or self.action_noise:
+            from xql_jax.learners.f_dvl import smoothed
+
+            observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)
+            value_targets = q_of(observations, actions)
+        value, value_info = self.value.fit(state.value, observations, value_targets)
+        v, targets, scale = self.value.read(value, batch, self.discount)
+        estimates = parts.Estimates(q, v, scale, q_of)
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
+        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        state = parts.LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
+        return state, {**value_info, **policy_info, **critic_info}
+
+
+@flax.struct.dataclass
+class GumbelRegression(fields.Part):
+    """Gumbel regression loss, minimised by L^beta of its targets, with its scale and clip."""
+
+    beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Gumbel scale; if small, V is near the maximum of Q.")
+    clip: Numeric = fields.traced(7.0, fields.POSITIVE_OR_OFF, "Bound on (Q - V) / beta; inf: none.")
+    loss: Callable[..., Array] = fields.choice(
+        rescaled=gumbel.gumbel_rescaled_loss, plain=gumbel.gumbel_loss, log=gumbel.gumbel_log_loss
+    )
+    clip_rule: Any = fields.choice(both=gumbel.clip_both, above=gumbel.clip_above, saturate=gumbel.saturate)
+
+    def __call__(self, values: Array, targets: Array, scale: Numeric = 1.0) -> Array:
+        """The loss of values f32[B] against targets f32[B] at scale * beta; see `losses.gumbel`."""
+        return self.loss(values, targets, beta=scale * self.beta, clip=self.clip, clip_rule=self.clip_rule)
+
+
+@flax.struct.dataclass
+class Gumbel(parts.ValueFit):
+    """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
+
+    regression: GumbelRegression = fields.part(GumbelRegression)
+
+    def loss_of(self, values: Array, targets: Array) -> Array:
+        return self.regression(values, targets)
+
+
+METHODS = {"xql": fields.Method(InSample, value=Gumbel)}

@@ -1,0 +1,28 @@
+"""Losses whose minimisers are expectiles and quantiles of the targets; f32[B], targets are constants."""
+
+import jax
+import jax.numpy as jnp
+
+from xql_jax.losses.regression import check_pairs
+from xql_jax.types import Array, Numeric
+
+
+def expectile_loss(values: Array, targets: Array, *, expectile: Numeric) -> Array:
+    """Asymmetric squared error of each example: |expectile - 1(targets < values)| * (targets - values)^2.
+
+    Its minimiser is the expectile of the targets: the mean at 0.5, the maximum as expectile goes to 1.
+    Source: Kostrikov et al. 2021, Eq. 5.
+    """
+    check_pairs(values, targets)
+    error = jax.lax.stop_gradient(targets) - values
+    return jnp.where(error > 0, expectile, 1.0 - expectile) * error**2
+
+
+def pinball_loss(values: Array, targets: Array, *, quantile: float) -> Array:
+    """Pinball loss max(quantile * y, (quantile - 1) * y) of each example, y = targets - values.
+
+    Its minimiser is the quantile of the targets.
+    """
+    check_pairs(values, targets)
+    y = jax.lax.stop_gradient(targets) - values
+    return jnp.maximum(quantile * y, (quantile - 1.0) * y)
