@@ -2,59 +2,43 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import jax
 import pytest
+from main_runs import ROOT, run_main, run_process
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.slow
+RESULTS = {  # arguments, and what is measured
+    "throughput": (
+        "--algorithm=bc --transitions=20000 --members=1,3 --updates=5 --turns=1",
+        {"loop", "unrolled", "1 resident", "1 streamed", "3 resident", "3 streamed", "share_of_peak"},
+    ),
+    "evaluation": ("--tasks=maze2d-umaze-v1,hopper-medium-v2 --seconds=0.2", {"maze2d-umaze-v1"}),
+    "online": (
+        "--algorithm=td3 --env_name=pendulum-swingup --steps=100 --turns=1",
+        {"straightforward", "overlapped", "updates alone"},
+    ),
+}
 
 
-def run_benchmark(name, *arguments, code=0):
-    run = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / name, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == code, run.stderr
-    return run
+def last_line(name, arguments):
+    outcome = run_main(arguments.split(), main=ROOT / "benchmarks" / f"{name}.py")
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out.splitlines()[-1])
 
 
-def last_line(name, *arguments):
-    return json.loads(run_benchmark(name, *arguments).stdout.splitlines()[-1])
-
-
-def test_throughput():
-    arguments = ["--algorithm=bc", "--transitions=20000", "--members=1,3", "--updates=5", "--turns=1"]
-    results = last_line("throughput.py", *arguments)
-    share = results.pop("share_of_peak")
-    assert {"loop", "unrolled", "1 resident", "1 streamed", "3 resident", "3 streamed"} <= set(results)
-    numbers = [share, *(number for result in results.values() for number in result.values())]
-    assert all(math.isfinite(number) and number > 0 for number in numbers)
-
-
-def test_evaluation():
-    results = last_line("evaluation.py", "--tasks=maze2d-umaze-v1,hopper-medium-v2", "--seconds=0.2")
-    assert set(results) == {"maze2d-umaze-v1", "hopper-medium-v2"}
-    assert all(speed > 0 for speeds in results.values() for speed in speeds.values())
-
-
-def test_online():
-    arguments = ["--algorithm=td3", "--env_name=pendulum-swingup", "--steps=100", "--turns=1"]
-    results = last_line("online.py", *arguments)
-    assert {"straightforward", "overlapped", "updates alone"} <= set(results)
-    assert all(number > 0 for number in results.values())
+@pytest.mark.parametrize("name", RESULTS)
+def test_what_is_measured_is_positive(name):
+    arguments, measured = RESULTS[name]
+    results = last_line(name, arguments)
+    assert measured <= set(results)
+    assert all(math.isfinite(number) and number > 0 for number in jax.tree.leaves(results))
 
 
 def test_compiled_training():
     """An environment of one's own in JAX has no twin on the host to be timed beside."""
-    arguments = ["--algorithm=td3", "--num_environments=4", "--width=16", "--seconds=0.1", "--turns=1"]
-    results = last_line("compiled.py", "--env_name=tests.envs.jax_point_mass:PointMass", *arguments)
+    arguments = "--algorithm=td3 --num_environments=4 --width=16 --seconds=0.1 --turns=1"
+    results = last_line("compiled", f"--env_name=tests.envs.jax_point_mass:PointMass {arguments}")
     assert [(row["environments"], row["updates_per_step"]) for row in results] == [(4, 0), (4, 0.25), (4, 1)]
     assert all(row["compiled"] > 0 for row in results)
 
@@ -62,8 +46,15 @@ def test_compiled_training():
 def test_accelerator(tmp_path):
     """All that is planned is measured or listed, and the shares are of the best product."""
     arguments = "--batch_sizes=16 --transitions=500 --repeats=2 --seconds=0.01 --online=xtd3 --minutes=60"
-    output = f"--output={tmp_path / 'found.json'}"
-    run_benchmark("accelerator.py", *arguments.split(), "--algorithms=xql,bc", "--members=2", output)
+    arguments = [
+        *arguments.split(),
+        "--algorithms=xql,bc",
+        "--members=2",
+        f"--output={tmp_path / 'found.json'}",
+    ]
+    main = ROOT / "benchmarks" / "accelerator.py"
+    outcome = run_process(arguments, ROOT, 900, main, JAX_PLATFORMS="cpu")
+    assert outcome.code == 0, outcome.err
     results = json.loads((tmp_path / "found.json").read_text())
     assert results["failed"] == []
     assert results["device"] == {"kind": "cpu", "count": 1, "platform": "cpu"}
@@ -77,9 +68,3 @@ def test_accelerator(tmp_path):
         assert row["flops_per_update"] == flops[row["algorithm"]]
         share = row["updates_per_second"]["median"] * row["flops_per_update"] / (1e9 * results["peak_gflops"])
         assert row["share_of_peak"] == pytest.approx(share / row["devices"])
-
-
-def test_a_mistake_ends_with_one_line():
-    finished = run_benchmark("accelerator.py", "--algorithms=xsac", code=2)
-    [line] = finished.stderr.splitlines()
-    assert "known here: xql, iql, bc" in line

@@ -1,16 +1,12 @@
 """The examples run as a newcomer runs them, and print the numbers that theory says."""
 
 import functools
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from main_runs import ROOT, run_main
 
-ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
 pytestmark = pytest.mark.slow
 NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
@@ -18,17 +14,10 @@ NUMBER = re.compile(r"(?<!\S)(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|inf|-)(?!\S)")
 
 @functools.cache
 def printed(name):
-    """Runs the script in a process of its own; returns its lines."""
-    run = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
-    return run.stdout.splitlines()
+    """Runs the script; returns its lines."""
+    outcome = run_main([], main=EXAMPLES / name)
+    assert (outcome.code, outcome.err) == (0, "")
+    return outcome.out.splitlines()
 
 
 def rows(name, label):

@@ -1,13 +1,10 @@
 """What files share: the run of the tests of mistakes, and that of those that break runs."""
 
-import types
-
 import pytest
 
 pytest.register_assert_rewrite("broken_runs", "main_runs", "mistakes")
 
 from broken_runs import Bench  # noqa: E402
-from main_runs import run_main  # noqa: E402
 from mistakes import make_place  # noqa: E402
 
 from xql_jax.data import loading  # noqa: E402
@@ -20,11 +17,6 @@ def _little_patience():
         patch.setattr(loading, "TIMEOUT", (1.0, 1.0))
         patch.setattr(loading, "ATTEMPTS", 1)
         yield
-
-
-@pytest.fixture(scope="session")
-def server():
-    return types.SimpleNamespace(run=run_main)
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ import re
 
 import numpy as np
 import pytest
-from main_runs import CHOOSE, write_dataset
+from main_runs import CHOOSE, run_main, write_dataset
 
 SHORT = ("--max_steps=200", "--tau=0.5", "--hidden_dims=8", "--notqdm")
 
 
 @pytest.fixture(scope="module")
-def make_run(server, tmp_path_factory):
+def make_run(tmp_path_factory):
     """Makes a run of three seeds in a folder of its own, and returns its path."""
 
     def make(*arguments):
@@ -21,7 +21,7 @@ def make_run(server, tmp_path_factory):
             f"--dataset={data}", f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--max_steps=4",
             "--num_seeds=3", "--notqdm", *arguments,
         )  # fmt: skip
-        outcome = server.run(changes)
+        outcome = run_main(changes)
         assert (outcome.code, outcome.err) == (0, ""), outcome
         (config,) = folder.rglob("config.json")
         return config.parent
@@ -30,9 +30,9 @@ def make_run(server, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_members_and_how_well_each_statistic_orders_them(server, make_run, tmp_path):
+def test_members_and_how_well_each_statistic_orders_them(make_run, tmp_path):
     run = make_run("--env_name=pointmaze-umaze-v0", "--eval_episodes=1")
-    outcome = server.run([str(run), *SHORT, f"--output={tmp_path / 'choice.csv'}"], main=CHOOSE)
+    outcome = run_main([str(run), *SHORT, f"--output={tmp_path / 'choice.csv'}"], main=CHOOSE)
     assert (outcome.code, outcome.err) == (0, "")
     with (tmp_path / "choice.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -53,9 +53,9 @@ def test_members_and_how_well_each_statistic_orders_them(server, make_run, tmp_p
 
 
 @pytest.mark.slow
-def test_without_an_environment(server, make_run):
+def test_without_an_environment(make_run):
     run = make_run("--config.discount=0.9", "--sweep=beta=1,2")
-    outcome = server.run([str(run / "checkpoints" / "4"), *SHORT], main=CHOOSE)
+    outcome = run_main([str(run / "checkpoints" / "4"), *SHORT], main=CHOOSE)
     assert (outcome.code, outcome.err) == (0, "")
     assert "the run has no evaluation: nothing to compare with" in outcome.out
     assert "discount 0.9\n" in outcome.out

@@ -5,7 +5,7 @@ import re
 import h5py
 import numpy as np
 import pytest
-from main_runs import COLLECT, EVALUATE, ROOT, contents
+from main_runs import COLLECT, EVALUATE, ROOT, contents, run_main
 
 from xql_jax.data.loading import load_dataset
 
@@ -19,9 +19,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def main(server, folder):
+def main(folder):
     def run(*arguments, main=COLLECT):
-        outcome = server.run([*map(str, arguments), "--notqdm"], folder, main=main)
+        outcome = run_main([*map(str, arguments), "--notqdm"], folder, main=main)
         assert (outcome.code, outcome.err) == (0, ""), outcome
         return outcome.out
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import imageio.v2 as imageio
 import numpy as np
 import pytest
-from main_runs import EVALUATE, ROOT, contents, write_dataset
+from main_runs import EVALUATE, ROOT, contents, run_main, write_dataset
 
 from xql_jax.envs import Simulation, describe_environment
 from xql_jax.files import read_record, write_record
@@ -24,13 +24,12 @@ EPISODES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    server: object
     run: Path  # of two seeds and two betas, with checkpoints after 20 and 40 updates
     data: Path  # what it was trained on
     out: str  # what it printed
 
     def evaluate(self, *arguments):
-        outcome = self.server.run([*map(str, arguments), "--notqdm"], main=EVALUATE)
+        outcome = run_main([*map(str, arguments), "--notqdm"], main=EVALUATE)
         assert (outcome.code, outcome.err) == (0, "")
         return outcome.out
 
@@ -43,7 +42,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(server, tmp_path_factory):
+def place(tmp_path_factory):
     """A run in an environment of its own, on observations that are normalised, of the better trajectories."""
     folder = tmp_path_factory.mktemp("evaluate")
     generator = np.random.default_rng(0)
@@ -57,10 +56,10 @@ def place(server, tmp_path_factory):
         "--max_steps=40", "--eval_interval=20", "--checkpoint_interval=20", f"--eval_episodes={EPISODES}",
         "--legacy_inertia", "--normalize_observations", "--top_returns=0.7", "--notqdm",
     ]  # fmt: skip
-    outcome = server.run(arguments)
+    outcome = run_main(arguments)
     assert (outcome.code, outcome.err) == (0, "")
     (config,) = folder.rglob("config.json")
-    return Place(server, config.parent, data, outcome.out)
+    return Place(config.parent, data, outcome.out)
 
 
 def evaluations(run, step):
@@ -128,7 +127,7 @@ def maze(place, tmp_path_factory):
         f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--max_steps=40", "--eval_episodes=1",
         "--notqdm",
     ]  # fmt: skip
-    assert place.server.run(arguments).code == 0
+    assert run_main(arguments).code == 0
     (config,) = folder.rglob("config.json")
     return config.parent
 

@@ -24,11 +24,8 @@ SUCCESS = {
 
 def evaluate_and_print(settings: EvaluationSettings) -> int:
     """Evaluates the policies, prints one line per member (a seed with a setting); returns the exit code."""
-    for name in ("video_episodes", "video_size", "video_fps"):
-        if (
-            settings.video is None
-            and getattr(settings, name) != settings_of(EvaluationSettings)[name].default
-        ):
+    for name in ("video_episodes", "video_size", "video_fps") if settings.video is None else ():
+        if getattr(settings, name) != settings_of(EvaluationSettings)[name].default:
             raise UserError(f"--{name}: only used for a video: add --video=FILE")
     report = evaluate(settings)
     members = report["members"]

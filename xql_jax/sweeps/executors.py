@@ -127,7 +127,6 @@ def ray_tasks(settings: SweepSettings) -> Executor:
     os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
     with needing("--executor=ray", "sweep"):
         import ray
-    times = f"{settings.retries + 1} times"
     memory = (settings.task_memory_gb or 0) * 2**30
     of_task: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus, "memory": memory or None}
     task: Any = ray.remote(**of_task, max_calls=1, max_retries=settings.retries)(work)
@@ -137,13 +136,8 @@ def ray_tasks(settings: SweepSettings) -> Executor:
             return ray.get(ended)
         except ray.exceptions.TaskCancelledError:  # it had not begun, or had not saved its state yet
             return Outcome(stopped=signal.SIGINT)
-        except ray.exceptions.WorkerCrashedError:
-            return Outcome(failure=f"its workers died {times}")
         except ray.exceptions.OutOfMemoryError:
-            return Outcome(
-                failure=f"Ray ended its workers {times} because the memory of their machine was nearly full: "
-                "give --task_memory_gb or more --task_cpus"
-            )
+            return Outcome(failure="its machine's memory was full: give --task_memory_gb or more --task_cpus")
         except ray.exceptions.RayError as error:
             return Outcome(failure=str(error).strip().splitlines()[-1])
 

@@ -19,7 +19,7 @@ import numpy as np
 import submitit  # noqa: F401 (its import closes other streams than those of that moment)
 from absl import app, flags
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 MAIN, ONLINE, FINETUNE, EXPORT, EVALUATE, INSPECT, COLLECT, CHOOSE, FIGURES, REPORT = (
     EXPERIMENTS / f"{name}.py"
@@ -64,7 +64,7 @@ def run_main(arguments, cwd=ROOT, main=MAIN, **environment):
         contextlib.chdir(cwd),
         mock.patch.dict(os.environ, environment),
         mock.patch.object(sys, "argv", [str(main), *map(str, arguments)]),
-        mock.patch.object(sys, "path", [*sys.path]),
+        mock.patch.object(sys, "path", [str(main.parent), *sys.path]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
