@@ -88,15 +88,6 @@ def set_aside(path: Path, word: str = "damaged") -> Path:
     raise AssertionError("unreachable")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the JSON object in the file; {} if there is none or the file cannot be read."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError):  # ValueError: neither JSON nor UTF-8
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Writes JSON with a digest of its content; returns the content as `read_record` will return it."""
     written: dict[str, Any] = json.loads(as_json(content))

@@ -35,6 +35,17 @@ class Beginning(NamedTuple):
     progress: Progress
     logs: Mapping[str, bytes] = {}  # rows up to this point, by file name
 
+    def save(self, folder: RunFolder) -> None:
+        """Writes the new run's first checkpoint."""
+
+        def write_logs(checkpoint: Path) -> None:
+            (checkpoint / "logs").mkdir()
+            for name, rows in self.logs.items():
+                (checkpoint / "logs" / name).write_bytes(rows)
+
+        with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
+            checkpoints.save({"states": self.states}, self.progress, write_logs)
+
 
 def beginning_of(folder: RunFolder, job: Job) -> Beginning | None:
     """Returns where a run without a checkpoint starts for --extend and --checkpoint; None: at update 0.
@@ -45,18 +56,6 @@ def beginning_of(folder: RunFolder, job: Job) -> Beginning | None:
     if job.settings.extend:
         return _end_of_shorter(folder, job)
     return _members_of_another(job.settings.checkpoint, folder) if job.settings.checkpoint else None
-
-
-def begin_with(beginning: Beginning, folder: RunFolder) -> None:
-    """Writes a new run's first checkpoint."""
-
-    def write_logs(checkpoint: Path) -> None:
-        for name, rows in beginning.logs.items():
-            (checkpoint / "logs").mkdir(exist_ok=True)
-            (checkpoint / "logs" / name).write_bytes(rows)
-
-    with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
-        checkpoints.save({"states": beginning.states}, beginning.progress, write_logs)
 
 
 def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:

@@ -52,8 +52,7 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
     elif path.name == "checkpoints":
         path = path.parent
     if not (path / "config.json").is_file():
-        files = itertools.chain.from_iterable(path.glob("*/" * depth + "config.json") for depth in (1, 2, 3))
-        near = sorted(str(file.parent) for file in itertools.islice(files, MOST_NAMED))
+        near = sorted(map(str, itertools.islice(run_folders(path), MOST_NAMED)))
         below = f"; runs below it: {', '.join(near)} (experiments/runs.py lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_record(path / "config.json")

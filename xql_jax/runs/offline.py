@@ -19,7 +19,6 @@ from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.policies import prepared
-from xql_jax.runs import extension
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
 from xql_jax.runs.settings import OfflineSettings
@@ -64,18 +63,22 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
     with running(job) as (held, evaluator):
         data = load_data(job, evaluator)
         folder = data_folder(job, data)
-        if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
-            held.close()
-            return train_offline(missing, stop)
+        beginning = None
+        if (settings.extend or settings.checkpoint) and not folder.has_checkpoints:
+            from xql_jax.runs import extension  # which few runs need
+
+            if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
+                held.close()
+                return train_offline(missing, stop)
+            beginning = extension.beginning_of(folder, job)
         resume = settings.resume or (settings.extend and folder.has_begun)
         if resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
-        beginning = None if folder.has_checkpoints else extension.beginning_of(folder, job)
 
         held.enter_context(folder.locked(resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
         if beginning:
-            extension.begin_with(beginning, folder)
+            beginning.save(folder)
         placed = place(data.dataset, job, folder)
         population = Population(job.learner, job.members, offline(placed, job.settings.batch_size))
         draw = functools.partial(draw_maze, evaluator, job, data, folder)
