@@ -11,7 +11,7 @@ from slow_cases import slow_but
 
 from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES
-from xql_jax.figures.tables import where, write_figure
+from xql_jax.figures.tables import unique, where, write_figure
 
 
 @functools.cache
@@ -31,32 +31,17 @@ def test_figure_2_regresses_to_the_exact_values():
 
 
 @pytest.mark.slow
-def test_figure_4_values_are_those_of_theory():
-    values = tables("4")["values"]
-    np.testing.assert_allclose(values["fitted"], values["exact"], atol=0.005)
-
-
-@pytest.mark.slow
-def test_figure_4_a_smaller_beta_is_nearer_to_the_maximum():
+def test_figure_4_fits_are_exact_and_a_smaller_beta_is_nearer_to_the_maximum():
     """Lemma 3.1; the figure's caption has it the other way round."""
-    values = tables("4")["values"]
-    methods = list(dict.fromkeys(values["method"]))
-    assert methods == [
-        "mean squared error",
-        "Gumbel, β = 1",
-        "Gumbel, β = 0.1",
-        "Gumbel, β = 0.02",
-        "exact maximum",
-    ]
+    values, paths = tables("4")["values"], tables("4")["paths"]
+    np.testing.assert_allclose(values["fitted"], values["exact"], atol=0.005)
+    methods = unique(values["method"])
+    gumbels = [f"Gumbel, β = {beta}" for beta in ("1", "0.1", "0.02")]
+    assert methods == ["mean squared error", *gumbels, "exact maximum"]
     maximum = where(values, method="exact maximum")["exact"]
     distances = [np.abs(where(values, method=method)["fitted"] - maximum).mean() for method in methods]
     assert (np.diff(distances) < 0).all()
-
-
-@pytest.mark.slow
-def test_figure_4_paths_are_those_of_the_values():
-    paths = tables("4")["paths"]
-    for method in ("Gumbel, β = 0.02", "exact maximum"):
+    for method in methods[-2:]:
         path = where(paths, method=method)
         assert len(path["step"]) == 31
         assert (path["row"][0], path["column"][0]) == (7, 1)

@@ -3,16 +3,16 @@
 import itertools
 
 import numpy as np
-from hypothesis import assume, given, settings
+from cases import several
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
 from xql_jax.theory import bounds
 from xql_jax.theory.log_partition import log_partition
 
-NAN, INF = float("nan"), float("inf")
+INF = float("inf")
 LOG_BOUNDS = [bounds.log_partition_upper_bound, bounds.linear_log_partition_upper_bound]
-several = settings(max_examples=250, deadline=None, derandomize=True)
 ratios = st.integers(1, 400).map(lambda n: n / 20)  # of x_max or q_max to beta
 moderate_ratios = st.integers(1, 80).map(lambda n: n / 20)
 scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])  # x_max or q_max

@@ -2,18 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from cases import distributions, several, triples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from xql_jax.theory import conservatism
 from xql_jax.theory.log_partition import log_partition
 
-NAN, INF = float("nan"), float("inf")
-THIRDS = np.full(3, 1.0 / 3.0)
-several = settings(max_examples=250, deadline=None, derandomize=True)
+INF = float("inf")
 betas = st.integers(1, 80).map(lambda n: n / 20)
-distributions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(lambda n: np.array(n) / np.sum(n))
-triples = st.lists(st.integers(-32, 32), min_size=3, max_size=3).map(lambda n: np.array(n) / 16)
 
 
 def excess(d):

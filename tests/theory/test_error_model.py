@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from error_runs import DEVIATION, EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
+from cases import DEVIATION, EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from cases import dense_transitions
 
 from xql_jax.envs.mazes import MAZES, MOVES, Maze
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -16,13 +17,6 @@ THREE = Maze(("#####", "#GOO#", "#####"))
 
 def cells_of(maze):
     return [tuple(cell) for cell in maze.free_cells.tolist()]
-
-
-def transitions(mdp):
-    """P(s'|s, a) as a dense f64[S, A, S]."""
-    dense = np.zeros((*mdp.rewards.shape, len(mdp.rewards)))
-    np.add.at(dense, (*np.indices(mdp.next_states.shape)[:2], mdp.next_states), mdp.probabilities)
-    return dense
 
 
 def test_two_cells_by_hand():
@@ -41,7 +35,7 @@ def test_two_cells_by_hand():
 def test_a_slip_by_hand():
     # With slip 0.4 the chosen move is made with 0.6 + 0.1, each other with 0.1.
     mdp = gridworld(THREE, discount=0.5, slip=0.4)
-    dense = transitions(mdp)
+    dense = dense_transitions(mdp)
     np.testing.assert_allclose(dense[1, LEFT], [0.7, 0.2, 0.1], atol=1e-15)
     np.testing.assert_allclose(dense[1, RIGHT], [0.1, 0.2, 0.7], atol=1e-15)
     np.testing.assert_allclose(dense[1, UP], [0.1, 0.8, 0.1], atol=1e-15)
@@ -54,7 +48,7 @@ def test_a_slip_by_hand():
 def test_the_goal_is_absorbing_and_pays_once(slip):
     mdp = gridworld(FIGURE_4, slip=slip, goal_reward=3.0)
     goal = cells_of(FIGURE_4).index(FIGURE_4.goal)
-    dense = transitions(mdp)
+    dense = dense_transitions(mdp)
     np.testing.assert_allclose(dense[goal, :, goal], 1.0, atol=1e-15)
     np.testing.assert_array_equal(mdp.rewards[goal], 0.0)
     # Elsewhere the reward is that of entering, as often as it happens.

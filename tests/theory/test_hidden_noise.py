@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from error_runs import EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
+from cases import EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats

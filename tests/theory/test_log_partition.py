@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from cases import distributions, several, triples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import minimize_scalar
@@ -16,13 +17,10 @@ from scipy.special import logsumexp
 from xql_jax.losses import gumbel
 from xql_jax.theory.log_partition import entropic_value_at_risk, log_partition
 
-NAN, INF = float("nan"), float("inf")
-several = settings(max_examples=250, deadline=None, derandomize=True)
+NAN = float("nan")
 betas = st.integers(1, 200).map(lambda n: n / 20)
 wide_betas = st.sampled_from([10.0**k for k in range(-6, 10)])
 scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])
-distributions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(lambda n: np.array(n) / np.sum(n))
-triples = st.lists(st.integers(-32, 32), min_size=3, max_size=3).map(lambda n: np.array(n) / 16)
 
 
 def compositions(num_samples, size):

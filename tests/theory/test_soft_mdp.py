@@ -4,16 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from cases import dense_transitions, evaluated, instances, seeds
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 from xql_jax.theory.soft_mdp import SoftMDP, q_iteration, value_iteration
 
-seeds = st.integers(0, 2**32 - 1)
 betas = st.integers(-30, 30).map(lambda exponent: 10.0 ** (exponent / 10))  # 0.001 to 1,000
 discounts = st.integers(0, 98).map(lambda percent: percent / 100)
-instances = settings(max_examples=200, deadline=None, derandomize=True)
 
 
 def random_mdp(seed=0, num_states=5, num_actions=3, **changes):
@@ -27,15 +26,6 @@ def random_mdp(seed=0, num_states=5, num_actions=3, **changes):
     rewards, behavior = mdp.rewards.copy(), mdp.behavior.copy()
     rewards[0, 0], behavior[0] = 50.0, [0.0, *np.full(num_actions - 1, 1 / (num_actions - 1))]
     return dataclasses.replace(mdp, rewards=rewards, behavior=behavior)
-
-
-def dense_transitions(mdp):
-    """P(s'|s, a), f64[S, A, S]."""
-    num_states, num_actions, _ = mdp.next_states.shape
-    matrix = np.zeros((num_states, num_actions, num_states))
-    pairs = np.indices(mdp.next_states.shape)[:2]
-    np.add.at(matrix, (*pairs, mdp.next_states), mdp.probabilities)  # a successor may stand there twice
-    return matrix
 
 
 def test_two_states_by_hand():
@@ -117,9 +107,7 @@ def test_policy_is_optimal_for_the_regularised_return(seed, beta, discount):
     def value(policy):
         ratio = np.divide(policy, mdp.behavior, out=np.ones_like(policy), where=policy > 0)
         penalty = np.where(policy > 0, np.log(np.where(policy > 0, ratio, 1.0)), 0.0)
-        reward = (policy * (mdp.rewards - beta * penalty)).sum(-1)
-        dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
-        return np.linalg.solve(np.eye(5) - discount * dynamics, reward)
+        return evaluated(mdp, policy, mdp.rewards - beta * penalty)
 
     atol = 1e-8 * (1 + beta + np.abs(solution.v).max())
     np.testing.assert_allclose(value(solution.policy), solution.v, atol=atol)
@@ -144,8 +132,7 @@ def test_expected_returns_solve_the_dense_system(seed, discount):
     mdp = random_mdp(seed, discount=discount)
     greedy = np.eye(3)[np.random.default_rng(seed).integers(3, size=5)]
     for policy in (random_policy(mdp, seed), greedy):
-        dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
-        expected = np.linalg.solve(np.eye(5) - discount * dynamics, (policy * mdp.rewards).sum(-1))
+        expected = evaluated(mdp, policy, mdp.rewards)
         atol = 1e-12 * np.abs(mdp.rewards).max() / (1 - discount)
         np.testing.assert_allclose(mdp.expected_returns(policy), expected, rtol=0.0, atol=atol)
 
@@ -173,9 +160,7 @@ def test_small_beta_is_value_iteration_over_the_support():
 
 def test_large_beta_is_evaluation_of_mu():
     mdp = random_mdp(beta=1e12)
-    reward = (mdp.behavior * mdp.rewards).sum(-1)
-    dynamics = np.einsum("sa,san->sn", mdp.behavior, dense_transitions(mdp))
-    expected = np.linalg.solve(np.eye(5) - 0.9 * dynamics, reward)
+    expected = evaluated(mdp, mdp.behavior, mdp.rewards)
     np.testing.assert_allclose(value_iteration(mdp).v, expected, atol=1e-7)
 
 

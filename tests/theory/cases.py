@@ -1,4 +1,4 @@
-"""What several tests of the error model share: small MDPs, and what random instances are drawn from."""
+"""What several tests of theory share: small MDPs, and what random instances are drawn from."""
 
 import dataclasses
 
@@ -11,8 +11,11 @@ from xql_jax.theory.soft_mdp import SoftMDP
 EULER = float(np.euler_gamma)
 DEVIATION = np.pi / np.sqrt(6.0)  # of G(0, 1)
 
-instances = settings(max_examples=200, deadline=None, derandomize=True)
+instances = settings(max_examples=60, deadline=None, derandomize=True)
+several = settings(max_examples=100, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
+distributions = st.lists(st.integers(1, 20), min_size=3, max_size=3).map(lambda n: np.array(n) / np.sum(n))
+triples = st.lists(st.integers(-32, 32), min_size=3, max_size=3).map(lambda n: np.array(n) / 16)
 scales = st.sampled_from([0.3, 0.7, 1.0, 2.5])
 discounts = st.sampled_from([0.3, 0.6, 0.8])
 
@@ -42,3 +45,17 @@ def deterministic_mdp(next_states, rewards, discount):
         discount=discount,
         beta=17.0,
     )
+
+
+def dense_transitions(mdp):
+    """P(s'|s, a), f64[S, A, S]."""
+    matrix = np.zeros((*mdp.rewards.shape, len(mdp.rewards)))
+    pairs = np.indices(mdp.next_states.shape)[:2]
+    np.add.at(matrix, (*pairs, mdp.next_states), mdp.probabilities)  # a successor may stand there twice
+    return matrix
+
+
+def evaluated(mdp, policy, rewards):
+    """The discounted sum of the rewards f64[S, A] under the policy, by dense algebra, f64[S]."""
+    dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
+    return np.linalg.solve(np.eye(len(policy)) - mdp.discount * dynamics, (policy * rewards).sum(-1))
