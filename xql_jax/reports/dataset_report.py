@@ -1,7 +1,7 @@
 """A report on a dataset: its statistics, and warnings about what is likely to spoil a training."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,9 +88,7 @@ def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
         duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),
         warnings=[],
     )
-    report.warnings.extend(_about_rewards(report, task))
-    report.warnings.extend(_about_terminals(dataset, task))
-    report.warnings.extend(_about_entries(dataset, report))
+    report.warnings.extend(_warnings(dataset, report, task))
     return report
 
 
@@ -104,93 +102,68 @@ def trajectory_lengths(dataset: Dataset) -> np.ndarray:
     return np.diff(np.flatnonzero(dataset.ends), prepend=-1)
 
 
-def _about_rewards(report: DatasetReport, task: Task | None) -> Iterator[str]:
-    rewards, returns, is_one = report.rewards, report.returns, report.trajectories == 1
-    largest = max(abs(rewards.least), abs(rewards.most))
-    if largest == 0:
-        yield "every reward is 0: there is nothing to learn but the data's own behaviour"
-    elif rewards.least == rewards.most:
-        yield f"every reward is {rewards.least:g}: only the length of trajectories can be learned from"
-    elif not 1e-3 <= largest <= 1e3:
-        yield (
-            f"the largest reward is {largest:g}: beta and the values are in this unit, and the defaults are "
-            "for rewards of about 1"
-        )
+def _warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> list[str]:
+    """Returns those of all warnings that apply."""
+    observations, _, rewards, masks, following = (np.asarray(field) for field in dataset.batch)
+    lengths, last, terminals = trajectory_lengths(dataset), np.flatnonzero(dataset.ends), masks == 0
+    count, limit = report.transitions, task.episode_limit if task else np.inf
+    reward, returns, is_one = report.rewards, report.returns, report.trajectories == 1
+    size, action = (max(abs(summary.least), abs(summary.most)) for summary in (reward, report.actions))
     is_scaled = task is not None and scales_rewards(task)
-    if returns.least == returns.most and (is_scaled or not is_one):
-        refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
-        who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
-        yield f"{who} {returns.least:g}{refused * is_scaled}"
-    if report.scores and report.scores.most > 200:
-        yield (
-            f"scores reach {report.scores.most:,.0f}, and an expert's is 100: the data's rewards are not "
-            "those of the evaluation (as in D4RL's kitchen), or trajectories are not separated"
-        )
-    if report.duplicates > 0.01 * report.transitions:
-        share = report.duplicates / report.transitions
-        yield f"{report.duplicates:,} transitions ({share:.0%}) are there more than once"
-
-
-def _about_terminals(dataset: Dataset, task: Task | None) -> Iterator[str]:
-    terminals = np.asarray(dataset.batch.masks) == 0
-    rewards = np.asarray(dataset.batch.rewards)
-    lengths, last = trajectory_lengths(dataset), np.flatnonzero(dataset.ends)
+    refused = ": methods that scale rewards by the range of returns, such as xql, will refuse this"
+    who = "the one trajectory returns" if is_one else f"all {report.trajectories:,} trajectories return"
+    best = report.scores.most if report.scores else 0.0
     in_runs = np.flatnonzero(terminals[1:] & terminals[:-1]) + 1
-    if len(in_runs):
-        yield (
-            f"{len(in_runs):,} of {terminals.sum():,} terminals follow upon a terminal, the first at "
-            f"transition {in_runs[0]:,}: as in AntMaze, the episode went on after its goal, so these "
-            "terminals split one trajectory into several, and lengths and returns here are those of the parts"
-        )
     ended = terminals[last]
     before = last[ended & (lengths > 1)]
-    if len(in_runs) == 0 and len(before) > 1 and (rewards[before] == rewards[before - 1]).all():
-        yield (
-            f"at all {len(before):,} terminals the reward is that of the step before: if these are "
-            "time-outs, store them as timeouts, for at a terminal the value of what follows is taken to be 0"
-        )
-    limit = task.episode_limit if task else np.inf
-    if at_limit := int((ended & (lengths == limit)).sum()):
-        yield (
-            f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
-            "store them as timeouts"
-        )
-    if too_long := int((lengths > limit).sum()):
-        yield (
-            f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
-            f"{lengths.max():,}: time-outs may be missing"
-        )
-    if not terminals.any() and len(lengths) == 1:
-        yield "one trajectory without a terminal: do the data say where episodes end?"
-
-
-def _about_entries(dataset: Dataset, report: DatasetReport) -> Iterator[str]:
-    if report.actions_beyond_bound:
-        largest = max(abs(report.actions.least), abs(report.actions.most))
-        yield (
-            f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {largest:g}: "
-            "training clips them to ±1, so divide them by their bound"
-        )
-    if report.actions_at_bound > 0.5:
-        share = f"{report.actions_at_bound:.0%}"
-        yield f"{share} of the action entries are at ±1, where a tanh policy has hardly any gradient"
-    if report.constant_actions:
-        yield f"action entries that never change: {_listed(report.constant_actions)}"
+    at_limit, too_long = int((ended & (lengths == limit)).sum()), int((lengths > limit).sum())
     large = np.flatnonzero(np.abs(report.observation_ranges).max(axis=1) > 1000)
-    if len(large):
-        yield f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}"
-    observations, following = (np.asarray(dataset.batch[field]) for field in (0, 4))
     unchanged = int((observations == following).all(axis=1).sum())
-    if 2 * report.cut_off > report.transitions:
-        yield (
-            f"{report.cut_off:,} of {report.transitions:,} transitions do not lead to the next row's "
-            "observation: are the rows shuffled? Then lengths, returns and next actions are not known here"
-        )
-    if 2 * unchanged > report.transitions:
-        yield (
-            f"in {unchanged:,} of {report.transitions:,} transitions the next observation is the observation "
-            "itself: were the observations stored as next_observations?"
-        )
+    applies = {
+        "every reward is 0: there is nothing to learn but the data's own behaviour": size == 0,
+        f"every reward is {reward.least:g}: only the length of trajectories can be learned from": (
+            reward.least == reward.most != 0
+        ),
+        f"the largest reward is {size:g}: beta and the values are in this unit, and the defaults are for "
+        "rewards of about 1": reward.least != reward.most and not 1e-3 <= size <= 1e3,
+        f"{who} {returns.least:g}{refused * is_scaled}": (
+            returns.least == returns.most and (is_scaled or not is_one)
+        ),
+        f"scores reach {best:,.0f}, and an expert's is 100: the data's rewards are not those of the "
+        "evaluation (as in D4RL's kitchen), or trajectories are not separated": best > 200,
+        f"{report.duplicates:,} transitions ({report.duplicates / count:.0%}) are there more than once": (
+            report.duplicates > 0.01 * count
+        ),
+        f"{len(in_runs):,} of {report.terminals:,} terminals follow upon a terminal, the first at transition "
+        f"{in_runs.min(initial=count):,}: as in AntMaze, the episode went on after its goal, so these "
+        "terminals split one trajectory into several, and lengths and returns here are those of the "
+        "parts": len(in_runs),
+        f"at all {len(before):,} terminals the reward is that of the step before: if these are time-outs, "
+        "store them as timeouts, for at a terminal the value of what follows is taken to be 0": (
+            not len(in_runs) and len(before) > 1 and (rewards[before] == rewards[before - 1]).all()
+        ),
+        f"{at_limit:,} terminals are at the task's episode limit, {limit} steps: if they are time-outs, "
+        "store them as timeouts": at_limit,
+        f"{too_long:,} trajectories are longer than an episode of the task, {limit} steps, up to "
+        f"{lengths.max():,}: time-outs may be missing": too_long,
+        "one trajectory without a terminal: do the data say where episodes end?": (
+            is_one and not terminals.any()
+        ),
+        f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {action:g}: training "
+        "clips them to ±1, so divide them by their bound": report.actions_beyond_bound,
+        f"{report.actions_at_bound:.0%} of the action entries are at ±1, where a tanh policy has hardly any "
+        "gradient": report.actions_at_bound > 0.5,
+        f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
+        f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(
+            large
+        ),
+        f"{report.cut_off:,} of {count:,} transitions do not lead to the next row's observation: are the "
+        "rows shuffled? Then lengths, returns and next actions are not known here": 2 * report.cut_off
+        > count,
+        f"in {unchanged:,} of {count:,} transitions the next observation is the observation itself: were the "
+        "observations stored as next_observations?": 2 * unchanged > count,
+    }
+    return [warning for warning, does_apply in applies.items() if does_apply]
 
 
 def report_lines(report: DatasetReport) -> list[str]:

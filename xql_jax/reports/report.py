@@ -16,7 +16,7 @@ from xql_jax.reports.aggregates import (
     statistics_of,
 )
 from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, score_table, scores_of
-from xql_jax.reports.score_table import csv_table, latex_table, markdown_table
+from xql_jax.reports.score_table import csv_table, latex_table, markdown_table, plain_number
 
 RUN_COLUMNS = (
     "run", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit", "wall_clock_seconds",
@@ -95,9 +95,9 @@ class Report:
         if self.statistics:
             for one in self.statistics.aggregates:
                 for name in AGGREGATES:
-                    rows.append((name, one.method, "", *map(_plain, getattr(one, name)), one.seeds))
+                    rows.append((name, one.method, "", *map(plain_number, getattr(one, name)), one.seeds))
             for pair, probability in self.statistics.improvements.items():
-                rows.append(("probability_of_improvement", *pair, *map(_plain, probability), ""))
+                rows.append(("probability_of_improvement", *pair, *map(plain_number, probability), ""))
         return rows
 
 
@@ -131,15 +131,11 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
 
 def _run_record(run: RunFacts) -> list[Any]:
     versions = " ".join(f"{package}={version}" for package, version in run.versions.items())
-    times = [_plain(run.wall_clock), _plain(run.rate)]
+    times = [plain_number(run.wall_clock), plain_number(run.rate)]
     return [
         run.name, run.dataset, run.algorithm, run.phase, run.status, run.step, run.max_steps, run.unit,
         *times, run.commit, run.simulator, run.machine, versions, run.resumed, "; ".join(run.warnings),
     ]  # fmt: skip
-
-
-def _plain(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def _with_ends(estimate: Estimate, digits: int = 1) -> str:

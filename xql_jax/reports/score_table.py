@@ -62,10 +62,10 @@ class Entry:
             has_phases: adds the columns of fine-tuning.
         """
         record = {
-            "last_score": _number(self.mean),
-            "interval_95": _number(self.interval),
-            "last_score_by_seed": " ".join(map(_number, self.last)),
-            "best_score_by_seed": " ".join(map(_number, self.best)),
+            "last_score": plain_number(self.mean),
+            "interval_95": plain_number(self.interval),
+            "last_score_by_seed": " ".join(map(plain_number, self.last)),
+            "best_score_by_seed": " ".join(map(plain_number, self.best)),
             "diverged_seeds": self.diverged,
             "updates": self.updates or "",
             "paper_score": self.paper,
@@ -74,9 +74,9 @@ class Entry:
             "note": self.note,
         }
         phases = {
-            "offline_score": _number(_mean(self.before)),
-            "offline_score_by_seed": " ".join(map(_number, self.before)),
-            "cumulative_regret": _number(self.regret),
+            "offline_score": plain_number(_mean(self.before)),
+            "offline_score_by_seed": " ".join(map(plain_number, self.before)),
+            "cumulative_regret": plain_number(self.regret),
             "paper_offline_score": self.paper_before,
         }
         return record | phases if has_phases else record
@@ -172,7 +172,8 @@ def _mean_cell(entries: Sequence[Entry]) -> str:
     return text + (" div" if any(entry.diverged for entry in entries) else "")
 
 
-def _number(value: float) -> str:
+def plain_number(value: float) -> str:
+    """Returns the number for a CSV file; NaN is an empty cell."""
     return "" if math.isnan(value) else f"{value:.6g}"
 
 

@@ -23,24 +23,8 @@ from xql_jax.theory.log_partition import log_partition
 LOWEST_Z, HIGHEST_Z = -3.6, 36.0
 
 
-class Law:
-    """Base class of the distributions of errors; subclasses define `log_density` and `cdf`."""
-
-    def log_density(self, x: ArrayLike) -> np.ndarray:
-        """Returns log p(x), of x's shape."""
-        raise NotImplementedError
-
-    def cdf(self, x: ArrayLike) -> np.ndarray:
-        """Returns P(X <= x), of x's shape."""
-        raise NotImplementedError
-
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
-
-
 @dataclasses.dataclass(frozen=True)
-class Gumbel(Law):
+class Gumbel:
     """The Gumbel distribution G(location, scale) of Section 2.2, or its mirror image.
 
     With sign +1 its long tail is on the right. This is the law of maxima, SciPy's `gumbel_r`. With sign -1 it
@@ -66,7 +50,12 @@ class Gumbel(Law):
             exponent = np.where(z == -np.inf, -np.inf, -(z + np.exp(-z)))  # inf - inf has this limit
         return exponent - math.log(self.scale)
 
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x), of x's shape, in 1 / reward units."""
+        return np.exp(self.log_density(x))
+
     def cdf(self, x: ArrayLike) -> np.ndarray:
+        """Returns P(X <= x), of x's shape."""
         with np.errstate(over="ignore"):
             exponent = -np.exp(-self._standardised(x))
         return np.exp(exponent) if self.sign == 1 else -np.expm1(exponent)
@@ -95,7 +84,7 @@ class Gumbel(Law):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian(Law):
+class Gaussian:
     """The normal distribution, which a squared Bellman error assumes for the errors (Section 3.1)."""
 
     mean: float  # reward units
@@ -104,6 +93,9 @@ class Gaussian(Law):
     def log_density(self, x: ArrayLike) -> np.ndarray:
         normaliser = math.log(self.standard_deviation) + 0.5 * math.log(2.0 * math.pi)
         return -0.5 * self._standardised(x) ** 2 - normaliser
+
+    def density(self, x: ArrayLike) -> np.ndarray:
+        return np.exp(self.log_density(x))
 
     def cdf(self, x: ArrayLike) -> np.ndarray:
         return ndtr(self._standardised(x))
