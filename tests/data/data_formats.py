@@ -110,7 +110,7 @@ def write(path, arrays):
     return path
 
 
-def write_minari(folder, episodes, observations=None, observation_space=None, action_space=None):
+def write_minari(folder, episodes, observations=None, space=None, action_space=None, name="made-v0"):
     """Writes a Minari dataset with its own library to $MINARI_DATASETS_PATH, which is `folder`."""
     buffers = []
     for number, episode in enumerate(episodes):
@@ -125,18 +125,13 @@ def write_minari(folder, episodes, observations=None, observation_space=None, ac
             )
         )
     minari.create_dataset_from_buffers(
-        "made-v0",
+        name,
         buffers,
-        observation_space=observation_space
-        if observations
-        else spaces.Box(-np.inf, np.inf, (3,), np.float64),
+        observation_space=space or spaces.Box(-np.inf, np.inf, (3,), np.float64),
         action_space=spaces.Box(-1, 1, (2,), np.float64),
     )
-    path = folder / "made-v0"
-    if not observations and (observation_space or action_space):  # which would not take these buffers
-        metadata = json.loads((path / "data" / "metadata.json").read_text())
-        for key, other in (("observation_space", observation_space), ("action_space", action_space)):
-            if other:
-                metadata[key] = minari.serialization.serialize_space(other)
-        (path / "data" / "metadata.json").write_text(json.dumps(metadata))
-    return path
+    if action_space:  # which would not take these buffers
+        file = folder / name / "data" / "metadata.json"
+        changed = {"action_space": minari.serialization.serialize_space(action_space)}
+        file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    return folder / name

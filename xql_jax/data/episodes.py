@@ -38,10 +38,8 @@ def read_npz_folder(folder: Path) -> Dataset:
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
-        raise UserError(
-            f"{folder}: no .npz file in this directory; of a Minari dataset, give minari:{folder}"
-        )
-    check_memory(sum(path.stat().st_size for path in paths), str(folder))
+        raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
+    check_memory(_size(folder), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     return _in_turn((_read_npz_episode(path) for path in files), str(folder))
 
@@ -73,7 +71,7 @@ def read_minari(name: str) -> Dataset:
     with needing(source, "minari"):
         import minari
         from gymnasium import spaces
-    check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
+    check_memory(_size(folder), source)
     if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
         with opened(folder / "main_data.hdf5"):
             pass  # it checks that there are no links
@@ -83,7 +81,7 @@ def read_minari(name: str) -> Dataset:
             stored = minari.MinariDataset(folder)
         actions, metadata = stored.action_space, stored.storage.metadata
     except Exception as error:  # json, h5py, gymnasium and Minari itself have errors of their own
-        raise UserError(f"{source}: Minari cannot open {folder}: {_said(error)}") from error
+        raise UserError(f"{source}: Minari cannot open {folder}: {brief(repr(error))}") from error
     if not isinstance(actions, spaces.Box) or len(actions.shape) != 1:
         raise UserError(f"{source}: the action space is {actions}; only vectors can be trained on")
 
@@ -99,7 +97,7 @@ def read_minari(name: str) -> Dataset:
                     "terminals": read.terminations,
                 }
             except Exception as error:
-                raise UserError(f"{where}: cannot be read: {_said(error)}") from error
+                raise UserError(f"{where}: cannot be read: {brief(repr(error))}") from error
             yield _episode(arrays, where)
 
     given = [metadata.get(key) for key in MINARI_REFERENCES]
@@ -127,14 +125,15 @@ def _minari_folder(name: str) -> Path:
     )
 
 
+def _size(folder: Path) -> int:
+    """Returns the bytes of all files in the folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 def _flat(observations: Any) -> np.ndarray:
     if isinstance(observations, dict):
         return np.concatenate([np.asarray(observations[key]) for key in sorted(observations)], axis=-1)
     return observations
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {brief(error)}"
 
 
 def _episode(arrays: Mapping[str, Any], source: str) -> Dataset | None:

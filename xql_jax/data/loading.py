@@ -37,9 +37,8 @@ def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str |
             downloaded or generated if they are not on disk yet.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
     Raises:
-        UserError: if there are no data, a file is missing, its kind is unknown, its content cannot be used,
-            the download fails, the sources do not fit together or into memory, or an argument does not go
-            with the sources.
+        UserError: naming the source, if the data are not there, cannot be used, do not fit together or into
+            memory, or an argument does not go with them.
     """
     if not sources:
         if task is None:

@@ -142,8 +142,7 @@ def fit_preprocessing(
         top_returns: share of the transitions to learn from: whole trajectories, those of the highest returns,
             as many as fit (10%BC; Chen et al. 2021).
     Raises:
-        UserError: if rewards are to be scaled and all trajectories have the same return, or there is only
-            one.
+        UserError: if rewards are to be scaled and all trajectories have the same return.
     """
     fitted: dict[str, Any] = {"action_bound": IQL_ACTION_BOUND}
     if scale_rewards and task and scales_rewards(task):

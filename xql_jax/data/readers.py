@@ -43,8 +43,9 @@ DONES = "rename dones to terminals if it marks final states, else to timeouts be
 def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
     """Reads a file in D4RL's layout.
 
+    `next_observations` are ignored, as D4RL ignores them.
+
     Args:
-        path: the HDF5 file. If it has `next_observations`, they are ignored, as D4RL ignores them.
         episode_limit: steps, for a file without `timeouts`; None if no limit is known.
     Raises:
         UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
@@ -68,10 +69,9 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
     may be marked by `timeouts` (all ends but terminals) or `ends` (all).
 
     Args:
-        path: the archive; pickled objects in it are refused, not run.
         episode_limit: steps, for rows in D4RL's layout without timeouts; None if no limit is known.
     Raises:
-        UserError: if the file is absent or damaged, or lacks a key, or an array is unfit (see `validated`).
+        UserError: as `read_hdf5`. Pickled objects are refused, not run.
     """
     arrays, names = read_archive(path, RANKS)
     if "qpos" in names and not {"next_observations", "timeouts", "ends"}.intersection(names):
@@ -115,7 +115,7 @@ def read_ogbench(path: Path) -> Dataset:
     returns.
 
     Raises:
-        UserError: as `read_npz`; also if there are no rewards, which OGBench's own files do not have.
+        UserError: as `read_hdf5`; also if there are no rewards, which OGBench's own files do not have.
     """
     arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks"))
     if "rewards" not in arrays:
@@ -186,14 +186,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Context manager that names the file in whatever a library raises while it is read.
-
-    Args:
-        path: the file.
-        what: the kind of file that it should be, for the message.
-    Raises:
-        UserError: instead of any exception.
-    """
+    """Raises UserError that names the file, a `what`, instead of whatever a library raises in the context."""
     if not path.is_file():
         raise UserError(f"{path}: " + ("a directory, not a file" if path.is_dir() else "no such file"))
     try:

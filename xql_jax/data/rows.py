@@ -116,16 +116,12 @@ def read_rows(path: Path) -> tuple[Rows, dict[str, Any]]:
     def add(name: str, member: Any) -> None:
         if isinstance(member, h5py.Dataset):
             is_text = h5py.check_string_dtype(member.dtype)
-            values = (member.asstr() if is_text else member)[()]
-            if name.startswith("metadata/"):
-                metadata[name.removeprefix("metadata/")] = (
-                    values if is_text and member.shape == () else values.tolist()
-                )
-            else:
-                rows[name] = values
+            rows[name] = np.asarray((member.asstr() if is_text else member)[()])
 
     with opened(path) as file:
         file.visititems(add)
+    for name in [name for name in rows if name.startswith("metadata/")]:
+        metadata[name.removeprefix("metadata/")] = rows.pop(name).tolist()
     return rows, metadata
 
 
