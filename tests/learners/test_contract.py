@@ -18,11 +18,7 @@ from xql_jax.theory.error_model import bellman_error
 
 CASES = {name: (name, {}) for name in METHODS}
 CASES |= {"sac without V": ("sac", {"uses_value_network": False}), "rlpd": ("rlpd", {"actor_period": 1})}
-QUICK = (
-    "xql",
-    "xtd3",
-    "sac without V",
-)  # one with V, one with critics alone, one whose temperature is learned
+QUICK = ("xql", "xtd3", "sac without V")  # with V, with critics alone, with a temperature that is learned
 
 
 class Counted:
@@ -87,54 +83,41 @@ def test_leaves_are_strong_float32(name):
         assert not leaf.weak_type
 
 
-LEARNERS = {
-    "sac": ("sac", {}),
-    "sac without V": ("sac", {"uses_value_network": False}),
-    "xsac": ("xsac", {}),
-    "td3": ("td3", {}),
-}
-# One learner of each structure, and which of its networks have targets.
-STRUCTURES = {"sac without V": ["critic"], "xsac": ["value"], "td3": ["policy", "critic"]}
-every_structure = pytest.mark.parametrize("name", STRUCTURES)
 BATCH = make_batch()
 ACTOR_PERIOD, TARGET_PERIOD = 3, 2
 
 
-def learner_named(name, hidden_dims=(8,), **changes):
-    method, own = LEARNERS[name]
-    periods = {"actor_period": ACTOR_PERIOD, "target_period": TARGET_PERIOD}
-    return make(method, hidden_dims, **periods | own | changes)
-
-
-def train_states(state):
+def networks(state):
+    """Copies of what may stand still or move, by name: networks with Adam's moments; targets and followed."""
     found = {"policy": state.policy, "value": state.value, "critic": state.critic}
     found |= {"coefficient": getattr(state.policy, "log_entropy_coef", None)}
-    return {name: held for name, held in found.items() if held is not None}
+    found = {name: held for name, held in found.items() if held is not None}
+    learning = {name: flat((held.params, held.optimizer_state)) for name, held in found.items()}
+    targets = {name: held for name, held in found.items() if held.target is not None}
+    return learning, {name: (flat(held.target), flat(held.params)) for name, held in targets.items()}
 
 
-def networks(state):
-    """What may stand still or move, as copies: networks with Adam's moments, by name."""
-    return {name: flat((held.params, held.optimizer_state)) for name, held in train_states(state).items()}
-
-
-def target_networks(state):
-    """Copies of the target networks, and of what they follow, by name."""
-    held = {name: held for name, held in train_states(state).items() if held.target is not None}
-    return {name: (flat(state.target), flat(state.params)) for name, state in held.items()}
-
-
-@every_structure
-def test_delayed_updates_come_exactly_when_due(name):
+# One learner of each structure, and which of its networks have targets.
+@pytest.mark.parametrize(
+    ("name", "options", "with_targets"),
+    [
+        ("sac", {"uses_value_network": False}, ["critic"]),
+        ("xsac", {}, ["value"]),
+        ("td3", {}, ["policy", "critic"]),
+    ],
+)
+def test_delayed_updates_come_exactly_when_due(name, options, with_targets):
     """Also: targets move by tau and by nothing else, states can be donated, metrics are always there."""
-    learner = learner_named(name, actor_lr=0.01, tau=0.25)
+    periods = {"actor_period": ACTOR_PERIOD, "target_period": TARGET_PERIOD}
+    learner = make(name, actor_lr=0.01, tau=0.25, **periods, **options)
     donating = jax.jit(learner.update, donate_argnums=0, compiler_options=QUICKLY)
     state = init(learner, BATCH)
-    assert list(target_networks(state)) == STRUCTURES[name]
+    assert list(networks(state)[1]) == with_targets
     reports = [0.0]
     for step in range(1, 8):
-        before, targets_before = networks(state), target_networks(state)
+        before, targets_before = networks(state)
         state, metrics = donating(state, BATCH, jax.random.key(step))  # a buffer with two names would raise
-        after, targets_after = networks(state), target_networks(state)
+        after, targets_after = networks(state)
         due = {"critic", "value"} | ({"policy", "coefficient"} if step % ACTOR_PERIOD == 0 else set())
         assert {part for part in after if (after[part] != before[part]).any()} == due & set(after)
         for part, (target, followed) in targets_after.items():
@@ -154,7 +137,7 @@ def test_delayed_updates_come_exactly_when_due(name):
 @pytest.mark.parametrize("name", ["sac", "td3"])
 def test_bellman_errors_are_those_of_appendix_d2(name):
     """Linear critics and policy over three states: first critic, central action, no target network."""
-    learner = learner_named(name, hidden_dims=(), discount=0.9)
+    learner = make(name, (), discount=0.9)
     batch = one_hot_states(3, 2)._replace(
         actions=np.linspace(-0.9, 0.9, 6, dtype=np.float32)[:, None],
         rewards=np.arange(6, dtype=np.float32),

@@ -39,21 +39,13 @@ def test_equals_optax_adam():
     ("max_norm", "factor"), [(np.inf, 1.0), (10.0, 1.0), (5.0, 1.0), (2.5, 0.5), (1e-3, 2e-4)]
 )
 def test_gradient_norm_is_bounded_jointly(max_norm, factor):
-    state, _ = Trained(max_norm).minimize(TrainState.create(None, START), linear, 0.1)
+    start = TrainState.create(None, START)
+    state, _ = Trained(max_norm).minimize(start, linear, 0.1)
     # Adam's first moment is a tenth of the gradient that it was given.
-    jax.tree.map(
-        lambda moment, slope: np.testing.assert_allclose(moment, 0.1 * factor * slope, rtol=1e-5),
-        state.optimizer_state.mu,
-        SLOPE,
-    )
-
-
-def test_without_a_bound_a_norm_that_overflows_changes_nothing():
-    """The square of an entry above 1.8e19 is infinite in float32."""
-    state, _ = Trained().minimize(
-        TrainState.create(None, START), lambda params: (1e21 * params["b"], {}), 0.1
-    )
-    assert float(state.optimizer_state.mu["b"]) == pytest.approx(1e20, rel=1e-5)
+    np.testing.assert_allclose(flat(state.optimizer_state.mu), 0.1 * factor * flat(SLOPE), rtol=1e-5)
+    if max_norm == np.inf:  # the square of an entry above 1.8e19 is infinite in float32
+        state, _ = Trained().minimize(start, lambda params: (1e21 * params["b"], {}), 0.1)
+        assert float(state.optimizer_state.mu["b"]) == pytest.approx(1e20, rel=1e-5)
 
 
 def test_a_target_begins_as_a_copy_and_follows():
@@ -65,22 +57,6 @@ def test_a_target_begins_as_a_copy_and_follows():
     np.testing.assert_allclose(state.target["a"], [0.75 * 1.0 + 0.25 * 3.0, 0.75 * -2.0], rtol=1e-6)
     np.testing.assert_allclose(state.target["b"], 0.75 * 0.5 - 0.25 * 4.0, rtol=1e-6)
     assert TrainState.create(None, START).target is None
-
-
-@pytest.mark.parametrize("algorithm", ["xql", "iql", "bc"])
-def test_every_network_is_bounded(algorithm):
-    batch = make_batch()
-    networks = ("policy",) if algorithm == "bc" else ("policy", "value", "critic")
-    norms = {}
-    for bound in (1e-3, np.inf):
-        learner = make(algorithm, max_grad_norm=bound)
-        state = init(learner, batch)
-        after, _ = update(learner, state, batch, jax.random.key(1))
-        for name in networks:
-            norms[name, bound] = 10 * float(optax.global_norm(getattr(after, name).optimizer_state.mu))
-    for name in networks:
-        assert norms[name, np.inf] > 2e-3
-        assert norms[name, 1e-3] == pytest.approx(1e-3, rel=1e-4)
 
 
 KEY = jax.random.key(0)
