@@ -267,10 +267,6 @@ def test_a_damaged_run_is_not_evaluated(place, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_a_mistake_in_a_process_of_its_own(place):
-    assert_told(run_process(place.with_own("--config.betta=1"), place.folder), ["'betta'"])
-
-
 def test_the_interrupted_exit_code(tmp_path):
     """Ctrl-C outside of a training: one word, and the exit code of a SIGINT."""
     (tmp_path / "interrupted_config.py").write_text("raise KeyboardInterrupt\n")

@@ -68,9 +68,9 @@ def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch
 
 
 def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_path, monkeypatch):
-    """Stopped after each two updates, it is trained ten times; stopped at once, it is given up."""
+    """Stopped after each two updates, it is trained four times; stopped at once, it is given up."""
     train = TrainingLoop.run
-    settings = sweep_settings(tmp_path, methods=CLONING)
+    settings = sweep_settings(tmp_path, methods=CLONING, max_steps=8, eval_interval=4)
 
     def stopped_after(steps):
         def run(loop, stop, **options):
@@ -91,7 +91,7 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
         return [outcome.summary["status"] for _, outcome in train_all(settings)]
 
     assert stopped_after(0) == ["interrupted"]
-    assert stopped_after(2) == ["interrupted"] * 9 + ["finished"]
+    assert stopped_after(2) == ["interrupted"] * 3 + ["finished"]
 
 
 def until(happens, what):
