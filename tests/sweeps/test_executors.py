@@ -74,16 +74,16 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
 
     def stopped_after(steps):
         def run(loop, stop, **options):
-            last, write = loop.progress.step + steps, loop._write_due
+            last, record = loop.progress.step + steps, loop._record
 
-            def write_and_stop(*arguments):
-                write(*arguments)
+            def record_and_stop():
+                record()
                 if loop.progress.step >= last:
                     stop.request()
 
             if steps == 0:
                 stop.request()
-            loop._write_due = write_and_stop
+            loop._record = record_and_stop
             train(loop, stop, **options, steps_per_call=1)
             stop.received = None  # only this worker was stopped, not the sweep
 
