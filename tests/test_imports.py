@@ -101,19 +101,7 @@ def test_the_graph_is_that_of_the_package(graph):
     assert "envs" in graph["data"]  # `data.pointmaze`; `data` itself imports it within a function only
 
 
-def modules_after(code):
-    """The modules that a process of its own has after the code."""
-    run = subprocess.run(
-        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    return set(run.stdout.split())
-
-
+PROCESS = {"cwd": PACKAGE.parent, "capture_output": True, "text": True, "check": True, "timeout": 120}
 LOADED = """
 import runpy, sys
 sys.argv = ["{main}", "--help"]
@@ -137,55 +125,49 @@ print(len(files), sum(len(open(file).readlines()) for file in files.values()))
 )
 def test_a_command_loads_little_of_the_library(main):
     """What one reads to follow a run is at most 80 modules and 8,000 lines; nothing else is loaded."""
-    run = subprocess.run(
-        [sys.executable, "-c", LOADED.format(main=main)],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    run = subprocess.run([sys.executable, "-c", LOADED.format(main=main)], **PROCESS)
     modules, lines = map(int, run.stdout.splitlines()[-1].split())
     assert modules <= 80
     assert lines <= 8_000
 
 
-def test_evaluation_leaves_mujoco_to_choose_how_it_draws():
-    """MuJoCo chooses when it is imported, and `prepare_to_draw` tells it what to choose."""
-    loaded = modules_after("import runpy; runpy.run_path('experiments/evaluate.py')")
-    assert "xql_jax.runs.evaluation" in loaded
-    assert "mujoco" not in loaded
+MODULES_OF_LEARNERS = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for folder in ("losses", "learners")
+    for path in sorted((PACKAGE / folder).glob("[!_]*.py"))
+]
 
 
-def test_losses_and_learners_need_no_simulator_and_no_plots():
-    modules = [
-        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for folder in ("losses", "learners")
-        for path in sorted((PACKAGE / folder).glob("[!_]*.py"))
-    ]
-    assert {"xql_jax.losses.gumbel", "xql_jax.learners.registry"} <= set(modules)
-    heavy = {"gymnasium", "gymnasium_robotics", "mujoco", "gym", "d4rl", "matplotlib", "h5py"}
-    loaded = modules_after(f"import {', '.join(modules)}")
-    assert "xql_jax.losses.gumbel" in loaded
-    assert not loaded & heavy
+@pytest.mark.parametrize(
+    ("code", "brings", "does_not_bring"),
+    [
+        ("import xql_jax", "xql_jax", "jax numpy mujoco gymnasium absl"),
+        ("import xql_jax.interface", "jax", "mujoco dm_control gymnasium_robotics minari sklearn"),
+        # MuJoCo chooses how it draws when it is imported, and `prepare_to_draw` tells it what to choose.
+        ("import runpy; runpy.run_path('experiments/evaluate.py')", "xql_jax.runs.evaluation", "mujoco"),
+        (
+            f"import {', '.join(MODULES_OF_LEARNERS)}",
+            "xql_jax.losses.gumbel xql_jax.learners.registry",
+            "gymnasium gymnasium_robotics mujoco gym d4rl matplotlib h5py",
+        ),
+    ],
+    ids=["package", "interface", "evaluation", "learners"],
+)
+def test_what_an_import_brings(code, brings, does_not_bring):
+    """In a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
+        **PROCESS,
+    )
+    loaded = set(run.stdout.split())
+    assert set(brings.split()) <= loaded
+    assert not set(does_not_bring.split()) & loaded
 
 
-def test_the_import_is_quick_and_brings_nothing():
-    assert not modules_after("import xql_jax") & {"jax", "numpy", "mujoco", "gymnasium", "absl"}
+def test_a_misspelt_name_of_the_package():
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = xql_jax.trian
-
-
-@pytest.mark.slow
-def test_training_on_arrays_imports_no_simulator():
-    assert not modules_after("import xql_jax.interface") & {
-        "mujoco",
-        "dm_control",
-        "gymnasium_robotics",
-        "minari",
-        "sklearn",
-    }
 
 
 def test_no_two_test_files_have_one_name():

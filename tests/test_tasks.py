@@ -16,23 +16,14 @@ from xql_jax.tasks import ONLINE_TASKS, TASKS, get_task
 D4RL_TASKS = [task for task in TASKS.values() if task.suite != "pointmaze"]
 
 # The rows of the paper's Tables 1, 2 and 3, in D4RL's names.
+QUALITIES = ("medium", "medium-replay", "medium-expert")
+MAZES = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
 PAPER = [
-    *(
-        f"{robot}-{data}-v2"
-        for robot in ("halfcheetah", "hopper", "walker2d")
-        for data in ("medium", "medium-replay", "medium-expert")
-    ),
-    *(
-        f"antmaze-{maze}-v0"
-        for maze in ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
-    ),
+    *(f"{robot}-{data}-v2" for robot in ("halfcheetah", "hopper", "walker2d") for data in QUALITIES),
+    *(f"antmaze-{maze}-v0" for maze in MAZES),
     *(f"kitchen-{data}-v0" for data in ("complete", "partial", "mixed")),
-    *(
-        f"{robot}-{data}-v{version}"
-        for robot in ("pen", "hammer", "door", "relocate")
-        for data in ("human", "cloned")
-        for version in (0, 1)
-    ),
+    *(f"{robot}-human-v{v}" for robot in ("pen", "hammer", "door", "relocate") for v in (0, 1)),
+    *(f"{robot}-cloned-v{v}" for robot in ("pen", "hammer", "door", "relocate") for v in (0, 1)),
 ]
 
 

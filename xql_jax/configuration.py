@@ -6,6 +6,7 @@ of `OnlineFields`, and `network`. The entry `about` says what the config is for;
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -110,13 +111,10 @@ def online_config(
     """Returns a locked config with every field of an online algorithm and of `OnlineFields`.
 
     Args:
-        algorithm: a registered learner's name.
-        algorithms: the algorithms that the values are meant for.
+        algorithm: one of `algorithms`, for which the values are meant.
         differences: the fields that differ from the defaults; `hidden_dims` sets the widths of all networks.
         small: the fields that `--config.network=small` changes.
         by_task: by task, the fields that differ for it.
-    Raises:
-        UserError: if there is no such algorithm, or the values are not meant for it.
     """
     known = _defaults(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
     if algorithm not in algorithms:
@@ -184,23 +182,18 @@ def with_fields(config: ml_collections.ConfigDict, values: Mapping[str, Any]) ->
 def _typed(name: str, value: Any, kind: type) -> Any:
     """Returns the value as a `kind`: text is parsed, lists are tuples; UserError if that cannot be."""
     words = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths, as 256,256"}
-    try:
+    with contextlib.suppress(KeyError, OverflowError, TypeError, ValueError):
         if kind is bool and isinstance(value, str):
             return {"true": True, "false": False}[value.lower()]
         if kind is tuple and isinstance(value, str):
-            return tuple(
-                int(width) for width in value.strip("()").replace("/", ",").split(",") if width.strip()
-            )
-        if kind is tuple and isinstance(value, list | tuple):
+            value = [int(width) for width in re.split("[,/]", value.strip("()")) if width.strip()]
+        if kind is tuple and isinstance(value, list):
             return tuple(value)
-        if kind is int and float(value) == int(float(value)) and not isinstance(value, bool):
-            return int(float(value))
-        if kind is float and not isinstance(value, bool):
-            return float(value)
+        if kind in (int, float) and not isinstance(value, bool):
+            number = float(value)
+            value = number if kind is float else int(number) if number.is_integer() else value
         if isinstance(value, kind):
             return value
-    except (KeyError, OverflowError, TypeError, ValueError):
-        pass
     raise UserError(f"{name}={value!r}: must be {words.get(kind, 'text')}")
 
 
@@ -213,8 +206,6 @@ def resolve_offline(
         given: the fields that the user gave; they stay.
     Returns:
         The config, and the tuned batch size if there is one.
-    Raises:
-        UserError: if there are no tuned values for the dataset, or a field is unknown or impossible.
     """
     config, batch_size = config.copy_and_resolve_references(), None
     if tuned:
@@ -244,7 +235,6 @@ def resolve_online(
     for values in (sizes[config.network], config.about.by_task.to_dict().get(env_name, {})):
         config.update({name: value for name, value in values.items() if name not in fixed})
     _resolve_widths(config, given)
-    online_fields(config)
     return config
 
 
@@ -269,13 +259,7 @@ def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
 
 
 def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
-    """Builds the learner.
-
-    Args:
-        max_steps: the step at which decaying learning rates reach 0; inf: they do not decay.
-    Raises:
-        UserError: if a field is missing or unknown, or a value is impossible.
-    """
+    """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     _check_names(config)
     learner = make_learner(config.algorithm)
     with _of_config():
@@ -311,14 +295,11 @@ def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:
     if task.suite not in config.about.suites and task.suite != OWN:  # a user's own task: any config
         raise UserError(
             f"--config is for {', '.join(config.about.suites)}, and {task.name} is of the suite "
-            f"{task.suite}: "
-            f"give configs/{file_for_suite(task.suite)}, or a file of your own"
+            f"{task.suite}: give configs/{file_for_suite(task.suite)}, or a file of your own"
         )
 
 
 def settings_by_name(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings in a run's config.json by their names on the command line."""
     settings = {name: value for name, value in identity.items() if name != "config"}
-    config = identity.get("config")
-    values = config if isinstance(config, Mapping) else {}  # it may be damaged
-    return settings | {f"config.{name}": value for name, value in values.items()}
+    return settings | {f"config.{name}": value for name, value in identity["config"].items()}
