@@ -219,7 +219,7 @@ def test_score_does_not_overflow():
 
 
 @pytest.mark.slow
-@parametrize_with_checks([GumbelRegressor(num_updates=2_000)])
+@parametrize_with_checks([GumbelRegressor(num_updates=500)])
 def test_scikit_learn_accepts(estimator, check):
     """None of scikit-learn's checks is expected to fail; some fits have no time to converge in them."""
     warnings.simplefilter("ignore", ConvergenceWarning)

@@ -193,12 +193,13 @@ def _pooled(errors: Table) -> str:
     return "pooled: " + " of ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items())
 
 
-def _figure(what: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
+def _figure(where: str, algorithm: str, tasks: Sequence[str] | None = None) -> PaperFigure:
+    what = f"Bellman errors of {where}; Gumbel, Gaussian and logistic laws fitted"
     return PaperFigure(what, functools.partial(read, algorithm=algorithm, tasks=tasks), draw)
 
 
-FIGURE_1 = _figure(
-    "Bellman errors of SAC on cheetah-run; Gumbel, Gaussian and logistic laws fitted", "sac", ("cheetah-run",)
-)
-FIGURE_5 = _figure("Bellman errors of SAC on every task, laws fitted", "sac")
-FIGURE_6 = _figure("Bellman errors of TD3 on every task, laws fitted", "td3")
+FIGURES = {
+    "1": _figure("SAC on cheetah-run", "sac", ["cheetah-run"]),
+    "5": _figure("SAC on every task", "sac"),
+    "6": _figure("TD3 on every task", "td3"),
+}

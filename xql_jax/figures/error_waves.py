@@ -125,6 +125,5 @@ def _draw_densities(axes: Axes, tables: Tables) -> None:
     legend_below(axes, 2, handles=handles)
 
 
-FIGURE = PaperFigure(
-    "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25", compute, draw
-)
+WHAT = "Gumbel errors in time: the wave, its scale, and where Eq. 26 departs from Eq. 25"
+FIGURES = {"GEM": PaperFigure(WHAT, compute, draw)}

@@ -116,6 +116,5 @@ def draw(tables: Tables) -> Figure:
     return figure
 
 
-FIGURE = PaperFigure(
-    "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum", compute, draw
-)
+WHAT = "V and greedy paths in a maze: squared error, Gumbel at several β, exact maximum"
+FIGURES = {"4": PaperFigure(WHAT, compute, draw)}

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xql_jax.errors import UserError
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
-from xql_jax.learners.registry import OFFLINE, ONLINE
+from xql_jax.learners.registry import OFFLINE
 from xql_jax.reports.results import FINE_TUNED, Score, grouped, scores_of
 from xql_jax.reports.style import (
     LEAST_FOR_BAND,
@@ -21,7 +21,6 @@ from xql_jax.reports.style import (
     draw_curve,
     draw_curves,
     legend_below,
-    legend_columns,
     legend_height,
     looks_of,
     scale,
@@ -153,8 +152,7 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
             looks = looks_of(m for methods in of_task.values() for m in methods[:MOST_LINES])
             rows.append((of_task, looks))
     shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
-    width = PANEL[0] - 0.6
-    legends = [legend_height(looks, legend_columns(looks, width)) for _, looks in rows]
+    legends = [legend_height(looks, 1) for _, looks in rows]
     heights = [PANEL[1] + legend for legend in (legends if len(tasks) > 1 else [max(legends)])]
     figure = Figure(figsize=(PANEL[0] * shape[1], sum(heights)))
     grid = figure.subplots(*shape, squeeze=False, height_ratios=heights).reshape(len(rows), len(tasks))
@@ -168,16 +166,11 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
             curves, marked = {}, {}
             for method in (method for method in looks if method in methods[:MOST_LINES]):
                 of_method = {name: where(table, task=task, method=method) for name, table in tables.items()}
-                steps, _, values = by_seed_and_step(
-                    zip(
-                        *(of_method["seeds"][name].tolist() for name in ("seed", "step", "value")),
-                        strict=True,
-                    )
-                )
+                columns = (of_method["seeds"][name].tolist() for name in ("seed", "step", "value"))
+                steps, _, values = by_seed_and_step(zip(*columns, strict=True))
                 curves[method] = steps, values
                 marked[method] = looks[method] | {"label": looks[method]["label"] + _marks(of_method)}
-            columns = legend_columns((look["label"] for look in marked.values()), width)
-            draw_curves(axes, curves, marked, True, columns=columns)
+            draw_curves(axes, curves, marked, True, columns=1)
     return figure
 
 
@@ -280,7 +273,7 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
         shares.sharex(scores)
         scores.tick_params(labelbottom=False)
-        legend_below(shares, legend_columns(looks))
+        legend_below(shares)
         for axes in below:
             first = where(last, task=task)["method"][0]
             axes.set(ylabel=f"score (percent): {first}", xlabel="updates (steps)")
@@ -294,14 +287,21 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
     return figure
 
 
-def _offline_curves(what: str, algorithms: Sequence[str], suite: str | None = None) -> PaperFigure:
-    """Returns the figure of offline scores of these algorithms on this suite's tasks (None: all suites)."""
+def _curves(
+    what: str,
+    families: Sequence[Sequence[str]],
+    suite: str | None = None,
+    column: str = "score",
+    unit: str = "updates (steps)",
+    quantity: str = "normalised score (percent)",
+) -> PaperFigure:
+    """Returns the figure of these families of algorithms on this suite's tasks (None: on all tasks)."""
     tasks = [task.name for task in TASKS.values() if task.suite == suite] if suite else None
-    unit, quantity = "updates (steps)", "normalised score (percent)"
+    algorithms = [algorithm for family in families for algorithm in family]
     return PaperFigure(
         f"{what} over training, mean over seeds with 95% interval",
-        functools.partial(read_curves, algorithms=algorithms, tasks=tasks, quantity="score"),
-        functools.partial(draw_panels, families=(algorithms,), unit=unit, quantity=quantity),
+        functools.partial(read_curves, algorithms=algorithms, tasks=tasks, quantity=column),
+        functools.partial(draw_panels, families=families, unit=unit, quantity=quantity),
         ranking,
     )
 
@@ -314,20 +314,14 @@ def _ablation(what: str, field: str) -> PaperFigure:
     )
 
 
-FIGURE_3 = PaperFigure(
-    "online returns over training, mean over seeds with 95% interval",
-    functools.partial(read_curves, algorithms=tuple(ONLINE), quantity="return"),
-    functools.partial(
-        draw_panels,
-        families=(("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq")),
-        unit="steps of the environment",
-        quantity="return (reward units)",
-    ),
-    ranking,
-)
-FIGURE_7 = _offline_curves("offline scores", tuple(OFFLINE))
-FIGURE_8 = _ablation("beta", "beta")
-FIGURE_9 = _ablation("the batch size", "batch_size")
-FIGURE_10 = _offline_curves("XQL's scores on Gym locomotion, its settings apart,", ["xql"], "locomotion")
-FIGURE_11 = _offline_curves("XQL's scores on AntMaze, its settings apart,", ["xql"], "antmaze")
-FIGURE_12 = _offline_curves("XQL's scores on Franka Kitchen, its settings apart,", ["xql"], "kitchen")
+ONLINE_FAMILIES = (("sac", "xsac"), ("td3", "xtd3", "td3_dq", "xtd3_dq"))
+ONLINE_AXES = {"column": "return", "unit": "steps of the environment", "quantity": "return (reward units)"}
+FIGURES = {
+    "3": _curves("online returns", ONLINE_FAMILIES, **ONLINE_AXES),
+    "7": _curves("offline scores", [list(OFFLINE)]),
+    "8": _ablation("beta", "beta"),
+    "9": _ablation("the batch size", "batch_size"),
+    "10": _curves("XQL's scores on Gym locomotion, its settings apart,", [["xql"]], "locomotion"),
+    "11": _curves("XQL's scores on AntMaze, its settings apart,", [["xql"]], "antmaze"),
+    "12": _curves("XQL's scores on Franka Kitchen, its settings apart,", [["xql"]], "kitchen"),
+}

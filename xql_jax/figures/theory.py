@@ -99,8 +99,6 @@ def draw_2(tables: Tables) -> Figure:
     return figure
 
 
-FIGURE_2 = PaperFigure("Gumbel density, Gumbel loss, and regression at several β", compute_2, draw_2)
-
 # Figures B1 and B2: soft values and estimates of L^beta against the bounds of Lemmas B.1 and B.2.
 
 Q_MAX = 1.0  # size of the estimates, reward units
@@ -176,11 +174,6 @@ def draw_b1(tables: Tables) -> Figure:
     return figure
 
 
-FIGURE_B1 = PaperFigure(
-    "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute_b1, draw_b1
-)
-
-
 def compute_b2(seed: int) -> Tables:
     generator = np.random.default_rng(seed)
     estimates: list[tuple] = []
@@ -227,6 +220,14 @@ def draw_b2(tables: Tables) -> Figure:
     return figure
 
 
-FIGURE_B2 = PaperFigure(
-    "Lemma B.2: estimates from N samples against both bounds, and how often they fail", compute_b2, draw_b2
-)
+FIGURES = {
+    "2": PaperFigure("Gumbel density, Gumbel loss, and regression at several β", compute_2, draw_2),
+    "B1": PaperFigure(
+        "Lemma B.1: bias of soft values against its bounds, printed and corrected", compute_b1, draw_b1
+    ),
+    "B2": PaperFigure(
+        "Lemma B.2: estimates from N samples against both bounds, and how often they fail",
+        compute_b2,
+        draw_b2,
+    ),
+}

@@ -98,21 +98,21 @@ def legend_below(
         bbox_to_anchor=(0.0, 0.0),
         bbox_transform=axes.transAxes + half_an_inch,
         alignment="left",
-        ncols=columns or legend_columns(str(handle.get_label()) for handle in shown),
+        ncols=columns or _columns(str(handle.get_label()) for handle in shown),
         title=title,
     )
-
-
-def legend_columns(labels: Iterable[str], inches: float = 4.3) -> int:
-    """Returns how many columns of these labels fit below axes of that width, at most four."""
-    return max(1, min(4, int(13.5 * inches) // (max(map(len, labels), default=0) + 6)))
 
 
 def legend_height(labels: Iterable[str], columns: int | None = None) -> float:
     """Returns the height of a legend in inches; columns as in `legend_below`."""
     texts = list(labels)
     lines = sum(1 + text.count("\n") for text in texts)
-    return 0.19 * -(-lines // (columns or legend_columns(texts)))
+    return 0.19 * -(-lines // (columns or _columns(texts)))
+
+
+def _columns(labels: Iterable[str]) -> int:
+    """Returns how many columns of these labels fit below axes of 4.3 inches, at most four."""
+    return max(1, min(4, 58 // (max(map(len, labels), default=0) + 6)))
 
 
 def single_axes(labels: Iterable[str]) -> tuple[Figure, Axes]:
