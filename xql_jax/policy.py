@@ -1,7 +1,6 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
 import functools
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: 
     """
     saved = load_run(run)
     _ = saved.states  # raises if they cannot be read
-    return Policy(saved, _chosen(saved, saved.members, seed, hyperparameters))
+    return Policy(saved, saved.members).select(seed=seed, **hyperparameters)
 
 
 class Policy:
@@ -59,7 +58,19 @@ class Policy:
         Raises:
             UserError: if there is no such member.
         """
-        return Policy(self.run, _chosen(self.run, self.members, seed, hyperparameters))
+        known = self.members[0].hyperparameters
+        for name in hyperparameters:
+            if name not in known:
+                varied = ", ".join(known) or "only its seeds"
+                raise UserError(f"{self.path}: the run does not vary {name}: it varies {varied}")
+        chosen = []
+        for member in self.members:
+            own = [(member.hyperparameters[name], value) for name, value in hyperparameters.items()]
+            if seed in (None, member.seed) and all(np.isclose(x, value, 1e-6, 0.0) for x, value in own):
+                chosen.append(member)
+        if not chosen:
+            raise UserError(f"{self.path}: no such member; there are {self._listed()}")
+        return Policy(self.run, chosen)
 
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
         """Returns the actions for one observation or a batch, each entry within [-1, 1].
@@ -99,7 +110,7 @@ class Policy:
 
     def __repr__(self) -> str:
         run = self.run
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {_listed(self.members)}>"
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {self._listed()}>"
 
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
         run, member = self.run, self._only()
@@ -116,40 +127,14 @@ class Policy:
 
     def _only(self) -> Member:
         if len(self.members) > 1:
-            listed = _listed(self.members)
-            raise UserError(
-                f"the run has {len(self.members)} members: choose one with policy.select(...): {listed}"
-            )
+            number, listed = len(self.members), self._listed()
+            raise UserError(f"the run has {number} members: choose one with policy.select(...): {listed}")
         return self.members[0]
+
+    def _listed(self) -> str:
+        return "; ".join([*map(str, self.members[:10]), *["..."] * (len(self.members) > 10)])
 
 
 @jax.jit
 def _draw(learner: Any, actor: Any, observations: jax.Array, key: jax.Array) -> jax.Array:
     return learner.act(actor, observations, key, deterministic=False)
-
-
-def _chosen(
-    run: SavedRun, members: Sequence[Member], seed: int | None, hyperparameters: Mapping[str, float]
-) -> list[Member]:
-    """Returns those of the members that have this seed and these hyperparameters."""
-    known = list(members[0].hyperparameters)
-    for name in hyperparameters:
-        if name not in known:
-            varied = f"it varies {', '.join(known)}" if known else "its members differ only in their seeds"
-            raise UserError(f"{run.path}: the run does not vary {name}: {varied}")
-    chosen = [
-        member
-        for member in members
-        if seed in (None, member.seed)
-        and all(
-            np.isclose(member.hyperparameters[name], x, rtol=1e-6, atol=0.0)
-            for name, x in hyperparameters.items()
-        )
-    ]
-    if not chosen:
-        raise UserError(f"{run.path}: no such member; there are {_listed(members)}")
-    return chosen
-
-
-def _listed(members: Sequence[Member]) -> str:
-    return "; ".join([*map(str, members[:10]), *["..."] * (len(members) > 10)])

@@ -252,7 +252,11 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
-        means = {name: _mean(_column(group, name)) for name in (*STATISTICS, "score")}
+        means: Entry = {}
+        for name in (*STATISTICS, "score"):
+            numbers = _column(group, name)
+            known = numbers[np.isfinite(numbers)]
+            means[name] = float(known.mean()) if len(known) else None
         entries.append({"setting": label, "seeds": len(group), **setting, **means})
     return best_first(entries)
 
@@ -279,9 +283,4 @@ def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _column(entries: Sequence[Entry], name: str) -> np.ndarray:
     """Returns one number of all entries, f64[N], NaN where it is unknown."""
-    return np.array([math.nan if entry[name] is None else entry[name] for entry in entries])
-
-
-def _mean(numbers: np.ndarray) -> float | None:
-    known = numbers[np.isfinite(numbers)]
-    return float(known.mean()) if len(known) else None
+    return np.array([entry[name] for entry in entries], float)

@@ -28,7 +28,6 @@ from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
-STATES = ("finished", "running", "interrupted", "damaged")
 LOCKS = Path("/proc/locks")  # on Linux; reading it does not take a lock that could disturb a run
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
@@ -165,7 +164,7 @@ class ListedRun:
     """One entry of a list of runs."""
 
     name: str  # its folder, relative to the folder that was searched
-    state: str  # one of `STATES`
+    state: str  # finished, running, interrupted or damaged
     reason: str = ""  # why it is damaged
     task: str = ""
     method: str = ""
@@ -252,8 +251,6 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
         if key not in COLUMNS and all(run.value(key) is None for run in runs if run.state != "damaged"):
             known = {*COLUMNS, *(name.removeprefix("config.") for run in runs for name in run.settings)}
             raise UserError(f"--filter: no run has {key!r}; nearest: {nearest(key, known)}")
-        if key == "state" and wanted not in STATES:
-            raise UserError(f"--filter={part}: a state is one of {', '.join(STATES)}")
         chosen = [run for run in chosen if _equal(run.value(key), wanted)]
     return chosen
 
