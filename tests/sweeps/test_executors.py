@@ -70,7 +70,7 @@ def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch
 def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_path, monkeypatch):
     """Stopped after each two updates, it is trained four times; stopped at once, it is given up."""
     train = TrainingLoop.run
-    settings = sweep_settings(tmp_path, methods=CLONING, max_steps=8, eval_interval=4)
+    settings = sweep_settings(tmp_path, methods=CLONING, max_steps=8, eval_interval=8)
 
     def stopped_after(steps):
         def run(loop, stop, **options):
@@ -78,7 +78,7 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
 
             def record_and_stop():
                 record()
-                if loop.progress.step >= last:
+                if last <= loop.progress.step < 8:
                     stop.request()
 
             if steps == 0:
