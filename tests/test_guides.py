@@ -14,7 +14,7 @@ LANGUAGES = {"sh", "python", "yaml", "text", "bibtex", "console"}
 RUN_BY = {
     "CONTRIBUTING.md": "tests/test_contributing.py",
     "docs/compiled.md": "tests/envs/test_compiled.py",
-    "docs/data.md": "tests/data/test_data_guide.py",
+    "docs/data.md": "tests/data/test_readers.py",
     "docs/finetune.md": "tests/runs/test_export.py",
     "docs/python.md": "tests/test_python_interface.py",
     "docs/theory.md": "tests/theory/test_theory_guide.py",

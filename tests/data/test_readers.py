@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from data_formats import ALL, KEYS, OPTIONAL, arrays_of, expected, make_episode, write, write_minari
+from guides import blocks
 from gymnasium import spaces
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from xql_jax.data.dataset import qlearning_dataset
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.readers import from_arrays, read_hdf5
 from xql_jax.errors import UserError
-from xql_jax.tasks import get_task
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")  # it would like to know the author
 FILES = [name for name in KEYS if name != "minari"]
@@ -239,12 +239,6 @@ def test_what_contradicts_itself_or_has_other_names_is_refused(tmp_path, name, c
             from_arrays({key: np.asarray(x) for key, x in rows_of(**changes).items()}, None, "arrays")
 
 
-def test_the_tasks_limit_does_not_make_ogbenchs_rows_d4rls(tmp_path):
-    path = write(tmp_path / "a.npz", rows_of(timeouts=None, next_observations=None, qpos=np.zeros((6, 5))))
-    with pytest.raises(UserError, match="if they are OGBench's"):
-        load_dataset(get_task("antmaze-umaze-v2"), [str(path)])
-
-
 def test_an_hdf5_file_must_hold_its_arrays_itself(tmp_path):
     path = write(tmp_path / "rows.hdf5", arrays_of("rows.hdf5", EPISODES))
     other = shutil.copy(path, tmp_path / "other.hdf5")
@@ -407,3 +401,25 @@ def test_what_is_no_such_file_is_told(tmp_path, name, make, message):
     make(tmp_path / name)
     with pytest.raises(UserError, match=rf"{name}.*({message})"):
         load_dataset(None, [str(tmp_path / name)])
+
+
+# The examples of docs/data.md run, and what they write is what the guide says it is.
+
+GUIDE = "docs/data.md"
+WRITTEN = {  # by source: transitions, trajectories, terminals
+    "mine.hdf5": (995, 10, 5),  # five time-outs, the last of which is the last row
+    "mine.npz": (1000, 10, 5),
+    "episodes": (1000, 10, 5),
+    "minari:mine/walk-v0": (100, 1, 1),
+    "ogbench:goal.npz": (995, 10, 5),  # a goal and a time-out in each of five trajectories
+}
+
+
+def test_the_guides_examples_write_what_can_be_read(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    examples = [block.code for block in blocks(GUIDE, "python") if not block.reason]
+    for example, (source, counts) in zip(examples, WRITTEN.items(), strict=True):
+        exec(compile(example, GUIDE, "exec"), {})
+        dataset = load_dataset(None, [source])
+        assert (dataset.size, dataset.ends.sum(), (dataset.batch.masks == 0).sum()) == counts
+        assert (dataset.observation_dim, dataset.action_dim) == (4, 2)

@@ -131,13 +131,6 @@ def test_one_transition_among_a_million_rows():
     assert set(np.asarray(replay.sample(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
 
 
-def test_the_key_decides():
-    buffer = filled(20, 33)
-    first, again, other = (replay.sample(buffer, jax.random.key(seed), 64).rewards for seed in (3, 3, 4))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def add_and_draw(buffer, k):
     """What a program does in each step: three transitions in, eight out."""
     buffer = replay.insert(buffer, transitions(3 * k + jnp.arange(3)))

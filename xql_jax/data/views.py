@@ -34,7 +34,7 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     # A trajectory that loses its last row ends one row earlier.
     ends = dataset.ends | np.append(~known[1:], False)
     kept = dataclasses.replace(dataset, batch=SarsaBatch(*fields), ends=ends)
-    return dataclasses.replace(kept, batch=kept.take(np.flatnonzero(known)), ends=ends[known])
+    return kept.part(np.flatnonzero(known))
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:
