@@ -115,14 +115,7 @@ print(len(files), sum(len(open(file).readlines()) for file in files.values()))
 """
 
 
-@pytest.mark.parametrize(
-    "main",
-    [
-        pytest.param("train_offline", marks=pytest.mark.xfail(reason="the populations are still too long")),
-        "evaluate",
-        "report",
-    ],
-)
+@pytest.mark.parametrize("main", ["train_offline", "evaluate", "report"])
 def test_a_command_loads_little_of_the_library(main):
     """What one reads to follow a run is at most 80 modules and 8,000 lines; nothing else is loaded."""
     run = subprocess.run([sys.executable, "-c", LOADED.format(main=main)], **PROCESS)

@@ -20,7 +20,6 @@ from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import summarize
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
-from xql_jax.runs.load import SavedRun
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.settings import EVALUATION_SEED, RunSettings
 from xql_jax.settings import as_typed
@@ -41,7 +40,7 @@ class Job(NamedTuple):
     members: list[Member]  # one per seed and setting of the swept hyperparameters
     identity: Mapping[str, Any]  # what its numbers depend on, except the data's content
     acting: Any = None  # the `OnlineSchedule`, how acting and learning alternate, if it acts
-    source: SavedRun | None = None  # the run of --checkpoint, of whose members it is the fine-tuning
+    source: Any = None  # the `SavedRun` of --checkpoint, of whose members it is the fine-tuning
 
 
 @dataclasses.dataclass(frozen=True)
