@@ -18,6 +18,10 @@ def tables(name, root):
     return FIGURES_OF_RUNS[name].compute(root)
 
 
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def write_errors(folder, errors, swept=""):
     """Writes bellman_errors.csv: rows of step, seed, the swept value if any, and error."""
     lines = [",".join(map(str, row)) for row in errors]
@@ -55,9 +59,8 @@ def test_figure_3_has_means_and_students_intervals(online_runs):
     np.testing.assert_allclose(sac["mean"] - sac["low"], sac["high"] - sac["mean"])
     td3 = where(curves, method="td3", task="walker-run")
     np.testing.assert_allclose(td3["mean"], [10.0, 20.0])
-    np.testing.assert_allclose(
-        td3["high"] - td3["mean"], np.array([10.0, 20.0]) * T_2 / np.sqrt(3), rtol=1e-6
-    )
+    half_width = np.array([10.0, 20.0]) * T_2 / np.sqrt(3)
+    np.testing.assert_allclose(td3["high"] - td3["mean"], half_width, rtol=1e-6)
     assert where(curves, task="hopper-hop")["seeds"].tolist() == [1, 1]
     assert np.isnan(where(curves, task="hopper-hop")["low"]).all()  # of one seed nothing is known
 
@@ -65,22 +68,19 @@ def test_figure_3_has_means_and_students_intervals(online_runs):
 def test_figure_3_has_a_column_a_task_and_a_row_a_family(online_runs):
     write_run(online_runs, "walker-run", "xtd3", {0: [8.0, 9.0]}, step=10, scale=1.0)
     figure = FIGURES_OF_RUNS["3"].draw(tables("3", online_runs))
-    panels = {}
-    for axes in figure.axes:
-        names = tuple(text.get_text() for text in axes.get_legend().get_texts())
-        panels[axes.get_title(), names] = axes
+    panels = {(axes.get_title(), *legend(axes)): axes for axes in figure.axes}
     assert set(panels) == {
-        ("walker-run", ("sac",)), ("walker-run", ("td3", "xtd3")), ("hopper-hop", ("td3",))
+        ("walker-run", "sac"), ("walker-run", "td3", "xtd3"), ("hopper-hop", "td3")
     }  # fmt: skip
-    sac = panels["walker-run", ("sac",)]
+    sac = panels["walker-run", "sac"]
     *of_seeds, mean = sac.get_lines()
     assert (mean.get_label(), list(mean.get_ydata())) == ("sac", [12.0, 34.0])
     assert [list(line.get_ydata()) for line in of_seeds] == [[10.0, 30.0], [14.0, 38.0]]
     assert not sac.collections  # an interval of two seeds says nothing
-    (band,) = panels["walker-run", ("td3", "xtd3")].collections  # of three seeds; of XTD3 there is one
+    (band,) = panels["walker-run", "td3", "xtd3"].collections  # of three seeds; of XTD3 there is one
     assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(20.0 + 20.0 * T_2 / np.sqrt(3))
     assert sac.get_ylim() == (10.0 - 1.4, 38.0 + 1.4)  # of the seeds, with a twentieth around
-    colours = {axes.get_lines()[0].get_color() for key, axes in panels.items() if key[1][0] == "td3"}
+    colours = {axes.get_lines()[0].get_color() for key, axes in panels.items() if key[1] == "td3"}
     assert colours == {LINES[0]}  # the same on every task
 
 
@@ -97,7 +97,7 @@ def test_each_panel_shows_the_best_of_its_own_task(tmp_path):
     figure = FIGURES_OF_RUNS["7"].draw(tables("7", tmp_path))
     for axes, best in zip(figure.axes, (range(8, 20), range(12)), strict=True):
         assert axes.get_title().endswith(": the best 12 of 20")
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"xql beta={b}" for b in best]
+        assert legend(axes) == [f"xql beta={b}" for b in best]
 
 
 def test_a_seed_that_is_there_twice_is_counted_once(tmp_path, caplog):
@@ -122,8 +122,7 @@ def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_p
     by_method = dict(zip(found["restarts"]["method"], found["restarts"]["restarts"], strict=True))
     assert by_method == {"sac": 0, "xsac beta=1": 0, "xsac beta=2": 2}
     (axes,) = FIGURES_OF_RUNS["3"].draw(found).axes
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert texts == ["sac (1 of 2 diverged)", "xsac beta=1", "xsac beta=2 (restarts: 2)"]
+    assert legend(axes) == ["sac (1 of 2 diverged)", "xsac beta=1", "xsac beta=2 (restarts: 2)"]
 
 
 def test_what_is_damaged_or_not_finite_is_left_out(tmp_path, caplog):
@@ -152,22 +151,12 @@ def test_a_name_between_dollars_is_drawn(tmp_path):
 @pytest.fixture
 def ablation(tmp_path):
     """Two seeds of two betas at two batch sizes; a score is 10 * beta + seed, doubled at the end."""
+    swept = {"swept": ["beta"], "beta": 2.0}
+    scores = {(seed, beta): (10 * beta + seed) * np.array([1, 2]) for beta in (0.5, 4.0) for seed in (0, 1)}
     for batch_size in (256, 1024):
-        scores = {
-            (seed, beta): [10 * beta + seed, 2 * (10 * beta + seed)] for beta in (0.5, 4.0) for seed in (0, 1)
-        }
         content = {"batch_size": batch_size}
-        write_run(
-            tmp_path, "maze", "xql", scores, swept=["beta"], diverged=[(1, 0.5)], content=content, beta=2.0
-        )
-    write_run(
-        tmp_path,
-        "pen-human-v1",
-        "xql",
-        {(0, 1.0): [1.0, 2.0], (0, 2.0): [3.0, 4.0]},
-        swept=["beta"],
-        beta=2.0,
-    )
+        write_run(tmp_path, "maze", "xql", scores, diverged=[(1, 0.5)], content=content, **swept)
+    write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0, 2.0], (0, 2.0): [3.0, 4.0]}, **swept)
     return tmp_path
 
 
@@ -217,7 +206,7 @@ def test_figure_1_finds_the_law_that_the_errors_have(tmp_path):
     assert [axes.get_title().split("\n") for axes in figure.axes] == [
         [f"sac on {task}", "pooled: 2 snapshots of 1 seed"] for task in ("cheetah-run", "walker-run")
     ]
-    assert "80 moved to the ends" in figure.axes[0].get_legend().get_texts()[0].get_text()
+    assert "80 moved to the ends" in legend(figure.axes[0])[0]
 
 
 def test_errors_of_a_sweep_are_apart_and_a_steps_own_fit_is_of_its_errors_alone(tmp_path, caplog):

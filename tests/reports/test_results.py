@@ -21,9 +21,9 @@ def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
 
 
 def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
-    members = [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
-    by_name, _ = by_place(members)
-    (score,) = by_name.values()
+    (score,), _ = scores_of(
+        [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
+    )
     assert (score.method, score.entry().mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
 
 
@@ -90,8 +90,7 @@ def test_what_goes_on_counts_only_where_nothing_has_finished():
     ],
 )
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
-    by_name, _ = by_place([member(0, 1.0, run=run)])
-    (score,) = by_name.values()
+    (score,), _ = scores_of([member(0, 1.0, run=run)])
     assert (score.entry().paper, score.entry().paper_before) == (paper, before)
 
 

@@ -185,9 +185,7 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
         tolerance: positive bound on the Bellman residual, reward units. If rounding makes it unreachable, the
             sweeps end when exact arithmetic would have reached it; `residual` is what was reached.
     """
-    last, sweeps = _sweeps_until(tolerance, mdp, np.zeros(len(mdp.behavior)), of_q=False)
-    q = mdp.backup(last)
-    return _solution(mdp, q, np.abs(mdp.soft_value(q) - last), sweeps)
+    return _solve(mdp, tolerance, of_q=False)
 
 
 def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
@@ -195,20 +193,10 @@ def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
 
     Source: Garg et al. 2023, Eq. 38, with the expectation over s' where dynamics are stochastic (Eq. 10).
     """
-    last, sweeps = _sweeps_until(tolerance, mdp, np.zeros(mdp.behavior.shape), of_q=True)
-    q = mdp.backup(mdp.soft_value(last))
-    return _solution(mdp, q, np.abs(q - last), sweeps)
+    return _solve(mdp, tolerance, of_q=True)
 
 
-def _solution(mdp: SoftMDP, q: np.ndarray, change: np.ndarray, sweeps: int) -> Solution:
-    v, residual = mdp.soft_value(q), float(change.max())
-    policy = mdp.policy(q, v)
-    policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
-    return Solution(v, q, policy, residual, residual * mdp.discount / (1.0 - mdp.discount), sweeps)
-
-
-def _sweeps_until(tolerance: float, mdp: SoftMDP, start: np.ndarray, *, of_q: bool) -> tuple[np.ndarray, int]:
-    """Returns the last sweep's argument, which it changed by at most the tolerance, and their number."""
+def _solve(mdp: SoftMDP, tolerance: float, *, of_q: bool) -> Solution:
     arguments.positive("tolerance", tolerance)
     with jax.enable_x64(True):
         tables = (
@@ -219,8 +207,16 @@ def _sweeps_until(tolerance: float, mdp: SoftMDP, start: np.ndarray, *, of_q: bo
             np.float64(mdp.discount),
             np.float64(mdp.beta),
         )
-        last, sweeps = _sweeps(tables, start, np.float64(tolerance), of_q)
-        return np.asarray(last), int(sweeps)
+        start = np.zeros(mdp.behavior.shape if of_q else len(mdp.behavior))
+        final, sweeps = _sweeps(tables, start, np.float64(tolerance), of_q)
+    last = np.asarray(final)  # the last sweep's argument, which it changed by at most the tolerance
+    q = mdp.backup(mdp.soft_value(last) if of_q else last)
+    v = mdp.soft_value(q)
+    residual = float(np.abs((q if of_q else v) - last).max())
+    policy = mdp.policy(q, v)
+    policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
+    bound = residual * mdp.discount / (1.0 - mdp.discount)
+    return Solution(v, q, policy, residual, bound, int(sweeps))
 
 
 @functools.partial(jax.jit, static_argnames="of_q")
