@@ -73,13 +73,13 @@ def steps_alone(environment) -> float:
 def steps_together(task: Task) -> float:
     evaluator = Evaluator(task, num_members=1, num_episodes=EPISODES, seed=0, suite=choose_suite(task))
     data = Batch(
-        np.zeros((2, evaluator.observation_dim), np.float32),
-        np.zeros((2, evaluator.action_dim), np.float32),
+        np.zeros((2, evaluator.sizes[0]), np.float32),
+        np.zeros((2, evaluator.sizes[1]), np.float32),
         *(np.zeros(2, np.float32),) * 2,
-        np.zeros((2, evaluator.observation_dim), np.float32),
+        np.zeros((2, evaluator.sizes[0]), np.float32),
     )
     policy = Population(make_learner("bc", {}), make_members([0], {}), offline(data, 2)).policy()
-    policy(np.zeros((1, EPISODES, evaluator.observation_dim), np.float32))  # compiles
+    policy(np.zeros((1, EPISODES, evaluator.sizes[0]), np.float32))  # compiles
     evaluator.run(policy)  # makes the environments
     steps, started = 0, time.perf_counter()
     while time.perf_counter() - started < FLAGS.seconds or steps == 0:

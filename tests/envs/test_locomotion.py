@@ -179,7 +179,7 @@ def test_random_policy_returns(name, legacy_inertia, num_episodes, expected, dev
     suite = choose_suite(task, Simulation(legacy_inertia=legacy_inertia))
     evaluator = Evaluator(task, num_members=1, num_episodes=num_episodes, seed=0, suite=suite)
     rng = np.random.default_rng(0)
-    size = evaluator.action_dim
+    size = evaluator.sizes[1]
     returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
     evaluator.close()
     standard_error = deviation / np.sqrt(num_episodes)

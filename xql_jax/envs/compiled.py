@@ -27,12 +27,7 @@ class Step(NamedTuple):
 
 
 class JaxEnvironment(Protocol):
-    """One environment as pure functions; `jax.vmap` makes many of it.
-
-    `--env_name=MODULE:CLASS` trains in a class that has these members and takes no arguments. Randomness
-    after the start must come from a key in the state. Only videos need a method `render`, from the state to a
-    picture u8[height, width, 3].
-    """
+    """One environment as pure functions; see docs/compiled.md for users' own."""
 
     observation_size: int  # O
     action_size: int  # A
@@ -41,20 +36,14 @@ class JaxEnvironment(Protocol):
 
     def reset(self, key: PRNGKey) -> tuple[EnvState, Array]:
         """Returns the start of an episode, and its observation f32[O]."""
-        ...
 
     def step(self, state: EnvState, action: Array) -> tuple[EnvState, Step]:
         """Acts once, with f32[A] in [-1, 1]. It never starts a new episode: the caller does that."""
-        ...
 
 
 @functools.cache
 def compiled_environment(task: Task) -> JaxEnvironment:
-    """Returns this process's one environment of a task of the suite `compiled`.
-
-    Raises:
-        UserError: if the package is not installed, or the user's class is not a `JaxEnvironment`.
-    """
+    """Returns this process's one environment of a task; UserError if a user's class is unfit."""
     if task.name.startswith(f"{PLAYGROUND}:"):
         from xql_jax.envs.playground import Playground
 
@@ -85,11 +74,9 @@ def compiled_environment(task: Task) -> JaxEnvironment:
 def safe_step(
     environment: JaxEnvironment, state: EnvState, observation: Array, action: Array
 ) -> tuple[EnvState, Step, Array]:
-    """Like the environment's `step`, but if the simulation fails, the episode ends there.
+    """Like the environment's `step`, but the episode ends where the observation or reward is not finite.
 
-    Returns:
-        in addition bool[], whether the observation or the reward was not finite. In that case the step is
-        terminal, its reward is 0, and its next observation is the one it began with, `observation` f32[O].
+    Such a step, which the last bool[] tells, is terminal, pays 0, and stays at `observation` f32[O].
     """
     state, given = environment.step(state, action)
     failed = ~(jnp.isfinite(given.observation).all() & jnp.isfinite(given.reward))

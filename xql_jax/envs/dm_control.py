@@ -62,7 +62,7 @@ class DMControl(SimulatedEnv):
         if seed is not None:
             self._environment.task.random.seed(seed)  # in place, so that the model is not rebuilt
         if self.physics.model.nhfield:
-            self.close_camera()  # it still shows the last episode's terrain
+            self.close()  # the camera still shows the last episode's terrain
         return _flat(self._environment.reset().observation)
 
     def act(self, action: np.ndarray) -> Outcome:

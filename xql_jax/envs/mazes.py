@@ -5,7 +5,6 @@ mass: the free cell (r, c) spans [r - 0.7, r + 0.3] x [c - 0.7, c + 0.3] in posi
 waypoints lie at integer positions, which are therefore not the cells' centres.
 """
 
-import collections
 import dataclasses
 import functools
 
@@ -40,14 +39,11 @@ class Maze:
         return np.argwhere(~self.walls)
 
     def shortest_path(self, start: Cell, target: Cell) -> list[Cell]:
-        """Returns the cells from `start` (not included) to `target` (included).
+        """Returns the cells from `start` (not included) to `target` (included); ValueError if there is none.
 
         It is the greedy path of D4RL's tabular Q-iteration (reward 1 at the target, discount 0.99): there, a
         value is the discount to the power of the distance, and ties go to the first move, as here. A path
         from a cell to itself is that cell.
-
-        Raises:
-            ValueError: if there is no path.
         """
         distances = self.distances(target)
         if np.isinf(distances[start]):
@@ -62,17 +58,10 @@ class Maze:
     def distances(self, target: Cell) -> np.ndarray:
         """Returns f64[R, C], moves to the target; inf in walls and where the target is out of reach."""
         distances = np.full(self.walls.shape, np.inf)
-        if self.walls[target]:
-            return distances
-        distances[target] = 0.0
-        queue = collections.deque([target])
-        while queue:
-            r, c = queue.popleft()
-            for dr, dc in MOVES:
-                cell = r + dr, c + dc
-                if not self.walls[cell] and np.isinf(distances[cell]):
-                    distances[cell] = distances[r, c] + 1.0
-                    queue.append(cell)
+        distances[target] = np.inf if self.walls[target] else 0.0
+        for _ in range(distances.size):  # no path is longer; the outer walls keep `roll` inside
+            nearest = np.min([np.roll(distances, move, axis=(0, 1)) for move in MOVES], axis=0)
+            distances = np.where(self.walls, np.inf, np.minimum(distances, nearest + 1.0))
         return distances
 
 

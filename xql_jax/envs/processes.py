@@ -33,7 +33,6 @@ class Processes(VectorEnv):
     Args:
         make: makes one environment; it is pickled. One is also made here, for its spaces.
         num_envs: N. All of them always have an episode.
-        patience: how long to wait for the processes.
     """
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, patience: Patience = PATIENT):
@@ -54,44 +53,35 @@ class Processes(VectorEnv):
 
     def _start(self, seeds: Sequence[int | None]) -> np.ndarray:
         mask = np.array([seed is not None for seed in seeds])
-        with self._ending_at_a_failure():
-            self._envs.reset_async(seed=list(seeds), options={"reset_mask": mask})
-            self._await_answers()
-            observations, infos = self._envs.reset_wait()
-            _check(infos)
+        observations, _ = self._asked("reset", seed=list(seeds), options={"reset_mask": mask})
         return observations
 
     def _act(self, actions: np.ndarray, running: np.ndarray) -> tuple[np.ndarray, ...]:
-        with self._ending_at_a_failure():
-            self._envs.step_async(actions)
-            self._await_answers()
-            observations, rewards, terminals, truncations, infos = self._envs.step_wait()
-            _check(infos)
-        return observations, rewards, terminals, truncations, infos["success"].astype(np.int8)
+        *outcome, infos = self._asked("step", actions)
+        return *outcome, infos["success"].astype(np.int8)
 
     def close(self) -> None:
         self._stop()
 
-    @contextlib.contextmanager
-    def _ending_at_a_failure(self) -> Iterator[None]:
+    def _asked(self, what: str, *arguments: Any, **options: Any) -> tuple[Any, ...]:
+        """Returns the workers' answers to reset or step. After a failure all of them have ended."""
         if self._envs.closed:
             raise ValueError("the environments are closed")
         try:
-            try:
-                yield
-            except BrokenPipeError:
-                self._await_answers()  # which names the process that has ended
-                raise
+            with contextlib.suppress(BrokenPipeError):  # then one has ended, which is told below
+                getattr(self._envs, f"{what}_async")(*arguments, **options)
+            self._await_answers()
+            *answers, infos = getattr(self._envs, f"{what}_wait")()
+            if "failure" in infos:
+                index = int(infos["_failure"].argmax())
+                raise failure(index, infos["failure"][index])
         except BaseException:  # interrupts, too: an answer not read would be taken for the next step's
             self.close()
             raise
+        return *answers, infos
 
     def _await_answers(self) -> None:
-        """Waits until all workers have answered.
-
-        Raises:
-            EnvironmentFailure: if one has ended, or that takes longer than `patience` allows.
-        """
+        """Waits until all workers have answered; EnvironmentFailure if one has ended, or takes too long."""
         waited = stopping = 0.0
         for index, poller in enumerate(self._pollers):
             while not (events := poller.poll(1000 * TICK)):
@@ -127,13 +117,6 @@ class _Reporting(gymnasium.Wrapper):
         shaped = np.zeros(self.env.observation_space.shape or (), np.float32)
         shaped[...] = observation
         return shaped
-
-
-def _check(infos: dict[str, Any]) -> None:
-    """Raises EnvironmentFailure if an environment has told of one."""
-    if "failure" in infos:
-        index = int(infos["_failure"].argmax())
-        raise failure(index, infos["failure"][index])
 
 
 def _silence(index: int, time: str) -> EnvironmentFailure:

@@ -30,17 +30,15 @@ class Registered(SimulatedEnv):
         except Exception as error:  # it may be the user's code, and fail in any way
             raise UserError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
         observed, acted = simulation.observation_space, simulation.action_space
-        for what, space in (("observations", observed), ("actions", acted)):
-            if not isinstance(space, spaces.Box):
-                raise UserError(f"{name}: its {what} are {space}, and must be a Box")
-        assert isinstance(acted, spaces.Box)
-        if not acted.is_bounded():
-            raise UserError(f"{name}: its actions must be bounded, and lie in {acted}")
+        if not isinstance(observed, spaces.Box):
+            raise UserError(f"{name}: its observations are {observed}, and must be a Box")
+        if not (isinstance(acted, spaces.Box) and acted.is_bounded()):
+            raise UserError(f"{name}: its actions are {acted}, and must be a Box with bounds")
         self._middle, self._reach = (acted.high + acted.low) / 2, (acted.high - acted.low) / 2
         robot: Any = None if task.suite == OWN else simulation.unwrapped
         self._robot, rate = robot, simulation.metadata.get("render_fps") or STEPS_PER_SECOND
         super().__init__(
-            int(np.prod(observed.shape or ())),
+            int(np.prod(observed.shape)),
             int(np.prod(acted.shape)),
             episode_limit=task.episode_limit,
             steps_per_second=1 / robot.dt if robot else float(rate),

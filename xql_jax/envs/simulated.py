@@ -70,13 +70,10 @@ class SimulatedEnv(gymnasium.Env):
             self._camera = Camera(self.model, self.data, **self._view)
         return self._camera.picture()
 
-    def close_camera(self) -> None:
+    def close(self) -> None:
         if self._camera:
             self._camera.close()
         self._camera = None
-
-    def close(self) -> None:
-        self.close_camera()
         if self.simulation is not None:
             self.simulation.close()
 
@@ -89,11 +86,9 @@ class Camera:
     not notice that OpenGL now draws to another canvas. Height fields stay as they are when it is made.
 
     Args:
-        model, data: of the simulation; its state is read whenever a picture is taken.
         through_model: look through the model's first camera, if it has one.
         follow: the name of a body to follow; None for a camera that stands still.
-        place: `lookat` and `distance` in metres, `azimuth` and `elevation` in degrees, as `MjvCamera` has
-            them. By default it looks at the model's centre, from 1.5 times the model's extent.
+        place: `lookat` and `distance` in metres, `azimuth` and `elevation` in degrees, of `MjvCamera`.
     """
 
     def __init__(
@@ -129,12 +124,10 @@ class MujocoRobot(SimulatedEnv):
     A subclass defines `observe` and `act`.
 
     Args:
-        spec: of the model; it is changed if `legacy_inertia` is true.
         frame_skip: simulator steps per step of the environment.
         noise: scale of a start's deviations from the model's rest pose; those of positions are uniform.
         normal_velocities: whether those of velocities are normal; else they are uniform, too.
         legacy_inertia: see `compile_with_legacy_inertia`.
-        episode_limit, view: see `SimulatedEnv`.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Step(NamedTuple):
     final_observations: np.ndarray  # f32[N, O], reached by this step: never those of a new episode
     successes: np.ndarray  # i8[N], whether the episode has succeeded: 1, 0 or UNTOLD
     returns: np.ndarray  # f64[N], undiscounted, of the episodes up to and with this step
-    lengths: np.ndarray  # i64[N], steps of the episodes up to and with this step
+    lengths: np.ndarray  # i64[N], steps likewise
 
     @property
     def ended(self) -> np.ndarray:
@@ -101,12 +101,9 @@ class VectorEnv(ABC):
         return self._observations
 
     def step(self, actions: np.ndarray) -> Step:
-        """Acts once in each environment that has an episode.
+        """Acts once in each environment that has an episode, by actions [N, A] clipped to the action space.
 
-        Args:
-            actions: [N, A], clipped to the action space. Those of idle environments are not used.
         Raises:
-            ValueError: if the actions' shape is wrong.
             FloatingPointError: if an action is NaN or infinite.
             EnvironmentFailure: naming the environment, also if what it returned is not finite.
         """
@@ -143,12 +140,7 @@ class VectorEnv(ABC):
 
 
 class Local(VectorEnv):
-    """Environments in this process, stepped in turn or by several threads.
-
-    Args:
-        make: makes one environment.
-        num_threads: pays for steps of a millisecond that release the GIL, slows those of microseconds.
-    """
+    """Environments in this process, stepped in turn or by several threads, see `Suite.num_threads`."""
 
     def __init__(self, make: Callable[[], Environment], num_envs: int, num_threads: int = 1):
         super().__init__(num_envs)
@@ -234,19 +226,12 @@ class EpisodeSeeds:
 
 
 def start_seed(seed: int, environment: int, episode: int) -> int:
-    """Returns the seed of an environment's episode, in [0, 2**32).
-
-    Its random stream is independent of that of `rollout.evaluation.episode_seed`, whatever the seeds.
-    """
+    """Returns the seed of an environment's episode: independent of `rollout.evaluation.episode_seed`'s."""
     return int(np.random.SeedSequence(seed, spawn_key=(environment, episode)).generate_state(1)[0])
 
 
 def act(environment: Environment, action: np.ndarray) -> Outcome:
-    """Steps one environment.
-
-    Raises:
-        ValueError: if the reward is not a number.
-    """
+    """Steps one environment; ValueError if the reward is not a number."""
     observation, reward, terminated, truncated, info = environment.step(action)
     if isinstance(reward, np.ndarray | list) and np.shape(reward):
         raise ValueError(f"the reward must be a number, and has shape {np.shape(reward)}")

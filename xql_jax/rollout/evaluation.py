@@ -51,15 +51,8 @@ class Evaluator:
         affordable = max(1, (max_environments or suite.max_environments) // num_members)
         # K, the episodes of a batch: the fewest for that many batches.
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
-        self._env = suite.vector_env(task, num_members * self._batch_size)
-
-    @property
-    def observation_dim(self) -> int:
-        return self._env.observation_space.shape[0]
-
-    @property
-    def action_dim(self) -> int:
-        return self._env.action_space.shape[0]
+        self._env = env = suite.vector_env(task, num_members * self._batch_size)
+        self.sizes = env.observation_space.shape[0], env.action_space.shape[0]
 
     def run(
         self, policy: Act, record_paths: bool = False, on_step: Callable[[Step], object] = lambda step: None

@@ -34,11 +34,7 @@ LOG = logging.getLogger(__name__)
 
 
 def prepare_to_draw(path: Path) -> None:
-    """Chooses how MuJoCo draws without a screen. Call it before MuJoCo is imported, which reads the choice.
-
-    Raises:
-        UserError: if the package that writes the file is not installed.
-    """
+    """Chooses how MuJoCo draws without a screen; call it before MuJoCo is imported, which reads that."""
     if path.suffix.lower() != ".gif":
         with needing("an .mp4 file (a .gif does not)", "video"):
             importlib.import_module("imageio_ffmpeg")
@@ -76,7 +72,7 @@ def record_video(
     frames_per_second: float | None = None,
     on_step: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Runs one episode per seed and writes all of them, one after another, at the episodes' own speed.
+    """Writes one episode per seed, one after another, at their own speed; returns their undiscounted returns.
 
     A GIF of more than `MAX_GIF_BYTES` is made smaller until it fits, which is logged.
 
@@ -84,12 +80,8 @@ def record_video(
         env: of one environment, which draws itself.
         policy: from f32[1, 1, O] to [1, 1, A].
         path: its suffix is one of `SUFFIXES`; an older file is replaced once the new one is complete.
-        size: of the video. None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
+        size: None: as drawn, but for a GIF at most `GIF_WIDTH` wide.
         frames_per_second: an approximate maximum: every n-th step is shown. None: `MAX_FRAMES_PER_SECOND`.
-    Returns:
-        The undiscounted return of each episode.
-    Raises:
-        UserError: if the file cannot be written, or is not complete.
     """
     suffix = path.suffix.lower()
     stride = max(1, round(env.steps_per_second / (frames_per_second or MAX_FRAMES_PER_SECOND[suffix])))
@@ -157,23 +149,17 @@ def _write_mp4(path: Path, frames_per_second: float) -> Iterator[Append]:
     def append(frame: np.ndarray) -> None:
         nonlocal count
         count += 1
-        try:
-            writer.append_data(frame)
-        except OSError as error:  # its message has ffmpeg's command and all of its output
-            raise OSError(f"ffmpeg gave up at frame {count}; {_free(path)}") from error
+        writer.append_data(frame)
 
-    with warnings.catch_warnings():
+    # ffmpeg's errors come with its command and all of its output.
+    with warnings.catch_warnings(), contextlib.suppress(OSError, RuntimeError):
         # JAX warns of every fork; this one becomes ffmpeg at once.
         warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called", category=RuntimeWarning)
         options: Any = {"macro_block_size": 2, "quality": 7, "ffmpeg_log_level": "quiet"}
         writer = imageio.get_writer(path, fps=frames_per_second, **options)
         with contextlib.closing(writer):  # after an error, too, so that ffmpeg stops writing
             yield append
-        with contextlib.suppress(RuntimeError):  # raised with ffmpeg's output for a file that is not a video
-            found, _ = imageio_ffmpeg.count_frames_and_secs(path)
+        found, _ = imageio_ffmpeg.count_frames_and_secs(path)
     if found != count:
-        raise OSError(f"only {found} of {count} frames can be read back; {_free(path)}")
-
-
-def _free(path: Path) -> str:
-    return f"{shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on the disk"
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:,.0f} MB are free on the disk"
+        raise OSError(f"only {found} of {count} frames can be read back; {free}")

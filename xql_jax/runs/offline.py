@@ -91,7 +91,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
 def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     settings, task = job.settings, job.settings.task
-    sizes = (evaluator.observation_dim, evaluator.action_dim) if evaluator else None  # before a download
+    sizes = evaluator.sizes if evaluator else None  # before a download
     dataset = load_dataset(task, settings.dataset, settings.dataset_url)
     if task:
         task = scored(settings, task, dataset.references)
