@@ -31,12 +31,12 @@ MISTAKES = """
 train --num_seed=2 => num_seed | num_seeds
 inspect --resume => resume
 train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
-train --seed --tuned => --seed=--tuned | is its value missing
+train --seed --tuned => --seed='--tuned': must be a whole number
 train --flagfile=nowhere => nowhere | No such file
-train --seed=many => --seed=many: must be a whole number, at least 0
+train --seed=many => --seed='many': must be a whole number, at least 0
 train --num_seeds=0 => --num_seeds=0 | at least 1, at most 100,000
 train --tuned=maybe => --tuned=maybe: must be true or false
-train --data_on=moon => --data_on=moon: must be one of auto, device, host
+train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
 evaluate --halve_at=5 => --halve_at has left: a sweep trains every setting to its end; Ray Tune
 train --data_on disk => --data_on=disk has left: the data are in memory: give --data_on=host
@@ -137,7 +137,7 @@ export {run} --output={run}/checkpoints/x => that is of the run
 report => name folders of runs
 report copies => no runs there
 report {run} --out={run}/checkpoints => --out= | that is of the run in
-figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, 1, 3, 5, 6, 7, 8, 9, 10, 11, 12, all
+figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
 figures --figure=3 --runs=nowhere => --runs=nowhere: no such folder
 figures --figure=7 --runs=copies => --runs=copies: needs a finished run of train_offline.py; there are: none
 # outputs
@@ -150,7 +150,7 @@ inspect --dataset=good.hdf5 --plot=a.png --json=./a.png => the same file
 # sweeps and tables
 sweep --methods= => --methods: give at least one
 sweep --datasets= => --datasets: give at least one
-sweep --executor=rya => --executor=rya: must be one of in_process
+sweep --executor=rya => --executor='rya': must be one of in_process
 sweep --executor=ray --ray_address=127.0.0.1:9 => no cluster there
 sweep --executor=slurm --slurm_options=partition => --slurm_options=partition: each must be NAME=VALUE, as
 sweep --executor=slurm --slurm_options=additional_parameters=x => give them as options of their own
@@ -161,7 +161,7 @@ sweep nowhere.yaml => nowhere.yaml: No such file
 sweep unknown.yaml => flag 'method' | methods
 sweep broken.yaml => broken.yaml: not YAML
 sweep text.yaml => text.yaml: it must give flags by their names
-sweep many.yaml => --num_seeds=many: must be a whole number
+sweep many.yaml => --seed='many': must be a whole number
 sweep retries.yaml => --retries: only used with
 reproduce --table=1 --num_pretraining_steps=5 => --num_pretraining_steps: only used in fine-tuning
 reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained | and so are the data of 1
@@ -231,7 +231,7 @@ FILES = {
     "unknown.yaml": "method: [xql]",
     "broken.yaml": "methods: [xql",
     "text.yaml": "xql",
-    "many.yaml": "num_seeds: many",
+    "many.yaml": "seed: many",
     "retries.yaml": "retries: 2",
 }
 
