@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import shutil
 import sys
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from xql_jax import tasks
-from xql_jax.configuration import online_config, suite_config
+from xql_jax.configuration import online_config
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
@@ -19,9 +18,7 @@ from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.collection import collect
 from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import load_run
-from xql_jax.runs.offline import train_offline
 from xql_jax.runs.online import train_online
-from xql_jax.runs.settings import OfflineSettings
 from xql_jax.runs.tool_settings import CollectionSettings, EvaluationSettings
 from xql_jax.settings import settings_of
 
@@ -220,29 +217,3 @@ def test_nothing_is_collected_or_written_in_vain(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"^--format=minari needs minari, .*\[minari\]"):
         collected(tmp_path, format="minari", **settings)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_training_and_evaluation_score_by_the_datas_references(tmp_path):
-    returns = {"random_return": -100.0, "expert_return": 100.0}
-    collected(tmp_path, env_name=ENV_NAME, policy="random", transitions=60, **returns)
-    config = suite_config("bc", suites=("gymnasium",), differences={"bc": {"hidden_dims": (8,)}})
-    settings = OfflineSettings(
-        config=config,
-        max_steps=4,
-        log_interval=2,
-        eval_interval=4,
-        checkpoint_interval=4,
-        save_dir=str(tmp_path),
-        env_name=ENV_NAME,
-        dataset=(str(tmp_path / "set.hdf5"),),
-        batch_size=8,
-        eval_episodes=3,
-    )
-    run = train_offline(settings)
-    record = load_run(run.path)
-    assert json.loads((run.path / "config.json").read_text())["references"] == [-100.0, 100.0]
-    (row,) = record.rows(record.files.evaluations)
-    assert row.results["score"] == pytest.approx(100 * (row.results["return"] + 100) / 200)
-    (member,) = evaluate(EvaluationSettings(checkpoint=str(run.path), episodes=3))["members"]
-    assert member["score_mean"] == pytest.approx(100 * (member["return_mean"] + 100) / 200)

@@ -65,20 +65,16 @@ def open_behaviour(
     Raises:
         UserError: if there is no such policy, or it does not fit the task.
     """
-    path, sizes, how = (
-        Path(name).expanduser(),
-        suite.sizes(task),
-        "deterministic" if deterministic else "sampled",
-    )
+    path, sizes = Path(name).expanduser(), suite.sizes(task)
     if name == RANDOM:
         return Behaviour(name, "uniformly random actions", lambda _, chance: 2 * chance.uniform - 1, noise)
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
-        deterministic |= policy.is_deterministic
-        how = "deterministic" if deterministic else "sampled"
-        what = f"{policy.what}, {how}, file of sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        is_drawn, digest = not (deterministic or policy.is_deterministic), hashlib.sha256(path.read_bytes())
+        how = "sampled" if is_drawn else "deterministic"
+        what = f"{policy.what}, {how}, file of sha256 {digest.hexdigest()}"
         return Behaviour(
-            name, what, lambda seen, chance: policy.act(seen, None if deterministic else chance.normal), noise
+            name, what, lambda seen, chance: policy.act(seen, chance.normal if is_drawn else None), noise
         )
     if not path.is_dir():
         raise UserError(
@@ -96,9 +92,9 @@ def open_behaviour(
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
         return np.asarray(_act(*on_device, observe(observations), chance.keys, deterministic))
 
-    return Behaviour(
-        name, f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}", act, noise
-    )
+    how = "deterministic" if deterministic else "sampled"
+    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}"
+    return Behaviour(name, what, act, noise)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
