@@ -23,14 +23,8 @@ discounts = st.sampled_from([0.3, 0.6, 0.8])
 def random_mdp(seed, num_states=4, num_actions=3, num_successors=2, discount=0.8):
     """Its mu and beta play no part here: unlike any others, so that a use would show."""
     generator = np.random.default_rng(seed)
-    mdp = SoftMDP.random(
-        generator,
-        num_states=num_states,
-        num_actions=num_actions,
-        num_successors=num_successors,
-        discount=discount,
-        beta=17.0,
-    )
+    sizes = {"num_states": num_states, "num_actions": num_actions, "num_successors": num_successors}
+    mdp = SoftMDP.random(generator, **sizes, discount=discount, beta=17.0)
     return dataclasses.replace(mdp, rewards=generator.uniform(-1.0, 1.0, mdp.rewards.shape))
 
 

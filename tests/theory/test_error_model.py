@@ -162,14 +162,12 @@ def test_a_floor_cuts_the_wave(tenths, scale):
     mean = floor + passed * (special.exp1(w) + np.log(w) + EULER)
     best = max(floor, 0.0)
     np.testing.assert_allclose(wave.exact_bias[1, 0], mean - best, atol=1e-11 * scale)
-    square, _ = integrate.quad(
-        lambda x: 2.0 * (x - floor) * -np.expm1(-np.exp(-(x - location) / passed)),
-        floor,
-        max(floor, location) + 45.0 * passed,
-        epsabs=1e-13,
-        epsrel=1e-12,
-        limit=200,
-    )
+
+    def excess(x):
+        return 2.0 * (x - floor) * -np.expm1(-np.exp(-(x - location) / passed))
+
+    end, precise = max(floor, location) + 45.0 * passed, {"epsabs": 1e-13, "epsrel": 1e-12, "limit": 200}
+    square, _ = integrate.quad(excess, floor, end, **precise)
     deviation = np.sqrt(square - (mean - floor) ** 2)
     np.testing.assert_allclose(wave.exact_deviation[1, 0], deviation, atol=1e-9 * scale)
     assert not wave.gumbel[1, 0]

@@ -81,14 +81,12 @@ def chi_square_p(choices, policy):
 @pytest.mark.slow
 @instances
 @given(seeds, scales, discounts, st.sampled_from([-1.0, 0.0, 0.5]), st.sampled_from([2, 3, 4]))
-def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(
-    seed, beta, discount, location, actions
-):
+def test_lemma_a1_hidden_gumbel_noise_gives_the_soft_bellman_equation(seed, beta, discount, at, actions):
     """Lemma A.1: the solution satisfies Eq. 17-20, whose expectations are integrated numerically."""
     mdp = random_mdp(seed, num_actions=actions, discount=discount)
-    noise = Gumbel(location, beta)
+    noise = Gumbel(at, beta)
     solution = error_model.observed_solution(mdp, noise, 1e-11)
-    choice, maximum = error_model.noisy_choice(solution.q, stats.gumbel_r(location, beta))
+    choice, maximum = error_model.noisy_choice(solution.q, stats.gumbel_r(at, beta))
     np.testing.assert_allclose(solution.v, maximum, atol=1e-8)  # Eq. 18
     np.testing.assert_allclose(solution.q, mdp.backup(maximum), atol=1e-8)  # Eq. 19
     np.testing.assert_allclose(solution.policy, choice, atol=1e-8)  # Eq. 20
@@ -110,9 +108,8 @@ def test_eq_21_as_printed_holds_for_centred_noise_only(seed, beta, discount):
     uncentred = error_model.observed_solution(mdp, Gumbel(0.0, beta), 1e-11).q
     np.testing.assert_allclose(uncentred - printed, discount * EULER * beta / (1.0 - discount), atol=1e-8)
     # With L^beta of Eq. 1, a mean under mu, log A is missing as well.
-    mean = q_iteration(
-        dataclasses.replace(mdp, beta=beta, behavior=np.full(mdp.rewards.shape, 1 / 3)), 1e-11
-    ).q
+    uniform = dataclasses.replace(mdp, beta=beta, behavior=np.full(mdp.rewards.shape, 1 / 3))
+    mean = q_iteration(uniform, 1e-11).q
     missing = discount * beta * (np.log(3.0) + EULER) / (1.0 - discount)
     np.testing.assert_allclose(uncentred - mean, missing, atol=1e-8)
 
@@ -130,16 +127,9 @@ def test_eq_22_needs_the_temperature():
 def test_simulated_agents_earn_and_choose_as_lemma_a1_says(seed, location):
     """Lemma A.1: mean returns are v(start) and the choices softmax(q / beta), within sampling error."""
     mdp, noise, horizon = random_mdp(seed), Gumbel(location, 0.7), 60
-    solution = error_model.observed_solution(mdp, noise)
-    returns, choices = error_model.simulate_choices(
-        np.random.default_rng(seed),
-        mdp,
-        solution.q,
-        noise.sample,
-        start=1,
-        num_agents=20_000,
-        horizon=horizon,
-    )
+    solution, generator = error_model.observed_solution(mdp, noise), np.random.default_rng(seed)
+    size = {"start": 1, "num_agents": 20_000, "horizon": horizon}
+    returns, choices = error_model.simulate_choices(generator, mdp, solution.q, noise.sample, **size)
     beyond = mdp.discount**horizon * np.abs(solution.v).max()
     error = returns.std() / np.sqrt(20_000)
     assert beyond < 0.01 * error
@@ -153,14 +143,9 @@ def test_simulated_agents_earn_and_choose_as_lemma_a1_says(seed, location):
 def test_simulation_follows_the_transitions_and_the_discount():
     # Without noise: action 1 everywhere, 0 -> 1 -> 2 -> 2, paying 1, 2 and then 4 each: 1 + 1 + 1 + 0.5.
     mdp = deterministic_mdp([[0, 1], [0, 2], [0, 2]], [[0, 1], [0, 2], [0, 4]], 0.5)
+    q, generator = np.array([[0.0, 1.0]] * 3), np.random.default_rng(0)
     returns, choices = error_model.simulate_choices(
-        np.random.default_rng(0),
-        mdp,
-        np.array([[0.0, 1.0]] * 3),
-        lambda generator, shape: np.zeros(shape),
-        start=0,
-        num_agents=5,
-        horizon=4,
+        generator, mdp, q, lambda _, shape: np.zeros(shape), start=0, num_agents=5, horizon=4
     )
     np.testing.assert_array_equal(returns, np.full(5, 3.5))
     np.testing.assert_array_equal(choices, [[0, 5], [0, 5], [0, 10]])

@@ -15,16 +15,12 @@ betas = st.integers(-30, 30).map(lambda exponent: 10.0 ** (exponent / 10))  # 0.
 discounts = st.integers(0, 98).map(lambda percent: percent / 100)
 
 
-def random_mdp(seed=0, num_states=5, num_actions=3, **changes):
+def random_mdp(seed=0, **changes):
     """Stochastic transitions; mu leaves out the best-paid action of state 0."""
-    mdp = SoftMDP.random(
-        np.random.default_rng(seed),
-        num_states=num_states,
-        num_actions=num_actions,
-        **({"num_successors": 3, "discount": 0.9, "beta": 0.7} | changes),
-    )
+    settings = {"num_states": 5, "num_actions": 3, "num_successors": 3, "discount": 0.9, "beta": 0.7}
+    mdp = SoftMDP.random(np.random.default_rng(seed), **settings | changes)
     rewards, behavior = mdp.rewards.copy(), mdp.behavior.copy()
-    rewards[0, 0], behavior[0] = 50.0, [0.0, *np.full(num_actions - 1, 1 / (num_actions - 1))]
+    rewards[0, 0], behavior[0] = 50.0, [0.0, 0.5, 0.5]
     return dataclasses.replace(mdp, rewards=rewards, behavior=behavior)
 
 

@@ -126,9 +126,8 @@ def simulate_choices(
 def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the law of argmax_a(q + noise) and the mean of max_a(q + noise), for i.i.d. noise of any law.
 
-    Both are sums over actions i of integrals over the noise of i. The integrand contains the probability that
-    no other action has a larger q + noise: pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise).
-    For Gumbel noise they are softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
+    pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise), and similarly for the maximum. For
+    Gumbel noise they are softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
 
     Source: Garg et al. 2023, Eq. 23 and, for the mean, Eq. 18 and 24.
     Args:

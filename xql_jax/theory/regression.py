@@ -147,9 +147,8 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         num_batches = -(-len(targets) // self.batch_size)
         self.n_iter_ = -(-self.num_updates // num_batches)
         self.network_ = Value(tuple(self.hidden_dims))
-        key_init, key_epochs = jax.random.split(
-            jax.random.key(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        )
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        key_init, key_epochs = jax.random.split(jax.random.key(seed))
         scaled = np.asarray(self.input_scaler_.transform(inputs), np.float32)
         # One initialisation for all shapes, because a vmapped orthogonal one can hang in jaxlib.
         start = self.network_.init(key_init, scaled[:1])
@@ -204,9 +203,8 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant of this y.
 
-        It is at most 1, and 0 if the predictions are as good as that constant. For several shapes of the loss
-        it is the mean over them. If y is constant, it is 1 for the exact prediction and 0 otherwise. It is
-        computed in float64; a score that would overflow is -1e300.
+        For several shapes of the loss it is the mean over them. If y is constant, it is 1 for the exact
+        prediction and 0 otherwise. A score that would overflow is -1e300.
         """
         values = self.predict(X)
         targets = arguments.samples("y", column_or_1d(y))
@@ -269,15 +267,11 @@ class GumbelRegressor(StochasticRegressor):
     It minimises exp(z) - z - 1 with z = (y - f(x)) / beta by stochastic gradients over a linear model or an
     MLP. The result is the mean of Y for a large beta and its largest value for a small one (Lemma 3.1).
     Several betas are fitted by one compiled program, on the same minibatches and from the same start.
+    The plain loss is used, because minibatches do not change its minimiser (Lemma 3.2). `fit` scales X and y
+    to mean 0 and variance 1, and beta with them, so a Pipeline needs no scaler.
 
-    It uses the plain loss, because minibatches do not change its minimiser (Lemma 3.2). The rescaled and the
-    logarithmic loss of `losses.gumbel` couple the samples of a batch. `fit` scales X and y to mean 0 and
-    variance 1, and beta with them, so a Pipeline needs no scaler.
-
-    With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta,
-    for beta from 1e-15 to 1e6 times that deviation. Beyond this range float32 is not enough, and `fit`
-    refuses. If too few updates leave a constant error of more than 1% of the deviation, as with 100,000
-    samples and a small beta, a ConvergenceWarning tells it.
+    With 10,000 samples and no inputs, a fit is within 1% of the samples' standard deviation of their L^beta.
+    `fit` refuses a beta beyond `BETA_RANGE`, and warns if too few updates leave a constant error above 1%.
 
     Source: Garg et al. 2023, Eq. 7, Section 3.2 and Lemma 3.2.
     Args:
