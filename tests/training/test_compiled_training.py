@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import online_fakes
 import pytest
-from jax_point_mass import FRICTION, PUSH, Breaking, PlanarPointMass, PointMass
-from online_fakes import BadActor, Counter, Flickering, buffer_of, make_population, same, save
+from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
+from online_fakes import BadActor, Counter, Flickering, buffer_of, same, save
 from slow_cases import slow_but
 
 from xql_jax.data import replay
@@ -20,7 +20,6 @@ from xql_jax.training.compiled import Compiled
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rows import NUM_ERRORS, bellman_errors
 from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.strategy import Divergence, member_keys
 
@@ -99,18 +98,6 @@ def test_numbers_beyond_those_of_floats(tmp_path):
     start = 2**24 + 3
     updates = next(population.strategy.pieces(population.groups[0], start, start + 4 * N)).data
     np.testing.assert_array_equal(updates[:5], start - 6 + N * np.arange(5))
-
-
-@pytest.mark.slow
-def test_the_ring_wraps(tmp_path):
-    whole, ring = make(tmp_path / "whole"), make(tmp_path / "ring", buffer_size=10)
-    for population in (whole, ring):
-        population.advance(36)
-    buffer = buffer_of(ring)
-    assert int(buffer.inserted) == 36
-    for field, ours in zip(buffer_of(whole).data, buffer.data, strict=True):
-        for number in range(26, 36):
-            np.testing.assert_array_equal(ours[number % 10], field[number])
 
 
 @pytest.mark.slow
@@ -203,16 +190,6 @@ def test_return_and_length_of_the_episodes_that_ended_last(tmp_path):
 
 
 @pytest.mark.slow
-def test_members_begin_as_those_that_act_on_the_host(tmp_path):
-    """Initial networks, whatever simulates: X-SAC's."""
-    learner = small(make_learner("xsac"))
-    ours = make(tmp_path / "compiled", environment=PointMass, learner=learner)
-    theirs = make_population(tmp_path / "host", learner=learner)
-    same(ours.states, theirs.states)
-    theirs.close()
-
-
-@pytest.mark.slow
 def test_a_member_that_diverges_stays_where_it_was(tmp_path):
     for together in (False, True):
         members = (Member(0, {}), Member(0, {"breaks_at": 11.0}))
@@ -243,15 +220,6 @@ def test_actions_that_are_not_finite(tmp_path):
     assert all(np.isfinite(field).all() for field in transitions(population))
 
 
-def test_actions_of_an_evaluation_that_are_not_finite(tmp_path):
-    population = make(tmp_path, learner=BadActor())
-    population.advance(18)
-    assert not population.diverged
-    actions = population.policy()(np.zeros((1, 2, 2), np.float32))
-    np.testing.assert_array_equal(actions, 0.0)
-    assert population.diverged == {0: Divergence(18, "actions")}
-
-
 def test_simulations_that_fail_are_counted_and_told(tmp_path, caplog):
     population = make(tmp_path, environment=Breaking)
     with caplog.at_level(logging.WARNING):
@@ -259,19 +227,6 @@ def test_simulations_that_fail_are_counted_and_told(tmp_path, caplog):
     assert population.strategy.failures == 2 * N
     assert "6 episode(s) so far ended because their simulation gave numbers" in caplog.text
     assert all(np.isfinite(field).all() for field in transitions(population))
-
-
-def test_bellman_errors_are_of_the_buffers_transitions(tmp_path):
-    population = make(tmp_path, THREE)
-    population.advance(6)
-    assert bellman_errors(population).shape == (3, 0)
-    population.advance(60)
-    errors = bellman_errors(population)  # reward plus updates, see `Counter`
-    assert errors.shape == (3, NUM_ERRORS)
-    for index, own in enumerate(errors):
-        rewards = transitions(population, index).rewards.ravel() + 54.0
-        assert set(own) <= set(rewards)
-        assert len(set(own)) > 0.8 * len(set(rewards))
 
 
 def test_keys_are_never_shared():
@@ -324,11 +279,3 @@ def test_learning_comes_near_the_optimum(tmp_path, algorithm):
     share = (returns.mean(1) - nothing) / (best - nothing)  # of what is to be gained over standing still
     assert (share > 0.9).all(), share
     assert (share <= 1.0 + 1e-4).all(), share
-
-
-@pytest.mark.slow
-def test_in_the_plane(tmp_path):
-    population = make(tmp_path, environment=PlanarPointMass, learner=small(make_learner("xtd3")))
-    metrics = population.advance(30)
-    assert buffer_of(population).data.observations.shape == (256, 4)
-    assert all(np.isfinite(metric).all() for name, metric in metrics.items() if "episode" not in name)

@@ -62,23 +62,6 @@ def test_all_members_are_at_the_last_round_that_all_acted(tmp_path):
     failed.close()
 
 
-def test_what_is_saved_is_gone_on_with(tmp_path):
-    ends = []
-    for name, environment in (("failed", Breaking), ("whole", Counting)):
-        population = population_of(tmp_path / name, Counting, environment)
-        if environment is Breaking:
-            with pytest.raises(EnvironmentFailure):
-                population.advance(40)
-        else:
-            population.advance(20)
-        checkpoint = save(population)
-        again = population_of(tmp_path / name, Counting, Counting)
-        again.resume(*checkpoint)
-        again.advance(40)
-        ends.append((again.states, transitions(again, 0), transitions(again, 1)))
-    same(*ends)
-
-
 def make_loop(folder, *environments, evaluator=None):
     files = TrainingFiles(folder)
     population = population_of(files.replay, *environments)

@@ -43,11 +43,11 @@ class Seeing(Counter):
 
 
 @flax.struct.dataclass
-class Large(Counter):
-    """Its action is 1."""
+class ActingByRate(Counter):
+    """Its action is a tenth of a hyperparameter."""
 
     def act(self, actor, observations, key, deterministic):
-        return jnp.ones((len(observations), 1))
+        return jnp.full((len(observations), 1), self.rate / 10.0)
 
 
 def make_data(size=20):
@@ -118,33 +118,25 @@ def test_it_learns_from_the_data_and_from_what_it_meets(tmp_path, fraction):
     assert float(population.states["seen"][0]) == pytest.approx(expected, rel=0.03)
 
 
-def test_what_is_met_passes_through_the_datas_own_preprocessing(tmp_path):
-    """Observations, rewards and actions in the ring are as the data's are; masks stay."""
-    plain, transformed = (
-        online(tmp_path / name, preprocessing=preprocessing)
-        for name, preprocessing in (("a", None), ("b", TRANSFORMS))
+def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
+    """Observations, rewards and actions in the ring are as the data's are; the policy acts on such, too."""
+    plain, seeing, large = (
+        online(tmp_path / name, learner=learner, preprocessing=preprocessing)
+        for name, learner, preprocessing in (
+            ("a", Counter(), None),
+            ("b", Seeing(), TRANSFORMS),
+            ("c", ActingByRate(rate=10.0), TRANSFORMS),
+        )
     )
-    for population in (plain, transformed):
+    for population in (plain, seeing, large):
         population.advance(20)
-    rows = ring(plain)
-    assert np.ptp(rows.observations[:, 0]) == 6.0
-    same(ring(transformed), TRANSFORMS.batch(rows))
-    assert not np.allclose(ring(transformed).observations, rows.observations)
-
-
-def test_actions_are_clipped_as_the_datas_are(tmp_path):
-    population = online(tmp_path, learner=Large(), preprocessing=TRANSFORMS)
-    population.advance(10)
-    rows = ring(population)
-    np.testing.assert_array_equal(rows.actions, 0.5)
-    np.testing.assert_array_equal(rows.rewards, 3.0 * 1.0 - 1.0)  # the environment was given 1
-
-
-def test_the_policy_acts_on_preprocessed_observations(tmp_path):
-    population = online(tmp_path, learner=Seeing(), preprocessing=TRANSFORMS)
-    population.advance(20)
-    rows = ring(population)
+    met, rows = ring(plain), ring(seeing)
+    assert np.ptp(met.observations[:, 0]) == 6.0
+    same(rows.observations, TRANSFORMS.batch(met).observations)
+    np.testing.assert_array_equal(rows.masks, met.masks)
     np.testing.assert_allclose(rows.actions[:, 0], rows.observations[:, 0] / 100.0, rtol=1e-5)
+    np.testing.assert_array_equal(ring(large).actions, 0.5)  # clipped
+    np.testing.assert_array_equal(ring(large).rewards, 3.0 * 1.0 - 1.0)  # the environment was given 1
 
 
 class Killed(BaseException):
@@ -226,8 +218,8 @@ def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
     assert population.diverged == {0: Divergence(HANDOVER + 4, "loss")}  # the round that has the update
 
 
-def test_hyperparameters_change_along_their_ramps(tmp_path, monkeypatch):
-    population = online(tmp_path, ramps=(Ramp("rate", 1.0, 3.0, 8),))
+def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
+    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
     update, rates = population.update, []
 
     def note(*arguments):
@@ -235,22 +227,10 @@ def test_hyperparameters_change_along_their_ramps(tmp_path, monkeypatch):
         update(*arguments)
 
     monkeypatch.setattr(population, "update", note)
-    population.advance(14)
-    assert rates == [1.0, 1.5, 2.0, 2.5, 3.0, 3.0, 3.0]
-
-
-@flax.struct.dataclass
-class ActingByRate(Counter):
-    """Its action is a tenth of a hyperparameter."""
-
-    def act(self, actor, observations, key, deterministic):
-        return jnp.full((len(observations), 1), self.rate / 10.0)
-
-
-def test_acting_follows_the_ramps_too(tmp_path):
-    population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
-    population.advance(6)
-    np.testing.assert_allclose(ring(population).actions[:, 0], [0.1, 0.15, 0.2, 0.25, 0.3, 0.3], rtol=1e-6)
+    population.advance(8)
+    assert rates == [1.0, 2.0, 3.0, 3.0]
+    expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]
+    np.testing.assert_allclose(ring(population).actions[:, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -24,10 +24,9 @@ from online_fakes import (
 
 from xql_jax.data import replay
 from xql_jax.data.replay import PriorData
-from xql_jax.learners.registry import make_learner
 from xql_jax.training import host
 from xql_jax.training.host import Host
-from xql_jax.training.members import Member, make_members
+from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.rows import NUM_ERRORS, bellman_errors
@@ -54,21 +53,6 @@ def test_results_depend_neither_on_calls_nor_on_time(tmp_path):
         population.close()
     same(ends[0], ends[1])
     same(ends[0], ends[2])
-
-
-def test_means_over_an_interval_are_those_of_its_rounds(tmp_path):
-    """With a round a step and an update a step, the last metrics of each round are all there are."""
-    population = make_population(tmp_path, round_steps=1)
-    lasts = []
-    for stop in range(1, 31):
-        metrics = population.advance(stop)
-        if stop == 20:
-            population.begin_interval()
-            assert np.isnan(population.interval_means()["loss_mean"]).all()
-        if stop > 20:
-            lasts.append(np.asarray(metrics["loss"], np.float64))
-    assert len(np.unique(lasts)) > 5
-    np.testing.assert_allclose(population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-6)
 
 
 def test_the_buffer_holds_the_episodes(tmp_path):
@@ -312,67 +296,21 @@ def test_what_was_not_finite_is_named_though_it_was_finite_at_the_end(tmp_path):
 MEMBERS = [Member(3, {"rate": 1.0, "breaks_at": 1e9}), Member(4, {"rate": 5.0, "breaks_at": 9.0})]
 
 
-def assert_alike(first, second, **tolerance):
-    """Two populations that were not told whether to learn together: what all of it has come to."""
-    for index in range(len(first.members)):
-        jax.tree.map(np.testing.assert_array_equal, transitions(first, index), transitions(second, index))
-    close = functools.partial(np.testing.assert_allclose, **tolerance)
-    jax.tree.map(close, first.states, second.states)
-    assert first.diverged == second.diverged
-    assert first.strategy.restarts == second.strategy.restarts
-
-
 @pytest.mark.parametrize("restarts", [False, True])
-@pytest.mark.parametrize("stops", [(40,), (2, 14, 16, 40)])
-def test_together_equals_in_turn(tmp_path, restarts, stops):
+def test_together_equals_in_turn(tmp_path, restarts):
     """One member diverges at its ninth update: it stays, or begins anew, and the other goes on."""
     populations, metrics = [], []
-    for together in (True, False):
+    for together, stops in ((True, (2, 14, 16, 40)), (False, (40,))):
         population = make_population(tmp_path, MEMBERS, together=together, restarts=restarts)
         for stop in stops:
             last = population.advance(stop) | population.interval_means()
         populations.append(population)
         metrics.append(last)
-    assert_alike(*populations, rtol=1e-6)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *metrics)
+    first, second = populations
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    for index in range(2):
+        same(transitions(first, index), transitions(second, index))
+    jax.tree.map(close, (first.states, metrics[0]), (second.states, metrics[1]))
+    assert (first.diverged, first.strategy.restarts) == (second.diverged, second.strategy.restarts)
     assert (len(populations[0].diverged), len(populations[0].strategy.restarts)) == (not restarts, restarts)
     assert populations[0].states["updates"].tolist() == [34.0, 4.0 if restarts else 8.0]
-
-
-def test_a_checkpoint_of_who_learned_together_goes_on_in_turn(tmp_path):
-    unbroken = make_population(tmp_path / "unbroken", MEMBERS, together=False)
-    for stop in (20, 40):
-        unbroken.advance(stop)
-    stopped = make_population(tmp_path / "stopped", MEMBERS, together=True)
-    stopped.advance(20)
-    again = make_population(tmp_path / "stopped", MEMBERS, together=False)
-    again.resume(*save(stopped))
-    jax.tree.map(np.testing.assert_array_equal, transitions(again), transitions(stopped))
-    again.advance(22)
-    assert again.states["updates"].tolist() == [16.0, 8.0]
-    assert again.diverged == unbroken.diverged
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "networks"), [("sac", ("actor", "critic", "value")), ("xtd3", ("actor", "critic"))]
-)
-def test_networks_too(tmp_path, name, networks):
-    """After a few updates: Adam makes much of the last bit."""
-    learner = make_learner(name, {f"{network}_hidden_dims": (8, 8) for network in networks})
-    members = make_members([3, 4], {"discount": [0.9, 0.99]})
-    populations = [
-        make_population(tmp_path / str(together), members, learner=learner, together=together)
-        for together in (True, False)
-    ]
-    for population in populations:
-        population.advance(10)
-    for leaf, expected in zip(*(jax.tree.leaves(each.states) for each in populations), strict=True):
-        np.testing.assert_allclose(leaf, expected, rtol=1e-3, atol=1e-5)
-    for start, end in zip(
-        jax.tree.leaves(make_population(tmp_path / "new", members, learner=learner).states),
-        jax.tree.leaves(populations[0].states),
-        strict=True,
-    ):
-        if start.ndim == 3:  # weights, of every member
-            assert (np.asarray(start) != np.asarray(end)).any()

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from scipy import stats
 from training_runs import (
     TRACES,
     Growth,
@@ -151,22 +150,6 @@ def test_data_is_held_once(num_members):
     )
 
 
-def test_member_gives_its_own_learner_and_state():
-    population = make_growth(seeds=[0], grid={"growth": [1.0, 2.0, 4.0]})
-    population.advance(3)
-    learner, state = population.member(2)
-    assert (float(learner.growth), float(state["x"])) == (4.0, 64.0)
-
-
-def test_policy_is_that_of_the_moment():
-    population = make_growth()
-    observations = np.zeros((2, 1, 3), np.float32)
-    for stop in (5, 10):
-        population.advance(stop)
-        expected = np.tanh(np.array(population.states["z"])[:, :2])
-        np.testing.assert_allclose(population.policy()(observations)[:, 0], expected, rtol=1e-6)
-
-
 class OnHost:
     """Transitions on the host that remember which of them were taken."""
 
@@ -195,18 +178,6 @@ def test_streamed_equals_resident_bit_for_bit(monkeypatch, together):
             assert sizes[:-1] == [max(sizes)] * (len(sizes) - 1) or not together
     assert_same_bits(streamed.states, resident.states)
     assert_same_bits(metrics, expected)
-
-
-def test_draws_are_uniform_over_all_of_the_data():
-    """40 transitions, 4 members, 500 updates of 8: each is expected 400 times."""
-    host = OnHost(make_data(size=40))
-    population = offline_population(Growth(), make_members(range(4), {}), host, 8)
-    population.compile()
-    host.taken.clear()
-    population.advance(500)
-    counts = np.bincount(np.concatenate(host.taken), minlength=40)
-    assert counts.sum() == 16_000
-    assert stats.chisquare(counts).pvalue > 0.001
 
 
 def test_streamed_data_is_not_on_the_device():

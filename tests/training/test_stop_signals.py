@@ -44,13 +44,6 @@ def test_handlers_are_put_back(heard):
     assert heard == [signal.SIGTERM, signal.SIGINT]
 
 
-def test_each_use_starts_anew(heard):
-    with StopSignals():
-        os.kill(os.getpid(), signal.SIGTERM)
-    with StopSignals() as signals:
-        assert signals.received is None
-
-
 def test_a_signal_to_the_outer_one_is_taken_over():
     """A sweep's own handler hears what comes before a run has put its own in place."""
     outer = StopSignals()

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from broken_runs import assert_same_run, run_folder
+from broken_runs import assert_same_run
+from main_runs import run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +67,7 @@ def test_a_disk_that_is_full(bench, unbroken, tiny_disk):
     for size, interval in (("12k", 600), ("24k", 600), ("120k", 100), ("400k", 100)):
         tiny_disk.resize(size)
         process = bench.start(
-            tiny_disk.mount, "--resume", f"--checkpoint_interval={interval}",
+            tiny_disk.mount, f"--checkpoint_interval={interval}",
             prefix=tiny_disk.inside, log=subprocess.PIPE, text=True,
         )  # fmt: skip
         path = file_refused(process, os.strerror(errno.ENOSPC))
@@ -75,7 +76,7 @@ def test_a_disk_that_is_full(bench, unbroken, tiny_disk):
     assert len(set(refused)) >= 2, refused
     assert any(name.isdigit() for name in refused), refused  # a checkpoint
     tiny_disk.resize("50m")
-    process = bench.start(tiny_disk.mount, "--resume", prefix=tiny_disk.inside)
+    process = bench.start(tiny_disk.mount, prefix=tiny_disk.inside)
     assert bench.finish(process) == 0, bench.log()
     assert_same_run(run_folder(tiny_disk.outside), unbroken)
     assert not list(tiny_disk.outside.rglob("*.tmp"))
