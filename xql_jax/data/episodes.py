@@ -12,6 +12,7 @@ import tqdm
 
 from xql_jax.data.dataset import Dataset, from_transitions, joined
 from xql_jax.data.readers import (
+    archive_bytes,
     brief,
     check_memory,
     check_names,
@@ -39,7 +40,7 @@ def read_npz_folder(folder: Path) -> Dataset:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
-    check_memory(_size(folder), str(folder))
+    check_memory(sum(archive_bytes(path, (*KEYS, *TERMINAL_KEYS)) for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     return _in_turn((_read_npz_episode(path) for path in files), str(folder))
 
@@ -71,7 +72,7 @@ def read_minari(name: str) -> Dataset:
     with needing(source, "minari"):
         import minari
         from gymnasium import spaces
-    check_memory(_size(folder), source)
+    check_memory(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()), source)
     if (folder / "main_data.hdf5").exists():  # else it has Arrow's files
         with opened(folder / "main_data.hdf5"):
             pass  # it checks that there are no links
@@ -123,11 +124,6 @@ def _minari_folder(name: str) -> Path:
         f"minari:{name}: no such dataset in {root} ({here}); `minari download {name}` fetches it, "
         "`minari list remote` names all (MINARI_DATASETS_PATH names another folder)"
     )
-
-
-def _size(folder: Path) -> int:
-    """Returns the bytes of all files in the folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _flat(observations: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,10 +159,15 @@ def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.n
             raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
         with archive:
             wanted = [key for key in archive.files if key in keys or not keys]
-            members = archive.zip.infolist() if archive.zip else []
-            sizes = {member.filename.removesuffix(".npy"): member.file_size for member in members}
-            check_memory(sum(sizes.get(key, 0) for key in wanted), str(path))
+            check_memory(archive_bytes(path, wanted), str(path))
             return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+
+
+def archive_bytes(path: Path, keys: Collection[str]) -> int:
+    """Returns the size of the arrays in a `.npz` that are among `keys`, unpacked; reads none of them."""
+    with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        return sum(member.file_size for member in members if member.filename.removesuffix(".npy") in keys)
 
 
 @contextlib.contextmanager
