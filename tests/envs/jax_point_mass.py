@@ -56,24 +56,12 @@ class Misshapen(PointMass):
     observation_size = 3
 
 
-class Weak(PointMass):
-    """Its rewards are whole numbers."""
-
-    def step(self, state, action):
-        state, given = super().step(state, action)
-        return state, given._replace(reward=jnp.int32(1))
-
-
 class Growing(PointMass):
     """Its states are others after a step."""
 
     def step(self, state, action):
         state, given = super().step(state, action)
         return {"point": state}, given
-
-
-class Legless(PointMass):
-    step = None
 
 
 class Demanding(PointMass):

@@ -200,17 +200,6 @@ def test_moves_as_in_gymnasium_robotics(name, other_env):
     assert contacts > 5
 
 
-@pytest.mark.draws
-def test_pictures_show_the_goal():
-    env = ant_maze()
-    env.reset(seed=0)
-    env.goal = np.array([8.0, 0.0])
-    red, green, blue = np.moveaxis(env.render().astype(int), 2, 0)
-    env.close()
-    pixels = np.argwhere((green > 1.5 * red) & (green > 1.5 * blue))
-    np.testing.assert_allclose(pixels.mean(0), [240 + 4 * 30, 320 + 4 * 30], atol=3)  # 30 a metre from (4, 4)
-
-
 @ALL_MAZES
 def test_goals_are_drawn_at_each_reset_in_v2_and_once_in_v0_and_v1(name):
     data = "-diverse" if name == "umaze" else "-play"

@@ -106,16 +106,6 @@ def test_moves_as_in_gymnasium_robotics(other_env):
     assert contacts > 100
 
 
-@pytest.mark.parametrize(("direction", "stop"), [(-1.0, 0.4), (1.0, 3.2)])
-def test_cell_spans(direction, stop):
-    # The upper row's three cells span y in [1 - 0.7, 3 + 0.3], the ball's radius is 0.1; walls are soft.
-    env = point_maze_of()
-    env.set_state(np.array([1.0, 2.0]), AT_REST)
-    for _ in range(300):
-        observation, *_ = env.step(np.array([0.0, direction]))
-    np.testing.assert_allclose(observation[:2], [1.0, stop], atol=0.03)
-
-
 def test_free_flight_by_hand():
     # F = 100 N, m = 4/3 pi 0.1^3 1000 kg, damping 1 kg/s (implicit), dt = 0.01 s. Speed 7 is first cut to 5.
     mass = 4 / 3 * np.pi

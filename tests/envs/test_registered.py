@@ -67,6 +67,7 @@ def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
     [
         ("no_such_module:Line-v0", "the module 'no_such_module' does not import here: ModuleNotFoundError"),
         ("own_maze:Circle-v0", "own_maze registers no such environment"),
+        ("jax_point_mass:Pointmass", "nor is Pointmass in it an environment in JAX"),
         ("own_maze:Endless-v0", "register it with max_episode_steps"),
         ("own_maze:Discrete-v0", "its actions are Discrete(2), and must be a Box with bounds"),
     ],

@@ -170,19 +170,6 @@ def test_each_environment_steps_as_if_alone(made, make, kind):
         assert (step.rewards[3], step.lengths[3], bool(step.ended[3])) == (0.0, 0, False)
 
 
-def test_episodes_go_on_from_their_numbers(made):
-    env, other = made(Local, Clock, 2), made(Local, Clock, 2)
-    seeds, _ = begin(env, 3)
-    step = env.step(np.zeros((2, 1)))
-    while not step.ended.all():  # then both have just begun
-        step = env.step(np.zeros((2, 1)))
-    again = EpisodeSeeds(3, seeds.episodes)
-    np.testing.assert_array_equal(other.reset(again.running(), again), step.observations)
-    for _ in range(9):
-        for one, two in zip(env.step(np.zeros((2, 1))), other.step(np.zeros((2, 1))), strict=True):
-            np.testing.assert_array_equal(one, two)
-
-
 @pytest.mark.parametrize("kind", [Local, compiled])
 def test_an_ended_environment_is_idle_until_another_seed(made, kind):
     env = made(kind, Clock, 2)
