@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
-from linear_runs import gradient, linear, linear_critics, train_alone, transition
+from linear_runs import gradient, linear, linear_critics, transition
 from tabular_runs import (
     ACTIONS,
     COUNTS,
-    DISCOUNT,
     STATES,
     close,
     empirical_mdp,
@@ -67,23 +66,6 @@ def test_weights_of_two_actions_by_hand(mean, changes, weights):
     by_mean = -np.mean(np.array(weights) * (np.array([0.5, -0.5]) - mean)) / LEAST_STD**2
     slope = gradient(after.policy)["params"]["Dense_0"]["kernel"]
     np.testing.assert_allclose(slope, [[by_mean * (1 - mean**2)]], rtol=0.04)
-
-
-@pytest.mark.slow
-def test_q_is_that_of_the_policy():
-    """A tabular policy that stands still: Q goes to its exact Q, not to the behaviour's; within 1%."""
-    data = stochastic()
-    batch = one_hot_batch(*data)
-    policy = np.random.default_rng(1).dirichlet(np.ones(ACTIONS), STATES) * (COUNTS > 0)  # within the data
-    policy /= policy.sum(axis=-1, keepdims=True)
-    means = np.einsum("st,sa->sta", np.eye(STATES), policy).reshape(STATES, -1)  # of one-hot pairs
-    learner = make("awac", (), discount=DISCOUNT, tau=0.1, num_critics=1)
-    state = init(learner, batch)
-    state = state.replace(policy=nearly_deterministic(state.policy, np.minimum(means, 0.9999)))
-    state = train_alone(learner, state, batch, "critic_lr", ((3e-2, 2000), (3e-3, 1500), (3e-4, 500)))
-    exact, of_behavior = (exact_q(data, pi)[1][data[0], data[1]] for pi in (policy, BEHAVIOR))
-    close(learnt_q(state, batch), exact)
-    assert np.abs(exact - of_behavior).max() > 0.1 * np.ptp(exact)
 
 
 def test_the_target_is_at_the_target_networks_and_the_advantage_at_the_new_ones():

@@ -70,8 +70,6 @@ def moments(policy):
 @pytest.mark.parametrize(
     ("head", "temperature"),
     [
-        (Gaussian(()), 0.0),
-        (Gaussian(()), 1.0),
         (Gaussian(()), 3.0),
         (StateGaussian(actor_hidden_dims=()), 1.0),
         (Mixture((), num_components=2), 1.0),
@@ -91,7 +89,7 @@ def test_reverse_kl_reaches_the_data_tilted_by_q(head, temperature):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weight", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("weight", [1.0, 4.0])
 def test_max_q_balances_q_and_likelihood(weight):
     """Against the root of the objective's own derivatives by mean and deviation."""
     objective = MaxQ(head=Gaussian(()), q_weight=weight)

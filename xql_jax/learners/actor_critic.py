@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.losses.regression import td_target
-from xql_jax.networks.mlp import Value
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
 
 Held = TypeVar("Held")
@@ -20,9 +19,6 @@ class NormalizedCritic(parts.Critic):
     """Critics with layer norm in every hidden layer."""
 
     critic_layer_norm: bool = fields.static(True, fields.EITHER, "Normalise the hidden layers of Q.")
-
-    def network(self) -> Value:
-        return Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
 
 
 @flax.struct.dataclass

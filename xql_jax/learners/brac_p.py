@@ -190,14 +190,8 @@ class BRACP(BehaviorRegularized):
 
 METHOD = fields.Method(
     BRACP,
-    {
-        "actor_lr": 3e-5,
-        "critic_lr": 1e-3,
-        "behavior_lr": 5e-4,
-        "actor_hidden_dims": (200, 200),
-        "behavior_hidden_dims": (200, 200),
-        "critic_hidden_dims": (300, 300),
-    },
+    {"actor_lr": 3e-5, "critic_lr": 1e-3, "behavior_lr": 5e-4, "critic_hidden_dims": (300, 300)}
+    | dict.fromkeys(("actor_hidden_dims", "behavior_hidden_dims"), (200, 200)),
     by_suite={"pointmaze": {"behavior_lr": 1e-3, "warm_start": 3_000.0}},
     run=fields.RunDefaults(scale_rewards=False),
 )

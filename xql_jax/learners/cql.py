@@ -44,10 +44,8 @@ def conservative_gap(values: Array, sampled_values: Array, log_densities: Array)
     Source: Kumar et al. 2020, Eq. 4; the estimate: Appendix F.
     Differs: as in the authors' code the K terms are summed, while the paper takes their mean. The sum adds
     log K. That changes no gradient, but the authors chose their thresholds with it.
-    Args:
-        values: f32[B], Q of the data's actions, reward units.
-        sampled_values: f32[K, B], Q of the sampled actions.
-        log_densities: f32[K, B], nats, of each sampled action in the distribution that it was drawn from.
+    Q of the data's actions is f32[B], of the sampled ones f32[K, B], in reward units; log_densities f32[K, B]
+    are of each sampled action in the distribution that it was drawn from, in nats.
     """
     chex.assert_equal_shape([sampled_values, log_densities])
     check_pairs(values, sampled_values[0])
@@ -147,11 +145,9 @@ METHOD = fields.Method(
         "actor_lr": 1e-4,
         "entropy_coef_lr": 1e-4,
         "critic_lr": 3e-4,
-        "actor_hidden_dims": (256, 256, 256),
-        "critic_hidden_dims": (256, 256, 256),
         "initial_entropy_coef": 1.0,
-        "actor_period": 1,
-        "target_period": 1,
+        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256, 256)),
+        **dict.fromkeys(("actor_period", "target_period"), 1),
     },
     by_suite={
         "antmaze": {"cql_alpha": 5.0, "cql_threshold": 5.0},

@@ -56,10 +56,8 @@ EITHER = Domain("true or false", lambda x: x in (0, 1))
 def traced(default: float, domain: Domain, meaning: str = "", *, first_updates: bool = False) -> Any:
     """Declares a number that is a pytree leaf: sweeping it never recompiles.
 
-    Args:
-        meaning: one sentence, for `--print_config` and the documentation. If it is empty, it is that of the
-            name in `descriptions.SHARED`.
-        first_updates: it is a number of updates at a run's start in which a part learns in another way.
+    Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`. If `first_updates`, it is a
+    number of updates at a run's start in which a part learns in another way.
     """
 
     def check(name: str, value: Any) -> Any:
@@ -68,9 +66,8 @@ def traced(default: float, domain: Domain, meaning: str = "", *, first_updates: 
         with np.errstate(over="ignore", under="ignore"):
             return np.float32(domain.check(name, value))
 
-    metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
-    metadata["first_updates"] = first_updates
-    return flax.struct.field(default=default, metadata=metadata)
+    metadata = {"check": check, "domain": domain.in_words(float), "first_updates": first_updates}
+    return flax.struct.field(default=default, metadata={**metadata, "meaning": meaning})
 
 
 def static(default: Any, domain: Domain, meaning: str = "") -> Any:
@@ -104,8 +101,7 @@ def choice(meaning: str = "", /, **functions: Callable) -> Any:
             raise UserError(f"{name} must be one of {', '.join(functions)}, not {value!r}")
         return functions[value]
 
-    first = next(iter(functions.values()))
-    domain = f"one of {', '.join(functions)}"
+    first, domain = next(iter(functions.values())), f"one of {', '.join(functions)}"
     return _static(first, check, names=functions, domain=domain, meaning=meaning)
 
 
@@ -172,11 +168,7 @@ def check_value(learner: Part, where: str, name: str, value: Any) -> None:
 
 
 def with_hyperparameters(learner: P, values: Mapping[str, Any]) -> P:
-    """Returns the learner with hyperparameters replaced, whichever part holds them.
-
-    Raises:
-        UserError: if one is unknown, or a value impossible.
-    """
+    """Replaces hyperparameters, whichever part holds them; UserError if one is unknown or impossible."""
     known = [field.name for _, field in declared(learner)]
     for name in values:
         if name not in known:

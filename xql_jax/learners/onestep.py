@@ -76,11 +76,9 @@ class OneStep(ActorCritic):
 METHOD = fields.Method(
     OneStep,
     {
-        "actor_lr": 1e-4,
-        "critic_lr": 1e-4,
+        **dict.fromkeys(("actor_lr", "critic_lr"), 1e-4),
+        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (1024, 1024)),
         "decay_actor_lr": False,
-        "actor_hidden_dims": (1024, 1024),
-        "critic_hidden_dims": (1024, 1024),
         "num_critics": 1,
         "tau": 0.0025,
         "value_actions": 10,

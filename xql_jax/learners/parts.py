@@ -97,10 +97,8 @@ class ValueFit(Trained):
         return value, info
 
     def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
-        """V(s), Q's targets r + discount * V(s'), both f32[B], and the scale of advantages, reward units.
-
-        V is evaluated at s and s' in one pass: two of half the size are slower on a CPU.
-        """
+        """V(s), Q's targets r + discount * V(s'), both f32[B], and the scale of advantages, reward units."""
+        # One pass over s and s': two of half the size are slower on a CPU.
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
         return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
 
@@ -112,18 +110,16 @@ class Critic(Trained):
     critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
     num_critics: int = fields.static(2, fields.AT_LEAST_ONE, "Number of critics. Their minimum is used.")
+    critic_layer_norm: bool = fields.internal(False)
     critic_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def network(self) -> Value:
-        return Value(self.critic_hidden_dims, kernel_init=self.critic_init)
-
     def init(self, keys: Any, observations: Array, actions: Array, with_target: bool = True) -> Any:
         """The first train state; its params are a tuple with one network's per key."""
-        network = self.network()
+        network = Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
         params = tuple(network.init(key, observations, actions) for key in keys)
         return TrainState.create(network, params, with_target)
 

@@ -68,8 +68,7 @@ METHOD = fields.Method(
     RLPD,
     {
         **dict.fromkeys(("actor_lr", "critic_lr", "entropy_coef_lr"), 3e-4),
-        "actor_hidden_dims": (256, 256),
-        "critic_hidden_dims": (256, 256),
+        **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256)),
         "num_critics": 10,
         "initial_entropy_coef": 1.0,
         "actor_period": 20,
