@@ -19,6 +19,9 @@ from tabular_runs import (
     train,
 )
 
+from xql_jax.learners.awac import mean_q
+from xql_jax.networks.mlp import DiagonalGaussian
+
 LEAST_STD = np.exp(-5.0)
 TEMPERATURE = 0.5
 BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
@@ -149,3 +152,17 @@ def test_the_target_is_at_the_target_network_and_the_datas_next_action():
     )
     _, metrics = update(learner, state.replace(critic=critic), batch, jax.random.key(0))
     np.testing.assert_allclose(metrics["critic/loss"], (0.5 - (1.0 + 0.5 * 1.0)) ** 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("limit", "value"), [(1.0, 1.0), (jnp.inf, 3.0)])
+def test_v_is_at_clipped_actions_for_awac_and_at_the_clones_own_for_onestep(limit, value):
+    """Q is the action, and the policy's actions are 3."""
+    batch = transition([[1.0]], [[0.5]], [1.0], [[1.0]], [[0.0]], [1.0])
+    critic = init(make("awac", (), num_critics=1), batch).critic
+    params = linear_critics(np.array([[0.0]]), np.array([[1.0]]))
+
+    def policy(observations):
+        return DiagonalGaussian(jnp.full((1, 1), 3.0), jnp.array([1e-4]))
+
+    found = mean_q(policy, critic, params, batch.observations, jax.random.key(0), 2, limit)
+    np.testing.assert_allclose(found, [value], atol=1e-3)

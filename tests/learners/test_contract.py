@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learner_runs import DECAYING, METHODS, QUICKLY, REPLACED, fitting, flat, init, make, make_batch
+from learner_runs import DECAYING, METHODS, QUICKLY, fitting, flat, init, make, make_batch
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, linear_actor, linear_critics, one_hot_states
 from slow_cases import slow_but
 
 from xql_jax.learners.fields import hyperparameters, traced_names
-from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
+from xql_jax.learners.registry import OFFLINE, ONLINE, POLICIES, make_learner
 from xql_jax.theory.error_model import bellman_error
 
 CASES = {name: (name, {}) for name in METHODS}
@@ -178,7 +178,8 @@ def documented():
 
 
 @pytest.mark.parametrize(
-    ("methods", "of_runs", "table"), [([*OFFLINE, *REPLACED], set(), 0), (ONLINE, {"episode"}, 1)]
+    ("methods", "of_runs", "table"),
+    [([*OFFLINE, *(f"xql+{name}" for name in POLICIES)], set(), 0), (ONLINE, {"episode"}, 1)],
 )
 def test_the_page_explains_every_column_and_no_others(methods, of_runs, table):
     written = set().union(*map(columns_of, methods))
