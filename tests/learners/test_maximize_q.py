@@ -38,24 +38,19 @@ def quadratic(observations, actions):
 ESTIMATES = Estimates(quadratic(None, BATCH.actions), jnp.zeros(SIZE), 1.0, quadratic)
 
 
-def train(objective, actor, updates=4000, estimates=ESTIMATES, step=None):
-    """With a rate that falls to 0; `step` is the objective's update unless given."""
-    objective = dataclasses.replace(
-        objective, actor_lr=np.float32(5e-3), actor_decay_steps=np.float32(updates)
-    )
-    step = step or type(objective).update
+def train(objective, actor, updates):
+    """With a rate that falls to 0."""
+    rates = {"actor_lr": np.float32(5e-3), "actor_decay_steps": np.float32(updates)}
+    objective = dataclasses.replace(objective, **rates)
 
-    @jax.jit
-    def run(actor):
-        return jax.lax.fori_loop(
-            0, updates, lambda i, a: step(objective, a, estimates, BATCH, jax.random.key(i))[0], actor
-        )
+    def update(i, actor):
+        return objective.update(actor, ESTIMATES, BATCH, jax.random.key(i))[0]
 
-    return run(actor)
+    return jax.jit(lambda actor: jax.lax.fori_loop(0, updates, update, actor))(actor)
 
 
-def init(objective, key=0):
-    return objective.init(jax.random.key(key), BATCH.observations[:1], BATCH.actions[:1])
+def init(objective):
+    return objective.init(jax.random.key(0), BATCH.observations[:1], BATCH.actions[:1])
 
 
 def moments(policy):

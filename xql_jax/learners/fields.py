@@ -91,7 +91,7 @@ def widths(*default: int, meaning: str = "") -> Any:
     return _static(default, check, domain="positive whole numbers", meaning=meaning)
 
 
-def choice(meaning: str = "", /, **functions: Callable) -> Any:
+def choice(**functions: Callable) -> Any:
     """Declares a choice among functions, set by name or by the function itself; the first is the default."""
 
     def check(name: str, value: Any) -> Callable:
@@ -102,7 +102,7 @@ def choice(meaning: str = "", /, **functions: Callable) -> Any:
         return functions[value]
 
     first, domain = next(iter(functions.values())), f"one of {', '.join(functions)}"
-    return _static(first, check, names=functions, domain=domain, meaning=meaning)
+    return _static(first, check, names=functions, domain=domain, meaning="")
 
 
 def part(make: Callable[[], "Part"]) -> Any:
