@@ -113,12 +113,18 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     assert "cores 7, here 1; set NPROC=7 in the environment to compute sums in the same order" in second[1]
 
 
-def test_who_resumes_what_is_not_there_is_told(tmp_path, told):
-    begun(tmp_path, resume=True)
-    assert told() == []  # there is no other
-    begun(tmp_path, resume=True, max_steps=11)
-    assert told()[0][1].startswith("there is no run with these settings to resume, a new one begins")
-    begun(tmp_path, resume=True, max_steps=11)
+def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
+    most_like = begun(tmp_path, resume=True)
+    begun(tmp_path, max_steps=11, eval_at_start=True, config={"beta": 2.0, "hidden_dims": (9, 9)})
+    assert told() == []  # there was no other, and nothing was to be resumed
+    config = {"beta": 0.5, "hidden_dims": (8, 8, 8)}
+    begun(tmp_path, resume=True, config=config)
+    line = (
+        "there is no run with these settings to resume, a new one begins; "
+        f"{most_like.path.name} has config.hidden_dims=[8, 8], here [8, 8, 8]"
+    )
+    assert told() == [("INFO", line)]
+    begun(tmp_path, resume=True, config=config)
     assert told() == []
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import OF_THE_RECORD, RunFolder
+from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
 from xql_jax.runs.run import Job
 from xql_jax.runs.settings import OfflineSettings
@@ -113,11 +113,7 @@ def _members_of_another(source: str, folder: RunFolder) -> Beginning:
         if name not in (*NO_SETTINGS, "sweep")
         and (name in theirs or not name.startswith("config."))  # else their version did not have the field
     }
-    changed = [
-        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
-        for name in dict.fromkeys((*ours, *theirs))
-        if theirs.get(name) != ours.get(name)
-    ]
+    changed = differing_settings(theirs, ours)
     if changed or other.name != folder.env_name:
         raise UserError(f"--checkpoint={source}: another run: {'; '.join(changed[:3]) or other.name}")
     names, known = ([member.name for member in run.members] for run in (folder, other))

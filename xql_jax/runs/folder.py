@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import (
@@ -126,11 +127,8 @@ class RunFolder:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
             )
-        if resume and not self.has_begun and any(self.path.parent.glob("*/config.json")):
-            LOG.info(
-                "there is no run with these settings to resume, a new one begins; how it differs from the "
-                f"others: experiments/runs.py --compare {self.path.parent}"
-            )
+        if resume and not self.has_begun:
+            self._tell_of_others()
         file = self.path / "config.json"
         here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
         content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict(), **here}
@@ -149,6 +147,21 @@ class RunFolder:
                     f"the run began with another setup, so its numbers may differ from now on: {changed}"
                 )
         write_record(file, {**began, **self.about, "resumed": [*began["resumed"], here]})
+
+    def _tell_of_others(self) -> None:
+        """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
+        others, ours = {}, settings_by_name(self.recorded)
+        for file in sorted(self.path.parent.glob("*/config.json")):
+            with contextlib.suppress(UserError, KeyError):  # damaged, or of another version
+                theirs = settings_by_name(read_record(file)).items()
+                theirs_alone = {name: value for name, value in theirs if name not in OF_THE_RECORD}
+                others[file.parent.name] = differing_settings(theirs_alone, ours)
+        if others:
+            nearest = min(others, key=lambda name: len(others[name]))
+            LOG.info(
+                f"there is no run with these settings to resume, a new one begins; {nearest} has "
+                f"{'; '.join(others[nearest][:3])}"
+            )
 
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished and its files are undamaged.
@@ -209,6 +222,15 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
         if len("_".join([*told, part])) <= LONGEST_LABEL:
             told.append(part)
     return "_".join(told)
+
+
+def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Describes each setting that differs; one that only one run records has its default in the other."""
+    return [
+        f"{name}={theirs.get(name, 'the default')}, here {ours.get(name, 'the default')}"
+        for name in dict.fromkeys((*ours, *theirs))
+        if theirs.get(name) != ours.get(name)
+    ]
 
 
 def read_summary(file: Path, run: str) -> dict[str, Any]:
