@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+import submitit  # noqa: F401 (early: its import closes the streams of the handlers of logs)
 
 from xql_jax.data.loading import cached_file
 from xql_jax.tasks import get_task

@@ -16,7 +16,6 @@ from unittest import mock
 
 import matplotlib.image
 import numpy as np
-import submitit  # noqa: F401 (its import closes other streams than those of that moment)
 from absl import app, flags
 
 ROOT = Path(__file__).resolve().parents[1]
