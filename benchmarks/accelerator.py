@@ -53,7 +53,7 @@ from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
-from xql_jax.training.offline import offline  # noqa: E402
+from xql_jax.training.offline import strategy_for  # noqa: E402
 from xql_jax.training.population import Population  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
@@ -183,7 +183,7 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 def measure_training(algorithm: str, members: int, batch_size: int, where: str, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
     population = Population(
-        make_learner(algorithm, {}), make_members(range(members), {}), offline(data, batch_size)
+        make_learner(algorithm, {}), make_members(range(members), {}), strategy_for(data, batch_size)
     )
     population.compile()
     set_up = time.perf_counter() - started

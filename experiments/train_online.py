@@ -9,7 +9,7 @@ Examples:
 In the last example, environments are part of the compiled program, see docs/compiled.md.
 
 A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped. It restores the
-networks, optimisers and replay buffer; episodes begin anew.
+networks, optimisers and replay buffer. Episodes begin anew, except in compiled simulators, where they go on.
 """
 
 from xql_jax.commands import command_line, training

@@ -11,7 +11,7 @@ from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import offline
+from xql_jax.training.offline import strategy_for
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
@@ -78,7 +78,7 @@ def make_growth(seeds=(0, 1), grid=None, **values):
 
 
 def offline_population(learner, members, data, batch_size, **options):
-    return Population(learner, members, offline(data, batch_size), **options)
+    return Population(learner, members, strategy_for(data, batch_size), **options)
 
 
 def snapshot(tree):

@@ -57,9 +57,9 @@ class Suite:
     def vector_env(self, task: Task, num_envs: int) -> VectorEnv:
         """Returns N environments of the task in this process."""
         if task.suite == COMPILED:
-            from xql_jax.envs.compiled import Compiled
+            from xql_jax.envs.compiled import CompiledEnv
 
-            return Compiled(task, num_envs)
+            return CompiledEnv(task, num_envs)
         return Local(functools.partial(self.make, task), num_envs, self.num_threads)
 
     def sizes(self, task: Task) -> tuple[int, int]:

@@ -174,7 +174,7 @@ def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
     return jax.vmap(lambda index, number: fold(fold(key, index), number))(jnp.arange(len(numbers)), numbers)
 
 
-class Compiled(VectorEnv):
+class CompiledEnv(VectorEnv):
     """N copies of a task's `JaxEnvironment`, stepped by one program.
 
     The episode of a seed starts from `jax.random.key(seed)`. Policies are called from the host once per step.

@@ -55,7 +55,7 @@ class VectorEnv(ABC):
     """N environments that step together; where an episode ends, the next one begins in the same step.
 
     Each episode is determined by its seed alone, wherever the environments run and however many there are.
-    The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.Compiled`.
+    The kinds are `Local`, `envs.processes.Processes` and `envs.compiled.CompiledEnv`.
 
     Attributes:
         running: bool[N], which environments have an episode.

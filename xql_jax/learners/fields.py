@@ -200,7 +200,9 @@ class FinetuneDefaults:
     offline_fraction: float | None = None  # of every minibatch; None: all transitions are equally likely
     warmup_steps: int = 0  # of random actions
     updates_per_step: float = 1.0
-    online: str = ""  # hyperparameters that change for the online phase, see `xql_jax/training/ramps.py`
+    online: str = (
+        ""  # hyperparameters that change for the online phase, see `parse_ramps` of `training/schedule.py`
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +216,7 @@ class RunDefaults:
 
 
 class Method(Generic[P]):
-    """Makes a learner from hyperparameters by their flat names: `XQL(beta=0.6, loss="plain")`.
+    """Makes a learner from hyperparameters by their flat names: `OFFLINE["xql"](beta=0.6, loss="plain")`.
 
     Args:
         learner: the class of the learner.

@@ -97,7 +97,7 @@ class ValueFit(Trained):
         return value, info
 
     def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
-        """V(s), Q's targets r + discount * V(s'), both f32[B], and the scale of advantages, reward units."""
+        """V(s), Q's targets r + discount * V(s'), both f32[B], and what advantages are divided by."""
         # One pass over s and s': two of half the size are slower on a CPU.
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)
         return v, td_target(batch.rewards, batch.masks, next_v, discount=discount), 1.0
@@ -156,7 +156,7 @@ class Estimates(NamedTuple):
 
     q: Array  # f32[B], Q(s, a) of the data's actions
     v: Array  # f32[B], V(s)
-    scale: Numeric = 1.0  # of advantages, f32[] or f32[B], reward units
+    scale: Numeric = 1.0  # divides advantages, f32[] or f32[B]: 1, or a method's own, in reward units
     q_of: Callable[[Array, Array], Array] | None = None  # of f32[B, O] and f32[B, A]; None: there is no Q
 
 
@@ -203,7 +203,7 @@ class ForwardKL(PolicyObjective):
     """
 
     max_weight: Numeric = fields.traced(100.0, fields.POSITIVE_OR_OFF)  # inf: no bound
-    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / reward units
+    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / (reward units / scale)
 
     def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
         advantages = (estimates.q - estimates.v) / estimates.scale

@@ -171,13 +171,13 @@ class XSAC(SoftActorCritic):
         return super().init(key, observations, actions, self.value)
 
     def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
-        """Updates Q; then V with the new Q, and the target; then pi with the new Q, and its coefficient."""
+        """Updates Q (Eq. 14); V with the new Q (Eq. 11); pi with the new Q, its coefficient; V's target."""
         _, key_actions, _ = jax.random.split(key, 3)
         step = state.step + 1
         next_v = state.value.network.apply(state.value.target, batch.next_observations)
         critic, critic_info = self.fit_critic(state, batch, next_v)
 
-        # V and pi use the same actions, as in SAC.
+        # V and pi use the same actions, as in SAC; V has no use for their log pi.
         q, _ = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
         value, value_info = self.value.fit(state.value, batch.observations, q)
         q_of = functools.partial(parts.min_q, critic, critic.params)

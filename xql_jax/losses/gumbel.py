@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from xql_jax.losses.regression import check_pairs
 from xql_jax.types import Array, Numeric
 
-# Of (z, clip): the clipped z, and z's excess, along which the loss is a tangent; None: it is flat there.
+# (z, clip) -> z clipped, and the excess on which the loss goes on as a tangent; None: it is flat there.
 ClipRule = Callable[[Array, Numeric], tuple[Array, Array | None]]
 
 LOWEST_Z = -1e18  # the loss is flat below: float32 sums of |z| would overflow; real z stay above
 
 
 def clip_both(z: Array, clip: Numeric) -> tuple[Array, None]:
-    """The paper's clip (D.3): z within [-clip, clip]; entries below it cannot pull V down, a bias upwards."""
+    """The paper's clip (D.3): no gradient beyond +-clip; entries below cannot pull V down: a bias upwards."""
     return jnp.clip(z, -clip, clip), None
 
 

@@ -130,5 +130,6 @@ def _saved_policies(settings: EvaluationSettings) -> Policies:
     simulation = run.simulation.overridden(settings.env_backend, settings.legacy_inertia)
     run.check_fits(task, *choose_suite(task, simulation).sizes(task))
     non_finite: set[int] = set()
-    act, act_first = finite_policy(run.policy(), non_finite.add), run.policy(run.members[:1])
+    act = finite_policy(run.policy(), non_finite.add)
+    act_first = finite_policy(run.policy(run.members[:1]), lambda index: None)  # told of by `act`
     return Policies(task, simulation, list(map(str, run.members)), run.what, act, act_first, non_finite)

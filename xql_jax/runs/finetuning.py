@@ -27,7 +27,7 @@ from xql_jax.runs.online import check_room, on_the_host, online_schedule
 from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
-from xql_jax.training.offline import offline
+from xql_jax.training.offline import strategy_for
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
@@ -95,7 +95,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
         batch = jax.device_put(place(data.dataset, job, folder))
-        population = Population(job.learner, job.members, offline(batch, job.settings.batch_size))
+        population = Population(job.learner, job.members, strategy_for(batch, job.settings.batch_size))
         if pretrained:
             population.replace(state=[pretrained[member.name] for member in job.members])
 

@@ -62,6 +62,7 @@ class Compiled(Strategy):
         self.restarts: dict[int, list[Divergence]] = {}  # always empty: a diverged member is frozen
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
         self._environment = environment
+        self._begin = jax.jit(lambda key: compiled.begin(environment, key, self.stride))
         self._files = BufferFiles(files, schedule.keep_checkpoints, schedule.buffer_size)
         self.set_sizes(schedule.buffer_size, environment.observation_size, environment.action_size)
 
@@ -71,9 +72,8 @@ class Compiled(Strategy):
 
     def episodes(self, member: Member) -> Running:
         *_, key_acting, key = member_keys(member)
-        begin = jax.jit(lambda key: compiled.begin(self._environment, key, self.stride))
         nan = jnp.float32(jnp.nan)
-        return Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1))
+        return Running(self._begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1))
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         """Yields pieces with the number of updates due before each time of acting, and after the last."""
@@ -94,11 +94,11 @@ class Compiled(Strategy):
         Args:
             data: i32[TIMES_PER_CALL + 1], the updates that are due in total, see `pieces`.
         """
-        number = self.stride
+        number, due = self.stride, data
 
-        def act_and_learn(time: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
+        def act_and_learn(turn: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
             member, finite = carry
-            running, step = member.episodes, start + time * number
+            running, step = member.episodes, start + turn * number
             actions = self._act(member, step)
             usable = jnp.where(jnp.isfinite(actions), actions, 0.0)
             episodes, transitions, ended = compiled.step(
@@ -109,7 +109,7 @@ class Compiled(Strategy):
             def batch(key: PRNGKey, step: Array) -> Batch:
                 return replay.sample(member.buffer, key, self.schedule.batch_size)
 
-            updated, was_finite = update(member, data[time], data[time + 1], batch)
+            updated, was_finite = update(member, due[turn], due[turn + 1], batch)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             is_new = (running.diverged_at < 0) & ~jnp.stack(list(was_finite.values())).all()
             # Actions diverge at the step that they are for, everything else at the end of that step.

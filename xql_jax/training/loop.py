@@ -114,6 +114,8 @@ class TrainingLoop:
                 if self.progress.evaluation_due:
                     self._evaluate(stop, bar, again=self.progress.step > 0)  # at the start it is the first
                 while self.progress.step < last and not stop.received:
+                    if self._hand_over and self.progress.step == schedule.handover:
+                        self.population = self._hand_over(self._first_phase)
                     self._compile()
                     start, stride = self.progress.step, self.population.strategy.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *recorded))
@@ -168,8 +170,6 @@ class TrainingLoop:
 
     def _compile(self) -> None:
         """Compiles the next program if needed, and logs the time, because it takes seconds."""
-        if self._hand_over and self.progress.step == self._schedule.handover:
-            self.population = self._hand_over(self._first_phase)
         before = self.population.compile_seconds
         if not before:
             LOG.info("compiling ...")
@@ -185,10 +185,10 @@ class TrainingLoop:
             metrics = self.population.advance(end)
         finally:  # if an environment failed, population.step is less than `end`
             seconds = time.perf_counter() - began
-            self._advance(step=self.population.step, update_seconds=self.progress.update_seconds + seconds)
+            self._note(step=self.population.step, update_seconds=self.progress.update_seconds + seconds)
         return metrics, seconds
 
-    def _advance(self, **changes: Any) -> None:
+    def _note(self, **changes: Any) -> None:
         self.progress = dataclasses.replace(self.progress, **changes)
 
     def _save(self) -> None:
@@ -196,7 +196,7 @@ class TrainingLoop:
         if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
         saving, write_rows = self.population.saving(), self._rows.saving()
-        self._advance(members=saving.members, held=saving.held)
+        self._note(members=saving.members, held=saving.held)
 
         def write_more(folder: Path) -> None:
             saving.write()
@@ -243,7 +243,7 @@ class TrainingLoop:
         assert self._evaluator is not None
         assert self._task is not None
         began, population = time.perf_counter(), self.population
-        self._advance(evaluation_due=True)
+        self._note(evaluation_due=True)
         policy = prepared(population.policy(), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
@@ -257,12 +257,12 @@ class TrainingLoop:
             return
         except EnvironmentFailure as error:
             if again and self.progress.step < self._schedule.max_steps and not stop.received:
-                self._advance(evaluation_due=False)
+                self._note(evaluation_due=False)
                 LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
                 return
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
-        self._advance(evaluation_seconds=seconds, evaluation_due=False)
+        self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         returns = results.returns.mean(axis=1)
         scores = np.asarray(self._task.normalized_score(returns))

@@ -105,7 +105,7 @@ def member_shapes(stack: Any) -> Any:
 def unstack(tree: Tree, members: Sequence[Member]) -> dict[str, Tree]:
     """Splits a stacked tree into one tree per member, by member name; the leaves are NumPy arrays.
 
-    The leaves are copies, not views, because the next update may overwrite the donated device memory.
+    The leaves are copies, not views: another thread may read them while training goes on.
     """
     arrays = jax.device_get(tree)
     return {

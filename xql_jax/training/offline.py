@@ -109,7 +109,7 @@ def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: in
     return jax.vmap(lambda key: jax.vmap(functools.partial(of_update, key))(steps))(keys)
 
 
-def offline(data: AnyBatch | Trajectories | Transitions, batch_size: int) -> Strategy:
+def strategy_for(data: AnyBatch | Trajectories | Transitions, batch_size: int) -> Strategy:
     """Returns the strategy for data on the device (a Batch or Trajectories), or on the host (Transitions)."""
     if isinstance(data, AnyBatch | Trajectories):
         return Resident(data, batch_size)

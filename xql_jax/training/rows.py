@@ -115,8 +115,8 @@ def _start(member: Member, progress: Progress) -> dict[str, Any]:
 def bellman_errors(population: Population) -> np.ndarray:
     """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
 
-    The learner must be an `OnlineLearner`. Before the first update the result is f32[M, 0], because the
-    errors of initial networks say nothing about the method.
+    The learner must have `bellman_errors`, as `Delayed` has. Before the first update the result is f32[M, 0],
+    because the errors of initial networks say nothing about the method.
     """
     number = len(population.members)
     if not population.strategy.has_learned(population.step):
