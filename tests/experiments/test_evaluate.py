@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -152,6 +153,28 @@ def test_a_video_shows_the_evaluated_episodes(place, maze, tmp_path, suffix, eac
     moved = [np.abs(after - before).max() for before, after in zip(frames, frames[10:], strict=False)]
     assert np.median(moved) > 30  # the ball goes somewhere
     assert set(tmp_path.iterdir()) == {video, results}
+
+
+@pytest.mark.draws
+def test_actions_that_are_not_finite_are_told_of_and_the_others_go_on(place, tmp_path):
+    copy, video = tmp_path / "copy", tmp_path / "policy.gif"
+    shutil.copytree(place.run, copy)
+    checkpoint = copy / "checkpoints" / "40"
+    with np.load(checkpoint / "states.npz") as file:
+        arrays = dict(file)
+    for name in arrays:
+        if "policy" in name and "kernel" in name:
+            arrays[name][0] = 3e38  # finite, and yet too large
+    np.savez(checkpoint / "states.npz", **arrays)
+    manifest = read_record(checkpoint / "checkpoint.json")
+    digest = hashlib.sha256((checkpoint / "states.npz").read_bytes()).hexdigest()
+    manifest["files"]["states.npz"] = digest
+    write_record(checkpoint / "checkpoint.json", manifest)
+    flags = (f"--video={video}", "--video_episodes=1", "--video_size=64x48")
+    report = dataclasses.replace(place, run=copy).report(tmp_path, *flags)
+    assert [member["non_finite_actions"] for member in report["members"]] == [True, False, False, False]
+    assert returns(report)[1:] == returns(place.report(tmp_path))[1:]
+    assert video.stat().st_size > 0
 
 
 def test_the_random_policy_is_random(place, tmp_path):
