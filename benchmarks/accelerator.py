@@ -243,6 +243,7 @@ class StandIn:
     observation_space = types.SimpleNamespace(shape=(17,))
     action_space = types.SimpleNamespace(shape=(6,), low=-1.0, high=1.0)
     gains = np.random.default_rng(0).normal(size=(23, 17)) / 5
+    steps_per_second = 100.0
 
     def reset(self, *, seed: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         self.steps, self.state = 0, np.random.default_rng(seed).normal(size=17)
