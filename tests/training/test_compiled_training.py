@@ -70,6 +70,14 @@ def test_one_row_a_step_which_the_environments_made(tmp_path):
     np.testing.assert_array_equal(rows.masks, 1.0)  # also at the time limit
 
 
+def test_the_warm_up_s_actions_are_uniform_within_the_bounds(tmp_path):
+    population = make(tmp_path, warmup_steps=240)
+    population.advance(240)
+    actions = np.sort(transitions(population).actions, axis=None)
+    # Kolmogorov's distance from the uniform law: of 0.1% of the samples it is beyond 1.95 / sqrt(n).
+    assert np.abs((actions + 1.0) / 2.0 - np.linspace(0.0, 1.0, 240)).max() < 1.95 / np.sqrt(240)
+
+
 def test_who_acts_has_learned_all_that_was_due(tmp_path):
     population = make(tmp_path)
     population.advance(30)
