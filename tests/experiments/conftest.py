@@ -10,13 +10,11 @@ from mistakes import make_place  # noqa: E402
 from xql_jax.data import loading  # noqa: E402
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _little_patience():
-    """Downloads are given up soon."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "TIMEOUT", (1.0, 1.0))
-        patch.setattr(loading, "ATTEMPTS", 1)
-        yield
+@pytest.fixture(autouse=True)
+def _little_patience(monkeypatch):
+    """Downloads are given up soon. For each test by itself: other folders' tests may run in the same process."""
+    monkeypatch.setattr(loading, "TIMEOUT", (1.0, 1.0))
+    monkeypatch.setattr(loading, "ATTEMPTS", 1)
 
 
 @pytest.fixture(scope="session")
