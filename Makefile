@@ -2,12 +2,12 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-TRAIN := $(BIN)/python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --save_dir=results \
+TRAIN := $(BIN)/xql-train-offline --env_name=pointmaze-umaze-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --eval_episodes=20 --resume
 export JAX_PLATFORMS ?= cpu
 
 # From data to the environment: 20,000 updates, RLPD none, then 10,000 steps.
-FINETUNE := $(BIN)/python experiments/train_finetune.py --env_name=pointmaze-large-rare-v0 --save_dir=results \
+FINETUNE := $(BIN)/xql-train-finetune --env_name=pointmaze-large-rare-v0 --save_dir=results \
 	--seed=0 --num_seeds=3 --max_steps=10000 --eval_interval=2500 --eval_episodes=20 --checkpoint_interval=5000 --resume
 
 .PHONY: help install demo finetune-demo test test-slow test-release test-all lint docs docs-serve clean

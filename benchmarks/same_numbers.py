@@ -933,7 +933,7 @@ def theory_figures(t, generator):
     """Figures 2, 4, B1, B2 and GEM by the real command; their tables."""
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop(Path.cwd(), folder)
-        shop.run("figures", "--figure=2,4,B1,B2,GEM", f"--out={folder}/figures", "--formats=png")
+        shop.run("figures", "--figure=2,4,B1,B2,GEM", f"--output={folder}/figures", "--formats=png")
         tables = sorted(Path(folder, "figures").glob("*.csv"))
         return {f"{path.name}/{column}": values for path in tables for column, values in table(path).items()}
 

@@ -2,8 +2,8 @@
 
 Two settings are not in Table 4 but in the authors' configuration: V's layer norm (`layer_norm`; Appendix D.4
 mentions it) and the actor's constant rate (`decay_actor_lr`). The paper evaluates over 1,000 episodes, the
-authors' scripts over 100. Here training evaluates over 10 unless --eval_episodes is given; `sweep.py` and
-`reproduce.py` evaluate over 100.
+authors' scripts over 100. Here training evaluates over 10 unless --eval_episodes is given; `xql-sweep` and
+`xql-reproduce` evaluate over 100.
 """
 
 from ml_collections import ConfigDict

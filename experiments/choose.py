@@ -1,9 +1,9 @@
 """Ranks the policies of an offline run (one per seed and setting) by its data: no environment is needed.
 
 Examples:
-  python experiments/choose.py results/pointmaze-umaze-v0/xql/seeds0-5_1a2b3c4d --output=choice.csv
-  python experiments/choose.py results/.../checkpoints/20000 --max_steps=50000 --discount=0.995
-  python experiments/choose.py results/mine/iql/seeds0-3_1a2b3c4d --dataset=held_out.npz  # not learned from
+  xql-choose results/pointmaze-umaze-v0/xql/seeds0-5_1a2b3c4d --output=choice.csv
+  xql-choose results/.../checkpoints/20000 --max_steps=50000 --discount=0.995
+  xql-choose results/mine/iql/seeds0-3_1a2b3c4d --dataset=held_out.npz  # not learned from
 
 The argument is a run's folder, or one of its checkpoints; the default is the last checkpoint. The policies
 act deterministically. They are judged by fitted-Q evaluation, which is trained here for all of them at once,

@@ -1,18 +1,18 @@
 """Makes datasets: from a policy, an ant walking to waypoints, or a replay buffer.
 
 Examples:
-  python experiments/collect.py --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
-  python experiments/collect.py --env_name=pen-human-v1 --policy=pen.npz --episodes=250 --output=pen.hdf5
-  python experiments/collect.py --append --env_name=pen-human-v1 --policy=random --episodes=250 \\
+  xql-collect --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
+  xql-collect --env_name=pen-human-v1 --policy=pen.npz --episodes=250 --output=pen.hdf5
+  xql-collect --append --env_name=pen-human-v1 --policy=random --episodes=250 \\
       --output=pen.hdf5
-  python experiments/collect.py --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
+  xql-collect --env_name=Hopper-v5 --policy=RUN/checkpoints/50000 --noise=0.1 \\
       --transitions=100000 --expert=RUN --output=medium.hdf5
-  python experiments/collect.py --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
+  xql-collect --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
       --output=umaze.hdf5
-  python experiments/collect.py --replay=RUN --until=50000 --output=replay.hdf5
+  xql-collect --replay=RUN --until=50000 --output=replay.hdf5
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
-used with `train_offline.py --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
+used with `xql-train-offline --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
 made. The same command makes the same bytes.
 """
 

@@ -1,9 +1,9 @@
 """Evaluates the policies of a run: mean, median, 95% interval and success rate of their scores.
 
 Examples:
-  python experiments/evaluate.py results/kitchen-complete-v0/xql/seeds0-2_1a2b3c4d --episodes=100
-  python experiments/evaluate.py results/.../checkpoints/20000 --member=1 --video=member1.mp4
-  python experiments/evaluate.py --random_policy --env_name=hammer-human-v1
+  xql-evaluate results/kitchen-complete-v0/xql/seeds0-2_1a2b3c4d --episodes=100
+  xql-evaluate results/.../checkpoints/20000 --member=1 --video=member1.mp4
+  xql-evaluate --random_policy --env_name=hammer-human-v1
 
 The argument is a run's folder, or one of its checkpoints; the default is the last checkpoint. Nothing in the
 folder is changed.

@@ -1,9 +1,9 @@
 """Writes a run's policy as files that act without this project: JAX, ONNX and NumPy.
 
 Examples:
-  python experiments/export.py results/pointmaze-umaze-v0/xql/seed42_1a2b3c4d
-  python experiments/export.py results/.../checkpoints/20000 --member=1 --formats=npz --output=policy
-  python experiments/export.py results/.../seed42_1a2b3c4d --episodes=20  # and scores of each file
+  xql-export results/pointmaze-umaze-v0/xql/seed42_1a2b3c4d
+  xql-export results/.../checkpoints/20000 --member=1 --formats=npz --output=policy
+  xql-export results/.../seed42_1a2b3c4d --episodes=20  # and scores of each file
 
 The argument is a run's folder, or one of its checkpoints. Every file takes the environment's observations
 float32[B, O] and returns actions float32[B, A] within [-1, 1]: the mode of the policy. Each file is read back

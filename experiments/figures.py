@@ -1,15 +1,16 @@
 """Draws the paper's figures, and writes the numbers of each as CSV.
 
 Examples:
-  python experiments/figures.py --figure=2
-  python experiments/figures.py --figure=4,B1 --out=pictures
-  python experiments/figures.py --figure=3 --runs=results
-  python experiments/figures.py
+  xql-figures --figure=2
+  xql-figures --figure=4,B1 --output=pictures
+  xql-figures --figure=3 --runs=results
+  xql-figures
 
-Writes OUT/figure_NAME.png, the same picture as SVG (--formats), and OUT/figure_NAME_TABLE.csv. Figures 2, 4,
-B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no --figure is
-given. Figures 1, 3, 5 and 6 show finished runs of train_online.py under --runs; figures 7 to 12 show runs of
-train_offline.py or reproduce.py. Learning curves are also printed as a table, the best method first.
+Writes OUTPUT/figure_NAME.png, the same picture as SVG (--formats), and OUTPUT/figure_NAME_TABLE.csv.
+Figures 2, 4, B1, B2 and GEM need no runs, and take 20 seconds in all on two CPU cores; they are drawn if no
+--figure is given. Figures 1, 3, 5 and 6 show finished runs of xql-train-online under --runs; figures 7 to 12
+show runs of xql-train-offline or xql-reproduce. Learning curves are also printed as a table, the best method
+first.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ class FigureSettings(Settings):
         by_commas=True,
     )
     runs: str = setting("results", "Folder under which figures 1, 3 and 5 to 12 find their runs.")
-    out: str = setting("results/figures", "Folder for the pictures and tables.")
+    output: str = setting("results/figures", "Folder for the pictures and tables.")
     seed: int = setting(0, "Random seed for samples and initial networks.")
     formats: Sequence[str] = setting(
         ("png", "svg"),
@@ -61,7 +62,7 @@ def main(settings: FigureSettings) -> int:
     names = list(dict.fromkeys(itertools.chain.from_iterable(asked)))
     root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
-    folder = make_folder("out", settings.out)
+    folder = make_folder("output", settings.output)
     print(f"figures {', '.join(names)} into {folder}", flush=True)
     for name in names:
         start = time.perf_counter()

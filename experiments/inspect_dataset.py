@@ -1,9 +1,9 @@
 """Prints statistics of a dataset, and warns about problems that are likely to spoil a training.
 
 Examples:
-  python experiments/inspect_dataset.py --env_name=kitchen-complete-v0
-  python experiments/inspect_dataset.py --dataset=mine.npz --dataset=more.npz --plot=mine.png
-  python experiments/inspect_dataset.py --env_name=antmaze-umaze-v2 --dataset=mine.hdf5 --json=mine.json
+  xql-inspect --env_name=kitchen-complete-v0
+  xql-inspect --dataset=mine.npz --dataset=more.npz --plot=mine.png
+  xql-inspect --env_name=antmaze-umaze-v2 --dataset=mine.hdf5 --json=mine.json
 """
 
 import dataclasses

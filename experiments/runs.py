@@ -1,10 +1,10 @@
 """Lists runs: how far each is, the settings in which it differs from the others, and its last score.
 
 Examples:
-  python experiments/runs.py results
-  python experiments/runs.py results --filter='method=xql beta=0.2 state=finished' --sort=score
-  python experiments/runs.py results/pointmaze-umaze-v0 --compare
-  python experiments/runs.py results --csv > runs.csv
+  xql-runs results
+  xql-runs results --filter='method=xql beta=0.2 state=finished' --sort=score
+  xql-runs results/pointmaze-umaze-v0 --compare
+  xql-runs results --csv > runs.csv
 
 The arguments are runs' folders, or folders that contain runs. Nothing in them is changed. A run is finished,
 running, interrupted (--resume goes on with it) or damaged. A score is the mean over the run's seeds at the

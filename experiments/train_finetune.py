@@ -1,11 +1,11 @@
-"""Trains a learner on a dataset (or takes a run of train_offline.py), then fine-tunes it in the environment.
+"""Trains a learner on a dataset (or takes a run of xql-train-offline), then fine-tunes it in the environment.
 
 Examples:
-  python experiments/train_finetune.py --num_pretraining_steps=20000 --max_steps=10000 --num_seeds=3
-  python experiments/train_finetune.py --checkpoint=results/pointmaze-umaze-v0/xql/RUN --max_steps=10000
-  python experiments/train_finetune.py --config=configs/pointmaze_config.py:iql --offline_fraction=0.5
-  python experiments/train_finetune.py --config=configs/pointmaze_config.py:rlpd --max_steps=20000
-  python experiments/train_finetune.py --online='beta=0.2:0.1 awr_temperature=10' --exploration_noise=0.1
+  xql-train-finetune --num_pretraining_steps=20000 --max_steps=10000 --num_seeds=3
+  xql-train-finetune --checkpoint=results/pointmaze-umaze-v0/xql/RUN --max_steps=10000
+  xql-train-finetune --config=configs/pointmaze_config.py:iql --offline_fraction=0.5
+  xql-train-finetune --config=configs/pointmaze_config.py:rlpd --max_steps=20000
+  xql-train-finetune --online='beta=0.2:0.1 awr_temperature=10' --exploration_noise=0.1
 
 Training has two phases. Before the hand-over, a step is an update; after it, a step is a step of the
 environment, and there are --max_steps of these. A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes

@@ -1,12 +1,12 @@
 """Trains an offline learner on a D4RL task, an embedded maze or a dataset of your own.
 
 Examples:
-  python experiments/train_offline.py --env_name=pointmaze-umaze-v0 --max_steps=30000 --num_seeds=3
-  python experiments/train_offline.py --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
-  python experiments/train_offline.py --config=configs/pointmaze_config.py:iql --config.expectile=0.8
-  python experiments/train_offline.py --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
-  python experiments/train_offline.py --dataset=mine.npz  # no environment: no evaluation
-  python experiments/train_offline.py --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
+  xql-train-offline --env_name=pointmaze-umaze-v0 --max_steps=30000 --num_seeds=3
+  xql-train-offline --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
+  xql-train-offline --config=configs/pointmaze_config.py:iql --config.expectile=0.8
+  xql-train-offline --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
+  xql-train-offline --dataset=mine.npz  # no environment: no evaluation
+  xql-train-offline --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
 
 A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped.
 """

@@ -10,10 +10,10 @@ from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
 from xql_jax.learners.registry import method_of
 from xql_jax.tasks import COMPILED, OWN, Task, get_task
 
-# A kind of config: the script that trains with it, the function that makes it, and its entries in `about`.
+# A kind of config: the command that trains with it, the function that makes it, and its entries in `about`.
 Kind = tuple[str, str, set[str]]
-OFFLINE: Kind = ("train_offline.py", "suite_config", {"suites", "tuned", "run", "finetune"})
-ONLINE: Kind = ("train_online.py", "online_config", {"small", "by_task"})
+OFFLINE: Kind = ("xql-train-offline", "suite_config", {"suites", "tuned", "run", "finetune"})
+ONLINE: Kind = ("xql-train-online", "online_config", {"small", "by_task"})
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -123,10 +123,6 @@ def load_config(path: str, kind: Kind) -> ConfigDict:
     about = config.get("about") if isinstance(config, ConfigDict) else None
     kinds = [each for each in (OFFLINE, ONLINE) if isinstance(about, ConfigDict) and each[2] <= set(about)]
     if kind not in kinds:
-        hint = (
-            f"that is for experiments/{kinds[0][0]}"
-            if kinds
-            else f"make it by xql_jax.configuration.{kind[1]}"
-        )
-        raise UserError(f"--config={name}: gives no config for experiments/{kind[0]}: {hint}")
+        hint = f"that is for {kinds[0][0]}" if kinds else f"make it by xql_jax.configuration.{kind[1]}"
+        raise UserError(f"--config={name}: gives no config for {kind[0]}: {hint}")
     return config

@@ -77,7 +77,7 @@ def suite_config(
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
     """
     method, policy = method_of(algorithm), algorithm.partition("+")[2]
-    known = _defaults(algorithm, OFFLINE, ONLINE, "experiments/train_online.py")
+    known = _defaults(algorithm, OFFLINE, ONLINE, "xql-train-online")
     recipe, values = OFFLINE[method], dict[str, Any]()
     in_family = {name: value for name, value in (in_sample or {}).items() if name not in recipe.defaults}
     own = not policy  # values not meant for this method alone may be for fields that it lacks
@@ -116,7 +116,7 @@ def online_config(
         small: the fields that `--config.network=small` changes.
         by_task: by task, the fields that differ for it.
     """
-    known = _defaults(algorithm, ONLINE, OFFLINE, "experiments/train_offline.py")
+    known = _defaults(algorithm, ONLINE, OFFLINE, "xql-train-offline")
     if algorithm not in algorithms:
         raise UserError(
             f"--config: its values are for {' and '.join(algorithms)}, not for {algorithm}, which has a file "

@@ -1,6 +1,6 @@
 """The Python interface, documented in docs/python.md: trains on arrays or a task, and returns the policy.
 
-`train` and `train_online` make the same settings as the flags of the scripts in experiments/, and the same
+`train` and `train_online` make the same settings as the flags of the training commands, and the same
 runs.
 """
 
@@ -49,7 +49,7 @@ def train(
 ) -> Policy:
     """Trains an offline method on data, and returns its policy.
 
-    The run is the same as that of `experiments/train_offline.py` with these settings: same numbers, same
+    The run is the same as that of `xql-train-offline` with these settings: same numbers, same
     folder.
 
     Args:
@@ -65,7 +65,7 @@ def train(
             folder, which is deleted with the policy.
         resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
         progress: whether to show a progress bar on a terminal or in a notebook.
-        settings: hyperparameters, and all flags of train_offline.py, by their names: `beta=0.5`,
+        settings: hyperparameters, and all flags of xql-train-offline, by their names: `beta=0.5`,
             `max_steps=20_000`, `num_seeds=3`, `sweep="beta=0.1,0.2"`.
     Raises:
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
@@ -92,13 +92,13 @@ def train_online(
 ) -> Policy:
     """Trains an online method in a task's environment, and returns its policy.
 
-    The run is the same as that of `experiments/train_online.py` with these settings.
+    The run is the same as that of `xql-train-online` with these settings.
 
     Args:
         env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).
         method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
         config, save_dir, resume, progress: as for `train`.
-        settings: hyperparameters, and all flags of train_online.py, by their names.
+        settings: hyperparameters, and all flags of xql-train-online, by their names.
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """

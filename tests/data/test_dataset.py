@@ -124,7 +124,7 @@ def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder,
         (None, ["ogbench:no-such-file.npz"], None, r"no-such-file.npz: no such file"),
         (None, ["minari:"], None, "minari: names no dataset: write ogbench:FILE.npz, minari:ID or"),
         (None, [], None, "name a D4RL task or give a dataset file"),
-        ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with experiments/train_online.py"),
+        ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with xql-train-online"),
         ("hopper-medium-v2", ["a.npz"], "http://mirror/a.hdf5", "--dataset replaces that"),
     ],
 )

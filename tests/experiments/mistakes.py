@@ -76,7 +76,7 @@ class Place:
             "sweep": (
                 *SWEEP_ARGUMENTS,
                 f"--save_dir={self.folder}/swept",
-                f"--out={self.folder}/tables",
+                f"--output={self.folder}/tables",
                 *added,
             ),
         }

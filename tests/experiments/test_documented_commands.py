@@ -15,7 +15,7 @@ OTHER_PROGRAMS = {"cd", "git", "ray", "source"}  # of which only the shell's gra
 
 
 def commands():
-    """(place, words) of each command in the pages, without variables and what SLURM's srun is told."""
+    """(place, words) of each command in the pages, without variables."""
     found = []
     for page in PAGES:
         for block in blocks(page, "sh", "console"):
@@ -37,34 +37,29 @@ def commands():
 def without_prefix(words):
     while words and re.match(r"\w+=", words[0]):
         words = words[1:]
-    if words[:1] == ["srun"]:
-        words = words[words.index("python") :]
-    if words and words[0] in INSTALLED:
-        words = ["python", f"experiments/{INSTALLED[words[0]]}.py", *words[1:]]
     return words
 
 
-def is_main(words):
-    return len(words) > 1 and words[0] == "python" and words[1].startswith("experiments/")
-
-
-MAINS = sorted((ROOT / "experiments").glob("*.py"))
 COMMANDS = commands()
-OF_MAINS = [(place, words) for place, words in COMMANDS if is_main(words)]
-OTHERS = [(place, words) for place, words in COMMANDS if not is_main(words)]
+OF_MAINS = [(place, words) for place, words in COMMANDS if words[0] in INSTALLED]
+OTHERS = [(place, words) for place, words in COMMANDS if words[0] not in INSTALLED]
 
 
 def test_there_are_as_many_as_one_sees():
     assert len(OF_MAINS) > 40
     assert "README.md" in {place.split(":")[0] for place, _ in OF_MAINS}
-    assert {words[1] for _, words in OF_MAINS} == {f"experiments/{path.name}" for path in MAINS}
+    assert {words[0] for _, words in OF_MAINS} == INSTALLED.keys()
+
+
+def main_of(words):
+    return ROOT / "experiments" / f"{INSTALLED[words[0]]}.py"
 
 
 @pytest.fixture
 def outcome_of(tmp_path):
     """Runs a command in a folder that has the sweep's file of the guide."""
     (tmp_path / "sweep.yaml").write_text(blocks("docs/sweeps.md", "yaml")[0].code)
-    return lambda words, *others: run_main([*words[2:], *others], tmp_path, ROOT / words[1])
+    return lambda words, *others: run_main([*words[1:], *others], tmp_path, main_of(words))
 
 
 @pytest.mark.parametrize(("place", "words"), OF_MAINS, ids=[place for place, _ in OF_MAINS])
@@ -77,9 +72,9 @@ def test_the_main_takes_the_flags(outcome_of, place, words):
 
 # What `--print_config` tells of every training command that has a config, without a run at hand.
 OF_CONFIGS = {
-    ("", *(word for word in words[1:] if word.startswith(("experiments", "--config", "--env_name"))))
+    (words[0], *(word for word in words[1:] if word.startswith(("--config", "--env_name"))))
     for _, words in OF_MAINS
-    if words[1].startswith("experiments/train_") and any("--config" in word for word in words)
+    if words[0].startswith("xql-train-") and any("--config" in word for word in words)
 }
 
 

@@ -39,13 +39,14 @@ train --tuned=maybe => --tuned=maybe: must be true or false
 train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
 evaluate --halve_at=5 => --halve_at has left: a sweep trains every setting to its end; Ray Tune
+figures --out=a => --out has left: give --output
 train --data_on disk => --data_on=disk has left: the data are in memory: give --data_on=host
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --env_name=bullet-hopper-medium-v0 --config={configs}/mujoco_config.py => --eval_episodes=0
 train --env_backend=d4rl => pointmaze-umaze-v0 | D4RL's
 train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
-bare --env_name=Hopper-v5 => Hopper-v5 | train_online.py | --dataset
+bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta
 train --sweep=hidden_dims=8 => --sweep | 'hidden_dims' | beta
@@ -72,13 +73,13 @@ train --config= => --config | configs/
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line
 train --config=raises_config.py => raises_config.py | ZeroDivisionError
 train --config=dictionary_config.py => no config | suite_config
-train --config={configs}/sac_config.py => that is for experiments/train_online.py
-online --config={configs}/pointmaze_config.py => that is for experiments/train_offline.py
+train --config={configs}/sac_config.py => that is for xql-train-online
+online --config={configs}/pointmaze_config.py => that is for xql-train-offline
 online --config=neither_config.py => neither_config.py | online_config
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
 train --config={configs}/pointmaze_config.py:xqll => 'xqll' | iql,
-train --config={configs}/pointmaze_config.py:sac => 'sac' | train_online.py | iql,
+train --config={configs}/pointmaze_config.py:sac => 'sac' | xql-train-online | iql,
 train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --config.betta=1 => --config. | 'betta' | beta
@@ -136,10 +137,10 @@ export {run} --output={run}/checkpoints/x => that is of the run
 # reports and figures
 report => name folders of runs
 report copies => no runs there
-report {run} --out={run}/checkpoints => --out= | that is of the run in
+report {run} --output={run}/checkpoints => --output= | that is of the run in
 figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
 figures --figure=3 --runs=nowhere => --runs=nowhere: no such folder
-figures --figure=7 --runs=copies => --runs=copies: needs a finished run of train_offline.py; there are: none
+figures --figure=7 --runs=copies => --runs=copies: needs a finished run of xql-train-offline; there are: none
 # outputs
 evaluate {run} --output=results => --output=results | a directory
 evaluate {run} --output=good.hdf5/a.json => --output | not a directory

@@ -20,7 +20,7 @@ def succeed(arguments, folder, main):
 
 @pytest.mark.slow
 def test_figures_that_need_no_runs_are_drawn(tmp_path):
-    out = succeed(["--figure=2, gem", "--out=new/pictures"], tmp_path, FIGURES)
+    out = succeed(["--figure=2, gem", "--output=new/pictures"], tmp_path, FIGURES)
     files = list((tmp_path / "new" / "pictures").iterdir())
     pictures = sorted(path.name for path in files if path.suffix != ".csv")
     assert pictures == [f"figure_{name}.{kind}" for name in ("2", "GEM") for kind in ("png", "svg")]
@@ -30,7 +30,7 @@ def test_figures_that_need_no_runs_are_drawn(tmp_path):
 
 def test_figures_of_runs_are_drawn_from_them_alone(tmp_path):
     write_run(tmp_path / "runs", "walker-run", "sac", {0: [2.5]}, scale=10.0)
-    out = succeed(["--figure=3", "--runs=runs", "--out=new"], tmp_path, FIGURES)
+    out = succeed(["--figure=3", "--runs=runs", "--output=new"], tmp_path, FIGURES)
     endings = (".png", ".svg", "_curves.csv", "_restarts.csv", "_seeds.csv")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"figure_3{end}" for end in endings]
     assert "  last on walker-run, mean over seeds:\n     1. sac     25.0 (1 seed)\n" in out
@@ -44,7 +44,7 @@ def test_the_report_is_written_and_the_runs_stay_as_they_are(tmp_path):
     (broken / "evaluations.csv").write_text("step\n")
     before = contents(tmp_path)
     for folder in ("a", "b"):
-        out = succeed(["runs", f"--out={folder}", "--bootstrap_samples=100"], tmp_path, REPORT)
+        out = succeed(["runs", f"--output={folder}", "--bootstrap_samples=100"], tmp_path, REPORT)
     assert "1 runs, 1 scores" in out
     assert f"left out: {broken.relative_to(tmp_path / 'runs')}: evaluations.csv: damaged" in out
     after = contents(tmp_path)

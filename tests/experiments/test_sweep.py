@@ -9,7 +9,7 @@ from mistakes import SWEEP_ARGUMENTS, assert_told
 
 SWEEP, REPRODUCE = EXPERIMENTS / "sweep.py", EXPERIMENTS / "reproduce.py"
 TINY = ":hidden_dims=8:batch_size=8"
-WRITTEN = ("--save_dir=runs", "--out=tables")
+WRITTEN = ("--save_dir=runs", "--output=tables")
 pytestmark = pytest.mark.slow
 
 

@@ -1,4 +1,4 @@
-"""The ranking of a run's members by its data, as choose.py prints it."""
+"""The ranking of a run's members by its data, as xql-choose prints it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Flag parsing and error handling of the scripts in experiments/ (the "mains").
+"""Flag parsing and error handling of the commands, whose mains are the scripts in experiments/.
 
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from absl import app, flags
@@ -29,25 +28,24 @@ flags.disclaim_key_flags()  # flags defined here count as the main's own, so tha
 
 # Flags of earlier versions, or NAME=VALUE for one value that a flag took, with what to use instead.
 GONE = {
-    "coordinator_address": "experiments/sweep.py trains shares of the seeds on several hosts",
-    "num_processes": "one process uses all devices of its host; experiments/sweep.py trains on several hosts",
-    "process_id": "experiments/sweep.py trains on several hosts, as runs of their own",
-    "join_seconds": "experiments/sweep.py trains on several hosts, as runs of their own",
+    "coordinator_address": "xql-sweep trains shares of the seeds on several hosts",
+    "num_processes": "one process uses all devices of its host; xql-sweep trains on several hosts",
+    "process_id": "xql-sweep trains on several hosts, as runs of their own",
+    "join_seconds": "xql-sweep trains on several hosts, as runs of their own",
     "shard_data": "the data are on each device if they fit, else give --data_on=host",
     "data_on=disk": "the data are in memory: give --data_on=host",
     "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
     "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
     "serve": "the report is a static page: run the same command again to renew it",
-    "port": "the report is a static page: open index.html in --out",
+    "port": "the report is a static page: open index.html in --output",
     "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
     "keep": "a sweep trains every setting to its end",
     "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
     "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
     "save_dir": "give --output",
+    "out": "give --output",
     "run": "collect each set by a command of its own: docs/data.md has the five lines",
 }
-
-COMMAND = "INSTALLED_COMMAND"  # name of the global variable that `xql_jax.commands.installed` sets in a main
 
 
 class Value(flags.ArgumentParser):
@@ -143,11 +141,6 @@ def run(
             sys.stdout.flush()
             os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
-    started = sys.modules["__main__"]
-    command = getattr(started, COMMAND, None)
-    if command and started.__doc__ and started.__file__:  # the examples in `--help` name what was typed
-        script = f"python experiments/{Path(started.__file__).name}"
-        started.__doc__ = started.__doc__.replace(script, command)
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
     library = logging.getLogger("xql_jax")
     library.setLevel(logging.INFO)

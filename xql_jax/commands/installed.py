@@ -5,21 +5,14 @@ setup.py names the commands. Each is an attribute of this module, created on fir
 
 import functools
 import runpy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from xql_jax.commands.command_line import COMMAND
 from xql_jax.config_files import shipped
 
 
-def _run(main: str) -> None:
-    """Runs the script as `python experiments/MAIN.py` does, which ends the process."""
-    file = shipped("experiments") / f"{main}.py"
-    runpy.run_path(str(file), {COMMAND: Path(sys.argv[0]).name}, run_name="__main__")
-
-
-def __getattr__(name: str) -> Callable[[], None]:
-    if name.startswith("_") or not (shipped("experiments") / f"{name}.py").is_file():
+def __getattr__(name: str) -> Callable[[], object]:
+    """Returns a function that runs the script as `python experiments/NAME.py` does, and ends the process."""
+    file = shipped("experiments") / f"{name}.py"
+    if name.startswith("_") or not file.is_file():
         raise AttributeError(f"module {__name__} has no attribute {name}")
-    return functools.partial(_run, name)
+    return functools.partial(runpy.run_path, str(file), run_name="__main__")

@@ -1,4 +1,4 @@
-"""What report.py, runs.py and choose.py print and write of runs that are there."""
+"""What xql-report, xql-runs and xql-choose print and write of runs that are there."""
 
 import csv
 import math
@@ -38,11 +38,11 @@ def write_report(settings: ReportSettings) -> int:
     found = read_runs(settings.folders)
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
-    folder = make_folder("out", settings.out)
+    folder = make_folder("output", settings.output)
     report = Report(found, ", ".join(settings.folders), settings.bootstrap_samples)
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
-        with writing_output("out", folder / name) as unfinished:
+        with writing_output("output", folder / name) as unfinished:
             unfinished.write_bytes(text.encode(errors="backslashreplace"))
     print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
     for left_out in report.left_out:

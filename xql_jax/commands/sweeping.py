@@ -54,8 +54,8 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
             + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
             + ": --download fetches D4RL's, --datasets=NAME=FILE takes others"
         )
-    folder = make_folder("out", settings.out)
-    check_output("out", str(folder / f"{settings.name}.csv"))
+    folder = make_folder("output", settings.output)
+    check_output("output", str(folder / f"{settings.name}.csv"))
     failures: dict[str, str] = {}
     with StopSignals() as stop:
         for cell, outcome in train(plan, settings, executor, stop):
@@ -163,6 +163,6 @@ def _write(table: ScoreTable, folder: Path, name: str) -> None:
         "tex": latex_table(rows),
     }
     for kind, text in texts.items():
-        with writing_output("out", folder / f"{name}.{kind}") as unfinished:
+        with writing_output("output", folder / f"{name}.{kind}") as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     print(text_table(rows), f"written to {folder}/{name}.{{{','.join(texts)}}}", sep="\n")

@@ -113,9 +113,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
         UserError: if the task has no dataset, or the download fails.
     """
     if task.name in ONLINE_TASKS or task.suite == COMPILED:
-        raise UserError(
-            f"{task.name} has no dataset: learn it with experiments/train_online.py, or give --dataset"
-        )
+        raise UserError(f"{task.name} has no dataset: learn it with xql-train-online, or give --dataset")
     path = cached_file(task)
     if task.dataset_url is None:
         if url is not None:

@@ -1,6 +1,6 @@
 """An open field where antmaze's robot learns to walk to given targets; its policy then makes antmaze data.
 
-python experiments/train_online.py --env_name=xql_jax.envs.ant_field:AntField-v0
+xql-train-online --env_name=xql_jax.envs.ant_field:AntField-v0
 """
 
 import math

@@ -66,7 +66,7 @@ def scores_in(
     shown = [run.path for run in of_methods if tasks is None or run.dataset in tasks]
     if not shown:
         there = ", ".join(sorted({f"{run.algorithm} on {run.dataset}" for run in finished})) or "none"
-        named = algorithms if len(algorithms) < 10 else ["train_offline.py"]
+        named = algorithms if len(algorithms) < 10 else ["xql-train-offline"]
         wanted = " or ".join(named) + (f" on {' or '.join(tasks)}" if tasks else "")
         raise UserError(f"--runs={root}: needs a finished run of {wanted}; there are: {there}")
     scores, doubled = scores_of([member for member in results.members if member.run.path in shown], but)
@@ -227,7 +227,7 @@ def read_ablation(root: Path, *, field: str) -> Tables:
     if not places:
         sweep = "--methods=xql:batch_size=64,xql:batch_size=1024"
         how = sweep if field == "batch_size" else f"--sweep='{field}=1,2'"
-        raise UserError(f"no runs that vary {field}: train some, as reproduce.py {how} does")
+        raise UserError(f"no runs that vary {field}: train some, as xql-reproduce {how} does")
     last = []
     for place in sorted(places):
         end = max(point[3] for point in by_value[place])

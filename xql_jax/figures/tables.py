@@ -42,7 +42,7 @@ def write_figure(
         ]
         contents[f"figure_{name}_{table_name}.csv"] = csv_table([table, *rows]).encode()
     for file_name, content in contents.items():
-        with writing_output("out", folder / file_name) as unfinished:
+        with writing_output("output", folder / file_name) as unfinished:
             unfinished.write_bytes(content)
     return [folder / file_name for file_name in contents]
 

@@ -31,7 +31,7 @@ class ActingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnlineSettings(RunSettings, ActingSettings):
-    """Settings of `experiments/train_online.py`."""
+    """Settings of `xql-train-online`."""
 
     env_name: str = setting("cartpole-swingup", "Task: cheetah-run, HalfCheetah-v5, playground:CheetahRun.")
     eval_interval: int = setting(10_000, "{Steps} between evaluations.", least=1)
@@ -59,12 +59,12 @@ class OnlineSettings(RunSettings, ActingSettings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(OfflineSettings, ActingSettings):
-    """Settings of `experiments/train_finetune.py`; `max_steps` counts environment steps."""
+    """Settings of `xql-train-finetune`; `max_steps` counts environment steps."""
 
     data_on: str = "device"  # no setting here: the online phase adds to them
     checkpoint: str | None = setting(
         None,
-        "A run of train_offline.py, or RUN/checkpoints/STEP of it, to go on from: its learner, "
+        "A run of xql-train-offline, or RUN/checkpoints/STEP of it, to go on from: its learner, "
         "hyperparameters, members, data and preprocessing.",
     )
     extend: bool = False  # no setting here

@@ -233,7 +233,7 @@ def _rows_before(settings: CollectionSettings, output: Path, name: str) -> tuple
         return None
     rows, metadata = read_rows(output)
     if metadata.get("env_name") != name or "command" not in metadata:
-        raise UserError(f"--append: {output} is no dataset of {name} by experiments/collect.py")
+        raise UserError(f"--append: {output} is no dataset of {name} by xql-collect")
     return rows, metadata
 
 
@@ -248,7 +248,7 @@ def _joined_metadata(before: Metadata, new: Metadata) -> Metadata:
 
 def _command_of(settings: CollectionSettings) -> str:
     """Returns the command line that makes the same rows; it leaves out where they are written."""
-    words = ["collect.py"]
+    words = ["xql-collect"]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if field.name in NOT_OF_THE_DATA or value == field.default:

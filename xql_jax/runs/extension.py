@@ -69,7 +69,7 @@ def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
     if not found:
         raise UserError(
             f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
-            "otherwise these settings (see experiments/runs.py --compare); for more updates and more seeds, "
+            "otherwise these settings (see xql-runs --compare); for more updates and more seeds, "
             "extend twice"
         )
     shorter = max(found, key=lambda run: run.steps[-1])
@@ -159,7 +159,7 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
             )
         LOG.info(
             f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
-            "experiments/report.py puts them together"
+            "xql-report puts them together"
         )
         return dataclasses.replace(settings, seed=missing[0], num_seeds=len(missing), extend=False)
     for run in there.values():

@@ -53,7 +53,7 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
         path = path.parent
     if not (path / "config.json").is_file():
         near = sorted(map(str, itertools.islice(run_folders(path), MOST_NAMED)))
-        below = f"; runs below it: {', '.join(near)} (experiments/runs.py lists all)" if near else ""
+        below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_record(path / "config.json")
     try:

@@ -122,7 +122,7 @@ class RunSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfflineSettings(SimulationSettings, RunSettings):
-    """Settings of `experiments/train_offline.py`."""
+    """Settings of `xql-train-offline`."""
 
     env_name: str | None = setting(
         None,
@@ -178,7 +178,7 @@ class OfflineSettings(SimulationSettings, RunSettings):
                     raise UserError(f"--{name}: nothing is evaluated without a task: give --env_name")
         elif task.name not in TASKS and not self.dataset:
             raise UserError(
-                f"--env_name={task.name}: an online task, which has no dataset: experiments/train_online.py "
+                f"--env_name={task.name}: an online task, which has no dataset: xql-train-online "
                 "trains in it; to learn from data of your own give --dataset"
             )
         if task:

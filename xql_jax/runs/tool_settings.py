@@ -20,7 +20,7 @@ MOST = 1_000_000  # episodes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Settings):
-    """Settings of `experiments/evaluate.py`."""
+    """Settings of `xql-evaluate`."""
 
     checkpoint: str | None = argument(None)  # a run's folder or one of its checkpoints
     env_name: str | None = setting(None, "Task. Default: the run's own.")
@@ -57,7 +57,7 @@ class EvaluationSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListSettings(Settings):
-    """Settings of `experiments/runs.py`."""
+    """Settings of `xql-runs`."""
 
     folders: Sequence[str] = argument((), RUNS)
     filter: str = setting(
@@ -72,7 +72,7 @@ class ListSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
-    """Settings of `experiments/export.py`."""
+    """Settings of `xql-export`."""
 
     checkpoint: str = argument("", RUN)
     env_name: str | None = setting(None, "Task of --episodes. Default: the run's own.")
@@ -89,11 +89,11 @@ class ExportSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChoiceSettings(Settings):
-    """Settings of `experiments/choose.py`."""
+    """Settings of `xql-choose`."""
 
     checkpoint: str = argument("", RUN)
     dataset: Sequence[str] = setting(
-        (), "Data to use instead of the run's own, such as held-out data; as for train_offline.py."
+        (), "Data to use instead of the run's own, such as held-out data; as for xql-train-offline."
     )
     max_steps: int = setting(
         5_000,
@@ -115,18 +115,18 @@ class ChoiceSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportSettings(Settings):
-    """Settings of `experiments/report.py`."""
+    """Settings of `xql-report`."""
 
     folders: Sequence[str] = argument((), RUNS)
     bootstrap_samples: int = setting(
         2_000, "Bootstrap samples for the intervals of statistics over datasets.", least=100, most=1_000_000
     )
-    out: str = setting("results/report", "Folder for the page and the tables.")
+    output: str = setting("results/report", "Folder for the page and the tables.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CollectionSettings(SimulationSettings):
-    """Settings of `experiments/collect.py`."""
+    """Settings of `xql-collect`."""
 
     random_return: float | None = setting(None, "Return that is a score of 0. Default: measured.")
     expert_return: float | None = setting(None, "Return that is a score of 100, written with the data.")
@@ -140,7 +140,7 @@ class CollectionSettings(SimulationSettings):
         choices=("hdf5", "minari"),
     )
     env_name: str | None = setting(
-        None, "Task, as for evaluate.py. --policy needs it; with --replay, the run's own."
+        None, "Task, as for xql-evaluate. --policy needs it; with --replay, the run's own."
     )
     append: bool = setting(False, "If --output exists, add the rows to it.")
     policy: str | None = setting(

@@ -18,12 +18,12 @@ USED_BY = {  # the executors that use a setting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepSettings(Settings):
-    """Settings of `experiments/sweep.py`."""
+    """Settings of `xql-sweep`."""
 
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     methods: Sequence[str] = setting(
         (),
-        "Any method of train_offline.py or train_online.py, also METHOD+POLICY. METHOD:FIELD=VALUE changes "
+        "Any method of xql-train-offline or xql-train-online, also METHOD+POLICY. METHOD:FIELD=VALUE changes "
         "fields of its config (widths: 256/256; several by colons); xql_t is XQL with --tuned.",
         by_commas=True,
     )
@@ -40,7 +40,7 @@ class SweepSettings(Settings):
     )
     finetune: bool = setting(
         False,
-        "Fine-tune online after offline training, as train_finetune.py with "
+        "Fine-tune online after offline training, as xql-train-finetune with "
         "configs/SUITE_finetune_config.py where there is one; --max_steps are its steps.",
     )
     num_pretraining_steps: int | None = setting(
@@ -59,8 +59,8 @@ class SweepSettings(Settings):
     )
     checkpoint_interval: int = setting(5_000, "Updates between checkpoints.", least=1)
     save_dir: str = setting("results", "Folder under which runs are found and written.")
-    out: str = setting("results/tables", "Folder for the tables.")
-    name: str = setting("sweep", "Name of the tables' files in --out.")
+    output: str = setting("results/tables", "Folder for the tables.")
+    name: str = setting("sweep", "Name of the tables' files in --output.")
     dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
@@ -119,7 +119,7 @@ class SweepSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproductionSettings(SweepSettings):
-    """Settings of `experiments/reproduce.py`; methods and datasets default to the paper's."""
+    """Settings of `xql-reproduce`; methods and datasets default to the paper's."""
 
     finetune: bool = False
     name: str = ""
