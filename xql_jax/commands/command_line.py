@@ -4,7 +4,6 @@ A user's mistake ends the program with exit code 2 and one line on stderr, witho
 """
 
 import itertools
-import logging
 import os
 import re
 import signal
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
-from tqdm import tqdm
 
 from xql_jax.config_files import OFFLINE, file_for_task, load_config, shipped
 from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import Setting, settings_of
+from xql_jax.training.progress import print_lines
 
 S = TypeVar("S")
 
@@ -62,15 +61,6 @@ class Value(flags.ArgumentParser):
         except ValueError:
             return argument
         return int(number) if self.setting.kind is int and number.is_integer() else number
-
-
-class _Printer(logging.Handler):
-    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(prefix + record.getMessage())
-        sys.stdout.flush()
 
 
 def define_flags(kind: type) -> None:
@@ -142,10 +132,7 @@ def run(
             os._exit(128 + signal.SIGINT)  # if XLA was compiling, the interpreter's clean-up would crash
 
     absl_logging.set_verbosity(absl_logging.WARNING)  # otherwise JAX logs every step
-    library = logging.getLogger("xql_jax")
-    library.setLevel(logging.INFO)
-    library.propagate = False
-    library.handlers = [_Printer()]
+    print_lines()
     app.run(guarded, flags_parser=parse)
 
 

@@ -19,7 +19,7 @@ from xql_jax.rollout.policies import around, prepared
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.population import Population
-from xql_jax.training.progress import Pace, without_bar
+from xql_jax.training.progress import Pace, progress_bar
 from xql_jax.training.rows import Recording, RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
@@ -108,8 +108,7 @@ class TrainingLoop:
         recorded = [recording.interval for recording in self._recordings]
         self._saved_at = time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit, time.monotonic)
-        disable = without_bar() if show_progress else True
-        with tqdm(total=last, initial=self.progress.step, unit=f" {self.unit}s", disable=disable) as bar:
+        with progress_bar(last, self.unit, show_progress, self.progress.step) as bar:
             try:
                 if self.progress.evaluation_due:
                     self._evaluate(stop, bar, again=self.progress.step > 0)  # at the start it is the first

@@ -1,4 +1,4 @@
-"""Progress of a training or other long work: its speed, the time left, and when a bar shows them."""
+"""Progress of a training or other long work: its speed, the time left, and how they are shown."""
 
 import contextlib
 import logging
@@ -47,9 +47,48 @@ class Pace:
         return ", ".join(said)
 
 
-def without_bar() -> bool | None:
-    """Returns tqdm's `disable`: False in a notebook; else None, which shows the bar on terminals only."""
-    return False if "ipykernel" in sys.modules else None
+class Printer(logging.Handler):
+    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(prefix + record.getMessage())
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def printed_lines(show: bool) -> Iterator[None]:
+    """Prints the library's log lines while entered, unless the user's own logging takes them already."""
+    library = logging.getLogger("xql_jax")
+    theirs = library.handlers or (library.hasHandlers() and library.isEnabledFor(logging.INFO))
+    if theirs or not show:
+        yield
+        return
+    level, propagate = library.level, library.propagate
+    try:
+        print_lines()
+        yield
+    finally:
+        library.setLevel(level)
+        library.propagate, library.handlers = propagate, []
+
+
+def print_lines() -> None:
+    """Lets the library print its log lines, from now on and by nothing else."""
+    library = logging.getLogger("xql_jax")
+    library.setLevel(logging.INFO)
+    library.propagate, library.handlers = False, [Printer()]
+
+
+def progress_bar(total: int, unit: str, show: bool, done: int = 0, name: str | None = None) -> tqdm:
+    """Returns a bar, disabled unless it can be seen, on a terminal or in a notebook.
+
+    In a notebook it shares a stream with the lines, so that it stays below them.
+    """
+    in_notebook = "ipykernel" in sys.modules
+    disable = (False if in_notebook else None) if show else True  # None: unless stderr is a terminal
+    stream = sys.stdout if in_notebook else sys.stderr
+    return tqdm(total=total, initial=done, unit=f" {unit}s", desc=name, disable=disable, file=stream)
 
 
 @contextlib.contextmanager
@@ -60,7 +99,7 @@ def counted(total: int, unit: str, show: bool, name: str = "") -> Iterator[Calla
         A function to call with the number of units that are done anew (default: 1).
     """
     pace, done = Pace(0, total, f"{name} {unit}".strip(), time.monotonic), 0
-    with tqdm(total=total, unit=f" {unit}s", desc=name or None, disable=None if show else True) as bar:
+    with progress_bar(total, unit, show, name=name or None) as bar:
 
         def count(number: int = 1) -> None:
             nonlocal done
