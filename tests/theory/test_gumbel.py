@@ -11,7 +11,6 @@ from xql_jax.theory.gumbel import (
     Gumbel,
     fit_gaussian,
     fit_gumbel,
-    gumbel_max,
     gumbel_max_law,
     limiting_gumbel,
     maximum_distance,
@@ -55,10 +54,7 @@ def test_distribution_is_scipys(location, scale, sign, tenths):
     np.testing.assert_allclose(gumbel.log_density(x), oracle.logpdf(x), rtol=100 * rounding, atol=rounding)
     np.testing.assert_allclose(gumbel.density(x), oracle.pdf(x), rtol=1e3 * rounding, atol=1e-300)
     np.testing.assert_allclose(gumbel.cdf(x), oracle.cdf(x), rtol=1e3 * rounding, atol=1e-300)
-    moments = [float(moment) for moment in oracle.stats("mvs")]
-    np.testing.assert_allclose(
-        [gumbel.mean, gumbel.variance, gumbel.skewness], moments, rtol=1e-9, atol=1e-12
-    )
+    np.testing.assert_allclose(gumbel.mean, oracle.mean(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("beta", [0.25, 1.0, 4.0])
@@ -102,14 +98,10 @@ def test_gumbel_fit_is_the_likeliest(samples, sign, direction):
 @instances
 @given(varied_samples())
 def test_gaussian_fit_is_scipys(samples):
-    fit = fit_gaussian(samples)
-    mean, deviation = stats.norm.fit(samples)
-    np.testing.assert_allclose(fit.mean, mean, atol=1e-12 * np.abs(samples).max())
-    np.testing.assert_allclose(fit.standard_deviation, deviation, rtol=1e-9)
-    oracle = stats.norm(mean, deviation)
-    np.testing.assert_allclose(fit.log_density(samples), oracle.logpdf(samples), rtol=1e-7)
-    np.testing.assert_allclose(fit.density(samples), oracle.pdf(samples), rtol=1e-6)
-    np.testing.assert_allclose(fit.cdf(samples), oracle.cdf(samples), rtol=1e-6)
+    mean, deviation = fit_gaussian(samples)
+    expected_mean, expected = stats.norm.fit(samples)
+    np.testing.assert_allclose(mean, expected_mean, atol=1e-12 * np.abs(samples).max())
+    np.testing.assert_allclose(deviation, expected, rtol=1e-9)
 
 
 @instances
@@ -146,19 +138,6 @@ def test_softmax_exactly(x, beta):
     powers = np.delete(np.exp((x - x[winner]) / beta), winner)
     chance, _ = integrate.quad(lambda u: np.prod(u**powers), 0.0, 1.0)
     np.testing.assert_allclose(probabilities[winner], chance, atol=1e-7)
-
-
-UNIFORM = stats.uniform()
-
-
-def test_gumbel_max_trick_by_sampling():
-    """Section 2.2, Gumbel-Max trick: max(x + noise) and its index follow their laws, at no other beta."""
-    x, beta = [0.0, 1.0, 2.0], 0.8
-    maxima, indices = gumbel_max(np.random.default_rng(0), x, beta, 2000)
-    for assumed, least, most in ((beta, 1e-3, 1.0), (1.5 * beta, 0.0, 1e-6)):
-        law, probabilities = gumbel_max_law(x, assumed)
-        assert least < stats.kstest(maxima, law.cdf).pvalue < most
-        assert least < stats.chisquare(np.bincount(indices), 2000 * probabilities).pvalue < most
 
 
 @pytest.mark.parametrize(
@@ -236,7 +215,9 @@ def test_maximum_itself_has_no_limit():
 def test_no_gumbel_is_near_the_maximum_of_bounded_variables(shift, log_scale):
     """Theorem 1, footnote 2: whatever its location and scale."""
     n = 10**6
-    assert maximum_distance(UNIFORM, n, Gumbel(1 + shift / 100 / n, np.exp(log_scale / 10) / n)) > 0.12
+    assert (
+        maximum_distance(stats.uniform(), n, Gumbel(1 + shift / 100 / n, np.exp(log_scale / 10) / n)) > 0.12
+    )
 
 
 def test_exponential_tail_is_not_enough():

@@ -64,7 +64,6 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
 
     right, left = fit_gumbel(x, 1), fit_gumbel(x, -1)
-    gaussian = fit_gaussian(x)
     gumbels = {
         "Gumbel (right-skewed)": judged(stats.gumbel_r(right.location, right.scale)),
         "Gumbel (left-skewed)": judged(stats.gumbel_l(left.location, left.scale)),
@@ -72,7 +71,7 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
     likelier = max(gumbels, key=lambda name: gumbels[name].log_likelihood)
     return {
         likelier: gumbels[likelier],
-        "Gaussian": judged(stats.norm(gaussian.mean, gaussian.standard_deviation)),
+        "Gaussian": judged(stats.norm(*fit_gaussian(x))),
         "logistic": judged(stats.logistic(*fit_logistic(x))),
     }
 
@@ -87,8 +86,8 @@ def fit_logistic(errors: np.ndarray) -> tuple[float, float]:
     Raises:
         ArithmeticError: if Newton's method does not converge.
     """
-    gaussian = fit_gaussian(errors)
-    x = (errors - gaussian.mean) / gaussian.standard_deviation
+    mean, deviation = fit_gaussian(errors)
+    x = (errors - mean) / deviation
     slope, shift = math.pi / math.sqrt(3.0), 0.0
     for _ in range(MAX_NEWTON_STEPS):
         pull = np.tanh((slope * x - shift) / 2.0)
@@ -98,8 +97,8 @@ def fit_logistic(errors: np.ndarray) -> tuple[float, float]:
         step = np.linalg.solve([[slope**-2 + (x**2 * bend).mean(), across], [across, bend.mean()]], gradient)
         slope, shift = slope + float(step[0]), shift + float(step[1])
         if gradient @ step < 1e-20:  # twice the step's gain in log-likelihood
-            scale = gaussian.standard_deviation / slope
-            return gaussian.mean + scale * shift, scale
+            scale = deviation / slope
+            return mean + scale * shift, scale
     raise ArithmeticError(f"no logistic distribution found in {MAX_NEWTON_STEPS} steps")
 
 

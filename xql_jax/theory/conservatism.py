@@ -12,15 +12,8 @@ from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import weighted_log_partition
 
 
-def cql_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns D_CQL(pi, mu) = sum of pi * (pi / mu - 1), f64[...] (Appendix C.2): CQL's chi^2."""
-    pi, mu = _pair(pi, mu)
-    ratio = np.divide(pi, mu, out=np.full_like(pi, np.inf), where=mu > 0)
-    return np.multiply(pi, ratio - 1.0, out=np.zeros_like(pi), where=pi > 0).sum(-1)
-
-
 def chi_square_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns chi^2(pi || mu) = E_mu[(pi / mu - 1)^2], f64[...] (Appendix C.2)."""
+    """Returns chi^2(pi || mu) = E_mu[(pi / mu - 1)^2] = E_pi[pi / mu - 1], f64[...]: CQL's (Appendix C.2)."""
     pi, mu = _pair(pi, mu)
     beyond = np.where(pi > 0, np.inf, 0.0)
     return np.divide((pi - mu) ** 2, mu, out=beyond, where=mu > 0).sum(-1)
@@ -36,18 +29,13 @@ def kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 
     x is f64[..., A], dimensionless. The result is f64[...], and -inf where the exponential overflows.
 
-    Source: Garg et al. 2023, Appendix C.2, which prints the constant as -1, see `printed_kl_dual`.
+    Source: Garg et al. 2023, Appendix C.2, which prints the constant as -1: then the maximum is KL - 2.
     """
     pi, mu = _pair(pi, mu)
     x = np.asarray(x, np.float64)
     with np.errstate(over="ignore"):
         exponential = np.exp(-np.where(mu > 0, x, 0.0))
     return 1.0 - (mu * exponential).sum(-1) - (pi * x).sum(-1)
-
-
-def printed_kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns E_mu[-exp(-x)] - E_pi[x] - 1, the dual as printed in Appendix C.2: its maximum is KL - 2."""
-    return kl_dual(x, pi, mu) - 2.0
 
 
 def kl_dual_maximizer(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
@@ -70,22 +58,14 @@ def soft_backup_loss(
     Its minimiser over q is `soft_backup`; the minimum is -KL(pi || mu).
 
     Source: Garg et al. 2023, Eq. 8 and Appendix C.2.
-    Differs: Eq. 8 has mu under both expectations, see `printed_soft_backup_loss`; Appendix C.2 has pi under
-    the second, as here, but says that the minimum is the expected KL(pi || mu), without the minus.
+    Differs: Eq. 8 has mu under both expectations, so its minimiser is q = targets: nothing is regularised.
+    Appendix C.2 has pi under the second, as here, but says that the minimum is KL(pi || mu), without minus.
     Args:
         q: f64[..., A], Q of every action, reward units.
         targets: f64[..., A], T^pi Q of the last iterate, reward units.
     """
     difference = np.asarray(q, np.float64) - np.asarray(targets, np.float64)
     return -kl_dual(difference / arguments.positive("beta", beta), pi, mu)
-
-
-def printed_soft_backup_loss(q: ArrayLike, targets: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
-    """Returns the loss of Eq. 8 as printed, with mu under both expectations: its minimiser is q = targets.
-
-    This loss therefore does not regularise. Arguments as `soft_backup_loss`.
-    """
-    return soft_backup_loss(q, targets, mu, mu, beta)
 
 
 def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:

@@ -7,8 +7,6 @@ statements lack; the functions compute what holds.
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,10 +17,7 @@ from xql_jax.theory.gumbel import Gumbel, check_max_stable, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
 
-# The quadrature omits this much probability at either end. The trapezoidal rule converges geometrically on a
-# smooth density that vanishes there: for the Gumbel and normal laws these nodes leave only rounding.
-TAIL = 1e-17
-NODES = 1024
+TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
@@ -34,18 +29,6 @@ def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discou
     """
     target = np.asarray(rewards, np.float64) + discount * np.asarray(next_q, np.float64)
     return target - np.asarray(q, np.float64)
-
-
-def printed_bellman_error(
-    rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float
-) -> np.ndarray:
-    """Returns r - discount * Q(s', pi(s')) - Q(s, a), as Section 3.1 has it: no policy's Q makes it 0."""
-    return bellman_error(rewards, -np.asarray(next_q, np.float64), q, discount=discount)
-
-
-def centred_gumbel(beta: float) -> Gumbel:
-    """Returns G(-0.577... * beta, beta), the noise of mean zero for which Eq. 21 holds as printed."""
-    return Gumbel(-beta * float(np.euler_gamma), beta)
 
 
 def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
@@ -80,74 +63,6 @@ def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
     """Returns E max(q + noise) - beta log mean exp(q / beta), reward units."""
     check_max_stable(noise)
     return noise.scale * math.log(mdp.rewards.shape[1]) + noise.mean
-
-
-def simulate_choices(
-    generator: np.random.Generator,
-    mdp: SoftMDP,
-    q: np.ndarray,
-    noise: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray],
-    *,
-    start: int,
-    num_agents: int,
-    horizon: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lets agents act by argmax_a(q + noise), with new noise in every state they visit.
-
-    If q solves Eq. 19, the mean return is v(start) minus what lies beyond the horizon, which is at most
-    discount^horizon * max |v|.
-
-    Source: Garg et al. 2023, Eq. 15, 16 and 20.
-    Args:
-        mdp: as for `soft_equivalent`.
-        q: f64[S, A], the values that the agents act by, without the noise, reward units.
-        noise: a function that draws independent noise of a given shape, such as `Gumbel.sample`.
-        start: the initial state of all agents.
-        num_agents, horizon: the number of agents, N, and of steps of each.
-    Returns:
-        Discounted returns f64[N], the noise of the chosen actions included, and how often each action was
-        chosen in each state, i64[S, A].
-    """
-    state, returns = np.full(num_agents, start), np.zeros(num_agents)
-    choices = np.zeros(q.shape, np.int64)
-    cumulative = mdp.probabilities.cumsum(-1)
-    cumulative /= cumulative[..., -1:]  # exactly 1 at the end, so that no draw lies beyond it
-    for step in range(horizon):
-        drawn = noise(generator, (num_agents, q.shape[1]))
-        action = (q[state] + drawn).argmax(-1)
-        np.add.at(choices, (state, action), 1)
-        reward = mdp.rewards[state, action] + drawn[np.arange(num_agents), action]
-        returns += mdp.discount**step * reward
-        successor = (generator.random((num_agents, 1)) >= cumulative[state, action]).sum(-1)
-        state = mdp.next_states[state, action, successor]
-    return returns, choices
-
-
-def noisy_choice(q: ArrayLike, distribution: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the law of argmax_a(q + noise) and the mean of max_a(q + noise), for i.i.d. noise of any law.
-
-    pi(i) = integral of prod_{j != i} F(noise + q_i - q_j) dF(noise), and similarly for the maximum. For
-    Gumbel noise they are softmax(q / beta) and beta log sum exp(q / beta) + E[noise].
-
-    Source: Garg et al. 2023, Eq. 23 and, for the mean, Eq. 18 and 24.
-    Args:
-        q: f64[..., A], reward units.
-        distribution: of the noise; a frozen one of `scipy.stats` with a smooth density and light tails. A
-            ValueError refuses one that is too rough or too wide for the quadrature.
-    Returns:
-        Probabilities f64[..., A] and mean maxima f64[...], reward units.
-    """
-    values = np.asarray(q, np.float64)
-    noise = np.linspace(distribution.ppf(TAIL), distribution.isf(TAIL), NODES)
-    masses = distribution.pdf(noise) * (noise[1] - noise[0])
-    if not abs(masses.sum() - 1.0) < 1e-10:
-        raise ValueError(f"distribution must have a smooth density; its quadrature gives {masses.sum()}")
-    differences = values[..., :, None] - values[..., None, :]
-    not_larger = distribution.cdf(differences[..., None] + noise)  # [..., i, j, node]
-    each = np.arange(values.shape[-1])
-    not_larger[..., each, each, :] = 1.0
-    weights = not_larger.prod(-2) * masses  # [..., i, node]
-    return weights.sum(-1), (weights * (values[..., None] + noise)).sum((-2, -1))
 
 
 def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray, float]:

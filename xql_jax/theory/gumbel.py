@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.special import ndtr, zeta
 
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
@@ -69,39 +68,8 @@ class Gumbel:
         """location + sign * scale * 0.577..., reward units."""
         return self.location + self.sign * self.scale * float(np.euler_gamma)
 
-    @property
-    def variance(self) -> float:
-        """pi^2 / 6 * scale^2, reward units squared."""
-        return math.pi**2 / 6.0 * self.scale**2
-
-    @property
-    def skewness(self) -> float:
-        """sign * 1.139..., whatever the location and scale."""
-        return self.sign * 12.0 * math.sqrt(6.0) * float(zeta(3.0)) / math.pi**3
-
     def _standardised(self, x: ArrayLike) -> np.ndarray:
         return self.sign * (np.asarray(x, np.float64) - self.location) / self.scale
-
-
-@dataclasses.dataclass(frozen=True)
-class Gaussian:
-    """The normal distribution, which a squared Bellman error assumes for the errors (Section 3.1)."""
-
-    mean: float  # reward units
-    standard_deviation: float  # positive, reward units
-
-    def log_density(self, x: ArrayLike) -> np.ndarray:
-        normaliser = math.log(self.standard_deviation) + 0.5 * math.log(2.0 * math.pi)
-        return -0.5 * self._standardised(x) ** 2 - normaliser
-
-    def density(self, x: ArrayLike) -> np.ndarray:
-        return np.exp(self.log_density(x))
-
-    def cdf(self, x: ArrayLike) -> np.ndarray:
-        return ndtr(self._standardised(x))
-
-    def _standardised(self, x: ArrayLike) -> np.ndarray:
-        return (np.asarray(x, np.float64) - self.mean) / self.standard_deviation
 
 
 def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
@@ -132,14 +100,14 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
     return Gumbel(sign * float(location), unit * scale, sign)
 
 
-def fit_gaussian(samples: ArrayLike) -> Gaussian:
-    """Fits the normal distribution to samples, as in `fit_gumbel`, by maximum likelihood."""
+def fit_gaussian(samples: ArrayLike) -> tuple[float, float]:
+    """Returns mean and standard deviation of samples as in `fit_gumbel`: the likeliest normal law."""
     x = _varied(samples)
     reference = x.flat[0]  # a mean of differences keeps the digits that a large offset would take
     mean = float((x - reference).mean())
     deviations = (x - reference) - mean
     unit = float(np.abs(deviations).max())  # the squares of tiny deviations would underflow
-    return Gaussian(float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean()))
+    return float(reference) + mean, unit * math.sqrt(((deviations / unit) ** 2).mean())
 
 
 def _varied(samples: ArrayLike) -> np.ndarray:
@@ -147,15 +115,6 @@ def _varied(samples: ArrayLike) -> np.ndarray:
     if x.min() == x.max():
         raise ValueError(f"samples must not all be equal, as they are to {x.flat[0]}: no scale fits them")
     return x
-
-
-def gumbel_max(
-    generator: np.random.Generator, x: ArrayLike, beta: float, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Adds noise G(0, beta) to x f64[N], `count` times; returns the maxima f64[count] and their indices."""
-    values = np.asarray(x, np.float64)
-    sums = values + Gumbel(0.0, beta).sample(generator, (count, len(values)))
-    return sums.max(-1), sums.argmax(-1)
 
 
 def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
