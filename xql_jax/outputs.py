@@ -13,7 +13,7 @@ from xql_jax.files import sync
 # The files of a run, see `training.loop.TrainingFiles`. A folder with a config.json is a run's folder.
 OWN_FILES = (
     *("config.json", "metrics.csv", "evaluations.csv", "bellman_errors.csv", "summary.json", ".lock"),
-    *("preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
+    *(".heartbeat", "preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
 )
 OWN_FOLDERS = ("checkpoints", "replay", "tb")
 SET_ASIDE = ("damaged-", "earlier-")

@@ -80,7 +80,7 @@ def test_a_task_of_playground(tmp_path):
     outcome = run_main([*COMPILED, *task], tmp_path, main=ONLINE)
     assert (outcome.code, outcome.err) == (0, "")
     finished = run_folder(tmp_path)
-    assert finished.parents[1].name == "playground:CartpoleBalance"
+    assert finished.parents[1].name == "playground.CartpoleBalance"
     scores = [float(row["score"]) for row in rows(finished / "evaluations.csv")]
     assert len(scores) == 1
     assert all(10.0 < score <= 100.0 for score in scores)  # a pole that is let fall pays something

@@ -16,7 +16,7 @@ from tiny_runs import (
 )
 
 from xql_jax.errors import UserError
-from xql_jax.runs.load import SavedRun
+from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.offline import train_offline
 
 # 10 is no multiple of either interval: there the shorter run has rows because it ends, the longer has none.
@@ -43,8 +43,12 @@ def test_an_extended_run_is_the_long_one(settings, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted = property(lambda run: dataclasses.replace(read(run), evaluation_due=True))
         patch.setattr(SavedRun, "progress", interrupted)
+        patch.setattr("xql_jax.runs.machine.code_digest", lambda: "edited")
         extended = train_offline(settings(LONG, extend=True))
     assert contents(shorter.path) == before
+    content = load_run(extended.path).content  # says which code trained which updates
+    began, (went_on,) = load_run(shorter.path).content["code"], content["resumed"]
+    assert (content["code"], went_on["code"], went_on["after_step"]) == (began, "edited", SHORT)
     assert extended.path.name == expected.path.name
     assert_same_bits(states_of(extended, LONG), states_of(expected, LONG))
     assert_same_rows(extended, expected)

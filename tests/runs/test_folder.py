@@ -15,16 +15,23 @@ import xql_jax
 from xql_jax.config_files import OFFLINE, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record
+from xql_jax.files import read_record, write_record
+from xql_jax.runs import machine
 from xql_jax.runs.folder import RunFolder, read_summary, run_label
+from xql_jax.runs.load import load_run
 from xql_jax.training.members import make_members
 
-IDENTITY = {"config": {"beta": 0.5, "hidden_dims": (8, 8)}, "seeds": [4, 4], "max_steps": 10}
+IDENTITY = {
+    "config": {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8)},
+    "seeds": [4, 4],
+    "max_steps": 10,
+}
 
 
-def make_folder(path, seeds=(4,), grid=None, label="", **identity):
+def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", **identity):
     members = make_members(seeds, grid or {})
-    return RunFolder(path, "pen-human-v1", "xql", list(seeds), members, {**IDENTITY, **identity}, label)
+    identity = {"env_name": env_name, **IDENTITY, **identity}
+    return RunFolder(path, env_name, "xql", list(seeds), members, identity, label)
 
 
 def begun(path, resume=False, **options):
@@ -55,16 +62,36 @@ def test_its_name_is_derived_from_the_settings(tmp_path):
     assert make_folder(tmp_path, seeds=(4, 5, 6)).path.name.startswith("seeds4-6_")
     changes = ({}, {"max_steps": 11}, {"config": {**IDENTITY["config"], "beta": 0.5000001}}, {"extra": None})
     assert len({make_folder(tmp_path, **change).path for change in changes}) == 4
-    reordered = dict(reversed(IDENTITY.items()))
+    reordered = dict(reversed(make_folder(tmp_path).identity.items()))
     assert dataclasses.replace(make_folder(tmp_path), identity=reordered).path == path
 
 
 def test_it_is_found_whatever_its_label(tmp_path):
     new = make_folder(tmp_path, label="beta=1")
-    assert new.path.name == f"seed4_beta=1_{new.run[:8]}"
+    assert new.path.name == f"seed4_offline_beta=1_{new.run[:8]}"
     old = begun(tmp_path)
     assert make_folder(tmp_path, label="beta=1").path == old.path
     assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
+
+
+@pytest.mark.parametrize("name", ["seed4_{}", "seed4_beta=1_{}", "seed4_offline_beta=1_{}"])
+def test_a_run_of_the_version_before_is_found(tmp_path, name):
+    """It had no kind in its name, and colons in its task's folder."""
+    new = make_folder(tmp_path, env_name="mine:Maze-v0")
+    assert new.path.parent == tmp_path / "mine.Maze-v0" / "xql"
+    old = tmp_path / "mine:Maze-v0" / "xql" / name.format(new.run[:8])
+    old.mkdir(parents=True)
+    assert begun(tmp_path, env_name="mine:Maze-v0").path == old
+    assert load_run(old).name == "mine:Maze-v0"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "identity", "kind"),
+    [("xql", {}, "offline"), ("xql", {"num_pretraining_steps": 0}, "finetune"), ("xsac", {}, "online")],
+)
+def test_the_kind_of_training_is_in_the_name(tmp_path, algorithm, identity, kind):
+    folder = dataclasses.replace(make_folder(tmp_path, **identity), algorithm=algorithm)
+    assert folder.path.name.startswith(f"seed4_{kind}_")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +116,7 @@ def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
 def test_config_says_what_ran(tmp_path):
     folder = begun(tmp_path, grid={"beta": [1.0, 2.0], "tau": [0.5]})
     config = json.loads((folder.path / "config.json").read_text())
-    assert config["config"] == {"beta": 0.5, "hidden_dims": [8, 8]}
+    assert config["config"] == {"algorithm": "xql", "beta": 0.5, "hidden_dims": [8, 8]}
     assert (config["seeds"], config["max_steps"]) == ([4, 4], 10)
     assert config["versions"]["numpy"] == np.__version__
     assert config["versions"]["xql_jax"] == xql_jax.__version__
@@ -102,22 +129,61 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     monkeypatch.setenv("NPROC", "7")
     folder = begun(tmp_path)
     began = read_record(folder.path / "config.json")
-    monkeypatch.setattr("xql_jax.runs.folder.versions", lambda: {**began["versions"], "jax": "0.0"})
+    monkeypatch.setattr("xql_jax.runs.machine.versions", lambda: {**began["versions"], "jax": "0.0"})
+    monkeypatch.setattr("xql_jax.runs.machine.code_digest", lambda: "edited")
     monkeypatch.setenv("NPROC", "1")
+    (folder.files.checkpoints / "500").mkdir(parents=True)
     resumed = read_record(begun(tmp_path, resume=True).path / "config.json")
     versions, machine = {**began["versions"], "jax": "0.0"}, {**began["machine"], "cores": 1}
-    here = {"versions": versions, "machine": machine, "commit": began["commit"]}
-    assert resumed == {**began, "resumed": [here]}
-    first, second = told()
-    assert f"its numbers may differ from now on: jax {began['versions']['jax']}, here 0.0" in first[1]
-    assert "cores 7, here 1; set NPROC=7 in the environment to compute sums in the same order" in second[1]
+    here = {"versions": versions, "machine": machine, "commit": began["commit"], "code": "edited"}
+    assert resumed == {**began, "resumed": [{**here, "after_step": 500}]}
+    ((level, line),) = told()
+    assert level == "WARNING"
+    for part in ("after step 500", f"code {began['code']}, here edited", "jax 0.10.2, here 0.0", "NPROC=7"):
+        assert part in line
+
+
+def test_the_code_is_told_apart_wherever_it_is_installed(tmp_path, monkeypatch):
+    sources = tmp_path / "xql_jax"
+    (sources / "runs").mkdir(parents=True)
+    (sources / "runs" / "run.py").write_text("BETA = 1\n")
+    monkeypatch.setattr(machine.xql_jax, "__file__", str(sources / "__init__.py"))
+    before = machine.code_digest.__wrapped__()
+    assert machine.code_digest.__wrapped__() == before
+    (sources / "runs" / "run.py").write_text("BETA = 2\n")
+    assert machine.code_digest.__wrapped__() != before
+
+
+def test_a_note_in_config_is_kept_and_what_defines_the_run_is_not_edited(tmp_path, told):
+    folder = begun(tmp_path)
+    file = folder.path / "config.json"
+    folder.write_summary({"status": "finished"})
+    edited = {**json.loads(file.read_text()), "machine": {"cores": 2}, "note": "mine", "why": ["a", "test"]}
+    file.write_text(json.dumps(edited))
+    assert folder.finished_summary()["status"] == "finished"
+    assert load_run(folder.path).identity == folder.recorded
+    assert read_record(begun(tmp_path, resume=True).path / "config.json")["why"] == ["a", "test"]
+    for change in ({"max_steps": 11}, {"config": {}}, {"defining": ["config"]}, {"run": "0"}):
+        file.write_text(json.dumps({**edited, **change}))
+        with pytest.raises(Damaged, match=r"config\.json: damaged"):
+            load_run(folder.path)
+
+
+def test_a_config_of_the_version_before_is_read(tmp_path):
+    """It did not name what defines the run."""
+    file = begun(tmp_path).path / "config.json"
+    content = read_record(file)
+    for name in ("defining", "name", "code"):
+        del content[name]
+    write_record(file, content)
+    assert load_run(file.parent).identity == make_folder(tmp_path).recorded
 
 
 def test_who_resumes_what_is_not_there_is_told_of_the_run_most_like_it(tmp_path, told):
     most_like = begun(tmp_path, resume=True)
-    begun(tmp_path, max_steps=11, eval_at_start=True, config={"beta": 2.0, "hidden_dims": (9, 9)})
+    begun(tmp_path, max_steps=11, eval_at_start=True, config={"algorithm": "xql", "beta": 2.0})
     assert told() == []  # there was no other, and nothing was to be resumed
-    config = {"beta": 0.5, "hidden_dims": (8, 8, 8)}
+    config = {"algorithm": "xql", "beta": 0.5, "hidden_dims": (8, 8, 8)}
     begun(tmp_path, resume=True, config=config)
     line = (
         "there is no run with these settings to resume, a new one begins; "
@@ -229,7 +295,8 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     assert (level, line.startswith(f"{file}: damaged: ")) == ("WARNING", True)
     config = read_record(file)
     assert config.pop("note")
-    assert config == {**whole, "resumed": [{name: whole[name] for name in ("versions", "machine", "commit")}]}
+    here = {name: whole[name] for name in ("versions", "machine", "commit", "code")}
+    assert config == {**whole, "resumed": [{**here, "after_step": 0}]}
 
 
 def test_one_flipped_bit_in_the_summary(tmp_path):

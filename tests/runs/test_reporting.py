@@ -3,14 +3,17 @@
 import json
 import math
 import os
+import re
+import time
 
 import pytest
 from written_runs import COMMIT, write_run
 
 from xql_jax.errors import UserError
-from xql_jax.files import locked, write_record
+from xql_jax.files import beating, write_record
 from xql_jax.reports.results import FINE_TUNED, OFFLINE, ONLINE, scores_of
-from xql_jax.runs.reporting import LOCKS, differences, differing, filtered, list_runs, read_runs
+from xql_jax.runs.folder import HEARTBEAT
+from xql_jax.runs.reporting import differences, differing, filtered, list_runs, read_runs
 
 
 def found_in(*folders):
@@ -67,7 +70,7 @@ def test_what_is_unfinished_is_there_and_said_to_be(tmp_path):
     found = found_in(tmp_path)
     by_algorithm = {run.algorithm: run for run in found.runs}
     run = by_algorithm["sac"]
-    assert (run.status, run.step, run.phase, run.unit) == ("unfinished", 2_000, ONLINE, "step")
+    assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE, "step")
     assert math.isnan(run.wall_clock)
     assert run.simulator == "not recorded before the run ends"
     assert by_algorithm["td3"].simulator == "none: nothing was evaluated"
@@ -198,11 +201,37 @@ def test_a_filter_takes_lists_as_they_are_shown_or_typed(tmp_path, text):
     assert run.settings["config.hidden_dims"] == "[8, 16]"
 
 
-@pytest.mark.skipif(not os.path.exists(LOCKS), reason="the system does not tell what is locked")
-def test_a_run_that_a_process_is_at_is_running(tmp_path):
+def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("xql_jax.files.BEAT", 0.01)
     folder = write_run(tmp_path, "maze", "xql", {0: [1.0]}, status=None)
-    assert [run.state for run in list_runs([str(tmp_path)])] == ["interrupted"]
-    with locked(folder / ".lock"):
-        assert [run.state for run in list_runs([str(tmp_path)])] == ["running"]
-    assert [run.state for run in list_runs([str(tmp_path)])] == ["interrupted"]
-    assert list_runs([str(tmp_path)])[0].score == 1.0
+    heart = folder / HEARTBEAT
+
+    def told():
+        (run,) = list_runs([str(tmp_path)])
+        return run.state + run.how_far
+
+    assert told() == "interrupted at 1,000 of 1,000 updates"  # it ended by an error
+    with beating(heart):
+        assert told() == "running at 1,000 of 1,000 updates"
+        os.utime(heart, (0, 0))
+        while heart.stat().st_mtime == 0:  # until the next beat
+            time.sleep(0.01)
+    assert not heart.exists()
+    heart.touch()  # as a kill leaves it
+    os.utime(heart, (1e9, 1e9))
+    assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere at 1,000 of .*", told())
+    assert filtered(list_runs([str(tmp_path)]), "state=interrupted")
+
+
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
+    results, scratch = tmp_path / "results", tmp_path / "scratch"
+    write_run(results, "maze", "xql", {0: [1.0]})
+    elsewhere = write_run(scratch, "maze", "xql", {1: [2.0]})
+    (results / "maze" / "xql" / "linked").symlink_to(elsewhere)  # one run
+    (results / "again").symlink_to(scratch)  # a folder of runs, the same one
+    (results / "maze" / "loop").symlink_to(results)
+    (results / "nowhere").symlink_to(tmp_path / "gone")
+    found = found_in(results)
+    assert sorted(run.seeds for run in found.runs) == [(0, 0), (1, 1)]
+    assert found.left_out == []
+    assert [run.dataset for run in found_in(results / "maze" / "xql" / "linked").runs] == ["maze"]

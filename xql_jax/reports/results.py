@@ -27,7 +27,7 @@ class RunFacts:
     dataset: str
     algorithm: str
     phase: str  # OFFLINE, ONLINE or FINE_TUNED
-    status: str  # finished, interrupted or unfinished
+    status: str  # finished, running or interrupted; if nobody knows, "interrupted since TIME or ..."
     step: int
     max_steps: int
     unit: str  # what its steps are

@@ -18,7 +18,7 @@ import numpy as np
 
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.errors import UserError
-from xql_jax.runs.folder import OF_THE_RECORD, RunFolder, differing_settings
+from xql_jax.runs.folder import RunFolder, differing_settings
 from xql_jax.runs.load import NO_SETTINGS, SavedRun, all_runs, load_run
 from xql_jax.runs.run import Job
 from xql_jax.runs.settings import OfflineSettings
@@ -26,6 +26,7 @@ from xql_jax.training.checkpoints import Checkpoints, Progress
 from xql_jax.types import State
 
 LOG = logging.getLogger(__name__)
+OF_BEGINNING = ("versions", "machine", "commit", "code", "resumed")  # in config.json
 
 
 class Beginning(NamedTuple):
@@ -33,10 +34,11 @@ class Beginning(NamedTuple):
 
     states: Mapping[str, State]  # by the member's name
     progress: Progress
+    source: SavedRun
     logs: Mapping[str, bytes] = {}  # rows up to this point, by file name
 
     def save(self, folder: RunFolder) -> None:
-        """Writes the new run's first checkpoint."""
+        """Writes the new run's first checkpoint, and with which code the other run was trained until then."""
 
         def write_logs(checkpoint: Path) -> None:
             (checkpoint / "logs").mkdir()
@@ -45,6 +47,8 @@ class Beginning(NamedTuple):
 
         with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
             checkpoints.save({"states": self.states}, self.progress, write_logs)
+        content = self.source.content
+        folder.note_going_on({name: content[name] for name in OF_BEGINNING if name in content})
 
 
 def beginning_of(folder: RunFolder, job: Job) -> Beginning | None:
@@ -89,9 +93,8 @@ def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
         progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {shorter.path}, from update {shorter.step:,} to {schedule.max_steps:,}")
     intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
-    return Beginning(
-        shorter.states, progress, {name: _due(rows, intervals[name]) for name, rows in logs.items()}
-    )
+    due = {name: _due(rows, intervals[name]) for name, rows in logs.items()}
+    return Beginning(shorter.states, progress, shorter, due)
 
 
 def _due(rows: bytes, interval: int) -> bytes:
@@ -130,7 +133,7 @@ def _members_of_another(source: str, folder: RunFolder) -> Beginning:
         evaluation_seconds=share * progress.evaluation_seconds,
         members={name: progress.members[name] for name in names},
     )
-    return Beginning({name: other.states[name] for name in names}, progress)
+    return Beginning({name: other.states[name] for name in names}, progress, other)
 
 
 def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineSettings | None:
@@ -183,9 +186,6 @@ def _seeds_of(run: SavedRun) -> range:
 
 def _runs_that_differ_in(folder: RunFolder, name: str) -> list[SavedRun]:
     """Returns the runs beside the folder that have its settings, except for the one of this name."""
-    ours, found = folder.recorded, []
-    for run in all_runs(folder.path.parent):
-        theirs = {key: value for key, value in run.content.items() if key not in OF_THE_RECORD}
-        if {**theirs, name: ours[name]} == ours:
-            found.append(run)
-    return found
+    ours = folder.recorded
+    others = (run for parent in folder.parents for run in all_runs(parent))
+    return [run for run in others if {**run.identity, name: ours[name]} == ours]

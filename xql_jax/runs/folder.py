@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import (
     REFUSALS,
     as_json,
+    beating,
     cannot_write,
     digest,
     locked,
@@ -26,18 +26,21 @@ from xql_jax.files import (
     with_numbers,
     write_record,
 )
+from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import Columns
-from xql_jax.runs.machine import differences, machine, versions
+from xql_jax.runs.machine import differences, surroundings
 from xql_jax.settings import as_typed
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
 from xql_jax.training.members import Member, fields_given
 
 LOG = logging.getLogger(__name__)
-# Entries of config.json on which the run's numbers do not depend.
-OF_THE_RECORD = (
+# Entries of config.json on which the run's numbers do not depend, in files that do not name those that do.
+NOT_DEFINING = (
     *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
     *("data_files", "given_references", "sizes"),
 )
+OFFLINE, ONLINE, FINETUNE = "offline", "online", "finetune"  # kinds of training, see `kind_of`
+HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
@@ -46,10 +49,10 @@ LABELLED = ("batch_size", "normalize_observations", "top_returns", "scale_reward
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """The folder SAVE_DIR/ENV/ALGORITHM/RUN/ of a run.
+    """The folder SAVE_DIR/ENV/ALGORITHM/SEEDS_KIND[_LABEL]_DIGEST/ of a run.
 
-    RUN is derived from `identity`, which holds everything that the run's numbers depend on. So `--resume`
-    finds the run again, and a run with other settings never changes it.
+    DIGEST is that of `identity`, which holds everything that the run's numbers depend on. So `--resume` finds
+    the run again, and a run with other settings never changes it.
     """
 
     save_dir: Path
@@ -66,13 +69,20 @@ class RunFolder:
         """A digest of the identity; all files of the run contain it."""
         return digest(self.recorded)[:16]
 
+    @property
+    def parents(self) -> list[Path]:
+        """The folder that this run and similar ones are in, and where the version before had them."""
+        names = dict.fromkeys((re.sub(r'[:*?"<>|\\]', ".", self.env_name), self.env_name))
+        return [self.save_dir / name / self.algorithm for name in names]
+
     @functools.cached_property
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        parent, end = self.save_dir / self.env_name / self.algorithm, self.run[:8]
-        there = [*parent.glob(f"{seeds}_{end}"), *sorted(parent.glob(f"{seeds}_*_{end}"))]
-        return there[0] if there else parent / "_".join(filter(None, (seeds, self.label, end)))
+        there = [path for parent in self.parents for path in sorted(parent.glob(f"{seeds}_*{self.run[:8]}"))]
+        kind = kind_of(self.algorithm, self.identity)
+        name = "_".join(filter(None, (seeds, kind, self.label, self.run[:8])))
+        return there[0] if there else self.parents[0] / name
 
     @property
     def files(self) -> TrainingFiles:
@@ -94,8 +104,12 @@ class RunFolder:
 
     @property
     def has_checkpoints(self) -> bool:
+        return bool(self._steps)
+
+    @property
+    def _steps(self) -> list[int]:
         with Checkpoints(self.files.checkpoints) as checkpoints:
-            return bool(checkpoints.steps)
+            return checkpoints.steps
 
     @contextlib.contextmanager
     def locked(self, resume: bool) -> Iterator[None]:
@@ -110,6 +124,7 @@ class RunFolder:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(self.path / ".lock"))
+                held.enter_context(beating(self.path / HEARTBEAT))
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
             self._note_start(resume)
@@ -122,7 +137,7 @@ class RunFolder:
                 raise cannot_write(path, os.strerror(error.errno)) from error
 
     def _note_start(self, resume: bool) -> None:
-        """Writes config.json, or adds to it on which machine the run goes on."""
+        """Writes config.json, or adds to it that the run goes on."""
         if self.has_begun and not resume:
             raise UserError(
                 f"this run exists: {self.path}; go on with --resume, or give another --save_dir or --seed"
@@ -130,32 +145,48 @@ class RunFolder:
         if resume and not self.has_begun:
             self._tell_of_others()
         file = self.path / "config.json"
-        here: dict[str, Any] = {"versions": versions(), "machine": machine(), "commit": _commit()}
-        content = {**self.recorded, **self.about, "run": self.run, "columns": self.columns._asdict(), **here}
         if not file.exists():
-            write_record(file, {**content, "resumed": []})
+            self._write_config(surroundings(), [])
             return
         try:
-            began = read_record(file)
+            began = read_config(file)
         except Damaged as error:
             LOG.warning(f"{error}; it is written anew")
-            write_record(file, {**content, "resumed": [here], "note": "written anew: it was damaged"})
-            return
-        for kind in ("versions", "machine"):
-            if changed := differences(began[kind], here[kind]):
-                LOG.warning(
-                    f"the run began with another setup, so its numbers may differ from now on: {changed}"
-                )
-        write_record(file, {**began, **self.about, "resumed": [*began["resumed"], here]})
+            began = {**surroundings(), "note": "written anew: it was damaged"}
+        self.note_going_on(began)
+
+    def note_going_on(self, began: Mapping[str, Any]) -> None:
+        """Adds to config.json that the run goes on, after which step and with which code; warns of changes.
+
+        Args:
+            began: what config.json has of its beginning, or that of the run that it is an extension of.
+        """
+        here, step = surroundings(), max(self._steps, default=0)
+        if changed := differences(began, here):
+            LOG.warning(
+                f"the run began with another setup, so its numbers may differ after step {step:,}: {changed}"
+            )
+        self._write_config(began, [*began.get("resumed", []), {**here, "after_step": step}])
+
+    def _write_config(self, began: Mapping[str, Any], resumed: Sequence[Mapping[str, Any]]) -> None:
+        content = {
+            **self.recorded,
+            **self.about,
+            "name": self.env_name,
+            "run": self.run,
+            "defining": list(self.recorded),
+            "columns": self.columns._asdict(),
+            "resumed": resumed,
+        }
+        write_record(self.path / "config.json", {**began, **content})
 
     def _tell_of_others(self) -> None:
         """Logs that the run starts from the beginning, and how the most similar run differs, if any."""
         others, ours = {}, settings_by_name(self.recorded)
-        for file in sorted(self.path.parent.glob("*/config.json")):
+        for file in sorted(file for parent in self.parents for file in parent.glob("*/config.json")):
             with contextlib.suppress(UserError, KeyError):  # damaged, or of another version
-                theirs = settings_by_name(read_record(file)).items()
-                theirs_alone = {name: value for name, value in theirs if name not in OF_THE_RECORD}
-                others[file.parent.name] = differing_settings(theirs_alone, ours)
+                theirs = settings_by_name(defining(read_config(file)))
+                others[file.parent.name] = differing_settings(theirs, ours)
         if others:
             nearest = min(others, key=lambda name: len(others[name]))
             LOG.info(
@@ -177,7 +208,7 @@ class RunFolder:
             summary = read_summary(self.files.summary, self.run)
             if summary["status"] != "finished":
                 return None
-            read_record(self.path / "config.json")
+            read_config(self.path / "config.json")
             if "normalize_observations" in self.recorded:
                 Preprocessing.load(self.files.preprocessing, self.run)
             for name, written in summary.get("logs", {}).items():
@@ -224,6 +255,27 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     return "_".join(told)
 
 
+def kind_of(algorithm: str, identity: Mapping[str, Any]) -> str:
+    """Returns the kind of a run's training: `OFFLINE`, `ONLINE` or `FINETUNE`."""
+    if algorithm in registry.ONLINE:
+        return ONLINE
+    return FINETUNE if "num_pretraining_steps" in identity else OFFLINE
+
+
+def defining(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entries of config.json that define the run: its numbers depend on no other."""
+    names = content.get("defining") or [name for name in content if name not in NOT_DEFINING]
+    return {name: content[name] for name in names if name in content}
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Returns the content of config.json, in which entries that do not define the run may be edited or added.
+
+    Raises the errors of `read_record`.
+    """
+    return read_record(file, lambda content: digest(defining(content))[:16] == content.get("run"))
+
+
 def differing_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Describes each setting that differs; one that only one run records has its default in the other."""
     return [
@@ -253,15 +305,4 @@ def rows_digest(file: Path) -> str | None:
     """Returns a digest of a CSV file's rows; None if it cannot be read."""
     with contextlib.suppress(OSError):
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    return None
-
-
-def _commit() -> str | None:
-    """Returns the commit of the running source tree; None for an installed package or without git."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return None

@@ -19,11 +19,10 @@ from xql_jax.data.dataset import PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import read_record, with_numbers
-from xql_jax.learners.registry import ONLINE
+from xql_jax.files import with_numbers
 from xql_jax.logs.csv_rows import Columns, Row, parse_rows
 from xql_jax.rollout.policies import Act, prepared
-from xql_jax.runs.folder import OF_THE_RECORD, read_summary
+from xql_jax.runs.folder import ONLINE, defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
@@ -32,7 +31,7 @@ from xql_jax.types import Learner, State
 
 LOG = logging.getLogger(__name__)
 MOST_NAMED = 3  # runs that a message names
-NO_SETTINGS = ("env_name", "seeds", *OF_THE_RECORD)  # that are not settings of the method
+NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
 
 def load_run(path: str | Path, step: int | None = None, member: int | None = None) -> "SavedRun":
@@ -55,7 +54,7 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
         near = sorted(map(str, itertools.islice(run_folders(path), MOST_NAMED)))
         below = f"; runs below it: {', '.join(near)} (xql-runs lists all)" if near else ""
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
-    content = read_record(path / "config.json")
+    content = read_config(path / "config.json")
     try:
         return SavedRun(path, content, step, member)
     except (KeyError, TypeError, ValueError) as error:
@@ -70,11 +69,13 @@ class SavedRun:
 
     Attributes:
         content: of config.json.
+        identity: the entries of it that define the run.
         run: the digest of its identity; all files of the run contain it.
         config: algorithm and hyperparameters.
         env_name: the task's name; None for a run on data without a task.
-        name: the task's name, or the data's if there was no task: ENV in SAVE_DIR/ENV/ALGORITHM/RUN.
+        name: the task's name, or the data's if there was no task.
         references: the returns of score 0 and 100, if the data or the user gave them.
+        kind: of its training, see `kind_of`.
         is_online: whether it learned only from its own replay buffer.
         handover: the number of updates before the first step; None if it was not fine-tuned.
         unit: the name of one step, "update" or "step".
@@ -82,21 +83,23 @@ class SavedRun:
 
     def __init__(self, path: Path, content: Mapping[str, Any], step: int | None, member: int | None):
         self.path, self.content, self._wanted_step, self._wanted_member = path, content, step, member
+        self.identity = defining(content)
         self.run: str = content["run"]
         self.files = TrainingFiles(path, self.run)
         self.config: Mapping[str, Any] = content["config"]
         self.algorithm: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]
-        self.name: str = self.env_name or path.resolve().parents[1].name
+        self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
         self.references = References(*content["references"]) if "references" in content else None
-        self.is_online = self.algorithm in ONLINE
+        self.kind = kind_of(self.algorithm, self.identity)
+        self.is_online = self.kind == ONLINE
         self.handover: int | None = content.get("num_pretraining_steps")
         self.unit = "step" if self.is_online or self.handover is not None else "update"
 
     @property
     def settings(self) -> dict[str, Any]:
         """All settings that its numbers depend on, except task and seeds, by name."""
-        by_name = settings_by_name(self.content).items()
+        by_name = settings_by_name(self.identity).items()
         return {name: value for name, value in by_name if name not in NO_SETTINGS}
 
     @property
@@ -264,8 +267,17 @@ def all_runs(root: Path) -> Iterator[SavedRun]:
 
 
 def run_folders(root: Path) -> Iterator[Path]:
-    """Yields the folders below `root` that have a config.json, damaged runs included."""
-    for folder, below, files in os.walk(root):
+    """Yields the folders below `root` that have a config.json, damaged runs included.
+
+    Follows symbolic links. A folder that several paths lead to is visited once.
+    """
+    visited = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        below.sort()
+        if (place := os.path.realpath(folder)) in visited:
+            below.clear()
+            continue
+        visited.add(place)
         if "config.json" in files:
             below.clear()  # there are no runs inside a run
             yield Path(folder)

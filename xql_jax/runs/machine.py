@@ -1,10 +1,13 @@
 """What a run's numbers depend on besides its settings: JAX's settings, which are fixed, versions, machine."""
 
 import contextlib
+import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,32 @@ def versions() -> dict[str, str]:
     return ours | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+@functools.cache
+def code_digest() -> str:
+    """Returns a digest of the package's sources, the same in a checkout and installed from a wheel."""
+    package = Path(xql_jax.__file__).parent
+    sources = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        sources.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return sources.hexdigest()[:12]
+
+
+def commit() -> str | None:
+    """Returns the commit of the running source tree; None for an installed package or without git."""
+    root = Path(xql_jax.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return None
+
+
+def surroundings() -> dict[str, Any]:
+    """Returns what config.json records of the program and the machine at each start of a run."""
+    return {"versions": versions(), "machine": machine(), "commit": commit(), "code": code_digest()}
+
+
 def machine() -> dict[str, Any]:
     """Returns the properties of the machine that affect XLA's programs."""
     device = jax.devices()[0]
@@ -62,12 +91,14 @@ def machine() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describes what has changed; "" if nothing has."""
-    changed = [
-        f"{name} {before.get(name)}, here {now[name]}" for name in now if now[name] != before.get(name)
-    ]
-    if "cores" in before and before["cores"] != now.get("cores"):
-        changed.append(f"set NPROC={before['cores']} in the environment to compute sums in the same order")
+    """Describes what has changed between two `surroundings`, except for the commit; "" if nothing has."""
+    then, here = (
+        {"code": at.get("code", "unknown"), **at.get("versions", {}), **at.get("machine", {})}
+        for at in (before, now)
+    )
+    changed = [f"{name} {then.get(name)}, here {here[name]}" for name in here if here[name] != then.get(name)]
+    if "cores" in then and then["cores"] != here["cores"]:
+        changed.append(f"set NPROC={then['cores']} in the environment to compute sums in the same order")
     return "; ".join(changed)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from xql_jax.reports.results import (
 )
 from xql_jax.reports.summary import LARGEST
 from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
-UNFINISHED = "unfinished"  # the status of a run without a summary: it is training, or was killed
-LOCKS = Path("/proc/locks")  # on Linux; reading it does not take a lock that could disturb a run
+ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
 NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
 
@@ -80,7 +81,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         dataset=run.name,
         algorithm=run.algorithm,
         phase=ONLINE if run.is_online else OFFLINE if run.handover is None else FINE_TUNED,
-        status=str(summary.get("status", UNFINISHED)),
+        status=summary["status"] if summary else _status_of_unfinished(run.path),
         step=int(summary.get("step", last)),
         max_steps=int(content["max_steps"]),
         unit=run.unit,
@@ -144,14 +145,31 @@ def _simulator(summary: Mapping[str, Any]) -> str:
     return f"{packages} ({environment.get('backend', 'unknown')} backend{inertia})"
 
 
+def _status_of_unfinished(folder: Path) -> str:
+    """Returns the status of a run without a summary. A run that ends by an error removes its heartbeat."""
+    file = folder / HEARTBEAT
+    if not file.exists():
+        return "interrupted"
+    seen = file.stat().st_mtime
+    if time.time() - seen < ALIVE:
+        return "running"
+    return f"interrupted since {local_time(seen)} or running elsewhere"
+
+
+def local_time(seconds: float) -> str:
+    """Returns seconds since the epoch as text."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
 def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) -> Iterator[str]:
     """Yields warnings for readers of the run's numbers."""
-    if not summary:
-        yield "there is no summary.json: the run goes on, or was killed"
     if not was_evaluated:
         yield "nothing was evaluated" + ("" if summary else " yet")
     if str(run.content.get("commit")).endswith("-dirty"):
         yield "the source tree had changes that are in no commit"
+    for resumed in run.content["resumed"]:
+        if resumed.get("code") != run.content.get("code"):
+            yield f"trained by other code after {run.unit} {resumed['after_step']:,}"
     if "note" in run.content:
         yield f"config.json was {run.content['note']}"
     for divergence in summary.get("diverged", []):
@@ -189,19 +207,14 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
         UserError: if a folder does not exist.
     """
     results = read_runs(folders)
-    # The inodes of all files locked by a process; none if the system does not tell.
-    words = LOCKS.read_text().split() if LOCKS.exists() else []
-    held = {int(word.split(":")[2]) for word in words if word.count(":") == 2}
     members = grouped(results.members, lambda member: member.run.path)
     listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
-    listed += [_listed(run, members.get(run.path, []), held) for run in results.runs]
+    listed += [_listed(run, members.get(run.path, [])) for run in results.runs]
     return sorted(listed, key=lambda run: (run.task, run.method, run.name))
 
 
-def _listed(run: RunFacts, members: Sequence[Member], held: set[int]) -> ListedRun:
-    lock = run.path / ".lock"
-    is_running = lock.exists() and lock.stat().st_ino in held
-    state = "running" if is_running else "finished" if run.status == "finished" else "interrupted"
+def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
+    state, space, since = run.status.partition(" ")
     checkpoints = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
     scores = [(math.nan, math.nan, "")]
     for swept, of_setting in grouped(members, lambda member: member.swept).items():
@@ -221,7 +234,7 @@ def _listed(run: RunFacts, members: Sequence[Member], held: set[int]) -> ListedR
         task=run.dataset,
         method=run.algorithm,
         seeds=run.seeds,
-        how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,} {run.unit}s",
+        how_far="" if state == "finished" else f"{space}{since} at {step:,} of {run.max_steps:,} {run.unit}s",
         score=score,
         interval=interval,
         best_of=best_of,

@@ -20,7 +20,6 @@ from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
-from xql_jax.runs.folder import OF_THE_RECORD
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.runs.train import data_run_folder, job_of
@@ -252,8 +251,7 @@ def _identity(record: SavedRun) -> dict[str, Any] | None:
     """Returns the identity of a run as a cell has it; None if the user gave it references of its own."""
     if record.content.get("given_references"):
         return None
-    of_others = (*OF_THE_RECORD, *OF_THE_DATA)
-    return {name: value for name, value in record.content.items() if name not in of_others}
+    return {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
 
 
 def _missing(settings: RunSettings) -> str:
