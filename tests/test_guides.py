@@ -43,7 +43,7 @@ def test_links_lead_to_files_and_headings_that_are_there(page):
 
 def test_what_the_links_are_compared_with():
     """By hand: Greek letters stay, signs go, spaces become hyphens, code counts."""
-    assert {"how-much-β-matters", "policies-and-heads"} <= anchors("docs/methods.md")
+    assert {"how-much-β-matters", "β-without-tuning"} <= anchors("docs/choosing-beta.md")
     assert "evaluationscsv" in anchors("docs/results.md")
     assert "docs/finetune.md#take-the-policy-elsewhere" in set(links("README.md"))
     assert "docs/images/xql_maze.png" in set(links("README.md"))
