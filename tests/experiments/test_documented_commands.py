@@ -72,7 +72,7 @@ def test_the_main_takes_the_flags(outcome_of, place, words):
 
 # What `--print_config` tells of every training command that has a config, without a run at hand.
 OF_CONFIGS = {
-    (words[0], *(word for word in words[1:] if word.startswith(("--config", "--env_name"))))
+    (words[0], *(word for word in words[1:] if word.startswith(("--config", "--env_name", "--dataset"))))
     for _, words in OF_MAINS
     if words[0].startswith("xql-train-") and any("--config" in word for word in words)
 }
