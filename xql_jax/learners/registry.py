@@ -168,7 +168,7 @@ MEANINGS = {
     "target_entropy_share": "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",
     "num_min_critics": "Critics, drawn anew in each update, whose minimum gives Q's targets.",
     "cql_alpha": "Weight of the penalty that lowers Q at actions that are not in the data.",
-    "cql_threshold": "Target for cql_alpha * (Q of sampled - of data actions) of a tuned multiplier; inf: none.",
+    "cql_threshold": "Target for cql_alpha * Q gap (sampled - data) of a tuned multiplier; inf: none.",
     "cql_actions": "Actions at which Q is lowered, of each kind: uniform, the policy's at s and at s'.",
     "warm_start": "Updates at the start in which the policy only follows the clone.",
     "min_share": "Weight of the smallest critic in Q's targets; the largest has the rest.",
