@@ -853,9 +853,7 @@ def theory_gridworld(t, generator):
 
 def theory_error_model(t, generator):
     mdp, tree = mdp_of(t, 8, discount=0.9), mdp_of(t, 9, discount=0.9, num_successors=1)
-    r, q, n = generator.normal(size=(3, 10))
     values = {
-        "errors": t.bellman_error(r, n, q, discount=0.9),
         "equivalent": t.soft_equivalent(mdp, t.Gumbel(0.2, 0.5)),
         "observed": t.observed_solution(mdp, t.Gumbel(-0.7 * float(np.euler_gamma), 0.7)),
     }

@@ -1,4 +1,4 @@
-"""The ant's maze against D4RL's own classes and XML and Gymnasium-Robotics' AntMaze; its open field."""
+"""The ant's maze against D4RL's own classes and XML; its open field."""
 
 import importlib
 import math
@@ -18,11 +18,9 @@ from xql_jax.envs.mazes import MAZES
 from xql_jax.tasks import get_task
 
 ALL_MAZES = pytest.mark.parametrize("name", MAZES)
-# By maze: D4RL's name of its map, the corner of the square of 1.5 in which its goals lie, and what to add to
-# positions in Gymnasium-Robotics, whose origin is the maze's middle.
+# By maze: D4RL's name of its map, and the corner of the square of 1.5 in which its goals lie.
 D4RL_MAPS = {"umaze": "U_MAZE_TEST", "medium": "BIG_MAZE_TEST", "large": "HARDEST_MAZE_TEST"}
 GOAL_CORNERS = {"umaze": (0.0, 8.0), "medium": (20.0, 20.0), "large": (32.0, 24.0)}
-GYMNASIUM_OFFSETS = {"umaze": (4.0, 4.0), "medium": (10.0, 10.0), "large": (18.0, 12.0)}
 STANDING = np.array([0.0, 0.0, 0.75, 1.0, 0.0, 0.0, 0.0] + 2 * [0.0, 1.0, 0.0, -1.0])
 AT_REST = np.zeros(14)
 AWAY = np.array([1.2, 1.2] + 13 * [0.0])  # a start less this has its feet in the walls of a corner
@@ -157,47 +155,6 @@ def test_episodes_are_those_of_d4rl(name, d4rl_env):
                 break
         assert done == (seed == 1)
     assert contacts > 0
-
-
-@pytest.fixture
-def other_env(name):
-    """Gymnasium-Robotics' environment, of the mirrored maze and with the ant made D4RL's."""
-    ant_maze_v5 = pytest.importorskip("gymnasium_robotics.envs.maze.ant_maze_v5")
-    env = ant_maze_v5.AntMazeEnv(maze_map=MAZES[name].walls[::-1].astype(int).tolist())
-    Path(env.tmp_xml_file_path).unlink()  # it leaves this one behind
-    model = env.ant_env.model
-    assert (model.opt.timestep, model.actuator_gear[0, 0]) == (0.01, 150.0)
-    model.opt.timestep = 0.02
-    model.actuator_gear[:, 0] = 30.0
-    model.geom_solimp[:] = [0.8, 0.8, 0.01, 0.5, 2.0]
-    yield env.ant_env
-    env.close()
-
-
-@ALL_MAZES
-def test_moves_as_in_gymnasium_robotics(name, other_env):
-    env = ant_maze(name)
-    shift = np.zeros(15)
-    shift[:2] = GYMNASIUM_OFFSETS[name]
-
-    def walls(model, offset):
-        boxes = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
-        return sorted(np.hstack([model.geom_pos[boxes] + offset, model.geom_size[boxes]]).tolist())
-
-    assert walls(env.model, 0.0) == walls(other_env.model, shift[:3])
-    env.reset(seed=0)
-    env.set_state(env.data.qpos - AWAY, env.data.qvel.copy())
-    other_env.reset(seed=0)
-    mujoco.mj_resetData(other_env.model, other_env.data)
-    other_env.set_state(env.data.qpos - shift, env.data.qvel)
-    contacts = 0
-    for action in random_actions(150):
-        env.step(action)
-        other_env.step(action)
-        contacts += touches_a_wall(env)
-        np.testing.assert_allclose(env.data.qpos, other_env.data.qpos + shift, atol=1e-10, rtol=0)
-        np.testing.assert_allclose(env.data.qvel, other_env.data.qvel, atol=1e-9, rtol=0)
-    assert contacts > 5
 
 
 @ALL_MAZES

@@ -7,9 +7,8 @@ from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
-from xql_jax.envs import Simulation, choose_suite, make_environment
+from xql_jax.envs import make_environment
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
-from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import get_task
 
 GYMNASIUM = {"halfcheetah": HalfCheetahEnv, "hopper": HopperEnv, "walker2d": Walker2dEnv}
@@ -160,31 +159,3 @@ def test_nothing_but_masses_and_what_follows_from_them_changes(name):
     mujoco.mj_fullM(old, matrix, data.qM)
     np.testing.assert_allclose(old.dof_M0, np.diag(matrix))
     np.testing.assert_allclose(old.body_subtreemass[0], old.body_mass.sum())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "legacy_inertia", "num_episodes", "expected", "deviation"),
-    [
-        # Means over 10000 episodes (halfcheetah: 1000), and standard deviations of an episode.
-        ("halfcheetah", False, 30, -284.5, 81.0),
-        ("halfcheetah", True, 30, -281.4, 78.0),
-        ("hopper", False, 100, 18.31, 16.9),
-        ("walker2d", False, 200, 2.69, 6.0),
-        ("walker2d", True, 200, 1.73, 5.6),
-    ],
-)
-def test_random_policy_returns(name, legacy_inertia, num_episodes, expected, deviation):
-    task = get_task(f"{name}-medium-v2")
-    suite = choose_suite(task, Simulation(legacy_inertia=legacy_inertia))
-    evaluator = Evaluator(task, num_members=1, num_episodes=num_episodes, seed=0, suite=suite)
-    rng = np.random.default_rng(0)
-    size = evaluator.sizes[1]
-    returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
-    evaluator.close()
-    standard_error = deviation / np.sqrt(num_episodes)
-    assert abs(returns.mean() - expected) < 3 * standard_error
-    # D4RL's references are such means too, of unknown precision. Hopper's, -20.27, is out of reach: survival
-    # alone gives about 22. Walker2d's, 1.63, is 18 standard errors of 10000 episodes from today's masses.
-    if name == "halfcheetah" or (name == "walker2d" and legacy_inertia):
-        assert abs(returns.mean() - task.min_return) < 3 * standard_error

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, choose_suite, make_environment
+from xql_jax.envs import SUITES, Simulation, choose_suite, make_environment
 from xql_jax.errors import UserError
+from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import ONLINE_TASKS, TASKS, Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -118,6 +119,39 @@ def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
     assert {(picture.dtype, picture.shape[2]) for picture in pictures} == {(np.dtype(np.uint8), 3)}
     assert pictures[0].std() > 1
     assert all((before != after).any() for before, after in itertools.pairwise(pictures))
+
+
+# Task, D4RL's backend or legacy masses, episodes; what the mean return of random actions must be, and an
+# episode's standard deviation, both measured over 10000 episodes (halfcheetah: 1000); None: D4RL's reference,
+# and the deviation of these episodes. Hopper's reference, -20.27, is out of reach: survival alone gives 22.
+RANDOM_POLICIES = [
+    ("halfcheetah-medium-v2", {}, 30, -284.5, 81.0),
+    ("halfcheetah-medium-v2", {"legacy_inertia": True}, 30, -281.4, 78.0),
+    ("halfcheetah-medium-v2", {}, 30, None, 81.0),
+    ("hopper-medium-v2", {}, 100, 18.31, 16.9),
+    ("walker2d-medium-v2", {}, 200, 2.69, 6.0),
+    ("walker2d-medium-v2", {"legacy_inertia": True}, 200, 1.73, 5.6),
+    ("walker2d-medium-v2", {"legacy_inertia": True}, 200, None, 5.6),  # 18 errors from today's masses
+    *((f"{robot}-human-v1", {}, 50, None, None) for robot in ("pen", "door", "hammer", "relocate")),
+    # 0 by definition: here 5 of 100 episodes do one task by accident, which is a score of 1.25.
+    ("kitchen-complete-v0", {}, 8, 0.05, 0.22),
+    ("bullet-hopper-medium-v0", {"env_backend": "d4rl"}, 100, None, None),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options", "episodes", "mean", "deviation"), RANDOM_POLICIES)
+def test_random_actions_earn_the_reference_return(name, options, episodes, mean, deviation, request):
+    if "env_backend" in options:
+        request.getfixturevalue("d4rl_package")
+    task, rng = get_task(name), np.random.default_rng(0)
+    suite = choose_suite(task, Simulation(**options))
+    evaluator = Evaluator(task, 1, episodes, seed=0, suite=suite, max_environments=4)
+    size = evaluator.sizes[1]
+    returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
+    evaluator.close()
+    error = (deviation or returns.std(ddof=1)) / np.sqrt(episodes)
+    assert abs(returns.mean() - (task.min_return if mean is None else mean)) < 3 * error
 
 
 def test_other_suites_say_what_to_do():

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from xql_jax.learners.f_dvl import chi_square_loss, total_variation_loss
-from xql_jax.learners.ivr import LARGEST, exponential_loss, sparse_loss
-from xql_jax.learners.mxql import maclaurin_loss
+from xql_jax.learners.f_dvl import ChiSquare, TotalVariation
+from xql_jax.learners.ivr import LARGEST, Exponential, Sparse
+from xql_jax.learners.mxql import Maclaurin
 from xql_jax.learners.qql import LOWER, UPPER, W
 from xql_jax.losses.asymmetric import expectile_loss, pinball_loss
 from xql_jax.losses.gumbel import (
@@ -33,19 +33,22 @@ SAMPLE = np.random.default_rng(2).normal(size=401) * 2.0 + 0.5  # what V is fitt
 def case(function, value, slope, **options):
     options = {key: float(np.float32(option)) if isinstance(option, float) else option
                for key, option in options.items()}  # fmt: skip
-    return pytest.param(functools.partial(function, **options), value, slope, id=function.__name__)
+    loss = (
+        function(**options).loss_of if isinstance(function, type) else functools.partial(function, **options)
+    )
+    return pytest.param(loss, value, slope, id=function.__name__)
 
 
 def maclaurin(b, n):
     terms = [(Y / b) ** j / math.factorial(j) for j in range(n + 1)]
-    return case(maclaurin_loss, sum(terms[2:]), -sum(terms[1:n]) / b, beta=b, order=n)
+    return case(Maclaurin, sum(terms[2:]), -sum(terms[1:n]) / b, beta=b, order=n)
 
 
 def exponential(a):
     z = Y / a
     held, m = np.minimum(z, LARGEST), LARGEST  # the batch's largest, held
     value = np.exp(held - m) * (1 + z - held) + np.exp(-m) * V / a
-    return case(exponential_loss, value, np.exp(-m) * (1 - np.exp(held)) / a, alpha=a)
+    return case(Exponential, value, np.exp(-m) * (1 - np.exp(held)) / a, alpha=a)
 
 
 def gumbel(function, rule, beta, clip=7.0):
@@ -72,11 +75,11 @@ FORMULAE = [
       for t in (0.1, 0.9)),
     *(case(pinball_loss, np.where(Y > 0, q * Y, (q - 1) * Y), np.where(Y > 0, -q, 1 - q), quantile=q)
       for q in (0.3, LOWER)),
-    *(case(sparse_loss, np.maximum(1 + Y / (2 * a), 0) ** 2 + V / a,
+    *(case(Sparse, np.maximum(1 + Y / (2 * a), 0) ** 2 + V / a,
            -np.maximum(1 + Y / (2 * a), 0) / a + 1 / a, alpha=a) for a in (0.3, 2.0)),
-    *(case(chi_square_loss, t * np.where(Y > 0, Y + Y**2 / 4, 0.0) + (1 - t) * V,
+    *(case(ChiSquare, t * np.where(Y > 0, Y + Y**2 / 4, 0.0) + (1 - t) * V,
            -t * np.where(Y > 0, 1 + Y / 2, 0.0) + (1 - t), tradeoff=t) for t in (0.6, 0.9)),
-    *(case(total_variation_loss, t * np.maximum(Y, 0) + (1 - t) * V, -t * (Y > 0) + (1 - t), tradeoff=t)
+    *(case(TotalVariation, t * np.maximum(Y, 0) + (1 - t) * V, -t * (Y > 0) + (1 - t), tradeoff=t)
       for t in (0.6, 0.9)),
     *(maclaurin(b, n) for b, n in ((1.0, 2), (3.0, 4), (2.0, 8))),
     exponential(1.5),
@@ -133,17 +136,17 @@ MINIMISERS = [
     *((functools.partial(expectile_loss, expectile=t),
        root(lambda v, t=t: (abs(t - (v > SAMPLE)) * (SAMPLE - v)).mean())) for t in (0.1, 0.5, 0.9)),
     *((functools.partial(pinball_loss, quantile=q), quantile(q)) for q in (LOWER, 0.3)),
-    *((functools.partial(sparse_loss, alpha=a),
+    *((Sparse(alpha=a).loss_of,
        root(lambda v, a=a: np.maximum(1 + (SAMPLE - v) / (2 * a), 0).mean() - 1)) for a in (0.5, 5.0)),
-    *((functools.partial(exponential_loss, alpha=a), soft_maximum(a)) for a in (1.0, 5.0)),
-    *((functools.partial(chi_square_loss, tradeoff=t),
+    *((Exponential(alpha=a).loss_of, soft_maximum(a)) for a in (1.0, 5.0)),
+    *((ChiSquare(tradeoff=t).loss_of,
        root(lambda v, t=t: np.where(v < SAMPLE, 1 + (SAMPLE - v) / 2, 0.0).mean() - (1 - t) / t))
       for t in (0.55, 0.9)),
-    *((functools.partial(total_variation_loss, tradeoff=t), quantile((2 * t - 1) / t)) for t in (0.55, 0.8)),
-    *((functools.partial(maclaurin_loss, beta=2.0, order=n),
+    *((TotalVariation(tradeoff=t).loss_of, quantile((2 * t - 1) / t)) for t in (0.55, 0.8)),
+    *((Maclaurin(beta=2.0, order=n).loss_of,
        root(lambda v, n=n: sum(((SAMPLE - v) / 2) ** j / math.factorial(j) for j in range(1, n)).mean()))
       for n in (2, 4, 6)),
-    (functools.partial(maclaurin_loss, beta=2.0, order=20), soft_maximum(2.0)),
+    (Maclaurin(beta=2.0, order=20).loss_of, soft_maximum(2.0)),
     *((functools.partial(loss, beta=beta, clip=20.0, clip_rule=rule), soft_maximum(beta))
       for loss in (gumbel_loss, gumbel_rescaled_loss, gumbel_log_loss)
       for rule in (clip_both, clip_above, saturate) for beta in (0.6, 4.0)),

@@ -155,14 +155,6 @@ def tanh_gaussian(mean, std):
     return TanhGaussian(DiagonalGaussian(jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)))
 
 
-@pytest.mark.parametrize("mean", [-1.5, 0.0, 0.4])
-@pytest.mark.parametrize("std", [0.1, 0.5, 0.9])
-def test_density_integrates_to_one(mean, std):
-    nodes, weights = np.polynomial.legendre.leggauss(1000)
-    log_prob = tanh_gaussian([mean], [std]).log_prob_at(jnp.arctanh(nodes)[:, None])
-    assert weights @ np.exp(np.float64(log_prob)) == pytest.approx(1.0, abs=1e-4)
-
-
 def test_density_is_the_change_of_variables_far_into_the_tails():
     mean, std = np.array([0.3, -0.2]), np.array([0.5, 6.0])
     u = np.array([[0.0, 0.0], [0.5, -1.0], [-3.0, 9.0], [2.0, 40.0], [5.0, -60.0]])

@@ -20,53 +20,41 @@ from xql_jax.types import Array, Batch, Numeric, PRNGKey
 ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
 
-def chi_square_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
-    """Loss lambda * f(y) + (1 - lambda) * V of each example, f32[B]; y = Q - V.
-
-    f(y) is y + y^2 / 4, the conjugate of Pearson's chi^2, where y > 0, and 0 elsewhere. Over targets x the
-    minimiser is the V at which the mean of 1 + (x - V) / 2 over the x above V (and of 0 over the others)
-    crosses (1 - lambda) / lambda. It is never above the largest x, and goes there with lambda to 1.
-
-    Source: Sikchi et al. 2024, f-DVL. The conjugate itself goes on to y = -2; with it, V would lie up to 2
-    above the largest x. Values and targets (constants) f32[B], in reward units.
-    Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0) for f. This rises again
-    for y < -4, so that actions far below V push it down with a growing force.
-    """
-    check_pairs(values, targets)
-    y = jnp.maximum(jax.lax.stop_gradient(targets) - values, 0.0)
-    return tradeoff * (y + y**2 / 4.0) + (1.0 - tradeoff) * values
-
-
-def total_variation_loss(values: Array, targets: Array, *, tradeoff: Numeric) -> Array:
-    """lambda * max(y, 0) + (1 - lambda) * V of each example, f32[B], y = Q - V.
-
-    Over targets the minimiser is their quantile (2 lambda - 1) / lambda: 0.75 at lambda = 0.8.
-
-    Source: Sikchi et al. 2024, Table 1, as in the authors' code. Arguments as `chi_square_loss`.
-    """
-    check_pairs(values, targets)
-    y = jax.lax.stop_gradient(targets) - values
-    return tradeoff * jnp.maximum(y, 0.0) + (1.0 - tradeoff) * values
-
-
 @flax.struct.dataclass
 class ChiSquare(parts.ValueFit):
-    """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it."""
+    """Fits V to a value below the maximum of Q, which also depends on how far Q lies above it.
+
+    Over targets x the minimiser is the V at which the mean of 1 + (x - V) / 2 over the x above V (and of 0
+    over the others) crosses (1 - lambda) / lambda. It is never above the largest x, and goes there with
+    lambda to 1.
+    """
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda: the larger, the nearer V is to the maximum
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return chi_square_loss(values, targets, tradeoff=self.tradeoff)
+        """lambda * f(y) + (1 - lambda) * V with y = Q - V, f32[B]; f(y) is y + y^2 / 4 above 0, else 0.
+
+        Source: Sikchi et al. 2024, f-DVL: f is the conjugate of Pearson's chi^2, which itself goes on to y =
+        -2; with it, V would lie up to 2 above the largest x.
+        Differs: the authors' code (offline/critic.py, line 11) has max(y + y^2 / 4, 0) for f. This rises
+        again for y < -4, so that actions far below V push it down with a growing force.
+        """
+        check_pairs(values, targets)
+        y = jnp.maximum(jax.lax.stop_gradient(targets) - values, 0.0)
+        return self.tradeoff * (y + y**2 / 4.0) + (1.0 - self.tradeoff) * values
 
 
 @flax.struct.dataclass
 class TotalVariation(parts.ValueFit):
-    """Fits V to a quantile of Q."""
+    """Fits V to a quantile of Q: (2 lambda - 1) / lambda, 0.75 at lambda = 0.8."""
 
     tradeoff: Numeric = fields.traced(0.8, ABOVE_HALF)  # lambda
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return total_variation_loss(values, targets, tradeoff=self.tradeoff)
+        """lambda * max(y, 0) + (1 - lambda) * V with y = Q - V, f32[B]; Sikchi et al. 2024, Table 1."""
+        check_pairs(values, targets)
+        y = jax.lax.stop_gradient(targets) - values
+        return self.tradeoff * jnp.maximum(y, 0.0) + (1.0 - self.tradeoff) * values
 
 
 def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:

@@ -20,45 +20,21 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey
 LARGEST = 5.0  # of EQL's y / alpha; beyond it the exponential continues as its tangent
 
 
-def sparse_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
-    """SQL's loss of each example, f32[B]: max(1 + y / (2 alpha), 0)^2 + V / alpha, y = Q - V.
+@flax.struct.dataclass
+class Sparse(parts.ValueFit):
+    """SQL's fit of V: a soft maximum of Q that ignores actions far below it.
 
     Over targets x the minimiser solves E max(1 + (x - V) / (2 alpha), 0) = 1: the mean as alpha grows, the
     maximum as it goes to 0. Without an exponential, the slope grows with y as in least squares.
-
-    Source: Xu et al. 2023, Eq. 12; values, targets f32[B] (constants) and alpha in reward units.
     """
-    check_pairs(values, targets)
-    weight = jnp.maximum(1.0 + (jax.lax.stop_gradient(targets) - values) / (2.0 * alpha), 0.0)
-    return weight**2 + values / alpha
-
-
-def exponential_loss(values: Array, targets: Array, *, alpha: Numeric) -> Array:
-    """EQL's loss of each example, f32[B], times exp(-m): exp(y / alpha) + V / alpha, y = Q - V.
-
-    m is the largest y / alpha of the batch, at least -1, held constant. The gradient is XQL's with beta =
-    alpha, so over targets x the minimiser is alpha * log E[exp(x / alpha)] as well.
-
-    Source: Xu et al. 2023, Eq. 16; values, targets f32[B] (constants) and alpha in reward units.
-    Differs: beyond y / alpha = 5 the authors' code (critic.py, line 24) clips the exponential but not the
-    linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as its
-    tangent: V is pushed up, by a bounded force.
-    """
-    check_pairs(values, targets)
-    z = (jax.lax.stop_gradient(targets) - values) / alpha
-    held = jnp.minimum(z, LARGEST)
-    m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
-    return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / alpha
-
-
-@flax.struct.dataclass
-class Sparse(parts.ValueFit):
-    """Fits V to a soft maximum of Q that ignores actions far below it."""
 
     alpha: Numeric = fields.traced(1.0, fields.POSITIVE)  # reward units
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return sparse_loss(values, targets, alpha=self.alpha)
+        """max(1 + y / (2 alpha), 0)^2 + V / alpha with y = Q - V, f32[B]; Xu et al. 2023, Eq. 12."""
+        check_pairs(values, targets)
+        weight = jnp.maximum(1.0 + (jax.lax.stop_gradient(targets) - values) / (2.0 * self.alpha), 0.0)
+        return weight**2 + values / self.alpha
 
 
 @flax.struct.dataclass
@@ -80,12 +56,26 @@ class PositiveAdvantage(parts.PolicyObjective):
 
 @flax.struct.dataclass
 class Exponential(parts.ValueFit):
-    """Fits V to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
+    """EQL's fit of V, to alpha * log E[exp(Q / alpha)]; the policy sees advantages in units of alpha."""
 
     alpha: Numeric = fields.traced(2.0, fields.POSITIVE)  # reward units
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return exponential_loss(values, targets, alpha=self.alpha)
+        """(exp(y / alpha) + V / alpha) * exp(-m) with y = Q - V, f32[B].
+
+        m is the largest y / alpha of the batch, at least -1, held constant. The gradient is XQL's with beta =
+        alpha, so the minimiser is the same as well.
+
+        Source: Xu et al. 2023, Eq. 16.
+        Differs: beyond y / alpha = 5 the authors' code (critic.py, line 24) clips the exponential but not the
+        linear term, so its gradient pushes V *down* if Q is far above V. Here the exponential continues as
+        its tangent: V is pushed up, by a bounded force.
+        """
+        check_pairs(values, targets)
+        z = (jax.lax.stop_gradient(targets) - values) / self.alpha
+        held = jnp.minimum(z, LARGEST)
+        m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
+        return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / self.alpha
 
     def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         v, targets, _ = super().read(value, batch, discount)

@@ -18,31 +18,25 @@ from xql_jax.types import Array, Numeric
 EVEN = fields.Domain("even and at least 2", lambda n: n >= 2 and n % 2 == 0)
 
 
-def maclaurin_loss(values: Array, targets: Array, *, beta: Numeric, order: int) -> Array:
-    """The Gumbel loss exp(z) - z - 1 up to its term of this order: sum over j = 2, ..., n of z^j / j!.
-
-    z = (targets - values) / beta. Convex for an even order; its slope grows as z^(n - 1), not as exp(z), so
-    that no clip is needed. Over targets the minimiser is the mean at n = 2, XQL's soft maximum as n grows.
-
-    Source: Omura et al. 2024, Eq. 12; values and targets f32[B] (constants), beta in reward units.
-    """
-    check_pairs(values, targets)
-    z = (jax.lax.stop_gradient(targets) - values) / beta
-    total = jnp.ones_like(z)
-    for j in range(order, 2, -1):  # Horner's scheme: 1 + z / 3 * (1 + z / 4 * (...))
-        total = 1.0 + z / j * total
-    return 0.5 * z**2 * total
-
-
 @flax.struct.dataclass
 class Maclaurin(parts.ValueFit):
-    """Fits V to a value between the mean of Q and its soft maximum."""
+    """Fits V to a value between the mean of Q, at order 2, and its soft maximum, as the order grows."""
 
     beta: Numeric = fields.traced(2.0, fields.POSITIVE, "Scale of the expanded Gumbel loss, reward units.")
     order: int = fields.static(4, EVEN, "Order of the expansion: 2 is least squares, a high one nearly XQL.")
 
     def loss_of(self, values: Array, targets: Array) -> Array:
-        return maclaurin_loss(values, targets, beta=self.beta, order=self.order)
+        """The Gumbel loss exp(z) - z - 1 up to its term of this order: sum over j = 2, ..., n of z^j / j!.
+
+        z = (targets - values) / beta. Convex for an even order; its slope grows as z^(n - 1), not as exp(z),
+        so that no clip is needed. Source: Omura et al. 2024, Eq. 12.
+        """
+        check_pairs(values, targets)
+        z = (jax.lax.stop_gradient(targets) - values) / self.beta
+        total = jnp.ones_like(z)
+        for j in range(self.order, 2, -1):  # Horner's scheme: 1 + z / 3 * (1 + z / 4 * (...))
+            total = 1.0 + z / j * total
+        return 0.5 * z**2 * total
 
 
 MXQL = fields.Method(

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.data.dataset import Dataset
@@ -208,15 +207,15 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     figure.suptitle(title)
     (lengths, returns, in_order), (of_rewards, of_actions, of_entries) = figure.subplots(2, 3)
     observations, actions, rewards = (np.asarray(field) for field in dataset.batch[:3])
-    _histogram(lengths, trajectory_lengths(dataset), bins=40)
+    lengths.hist(trajectory_lengths(dataset), bins=40)
     lengths.set(xlabel="length of trajectory (steps)", ylabel="trajectories")
-    _histogram(returns, dataset.trajectory_returns(), bins=40)
+    returns.hist(dataset.trajectory_returns(), bins=40)
     returns.set(xlabel="return of trajectory (reward units)", ylabel="trajectories")
     in_order.plot(dataset.trajectory_returns(), ".", markersize=3)
     in_order.set(xlabel="trajectory, in file order", ylabel="return (reward units)")
-    _histogram(of_rewards, rewards, bins=60, log=True)
+    of_rewards.hist(rewards.astype(np.float64), bins=60, log=True)  # any two float32 lie bins apart there
     of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
-    _histogram(of_actions, actions.ravel(), bins=60)
+    of_actions.hist(actions.ravel().astype(np.float64), bins=60)
     of_actions.set(xlabel="action (all entries)", ylabel="entries")
     for bound in (-1, 1):
         of_actions.axvline(bound, color=VERMILION, linewidth=1)
@@ -232,12 +231,3 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     for axis in (lengths.yaxis, returns.yaxis, in_order.xaxis, of_actions.yaxis, of_entries.xaxis):
         count_axis(axis)
     return figure
-
-
-def _histogram(axis: Axes, numbers: np.ndarray, bins: int, log: bool = False) -> None:
-    """Draws a histogram of any finite numbers, even if hardly any float lies between the extremes."""
-    numbers = np.asarray(numbers, np.float64)
-    least, most = float(numbers.min()), float(numbers.max())
-    finest = bins * np.spacing(max(abs(least), abs(most)))  # so wide that a bin holds two floats
-    widening = 0.0 if most - least >= 2 * finest else max(0.5 * (least == most), finest)
-    axis.hist(numbers, bins=bins, range=(least - widening, most + widening), log=log)

@@ -22,15 +22,6 @@ TAIL = 1e-17  # omitted at either end of the quadrature
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
 
 
-def bellman_error(rewards: ArrayLike, next_q: ArrayLike, q: ArrayLike, *, discount: float) -> np.ndarray:
-    """Returns r + discount * Q(s', pi(s')) - Q(s, a), f64[...], reward units: 0 if Q is that of pi.
-
-    next_q is 0 after a terminal transition. Source: Garg et al. 2023, Appendix D.2.
-    """
-    target = np.asarray(rewards, np.float64) + discount * np.asarray(next_q, np.float64)
-    return target - np.asarray(q, np.float64)
-
-
 def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
     """Returns a soft MDP with the same Q and optimal policy as an MDP with hidden Gumbel noise.
 
