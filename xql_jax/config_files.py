@@ -1,19 +1,35 @@
 """The files in configs/: where they are, how one is chosen, and how it is loaded."""
 
 import runpy
+from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
+from xql_jax.learners import registry
 from xql_jax.learners.registry import method_of
-from xql_jax.tasks import COMPILED, OWN, Task, get_task
+from xql_jax.tasks import COMPILED, OWN, get_task
 
-# A kind of config: the command that trains with it, the function that makes it, and its entries in `about`.
-Kind = tuple[str, str, set[str]]
-OFFLINE: Kind = ("xql-train-offline", "suite_config", {"suites", "tuned", "run", "finetune"})
-ONLINE: Kind = ("xql-train-online", "online_config", {"small", "by_task"})
+
+class Kind(NamedTuple):
+    """A kind of config: what trains with it, what makes it, and what is in it."""
+
+    command: str
+    function: str  # of `xql_jax`, which does the same
+    methods: Collection[str]
+    default: str  # the method if none is named
+    maker: str  # the function of `configuration` for the files in configs/
+    entries: set[str]  # of `about`
+
+
+_OF_SUITES = (registry.OFFLINE, "xql", "suite_config", {"suites", "tuned", "run", "finetune"})
+OFFLINE = Kind("xql-train-offline", "train", *_OF_SUITES)
+FINETUNE = Kind("xql-train-finetune", "train_finetune", *_OF_SUITES)
+ONLINE = Kind(
+    "xql-train-online", "train_online", registry.ONLINE, "xsac", "online_config", {"small", "by_task"}
+)
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -25,7 +41,6 @@ FILE_BY_SUITE = {
     "dm_control": OWN,
     COMPILED: OWN,
 }
-FILE_WITHOUT_TASK = f"pointmaze{ENDING}.py"  # used if neither a task nor data is given: the embedded maze
 
 
 def shipped(folder: str) -> Path:
@@ -45,6 +60,8 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: if no such file exists; the message names similar ones.
     """
+    if not name:
+        raise UserError("--config is empty: give it a file, see configs/")
     path = Path(name)
     is_bare = path.parent in (Path(), Path("configs"))
     names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
@@ -56,9 +73,11 @@ def find_config(name: str) -> Path:
     if beside and not is_bare:
         raise UserError(f"--config: no file {name!r}; nearest there: {nearest(name, beside)}")
     known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
+    is_method = method_of(name) in {*registry.OFFLINE, *registry.ONLINE}
     raise UserError(
-        f"--config: no file {name!r}; configs/ of the package has: {', '.join(sorted(known))} (write "
-        "--config=NAME or --config=NAME:METHOD)"
+        f"--config: no file {name!r}"
+        + (f", but a method: give --method={name}" if is_method else "")
+        + f"; configs/ of the package has: {', '.join(sorted(known))}"
     )
 
 
@@ -67,62 +86,82 @@ def file_for_suite(suite: str) -> str:
     return f"{FILE_BY_SUITE.get(suite, suite)}{ENDING}.py"
 
 
-def file_for_task(env_name: str | None, has_data: bool) -> str:
-    """Returns the name of the offline config to use if --config is not given."""
-    if env_name is None:
-        return file_for_suite(OWN) if has_data else FILE_WITHOUT_TASK
-    if ":" in env_name:  # the user's own environment, which must not be imported yet
-        return file_for_suite(OWN)
-    try:
-        return file_for_suite(get_task(env_name).suite)
-    except UserError:  # unknown task: the run reports that later
-        return FILE_WITHOUT_TASK
+def check_method(algorithm: str, kind: Kind) -> None:
+    """Raises UserError unless METHOD or METHOD+POLICY is one of the kind's; the line says what trains it."""
+    name = method_of(algorithm)
+    if name in kind.methods:
+        return
+    hint = f"nearest known: {nearest(name, kind.methods)}"
+    for other in (OFFLINE, ONLINE):
+        if name in other.methods:
+            hint = f"{other.command} trains it, in Python xql_jax.{other.function}"
+    raise UserError(f"unknown method {name!r} here: {hint}")
 
 
-def file_for(
-    method: str, task: Task | None, is_finetuning: bool = False, folder: Path | None = None
-) -> Path | None:
-    """Returns the file for a method on a task; None if there is none for the task's suite.
+def choose_config(
+    kind: Kind,
+    method: str | None = None,
+    config: str | None = None,
+    *,
+    env_name: str | None = None,
+    has_data: bool = False,
+) -> tuple[Path, ConfigDict]:
+    """Returns the file that a user means, and the config that it gives for the method.
 
     Args:
-        method: METHOD or METHOD+POLICY.
-        task: None if there are data but no task.
-        is_finetuning: whether to use the suite's file for fine-tuning, if it has one.
-        folder: the folder of the files; None: the configs of the package.
+        method: METHOD or METHOD+POLICY. None: that of `config`, or the kind's default.
+        config: FILE or FILE:METHOD, see `find_config`. None: the file for the method and the task's suite.
+        env_name: the task. None: the default task, or data alone.
+        has_data: whether there are data of the user's own.
+    Raises:
+        UserError: if there is no such method, task or file, or the two name different methods.
     """
-    folder = folder or shipped("configs")
-    algorithm = method_of(method)
-    if algorithm in ONLINE_METHODS:
-        return folder / f"{algorithm.removesuffix('_dq')}{ENDING}.py"
-    file = folder / file_for_suite(task.suite if task else OWN)
+    file, _, own = (config or "").partition(":")
+    if method is not None:
+        check_method(method, kind)
+        if own and own != method:
+            raise UserError(f"--method={method}: --config={config} names another method: leave out one")
+    if config is not None:
+        found = find_config(file)
+    else:
+        method = method or kind.default
+        found = _file_for(method_of(method), kind, env_name, has_data)
+    return found, load_config(found, kind, own or method)
+
+
+def _file_for(method: str, kind: Kind, env_name: str | None, has_data: bool) -> Path:
+    """Returns the file in the package's configs/ for a method and a task."""
+    folder = shipped("configs")
+    if kind is ONLINE:
+        return folder / f"{method.removesuffix('_dq')}{ENDING}.py"
+    suite = OWN if has_data else "pointmaze"  # which the default task is of
+    if env_name is not None:  # a name with a colon is of the user's own environment; the run imports it
+        suite = OWN if ":" in env_name else get_task(env_name).suite
+    file = folder / file_for_suite(suite)
     finetuning = file.with_name(f"{file.stem.removesuffix(ENDING)}_finetune{ENDING}.py")
-    if is_finetuning and finetuning.exists():
-        return finetuning
-    return file if file.exists() else None
+    return finetuning if kind is FINETUNE and finetuning.exists() else file
 
 
-def load_config(path: str, kind: Kind) -> ConfigDict:
+def load_config(file: Path, kind: Kind, method: str | None = None) -> ConfigDict:
     """Loads a config with the file's get_config.
 
     Args:
-        path: FILE or FILE:METHOD, see `find_config`.
-        kind: `OFFLINE` or `ONLINE`.
+        method: METHOD or METHOD+POLICY; None: the file's default.
     Raises:
-        UserError: if there is no such file, it does not load, or it gives no config of that kind.
+        UserError: if the file does not load, or gives no config of that kind.
     """
-    name, *method = path.split(":", 1)
-    if not name:
-        raise UserError("--config is empty: give it a file, see configs/")
-    file = find_config(name)
     try:
-        config = runpy.run_path(str(file))["get_config"](*method)
+        config = runpy.run_path(str(file))["get_config"](*([method] if method else []))
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
-        raise UserError(f"--config: {name} does not load: {type(error).__name__}: {error}") from error
+        raise UserError(f"--config: {file} does not load: {type(error).__name__}: {error}") from error
     about = config.get("about") if isinstance(config, ConfigDict) else None
-    kinds = [each for each in (OFFLINE, ONLINE) if isinstance(about, ConfigDict) and each[2] <= set(about)]
-    if kind not in kinds:
-        hint = f"that is for {kinds[0][0]}" if kinds else f"make it by xql_jax.configuration.{kind[1]}"
-        raise UserError(f"--config={name}: gives no config for {kind[0]}: {hint}")
+    entries = set(about) if isinstance(about, ConfigDict) else set()
+    if not kind.entries <= entries:
+        other = OFFLINE if kind is ONLINE else ONLINE
+        hint = f"make it by xql_jax.configuration.{kind.maker}"
+        if other.entries <= entries:
+            hint = f"that is for {other.command}"
+        raise UserError(f"--config={file}: gives no config for {kind.command}: {hint}")
     return config

@@ -16,20 +16,17 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import OFFLINE, ONLINE, Kind, file_for, load_config
-from xql_jax.configuration import field_names, with_fields
+from xql_jax.config_files import OFFLINE, ONLINE, Kind, choose_config
+from xql_jax.configuration import with_fields
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.readers import from_arrays
-from xql_jax.errors import UserError, nearest
-from xql_jax.learners.registry import OFFLINE as OFFLINE_METHODS
-from xql_jax.learners.registry import ONLINE as ONLINE_METHODS
-from xql_jax.learners.registry import method_of
+from xql_jax.errors import UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import get_task
 
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
@@ -73,7 +70,7 @@ def train(
     """
     sources: list[Any] = list(dataset) if isinstance(dataset, list | tuple) else [dataset]
     task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-    values = _config(config, method, "xql", OFFLINE, task)
+    values = _config(OFFLINE, method, config, env_name, bool(sources))
     limit = task.episode_limit if task else None
     data = [_source(source, limit) for source in sources]
     common = {"env_name": env_name, "resume": resume, "tqdm": progress}
@@ -102,30 +99,21 @@ def train_online(
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    values = _config(config, method, "xsac", ONLINE, None)
+    values = _config(ONLINE, method, config, env_name, False)
     common = {"env_name": env_name, "resume": resume, "tqdm": progress}
     return _trained(OnlineSettings, settings, values, save_dir, **common)
 
 
 def _config(
-    config: Config | None, method: str | None, default: str, kind: Kind, task: Task | None
+    kind: Kind, method: str | None, config: Config | None, env_name: str | None, has_data: bool
 ) -> ConfigDict:
     """Returns the hyperparameters: those of `config`, or of the file for the method and the task."""
-    known, others = (ONLINE_METHODS, OFFLINE_METHODS) if kind is ONLINE else (OFFLINE_METHODS, ONLINE_METHODS)
-    if method is not None and (name := method_of(method)) not in known:
-        function = "train" if kind is ONLINE else "train_online"
-        hint = f"xql_jax.{function} trains that one; " if name in others else ""
-        raise UserError(f"unknown method {method!r} here: {hint}nearest known: {nearest(name, known)}")
     if isinstance(config, ConfigDict):
         if method:
             raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
         return config.copy_and_resolve_references()
-    if config is not None:
-        return load_config(f"{config}:{method}" if method else str(config), kind)
-    method = method or default
-    if (file := file_for(method, task)) is None:
-        raise UserError("there is no config for the task's suite: give config")
-    return load_config(f"{file}:{method}", kind)
+    name = None if config is None else str(config)
+    return choose_config(kind, method, name, env_name=env_name, has_data=has_data)[1]
 
 
 def _trained(
@@ -147,12 +135,10 @@ def _trained(
         UserError: if a name is unknown, or a value is invalid.
     """
     known = settings_of(kind).keys() - others.keys() - {"save_dir"}
-    for name in given:
-        if name not in known and name not in field_names(config):
-            nearby = nearest(name, {*known, *field_names(config)})
-            raise UserError(f"unknown setting {name!r} for {config.algorithm}; nearest known: {nearby}")
     plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-    config = with_fields(config, {name: value for name, value in plain.items() if name not in known})
+    config = with_fields(
+        config, {name: plain[name] for name in plain if name not in known}, settings_of(kind)
+    )
     others |= {name: value for name, value in plain.items() if name in known}
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"

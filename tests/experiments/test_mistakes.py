@@ -39,7 +39,7 @@ train --tuned=maybe => --tuned=maybe: must be true or false
 train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
 evaluate --halve_at=5 => --halve_at has left: a sweep trains every setting to its end; Ray Tune
-figures --out=a => --out has left: give --output
+figures --out=a => --out: unknown setting; give output
 train --data_on disk => --data_on=disk has left: the data are in memory: give --data_on=host
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
@@ -78,14 +78,28 @@ online --config={configs}/pointmaze_config.py => that is for xql-train-offline
 online --config=neither_config.py => neither_config.py | online_config
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
-train --config={configs}/pointmaze_config.py:xqll => 'xqll' | iql,
-train --config={configs}/pointmaze_config.py:sac => 'sac' | xql-train-online | iql,
+train --config={configs}/pointmaze_config.py:xqll => 'xqll' | nearest known: xql
+train --method=xqll => 'xqll' | nearest known: xql
+train --method=sac => 'sac' | xql-train-online trains it
+train --config=iql => --method=iql
+train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
+finetune-from --method=xql --checkpoint={run} => --method: the run of --checkpoint has its own
+train --config={configs}/pointmaze_config.py:sac => 'sac' | xql-train-online
 train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
-train --config.betta=1 => --config. | 'betta' | beta
-train --config.expectile=0.8 => 'expectile' | beta
-train --config.about.suites=kitchen => 'about.suites'
-train --config.beta => config.beta='true': must be a number
+train --config.betta=1 => --betta: unknown setting | beta
+train --config.expectile=0.8 => --expectile: no hyperparameter of xql | iql
+train --config.max_steps=3 => --max_steps: no hyperparameter of xql; give max_steps
+train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
+train --beta high => --beta='high': must be a number
+train --lr=1 => --lr: unknown setting | actor_lr (Learning rate of the policy) | value_lr
+train --gamma=1 => give discount
+train --temperature=1 => awr_temperature (Multiplies | beta (
+evaluate {run} --beta=1 => --beta: unknown
+online --steps=3 => give max_steps
+online --lr=1 => actor_lr | critic_lr
+train --config.about.suites=kitchen => about.suites
+train --config.beta => --beta='true': must be a number
 train --config.hidden_dims=wide => hidden_dims='wide' | widths
 train '--config.hidden_dims=(8,0)' => config.hidden_dims | positive whole numbers | (8, 0)
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
@@ -159,7 +173,7 @@ sweep --num_pretraining_steps=2 => --num_pretraining_steps: only used in fine-tu
 sweep --executor=slurm --ray_address=here:1 => --ray_address: only used with --executor=ray, not with
 sweep --task_cpus=1 => --task_cpus: only used with --executor=ray or --executor=slurm, not with --executor=in_
 sweep nowhere.yaml => nowhere.yaml: No such file
-sweep unknown.yaml => flag 'method' | methods
+sweep unknown.yaml => --method: unknown | methods
 sweep broken.yaml => broken.yaml: not YAML
 sweep text.yaml => text.yaml: it must give flags by their names
 sweep many.yaml => --seed='many': must be a whole number

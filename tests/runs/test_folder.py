@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import xql_jax
-from xql_jax.config_files import OFFLINE, load_config
+from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
@@ -105,7 +105,7 @@ def test_the_kind_of_training_is_in_the_name(tmp_path, algorithm, identity, kind
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
-    config = load_config("pointmaze", OFFLINE)
+    config = load_config(find_config("pointmaze"), OFFLINE)
     config.update(fields)
     content = {name: value for name, value in config.to_dict().items() if name != "about"}
     batch_size = 64 if expected else 256

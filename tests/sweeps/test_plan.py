@@ -61,7 +61,10 @@ def test_online_methods_have_their_own_configs(tmp_path):
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
         ({"sweep": "loss=plane"}, "config.loss must be one of"),
         ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
-        ({"methods": ("iql:expectil=0.5",)}, "--methods: unknown field 'expectil' for iql; nearest known"),
+        (
+            {"methods": ("iql:expectil=0.5",)},
+            "--methods: expectil: unknown setting; nearest known: expectile",
+        ),
         ({"methods": ("iql:expectile=much",)}, "--methods: expectile='much': must be a number"),
         ({"methods": ("iql:batch_size=many",)}, "--methods: batch_size='many': must be a whole number"),
         ({"sweep": "beta=-1"}, "--sweep: beta must be positive"),

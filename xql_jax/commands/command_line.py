@@ -8,14 +8,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags
 from absl import logging as absl_logging
+from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE, file_for_task, load_config, shipped
-from xql_jax.configuration import with_fields
+from xql_jax.config_files import choose_config
+from xql_jax.configuration import unknown_setting, with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import Setting, settings_of
@@ -41,8 +42,6 @@ GONE = {
     "keep": "a sweep trains every setting to its end",
     "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
     "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
-    "save_dir": "give --output",
-    "out": "give --output",
     "run": "collect each set by a command of its own: docs/data.md has the five lines",
 }
 
@@ -79,11 +78,17 @@ def define_flags(kind: type) -> None:
             flags.DEFINE_alias(one.alias, one.name)
     if issubclass(kind, RunSettings):
         flags.DEFINE_string(
+            "method",
+            None,
+            f"METHOD, or METHOD+POLICY (xql+reverse_kl) for another policy than its own: "
+            f"{', '.join(sorted(kind.config_kind.methods))}. Default: {kind.config_kind.default}. A "
+            "hyperparameter is set by its name, as in --discount=0.9; docs/hyperparameters.md lists all.",
+        )
+        flags.DEFINE_string(
             "config",
             None,
-            "Hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD (all methods: docs/methods.md), or "
-            "METHOD+POLICY (xql+reverse_kl) for another policy than its own. --config.FIELD=VALUE changes "
-            "one; --print_config shows all. The default is the file of the task's suite, online X-SAC's.",
+            "File of hyperparameters: configs/NAME.py, or configs/NAME.py:METHOD. Default: the method's own "
+            "for the task. --config.FIELD=VALUE is the same as --FIELD=VALUE.",
         )
         flags.DEFINE_boolean(
             "print_config",
@@ -103,7 +108,7 @@ def run(
         expanded: returns the arguments to parse, given those that were typed.
     """
     define_flags(kind)
-    fields: dict[str, str] = {}  # given by --config.FIELD=VALUE
+    fields: dict[str, str] = {}  # the hyperparameters that are given
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
@@ -156,7 +161,10 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         fields: hyperparameters of the config that are given, as they were typed.
     """
     known, values = settings_of(kind), flags.FLAGS
-    given: dict[str, Any] = {name: values[name].value for name in known if name in values}
+    names = [name for name in (*known, "config", "method") if name in values]
+    if fields and not issubclass(kind, RunSettings):
+        raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
+    given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
         if known[name].meaning and not positional:
@@ -168,30 +176,34 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
             f"unexpected argument {positional[0]!r}: it belongs to no flag; write --name=value, see --help"
         )
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
-        present = {name for name in (*known, "config") if name in values and values[name].present}
-        given["given"] = frozenset({*present, *fields})
-    if issubclass(kind, RunSettings):
-        if values.config is None:
-            is_offline = kind.config_kind is OFFLINE
-            name = file_for_task(values.env_name, bool(values.dataset)) if is_offline else "xsac_config.py"
-            values["config"].value = str(shipped("configs") / name)
-        config = load_config(values.config, kind.config_kind)
-        try:
-            given["config"] = with_fields(config, fields)
-        except UserError as error:
-            raise UserError(f"--config.{error}") from None
+        given["given"] = frozenset({*(name for name in names if values[name].present), *fields})
+    config = _chosen_config(kind) if issubclass(kind, RunSettings) else None
     try:
+        if config:  # of a training
+            given["config"] = with_fields(config, fields, names)
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
 
+def _chosen_config(kind: type[RunSettings]) -> ConfigDict:
+    """Returns the config that the flags ask for; its file's path is afterwards the value of --config."""
+    values = flags.FLAGS
+    has_data = "dataset" in values and bool(values.dataset)
+    file, config = choose_config(
+        kind.config_kind, values.method, values.config, env_name=values.env_name, has_data=has_data
+    )
+    values["config"].value = str(file)
+    return config
+
+
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Parses the flags; returns the other arguments, and the config's fields that are given, by name."""
-    arguments, fields = _without_fields(flags.FLAGS.read_flags_from_files(list(arguments)))
+    """Parses the flags; returns the other arguments, and the hyperparameters that are given, by name."""
+    arguments = flags.FLAGS.read_flags_from_files(["--help" if one == "-h" else one for one in arguments])
     _refuse_gone(arguments)
+    arguments, fields = _without_fields(arguments, {*flags.FLAGS, "undefok"})
     try:
-        return flags.FLAGS(["--help" if one == "-h" else one for one in arguments]), fields
+        return flags.FLAGS(arguments), fields
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
@@ -199,21 +211,27 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError(f"{given}: must be true or false") from None
 
 
-def _without_fields(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes --config.FIELD=VALUE, --config.FIELD VALUE and --[no]config.FIELD out of the arguments."""
+def _without_fields(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes the hyperparameters out of the arguments: --config.NAME=VALUE, or --NAME=VALUE if no known
+    flag has the name. The value may be an argument of its own, or missing: --NAME is true, --noNAME false.
+    """
     rest: list[str] = []
     fields: dict[str, str] = {}
-    waiting: str | None = None  # the field whose value may come next
+    waiting = ""  # the field whose value may come next
     for argument in arguments:
-        match = re.fullmatch(r"--?(no)?config\.([^=]*)(?:=(.*))?", argument, re.DOTALL)
-        if match:
-            fields[match[2]] = match[3] if match[3] is not None else "false" if match[1] else "true"
-            waiting = match[2] if match[3] is None and not match[1] else None
-        elif waiting is not None and not argument.startswith("--"):
-            fields[waiting], waiting = argument, None
+        typed, has_value, value = argument.lstrip("-").partition("=")
+        name = re.sub(r"^(no)?config\.", r"\1", typed)
+        is_flag = name == typed and not {name, name.removeprefix("no")}.isdisjoint(known)
+        if waiting and not argument.startswith("--"):
+            fields[waiting], waiting = argument, ""
+        elif re.match("--?[a-zA-Z]", argument) and not is_flag:
+            fields[name], waiting = (value, "") if has_value else ("true", name)
         else:
             rest.append(argument)
-            waiting = None
+            waiting = ""
+    for name in [name for name in fields if name.startswith("no") and fields[name] == "true"]:
+        del fields[name]
+        fields[name.removeprefix("no")] = "false"
     return rest, fields
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from xql_jax.config_files import FINETUNE
 from xql_jax.configuration import NO_FIELDS, OnlineFields
 from xql_jax.learners.registry import describe_fields
 from xql_jax.reports.summary import ranked
@@ -26,21 +27,25 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
     """
     path = Path(flags.FLAGS.config)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    is_given = flags.FLAGS["config"].present
+    source = getattr(settings, "checkpoint", None) if settings.config_kind is FINETUNE else None
     if flags.FLAGS.print_config:
         resolved = job_of(settings).settings
-        print(
-            f"{request(resolved)}; nothing is trained: these are the settings, as --NAME=VALUE "
-            "(where it is from)"
-        )
-        origin = "flag" if is_given else "chosen by the task"
-        print(f"--config={path} ({origin}): The file of hyperparameters, and after a colon the method.")
+        print(f"{request(resolved)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
+        origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
+        origin = "run of --checkpoint" if source else "flag" if origins else "default"
+        print(f"--method={resolved.config.algorithm} ({origin}): The method, and after a plus its policy.")
+        if not source:
+            origin = "flag" if "config" in origins else "chosen by the method and the task"
+            print(f"--config={path} ({origin}): The file of hyperparameters.")
         for name, value, origin, meaning in described(resolved):
             print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
         return 0
-    if not is_given and getattr(settings, "checkpoint", None) is None:
-        print(f"config: {path}, since none is given by --config", flush=True)
-    print(request(settings), flush=True)  # before training, so that a full disk is not found out after hours
+    line = (
+        f"fine-tuning of {source}: {settings.max_steps:,} steps"
+        if source
+        else f"{request(settings)}, by {path}"
+    )
+    print(line, flush=True)  # before training, so that a full disk is not found out after hours
     summary = train_run(settings)
     _print_end(summary)
     return 128 + summary.stopped_by if summary.stopped_by else 0

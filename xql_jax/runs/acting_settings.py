@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Self
 
-from xql_jax.config_files import ONLINE
+from xql_jax.config_files import FINETUNE, ONLINE
 from xql_jax.configuration import resolve_online
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import OfflineSettings, RunSettings
@@ -113,6 +113,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
     )
 
     unit = "step"
+    config_kind = FINETUNE
     recorded = (
         *OfflineSettings.recorded,
         *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),

@@ -9,9 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import OFFLINE as OFFLINE_CONFIG
-from xql_jax.config_files import ONLINE as ONLINE_CONFIG
-from xql_jax.config_files import file_for, load_config
+from xql_jax import config_files
 from xql_jax.configuration import field_names, with_fields
 from xql_jax.data.dataset import PREFIXES
 from xql_jax.data.loading import cached_file, stamps
@@ -134,11 +132,9 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
     algorithm = _algorithm(method)
-    file = file_for(algorithm, task, finetune)
-    if file is None:
-        raise UserError(f"--datasets: there is no config for {task.name}, of the suite {task.suite}")
-    kind = ONLINE_CONFIG if method_of(algorithm) in ONLINE else OFFLINE_CONFIG
-    return load_config(f"{file}:{algorithm}", kind)
+    kind = config_files.FINETUNE if finetune else config_files.OFFLINE
+    kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
+    return config_files.choose_config(kind, algorithm, env_name=task.name)[1]
 
 
 def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: SweepSettings) -> RunSettings:
