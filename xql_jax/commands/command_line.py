@@ -16,7 +16,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from xql_jax.config_files import choose_config
-from xql_jax.configuration import unknown_setting, with_fields
+from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
 from xql_jax.settings import Setting, settings_of
@@ -163,6 +163,8 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
     known, values = settings_of(kind), flags.FLAGS
     names = [name for name in (*known, "config", "method") if name in values]
     if fields and not issubclass(kind, RunSettings):
+        from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
+
         raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
     given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     for name in (name for name in known if known[name].positional):

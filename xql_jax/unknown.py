@@ -1,0 +1,64 @@
+"""The error for an unknown setting or hyperparameter, which knows what other programs call ours."""
+
+import re
+from collections.abc import Collection
+
+from xql_jax.errors import UserError, nearest
+from xql_jax.learners import fields
+from xql_jax.learners.registry import OFFLINE, ONLINE, describe_fields, make_learner
+
+# Our names for what other programs call otherwise: those of the method or the command are meant.
+_THEIRS = {
+    "actor_lr critic_lr value_lr": "lr learning_rate",
+    "actor_lr": "policy_lr",
+    "critic_lr": "qf_lr q_lr",
+    "value_lr": "vf_lr v_lr",
+    "awr_temperature beta": "temperature temp inverse_temperature",
+    "awr_temperature": "beta",  # so IQL's paper calls it
+    "initial_entropy_coef cql_alpha brac_alpha q_weight beta": "alpha",
+    "batch_size": "batch",
+    "discount": "gamma",
+    "dropout_rate": "dropout",
+    "expectile": "quantile iql_tau",
+    "hidden_dims": "hidden hidden_dim hidden_size hidden_sizes width",
+    "layer_norm critic_layer_norm": "layernorm use_layer_norm",
+    "max_grad_norm": "grad_clip clip_grad grad_norm",
+    "num_critics": "n_critics n_qs num_qs",
+    "tau": "polyak target_update_rate soft_target_update_rate",
+    "buffer_size replay_buffer_size": "buffer replay_size buffer_size",
+    "warmup_steps": "warmup start_steps learning_starts start_training",
+    "updates_per_step": "utd utd_ratio",
+    "max_steps": "steps num_steps total_steps max_timesteps total_timesteps epochs updates num_updates",
+    "eval_episodes episodes": "n_episodes n_eval_episodes num_eval_episodes",
+    "eval_interval": "eval_freq eval_every eval_period",
+    "log_interval": "log_freq log_every",
+    "checkpoint_interval": "save_freq save_interval checkpoint_freq",
+    "num_seeds": "n_seeds seeds",
+    "num_environments": "n_envs num_envs",
+    "method methods": "algo algorithm agent",
+    "env_name datasets": "env env_id task",
+    "dataset datasets": "data file data_path dataset_path",
+    "save_dir output": "out output_dir logdir log_dir results save_dir",
+}
+SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.split()}
+
+
+def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> UserError:
+    """Returns the error for a name that is none of the known settings and hyperparameters.
+
+    Its line says what is meant, if that is known: another program's name for one of ours (see `SYNONYMS`), or
+    a hyperparameter of other methods. Else it names the nearest.
+
+    Args:
+        algorithm: what is trained; empty: nothing.
+    """
+    meanings = {row.name: row.meaning for row in describe_fields(algorithm)} if algorithm else {}
+    ours = [one for one in SYNONYMS.get(name, name).split() if one in known]
+    words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}
+    explained = [f"{one} ({word})" if word and len(ours) > 1 else one for one, word in words.items()]
+    hint = f"give {' or '.join(explained)}" if ours else f"nearest known: {nearest(name, known)}"
+    methods = (*OFFLINE, *ONLINE) if algorithm else ()
+    having = [method for method in methods if name in fields.hyperparameters(make_learner(method))]
+    what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}" if having else "unknown setting"
+    what = f"no hyperparameter of {algorithm}" if name in known else what
+    return UserError(f"{name}: {what}; {hint}")
