@@ -15,6 +15,7 @@ from xql_jax.commands import command_line
 from xql_jax.data.dataset import PREFIXES
 from xql_jax.data.episodes import minari_datasets
 from xql_jax.data.loading import cached_file, load_dataset
+from xql_jax.envs import action_bounds
 from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
@@ -54,7 +55,7 @@ def main(settings: InspectionSettings) -> int:
     check_outputs_differ({"plot": plot, "json": numbers})
     dataset = load_dataset(task, settings.dataset, settings.dataset_url)
     task = referenced(task, dataset.references) if task else None
-    report = describe_dataset(dataset, task)
+    report = describe_dataset(dataset, task, action_bounds(task))
     print("\n".join(report_lines(report)), flush=True)
     if plot:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)

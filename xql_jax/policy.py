@@ -73,7 +73,9 @@ class Policy:
         return Policy(self.run, chosen)
 
     def __call__(self, observations: ArrayLike, key: int | jax.Array | None = None) -> np.ndarray:
-        """Returns the actions for one observation or a batch, each entry within [-1, 1].
+        """Returns the actions for one observation or a batch, in the units that `env.step` takes.
+
+        They are within the environment's bounds; within [-1, 1] if the run learned from data alone.
 
         Args:
             observations: f32[O] or f32[B, O], the environment's own: the run's preprocessing is applied.
@@ -119,7 +121,8 @@ class Policy:
             raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
         key = jax.random.key(key) if isinstance(key, int | np.integer) else key
         actor = learner.actor(run.states[member.name])
-        return np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
+        drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
+        return run.preprocessing.to_environment(drawn)
 
     @functools.cached_property
     def _act(self) -> Act:

@@ -26,10 +26,38 @@ class Batch(NamedTuple):
     """
 
     observations: Array  # f32[B, O]
-    actions: Array  # f32[B, A], in [-1, 1]
+    actions: Array  # f32[B, A], in [-1, 1] where a learner sees them, see `ActionBounds`
     rewards: Array  # f32[B]
     masks: Array  # f32[B], 0 where the transition ends in a terminal state
     next_observations: Array  # f32[B, O]
+
+
+class ActionBounds(NamedTuple):
+    """The lowest and the highest action that an environment takes, A entries each.
+
+    Whatever a user touches is in the environment's units; learners see the bounds as -1 and 1.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def are_unit(self) -> bool:
+        return {*self.low, *(-x for x in self.high)} == {-1.0}
+
+    def to_environment(self, actions: Any) -> Any:
+        """Returns a learner's actions [..., A] in the environment's units, within the bounds."""
+        if self.are_unit:
+            return actions
+        low, high = np.array(self, np.float32)
+        return ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
+
+    def to_learner(self, actions: np.ndarray) -> np.ndarray:
+        """Returns an environment's actions [..., A] as a learner sees them."""
+        if self.are_unit:
+            return actions
+        low, high = np.array(self, np.float32)
+        return (actions - (high + low) / 2) / np.where(high > low, (high - low) / 2, np.float32(1.0))
 
 
 class SarsaBatch(NamedTuple):

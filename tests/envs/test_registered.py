@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from own_maze import Line
 
-from xql_jax.envs import make_environment
+from xql_jax.envs import action_bounds, make_environment
 from xql_jax.errors import UserError
 from xql_jax.tasks import ONLINE_TASKS, References, get_task, referenced
 
@@ -19,13 +19,14 @@ def test_episodes_are_gymnasiums_bit_for_bit_whatever_came_before(name):
     env, raw = make_environment(get_task(name)), gymnasium.make(name)
     reach = raw.action_space.high  # their bounds are symmetric
     np.testing.assert_array_equal(raw.action_space.low, -reach)
+    bounds = action_bounds(get_task(name))
     for seed in (1, 0, 1):
         observation, _ = env.reset(seed=seed)
         np.testing.assert_array_equal(observation, raw.reset(seed=seed)[0].astype(np.float32))
         shape = 40, *env.action_space.shape
         for action in np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32):
-            observation, reward, terminated, truncated, info = env.step(action)
-            theirs = raw.step(reach * action)
+            observation, reward, terminated, truncated, info = env.step(bounds.to_environment(action))
+            theirs = raw.step(reach * action)  # what a policy within ±1 becomes
             np.testing.assert_array_equal(observation, theirs[0].astype(np.float32))
             assert (reward, terminated, truncated, info) == (*theirs[1:4], {})
             if terminated:
@@ -44,7 +45,7 @@ def test_an_own_environments_spaces_and_steps():
     observation, _ = environment.reset(seed=3)
     expected, _ = theirs.reset(seed=3)
     assert observation.dtype == np.float32
-    for action, own in ((0.0, 1.0), (-1.0, -2.0), (1.0, 4.0), (5.0, 4.0)):  # clipped, then mapped
+    for action, own in ((1.0, 1.0), (-2.0, -2.0), (4.0, 4.0), (5.0, 4.0)):  # clipped
         np.testing.assert_allclose(observation, expected.ravel(), rtol=1e-6)
         observation, reward, terminated, truncated, info = environment.step(np.array([action], np.float32))
         expected, their_reward, their_end, _, _ = theirs.step(np.array([own], np.float32))

@@ -95,7 +95,7 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         (LONG, HOPPER, "1 trajectories are longer than an episode of .*, 1000 steps, up to 1,003"),
         ({"terminals": (), "ends": (4,)}, None, "one trajectory without a terminal"),
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
-        ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at ±1"),
+        ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at their bounds"),
         ({"actions": np.zeros((5, 1))}, None, "action entries that never change: 0"),
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},

@@ -6,17 +6,20 @@ import numpy as np
 
 
 def acting(w):
-    """Returns the function of observations f32[B, O] to actions f32[B, A] within [-1, 1]."""
+    """Returns the function of observations f32[B, O] to actions f32[B, A], from low to high (or ±1)."""
 
     def act(observations):
         x = (observations - w["shift"]) / w["scale"]
         for i in range(int(w["num_hidden"])):
             x = np.maximum(x @ w[f"kernel_{i}"] + w[f"bias_{i}"], 0.0)
         actions = np.tanh(x @ w["action_kernel"] + w["action_bias"])
-        if "logits_kernel" not in w:
+        if "logits_kernel" in w:
+            best = (x @ w["logits_kernel"] + w["logits_bias"]).argmax(-1)  # the likeliest of several
+            actions = actions.reshape(len(x), w["logits_bias"].size, -1)[np.arange(len(x)), best]
+        if "low" not in w:
             return actions
-        best = (x @ w["logits_kernel"] + w["logits_bias"]).argmax(-1)  # the likeliest of several
-        return actions.reshape(len(x), w["logits_bias"].size, -1)[np.arange(len(x)), best]
+        low, high = w["low"], w["high"]
+        return ((high + low) / 2 + (high - low) / 2 * actions).clip(low, high)
 
     return act
 

@@ -13,13 +13,17 @@ import numpy as np
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.tasks import References
-from xql_jax.types import Batch
+from xql_jax.types import ActionBounds, Batch
 
 SUFFIXES = (".hdf5", ".h5", ".npz")  # of data files
 PREFIXES = ("minari:", "ogbench:")  # of sources that are no plain files
 
 LOG = logging.getLogger(__name__)
 ROWS_OF_SAMPLE = 16_384
+ROUNDING = 1e-3  # of actions within ±1, so that bounds in half precision are no mistake
+MARK = "if the actions are normalised to ±1, say so beside them: action_units = 'normalized'"
+FEW_VALUES = 10
+DISCRETE = f"actions look discrete, of at most {FEW_VALUES} values: this library is for continuous ones"
 JUMP = 1e-6  # a next observation farther than this from the next row's observation ends a trajectory
 
 
@@ -32,6 +36,7 @@ class Dataset:
     ends: np.ndarray  # bool[N], each trajectory's last transition: a terminal, a time-out, a jump in the data
     source: str  # the file or files, for messages
     references: References | None = None  # if the data contain them
+    is_normalized: bool = False  # whether the actions lie within ±1 whatever the environment's bounds
 
     @property
     def size(self) -> int:
@@ -89,6 +94,41 @@ def share_beyond_bounds(dataset: Dataset) -> float:
     """Returns the share of action entries outside [-1, 1], the tasks' bounds, in up to 16,384 transitions."""
     actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
     return float((np.abs(actions) > 1 + 1e-5).mean())
+
+
+def looks_discrete(dataset: Dataset) -> bool:
+    """Whether each action entry has only a few values in up to 16,384 transitions."""
+    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
+    return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
+
+
+def as_learners_see(dataset: Dataset, bounds: ActionBounds | None) -> Dataset:
+    """Returns the dataset with actions within ±1, which were within the environment's bounds.
+
+    Warns if they lie within ±1 already, although the bounds are wider.
+
+    Raises:
+        UserError: if actions are beyond bounds that are not ±1, because then their units are not certain.
+    """
+    if bounds is None or bounds.are_unit or dataset.is_normalized:
+        return dataset
+    given = np.asarray(dataset.batch.actions)
+    check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")
+    actions = bounds.to_learner(given)
+    row, entry = np.unravel_index(np.abs(actions).argmax(), actions.shape)
+    low, high = bounds.low[entry], bounds.high[entry]
+    if abs(actions[row, entry]) > 1 + ROUNDING:
+        raise UserError(
+            f"{dataset.source}: entry {entry} of the actions is {given[row, entry]:g} in transition {row}, "
+            f"beyond the environment's bounds {low:g} to {high:g}: {MARK}; if they are not, clip them"
+        )
+    if np.abs(given).max() <= 1 < max(*map(abs, bounds.low), *bounds.high):
+        LOG.warning(
+            f"{dataset.source}: all actions are within ±1, and the environment takes {low:g} to {high:g} in "
+            f"entry {entry}: {MARK}"
+        )
+    batch = dataset.batch._replace(actions=actions)
+    return dataclasses.replace(dataset, batch=batch, is_normalized=True)
 
 
 def name_of(source: str | Dataset) -> str:
@@ -234,6 +274,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         np.concatenate([dataset.ends for dataset in datasets]),
         ", ".join(dataset.source for dataset in datasets),
         references.pop() if len(references) == 1 else None,
+        all(dataset.is_normalized for dataset in datasets),
     )
 
 

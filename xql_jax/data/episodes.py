@@ -12,6 +12,7 @@ import tqdm
 
 from xql_jax.data.dataset import Dataset, from_transitions, joined
 from xql_jax.data.readers import (
+    UNITS,
     archive_bytes,
     brief,
     check_memory,
@@ -19,6 +20,7 @@ from xql_jax.data.readers import (
     opened,
     read_archive,
     read_references,
+    says_normalized,
     validated,
 )
 from xql_jax.errors import UserError, nearest, needing
@@ -46,8 +48,9 @@ def read_npz_folder(folder: Path) -> Dataset:
 
 
 def _read_npz_episode(path: Path) -> Dataset | None:
-    arrays, names = read_archive(path, (*KEYS, *TERMINAL_KEYS))
+    arrays, names = read_archive(path, (*KEYS, *TERMINAL_KEYS, UNITS))
     check_names(names, KEYS, str(path))
+    normalized = says_normalized(arrays.pop(UNITS, None), str(path))
     given = [arrays.pop(key) for key in TERMINAL_KEYS if key in arrays]
     if len(given) > 1:
         raise UserError(f"{path}: terminal states are given more than once: by {' and '.join(TERMINAL_KEYS)}")
@@ -55,7 +58,8 @@ def _read_npz_episode(path: Path) -> Dataset | None:
     if terminals.size == 1 and arrays["rewards"].ndim:  # one value, for the last step
         steps = len(arrays["rewards"])
         terminals = np.where(np.arange(steps) == steps - 1, terminals.reshape(()), 0)
-    return _episode({**arrays, "terminals": terminals}, str(path))
+    episode = _episode({**arrays, "terminals": terminals}, str(path))
+    return episode and dataclasses.replace(episode, is_normalized=normalized)
 
 
 def read_minari(name: str) -> Dataset:
@@ -102,8 +106,11 @@ def read_minari(name: str) -> Dataset:
             yield _episode(arrays, where)
 
     given = [metadata.get(key) for key in MINARI_REFERENCES]
-    references = read_references(given, MINARI_REFERENCES, source)
-    return dataclasses.replace(_in_turn(episodes(), source), references=references)
+    return dataclasses.replace(
+        _in_turn(episodes(), source),
+        references=read_references(given, MINARI_REFERENCES, source),
+        is_normalized=says_normalized(metadata.get(UNITS), source, is_collected="command" in metadata),
+    )
 
 
 def minari_datasets() -> Path:

@@ -9,11 +9,12 @@ from typing import Any
 
 import h5py
 
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, joined
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
 from xql_jax.data.episodes import read_minari, read_npz_folder
 from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
+from xql_jax.types import ActionBounds
 
 # sha256 by file name, of files as D4RL serves them. Of others, only size and HDF5 structure are checked.
 CHECKSUMS = {
@@ -25,7 +26,12 @@ TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 ATTEMPTS = 3
 
 
-def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str | None = None) -> Dataset:
+def load_dataset(
+    task: Task | None,
+    sources: Sequence[str | Dataset],
+    url: str | None = None,
+    bounds: ActionBounds | None = None,
+) -> Dataset:
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
     Args:
@@ -36,6 +42,9 @@ def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str |
             Several are concatenated in the given order. If empty, the task's own data are used; they are
             downloaded or generated if they are not on disk yet.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
+        bounds: of the environment, in whose units the actions are; they are scaled to ±1. A source whose
+            `action_units` are "normalized" has them so already, as have all by an earlier version's
+            collector. None: actions are left as they are.
     Raises:
         UserError: naming the source, if the data are not there, cannot be used, do not fit together or into
             memory, or an argument does not go with them.
@@ -49,7 +58,8 @@ def load_dataset(task: Task | None, sources: Sequence[str | Dataset], url: str |
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
         )
     limit = task.episode_limit if task else None
-    return joined([source if isinstance(source, Dataset) else _read(source, limit) for source in sources])
+    parts = [source if isinstance(source, Dataset) else _read(source, limit) for source in sources]
+    return joined([as_learners_see(part, bounds) for part in parts])
 
 
 def _read(source: str, episode_limit: int | None) -> Dataset:

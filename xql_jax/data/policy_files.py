@@ -12,8 +12,9 @@ from xql_jax.errors import UserError
 
 # By name, the arrays of an exported policy, a deterministic one. With x = (observation - shift) / scale, each
 # of the `num_hidden` layers is relu(x kernel_i + bias_i), and the action is the tanh of the layer action_*. A
-# mixture of K Gaussians has K such outputs, and uses the one with the largest of logits_*. f32: shift and
-# scale [O], kernels [N, M], biases [M]; the action's have K * A columns. `act.py` acts by them.
+# mixture of K Gaussians has K such outputs, and uses the one with the largest of logits_*. The environment's
+# bounds are low and high, left out if they are ±1. f32: shift and scale [O], kernels [N, M], biases [M]; the
+# action's have K * A columns; low and high [A]. `act.py` acts by them.
 Weights = dict[str, np.ndarray]
 
 # Of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
@@ -30,6 +31,7 @@ class FilePolicy(NamedTuple):
     is_deterministic: bool
     # Observations f32[K, O] and standard normal draws f64[K, A], or None for the mean, to actions [K, A].
     act: Callable[..., np.ndarray]
+    is_normalized: bool = False  # whether -1 and 1 stand for the bounds of the environment
 
 
 def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy:
@@ -44,12 +46,8 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
     layers = [f"_{number}" for number in range(sum(name.startswith("kernel_") for name in names))]
     ends = ["action", *(["logits"] if "logits_kernel" in names else [])]
     exported = [f"{kind}{layer}" for layer in layers for kind in ("kernel", "bias")]
-    exported += [
-        "shift",
-        "scale",
-        "num_hidden",
-        *(f"{end}_{kind}" for end in ends for kind in ("kernel", "bias")),
-    ]
+    exported += ["shift", "scale", "num_hidden", *(name for name in ("low", "high") if name in names)]
+    exported += [f"{end}_{kind}" for end in ends for kind in ("kernel", "bias")]
     keys = exported if is_exported else GAUSSIAN_MLP
     check_names(names, keys, str(path))
     for key in keys:
@@ -57,7 +55,12 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
             raise UserError(f"{path}: {key} holds NaN, infinity or no numbers")
     if is_exported:
         by_mode = acting(arrays)
-        policy = FilePolicy("exported policy", True, lambda observations, normal=None: by_mode(observations))
+        policy = FilePolicy(
+            "exported policy",
+            True,
+            lambda observations, normal=None: by_mode(observations),
+            "low" not in names,
+        )
     else:
         weights = {key: arrays[key].astype(np.float64) for key in keys}
         policy = FilePolicy("Gaussian MLP", False, lambda *given: _gaussian_mlp(weights, *given))

@@ -10,7 +10,7 @@ from xql_jax.data.dataset import Dataset, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task
-from xql_jax.types import AnyBatch
+from xql_jax.types import ActionBounds, AnyBatch
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
@@ -44,6 +44,7 @@ class Preprocessing:
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
     counts_kitchen_tasks: bool = False  # of an environment's transitions, as D4RL's data do, see `online`
+    action_bounds: ActionBounds | None = None  # of the environment; None: ±1, or not known
 
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""
@@ -68,7 +69,7 @@ class Preprocessing:
         return batch._replace(**fields)
 
     def online(self, batch: AnyBatch) -> AnyBatch:
-        """Returns an environment's transitions f32[..., ] as a learner sees them.
+        """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
         With `counts_kitchen_tasks` their rewards are those of D4RL's kitchen data. There the tasks' reward
         goes on after the last one is done, so here the end that it brings is no terminal.
@@ -85,6 +86,14 @@ class Preprocessing:
             return observations
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
+
+    def to_environment(self, actions: Any) -> Any:
+        """Returns a learner's actions f32[..., A] in the units that the environment's `step` takes."""
+        return self.action_bounds.to_environment(actions) if self.action_bounds else actions
+
+    def to_learner(self, actions: Any) -> Any:
+        """Returns actions f32[..., A] in the environment's units as a learner sees them, within ±1."""
+        return self.action_bounds.to_learner(actions) if self.action_bounds else actions
 
     def rewards(self, rewards: Any) -> Any:
         """Returns rewards f32[...] as a learner sees them, also those of an episode that it acts in."""
@@ -113,9 +122,9 @@ class Preprocessing:
         if content.pop("run", None) != run:
             raise Damaged(f"{path}: of another run; this one is {run}")
         try:
-            fields: dict[str, Any] = {
-                key: tuple(x) if isinstance(x, list) else x for key, x in content.items()
-            }
+            fields: Any = {key: tuple(x) if isinstance(x, list) else x for key, x in content.items()}
+            if bounds := fields.get("action_bounds"):
+                fields["action_bounds"] = ActionBounds(*map(tuple, bounds))
             return cls(**fields)
         except TypeError as error:
             raise Damaged(f"{path}: of another version: {error}") from error

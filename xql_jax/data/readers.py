@@ -29,6 +29,9 @@ RANKS = {
     "timeouts": 1,
     "ends": 1,
 }
+UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
+UNITS_IN_HDF5 = f"metadata/{UNITS}"
+NORMALIZED, ENVIRONMENT = "normalized", "environment"
 # The names that other libraries give to the arrays.
 SYNONYMS = {
     "observations": ("obs", "observation", "states"),
@@ -58,8 +61,11 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         arrays = {key: array[()] for key, array in found.items()}
         names = {name: f"metadata/{name}" for name in References._fields}
         given = [np.asarray(file[place][()]).tolist() if place in file else None for place in names.values()]
+        units = np.asarray(file[UNITS_IN_HDF5][()]) if UNITS_IN_HDF5 in file else None
+        normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
     dataset = from_rows(validated(arrays, str(path)), episode_limit, str(path))
-    return dataclasses.replace(dataset, references=read_references(given, list(names.values()), str(path)))
+    references = read_references(given, list(names.values()), str(path))
+    return dataclasses.replace(dataset, references=references, is_normalized=normalized)
 
 
 def read_npz(path: Path, episode_limit: int | None) -> Dataset:
@@ -74,7 +80,7 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
     Raises:
         UserError: as `read_hdf5`. Pickled objects are refused, not run.
     """
-    arrays, names = read_archive(path, RANKS)
+    arrays, names = read_archive(path, (*RANKS, UNITS))
     if "qpos" in names and not {"next_observations", "timeouts", "ends"}.intersection(names):
         raise UserError(
             f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
@@ -85,7 +91,7 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
 
 def from_arrays(arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str) -> Dataset:
     """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`; others are ignored."""
-    known = {key: array for key, array in arrays.items() if key in RANKS}
+    known = {key: array for key, array in arrays.items() if key in RANKS or key == UNITS}
     return _from_named(known, list(arrays), episode_limit, source)
 
 
@@ -98,13 +104,15 @@ def _from_named(
         for keys in (REQUIRED, ("next_observations", "timeouts"))
     )
     check_names(names, required, source, optional)
-    checked = validated(arrays, source)
+    checked = validated({key: array for key, array in arrays.items() if key != UNITS}, source)
     checked["terminals"] = _terminals(checked, source)
     if "ends" in checked and "timeouts" not in checked:
         checked["timeouts"] = (checked["ends"] != 0) & ~checked["terminals"]
     if "next_observations" in checked:
-        return from_transitions(checked, source)
-    return from_rows(checked, episode_limit, source, keeps_last=True)
+        dataset = from_transitions(checked, source)
+    else:
+        dataset = from_rows(checked, episode_limit, source, keeps_last=True)
+    return dataclasses.replace(dataset, is_normalized=says_normalized(arrays.get(UNITS), source))
 
 
 def read_ogbench(path: Path) -> Dataset:
@@ -265,6 +273,11 @@ def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) 
 def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise UserError(f"{source}: {key} has type {array.dtype}, not a real number")
+    if key == "actions" and array.dtype.kind in "biu":
+        raise UserError(
+            f"{source}: actions look discrete, of type {array.dtype}: this library is for continuous ones, "
+            "which are floats"
+        )
     if RANKS[key] == 1 and array.shape[1:] == (1,):
         array = array[:, 0]
     if array.ndim != RANKS[key] or 0 in array.shape[1:]:
@@ -279,6 +292,24 @@ def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
             f"{source}: {key} holds {array[~finite][0]} at row {rows[0]}; such rows: {len(rows):,}, {listed}"
         )
     return array
+
+
+def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool:
+    """Whether a source's actions are within ±1 whatever the environment's bounds.
+
+    Args:
+        units: its `action_units`, None if it has none.
+        is_collected: by this project, whose collector normalised actions before it wrote `action_units`.
+    Raises:
+        UserError: if the units are not known.
+    """
+    if units is None:
+        return is_collected
+    text = np.asarray(units).tolist()
+    text = text.decode() if isinstance(text, bytes) else text
+    if text not in (NORMALIZED, ENVIRONMENT):
+        raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
+    return text == NORMALIZED
 
 
 def read_references(given: Sequence[Any], names: Sequence[str], source: str) -> References | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
-from xql_jax.types import Environment
+from xql_jax.types import ActionBounds, Environment
 
 CORES = os.cpu_count() or 1
 BACKENDS = ("mujoco", "d4rl")
@@ -116,6 +116,17 @@ def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
         known = ", ".join(name for name, suite in SUITES.items() if suite.has_legacy_inertia)
         raise UserError(f"--legacy_inertia changes nothing in the suite {task.suite}; it is for: {known}")
     return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
+
+
+def action_bounds(task: Task | None) -> ActionBounds | None:
+    """Returns the bounds of a task's actions, of an environment made for it; None if they are ±1.
+
+    They can be others only in the environments of Gymnasium's registry, the user's own among them.
+    """
+    if task is None or task.suite not in ("gymnasium", OWN):
+        return None
+    with contextlib.closing(SUITES[task.suite].vector_env(task, 1)) as env:
+        return ActionBounds(tuple(env.action_space.low.tolist()), tuple(env.action_space.high.tolist()))
 
 
 def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:

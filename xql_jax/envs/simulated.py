@@ -20,7 +20,7 @@ Outcome = tuple[np.ndarray, float, bool, dict[str, Any]]
 
 
 class SimulatedEnv(gymnasium.Env):
-    """Base class of environments with observations f32[O] and actions f32[A] in [-1, 1].
+    """Base class of environments with observations f32[O] and actions f32[A], in [-1, 1] unless it says else.
 
     A subclass defines `start` and `act`. Pictures show its `model` and `data`, through a `Camera` with the
     options `view`.

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from xql_jax.data.dataset import Dataset
+from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discrete
 from xql_jax.data.preprocessing import scales_rewards
-from xql_jax.reports.style import BLUE, VERMILION, count_axis, legend_below, styled
+from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
+from xql_jax.types import ActionBounds
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
@@ -53,16 +54,21 @@ class DatasetReport:
     warnings: list[str]
 
 
-def describe_dataset(dataset: Dataset, task: Task | None) -> DatasetReport:
+def describe_dataset(
+    dataset: Dataset, task: Task | None, bounds: ActionBounds | None = None
+) -> DatasetReport:
     """Computes the statistics and warnings for a dataset before any preprocessing.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
+        bounds: of the task's actions; None: ±1.
+    Raises:
+        UserError: if actions are beyond bounds that are not ±1.
     """
     fields = [np.asarray(field) for field in dataset.batch]
     observations, actions, rewards, masks, _ = fields
     lengths, returns = trajectory_lengths(dataset), dataset.trajectory_returns()
-    size = np.abs(actions)
+    size = np.abs(as_learners_see(dataset, bounds).batch.actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
     report = DatasetReport(
@@ -150,8 +156,9 @@ def _warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> lis
         ),
         f"{report.actions_beyond_bound:.1%} of the action entries are beyond ±1, up to {action:g}: training "
         "clips them to ±1, so divide them by their bound": report.actions_beyond_bound,
-        f"{report.actions_at_bound:.0%} of the action entries are at ±1, where a tanh policy has hardly any "
-        "gradient": report.actions_at_bound > 0.5,
+        f"{report.actions_at_bound:.0%} of the action entries are at their bounds, where a tanh policy has "
+        "hardly any gradient": report.actions_at_bound > 0.5,
+        DISCRETE: looks_discrete(dataset),
         f"action entries that never change: {_listed(report.constant_actions)}": report.constant_actions,
         f"observation entries beyond ±1,000, which the networks see as they are: {_listed(large)}": len(
             large
@@ -182,7 +189,7 @@ def report_lines(report: DatasetReport) -> list[str]:
         lines.append(f"  score         {report.scores} (D4RL-normalised)")
     lines += [
         f"  reward        {report.rewards}; {report.zero_rewards:.1%} are 0",
-        f"  action        {report.actions}; {report.actions_at_bound:.1%} of the entries at ±1",
+        f"  action        {report.actions}; {report.actions_at_bound:.1%} of the entries at their bounds",
         f"  observation   {low:g} (entry {lows.index(low)}) to {high:g} (entry {highs.index(high)})",
         f"  constant      observation entries: {_listed(report.constant_observations)}",
         f"  duplicates    {report.duplicates:,} transitions",
@@ -217,8 +224,6 @@ def draw_dataset(dataset: Dataset, title: str) -> Figure:
     of_rewards.set(xlabel="reward (reward units)", ylabel="transitions", ylim=(0.5, None))
     of_actions.hist(actions.ravel().astype(np.float64), bins=60)
     of_actions.set(xlabel="action (all entries)", ylabel="entries")
-    for bound in (-1, 1):
-        of_actions.axvline(bound, color=VERMILION, linewidth=1)
     # Differences of extreme float32 values overflow, so entries are converted, one at a time to save memory.
     columns = (column.astype(np.float64) for column in observations.T)
     least, low, middle, high, most = np.transpose([np.percentile(c, (0, 5, 50, 95, 100)) for c in columns])

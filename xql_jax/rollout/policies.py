@@ -30,7 +30,7 @@ def around(policy: Act, act: Act) -> Act:
 
 
 def prepared(policy: Act, preprocessing: Any) -> Act:
-    """Returns the policy for an environment's raw observations and rewards, see `Preprocessing`."""
+    """Returns the policy in an environment's own units, see `Preprocessing`."""
     recurrent = policy if isinstance(policy, RecurrentPolicy) else None
     latest = np.empty(0)  # the observations before the step whose rewards come next
 
@@ -38,7 +38,7 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
         nonlocal latest
         if recurrent:
             latest = np.array(observations)  # a copy: the caller may overwrite them
-        return policy(preprocessing.observations(observations))
+        return preprocessing.to_environment(policy(preprocessing.observations(observations)))
 
     if recurrent is None:
         return act

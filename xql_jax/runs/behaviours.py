@@ -12,8 +12,9 @@ import jax
 import numpy as np
 
 from xql_jax.data.policy_files import read_policy
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.rows import Rows, cut_off
-from xql_jax.envs import Suite
+from xql_jax.envs import Suite, action_bounds
 from xql_jax.errors import UserError
 from xql_jax.rollout import rollout
 from xql_jax.runs.load import load_run
@@ -42,7 +43,7 @@ class Behaviour:
     name: str  # as the user gave it
     what: str  # a description
     act: Callable[[np.ndarray, Chance], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
-    noise: float = 0.0  # standard deviation of the noise that is added to its actions
+    noise: float = 0.0  # standard deviation of the noise on its actions; 1 is half of their range
 
 
 def open_behaviour(
@@ -61,36 +62,42 @@ def open_behaviour(
             run's folder or one of its checkpoints.
         member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
-        noise: standard deviation of noise that is added to the actions.
+        noise: standard deviation of noise that is added to the actions, in halves of their range.
     Raises:
         UserError: if there is no such policy, or it does not fit the task.
     """
     path, sizes = Path(name).expanduser(), suite.sizes(task)
+    to_environment = Preprocessing(action_bounds=action_bounds(task)).to_environment
     if name == RANDOM:
-        return Behaviour(name, "uniformly random actions", lambda _, chance: 2 * chance.uniform - 1, noise)
+        what = "uniformly random actions"
+        return Behaviour(name, what, lambda _, chance: to_environment(2 * chance.uniform - 1), noise)
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
         is_drawn, digest = not (deterministic or policy.is_deterministic), hashlib.sha256(path.read_bytes())
         how = "sampled" if is_drawn else "deterministic"
         what = f"{policy.what}, {how}, file of sha256 {digest.hexdigest()}"
-        return Behaviour(
-            name, what, lambda seen, chance: policy.act(seen, chance.normal if is_drawn else None), noise
-        )
+
+        def act_by_file(seen: np.ndarray, chance: Chance) -> np.ndarray:
+            actions = policy.act(seen, chance.normal if is_drawn else None)
+            return to_environment(actions) if policy.is_normalized else actions
+
+        return Behaviour(name, what, act_by_file, noise)
     if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
         )
-    run = load_run(name, member=member)
+    run = load_run(name, member=member, env_name=task.name)
     one = run.one_member()
     if hasattr(run.learner, "act_remembering"):
         raise UserError(f"policy {name}: {run.algorithm} acts by what it remembers, and cannot collect")
     run.check_fits(task, *sizes)
     [learner] = learners_of(run.learner, [one])
     on_device = jax.device_put((learner, learner.actor(run.states[one.name])), jax.devices()[0])
-    observe = run.preprocessing.observations
+    transform = run.preprocessing
 
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
-        return np.asarray(_act(*on_device, observe(observations), chance.keys, deterministic))
+        seen = transform.observations(observations)
+        return transform.to_environment(np.asarray(_act(*on_device, seen, chance.keys, deterministic)))
 
     how = "deterministic" if deterministic else "sampled"
     what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}"
@@ -163,7 +170,8 @@ def episodes_of(
         actions = np.asarray(behaviour.act(observations[0], chance))
         if not np.isfinite(actions[list(running)]).all():
             raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-        return (actions + behaviour.noise * chance.noise).astype(np.float32)[None]
+        noise = behaviour.noise * chance.noise * (env.action_space.high - env.action_space.low) / 2
+        return (actions + noise).astype(np.float32)[None]
 
     with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
         start = env.reset([begin(place) for place in range(env.num_envs)], begin)

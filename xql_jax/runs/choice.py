@@ -156,7 +156,8 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
         The data; and i64[E], the rows that are the first of a trajectory.
     """
     task = get_task(saved.env_name) if saved.env_name else None
-    dataset = load_dataset(task, settings.dataset or saved.sources)
+    bounds = saved.preprocessing.action_bounds
+    dataset = load_dataset(task, settings.dataset or saved.sources, bounds=bounds)
     if (sizes := (dataset.observation_dim, dataset.action_dim)) != saved.sizes:
         raise UserError(f"{dataset.source}: observations and actions have {sizes} entries, not {saved.sizes}")
     dataset = saved.preprocessing_of(dataset).dataset(dataset)

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 
 from xql_jax.data.dataset import checked_references
+from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.data.readers import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.rows import (
     Metadata,
     Rows,
@@ -25,7 +27,7 @@ from xql_jax.data.rows import (
     write_hdf5,
     write_minari,
 )
-from xql_jax.envs import Simulation, choose_suite, describe_environment
+from xql_jax.envs import Simulation, action_bounds, choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.runs.behaviours import RANDOM, Behaviour, episodes_of, open_behaviour
@@ -40,7 +42,14 @@ from xql_jax.types import Batch
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
 NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not change the rows
-SHARED = ("env_name", "environment", "versions", "random_return", "expert_return")  # metadata of a whole file
+SHARED = (
+    "env_name",
+    UNITS,
+    "environment",
+    "versions",
+    "random_return",
+    "expert_return",
+)  # metadata of a whole file
 UNFIT = {  # settings that a source of rows does not use
     "policy": ("until",),
     "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),
@@ -75,7 +84,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
         measure = _references(settings, source)
         output = _check_output(settings)
-        before = _rows_before(settings, output, source.task.name)
+        before = _rows_before(settings, output, source.task)
         references = measure()
         rows = source.rows()
         task = referenced(source.task, references)
@@ -87,6 +96,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         }
         metadata: Metadata = {
             "env_name": task.name,
+            UNITS: ENVIRONMENT,
             "environment": json.dumps(describe_environment(task, source.simulation), sort_keys=True),
             "versions": json.dumps(versions(), sort_keys=True),
             "command": _command_of(settings),
@@ -100,7 +110,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         with writing_output("output", output) as unfinished:
             if settings.format == "minari":
                 unfinished.mkdir()
-                write_minari(unfinished, output.name, rows, metadata)
+                write_minari(unfinished, output.name, rows, metadata, action_bounds(task))
             else:
                 write_hdf5(unfinished, rows, metadata)
         return {**summary, "output": str(output), "terminals": terminals, "mean_score": score}
@@ -161,6 +171,9 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
+
+    actions = run.preprocessing.to_environment(transitions.actions)
+    transitions = transitions._replace(actions=actions)
 
     def rows() -> Rows:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
@@ -227,13 +240,15 @@ def _check_output(settings: CollectionSettings) -> Path:
     return path
 
 
-def _rows_before(settings: CollectionSettings, output: Path, name: str) -> tuple[Rows, Metadata] | None:
-    """Reads what --append adds to; UserError if it is not of the task of that name."""
+def _rows_before(settings: CollectionSettings, output: Path, task: Task) -> tuple[Rows, Metadata] | None:
+    """Reads what --append adds to, in the environment's units; UserError if it is not of the task."""
     if not (settings.append and output.exists()):
         return None
     rows, metadata = read_rows(output)
-    if metadata.get("env_name") != name or "command" not in metadata:
-        raise UserError(f"--append: {output} is no dataset of {name} by xql-collect")
+    if metadata.get("env_name") != task.name or "command" not in metadata:
+        raise UserError(f"--append: {output} is no dataset of {task.name} by xql-collect")
+    if says_normalized(metadata.get(UNITS), str(output), is_collected=True):
+        rows["actions"] = Preprocessing(action_bounds=action_bounds(task)).to_environment(rows["actions"])
     return rows, metadata
 
 

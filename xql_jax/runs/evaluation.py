@@ -125,8 +125,8 @@ def _random_policies(settings: EvaluationSettings) -> Policies:
 def _saved_policies(settings: EvaluationSettings) -> Policies:
     if not settings.checkpoint:
         raise UserError("name a run's folder or one of its checkpoints, or give --random_policy")
-    run = load_run(settings.checkpoint, member=settings.member)
-    task = run.task(settings.env_name)
+    run = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
+    task = run.task
     simulation = run.simulation.overridden(settings.env_backend, settings.legacy_inertia)
     run.check_fits(task, *choose_suite(task, simulation).sizes(task))
     non_finite: set[int] = set()

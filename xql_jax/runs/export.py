@@ -30,11 +30,11 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
 from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of
-from xql_jax.types import Array
+from xql_jax.types import ActionBounds, Array
 
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
-TOLERANCE = 1e-5  # largest accepted difference of an action's entry
+TOLERANCE = 1e-5  # largest accepted difference of an action's entry, whose bounds count as ±1
 FILES = {"jax": "policy.jax", "onnx": "policy.onnx", "npz": "policy.npz"}
 REPORT = "policy.json"
 SCRIPT = "act.py"  # beside the .npz
@@ -55,12 +55,13 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     unknown = [name for name in settings.formats if name not in EXPORT_FORMATS]
     if unknown or not settings.formats:
         raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(EXPORT_FORMATS)}")
-    run = load_run(settings.checkpoint, member=settings.member)
+    run = load_run(settings.checkpoint, member=settings.member, env_name=settings.env_name)
     member = run.one_member()
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
-    task = run.task(settings.env_name) if settings.episodes else None
+    bounds = run.preprocessing.action_bounds or ActionBounds((-1.0,) * run.sizes[1], (1.0,) * run.sizes[1])
+    task = run.task if settings.episodes else None
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
         run.check_fits(task, *suite.sizes(task))
@@ -73,7 +74,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     def act(observations: Array) -> Array:
         is_normalized = run.preprocessing.observation_mean
         seen = (observations - weights["shift"]) / weights["scale"] if is_normalized else observations
-        return learner.act(actor, seen, jax.random.key(0), deterministic=True)
+        return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
     original, policies = run.policy(), dict[str, Policy]()
     policies["run"] = lambda observations: original(observations[None])[0]
@@ -82,7 +83,8 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
     if run.preprocessing.observation_mean:
         drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
-    expected, *others = (policy(drawn.astype(np.float32)) for policy in policies.values())
+    acted = (policy(drawn.astype(np.float32)) for policy in policies.values())
+    expected, *others = map(bounds.to_learner, acted)
     differences = dict(
         zip(list(policies)[1:], (float(np.abs(x - expected).max()) for x in others), strict=True)
     )
@@ -106,8 +108,9 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         "run": run.run,
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
-        "actions": f"float32[B, {run.sizes[1]}], within [-1, 1]",
-        "largest_difference": differences,  # of an action's entry, from the run's own policy
+        "actions": f"float32[B, {run.sizes[1]}], from low to high, as the environment takes them",
+        **bounds._asdict(),
+        "largest_difference": differences,  # of an action's entry, from the run's own policy; bounds are ±1
         "scores": scores,
     }
     with writing_output("output", folder / REPORT) as unfinished:
@@ -152,11 +155,17 @@ def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -
         for name in ("action_kernel", "action_bias"):
             layers[name] = layers[name][..., : network.action_dim]
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
+    bounds = preprocessing.action_bounds
     return {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
         "num_hidden": np.array(number),
         **{name: np.asarray(array) for name, array in layers.items()},
+        **(
+            {name: np.array(bound, np.float32) for name, bound in bounds._asdict().items()}
+            if bounds and not bounds.are_unit
+            else {}
+        ),
     }
 
 
@@ -193,8 +202,9 @@ def write_onnx(weights: Weights, path: Path) -> None:
     for i in range(number):
         nodes += [f"h_{i} = Gemm (x_{i}, kernel_{i}, bias_{i})", f"x_{i + 1} = Relu (h_{i})"]
     nodes.append(f"action = Gemm ({last}, action_kernel, action_bias)")
+    result = "scaled" if "low" in weights else "actions"
     if "logits_bias" not in weights:
-        nodes.append("actions = Tanh (action)")
+        nodes.append(f"{result} = Tanh (action)")
     else:
         action_dim //= len(weights["logits_bias"])
         arrays["shape"], arrays["axis"] = (
@@ -207,8 +217,13 @@ def write_onnx(weights: Weights, path: Path) -> None:
             "chosen = Unsqueeze (best, axis)",
             "means = Tanh (action)",
             "split = Reshape (means, shape)",
-            "actions = GatherND <batch_dims = 1> (split, chosen)",
+            f"{result} = GatherND <batch_dims = 1> (split, chosen)",
         ]
+    if "low" in weights:
+        low, high = weights["low"], weights["high"]
+        arrays["middle"], arrays["reach"] = (high + low) / 2, (high - low) / 2
+        nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
+        nodes += ["raised = Max (moved, low)", "actions = Min (raised, high)"]
     model = onnx.parser.parse_model(
         f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
         f"policy (float[B, {len(weights['shift'])}] observations) => "

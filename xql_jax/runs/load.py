@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from xql_jax.configuration import learner_from_config, settings_by_name
 from xql_jax.data.dataset import PREFIXES, Dataset
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.envs import Simulation
+from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.logs.csv_rows import Columns, Row, parse_rows
@@ -34,13 +34,16 @@ MOST_NAMED = 3  # runs that a message names
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
 
-def load_run(path: str | Path, step: int | None = None, member: int | None = None) -> "SavedRun":
+def load_run(
+    path: str | Path, step: int | None = None, member: int | None = None, env_name: str | None = None
+) -> "SavedRun":
     """Opens a run, for reading.
 
     Args:
         path: the run's folder, or RUN/checkpoints/STEP.
         step: of the checkpoint to read; None: that of `path`, else the last one.
         member: index of the only member (one seed and setting of the sweep) to read; None: all.
+        env_name: the task that its policies are to act in; None: the run's own.
     Raises:
         UserError: if it is not a run's folder, or its config.json cannot be read. Other files are read when
             they are first used.
@@ -56,7 +59,7 @@ def load_run(path: str | Path, step: int | None = None, member: int | None = Non
         raise UserError(f"{path}: not the folder of a run: it has no config.json{below}")
     content = read_config(path / "config.json")
     try:
-        return SavedRun(path, content, step, member)
+        return SavedRun(path, content, step, member, env_name)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path / 'config.json'}: of another version of the program ({error!r})") from error
 
@@ -81,7 +84,14 @@ class SavedRun:
         unit: the name of one step, "update" or "step".
     """
 
-    def __init__(self, path: Path, content: Mapping[str, Any], step: int | None, member: int | None):
+    def __init__(
+        self,
+        path: Path,
+        content: Mapping[str, Any],
+        step: int | None = None,
+        member: int | None = None,
+        acts_in: str | None = None,
+    ):
         self.path, self.content, self._wanted_step, self._wanted_member = path, content, step, member
         self.identity = defining(content)
         self.run: str = content["run"]
@@ -90,6 +100,7 @@ class SavedRun:
         self.algorithm: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]
         self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
+        self._acts_in = acts_in or self.env_name
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
         self.is_online = self.kind == ONLINE
@@ -138,13 +149,14 @@ class SavedRun:
             raise Damaged(f"{file}: damaged: it has no column {column}")
         return rows
 
-    def task(self, env_name: str | None = None) -> Task:
-        """Returns the run's task, scored as in the run; or another one.
+    @property
+    def task(self) -> Task:
+        """The task to act in, scored as in the run if it is the run's own.
 
         Raises:
-            UserError: if there is no such task, or none is given and the run was trained without one.
+            UserError: if there is no such task, or none was given and the run was trained without one.
         """
-        name = env_name or self.env_name
+        name = self._acts_in
         if name is None:
             raise UserError(f"{self.path}: the run was trained without an environment: give --env_name")
         task = get_task(name)
@@ -196,7 +208,18 @@ class SavedRun:
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
-        return Preprocessing() if self.is_online else Preprocessing.load(self.files.preprocessing, self.run)
+        """Its transforms. Bounds of actions that it did not record are those of the task to act in."""
+        saved, file = Preprocessing(), self.files.preprocessing
+        if not self.is_online or file.exists():  # an earlier version's online runs have none
+            saved = Preprocessing.load(file, self.run)
+        if saved.action_bounds or not self._acts_in:
+            return saved
+        try:
+            return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
+        except UserError as error:
+            raise UserError(
+                f"{self.path}: the run has no bounds of actions, so they are its environment's: {error}"
+            ) from error
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""

@@ -9,11 +9,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, share_beyond_bounds
+from xql_jax.data.dataset import (
+    DISCRETE,
+    PREFIXES,
+    SUFFIXES,
+    check_spaces,
+    looks_discrete,
+    name_of,
+    share_beyond_bounds,
+)
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
 from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.data.views import view_for
+from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
@@ -92,13 +101,16 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
     """Loads the data in the learner's form, preprocessed; for fine-tuning as in the run of --checkpoint."""
     settings, task = job.settings, job.settings.task
     sizes = evaluator.sizes if evaluator else None  # before a download
-    dataset = load_dataset(task, settings.dataset, settings.dataset_url)
+    bounds = job.source.preprocessing.action_bounds if job.source else action_bounds(task)
+    dataset = load_dataset(task, settings.dataset, settings.dataset_url, bounds)
     if task:
         task = scored(settings, task, dataset.references)
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
     if beyond := share_beyond_bounds(dataset):
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
+    if looks_discrete(dataset):
+        LOG.warning(f"{dataset.source}: {DISCRETE}")
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
     else:
@@ -109,6 +121,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
             scale_rewards=settings.config.about.run.scale_rewards,
             top_returns=settings.top_returns,
         )
+        preprocessing = dataclasses.replace(preprocessing, action_bounds=bounds)
     if job.acting and task and task.suite == "kitchen":
         # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
         # those of the data. Those of --checkpoint's run may be other data.

@@ -9,8 +9,9 @@ from typing import Any
 
 from xql_jax.configuration import OnlineFields, online_fields
 from xql_jax.data import replay
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
-from xql_jax.envs import SUITES, choose_suite
+from xql_jax.envs import SUITES, action_bounds, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
@@ -76,6 +77,8 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
         held.enter_context(folder.locked(settings.resume))
+        preprocessing = Preprocessing(action_bounds=action_bounds(task))
+        preprocessing.save(folder.files.preprocessing, folder.run)
         LOG.info(
             f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
@@ -84,12 +87,21 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             files = ReplayFiles(folder.files.replay, folder.run)
             strategy: Strategy = Compiled(compiled_environment(task), job.acting, files)
         else:
-            strategy = on_the_host(job, folder, stop)
+            strategy = on_the_host(job, folder, stop, preprocessing=preprocessing)
         population = Population(job.learner, job.members, strategy)
         interval, measure = settings.bellman_error_interval, functools.partial(bellman_errors, population)
         errors = [Recording(folder.files.bellman_errors, "error", interval, measure)] if interval else []
-        details = functools.partial(details_of, job)
-        return train(job, folder, population, evaluator, task, stop, details=details, recordings=errors)
+        return train(
+            job,
+            folder,
+            population,
+            evaluator,
+            task,
+            stop,
+            details=functools.partial(details_of, job),
+            recordings=errors,
+            preprocessing=preprocessing,
+        )
 
 
 def on_the_host(job: Job, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:

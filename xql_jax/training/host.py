@@ -72,8 +72,9 @@ class Actor:
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
             acted = time.perf_counter()
-            result = self.environments.step(actions)
+            result = self.environments.step(self._preprocessing.to_environment(actions))
             transitions, self._observations = result.transitions(self._observations), result.observations
+            transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
             if (ended := result.ended).any():
                 means = result.returns[ended].mean(), result.lengths[ended].mean()
                 self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
@@ -108,7 +109,7 @@ class Host(Strategy):
         patience: how long to wait for environments that run in their own processes.
         first_step: the population's step before the first round; also the number of updates until then.
         prior_data: learned from besides the buffer.
-        preprocessing: of the environments' transitions.
+        preprocessing: of the environments' transitions, and of the actions taken in them.
     Attributes:
         restarts: the divergences after which a member's networks were reinitialised, by index.
     """
