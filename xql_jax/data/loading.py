@@ -10,7 +10,6 @@ from typing import Any
 import h5py
 
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, joined
-from xql_jax.data.episodes import read_minari, read_npz_folder
 from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
@@ -67,13 +66,13 @@ def _read(source: str, episode_limit: int | None) -> Dataset:
     if source in PREFIXES:
         raise UserError(f"{source} names no dataset: write ogbench:FILE.npz, minari:ID or minari:FOLDER")
     kind, _, place = source.partition(":")
-    if kind == "minari":
-        return read_minari(place)
     if kind == "ogbench":
         return read_ogbench(Path(place).expanduser())
     path = Path(source).expanduser()
-    if path.is_dir():
-        return read_npz_folder(path)
+    if kind == "minari" or path.is_dir():
+        from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
+
+        return read_minari(place) if kind == "minari" else read_npz_folder(path)
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(
             f"{path}: unknown suffix {path.suffix!r} of a dataset file; known: {', '.join(SUFFIXES)}, "
