@@ -200,6 +200,7 @@ def test_seeds_are_all_different():
         slow(Processes, "exits", "SystemExit: 3"),
         (THREADS, "overflows", "its reward is not finite"),
         (Local, "pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
+        slow(Processes, "pays a list", "ValueError: the reward must be a number, and has shape (1,)"),
     ],
 )
 def test_an_environment_that_fails_is_named(made, kind, breaks, told):
@@ -208,6 +209,18 @@ def test_an_environment_that_fails_is_named(made, kind, breaks, told):
     with pytest.raises(EnvironmentFailure) as caught:
         env.step(np.array([[0.0], [1.0], [0.0]]))
     assert str(caught.value) == f"environment 1 failed: {told}"
+
+
+class Leaving(Clock):
+    def reset(self, *, seed=None, options=None):
+        sys.exit("no clock today")
+
+
+@pytest.mark.parametrize("kind", [Local, slow(Processes)])
+def test_an_environment_that_exits_at_reset_is_named(made, kind):
+    env = made(kind, Leaving, 2)
+    with pytest.raises(EnvironmentFailure, match="environment 0 failed: SystemExit: no clock today"):
+        begin(env, 0)
 
 
 @pytest.mark.parametrize("kind", [Local, slow(Processes)])

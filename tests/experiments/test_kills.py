@@ -6,6 +6,7 @@ every row is written once, those of an offline phase are the same, and no transi
 
 import json
 import os
+import pty
 import random
 import signal
 import time
@@ -105,6 +106,56 @@ def test_signals_leave_a_checkpoint_from_which_the_run_goes_on(bench, unbroken):
         assert int(rows(run / "metrics.csv")[-1]["step"]) <= step
     assert_same_run(bench.run(save_dir), unbroken)
     assert "Traceback" not in bench.log()
+
+
+@pytest.mark.parametrize("way", ["left alone", "hung up"])
+def test_a_terminal_that_closes(bench, unbroken, way):
+    """A job that the shell let go trains on without output; SIGHUP, also twice, saves and ends it."""
+    save_dir = bench.folder / way
+    terminal, its_end = pty.openpty()
+    with os.fdopen(its_end, "w") as file:
+        process = bench.start(save_dir, "--tqdm", log=file, start_new_session=True)
+    seen = b""
+    while b"compiled in" not in seen:
+        seen += os.read(terminal, 1_000)
+    os.close(terminal)
+    if way == "left alone":
+        assert bench.finish(process) == 0
+        assert_same_run(run_folder(save_dir), unbroken)
+        return
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+    assert bench.finish(process) == 128 + signal.SIGHUP
+    assert 0 < arrays(run_folder(save_dir))[0] < MAX_STEPS
+
+
+def test_time_in_which_all_is_stopped_is_no_environments_silence(bench):
+    """Ctrl-Z, or a batch system that suspends a job for longer than the environments may be silent."""
+    save_dir = bench.folder / "suspended"
+    given = "--processes", "--environment_timeout=1", "--max_steps=1000", "--log_interval=10"
+    process = bench.start(save_dir, *given, kind="online", start_new_session=True)
+    wait_for(process, save_dir, 30)
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.killpg(process.pid, signal.SIGCONT)
+        time.sleep(0.1)
+    assert process.poll() is None
+    assert bench.finish(process) == 0, bench.log()
+
+
+def test_hundreds_of_members_stop_within_seconds(bench):
+    """SLURM kills 30 s after SIGTERM. A first call of 100 updates alone would take as long."""
+    save_dir = bench.folder / "many"
+    given = "--num_seeds=300", "--config.hidden_dims=64", "--batch_size=256", "--log_interval=100"
+    process = bench.start(save_dir, *given)
+    while "compiled in" not in bench.log().partition("300 member")[2] and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert bench.finish(process) == 128 + signal.SIGTERM, bench.log()
+    assert time.monotonic() - began < 20.0
 
 
 def test_checkpoints_by_the_clock_change_no_bit(bench, unbroken):

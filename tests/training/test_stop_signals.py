@@ -34,6 +34,20 @@ def test_first_is_noted_and_second_goes_through(heard, first, second):
         assert signals.received is first
 
 
+def test_a_terminal_that_closes_stops_it_once(heard):
+    """The kernel and the shell each send SIGHUP; under nohup both are ignored."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which would end the tests
+    with StopSignals() as signals:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is signal.SIGHUP
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received is None
+    signal.signal(signal.SIGHUP, previous)
+
+
 def test_handlers_are_put_back(heard):
     with StopSignals():
         pass

@@ -1,5 +1,6 @@
 """The work of the mains that train: print the settings, or train with them and print how it ended."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from xql_jax.runs.run import Job, Summary, request
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, RunSettings
 from xql_jax.settings import as_typed, settings_of
 
+LOG = logging.getLogger(__name__)
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
 NO_SETTINGS = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
 
@@ -95,18 +97,18 @@ def _print_end(summary: Summary) -> None:
     heading = "this run has ended already" if summary.had_ended else "done"
     if stopped_by:
         heading = f"stopped by {stopped_by.name}; go on with --resume"
-    print(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
+    LOG.info(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
     results = content["results"]
     if len(results) > 1:
-        print(f"  settings by their last score, the best of {len(results)} first:")
+        LOG.info(f"  settings by their last score, the best of {len(results)} first:")
     for result in ranked(results):
         print_result(result)
     for entry in content.get("finetuning", []):
         _print_finetuning(entry)
     for divergence in content["diverged"]:
         where = f"{unit} {divergence['step']} ({divergence['quantity']})"
-        print(f"  diverged: {divergence['member']} at {where}")
-    print(f"  results: {summary.path}")
+        LOG.info(f"  diverged: {divergence['member']} at {where}")
+    LOG.info(f"  results: {summary.path}")
 
 
 def print_result(result: Mapping[str, Any]) -> None:
@@ -119,7 +121,7 @@ def print_result(result: Mapping[str, Any]) -> None:
         f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    print(
+    LOG.info(
         f"  {setting + ': ' if setting else ''}last score {result['last_score']:.1f}{spread}; "
         f"by seed: {by_seed}"
     )
@@ -127,7 +129,7 @@ def print_result(result: Mapping[str, Any]) -> None:
 
 def _print_finetuning(entry: dict[str, Any]) -> None:
     setting = ", ".join(f"{name}={float(value):g}" for name, value in entry["hyperparameters"].items())
-    print(
+    LOG.info(
         f"  {setting + ': ' if setting else ''}before → after: {entry['offline_score']:.1f} → "
         f"{entry['online_score']:.1f}; cumulative regret {entry['cumulative_regret']:.2f}"
     )

@@ -21,14 +21,14 @@ from xql_jax.types import Environment
 GRACE = 2.0  # seconds that workers get to end by themselves
 STOPPING = 5.0  # seconds that a run waits for an answer after it is told to stop
 TICK = 0.1  # seconds between checks of whether the run is told to stop
-LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM)
+LEFT_TO_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Processes(VectorEnv):
     """Environments in one process each. This pays if a step takes much longer than a message's 0.1 ms.
 
-    The results are those of `Local`, bit for bit. The processes ignore SIGINT and SIGTERM, which this process
-    handles. After a failure all of them have ended.
+    The results are those of `Local`, bit for bit. The processes ignore SIGINT, SIGTERM and SIGHUP, which this
+    process handles. After a failure all of them have ended.
 
     Args:
         make: makes one environment; it is pickled. One is also made here, for its spaces.
@@ -137,7 +137,7 @@ def _work(*arguments: Any) -> None:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM, also in processes started meanwhile, until these unblock them."""
+    """Blocks the signals LEFT_TO_PARENT, also in processes started meanwhile, until these unblock them."""
     resource_tracker.ensure_running()  # else starting the first process starts it, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_PARENT)
     try:

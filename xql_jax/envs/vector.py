@@ -233,7 +233,7 @@ def start_seed(seed: int, environment: int, episode: int) -> int:
 def act(environment: Environment, action: np.ndarray) -> Outcome:
     """Steps one environment; ValueError if the reward is not a number."""
     observation, reward, terminated, truncated, info = environment.step(action)
-    if isinstance(reward, np.ndarray | list) and np.shape(reward):
+    if not isinstance(reward, float) and np.shape(reward):
         raise ValueError(f"the reward must be a number, and has shape {np.shape(reward)}")
     return observation, reward, bool(terminated), bool(truncated), int(info.get("success", UNTOLD))
 

@@ -140,7 +140,7 @@ class Compiled(Strategy):
                     named = [name for name in broken if name != STATE] or broken
                     population.diverge(index, int(at[place]), ", ".join(named))
         self.seconds["acting and learning"] += time.perf_counter() - started
-        if (failures := int(population.gathered("episodes").failures.sum())) > self.failures:
+        if (failures := int(population.gathered("episodes.failures").sum())) > self.failures:
             LOG.warning(
                 f"{failures:,} episode(s) so far ended because their simulation gave numbers that are not "
                 "finite"
@@ -151,8 +151,8 @@ class Compiled(Strategy):
         return self.schedule.updates_by(step) > 0
 
     def own_metrics(self) -> Metrics:
-        running = self._population.gathered("episodes")
-        return dict(zip(EPISODE_METRICS, (running.episode_return, running.episode_length), strict=True))
+        names = "episodes.episode_return", "episodes.episode_length"
+        return dict(zip(EPISODE_METRICS, map(self._population.gathered, names), strict=True))
 
     def saved_shapes(self, population: Population) -> dict[str, Any]:
         one = jax.eval_shape(_numbers, member_shapes(_rest(population.groups[0].members)))
@@ -173,7 +173,7 @@ class Compiled(Strategy):
         rests = [_with_keys(items["episodes"][member.name], like) for member in population.members]
         population.replace(**{name: [rest[name] for rest in rests] for name in like})
         self._files.load(progress.step, population)
-        self.failures = int(population.gathered("episodes").failures.sum())
+        self.failures = int(population.gathered("episodes.failures").sum())
 
     def _mark_diverged(self) -> None:
         """Tells the program which members have diverged, in an evaluation, too."""

@@ -1,5 +1,6 @@
 """The training loop: it advances a population, and logs, evaluates and saves checkpoints in between."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import logging
@@ -104,7 +105,7 @@ class TrainingLoop:
             EnvironmentFailure: if an environment fails, after saving what was trained until then. If a stop
                 was requested as well, the failure is only logged.
         """
-        schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 100
+        schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
         recorded = [recording.interval for recording in self._recordings]
         self._saved_at = time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit, time.monotonic)
@@ -114,12 +115,16 @@ class TrainingLoop:
                     self._evaluate(stop, bar, again=self.progress.step > 0)  # at the start it is the first
                 while self.progress.step < last and not stop.received:
                     if self._hand_over and self.progress.step == schedule.handover:
-                        self.population = self._hand_over(self._first_phase)
-                    self._compile()
+                        self.population, call = self._hand_over(self._first_phase), steps_per_call or 1
+                    self._compile(stop)
+                    if stop.received:
+                        break
                     start, stride = self.progress.step, self.population.strategy.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *recorded))
                     metrics, seconds = self._train(end)
-                    if steps_per_call is None:
+                    if (
+                        steps_per_call is None and metrics
+                    ):  # calls stay short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
                     bar.update(end - start)
                     self._report_divergences()
@@ -167,15 +172,25 @@ class TrainingLoop:
             self.population = self._hand_over(self._first_phase)
         self.population.resume(items, progress)
 
-    def _compile(self) -> None:
-        """Compiles the next program if needed, and logs the time, because it takes seconds."""
-        before = self.population.compile_seconds
-        if not before:
-            LOG.info("compiling ...")
-        self.population.compile()
-        if (seconds := self.population.compile_seconds - before) > 0:
-            LOG.info(f"compiled in {seconds:.1f} s")
-            self._pace.begin_at(self.progress.step)
+    def _compile(self, stop: StopSignals) -> None:
+        """Compiles the next program if needed, and logs the time, because it takes seconds.
+
+        This is done in a thread, because Python handles no signal in the one that compiles.
+        """
+        if self.population.is_compiled:
+            return
+        LOG.info("compiling ...")
+        before, told = self.population.compile_seconds, False
+        executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compiler")
+        compilation = executor.submit(self.population.compile)
+        executor.shutdown(wait=False)
+        while concurrent.futures.wait([compilation], timeout=0.1).not_done:
+            if stop.received and not told:
+                LOG.info(f"{stop.received.name}: ends after the compilation, and at once if it comes again")
+                told = True
+        compilation.result()
+        LOG.info(f"compiled in {self.population.compile_seconds - before:.1f} s")
+        self._pace.begin_at(self.progress.step)
 
     def _train(self, end: int) -> tuple[Metrics, float]:
         """Advances the population to a step; returns the last update's metrics, and the seconds it took."""

@@ -1,7 +1,10 @@
 """Progress of a training or other long work: its speed, the time left, and how they are shown."""
 
 import contextlib
+import errno
 import logging
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -48,12 +51,25 @@ class Pace:
 
 
 class Printer(logging.Handler):
-    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised."""
+    """Prints the library's log messages without breaking a progress bar. Errors of printing are raised.
+
+    If the terminal or pipe has closed, as at a logout, the program goes on without output.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(prefix + record.getMessage())
-        sys.stdout.flush()
+        try:
+            tqdm.write(prefix + record.getMessage())
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in (errno.EIO, errno.EPIPE):
+                raise
+            closed, nowhere = select.poll(), os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                closed.register(stream.fileno(), 0)
+            for descriptor, _ in closed.poll(0):
+                os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 @contextlib.contextmanager

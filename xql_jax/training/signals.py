@@ -5,12 +5,15 @@ import threading
 from types import FrameType
 from typing import Self
 
+STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+
 
 class StopSignals:
-    """Context manager that records SIGINT and SIGTERM in `received` instead of ending the process.
+    """Context manager that records SIGINT, SIGTERM or SIGHUP in `received` instead of ending the process.
 
-    After the first signal the previous handlers are restored, so a second one ends the process. Python
-    handles signals only in the main thread. A run in another thread is stopped by `request`.
+    After the first signal the previous handlers are restored, so a second one ends the process. Only SIGHUP
+    does not, because it comes more than once when a terminal closes; under `nohup` it is ignored throughout.
+    Python handles signals only in the main thread. A run in another thread is stopped by `request`.
     """
 
     received: signal.Signals | None = None
@@ -19,23 +22,24 @@ class StopSignals:
     def __enter__(self) -> Self:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in STOPS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         if self.outer:
             self.received = self.received or self.outer.received
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._restore()
+        self._restore(*self._previous)
 
     def request(self) -> None:
         """Asks the run to stop, as SIGINT does."""
         self.received = signal.SIGINT
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        self._restore()
+        self.received = self.received or signal.Signals(number)
+        self._restore(signal.SIGINT, signal.SIGTERM)
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def _restore(self, *numbers: int) -> None:
+        for number in self._previous.keys() & set(numbers):
+            signal.signal(number, self._previous[number])
