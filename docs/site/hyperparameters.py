@@ -26,9 +26,9 @@ INTRODUCTION = """\
 
 `python docs/site/hyperparameters.py` writes this page from the code.
 
-- `--config=configs/FILE_config.py:METHOD` selects a method with the values of a file. After it,
-  `--config.NAME=VALUE` changes one, and `--config.hidden_dims='(256, 256)'` the widths of all networks.
-- Names that begin with `--` are flags of the mains. No flag sets `scale_rewards`: whether a method learns
+- `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with another
+  file's. `--NAME=VALUE` changes one value, and `--hidden_dims='(256, 256)'` the widths of all networks.
+- Names that begin with `--` are settings of the run. No flag sets `scale_rewards`: whether a method learns
   from locomotion's scaled rewards is its own.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
   file gives for that kind of task; the other values are the config file's. What each file says of its
