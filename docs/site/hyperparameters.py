@@ -26,8 +26,8 @@ INTRODUCTION = """\
 
 `python docs/site/hyperparameters.py` writes this page from the code.
 
-- `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with another
-  file's. `--NAME=VALUE` changes one value, and `--hidden_dims='(256, 256)'` the widths of all networks.
+- `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
+  another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
 - Names that begin with `--` are settings of the run. No flag sets `scale_rewards`: whether a method learns
   from locomotion's scaled rewards is its own.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
