@@ -81,16 +81,3 @@ def test_beta_leads_from_imitation_to_greed():
     # Ends: beta 10 is next to mu, beta 0.001 is greedy.
     assert kl[1] < 1e-3
     assert kl[-2] > np.log(4.0) - 1e-3
-
-
-def test_the_random_walk_by_hand():
-    """mu's return from the start of a corridor of seven cells, of which the last is the goal.
-
-    A cell has two ways on and two walls, the start one way and three walls. So d moves from the goal
-    v(d) = 0.95 (v(d - 1) + v(d + 1) + 2 v(d)) / 4, where 0.95 v(0) stands for the reward of 1.
-    """
-    matrix = 0.5 * np.eye(6) + 0.25 * (np.eye(6, k=1) + np.eye(6, k=-1))
-    matrix[5, 5] = 0.75
-    v = np.linalg.solve(np.eye(6) - 0.95 * matrix, [0.25, 0, 0, 0, 0, 0])
-    _, _, returns = rows("imitation_to_greed.py", " +(?:mu|best|[0-9.]+)(?= )").T
-    np.testing.assert_allclose(returns[0], v[5], atol=1e-4)

@@ -107,9 +107,3 @@ def test_every_bullet_task_can_be_played(make, task):
 def test_says_what_is_not_here(name, told):
     with pytest.raises(UserError, match=told):
         d4rl_suite(get_task(name))
-
-
-def test_says_how_to_install_d4rl(monkeypatch):
-    monkeypatch.setitem(sys.modules, "d4rl", None)
-    with pytest.raises(UserError, match=r"pip install 'xql_jax\[d4rl\]'"):
-        d4rl_suite(get_task("bullet-hopper-medium-v0"))

@@ -12,7 +12,7 @@ from dm_control.rl import control
 from dm_control.rl.control import flatten_observation
 
 from xql_jax.envs import make_environment
-from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.errors import EnvironmentFailure
 from xql_jax.tasks import Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -125,12 +125,6 @@ def test_pictures_are_of_their_own_environment_and_episode():
     assert (quadruped.render() != first).mean() > 0.01
     for env in (quadruped, maze, other):
         env.close()
-
-
-def test_without_dm_control_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dm_control.suite", None)
-    with pytest.raises(UserError, match=r"needs dm_control.* pip install 'xql_jax\[simulators\]'"):
-        wrapped("cheetah-run")
 
 
 def test_a_simulation_that_fails_says_so():

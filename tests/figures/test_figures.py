@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from slow_cases import slow_but
 
-from xql_jax.errors import UserError
 from xql_jax.figures import FIGURES
 from xql_jax.figures.tables import unique, where, write_figure
 
@@ -113,9 +112,3 @@ def test_every_figure_writes_its_picture_and_its_tables(name, tmp_path):
                 np.testing.assert_allclose(np.array(column, float), values, rtol=1e-8, atol=1e-300)
             else:
                 assert list(column) == [str(value) for value in values]
-
-
-def test_what_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "figure_B1.png").mkdir()
-    with pytest.raises(UserError, match=r"figure_B1\.png: cannot be written"):
-        write_figure("B1", tmp_path, tables("B1"), FIGURES["B1"].draw(tables("B1")))

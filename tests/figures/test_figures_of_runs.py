@@ -100,15 +100,6 @@ def test_each_panel_shows_the_best_of_its_own_task(tmp_path):
         assert legend(axes) == [f"xql beta={b}" for b in best]
 
 
-def test_a_seed_that_is_there_twice_is_counted_once(tmp_path, caplog):
-    for place, value in (("a", 1.0), ("b", 5.0)):
-        write_run(tmp_path / place, "walker-run", "sac", {0: [value]}, scale=1.0)
-    assert tables("3", tmp_path)["curves"]["mean"].tolist() == [1.0]
-    (message,) = caplog.messages
-    assert message.startswith(f"{tmp_path}/b/")
-    assert "seed 0 is counted once, in a/" in message
-
-
 def test_curves_go_by_step_and_divergence_and_restarts_stand_in_the_legend(tmp_path):
     write_run(tmp_path, "walker-run", "sac", {0: [1.0, None, 3.0]}, scale=1.0)
     write_run(tmp_path, "walker-run", "sac", {1: [3.0, 2.0, 5.0]}, scale=1.0, diverged=[1])

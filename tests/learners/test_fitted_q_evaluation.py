@@ -69,7 +69,7 @@ def learn(policy, batch=BATCH, **changes):
     """Q f32[S, A] once it has learned of the whole data as the batch, Adam's rate falling in stages."""
     learner = with_hyperparameters(LEARNER, changes)
     state = learner.init(jax.random.key(0), batch.observations, batch.actions)
-    state = learner.evaluating(state, table(policy))
+    state = state.replace(policy=table(policy))
 
     @jax.jit
     def updates(learner, state, count):

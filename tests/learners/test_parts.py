@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from learner_runs import DECAYING, METHODS, act, flat, init, make, make_batch, update
 
@@ -19,20 +18,6 @@ SLOPE = {"a": jnp.array([3.0, 0.0]), "b": jnp.array(-4.0)}  # of norm 5
 def linear(params):
     """A loss whose gradient is SLOPE everywhere."""
     return sum(jax.tree.leaves(jax.tree.map(lambda x, slope: (x * slope).sum(), params, SLOPE))), {}
-
-
-def test_equals_optax_adam():
-    def loss(params):
-        return (params["a"] ** 4).sum() + jnp.exp(params["b"]), {}
-
-    optimizer = optax.adam(0.05)
-    expected, moments = START, optimizer.init(START)
-    state = TrainState.create(None, START)
-    for _ in range(5):
-        updates, moments = optimizer.update(jax.grad(lambda p: loss(p)[0])(expected), moments)
-        expected = optax.apply_updates(expected, updates)
-        state, _ = Trained().minimize(state, loss, jnp.float32(0.05))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), state.params, expected)
 
 
 @pytest.mark.parametrize(

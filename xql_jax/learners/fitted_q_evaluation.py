@@ -25,7 +25,8 @@ class FittedQEvaluation(fields.Part):
     """Fits Q(s, a) to r + discount * mask * Q_target(s', pi(s')) for a fixed deterministic policy pi.
 
     pi is a policy of the learner `evaluated`. It is part of the state and never changes, so that a population
-    can evaluate many policies at once. `init` puts an untrained policy there; `evaluating` replaces it.
+    can evaluate many policies at once. `init` puts an untrained policy there, to be replaced by a result of
+    `evaluated.actor`.
     """
 
     evaluated: Any = fields.internal(None, leaf=True)  # the learner whose policy it is
@@ -41,10 +42,6 @@ class FittedQEvaluation(fields.Part):
             policy=self.evaluated.actor(self.evaluated.init(key_policy, observations, actions)),
             critic=self.critic.init(keys_critic, observations, actions),
         )
-
-    def evaluating(self, state: LearnerState, actor: Params) -> LearnerState:
-        """Returns the state with the policy to evaluate; `actor` is a result of `evaluated.actor`."""
-        return state.replace(policy=actor)
 
     def update(self, state: LearnerState, batch: Batch, key: PRNGKey) -> tuple[LearnerState, Metrics]:
         critic, info = self.critic.fit(state.critic, batch, self.targets(state, batch))

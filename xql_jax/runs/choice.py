@@ -200,7 +200,7 @@ def _trained(
     population = Population(evaluation, [Member(settings.seed, {}) for _ in saved.members], data)
     population.replace(
         state=[
-            evaluation.evaluating(population.member(index)[1], saved.learner.actor(saved.states[member.name]))
+            population.member(index)[1].replace(policy=saved.learner.actor(saved.states[member.name]))
             for index, member in enumerate(saved.members)
         ]
     )
