@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import dense_transitions
 
 from xql_jax.envs.mazes import MAZES, MOVES, Maze
 from xql_jax.theory.gridworld import FIGURE_4, greedy_path, gridworld
@@ -32,37 +31,22 @@ def test_two_cells_by_hand():
     assert v[0] == 0.0
 
 
-def test_a_slip_by_hand():
-    # With slip 0.4 the chosen move is made with 0.6 + 0.1, each other with 0.1.
-    mdp = gridworld(THREE, discount=0.5, slip=0.4)
-    dense = dense_transitions(mdp)
-    np.testing.assert_allclose(dense[1, LEFT], [0.7, 0.2, 0.1], atol=1e-15)
-    np.testing.assert_allclose(dense[1, RIGHT], [0.1, 0.2, 0.7], atol=1e-15)
-    np.testing.assert_allclose(dense[1, UP], [0.1, 0.8, 0.1], atol=1e-15)
-    np.testing.assert_allclose(dense[2, DOWN], [0.0, 0.1, 0.9], atol=1e-15)
-    np.testing.assert_allclose(mdp.rewards[1], [0.7, 0.1, 0.1, 0.1], atol=1e-15)
-    np.testing.assert_array_equal(mdp.rewards[[0, 2]], 0.0)
-
-
-@pytest.mark.parametrize("slip", [0.0, 0.3, 1.0])
-def test_the_goal_is_absorbing_and_pays_once(slip):
-    mdp = gridworld(FIGURE_4, slip=slip, goal_reward=3.0)
+def test_the_goal_is_absorbing_and_pays_once():
+    mdp = gridworld(FIGURE_4)
     goal = cells_of(FIGURE_4).index(FIGURE_4.goal)
-    dense = dense_transitions(mdp)
-    np.testing.assert_allclose(dense[goal, :, goal], 1.0, atol=1e-15)
-    np.testing.assert_array_equal(mdp.rewards[goal], 0.0)
-    # Elsewhere the reward is that of entering, as often as it happens.
-    elsewhere = np.arange(len(dense)) != goal
-    np.testing.assert_allclose(mdp.rewards[elsewhere], 3.0 * dense[elsewhere, :, goal], atol=1e-15)
+    enters = mdp.next_states[..., 0] == goal
+    assert enters[goal].all()
+    enters[goal] = False
+    np.testing.assert_array_equal(mdp.rewards, enters)
     assert value_iteration(mdp).v[goal] == 0.0
 
 
 @pytest.mark.parametrize("maze", [FIGURE_4, *MAZES.values()], ids=["figure_4", *MAZES])
 def test_small_beta_discounts_by_the_shortest_path(maze):
-    v = value_iteration(gridworld(maze, discount=0.9, beta=1e-9, goal_reward=2.0), 1e-12).v
+    v = value_iteration(gridworld(maze, discount=0.9, beta=1e-9), 1e-12).v
     for value, cell in zip(v, cells_of(maze), strict=True):
         moves = len(maze.shortest_path(cell, maze.goal))
-        expected = 0.0 if cell == maze.goal else 2.0 * 0.9 ** (moves - 1)
+        expected = 0.0 if cell == maze.goal else 0.9 ** (moves - 1)
         np.testing.assert_allclose(value, expected, atol=1e-7, err_msg=str(cell))
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from xql_jax.figures.tables import PaperFigure, Tables, long_table, where
 from xql_jax.reports.style import LINES, SOFT, count_axis, legend_below, styled
-from xql_jax.theory.error_model import error_wave, evolve, evolve_samples, independent
+from xql_jax.theory.error_model import error_wave, evolve, evolve_samples
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.soft_mdp import SoftMDP
 
@@ -19,7 +19,7 @@ CHAIN = 24  # states, each of which leads to the previous one
 STEPS = 20
 NUM_DRAWS = 20_000
 NUM_INDEPENDENT_DRAWS = 200_000
-INDEPENDENT_STEPS = 10  # more would need more draws, see `independent`
+INDEPENDENT_STEPS = 10  # more would need more draws, see `evolve_samples`
 SHOWN = (0, 3, 8)  # steps for which the distribution is drawn
 
 
@@ -55,7 +55,7 @@ def compute(seed: int) -> Tables:
                 counts, edges = np.histogram(draws[:, 0, 0], bins=60, density=True)
                 centres = (edges[:-1] + edges[1:]) / 2
                 rows += [(t, *row) for row in zip(centres, counts, law.density(centres), strict=True)]
-        samples = evolve_samples(mdp, independent(generator, samples))
+        samples = evolve_samples(mdp, generator.permuted(samples, axis=0))
         as_they_are = evolve_samples(mdp, as_they_are)
         location, scale = evolve(mdp, location, scale)
     names = ("step", "state", "simulated_deviation", "exact_deviation")

@@ -68,14 +68,11 @@ def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray,
     Args:
         mdp: its mu and beta are ignored.
         location: f64[S, A], reward units.
-        scale: not negative, reward units; at 0 the law is the Delta distribution, and the maximum hard.
+        scale: positive, reward units.
     """
     locations = np.asarray(location, np.float64)
-    if scale == 0.0:
-        values = locations.max(-1)
-    else:
-        # From the mean of L^beta to the sum.
-        values = log_partition(locations, scale) + scale * math.log(locations.shape[1])
+    # From the mean of L^beta to the sum.
+    values = log_partition(locations, scale) + scale * math.log(locations.shape[1])
     return mdp.rewards + mdp.discount * values[sole_successors(mdp)], mdp.discount * float(scale)
 
 
@@ -83,22 +80,12 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
     """Returns r + discount * max_a' Z(s', a') of each draw of Z; draws are f64[N, S, A], reward units.
 
     Pairs with the same successor get the same Z, up to their rewards. If two such pairs meet in a maximum one
-    step later, Eq. 26 fails. Calling `independent` between the steps restores the independence that it
-    assumes.
+    step later, Eq. 26 fails. Shuffling the draws of each pair separately restores the independence that it
+    assumes, as long as the draws descend from many of the first ones: each maximum drops the smaller.
 
     Source: Garg et al. 2023, Eq. 25.
     """
     return mdp.rewards + mdp.discount * samples.max(-1)[:, sole_successors(mdp)]
-
-
-def independent(generator: np.random.Generator, samples: ArrayLike) -> np.ndarray:
-    """Shuffles the N draws f64[N, S, A] of each pair (s, a) separately: then no pairs depend on each other.
-
-    Each maximum in `evolve_samples` drops the smaller draws. If the two take turns, the draws of later steps
-    descend from fewer and fewer of the first ones, fastest if all actions are equally good. The draws
-    represent the law only as long as their ancestors are many.
-    """
-    return generator.permuted(samples, axis=0)
 
 
 def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:

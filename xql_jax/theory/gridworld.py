@@ -21,16 +21,11 @@ FIGURE_4 = Maze(
 )
 
 
-def gridworld(
-    maze: Maze, *, discount: float = 0.95, beta: float = 0.1, goal_reward: float = 1.0, slip: float = 0.0
-) -> SoftMDP:
+def gridworld(maze: Maze, *, discount: float = 0.95, beta: float = 0.1) -> SoftMDP:
     """Builds the MDP in which the states are the maze's free cells, in the order of `maze.free_cells`.
 
-    Its four actions are `MOVES`. A move into a wall stays in place. A move that enters the goal pays
-    `goal_reward`, and all others pay nothing. The goal is absorbing, so its value is 0. mu is uniform.
-
-    Args:
-        slip: probability that the move is a uniformly random one instead; 0 makes it deterministic.
+    Its four actions are `MOVES`. A move into a wall stays in place. A move that enters the goal pays 1, and
+    all others pay nothing. The goal is absorbing, so its value is 0. mu is uniform.
     """
     cells = [tuple(cell) for cell in maze.free_cells.tolist()]
     number = {cell: state for state, cell in enumerate(cells)}
@@ -42,17 +37,11 @@ def gridworld(
     enters_goal = destinations == goal
     enters_goal[goal] = False
 
-    num_actions = len(MOVES)
-    successors = np.broadcast_to(destinations[:, None, :], (len(cells), num_actions, num_actions))
-    moves = (1.0 - slip) * np.eye(num_actions) + slip / num_actions
-    probabilities = np.broadcast_to(moves, successors.shape)
-    if slip == 0.0:
-        successors, probabilities = destinations[..., None], np.ones((*destinations.shape, 1))
     return SoftMDP(
-        next_states=successors,
-        probabilities=probabilities,
-        rewards=goal_reward * enters_goal @ moves.T,
-        behavior=np.full((len(cells), num_actions), 1.0 / num_actions),
+        next_states=destinations[..., None],
+        probabilities=np.ones((*destinations.shape, 1)),
+        rewards=enters_goal.astype(np.float64),
+        behavior=np.full(destinations.shape, 1.0 / len(MOVES)),
         discount=discount,
         beta=beta,
     )

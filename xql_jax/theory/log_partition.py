@@ -10,29 +10,25 @@ from scipy.optimize import brentq
 from xql_jax.theory import arguments
 
 
-def log_partition(
-    x: ArrayLike, beta: float, probabilities: ArrayLike | None = None, axis: int = -1
-) -> np.ndarray:
-    """Returns L^beta(X) = beta * log E[exp(X / beta)] along an axis, without overflow at any beta.
+def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = None) -> np.ndarray:
+    """Returns L^beta(X) = beta * log E[exp(X / beta)] along the last axis, without overflow at any beta.
 
     `losses.gumbel.log_mean_exp` is its float32 counterpart for programs on the device.
 
     Args:
-        x: f64[..., N, ...], values of X in reward units; those with probability 0 are ignored.
+        x: f64[..., N], values of X in reward units; those with probability 0 are ignored.
         beta: positive, reward units.
-        probabilities: of the values, of x's shape or broadcast to it, summing to 1 along the axis; None:
-            uniform, so that the result is the estimate from samples.
-        axis: the axis of the expectation.
+        probabilities: of the values, f64[..., N] or broadcast to it, summing to 1; None: uniform, so that the
+            result is the estimate from samples.
     Returns:
-        f64, x's shape without the axis, reward units.
+        f64[...], reward units.
     """
     arguments.positive("beta", beta)
-    values = np.moveaxis(arguments.samples("x", x), axis, -1)
+    values = arguments.samples("x", x)
     if probabilities is None:
         weights = np.full(values.shape, 1.0 / values.shape[-1])
     else:
-        rows = np.moveaxis(np.broadcast_to(probabilities, np.shape(x)), axis, -1)
-        weights = arguments.probabilities("probabilities", rows)
+        weights = arguments.probabilities("probabilities", np.broadcast_to(probabilities, values.shape))
     with np.errstate(over="ignore"):  # with a tiny beta the quotient may be -inf: its exp is 0, as wanted
         return weighted_log_partition(values, weights, beta)
 
