@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from xql_jax.theory.soft_mdp import SoftMDP
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
 EULER = float(np.euler_gamma)
 DEVIATION = np.pi / np.sqrt(6.0)  # of G(0, 1)
@@ -53,3 +53,19 @@ def evaluated(mdp, policy, rewards):
     """The discounted sum of the rewards f64[S, A] under the policy, by dense algebra, f64[S]."""
     dynamics = np.einsum("sa,san->sn", policy, dense_transitions(mdp))
     return np.linalg.solve(np.eye(len(policy)) - mdp.discount * dynamics, (policy * rewards).sum(-1))
+
+
+def observed_solution(mdp, noise, tolerance):
+    """Lemma A.1, an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
+
+    In every state the agent sees new noise for each action and takes the largest q + noise; that action's
+    noise is added to its reward. E max(q + noise) is L^beta[q] + beta log A + E[noise] under a uniform mu, so
+    q solves the soft-Bellman equation with that constant, discounted, in the rewards.
+    """
+    constant = noise.scale * np.log(mdp.rewards.shape[1]) + noise.mean
+    uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
+    rewards = mdp.rewards + mdp.discount * constant
+    solution = value_iteration(
+        dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale), tolerance
+    )
+    return dataclasses.replace(solution, v=solution.v + constant)

@@ -5,7 +5,17 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import DEVIATION, EULER, deterministic_mdp, discounts, instances, random_mdp, scales, seeds
+from cases import (
+    DEVIATION,
+    EULER,
+    deterministic_mdp,
+    discounts,
+    instances,
+    observed_solution,
+    random_mdp,
+    scales,
+    seeds,
+)  # fmt: skip
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, special
@@ -109,7 +119,7 @@ def test_the_bias_does_not_contract():
     np.testing.assert_allclose(biases, steps * 0.8**steps * beta * np.log(2.0), atol=1e-12)
     assert biases[3] > biases[2] > biases[1] > biases[0]
     assert biases[-1] < 1e-20
-    soft = error_model.observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
+    soft = observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
 
 

@@ -12,9 +12,6 @@ from xql_jax.theory.gumbel import (
     fit_gaussian,
     fit_gumbel,
     gumbel_max_law,
-    limiting_gumbel,
-    maximum_distance,
-    maximum_of_gumbels,
 )
 
 SCIPY = {1: stats.gumbel_r, -1: stats.gumbel_l}
@@ -149,6 +146,30 @@ def test_samples_without_a_fit_are_refused(samples, words):
             fit(samples)
 
 
+# Theorem 1 says that the maximum of n variables with exponential tails "follows" the Gumbel distribution as n
+# grows. What converges is (max - b_n) / a_n. A sufficient condition (von Mises) is that the slope of the
+# reciprocal hazard rate, (1 - F(x)) / f(x), goes to 0. For bounded variables the limit is another law.
+
+
+def limiting_gumbel(distribution, count):
+    """G(b_n, a_n) with von Mises' constants: b_n is the quantile of 1 - 1/n, and a_n = 1 / (n f(b_n))."""
+    quantile = distribution.isf(1.0 / count)
+    return Gumbel(quantile, 1.0 / (count * distribution.pdf(quantile)))
+
+
+def maximum_distance(distribution, count, gumbel):
+    """The largest difference between F(x)^count, the cdf of the maximum of count variables, and Gumbel's."""
+    low, high, largest = -3.6, 36.0, 0.0  # beyond, the Gumbel cdf is within 2e-16 of 0 and of 1
+    for _ in range(5):  # finer and finer around the largest; logcdf keeps the upper tail's precision
+        z = np.linspace(low, high, 4001)
+        x = gumbel.location + gumbel.scale * z
+        difference = np.abs(np.exp(float(count) * distribution.logcdf(x)) - gumbel.cdf(x))
+        best = int(difference.argmax())
+        largest = max(largest, float(difference[best]))
+        low, high = z[max(best - 1, 0)], z[min(best + 1, len(z) - 1)]
+    return largest
+
+
 def distances(distribution, counts):
     """The distance from the limiting Gumbel at each count."""
     return np.array([maximum_distance(distribution, n, limiting_gumbel(distribution, n)) for n in counts])
@@ -158,13 +179,11 @@ def distances(distribution, counts):
 @given(locations, scales, st.integers(1, 1000), st.integers(-50, 100))
 def test_max_stability(location, scale, count, tenths):
     """Theorem 1, max-stability: F(x)^n is the cdf of G(location + scale log n, scale)."""
-    gumbel = Gumbel(location, scale)
-    maximum = maximum_of_gumbels(gumbel, count)
+    maximum, twice = (Gumbel(location + scale * np.log(n), scale) for n in (count, 2 * count))
     x = maximum.location + maximum.scale * tenths / 10
     oracle = stats.gumbel_r.cdf(x, location, scale) ** count
     np.testing.assert_allclose(maximum.cdf(x), oracle, rtol=0, atol=1e-10)
     # The maximum of twice as many is told apart: at the mode the cdfs are exp(-1) and exp(-2).
-    twice = maximum_of_gumbels(gumbel, 2 * count)
     assert maximum.cdf(maximum.location) - twice.cdf(maximum.location) > 0.23
 
 
@@ -176,8 +195,6 @@ def test_mirror_image_is_not_max_stable(count):
     # The ratio of the distances to the median is one number for every location and scale.
     single_ratio, maximum_ratio = ((q[2] - q[1]) / (q[1] - q[0]) for q in (single, maximum))
     assert maximum_ratio > 1.2 * single_ratio
-    with pytest.raises(ValueError, match="must have sign 1, for its maximum to be Gumbel, not -1"):
-        maximum_of_gumbels(Gumbel(0.0, 1.0, -1), count)
 
 
 @pytest.mark.parametrize(

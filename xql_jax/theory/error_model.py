@@ -1,8 +1,7 @@
-"""The Gumbel error model: hidden noise in rewards, and errors that travel (Garg et al. 2023, App. A).
+"""The Gumbel error model: errors of Q that travel from step to step (Garg et al. 2023, App. A.2.1).
 
-Section A.1 (McFadden-Rust model) assumes noise that the agent sees and we do not. Section A.2.1 follows
-errors of Q from step to step, in MDPs with deterministic dynamics. docs/theory.md lists what the paper's
-statements lack; the functions compute what holds.
+Dynamics are deterministic. docs/theory.md lists what the paper's statements lack; the functions compute what
+holds.
 """
 
 import dataclasses
@@ -13,47 +12,13 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from xql_jax.theory import arguments
-from xql_jax.theory.gumbel import Gumbel, check_max_stable, gumbel_max_law
+from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
-from xql_jax.theory.soft_mdp import SoftMDP, Solution, value_iteration
+from xql_jax.theory.soft_mdp import SoftMDP
 
 TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
-
-
-def soft_equivalent(mdp: SoftMDP, noise: Gumbel) -> SoftMDP:
-    """Returns a soft MDP with the same Q and optimal policy as an MDP with hidden Gumbel noise.
-
-    In every state the agent sees new noise for each action and takes the action with the largest q + noise.
-    That action's noise is added to its reward. The mean E max(q + noise) is L^beta[q] + constant, where
-    L^beta is the mean under a uniform mu and constant = beta log A + E[noise]. Therefore q solves the
-    soft-Bellman equation with the rewards r + discount * constant. The V of the soft MDP is v minus the
-    constant; `observed_solution` returns v.
-
-    Source: Garg et al. 2023, Lemma A.1, Eq. 19-22, with E[noise] and 1 / beta restored.
-    Args:
-        mdp: dynamics, rewards and discount; its own mu and beta are ignored.
-        noise: the law of the noise, independent for each visit and action, with sign 1.
-    """
-    rewards = mdp.rewards + mdp.discount * _excess(mdp, noise)
-    uniform = np.full(mdp.rewards.shape, 1.0 / mdp.rewards.shape[1])
-    return dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale)
-
-
-def observed_solution(mdp: SoftMDP, noise: Gumbel, tolerance: float = 1e-9) -> Solution:
-    """Solves an MDP with hidden Gumbel noise: q, v(s) = E max(q + noise) and pi = softmax(q / beta).
-
-    Source: Garg et al. 2023, Eq. 17-20. Arguments as `soft_equivalent` and `value_iteration`.
-    """
-    solution = value_iteration(soft_equivalent(mdp, noise), tolerance)
-    return dataclasses.replace(solution, v=solution.v + _excess(mdp, noise))
-
-
-def _excess(mdp: SoftMDP, noise: Gumbel) -> float:
-    """Returns E max(q + noise) - beta log mean exp(q / beta), reward units."""
-    check_max_stable(noise)
-    return noise.scale * math.log(mdp.rewards.shape[1]) + noise.mean
 
 
 def evolve(mdp: SoftMDP, location: ArrayLike, scale: float) -> tuple[np.ndarray, float]:
@@ -145,7 +110,8 @@ def error_wave(
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
     """
-    check_max_stable(noise)
+    if noise.sign != 1:
+        raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
     optimum = optimal_q(mdp)
     best = optimum.max(-1)
 

@@ -1,15 +1,7 @@
-"""The Gumbel distribution, its fit, the Gumbel-max trick, and maxima (Garg et al. 2023, Sec. 2.2 and 3.2).
-
-Theorem 1 says that the maximum of n i.i.d. variables with exponential tails "follows" the Gumbel distribution
-as n grows. What converges is (max - b_n) / a_n, with the constants of `limiting_gumbel`. A sufficient
-condition (von Mises) is that the slope of the reciprocal hazard rate, (1 - F(x)) / f(x), goes to 0. An
-exponential tail is not enough, and for bounded variables the limit is another law. Of G and its mirror image,
-the noise of Section 3.2, only G is max-stable.
-"""
+"""The Gumbel distribution, its fit and the Gumbel-max trick (Garg et al. 2023, Sec. 2.2 and 3.2)."""
 
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,9 +9,6 @@ from scipy.optimize import brentq
 
 from xql_jax.theory import arguments
 from xql_jax.theory.log_partition import log_partition
-
-# Beyond these the Gumbel cdf is within 2e-16 of 0 and of 1.
-LOWEST_Z, HIGHEST_Z = -3.6, 36.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,64 +116,3 @@ def gumbel_max_law(x: ArrayLike, beta: float) -> tuple[Gumbel, np.ndarray]:
     location = float(log_partition(values, beta)) + beta * math.log(len(values))
     weights = np.exp((values - values.max()) / beta)  # using the location, rounding could spoil the sum
     return Gumbel(location, float(beta)), weights / weights.sum()
-
-
-def maximum_of_gumbels(gumbel: Gumbel, count: int) -> Gumbel:
-    """Returns the law of the maximum of `count` independent variables of law `gumbel`, which has sign +1.
-
-    It is G(location + scale * log(count), scale), exactly (Theorem 1, second sentence: max-stability).
-    """
-    check_max_stable(gumbel)
-    return Gumbel(gumbel.location + gumbel.scale * math.log(count), gumbel.scale)
-
-
-def limiting_gumbel(distribution: Any, count: int) -> Gumbel:
-    """Returns G(b_n, a_n), which approximates the law of the maximum of n = count variables (Theorem 1).
-
-    b_n is the quantile of 1 - 1/n and a_n = 1 / (n f(b_n)), f the density (the von Mises constants).
-
-    Args:
-        distribution: a frozen continuous one of `scipy.stats`, with a positive density at b_n.
-        count: at least 2; up to 10**300 if the distribution's upper tail is precise.
-    """
-    number = float(count)
-    quantile = float(distribution.isf(1.0 / number))
-    return Gumbel(quantile, 1.0 / (number * float(distribution.pdf(quantile))))
-
-
-def maximum_distance(distribution: Any, count: int, gumbel: Gumbel) -> float:
-    """Returns the largest difference between the cdf of the maximum of count variables and a Gumbel cdf.
-
-    The maximum's cdf is F(x)^count, so nothing is drawn. By Theorem 1 the result tends to 0 for
-    `gumbel = limiting_gumbel(distribution, count)` as count grows.
-
-    Args:
-        distribution: of one variable; a frozen continuous one of `scipy.stats`. With a bounded one, rounding
-            near the support's end costs about 1e-16 * count.
-        gumbel: with sign +1, as maxima have.
-    """
-    check_max_stable(gumbel)
-    number = float(count)
-
-    def differences(z: np.ndarray) -> np.ndarray:
-        x = gumbel.location + gumbel.scale * z
-        # SciPy takes the logarithm from the upper tail where the cdf is close to 1: needed for a large count.
-        log_cdf = distribution.logcdf(x)
-        return np.abs(np.exp(number * log_cdf) - gumbel.cdf(x))
-
-    # Both cdfs rise, and beyond the ends the Gumbel cdf is flat: nowhere outside is the difference larger.
-    low, high = LOWEST_Z, HIGHEST_Z
-    largest = 0.0
-    for _ in range(5):
-        z = np.linspace(low, high, 4001)
-        difference = differences(z)
-        best = int(difference.argmax())
-        largest = max(largest, float(difference[best]))
-        low, high = z[max(best - 1, 0)], z[min(best + 1, len(z) - 1)]
-    return largest
-
-
-def check_max_stable(gumbel: Gumbel) -> None:
-    """Raises ValueError for the mirrored Gumbel: the maximum of such variables is not Gumbel."""
-    if gumbel.sign != 1:
-        raise ValueError(f"the Gumbel must have sign 1, for its maximum to be Gumbel, not {gumbel.sign}")
