@@ -713,9 +713,6 @@ def theory_log_partition(t, generator):
         values[f"uniform {beta}"] = t.log_partition(x, beta)
         values[f"weighted {beta}"] = t.log_partition(x, beta, weights)
         values[f"broadcast {beta}"] = t.log_partition(x, beta, weights[0])
-    for level in (1.0, 0.5, 0.05, 1e-6):
-        values[f"evar {level}"] = t.entropic_value_at_risk(x[0], level)
-        values[f"evar weighted {level}"] = t.entropic_value_at_risk(x[0], level, weights[0])
     return values
 
 

@@ -1,7 +1,6 @@
 """L^beta against SciPy, its limits and symmetries; Lemmas 3.1 to 3.3 on it, its loss and its estimates."""
 
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,11 @@ from cases import distributions, several, triples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from xql_jax.losses import gumbel
-from xql_jax.theory.log_partition import entropic_value_at_risk, log_partition
+from xql_jax.theory.log_partition import log_partition
 
-NAN = float("nan")
 betas = st.integers(1, 200).map(lambda n: n / 20)
 wide_betas = st.sampled_from([10.0**k for k in range(-6, 10)])
 scales = st.sampled_from([1e-3, 0.3, 1.0, 7.0, 1e4])
@@ -180,37 +177,3 @@ def test_estimates_enumerated(x, probabilities, beta, num_samples):
     np.testing.assert_allclose(expectations(1)[1], probabilities @ x, atol=1e-12)
     assume(np.ptp(x) > 0.5)
     assert value < expectations(num_samples + 1)[1] - 1e-8 < truth
-
-
-@several
-@given(triples, distributions, st.integers(1, 99))
-def test_entropic_value_at_risk(x, probabilities, percent):
-    """Below Lemma 3.1: EVaR is the least of L^beta + beta log(1 / level) over beta.
-
-    It bounds the mean of the worst `level` (CVaR) from above.
-    """
-    spread = np.ptp(x)
-    assume(spread > 0)
-    level = percent / 100
-    risk = entropic_value_at_risk(x, level, probabilities)
-
-    def bound(log_beta):
-        beta = spread * math.exp(log_beta)
-        return log_partition(x, beta, probabilities) - beta * math.log(level)
-
-    least = minimize_scalar(bound, bounds=(-12.0, 12.0), method="bounded", options={"xatol": 1e-8}).fun
-    np.testing.assert_allclose(risk, least, atol=3e-5 * spread)
-    assert risk <= least + 1e-12
-    order = np.argsort(-x)
-    before = np.append(0.0, np.cumsum(probabilities[order])[:-1])
-    assert risk >= np.clip(level - before, 0.0, probabilities[order]) @ x[order] / level - 1e-12
-
-
-def test_entropic_value_at_risk_at_its_limits():
-    x, probabilities = [1.0, -2.0, 0.5, 9.0], [0.2, 0.5, 0.3, 0.0]
-    assert entropic_value_at_risk(x, 1.0, probabilities) == pytest.approx(-0.65)  # the mean
-    assert entropic_value_at_risk(x, 0.2, probabilities) == 1.0  # the probability of the maximum
-    assert entropic_value_at_risk([4.0, 4.0], 0.3) == 4.0
-    for level in (0.0, -1.0, 1.5, NAN):
-        with pytest.raises(ValueError, match=r"level must be within \(0, 1\]"):
-            entropic_value_at_risk(x, level)
