@@ -77,7 +77,6 @@ setup(
         "psutil>=6,<8",
         "filelock>=3.30,<5",
         "tqdm>=4.66,<5",
-        "rich>=13.9,<16",
         "PyYAML>=6,<7",
         "matplotlib>=3.9,<4",
         "imageio>=2.36,<3",

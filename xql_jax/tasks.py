@@ -36,6 +36,11 @@ class Task:
         """Whether it has reference returns; if not, a score is the return itself."""
         return (self.min_return, self.max_return) != RETURN_ITSELF
 
+    @property
+    def quantity(self) -> str:
+        """What its scores are called."""
+        return "score" if self.is_normalised else "return"
+
     def normalized_score(self, returns: np.ndarray) -> np.ndarray:
         """D4RL's score of undiscounted returns: 0 at `min_return`, 100 at `max_return`."""
         return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)

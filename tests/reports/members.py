@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from xql_jax.reports.results import OFFLINE, Member, RunFacts, as_text
+from xql_jax.reports.results import Member, RunFacts, as_text
+from xql_jax.reports.summary import OFFLINE
 
 RUN = RunFacts(
     path=Path("there"), name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE,
@@ -17,6 +18,6 @@ def member(seed, *scores, run=None, diverged=False, finished=True, **settings):
     """A member with these scores every ten steps; settings are fields of the config."""
     run = dataclasses.replace(RUN, **(run or {}))
     steps = [10 * (number + 1) for number in range(len(scores))]
-    prefixes = {"log_interval": ""}  # the others are fields of the config
+    prefixes = {"log_interval": "", "dataset_fingerprint": ""}  # the others are fields of the config
     named = {prefixes.get(name, "config.") + name: as_text(value) for name, value in settings.items()}
     return Member(run, named, "", seed, steps, scores, [diverged] * len(scores), finished)

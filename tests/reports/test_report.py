@@ -59,7 +59,7 @@ def test_statistics_are_over_what_can_be_compared(report):
     assert statistics.aggregates[0].mean.value == 51.0  # of 61 and 41
     assert statistics.improvements["iql", "bc"].value == 1.0
     assert dict(report.not_compared) == {
-        "sac on Hopper-v5": "its score is the return itself: no expert's return is known",
+        "sac on Hopper-v5": "a return, which is in its task's own unit",
         "xql beta=0.5 on kitchen-complete-v0": "the method has no score on pen-human-v0",
         "xql beta=2 on kitchen-complete-v0": "the method has no score on pen-human-v0",
     }

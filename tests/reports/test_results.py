@@ -5,7 +5,8 @@ import math
 import pytest
 from members import member
 
-from xql_jax.reports.results import FINE_TUNED, ONLINE, as_text, scores_of
+from xql_jax.reports.results import as_text, scores_of
+from xql_jax.reports.summary import FINE_TUNED, ONLINE
 
 
 def by_place(members):
@@ -27,12 +28,12 @@ def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
     assert (score.method, score.entry().mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
 
 
-def test_a_name_has_what_was_varied_on_any_dataset_and_no_more():
+def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
     other = {"dataset": "pen-human-v0"}
     members = [
         member(0, 1.0, beta=1, tau=0.1, log_interval=1),
         member(0, 2.0, beta=2, tau=0.1, run={"name": "b"}),
-        member(0, 3.0, beta=2, tau=0.2, run={"name": "c", **other}),  # tau is this suite's own
+        member(0, 3.0, beta=2, tau=0.2, run={"name": "c", **other}),
         member(0, 4.0, beta=7, run={"name": "d", "algorithm": "bc"}),
         member(0, 5.0, beta=8, run={"name": "e", "algorithm": "bc", **other}),
     ]
@@ -42,8 +43,18 @@ def test_a_name_has_what_was_varied_on_any_dataset_and_no_more():
         ("kitchen-complete-v0", "xql beta=1"),
         ("kitchen-complete-v0", "xql beta=2"),
         ("pen-human-v0", "bc"),
-        ("pen-human-v0", "xql beta=2"),
+        ("pen-human-v0", "xql"),
     ]
+    assert by_name["pen-human-v0", "xql"].details == "beta=2 tau=0.2"
+
+
+def test_the_datas_digest_is_in_a_name_only_if_nothing_else_differs():
+    def names(**of_second):
+        second = member(0, 2.0, run={"name": "b"}, dataset_fingerprint="f2", **of_second)
+        return sorted(method for _, method in by_place([member(0, 1.0, dataset_fingerprint="f1"), second])[0])
+
+    assert names(beta=2) == ["xql beta=-", "xql beta=2"]
+    assert names() == ["xql dataset_fingerprint=f1", "xql dataset_fingerprint=f2"]
 
 
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():

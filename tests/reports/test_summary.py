@@ -5,7 +5,7 @@ import math
 import pytest
 
 from xql_jax.logs.csv_rows import Columns, parse_rows
-from xql_jax.reports.summary import by_setting, ranked, scores_by_seed, summarize
+from xql_jax.reports.summary import by_setting, ranked, scores_by_seed, summarize, summarize_finetuning
 from xql_jax.runs.folder import RunFolder, read_summary
 from xql_jax.training.members import make_members
 
@@ -62,6 +62,15 @@ def test_groups_by_the_settings_of_a_sweep(tmp_path):
     ]
     assert [result["last_score"] for result in results] == [2.0, 20.0]
     assert [len(group) for group in by_setting(rows).values()] == [2, 2]
+
+
+def test_plain_returns_have_no_regret(tmp_path):
+    rows = read(tmp_path, CSV)
+    (with_references,) = summarize_finetuning(rows, 10, is_normalised=True)
+    (plain,) = summarize_finetuning(rows, 10, is_normalised=False)
+    assert with_references["cumulative_regret_by_seed"] == [0.8, 0.7]  # of 20 and 30
+    assert not any("regret" in name for name in plain)
+    assert (plain["offline_score"], plain["online_score"]) == (25.0, 25.0)
 
 
 def test_scores_by_seed_whatever_the_order(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -158,6 +159,11 @@ def test_sizes_fit_the_file_and_what_is_drawn():
     assert video.parse_size("100x102", Path("policy.mp4")) == (100, 102)
     with pytest.raises(UserError, match=r"^--video_size=100x101: both must be even in an MP4 file$"):
         video.parse_size("100x101", Path("policy.mp4"))
-    video.check_size((96, 64), Stage().render())
+    video.check_size((96, 64), video.picture_of(Stage()))
     with pytest.raises(UserError, match=r"--video_size=97x64: the environment draws 96x64"):
         video.check_size((97, 64), Stage().render())
+
+
+def test_an_environment_that_draws_nothing_is_one_line():
+    with pytest.raises(UserError, match="--video: .* render"):
+        video.picture_of(gymnasium.Env())

@@ -102,6 +102,11 @@ def test_the_kind_of_training_is_in_the_name(tmp_path, algorithm, identity, kind
         ("", {"beta": 0.5, "tau": 0.1}, "batch_size=64_beta=0.5_tau=0.1"),
         ("beta=1,2 clip=5,7", {"layer_norm": True}, "beta=1,2_clip=5,7_batch_size=64_layer_norm=true"),
         ("", {"value_hidden_dims": (8, 16)}, "batch_size=64_value_hidden_dims=8,16"),
+        (
+            "",
+            {f"{network}_hidden_dims": (8,) for network in ("actor", "critic", "value")},
+            "batch_size=64_hidden_dims=8",
+        ),
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):

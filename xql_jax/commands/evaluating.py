@@ -29,29 +29,30 @@ def evaluate_and_print(settings: EvaluationSettings) -> int:
             raise UserError(f"--{name}: only used for a video: add --video=FILE")
     report = evaluate(settings)
     members = report["members"]
-    _print_members(members)
+    _print_members(members, report["quantity"])
     meaning = SUCCESS.get(get_task(report["env_name"]).suite)
     if meaning and any(entry["success_rate"] is not None for entry in members):
         print(f"  success: {meaning}")
     if "video_scores" in report:
         numbers = ", ".join(f"{score:.1f}" for score in report["video_scores"])
-        print(f"video of {members[0]['member']}: {settings.video}; scores {numbers}")
+        print(f"video of {members[0]['member']}: {settings.video}; {report['quantity']}s {numbers}")
     if settings.output:
         print(f"results: {settings.output}")
     return 0
 
 
-def _print_members(members: list[dict[str, Any]]) -> None:
+def _print_members(members: list[dict[str, Any]], quantity: str) -> None:
     """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
     settings: dict[str, list[float]] = {}
     for entry in members:
         interval, rate = entry["score_interval_95"], entry["success_rate"]
         print(
-            f"  {entry['member']}: score {entry['score_mean']:.1f}"
+            f"  {entry['member']}: {quantity} {entry['score_mean']:.1f}"
             + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
             + f", median {entry['score_median']:.1f}, "
             + (f"success {100 * rate:.0f}%, " if rate is not None else "")
-            + f"return {entry['return_mean']:.4g}, length {entry['length_mean']:.1f}"
+            + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
+            + f"length {entry['length_mean']:.1f}"
             + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
         )
         _, _, setting = entry["member"].partition(", ")

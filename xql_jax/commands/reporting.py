@@ -6,30 +6,20 @@ import sys
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from xql_jax.errors import UserError
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.reports.report import Report, check_installed
-from xql_jax.runs.reporting import ListedRun, differences, differing, filtered, list_runs, read_runs
+from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, read_runs
 from xql_jax.runs.tool_settings import ListSettings, ReportSettings
 
-MOST_DIFFERENCES = 4  # largest number shown beside a run; --compare shows all
+CELLS = ("state", "score", "when")  # titles of `_cells`
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table with every row in one line, whatever the terminal's width."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in header:
-        table.add_column(title, no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))  # as text, so that names from files are no markup
-    console = Console(width=10_000, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def write_report(settings: ReportSettings) -> int:
@@ -63,37 +53,43 @@ def list_and_print(settings: ListSettings) -> int:
     }
     if settings.sort in order:
         runs.sort(key=order[settings.sort])
-    told, names = differences(runs), differing(runs) if settings.compare else []
-    header = ["run", "state", "task", "method", "seeds", "score", "when"]
-    header += [name.removeprefix("config.") for name in names] if settings.compare else ["differs in"]
-    rows = []
-    for run in runs:
-        if run.state == "damaged":
-            rows.append([run.name, run.state, *[""] * (len(header) - 3), run.reason])
-            continue
-        settings_of_run = [run.settings.get(name, "") for name in names]
-        few = " ".join(told[run.name][:MOST_DIFFERENCES])
-        more = len(told[run.name]) - MOST_DIFFERENCES
-        differs = [few + (f" and {more} more" if more > 0 else "")]
-        rows.append([*_cells(run), *(settings_of_run if settings.compare else differs)])
+    names = differing(runs) if settings.compare else []
+    titles, values = [name.removeprefix("config.") for name in names], [_values(run, names) for run in runs]
     if settings.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
-    else:
-        print_table(header, rows)
-        print(f"{len(runs)} runs")
+        table = [
+            [run.name, run.task, run.method, "-".join(map(str, run.seeds)), *_cells(run), *of_run, run.note]
+            for run, of_run in zip(runs, values, strict=True)
+        ]
+        header = ["run", "task", "method", "seeds", *CELLS, *titles, "note"]
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *table])
+        return 0
+    # Of settings and runs, the fewer are the columns. The name, which may be long, is the last one.
+    is_below = len(names) > len(runs)
+    beside = [[str(number)] for number in range(1, len(runs) + 1)] if is_below else values
+    lines = [[*_cells(run), *more, run.name] for run, more in zip(runs, beside, strict=True)]
+    print_table([*CELLS, *(["#"] if is_below else titles), "run"], lines)
+    if is_below:
+        print()
+        print_table(
+            ["setting", *(f"#{number}" for (number,) in beside)], list(zip(titles, *values, strict=True))
+        )
+    for run in runs:
+        if run.note:
+            print(f"{run.note}: {run.name}")
+    same = ", all settings that they share are the same" if settings.compare and not names else ""
+    print(f"{len(runs)} runs{same}")
     return 0
 
 
+def _values(run: ListedRun, names: Sequence[str]) -> list[str]:
+    return [run.settings.get(name, "-") for name in names]
+
+
 def _cells(run: ListedRun) -> list[str]:
-    first, last = run.seeds
     spread = "" if math.isnan(run.interval) else f" ± {run.interval:.1f}"
     best_of = f" ({run.best_of})" if run.best_of else ""
     return [
-        run.name,
         run.state + run.how_far,
-        run.task,
-        run.method,
-        str(first) if first == last else f"{first}-{last}",
         "" if math.isnan(run.score) else f"{run.score:.1f}{spread}{best_of}",
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.written)),
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.written)) if run.written else "",
     ]

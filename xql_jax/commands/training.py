@@ -98,11 +98,11 @@ def _print_end(summary: Summary) -> None:
     if stopped_by:
         heading = f"stopped by {stopped_by.name}; go on with --resume"
     LOG.info(f"{heading}: {content['env_name']}, {content['algorithm']}, {content['step']:,} {unit}s")
-    results = content["results"]
+    results, quantity = content["results"], content.get("quantity") or "score"
     if len(results) > 1:
-        LOG.info(f"  settings by their last score, the best of {len(results)} first:")
+        LOG.info(f"  settings by their last {quantity}, the best of {len(results)} first:")
     for result in ranked(results):
-        print_result(result)
+        print_result(result, quantity)
     for entry in content.get("finetuning", []):
         _print_finetuning(entry)
     for divergence in content["diverged"]:
@@ -111,8 +111,8 @@ def _print_end(summary: Summary) -> None:
     LOG.info(f"  results: {summary.path}")
 
 
-def print_result(result: Mapping[str, Any]) -> None:
-    """Prints a setting's last score, averaged over seeds with its interval, and each seed's score."""
+def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
+    """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's."""
     setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
     interval, seeds = result["last_score_interval_95"], result["seeds"]
     words = f"(95% interval of the mean over {len(seeds)} seeds)"
@@ -122,14 +122,15 @@ def print_result(result: Mapping[str, Any]) -> None:
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
     LOG.info(
-        f"  {setting + ': ' if setting else ''}last score {result['last_score']:.1f}{spread}; "
+        f"  {setting + ': ' if setting else ''}last {quantity} {result['last_score']:.1f}{spread}; "
         f"by seed: {by_seed}"
     )
 
 
 def _print_finetuning(entry: dict[str, Any]) -> None:
     setting = ", ".join(f"{name}={float(value):g}" for name, value in entry["hyperparameters"].items())
+    regret = f"; cumulative regret {entry['cumulative_regret']:.2f}" if "cumulative_regret" in entry else ""
     LOG.info(
         f"  {setting + ': ' if setting else ''}before → after: {entry['offline_score']:.1f} → "
-        f"{entry['online_score']:.1f}; cumulative regret {entry['cumulative_regret']:.2f}"
+        f"{entry['online_score']:.1f}{regret}"
     )

@@ -110,7 +110,7 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
         if not score.is_finished:
             reasons[place] = score.note
         elif not score.run.is_normalised:
-            reasons[place] = "its score is the return itself: no expert's return is known"
+            reasons[place] = "a return, which is in its task's own unit"
         elif any(map(math.isnan, last)):
             reasons[place] = "a last score is not finite"
         else:

@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 
 from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
-from xql_jax.reports.summary import varying_names
+from xql_jax.reports.summary import FINE_TUNED, OFFLINE, varying_names
 
-OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "fine-tuned"  # phases: the kind of a run's training
+FINGERPRINT = "dataset_fingerprint"
 NO_METHOD = ("sweep", "log_interval", "eval_interval")  # settings that do not distinguish methods
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class RunFacts:
     name: str  # its folder, relative to the folder that was searched
     dataset: str
     algorithm: str
-    phase: str  # OFFLINE, ONLINE or FINE_TUNED
+    phase: str  # the kind of its training: OFFLINE, ONLINE or FINE_TUNED
     status: str  # finished, running or interrupted; if nobody knows, "interrupted since TIME or ..."
     step: int
     max_steps: int
@@ -106,6 +106,7 @@ class Score:
     dataset: str
     method: str
     members: Sequence[Member]
+    details: str = ""  # the settings in which the algorithm's runs differ on any dataset
 
     @property
     def shown(self) -> Sequence[Member]:
@@ -182,7 +183,7 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
 def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], list[LeftOut]]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
-    A method's name is its algorithm's, with the settings that differ among its members on some dataset. So
+    A method's name is its algorithm's, with the settings that differ among its members on this dataset. So
     values that a suite's config sets per dataset belong to one method, and values that were tried on the same
     dataset make several methods.
 
@@ -195,14 +196,14 @@ def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], li
     doubled: list[LeftOut] = []
     kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
     for (algorithm, phase), of_kind in kinds.items():
-        by_dataset = grouped(of_kind, lambda member: member.run.dataset).values()
-        varying = {name for group in by_dataset for name in varying_names(list(map(_of_method, group)))}
-        names = sorted(varying - {but, f"config.{but}"})
-        plain = f"{algorithm} {phase}" if phase == FINE_TUNED else algorithm
-        alike = grouped(of_kind, lambda member: (member.run.dataset, as_text(_of_method(member))))
-        for (dataset, _), group in alike.items():
-            kept = _each_seed_once(group, doubled)
-            scores.append(Score(dataset, " ".join(filter(None, (plain, setting(kept[0], names)))), kept))
+        plain = f"{algorithm} fine-tuned" if phase == FINE_TUNED else algorithm
+        everywhere = _names(of_kind, but)
+        for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
+            names = _names(of_dataset, but)
+            for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
+                kept = _each_seed_once(group, doubled)
+                name = " ".join(filter(None, (plain, setting(kept[0], names))))
+                scores.append(Score(dataset, name, kept, setting(kept[0], everywhere)))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
@@ -216,6 +217,12 @@ def score_table(scores: Sequence[Score]) -> ScoreTable:
     datasets = list(dict.fromkeys(score.dataset for score in scores))
     methods = sorted({score.method for score in scores})
     return ScoreTable(datasets, methods, {(score.dataset, score.method): score.entry() for score in scores})
+
+
+def _names(members: Iterable[Member], but: str) -> list[str]:
+    """Returns the settings that differ among the members; the data's digest only if nothing else does."""
+    varying = set(varying_names(list(map(_of_method, members)))) - {but, f"config.{but}"}
+    return sorted(varying - {FINGERPRINT} or varying)
 
 
 def _of_method(member: Member) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
 
+OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "finetune"  # the kinds of training
 LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
@@ -62,24 +63,24 @@ def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return results
 
 
-def summarize_finetuning(rows: Sequence[Row], handover: int) -> list[dict[str, Any]]:
+def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[dict[str, Any]]:
     """Returns one entry per setting: the score at the hand-over, the last score, and the regret between them.
 
     The cumulative regret is the mean of 1 - score / 100 over the evaluations after the hand-over (Nakamoto et
-    al. 2023, "Cal-QL"). An expert has 0, a random policy 1.
+    al. 2023, "Cal-QL"). An expert has 0, a random policy 1. There is none if scores are plain returns.
     """
     results = []
     for setting, group in by_setting(rows).items():
         steps, seeds, scores = scores_by_seed(group)
         if handover in steps and steps[-1] != handover:
-            regrets = 1.0 - scores[:, np.array(steps) > handover] / 100.0
+            regrets = 1.0 - scores[:, np.array(steps) > handover].mean(axis=1) / 100.0
             results.append(
                 {
                     "hyperparameters": dict(setting),
                     "seeds": seeds,
                     **_over_seeds("offline_score", scores[:, steps.index(handover)]),
                     **_over_seeds("online_score", scores[:, -1]),
-                    **_over_seeds("cumulative_regret", regrets.mean(axis=1)),
+                    **(_over_seeds("cumulative_regret", regrets) if is_normalised else {}),
                 }
             )
     return results

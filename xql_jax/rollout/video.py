@@ -54,6 +54,14 @@ def parse_size(text: str, path: Path) -> Size:
     return size
 
 
+def picture_of(env: VectorEnv) -> np.ndarray:
+    """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
+    try:
+        return env.render()
+    except NotImplementedError:  # of `gymnasium.Env`
+        raise UserError("--video: no pictures: the environment has no method `render`") from None
+
+
 def check_size(size: Size, drawn: np.ndarray) -> None:
     """Raises UserError if the size is larger than the picture that the environment has drawn."""
     height, width = drawn.shape[:2]

@@ -14,7 +14,14 @@ from xql_jax.outputs import check_output, check_outputs_differ, writing_output
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.policies import Act
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.rollout.video import SUFFIXES, check_size, parse_size, prepare_to_draw, record_video
+from xql_jax.rollout.video import (
+    SUFFIXES,
+    check_size,
+    parse_size,
+    picture_of,
+    prepare_to_draw,
+    record_video,
+)
 from xql_jax.runs.load import load_run
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import EvaluationSettings
@@ -58,7 +65,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         if video:  # tried before the evaluation, because rendering may not work on this machine
             stage = held.enter_context(contextlib.closing(suite.vector_env(task, 1)))
             stage.reset([0])
-            drawn = stage.render()
+            drawn = picture_of(stage)
             if size:
                 check_size(size, drawn)
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
@@ -70,6 +77,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         described = zip(policies.members, describe_episodes(results, task), strict=True)
         report = {
             "env_name": task.name,
+            "quantity": task.quantity,
             "policies": policies.what,
             "seed": settings.seed,
             "environment": describe_environment(task, policies.simulation),

@@ -116,7 +116,11 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         def details(population: Population, rows: Sequence[Row]) -> Mapping[str, Any]:
             seconds: Mapping[str, float] = population.strategy.seconds
             return {
-                "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps),
+                "finetuning": summarize_finetuning(
+                    rows,
+                    job.settings.num_pretraining_steps,
+                    is_normalised=data.task is not None and data.task.is_normalised,
+                ),
                 "policy_lag": job.acting.policy_lag,
                 "seconds_by_work": {name: round(value, 3) for name, value in seconds.items()},
             }

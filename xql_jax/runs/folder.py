@@ -28,6 +28,7 @@ from xql_jax.files import (
 )
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import Columns
+from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
 from xql_jax.runs.machine import differences, surroundings
 from xql_jax.settings import as_typed
 from xql_jax.training.checkpoints import Checkpoints, TrainingFiles
@@ -39,7 +40,6 @@ NOT_DEFINING = (
     *("run", "columns", "versions", "machine", "commit", "resumed", "note"),
     *("data_files", "given_references", "sizes"),
 )
-OFFLINE, ONLINE, FINETUNE = "offline", "online", "finetune"  # kinds of training, see `kind_of`
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
 BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 LONGEST_LABEL = 60  # characters
@@ -247,6 +247,11 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
         for name in LABELLED
         if name in identity and identity[name] != of_run.get(name)
     }
+    widths = [name for name in base if name.endswith("_hidden_dims")]
+    if len(width := {changed.get(name) for name in widths}) == 1 and None not in width:
+        changed = {name: changed[name] for name in changed if name not in widths} | {
+            "hidden_dims": width.pop()
+        }
     told: list[str] = []
     for name, value in [*swept.items(), *sorted(changed.items())]:
         part = re.sub(r"[^\w=.,+-]", "", f"{name}={value}", flags=re.ASCII)
@@ -256,10 +261,10 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
 
 def kind_of(algorithm: str, identity: Mapping[str, Any]) -> str:
-    """Returns the kind of a run's training: `OFFLINE`, `ONLINE` or `FINETUNE`."""
+    """Returns the kind of a run's training: `OFFLINE`, `ONLINE` or `FINE_TUNED`."""
     if algorithm in registry.ONLINE:
         return ONLINE
-    return FINETUNE if "num_pretraining_steps" in identity else OFFLINE
+    return FINE_TUNED if "num_pretraining_steps" in identity else OFFLINE
 
 
 def defining(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,29 +9,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xql_jax.errors import UserError, nearest
 from xql_jax.reports.results import (
-    FINE_TUNED,
-    OFFLINE,
-    ONLINE,
     LeftOut,
     Member,
     Results,
     RunFacts,
     as_text,
     grouped,
+    scores_of,
 )
 from xql_jax.reports.summary import LARGEST
-from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
 
 ALIVE = 90.0  # seconds without a heartbeat; a network's file system may show one a minute late
 COLUMNS = ("state", "task", "method", "name")  # what a filter knows besides settings
-NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint")  # shown in another column, or a digest
+NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint", "sweep")  # shown otherwise, or a digest
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
@@ -80,7 +75,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         name=name,
         dataset=run.name,
         algorithm=run.algorithm,
-        phase=ONLINE if run.is_online else OFFLINE if run.handover is None else FINE_TUNED,
+        phase=run.kind,
         status=summary["status"] if summary else _status_of_unfinished(run.path),
         step=int(summary.get("step", last)),
         max_steps=int(content["max_steps"]),
@@ -171,7 +166,7 @@ def _warnings(run: SavedRun, summary: Mapping[str, Any], was_evaluated: bool) ->
         if resumed.get("code") != run.content.get("code"):
             yield f"trained by other code after {run.unit} {resumed['after_step']:,}"
     if "note" in run.content:
-        yield f"config.json was {run.content['note']}"
+        yield f"note in config.json: {run.content['note']}"
     for divergence in summary.get("diverged", []):
         where = f"{run.unit} {divergence['step']} ({divergence['quantity']})"
         yield f"{divergence['member']} diverged at {where}"
@@ -183,7 +178,7 @@ class ListedRun:
 
     name: str  # its folder, relative to the folder that was searched
     state: str  # finished, running, interrupted or damaged
-    reason: str = ""  # why it is damaged
+    note: str = ""  # why it is damaged; or that nobody knows whether it is interrupted
     task: str = ""
     method: str = ""
     seeds: tuple[int, int] = (0, 0)  # first and last
@@ -214,27 +209,25 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 
 
 def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
-    state, space, since = run.status.partition(" ")
-    checkpoints = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
-    scores = [(math.nan, math.nan, "")]
-    for swept, of_setting in grouped(members, lambda member: member.swept).items():
-        end = max(member.steps[-1] for member in of_setting)
-        last = [member.last if member.steps[-1] == end else math.nan for member in of_setting]
-        mean, half_width = map(float, mean_and_interval(np.array(last)))
-        scores.append((mean, half_width, swept.replace(",", "")))
+    state = run.status.split()[0]
+    by_setting = [(score.entry(), score.shown[0].swept) for score in scores_of(members)[0]]
+    finite = [(entry.mean, entry.interval, swept) for entry, swept in by_setting if math.isfinite(entry.mean)]
     score, interval, best_of = max(
-        scores, key=lambda entry: entry[0] if math.isfinite(entry[0]) else -math.inf
+        finite, default=(math.nan, math.nan, ""), key=lambda of_setting: of_setting[0]
     )
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
-    files = [run.path / "evaluations.csv", run.path / "config.json"]
-    step = max([run.step, *checkpoints])
+    files = [run.path / name for name in ("evaluations.csv", "config.json", HEARTBEAT)]
+    step = max(
+        [run.step, *(int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit())]
+    )
     return ListedRun(
         name=run.name,
         state=state,
+        note=run.status if run.status != state else "",
         task=run.dataset,
         method=run.algorithm,
         seeds=run.seeds,
-        how_far="" if state == "finished" else f"{space}{since} at {step:,} of {run.max_steps:,} {run.unit}s",
+        how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,}",
         score=score,
         interval=interval,
         best_of=best_of,
@@ -284,18 +277,9 @@ def _equal(value: str | None, wanted: str) -> bool:
 
 
 def differing(runs: Iterable[ListedRun]) -> list[str]:
-    """Returns the names of the settings that are not the same in all of these runs."""
-    sound = [run for run in runs if run.state != "damaged"]
-    names = sorted({name for run in sound for name in run.settings})
-    return [name for name in names if len({run.settings.get(name) for run in sound}) > 1]
-
-
-def differences(runs: Sequence[ListedRun]) -> dict[str, list[str]]:
-    """Returns, by run name, the settings that differ among runs of the same task and method: beta=0.5."""
-    told = {}
-    for group in grouped(runs, lambda run: (run.task, run.method)).values():
-        names = differing(group)
-        for run in group:
-            pairs = ((name, run.settings.get(name)) for name in names)
-            told[run.name] = [f"{name.removeprefix('config.')}={value}" for name, value in pairs if value]
-    return told
+    """Returns the names of the settings with several values; that a method lacks one is no difference."""
+    values: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.settings.items():
+            values.setdefault(name, set()).add(value)
+    return sorted(name for name in values if len(values[name]) > 1)

@@ -192,6 +192,7 @@ def train(
                 _draw_curve(rows, settings, task, folder)
             draw(loop.population)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
+        content["quantity"] = task.quantity if task else None
         summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
         return Summary(
             folder.path, settings.unit, summary, stopped_by=None if loop.finished else stop.received

@@ -103,6 +103,7 @@ def _finished_entries(record: SavedRun) -> Iterator[tuple[Mapping[str, Any], Ent
                 before=tuple(phase.get("offline_score_by_seed", ())),
                 regret=phase.get("cumulative_regret", math.nan),
                 run=str(record.path),
+                is_normalised=summary.get("quantity") != "return",
                 commits=frozenset({str(record.content.get("commit") or "unknown")}),
             ),
         )

@@ -288,5 +288,6 @@ class TrainingLoop:
         columns = {**{name: column.tolist() for name, column in columns.items()}, "diverged_at": at}
         self._rows.write(self._files.evaluations, self.progress, columns, prefix="evaluation/")
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
-        bar.set_postfix_str(f"score {scores.mean():.1f}{spread}")
-        LOG.info(self._pace.line(self.progress.step, f"score {scores.mean():.1f}{spread}"))
+        told = f"{self._task.quantity} {scores.mean():.1f}{spread}"
+        bar.set_postfix_str(told)
+        LOG.info(self._pace.line(self.progress.step, told))
