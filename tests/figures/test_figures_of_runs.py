@@ -153,7 +153,7 @@ def ablation(tmp_path):
 
 def test_figure_8_has_means_intervals_and_shares_of_the_last_scores(ablation):
     found = tables("8", ablation)
-    assert set(found["last"]["method"].tolist()) == {"xql batch_size=1024", "xql batch_size=256"}
+    assert set(found["last"]["method"].tolist()) == {"xql batch_size=1024", "xql batch_size=256", "xql"}
     last = where(found["last"], task="maze", method="xql batch_size=256")
     np.testing.assert_array_equal(last["value"], [0.5, 4.0])
     np.testing.assert_allclose(last["score"], [2 * 5.5, 2 * 40.5])

@@ -165,5 +165,5 @@ def test_sizes_fit_the_file_and_what_is_drawn():
 
 
 def test_an_environment_that_draws_nothing_is_one_line():
-    with pytest.raises(UserError, match="--video: .* render"):
+    with pytest.raises(UserError, match=r"--video: .*render"):
         video.picture_of(gymnasium.Env())

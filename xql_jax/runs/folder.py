@@ -248,10 +248,9 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
         if name in identity and identity[name] != of_run.get(name)
     }
     widths = [name for name in base if name.endswith("_hidden_dims")]
-    if len(width := {changed.get(name) for name in widths}) == 1 and None not in width:
-        changed = {name: changed[name] for name in changed if name not in widths} | {
-            "hidden_dims": width.pop()
-        }
+    if all(name in changed for name in widths) and len({changed[name] for name in widths}) == 1:
+        width = changed[widths[0]]
+        changed = {name: changed[name] for name in changed if name not in widths} | {"hidden_dims": width}
     told: list[str] = []
     for name, value in [*swept.items(), *sorted(changed.items())]:
         part = re.sub(r"[^\w=.,+-]", "", f"{name}={value}", flags=re.ASCII)
