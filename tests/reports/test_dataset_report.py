@@ -74,6 +74,7 @@ def test_duplicates_are_counted_bit_for_bit():
 
 LONG = {"rewards": np.arange(1003), "terminals": (1002,), "ends": (1002,)}
 AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
+DISCRETE = {"rewards": np.arange(60), "actions": np.arange(60)[:, None] % 3 / 2, "ends": (59,)}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ AT_LIMIT = {"rewards": np.arange(1000), "terminals": (999,), "ends": (999,)}
         ({"actions": [[0], [0.5], [-2.5], [0], [0]]}, None, "20.0% of the action entries are .*up to 2.5"),
         ({"actions": [[1], [-1], [1], [0], [0.1]]}, None, "60% of the action entries are at their bounds"),
         ({"actions": np.zeros((5, 1))}, None, "action entries that never change: 0"),
+        (DISCRETE, None, "actions look discrete"),
         ({"observations": np.diag([1, 1001, -1e4, 1e6, 5])}, None, r"beyond ±1,000, .*: 1-3$"),
         ({"observations": np.ones((5, 2)), "rewards": [1, 2, 1, 2, 1], "actions": np.ones((5, 1)) / 2},
          None, r"2 transitions \(40%\) are there more than once"),

@@ -2,26 +2,42 @@
 
 import json
 import runpy
+import shutil
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from tiny_runs import SCHEDULE, small
+from slow_cases import slow_but
+from tiny_runs import SCHEDULE, online_settings, small
 
-from xql_jax.data.rows import read_rows
+from xql_jax.configuration import suite_config
+from xql_jax.data.loading import load_dataset
+from xql_jax.data.readers import from_arrays
+from xql_jax.data.rows import read_rows, write_hdf5
+from xql_jax.envs import action_bounds
+from xql_jax.errors import UserError
+from xql_jax.files import read_record, write_record
 from xql_jax.policy import load_policy
 from xql_jax.rollout.evaluation import episode_seed
+from xql_jax.runs import load
+from xql_jax.runs.acting_settings import FinetuneSettings
+from xql_jax.runs.choice import choose
 from xql_jax.runs.collection import collect
 from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.export import export_policy, read_artifact, read_onnx
+from xql_jax.runs.finetuning import train_finetuned
+from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
+from xql_jax.runs.online import train_online
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.runs.tool_settings import (
+    ChoiceSettings,
     CollectionSettings,
     EvaluationSettings,
     ExportSettings,
 )
+from xql_jax.tasks import get_task
 
 BOUNDS = {
     "Two": ((-2.0,), (2.0,)),
@@ -85,11 +101,19 @@ def score_by_hand(name, act):
     for episode in range(EPISODES):
         observation, _ = env.reset(seed=episode_seed(0, episode))
         returns.append(0.0)
+        if hasattr(act, "begin"):
+            act.begin()
         over = False
         while not over:
             observation, reward, _, over, _ = env.step(act(observation))
             returns[-1] += reward
+            if hasattr(act, "remember"):
+                act.remember(reward)
     return np.mean(returns)
+
+
+def same(score):
+    return pytest.approx(score, rel=1e-5)
 
 
 def evaluated(path, **settings):
@@ -97,7 +121,7 @@ def evaluated(path, **settings):
     return evaluate(settings)["members"][0]["return_mean"]
 
 
-@pytest.fixture(scope="module", params=BOUNDS)
+@pytest.fixture(scope="module", params=slow_but(BOUNDS, "Two", "Askew"))
 def made(request, tmp_path_factory):
     """The bounds' name, a folder, collected data in it, and the run that was trained on these."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -109,7 +133,7 @@ def test_every_way_of_acting_has_the_same_score(made):
     name, folder, path = made
     low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
     policy, expected = load_policy(path), evaluated(path)
-    assert score_by_hand(name, policy) == pytest.approx(expected, rel=1e-5)
+    assert score_by_hand(name, policy) == same(expected)
     report = export_policy(ExportSettings(checkpoint=str(path), episodes=EPISODES, seed=0))
     files = path / "export"
     ways = {
@@ -118,10 +142,8 @@ def test_every_way_of_acting_has_the_same_score(made):
         "npz": runpy.run_path(str(files / "act.py"))["load"](files / "policy.npz")[0],
     }
     for way, act in ways.items():
-        assert score_by_hand(name, lambda seen, act=act: act(seen[None])[0]) == pytest.approx(
-            expected, rel=1e-5
-        )
-        assert report["scores"][way] == pytest.approx(expected, rel=1e-5)
+        assert score_by_hand(name, lambda seen, act=act: act(seen[None])[0]) == same(expected)
+        assert report["scores"][way] == same(expected)
     told = json.loads((files / "policy.json").read_text())
     np.testing.assert_array_equal(np.float32([told["low"], told["high"]]), [low, high])
     far = 100 * np.random.default_rng(0).normal(size=(50, len(low) + 1)).astype(np.float32)
@@ -133,5 +155,182 @@ def test_every_way_of_acting_has_the_same_score(made):
     assert ((low <= drawn) & (drawn <= high)).all()
     rows, _ = collected(folder / "own.hdf5", name, policy=str(path), deterministic=True, episodes=2)
     np.testing.assert_allclose(rows["actions"], policy(rows["observations"]), rtol=1e-5)
-    again, _ = collected(folder / "npz.hdf5", name, policy=str(files / "policy.npz"), episodes=2)
-    np.testing.assert_allclose(again["actions"], rows["actions"], atol=1e-5)
+    arrays = dict(np.load(files / "policy.npz"))
+    np.savez(folder / "earlier.npz", **{key: x for key, x in arrays.items() if key not in ("low", "high")})
+    for file in (files / "policy.npz", folder / "earlier.npz"):  # an earlier version's export is within ±1
+        again, _ = collected(folder / f"{file.stem}.hdf5", name, policy=str(file), episodes=2)
+        np.testing.assert_allclose(again["actions"], rows["actions"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_policy_that_remembers_its_actions(made):
+    name, folder, _ = made
+    config = suite_config(
+        "dt",
+        suites=("pointmaze",),
+        differences={"dt": {"embed_dim": 8, "num_layers": 1, "context_length": 4}},
+    )
+    run = trained(folder / "dt", name, folder / "set.hdf5", config=config)
+    assert score_by_hand(name, load_policy(run)) == same(evaluated(run))
+
+
+@pytest.mark.slow
+def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
+    """A replay buffer is as learners see it; what it is written to is what the environment took."""
+    name, folder, path = made
+    low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
+    settings = {**SCHEDULE, "env_name": env_name_of(name), "eval_episodes": EPISODES}
+    settings["save_dir"] = str(folder / "acting")
+    checkpoint = {"checkpoint": str(path), "exploration_noise": 0.5, "num_pretraining_steps": None}
+    tuned = train_finetuned(FinetuneSettings(config=small("xql"), **settings, **checkpoint)).path
+    online = train_online(online_settings(folder, **settings)).path
+    for run in (tuned, online):
+        assert score_by_hand(name, load_policy(run)) == same(evaluated(run))
+    collect(CollectionSettings(replay=str(online), output=str(folder / "replay.hdf5")))
+    rows, _ = read_rows(folder / "replay.hdf5")
+    assert (np.ptp(rows["actions"], axis=0) > 0.5 * (high - low)).all()  # warm-up's are over the whole range
+    moved = 0.9 * rows["observations"][:, :-1] + 0.1 * rows["actions"]
+    np.testing.assert_allclose(moved, rows["next_observations"][:, :-1], rtol=1e-4, atol=1e-6)
+
+
+def test_an_earlier_versions_run_takes_its_environments_bounds(made, tmp_path, monkeypatch):
+    name, folder, path = made
+    old = tmp_path / "environment" / "method" / "run"
+    shutil.copytree(path, old)
+    file = load_run(old).files.preprocessing
+    record = read_record(file)
+    assert record.pop("action_bounds") == np.array(BOUNDS[name], np.float32).tolist()
+    write_record(file, {key: value for key, value in record.items() if key != "digest"})
+    seen = read_rows(folder / "set.hdf5")[0]["observations"]
+    np.testing.assert_array_equal(load_policy(old)(seen), load_policy(path)(seen))
+    assert evaluated(old) == evaluated(path)
+    monkeypatch.setattr(load, "get_task", lambda name: get_task("no_such_module:Two-v0"))
+    with pytest.raises(UserError, match=r"no bounds of actions, so .* its environment's: .*no_such_module"):
+        load_policy(old)(seen)
+
+
+def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_path):
+    """Without a task its actions are within ±1."""
+    name, folder, path = made
+    rows, _ = read_rows(folder / "set.hdf5")
+    bounds = action_bounds(get_task(env_name_of(name)))
+    within = {**rows, "actions": bounds.to_learner(rows["actions"])}
+    write_hdf5(tmp_path / "within.hdf5", within, {})
+    alone = trained(tmp_path, name, tmp_path / "within.hdf5", env_name=None)
+    policy = load_policy(alone)
+    assert score_by_hand(name, lambda seen: bounds.to_environment(policy(seen))) == same(evaluated(path))
+    assert evaluated(alone, env_name=env_name_of(name)) == same(evaluated(path))
+
+
+def test_statistics_of_a_run_are_of_its_own_data(made, caplog):
+    choose(ChoiceSettings(checkpoint=str(made[2]), max_steps=3, hidden_dims="4", tqdm=False))
+    assert "not the data that the run learned from" not in caplog.text
+
+
+def arrays_of(rows, actions, **others):
+    keys = ("observations", "rewards", "terminals", "next_observations")
+    return {**{key: rows[key] for key in keys}, "actions": actions, **others}
+
+
+MARK = {"action_units": "normalized"}
+
+
+def earlier(folder, rows, actions, metadata):
+    """What the version before collected, which said nothing of units."""
+    metadata = {key: value for key, value in metadata.items() if key != "action_units"}
+    write_hdf5(folder / "set.hdf5", {**rows, "actions": actions}, metadata)
+    return folder / "set.hdf5"
+
+
+def marked_hdf5(folder, rows, actions, metadata):
+    write_hdf5(folder / "set.hdf5", {**rows, "actions": actions}, MARK)
+    return folder / "set.hdf5"
+
+
+def marked_npz(folder, rows, actions, metadata):
+    np.savez(folder / "set.npz", **arrays_of(rows, actions, **MARK))
+    return folder / "set.npz"
+
+
+def marked_arrays(folder, rows, actions, metadata):
+    return from_arrays(arrays_of(rows, actions, **MARK), None, "arrays")
+
+
+def marked_folder(folder, rows, actions, metadata):
+    (folder / "episodes").mkdir()
+    observations = np.append(rows["observations"][:12], rows["next_observations"][11:12], 0)
+    arrays = {"observations": observations, "actions": actions[:12], "rewards": rows["rewards"][:12]}
+    np.savez(folder / "episodes" / "0.npz", **arrays, **MARK)
+    return folder / "episodes"
+
+
+def earlier_minari(folder, rows, actions, metadata):
+    pytest.importorskip("minari")
+    output = folder / "minari"
+    name = env_name_of("Askew")
+    settings = {"env_name": name, "policy": "random", "episodes": 2, "format": "minari"}
+    collect(CollectionSettings(**settings, output=str(output)))
+    file, task = output / "data" / "metadata.json", get_task(name)
+    new = json.loads(file.read_text())
+    found = load_dataset(task, [f"minari:{output}"], bounds=action_bounds(task))
+    raw = load_dataset(task, [f"minari:{output}"])
+    np.testing.assert_array_equal(found.batch.actions, action_bounds(task).to_learner(raw.batch.actions))
+    assert new.pop("action_units") == "environment"
+    file.write_text(json.dumps(new))
+    return f"minari:{output}"
+
+
+@pytest.mark.parametrize(
+    "write", [earlier, marked_hdf5, marked_npz, marked_arrays, marked_folder, earlier_minari]
+)
+def test_normalised_data_are_known_by_their_mark_or_their_collector(tmp_path, write):
+    task = get_task(env_name_of("Askew"))
+    bounds = action_bounds(task)
+    rows, metadata = collected(tmp_path / "own.hdf5", "Askew", policy="random", episodes=2)
+    assert metadata["action_units"] == "environment"
+    source = write(tmp_path, rows, bounds.to_learner(rows["actions"]), metadata)
+    source = source if write is marked_arrays else str(source)
+    raw = load_dataset(task, [source]).batch.actions
+    np.testing.assert_array_equal(load_dataset(task, [source], bounds=bounds).batch.actions, raw)
+    both = load_dataset(task, [str(tmp_path / "own.hdf5"), source], bounds=bounds).batch.actions
+    np.testing.assert_array_equal(both[-len(raw) :], raw)
+    np.testing.assert_array_equal(both[:11], bounds.to_learner(rows["actions"])[:11])
+
+
+def test_rows_are_added_to_what_an_earlier_version_collected_in_the_environments_units(tmp_path):
+    first = {"policy": "random", "episodes": 2}
+    rows, metadata = collected(tmp_path / "own.hdf5", "Askew", **first)
+    bounds = action_bounds(get_task(env_name_of("Askew")))
+    output = earlier(tmp_path, rows, bounds.to_learner(rows["actions"]), metadata)
+    both, metadata = collected(output, "Askew", append=True, **first)
+    np.testing.assert_allclose(both["actions"], np.tile(rows["actions"], (2, 1)), atol=1e-6)
+    assert metadata["action_units"] == "environment"
+
+
+def test_actions_in_other_units_are_told(tmp_path, caplog):
+    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
+    bounds = action_bounds(get_task(env_name_of("Two")))
+
+    def loaded(actions):
+        return load_dataset(None, [from_arrays(arrays_of(rows, actions), None, "arrays")], bounds=bounds)
+
+    np.testing.assert_array_equal(loaded(rows["actions"]).batch.actions, rows["actions"] / 2)
+    assert loaded(np.float16(2) * np.ones_like(rows["actions"])).batch.actions.max() == 1
+    assert not caplog.records
+    loaded(rows["actions"] / 2)
+    assert "all actions are within ±1, and the environment takes -2 to 2" in caplog.text
+    with pytest.raises(UserError, match=r"arrays: entry 0 .* bounds -2 to 2: .* action_units = 'normalized'"):
+        loaded(rows["actions"] * 1.1)
+    with pytest.raises(UserError, match="action_units is 'radians', must be normalized or environment"):
+        from_arrays(arrays_of(rows, rows["actions"], action_units="radians"), None, "arrays")
+
+
+def test_discrete_actions_are_told(tmp_path, caplog):
+    """Whole numbers by their type are refused; a few values among floats are warned of."""
+    rows, _ = collected(tmp_path / "own.hdf5", "Two", policy="random", episodes=4)
+    chosen = np.arange(len(rows["rewards"]))[:, None] % 2
+    with pytest.raises(UserError, match="arrays: actions look discrete, of type int64"):
+        from_arrays(arrays_of(rows, chosen), None, "arrays")
+    np.savez(tmp_path / "few.npz", **arrays_of(rows, chosen.astype(np.float32)))
+    trained(tmp_path, "Two", tmp_path / "few.npz", env_name=None, max_steps=2, log_interval=2)
+    assert "few.npz: actions look discrete" in caplog.text
