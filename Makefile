@@ -1,5 +1,7 @@
-# Every target sets itself up: the environment is .venv, made by the Python 3.11 at hand.
-PYTHON ?= python3.11
+# Every target sets itself up: the environment is .venv, made by the first of these that setup.py admits and that has venv.
+FITS = import ensurepip, re, sys, venv; low, high = re.search(r"python_requires=.>=3\.(\d+),<3\.(\d+)", open("setup.py").read()).groups(); \
+	sys.exit(not (3, int(low)) <= sys.version_info[:2] < (3, int(high)))
+PYTHON ?= $(shell for each in python3.11 python3 python3.12 python; do $$each -c '$(FITS)' 2>/dev/null && echo $$each && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN := $(BIN)/xql-train-offline --env_name=pointmaze-umaze-v0 --save_dir=results \
@@ -73,6 +75,7 @@ clean:
 
 # What runs need, at the versions that were tested.
 $(VENV)/run.stamp: setup.py requirements.txt
+	$(if $(wildcard $(BIN)/pip)$(PYTHON),,$(error needs a Python with venv, 3.11 or 3.12: install it, or give make PYTHON=/path/to/python3.11))
 	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable .
 	touch $@

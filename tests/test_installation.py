@@ -86,6 +86,27 @@ def test_every_main_has_a_command(monkeypatch):
     assert set(runpy.run_path("setup.py")["MAINS"].values()) == mains
 
 
+@pytest.mark.parametrize(("there", "found"), [(["python3"], "python3 -m venv"), ([], "needs a Python")])
+def test_make_finds_a_python_that_fits_or_says_which(there, found, tmp_path):
+    for name in ("Makefile", "setup.py", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
+    for name in there:
+        (tmp_path / "bin" / name).symlink_to(Path(sys.executable).resolve())
+    (tmp_path / "bin" / "python3.11").write_text("#!/bin/sh\nexit 1\n")  # one without venv
+    (tmp_path / "bin" / "python3.11").chmod(0o755)
+    told = subprocess.run(
+        [shutil.which("make"), "--dry-run", "install"],
+        cwd=tmp_path,
+        env={"PATH": str(tmp_path / "bin")},
+        capture_output=True,
+        text=True,
+    )
+    assert found in told.stdout + told.stderr
+    assert len(told.stderr.splitlines()) == (0 if there else 1)
+
+
 @pytest.mark.slow
 def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
     code, out, err = typed("xql-train-offline -h")

@@ -2,7 +2,9 @@
 
 import ast
 import html
+import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -61,3 +63,16 @@ def test_docstrings_are_parted_as_they_are_written(site):
 def test_it_asks_for_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         assert not re.search(r'(src|<link[^>]*href)="(https?:)?//', page.read_text("utf-8")), page
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed, and a search is JavaScript")
+def test_a_search_finds_the_right_page_first(site):
+    [worker] = (site / "assets/javascripts/workers").glob("search.*.min.js")
+    right = {
+        "diverge": "troubleshooting", "discrete": "troubleshooting", "beta": "choosing-beta",
+        "resume": "resume", "sweep": "sweeps", "gumbel_loss": "api/losses/gumbel",
+    }  # fmt: skip
+    asked = [ROOT / "tests/ask_search.js", worker, site / "search/search_index.json", *right]
+    told = subprocess.run(["node", *map(str, asked)], capture_output=True, text=True, check=True, timeout=100)
+    found = [json.loads(line)[0].partition(".html")[0] for line in told.stdout.splitlines()]
+    assert dict(zip(right, found, strict=True)) == right

@@ -27,6 +27,8 @@ PLACES = {
 }
 PAGES = {place: page for page, place in PLACES.items()} | {"docs/results": "results/README.md"}
 CODE = re.compile(r"(^ *```.*?^ *```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+# In a search, guides come before the API, whose names repeat each word many times, and before the history.
+LATE = {"search": {"boost": 0.1}}
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
 
 
@@ -54,8 +56,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Has links between the repository's files lead to the site's pages."""
+    """Has links between the repository's files lead to the site's pages, and ranks the page in searches."""
     uri = page.file.src_uri
+    if uri.startswith(("api/", "changelog")):
+        page.meta |= LATE
     folder = posixpath.dirname(PLACES.get(uri, f"docs/{uri}"))
 
     def of_site(match: re.Match[str]) -> str:

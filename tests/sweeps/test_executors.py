@@ -221,7 +221,7 @@ def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, monkeypatch, para
 
     monkeypatch.setattr(slurm_executor, "Job", Job)
     settings = sweep_settings(tmp_path, task_gpus=2, slurm_cluster="local", parallel=parallel)
-    ended = Slurm(settings)(make_plan(settings).cells, StopSignals())
+    ended = Slurm(settings)(make_plan(settings), StopSignals())
     assert sorted(told for _, told in ended) == gpus
 
 
@@ -266,7 +266,7 @@ def test_jobs_that_were_left_are_followed_and_not_submitted_again(tmp_path, slur
 def test_a_job_that_never_ends_is_not_waited_for(tmp_path, slurm, monkeypatch, state, follows):
     """A new job is followed unless it was preempted; an old one only if SLURM knows it."""
     settings = sweep_settings(tmp_path, methods=CLONING)
-    [cell] = make_plan(settings).cells
+    [cell] = make_plan(settings)
     executor = Slurm(settings)
     monkeypatch.setattr("submitit.SlurmJob.state", state)
     file = executor.job_file(cell)

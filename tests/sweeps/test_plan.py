@@ -11,9 +11,7 @@ from xql_jax.sweeps.settings import SweepSettings
 
 
 def cells(settings):
-    return [
-        (c.method, c.settings.sweep, list(c.settings.seeds), c.members) for c in make_plan(settings).cells
-    ]
+    return [(c.method, c.settings.sweep, list(c.settings.seeds), c.members) for c in make_plan(settings)]
 
 
 def test_numbers_share_a_program_and_what_changes_it_does_not(tmp_path):
@@ -34,7 +32,7 @@ def test_what_a_method_wants_of_a_run_can_be_swept_and_seeds_be_split(tmp_path):
     assert [(method, own) for method, _, own, _ in cells(settings)] == [
         (f"bc:batch_size={size}", own) for size in (8, 16) for own in seeds
     ]
-    assert [cell.identity["batch_size"] for cell in make_plan(settings).cells] == [8] * 3 + [16] * 3
+    assert [cell.identity["batch_size"] for cell in make_plan(settings)] == [8] * 3 + [16] * 3
 
 
 def test_online_methods_have_their_own_configs(tmp_path):
@@ -46,8 +44,8 @@ def test_online_methods_have_their_own_configs(tmp_path):
         max_steps=100_000,
         save_dir=str(tmp_path),
     )
-    planned = make_plan(settings).cells
-    assert [(cell.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [
+    planned = make_plan(settings)
+    assert [(cell.settings.config.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [
         (method, task, 4) for task in settings.datasets for method in ("xsac", "xtd3_dq")
     ]
     assert planned[0].identity["config"]["actor_hidden_dims"] == [256, 256]  # the paper's is 1024

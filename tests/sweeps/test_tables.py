@@ -43,11 +43,11 @@ def asked(tmp_path, monkeypatch):
 
 
 def records(settings):
-    return [cell.record for cell in make_plan(settings).cells]
+    return [cell.record for cell in make_plan(settings)]
 
 
 def table_of(settings, name="1"):
-    return tables.table_of(make_plan(settings).cells, read_paper_table(name))
+    return tables.table_of(make_plan(settings), read_paper_table(name))
 
 
 def test_missing_data_are_downloaded_once(asked, monkeypatch):
@@ -63,7 +63,7 @@ def test_missing_data_are_downloaded_once(asked, monkeypatch):
     settings = asked(HOPPER)
     there = sweeping.downloaded(make_plan(settings), settings)
     assert fetched == [HOPPER]
-    assert {cell.state for cell in there.cells} == {"to do"}
+    assert {cell.state for cell in there} == {"to do"}
 
 
 @pytest.mark.slow
@@ -71,16 +71,17 @@ def test_a_table_is_planned_trained_resumed_and_written(asked):
     settings = asked(HOPPER)
     planned = make_plan(settings)
     assert states(settings) == ["to do", "to do", "no data", "no data"]
-    assert [planned.seconds(cell) for cell in planned.cells] == [None] * 4  # nothing was ever run
-    assert [cell.updates for cell in planned.cells] == [40] * 4
-    assert planned.cells[2].missing.endswith("nothing/hopper_medium-v2.hdf5")
+    assert [(cell.steps, cell.members) for cell in planned] == [(20, 2)] * 4
+    assert planned[2].missing.endswith("nothing/hopper_medium-v2.hdf5")
 
     train_all(asked(methods=("bc",)))
     assert states(settings) == ["finished", "to do", "no data", "no data"]
     planned, run = make_plan(settings), records(settings)[0]
-    spent = sum(run.summary["seconds"].values())
-    assert planned.seconds(planned.cells[0]) == 0.0
-    assert planned.seconds(planned.cells[1]) == pytest.approx(spent, rel=1e-6)  # as that of the only run
+    corrected = plan.corrections(planned)
+    for part, seconds in run.summary["seconds"].items():  # the other cells' parts as that of the only run
+        assert plan.seconds_left(planned[0], corrected)[part] == 0.0
+        other = planned[1].expected[part] / planned[0].expected[part] * seconds
+        assert plan.seconds_left(planned[1], corrected)[part] == pytest.approx(other)
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
 
     [(cell, outcome)] = train_all(settings)
@@ -104,7 +105,7 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
         for name, number in (("a", 3), ("b", 2))
     )
     assert (len(train_all(together)), len(train_all(apart))) == (1, 2)
-    [one], [other] = (tables.table_of(make_plan(own).cells).entries.values() for own in (together, apart))
+    [one], [other] = (tables.table_of(make_plan(own)).entries.values() for own in (together, apart))
     assert len(one.last) == 3
     assert (one.last, one.best) == (other.last, other.best)  # companions change no number
 
@@ -113,7 +114,7 @@ def test_seeds_of_several_runs_are_one_entry_of_the_table(tmp_path):
 def test_the_table_of_fine_tuning_has_both_phases(asked):
     changes = {"methods": ("iql",), "eval_interval": 2}
     settings = asked(**changes, table="2", num_pretraining_steps=10)
-    [cell] = make_plan(settings).cells
+    [cell] = make_plan(settings)
     assert (cell.steps, cell.updates) == (30, 60)
     [(_, outcome)] = train_all(settings)
     assert states(settings) == ["finished"]
@@ -146,7 +147,7 @@ def test_runs_of_other_settings_or_data_are_no_part_of_the_table(asked):
 def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
     methods, datasets = ("xql", "xql_t"), ("kitchen-complete-v0",)
     settings = ReproductionSettings(methods=methods, datasets=datasets, save_dir=str(tmp_path))
-    found = [cell.settings.resolved() for cell in make_plan(settings).cells]
+    found = [cell.settings.resolved() for cell in make_plan(settings)]
     assert [(one.config.beta, one.batch_size) for one in found] == [(5.0, 256), (2.0, 1024)]
 
 
@@ -156,7 +157,7 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(asked):
     settings = asked(methods=("bc", method), sweep="expectile=0.6,0.9")
     unfinished = table_of(settings).methods
     train_all(settings)
-    assert [cell.members for cell in make_plan(settings).cells] == [2, 4]  # cloning has no expectile
+    assert [cell.members for cell in make_plan(settings)] == [2, 4]  # cloning has no expectile
     run = records(settings)[1]
     assert [len(result["seeds"]) for result in run.summary["results"]] == [2, 2]
     assert (run.config["critic_loss"], run.config["tau"]) == ("huber", 0.25)
@@ -173,6 +174,6 @@ def test_a_run_with_references_of_its_own_is_not_taken_for_one_without(tmp_path)
     np.savez(tmp_path / "hopper.npz", terminals=np.arange(40) % 10 == 9, **arrays)
     data = f"Hopper-v5={tmp_path / 'hopper.npz'}"
     settings = sweep_settings(tmp_path, methods=(f"bc{TINY}",), datasets=(data,))
-    [cell] = make_plan(settings).cells
+    [cell] = make_plan(settings)
     train_run(dataclasses.replace(cell.settings, random_return=0.0, expert_return=1.0))
     assert states(settings) == ["to do"]

@@ -34,7 +34,7 @@ def train_all(settings, executor=in_process, stop=None):
 
 
 def states(settings):
-    return [cell.state for cell in make_plan(settings).cells]
+    return [cell.state for cell in make_plan(settings)]
 
 
 def rows(settings):
@@ -44,6 +44,6 @@ def rows(settings):
             (row.step, row.seed, row.setting, row.results["score"], row.results["length"])
             for row in cell.record.rows(cell.record.files.evaluations)
         ]
-        for cell in make_plan(settings).cells
+        for cell in make_plan(settings)
         if cell.record
     }

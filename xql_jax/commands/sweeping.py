@@ -1,6 +1,7 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
 import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,38 @@ from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
-from xql_jax.sweeps.plan import FINISHED, NO_DATA, Cell, Plan, make_plan, refreshed
+from xql_jax.sweeps.plan import (
+    ABSENT,
+    BEGUN,
+    FINISHED,
+    NO_DATA,
+    Cell,
+    corrections,
+    make_plan,
+    refreshed,
+    seconds_left,
+    to_do,
+)
+from xql_jax.sweeps.rates import PARTS, gflops_per_second
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
 from xql_jax.sweeps.tables import table_of
 from xql_jax.tasks import get_task
 from xql_jax.training.signals import StopSignals
+
+STATES = {
+    ABSENT: "not begun",
+    BEGUN: "goes on from its last checkpoint",
+    FINISHED: "not trained again",
+    NO_DATA: "left out; --download fetches D4RL's data",
+}
+SIGNS = {
+    "–": "no score yet",
+    "±": "half of the 95% interval of the mean over seeds",
+    "[": "in brackets the paper's score",
+    "→": "before and after fine-tuning",
+    " div": "a seed's numbers stopped being finite",
+}
 
 
 def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
@@ -43,12 +70,12 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     if settings.executor != "in_process":
         executor = ray_tasks(settings) if settings.executor == "ray" else Slurm(settings)
     if settings.dry_run:
-        print(text_table(table_of(plan.cells, paper).rows()))
+        print(_table_text(table_of(plan, paper).rows()))
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
-    without = [cell.missing for cell in plan.cells if cell.state == NO_DATA]
-    if len(without) == len(plan.cells):
+    without = [cell.missing for cell in plan if cell.state == NO_DATA]
+    if len(without) == len(plan):
         raise UserError(
             f"nothing can be trained: {without[0]} is missing"
             + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
@@ -62,13 +89,16 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
             _print_outcome(cell, outcome)
             if outcome.failure:
                 failures[str(cell)] = outcome.failure
-    _write(table_of(refreshed(plan, settings.save_dir).cells, paper), folder, settings.name)
+            plan = refreshed(plan, settings.save_dir)
+            if waiting := to_do(plan):
+                print(_total(plan, waiting), flush=True)
+    _write(table_of(plan, paper), folder, settings.name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
         return 128 + stop.received
     if failures:
         first, why = next(iter(failures.items()))
-        raise UserError(f"{len(failures)} of {len(plan.cells)} failed; the first: {first}: {why}")
+        raise UserError(f"{len(failures)} of {len(plan)} failed; the first: {first}: {why}")
     return 0
 
 
@@ -111,9 +141,9 @@ def _typed(value: Any, between: str = ",") -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
+def downloaded(plan: Sequence[Cell], settings: SweepSettings) -> list[Cell]:
     """Returns the plan with the datasets that were missing, and prints which could not be downloaded."""
-    for name in dict.fromkeys(cell.dataset for cell in plan.cells if cell.state == NO_DATA):
+    for name in dict.fromkeys(cell.dataset for cell in plan if cell.state == NO_DATA):
         try:
             task_file(get_task(name))
         except UserError as error:
@@ -121,23 +151,44 @@ def downloaded(plan: Plan, settings: SweepSettings) -> Plan:
     return refreshed(plan, settings.save_dir)
 
 
-def _print_plan(plan: Plan) -> None:
-    """Prints the cells by state, with missing data and the expected time."""
-    states = [cell.state for cell in plan.cells]
+def _print_plan(plan: Sequence[Cell]) -> None:
+    """Prints the cells with their states and expected times, missing data, and what the states mean."""
+    states = [cell.state for cell in plan]
     print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) + ":")
-    for cell in plan.cells:
-        seconds = plan.seconds(cell)
-        what = {
-            FINISHED: f"finished: {cell.record.path}" if cell.record else "",
-            NO_DATA: f"no data: {cell.missing} (--download fetches it)",
-        }.get(cell.state, f"{cell.state}, {cell.updates:,} updates of {cell.members} members")
-        hours = f", about {seconds / 3600:.2g} h" if seconds else ""
-        print(f"  {cell}: {what}{hours}")
-    expected = [plan.seconds(cell) or 0.0 for cell in plan.to_do]
-    if any(expected):
-        print(f"about {sum(expected) / 3600:.2g} h on one machine, estimated from finished runs", flush=True)
-    elif expected:
-        print("how long it takes will be known when the first run has finished", flush=True)
+    corrected = corrections(plan)
+    for cell in plan:
+        what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
+        if left := sum(seconds_left(cell, corrected).values()):
+            steps = (cell.steps - cell.step) * cell.members
+            what += f", {steps:,} {cell.settings.unit}s of {cell.members} members, about {_time(left)}"
+        print(f"  {cell}: {what}")
+    for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
+        print(f"  missing: {file}")
+    print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states))
+    if waiting := to_do(plan):
+        finished = sum(cell.state == FINISHED for cell in plan)
+        source = (
+            f"corrected by {finished} finished" if finished else "which the first finished run will correct"
+        )
+        print(f"{_total(plan, waiting)}, one after the other on this machine alone;")
+        print(f"  estimated from rates of the methods at {gflops_per_second():.0f} GFLOP/s, {source}")
+    if without := [cell for cell in plan if cell.state == NO_DATA]:
+        print(f"{_total(plan, without)}, if the data were there")
+    sys.stdout.flush()
+
+
+def _total(plan: Sequence[Cell], cells: Sequence[Cell]) -> str:
+    """Describes the time that some cells of a plan will still take together."""
+    corrected = corrections(plan)
+    parts = {part: sum(seconds_left(cell, corrected)[part] for cell in cells) for part in PARTS}
+    of_which = ", ".join(f"{part} {_time(seconds)}" for part, seconds in parts.items())
+    return f"{len(cells)} to train: about {_time(sum(parts.values()))} ({of_which})"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:,.{int(seconds < 36000)}f} h"
 
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
@@ -153,11 +204,17 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
             print_result(result)
 
 
+def _table_text(rows: Sequence[Sequence[str]]) -> str:
+    """Returns the table as text, with the meanings of the signs in it."""
+    text = text_table(rows)
+    return "\n".join([text, "", *(f"{sign.strip()}  {SIGNS[sign]}" for sign in SIGNS if sign in text)])
+
+
 def _write(table: ScoreTable, folder: Path, name: str) -> None:
     """Writes the table in four formats, and prints it."""
     rows = table.rows()
     texts = {
-        "txt": text_table(rows) + "\n",
+        "txt": _table_text(rows) + "\n",
         "csv": table.as_csv(),
         "md": markdown_table(rows),
         "tex": latex_table(rows),
@@ -165,4 +222,4 @@ def _write(table: ScoreTable, folder: Path, name: str) -> None:
     for kind, text in texts.items():
         with writing_output("output", folder / f"{name}.{kind}") as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    print(text_table(rows), f"written to {folder}/{name}.{{{','.join(texts)}}}", sep="\n")
+    print(texts["txt"] + f"written to {folder}/{name}.{{{','.join(texts)}}}")

@@ -20,7 +20,7 @@ from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.settings import RunSettings
 from xql_jax.runs.train import train_run
-from xql_jax.sweeps.plan import Cell, Plan, refreshed
+from xql_jax.sweeps.plan import Cell, refreshed, to_do
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
@@ -45,22 +45,22 @@ Executor = Callable[[Sequence[Cell], StopSignals], Iterator[tuple[Cell, Outcome]
 
 
 def train(
-    plan: Plan, settings: SweepSettings, executor: Executor, stop: StopSignals
+    plan: Sequence[Cell], settings: SweepSettings, executor: Executor, stop: StopSignals
 ) -> Iterator[tuple[Cell, Outcome]]:
     """Trains the unfinished cells, going on from their checkpoints, whatever becomes of the others.
 
     Yields each cell when it has finished or stopped, or has failed. One whose worker was stopped goes on as
     long as it gets further each time.
     """
-    cells = plan.to_do
+    cells = to_do(plan)
     while cells and not stop.received:
         begun_at = {str(cell): cell.step for cell in cells}
         for cell, outcome in executor(cells, stop):
             if outcome.failure:
                 del begun_at[str(cell)]
             yield cell, outcome
-        plan = refreshed(plan, settings.save_dir)
-        cells = [cell for cell in plan.to_do if cell.step > begun_at.get(str(cell), cell.step)]
+        now = to_do(refreshed(plan, settings.save_dir))
+        cells = [cell for cell in now if cell.step > begun_at.get(str(cell), cell.step)]
 
 
 def work(

@@ -21,6 +21,7 @@ from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
 from xql_jax.runs.train import data_run_folder, job_of
+from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
@@ -40,6 +41,7 @@ class Cell:
     settings: RunSettings
     members: int  # seeds times settings of the sweep
     steps: int  # of the whole run
+    expected: Mapping[str, float]  # seconds of the whole run on this machine, see `expected_seconds`
     identity: Mapping[str, Any]  # the settings that define its run, without a digest of the data
     state: str = ABSENT
     record: SavedRun | None = None  # its run's files, if the run was begun
@@ -51,41 +53,13 @@ class Cell:
         return " ".join(filter(None, (self.dataset, self.method, self.settings.sweep, numbers)))
 
     @property
-    def algorithm(self) -> str:
-        return self.identity["config"]["algorithm"]
-
-    @property
     def step(self) -> int:
         """The step of its last checkpoint; 0 if there is none."""
         return self.record.steps[-1] if self.record and self.record.steps else 0
 
-    @property
-    def updates(self) -> int:
-        """The number of updates still to be done, summed over members."""
-        return 0 if self.state == FINISHED else (self.steps - self.step) * self.members
 
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """All cells of a sweep, with their runs as far as they exist."""
-
-    cells: Sequence[Cell]
-    seconds_an_update: Mapping[str, float]  # by method: of one seed, with evaluations, of finished runs
-
-    def seconds(self, cell: Cell) -> float | None:
-        """Returns the time that the cell is expected to take; None if no run has finished in this folder."""
-        if not self.seconds_an_update:
-            return None
-        mean = sum(self.seconds_an_update.values()) / len(self.seconds_an_update)
-        return cell.updates * self.seconds_an_update.get(cell.algorithm, mean)
-
-    @property
-    def to_do(self) -> list[Cell]:
-        return [cell for cell in self.cells if cell.state not in (FINISHED, NO_DATA)]
-
-
-def make_plan(settings: SweepSettings) -> Plan:
-    """Returns the plan of the sweep. Nothing is trained or downloaded.
+def make_plan(settings: SweepSettings) -> list[Cell]:
+    """Returns the sweep's cells, with their runs as far as these exist. Nothing is trained or downloaded.
 
     Raises:
         UserError: if a dataset, method or field is unknown, a value is impossible, or an unfinished run needs
@@ -103,20 +77,43 @@ def make_plan(settings: SweepSettings) -> Plan:
                 wanted = run_settings(dataset, method, grid, seeds, settings)
                 job = job_of(wanted)  # raises UserError for mistakes before anything is trained
                 steps, identity = job.settings.schedule.max_steps, json.loads(as_json(job.identity))
-                cells.append(Cell(dataset, method, wanted, len(job.members), steps, identity))
-    plan = refreshed(Plan(cells, {}), settings.save_dir)
-    for cell in plan.cells:
+                members, expected = len(job.members), expected_seconds(job)
+                cells.append(Cell(dataset, method, wanted, members, steps, expected, identity))
+    cells = refreshed(cells, settings.save_dir)
+    for cell in cells:
         if cell.state == NO_DATA and "=" in cell.dataset:
             raise UserError(f"--datasets={cell.dataset}: no such file")
-    return plan
+    return cells
 
 
-def refreshed(plan: Plan, save_dir: str) -> Plan:
-    """Returns the plan with the runs that exist by now."""
+def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
+    """Returns the cells with the runs that exist by now."""
     records = list(all_runs(Path(save_dir).expanduser()))
-    cells = [_as_it_is(cell, records) for cell in plan.cells]
-    is_finetuning = any("num_pretraining_steps" in cell.identity for cell in cells)
-    return Plan(cells, _measured(records, is_finetuning))
+    return [_as_it_is(cell, records) for cell in cells]
+
+
+def to_do(cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells that can be trained and have not finished."""
+    return [cell for cell in cells if cell.state not in (FINISHED, NO_DATA)]
+
+
+def corrections(cells: Sequence[Cell]) -> dict[str, float]:
+    """Returns by what the expected seconds of each part are to be multiplied.
+
+    That is the time of the cells that have finished, over the time that was expected of them.
+    """
+    finished = [cell for cell in cells if cell.state == FINISHED and cell.record]
+    spent = [(cell.record.summary["seconds"], cell.expected) for cell in finished if cell.record]
+    expected = {part: sum(one[part] for _, one in spent) for part in PARTS}
+    return {
+        part: sum(one[part] for one, _ in spent) / expected[part] if expected[part] else 1.0 for part in PARTS
+    }
+
+
+def seconds_left(cell: Cell, corrected: Mapping[str, float]) -> dict[str, float]:
+    """Returns the seconds that the cell will still take, by part; see `corrections`."""
+    left = 0.0 if cell.state == FINISHED else 1 - cell.step / cell.steps
+    return {part: left * corrected[part] * cell.expected[part] for part in PARTS}
 
 
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
@@ -260,16 +257,3 @@ def _missing(settings: RunSettings) -> str:
         return ""  # a library of datasets manages the file
     place = Path(files[0]).expanduser() if files else cached_file(task)
     return "" if place.exists() or not (files or task.dataset_url) else str(place)
-
-
-def _measured(records: Sequence[SavedRun], is_finetuning: bool) -> dict[str, float]:
-    """Returns the seconds per update of one seed by method: means over the finished runs of that kind."""
-    seconds: dict[str, list[float]] = {}
-    for record in records:
-        summary = record.summary
-        if summary.get("status") != "finished" or (record.handover is not None) != is_finetuning:
-            continue
-        members = sum(len(result["seeds"]) for result in summary["results"])
-        spent = sum(summary["seconds"].values()) / (max(members, 1) * summary["step"])
-        seconds.setdefault(record.algorithm, []).append(spent)
-    return {method: sum(values) / len(values) for method, values in seconds.items()}
