@@ -1,11 +1,14 @@
 """Training and acting from Python: the run is the command line's, and the policy is the run's."""
 
+import dataclasses
+import logging
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -14,7 +17,9 @@ from python_cases import SMALL, bandit
 import xql_jax
 from xql_jax.data.readers import read_npz
 from xql_jax.errors import UserError
+from xql_jax.interface import _printed_lines
 from xql_jax.runs.load import load_run
+from xql_jax.runs.settings import EVALUATION_SEED
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +39,7 @@ def of_several(data, tmp_path_factory):
         save_dir=tmp_path_factory.mktemp("several"),
         max_steps=100,
         num_seeds=2,
-        sweep="beta=0.1,0.5",
+        sweep={"beta": np.array([0.1, 0.5])},
         normalize_observations=True,
         **SMALL,
     )
@@ -112,6 +117,104 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
             policy(unfit)
 
 
+def test_v_and_q_are_the_networks_own(of_several):
+    """V by its network on the normalised observation, Q the least of its two."""
+    policy = of_several.select(seed=43, beta=0.5)
+    state = policy.run.states["seed43_beta=0.5"]
+    observations, actions = np.array([[0.3], [-0.8]], np.float32), np.array([[0.1], [0.9]], np.float32)
+    seen = policy.run.preprocessing.observations(observations)
+    np.testing.assert_allclose(policy.value(observations), state.value(seen), rtol=1e-5)
+    both = [state.critic.network.apply(params, seen, actions) for params in state.critic.params]
+    np.testing.assert_allclose(policy.q(observations, actions), np.minimum(*both), rtol=1e-5)
+    assert policy.q(observations[0], actions[0]).shape == policy.value(observations[0]).shape == ()
+    with pytest.raises(UserError, match="actions have the shape"):
+        policy.q(observations, actions[0])
+
+
+def test_values_are_in_the_environments_reward_units(of_several, monkeypatch):
+    policy = of_several.select(seed=43, beta=0.5)
+    scaled = dataclasses.replace(policy.run.preprocessing, reward_scale=4.0)
+    before = policy.value([0.3]), policy.q([0.3], [0.1])
+    monkeypatch.setitem(policy.run.__dict__, "preprocessing", scaled)
+    np.testing.assert_allclose(
+        np.multiply(4.0, [policy.value([0.3]), policy.q([0.3], [0.1])]), before, rtol=1e-6
+    )
+
+
+class Echo(gymnasium.Env):
+    """Ten steps, each of which pays the action's first entry; bounds of -2 and 2."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
+    action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state, self.steps, self.actions = self.np_random.uniform(-1, 1, 1).astype(np.float32), 0, []
+        return self.state, {}
+
+    def step(self, action):
+        self.steps += 1
+        self.actions.append(action)
+        return self.state, float(action[0]), False, self.steps == 10, {"success": bool(action[0] > 0)}
+
+
+def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
+    policy, env = of_several.select(seed=43, beta=0.5), Echo()
+    results = policy.evaluate(env, episodes=3, seed=1)
+    assert results["lengths"].tolist() == [10, 10, 10]
+    [own] = policy(env.state)  # of a run that learned from data alone: 1 is the bound
+    np.testing.assert_allclose(env.actions[-1], [2 * own], rtol=1e-5)
+    np.testing.assert_allclose(results["returns"][2], 20 * own, rtol=1e-5)
+    assert results["return_mean"] == results["score_mean"] == pytest.approx(results["returns"].mean())
+    assert results["successes"].tolist() == (results["returns"] > 0).tolist()
+    assert policy.evaluate(env, episodes=3, seed=1)["returns"].tolist() == results["returns"].tolist()
+    with pytest.raises(UserError, match="does not fit the run"):
+        policy.evaluate("pointmaze-umaze-v0")
+
+
+def test_a_method_without_q_says_so():
+    policy = xql_jax.train(dataset=bandit(), max_steps=3, method="bc", **SMALL)
+    for ask in (lambda: policy.value([0.0]), lambda: policy.q([0.0], [0.0])):
+        with pytest.raises(UserError, match="bc learns no"):
+            ask()
+
+
+def test_callbacks_hear_and_end_a_run(tmp_path):
+    """Ended by a callback, the run is saved, and the same call goes on with it."""
+    settings = {"dataset": bandit(), "max_steps": 200, "save_dir": tmp_path, "num_seeds": 2, **SMALL}
+    heard = []
+    policy = xql_jax.train(
+        callbacks=[lambda *told: heard.append(told), lambda step, _: step == 100], **settings
+    )
+    assert [step for step, _ in heard] == [50, 100]
+    assert policy.step == 100
+    rows = policy.run.rows(policy.run.files.metrics)
+    np.testing.assert_allclose(
+        [row.results["value/v"] for row in rows[2:]], heard[1][1]["value/v"], rtol=1e-5
+    )
+    assert xql_jax.train(**settings).step == 200
+
+
+@pytest.mark.parametrize("configured", [None, logging.WARNING, logging.INFO])
+@pytest.mark.parametrize("show", [True, False])
+def test_lines_are_printed_once(configured, show, capsys):
+    """By the library, or by the user's own logging if that shows them."""
+    library, log = logging.getLogger("xql_jax"), logging.getLogger("xql_jax.anything")
+    root = logging.getLogger()
+    handlers, level, own = root.handlers, root.level, logging.StreamHandler(sys.stdout)
+    try:
+        root.handlers, _ = [own] if configured else [], root.setLevel(configured or logging.WARNING)
+        with _printed_lines(show):
+            log.info("a line")
+            log.warning("beware")
+    finally:
+        root.handlers, _ = handlers, root.setLevel(level)
+    shown = "".join(capsys.readouterr())
+    assert shown.count("a line") == (show or configured == logging.INFO)
+    assert shown.count("beware") == 1
+    assert (library.handlers, library.propagate, library.level) == ([], True, logging.NOTSET)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [  # other bounds: tests/experiments/test_command_line.py; other arrays: tests/data
@@ -119,7 +222,9 @@ def test_each_member_acts_as_its_own_weights_say(of_several):
         ({"lr": 1e-3}, "lr: unknown setting; give actor_lr .* or critic_lr .* or value_lr"),
         ({"beta": "high"}, "beta='high': must be a number"),
         ({"beta": -1.0}, r"config\.beta"),
+        ({"max_steps": None}, "max_steps: give the number of updates"),
         ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
+        ({"sweep": {"beta": ["much"]}}, "not 'beta=much'"),
         ({"top_returns": 5}, "top_returns=5: must be a finite number, at least 1e-06, at most 1"),
         ({"data_on": "moon"}, "data_on='moon': must be one of auto, device, host"),
         ({"method": "xqll"}, "unknown method 'xqll' here: nearest known: .*xql"),
@@ -158,7 +263,8 @@ def test_numpys_numbers_and_datasets_of_several_kinds(data, tmp_path):
 def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
     settings = {"max_steps": 100, "eval_episodes": 2, "eval_interval": 100, "progress": False}
     policy = xql_jax.train("pointmaze-umaze-v0", save_dir=tmp_path, **settings)
-    assert len(policy.summary["results"][0]["last_score_by_seed"]) == 1
+    [score] = policy.summary["results"][0]["last_score_by_seed"]
+    assert policy.evaluate(episodes=2, seed=EVALUATION_SEED)["score_mean"] == pytest.approx(score, abs=1e-3)
     assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
     observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)
     expected = load_run(policy.path).policy()(observations[None])[0]
@@ -186,9 +292,10 @@ def test_the_guides_blocks_run_as_printed(tmp_path, monkeypatch, capsys):
     names = {}
     exec(first, names)
     assert len(first.splitlines()) <= 10
-    printed = float(capsys.readouterr().out.strip("[] \n"))
+    printed = float(capsys.readouterr().out.splitlines()[-1].strip("[]"))
     assert abs(printed - 0.5) < 0.1  # the best action; digits depend on the processor
     assert len(others) >= 4
     for block in others:
         exec(block, names)
     assert names["drawn"].shape == (2, 1)
+    assert names["tuned"].run.content["checkpoint"]["step"] > 0

@@ -14,6 +14,7 @@ from python_cases import SMALL, bandit
 
 import xql_jax
 from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.runs import offline
 from xql_jax.training.population import Population
 
 
@@ -98,3 +99,39 @@ def test_a_temporary_folder_goes_with_the_policy():
     assert member.summary["status"] == "finished"
     del member
     assert not path.exists()
+
+
+def test_an_interrupt_during_the_last_updates_ends_a_loop_of_runs(monkeypatch):
+    """The run has ended, as nothing was left to do; the call raises nevertheless."""
+    advance = Population.advance
+
+    def interrupt(population, stop):
+        if stop == 50:
+            os.kill(os.getpid(), signal.SIGINT)
+        return advance(population, stop)
+
+    monkeypatch.setattr(Population, "advance", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="stopped after 50 updates, saved in"):
+        xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_that_a_callback_of_jaxs_loses_is_raised(monkeypatch, tmp_path):
+    """JAX collects garbage in a callback, from which Python drops exceptions."""
+
+    class Garbage:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    def load(*given):
+        Garbage()
+        return load_data(*given)
+
+    load_data = offline.load_data
+    monkeypatch.setattr(offline, "load_data", load)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt, match="after 0"):
+        xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
+    assert not [*tmp_path.iterdir()]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xql_jax.errors import UserError
-    from xql_jax.interface import train, train_online
+    from xql_jax.interface import train, train_finetune, train_online
     from xql_jax.policy import Policy, load_policy
 
 __version__ = "0.5.0"
-__all__ = ["Policy", "UserError", "load_policy", "train", "train_online"]
+__all__ = ["Policy", "UserError", "load_policy", "train", "train_finetune", "train_online"]
 _HOMES = {
     "Policy": "policy",
     "UserError": "errors",
     "load_policy": "policy",
     "train": "interface",
+    "train_finetune": "interface",
     "train_online": "interface",
 }
 

@@ -18,8 +18,8 @@ class UserError(Exception):
         super().__init__(printable(" ".join(message.split()), LONGEST_MESSAGE))
 
     def _render_traceback_(self) -> list[str]:
-        """Returns what a notebook shows: the message without a traceback."""
-        return [f"{type(self).__name__}: {self}"]
+        """Returns what a notebook shows: the message and its notes, without a traceback."""
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", [])]
 
 
 class EnvironmentFailure(UserError):

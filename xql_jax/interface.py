@@ -1,57 +1,65 @@
 """The Python interface, documented in docs/python.md: trains on arrays or a task, and returns the policy.
 
-`train` and `train_online` make the same settings as the flags of the training commands, and the same
-runs.
+Each function makes the same settings as the flags of its command, and the same run.
 """
 
+import contextlib
+import logging
 import shutil
 import signal
 import tempfile
+import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeAlias
 
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import ArrayLike
 
-from xql_jax.config_files import OFFLINE, ONLINE, Kind, choose_config
+from xql_jax.config_files import choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.policy import Policy, load_policy
-from xql_jax.runs.acting_settings import OnlineSettings
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.runs.train import train_run
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
+from xql_jax.training.progress import print_lines
+from xql_jax.training.signals import StopSignals
 
 Arrays = Mapping[str, ArrayLike]
 Source = str | Path | Arrays | Dataset
 Config: TypeAlias = str | Path | ConfigDict
+Callback = Callable[[int, Mapping[str, Any]], object]  # given the step, and numbers by name
 
 
 def train(
     env_name: str | None = None,
     *,
+    max_steps: int | None = None,
     dataset: Source | Sequence[Source] = (),
     method: str | None = None,
     config: Config | None = None,
     save_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Policy:
     """Trains an offline method on data, and returns its policy.
 
-    The run is the same as that of `xql-train-offline` with these settings: same numbers, same
-    folder.
+    The run is the same as that of `xql-train-offline` with these settings: same numbers, same folder.
 
     Args:
         env_name: the task in which the policy is evaluated. Without `dataset`, the method learns from the
             task's own data. If neither is given, the task is pointmaze-umaze-v0.
+        max_steps: the number of updates, which must be given: 30_000 is a first try, the paper has 1_000_000.
         dataset: arrays by name (`observations` [N, O], `actions` [N, A], `rewards` [N], `terminals` or
             `masks` [N], and either `next_observations` [N, O] or, if a time limit ends episodes, `timeouts`
             [N]); or whatever --dataset takes; or a list of these, which are joined.
@@ -61,30 +69,72 @@ def train(
         save_dir: the folder under which the run is written, as SAVE_DIR/ENV/METHOD/RUN. None: a temporary
             folder, which is deleted with the policy.
         resume: whether to go on with a run of these settings under `save_dir`. A finished run is only loaded.
-        progress: whether to show a progress bar on a terminal or in a notebook.
-        settings: hyperparameters, and all flags of xql-train-offline, by their names: `beta=0.5`,
-            `max_steps=20_000`, `num_seeds=3`, `sweep="beta=0.1,0.2"`.
+        progress: whether to show a bar, on a terminal or in a notebook, and to print scores, speed and time
+            left, unless your own logging shows what "xql_jax" logs. Warnings come in any case.
+        callbacks: each is called as f(step, numbers) after an evaluation (score, return, length,
+            success_rate) and after a row of metrics (value/v, critic/loss, ...). A number is a float, or
+            f64[M] if M members are trained. If one returns True, the run is saved and ends with its policy.
+        settings: hyperparameters, and all flags of the command, by their names: `beta=0.5`, `num_seeds=3`,
+            `sweep={"beta": [0.1, 0.2]}`.
     Raises:
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved.
     """
-    sources: list[Any] = list(dataset) if isinstance(dataset, list | tuple) else [dataset]
-    task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-    values = _config(OFFLINE, method, config, env_name, bool(sources))
-    limit = task.episode_limit if task else None
-    data = [_source(source, limit) for source in sources]
-    common = {"env_name": env_name, "resume": resume, "tqdm": progress}
-    return _trained(OfflineSettings, settings, values, save_dir, dataset=data, **common)
+    return _trained(
+        OfflineSettings, settings, env_name=env_name, max_steps=max_steps, dataset=dataset, method=method,
+        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
+    )  # fmt: skip
 
 
-def train_online(
-    env_name: str = "cartpole-swingup",
+def train_finetune(
+    env_name: str | None = None,
     *,
+    max_steps: int | None = None,
+    checkpoint: str | Path | Policy | None = None,
+    dataset: Source | Sequence[Source] = (),
     method: str | None = None,
     config: Config | None = None,
     save_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> Policy:
+    """Trains offline, or takes the policy of such a run, and goes on in the task's environment.
+
+    The run is the same as that of `xql-train-finetune` with these settings.
+
+    Args:
+        max_steps: the number of environment steps after the offline phase, which must be given.
+        checkpoint: a policy of `train`, or a run's folder or checkpoint, from which to go on with its method,
+            hyperparameters and data (arrays must be given again). None: trains offline first, for
+            `num_pretraining_steps` updates.
+        env_name, dataset, method, config, save_dir, resume, progress, callbacks: as for `train`.
+        settings: hyperparameters, and all flags of the command, by their names.
+    Raises:
+        UserError, KeyboardInterrupt: as `train`.
+    """
+    if isinstance(checkpoint, Policy):
+        if len(checkpoint.members) < len(checkpoint.run.members):
+            settings["member"] = checkpoint.run.members.index(checkpoint.member)
+        checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
+    return _trained(
+        FinetuneSettings, settings, env_name=env_name, max_steps=max_steps, dataset=dataset, method=method,
+        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
+        checkpoint=checkpoint and str(checkpoint),
+    )  # fmt: skip
+
+
+def train_online(
+    env_name: str = "cartpole-swingup",
+    *,
+    max_steps: int | None = None,
+    method: str | None = None,
+    config: Config | None = None,
+    save_dir: str | Path | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Policy:
     """Trains an online method in a task's environment, and returns its policy.
@@ -93,35 +143,31 @@ def train_online(
 
     Args:
         env_name: a task of DM Control, such as cheetah-run, of Gymnasium, or of your own (MODULE:NAME).
+        max_steps: the number of environment steps, which must be given.
         method: xsac, sac, xtd3, td3, xtd3_dq or td3_dq. None: the method of `config`, or xsac.
-        config, save_dir, resume, progress: as for `train`.
-        settings: hyperparameters, and all flags of xql-train-online, by their names.
+        config, save_dir, resume, progress, callbacks: as for `train`.
+        settings: hyperparameters, and all flags of the command, by their names.
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    values = _config(ONLINE, method, config, env_name, False)
-    common = {"env_name": env_name, "resume": resume, "tqdm": progress}
-    return _trained(OnlineSettings, settings, values, save_dir, **common)
-
-
-def _config(
-    kind: Kind, method: str | None, config: Config | None, env_name: str | None, has_data: bool
-) -> ConfigDict:
-    """Returns the hyperparameters: those of `config`, or of the file for the method and the task."""
-    if isinstance(config, ConfigDict):
-        if method:
-            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        return config.copy_and_resolve_references()
-    name = None if config is None else str(config)
-    return choose_config(kind, method, name, env_name=env_name, has_data=has_data)[1]
+    return _trained(
+        OnlineSettings, settings, env_name=env_name, max_steps=max_steps, method=method,
+        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
+    )  # fmt: skip
 
 
 def _trained(
     kind: type[RunSettings],
-    given: Mapping[str, Any],
-    config: ConfigDict,
+    settings: dict[str, Any],
+    *,
+    env_name: str | None,
+    max_steps: int | None,
+    method: str | None,
+    config: Config | None,
     save_dir: str | Path | None,
-    **others: Any,
+    progress: bool,
+    callbacks: Sequence[Callback],
+    **named: Any,
 ) -> Policy:
     """Trains a run with settings of class `kind`, and returns its policy.
 
@@ -129,40 +175,119 @@ def _trained(
     signal or a failure ends the run.
 
     Args:
-        given: settings by name; names that are no settings of `kind` are hyperparameters of the config.
-        others: further settings.
+        settings: further settings, and hyperparameters of the config.
+        named: settings that have an argument of their own.
     Raises:
         UserError: if a name is unknown, or a value is invalid.
     """
-    known = settings_of(kind).keys() - others.keys() - {"save_dir"}
-    plain = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
-    config = with_fields(
-        config, {name: plain[name] for name in plain if name not in known}, settings_of(kind)
-    )
-    others |= {name: value for name, value in plain.items() if name in known}
+    if max_steps is None:
+        raise UserError(
+            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
+        )
+    if "dataset" in named:
+        given = named["dataset"]
+        sources = [*given] if isinstance(given, list | tuple) else [given]
+        task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
+        named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+    if isinstance(config, ConfigDict):
+        if method:
+            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
+        values = config
+    else:
+        file, has_data = None if config is None else str(config), bool(named.get("dataset"))
+        _, values = choose_config(kind.config_kind, method, file, env_name=env_name, has_data=has_data)
+    named |= {"env_name": env_name, "max_steps": _plain(max_steps), "tqdm": progress}
+    known = settings_of(kind).keys() - named.keys() - {"save_dir"}
+    plain = {name: _plain(value) for name, value in settings.items()}
+    values = with_fields(values, {name: plain[name] for name in plain if name not in known}, known)
+    named |= {name: value for name, value in plain.items() if name in known}
+    named["given"] = frozenset({*settings, *({"config"} if config or method else ())})
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
+    stop = _Stop(callbacks)
     try:
-        settings = kind(config=config, given=frozenset(given), save_dir=str(place), **others)
-        summary = train_run(settings)
+        with _printed_lines(progress), stop.raising():
+            summary = train_run(kind(config=values, save_dir=str(place), **named), stop)
+        if stop.received and not stop.by_callback:  # also if it came during the last steps
+            if stop.received != signal.SIGINT:
+                signal.raise_signal(stop.received)
+            done = summary.content["step"]
+            raise KeyboardInterrupt(
+                f"stopped after {done:,} {summary.unit}s" + (f", {saved}" if done else "")
+            )
     except BaseException as error:  # whatever ends it, what was trained is kept
-        if save_dir is not None:
-            raise
-        if not any(place.glob("*/*/*/checkpoints/*")):
+        if save_dir is None and not any(place.glob("*/*/*/checkpoints/*")):
             shutil.rmtree(place)
-            raise
-        if isinstance(error, UserError):
-            raise type(error)(f"{error}; {saved}") from error
-        error.add_note(saved)
+        elif save_dir is None and not isinstance(error, KeyboardInterrupt):
+            error.add_note(saved)
         raise
-    if summary.stopped_by is None:
-        policy = load_policy(summary.path)
-        if save_dir is None:
-            weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
-        return policy
-    if summary.stopped_by != signal.SIGINT:
-        signal.raise_signal(summary.stopped_by)
-    raise KeyboardInterrupt(f"stopped after {summary.content['step']:,} {summary.unit}s, {saved}")
+    policy = load_policy(summary.path)
+    if save_dir is None:
+        weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
+    return policy
+
+
+class _Stop(StopSignals):
+    """What ends a call: a signal, or a callback that returns True."""
+
+    def __init__(self, callbacks: Sequence[Callback]):
+        self._callbacks, self.by_callback = callbacks, False
+
+    def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
+        answers = [callback(step, shown) for callback in self._callbacks]
+        if any(answers) and not self.received:
+            self.by_callback = True
+            self.request()
+
+    @contextlib.contextmanager
+    def raising(self) -> Iterator[None]:
+        """Context manager in which SIGINT raises KeyboardInterrupt, as usual, and is recorded as well.
+
+        What is raised in a callback of JAX's, such as that which collects garbage, is lost.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.received = signal.SIGINT
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextlib.contextmanager
+def _printed_lines(show: bool) -> Iterator[None]:
+    """Prints the library's log lines while entered, unless the user's own logging takes them already."""
+    library = logging.getLogger("xql_jax")
+    theirs = library.handlers or (library.hasHandlers() and library.isEnabledFor(logging.INFO))
+    if theirs or not show:
+        yield
+        return
+    level, propagate = library.level, library.propagate
+    try:
+        print_lines()
+        yield
+    finally:
+        library.setLevel(level)
+        library.propagate, library.handlers = propagate, []
+
+
+def _plain(value: Any) -> Any:
+    """Returns a setting as the flags have it: arrays as numbers or lists, a sweep's dict of lists as text."""
+    if isinstance(value, Mapping):
+        numbers = {name: np.ravel(each).tolist() for name, each in value.items()}
+        texts = {
+            name: [x if isinstance(x, str) else f"{x:.9g}" for x in each] for name, each in numbers.items()
+        }
+        return " ".join(f"{name}={','.join(each)}" for name, each in texts.items())
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:

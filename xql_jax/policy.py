@@ -1,17 +1,30 @@
 """A run's policy in Python. It takes the environment's own observations and applies the preprocessing."""
 
+import contextlib
 import functools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from xql_jax.envs import Suite, choose_suite
 from xql_jax.errors import UserError
-from xql_jax.rollout.policies import Act, RecurrentPolicy
+from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.policies import Act, RecurrentPolicy, around
+from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
+from xql_jax.runs.machine import settings_of_jax
+from xql_jax.runs.tool_settings import INITIAL_STATES
+from xql_jax.tasks import OWN, RETURN_ITSELF, Task
 from xql_jax.training.members import Member, learners_of
+from xql_jax.types import ActionBounds, Params
+
+if TYPE_CHECKING:  # takes half a second to import
+    import gymnasium
 
 
 def load_policy(run: str | Path, *, seed: int | None = None, **hyperparameters: float) -> "Policy":
@@ -87,15 +100,83 @@ class Policy:
             UserError: if the observations have the wrong size, there is more than one member, or a key is
                 given to a policy with a memory, which cannot draw actions.
         """
-        seen = np.asarray(observations, np.float32)
-        if seen.ndim not in (1, 2) or seen.shape[-1] != self.observation_dim:
-            raise UserError(
-                f"observations have the shape {seen.shape}; the policy takes ({self.observation_dim},) or "
-                f"(batch, {self.observation_dim})"
-            )
+        seen = _rows("observations", observations, self.observation_dim)
         batch = seen.reshape(-1, self.observation_dim)
         actions = self._act(batch[None])[0] if key is None else self._drawn(batch, key)
         return actions.reshape(*seen.shape[:-1], self.action_dim)
+
+    def value(self, observations: ArrayLike) -> np.ndarray:
+        """Returns V of the environment's own observations f32[O] or f32[B, O], as f32[] or f32[B].
+
+        V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
+        the environment's reward units, with one exception: AntMaze's rewards are learned less 1.
+
+        Raises:
+            UserError: if the method learns no V, as bc, dt and td3, or as for `policy(observations)`.
+        """
+        return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
+
+    def q(self, observations: ArrayLike, actions: ArrayLike) -> np.ndarray:
+        """Returns Q, the minimum over the critics, as f32[] or f32[B]; see `value`.
+
+        Args:
+            observations: f32[O] or f32[B, O], the environment's own.
+            actions: f32[A] or f32[B, A], in the units of the actions that the policy returns.
+        Raises:
+            UserError: if the method learns no Q, as bc and dt, or as for `value`.
+        """
+        seen = _rows("observations", observations, self.observation_dim)
+        taken = _rows("actions", actions, self.action_dim)
+        if taken.shape[:-1] != seen.shape[:-1]:
+            raise UserError(f"actions have the shape {taken.shape}, and observations {seen.shape}")
+        return self._estimates("Q(s, a)", "critic", seen, taken)
+
+    def evaluate(
+        self, env: "str | gymnasium.Env | None" = None, *, episodes: int = 10, seed: int = INITIAL_STATES
+    ) -> dict[str, Any]:
+        """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
+
+        Args:
+            env: a task's name, or an environment of Gymnasium, whose episodes must end; it stays open. None:
+                the run's own task.
+            seed: episode e depends on (seed, e) alone.
+        Returns:
+            `returns`, `lengths` and `successes` (None if the task does not tell), each [episodes]; and the
+            statistics that `xql-evaluate` writes: `return_mean`, `score_mean`, `score_interval_95` (the
+            half-width of the mean's interval), ... Without reference returns a score is the return itself.
+        Raises:
+            UserError: if there is no such task, or it does not fit; or if there are several members.
+        """
+        with settings_of_jax(), contextlib.ExitStack() as held:
+            if env is None or isinstance(env, str):
+                run = load_run(self.path, self.step, env_name=env)
+                task, suite, act = run.task, choose_suite(run.task, run.simulation), run.policy([self.member])
+                evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
+                held.callback(evaluator.close)
+            else:
+                from xql_jax.envs.registered import Registered  # loads a simulator
+
+                run, task, act = (
+                    self.run,
+                    Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=0),
+                    self._act,
+                )
+                suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
+                evaluator, space = (
+                    Evaluator(task, 1, episodes, seed, suite=suite),
+                    cast(Any, env.action_space),
+                )
+                if (
+                    run.preprocessing.action_bounds is None
+                ):  # 1 is the bound of any environment, as for a name
+                    scaled = ActionBounds(*(tuple(np.ravel(x).tolist()) for x in (space.low, space.high)))
+                    act = around(act, lambda seen: scaled.to_environment(self._act(seen)))
+            run.check_fits(task, *evaluator.sizes)
+            results = evaluator.run(act)
+        [statistics] = describe_episodes(results, task)
+        successes = None if results.successes is None else results.successes[0]
+        own = {"returns": results.returns[0], "lengths": results.lengths[0], "successes": successes}
+        return own | statistics
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""
@@ -114,8 +195,17 @@ class Policy:
         run = self.run
         return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {self._listed()}>"
 
+    def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
+        run, networks = self.run, getattr(self.run.states[self.member.name], part)
+        if networks is None:
+            raise UserError(f"{run.algorithm} learns no {what}")
+        params = networks.params if actions else (networks.params,)
+        seen = run.preprocessing.observations(observations), *map(run.preprocessing.to_learner, actions)
+        found = np.asarray(_least(networks.network, params, *seen))
+        return found / np.float32(run.preprocessing.reward_scale)
+
     def _drawn(self, batch: np.ndarray, key: int | jax.Array) -> np.ndarray:
-        run, member = self.run, self._only()
+        run, member = self.run, self.member
         [learner] = learners_of(run.learner, [member])
         if hasattr(learner, "act_remembering"):
             raise UserError(f"{run.algorithm} acts by what it remembers: leave out key")
@@ -126,9 +216,11 @@ class Policy:
 
     @functools.cached_property
     def _act(self) -> Act:
-        return self.run.policy([self._only()])
+        return self.run.policy([self.member])
 
-    def _only(self) -> Member:
+    @property
+    def member(self) -> Member:
+        """The only member; UserError if there are several."""
         if len(self.members) > 1:
             number, listed = len(self.members), self._listed()
             raise UserError(f"the run has {number} members: choose one with policy.select(...): {listed}")
@@ -136,6 +228,19 @@ class Policy:
 
     def _listed(self) -> str:
         return "; ".join([*map(str, self.members[:10]), *["..."] * (len(self.members) > 10)])
+
+
+def _rows(name: str, given: ArrayLike, size: int) -> np.ndarray:
+    """Returns the array in float32; UserError unless it is [size] or [B, size]."""
+    rows = np.asarray(given, np.float32)
+    if rows.ndim not in (1, 2) or rows.shape[-1] != size:
+        raise UserError(f"{name} have the shape {rows.shape}; the policy takes ({size},) or (batch, {size})")
+    return rows
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _least(network: Any, params: Sequence[Params], *inputs: jax.Array) -> jax.Array:
+    return jnp.stack([network.apply(each, *inputs) for each in params]).min(axis=0)
 
 
 @jax.jit

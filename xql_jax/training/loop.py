@@ -129,7 +129,7 @@ class TrainingLoop:
                     bar.update(end - start)
                     self._report_divergences()
                     if schedule.is_due(end, schedule.log_interval):
-                        self._log(metrics)
+                        self._log(metrics, stop)
                     self._record()
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
@@ -227,7 +227,7 @@ class TrainingLoop:
             )
             self._reported.add(index)
 
-    def _log(self, metrics: Metrics) -> None:
+    def _log(self, metrics: Metrics, stop: StopSignals) -> None:
         if not metrics:  # before the first update
             return
         if self._hand_over:  # both phases have the same columns
@@ -236,6 +236,7 @@ class TrainingLoop:
         metrics = metrics | self.population.interval_means()
         columns = {name: np.asarray(metric, np.float64).tolist() for name, metric in metrics.items()}
         self._rows.write(self._files.metrics, self.progress, columns, self.population.diverged)
+        stop.tell(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
             self.population.begin_interval()
 
@@ -285,9 +286,11 @@ class TrainingLoop:
             columns["success_rate"] = results.successes.mean(axis=1)
         found = (population.diverged.get(index) for index in range(len(scores)))
         at = [divergence.step if divergence else "" for divergence in found]
-        columns = {**{name: column.tolist() for name, column in columns.items()}, "diverged_at": at}
-        self._rows.write(self._files.evaluations, self.progress, columns, prefix="evaluation/")
+        columns = {name: column.tolist() for name, column in columns.items()}
+        rows = {**columns, "diverged_at": at}
+        self._rows.write(self._files.evaluations, self.progress, rows, prefix="evaluation/")
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         told = f"{self._task.quantity} {scores.mean():.1f}{spread}"
         bar.set_postfix_str(told)
         LOG.info(self._pace.line(self.progress.step, told))
+        stop.tell(self.progress.step, columns)

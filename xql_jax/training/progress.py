@@ -72,23 +72,6 @@ class Printer(logging.Handler):
             os.close(nowhere)
 
 
-@contextlib.contextmanager
-def printed_lines(show: bool) -> Iterator[None]:
-    """Prints the library's log lines while entered, unless the user's own logging takes them already."""
-    library = logging.getLogger("xql_jax")
-    theirs = library.handlers or (library.hasHandlers() and library.isEnabledFor(logging.INFO))
-    if theirs or not show:
-        yield
-        return
-    level, propagate = library.level, library.propagate
-    try:
-        print_lines()
-        yield
-    finally:
-        library.setLevel(level)
-        library.propagate, library.handlers = propagate, []
-
-
 def print_lines() -> None:
     """Lets the library print its log lines, from now on and by nothing else."""
     library = logging.getLogger("xql_jax")

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Self
 
@@ -35,6 +36,9 @@ class StopSignals:
     def request(self) -> None:
         """Asks the run to stop, as SIGINT does."""
         self.received = signal.SIGINT
+
+    def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
+        """Hears what was measured of the members at a step, by name; here nothing is done with it."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)
