@@ -148,7 +148,9 @@ class CollectionSettings(SimulationSettings):
         "Policy that acts: a run's folder or one of its checkpoints; `random`; or FILE.npz, a Gaussian MLP "
         "or an exported policy.",
     )
-    noise: float = setting(0.0, "Standard deviation of Gaussian noise on actions, then clipped.", least=0)
+    noise: float = setting(
+        0.0, "Standard deviation of Gaussian noise on actions; 1 is half their range.", least=0
+    )
     deterministic: bool = setting(False, "Use the policy's mode instead of sampling.")
     transitions: int | None = setting(
         None, "Transitions to collect; a time-out ends the last episode.", least=1
