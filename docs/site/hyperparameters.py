@@ -21,6 +21,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, FieldDescription, describ
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "hyperparameters.md"
+BLANK = "\n\n"  # ends the first paragraph of a docstring
 INTRODUCTION = """\
 # Hyperparameters
 
@@ -28,17 +29,19 @@ INTRODUCTION = """\
 
 - `--method=METHOD` selects a method with the values of the task's file below, `--config=FILE:METHOD` with
   another file's. `--NAME=VALUE` changes one, and `--hidden_dims='(256, 256)'` the widths of all networks.
-- Names that begin with `--` are settings of the run. No flag sets `scale_rewards`: whether a method learns
+- [Settings of the run](#settings-of-the-run) have flags, but for `scale_rewards`: whether a method learns
   from locomotion's scaled rewards is its own.
 - In the tables of the methods, an empty cell means the default. A value in *italics* is what the method's own
-  file gives for that kind of task; the other values are the config file's. What each file says of its
-  sources is [below](#config-files), and at the head of each method.
+  file gives for that kind of task; the other values are the config file's. Sources, and differences from the
+  authors' code, are in the config files ([below](#config-files)) and at the head of each method's file.
 """
 
 
 def page() -> str:
     """The whole page as Markdown."""
-    return "\n".join([INTRODUCTION, *meanings(), *config_files(), *tuned(), *finetuning(), *methods()])
+    return "\n".join(
+        [INTRODUCTION, *meanings(), *config_files(), *tuned(), *of_runs(), *finetuning(), *methods()]
+    )
 
 
 def meanings() -> Iterator[str]:
@@ -98,6 +101,15 @@ def tuned() -> Iterator[str]:
     )
 
 
+def of_runs() -> Iterator[str]:
+    yield "## Settings of the run\n"
+    yield "What offline methods do unless flags say otherwise: the first row, but for what the others say.\n"
+    usual = vars(RunDefaults())
+    own = {name: vars(method.run) for name, method in sorted(OFFLINE.items())}
+    others = [(f"`{name}`", assignments(differing(run, usual))) for name, run in own.items() if run != usual]
+    yield from table(("method", "values"), [("all", assignments(usual)), *others])
+
+
 def finetuning() -> Iterator[str]:
     yield "## Fine-tuning\n"
     yield "What fine-tuning does unless flags say otherwise: the first row, but for what the others say.\n"
@@ -127,7 +139,7 @@ def methods() -> Iterator[str]:
             module = importlib.import_module(f"xql_jax.learners.{place}")
             place = module.__name__.replace(".", "/") + ".py"
             yield f"### {name}\n"
-            yield f"[`{place}`](../{place}): {prose(module.__doc__)}\n"
+            yield f"[`{place}`](../{place}): {prose((module.__doc__ or '').partition(BLANK)[0])}\n"
             yield from (offline_table if known is OFFLINE else online_table)(name)
 
 
@@ -142,11 +154,6 @@ def offline_table(name: str) -> list[str]:
             text = "" if value == field.default else shown(value)
             cells.append(f"*{text}*" if text and own.get(field.name) == value else text)
         rows.append((f"`{field.name}`", shown(field.default), *cells, field.source))
-    for flag, usual in vars(RunDefaults()).items():
-        value = getattr(OFFLINE[name].run, flag)
-        source = "every method" if value == usual else f"method {name}"
-        name_in_table = flag if flag == "scale_rewards" else f"--{flag}"  # no main has that flag
-        rows.append((f"`{name_in_table}`", shown(value), *("" for _ in configs), source))
     return table(("name", "default", *configs, "source of the default"), rows)
 
 
@@ -166,7 +173,7 @@ def online_table(name: str) -> list[str]:
                 field.source,
             )
         )
-    return table(("name", "default", file, "with `--config.network=small`", "source of the default"), rows)
+    return table(("name", "default", file, "with `--network=small`", "source of the default"), rows)
 
 
 @functools.cache
