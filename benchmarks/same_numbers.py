@@ -790,13 +790,12 @@ def theory_soft_mdp(t, generator):
     for discount, beta in ((0.9, 1.0), (0.99, 0.1), (0.0, 1.0), (0.9, 1e-3), (0.9, 1e4)):
         mdp = mdp_of(t, 3, discount=discount, beta=beta)
         name = f"{discount} {beta}"
-        v, q = t.value_iteration(mdp), t.q_iteration(mdp, 1e-6)
+        v = t.value_iteration(mdp)
         values[name] = [
             v,
-            q,
             mdp.backup(v.v),
-            mdp.soft_value(q.q),
-            mdp.policy(q.q, q.v),
+            mdp.soft_value(v.q),
+            mdp.policy(v.q, v.v),
             mdp.expected_returns(v.policy),
         ]
     values["random"] = mdp
@@ -804,7 +803,7 @@ def theory_soft_mdp(t, generator):
     dense = t.SoftMDP.dense(
         matrix, generator.normal(size=(4, 2)), simplex(generator, 4, 2), discount=0.8, beta=0.5
     )
-    values["dense"] = [dense, t.value_iteration(dense), t.q_iteration(dense)]
+    values["dense"] = [dense, t.value_iteration(dense)]
     states, actions = generator.integers(0, 4, 50), generator.integers(0, 3, 50)
     counted = t.SoftMDP.from_transitions(
         states,

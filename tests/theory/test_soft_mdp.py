@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from cases import dense_transitions, evaluated, instances, seeds
+from cases import dense_transitions, evaluated, instances, q_iteration, seeds
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from xql_jax.theory.soft_mdp import SoftMDP, q_iteration, value_iteration
+from xql_jax.theory.soft_mdp import SoftMDP, value_iteration
 
 betas = st.integers(-30, 30).map(lambda exponent: 10.0 ** (exponent / 10))  # 0.001 to 1,000
 discounts = st.integers(0, 98).map(lambda percent: percent / 100)
@@ -33,11 +33,11 @@ def test_two_states_by_hand():
     rewards = np.array([beta * np.log([2.0, 4.0]) - 1.0, [1.0, 1.0]])
     mdp = SoftMDP.dense(transitions, rewards, np.full((2, 2), 0.5), discount=0.5, beta=beta)
     assert mdp.next_states.shape == (2, 2, 1)
-    for iterate in (value_iteration, q_iteration):
-        solution = iterate(mdp, 1e-13)
-        np.testing.assert_allclose(solution.v, [beta * np.log(3.0), 2.0], atol=1e-12)
-        np.testing.assert_allclose(solution.q, [beta * np.log([2.0, 4.0]), [2.0, 2.0]], atol=1e-12)
-        np.testing.assert_allclose(solution.policy, [[1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-12)
+    solution = value_iteration(mdp, 1e-13)
+    np.testing.assert_allclose(solution.v, [beta * np.log(3.0), 2.0], atol=1e-12)
+    np.testing.assert_allclose(solution.policy, [[1 / 3, 2 / 3], [0.5, 0.5]], atol=1e-12)
+    for q in (solution.q, q_iteration(mdp, 1e-13)):
+        np.testing.assert_allclose(q, [beta * np.log([2.0, 4.0]), [2.0, 2.0]], atol=1e-12)
 
 
 @instances
@@ -69,12 +69,11 @@ def test_printed_v_of_s_is_another_equation(seed, beta, discount):
 @instances
 @given(seeds, betas, discounts)
 def test_q_iteration_reaches_the_same_optimum(seed, beta, discount):
-    """Eq. 38: Q iteration and value iteration agree within what their certificates promise."""
+    """Eq. 38: Q iteration and value iteration agree within what the certificate promises."""
     mdp = random_mdp(seed, beta=beta, discount=discount)
-    by_v, by_q = value_iteration(mdp, 1e-10), q_iteration(mdp, 1e-10)
-    allowed = by_v.error_bound + by_q.error_bound + 1e-11
-    assert np.abs(by_v.q - by_q.q).max() <= allowed
-    assert np.abs(by_v.v - by_q.v).max() <= allowed
+    solution, q = value_iteration(mdp, 1e-10), q_iteration(mdp, 1e-10)
+    allowed = solution.error_bound + 1e-10 * discount / (1.0 - discount) + 1e-11
+    assert np.abs(solution.q - q).max() <= allowed
 
 
 @instances
@@ -160,9 +159,8 @@ def test_large_beta_is_evaluation_of_mu():
     np.testing.assert_allclose(value_iteration(mdp).v, expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("iterate", [value_iteration, q_iteration])
-def test_a_tolerance_below_rounding_ends(iterate):
-    solution = iterate(random_mdp(discount=0.99), 1e-300)
+def test_a_tolerance_below_rounding_ends():
+    solution = value_iteration(random_mdp(discount=0.99), 1e-300)
     assert 0 < solution.residual < 1e-11
     assert solution.sweeps < 80_000
 

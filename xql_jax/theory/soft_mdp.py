@@ -1,7 +1,6 @@
-"""Tabular soft MDPs, solved by soft value or Q iteration (Garg et al. 2023, Sec. 2.1, Appendix C.1)."""
+"""Tabular soft MDPs, solved by soft value iteration (Garg et al. 2023, Sec. 2.1, Appendix C.1)."""
 
 import dataclasses
-import functools
 import math
 from typing import Self
 
@@ -185,18 +184,6 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
         tolerance: positive bound on the Bellman residual, reward units. If rounding makes it unreachable, the
             sweeps end when exact arithmetic would have reached it; `residual` is what was reached.
     """
-    return _solve(mdp, tolerance, of_q=False)
-
-
-def q_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
-    """Solves by Q <- r + discount * E[L^beta_mu(Q(s', .))] from Q = 0; arguments as `value_iteration`.
-
-    Source: Garg et al. 2023, Eq. 38, with the expectation over s' where dynamics are stochastic (Eq. 10).
-    """
-    return _solve(mdp, tolerance, of_q=True)
-
-
-def _solve(mdp: SoftMDP, tolerance: float, *, of_q: bool) -> Solution:
     arguments.positive("tolerance", tolerance)
     with jax.enable_x64(True):
         tables = (
@@ -207,36 +194,29 @@ def _solve(mdp: SoftMDP, tolerance: float, *, of_q: bool) -> Solution:
             np.float64(mdp.discount),
             np.float64(mdp.beta),
         )
-        start = np.zeros(mdp.behavior.shape if of_q else len(mdp.behavior))
-        final, sweeps = _sweeps(tables, start, np.float64(tolerance), of_q)
+        final, sweeps = _sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance))
     last = np.asarray(final)  # the last sweep's argument, which it changed by at most the tolerance
-    q = mdp.backup(mdp.soft_value(last) if of_q else last)
+    q = mdp.backup(last)
     v = mdp.soft_value(q)
-    residual = float(np.abs((q if of_q else v) - last).max())
+    residual = float(np.abs(v - last).max())
     policy = mdp.policy(q, v)
     policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
     bound = residual * mdp.discount / (1.0 - mdp.discount)
     return Solution(v, q, policy, residual, bound, int(sweeps))
 
 
-@functools.partial(jax.jit, static_argnames="of_q")
-def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array, of_q: bool) -> tuple[Array, Array]:
+@jax.jit
+def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> tuple[Array, Array]:
     next_states, probabilities, rewards, behavior, discount, beta = tables
 
-    def backup(v: Array) -> Array:
+    def sweep(v: Array) -> Array:
         # One successor at a time: XLA gathers S * A numbers K times faster than S * A * K numbers once.
         def add(total: Array, successor: tuple[Array, Array]) -> tuple[Array, None]:
             states, weights = successor
             return total + weights * v[states], None
 
         expected, _ = jax.lax.scan(add, jnp.zeros_like(rewards), (next_states, probabilities))
-        return rewards + discount * expected
-
-    def soft_value(q: Array) -> Array:
-        return weighted_log_partition(q, behavior, beta, xp=jnp)
-
-    def sweep(values: Array) -> Array:
-        return backup(soft_value(values)) if of_q else soft_value(backup(values))
+        return weighted_log_partition(rewards + discount * expected, behavior, beta, xp=jnp)
 
     first = sweep(start)
     change = jnp.abs(first - start).max()
