@@ -1,6 +1,6 @@
-"""Why Gumbel regression is conservative: the KL divergence, its dual and CQL's chi-square, in float64.
+"""Why Gumbel regression is conservative: the KL divergence and CQL's chi-square, in float64.
 
-Source: Garg et al. 2023, Lemma 3.4, Eq. 13 and Appendix C.2. pi and mu are always distributions over actions,
+Source: Garg et al. 2023, Eq. 13 and Appendix C.2. pi and mu are always distributions over actions,
 f64[..., A], and broadcast. If mu is 0 for an action and pi is not, a divergence is inf.
 """
 
@@ -22,62 +22,6 @@ def chi_square_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
 def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Returns KL(pi || mu) = E_pi[log(pi / mu)], nats, f64[...]."""
     return rel_entr(*_pair(pi, mu)).sum(-1)
-
-
-def kl_dual(x: ArrayLike, pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns E_mu[-exp(-x)] - E_pi[x] + 1, nats: its maximum over x is KL(pi || mu), at `kl_dual_maximizer`.
-
-    x is f64[..., A], dimensionless. The result is f64[...], and -inf where the exponential overflows.
-
-    Source: Garg et al. 2023, Appendix C.2, which prints the constant as -1: then the maximum is KL - 2.
-    """
-    pi, mu = _pair(pi, mu)
-    x = np.asarray(x, np.float64)
-    with np.errstate(over="ignore"):
-        exponential = np.exp(-np.where(mu > 0, x, 0.0))
-    return 1.0 - (mu * exponential).sum(-1) - (pi * x).sum(-1)
-
-
-def kl_dual_maximizer(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Returns x = -log(pi / mu), at which `kl_dual` is largest, f64[..., A] (Appendix C.2).
-
-    It is 0 for an action to which neither gives weight, because any value is a maximiser there. If only one
-    of them gives weight to an action, there is no maximiser, and a ValueError says so.
-    """
-    pi, mu = _pair(pi, mu)
-    if ((pi > 0) != (mu > 0)).any():
-        raise ValueError("pi and mu must give weight to the same actions")
-    return -np.log(np.divide(pi, mu, out=np.ones_like(pi), where=mu > 0))
-
-
-def soft_backup_loss(
-    q: ArrayLike, targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float
-) -> np.ndarray:
-    """Returns E_mu[exp(z)] - E_pi[z] - 1 with z = (targets - q) / beta.
-
-    Its minimiser over q is `soft_backup`; the minimum is -KL(pi || mu).
-
-    Source: Garg et al. 2023, Eq. 8 and Appendix C.2.
-    Differs: Eq. 8 has mu under both expectations, so its minimiser is q = targets: nothing is regularised.
-    Appendix C.2 has pi under the second, as here, but says that the minimum is KL(pi || mu), without minus.
-    Args:
-        q: f64[..., A], Q of every action, reward units.
-        targets: f64[..., A], T^pi Q of the last iterate, reward units.
-    """
-    difference = np.asarray(q, np.float64) - np.asarray(targets, np.float64)
-    return -kl_dual(difference / arguments.positive("beta", beta), pi, mu)
-
-
-def soft_backup(targets: ArrayLike, pi: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
-    """Returns T^pi Q - beta log(pi / mu), f64[..., A], reward units: the minimiser of Lemma 3.4's loss.
-
-    The paper calls it B^pi Q, the soft backup. The soft backup of Section 2.1 subtracts the logarithm at the
-    next state and action instead; its fixed point is higher by beta log(pi / mu).
-
-    Arguments as `soft_backup_loss`. If only one of pi and mu gives weight to an action, the loss has no
-    minimiser, and a ValueError says so.
-    """
-    return np.asarray(targets, np.float64) + arguments.positive("beta", beta) * kl_dual_maximizer(pi, mu)
 
 
 def soft_objective(pi: ArrayLike, q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:

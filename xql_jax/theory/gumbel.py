@@ -33,7 +33,7 @@ class Gumbel:
         Section 2.2 prints p(x) = exp(-(z + exp(-z))), which integrates to the scale: the factor 1 / scale is
         missing. Eq. 6 leaves the term out too; there it is a constant.
         """
-        z = self._standardised(x)
+        z = self.sign * (np.asarray(x, np.float64) - self.location) / self.scale
         with np.errstate(over="ignore", invalid="ignore"):
             exponent = np.where(z == -np.inf, -np.inf, -(z + np.exp(-z)))  # inf - inf has this limit
         return exponent - math.log(self.scale)
@@ -41,12 +41,6 @@ class Gumbel:
     def density(self, x: ArrayLike) -> np.ndarray:
         """Returns p(x), of x's shape, in 1 / reward units."""
         return np.exp(self.log_density(x))
-
-    def cdf(self, x: ArrayLike) -> np.ndarray:
-        """Returns P(X <= x), of x's shape."""
-        with np.errstate(over="ignore"):
-            exponent = -np.exp(-self._standardised(x))
-        return np.exp(exponent) if self.sign == 1 else -np.expm1(exponent)
 
     def sample(self, generator: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
         """Returns independent samples of the shape, reward units."""
@@ -56,9 +50,6 @@ class Gumbel:
     def mean(self) -> float:
         """location + sign * scale * 0.577..., reward units."""
         return self.location + self.sign * self.scale * float(np.euler_gamma)
-
-    def _standardised(self, x: ArrayLike) -> np.ndarray:
-        return self.sign * (np.asarray(x, np.float64) - self.location) / self.scale
 
 
 def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
