@@ -102,7 +102,8 @@ def test_fields_are_parsed_to_the_type_of_their_default():
 @pytest.mark.parametrize(
     ("interval", "words"), [(0.0, " ± 0.0 (95% interval of the mean over 2 seeds)"), (None, "")]
 )
-def test_an_interval_of_0_is_one(capsys, interval, words):
+def test_an_interval_of_0_is_one(caplog, interval, words):
+    caplog.set_level("INFO")
     scores = {"last_score": 60.0, "last_score_interval_95": interval, "last_score_by_seed": [60.0, 60.0]}
     training.print_result({"hyperparameters": {}, "seeds": [0, 1], "diverged_seeds": [], **scores})
-    assert capsys.readouterr().out == f"  last score 60.0{words}; by seed: 60.0, 60.0\n"
+    assert caplog.messages == [f"  last score 60.0{words}; by seed: 60.0, 60.0"]

@@ -8,9 +8,8 @@ from xql_jax.reports.summary import OFFLINE
 
 RUN = RunFacts(
     path=Path("there"), name="there", dataset="kitchen-complete-v0", algorithm="xql", phase=OFFLINE,
-    status="finished", step=30, max_steps=30, unit="update", seeds=(0, 0), seconds={"update": 60.0}, rate=5.0,
-    commit="abc", versions={}, simulator="mujoco", machine="cpu", resumed=0, settings={}, is_normalised=True,
-    has_own_data=False,
+    status="finished", step=30, max_steps=30, unit="update", seeds=(0, 0), seconds=60.0, rate=5.0,
+    made_by={}, settings={}, is_normalised=True, has_own_data=False,
 )  # fmt: skip
 
 

@@ -36,12 +36,12 @@ def test_a_run_is_read_as_its_files_say(tmp_path):
     expected = {
         "path": folder, "name": str(folder.relative_to(tmp_path)), "dataset": "pen-human-v1", "seeds": (0, 1),
         "algorithm": "xql", "phase": OFFLINE, "status": "finished", "step": 2_000, "max_steps": 2_000,
-        "unit": "update", "wall_clock": 3660.0, "rate": 250.0, "commit": COMMIT, "is_normalised": True,
-        "simulator": "mujoco 3.8.1 (mujoco backend)", "machine": "cpu, a processor, 2 cores",
-        "has_own_data": False,
+        "unit": "update", "seconds": 3660.0, "rate": 250.0, "is_normalised": True, "has_own_data": False,
     }  # fmt: skip
     assert {name: getattr(run, name) for name in expected} == expected
-    assert (run.versions["jax"], run.settings["config.tau"]) == ("0.10.2", "0.005")
+    assert (run.made_by["commit"], run.settings["config.tau"]) == (COMMIT, "0.005")
+    assert run.made_by["simulator"] == "backend=mujoco mujoco=3.8.1"
+    assert run.made_by["machine"] == "device=cpu processor=a processor cores=2"
     assert found.left_out == []
     members = {(member.seed, member.settings["config.beta"]): member for member in found.members}
     assert {key: list(member.values) for key, member in members.items()} == {
@@ -72,9 +72,7 @@ def test_what_is_unfinished_is_there_and_said_to_be(tmp_path):
     by_algorithm = {run.algorithm: run for run in found.runs}
     run = by_algorithm["sac"]
     assert (run.status, run.step, run.phase, run.unit) == ("interrupted", 2_000, ONLINE, "step")
-    assert math.isnan(run.wall_clock)
-    assert run.simulator == "not recorded before the run ends"
-    assert by_algorithm["td3"].simulator == "none: nothing was evaluated"
+    assert math.isnan(run.seconds)
     assert [member.is_finished for member in found.members] == [False, False]
     assert by_algorithm["xsac"].warnings == ("nothing was evaluated",)
 

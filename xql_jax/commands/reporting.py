@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from xql_jax.errors import UserError
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.reports.report import Report, check_installed
-from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, read_runs
+from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, local_time, read_runs
 from xql_jax.runs.tool_settings import ListSettings, ReportSettings
 
 CELLS = ("state", "score", "when")  # titles of `_cells`
@@ -91,5 +91,5 @@ def _cells(run: ListedRun) -> list[str]:
     return [
         run.state + run.how_far,
         "" if math.isnan(run.score) else f"{run.score:.1f}{spread}{best_of}",
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.written)) if run.written else "",
+        local_time(run.written) if run.written else "",
     ]

@@ -201,7 +201,7 @@ def _print_outcome(cell: Cell, outcome: Outcome) -> None:
     else:
         print(f"{cell}:", flush=True)
         for result in outcome.summary["results"]:
-            print_result(result)
+            print_result(result, outcome.summary.get("quantity") or "score")
 
 
 def _table_text(rows: Sequence[Sequence[str]]) -> str:

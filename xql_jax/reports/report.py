@@ -18,10 +18,6 @@ from xql_jax.reports.aggregates import (
 from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, score_table, scores_of
 from xql_jax.reports.score_table import csv_table, latex_table, markdown_table, plain_number
 
-RUN_COLUMNS = (
-    "run", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit", "wall_clock_seconds",
-    "steps_per_second", "commit", "simulator", "machine", "versions", "resumed", "notes",
-)  # fmt: skip
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 
 
@@ -67,7 +63,7 @@ class Report:
             "index.html": self._page(built),
             "scores.csv": self.table.as_csv(with_missing=False),
             "statistics.csv": csv_table(self._statistics_rows()),
-            "runs.csv": csv_table([RUN_COLUMNS, *map(_run_record, self.runs)]),
+            "runs.csv": csv_table(_run_rows(self.runs)),
             "scores.md": markdown,
             "scores.tex": latex,
         }
@@ -129,13 +125,16 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
     return statistics_of(datasets, matrices, samples), left_out
 
 
-def _run_record(run: RunFacts) -> list[Any]:
-    versions = " ".join(f"{package}={version}" for package, version in run.versions.items())
-    times = [plain_number(run.wall_clock), plain_number(run.rate)]
-    return [
-        run.name, run.dataset, run.algorithm, run.phase, run.status, run.step, run.max_steps, run.unit,
-        *times, run.commit, run.simulator, run.machine, versions, run.resumed, "; ".join(run.warnings),
-    ]  # fmt: skip
+def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
+    """Returns the header and a row for each run."""
+    columns = ("name", "dataset", "algorithm", "phase", "status", "step", "max_steps", "unit")
+    rows: list[list[Any]] = [["run", *columns[1:], "wall_clock_seconds", "steps_per_second", "notes"]]
+    rows[0] += list(runs[0].made_by) if runs else []
+    for run in runs:
+        about = (getattr(run, column) for column in columns)
+        times = plain_number(run.seconds), plain_number(run.rate)
+        rows.append([*about, *times, "; ".join(run.warnings), *run.made_by.values()])
+    return rows
 
 
 def _with_ends(estimate: Estimate, digits: int = 1) -> str:

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
@@ -32,24 +32,15 @@ class RunFacts:
     max_steps: int
     unit: str  # what its steps are
     seeds: tuple[int, int]  # first and last
-    seconds: Mapping[str, float]  # by activity
+    seconds: float  # of compiling, training and evaluating; NaN if unknown
     rate: float  # steps per second of all members together; NaN if unknown
-    commit: str
-    versions: Mapping[str, str]
-    simulator: str
-    machine: str
-    resumed: int  # how often
+    made_by: Mapping[str, Any]  # commit, versions, machine and the like, for readers
     settings: Mapping[str, str]  # all settings as text, by their names on the command line
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
     handover: int | None = None  # in fine-tuning, the step up to which steps are updates
     restarted: Sequence[str] = ()  # the members that began anew after they diverged, once for each time
     warnings: Sequence[str] = ()
-
-    @property
-    def wall_clock(self) -> float:
-        """The run's time in seconds; NaN if unknown."""
-        return sum(self.seconds.values()) if self.seconds else math.nan
 
 
 @dataclasses.dataclass(frozen=True)

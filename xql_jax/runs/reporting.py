@@ -69,7 +69,10 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     content, summary, rows = run.content, run.summary, run.rows(run.path / file_name, column)
     first_seed, last_seed = content["seeds"]
     last = max((row.step for row in rows), default=0)
-    parts = [content.get("machine", {}).get(part) for part in ("device", "processor", "cores")]
+    seconds, environment = summary.get("seconds"), summary.get("environment") or {}
+    task = (TASKS | ONLINE_TASKS | COMPILED_TASKS).get(
+        run.name
+    )  # no user's own: that would import their code
     facts = RunFacts(
         path=run.path,
         name=name,
@@ -81,15 +84,22 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         max_steps=int(content["max_steps"]),
         unit=run.unit,
         seeds=(int(first_seed), int(last_seed)),
-        seconds={what: float(seconds) for what, seconds in summary.get("seconds", {}).items()},
+        seconds=sum(seconds.values()) if seconds else math.nan,
         rate=float(summary.get("updates_per_second") or summary.get("steps_per_second") or math.nan),
-        commit=content.get("commit") or "unknown: it was no git checkout",
-        versions={str(package): str(version) for package, version in content["versions"].items()},
-        simulator=_simulator(summary),
-        machine=", ".join(dict.fromkeys(f"{x} cores" if isinstance(x, int) else x for x in parts if x)),
-        resumed=len(content["resumed"]),
+        made_by={
+            "commit": content.get("commit") or "unknown: it was no git checkout",
+            "code": content.get("code") or "unknown",
+            "versions": _pairs(content["versions"]),
+            "machine": _pairs(content["machine"]),
+            "simulator": _pairs({**environment, **environment.get("versions", {}), "versions": None}),
+            "resumed": len(content["resumed"]),
+        },
         settings={setting: as_text(value) for setting, value in run.settings.items()},
-        is_normalised=_is_normalised(run, rows),
+        is_normalised=(
+            run.references is not None
+            or (task and task.is_normalised)
+            or (task is None and any(row.results["score"] != row.results["return"] for row in rows))
+        ),
         has_own_data=bool(content.get("dataset")),
         handover=run.handover,
         restarted=tuple(str(restart.get("member", "")) for restart in summary.get("restarts", ())),
@@ -116,28 +126,8 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     return facts, members
 
 
-def _is_normalised(run: SavedRun, rows: Sequence[Any]) -> bool:
-    """Whether reference returns were set for the run's task; if not, a score is the return itself.
-
-    A user's own task is not looked up, because that would import the user's code. Its rows are inspected
-    instead: scores that differ from the returns are normalised.
-    """
-    if run.references is not None or run.name in TASKS:
-        return True
-    online = (ONLINE_TASKS | COMPILED_TASKS).get(run.name)
-    if online is not None:
-        return online.is_normalised
-    return any(row.results.get("score") != row.results.get("return") for row in rows)
-
-
-def _simulator(summary: Mapping[str, Any]) -> str:
-    if not summary:
-        return "not recorded before the run ends"
-    if not (environment := summary.get("environment")):
-        return "none: nothing was evaluated"
-    packages = ", ".join(f"{package} {version}" for package, version in environment["versions"].items())
-    inertia = ", legacy inertia" if environment.get("legacy_inertia") else ""
-    return f"{packages} ({environment.get('backend', 'unknown')} backend{inertia})"
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, "", False))
 
 
 def _status_of_unfinished(folder: Path) -> str:
