@@ -264,6 +264,7 @@ def test_in_a_task_it_is_evaluated_and_acts_as_evaluations_do(tmp_path):
     settings = {"max_steps": 100, "eval_episodes": 2, "eval_interval": 100, "progress": False}
     policy = xql_jax.train("pointmaze-umaze-v0", save_dir=tmp_path, **settings)
     [score] = policy.summary["results"][0]["last_score_by_seed"]
+    assert repr(policy) == f"<xql on pointmaze-umaze-v0 after 100 updates: seed 42, score {score:.1f}>"
     assert policy.evaluate(episodes=2, seed=EVALUATION_SEED)["score_mean"] == pytest.approx(score, abs=1e-3)
     assert policy.path.parts[-3:-1] == ("pointmaze-umaze-v0", "xql")
     observations = np.random.default_rng(0).uniform(0.5, 3.5, (5, 4)).astype(np.float32)

@@ -158,12 +158,8 @@ def train_online(
 
 def _trained(
     kind: type[RunSettings],
-    settings: dict[str, Any],
+    given: Mapping[str, Any],
     *,
-    env_name: str | None,
-    max_steps: int | None,
-    method: str | None,
-    config: Config | None,
     save_dir: str | Path | None,
     progress: bool,
     callbacks: Sequence[Callback],
@@ -175,46 +171,19 @@ def _trained(
     signal or a failure ends the run.
 
     Args:
-        settings: further settings, and hyperparameters of the config.
-        named: settings that have an argument of their own.
-    Raises:
-        UserError: if a name is unknown, or a value is invalid.
+        given, named: as for `_settings`.
     """
-    if max_steps is None:
-        raise UserError(
-            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
-        )
-    if "dataset" in named:
-        given = named["dataset"]
-        sources = [*given] if isinstance(given, list | tuple) else [given]
-        task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
-        named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
-    if isinstance(config, ConfigDict):
-        if method:
-            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
-        values = config
-    else:
-        file, has_data = None if config is None else str(config), bool(named.get("dataset"))
-        _, values = choose_config(kind.config_kind, method, file, env_name=env_name, has_data=has_data)
-    named |= {"env_name": env_name, "max_steps": _plain(max_steps), "tqdm": progress}
-    known = settings_of(kind).keys() - named.keys() - {"save_dir"}
-    plain = {name: _plain(value) for name, value in settings.items()}
-    values = with_fields(values, {name: plain[name] for name in plain if name not in known}, known)
-    named |= {name: value for name, value in plain.items() if name in known}
-    named["given"] = frozenset({*settings, *({"config"} if config or method else ())})
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
-    saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
-    stop = _Stop(callbacks)
+    saved, stop = f"saved in {place}; the same call with save_dir={str(place)!r} goes on", _Stop(callbacks)
     try:
+        settings = _settings(kind, given, save_dir=str(place), tqdm=progress, **named)
         with _printed_lines(progress), stop.raising():
-            summary = train_run(kind(config=values, save_dir=str(place), **named), stop)
+            summary = train_run(settings, stop)
         if stop.received and not stop.by_callback:  # also if it came during the last steps
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
             done = summary.content["step"]
-            raise KeyboardInterrupt(
-                f"stopped after {done:,} {summary.unit}s" + (f", {saved}" if done else "")
-            )
+            raise KeyboardInterrupt(f"stopped after {done:,} {summary.unit}s{f', {saved}' if done else ''}")
     except BaseException as error:  # whatever ends it, what was trained is kept
         if save_dir is None and not any(place.glob("*/*/*/checkpoints/*")):
             shutil.rmtree(place)
@@ -225,6 +194,48 @@ def _trained(
     if save_dir is None:
         weakref.finalize(policy.run, shutil.rmtree, place, ignore_errors=True)
     return policy
+
+
+def _settings(
+    kind: type[RunSettings],
+    given: Mapping[str, Any],
+    *,
+    env_name: str | None,
+    max_steps: int | None,
+    method: str | None,
+    config: Config | None,
+    **named: Any,
+) -> RunSettings:
+    """Makes settings of class `kind`.
+
+    Args:
+        given: hyperparameters of the config, and settings besides those that are `named`.
+    Raises:
+        UserError: if a name is unknown, or a value is invalid.
+    """
+    if max_steps is None:
+        raise UserError(
+            f"max_steps: give the number of {kind.unit}s: 30_000 is a first try, the paper has 1_000_000"
+        )
+    if "dataset" in named:
+        data = named["dataset"]
+        sources = [*data] if isinstance(data, list | tuple) else [data]
+        task = get_task(env_name or DEFAULT_ENV_NAME) if env_name or not sources else None
+        named["dataset"] = [_source(source, task.episode_limit if task else None) for source in sources]
+    if isinstance(config, ConfigDict):
+        if method:
+            raise UserError(f"method={method!r}: the config is one for {config.algorithm}: leave out one")
+        values = config
+    else:
+        file, has_data = None if config is None else str(config), bool(named.get("dataset"))
+        _, values = choose_config(kind.config_kind, method, file, env_name=env_name, has_data=has_data)
+    named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
+    names = settings_of(kind).keys() - named.keys()
+    plain = {name: _plain(value) for name, value in given.items()}
+    values = with_fields(values, {name: plain[name] for name in plain if name not in names}, names)
+    named |= {name: value for name, value in plain.items() if name in names}
+    chosen = {"config"} if config or method else set()
+    return kind(config=values, given=frozenset({*given, *chosen}), **named)
 
 
 class _Stop(StopSignals):

@@ -192,8 +192,14 @@ class Policy:
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:
-        run = self.run
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {self._listed()}>"
+        run, last, scores = self.run, self.summary, {}
+        for result in last.get("results", []):
+            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True):
+                if result["last_step"] == self.step:
+                    told = f", {last.get('quantity', 'score')} {score:.1f}"
+                    scores[str(Member(seed, result["hyperparameters"]))] = told
+        listed = "\n  ".join(f"{member}{scores.get(str(member), '')}" for member in self.members[:50])
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {listed}>"
 
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
         run, networks = self.run, getattr(self.run.states[self.member.name], part)
