@@ -1,0 +1,57 @@
+"""A run on Weights & Biases, for `--wandb`."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xql_jax.errors import UserError, needing
+
+
+class WandbLogger:
+    """Writes the numbers of all members (seeds and settings) to one run on Weights & Biases.
+
+    With several members each name ends with the member's, as in `critic/loss/seed3_beta=0.5`. A resumed
+    training keeps the id of its run; W&B ignores what it has of the steps that are repeated.
+
+    Args:
+        folder: of the training; W&B's own files are in `wandb` there.
+        group: "": none.
+    """
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], project: str, group: str, config: Mapping[str, Any]
+    ):
+        with needing("--wandb", "wandb"):
+            import wandb
+        self._endings = [f"/{name}" if len(names) > 1 else "" for name in names]
+        earlier = sorted(folder.glob("wandb/*run-*-*"))  # run-DATE-ID, offline-run-DATE-ID
+        try:
+            self._run = wandb.init(
+                project=project,
+                group=group or None,
+                id=earlier[-1].name.rpartition("-")[2] if earlier else None,
+                resume="allow",
+                dir=folder,
+                config=dict(config),
+                settings=wandb.Settings(console="off", silent=True),
+            )
+        except wandb.Error as error:
+            raise UserError(f"--wandb: {error}; WANDB_MODE=offline needs no account") from error
+
+    def write(self, member: int, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes a member's scalars at a step, except values that are not finite."""
+        ending = self._endings[member]
+        self._run.log(
+            {name + ending: value for name, value in scalars.items() if math.isfinite(value)}, step=step
+        )
+
+    def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
+        ending = self._endings[member]
+        self._run.config.update({name + ending: value for name, value in values.items()})
+
+    def flush(self) -> None:
+        """W&B's own process writes what it is given."""
+
+    def close(self) -> None:
+        self._run.finish()
