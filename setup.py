@@ -91,6 +91,7 @@ setup(
         **EXTRAS,
         "docs": DOCS,
         "all": ALL,
+        "wandb": ["wandb>=0.31,<1"],  # --wandb
         "tensorboard": ["tensorboard>=2.18,<3"],  # to look at what runs write; they need tensorboardX alone
         "dev": [
             "ruff",

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "experiments", "configs")
 OF_EXTRAS = (
     *("dm_control", "gymnasium_robotics", "imageio_ffmpeg", "minari", "sklearn", "onnx", "onnxruntime"),
-    *("ray", "submitit", "rliable", "pandas", "jinja2", "mujoco_playground", "d4rl", "gym"),
+    *("ray", "submitit", "rliable", "pandas", "jinja2", "mujoco_playground", "d4rl", "gym", "wandb"),
 )
 # Without it, which would name the clone.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -135,6 +135,7 @@ def test_the_mazes_need_no_extra(typed):
     [
         ("xql-evaluate --random_policy --env_name=pen-human-v1", "gymnasium_robotics", "simulators"),
         ("xql-figures --figure=2", "sklearn", "theory"),
+        ("xql-train-offline --wandb", "wandb", "wandb"),
         ("xql-sweep --datasets=pointmaze-umaze-v0 --methods=xql --executor=ray", "ray", "sweep"),
     ],
     ids=lambda text: text.split()[0] if " " in text else "",

@@ -15,7 +15,7 @@ OWN_FILES = (
     *("config.json", "metrics.csv", "evaluations.csv", "bellman_errors.csv", "summary.json", ".lock"),
     *(".heartbeat", "preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
 )
-OWN_FOLDERS = ("checkpoints", "replay", "tb")
+OWN_FOLDERS = ("checkpoints", "replay", "tb", "wandb")
 SET_ASIDE = ("damaged-", "earlier-")
 
 

@@ -2,19 +2,17 @@
 
 import json
 import struct
-import sys
 import time
 
 import pytest
 
-from xql_jax.errors import UserError
 from xql_jax.logs.wandb import WandbLogger
 
 BLOCK = 32_768  # bytes; W&B's files are logs as LevelDB's are, after 7 bytes
 
 
 def records(path):
-    """The records of a .wandb file: chunks of [crc u32][length u16][type u8][content], none across a block."""
+    """The records of a .wandb file: chunks [crc u32][length u16][type u8][content], none across a block."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, place, record = path.read_bytes(), 7, b""
@@ -59,9 +57,3 @@ def test_offline_files_have_every_row_and_a_resumed_run_its_id(tmp_path, monkeyp
     ]
     assert (config["algorithm"], config["beta/seed_1"]) == ("xql", 0.5)
     assert len(ids) == 1
-
-
-def test_a_missing_package_is_told_with_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match=r"--wandb needs wandb.*xql_jax\[wandb\]"):
-        WandbLogger(tmp_path, ["seed_0"], "project", "", {})

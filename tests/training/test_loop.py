@@ -267,7 +267,7 @@ def test_an_error_of_the_checkpoints_thread_ends_the_run(start, tmp_path, monkey
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     training, _ = make_training(tmp_path, start.again(), SCHEDULE)
-    monkeypatch.setattr(training._rows._tensorboard, "flush", refuse)
+    monkeypatch.setattr(training._rows._loggers[0], "flush", refuse)
     with pytest.raises(UserError, match=r"cannot write .*/6: Input/output error"), training:
         train(training, steps_per_call=1)
     assert training.progress.step == 12  # at the next checkpoint

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xql_jax.errors import UserError, needing
+from xql_jax.errors import UserError
 
 
 class WandbLogger:
@@ -22,8 +22,8 @@ class WandbLogger:
     def __init__(
         self, folder: Path, names: Sequence[str], project: str, group: str, config: Mapping[str, Any]
     ):
-        with needing("--wandb", "wandb"):
-            import wandb
+        import wandb  # takes a second
+
         self._endings = [f"/{name}" if len(names) > 1 else "" for name in names]
         earlier = sorted(folder.glob("wandb/*run-*-*"))  # run-DATE-ID, offline-run-DATE-ID
         try:
@@ -48,7 +48,8 @@ class WandbLogger:
 
     def write_hyperparameters(self, member: int, values: Mapping[str, Any]) -> None:
         ending = self._endings[member]
-        self._run.config.update({name + ending: value for name, value in values.items()})
+        config = {name + ending: value for name, value in values.items()}
+        self._run.config.update(config, allow_val_change=True)
 
     def flush(self) -> None:
         """W&B's own process writes what it is given."""

@@ -13,7 +13,7 @@ import jax
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
 from xql_jax.envs import choose_suite, describe_environment
-from xql_jax.errors import UserError
+from xql_jax.errors import UserError, needing
 from xql_jax.files import writing
 from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
@@ -61,6 +61,9 @@ def make_job(settings: RunSettings, updates: float, **identity: Any) -> Job:
         updates: the number after which decaying learning rates reach 0; inf: no decay.
         identity: what the run's numbers depend on besides the settings.
     """
+    if settings.wandb:  # before the data are loaded
+        with needing("--wandb", "wandb"):
+            import wandb  # noqa: F401
     learner = learner_from_config(settings.config, updates)
     grid = parse_sweep(settings.sweep, learner)
     if twice := [name for name in grid if name in settings.given]:
@@ -178,6 +181,15 @@ def train(
     settings, files = job.settings, folder.files
     with contextlib.ExitStack() as held:
         held.callback(population.close)
+        if settings.wandb:
+            from xql_jax.logs.wandb import WandbLogger  # which few runs need
+
+            names, config = (
+                [member.name for member in job.members],
+                {**job.identity, **job.identity["config"]},
+            )
+            group, place = settings.wandb_group, files.folder
+            of_loop["loggers"] = [WandbLogger(place, names, settings.wandb_project, group, config)]
         loop = TrainingLoop(population, evaluator, task, settings.schedule, files, **of_loop)
         held.enter_context(loop)
         _log_settings(job)

@@ -71,6 +71,9 @@ class RunSettings(Settings):
     )
     keep_checkpoints: int = setting(KEPT, "Checkpoints to keep, the last and a hand-over's; 0: all.")
     tqdm: bool = setting(True, "Show a progress bar, if stderr is a terminal.")
+    wandb: bool = setting(False, "Also log to Weights & Biases; WANDB_MODE=offline needs no network.")
+    wandb_project: str = setting("xql_jax", "Project on Weights & Biases.")
+    wandb_group: str = setting("", "Group of runs there.")
     resume: bool = setting(False, "Go on from the run's last checkpoint, or start if there is none.")
 
     unit = "update"  # the name of one step

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
+from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.policies import around, prepared
 from xql_jax.tasks import Task
@@ -52,6 +53,7 @@ class TrainingLoop:
         recordings: measured in addition to the logs and evaluations.
         preprocessing: applied to observations and rewards before the policies see them.
         hand_over: returns the population of the second phase, with the states of the first one's members.
+        loggers: get the numbers of the rows as TensorBoard does, perhaps a `WandbLogger`; closed at the end.
     Attributes:
         population: what is trained now.
         unit: the name of one step.
@@ -68,6 +70,7 @@ class TrainingLoop:
         recordings: Sequence[Recording] = (),
         preprocessing: Preprocessing = UNCHANGED,
         hand_over: Callable[[Population], Population] | None = None,
+        loggers: Sequence[Any] = (),
     ):
         self.population, self._first_phase, self._hand_over = population, population, hand_over
         self.unit = "step" if hand_over else population.strategy.unit
@@ -87,7 +90,9 @@ class TrainingLoop:
         self._reported = set(self.population.diverged)
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
         self.csv_files = [files.metrics, files.evaluations, *(recording.path for recording in recordings)]
-        self._rows = RowWriter(self.population, self.csv_files, files.events, saved, self.progress.step)
+        names = [member.name for member in population.members]
+        tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
+        self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
 
     @property
     def finished(self) -> bool:

@@ -12,7 +12,6 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import CSVLogger
-from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
@@ -37,26 +36,24 @@ class RowWriter:
 
     Args:
         paths: of the CSV files.
-        events: the folder of the TensorBoard events.
+        loggers: of the same numbers elsewhere: a `TensorBoardLogger`, perhaps a `WandbLogger`.
         saved: the rows that a checkpoint holds, by file name.
-        step: of that checkpoint, or 0.
     """
 
     def __init__(
         self,
         population: Population,
         paths: Sequence[Path],
-        events: Path,
+        loggers: Sequence[Any],
         saved: Mapping[str, bytes],
-        step: int,
     ):
         self._members = population.members
         self._logs = {path: CSVLogger(path, saved.get(path.name, b"")) for path in paths}
-        self._tensorboard = TensorBoardLogger(events, [member.name for member in self._members], step)
-        if not saved:
-            for index, member in enumerate(self._members):
-                values = hyperparameters(population.member(index)[0])  # type: ignore[arg-type]
-                self._tensorboard.write_hyperparameters(index, {"seed": member.seed, **values})
+        self._loggers = loggers
+        for index, member in enumerate([] if saved else self._members):
+            values = hyperparameters(population.member(index)[0])  # type: ignore[arg-type]
+            for logger in loggers:
+                logger.write_hyperparameters(index, {"seed": member.seed, **values})
 
     def write(
         self,
@@ -78,7 +75,8 @@ class RowWriter:
                 cells = {name: column[index] for name, column in columns.items()}
                 self._logs[path].write({**_start(member, progress), **cells, "seconds": seconds})
                 numbers = {prefix + name: cell for name, cell in cells.items() if isinstance(cell, float)}
-                self._tensorboard.write(index, progress.step, numbers)
+                for logger in self._loggers:
+                    logger.write(index, progress.step, numbers)
 
     def write_numbers(
         self, path: Path, progress: Progress, column: str, numbers: np.ndarray, skipped: Collection[int]
@@ -97,14 +95,14 @@ class RowWriter:
             (folder / "logs").mkdir()
             for path, size in sizes.items():
                 (folder / "logs" / path.name).write_bytes(path.read_bytes()[:size])
-            self._tensorboard.flush()
+            for logger in self._loggers:
+                logger.flush()
 
         return write
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:  # closes the others if one fails
-            stack.callback(self._tensorboard.close)
-            for log in self._logs.values():
+            for log in (*self._loggers, *self._logs.values()):
                 stack.callback(log.close)
 
 
