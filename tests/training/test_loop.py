@@ -20,7 +20,6 @@ from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import EpisodeResults
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.rows import Recording
 from xql_jax.training.schedule import Schedule
 
 # Updates, and those between logs, evaluations and checkpoints. Member 1 (growth 4) diverges at update 32.
@@ -154,14 +153,14 @@ class Killed(BaseException):
     """Stands in for SIGKILL."""
 
 
-def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monkeypatch):
+def test_bellman_errors_have_a_row_each_also_after_a_kill(start, tmp_path, monkeypatch):
     """Three numbers of each of two members every 4 updates and after the last."""
 
     def measured_until(name, until=10):
         population, measured = start.again(), []
         advance = population.advance
 
-        def measure():
+        def measure(population):
             measured.append(population.step)
             return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
@@ -172,17 +171,17 @@ def test_recordings_have_a_row_a_number_also_after_a_kill(start, tmp_path, monke
 
         files = TrainingFiles(tmp_path / name)
         files.folder.mkdir(exist_ok=True)
-        recording = Recording(files.folder / "sizes.csv", "size", 4, measure)
-        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, [recording])
+        monkeypatch.setattr("xql_jax.training.loop.bellman_errors", measure)
+        loop = TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, 4)
         monkeypatch.setattr(population, "advance", advance_or_die)
         with contextlib.suppress(Killed), loop:
             train(loop)
         monkeypatch.undo()
-        return measured, (files.folder / "sizes.csv").read_text().splitlines()
+        return measured, files.bellman_errors.read_text().splitlines()
 
     measured, lines = measured_until("unbroken")
     assert measured == [4, 8, 10]
-    assert lines[:2] == ["step,seed,growth,size", "4,3,1,4.5"]
+    assert lines[:2] == ["step,seed,growth,error", "4,3,1,4.5"]
     assert [float(line.rsplit(",", 1)[1]) for line in lines[1:7]] == [4.5, 5.5, 6.5, 14.0, 24.0, 34.0]
     assert len(lines) == 1 + 3 * 2 * 3
     assert measured_until("killed", until=8)[0] == [4, 8]

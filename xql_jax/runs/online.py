@@ -26,7 +26,6 @@ from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.rows import Recording, bellman_errors
 from xql_jax.training.schedule import OnlineSchedule, Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.strategy import Strategy
@@ -89,8 +88,6 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         else:
             strategy = on_the_host(job, folder, stop, preprocessing=preprocessing)
         population = Population(job.learner, job.members, strategy)
-        interval, measure = settings.bellman_error_interval, functools.partial(bellman_errors, population)
-        errors = [Recording(folder.files.bellman_errors, "error", interval, measure)] if interval else []
         return train(
             job,
             folder,
@@ -99,7 +96,7 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             task,
             stop,
             details=functools.partial(details_of, job),
-            recordings=errors,
+            bellman_error_interval=settings.bellman_error_interval,
             preprocessing=preprocessing,
         )
 

@@ -22,7 +22,7 @@ from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.population import Population
 from xql_jax.training.progress import Pace, progress_bar
-from xql_jax.training.rows import Recording, RowWriter
+from xql_jax.training.rows import RowWriter, bellman_errors
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.training.strategy import EPISODE_METRICS
@@ -50,7 +50,7 @@ class TrainingLoop:
 
     Args:
         evaluator, task: None for no evaluation.
-        recordings: measured in addition to the logs and evaluations.
+        bellman_error_interval: steps between rows of Bellman errors; 0: none.
         preprocessing: applied to observations and rewards before the policies see them.
         hand_over: returns the population of the second phase, with the states of the first one's members.
         loggers: get the numbers of the rows as TensorBoard does, perhaps a `WandbLogger`; closed at the end.
@@ -67,7 +67,7 @@ class TrainingLoop:
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
-        recordings: Sequence[Recording] = (),
+        bellman_error_interval: int = 0,
         preprocessing: Preprocessing = UNCHANGED,
         hand_over: Callable[[Population], Population] | None = None,
         loggers: Sequence[Any] = (),
@@ -75,7 +75,7 @@ class TrainingLoop:
         self.population, self._first_phase, self._hand_over = population, population, hand_over
         self.unit = "step" if hand_over else population.strategy.unit
         self._evaluator, self._task, self._schedule = evaluator, task, schedule
-        self._preprocessing, self._files, self._recordings = preprocessing, files, recordings
+        self._preprocessing, self._files, self._error_interval = preprocessing, files, bellman_error_interval
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run, schedule.keep_checkpoints, schedule.handover
         )
@@ -89,7 +89,11 @@ class TrainingLoop:
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
-        self.csv_files = [files.metrics, files.evaluations, *(recording.path for recording in recordings)]
+        self.csv_files = [
+            files.metrics,
+            files.evaluations,
+            *[files.bellman_errors] * bool(self._error_interval),
+        ]
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
@@ -111,7 +115,7 @@ class TrainingLoop:
                 was requested as well, the failure is only logged.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
-        recorded = [recording.interval for recording in self._recordings]
+        others = [self._error_interval] * bool(self._error_interval)
         self._saved_at = time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit, time.monotonic)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as bar:
@@ -125,7 +129,7 @@ class TrainingLoop:
                     if stop.received:
                         break
                     start, stride = self.progress.step, self.population.strategy.stride
-                    end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *recorded))
+                    end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *others))
                     metrics, seconds = self._train(end)
                     if (
                         steps_per_call is None and metrics
@@ -135,7 +139,11 @@ class TrainingLoop:
                     self._report_divergences()
                     if schedule.is_due(end, schedule.log_interval):
                         self._log(metrics, stop)
-                    self._record()
+                    if others and schedule.is_due(end, self._error_interval):
+                        errors = bellman_errors(self.population)
+                        self._rows.write_errors(
+                            self._files.bellman_errors, self.progress, errors, self.population.diverged
+                        )
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
                     if bar.disable and end < last and self._pace.has_been_silent():
@@ -244,12 +252,6 @@ class TrainingLoop:
         stop.tell(self.progress.step, columns)
         if self._schedule.is_multiple(self.progress.step, self._schedule.log_interval):
             self.population.begin_interval()
-
-    def _record(self) -> None:
-        for recording in self._recordings:
-            if self._schedule.is_due(self.progress.step, recording.interval):
-                numbers, skipped = recording.measure(), self.population.diverged
-                self._rows.write_numbers(recording.path, self.progress, recording.column, numbers, skipped)
 
     def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
         """Evaluates the policies and writes one row per member.

@@ -228,7 +228,7 @@ class Population:
             found = self.diverged.get(index)
             members[member.name] = {
                 "diverged": dataclasses.asdict(found) if found else None,
-                "sums": sums[member.name].saved(),
+                "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
                 **own.get(member.name, {}),
             }
         items = {"states": unstack(self.states, self.members), **items}

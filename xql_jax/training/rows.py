@@ -1,7 +1,6 @@
-"""What a training measures, written as rows of CSV files and as TensorBoard events."""
+"""What a training measures, written as rows of CSV files and to loggers such as TensorBoard's."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,6 @@ from xql_jax.training.updates import MemberState
 from xql_jax.types import Array
 
 NUM_ERRORS = 1_024  # Bellman errors per member and measurement
-
-
-@dataclasses.dataclass(frozen=True)
-class Recording:
-    """A quantity measured every `interval` steps and written to its own CSV file, one row per number."""
-
-    path: Path  # of the CSV file, with columns step, seed, hyperparameters and `column`
-    column: str
-    interval: int  # steps
-    measure: Callable[[], np.ndarray]  # returns f32[M, N], N numbers per member at the current step
 
 
 class RowWriter:
@@ -78,14 +67,13 @@ class RowWriter:
                 for logger in self._loggers:
                     logger.write(index, progress.step, numbers)
 
-    def write_numbers(
-        self, path: Path, progress: Progress, column: str, numbers: np.ndarray, skipped: Collection[int]
+    def write_errors(
+        self, path: Path, progress: Progress, errors: np.ndarray, skipped: Collection[int]
     ) -> None:
-        """Writes a row for each of the numbers f32[M, N] of the members that are not skipped."""
+        """Writes a row for each of the Bellman errors f32[M, N] of the members that are not skipped."""
         for index, member in enumerate(self._members):
-            if index not in skipped:
-                for number in numbers[index].tolist():
-                    self._logs[path].write({**_start(member, progress), column: number})
+            for error in [] if index in skipped else errors[index].tolist():
+                self._logs[path].write({**_start(member, progress), "error": error})
 
     def saving(self) -> Callable[[Path], None]:
         """Returns a function that writes the rows until now into a checkpoint's folder."""

@@ -35,13 +35,9 @@ class Sums(NamedTuple):
         """Returns the means by their names in the logs; NaN if there was no update."""
         return {f"{name}_mean": total / self.updates for name, total in self.totals.items()}
 
-    def saved(self) -> dict[str, Any]:
-        """Returns one member's sums for JSON; `restored` undoes it exactly."""
-        totals = {name: float(total) for name, total in self.totals.items()}
-        return {"updates": int(self.updates), "totals": totals}
-
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Self:
+        """Returns one member's sums from the numbers in JSON."""
         totals = {name: jnp.float32(float(total)) for name, total in saved["totals"].items()}
         return cls(jnp.int32(saved["updates"]), totals)
 
