@@ -123,6 +123,10 @@ def test_scores_without_references():
     assert get_task("HalfCheetah-v5").normalized_score(np.array([-3.0, 650.0])).tolist() == [-3.0, 650.0]
 
 
+def test_gymnasiums_own_tasks_need_no_module():
+    assert get_task("Pendulum-v1") == get_task("gymnasium:Pendulum-v1")
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [

@@ -237,7 +237,7 @@ def referenced(task: Task, references: References | None) -> Task:
 
 
 def get_task(name: str) -> Task:
-    """Returns the task of that name. MODULE:NAME is a user's own environment.
+    """Returns the task of that name. MODULE:NAME is a user's own environment, and so is any of Gymnasium's.
 
     Raises:
         UserError: if there is no such task; the message names similar ones, or says why the user's own
@@ -249,6 +249,9 @@ def get_task(name: str) -> Task:
     module, colon, _ = name.partition(":")
     if colon and module != PLAYGROUND:
         return _own_task(name)
+    gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which known tasks can save
+    if name in gymnasium.registry and f"{name[:-1]}5" not in known:  # HalfCheetah-v2 does not run any more
+        return _own_task(f"gymnasium:{name}")
     near = nearest(name, COMPILED_TASKS if colon else known)
     raise UserError(f"unknown environment {name!r}; nearest known: {near}")
 
@@ -281,7 +284,7 @@ def _own_task(name: str) -> Task:
 
     A score is the return itself.
     """
-    gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which other tasks can save
+    gymnasium: Any = importlib.import_module("gymnasium")
     attribute = own_attribute(name)
     module, _, registered = name.partition(":")
     try:
