@@ -28,13 +28,13 @@ install: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,video,minari,theory]'
 
 demo: $(VENV)/run.stamp
-	$(TRAIN) --config=configs/pointmaze_config.py:bc --max_steps=10000 --eval_interval=5000
-	$(TRAIN) --config=configs/pointmaze_config.py:xql --max_steps=30000 --eval_interval=3000
+	$(TRAIN) --method=bc --max_steps=10000 --eval_interval=5000
+	$(TRAIN) --method=xql --max_steps=30000 --eval_interval=3000
 
 finetune-demo: $(VENV)/run.stamp
-	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:xql
-	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:iql
-	$(FINETUNE) --config=configs/pointmaze_finetune_config.py:rlpd
+	$(FINETUNE) --method=xql
+	$(FINETUNE) --method=iql
+	$(FINETUNE) --method=rlpd
 
 # Two processes; --dist=loadfile: tests of a file share what they train. Most of the suite's time is XLA's compiler: the
 # second time, what it made is at hand.

@@ -3,8 +3,8 @@
 Examples:
   xql-train-finetune --num_pretraining_steps=20000 --max_steps=10000 --num_seeds=3
   xql-train-finetune --checkpoint=results/pointmaze-umaze-v0/xql/RUN --max_steps=10000
-  xql-train-finetune --config=configs/pointmaze_config.py:iql --offline_fraction=0.5
-  xql-train-finetune --config=configs/pointmaze_config.py:rlpd --max_steps=20000
+  xql-train-finetune --method=iql --offline_fraction=0.5
+  xql-train-finetune --method=rlpd --max_steps=20000
   xql-train-finetune --online='beta=0.2:0.1 awr_temperature=10' --exploration_noise=0.1
 
 Training has two phases. Before the hand-over, a step is an update; after it, a step is a step of the

@@ -2,11 +2,11 @@
 
 Examples:
   xql-train-offline --env_name=pointmaze-umaze-v0 --max_steps=30000 --num_seeds=3
-  xql-train-offline --env_name=kitchen-complete-v0 --config=configs/kitchen_config.py
-  xql-train-offline --config=configs/pointmaze_config.py:iql --config.expectile=0.8
+  xql-train-offline --env_name=kitchen-complete-v0 --method=iql+reverse_kl
+  xql-train-offline --method=iql --expectile=0.8
   xql-train-offline --sweep='beta=0.1,0.2,0.3' --num_seeds=2 --max_steps=30000
   xql-train-offline --dataset=mine.npz  # no environment: no evaluation
-  xql-train-offline --env_name=hopper-medium-v2 --config=configs/mujoco_config.py --tuned
+  xql-train-offline --env_name=hopper-medium-v2 --tuned
 
 A run writes to SAVE_DIR/ENV/ALGORITHM/RUN/. `--resume` goes on with a run that was stopped.
 """

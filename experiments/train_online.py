@@ -1,9 +1,9 @@
 """Trains an online learner in a task of DM Control, in a Gymnasium task or in an embedded maze.
 
 Examples:
-  xql-train-online --env_name=cartpole-swingup --config.network=small --max_steps=100000
-  xql-train-online --env_name=cheetah-run --config=configs/xtd3_config.py:xtd3_dq
-  xql-train-online --env_name=walker-run --config=configs/sac_config.py --num_seeds=3
+  xql-train-online --env_name=cartpole-swingup --network=small --max_steps=100000
+  xql-train-online --env_name=cheetah-run --method=xtd3_dq
+  xql-train-online --env_name=walker-run --method=sac --num_seeds=3
   xql-train-online --env_name=playground:CheetahRun --num_environments=100
 
 In the last example, environments are part of the compiled program, see docs/compiled.md.

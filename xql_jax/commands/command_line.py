@@ -162,11 +162,13 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
     """
     known, values = settings_of(kind), flags.FLAGS
     names = [name for name in (*known, "config", "method") if name in values]
-    if fields and not issubclass(kind, RunSettings):
+    given: dict[str, Any] = {name: values[name].value for name in names if name in known}
+    if issubclass(kind, RunSettings):
+        given["config"] = _chosen_config(kind, fields, names)
+    elif fields:
         from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
 
         raise UserError(f"--{unknown_setting(next(iter(fields)), names)}")
-    given: dict[str, Any] = {name: values[name].value for name in names if name in known}
     for name in (name for name in known if known[name].positional):
         several = known[name].kind is Sequence
         if known[name].meaning and not positional:
@@ -179,16 +181,13 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
         )
     if "given" in kind.__dataclass_fields__:  # type: ignore[attr-defined]
         given["given"] = frozenset({*(name for name in names if values[name].present), *fields})
-    config = _chosen_config(kind) if issubclass(kind, RunSettings) else None
     try:
-        if config:  # of a training
-            given["config"] = with_fields(config, fields, names)
         return kind(**given)
     except UserError as error:
         raise UserError(f"--{error}") from None
 
 
-def _chosen_config(kind: type[RunSettings]) -> ConfigDict:
+def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Sequence[str]) -> ConfigDict:
     """Returns the config that the flags ask for; its file's path is afterwards the value of --config."""
     values = flags.FLAGS
     has_data = "dataset" in values and bool(values.dataset)
@@ -196,7 +195,10 @@ def _chosen_config(kind: type[RunSettings]) -> ConfigDict:
         kind.config_kind, values.method, values.config, env_name=values.env_name, has_data=has_data
     )
     values["config"].value = str(file)
-    return config
+    try:
+        return with_fields(config, fields, names)
+    except UserError as error:
+        raise UserError(f"--{error}") from None
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

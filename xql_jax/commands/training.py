@@ -45,7 +45,7 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
     line = (
         f"fine-tuning of {source}: {settings.max_steps:,} steps"
         if source
-        else f"{request(settings)}, by {path}"
+        else f"{request(settings)}; values of {path}"
     )
     print(line, flush=True)  # before training, so that a full disk is not found out after hours
     summary = train_run(settings)

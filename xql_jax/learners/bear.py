@@ -6,7 +6,7 @@ Hyperparameters: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137 (rates,
 and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4 actions), 76 and 84 (rates), 172 and 180 (10
 actions and 0.75 in the backup), 215 (40,000 updates of the MMD alone) and 247 (the multiplier's range);
 bear/README.md: sigma 20 and a Laplacian kernel. For HalfCheetah it has a Gaussian kernel
-(`--config.kernel=gaussian`), here the default is Laplacian for every task.
+(`--kernel=gaussian`), here the default is Laplacian for every task.
 
 Differs: the authors clone the data's policy with a conditional VAE. They clip its latent to 0.5 when
 sampling, which narrows the distribution. Here the clone has the same head as pi and is fitted by maximum
@@ -19,7 +19,7 @@ and in the first code after it. Their last layers begin near 0 and their deviati
 action with the largest Q among 10 (first code) or 100 (D4RL) samples of pi; here among 10. One of their MMD's
 samples of pi is also the action for Q; here a sample of its own. They learn from D4RL's rewards in AntMaze,
 too, from which this one subtracts 1. Their 40,000 updates without Q are of 3,000,000: shorten them
-(`--config.warm_start=N`) with the run.
+(`--warm_start=N`) with the run.
 """
 
 from collections.abc import Callable

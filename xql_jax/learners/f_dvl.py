@@ -5,7 +5,7 @@ default: then nothing pulls V down to actions that are near it. This project use
 the total variation does (offline/README.md).
 Differs: that code fits Q by a Huber loss, and takes batches of 1024. On locomotion, Kitchen and Adroit its
 README also gives `--sample_random_times=1`, a uniform action per state in V's loss, here
-`--config.uniform_actions=1`.
+`--uniform_actions=1`.
 """
 
 import flax.struct

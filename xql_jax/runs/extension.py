@@ -83,7 +83,7 @@ def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
             f"--extend: {shorter.path} cannot be extended: its actor's learning rate falls to 0 at update "
             f"{shorter.content['max_steps']:,} (decay_actor_lr), and a longer run's rate would differ from "
             "the first update on. Train a new run without --extend; runs with "
-            "--config.decay_actor_lr=false can be extended"
+            "--decay_actor_lr=false can be extended"
         )
     progress, files = shorter.progress, folder.files
     with Checkpoints(shorter.files.checkpoints, shorter.run) as checkpoints:

@@ -199,7 +199,7 @@ def _warn_of_first_phases(job: Job) -> None:
         if longest >= updates:
             LOG.warning(
                 f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates of {of}: "
-                f"shorten it by --config.{name}=N, or train for longer"
+                f"shorten it by --{name}=N, or train for longer"
             )
 
 

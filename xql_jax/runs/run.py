@@ -67,7 +67,7 @@ def make_job(settings: RunSettings, updates: float, **identity: Any) -> Job:
     learner = learner_from_config(settings.config, updates)
     grid = parse_sweep(settings.sweep, learner)
     if twice := [name for name in grid if name in settings.given]:
-        raise UserError(f"--config.{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
+        raise UserError(f"--{twice[0]}: --sweep varies {twice[0]}, too: leave out one of them")
     members = make_members(settings.seeds, grid)
     return Job(settings, learner, members, {**settings.identity, **identity})
 
