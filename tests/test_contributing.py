@@ -88,5 +88,5 @@ def test_the_example_trains_by_its_name_and_with_another_policy(registered, tmp_
 
 
 def test_the_examples_values_are_checked(registered, tmp_path):
-    with pytest.raises(UserError, match=r"config\.quantile must be within \(0, 1\), not 1.5"):
+    with pytest.raises(UserError, match=r"quantile must be within \(0, 1\), not 1.5"):
         run(tmp_path, "quantile", quantile=1.5)

@@ -117,7 +117,7 @@ def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
         "xql-train-offline --config=kitchen:cql --env_name=kitchen-mixed-v0 --print_config"
     )
     assert (code, err) == (0, "")
-    assert "--config.cql_alpha=" in out
+    assert "--cql_alpha=" in out
 
 
 @pytest.mark.slow

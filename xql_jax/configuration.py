@@ -7,7 +7,7 @@ of `OnlineFields`, and `network`. The entry `about` says what the config is for;
 import contextlib
 import dataclasses
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -115,7 +115,7 @@ def online_config(
     Args:
         algorithm: one of `algorithms`, for which the values are meant.
         differences: the fields that differ from the defaults; `hidden_dims` sets the widths of all networks.
-        small: the fields that `--config.network=small` changes.
+        small: the fields that `--network=small` changes.
         by_task: by task, the fields that differ for it.
     """
     check_method(algorithm, config_files.ONLINE)
@@ -229,7 +229,7 @@ def resolve_online(
     _check_names(config)
     sizes = {"paper": {}, "small": config.about.small.to_dict()}
     if config.network not in sizes:
-        raise UserError(f"config.network must be one of {', '.join(sizes)}, not {config.network!r}")
+        raise UserError(f"network must be one of {', '.join(sizes)}, not {config.network!r}")
     fixed = {*given, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
     for values in (sizes[config.network], config.about.by_task.to_dict().get(env_name, {})):
         config.update({name: value for name, value in values.items() if name not in fixed})
@@ -243,8 +243,8 @@ def _resolve_widths(config: ml_collections.ConfigDict, given: Collection[str]) -
     if widths is not None:
         networks = [name for name in config if name.endswith("_hidden_dims")]
         if not networks:
-            raise UserError(f"config.hidden_dims: {config.algorithm} has no network of hidden layers")
-        fields.check_value(make_learner(config.algorithm), "config.hidden_dims", networks[0], widths)
+            raise UserError(f"hidden_dims: {config.algorithm} has no network of hidden layers")
+        fields.check_value(make_learner(config.algorithm), "hidden_dims", networks[0], widths)
         config.update({name: widths for name in networks if name not in given})
     if "hidden_dims" in config:
         with config.unlocked():
@@ -253,17 +253,15 @@ def _resolve_widths(config: ml_collections.ConfigDict, given: Collection[str]) -
 
 def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
     """Returns the config's values for `OnlineFields`; raises UserError if one is impossible."""
-    with _of_config():
-        return OnlineFields(**{name: config[name] for name in fields.hyperparameters(OnlineFields())})
+    return OnlineFields(**{name: config[name] for name in fields.hyperparameters(OnlineFields())})
 
 
 def learner_from_config(config: ml_collections.ConfigDict, max_steps: float) -> Any:
     """Builds the learner, whose decaying learning rates reach 0 at `max_steps`; UserError for a bad field."""
     _check_names(config)
     learner = make_learner(config.algorithm)
-    with _of_config():
-        values = {name: config[name] for name in fields.hyperparameters(learner)}
-        return fields.with_hyperparameters(learner, values).scheduled(max_steps)
+    values = {name: config[name] for name in fields.hyperparameters(learner)}
+    return fields.with_hyperparameters(learner, values).scheduled(max_steps)
 
 
 def _check_names(config: ml_collections.ConfigDict) -> None:
@@ -278,15 +276,6 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
         )
     for name in sorted(known.keys() - given):
         raise UserError(f"the config has no {name}, a field of {config.algorithm}")
-
-
-@contextlib.contextmanager
-def _of_config() -> Iterator[None]:
-    """Context manager in which error messages name fields as on the command line: config.FIELD."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"config.{error}") from error
 
 
 def check_suite(config: ml_collections.ConfigDict, task: Task) -> None:

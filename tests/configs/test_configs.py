@@ -207,7 +207,7 @@ def test_mistakes_are_refused():
         del lacking.updates_per_step
         misspelt.betta = 1.0
     for one, words in (
-        (config, r"config.network must be one of paper, small, not 'tiny'"),
+        (config, r"network must be one of paper, small, not 'tiny'"),
         (lacking, "the config has no updates_per_step, a field of sac"),
         (misspelt, "unknown config field 'betta' for sac"),
     ):

@@ -86,7 +86,7 @@ def test_the_methods_and_hyperparameters_of_documented_configs_are_there(outcome
 
 @pytest.mark.parametrize(
     "arguments",
-    ["--num_sedes=3", "--num_seeds=many", "--config=configs/pointmaze_config.py:xkl", "--config.betta=1"],
+    ["--num_sedes=3", "--num_seeds=many", "--method=xkl", "--betta=1"],
 )
 def test_a_flag_that_is_not_there_is_seen(arguments):
     """The oracle's own oracle."""

@@ -52,7 +52,7 @@ train --sweep=betta=1,2 => --sweep | 'betta' | beta
 train --sweep=hidden_dims=8 => --sweep | 'hidden_dims' | beta
 train --sweep=beta=low,high => --sweep | 'beta=low,high' | NUMBER
 train --sweep=beta=1,1.0 => --sweep | same value | beta
-train --sweep=beta=1,2 --config.beta=3 => --config.beta | --sweep
+train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
 # a run
 bare --dataset=good.hdf5 --eval_at_start => --eval_at_start
 train --tuned => --tuned | pointmaze-umaze-v0 | none
@@ -101,7 +101,7 @@ online --lr=1 => actor_lr | critic_lr
 train --config.about.suites=kitchen => about.suites
 train --config.beta => --beta='true': must be a number
 train --config.hidden_dims=wide => hidden_dims='wide' | widths
-train '--config.hidden_dims=(8,0)' => config.hidden_dims | positive whole numbers | (8, 0)
+train '--config.hidden_dims=(8,0)' => hidden_dims | positive whole numbers | (8, 0)
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
 train --config={configs}/pointmaze_config.py:dt '--config.hidden_dims=(8,)' => dt has no
 # online
@@ -109,7 +109,7 @@ online --env_name=cheetah-runs => 'cheetah-runs' | cheetah-run
 online --env_name=playground:CheetahRum => playground:CheetahRun
 online --env_name=playground:CheetahRun --processes => --processes
 online --env_name=no_module:PointMass => 'no_module' | does not import
-online --config.network=tiny => config.network | paper, small | 'tiny'
+online --config.network=tiny => network | paper, small | 'tiny'
 online --config.buffer_size=4 => buffer_size=4 | batch_size=8
 online --num_environments=3 => --max_steps=200 | multiple of --num_environments=3
 online --config.warmup_steps=200 => --max_steps=200 | warmup_steps=200

@@ -201,10 +201,10 @@ def test_the_settings_that_are_printed_are_those_of_the_run(folder):
     for name in ("sweep", "max_steps", "batch_size", "eval_episodes", "env_backend", "dataset"):
         assert found[name][0] == typed(written[name]), name
     origins = {name: origin for name, (_, origin, _) in found.items()}
-    assert origins["config.beta"] == origins["sweep"] == "flag"
-    assert origins["config.value_hidden_dims"] == "flag config.hidden_dims"
-    assert origins["config.awr_temperature"] == "config file"
-    assert origins["config.loss"] == origins["keep_checkpoints"] == "default"
+    assert origins["beta"] == origins["sweep"] == "flag"
+    assert origins["value_hidden_dims"] == "flag hidden_dims"
+    assert origins["awr_temperature"] == "config file"
+    assert origins["loss"] == origins["keep_checkpoints"] == "default"
     assert all(meaning for _, _, meaning in found.values())
 
 
@@ -212,16 +212,16 @@ def test_the_suite_s_file_is_chosen_and_table_4_and_the_method_are_named(tmp_pat
     found = printed(tmp_path, "--env_name=antmaze-umaze-diverse-v0", "--tuned")
     assert found["config"][0].endswith("configs/antmaze_config.py")
     # Table 4, in parentheses: beta 2, batches of 1024.
-    assert found["config.beta"][:2] == ("2", "Table 4 (--tuned)")
+    assert found["beta"][:2] == ("2", "Table 4 (--tuned)")
     assert found["batch_size"][:2] == ("1024", "Table 4 (--tuned)")
     own = printed(tmp_path, "--dataset=nowhere.npz")
     assert own["config"][0].endswith("configs/own_config.py")
-    assert own["config.beta"][:2] == ("2", "default")
+    assert own["beta"][:2] == ("2", "default")
     onestep = printed(tmp_path, f"--config={KITCHEN}:onestep", "--env_name=kitchen-mixed-v0")
     assert onestep["batch_size"][:2] == ("512", "default of the method")
     online = printed(tmp_path, "--env_name=walker-run", "--config.network=small", main=ONLINE)
-    assert online["config.warmup_steps"][:2] == ("1000", "default")
-    assert online["config.beta"][1] == "config file"
+    assert online["warmup_steps"][:2] == ("1000", "default")
+    assert online["beta"][1] == "config file"
     finetuned = printed(tmp_path, "--num_pretraining_steps=7", main=FINETUNE)
     assert finetuned["num_pretraining_steps"][:2] == ("7", "flag")
     assert finetuned["offline_fraction"][:2] == ("", "default of the method")

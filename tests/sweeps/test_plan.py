@@ -57,7 +57,7 @@ def test_online_methods_have_their_own_configs(tmp_path):
         ({"methods": ("xqll",)}, "--methods: unknown method 'xqll'; nearest known: xql"),
         ({"methods": ("xql:hidden_dims=8", "8")}, "--methods: 8 is no method: type several widths as "),
         ({"sweep": "betta=1"}, "--sweep: no method asked for has 'betta'; nearest: beta"),
-        ({"sweep": "loss=plane"}, "config.loss must be one of"),
+        ({"sweep": "loss=plane"}, "loss must be one of"),
         ({"methods": ("xql_t",), "datasets": ("pen-human-v0",)}, "--tuned has no values for pen-human-v0"),
         (
             {"methods": ("iql:expectil=0.5",)},
@@ -72,7 +72,7 @@ def test_online_methods_have_their_own_configs(tmp_path):
             {"sweep": "loss=plain loss=rescaled"},
             "--methods=xql:loss=plain:loss=rescaled: gives a field twice",
         ),
-        ({"methods": ("xql:beta=2",), "sweep": "beta=1,3"}, "--config.beta: --sweep varies beta, too"),
+        ({"methods": ("xql:beta=2",), "sweep": "beta=1,3"}, "--beta: --sweep varies beta, too"),
         ({"methods": ("xsac",)}, "--datasets=pointmaze-umaze-v0=.*: xsac learns online, from no file"),
         ({"datasets": ("antmaze-umaze-v2=no/where",)}, "--datasets=antmaze-umaze-v2=no/where: no such file$"),
         ({"datasets": ("cheetah-run",)}, "--env_name=cheetah-run: an online task, which has no dataset"),

@@ -77,7 +77,7 @@ def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
         if name in tuned and value == tuned[name]:
             return "Table 4 (--tuned)"
         if name.endswith("_hidden_dims") and "hidden_dims" in given:
-            return "flag config.hidden_dims"
+            return "flag hidden_dims"
         is_default = name in defaults and (value == defaults[name] or not (value or defaults[name]))
         return "default" if is_default else others
 
@@ -89,7 +89,7 @@ def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
     meanings = {row.name: row.meaning for row in rows} | {"network": NETWORK}
     for name, value in config.items():
         if name not in NO_FIELDS:
-            yield f"config.{name}", value, source(name, value), meanings.get(name, "")
+            yield name, value, source(name, value), meanings.get(name, "")
 
 
 def _print_end(summary: Summary) -> None:

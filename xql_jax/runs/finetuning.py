@@ -63,7 +63,6 @@ def finetune_job(settings: FinetuneSettings) -> Job:
         settings,
         settings.online_schedule,
         fields,
-        prefix="--",
         exploration_noise=settings.exploration_noise,
         ramps=tuple(ramps),
     )

@@ -70,7 +70,7 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
     task = scored(job.settings, job.settings.task)
     with running(job) as (held, evaluator):
         sizes = choose_suite(task, settings.simulation).sizes(task)
-        check_room(job, sizes, "config.buffer_size")
+        check_room(job, sizes, "--buffer_size")
         folder = folder_of(job, task.name, task, sizes, {})
         if settings.resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)
@@ -140,7 +140,6 @@ def online_schedule(
     schedule: Schedule,
     fields: OnlineFields,
     *,
-    prefix: str = "config.",
     bellman_error_interval: int = 0,
     **others: Any,
 ) -> OnlineSchedule:
@@ -150,7 +149,6 @@ def online_schedule(
 
     Args:
         schedule: in environment steps.
-        prefix: of the fields' names on the command line, for messages.
         bellman_error_interval: in steps; 0: none.
         others: further fields of the `OnlineSchedule`.
     Raises:
@@ -162,9 +160,9 @@ def online_schedule(
     intervals["bellman_error_interval"] = bellman_error_interval  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    for name, least in ((f"{prefix}batch_size", fields.batch_size), ("--num_environments", number)):
+    for name, least in (("--batch_size", fields.batch_size), ("--num_environments", number)):
         if fields.buffer_size < least:
-            raise UserError(f"{prefix}buffer_size={fields.buffer_size}: smaller than {name}={least}")
+            raise UserError(f"--buffer_size={fields.buffer_size}: smaller than {name}={least}")
     shortest = OnlineSchedule(
         num_environments=number,
         processes=settings.processes,
@@ -175,8 +173,8 @@ def online_schedule(
     )
     if not shortest.updates_by(schedule.max_steps):
         raise UserError(
-            f"--max_steps={schedule.max_steps}: nothing is learned in so few: {prefix}warmup_steps="
-            f"{fields.warmup_steps} are random, and {prefix}updates_per_step={fields.updates_per_step:g}"
+            f"--max_steps={schedule.max_steps}: nothing is learned in so few: --warmup_steps="
+            f"{fields.warmup_steps} are random, and --updates_per_step={fields.updates_per_step:g}"
         )
     strides = math.gcd(*intervals.values()) // number
     for length in range(min(strides, fields.buffer_size // number), 0, -1):
