@@ -1,4 +1,4 @@
-"""TD3 and, by `td3_config.py:td3_dq`, TD3 - DQ with one critic (Table 5).
+"""TD3 and, by `--method=td3_dq`, TD3 - DQ with one critic (Table 5).
 
 The buffer of 1,000,000 transitions and one update per step are the defaults.
 """

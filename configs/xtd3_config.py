@@ -1,4 +1,4 @@
-"""X-TD3 and, by `xtd3_config.py:xtd3_dq`, X-TD3 - DQ: TD3's values (Table 5), and beta by task (Table 6)."""
+"""X-TD3 and, by `--method=xtd3_dq`, X-TD3 - DQ: TD3's values (Table 5), and beta by task (Table 6)."""
 
 import runpy
 from pathlib import Path
