@@ -221,7 +221,7 @@ def test_lines_are_printed_once(configured, show, capsys):
         ({"betta": 1.0}, "betta: unknown setting; nearest known: beta"),
         ({"lr": 1e-3}, "lr: unknown setting; give actor_lr .* or critic_lr .* or value_lr"),
         ({"beta": "high"}, "beta='high': must be a number"),
-        ({"beta": -1.0}, r"config\.beta"),
+        ({"beta": -1.0}, "beta must be positive"),
         ({"max_steps": None}, "max_steps: give the number of updates"),
         ({"max_steps": 0}, "max_steps=0: must be a whole number, at least 1"),
         ({"sweep": {"beta": ["much"]}}, "not 'beta=much'"),
