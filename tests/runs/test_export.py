@@ -120,6 +120,7 @@ def test_every_format_acts_as_the_learner(policy, way, tmp_path):
         ({"bias_0": None}, "no array bias_0"),
         ({"kernel_1": np.zeros((3, 3))}, "do not fit observations of 5 entries"),
         ({"scale": np.full(O, np.nan)}, "scale holds NaN"),
+        ({"low": np.zeros(2), "high": np.ones(2)}, "do not fit observations of 5 entries"),
     ],
 )
 def test_a_damaged_archive_is_refused(change, told, tmp_path):
@@ -146,6 +147,8 @@ def test_files_act_without_jax(tmp_path, way):
         "bias_0": np.ones(8, np.float32),
         "action_kernel": generator.normal(size=(8, 2)).astype(np.float32),
         "action_bias": np.ones(2, np.float32),
+        "low": np.float32([-2.0, 0.0]),
+        "high": np.float32([2.0, 0.5]),
     }
     write_onnx(weights, tmp_path / "policy.onnx")
     np.savez(tmp_path / "policy.npz", **weights)

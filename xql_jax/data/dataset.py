@@ -96,6 +96,14 @@ def share_beyond_bounds(dataset: Dataset) -> float:
     return float((np.abs(actions) > 1 + 1e-5).mean())
 
 
+def warn_of_actions(dataset: Dataset) -> None:
+    """Warns of actions beyond ±1, which are clipped, and of those that look discrete."""
+    if beyond := share_beyond_bounds(dataset):
+        LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
+    if looks_discrete(dataset):
+        LOG.warning(f"{dataset.source}: {DISCRETE}")
+
+
 def looks_discrete(dataset: Dataset) -> bool:
     """Whether each action entry has only a few values in up to 16,384 transitions."""
     actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]

@@ -60,7 +60,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
-    bounds = run.preprocessing.action_bounds or ActionBounds((-1.0,) * run.sizes[1], (1.0,) * run.sizes[1])
+    bounds = ActionBounds(*(tuple(weights[bound].tolist()) for bound in ActionBounds._fields))
     task = run.task if settings.episodes else None
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
@@ -155,17 +155,14 @@ def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -
         for name in ("action_kernel", "action_bias"):
             layers[name] = layers[name][..., : network.action_dim]
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
-    bounds = preprocessing.action_bounds
+    low, high = preprocessing.action_bounds or ([-1.0] * network.action_dim, [1.0] * network.action_dim)
     return {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
+        "low": np.array(low, np.float32),
+        "high": np.array(high, np.float32),
         "num_hidden": np.array(number),
         **{name: np.asarray(array) for name, array in layers.items()},
-        **(
-            {name: np.array(bound, np.float32) for name, bound in bounds._asdict().items()}
-            if bounds and not bounds.are_unit
-            else {}
-        ),
     }
 
 
@@ -197,33 +194,27 @@ def write_onnx(weights: Weights, path: Path) -> None:
     """Writes a graph with the input `observations` f32[B, O] and the output `actions` f32[B, A]."""
     onnx, number, arrays = import_onnx(), int(weights["num_hidden"]), dict(weights)
     del arrays["num_hidden"]
-    action_dim, last = len(weights["action_bias"]), f"x_{number}"
+    low, high, last = weights["low"], weights["high"], f"x_{number}"
+    action_dim, arrays["middle"], arrays["reach"] = len(low), (high + low) / 2, (high - low) / 2
     nodes = ["shifted = Sub (observations, shift)", "x_0 = Div (shifted, scale)"]
     for i in range(number):
         nodes += [f"h_{i} = Gemm (x_{i}, kernel_{i}, bias_{i})", f"x_{i + 1} = Relu (h_{i})"]
     nodes.append(f"action = Gemm ({last}, action_kernel, action_bias)")
-    result = "scaled" if "low" in weights else "actions"
     if "logits_bias" not in weights:
-        nodes.append(f"{result} = Tanh (action)")
+        nodes.append("scaled = Tanh (action)")
     else:
-        action_dim //= len(weights["logits_bias"])
-        arrays["shape"], arrays["axis"] = (
-            np.array([-1, len(weights["logits_bias"]), action_dim]),
-            np.array([1]),
-        )
+        arrays["shape"] = np.array([-1, len(weights["logits_bias"]), action_dim])
+        arrays["axis"] = np.array([1])
         nodes += [
             f"logits = Gemm ({last}, logits_kernel, logits_bias)",
             "best = ArgMax <axis = -1, keepdims = 0> (logits)",
             "chosen = Unsqueeze (best, axis)",
             "means = Tanh (action)",
             "split = Reshape (means, shape)",
-            f"{result} = GatherND <batch_dims = 1> (split, chosen)",
+            "scaled = GatherND <batch_dims = 1> (split, chosen)",
         ]
-    if "low" in weights:
-        low, high = weights["low"], weights["high"]
-        arrays["middle"], arrays["reach"] = (high + low) / 2, (high - low) / 2
-        nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
-        nodes += ["raised = Max (moved, low)", "actions = Min (raised, high)"]
+    nodes += ["wide = Mul (scaled, reach)", "moved = Add (wide, middle)"]
+    nodes += ["raised = Max (moved, low)", "actions = Min (raised, high)"]
     model = onnx.parser.parse_model(
         f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}], producer_name: "xql_jax"> '
         f"policy (float[B, {len(weights['shift'])}] observations) => "

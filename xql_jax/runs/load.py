@@ -85,15 +85,9 @@ class SavedRun:
         unit: the name of one step, "update" or "step".
     """
 
-    def __init__(
-        self,
-        path: Path,
-        content: Mapping[str, Any],
-        step: int | None = None,
-        member: int | None = None,
-        acts_in: str | None = None,
-    ):
-        self.path, self.content, self._wanted_step, self._wanted_member = path, content, step, member
+    def __init__(self, path: Path, content: Mapping[str, Any], *wanted: Any):
+        self.path, self.content = path, content
+        self._wanted_step, self._wanted_member, env_name = wanted
         self.identity = defining(content)
         self.run: str = content["run"]
         self.files = TrainingFiles(path, self.run)
@@ -101,7 +95,7 @@ class SavedRun:
         self.algorithm: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]
         self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
-        self._acts_in = acts_in or self.env_name
+        self._acts_in: str | None = env_name or self.env_name
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
         self.is_online = self.kind == ONLINE
@@ -215,12 +209,7 @@ class SavedRun:
             saved = Preprocessing.load(file, self.run)
         if saved.action_bounds or not self._acts_in:
             return saved
-        try:
-            return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
-        except UserError as error:
-            raise UserError(
-                f"{self.path}: the run has no bounds of actions, so they are its environment's: {error}"
-            ) from error
+        return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
 
     def preprocessing_of(self, dataset: Dataset) -> Preprocessing:
         """Returns the run's preprocessing for data that may be others: `top_returns` is a share of these."""

@@ -9,15 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xql_jax.data.dataset import (
-    DISCRETE,
-    PREFIXES,
-    SUFFIXES,
-    check_spaces,
-    looks_discrete,
-    name_of,
-    share_beyond_bounds,
-)
+from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, warn_of_actions
 from xql_jax.data.loading import load_dataset, stamps
 from xql_jax.data.preprocessing import Preprocessing, counts_kitchen_tasks, fit_preprocessing
 from xql_jax.data.sampling import Trajectories, fits_on_device
@@ -107,10 +99,7 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         task = scored(settings, task, dataset.references)
     if sizes and task:
         check_spaces(dataset, *sizes, task.name)
-    if beyond := share_beyond_bounds(dataset):
-        LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
-    if looks_discrete(dataset):
-        LOG.warning(f"{dataset.source}: {DISCRETE}")
+    warn_of_actions(dataset)
     if job.source:
         preprocessing = job.source.preprocessing_of(dataset)
     else:
