@@ -105,7 +105,7 @@ def test_the_ant_walks(main, folder):
     with h5py.File(folder / "ant.hdf5") as file:
         assert file["observations"].shape == (60, 29)
         assert file["metadata/command"].asstr()[()] == (
-            "collect.py --env_name=antmaze-umaze-v2 --transitions=60 --waypoints"
+            "xql-collect --env_name=antmaze-umaze-v2 --transitions=60 --waypoints"
         )
     assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.rewards.sum() == 0
 

@@ -121,7 +121,7 @@ class _Episode:
     place: int  # of its environment
     first: int  # step
     generator: np.random.Generator
-    stop: int | None = None  # the step after its last one; None while it goes on
+    stop: int = -1  # the step after its last one
 
 
 def episodes_of(
@@ -148,7 +148,7 @@ def episodes_of(
         UserError: if an action is not finite.
         EnvironmentFailure: naming the environment, if one fails, or gives NaN or infinity.
     """
-    steps = made = whole = length = 0  # of all; transitions; episodes before the first unfinished; their rows
+    steps = made = 0  # of all environments together; of each by itself
     begun: list[_Episode] = []
     running: dict[int, _Episode] = {}  # by the environment's place
     history: list[tuple[np.ndarray, ...]] = []  # the fields of each step, [K, ...]
@@ -180,18 +180,10 @@ def episodes_of(
             history.append((observations, *step[1:6]))
             count(made - before if transitions else int(step.ended.sum()))
             before = made
-            while whole < len(begun) and (stop := begun[whole].stop):
-                length += stop - begun[whole].first
-                whole += 1
-            under_way = steps - begun[whole].first if whole < len(begun) else 0
-            if transitions and length + under_way >= transitions:
-                break
     rows: Rows = {}
     for name, column in zip(FIELDS, zip(*history, strict=True), strict=True):
         stacked = np.stack(column)
-        rows[name] = np.concatenate(
-            [stacked[one.first : one.stop or steps, one.place] for one in begun[: whole + 1]]
-        )
+        rows[name] = np.concatenate([stacked[one.first : one.stop, one.place] for one in begun])
     rows["rewards"] = rows["rewards"].astype(np.float32)
     return cut_off(rows, transitions) if transitions else rows
 

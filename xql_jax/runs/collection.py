@@ -15,6 +15,7 @@ import numpy as np
 from xql_jax.data.dataset import checked_references
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.readers import ENVIRONMENT, UNITS, says_normalized
+from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
     Metadata,
     Rows,
@@ -37,7 +38,6 @@ from xql_jax.runs.tool_settings import CollectionSettings
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.progress import counted
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.types import Batch
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
@@ -82,10 +82,9 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
         if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:
             raise UserError(f"--{', --'.join(unfit)}: not with --{kind}")
         source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
-        measure = _references(settings, source)
         output = _check_output(settings)
         before = _rows_before(settings, output, source.task)
-        references = measure()
+        references = _references(settings, source)
         rows = source.rows()
         task = referenced(source.task, references)
         returns = whole_returns_of(rows, task.episode_limit, source.cuts_episodes)
@@ -163,17 +162,13 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         raise UserError(f"--replay={run.path}: {run.algorithm} is no online learner: it has no replay buffer")
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
-    member, (observation_dim, action_dim) = run.one_member("--replay="), run.sizes
-    shapes = (1, observation_dim), (1, action_dim), (1,), (1,), (1, observation_dim)
-    like: Any = [np.zeros(shape, np.float32) for shape in shapes]
+    member = run.one_member("--replay=")
     files = ReplayFiles(run.files.replay / member.name, f"{run.run} {member.name}")
-    begin, found = files.read(settings.until, Batch(*like))
+    begin, found = files.read(settings.until, empty(1, *run.sizes).data)
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
+    found = found._replace(actions=run.preprocessing.to_environment(found.actions))
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
-
-    actions = run.preprocessing.to_environment(transitions.actions)
-    transitions = transitions._replace(actions=actions)
 
     def rows() -> Rows:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
@@ -189,8 +184,8 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     return Source(get_task(run.env_name or ""), run.simulation, rows, about, cuts_episodes=True)
 
 
-def _references(settings: CollectionSettings, source: Source) -> Callable[[], References | None]:
-    """Returns a function that gives or measures the returns of scores 0 and 100; opens the policies for it.
+def _references(settings: CollectionSettings, source: Source) -> References | None:
+    """Gives or measures the returns of scores 0 and 100.
 
     A return that is not given is the mean of episodes by the random policy, or by the best expert, which act
     by their means or modes. These episodes differ from those that are collected.
@@ -201,7 +196,7 @@ def _references(settings: CollectionSettings, source: Source) -> Callable[[], Re
     if expert is None and not experts:
         if random is not None:
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
-        return lambda: None
+        return None
     if expert is not None and random is not None:
         checked_references(random, expert, "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
@@ -215,12 +210,9 @@ def _references(settings: CollectionSettings, source: Source) -> Callable[[], Re
         LOG.info(f"reference: {behaviour.name} has a mean return of {mean:.6g} in {episodes} episodes")
         return mean
 
-    def measure() -> References:
-        low = mean_return(policies[0]) if random is None else random
-        high = max(map(mean_return, policies[1:])) if expert is None else expert
-        return checked_references(low, high, "references")
-
-    return measure
+    low = mean_return(policies[0]) if random is None else random
+    high = max(map(mean_return, policies[1:])) if expert is None else expert
+    return checked_references(low, high, "references")
 
 
 def _check_output(settings: CollectionSettings) -> Path:
