@@ -62,6 +62,13 @@ def empirical_mdp(data, beta=1.0):
     return SoftMDP.from_transitions(*data[:4], **shape, discount=DISCOUNT, beta=beta)
 
 
+def exact_q(data, policy):
+    """V and Q of a policy [S, A] in the data's MDP, less its terminal state, in which nothing ends."""
+    mdp = empirical_mdp(data)
+    v = mdp.expected_returns(np.vstack([policy, np.full((1, ACTIONS), 1 / ACTIONS)]))
+    return v[:STATES], mdp.backup(v)[:STATES]
+
+
 def soft_optimum(data, beta):
     """V, Q and the policy."""
     solution = value_iteration(empirical_mdp(data, beta), 1e-9)

@@ -7,11 +7,9 @@ import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
 from linear_runs import gradient, linear, linear_critics, transition
 from tabular_runs import (
-    ACTIONS,
     COUNTS,
-    STATES,
     close,
-    empirical_mdp,
+    exact_q,
     learnt_policy,
     learnt_q,
     one_hot_batch,
@@ -25,13 +23,6 @@ from xql_jax.networks.mlp import DiagonalGaussian
 LEAST_STD = np.exp(-5.0)
 TEMPERATURE = 0.5
 BEHAVIOR = COUNTS / COUNTS.sum(axis=-1, keepdims=True)
-
-
-def exact_q(data, policy):
-    """V and Q of a policy [S, A] in the data's MDP, less its terminal state, in which nothing ends."""
-    mdp = empirical_mdp(data)
-    v = mdp.expected_returns(np.vstack([policy, np.full((1, ACTIONS), 1 / ACTIONS)]))
-    return v[:STATES], mdp.backup(v)[:STATES]
 
 
 def nearly_deterministic(actor, means):

@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from learner_runs import init, make, make_batch
-from tabular_runs import ACTIONS, DISCOUNT, STATES, one_hot_batch, sampled_transitions, soft_optimum, train
+from tabular_runs import (
+    ACTIONS,
+    DISCOUNT,
+    STATES,
+    exact_q,
+    one_hot_batch,
+    sampled_transitions,
+    soft_optimum,
+    train,
+)  # fmt: skip
 
 from xql_jax.learners import fields
 from xql_jax.learners.fields import with_hyperparameters
@@ -17,20 +26,6 @@ PAIRS = STATES * ACTIONS
 S, A, R, NEXT = DATA = sampled_transitions(seed=1)
 BATCH = one_hot_batch(*DATA)
 POLICY = np.array([2, 0, 1, 1, 2, 0])  # an action a state
-
-
-def exact_q(next_policy):
-    """Q f64[S, A] of the data's MDP where s' is left by `next_policy` f64[S, A], by a linear solve."""
-    pair = S * ACTIONS + A
-    counts = np.bincount(pair, minlength=PAIRS)
-    rewards = np.bincount(pair, R, PAIRS) / counts
-    following = np.zeros((PAIRS, STATES))
-    alive = NEXT < STATES
-    np.add.at(following, (pair[alive], NEXT[alive]), 1.0)
-    spread = np.zeros((STATES, PAIRS))
-    spread[np.arange(PAIRS) // ACTIONS, np.arange(PAIRS)] = np.ravel(next_policy)
-    onward = DISCOUNT * (following / counts[:, None]) @ spread
-    return np.linalg.solve(np.eye(PAIRS) - onward, rewards).reshape(STATES, ACTIONS)
 
 
 def table(policy):
@@ -91,7 +86,7 @@ def learn(policy, batch=BATCH, **changes):
 @pytest.mark.parametrize("policy", [POLICY, (POLICY + 1) % ACTIONS], ids=["one", "another"])
 @pytest.mark.parametrize("num_critics", [1, 2])
 def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
-    q = exact_q(np.eye(ACTIONS)[policy])
+    _, q = exact_q(DATA, np.eye(ACTIONS)[policy])
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
 
 
