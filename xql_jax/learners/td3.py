@@ -127,7 +127,7 @@ class TD3(DelayedDeterministic):
 
 @flax.struct.dataclass
 class GumbelCritic(parts.Critic):
-    """Critics fitted to L^beta of their targets, Eq. 42."""
+    """X-TD3's critics, fitted to L^beta of their targets, Eq. 42; all else is TD3's."""
 
     regression: GumbelRegression = fields.part(GumbelRegression)
 
@@ -135,18 +135,11 @@ class GumbelCritic(parts.Critic):
         return self.regression(values, targets)
 
 
-@flax.struct.dataclass
-class XTD3(TD3):
-    """TD3 with a `GumbelCritic`; all else is TD3's."""
-
-    critic: parts.Critic = fields.part(GumbelCritic)
-
-
 OF_TD3 = {"critic_lr": 1e-3}
 OF_XTD3 = {**OF_TD3, "clip": 8.0}  # of z = (target - Q) / beta, Appendix D.6
 METHODS = {
     "td3": fields.Method(TD3, OF_TD3),
     "td3_dq": fields.Method(TD3, {**OF_TD3, "num_critics": 1}),  # TD3 - DQ: without the double Q trick
-    "xtd3": fields.Method(XTD3, OF_XTD3),
-    "xtd3_dq": fields.Method(XTD3, {**OF_XTD3, "num_critics": 1}),
+    "xtd3": fields.Method(TD3, OF_XTD3, critic=GumbelCritic),
+    "xtd3_dq": fields.Method(TD3, {**OF_XTD3, "num_critics": 1}, critic=GumbelCritic),
 }
