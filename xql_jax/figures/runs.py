@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xql_jax.errors import UserError
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
 from xql_jax.learners.registry import OFFLINE
-from xql_jax.reports.results import Score, grouped, scores_of
+from xql_jax.reports.results import Score, scores_of
 from xql_jax.reports.style import (
     LEAST_FOR_BAND,
     count_axis,
@@ -26,7 +26,7 @@ from xql_jax.reports.style import (
     scale,
     styled,
 )
-from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step
+from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.reporting import read_runs
 from xql_jax.tasks import TASKS

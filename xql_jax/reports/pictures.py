@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from xql_jax.reports.aggregates import Statistics
-from xql_jax.reports.results import NO_METHOD, Member, RunFacts, Score, grouped, setting
+from xql_jax.reports.results import NO_METHOD, Member, RunFacts, Score, setting
 from xql_jax.reports.style import (
     MOST_WITH_SEEDS,
     draw_curves,
@@ -21,7 +21,7 @@ from xql_jax.reports.style import (
     single_axes,
     styled,
 )
-from xql_jax.reports.summary import OFFLINE, by_seed_and_step, varying_names
+from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
 
 MOST_METHODS = 12  # largest number of methods in a picture: the best by their last score
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture

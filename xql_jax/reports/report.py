@@ -61,7 +61,7 @@ class Report:
             latex += f"\n% {on}\n{latex_table(self.aggregates)}"
         return {
             "index.html": self._page(built),
-            "scores.csv": self.table.as_csv(with_missing=False),
+            "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
             "runs.csv": csv_table(_run_rows(self.runs)),
             "scores.md": markdown,

@@ -3,19 +3,16 @@
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
 from xql_jax.reports.score_table import Entry, ScoreTable
-from xql_jax.reports.summary import FINE_TUNED, OFFLINE, varying_names
+from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
 FINGERPRINT = "dataset_fingerprint"
 NO_METHOD = ("sweep", "log_interval", "eval_interval")  # settings that do not distinguish methods
-
-T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +160,6 @@ def as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
-    """Returns the items by key, in the order of their first appearance."""
-    groups: dict[K, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return groups
-
-
 def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], list[LeftOut]]:
     """Groups members that differ only in the seed, ordered by dataset and method.
 
@@ -188,7 +177,7 @@ def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], li
     kinds = grouped(members, lambda member: (member.run.algorithm, member.run.phase))
     for (algorithm, phase), of_kind in kinds.items():
         plain = f"{algorithm} fine-tuned" if phase == FINE_TUNED else algorithm
-        everywhere = _names(of_kind, but)
+        everywhere = [name for name in _names(of_kind, but) if name != FINGERPRINT]
         for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
             names = _names(of_dataset, but)
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():

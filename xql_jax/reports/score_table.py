@@ -55,13 +55,9 @@ class Entry:
         papers = [f"{score:g}" for score in (self.paper_before, self.paper) if score is not None]
         return text + (f" [{' → '.join(papers)}]" if papers else "")
 
-    def record(self, has_phases: bool) -> dict[str, Any]:
-        """Returns the entry's columns in the CSV: scores with all digits.
-
-        Args:
-            has_phases: adds the columns of fine-tuning.
-        """
-        record = {
+    def record(self) -> dict[str, Any]:
+        """Returns the entry's columns in the CSV, scores with all digits; some are of fine-tuning alone."""
+        return {
             "last_score": plain_number(self.mean),
             "interval_95": plain_number(self.interval),
             "last_score_by_seed": " ".join(map(plain_number, self.last)),
@@ -72,14 +68,11 @@ class Entry:
             "run": self.run,
             "commit": " ".join(sorted(self.commits)),
             "note": self.note,
-        }
-        phases = {
             "offline_score": plain_number(_mean(self.before)),
             "offline_score_by_seed": " ".join(map(plain_number, self.before)),
             "cumulative_regret": plain_number(self.regret),
             "paper_offline_score": self.paper_before,
         }
-        return record | phases if has_phases else record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,20 +103,13 @@ class ScoreTable:
             rows.append([f"mean of {len(whole)}", *map(_mean_cell, zip(*whole, strict=True))])
         return rows
 
-    def as_csv(self, with_missing: bool = True) -> str:
-        """Returns one row per entry: scores with all digits, and best scores in a column of their own.
-
-        Args:
-            with_missing: whether missing entries get a row, too.
-        """
-        has_phases = any(entry.before or entry.paper_before is not None for entry in self.entries.values())
-        rows = [["dataset", "method", *Entry().record(has_phases)]]
-        for dataset in self.datasets:
-            for method in self.methods:
-                if with_missing or (dataset, method) in self.entries:
-                    record = self.entry(dataset, method).record(has_phases)
-                    rows.append([dataset, method, *record.values()])
-        return csv_table(rows)
+    def as_csv(self) -> str:
+        """Returns one row per entry: scores with all digits, and best scores in a column of their own."""
+        places = [(name, method) for name in self.datasets for method in self.methods]
+        known = [
+            [*place, *self.entries[place].record().values()] for place in places if place in self.entries
+        ]
+        return csv_table([["dataset", "method", *Entry().record()], *known])
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,8 @@
 """The summary of a run: last and best scores by setting, from its evaluations."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -10,15 +10,22 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.rollout.scores import mean_and_interval
 
 OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "finetune"  # the kinds of training
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """Returns the items by key, in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], list[Row]]:
     """Groups rows by the values of the swept hyperparameters; without a sweep, the only key is empty."""
-    groups: dict[tuple[tuple[str, float], ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.setting, []).append(row)
-    return groups
+    return grouped(rows, lambda row: row.setting)
 
 
 def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -22,8 +22,8 @@ from xql_jax.files import as_json
 from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, writing_output
-from xql_jax.reports.results import grouped
 from xql_jax.reports.score_table import csv_table
+from xql_jax.reports.summary import grouped
 from xql_jax.rollout.scores import agreement
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax

@@ -149,33 +149,27 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
         UserError: if other runs have all seeds, or if those missing are not successive.
     """
     others = [] if folder.has_begun else _runs_that_differ_in(folder, "seeds")
-    there = {seed: run for run in others for seed in folder.seeds if seed in _seeds_of(run)}
+    there = {seed: run for run in others for seed in _seeds_of(run) if seed in folder.seeds}
     if not there:
         return None
     paths = ", ".join(sorted({str(run.path) for run in there.values()}))
     missing = [seed for seed in folder.seeds if seed not in there]
-    if missing:
-        if missing[-1] - missing[0] + 1 != len(missing):
-            raise UserError(
-                f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not "
-                "one range: train each range by --seed and --num_seeds, without --extend"
-            )
-        LOG.info(
-            f"extending {paths} by seeds {', '.join(map(str, missing))}, in a run of their own; "
-            "xql-report puts them together"
+    unfinished = [
+        _seeds_of(run)
+        for run in there.values()
+        if run.summary.get("status") != "finished" and set(_seeds_of(run)) <= set(folder.seeds)
+    ]
+    seeds = missing or [seed for run in unfinished[:1] for seed in run]
+    if not seeds:
+        raise UserError(f"--extend: runs with these settings have these seeds: {paths}; ask for more seeds")
+    if seeds[-1] - seeds[0] + 1 != len(seeds):
+        raise UserError(
+            f"--extend: seeds {', '.join(map(str, missing))} are missing beside {paths}, which is not one "
+            "range: train each range by --seed and --num_seeds, without --extend"
         )
-        return dataclasses.replace(settings, seed=missing[0], num_seeds=len(missing), extend=False)
-    for run in there.values():
-        seeds = _seeds_of(run)
-        if run.summary.get("status") != "finished" and set(seeds) <= set(folder.seeds):
-            LOG.info(f"going on with {run.path}, which has not ended")
-            return dataclasses.replace(
-                settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=True
-            )
-    raise UserError(
-        f"--extend: seeds {folder.seeds[0]} to {folder.seeds[-1]} already have runs with these settings: "
-        f"{paths}. Ask for more seeds by --num_seeds; a run that was stopped goes on by --resume and its own "
-        "seeds"
+    LOG.info(f"extending {paths}: seeds {', '.join(map(str, seeds))} are trained, in a run of their own")
+    return dataclasses.replace(
+        settings, seed=seeds[0], num_seeds=len(seeds), extend=False, resume=not missing
     )
 
 

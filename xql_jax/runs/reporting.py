@@ -16,10 +16,9 @@ from xql_jax.reports.results import (
     Results,
     RunFacts,
     as_text,
-    grouped,
     scores_of,
 )
-from xql_jax.reports.summary import LARGEST
+from xql_jax.reports.summary import LARGEST, grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, TASKS
@@ -98,7 +97,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         is_normalised=(
             run.references is not None
             or (task and task.is_normalised)
-            or (task is None and any(row.results["score"] != row.results["return"] for row in rows))
+            or (task is None and any(row.results.get("score") != row.results.get("return") for row in rows))
         ),
         has_own_data=bool(content.get("dataset")),
         handover=run.handover,
