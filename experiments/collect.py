@@ -23,10 +23,10 @@ from xql_jax.runs.tool_settings import CollectionSettings
 
 def main(settings: CollectionSettings) -> int:
     made = collect(settings)
+    score = "" if made["mean_score"] is None else f", score {made['mean_score']:.1f}"
     print(
         f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}, "
-        f"score {made['mean_score']:.1f}"
+        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}{score}"
     )
     return 0
 

@@ -103,7 +103,8 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             **summary,
             **(references._asdict() if references else {}),
         }
-        terminals, score = int(rows["terminals"].sum()), float(task.normalized_score(returns).mean())
+        terminals = int(rows["terminals"].sum())
+        score = float(task.normalized_score(returns).mean()) if task.is_normalised else None
         if before:
             rows, metadata = joined_rows([before[0], rows]), _joined_metadata(before[1], metadata)
         with writing_output("output", output) as unfinished:

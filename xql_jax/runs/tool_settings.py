@@ -65,7 +65,7 @@ class ListSettings(Settings):
         "List only runs with all of these: NAME=VALUE, where NAME is task, method, state or a setting such "
         "as beta.",
     )
-    compare: bool = setting(False, "Show a column for each setting in which the listed runs differ.")
+    compare: bool = setting(False, "Show the settings that have several values among the listed runs.")
     sort: str = setting("task", "Order: by task and method, best score, newest or name.", choices=SORTS)
     csv: bool = setting(False, "Print CSV.")
 
