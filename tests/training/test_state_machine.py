@@ -4,6 +4,7 @@ Offline; online, in the compiled program; both in populations of several members
 """
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import random
@@ -11,6 +12,7 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -112,9 +114,13 @@ def machine(kind):
         expected = outcome(training, files)
 
     class Machine(RuleBasedStateMachine):
-        @initialize()
-        def begin(self):
+        @initialize(linked=st.booleans())
+        def begin(self, linked):
+            """In a folder, or in one that is reached by a symbolic link, as on a scratch disk."""
             self.folder = Path(tempfile.mkdtemp()) / "run"
+            if linked:
+                (self.folder.parent / "scratch").mkdir()
+                self.folder.symlink_to("scratch")
 
         @rule(stop=st.integers(0, 21), call=st.sampled_from([2, 6, 100]), evaluating=st.booleans())
         def stop_by_a_signal(self, stop, call, evaluating):
@@ -137,6 +143,20 @@ def machine(kind):
             if received:
                 assert self.intact()[-1] == training.progress.step
                 assert training.progress.evaluation_due or not evaluating
+
+        @rule(number=st.sampled_from([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
+        def stop_while_it_compiles(self, number):
+            training, _ = kind.open(self.folder)
+            step, population = training.progress.step, training.population
+            due = training.progress.evaluation_due
+            with (
+                mock.patch.object(Population, "is_compiled", False),
+                mock.patch.object(population, "compile", functools.partial(os.kill, os.getpid(), number)),
+                training,
+            ):
+                received = train(training)
+            assert training.finished or (received is number and training.progress.step == step)
+            assert not training.progress.evaluation_due or not due
 
         @rule(operation=st.integers(0, 40), late=st.booleans())
         def kill(self, operation, late):

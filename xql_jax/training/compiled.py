@@ -14,7 +14,7 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member, member_shapes
+from xql_jax.training.members import Member, member_shapes, unstack
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import BufferFiles, ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
@@ -159,12 +159,9 @@ class Compiled(Strategy):
         return {"episodes": {member.name: one for member in population.members}}
 
     def saving(self, population: Population) -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
-        rests = {}
-        for index, member in enumerate(population.members):
-            group, place = population.place_of(index)
-            numbers = jax.device_get(_numbers(_rest(group.members)))
-            rests[member.name] = jax.tree.map(lambda leaf, place=place: np.array(leaf[place]), numbers)
-        return {"episodes": rests}, {}, self._files.saving(population.step, population)
+        rests = population.joined([_numbers(_rest(group.members)) for group in population.groups])
+        files = self._files.saving(population.step, population)
+        return {"episodes": unstack(rests, population.members)}, {}, files
 
     def resume(self, population: Population, items: Mapping[str, Any], progress: Progress) -> None:
         """Continues bit for bit as if the run had not been interrupted."""

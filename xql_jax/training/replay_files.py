@@ -9,7 +9,6 @@ digest of its content and its owner, so a changed file is recognised and never u
 """
 
 import dataclasses
-import functools
 import hashlib
 import io
 import re
@@ -27,8 +26,6 @@ from xql_jax.files import read_whole, write_atomically, writing
 from xql_jax.training.checkpoints import as_npz
 from xql_jax.training.members import member_shapes
 from xql_jax.types import Batch
-
-ROWS_PER_FETCH = 16_384
 
 
 class _Segment(NamedTuple):
@@ -224,8 +221,6 @@ class BufferFiles:
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
     """Fetches the transitions numbered `first` and later from the device, as far as the buffer holds them.
 
-    Only these are transferred, ROWS_PER_FETCH at a time, all by the same compiled program.
-
     Args:
         buffers: of several members, f32[m, capacity, ...].
         place: of the member among them.
@@ -233,18 +228,5 @@ def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:
         NumPy f32[n, ...], oldest first, for `ReplayFiles.append`.
     """
     inserted, capacity = int(buffers.inserted[place]), buffers.data.rewards.shape[1]
-    count = min(inserted - first, capacity)
-    rows = jax.tree.map(lambda field: np.empty((count, *field.shape[2:]), field.dtype), buffers.data)
-    for start in range(0, count, ROWS_PER_FETCH):
-        begin = (inserted - count + start) % capacity
-        part = _part(buffers.data, place, begin, min(ROWS_PER_FETCH, capacity))
-        for to, fetched in zip(rows, jax.device_get(part), strict=True):
-            to[start : start + ROWS_PER_FETCH] = fetched[: count - start]
-    return rows
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def _part(data: Batch, place: int, first: int, count: int) -> Batch:
-    """Returns f32[count, ...], the rows from `first` on; after the ring buffer's last row comes its first."""
-    rows = (first + jnp.arange(count)) % data.rewards.shape[1]
-    return jax.tree.map(lambda field: field.at[place, rows].get(mode="clip"), data)
+    rows = np.arange(max(first, inserted - capacity), inserted) % capacity  # a ring
+    return jax.device_get(jax.tree.map(lambda field: field[place, rows], buffers.data))
