@@ -10,22 +10,16 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, describe_fields, make_lea
 # Our names for what other programs call otherwise: those of the method or the command are meant.
 _THEIRS = {
     "actor_lr critic_lr value_lr": "lr learning_rate",
-    "actor_lr": "policy_lr",
-    "critic_lr": "qf_lr q_lr",
-    "value_lr": "vf_lr v_lr",
     "awr_temperature beta": "temperature temp inverse_temperature",
     "awr_temperature": "beta",  # so IQL's paper calls it
     "initial_entropy_coef cql_alpha brac_alpha q_weight beta": "alpha",
     "batch_size": "batch",
     "discount": "gamma",
-    "dropout_rate": "dropout",
     "expectile": "quantile iql_tau",
     "hidden_dims": "hidden hidden_dim hidden_size hidden_sizes width",
-    "layer_norm critic_layer_norm": "layernorm use_layer_norm",
     "max_grad_norm": "grad_clip clip_grad grad_norm",
     "num_critics": "n_critics n_qs num_qs",
     "tau": "polyak target_update_rate soft_target_update_rate",
-    "buffer_size replay_buffer_size": "buffer replay_size buffer_size",
     "warmup_steps": "warmup start_steps learning_starts start_training",
     "updates_per_step": "utd utd_ratio",
     "max_steps": "steps num_steps total_steps max_timesteps total_timesteps epochs updates num_updates",
@@ -41,6 +35,17 @@ _THEIRS = {
     "save_dir output": "out output_dir logdir log_dir results save_dir",
 }
 SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.split()}
+# Settings of earlier versions, and what to use instead.
+GONE = {
+    "coordinator_address": "xql-sweep trains shares of the seeds on several hosts",
+    "shard_data": "the data are on each device if they fit, else give --data_on=host",
+    "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
+    "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
+    "serve": "the report is a static page: run the same command again to renew it",
+    "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
+    "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
+    "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
+}
 
 
 def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> UserError:
@@ -52,13 +57,19 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
     Args:
         algorithm: what is trained; empty: nothing.
     """
+    if name in GONE:
+        return UserError(f"{name} has left: {GONE[name]}")
     meanings = {row.name: row.meaning for row in describe_fields(algorithm)} if algorithm else {}
     ours = [one for one in SYNONYMS.get(name, name).split() if one in known]
     words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}
     explained = [f"{one} ({word})" if word and len(ours) > 1 else one for one, word in words.items()]
     hint = f"give {' or '.join(explained)}" if ours else f"nearest known: {nearest(name, known)}"
-    methods = (*OFFLINE, *ONLINE) if algorithm else ()
+    methods = (*OFFLINE, *ONLINE) if algorithm or "methods" in known else ()
     having = [method for method in methods if name in fields.hyperparameters(make_learner(method))]
+    if having and not algorithm:
+        return UserError(
+            f"{name}: a hyperparameter: give --sweep={name}=VALUES or --methods=METHOD:{name}=VALUE"
+        )
     what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}" if having else "unknown setting"
     what = f"no hyperparameter of {algorithm}" if name in known else what
     return UserError(f"{name}: {what}; {hint}")

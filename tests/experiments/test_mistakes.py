@@ -40,7 +40,6 @@ train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
 evaluate --halve_at=5 => --halve_at has left: a sweep trains every setting to its end; Ray Tune
 figures --out=a => --out: unknown setting; give output
-train --data_on disk => --data_on=disk has left: the data are in memory: give --data_on=host
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --env_name=bullet-hopper-medium-v0 --config={configs}/mujoco_config.py => --eval_episodes=0
@@ -165,6 +164,7 @@ inspect --dataset=good.hdf5 --plot=a.png --json=./a.png => the same file
 # sweeps and tables
 sweep --methods= => --methods: give at least one
 sweep --datasets= => --datasets: give at least one
+sweep --beta=1 => --beta: a hyperparameter | --methods=METHOD:beta=
 sweep --executor=rya => --executor='rya': must be one of in_process
 sweep --executor=ray --ray_address=127.0.0.1:9 => no cluster there
 sweep --executor=slurm --slurm_options=partition => --slurm_options=partition: each must be NAME=VALUE, as

@@ -3,7 +3,6 @@
 A user's mistake ends the program with exit code 2 and one line on stderr, without a traceback.
 """
 
-import itertools
 import os
 import re
 import signal
@@ -26,24 +25,8 @@ S = TypeVar("S")
 
 flags.disclaim_key_flags()  # flags defined here count as the main's own, so that its `--help` lists them
 
-# Flags of earlier versions, or NAME=VALUE for one value that a flag took, with what to use instead.
-GONE = {
-    "coordinator_address": "xql-sweep trains shares of the seeds on several hosts",
-    "num_processes": "one process uses all devices of its host; xql-sweep trains on several hosts",
-    "process_id": "xql-sweep trains on several hosts, as runs of their own",
-    "join_seconds": "xql-sweep trains on several hosts, as runs of their own",
-    "shard_data": "the data are on each device if they fit, else give --data_on=host",
-    "data_on=disk": "the data are in memory: give --data_on=host",
-    "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
-    "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
-    "serve": "the report is a static page: run the same command again to renew it",
-    "port": "the report is a static page: open index.html in --output",
-    "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
-    "keep": "a sweep trains every setting to its end",
-    "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
-    "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
-    "run": "collect each set by a command of its own: docs/data.md has the five lines",
-}
+# What a user meets as one line: mistakes, and what the system refuses.
+TOLD = (UserError, flags.Error, MemoryError, OSError)
 
 
 class Value(flags.ArgumentParser):
@@ -113,24 +96,16 @@ def run(
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
             positional, found = _parsed(expanded(arguments))
-            fields.update(found)
-            return positional
-        except (UserError, flags.Error) as error:
+        except TOLD as error:
             sys.exit(fail(error))
-        except OSError as error:
-            sys.exit(fail(_refusal(error)))
+        fields.update(found)
+        return positional
 
     def guarded(arguments: Sequence[str]) -> int | None:
         try:
             return main(settings_from(kind, arguments[1:], fields))
-        except UserError as error:
+        except TOLD as error:
             return fail(error)
-        except MemoryError as error:
-            return fail(UserError(f"there is too little memory ({error}): use less data, or more memory"))
-        except OSError as error:
-            if error.strerror is None:
-                raise
-            return fail(_refusal(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr, flush=True)
             sys.stdout.flush()
@@ -141,15 +116,17 @@ def run(
     app.run(guarded, flags_parser=parse)
 
 
-def _refusal(error: OSError) -> UserError:
-    """Returns what the system refused, and of which file."""
-    place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return UserError(f"{place}{error.strerror}")
-
-
 def fail(error: Exception) -> int:
-    """Prints the error as one line; returns the exit code."""
-    print("error:", " ".join(str(error).split()).removeprefix("ERROR:: "), file=sys.stderr)  # absl's prefix
+    """Prints one of `TOLD` as one line and returns the exit code; raises what no system call has refused."""
+    text = str(error).removeprefix("ERROR:: ")  # absl's prefix
+    if isinstance(error, MemoryError):
+        text = f"there is too little memory ({error}): use less data, or more memory"
+    elif isinstance(error, OSError):
+        if error.strerror is None:
+            raise error
+        text = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        text = str(UserError(text + error.strerror))
+    print("error:", " ".join(text.split()), file=sys.stderr)
     return 2
 
 
@@ -204,7 +181,6 @@ def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Se
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Parses the flags; returns the other arguments, and the hyperparameters that are given, by name."""
     arguments = flags.FLAGS.read_flags_from_files(["--help" if one == "-h" else one for one in arguments])
-    _refuse_gone(arguments)
     arguments, fields = _without_fields(arguments, {*flags.FLAGS, "undefok"})
     try:
         return flags.FLAGS(arguments), fields
@@ -237,13 +213,3 @@ def _without_fields(arguments: Sequence[str], known: Collection[str]) -> tuple[l
         del fields[name]
         fields[name.removeprefix("no")] = "false"
     return rest, fields
-
-
-def _refuse_gone(arguments: Sequence[str]) -> None:
-    """Raises UserError for a flag, or a flag's value, of an earlier version."""
-    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        name, has_value, value = argument.lstrip("-").partition("=")
-        pair = f"{name}={value if has_value else following}"
-        for gone in (name, name.removeprefix("no"), pair) if argument.startswith("-") else ():
-            if gone in GONE and gone not in flags.FLAGS:
-                raise UserError(f"--{gone} has left: {GONE[gone]}")
