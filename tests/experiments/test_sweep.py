@@ -83,7 +83,7 @@ def test_a_table_is_written_beside_the_papers_scores_and_nothing_is_trained_twic
     planned = run("--dry_run")
     assert "2 to do, 2 no data:" in planned
     assert "to do, 8 updates of 2 members, about " in planned
-    assert "which the first finished run will correct" in planned
+    assert "corrected once a run has finished" in planned
     assert "[  in brackets the paper's score" in planned
     assert not (folder / "runs").exists()
     out, written = run(), tables(folder, "table_1")

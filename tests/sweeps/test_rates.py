@@ -8,7 +8,7 @@ from tiny_sweeps import sweep_settings
 
 from xql_jax.learners.registry import OFFLINE, ONLINE
 from xql_jax.sweeps import rates
-from xql_jax.sweeps.plan import FINISHED, corrections, make_plan, seconds_left
+from xql_jax.sweeps.plan import FINISHED, make_plan, seconds_left
 from xql_jax.sweeps.settings import SweepSettings
 
 
@@ -77,11 +77,10 @@ def test_online_and_fine_tuning_count_updates_and_steps(tmp_path):
 
 def test_what_has_finished_corrects_the_rest(tmp_path):
     done, rest = make_plan(sweep_settings(tmp_path, methods=("xql", "iql")))
-    assert corrections([done, rest]) == dict.fromkeys(rates.PARTS, 1.0)
+    assert seconds_left([done, rest])[1] == rest.expected
     spent = {"compile": 1.0, "update": 3 * done.expected["update"], "evaluation": 0.0}
     done = dataclasses.replace(done, state=FINISHED, record=SimpleNamespace(summary={"seconds": spent}))
-    corrected = corrections([done, rest])
-    assert seconds_left(done, corrected) == dict.fromkeys(rates.PARTS, 0.0)
-    left = seconds_left(rest, corrected)
+    nothing, left = seconds_left([done, rest])
+    assert nothing == dict.fromkeys(rates.PARTS, 0.0)
     assert left["update"] == pytest.approx(3 * rest.expected["update"])
     assert left["evaluation"] == 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ml_collections import ConfigDict
 
 from xql_jax.commands.training import print_result
 from xql_jax.data.loading import task_file
@@ -18,18 +17,7 @@ from xql_jax.reports.paper_tables import PaperTable
 from xql_jax.reports.score_table import ScoreTable, latex_table, markdown_table, text_table
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.sweeps.executors import Executor, Outcome, in_process, ray_tasks, train
-from xql_jax.sweeps.plan import (
-    ABSENT,
-    BEGUN,
-    FINISHED,
-    NO_DATA,
-    Cell,
-    corrections,
-    make_plan,
-    refreshed,
-    seconds_left,
-    to_do,
-)
+from xql_jax.sweeps.plan import ABSENT, BEGUN, FINISHED, NO_DATA, Cell, make_plan, refreshed, seconds_left
 from xql_jax.sweeps.rates import PARTS, gflops_per_second
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.sweeps.slurm import Slurm
@@ -74,13 +62,9 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
         if isinstance(executor, Slurm):
             print(f"sbatch would be given for each run:\n{executor.script()}")
         return 0
-    without = [cell.missing for cell in plan if cell.state == NO_DATA]
-    if len(without) == len(plan):
-        raise UserError(
-            f"nothing can be trained: {without[0]} is missing"
-            + (f", and so are the data of {len(without) - 1} more" if len(without) > 1 else "")
-            + ": --download fetches D4RL's, --datasets=NAME=FILE takes others"
-        )
+    if all(cell.state == NO_DATA for cell in plan):
+        others = "--download fetches D4RL's, --datasets=NAME=FILE takes others"
+        raise UserError(f"nothing can be trained: {plan[0].missing} is missing: {others}")
     folder = make_folder("output", settings.output)
     check_output("output", str(folder / f"{settings.name}.csv"))
     failures: dict[str, str] = {}
@@ -90,8 +74,7 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
             if outcome.failure:
                 failures[str(cell)] = outcome.failure
             plan = refreshed(plan, settings.save_dir)
-            if waiting := to_do(plan):
-                print(_total(plan, waiting), flush=True)
+            print(_total(plan, ABSENT, BEGUN), flush=True)
     _write(table_of(plan, paper), folder, settings.name)
     if stop.received:
         print(f"stopped by {stop.received.name}; the same command goes on")
@@ -116,13 +99,10 @@ def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
     if True not in is_file:
         return list(arguments)
     path = Path(typed.pop(is_file.index(True)))
+    text = path.read_text()
     try:
-        if path.suffix == ".py":
-            content = ConfigDict(runpy.run_path(str(path))["get_config"]()).to_dict()
-        else:
-            content = yaml.safe_load(path.read_text())
-    except OSError:
-        raise  # its own message names the file
+        is_python = path.suffix == ".py"
+        content = runpy.run_path(str(path))["get_config"]().to_dict() if is_python else yaml.safe_load(text)
     except Exception as error:  # a Python file is the user's code, and may fail in any way
         raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
     if not isinstance(content, dict):
@@ -155,34 +135,31 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     """Prints the cells with their states and expected times, missing data, and what the states mean."""
     states = [cell.state for cell in plan]
     print(", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) + ":")
-    corrected = corrections(plan)
-    for cell in plan:
+    for cell, seconds in zip(plan, seconds_left(plan), strict=True):
         what = f"{cell.state}: {cell.record.path}" if cell.state == FINISHED and cell.record else cell.state
-        if left := sum(seconds_left(cell, corrected).values()):
+        if left := sum(seconds.values()):
             steps = (cell.steps - cell.step) * cell.members
             what += f", {steps:,} {cell.settings.unit}s of {cell.members} members, about {_time(left)}"
         print(f"  {cell}: {what}")
     for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
         print(f"  missing: {file}")
     print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states))
-    if waiting := to_do(plan):
-        finished = sum(cell.state == FINISHED for cell in plan)
-        source = (
-            f"corrected by {finished} finished" if finished else "which the first finished run will correct"
-        )
-        print(f"{_total(plan, waiting)}, one after the other on this machine alone;")
+    if total := _total(plan, ABSENT, BEGUN):
+        finished = states.count(FINISHED)
+        source = f"corrected by {finished} finished" if finished else "corrected once a run has finished"
+        print(f"{total}, one after the other on this machine alone;")
         print(f"  estimated from rates of the methods at {gflops_per_second():.0f} GFLOP/s, {source}")
-    if without := [cell for cell in plan if cell.state == NO_DATA]:
-        print(f"{_total(plan, without)}, if the data were there")
+    if total := _total(plan, NO_DATA):
+        print(f"{total}, if the data were there")
     sys.stdout.flush()
 
 
-def _total(plan: Sequence[Cell], cells: Sequence[Cell]) -> str:
-    """Describes the time that some cells of a plan will still take together."""
-    corrected = corrections(plan)
-    parts = {part: sum(seconds_left(cell, corrected)[part] for cell in cells) for part in PARTS}
+def _total(plan: Sequence[Cell], *states: str) -> str:
+    """Describes the time that the cells in these states will still take; "" if there are none."""
+    left = [part for cell, part in zip(plan, seconds_left(plan), strict=True) if cell.state in states]
+    parts = {part: sum(seconds[part] for seconds in left) for part in PARTS}
     of_which = ", ".join(f"{part} {_time(seconds)}" for part, seconds in parts.items())
-    return f"{len(cells)} to train: about {_time(sum(parts.values()))} ({of_which})"
+    return f"{len(left)} to train: about {_time(sum(parts.values()))} ({of_which})" if left else ""
 
 
 def _time(seconds: float) -> str:
@@ -213,12 +190,8 @@ def _table_text(rows: Sequence[Sequence[str]]) -> str:
 def _write(table: ScoreTable, folder: Path, name: str) -> None:
     """Writes the table in four formats, and prints it."""
     rows = table.rows()
-    texts = {
-        "txt": _table_text(rows) + "\n",
-        "csv": table.as_csv(),
-        "md": markdown_table(rows),
-        "tex": latex_table(rows),
-    }
+    texts = {"txt": _table_text(rows) + "\n", "csv": table.as_csv()}
+    texts |= {"md": markdown_table(rows), "tex": latex_table(rows)}
     for kind, text in texts.items():
         with writing_output("output", folder / f"{name}.{kind}") as unfinished:
             unfinished.write_text(text, encoding="utf-8")

@@ -66,7 +66,7 @@ def train(
 def work(
     settings: RunSettings,
     version: str = xql_jax.__version__,
-    folder: str | None = None,
+    folder: str = ".",
     stop: StopSignals | None = None,
 ) -> Outcome:
     """Trains the run with these settings, or goes on with it if it was begun before.
@@ -75,16 +75,15 @@ def work(
 
     Args:
         version: of xql_jax where the sweep was started; it must be the same here.
-        folder: where the sweep was started: relative paths begin there. None: the current folder.
+        folder: where the sweep was started: relative paths begin there.
         stop: checked while waiting. The run itself has its own signal handlers.
     """
-    here = xql_jax.__version__
-    if version != here:
-        return Outcome(failure=f"xql_jax is {here} here, and {version} where the sweep was started")
-    said = False
+    if version != xql_jax.__version__:
+        here = f"xql_jax is {xql_jax.__version__} here"
+        return Outcome(failure=f"{here}, and {version} where the sweep was started")
+    is_told = False
     try:
-        if folder:
-            os.chdir(folder)
+        os.chdir(folder)
         if isinstance(settings, ActingSettings):
             prepare_acting()
         while not (stop and stop.received):
@@ -93,17 +92,16 @@ def work(
             try:
                 return Outcome(train_run(settings, own).content, own.received)
             except Busy as error:
-                if not said:
+                if not is_told:
                     LOG.info(f"{error}; waiting for it")
-                said = True
+                is_told = True
                 time.sleep(SECONDS_PER_LOOK)
+        return Outcome(stopped=stop.received)
     except UserError as error:
         return Outcome(failure=str(error))
     except Exception as error:  # other cells go on
         LOG.warning(traceback.format_exc())
         return Outcome(failure=f"{type(error).__name__}: {error}")
-    assert stop is not None
-    return Outcome(stopped=stop.received)
 
 
 def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
@@ -162,19 +160,18 @@ def ray_tasks(settings: SweepSettings) -> Executor:
 
 def _connect(ray: Any, address: str) -> None:
     """Connects to the cluster, or starts one here for the address `local`."""
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    options |= {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": {"env_vars": variables},
+    }
     try:
         if address not in ("local", "auto"):  # where nothing listens, Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
-        ray.init(
-            address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": variables},
-            **options,
-        )
+        ray.init(address, **options)
     except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--ray_address={address}: no cluster there: {reason}") from error
@@ -185,7 +182,5 @@ def _check_room(ray: Any, wanted: Mapping[str, float]) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
         there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
-        raise UserError(
-            "--task_cpus, --task_gpus, --task_memory_gb: no node of the cluster has so much; they have "
-            f"{there}"
-        )
+        flags = "--task_cpus, --task_gpus, --task_memory_gb"
+        raise UserError(f"{flags}: no node of the cluster has so much; they have {there}")

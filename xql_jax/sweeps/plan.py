@@ -97,23 +97,25 @@ def to_do(cells: Sequence[Cell]) -> list[Cell]:
     return [cell for cell in cells if cell.state not in (FINISHED, NO_DATA)]
 
 
-def corrections(cells: Sequence[Cell]) -> dict[str, float]:
-    """Returns by what the expected seconds of each part are to be multiplied.
+def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
+    """Returns how long each cell will still take, by `PARTS`.
 
-    That is the time of the cells that have finished, over the time that was expected of them.
+    What was expected is multiplied by the time that the finished cells took, over what was expected of them.
     """
-    finished = [cell for cell in cells if cell.state == FINISHED and cell.record]
-    spent = [(cell.record.summary["seconds"], cell.expected) for cell in finished if cell.record]
-    expected = {part: sum(one[part] for _, one in spent) for part in PARTS}
-    return {
-        part: sum(one[part] for one, _ in spent) / expected[part] if expected[part] else 1.0 for part in PARTS
-    }
-
-
-def seconds_left(cell: Cell, corrected: Mapping[str, float]) -> dict[str, float]:
-    """Returns the seconds that the cell will still take, by part; see `corrections`."""
-    left = 0.0 if cell.state == FINISHED else 1 - cell.step / cell.steps
-    return {part: left * corrected[part] * cell.expected[part] for part in PARTS}
+    spent = [
+        (cell.record.summary["seconds"], cell.expected)
+        for cell in cells
+        if cell.state == FINISHED and cell.record
+    ]
+    factor = dict.fromkeys(PARTS, 1.0)
+    for part in PARTS:
+        if expected := sum(one[part] for _, one in spent):
+            factor[part] = sum(one[part] for one, _ in spent) / expected
+    shares = [0.0 if cell.state == FINISHED else 1 - cell.step / cell.steps for cell in cells]
+    return [
+        {part: share * factor[part] * cell.expected[part] for part in PARTS}
+        for share, cell in zip(shares, cells, strict=True)
+    ]
 
 
 def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *ONLINE, TUNED)) -> None:
@@ -151,20 +153,12 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
     shared: dict[str, Any] = {
-        "config": config,
-        "given": frozenset(given),
-        "sweep": grid,
-        "max_steps": settings.max_steps,
+        **{one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", "save_dir", "tqdm")},
+        "config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True,
+        "seed": seeds[0], "num_seeds": len(seeds),
         "log_interval": min(1_000, settings.max_steps),
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
-        "checkpoint_interval": settings.checkpoint_interval,
-        "env_name": name,
-        "seed": seeds[0],
-        "num_seeds": len(seeds),
         "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
-        "save_dir": settings.save_dir,
-        "resume": True,
-        "tqdm": settings.tqdm,
     }
     if algorithm in ONLINE:
         if file:
@@ -194,8 +188,7 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
         if len(set(values.split(","))) <= values.count(","):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
         if name not in known:
-            known_names = nearest(name, sorted(known))
-            raise UserError(f"--sweep: no method asked for has {name!r}; nearest: {known_names}")
+            raise UserError(f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, known)}")
 
 
 def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:
@@ -208,11 +201,8 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     traced = traced_names(make_learner(_algorithm(method)))
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    own = [
-        [f"{name}={value}" for value in values.split(",")]
-        for name, values in parts
-        if name not in traced and name in known
-    ]
+    static = {*known} - {*traced}
+    own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid
 

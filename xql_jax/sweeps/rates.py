@@ -9,7 +9,6 @@ import functools
 import importlib.resources
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ import numpy as np
 
 from xql_jax.learners.registry import method_of
 from xql_jax.runs.run import Job
-from xql_jax.tasks import Task
 
 PARTS = ("compile", "update", "evaluation")  # of a run's time, as in summary.json's `seconds`
 ANY_METHOD, ANY_ENVIRONMENT = "xql", "gymnasium"  # whose rates those that are in no table have
@@ -36,7 +34,9 @@ def expected_seconds(job: Job) -> dict[str, float]:
     an_update = (FIXED_SHARE + (1 - FIXED_SHARE) * share) / rate["updates_per_second"]
     an_update *= rate["gflops_per_second"] / speed
 
-    environment = _environment(task)
+    environments = _table("environments")
+    found = [name for name in environments if task.name.startswith(name) or task.suite == name]
+    environment = environments[found[0] if found else ANY_ENVIRONMENT]
     a_step = environment["gflops_per_second"] / speed / environment["steps_per_second"]
     before = schedule.handover or 0 if acting else schedule.max_steps
     steps = schedule.max_steps - before
@@ -64,24 +64,12 @@ def gflops_per_second() -> float:
     return 2e-9 * 1024**3 / best
 
 
+@functools.cache  # counting takes a tenth of a second
 def numbers_in_state(learner: Any) -> int:
     """Returns how many numbers a member's state holds, for observations and actions of hopper's sizes."""
-    structure = jax.tree.structure(learner)
-    if structure not in _NUMBERS:
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        example = (jax.ShapeDtypeStruct((1, size), np.float32) for size in (11, 3))
-        state = jax.eval_shape(learner.init, key, *example)
-        _NUMBERS[structure] = sum(leaf.size for leaf in jax.tree.leaves(state))
-    return _NUMBERS[structure]
-
-
-_NUMBERS: dict[Any, int] = {}  # by the learner's structure; counting takes a tenth of a second
-
-
-def _environment(task: Task) -> Mapping[str, float]:
-    table = _table("environments")
-    found = [name for name in table if task.name.startswith(name) or task.suite == name]
-    return table[found[0] if found else ANY_ENVIRONMENT]
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    example = (jax.ShapeDtypeStruct((1, size), np.float32) for size in (11, 3))
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(learner.init, key, *example)))
 
 
 @functools.cache

@@ -7,8 +7,6 @@ from xql_jax.errors import UserError
 from xql_jax.reports.paper_tables import FINETUNING, TABLES
 from xql_jax.settings import Settings, setting
 
-EXECUTORS = ("in_process", "ray", "slurm")
-CLUSTERS = ("slurm", "local")
 USED_BY = {  # the executors that use a setting
     **dict.fromkeys(("task_cpus", "task_gpus", "task_memory_gb", "retries"), ("ray", "slurm")),
     **dict.fromkeys(("task_hours", "slurm_cluster", "parallel", "slurm_options"), ("slurm",)),
@@ -23,34 +21,28 @@ class SweepSettings(Settings):
     given: frozenset[str] = frozenset()  # names of the settings that the user gave
     methods: Sequence[str] = setting(
         (),
-        "Any method of xql-train-offline or xql-train-online, also METHOD+POLICY. METHOD:FIELD=VALUE changes "
-        "fields of its config (widths: 256/256; several by colons); xql_t is XQL with --tuned.",
+        "Any method, also METHOD+POLICY. METHOD:FIELD=VALUE changes fields of its config (widths: 256/256; "
+        "several by colons); xql_t is XQL with --tuned.",
         by_commas=True,
     )
     datasets: Sequence[str] = setting((), "Any task; TASK=FILE for your own data.", by_commas=True)
     sweep: str = setting(
         "",
-        "Values of fields, for methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'. Each setting "
-        "is a column of the table. One program trains all values of a number, all else is a run each.",
+        "Values of fields, for methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'. One program "
+        "trains all values of a number, all else is a run each.",
     )
     seed: int = setting(0, "First random seed.")
     num_seeds: int = setting(6, "Seeds of each method and setting.", least=1, most=100_000, alias="seeds")
-    seeds_per_run: int | None = setting(
-        None, "Seeds that share a program. Default: all.", least=1, most=100_000
-    )
+    seeds_per_run: int | None = setting(None, "Seeds that share a program. Default: all.", least=1)
     finetune: bool = setting(
         False,
         "Fine-tune online after offline training, as xql-train-finetune with "
         "configs/SUITE_finetune_config.py where there is one; --max_steps are its steps.",
     )
     num_pretraining_steps: int | None = setting(
-        None,
-        "In fine-tuning, updates before the hand-over. Default: the method's own, 1,000,000 for most.",
-        most=2**30,
+        None, "In fine-tuning, updates before the hand-over. Default: the method's own.", most=2**30
     )
-    max_steps: int = setting(
-        1_000_000, "Updates; online and in fine-tuning, steps of the environment.", least=1
-    )
+    max_steps: int = setting(1_000_000, "Updates; online and in fine-tuning, environment steps.", least=1)
     eval_interval: int | None = setting(
         None, "Updates, or steps, between evaluations. Default: a tenth of --max_steps.", least=1
     )
@@ -67,31 +59,20 @@ class SweepSettings(Settings):
     executor: str = setting(
         "in_process",
         "in_process: here, one run after the other; ray: as tasks of a Ray cluster; slurm: as jobs of SLURM.",
-        choices=EXECUTORS,
+        choices=("in_process", "ray", "slurm"),
     )
     task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
-    task_gpus: float = setting(
-        0.0, "GPUs for each run, with ray and slurm. Ray also takes a fraction.", least=0
-    )
-    task_memory_gb: float | None = setting(
-        None, "Memory for each run, with ray and slurm. Default: no request.", least=0
-    )
+    task_gpus: float = setting(0.0, "GPUs for each run, with ray also a fraction.", least=0)
+    task_memory_gb: float | None = setting(None, "Memory for each run. Default: no request.", least=0)
     task_hours: float = setting(
-        24.0,
-        "Time limit of a job, with slurm. A job that takes longer is queued again and goes on.",
-        least=0.01,
+        24.0, "Time limit of a SLURM job. One that takes longer is queued again and goes on.", least=0.01
     )
-    retries: int = setting(
-        3, "How often a run is started again after its worker died or its time limit passed."
-    )
-    ray_address: str | None = setting(
-        None, "Address of a Ray cluster. Default: RAY_ADDRESS, or a new one here."
-    )
+    retries: int = setting(3, "How often a run is started again after its worker or its time has ended.")
+    ray_address: str | None = setting(None, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
     slurm_cluster: str = setting(
         "slurm",
-        "local: the jobs are processes on this machine, each with --task_gpus GPUs and --task_hours. Their "
-        "cores and memory are not limited.",
-        choices=CLUSTERS,
+        "local: the jobs are processes on this machine, with --task_gpus GPUs and --task_hours each.",
+        choices=("slurm", "local"),
     )
     parallel: int | None = setting(
         None,
@@ -112,9 +93,8 @@ class SweepSettings(Settings):
                 users = " or ".join(f"--executor={one}" for one in USED_BY[name])
                 raise UserError(f"--{name}: only used with {users}, not with --executor={self.executor}")
         if "num_pretraining_steps" in self.given and not self.finetune:
-            raise UserError(
-                f"--num_pretraining_steps: only used in fine-tuning: add --finetune, or --table={FINETUNING}"
-            )
+            needed = f"--finetune, or --table={FINETUNING}"
+            raise UserError(f"--num_pretraining_steps: only used in fine-tuning: add {needed}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,7 +104,5 @@ class ReproductionSettings(SweepSettings):
     finetune: bool = False
     name: str = ""
     table: str = setting(
-        "1",
-        "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.",
-        choices=TABLES,
+        "1", "1: Gym, AntMaze and Kitchen; 2: AntMaze, offline to online; 3: Adroit.", choices=TABLES
     )

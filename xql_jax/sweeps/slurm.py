@@ -24,11 +24,7 @@ PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM 
 
 
 class Job:
-    """The function that a job runs.
-
-    SLURM sends a signal before the job's time limit, and submitit queues the job again. The run then goes on
-    from its last checkpoint.
-    """
+    """The function that a job runs. Near its time limit submitit queues it again, and the run goes on."""
 
     def __init__(self, settings: RunSettings):
         self.settings, self.version, self.folder = settings, xql_jax.__version__, os.getcwd()
@@ -45,9 +41,8 @@ class Job:
 class Slurm:
     """The executor that submits one job per cell.
 
-    SLURM's jobs do not depend on the process that submitted them. If the sweep is stopped or killed, they
-    stay queued or running; the same command follows them instead of submitting them again. Processes on this
-    machine end with the sweep.
+    If the sweep is stopped or killed, SLURM's jobs stay queued or running, and the same command follows them
+    instead of submitting them again. Processes on this machine end with the sweep.
 
     Attributes:
         folder: for scripts, logs and submitit's files; on shared disks.
@@ -72,9 +67,9 @@ class Slurm:
             **dict(map(_option, settings.slurm_options)),
         }
         known = submitit.SlurmExecutor._valid_parameters()
-        for name in self._parameters:
-            if name not in known:
-                raise UserError(f"--slurm_options: unknown option {name!r}; nearest: {nearest(name, known)}")
+        if unknown := [name for name in self._parameters if name not in known]:
+            near = nearest(unknown[0], known)
+            raise UserError(f"--slurm_options: unknown option {unknown[0]!r}; nearest: {near}")
 
     def script(self) -> str:
         """Returns the script that sbatch would get for one cell."""
@@ -130,9 +125,8 @@ class Slurm:
         if self._is_local:
             return self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
         if not shutil.which("sbatch"):
-            raise UserError(
-                "--executor=slurm: no sbatch here: run it on the cluster, or give --slurm_cluster=local"
-            )
+            here = "run it on the cluster, or give --slurm_cluster=local"
+            raise UserError(f"--executor=slurm: no sbatch here: {here}")
         executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=retries)
         executor.update_parameters(**self._parameters)
         return executor
@@ -158,9 +152,8 @@ class Slurm:
 def _option(text: str) -> tuple[str, Any]:
     """Parses NAME=VALUE of --slurm_options into a pair for submitit, of the type that it wants."""
     name, is_given, value = text.partition("=")
-    if not is_given or name == "additional_parameters":
-        why = "each must be NAME=VALUE" if not is_given else "give them as options of their own"
-        raise UserError(f"--slurm_options={text}: {why}, as partition=gpu")
+    if not is_given:
+        raise UserError(f"--slurm_options={text}: each must be NAME=VALUE, as partition=gpu")
     if name in ("setup", "teardown"):  # lines of the script
         return name, [value]
     if name == "srun_args":
