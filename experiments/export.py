@@ -6,8 +6,9 @@ Examples:
   xql-export results/.../seed42_1a2b3c4d --episodes=20  # and scores of each file
 
 The argument is a run's folder, or one of its checkpoints. Every file takes the environment's observations
-float32[B, O] and returns actions float32[B, A] within [-1, 1]: the mode of the policy. Each file is read back
-and compared with the run on 1,000 observations. act.py, which needs only NumPy, uses policy.npz.
+float32[B, O] and returns the mode of the policy, actions float32[B, A] as the environment takes them, from
+low to high in policy.json. Each file is read back and compared with the run on 1,000 observations. act.py,
+which needs only NumPy, uses policy.npz.
 """
 
 from xql_jax.commands import command_line

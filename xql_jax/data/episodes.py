@@ -13,7 +13,6 @@ import tqdm
 from xql_jax.data.dataset import Dataset, from_transitions, joined
 from xql_jax.data.readers import (
     UNITS,
-    archive_bytes,
     brief,
     check_memory,
     check_names,
@@ -42,7 +41,7 @@ def read_npz_folder(folder: Path) -> Dataset:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
         raise UserError(f"{folder}: no .npz file in this directory; if it is Minari's, give minari:{folder}")
-    check_memory(sum(archive_bytes(path, (*KEYS, *TERMINAL_KEYS)) for path in paths), str(folder))
+    check_memory(sum(path.stat().st_size for path in paths), str(folder))
     files = tqdm.tqdm(paths, desc=f"reading {folder.name}", unit="episode", disable=None)
     return _in_turn((_read_npz_episode(path) for path in files), str(folder))
 

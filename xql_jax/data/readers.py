@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ RANKS = {
     "ends": 1,
 }
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
-UNITS_IN_HDF5 = f"metadata/{UNITS}"
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
 # The names that other libraries give to the arrays.
 SYNONYMS = {
@@ -59,12 +57,11 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         found = {key: file[key] for key in (*REQUIRED, "timeouts") if key in file}
         check_memory(sum(array.nbytes for array in found.values()), str(path))
         arrays = {key: array[()] for key, array in found.items()}
-        names = {name: f"metadata/{name}" for name in References._fields}
-        given = [np.asarray(file[place][()]).tolist() if place in file else None for place in names.values()]
-        units = np.asarray(file[UNITS_IN_HDF5][()]) if UNITS_IN_HDF5 in file else None
+        names = [f"metadata/{name}" for name in (*References._fields, UNITS)]
+        *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in names)
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
     dataset = from_rows(validated(arrays, str(path)), episode_limit, str(path))
-    references = read_references(given, list(names.values()), str(path))
+    references = read_references(given, names[:-1], str(path))
     return dataclasses.replace(dataset, references=references, is_normalized=normalized)
 
 
@@ -167,15 +164,9 @@ def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.n
             raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
         with archive:
             wanted = [key for key in archive.files if key in keys or not keys]
-            check_memory(archive_bytes(path, wanted), str(path))
+            members: Any = archive.zip
+            check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
             return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
-
-
-def archive_bytes(path: Path, keys: Collection[str]) -> int:
-    """Returns the size of the arrays in a `.npz` that are among `keys`, unpacked; reads none of them."""
-    with reading(path, ".npz archive"), zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        return sum(member.file_size for member in members if member.filename.removesuffix(".npy") in keys)
 
 
 @contextlib.contextmanager
@@ -305,8 +296,7 @@ def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool
     """
     if units is None:
         return is_collected
-    text = np.asarray(units).tolist()
-    text = text.decode() if isinstance(text, bytes) else text
+    text = np.asarray(units).astype(str).tolist()
     if text not in (NORMALIZED, ENVIRONMENT):
         raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
     return text == NORMALIZED

@@ -72,37 +72,34 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         (folder / FILES[name]).unlink(missing_ok=True)
 
     def act(observations: Array) -> Array:
-        is_normalized = run.preprocessing.observation_mean
-        seen = (observations - weights["shift"]) / weights["scale"] if is_normalized else observations
+        seen = run.preprocessing.observations(observations)
         return bounds.to_environment(learner.act(actor, seen, jax.random.key(0), deterministic=True))
 
-    original, policies = run.policy(), dict[str, Policy]()
-    policies["run"] = lambda observations: original(observations[None])[0]
-    policies |= {name: _written(name, folder, weights, act) for name in settings.formats}
     # Compared on Gaussian observations: three times as wide as the data, if the run normalises by them.
     drawn = 3 * np.random.default_rng(0).standard_normal((NUM_OBSERVATIONS, run.sizes[0]))
     if run.preprocessing.observation_mean:
         drawn = np.asarray(run.preprocessing.observation_mean) + drawn * run.preprocessing.observation_std
-    acted = (policy(drawn.astype(np.float32)) for policy in policies.values())
-    expected, *others = map(bounds.to_learner, acted)
-    differences = dict(
-        zip(list(policies)[1:], (float(np.abs(x - expected).max()) for x in others), strict=True)
-    )
-    for name, difference in differences.items():
+    drawn, original, differences = drawn.astype(np.float32), run.policy(), dict[str, float]()
+    policies: dict[str, Policy] = {"run": lambda observations: original(observations[None])[0]}
+    expected = bounds.to_learner(policies["run"](drawn))
+    for name in settings.formats:
+        policies[name] = _written(name, folder, weights, act)
+        found = bounds.to_learner(policies[name](drawn))
+        differences[name] = difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
     scores = {}
     if task:
-        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
-        with contextlib.closing(evaluator):
-            for name, policy in policies.items():  # all in the same episodes
 
-                def act_alone(observations: np.ndarray, policy: Policy = policy) -> np.ndarray:
-                    return policy(observations[0])[None]
+        def score(policy: Policy) -> float:
+            results = evaluator.run(lambda observations: policy(observations[0])[None])
+            return float(task.normalized_score(results.returns).mean())
 
-                results = evaluator.run(act_alone)
-                scores[name] = float(task.normalized_score(results.returns).mean())
+        with contextlib.closing(
+            Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
+        ) as evaluator:
+            scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run,
