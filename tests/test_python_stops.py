@@ -116,7 +116,7 @@ def test_an_interrupt_during_the_last_updates_ends_a_loop_of_runs(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_that_a_callback_of_jaxs_loses_is_raised(monkeypatch, tmp_path):
+def test_an_interrupt_that_a_callback_of_jaxs_loses_is_raised(monkeypatch, tmp_path, capfd):
     """JAX collects garbage in a callback, from which Python drops exceptions."""
 
     class Garbage:
@@ -134,4 +134,5 @@ def test_an_interrupt_that_a_callback_of_jaxs_loses_is_raised(monkeypatch, tmp_p
     with pytest.raises(KeyboardInterrupt, match="after 0"):
         xql_jax.train(dataset=bandit(), max_steps=50, **SMALL)
     assert not [*tmp_path.iterdir()]
+    assert "SIGINT: ends after" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -184,8 +184,8 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     with contextlib.suppress(KeyError, OverflowError, TypeError, ValueError):
         if kind is bool and isinstance(value, str):
             return {"true": True, "false": False}[value.lower()]
-        if kind is tuple and isinstance(value, str):
-            value = [int(width) for width in re.split("[,/]", value.strip("()")) if width.strip()]
+        if kind is tuple and isinstance(value, str | int):
+            value = [int(width) for width in re.split("[,/]", str(value).strip("()")) if width.strip()]
         if kind is tuple and isinstance(value, list):
             return tuple(value)
         if kind in (int, float) and not isinstance(value, bool):

@@ -5,15 +5,15 @@ Each function makes the same settings as the flags of its command, and the same 
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import tempfile
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -78,7 +78,7 @@ def train(
             `sweep={"beta": [0.1, 0.2]}`.
     Raises:
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
-        KeyboardInterrupt: on Ctrl-C, once the run is saved.
+        KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
     return _trained(
         OfflineSettings, settings, env_name=env_name, max_steps=max_steps, dataset=dataset, method=method,
@@ -174,12 +174,12 @@ def _trained(
         given, named: as for `_settings`.
     """
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
-    saved, stop = f"saved in {place}; the same call with save_dir={str(place)!r} goes on", _Stop(callbacks)
+    saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
+    stop = _Stop(callbacks)
     try:
-        settings = _settings(kind, given, save_dir=str(place), tqdm=progress, **named)
-        with _printed_lines(progress), stop.raising():
-            summary = train_run(settings, stop)
-        if stop.received and not stop.by_callback:  # also if it came during the last steps
+        with stop, _printed_lines(progress):
+            summary = train_run(_settings(kind, given, save_dir=str(place), tqdm=progress, **named), stop)
+        if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
             done = summary.content["step"]
@@ -187,7 +187,7 @@ def _trained(
     except BaseException as error:  # whatever ends it, what was trained is kept
         if save_dir is None and not any(place.glob("*/*/*/checkpoints/*")):
             shutil.rmtree(place)
-        elif save_dir is None and not isinstance(error, KeyboardInterrupt):
+        elif save_dir is None and saved not in str(error):
             error.add_note(saved)
         raise
     policy = load_policy(summary.path)
@@ -239,10 +239,24 @@ def _settings(
 
 
 class _Stop(StopSignals):
-    """What ends a call: a signal, or a callback that returns True."""
+    """What ends a call: a signal, or a callback that returns True.
+
+    Signals are recorded from the beginning of the call on, not only while it trains: an exception that one
+    raises while JAX compiles may be lost, or crash the program at its end.
+    """
 
     def __init__(self, callbacks: Sequence[Callback]):
-        self._callbacks, self.by_callback = callbacks, False
+        self._callbacks, self.by_callback, self._previous = callbacks, False, {}
+
+    def __enter__(self) -> Self:
+        return self if self._previous else super().__enter__()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        super()._note(number, frame)
+        line = (
+            f"{signal.Signals(number).name}: ends after this piece of work, and at once if it comes again\n"
+        )
+        os.write(2, line.encode())  # print may be in the midst of another line
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
         shown = {name: each[0] if len(each) == 1 else np.array(each) for name, each in columns.items()}
@@ -250,27 +264,6 @@ class _Stop(StopSignals):
         if any(answers) and not self.received:
             self.by_callback = True
             self.request()
-
-    @contextlib.contextmanager
-    def raising(self) -> Iterator[None]:
-        """Context manager in which SIGINT raises KeyboardInterrupt, as usual, and is recorded as well.
-
-        What is raised in a callback of JAX's, such as that which collects garbage, is lost.
-        """
-        is_main = threading.current_thread() is threading.main_thread()
-        if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-            yield
-            return
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            self.received = signal.SIGINT
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextlib.contextmanager

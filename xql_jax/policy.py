@@ -198,8 +198,9 @@ class Policy:
                 if result["last_step"] == self.step:
                     told = f", {last.get('quantity', 'score')} {score:.1f}"
                     scores[str(Member(seed, result["hyperparameters"]))] = told
-        listed = "\n  ".join(f"{member}{scores.get(str(member), '')}" for member in self.members[:50])
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s: {listed}>"
+        listed = [f"{member}{scores.get(str(member), '')}" for member in self.members[:50]]
+        told = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{told}>"
 
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
         run, networks = self.run, getattr(self.run.states[self.member.name], part)
