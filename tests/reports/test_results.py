@@ -16,7 +16,7 @@ def by_place(members):
 
 def test_a_number_is_the_last_score_and_the_best_has_its_own_name():
     by_name, _ = by_place([member(0, 90.0, 10.0), member(1, 5.0, 20.0, diverged=True)])
-    entry = by_name["kitchen-complete-v0", "xql"].entry()
+    entry = by_name["kitchen-complete-v0", "xql"]
     assert (entry.last, entry.best, entry.mean, entry.diverged) == ((10.0, 20.0), (90.0, 20.0), 15.0, 1)
     assert (entry.updates, entry.run, entry.note) == (20, "there", "")
 
@@ -25,7 +25,7 @@ def test_runs_that_differ_in_the_seed_are_one_method_wherever_they_lie():
     (score,), _ = scores_of(
         [member(0, 1.0, run={"name": "a"}, beta=2), member(1, 3.0, run={"name": "b"}, beta=2.0)]
     )
-    assert (score.method, score.entry().mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
+    assert (score.method, score.mean, [run.name for run in score.runs]) == ("xql", 2.0, ["a", "b"])
 
 
 def test_a_name_has_what_was_varied_on_its_dataset_and_no_more():
@@ -60,9 +60,9 @@ def test_the_datas_digest_is_in_a_name_only_if_nothing_else_differs():
 def test_what_was_learned_from_data_and_what_was_fine_tuned_are_apart():
     tuned = {"phase": FINE_TUNED, "handover": 10, "name": "tuned"}
     by_name, _ = by_place([member(0, 1.0), member(0, 4.0, 9.0, run=tuned)])
-    entry = by_name["kitchen-complete-v0", "xql fine-tuned"].entry()
+    entry = by_name["kitchen-complete-v0", "xql fine-tuned"]
     assert (entry.before, entry.last) == ((4.0,), (9.0,))
-    assert by_name["kitchen-complete-v0", "xql"].entry().before == ()
+    assert by_name["kitchen-complete-v0", "xql"].before == ()
 
 
 def test_a_seed_counts_once_as_the_run_that_got_farthest_has_it():
@@ -71,7 +71,7 @@ def test_a_seed_counts_once_as_the_run_that_got_farthest_has_it():
         member(0, 2.0, 3.0, run={"name": "long"}),
     ]
     by_name, doubled = by_place(members)
-    assert by_name["kitchen-complete-v0", "xql"].entry().last == (3.0,)
+    assert by_name["kitchen-complete-v0", "xql"].last == (3.0,)
     assert [(item.run, item.reason) for item in doubled] == [("short", "seed 0 is counted once, in long")]
 
 
@@ -79,10 +79,10 @@ def test_what_goes_on_counts_only_where_nothing_has_finished():
     goes_on = {"name": "on", "status": "unfinished", "max_steps": 3_000}
     by_name, _ = by_place([member(0, 5.0), member(1, 50.0, run=goes_on, finished=False)])
     score = by_name["kitchen-complete-v0", "xql"]
-    assert (score.entry().last, score.is_finished) == ((5.0,), True)
+    assert (score.last, score.note) == ((5.0,), "")
     by_name, _ = by_place([member(1, 50.0, run=goes_on, finished=False)])
     score = by_name["kitchen-complete-v0", "xql"]
-    assert (score.entry().last, score.entry().note) == ((50.0,), "unfinished at 10 of 3,000 updates")
+    assert (score.last, score.note) == ((50.0,), "unfinished at 10 of 3,000 updates")
     by_name, _ = by_place([member(1, 50.0, run={"max_steps": 3_000}, finished=False)])
     assert by_name["kitchen-complete-v0", "xql"].note == "stopped early at 10 of 3,000 updates"
 
@@ -102,7 +102,7 @@ def test_what_goes_on_counts_only_where_nothing_has_finished():
 )
 def test_the_papers_number_stands_beside_the_same_dataset_and_algorithm(run, paper, before):
     (score,), _ = scores_of([member(0, 1.0, run=run)])
-    assert (score.entry().paper, score.entry().paper_before) == (paper, before)
+    assert (score.paper, score.paper_before) == (paper, before)
 
 
 def test_scores_that_are_not_finite_make_no_best_and_no_mean():
@@ -110,7 +110,7 @@ def test_scores_that_are_not_finite_make_no_best_and_no_mean():
     assert (last.best, math.isnan(last.last)) == (3.0, True)
     assert math.isnan(member(0, math.nan).best)
     by_name, _ = by_place([last, member(1, 4.0, 5.0)])
-    assert math.isnan(by_name["kitchen-complete-v0", "xql"].entry().mean)
+    assert math.isnan(by_name["kitchen-complete-v0", "xql"].mean)
 
 
 @pytest.mark.parametrize(

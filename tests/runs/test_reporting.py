@@ -57,7 +57,7 @@ def test_a_sweep_and_runs_of_one_value_each_are_the_same_methods(tmp_path):
     write_run(tmp_path, "pen-human-v1", "xql", {(0, 1.0): [1.0], (0, 2.0): [2.0]}, swept=["beta"], beta=5.0)
     write_run(tmp_path, "pen-human-v1", "xql", {1: [3.0]}, beta=2.0)
     scores, doubled = scores_of(found_in(tmp_path).members)
-    assert [(score.method, score.entry().last) for score in scores] == [
+    assert [(score.method, score.last) for score in scores] == [
         ("xql beta=1", (1.0,)),
         ("xql beta=2", (2.0, 3.0)),
     ]

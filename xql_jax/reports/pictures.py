@@ -39,22 +39,21 @@ class Picture(NamedTuple):
 def learning_curves(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], looks_of(score.method for score in scores)
-    for (dataset, phase), group in grouped(scores, lambda score: (score.dataset, score.run.phase)).items():
-        best = sorted(group, key=lambda score: -_or_least(score.entry().mean))[:MOST_METHODS]
+    for (dataset, phase), group in grouped(scores, lambda score: (score.dataset, score.facts.phase)).items():
+        best = sorted(group, key=lambda score: -_or_least(score.mean))[:MOST_METHODS]
         # A method looks the same in all pictures, unless there are too many to be told apart.
         known = every if len(every) <= MOST_METHODS else looks_of(score.method for score in best)
         looks, curves = {}, {}
         for score in best:
-            diverged = sum(member.has_diverged for member in score.shown)
-            mark = f" ({diverged} of {len(score.shown)} diverged)" if diverged else ""
+            mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
             looks[score.method] = known[score.method] | {"label": score.method + mark}
             steps, _, values = by_seed_and_step(
                 (member.seed, step, value)
-                for member in score.shown
+                for member in score.members
                 for step, value in zip(member.steps, member.values, strict=True)
             )
             curves[score.method] = steps, values
-        run = best[0].run
+        run = best[0].facts
         handovers = {run.handover for score in best for run in score.runs}
         figure, axes = single_axes(look["label"] for look in looks.values())
         handover = run.handover if len(handovers) == 1 else None
@@ -69,9 +68,9 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
 def sensitivity(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
-    groups = grouped(scores, lambda score: (score.dataset, score.run.phase, score.run.algorithm))
+    groups = grouped(scores, lambda score: (score.dataset, score.facts.phase, score.facts.algorithm))
     for (dataset, phase, algorithm), group in groups.items():
-        members = [member for score in group for member in score.shown]
+        members = [member for score in group for member in score.members]
         varying = [name for name in varying_names([m.settings for m in members]) if name not in NO_METHOD]
         for field in varying:
             others = [name for name in varying if name != field]

@@ -102,15 +102,15 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
     fit: dict[tuple[str, str], list[float]] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
-        place, last = (score.dataset, score.method), [member.last for member in score.shown]
-        if not score.is_finished:
+        place, last = (score.dataset, score.method), score.last
+        if score.note:
             reasons[place] = score.note
-        elif not score.run.is_normalised:
+        elif not score.is_normalised:
             reasons[place] = "a return, which is in its task's own unit"
         elif any(map(math.isnan, last)):
             reasons[place] = "a last score is not finite"
         else:
-            fit[place] = last
+            fit[place] = list(last)
     datasets, methods = common_block(list(fit))
     for dataset, method in fit:
         if dataset not in datasets:

@@ -87,70 +87,65 @@ class Results(NamedTuple):
     left_out: Sequence[LeftOut]
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score(Entry):
     """The numbers of one method on one dataset; its members differ only in their seeds."""
 
     dataset: str
     method: str
-    members: Sequence[Member]
-    details: str = ""  # the settings in which the algorithm's runs differ on any dataset
-
-    @property
-    def shown(self) -> Sequence[Member]:
-        """The members that the score is made of: the finished ones, or all if none has finished."""
-        return [member for member in self.members if member.is_finished] or self.members
-
-    @property
-    def is_finished(self) -> bool:
-        return all(member.is_finished for member in self.shown)
+    members: Sequence[Member]  # the finished ones, or all if none has finished
+    details: str  # the settings in which the algorithm's runs differ on any dataset
 
     @property
     def runs(self) -> list[RunFacts]:
         """The runs that the score comes from, each once."""
-        return list({member.run.name: member.run for member in self.shown}.values())
+        return list({member.run.name: member.run for member in self.members}.values())
 
     @property
-    def run(self) -> RunFacts:
-        """One of the runs, for what all have in common."""
-        return self.shown[0].run
+    def facts(self) -> RunFacts:
+        """Those of one of the runs, for what all have in common."""
+        return self.members[0].run
 
-    @property
-    def note(self) -> str:
-        """Why the score is not final yet; "" if it is."""
-        if self.is_finished:
-            return ""
-        at = min(member.steps[-1] for member in self.shown)
-        how = "stopped early" if self.run.status == "finished" else self.run.status
-        return f"{how} at {at:,} of {self.run.max_steps:,} {self.run.unit}s"
 
-    def entry(self) -> Entry:
-        """Returns the score as a table entry, with the paper's score if the run used the paper's dataset."""
-        shown = self.shown
-        before = tuple(member.before for member in shown if member.before is not None)
-        paper = (None, None) if any(run.has_own_data for run in self.runs) else self._of_paper()
-        return Entry(
-            last=tuple(member.last for member in shown),
-            best=tuple(member.best for member in shown),
-            diverged=sum(member.has_diverged for member in shown),
-            updates=max(member.steps[-1] for member in shown),
-            before=before if len(before) == len(shown) else (),
-            paper_before=paper[0],
-            paper=paper[1],
-            run="; ".join(run.name for run in self.runs),
-            note=self.note,
-            is_normalised=all(member.run.is_normalised for member in self.members),
-        )
+def score_of(method: str, members: Sequence[Member], details: str) -> Score:
+    """Returns the score of members that differ only in their seeds, with the paper's beside it."""
+    members = [member for member in members if member.is_finished] or members
+    run, note = members[0].run, ""
+    if not members[0].is_finished:
+        how = "stopped early" if run.status == "finished" else run.status
+        at = min(member.steps[-1] for member in members)
+        note = f"{how} at {at:,} of {run.max_steps:,} {run.unit}s"
+    before = tuple(member.before for member in members if member.before is not None)
+    paper_before, paper = _of_paper(run)
+    return Score(
+        dataset=run.dataset,
+        method=method,
+        members=members,
+        details=details,
+        last=tuple(member.last for member in members),
+        best=tuple(member.best for member in members),
+        diverged=sum(member.has_diverged for member in members),
+        updates=max(member.steps[-1] for member in members),
+        before=before if len(before) == len(members) else (),
+        paper_before=paper_before,
+        paper=paper,
+        run="; ".join(dict.fromkeys(member.run.name for member in members)),
+        note=note,
+        is_normalised=run.is_normalised,
+    )
 
-    def _of_paper(self) -> tuple[float | None, float | None]:
-        """Returns the paper's scores of the algorithm before and after fine-tuning; None if it has none."""
-        place = (self.dataset, self.run.algorithm)
-        if self.run.phase == FINE_TUNED:
-            table = read_paper_table(FINETUNING)
-            return table.before.get(place), table.scores.get(place)
-        tables = [read_paper_table(name) for name in TABLES if name != FINETUNING]
-        scores = [table.scores[place] for table in tables if place in table.scores]
-        return None, scores[0] if scores and self.run.phase == OFFLINE else None
+
+def _of_paper(run: RunFacts) -> tuple[float | None, float | None]:
+    """Returns the paper's scores before and after fine-tuning; None if it has none on these data."""
+    place = (run.dataset, run.algorithm)
+    if run.has_own_data:
+        return None, None
+    if run.phase == FINE_TUNED:
+        table = read_paper_table(FINETUNING)
+        return table.before.get(place), table.scores.get(place)
+    tables = [read_paper_table(name) for name in TABLES if name != FINETUNING]
+    scores = [table.scores[place] for table in tables if place in table.scores]
+    return None, scores[0] if scores and run.phase == OFFLINE else None
 
 
 def as_text(value: object) -> str:
@@ -178,12 +173,12 @@ def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], li
     for (algorithm, phase), of_kind in kinds.items():
         plain = f"{algorithm} fine-tuned" if phase == FINE_TUNED else algorithm
         everywhere = [name for name in _names(of_kind, but) if name != FINGERPRINT]
-        for dataset, of_dataset in grouped(of_kind, lambda member: member.run.dataset).items():
+        for of_dataset in grouped(of_kind, lambda member: member.run.dataset).values():
             names = _names(of_dataset, but)
             for group in grouped(of_dataset, lambda member: as_text(_of_method(member))).values():
                 kept = _each_seed_once(group, doubled)
                 name = " ".join(filter(None, (plain, setting(kept[0], names))))
-                scores.append(Score(dataset, name, kept, setting(kept[0], everywhere)))
+                scores.append(score_of(name, kept, setting(kept[0], everywhere)))
     return sorted(scores, key=lambda score: (score.dataset, score.method)), doubled
 
 
@@ -196,7 +191,7 @@ def score_table(scores: Sequence[Score]) -> ScoreTable:
     """Returns the scores as a table that can be written as text, CSV and LaTeX."""
     datasets = list(dict.fromkeys(score.dataset for score in scores))
     methods = sorted({score.method for score in scores})
-    return ScoreTable(datasets, methods, {(score.dataset, score.method): score.entry() for score in scores})
+    return ScoreTable(datasets, methods, {(score.dataset, score.method): score for score in scores})
 
 
 def _names(members: Iterable[Member], but: str) -> list[str]:

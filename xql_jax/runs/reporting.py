@@ -199,11 +199,8 @@ def list_runs(folders: Sequence[str]) -> list[ListedRun]:
 
 def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
     state = run.status.split()[0]
-    by_setting = [(score.entry(), score.shown[0].swept) for score in scores_of(members)[0]]
-    finite = [(entry.mean, entry.interval, swept) for entry, swept in by_setting if math.isfinite(entry.mean)]
-    score, interval, best_of = max(
-        finite, default=(math.nan, math.nan, ""), key=lambda of_setting: of_setting[0]
-    )
+    finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
+    best = max(finite, default=None, key=lambda score: score.mean)
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
     files = [run.path / name for name in ("evaluations.csv", "config.json", HEARTBEAT)]
     step = max(
@@ -217,9 +214,9 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         method=run.algorithm,
         seeds=run.seeds,
         how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,}",
-        score=score,
-        interval=interval,
-        best_of=best_of,
+        score=best.mean if best else math.nan,
+        interval=best.interval if best else math.nan,
+        best_of=best.members[0].swept if best else "",
         written=max(file.stat().st_mtime for file in files if file.exists()),
         settings={
             name: sweep.get(name.removeprefix("config."), value)
