@@ -184,13 +184,12 @@ def beating(path: Path) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        with contextlib.suppress(OSError):  # such as a full disk, of which more important writes tell
-            while not ended.wait(BEAT):
+        while not ended.wait(BEAT):
+            with contextlib.suppress(OSError):  # such as a full disk, of which more important writes tell
                 path.touch()
 
+    path.touch()
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    with writing(path):
-        path.touch()
     thread.start()
     try:
         yield

@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 def learning_curves(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
     pictures, every = [], looks_of(score.method for score in scores)
-    for (dataset, phase), group in grouped(scores, lambda score: (score.dataset, score.facts.phase)).items():
+    for place, group in grouped(scores, lambda score: _place(score.facts)).items():
         best = sorted(group, key=lambda score: -_or_least(score.mean))[:MOST_METHODS]
         # A method looks the same in all pictures, unless there are too many to be told apart.
         known = every if len(every) <= MOST_METHODS else looks_of(score.method for score in best)
@@ -60,7 +60,7 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
         draw_curves(axes, curves, looks, len(best) <= MOST_WITH_SEEDS, handover)
         axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(_picture(_place(dataset, phase), figure, notes))
+        pictures.append(_picture(place, figure, notes))
     return pictures
 
 
@@ -68,8 +68,8 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
 def sensitivity(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
-    groups = grouped(scores, lambda score: (score.dataset, score.facts.phase, score.facts.algorithm))
-    for (dataset, phase, algorithm), group in groups.items():
+    where = grouped(scores, lambda score: f"{score.facts.algorithm} on {_place(score.facts)}")
+    for place, group in where.items():
         members = [member for score in group for member in score.members]
         varying = [name for name in varying_names([m.settings for m in members]) if name not in NO_METHOD]
         for field in varying:
@@ -81,7 +81,7 @@ def sensitivity(scores: Sequence[Score]) -> list[Picture]:
                 if len({member.settings.get(field) for member in alike}) > 1
             }
             if field not in SCHEDULE and varied:
-                pictures.append(_sensitivity(f"{algorithm} on {_place(dataset, phase)}", field, varied))
+                pictures.append(_sensitivity(place, field, varied))
     return pictures
 
 
@@ -134,8 +134,8 @@ def _picture(heading: str, figure: Figure, notes: Sequence[str]) -> Picture:
     return Picture(heading, base64.b64encode(render(figure, dpi=120)).decode(), notes)
 
 
-def _place(dataset: str, phase: str) -> str:
-    return dataset if phase == OFFLINE else f"{dataset}, {phase}"
+def _place(run: RunFacts) -> str:
+    return run.dataset if run.phase == OFFLINE else f"{run.dataset}, {run.phase}"
 
 
 def _unit(run: RunFacts) -> str:

@@ -248,16 +248,10 @@ def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
 
 
 def _equal(value: str | None, wanted: str) -> bool:
-    """Whether a value, or one of a sweep's values separated by commas, is the wanted one.
-
-    A list, which is recorded as JSON, may be given without spaces and quotes, [128,128]; a list of one
-    element also as that element, mine.npz.
-    """
-    if value is None:
-        return False
-    bare = re.sub(r'[\s"]', "", value)
+    """Whether a value, or one of a sweep's values, is the wanted one; lists need no spaces and quotes."""
+    bare = re.sub(r'[\s"]', "", value or "")
     try:
-        return float(wanted) in [float(each) for each in value.split(",")]
+        return float(wanted) in [float(each) for each in bare.split(",")]
     except ValueError:
         return wanted in (value, bare) or f"[{wanted}]" == bare
 
