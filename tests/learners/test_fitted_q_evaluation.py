@@ -90,6 +90,20 @@ def test_it_reaches_the_exact_values_of_the_policy(policy, num_critics):
     np.testing.assert_allclose(learn(policy, num_critics=num_critics), q, atol=0.01 * np.ptp(q))
 
 
+def test_q_is_the_mean_over_the_target_critics():
+    learner = with_hyperparameters(LEARNER, {"num_critics": 2})
+    state = learner.init(jax.random.key(0), BATCH.observations, BATCH.actions)
+    alone = [
+        learner.q(
+            state.replace(critic=state.critic.replace(target=(one,))), BATCH.observations, BATCH.actions
+        )
+        for one in state.critic.target
+    ]
+    assert np.abs(alone[0] - alone[1]).max() > 0.1
+    q = learner.q(state, BATCH.observations, BATCH.actions)
+    np.testing.assert_allclose(q, np.mean(alone, axis=0), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_what_the_values_say_at_the_soft_optimum():
     v, q, pi = soft_optimum(DATA, 2.0)

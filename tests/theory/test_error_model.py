@@ -1,6 +1,5 @@
 """Appendix A.2.1: errors that travel, against closed forms, integrals and the best policy."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -121,16 +120,6 @@ def test_the_bias_does_not_contract():
     assert biases[-1] < 1e-20
     soft = observed_solution(mdp, Gumbel(-EULER * beta, beta), 1e-11).q
     np.testing.assert_allclose(soft, 0.8 * beta * np.log(2.0) / 0.2, atol=1e-9)
-
-
-def test_repeated_and_impossible_successors_are_deterministic():
-    mdp = deterministic_mdp([[1, 0], [0, 0]], [[1.0, 0.0], [2.0, 0.5]], 0.5)
-    padded = dataclasses.replace(
-        mdp,
-        next_states=np.stack([1 - mdp.next_states[..., 0], *[mdp.next_states[..., 0]] * 2], axis=-1),
-        probabilities=np.broadcast_to([0.0, 0.5, 0.5], (2, 2, 3)),
-    )
-    np.testing.assert_array_equal(error_model.optimal_q(padded), error_model.optimal_q(mdp))
 
 
 def chain(length, discount):

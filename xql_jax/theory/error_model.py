@@ -70,11 +70,10 @@ def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
 
 
 def sole_successors(mdp: SoftMDP) -> np.ndarray:
-    """Returns the only successor of each pair, i32[S, A]; raises ValueError if one has several."""
-    likeliest = np.take_along_axis(mdp.next_states, mdp.probabilities.argmax(-1)[..., None], axis=-1)
-    if ((mdp.next_states != likeliest) & (mdp.probabilities > 0)).any():
+    """Returns the only successor of each pair, i32[S, A]; raises ValueError if there are several."""
+    if mdp.next_states.shape[-1] > 1:
         raise ValueError("mdp must be deterministic, as Appendix A.2.1 assumes")
-    return likeliest[..., 0]
+    return mdp.next_states[..., 0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
