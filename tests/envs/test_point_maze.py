@@ -1,10 +1,12 @@
 """The point maze against Gymnasium-Robotics' PointMaze, tabular Q-iteration, and D4RL's reference returns."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xql_jax.envs import choose_suite
 from xql_jax.envs.mazes import MAZES, Maze, maze_of
 from xql_jax.envs.point_maze import PointMaze
 from xql_jax.rollout.evaluation import Evaluator
@@ -156,7 +158,8 @@ def test_reference_returns(name):
     task = get_task(f"maze2d-{name}-v1")
     rng = np.random.default_rng(0)
     goal = np.array(MAZES[name].goal)
-    evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, max_environments=100)
+    suite = dataclasses.replace(choose_suite(task), max_environments=100)
+    evaluator = Evaluator(task, num_members=2, num_episodes=50, seed=0, suite=suite)
 
     def act(observations):
         straight = 10.0 * (goal - observations[1, :, :2]) - observations[1, :, 2:]

@@ -147,8 +147,8 @@ def test_random_actions_earn_the_reference_return(name, options, episodes, mean,
     if "env_backend" in options:
         request.getfixturevalue("d4rl_package")
     task, rng = get_task(name), np.random.default_rng(0)
-    suite = choose_suite(task, Simulation(**options))
-    evaluator = Evaluator(task, 1, episodes, seed=0, suite=suite, max_environments=4)
+    suite = dataclasses.replace(choose_suite(task, Simulation(**options)), max_environments=4)
+    evaluator = Evaluator(task, 1, episodes, seed=0, suite=suite)
     size = evaluator.sizes[1]
     returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
     evaluator.close()

@@ -32,8 +32,8 @@ class Evaluator:
     Args:
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
-        max_environments: at most so many exist at once, or one per member if that is more; None: the suite's.
-        suite: makes the environments; None: `choose_suite(task)`.
+        suite: makes the environments; None: `choose_suite(task)`. At most `max_environments` exist at once,
+            or one per member if that is more.
     """
 
     def __init__(
@@ -42,13 +42,12 @@ class Evaluator:
         num_members: int,
         num_episodes: int,
         seed: int,
-        max_environments: int | None = None,
         suite: Suite | None = None,
     ):
         suite = suite or choose_suite(task)
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
-        affordable = max(1, (max_environments or suite.max_environments) // num_members)
+        affordable = max(1, suite.max_environments // num_members)
         # K, the episodes of a batch: the fewest for that many batches.
         self._batch_size = math.ceil(num_episodes / math.ceil(num_episodes / affordable))
         self._env = env = suite.vector_env(task, num_members * self._batch_size)
