@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -162,14 +162,10 @@ class Policy:
                     self._act,
                 )
                 suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
-                evaluator, space = (
-                    Evaluator(task, 1, episodes, seed, suite=suite),
-                    cast(Any, env.action_space),
-                )
-                if (
-                    run.preprocessing.action_bounds is None
-                ):  # 1 is the bound of any environment, as for a name
-                    scaled = ActionBounds(*(tuple(np.ravel(x).tolist()) for x in (space.low, space.high)))
+                evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
+                # If they are not known, 1 is the bound of any environment, as for a name.
+                if not run.preprocessing.action_bounds.low:
+                    scaled = ActionBounds.of(env.action_space)
                     act = around(act, lambda seen: scaled.to_environment(self._act(seen)))
             run.check_fits(task, *evaluator.sizes)
             results = evaluator.run(act)
@@ -207,7 +203,8 @@ class Policy:
         if networks is None:
             raise UserError(f"{run.algorithm} learns no {what}")
         params = networks.params if actions else (networks.params,)
-        seen = run.preprocessing.observations(observations), *map(run.preprocessing.to_learner, actions)
+        to_learner = run.preprocessing.action_bounds.to_learner
+        seen = run.preprocessing.observations(observations), *map(to_learner, actions)
         found = np.asarray(_least(networks.network, params, *seen))
         return found / np.float32(run.preprocessing.reward_scale)
 
@@ -219,7 +216,7 @@ class Policy:
         key = jax.random.key(key) if isinstance(key, int | np.integer) else key
         actor = learner.actor(run.states[member.name])
         drawn = np.asarray(_draw(learner, actor, run.preprocessing.observations(batch), key))
-        return run.preprocessing.to_environment(drawn)
+        return run.preprocessing.action_bounds.to_environment(drawn)
 
     @functools.cached_property
     def _act(self) -> Act:

@@ -33,17 +33,26 @@ class Batch(NamedTuple):
 
 
 class ActionBounds(NamedTuple):
-    """The lowest and the highest action that an environment takes, A entries each.
+    """The lowest and the highest action that an environment takes, A entries each; (): not known, or ±1.
 
     Whatever a user touches is in the environment's units; learners see the bounds as -1 and 1.
     """
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, space: Any) -> ActionBounds:
+        """Returns the bounds of an action space."""
+        return cls(*(tuple(np.ravel(bound).tolist()) for bound in (space.low, space.high)))
+
+    def filled(self, action_dim: int) -> ActionBounds:
+        """Returns them with ±1 for bounds that are not known."""
+        return self if self.low else ActionBounds((-1.0,) * action_dim, (1.0,) * action_dim)
 
     @property
     def are_unit(self) -> bool:
-        return {*self.low, *(-x for x in self.high)} == {-1.0}
+        return {*self.low, *(-x for x in self.high)} <= {-1.0}
 
     def to_environment(self, actions: Any) -> Any:
         """Returns a learner's actions [..., A] in the environment's units, within the bounds."""
@@ -58,6 +67,9 @@ class ActionBounds(NamedTuple):
             return actions
         low, high = np.array(self, np.float32)
         return (actions - (high + low) / 2) / np.where(high > low, (high - low) / 2, np.float32(1.0))
+
+
+UNKNOWN = ActionBounds()
 
 
 class SarsaBatch(NamedTuple):

@@ -110,7 +110,7 @@ def looks_discrete(dataset: Dataset) -> bool:
     return max(len(np.unique(column)) for column in actions.T) <= min(FEW_VALUES, len(actions) // 10)
 
 
-def as_learners_see(dataset: Dataset, bounds: ActionBounds | None) -> Dataset:
+def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
     """Returns the dataset with actions within ±1, which were within the environment's bounds.
 
     Warns if they lie within ±1 already, although the bounds are wider.
@@ -118,7 +118,7 @@ def as_learners_see(dataset: Dataset, bounds: ActionBounds | None) -> Dataset:
     Raises:
         UserError: if actions are beyond bounds that are not ±1, because then their units are not certain.
     """
-    if bounds is None or bounds.are_unit or dataset.is_normalized:
+    if bounds.are_unit or dataset.is_normalized:
         return dataset
     given = np.asarray(dataset.batch.actions)
     check_spaces(dataset, dataset.observation_dim, len(bounds.low), "the environment")

@@ -13,7 +13,7 @@ from xql_jax.data.dataset import PREFIXES, SUFFIXES, Dataset, as_learners_see, j
 from xql_jax.data.readers import brief, read_hdf5, read_npz, read_ogbench
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, ONLINE_TASKS, Task
-from xql_jax.types import ActionBounds
+from xql_jax.types import UNKNOWN, ActionBounds
 
 # sha256 by file name, of files as D4RL serves them. Of others, only size and HDF5 structure are checked.
 CHECKSUMS = {
@@ -29,7 +29,7 @@ def load_dataset(
     task: Task | None,
     sources: Sequence[str | Dataset],
     url: str | None = None,
-    bounds: ActionBounds | None = None,
+    bounds: ActionBounds = UNKNOWN,
 ) -> Dataset:
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
@@ -43,7 +43,7 @@ def load_dataset(
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
         bounds: of the environment, in whose units the actions are; they are scaled to ±1. A source whose
             `action_units` are "normalized" has them so already, as have all by an earlier version's
-            collector. None: actions are left as they are.
+            collector. Unknown ones leave actions as they are.
     Raises:
         UserError: naming the source, if the data are not there, cannot be used, do not fit together or into
             memory, or an argument does not go with them.

@@ -10,7 +10,7 @@ from xql_jax.data.dataset import Dataset, spread_rows
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, with_numbers, write_record
 from xql_jax.tasks import Task
-from xql_jax.types import ActionBounds, AnyBatch
+from xql_jax.types import UNKNOWN, ActionBounds, AnyBatch
 
 IQL_ACTION_BOUND = 1 - 1e-5  # keeps a tanh policy's log-density finite
 ANTMAZE_SHIFT = -1.0
@@ -44,7 +44,7 @@ class Preprocessing:
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
     counts_kitchen_tasks: bool = False  # of an environment's transitions, as D4RL's data do, see `online`
-    action_bounds: ActionBounds | None = None  # of the environment; None: ±1, or not known
+    action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
 
     def dataset(self, dataset: Dataset) -> Dataset:
         """Returns the dataset with its trajectories filtered and its rows transformed."""
@@ -87,14 +87,6 @@ class Preprocessing:
         mean, std = (np.asarray(x, np.float32) for x in (self.observation_mean, self.observation_std))
         return (observations - mean) / std
 
-    def to_environment(self, actions: Any) -> Any:
-        """Returns a learner's actions f32[..., A] in the units that the environment's `step` takes."""
-        return self.action_bounds.to_environment(actions) if self.action_bounds else actions
-
-    def to_learner(self, actions: Any) -> Any:
-        """Returns actions f32[..., A] in the environment's units as a learner sees them, within ±1."""
-        return self.action_bounds.to_learner(actions) if self.action_bounds else actions
-
     def rewards(self, rewards: Any) -> Any:
         """Returns rewards f32[...] as a learner sees them, also those of an episode that it acts in."""
         if self.reward_scale != 1.0:
@@ -123,9 +115,9 @@ class Preprocessing:
             raise Damaged(f"{path}: of another run; this one is {run}")
         try:
             fields: Any = {key: tuple(x) if isinstance(x, list) else x for key, x in content.items()}
-            if bounds := fields.get("action_bounds"):
-                fields["action_bounds"] = ActionBounds(*map(tuple, bounds))
-            return cls(**fields)
+            return cls(
+                **fields | {"action_bounds": ActionBounds(*map(tuple, content.get("action_bounds", ())))}
+            )
         except TypeError as error:
             raise Damaged(f"{path}: of another version: {error}") from error
 

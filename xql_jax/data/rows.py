@@ -14,7 +14,7 @@ from xql_jax.data.episodes import MINARI_REFERENCES
 from xql_jax.data.readers import opened
 from xql_jax.errors import needing
 from xql_jax.tasks import References
-from xql_jax.types import ActionBounds, Batch
+from xql_jax.types import UNKNOWN, ActionBounds, Batch
 
 # By key, [N, ...]: observations, actions, rewards and next_observations in float32; terminals and timeouts as
 # bool, one of which is set in the last row of each episode; optionally infos/NAME.
@@ -126,7 +126,7 @@ def read_rows(path: Path) -> tuple[Rows, dict[str, Any]]:
 
 
 def write_minari(
-    folder: Path, name: str, rows: Rows, metadata: Metadata, bounds: ActionBounds | None = None
+    folder: Path, name: str, rows: Rows, metadata: Metadata, bounds: ActionBounds = UNKNOWN
 ) -> None:
     """Writes a Minari dataset to FOLDER/data/, with one of its episodes for each episode of the rows.
 
@@ -134,7 +134,7 @@ def write_minari(
         folder: an empty one.
         name: from which the dataset's ID is made, because Minari requires one.
         metadata: is added to Minari's own; `References` get Minari's names.
-        bounds: of the actions; None: ±1.
+        bounds: of the actions.
     """
     with needing("--format=minari", "minari"):
         import minari
@@ -145,7 +145,7 @@ def write_minari(
     storage = MinariStorage.new(
         folder.absolute() / "data",  # with a relative name it would not find its own files
         spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32),
-        spaces.Box(*np.array(bounds or [[-1.0] * action_dim, [1.0] * action_dim], np.float32)),
+        spaces.Box(*np.array(bounds.filled(action_dim), np.float32)),
     )
     stops = np.flatnonzero(ends_of(rows)) + 1
     storage.update_episodes(

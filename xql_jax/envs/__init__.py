@@ -118,15 +118,15 @@ def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
     return dataclasses.replace(suite, make=functools.partial(suite.make, legacy_inertia=True))
 
 
-def action_bounds(task: Task | None) -> ActionBounds | None:
-    """Returns the bounds of a task's actions, of an environment made for it; None if they are ±1.
+def action_bounds(task: Task | None) -> ActionBounds:
+    """Returns the bounds of a task's actions, of an environment made for it; those not known if they are ±1.
 
     They can be others only in the environments of Gymnasium's registry, the user's own among them.
     """
     if task is None or task.suite not in ("gymnasium", OWN):
-        return None
+        return ActionBounds()
     with contextlib.closing(SUITES[task.suite].vector_env(task, 1)) as env:
-        return ActionBounds(tuple(env.action_space.low.tolist()), tuple(env.action_space.high.tolist()))
+        return ActionBounds.of(env.action_space)
 
 
 def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:

@@ -10,7 +10,7 @@ from xql_jax.data.dataset import DISCRETE, Dataset, as_learners_see, looks_discr
 from xql_jax.data.preprocessing import scales_rewards
 from xql_jax.reports.style import BLUE, count_axis, legend_below, styled
 from xql_jax.tasks import Task
-from xql_jax.types import ActionBounds
+from xql_jax.types import UNKNOWN, ActionBounds
 
 AT_BOUND = 0.99  # a tanh policy's action of this size is saturated
 
@@ -54,14 +54,12 @@ class DatasetReport:
     warnings: list[str]
 
 
-def describe_dataset(
-    dataset: Dataset, task: Task | None, bounds: ActionBounds | None = None
-) -> DatasetReport:
+def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> DatasetReport:
     """Computes the statistics and warnings for a dataset before any preprocessing.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
-        bounds: of the task's actions; None: ±1.
+        bounds: of the task's actions.
     Raises:
         UserError: if actions are beyond bounds that are not ±1.
     """

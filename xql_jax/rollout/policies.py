@@ -38,7 +38,8 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
         nonlocal latest
         if recurrent:
             latest = np.array(observations)  # a copy: the caller may overwrite them
-        return preprocessing.to_environment(policy(preprocessing.observations(observations)))
+        actions = policy(preprocessing.observations(observations))
+        return preprocessing.action_bounds.to_environment(actions)
 
     if recurrent is None:
         return act

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from xql_jax.data.policy_files import read_policy
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.rows import Rows, cut_off
 from xql_jax.envs import Suite, action_bounds
 from xql_jax.errors import UserError
@@ -67,7 +66,7 @@ def open_behaviour(
         UserError: if there is no such policy, or it does not fit the task.
     """
     path, sizes = Path(name).expanduser(), suite.sizes(task)
-    to_environment = Preprocessing(action_bounds=action_bounds(task)).to_environment
+    to_environment = action_bounds(task).to_environment
     if name == RANDOM:
         what = "uniformly random actions"
         return Behaviour(name, what, lambda _, chance: to_environment(2 * chance.uniform - 1), noise)
@@ -97,7 +96,8 @@ def open_behaviour(
 
     def act(observations: np.ndarray, chance: Chance) -> np.ndarray:
         seen = transform.observations(observations)
-        return transform.to_environment(np.asarray(_act(*on_device, seen, chance.keys, deterministic)))
+        actions = np.asarray(_act(*on_device, seen, chance.keys, deterministic))
+        return transform.action_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
     what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}"

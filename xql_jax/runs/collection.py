@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from xql_jax.data.dataset import checked_references
-from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.readers import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
@@ -168,7 +167,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     begin, found = files.read(settings.until, empty(1, *run.sizes).data)
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
-    found = found._replace(actions=run.preprocessing.to_environment(found.actions))
+    found = found._replace(actions=run.preprocessing.action_bounds.to_environment(found.actions))
     transitions = jax.tree.map(lambda field: field[first - begin :], found)
 
     def rows() -> Rows:
@@ -241,7 +240,7 @@ def _rows_before(settings: CollectionSettings, output: Path, task: Task) -> tupl
     if metadata.get("env_name") != task.name or "command" not in metadata:
         raise UserError(f"--append: {output} is no dataset of {task.name} by xql-collect")
     if says_normalized(metadata.get(UNITS), str(output), is_collected=True):
-        rows["actions"] = Preprocessing(action_bounds=action_bounds(task)).to_environment(rows["actions"])
+        rows["actions"] = action_bounds(task).to_environment(rows["actions"])
     return rows, metadata
 
 

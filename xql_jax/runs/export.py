@@ -30,7 +30,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
 from xql_jax.runs.tool_settings import EXPORT_FORMATS, ExportSettings
 from xql_jax.training.members import learners_of
-from xql_jax.types import ActionBounds, Array
+from xql_jax.types import Array
 
 LOG = logging.getLogger(__name__)
 NUM_OBSERVATIONS = 1_000  # on which the files are compared with the original
@@ -60,7 +60,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     [learner] = learners_of(run.learner, [member])
     actor = learner.actor(jax.tree.map(jnp.asarray, run.states[member.name]))
     weights = weights_of(actor, run.preprocessing, run.sizes[0])
-    bounds = ActionBounds(*(tuple(weights[bound].tolist()) for bound in ActionBounds._fields))
+    bounds = run.preprocessing.action_bounds.filled(run.sizes[1])
     task = run.task if settings.episodes else None
     suite = choose_suite(task, run.simulation) if task else None
     if task and suite:
@@ -152,12 +152,12 @@ def weights_of(actor: Any, preprocessing: Preprocessing, observation_dim: int) -
         for name in ("action_kernel", "action_bias"):
             layers[name] = layers[name][..., : network.action_dim]
     shift, scale = preprocessing.observation_mean, preprocessing.observation_std
-    low, high = preprocessing.action_bounds or ([-1.0] * network.action_dim, [1.0] * network.action_dim)
+    low, high = np.array(preprocessing.action_bounds.filled(network.action_dim), np.float32)
     return {
         "shift": np.asarray(shift or np.zeros(observation_dim), np.float32),
         "scale": np.asarray(scale or np.ones(observation_dim), np.float32),
-        "low": np.array(low, np.float32),
-        "high": np.array(high, np.float32),
+        "low": low,
+        "high": high,
         "num_hidden": np.array(number),
         **{name: np.asarray(array) for name, array in layers.items()},
     }

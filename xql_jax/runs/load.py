@@ -207,7 +207,7 @@ class SavedRun:
         saved, file = Preprocessing(), self.files.preprocessing
         if not self.is_online or file.exists():  # an earlier version's online runs have none
             saved = Preprocessing.load(file, self.run)
-        if saved.action_bounds or not self._acts_in:
+        if saved.action_bounds.low or not self._acts_in:
             return saved
         return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
 

@@ -72,7 +72,7 @@ class Actor:
                 actions = np.where(np.isfinite(actions), actions, np.float32(0.0))
                 self.bad_actions_at = first if self.bad_actions_at is None else self.bad_actions_at
             acted = time.perf_counter()
-            result = self.environments.step(self._preprocessing.to_environment(actions))
+            result = self.environments.step(self._preprocessing.action_bounds.to_environment(actions))
             transitions, self._observations = result.transitions(self._observations), result.observations
             transitions = transitions._replace(actions=np.clip(actions, -1.0, 1.0))  # as learners see them
             if (ended := result.ended).any():
