@@ -12,7 +12,6 @@ from typing import Any
 
 import flax.struct
 import ml_collections
-from ml_collections import config_dict
 
 from xql_jax import config_files
 from xql_jax.config_files import check_method, file_for_suite
@@ -138,11 +137,8 @@ def _config(
     config = ml_collections.ConfigDict(known)
     config.update(values)
     base = config.to_dict()
-    widths = config_dict.placeholder(tuple)  # for networks without their own
     about = {**about, "base": base}
-    return ml_collections.ConfigDict(
-        {"algorithm": algorithm, **base, "hidden_dims": widths, "about": about}
-    ).lock()
+    return ml_collections.ConfigDict({"algorithm": algorithm, **base, "about": about}).lock()
 
 
 def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
@@ -155,7 +151,8 @@ def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str,
 
 def field_names(config: Mapping[str, Any]) -> list[str]:
     """Returns the names of the hyperparameters that a user may set."""
-    return [name for name in config if name not in NO_FIELDS]
+    names = [name for name in config if name not in NO_FIELDS]
+    return [*names, "hidden_dims"] if any(name.endswith("_hidden_dims") for name in names) else names
 
 
 def with_fields(
@@ -169,11 +166,12 @@ def with_fields(
         UserError: if a name is unknown or a value has another type.
     """
     changed = config.copy_and_resolve_references()
-    for name, value in values.items():
+    for name in values:
         if name not in field_names(config):
             from xql_jax.unknown import unknown_setting  # whose table only a mistake needs
 
             raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
+    for name, value in _every_width(values, config).items():
         changed[name] = _typed(name, value, config.get_type(name))
     return changed
 
@@ -199,7 +197,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 def resolve_offline(
     config: ml_collections.ConfigDict, env_name: str | None, tuned: bool, given: Collection[str]
 ) -> tuple[ml_collections.ConfigDict, int | None]:
-    """Returns the config with Table 4's values for the dataset, if wanted, and its networks' widths.
+    """Returns the config with Table 4's values for the dataset, if wanted.
 
     Args:
         given: the fields that the user gave; they stay.
@@ -217,7 +215,6 @@ def resolve_offline(
         values = dict(rows[env_name])
         batch_size = values.pop("batch_size", None)
         config.update({name: value for name, value in values.items() if name not in given})
-    _resolve_widths(config, given)
     return config, batch_size
 
 
@@ -230,25 +227,10 @@ def resolve_online(
     sizes = {"paper": {}, "small": config.about.small.to_dict()}
     if config.network not in sizes:
         raise UserError(f"network must be one of {', '.join(sizes)}, not {config.network!r}")
-    fixed = {*given, *_every_width({"hidden_dims": config.get("hidden_dims")}, config.keys())}
+    fixed = {*given, *(name for name in config if name.endswith("_hidden_dims") and "hidden_dims" in given)}
     for values in (sizes[config.network], config.about.by_task.to_dict().get(env_name, {})):
         config.update({name: value for name, value in values.items() if name not in fixed})
-    _resolve_widths(config, given)
     return config
-
-
-def _resolve_widths(config: ml_collections.ConfigDict, given: Collection[str]) -> None:
-    """Applies `hidden_dims`, if given, to all networks except those whose widths were given explicitly."""
-    widths = config.get("hidden_dims")
-    if widths is not None:
-        networks = [name for name in config if name.endswith("_hidden_dims")]
-        if not networks:
-            raise UserError(f"hidden_dims: {config.algorithm} has no network of hidden layers")
-        fields.check_value(make_learner(config.algorithm), "hidden_dims", networks[0], widths)
-        config.update({name: widths for name in networks if name not in given})
-    if "hidden_dims" in config:
-        with config.unlocked():
-            del config.hidden_dims
 
 
 def online_fields(config: ml_collections.ConfigDict) -> OnlineFields:
@@ -269,7 +251,7 @@ def _check_names(config: ml_collections.ConfigDict) -> None:
     known = fields.hyperparameters(make_learner(config.algorithm))
     if config.algorithm in ONLINE:
         known |= fields.hyperparameters(OnlineFields()) | {"network": "paper"}
-    given = set(config) - {*NO_FIELDS, "hidden_dims"}
+    given = set(config) - set(NO_FIELDS)
     for name in sorted(given - known.keys()):
         raise UserError(
             f"unknown config field {name!r} for {config.algorithm}; nearest known: {nearest(name, known)}"

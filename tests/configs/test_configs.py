@@ -15,6 +15,7 @@ from xql_jax.configuration import (
     resolve_offline,
     resolve_online,
     suite_config,
+    with_fields,
 )
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
@@ -67,7 +68,7 @@ def test_there_is_a_file_for_every_suite():
 def test_every_file_gives_every_algorithm(name, algorithm):
     config = get_config(name, algorithm)
     assert config.algorithm == algorithm
-    assert set(config) == {*hyperparameters(make_learner(algorithm)), "algorithm", "hidden_dims", "about"}
+    assert set(config) == {*hyperparameters(make_learner(algorithm)), "algorithm", "about"}
     with pytest.raises(AttributeError):
         config.betta = 1.0
     learner = learner_from_config(config, max_steps=500)
@@ -81,20 +82,15 @@ def test_every_file_gives_every_algorithm(name, algorithm):
 
 
 def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
-    given = {"hidden_dims", "value_hidden_dims"}
-    config = get_config("pointmaze")
-    config.hidden_dims, config.value_hidden_dims = (8, 8), (4,)
-    config, _ = resolve_offline(config, None, False, given=given)
-    of_online = online("xsac")
-    of_online.network, of_online.hidden_dims, of_online.value_hidden_dims = "small", (8, 8), (4,)
-    of_online = resolve_online(of_online, "cheetah-run", given=given)
-    for one in (config, of_online):
+    given = {"hidden_dims": (8, 8), "value_hidden_dims": (4,)}
+    config, _ = resolve_offline(with_fields(get_config("pointmaze"), given), None, False, given=given)
+    small = with_fields(online("xsac"), {"network": "small", **given})
+    for one in (config, resolve_online(small, "cheetah-run", given=given)):
         assert "hidden_dims" not in one
         widths = [one[f"{network}_hidden_dims"] for network in ("actor", "value", "critic")]
         assert widths == [(8, 8), (4,), (8, 8)]
     assert hyperparameters(learner_from_config(config, 1))["critic_hidden_dims"] == (8, 8)
     untouched, _ = resolve_offline(get_config("pointmaze"), None, False, given=())
-    assert "hidden_dims" not in untouched
     assert set(widths_of(untouched).values()) == {(128, 128)}
 
 

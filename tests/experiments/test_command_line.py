@@ -95,7 +95,7 @@ def test_fields_are_parsed_to_the_type_of_their_default():
     typed = {"beta": "1e-1", "num_critics": "1e0", "layer_norm": "true", "actor_hidden_dims": "(8,)"}
     changed = with_fields(config, {**typed, "hidden_dims": "256/64", "loss": "plain"})
     assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)
-    assert (changed.actor_hidden_dims, changed.hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
+    assert (changed.actor_hidden_dims, changed.value_hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
     assert config.loss == "rescaled"  # the config that was passed in stays as it is
 
 

@@ -102,7 +102,7 @@ train --config.beta => --beta='true': must be a number
 train --config.hidden_dims=wide => hidden_dims='wide' | widths
 train '--config.hidden_dims=(8,0)' => hidden_dims | positive whole numbers | (8, 0)
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
-train --config={configs}/pointmaze_config.py:dt '--config.hidden_dims=(8,)' => dt has no
+train --config={configs}/pointmaze_config.py:dt '--config.hidden_dims=(8,)' => --hidden_dims: unknown setting
 # online
 online --env_name=cheetah-runs => 'cheetah-runs' | cheetah-run
 online --env_name=playground:CheetahRum => playground:CheetahRun
@@ -168,7 +168,6 @@ sweep --beta=1 => --beta: a hyperparameter | --methods=METHOD:beta=
 sweep --executor=rya => --executor='rya': must be one of in_process
 sweep --executor=ray --ray_address=127.0.0.1:9 => no cluster there
 sweep --executor=slurm --slurm_options=partition => --slurm_options=partition: each must be NAME=VALUE, as
-sweep --executor=slurm --slurm_options=additional_parameters=x => give them as options of their own
 sweep --num_pretraining_steps=2 => --num_pretraining_steps: only used in fine-tuning: add --finetune
 sweep --executor=slurm --ray_address=here:1 => --ray_address: only used with --executor=ray, not with
 sweep --task_cpus=1 => --task_cpus: only used with --executor=ray or --executor=slurm, not with --executor=in_
@@ -179,7 +178,7 @@ sweep text.yaml => text.yaml: it must give flags by their names
 sweep many.yaml => --seed='many': must be a whole number
 sweep retries.yaml => --retries: only used with
 reproduce --table=1 --num_pretraining_steps=5 => --num_pretraining_steps: only used in fine-tuning
-reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained | and so are the data of 1
+reproduce --methods=xql,bc --datasets=hopper-medium-v2 => nothing can be trained
 """
 
 

@@ -170,7 +170,7 @@ def test_what_a_run_holds_is_let_go_whatever_ends_it(data, tmp_path, monkeypatch
 def test_settings_are_not_changed_by_a_run(data, tmp_path):
     settings = offline_settings(data, save_dir=str(tmp_path), env_name=None)
     before = settings.config.to_json()
-    assert offline_job(settings).settings.config.to_json() != before  # its own copy has no widths left open
+    offline_job(settings).settings.config.dropout_rate = 0.5
     assert settings.config.to_json() == before
 
 

@@ -154,8 +154,13 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
         raise UserError(f"--methods: {error}") from None
     shared: dict[str, Any] = {
         **{one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", "save_dir", "tqdm")},
-        "config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True,
-        "seed": seeds[0], "num_seeds": len(seeds),
+        "config": config,
+        "given": frozenset(given),
+        "sweep": grid,
+        "env_name": name,
+        "resume": True,
+        "seed": seeds[0],
+        "num_seeds": len(seeds),
         "log_interval": min(1_000, settings.max_steps),
         "eval_interval": settings.eval_interval or max(1, settings.max_steps // 10),
         "eval_episodes": settings.eval_episodes or EPISODES.get(task.suite, 10),
