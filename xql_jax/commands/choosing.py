@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.commands.reporting import print_table
+from xql_jax.reports.score_table import text_table
 from xql_jax.runs.choice import STATISTICS, choose
 from xql_jax.runs.tool_settings import ChoiceSettings
 
@@ -33,7 +33,7 @@ def _print_ranking(entries: list[dict[str, Any]], title: str, number: str, found
         cells = ["" if entry[name] is None else f"{entry[name]:.4g}" for name in known]
         note = "diverged in training" if entry.get("diverged") else ""
         rows.append([entry[title], str(entry[number]), *cells, note])
-    print_table([title, number, *titles, ""], rows)
+    print(text_table([[title, number, *titles, ""], *rows]))
     if not found:
         return
     print(
@@ -50,4 +50,4 @@ def _print_ranking(entries: list[dict[str, Any]], title: str, number: str, found
             rho = f"{one['rho']:+.2f}{interval}, p {one['p_value']:.2g}"
         rows.append([f"{STATISTICS[name].title}, {best} first", rho, f"{one['regret']:.1f}"])
     rows.append(["random choice, on average", "", f"{found['regret_by_chance']:.1f}"])
-    print_table(["statistic", "rho", "regret@1"], rows)
+    print(text_table([["statistic", "rho", "regret@1"], *rows]))

@@ -4,22 +4,15 @@ import csv
 import math
 import sys
 import time
-from collections.abc import Sequence
 
 from xql_jax.errors import UserError
 from xql_jax.outputs import make_folder, writing_output
 from xql_jax.reports.report import Report, check_installed
+from xql_jax.reports.score_table import text_table
 from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, local_time, read_runs
 from xql_jax.runs.tool_settings import ListSettings, ReportSettings
 
 CELLS = ("state", "score", "when")  # titles of `_cells`
-
-
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table with every row in one line, whatever the terminal's width."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def write_report(settings: ReportSettings) -> int:
@@ -54,7 +47,10 @@ def list_and_print(settings: ListSettings) -> int:
     if settings.sort in order:
         runs.sort(key=order[settings.sort])
     names = differing(runs) if settings.compare else []
-    titles, values = [name.removeprefix("config.") for name in names], [_values(run, names) for run in runs]
+    titles, values = (
+        [name.removeprefix("config.") for name in names],
+        [[run.settings.get(name, "-") for name in names] for run in runs],
+    )
     if settings.csv:
         table = [
             [run.name, run.task, run.method, "-".join(map(str, run.seeds)), *_cells(run), *of_run, run.note]
@@ -67,22 +63,16 @@ def list_and_print(settings: ListSettings) -> int:
     is_below = len(names) > len(runs)
     beside = [[str(number)] for number in range(1, len(runs) + 1)] if is_below else values
     lines = [[*_cells(run), *more, run.name] for run, more in zip(runs, beside, strict=True)]
-    print_table([*CELLS, *(["#"] if is_below else titles), "run"], lines)
+    print(text_table([[*CELLS, *(["#"] if is_below else titles), "run"], *lines]))
     if is_below:
-        print()
-        print_table(
-            ["setting", *(f"#{number}" for (number,) in beside)], list(zip(titles, *values, strict=True))
-        )
+        header = ["setting", *(f"#{number}" for (number,) in beside)]
+        print(f"\n{text_table([header, *zip(titles, *values, strict=True)])}")
     for run in runs:
         if run.note:
             print(f"{run.note}: {run.name}")
     same = ", all settings that they share are the same" if settings.compare and not names else ""
     print(f"{len(runs)} runs{same}")
     return 0
-
-
-def _values(run: ListedRun, names: Sequence[str]) -> list[str]:
-    return [run.settings.get(name, "-") for name in names]
 
 
 def _cells(run: ListedRun) -> list[str]:

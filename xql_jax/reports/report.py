@@ -75,7 +75,7 @@ class Report:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"score": _one_decimal, "interval": _with_ends, "duration": _duration}
+        environment.filters |= {"score": _one_decimal, "interval": _with_ends}
         template = (resources.files("xql_jax.reports") / "report.html").read_text("utf-8")
         return environment.from_string(template).render(
             report=self,
@@ -144,10 +144,3 @@ def _with_ends(estimate: Estimate, digits: int = 1) -> str:
 
 def _one_decimal(value: float | None) -> str:
     return "–" if value is None else "not finite" if math.isnan(value) else f"{value:.1f}"
-
-
-def _duration(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "–"
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02} min" if hours else f"{rest // 60} min {rest % 60:02} s"

@@ -113,10 +113,9 @@ class ScoreTable:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table as text. The first row is the header; the first column, of names, is left-aligned."""
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    lines = ([row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows)
-    return "\n".join("  ".join(line).rstrip() for line in lines)
+    """Returns a table as text, each row in one line; the first row is the header."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

@@ -41,7 +41,6 @@ NOT_DEFINING = (
     *("data_files", "given_references", "sizes"),
 )
 HEARTBEAT = ".heartbeat"  # a file that a run touches as long as it lives
-BY_SETTING = ("results", "finetuning")  # lists in summary.json, in which every value is a number
 LONGEST_LABEL = 60  # characters
 # Settings that a label can contain besides the config's fields.
 LABELLED = ("batch_size", "normalize_observations", "top_returns", "scale_rewards")
@@ -224,7 +223,7 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any], logs: Iterable[Path] = ()) -> dict[str, Any]:
         """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
         digests = {path.name: rows_digest(path) for path in logs}
-        return _with_scores(write_record(self.files.summary, {**summary, "logs": digests, "run": self.run}))
+        return with_numbers(write_record(self.files.summary, {**summary, "logs": digests, "run": self.run}))
 
 
 def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
@@ -297,12 +296,7 @@ def read_summary(file: Path, run: str) -> dict[str, Any]:
     summary = read_record(file)
     if summary.get("run") != run:
         raise Damaged(f"{file}: of another run, {summary.get('run')}; this one is {run}")
-    return _with_scores(summary)
-
-
-def _with_scores(summary: dict[str, Any]) -> dict[str, Any]:
-    """Converts the text of scores that are not finite to floats. Names, such as the task's, are unchanged."""
-    return {name: with_numbers(value) if name in BY_SETTING else value for name, value in summary.items()}
+    return with_numbers(summary)
 
 
 def rows_digest(file: Path) -> str | None:
