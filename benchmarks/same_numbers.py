@@ -766,7 +766,6 @@ def theory_conservatism(t, generator):
             getattr(t, name)(*pair) for pair in ((pi, mu), (half, mu), (mu, half), (half, half), (pi[0], mu))
         ]
     for beta in (0.01, 1.0, 1e4):
-        values[f"objective {beta}"] = t.soft_objective(pi, q, mu, beta)
         values[f"policy {beta}"] = [
             t.soft_policy(q, mu, beta),
             t.soft_policy(q, half, beta),

@@ -24,16 +24,6 @@ def kl_divergence(pi: ArrayLike, mu: ArrayLike) -> np.ndarray:
     return rel_entr(*_pair(pi, mu)).sum(-1)
 
 
-def soft_objective(pi: ArrayLike, q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
-    """Returns E_pi[Q - beta log(pi / mu)] of each state, f64[...], reward units (Garg et al. 2023, Eq. 13).
-
-    Its maximum over pi is L^beta_mu(Q), reached by `soft_policy`. Any other pi is lower by beta * KL(pi ||
-    soft_policy). q is Q of every action, f64[..., A].
-    """
-    expected = (np.asarray(pi, np.float64) * np.asarray(q, np.float64)).sum(-1)
-    return expected - arguments.positive("beta", beta) * kl_divergence(pi, mu)
-
-
 def soft_policy(q: ArrayLike, mu: ArrayLike, beta: float) -> np.ndarray:
     """Returns mu * exp((Q - V) / beta) with V = L^beta_mu(Q), f64[..., A]: the policy of Eq. 12 and 13."""
     values, weights = _weighted(q, mu, beta)
