@@ -147,27 +147,23 @@ class Policy:
         Raises:
             UserError: if there is no such task, or it does not fit; or if there are several members.
         """
-        with settings_of_jax(), contextlib.ExitStack() as held:
-            if env is None or isinstance(env, str):
-                run = load_run(self.path, self.step, env_name=env)
-                task, suite, act = run.task, choose_suite(run.task, run.simulation), run.policy([self.member])
-                evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
-                held.callback(evaluator.close)
-            else:
-                from xql_jax.envs.registered import Registered  # loads a simulator
+        simulation: Any = env
+        named = env is None or isinstance(env, str)
+        run = load_run(self.path, self.step, env_name=simulation if named else None)
+        act = policy = run.policy([self.member])
+        if named:
+            task, suite = run.task, choose_suite(run.task, run.simulation)
+        else:
+            from xql_jax.envs.registered import Registered  # loads a simulator
 
-                run, task, act = (
-                    self.run,
-                    Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=0),
-                    self._act,
-                )
-                suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
-                evaluator = Evaluator(task, 1, episodes, seed, suite=suite)
-                # If they are not known, 1 is the bound of any environment, as for a name.
-                if not run.preprocessing.action_bounds.low:
-                    scaled = ActionBounds.of(env.action_space)
-                    act = around(act, lambda seen: scaled.to_environment(self._act(seen)))
+            task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=0)  # the environment has its own
+            suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
+        held: Any = contextlib.closing if named else contextlib.nullcontext
+        with settings_of_jax(), held(Evaluator(task, 1, episodes, seed, suite=suite)) as evaluator:
             run.check_fits(task, *evaluator.sizes)
+            if not named and not run.preprocessing.action_bounds.low:  # then 1 is any environment's bound
+                bounds = ActionBounds.of(simulation.action_space)
+                act = around(policy, lambda seen: bounds.to_environment(policy(seen)))
             results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)
         successes = None if results.successes is None else results.successes[0]
@@ -188,15 +184,16 @@ class Policy:
             act.remember(np.asarray(rewards, np.float32).reshape(1, -1))
 
     def __repr__(self) -> str:
-        run, last, scores = self.run, self.summary, {}
-        for result in last.get("results", []):
-            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True):
-                if result["last_step"] == self.step:
-                    told = f", {last.get('quantity', 'score')} {score:.1f}"
-                    scores[str(Member(seed, result["hyperparameters"]))] = told
+        run, last = self.run, self.summary
+        scores = {
+            str(Member(seed, result["hyperparameters"])): f", {last.get('quantity', 'score')} {score:.1f}"
+            for result in last.get("results", [])
+            if result["last_step"] == self.step
+            for seed, score in zip(result["seeds"], result["last_score_by_seed"], strict=True)
+        }
         listed = [f"{member}{scores.get(str(member), '')}" for member in self.members[:50]]
-        told = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
-        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{told}>"
+        lines = "\n  ".join(["", *listed] if len(listed) > 1 else [f" {listed[0]}"])
+        return f"<{run.algorithm} on {run.name} after {self.step:,} {run.unit}s:{lines}>"
 
     def _estimates(self, what: str, part: str, observations: np.ndarray, *actions: np.ndarray) -> np.ndarray:
         run, networks = self.run, getattr(self.run.states[self.member.name], part)
