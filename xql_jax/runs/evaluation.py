@@ -1,6 +1,7 @@
 """Evaluation of a run's policies, or of random actions, in episodes of a task."""
 
 import contextlib
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +70,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             if size:
                 check_size(size, drawn)
         LOG.info(f"{task.name}: {settings.episodes} episodes of {policies.what}")
-        number, at_once = len(policies.members), settings.num_environments
-        evaluator = Evaluator(task, number, settings.episodes, settings.seed, at_once, suite)
+        number, at_once = len(policies.members), settings.num_environments or suite.max_environments
+        suite = dataclasses.replace(suite, max_environments=at_once)
+        evaluator = Evaluator(task, number, settings.episodes, settings.seed, suite)
         held.callback(evaluator.close)
         with counted(settings.episodes * number, "episode", settings.tqdm) as count:
             results = evaluator.run(policies.act, on_step=lambda step: count(int(step.ended.sum())))
