@@ -74,16 +74,16 @@ def test_a_cell_whose_worker_is_stopped_goes_on_as_long_as_it_gets_further(tmp_p
 
     def stopped_after(steps):
         def run(loop, stop, **options):
-            last, record = loop.progress.step + steps, loop._record
+            last, report = loop.progress.step + steps, loop._report_divergences
 
-            def record_and_stop():
-                record()
+            def report_and_stop():
+                report()
                 if last <= loop.progress.step < 8:
                     stop.request()
 
             if steps == 0:
                 stop.request()
-            loop._record = record_and_stop
+            loop._report_divergences = report_and_stop
             train(loop, stop, **options, steps_per_call=1)
             stop.received = None  # only this worker was stopped, not the sweep
 

@@ -1,7 +1,6 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
 import runpy
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -148,10 +147,9 @@ def _print_plan(plan: Sequence[Cell]) -> None:
         finished = states.count(FINISHED)
         source = f"corrected by {finished} finished" if finished else "corrected once a run has finished"
         print(f"{total}, one after the other on this machine alone;")
-        print(f"  estimated from rates of the methods at {gflops_per_second():.0f} GFLOP/s, {source}")
+        print(f"  estimated from rates of methods at {gflops_per_second():.0f} GFLOP/s, {source}", flush=True)
     if total := _total(plan, NO_DATA):
-        print(f"{total}, if the data were there")
-    sys.stdout.flush()
+        print(f"{total}, if the data were there", flush=True)
 
 
 def _total(plan: Sequence[Cell], *states: str) -> str:
@@ -170,11 +168,10 @@ def _time(seconds: float) -> str:
 
 def _print_outcome(cell: Cell, outcome: Outcome) -> None:
     """Prints how the cell's training ended."""
-    if outcome.failure:
-        print(f"{cell}: failed: {outcome.failure}", flush=True)
-    elif outcome.summary.get("status") != "finished":
+    if outcome.summary.get("status") != "finished":
         why = f"stopped by {outcome.stopped.name}" if outcome.stopped else "not finished"
-        print(f"{cell}: {why}; the same command goes on", flush=True)
+        why = f"failed: {outcome.failure}" if outcome.failure else f"{why}; the same command goes on"
+        print(f"{cell}: {why}", flush=True)
     else:
         print(f"{cell}:", flush=True)
         for result in outcome.summary["results"]:

@@ -6,6 +6,7 @@ cells that are running, and yields them, too.
 
 import dataclasses
 import logging
+import math
 import os
 import signal
 import socket
@@ -20,11 +21,12 @@ from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.settings import RunSettings
 from xql_jax.runs.train import train_run
-from xql_jax.sweeps.plan import Cell, refreshed, to_do
+from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
+VERSION = xql_jax.__version__
 SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run, or has ended
 SECONDS_TO_CONNECT = 10.0  # to a Ray cluster
 SECONDS_TO_STOP = 60.0  # time for running tasks of Ray to save their state
@@ -52,22 +54,22 @@ def train(
     Yields each cell when it has finished or stopped, or has failed. One whose worker was stopped goes on as
     long as it gets further each time.
     """
-    cells = to_do(plan)
-    while cells and not stop.received:
-        begun_at = {str(cell): cell.step for cell in cells}
+    begun_at: dict[str, float] = {}
+    while not stop.received:
+        unfinished = [cell for cell in plan if cell.state in (ABSENT, BEGUN)]
+        cells = [cell for cell in unfinished if cell.step > begun_at.get(str(cell), -1)]
+        if not cells:
+            return
+        begun_at |= {str(cell): cell.step for cell in cells}
         for cell, outcome in executor(cells, stop):
             if outcome.failure:
-                del begun_at[str(cell)]
+                begun_at[str(cell)] = math.inf
             yield cell, outcome
-        now = to_do(refreshed(plan, settings.save_dir))
-        cells = [cell for cell in now if cell.step > begun_at.get(str(cell), cell.step)]
+        plan = refreshed(plan, settings.save_dir)
 
 
 def work(
-    settings: RunSettings,
-    version: str = xql_jax.__version__,
-    folder: str = ".",
-    stop: StopSignals | None = None,
+    settings: RunSettings, version: str = VERSION, folder: str = ".", stop: StopSignals | None = None
 ) -> Outcome:
     """Trains the run with these settings, or goes on with it if it was begun before.
 
@@ -78,9 +80,8 @@ def work(
         folder: where the sweep was started: relative paths begin there.
         stop: checked while waiting. The run itself has its own signal handlers.
     """
-    if version != xql_jax.__version__:
-        here = f"xql_jax is {xql_jax.__version__} here"
-        return Outcome(failure=f"{here}, and {version} where the sweep was started")
+    if version != VERSION:
+        return Outcome(failure=f"xql_jax is {VERSION} here, and {version} where the sweep was started")
     is_told = False
     try:
         os.chdir(folder)
@@ -117,8 +118,7 @@ def in_process(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell,
 def ray_tasks(settings: SweepSettings) -> Executor:
     """Returns the executor that runs each cell as a Ray task in a process of its own.
 
-    If a worker dies, its task goes on from the last checkpoint in another worker; other tasks are not
-    affected. Nodes need the same version of xql_jax, and --save_dir on shared disks.
+    If a worker dies, its task goes on from the last checkpoint in another worker.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
     # Tasks that Ray ends because memory is short have a count of their own, which has no end by default.
@@ -143,7 +143,7 @@ def ray_tasks(settings: SweepSettings) -> Executor:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
         try:
             _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus, "memory": memory})
-            pending = {task.remote(cell.settings, xql_jax.__version__, os.getcwd()): cell for cell in cells}
+            pending = {task.remote(cell.settings, VERSION, os.getcwd()): cell for cell in cells}
             while pending and not stop.received:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
                     yield pending.pop(ended), outcome(ended)

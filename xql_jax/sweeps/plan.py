@@ -92,11 +92,6 @@ def refreshed(cells: Sequence[Cell], save_dir: str) -> list[Cell]:
     return [_as_it_is(cell, records) for cell in cells]
 
 
-def to_do(cells: Sequence[Cell]) -> list[Cell]:
-    """Returns the cells that can be trained and have not finished."""
-    return [cell for cell in cells if cell.state not in (FINISHED, NO_DATA)]
-
-
 def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
     """Returns how long each cell will still take, by `PARTS`.
 
@@ -130,7 +125,7 @@ def check_methods(methods: Sequence[str], known: Collection[str] = (*OFFLINE, *O
 
 def config_of(method: str, task: Task, finetune: bool) -> ConfigDict:
     """Returns the method's config for the task's suite, for fine-tuning if there is one; online its own."""
-    algorithm = _algorithm(method)
+    algorithm = "xql" if method.split(":")[0] == TUNED else method.split(":")[0]
     kind = config_files.FINETUNE if finetune else config_files.OFFLINE
     kind = config_files.ONLINE if method_of(algorithm) in ONLINE else kind
     return config_files.choose_config(kind, algorithm, env_name=task.name)[1]
@@ -152,13 +147,10 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
                 config.about.run = with_fields(config.about.run, of_run)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
-    shared: dict[str, Any] = {
-        **{one: getattr(settings, one) for one in ("max_steps", "checkpoint_interval", "save_dir", "tqdm")},
-        "config": config,
-        "given": frozenset(given),
-        "sweep": grid,
-        "env_name": name,
-        "resume": True,
+    same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm")
+    shared: dict[str, Any] = {one: getattr(settings, one) for one in same}
+    shared |= {"config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True}
+    shared |= {
         "seed": seeds[0],
         "num_seeds": len(seeds),
         "log_interval": min(1_000, settings.max_steps),
@@ -175,20 +167,14 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
     return OfflineSettings(**shared)
 
 
-def _algorithm(method: str) -> str:
-    """Returns METHOD or METHOD+POLICY of METHOD:FIELD=VALUE."""
-    algorithm = method.split(":")[0]
-    return "xql" if algorithm == TUNED else algorithm
-
-
-def _settable(method: str, dataset: str, settings: SweepSettings) -> list[str]:
+def _settable(config: ConfigDict) -> set[str]:
     """Returns the names that METHOD:FIELD=VALUE may set."""
-    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune)
-    return [*field_names(config), *config.about.get("run", {})]
+    return {*field_names(config), *config.about.get("run", {})}
 
 
 def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequence[str]) -> None:
-    known = {name for method in methods for name in _settable(method, datasets[0], settings)}
+    task = get_task(datasets[0].partition("=")[0])
+    known = set().union(*(_settable(config_of(method, task, settings.finetune)) for method in methods))
     for name, values in fields_given(settings.sweep):
         if len(set(values.split(","))) <= values.count(","):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
@@ -202,11 +188,11 @@ def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tu
     Static fields need a program for each value, so each combination of theirs is a run. Traced fields share
     a program, so they form the grid of a run. Fields that the method does not have are left out.
     """
-    known = _settable(method, dataset, settings)
-    traced = traced_names(make_learner(_algorithm(method)))
+    config = config_of(method, get_task(dataset.partition("=")[0]), settings.finetune)
+    traced = traced_names(make_learner(config.algorithm))
     parts = fields_given(settings.sweep)
     grid = " ".join(f"{name}={values}" for name, values in parts if name in traced)
-    static = {*known} - {*traced}
+    static = _settable(config) - {*traced}
     own = [[f"{name}={one}" for one in values.split(",")] for name, values in parts if name in static]
     for chosen in itertools.product(*own):
         yield ":".join((method, *chosen)), grid

@@ -27,17 +27,13 @@ class SweepSettings(Settings):
     )
     datasets: Sequence[str] = setting((), "Any task; TASK=FILE for your own data.", by_commas=True)
     sweep: str = setting(
-        "",
-        "Values of fields, for methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'. One program "
-        "trains all values of a number, all else is a run each.",
+        "", "Values of fields, for the methods that have them: 'beta=0.1,0.5,2 loss=plain,rescaled'."
     )
     seed: int = setting(0, "First random seed.")
     num_seeds: int = setting(6, "Seeds of each method and setting.", least=1, most=100_000, alias="seeds")
     seeds_per_run: int | None = setting(None, "Seeds that share a program. Default: all.", least=1)
     finetune: bool = setting(
-        False,
-        "Fine-tune online after offline training, as xql-train-finetune with "
-        "configs/SUITE_finetune_config.py where there is one; --max_steps are its steps.",
+        False, "Fine-tune online after offline training, as xql-train-finetune; --max_steps are its steps."
     )
     num_pretraining_steps: int | None = setting(
         None, "In fine-tuning, updates before the hand-over. Default: the method's own.", most=2**30
@@ -58,7 +54,7 @@ class SweepSettings(Settings):
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
     executor: str = setting(
         "in_process",
-        "in_process: here, one run after the other; ray: as tasks of a Ray cluster; slurm: as jobs of SLURM.",
+        "Runs are trained here in turn, by Ray or by SLURM.",
         choices=("in_process", "ray", "slurm"),
     )
     task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
@@ -70,14 +66,10 @@ class SweepSettings(Settings):
     retries: int = setting(3, "How often a run is started again after its worker or its time has ended.")
     ray_address: str | None = setting(None, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
     slurm_cluster: str = setting(
-        "slurm",
-        "local: the jobs are processes on this machine, with --task_gpus GPUs and --task_hours each.",
-        choices=("slurm", "local"),
+        "slurm", "local: the jobs are processes on this machine.", choices=("slurm", "local")
     )
     parallel: int | None = setting(
-        None,
-        "Jobs at once, with slurm. Default: all; with --slurm_cluster=local 2, or 1 if they have GPUs.",
-        least=1,
+        None, "SLURM jobs at once. Default: all; on a local cluster 2, or 1 if they have GPUs.", least=1
     )
     slurm_options: Sequence[str] = setting(
         (), "Options for sbatch, by submitit's names: 'partition=gpu,account=mine'.", by_commas=True

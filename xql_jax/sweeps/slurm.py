@@ -42,10 +42,8 @@ class Slurm:
     """The executor that submits one job per cell.
 
     If the sweep is stopped or killed, SLURM's jobs stay queued or running, and the same command follows them
-    instead of submitting them again. Processes on this machine end with the sweep.
-
-    Attributes:
-        folder: for scripts, logs and submitit's files; on shared disks.
+    instead of submitting them again. Processes on this machine end with the sweep. Scripts, logs and
+    submitit's files are in `folder`, on shared disks.
     """
 
     def __init__(self, settings: SweepSettings):
