@@ -20,16 +20,13 @@ class Kind(NamedTuple):
     function: str  # of `xql_jax`, which does the same
     methods: Collection[str]
     default: str  # the method if none is named
-    maker: str  # the function of `configuration` for the files in configs/
     entries: set[str]  # of `about`
 
 
-_OF_SUITES = (registry.OFFLINE, "xql", "suite_config", {"suites", "tuned", "run", "finetune"})
+_OF_SUITES = (registry.OFFLINE, "xql", {"suites", "tuned", "run", "finetune"})
 OFFLINE = Kind("xql-train-offline", "train", *_OF_SUITES)
 FINETUNE = Kind("xql-train-finetune", "train_finetune", *_OF_SUITES)
-ONLINE = Kind(
-    "xql-train-online", "train_online", registry.ONLINE, "xsac", "online_config", {"small", "by_task"}
-)
+ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac", {"small", "by_task"})
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -69,9 +66,6 @@ def find_config(name: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    beside = sorted(str(other) for other in path.parent.glob(f"*{ENDING}.py"))
-    if beside and not is_bare:
-        raise UserError(f"--config: no file {name!r}; nearest there: {nearest(name, beside)}")
     known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
     is_method = method_of(name) in {*registry.OFFLINE, *registry.ONLINE}
     raise UserError(
@@ -156,12 +150,10 @@ def load_config(file: Path, kind: Kind, method: str | None = None) -> ConfigDict
         raise
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {file} does not load: {type(error).__name__}: {error}") from error
-    about = config.get("about") if isinstance(config, ConfigDict) else None
-    entries = set(about) if isinstance(about, ConfigDict) else set()
+    entries = set(getattr(config, "about", ()))
     if not kind.entries <= entries:
         other = OFFLINE if kind is ONLINE else ONLINE
-        hint = f"make it by xql_jax.configuration.{kind.maker}"
-        if other.entries <= entries:
-            hint = f"that is for {other.command}"
+        is_others = other.entries <= entries
+        hint = f"that is for {other.command}" if is_others else "make it as the files in configs/ do"
         raise UserError(f"--config={file}: gives no config for {kind.command}: {hint}")
     return config

@@ -66,15 +66,15 @@ train --seed=43 --checkpoint=nowhere => nowhere | no config.json
 train --seed=43 --checkpoint={run} => no member seed43 | seed42
 train --num_seeds=2 --config.beta=0.7 --checkpoint={run} => another run | config.beta=0.2, here 0.7
 # configs
-train --config={configs}/mojuco_config.py => mojuco_c | /mujoco_config.py
+train --config={configs}/mojuco_config.py => mojuco_c | mujoco,
 train --config=nowhere/a.py => nowhere/a.py | configs/
 train --config= => --config | configs/
 train --config=syntax_config.py => syntax_config.py | SyntaxError | line
 train --config=raises_config.py => raises_config.py | ZeroDivisionError
-train --config=dictionary_config.py => no config | suite_config
+train --config=dictionary_config.py => no config | configs/
 train --config={configs}/sac_config.py => that is for xql-train-online
 online --config={configs}/pointmaze_config.py => that is for xql-train-offline
-online --config=neither_config.py => neither_config.py | online_config
+online --config=neither_config.py => neither_config.py | configs/
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
 train --config={configs}/pointmaze_config.py:xqll => 'xqll' | nearest known: xql

@@ -58,11 +58,8 @@ def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
     config, given = settings.config, settings.given
     about = config.about.to_dict()
     others = "run of --checkpoint" if getattr(settings, "checkpoint", None) else "config file"
-    tuned = (
-        about["tuned"].get(settings.task.name, {})
-        if getattr(settings, "tuned", False) and settings.task
-        else {}
-    )
+    task_name = settings.task.name if settings.task and getattr(settings, "tuned", False) else ""
+    tuned = about["tuned"].get(task_name, {}) if task_name else {}
     rows = describe_fields(config.algorithm)
     if "small" in about:
         rows = [*rows, *describe_fields(OnlineFields())]
