@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data.dataset import ROWS_OF_SAMPLE, check_spaces, from_transitions, share_beyond_bounds
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, check_spaces, from_transitions, warn_of_actions
 from xql_jax.data.loading import cached_file, load_dataset, stamps
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
@@ -175,10 +175,11 @@ def test_data_larger_than_memory_are_one_line(folder, monkeypatch, name):
             load_dataset(None, [str(path)])
 
 
-def test_spaces_and_bounds_are_compared():
+def test_spaces_and_bounds_are_compared(caplog):
     actions = np.array([[0.5], [-1], [1.1], [1]])
     dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions)
-    assert share_beyond_bounds(dataset) == 0.25
+    warn_of_actions(dataset)
+    assert "25% of the actions' entries are beyond ±1" in caplog.text
     check_spaces(dataset, 1, 1, "some-env")
     with pytest.raises(UserError, match=r"file: observations have 1 entries, those of some-env have 11"):
         check_spaces(dataset, 11, 1, "some-env")

@@ -90,15 +90,10 @@ def drawn_rows(size: int, number: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(size)[:number])
 
 
-def share_beyond_bounds(dataset: Dataset) -> float:
-    """Returns the share of action entries outside [-1, 1], the tasks' bounds, in up to 16,384 transitions."""
-    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
-    return float((np.abs(actions) > 1 + 1e-5).mean())
-
-
 def warn_of_actions(dataset: Dataset) -> None:
     """Warns of actions beyond ±1, which are clipped, and of those that look discrete."""
-    if beyond := share_beyond_bounds(dataset):
+    actions = np.asarray(dataset.batch.actions)[spread_rows(dataset.size)]
+    if beyond := float((np.abs(actions) > 1 + 1e-5).mean()):
         LOG.warning(f"{100 * beyond:.2g}% of the actions' entries are beyond ±1, and are clipped")
     if looks_discrete(dataset):
         LOG.warning(f"{dataset.source}: {DISCRETE}")
