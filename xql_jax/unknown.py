@@ -33,15 +33,19 @@ _THEIRS = {
 }
 SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.split()}
 # Settings of earlier versions, and what to use instead.
+_SEVERAL_HOSTS = ("coordinator_address", "num_processes", "process_id", "join_seconds")
 GONE = {
-    "coordinator_address": "xql-sweep trains shares of the seeds on several hosts",
+    **dict.fromkeys(_SEVERAL_HOSTS, "xql-sweep trains shares of the seeds on several hosts"),
+    **dict.fromkeys(("serve", "port"), "the report is a static page: run the same command again to renew it"),
+    **dict.fromkeys(
+        ("recipe", "run"), "collect each set by a command of its own: docs/data.md has the lines"
+    ),
     "shard_data": "the data are on each device if they fit, else give --data_on=host",
     "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
     "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
-    "serve": "the report is a static page: run the same command again to renew it",
     "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
+    "keep": "a sweep trains every setting to its end",
     "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
-    "recipe": "collect each set by a command of its own: docs/data.md has the five lines",
 }
 
 
