@@ -127,7 +127,8 @@ def test_a_terminal_that_closes(bench, unbroken, way):
     for _ in range(2):
         process.send_signal(signal.SIGHUP)
         time.sleep(0.05)
-    assert bench.finish(process) == 128 + signal.SIGHUP
+    # The second may come when all is saved and the program is ending, which it then ends.
+    assert bench.finish(process) in (128 + signal.SIGHUP, -signal.SIGHUP)
     assert 0 < arrays(run_folder(save_dir))[0] < 100_000
 
 
