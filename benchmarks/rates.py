@@ -5,7 +5,7 @@ because other work changes the machine's speed; a rate is the median ratio, time
 holds at the best speed of matrix products (see `rates.gflops_per_second`). environments.csv: steps per second
 of evaluations of ten episodes.
 
-Example, on a quiet machine; 15 minutes:
+Example, on a quiet machine; 8 minutes:
   JAX_PLATFORMS=cpu python benchmarks/rates.py
 """
 
