@@ -27,7 +27,7 @@ _THEIRS = {
     "checkpoint_interval": "save_freq save_interval checkpoint_freq",
     "num_seeds": "n_seeds seeds",
     "method methods": "algo algorithm agent",
-    "env_name datasets": "env env_id task",
+    "env_name datasets": "env env_id env_name env_names task tasks",
     "dataset datasets": "data file data_path dataset_path",
     "save_dir output": "out output_dir logdir log_dir results save_dir",
 }
