@@ -135,8 +135,8 @@ def strict_json(path):
 def assert_every_documented_file(run, members, *others):
     names = {path.name for path in run.iterdir() if path.suffix not in (".svg", ".lock")} - {".lock"}
     assert names == {
-        *("config.json", "summary.json", "evaluations.csv", "metrics.csv", "learning_curve.png", "tb"),
-        *("checkpoints", *others),
+        *("config.json", "summary.json", "evaluations.csv", "episodes.csv", "metrics.csv"),
+        *("learning_curve.png", "tb", "checkpoints", *others),
     }
     assert len(list((run / "tb").iterdir())) == members
     for picture in run.glob("*.png"):

@@ -12,8 +12,9 @@ from xql_jax.files import sync
 
 # The files of a run, see `training.loop.TrainingFiles`. A folder with a config.json is a run's folder.
 OWN_FILES = (
-    *("config.json", "metrics.csv", "evaluations.csv", "bellman_errors.csv", "summary.json", ".lock"),
-    *(".heartbeat", "preprocessing.json", "learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
+    *("config.json", "metrics.csv", "evaluations.csv", "episodes.csv", "bellman_errors.csv", "summary.json"),
+    *(".lock", ".heartbeat", "preprocessing.json"),
+    *("learning_curve.png", "learning_curve.svg", "maze.png", "maze.svg"),
 )
 OWN_FOLDERS = ("checkpoints", "replay", "tb", "wandb")
 SET_ASIDE = ("damaged-", "earlier-")

@@ -93,7 +93,7 @@ def assert_same_run(run, expected):
     assert len(states) > 20  # networks, targets, moments
     for name, array in states.items():
         assert array.tobytes() == expected_states[name].tobytes(), name
-    for file in ("metrics.csv", "evaluations.csv"):
+    for file in ("metrics.csv", "evaluations.csv", "episodes.csv"):
         assert rows(run / file) == rows(expected / file)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (run, expected)]
     for key in ("status", "step", "results", "diverged"):

@@ -189,21 +189,33 @@ def test_bellman_errors_have_a_row_each_also_after_a_kill(start, tmp_path, monke
     assert (measured, resumed) == ([8, 10], lines)
 
 
-def test_success_rates_stand_where_a_task_knows_success(start, tmp_path):
-    """The first member met the criterion in three of four episodes, the second in none."""
+def test_every_episode_has_a_row_whose_means_are_the_evaluation(start, tmp_path):
+    """The first member met the criterion in three of four episodes, the second in none.
+
+    Score 0 of the maze is a return of 23.85, 100 one of 161.86 (D4RL's maze2d-umaze).
+    """
+    returns = np.array([[23.85, 161.86, 92.855, 0.0], [1.0, 2.0, 3.0, 1e6]])
+    lengths, successes = np.arange(8).reshape(2, 4), np.array([[True, True, False, True], [False] * 4])
 
     class Judged(OneStep):
         def run(self, act):
-            results = super().run(act)
-            successes = np.array([[True, True, False, True], [False] * 4])
-            return EpisodeResults(results.returns, results.lengths, successes, None)
+            return EpisodeResults(returns, lengths, successes, None)
 
     files = TrainingFiles(tmp_path)
-    with TrainingLoop(start.again(), Judged(2), TASK, Schedule(4, 4, 4, 4), files) as training:
+    with TrainingLoop(start.again(), Judged(2), TASK, Schedule(8, 4, 4, 4), files) as training:
         train(training)
     header, *rows = untimed(files.evaluations)
     assert header == "step,seed,growth,return,score,length,success_rate,diverged_at"
-    assert [row.split(",")[-2] for row in rows] == ["0.75", "0"]
+    assert [row.split(",")[-2] for row in rows] == ["0.75", "0"] * 2
+    header, *lines = files.episodes.read_text().splitlines()
+    assert header == "step,seed,growth,episode,return,score,length,success"
+    assert lines[:4] == ["4,3,1,0,23.85,0,0,1", "4,3,1,1,161.86,100,1,1", "4,3,1,2,92.855,50,2,0",
+                         "4,3,1,3,0,-17.2813564,3,1"]  # fmt: skip
+    of_evaluations = np.array([line.split(",") for line in lines], float).reshape(4, 4, 8)
+    for row, episodes in zip(rows, of_evaluations, strict=True):
+        assert (episodes[:, 3] == range(4)).all()
+        means = np.array(row.split(",")[:-1], float)  # step, seed and growth are those of each episode
+        np.testing.assert_allclose(np.delete(episodes, 3, axis=1).mean(0), means, rtol=1e-6)
 
 
 def test_policies_see_observations_preprocessed(start, tmp_path):
@@ -246,7 +258,7 @@ def test_rows_are_on_the_disk_before_their_checkpoint(start, tmp_path, monkeypat
     def check(source, target):
         if target.parent.name == "checkpoints" and target.name.isdigit():
             step = int(target.name)
-            for name, interval in (("metrics.csv", 4), ("evaluations.csv", 10)):
+            for name, interval in (("metrics.csv", 4), ("evaluations.csv", 10), ("episodes.csv", 10)):
                 steps = {int(row.split(",")[0]) for row in synced[name].splitlines()[1:]}
                 assert steps >= set(range(interval, step + 1, interval))
             assert target.name + ".tmp" in synced  # and so is the checkpoint itself

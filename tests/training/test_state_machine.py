@@ -88,7 +88,8 @@ def outcome(training, files):
     population = training.population
     buffers = [snapshot(group.members.buffer) for group in population.groups]
     leaves = [leaf.tobytes() for leaf in (*snapshot(population.states), *itertools.chain(*buffers))]
-    return leaves, untimed(files.metrics), untimed(files.evaluations), dict(population.diverged)
+    rows = untimed(files.metrics), untimed(files.evaluations), files.episodes.read_text()
+    return leaves, rows, dict(population.diverged)
 
 
 class LateThread:
@@ -189,7 +190,7 @@ def machine(kind):
                 with training:
                     train(training, steps_per_call=4)
             except Killed:
-                for path in (files.metrics, files.evaluations):
+                for path in (files.metrics, files.evaluations, files.episodes):
                     with path.open("a") as file:
                         file.write("31,3,4,1.2")  # a row that the kill cut short
             del training.population.advance

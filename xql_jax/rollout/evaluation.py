@@ -22,6 +22,16 @@ class EpisodeResults:
     successes: np.ndarray | None  # bool[M, E]; None if the task has no criterion of success
     paths: list[list[np.ndarray]] | None  # [member][episode], observations f32[length + 1, O]; if asked for
 
+    def columns(self, task: Task) -> dict[str, np.ndarray]:
+        """Returns each episode's number, return, score, length and success, if the task tells it: [M, E]."""
+        columns = {
+            "episode": np.indices(self.returns.shape)[1],
+            "return": self.returns,
+            "score": task.normalized_score(self.returns),
+            "length": self.lengths,
+        }
+        return columns if self.successes is None else {**columns, "success": self.successes.astype(int)}
+
 
 class Evaluator:
     """Runs the same episodes for every member, and the same again at every call.

@@ -92,7 +92,7 @@ def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
     if shorter.step % schedule.eval_interval:
         progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {shorter.path}, from update {shorter.step:,} to {schedule.max_steps:,}")
-    intervals = {files.metrics.name: schedule.log_interval, files.evaluations.name: schedule.eval_interval}
+    intervals = dict.fromkeys(logs, schedule.eval_interval) | {files.metrics.name: schedule.log_interval}
     due = {name: _due(rows, intervals[name]) for name, rows in logs.items()}
     return Beginning(shorter.states, progress, shorter, due)
 

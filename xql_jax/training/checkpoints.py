@@ -44,6 +44,7 @@ class TrainingFiles:
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.csv"
         self.evaluations = folder / "evaluations.csv"
+        self.episodes = folder / "episodes.csv"  # of the evaluations
         self.bellman_errors = folder / "bellman_errors.csv"
         self.summary = folder / "summary.json"
         self.preprocessing = folder / "preprocessing.json"

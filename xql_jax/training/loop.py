@@ -92,6 +92,7 @@ class TrainingLoop:
         self.csv_files = [
             files.metrics,
             files.evaluations,
+            files.episodes,
             *[files.bellman_errors] * bool(self._error_interval),
         ]
         names = [member.name for member in population.members]
@@ -141,9 +142,8 @@ class TrainingLoop:
                         self._log(metrics, stop)
                     if others and schedule.is_due(end, self._error_interval):
                         errors = bellman_errors(self.population)
-                        self._rows.write_errors(
-                            self._files.bellman_errors, self.progress, errors, self.population.diverged
-                        )
+                        columns, diverged = {"error": errors}, self.population.diverged
+                        self._rows.write_each(self._files.bellman_errors, self.progress, columns, diverged)
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)
                     if bar.disable and end < last and self._pace.has_been_silent():
@@ -295,6 +295,7 @@ class TrainingLoop:
         at = [divergence.step if divergence else "" for divergence in found]
         columns = {name: column.tolist() for name, column in columns.items()}
         rows = {**columns, "diverged_at": at}
+        self._rows.write_each(self._files.episodes, self.progress, results.columns(self._task))
         self._rows.write(self._files.evaluations, self.progress, rows, prefix="evaluation/")
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         told = f"{self._task.quantity} {scores.mean():.1f}{spread}"

@@ -67,13 +67,18 @@ class RowWriter:
                 for logger in self._loggers:
                     logger.write(index, progress.step, numbers)
 
-    def write_errors(
-        self, path: Path, progress: Progress, errors: np.ndarray, skipped: Collection[int]
+    def write_each(
+        self,
+        path: Path,
+        progress: Progress,
+        columns: Mapping[str, np.ndarray],
+        skipped: Collection[int] = (),
     ) -> None:
-        """Writes a row for each of the Bellman errors f32[M, N] of the members that are not skipped."""
+        """Writes N rows for each member that is not skipped, from columns [M, N] by name."""
         for index, member in enumerate(self._members):
-            for error in [] if index in skipped else errors[index].tolist():
-                self._logs[path].write({**_start(member, progress), "error": error})
+            of_member = [] if index in skipped else [column[index].tolist() for column in columns.values()]
+            for cells in zip(*of_member, strict=True):
+                self._logs[path].write({**_start(member, progress), **dict(zip(columns, cells, strict=True))})
 
     def saving(self) -> Callable[[Path], None]:
         """Returns a function that writes the rows until now into a checkpoint's folder."""
