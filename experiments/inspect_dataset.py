@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xql_jax.commands import command_line
-from xql_jax.data.dataset import PREFIXES
-from xql_jax.data.episodes import minari_datasets
-from xql_jax.data.loading import cached_file, load_dataset
+from xql_jax.data.loading import load_dataset
 from xql_jax.envs import action_bounds
-from xql_jax.outputs import check_output, check_outputs_differ, writing_output
+from xql_jax.outputs import check_output, writing_output
 from xql_jax.reports.dataset_report import describe_dataset, draw_dataset, report_lines
 from xql_jax.reports.style import FORMATS, render
 from xql_jax.settings import Settings, setting
-from xql_jax.tasks import Task, get_task, referenced
+from xql_jax.tasks import get_task, referenced
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,14 +43,9 @@ class InspectionSettings(Settings):
 
 def main(settings: InspectionSettings) -> int:
     task = get_task(settings.env_name) if settings.env_name else None
-    inputs = input_paths(task, settings.dataset)
-    plot = (
-        check_output("plot", settings.plot, [f".{kind}" for kind in FORMATS], inputs)
-        if settings.plot
-        else None
-    )
-    numbers = check_output("json", settings.json, inputs=inputs) if settings.json else None
-    check_outputs_differ({"plot": plot, "json": numbers})
+    kinds = [f".{kind}" for kind in FORMATS]
+    plot = check_output("plot", settings.plot, kinds) if settings.plot else None
+    numbers = check_output("json", settings.json, [".json"]) if settings.json else None
     dataset = load_dataset(task, settings.dataset, settings.dataset_url)
     task = referenced(task, dataset.references) if task else None
     report = describe_dataset(dataset, task, action_bounds(task))
@@ -63,15 +56,6 @@ def main(settings: InspectionSettings) -> int:
     if numbers:
         write("json", numbers, json.dumps(dataclasses.asdict(report), indent=2).encode() + b"\n")
     return 0
-
-
-def input_paths(task: Task | None, sources: Sequence[str]) -> list[Path]:
-    """Returns the files and folders that the data come from; of a Minari dataset both where it may lie."""
-    if task and not sources:
-        return [cached_file(task)]
-    names = [source.partition(":")[2] if source.startswith(PREFIXES) else source for source in sources]
-    paths = [Path(name).expanduser() for name in names if name]
-    return paths + [minari_datasets() / path for path in paths]
 
 
 def write(flag: str, path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Outputs never take the place of inputs or of a run's own files, and are there whole or not at all."""
+"""Outputs are there whole or not at all."""
 
 import errno
 import os
@@ -8,64 +8,12 @@ from pathlib import Path
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.outputs import check_output, check_outputs_differ, make_folder, writing_output
+from xql_jax.outputs import check_output, writing_output
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def make_run(path):
-    """What makes a folder a run's."""
-    path.mkdir(parents=True)
-    (path / "config.json").write_text("{}")
-    return path
-
-
-@pytest.mark.parametrize("name", ["data.npz", "sub/../data.npz", "link.npz", "~/data.npz", "sub/new/a.npz"])
-def test_an_input_is_not_written_over(tmp_path, monkeypatch, name):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    Path("data.npz").touch()
-    Path("sub").mkdir()
-    Path("link.npz").symlink_to("data.npz")
-    with pytest.raises(UserError, match=r"^--json=.*npz: that is an input, .*, or inside it: give another"):
-        check_output("json", name, inputs=[tmp_path / "data.npz", "sub"])
-    assert check_output("json", "other.npz", inputs=["data.npz", "sub"]) == Path("other.npz")
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["config.json", "metrics.csv.tmp", ".lock", "damaged-metrics.csv", "earlier-2-config.json", "tb/a/b",
-     "checkpoints/a.json", "damaged-checkpoints/4/a"],
-)  # fmt: skip
-def test_a_runs_own_files_are_left_alone(name):
-    run = make_run(Path("results/run"))
-    Path("link").symlink_to(run)
-    for way in (run, "link"):
-        with pytest.raises(UserError, match=r"that is of the run in .*results/run: give another name$"):
-            check_output("output", f"{way}/{name}")
-        with pytest.raises(UserError, match=r"that is of the run in .*results/run: give another name$"):
-            make_folder("out", f"{way}/{name}")
-    assert [path.name for path in run.iterdir()] == ["config.json"]
-
-
-def test_beside_a_runs_own_files_there_is_room():
-    run = make_run(Path("results/run"))
-    for name in ("evaluation.json", "policy.mp4", "my/summary.json", "checkpoints.json"):
-        check_output("output", str(run / name))
-    check_output("output", "results/summary.json")
-    make_folder("out", str(run / "figures"))
-
-
-def test_two_outputs_are_two_files():
-    Path("link.png").symlink_to("a.png")
-    for other in ("a.png", "./a.png", "link.png"):
-        with pytest.raises(
-            UserError, match=r"^--plot and --json are the same file, a\.png: give them two names$"
-        ):
-            check_outputs_differ({"plot": Path("a.png"), "video": None, "json": Path(other)})
-    check_outputs_differ({"plot": Path("a.png"), "json": Path("b.png"), "video": None, "output": None})
 
 
 def write(path, content=b"new"):

@@ -32,21 +32,6 @@ _THEIRS = {
     "save_dir output": "out output_dir logdir log_dir results save_dir",
 }
 SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.split()}
-# Settings of earlier versions, and what to use instead.
-_SEVERAL_HOSTS = ("coordinator_address", "num_processes", "process_id", "join_seconds")
-GONE = {
-    **dict.fromkeys(_SEVERAL_HOSTS, "xql-sweep trains shares of the seeds on several hosts"),
-    **dict.fromkeys(("serve", "port"), "the report is a static page: run the same command again to renew it"),
-    **dict.fromkeys(
-        ("recipe", "run"), "collect each set by a command of its own: docs/data.md has the lines"
-    ),
-    "shard_data": "the data are on each device if they fit, else give --data_on=host",
-    "on_damaged_replay": "--resume goes on from the last checkpoint whose replay buffer is whole",
-    "external_data": "store the arrays in the HDF5 file itself: h5repack copies it so",
-    "halve_at": "a sweep trains every setting to its end; Ray Tune stops bad ones early",
-    "keep": "a sweep trains every setting to its end",
-    "mixture": "collect from each policy into a file of its own, with --episodes, and append with --append",
-}
 
 
 def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> UserError:
@@ -58,8 +43,6 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
     Args:
         algorithm: what is trained; empty: nothing.
     """
-    if name in GONE:
-        return UserError(f"{name} has left: {GONE[name]}")
     meanings = {row.name: row.meaning for row in describe_fields(algorithm)} if algorithm else {}
     ours = [one for one in SYNONYMS.get(name, name).split() if one in known]
     words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}

@@ -1,6 +1,5 @@
 """Downloads from a server that misbehaves: what arrives, and what the user is told."""
 
-import hashlib
 import io
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from xql_jax.data.loading import ATTEMPTS, CHECKSUMS, download_file
+from xql_jax.data.loading import ATTEMPTS, download_file
 from xql_jax.errors import UserError
 
 
@@ -20,7 +19,7 @@ def hdf5_bytes(seed):
     return file.getvalue()
 
 
-CONTENT, OTHER = hdf5_bytes(0), hdf5_bytes(1)
+CONTENT = hdf5_bytes(0)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -92,18 +91,6 @@ def test_the_file_arrives_whole_and_alone(server, path, plan):
 def test_what_is_not_the_file_is_refused(server, path, answer, message):
     server.plan = [answer] * ATTEMPTS
     fails(server.url, path, message)
-
-
-def test_the_checksum_is_compared_where_it_is_known(server, path, monkeypatch):
-    monkeypatch.setitem(CHECKSUMS, "data.hdf5", hashlib.sha256(CONTENT).hexdigest())
-    server.plan = [(200, OTHER, None)] * ATTEMPTS
-    fails(server.url, path, hashlib.sha256(OTHER).hexdigest()[:20])
-    download_file(server.url, path)
-    assert path.read_bytes() == CONTENT
-
-
-def test_the_kitchen_file_has_the_known_checksum(kitchen_file):
-    assert hashlib.sha256(kitchen_file.read_bytes()).hexdigest() == CHECKSUMS[kitchen_file.name]
 
 
 def test_no_server_at_all_and_no_password_in_the_message(path, monkeypatch):

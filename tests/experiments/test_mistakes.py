@@ -38,7 +38,6 @@ train --num_seeds=0 => --num_seeds=0 | at least 1, at most 100,000
 train --tuned=maybe => --tuned=maybe: must be true or false
 train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
-evaluate --halve_at=5 => --halve_at has left: a sweep trains every setting to its end; Ray Tune
 figures --out=a => --out: unknown setting; give output
 # environments
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
@@ -146,11 +145,9 @@ choose => run's folder
 choose {run} --discount=1.5 => --discount must be within [0, 1]
 export => name a run's folder
 export {run} --formats=torch => --formats=torch | jax, onnx, npz
-export {run} --output={run}/checkpoints/x => that is of the run
 # reports and figures
 report => name folders of runs
 report copies => no runs there
-report {run} --output={run}/checkpoints => --output= | that is of the run in
 figures --figure=13 => --figure=13: must be one of 2, 4, B1, B2, GEM, | all
 figures --figure=3 --runs=nowhere => --runs=nowhere: no such folder
 figures --figure=7 --runs=copies => --runs=copies: needs a finished run of xql-train-offline; there are: none
@@ -158,9 +155,7 @@ figures --figure=7 --runs=copies => --runs=copies: needs a finished run of xql-t
 evaluate {run} --output=results => --output=results | a directory
 evaluate {run} --output=good.hdf5/a.json => --output | not a directory
 evaluate {run} --output=/proc/nowhere/a.json => /proc/nowhere
-evaluate {run} --output={run}/config.json => that is of the run in
-inspect --dataset=good.hdf5 --json=good.hdf5 => that is an input, good.hdf5
-inspect --dataset=good.hdf5 --plot=a.png --json=./a.png => the same file
+inspect --dataset=good.hdf5 --json=good.hdf5 => --json=good.hdf5: unknown suffix
 # sweeps and tables
 sweep --methods= => --methods: give at least one
 sweep --datasets= => --datasets: give at least one

@@ -112,14 +112,9 @@ def read_minari(name: str) -> Dataset:
     )
 
 
-def minari_datasets() -> Path:
-    """Returns Minari's own folder, `$MINARI_DATASETS_PATH`, else `~/.minari/datasets`."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
-
-
 def _minari_folder(name: str) -> Path:
     """Returns the folder with Minari's metadata.json and arrays."""
-    root = minari_datasets()
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
     for place in (Path(name).expanduser(), root / name):
         for folder in (place, place / "data"):
             if (folder / "metadata.json").is_file():

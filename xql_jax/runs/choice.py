@@ -70,7 +70,7 @@ def choose(settings: ChoiceSettings) -> dict[str, Any]:
     with settings_of_jax():
         output = None
         if settings.output:
-            output = check_output("output", settings.output, (".csv", ".json"), settings.dataset)
+            output = check_output("output", settings.output, (".csv", ".json"))
         saved = load_run(settings.checkpoint)
         if saved.is_online:
             raise UserError(

@@ -225,8 +225,7 @@ def _check_output(settings: CollectionSettings) -> Path:
             raise UserError("--append adds to an HDF5 file: leave out --format=minari")
         with needing("--format=minari", "minari"):
             import minari  # noqa: F401  (so that nothing is collected in vain)
-    inputs = [name for name in (settings.policy, *settings.expert, settings.replay) if name]
-    path = check_output("output", settings.output, () if is_folder else SUFFIXES, inputs)
+    path = check_output("output", settings.output, () if is_folder else SUFFIXES)
     if os.path.lexists(path) and not settings.append:
         raise UserError(f"--output={path}: exists already: add to it by --append, or give another name")
     return path

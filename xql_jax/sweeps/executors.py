@@ -125,8 +125,7 @@ def ray_tasks(settings: SweepSettings) -> Executor:
     os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
     with needing("--executor=ray", "sweep"):
         import ray
-    memory = (settings.task_memory_gb or 0) * 2**30
-    of_task: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus, "memory": memory or None}
+    of_task: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus}
     task: Any = ray.remote(**of_task, max_calls=1, max_retries=settings.retries)(work)
 
     def outcome(ended: Any) -> Outcome:
@@ -135,14 +134,14 @@ def ray_tasks(settings: SweepSettings) -> Executor:
         except ray.exceptions.TaskCancelledError:  # it had not begun, or had not saved its state yet
             return Outcome(stopped=signal.SIGINT)
         except ray.exceptions.OutOfMemoryError:
-            return Outcome(failure="its machine's memory was full: give --task_memory_gb or more --task_cpus")
+            return Outcome(failure="its machine's memory was full: give more --task_cpus")
         except ray.exceptions.RayError as error:
             return Outcome(failure=str(error).strip().splitlines()[-1])
 
     def run(cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
         try:
-            _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus, "memory": memory})
+            _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus})
             pending = {task.remote(cell.settings, VERSION, os.getcwd()): cell for cell in cells}
             while pending and not stop.received:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
@@ -182,5 +181,4 @@ def _check_room(ray: Any, wanted: Mapping[str, float]) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(all(node.get(name, 0) >= number for name, number in wanted.items()) for node in nodes):
         there = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
-        flags = "--task_cpus, --task_gpus, --task_memory_gb"
-        raise UserError(f"{flags}: no node of the cluster has so much; they have {there}")
+        raise UserError(f"--task_cpus, --task_gpus: no node of the cluster has so much; they have {there}")

@@ -8,8 +8,8 @@ from xql_jax.reports.paper_tables import FINETUNING, TABLES
 from xql_jax.settings import Settings, setting
 
 USED_BY = {  # the executors that use a setting
-    **dict.fromkeys(("task_cpus", "task_gpus", "task_memory_gb", "retries"), ("ray", "slurm")),
-    **dict.fromkeys(("task_hours", "slurm_cluster", "parallel", "slurm_options"), ("slurm",)),
+    **dict.fromkeys(("task_cpus", "task_gpus", "retries"), ("ray", "slurm")),
+    **dict.fromkeys(("slurm_cluster", "slurm_options"), ("slurm",)),
     "ray_address": ("ray",),
 }
 
@@ -59,20 +59,16 @@ class SweepSettings(Settings):
     )
     task_cpus: int = setting(1, "Cores for each run, with ray and slurm.", least=1)
     task_gpus: float = setting(0.0, "GPUs for each run, with ray also a fraction.", least=0)
-    task_memory_gb: float | None = setting(None, "Memory for each run. Default: no request.", least=0)
-    task_hours: float = setting(
-        24.0, "Time limit of a SLURM job. One that takes longer is queued again and goes on.", least=0.01
-    )
     retries: int = setting(3, "How often a run is started again after its worker or its time has ended.")
     ray_address: str | None = setting(None, "A Ray cluster. Default: RAY_ADDRESS, or a new one here.")
     slurm_cluster: str = setting(
         "slurm", "local: the jobs are processes on this machine.", choices=("slurm", "local")
     )
-    parallel: int | None = setting(
-        None, "SLURM jobs at once. Default: all; on a local cluster 2, or 1 if they have GPUs.", least=1
-    )
     slurm_options: Sequence[str] = setting(
-        (), "Options for sbatch, by submitit's names: 'partition=gpu,account=mine'.", by_commas=True
+        (),
+        "Options for sbatch, by submitit's names: 'partition=gpu,mem=16GB,time=240' (minutes, else a day). A "
+        "job whose time is over is queued again and goes on.",
+        by_commas=True,
     )
 
     def check(self) -> None:

@@ -1,6 +1,5 @@
 """The executor of SLURM: through submitit each cell (run) of a sweep is a job, or a process here."""
 
-import itertools
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
+MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
 PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
 
 
@@ -51,17 +51,15 @@ class Slurm:
             import submitit
         self._submitit, self._settings = submitit, settings
         self._is_local, gpus = settings.slurm_cluster == "local", settings.task_gpus
-        self._parallel = settings.parallel or ((1 if gpus else 2) if self._is_local else math.inf)
+        self._parallel = (1 if gpus else 2) if self._is_local else math.inf
         self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
         if gpus != int(gpus):
             raise UserError(f"--task_gpus={gpus:g}: with SLURM it must be a whole number")
-        self._minutes = max(1, round(60 * settings.task_hours))
         self._parameters = {
             "job_name": "xql_jax",
-            "time": self._minutes,
+            "time": MINUTES,
             "cpus_per_task": settings.task_cpus,
             **({"gpus_per_node": int(gpus)} if gpus else {}),
-            **({"mem": f"{settings.task_memory_gb:g}GB"} if settings.task_memory_gb else {}),
             **dict(map(_option, settings.slurm_options)),
         }
         known = submitit.SlurmExecutor._valid_parameters()
@@ -79,24 +77,23 @@ class Slurm:
     def __call__(self, cells: Sequence[Cell], stop: StopSignals) -> Iterator[tuple[Cell, Outcome]]:
         """See `executors`. When stopped, it leaves SLURM's jobs alone."""
         executor, waiting = self._executor(), list(cells)
-        jobs: dict[Any, tuple[Cell, int]] = {}  # with the lowest number that was free
+        jobs: dict[Any, Cell] = {}
         while (waiting or jobs) and not stop.received:
             while waiting and len(jobs) < self._parallel:
-                cell, taken = waiting.pop(0), [place for _, place in jobs.values()]
-                place = next(number for number in itertools.count() if number not in taken)
+                cell = waiting.pop(0)
                 try:
-                    jobs[self.followed(cell) or self._submit(executor, cell, place)] = cell, place
+                    jobs[self.followed(cell) or self._submit(executor, cell)] = cell
                 except (RuntimeError, OSError) as error:  # sbatch refuses it
                     yield cell, Outcome(failure=f"not submitted: {str(error).strip().splitlines()[-1]}")
             ended = [job for job in jobs if job.done()]
             for job in ended:
-                yield jobs.pop(job)[0], self._outcome(job)
+                yield jobs.pop(job), self._outcome(job)
             if not ended:
                 time.sleep(SECONDS_PER_LOOK)
         if self._is_local:
             for job in jobs:
                 job._process.terminate()  # the job gets SIGTERM, and saves its state
-            for job, (cell, _) in jobs.items():
+            for job, cell in jobs.items():
                 job._process.wait()
                 yield cell, self._outcome(job)
 
@@ -121,20 +118,18 @@ class Slurm:
     def _executor(self) -> Any:
         retries = self._settings.retries
         if self._is_local:
-            return self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+            gpus = int(self._settings.task_gpus)  # one job at a time has them
+            here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+            here.update_parameters(timeout_min=MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
+            return here
         if not shutil.which("sbatch"):
-            here = "run it on the cluster, or give --slurm_cluster=local"
-            raise UserError(f"--executor=slurm: no sbatch here: {here}")
+            advice = "run it on the cluster, or give --slurm_cluster=local"
+            raise UserError(f"--executor=slurm: no sbatch here: {advice}")
         executor = self._submitit.SlurmExecutor(self.folder, max_num_timeout=retries)
         executor.update_parameters(**self._parameters)
         return executor
 
-    def _submit(self, executor: Any, cell: Cell, place: int) -> Any:
-        """Submits the cell. Jobs on this machine get different GPUs: two processes must not use one."""
-        if self._is_local:
-            gpus = int(self._settings.task_gpus)
-            own = range(place * gpus, (place + 1) * gpus)
-            executor.update_parameters(timeout_min=self._minutes, gpus_per_node=gpus, visible_gpus=own)
+    def _submit(self, executor: Any, cell: Cell) -> Any:
         job = executor.submit(Job(cell.settings))
         write_atomically(self.job_file(cell), job.job_id)
         return job
