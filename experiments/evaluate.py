@@ -9,12 +9,70 @@ The argument is a run's folder, or one of its checkpoints; the default is the la
 folder is changed.
 """
 
-from xql_jax.commands import command_line, evaluating
+from typing import Any
+
+import numpy as np
+
+from xql_jax.commands import command_line
+from xql_jax.errors import UserError
+from xql_jax.rollout.scores import mean_and_interval
+from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.tool_settings import EvaluationSettings
+from xql_jax.settings import settings_of
+from xql_jax.tasks import get_task
+
+# When an episode counts as a success, by suite.
+_MAZE = "the goal was reached at least once in the episode; the score counts the steps that are spent there"
+SUCCESS = {
+    "pointmaze": _MAZE,
+    "maze2d": _MAZE,
+    "antmaze": "the goal was reached, which ends the episode",
+    "kitchen": "all four subtasks were done, which ends the episode; the score is the share of them",
+    "adroit": "the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
+}
 
 
 def main(settings: EvaluationSettings) -> int:
-    return evaluating.evaluate_and_print(settings)
+    for name in ("video_episodes", "video_size", "video_fps") if settings.video is None else ():
+        if getattr(settings, name) != settings_of(EvaluationSettings)[name].default:
+            raise UserError(f"--{name}: only used for a video: add --video=FILE")
+    report = evaluate(settings)
+    members = report["members"]
+    print_members(members, report["quantity"])
+    meaning = SUCCESS.get(get_task(report["env_name"]).suite)
+    if meaning and any(entry["success_rate"] is not None for entry in members):
+        print(f"  success: {meaning}")
+    if "video_scores" in report:
+        numbers = ", ".join(f"{score:.1f}" for score in report["video_scores"])
+        print(f"video of {members[0]['member']}: {settings.video}; {report['quantity']}s {numbers}")
+    if settings.output:
+        print(f"results: {settings.output}")
+    return 0
+
+
+def print_members(members: list[dict[str, Any]], quantity: str) -> None:
+    """Prints a line per member and, for several seeds of one setting, their mean with its interval."""
+    settings: dict[str, list[float]] = {}
+    for entry in members:
+        interval, rate = entry["score_interval_95"], entry["success_rate"]
+        print(
+            f"  {entry['member']}: {quantity} {entry['score_mean']:.1f}"
+            + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
+            + f", median {entry['score_median']:.1f}, "
+            + (f"success {100 * rate:.0f}%, " if rate is not None else "")
+            + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
+            + f"length {entry['length_mean']:.1f}"
+            + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
+        )
+        _, _, setting = entry["member"].partition(", ")
+        settings.setdefault(setting, []).append(entry["score_mean"])
+    for setting, scores in settings.items():
+        if len(scores) > 1:
+            mean, half_width = mean_and_interval(np.array(scores))
+            print(
+                f"  {f'{setting}: ' if setting else ''}mean of {len(scores)} seeds: {mean:.1f} ± "
+                f"{half_width:.1f} (95% interval over seeds)"
+            )
 
 
 if __name__ == "__main__":

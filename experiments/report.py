@@ -12,12 +12,32 @@ statistics over datasets, learning curves, sensitivity to each setting that was 
 number. Also writes OUTPUT/{scores,statistics,runs}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
 """
 
-from xql_jax.commands import command_line, reporting
+import time
+
+from xql_jax.commands import command_line
+from xql_jax.errors import UserError
+from xql_jax.outputs import make_folder, writing_output
+from xql_jax.reports.report import Report, check_installed
+from xql_jax.runs.reporting import read_runs
 from xql_jax.runs.tool_settings import ReportSettings
 
 
 def main(settings: ReportSettings) -> int:
-    return reporting.write_report(settings)
+    check_installed()
+    found = read_runs(settings.folders)
+    if not found.runs and not found.left_out:
+        raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
+    folder = make_folder("output", settings.output)
+    report = Report(found, ", ".join(settings.folders), settings.bootstrap_samples)
+    files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
+    for name, text in files.items():
+        with writing_output("output", folder / name) as unfinished:
+            unfinished.write_bytes(text.encode(errors="backslashreplace"))
+    print(f"{len(report.runs)} runs, {len(report.scores)} scores of a method on a dataset")
+    for left_out in report.left_out:
+        print(f"  left out: {left_out.run}: {left_out.reason}")
+    print("written:", *(folder / name for name in files), sep="\n  ")
+    return 0
 
 
 if __name__ == "__main__":

@@ -11,12 +11,67 @@ running, interrupted (--resume goes on with it) or damaged. A score is the mean 
 last evaluation, with half the width of its 95% interval. For a sweep, it is the score of the best setting.
 """
 
-from xql_jax.commands import command_line, reporting
+import csv
+import math
+import sys
+
+from xql_jax.commands import command_line
+from xql_jax.errors import UserError
+from xql_jax.reports.score_table import text_table
+from xql_jax.runs.reporting import ListedRun, differing, filtered, list_runs, local_time
 from xql_jax.runs.tool_settings import ListSettings
+
+CELLS = ("state", "score", "when")  # titles of `cells`
 
 
 def main(settings: ListSettings) -> int:
-    return reporting.list_and_print(settings)
+    runs = filtered(list_runs(settings.folders), settings.filter)
+    if not runs:
+        raise UserError(f"{', '.join(settings.folders)}: no such runs there")
+    order = {
+        "score": lambda run: (math.isnan(run.score), -run.score),
+        "when": lambda run: -run.written,
+        "name": lambda run: run.name,
+    }
+    if settings.sort in order:
+        runs.sort(key=order[settings.sort])
+    names = differing(runs) if settings.compare else []
+    titles, values = (
+        [name.removeprefix("config.") for name in names],
+        [[run.settings.get(name, "-") for name in names] for run in runs],
+    )
+    if settings.csv:
+        table = [
+            [run.name, run.task, run.method, "-".join(map(str, run.seeds)), *cells(run), *of_run, run.note]
+            for run, of_run in zip(runs, values, strict=True)
+        ]
+        header = ["run", "task", "method", "seeds", *CELLS, *titles, "note"]
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *table])
+        return 0
+    # Of settings and runs, the fewer are the columns. The name, which may be long, is the last one.
+    is_below = len(names) > len(runs)
+    beside = [[str(number)] for number in range(1, len(runs) + 1)] if is_below else values
+    lines = [[*cells(run), *more, run.name] for run, more in zip(runs, beside, strict=True)]
+    print(text_table([[*CELLS, *(["#"] if is_below else titles), "run"], *lines]))
+    if is_below:
+        header = ["setting", *(f"#{number}" for (number,) in beside)]
+        print(f"\n{text_table([header, *zip(titles, *values, strict=True)])}")
+    for run in runs:
+        if run.note:
+            print(f"{run.note}: {run.name}")
+    same = ", all settings that they share are the same" if settings.compare and not names else ""
+    print(f"{len(runs)} runs{same}")
+    return 0
+
+
+def cells(run: ListedRun) -> list[str]:
+    spread = "" if math.isnan(run.interval) else f" ± {run.interval:.1f}"
+    best_of = f" ({run.best_of})" if run.best_of else ""
+    return [
+        run.state + run.how_far,
+        "" if math.isnan(run.score) else f"{run.score:.1f}{spread}{best_of}",
+        local_time(run.written) if run.written else "",
+    ]
 
 
 if __name__ == "__main__":

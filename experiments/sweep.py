@@ -21,7 +21,15 @@ sweep is stopped or killed, the same command trains the rest. Writes OUTPUT/NAME
 xql-reproduce does.
 """
 
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from xql_jax.commands import command_line, sweeping
+from xql_jax.errors import UserError
 from xql_jax.sweeps.settings import SweepSettings
 
 
@@ -29,5 +37,41 @@ def main(settings: SweepSettings) -> int:
     return sweeping.sweep(settings)
 
 
+def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
+    """Replaces the name of a sweep's file among the arguments by the flags that the file gives, put first.
+
+    The file is YAML, or Python with a `get_config` that returns a ConfigDict. A list gives several values;
+    `sweep` and `slurm_options` may be mappings.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    program, *typed = arguments
+    is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml", ".py")) for one in typed]
+    if True not in is_file:
+        return list(arguments)
+    path = Path(typed.pop(is_file.index(True)))
+    text = path.read_text()
+    try:
+        is_python = path.suffix == ".py"
+        content = runpy.run_path(str(path))["get_config"]().to_dict() if is_python else yaml.safe_load(text)
+    except Exception as error:  # a Python file is the user's code, and may fail in any way
+        raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
+    given = {name: value for name, value in content.items() if value is not None}
+    flags = [f"--{name}={typed_as(value, ' ' if name == 'sweep' else ',')}" for name, value in given.items()]
+    return [program, *flags, *typed]
+
+
+def typed_as(value: Any, between: str = ",") -> str:
+    """Returns a value of a file as it would be typed: lists by commas, a mapping as NAME=VALUES."""
+    if isinstance(value, Mapping):
+        return between.join(f"{name}={typed_as(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):  # a tuple of widths is typed 256/256
+        return ",".join(typed_as(one).replace(",", "/") for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 if __name__ == "__main__":
-    command_line.run(main, SweepSettings, sweeping.with_flags_of_file)
+    command_line.run(main, SweepSettings, with_flags_of_file)

@@ -1,11 +1,7 @@
 """A sweep at the command line: prints its plan, trains its cells (runs), and writes its tables."""
 
-import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from xql_jax.commands.training import print_result
 from xql_jax.data.loading import task_file
@@ -82,42 +78,6 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
         first, why = next(iter(failures.items()))
         raise UserError(f"{len(failures)} of {len(plan)} failed; the first: {first}: {why}")
     return 0
-
-
-def with_flags_of_file(arguments: Sequence[str]) -> list[str]:
-    """Replaces the name of a sweep's file among the arguments by the flags that the file gives, put first.
-
-    The file is YAML, or Python with a `get_config` that returns a ConfigDict. A list gives several values;
-    `sweep` and `slurm_options` may be mappings.
-
-    Raises:
-        UserError: if the file cannot be read.
-    """
-    program, *typed = arguments
-    is_file = [not one.startswith("-") and one.endswith((".yaml", ".yml", ".py")) for one in typed]
-    if True not in is_file:
-        return list(arguments)
-    path = Path(typed.pop(is_file.index(True)))
-    text = path.read_text()
-    try:
-        is_python = path.suffix == ".py"
-        content = runpy.run_path(str(path))["get_config"]().to_dict() if is_python else yaml.safe_load(text)
-    except Exception as error:  # a Python file is the user's code, and may fail in any way
-        raise UserError(f"{path}: not YAML, or no Python with a get_config: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: it must give flags by their names, as `methods: [xql, iql]`")
-    given = {name: value for name, value in content.items() if value is not None}
-    flags = [f"--{name}={_typed(value, ' ' if name == 'sweep' else ',')}" for name, value in given.items()]
-    return [program, *flags, *typed]
-
-
-def _typed(value: Any, between: str = ",") -> str:
-    """Returns a value of a file as it would be typed: lists by commas, a mapping as NAME=VALUES."""
-    if isinstance(value, Mapping):
-        return between.join(f"{name}={_typed(one)}" for name, one in value.items())
-    if isinstance(value, list | tuple):  # a tuple of widths is typed 256/256
-        return ",".join(_typed(one).replace(",", "/") for one in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def downloaded(plan: Sequence[Cell], settings: SweepSettings) -> list[Cell]:
