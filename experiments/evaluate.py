@@ -30,6 +30,7 @@ SUCCESS = {
     "kitchen": "all four subtasks were done, which ends the episode; the score is the share of them",
     "adroit": "the goal was met in more steps than D4RL asks for; the score is of the summed rewards",
 }
+_SUCCESS_RATE = "success {:.1%} [{:.1%}, {:.1%}], "  # with its interval
 
 
 def main(settings: EvaluationSettings) -> int:
@@ -59,7 +60,7 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             f"  {entry['member']}: {quantity} {entry['score_mean']:.1f}"
             + (f" ± {interval:.1f} (95% interval over episodes)" if interval is not None else "")
             + f", median {entry['score_median']:.1f}, "
-            + (f"success {100 * rate:.0f}%, " if rate is not None else "")
+            + ("" if rate is None else _SUCCESS_RATE.format(rate, *entry["success_interval_95"]))
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}"
             + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")

@@ -168,7 +168,7 @@ class Policy:
         [statistics] = describe_episodes(results, task)
         successes = None if results.successes is None else results.successes[0]
         own = {"returns": results.returns[0], "lengths": results.lengths[0], "successes": successes}
-        return own | statistics
+        return statistics | own
 
     def begin(self) -> None:
         """Clears the memory of a policy that has one (Decision Transformer). Call it when episodes begin."""

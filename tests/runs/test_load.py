@@ -41,6 +41,16 @@ def test_policies_come_to_what_they_came_to_in_training(unbroken):
     ]
     assert found == expected
     assert any(row.results["return"] > 0 for row in rows)  # else any policy would do
+    run = load_run(unbroken.path)
+    episodes = [row.results for row in run.rows(run.files.episodes) if row.step == 6]
+    for one, several in (
+        ("return", "returns"),
+        ("score", "scores"),
+        ("length", "lengths"),
+        ("success", "successes"),
+    ):
+        every = np.concatenate([entry[several] for entry in report["members"]])
+        np.testing.assert_allclose(every, [episode[one] for episode in episodes], rtol=1e-8)
 
 
 def test_policies_normalise_observations(data, unbroken):

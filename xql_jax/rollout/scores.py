@@ -31,25 +31,35 @@ def mean_and_interval(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any]]:
-    """Returns a summary of each member's episodes; intervals are over episodes, not over training runs.
+    """Returns each member's episodes and a summary; intervals are over episodes, not over training runs.
 
-    Scores are normalised. `score_interval_95` is the half-width of the mean's interval, None for one episode;
-    `success_rate` is None if the task does not define success.
+    Scores are normalised. `score_interval_95` is the half-width of the mean's interval, None for one episode.
+    `success_interval_95` has both ends of Wilson's binomial interval of `success_rate`; they and `successes`
+    are None if the task does not define success.
     """
     scores = task.normalized_score(results.returns)
     means, half_widths = mean_and_interval(scores)
-    return [
-        {
-            "episodes": scores.shape[1],
+    described = []
+    for member, returns in enumerate(results.returns):
+        entry = {
+            "episodes": len(returns),
             "score_mean": float(means[member]),
             "score_median": float(np.median(scores[member])),
             "score_interval_95": None if np.isnan(half_widths[member]) else float(half_widths[member]),
-            "success_rate": None if results.successes is None else float(results.successes[member].mean()),
-            "return_mean": float(results.returns[member].mean()),
+            **dict.fromkeys(("success_rate", "success_interval_95", "successes")),
+            "return_mean": float(returns.mean()),
             "length_mean": float(results.lengths[member].mean()),
+            "returns": returns.tolist(),
+            "scores": scores[member].tolist(),
+            "lengths": results.lengths[member].tolist(),
         }
-        for member in range(len(scores))
-    ]
+        if results.successes is not None:
+            successes = results.successes[member]
+            entry["success_rate"], entry["successes"] = float(successes.mean()), successes.tolist()
+            test = stats.binomtest(int(successes.sum()), len(successes))
+            entry["success_interval_95"] = [*map(float, test.proportion_ci(method="wilson"))]
+        described.append(entry)
+    return described
 
 
 class Agreement(NamedTuple):
