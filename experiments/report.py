@@ -8,8 +8,9 @@ The arguments are runs, finished or not, or folders that contain runs. Nothing i
 run is left out, and the report says why.
 
 Writes OUTPUT/index.html, a page that needs no other file: scores by dataset and method beside the paper's,
-statistics over datasets, learning curves, sensitivity to each setting that was varied, and the source of each
-number. Also writes OUTPUT/{scores,statistics,runs}.csv, OUTPUT/scores.md and OUTPUT/scores.tex.
+statistics over datasets, learning curves, sensitivity to each setting that was varied, the score under a
+tuning budget, and the source of each number. Also writes OUTPUT/{scores,statistics,tuning,runs}.csv,
+OUTPUT/scores.md and OUTPUT/scores.tex.
 """
 
 import time
@@ -28,7 +29,8 @@ def main(settings: ReportSettings) -> int:
     if not found.runs and not found.left_out:
         raise UserError(f"{', '.join(settings.folders)}: no runs there: a run is a folder with a config.json")
     folder = make_folder("output", settings.output)
-    report = Report(found, ", ".join(settings.folders), settings.bootstrap_samples)
+    episodes = read_runs(settings.folders, "episodes.csv")
+    report = Report(found, episodes, ", ".join(settings.folders), settings.bootstrap_samples)
     files = report.files(f"Made {time.strftime('%Y-%m-%d %H:%M:%S %Z')}.")
     for name, text in files.items():
         with writing_output("output", folder / name) as unfinished:

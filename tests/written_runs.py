@@ -27,6 +27,8 @@ def write_run(
 ):
     """Writes config.json, evaluations.csv and, unless the status is None, summary.json; returns the folder.
 
+    Each evaluation is of two episodes, in episodes.csv, one a point below its score and one a point above.
+
     Args:
         scores: by seed, or by (seed, value, ...) with the values of what was swept, the scores after each
             `step` steps; None where the member was cut.
@@ -59,6 +61,7 @@ def write_run(
     here = {"versions": VERSIONS, "machine": MACHINE, "commit": COMMIT, "resumed": []}
     write_record(folder / "config.json", {**identity, "run": run, "columns": columns, **here})
     lines = [",".join(["step", "seed", *swept, "return", "score", "length", "diverged_at", "seconds"])]
+    episodes = [",".join(["step", "seed", *swept, "episode", "return", "score", "length"])]
     for number in range(evaluations):
         for (seed, *values), of_member in members.items():
             if number < len(of_member) and of_member[number] is not None:
@@ -66,8 +69,11 @@ def write_run(
                 at = 7 if (seed, *values) in diverged or seed in diverged else ""
                 whose = [(number + 1) * step, seed, *values]
                 lines.append(",".join(map(str, [*whose, scale * score, score, 50, at, 1.5])))
+                for episode, of_it in enumerate((score - 1.0, score + 1.0)):
+                    episodes.append(",".join(map(str, [*whose, episode, scale * of_it, of_it, 50])))
     text = "\n".join([*lines, ""]).encode()
     (folder / "evaluations.csv").write_bytes(text)
+    (folder / "episodes.csv").write_text("\n".join([*episodes, ""]))
     if status is not None:
         of_run = {
             "status": status,

@@ -9,7 +9,7 @@ import pytest
 from main_runs import FIGURES, INSPECT, REPORT, contents, environment_of_processes, run_main, write_dataset
 from written_runs import write_run
 
-TABLES = ("scores.csv", "statistics.csv", "runs.csv", "scores.md", "scores.tex")
+TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "runs.csv", "scores.md", "scores.tex")
 
 
 def succeed(arguments, folder, main):

@@ -13,6 +13,12 @@ from xql_jax.runs.reporting import read_runs
 EVIL = "x\"'><img src=q onerror=alert(1)>&{{7*7}}</script>$\\foo$"
 
 
+def report_of(root, title):
+    return Report(
+        *(read_runs([str(root)], f"{name}.csv") for name in ("evaluations", "episodes")), title, 200
+    )
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     """Two methods on two datasets of the paper, a sweep with a diverged member, a return, and damage."""
@@ -25,7 +31,7 @@ def report(tmp_path_factory):
     write_run(root, "kitchen-complete-v0", "xql", swept, swept=["beta"], diverged=[(1, 0.5)], beta=1.0)
     write_run(root, "Hopper-v5", "sac", {0: [1234.5]})
     (write_run(root, "pen-human-v0", "xql", {0: [1.0]}) / "summary.json").write_text("{")
-    return Report(read_runs([str(root)]), "results", samples=200)
+    return report_of(root, "results")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_the_page_has_every_score_and_run_and_needs_nothing_from_elsewhere(files
     assert {link for link in links if not link.startswith("#")} == files.keys() - {"index.html"}
     assert {link[1:] for link in links if link.startswith("#")} <= set(re.findall(r'id="([^"]*)"', page))
     assert len(links) > 20
-    assert page.count('src="data:image/png;base64,') == page.count("src=") == 3 + 1 + 1
+    assert page.count('src="data:image/png;base64,') == page.count("src=") == 3 + 1 + 1 + 1
     assert COMMIT in page
     assert "config.tau = 0.005" in page
     assert "summary.json: damaged: it is not JSON" in page
@@ -80,9 +86,29 @@ def test_csv_markdown_and_latex_have_the_same_numbers(files):
     assert "| iql | 51.0 [" in files["scores.md"]
 
 
+def test_the_budget_of_a_grid_has_a_row_for_each_number_of_episodes(report, files):
+    """Four policies of XQL, 5, 6, 20 and 21 on average, in a grid; IQL and BC, of one setting, beside it."""
+    rows = list(csv.DictReader(io.StringIO(files["tuning.csv"])))
+    assert {row["dataset"] for row in rows} == {"kitchen-complete-v0"}
+    last = {row["algorithm"]: row for row in rows if row["episodes"] == "200"}
+    counts = {name: (row["settings"], row["policies"]) for name, row in last.items()}
+    assert counts == {"xql": ("2", "4"), "iql": ("1", "3"), "bc": ("1", "8")}
+    assert {last["xql"][name] for name in ("score", "low_95", "high_95")} == {"21"}
+    first = next(row for row in rows if row["algorithm"] == "xql")
+    assert float(first["low_95"]) < float(first["score"]) < float(first["high_95"])
+    assert float(first["score"]) == pytest.approx(13.0, abs=1.0)
+    assert len(rows) == 3 * 200
+    assert "xql 4 (2 settings)" in files["index.html"]
+    (run,) = {score.facts.path for score in report.scores if score.method == "xql beta=2"}
+    (run / "episodes.csv").write_text("step\n1")
+    damaged = report_of(run, "")
+    assert [(one.run, one.reason[:21]) for one in damaged.left_out] == [(str(run), "episodes.csv: damaged")]
+    assert len(damaged.scores) == 2
+
+
 def test_names_are_shown_and_never_obeyed(tmp_path):
     write_run(tmp_path, EVIL.replace("/", "%"), EVIL, {0: [1.0, 2.0]}, content={"note": EVIL}, odd=EVIL)
-    page = Report(read_runs([str(tmp_path)]), EVIL, samples=200).files("")["index.html"]
+    page = report_of(tmp_path, EVIL).files("")["index.html"]
     assert "<img src=q" not in page
     assert "&lt;img src=q" in page
     assert ">&{{7*7}}" not in page
@@ -91,7 +117,7 @@ def test_names_are_shown_and_never_obeyed(tmp_path):
 
 def test_a_report_of_nothing_is_a_page(tmp_path):
     write_run(tmp_path, "pen-human-v0", "bc", {0: [None]})  # a run, but no evaluation
-    files = Report(read_runs([str(tmp_path)]), "").files("")
+    files = report_of(tmp_path, "").files("")
     assert "Nothing has been evaluated yet" in files["index.html"]
     assert "nothing was evaluated" in files["index.html"]
     assert files["scores.csv"].startswith("dataset,method")

@@ -1,4 +1,4 @@
-"""The pictures of a report: learning curves, sensitivity to each varied setting, performance profiles."""
+"""The pictures of a report: learning curves, sensitivity to settings, tuning budgets, profiles."""
 
 import base64
 import functools
@@ -22,6 +22,7 @@ from xql_jax.reports.style import (
     styled,
 )
 from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
+from xql_jax.reports.tuning import TuningCurve
 
 MOST_METHODS = 12  # largest number of methods in a picture: the best by their last score
 SCHEDULE = ("max_steps", "eval_interval", "eval_episodes", "evaluation_seed")  # get no sensitivity picture
@@ -128,6 +129,25 @@ def profiles(statistics: Statistics) -> Picture:
     legend_below(axes)
     notes = [f"The {len(looks)} best methods."] if len(looks) < len(statistics.aggregates) else []
     return _picture("Performance profiles", figure, notes)
+
+
+@styled()
+def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
+    """Returns a picture per dataset and phase: the best policy found against evaluation episodes."""
+    pictures = []
+    for place, group in grouped(curves, lambda curve: _place(curve.run)).items():
+        looks = looks_of(curve.run.algorithm for curve in group)
+        figure, axes = single_axes(looks)
+        for curve in group:
+            look, pulls = looks[curve.run.algorithm], np.arange(1, len(curve.means) + 1)
+            axes.plot(pulls, curve.means, **look)
+            ends = curve.means - curve.half_widths, curve.means + curve.half_widths
+            axes.fill_between(pulls, *ends, color=look["color"], alpha=0.15)
+        axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
+        legend_below(axes)
+        of_curve = (f"{c.run.algorithm} {c.policies} ({c.settings} settings)" for c in group)
+        pictures.append(_picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
+    return pictures
 
 
 def _picture(heading: str, figure: Figure, notes: Sequence[str]) -> Picture:

@@ -1,7 +1,7 @@
 """A report of runs: one self-contained HTML page, and the same numbers as CSV, Markdown and LaTeX."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
@@ -17,6 +17,7 @@ from xql_jax.reports.aggregates import (
 )
 from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, score_table, scores_of
 from xql_jax.reports.score_table import csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.tuning import TuningCurve, tuning_curves
 
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 
@@ -32,15 +33,17 @@ class Report:
     """The numbers of a report, all computed once, and the files that show them.
 
     Args:
+        episodes: of the same runs, whose numbers are those of single episodes.
         title: the folders that the results are from, for the page's head.
         samples: number of bootstrap samples.
     """
 
-    def __init__(self, results: Results, title: str, samples: int = SAMPLES):
+    def __init__(self, results: Results, episodes: Results, title: str, samples: int = SAMPLES):
         self.title, self.samples, self.runs = title, samples, results.runs
         self.scores, doubled = scores_of(results.members)
         self.table = score_table(self.scores)
-        self.left_out = [*results.left_out, *doubled]
+        self.left_out = list(dict.fromkeys([*results.left_out, *episodes.left_out, *doubled]))
+        self.tuning = list(tuning_curves(scores_of(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
         for one in self.statistics.aggregates if self.statistics else ():
@@ -63,6 +66,7 @@ class Report:
             "index.html": self._page(built),
             "scores.csv": self.table.as_csv(),
             "statistics.csv": csv_table(self._statistics_rows()),
+            "tuning.csv": csv_table(_tuning_rows(self.tuning)),
             "runs.csv": csv_table(_run_rows(self.runs)),
             "scores.md": markdown,
             "scores.tex": latex,
@@ -82,6 +86,7 @@ class Report:
             built=built,
             curves=pictures.learning_curves(self.scores),
             sensitivity=pictures.sensitivity(self.scores),
+            tuning=pictures.tuning(self.tuning),
             profiles=[pictures.profiles(self.statistics)] if self.statistics else [],
         )
 
@@ -123,6 +128,15 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
         return None, left_out
     matrices = {method: score_matrix([fit[dataset, method] for dataset in datasets]) for method in methods}
     return statistics_of(datasets, matrices, samples), left_out
+
+
+def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
+    """Yields the header, and a row for each curve and number of episodes."""
+    yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
+    for run, *counts, means, half_widths in curves:
+        for number, (mean, half_width) in enumerate(zip(means, half_widths, strict=True), 1):
+            ends = map(plain_number, (mean, mean - half_width, mean + half_width))
+            yield run.dataset, run.phase, run.algorithm, *counts, number, *ends
 
 
 def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
