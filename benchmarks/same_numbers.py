@@ -162,13 +162,14 @@ def collect_learner(case):
     if "scheduled" in case:
         learner = learner.scheduled(case["scheduled"])
     kind = learner.batch_type
-    if "returns_to_go" in kind._fields:
+    flat["returns_to_go"] = np.cumsum(flat["rewards"][::-1])[::-1]
+    if "known" in kind._fields:
         length = case["config"]["context_length"]
         steps = np.arange(rows)[:, None] + np.arange(length)
         fields = {
             "observations": flat["observations"].take(steps, axis=0, mode="wrap"),
             "actions": flat["actions"].take(steps, axis=0, mode="wrap"),
-            "returns_to_go": np.cumsum(flat["rewards"][::-1])[::-1].take(steps, mode="wrap"),
+            "returns_to_go": flat["returns_to_go"].take(steps, mode="wrap"),
             "timesteps": (steps % 30).astype(np.int32),
             "known": np.arange(length) >= (np.arange(rows) % 3)[:, None],
             "highest_return": np.full(rows, 5.0, np.float32),

@@ -26,5 +26,10 @@ TABLE_4 = {
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
     return suite_config(
-        algorithm, suites=("kitchen",), differences=DIFFERENCES, in_sample=IN_SAMPLE, tuned=TABLE_4
+        algorithm,
+        suites=("kitchen",),
+        differences=DIFFERENCES,
+        in_sample=IN_SAMPLE,
+        tuned=TABLE_4,
+        finetune={"cal_ql": {"offline_fraction": 0.25}},
     )

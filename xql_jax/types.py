@@ -83,6 +83,17 @@ class SarsaBatch(NamedTuple):
     next_actions: Array  # f32[B, A]; arbitrary where the mask is 0
 
 
+class CalibratedBatch(NamedTuple):
+    """A `Batch` with the discounted return from each transition on."""
+
+    observations: Array
+    actions: Array
+    rewards: Array
+    masks: Array
+    next_observations: Array
+    returns_to_go: Array  # f32[B], reward units; -inf where the episode has not ended
+
+
 class Windows(NamedTuple):
     """Windows of K successive transitions of one trajectory. A shorter window is padded with 0 at its start.
 
@@ -97,7 +108,7 @@ class Windows(NamedTuple):
     highest_return: Array  # f32[B], over all trajectories of the data: the same for every window
 
 
-AnyBatch = Batch | SarsaBatch
+AnyBatch = Batch | SarsaBatch | CalibratedBatch
 Minibatch = AnyBatch | Windows
 
 

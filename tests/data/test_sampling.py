@@ -11,10 +11,10 @@ import scipy.stats
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import sample, sample_indices
-from xql_jax.data.views import in_windows, view_for, with_next_actions
+from xql_jax.data.views import in_windows, view_for, with_next_actions, with_returns_to_go
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
-from xql_jax.types import Batch, SarsaBatch, Windows
+from xql_jax.types import Batch, CalibratedBatch, SarsaBatch, Windows
 
 SIZE = 37  # no power of two
 INDEX = jnp.arange(SIZE, dtype=jnp.float32)
@@ -128,6 +128,22 @@ def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, l
         with_next_actions(shuffled)
 
 
+# Discounted returns.
+
+
+def test_discounted_returns_end_at_terminals_and_go_on_with_the_last_reward_after_time_outs():
+    """By hand, with discount 1/2: after a time-out the last reward r is worth 2 r from its own step on."""
+    batch = with_returns_to_go(trajectories(), 0.5).batch
+    np.testing.assert_array_equal(batch.returns_to_go, [1 + 3, 2 + 4, 2 * 4, 8 + 8, 16, 2 * 20])
+    np.testing.assert_array_equal(batch.rewards, trajectories().batch.rewards)
+    # Failures alone, as in the authors' code: r / (1 - discount) in each row.
+    failed = with_returns_to_go(trajectories([-1] * 6), 0.75).batch.returns_to_go
+    np.testing.assert_array_equal(failed, [-4, -4, -4, -1.75, -1, -4])
+    view = view_for(make_learner("cal_ql", {"discount": 0.5}), trajectories()).batch
+    assert isinstance(view, CalibratedBatch)
+    np.testing.assert_array_equal(view.returns_to_go, batch.returns_to_go)
+
+
 # Windows of trajectories.
 
 
@@ -183,8 +199,9 @@ def test_the_fingerprint_is_of_the_data():
 
 def test_data_without_trajectories_are_refused():
     dataset = trajectories()
-    with pytest.raises(UserError, match=r"six\.hdf5.*no two rows"):
-        in_windows(dataclasses.replace(dataset, ends=np.ones(6, bool)), 2)
+    for view in (in_windows, with_returns_to_go):
+        with pytest.raises(UserError, match=r"six\.hdf5.*no two rows"):
+            view(dataclasses.replace(dataset, ends=np.ones(6, bool)), 0.5)
     one = dataclasses.replace(dataset, ends=np.arange(6) == 5)
     with pytest.raises(UserError, match=r"six\.hdf5.*does not end \(no terminals, no timeouts\)"):
         in_windows(one, 2)

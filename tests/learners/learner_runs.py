@@ -9,7 +9,7 @@ import numpy as np
 
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import HEADS, OFFLINE, ONLINE, POLICIES, make_learner
-from xql_jax.types import SarsaBatch, Windows
+from xql_jax.types import CalibratedBatch, SarsaBatch, Windows
 
 # The tests spend their time in the compiler, so it is told not to optimise.
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -57,6 +57,8 @@ def make_batch(seed=0, size=16):
 
 def fitting(learner, batch):
     """The batch as the learner asks for it: its rows in a ring, as a trajectory without beginning or end."""
+    if learner.batch_type is CalibratedBatch:
+        return CalibratedBatch(*batch[:5], batch.rewards)
     if learner.batch_type is not Windows:
         return batch
     rows = np.arange(4)[:, None] + np.arange(learner.context_length)

@@ -1,13 +1,15 @@
-"""CQL: the penalty's gradient in closed form with linear critics, its multiplier, and Q's targets."""
+"""CQL and Cal-QL: the penalty's gradient in closed form with linear critics, its multiplier, Q's targets."""
 
 import jax
 import jax.numpy as jnp
 import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import QUICKLY, init, make, update
+from learner_runs import QUICKLY, init, make, make_batch, same, update
 from linear_runs import SLOPES, STATE_TERMS, gradient, linear_actor, mean_of, one_hot_states, prepared
 from scipy import stats
+
+from xql_jax.types import CalibratedBatch
 
 ALPHA, ACTION, DISCOUNT = 3.0, 0.4, 0.9
 ACTIONS = 200  # of each kind: enough for the estimate's own bias to vanish
@@ -135,3 +137,54 @@ def test_the_proposals_are_uniform_and_the_policys_in_this_state_and_in_the_next
         z = (means[first] - means[second]) / stds
         expected = [0.25 + stats.norm.cdf(z[second]) / 2, 0.25 + stats.norm.cdf(-z[first]) / 2]
         np.testing.assert_allclose(below, expected, atol=0.03)
+
+
+# Cal-QL.
+
+
+def test_without_a_bound_cal_ql_is_cql():
+    """To the bit; with discount 0, because its targets are of other actions."""
+    calibrated = CalibratedBatch(*make_batch()[:5], np.full(16, -np.inf, np.float32))
+    ends = []
+    for name, batch in (("cql", make_batch()), ("cal_ql", calibrated)):
+        learner = make(name, discount=0.0, cql_threshold=1.0)
+        state = init(learner, batch)
+        for step in range(3):
+            state, metrics = update(learner, state, batch, jax.random.key(step))
+        ends.append((state, metrics))
+    same(*ends)
+
+
+def test_beneath_the_bound_the_penalty_has_no_gradient_at_the_policys_actions():
+    """In state 0 the bound outweighs all: what is left raises Q at the data's action. Elsewhere it is CQL."""
+    learner, batch = make("cal_ql", discount=0.0, **LINEAR), with_rewards_of(0, batch_of(repeats=64))
+    state, key = broad(learner, batch), jax.random.key(0)
+
+    def slope(returns, rows=slice(None)):
+        data = CalibratedBatch(*(jnp.asarray(field)[rows] for field in (*batch, jnp.tile(returns, 64))))
+        return kernels(update(learner, state, data, key)[0])[0]
+
+    unbounded, everywhere = slope(jnp.full(3, -jnp.inf)), slope(jnp.full(3, 1e4))
+    np.testing.assert_allclose(everywhere, -ALPHA * np.array([1 / 3, 1 / 3, 1 / 3, ACTION]), rtol=1e-5)
+    mixed = slope(jnp.array([1e4, -jnp.inf, -jnp.inf]))
+    np.testing.assert_allclose(mixed[:3], [-ALPHA / 3, *unbounded[1:3]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_cal_qls_targets_use_the_best_of_several_actions(number):
+    """E[max of K] of min Q, from its distribution function."""
+
+    def best_of(s, actions, weights):
+        order = np.argsort(values := runs.min_q(s, actions))
+        below = np.append(0.0, np.cumsum(weights[order])) ** number
+        return np.diff(below) @ values[order]
+
+    learner = make("cal_ql", discount=DISCOUNT, backup_actions=number, **LINEAR | {"cql_alpha": 0.0})
+    learner = learner.replace(critic=learner.critic.replace(cql_actions=1))
+    batch = CalibratedBatch(*batch_of(repeats=4096), jnp.zeros(3 * 4096))
+    state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
+    nodes = [runs.policy_nodes(*of)[:2] for of in zip(runs.MEANS[:, 0], runs.STDS[:, 0], strict=True)]
+    values = np.array([best_of(s, *nodes[s]) for s in (1, 2, 0)])
+    for critic, slope in enumerate(kernels(state)):
+        q = STATE_TERMS[critic] + SLOPES[critic, 0] * ACTION
+        np.testing.assert_allclose(slope[:3], 2 * (q - DISCOUNT * values) / 3, atol=0.03)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from typing import ClassVar
 
 import flax.struct
 import jax
@@ -17,6 +18,7 @@ from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.types import Batch
 
 EPISODE = 7  # steps
 
@@ -52,6 +54,8 @@ class Counter(fields.Part):
 
     rate: float = fields.traced(1.0, fields.POSITIVE)
     breaks_at: float = fields.traced(1e9, fields.POSITIVE)
+
+    batch_type: ClassVar[type] = Batch
 
     def init(self, key, observations, actions):
         return {"updates": jnp.zeros(()), "seen": jnp.zeros(()), "noise": jnp.zeros(())}

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from online_fakes import ONE, SCHEDULE, Counter, Counting, Flickering, same
+from online_fakes import EPISODE, ONE, SCHEDULE, Counter, Counting, Flickering, buffer_of, same, save
 from online_fakes import transitions as ring
 from training_runs import TASK, OneStep, offline_population, train
 
@@ -21,7 +21,7 @@ from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp, Schedule
 from xql_jax.training.strategy import Divergence
-from xql_jax.types import Batch
+from xql_jax.types import Batch, CalibratedBatch
 
 HANDOVER = 8
 TRANSFORMS = Preprocessing(
@@ -137,6 +137,46 @@ def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
     np.testing.assert_allclose(rows.actions[:, 0], rows.observations[:, 0] / 100.0, rtol=1e-5)
     np.testing.assert_array_equal(ring(large).actions, 0.5)  # clipped
     np.testing.assert_array_equal(ring(large).rewards, 3.0 * 1.0 - 1.0)  # the environment was given 1
+
+
+@flax.struct.dataclass
+class Calibrated(Counter):
+    discount = 0.5
+    batch_type = CalibratedBatch
+
+
+def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
+    """Two environments, episodes of 7 steps that time out; the ring of 64 wraps. Rewards are the actions."""
+    data = CalibratedBatch(*make_data(), np.zeros(20, np.float32))
+
+    def population():
+        schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
+        strategy = Host(Counting, schedule, ReplayFiles(tmp_path), prior_data=PriorData(data, 0.5))
+        return Population(Calibrated(), TWO, strategy)
+
+    def expected(rewards, steps):
+        """Of an environment's rewards, oldest first, of which the first was the episode's step `steps`."""
+        found = np.full(len(rewards), -np.inf)
+        for start in range(-steps, len(rewards) - EPISODE + 1, EPISODE):
+            following = rewards[start + EPISODE - 1] / (1 - 0.5)
+            for row in reversed(range(max(start, 0), start + EPISODE)):
+                found[row] = following = rewards[row] + 0.5 * following
+        return found
+
+    first = population()
+    first.advance(100)
+    for index in range(2):
+        rows = buffer_of(first, index).data
+        oldest_first = np.roll(np.arange(64), -100 % 64)
+        for environment in range(2):
+            ring = oldest_first[environment::2]
+            found, steps = rows.returns_to_go[ring], int(rows.observations[ring[0], 0])
+            np.testing.assert_allclose(found, expected(rows.rewards[ring].astype(float), steps), rtol=1e-6)
+            assert np.isinf(found).sum() == 50 % EPISODE  # of the running episode
+            assert np.ptp(found[np.isfinite(found)]) > 1e-3
+    again = population()
+    again.resume(*save(first))
+    same(buffer_of(again, 1), buffer_of(first, 1))
 
 
 class Killed(BaseException):

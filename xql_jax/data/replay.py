@@ -6,10 +6,14 @@ program inserts before it samples. If it samples first, and the insertion does n
 copies the whole ring, which takes a thousand times as long.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import chex
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from xql_jax.data import sampling
 from xql_jax.pytrees import Distinct
@@ -24,7 +28,7 @@ class ReplayBuffer(Distinct):
     k + capacity takes its place.
     """
 
-    data: Batch  # f32[capacity, ...]; rows that were never written are 0
+    data: Any  # a `Batch` or a `CalibratedBatch`, f32[capacity, ...]; rows that were never written are 0
     inserted: Array  # i32[], transitions ever inserted, below 2^31
 
     @property
@@ -41,7 +45,7 @@ class PriorData(Distinct):
     checkpoints do not need them.
     """
 
-    batch: Batch  # f32[D, ...], preprocessed, oldest first
+    batch: Any  # of the buffer's type, f32[D, ...], preprocessed, oldest first
     # The share of every minibatch, as in RLPD (Ball et al. 2023). None: all transitions are equally likely,
     # as in IQL, whose replay buffer begins with the data.
     fraction: float | None = flax.struct.field(pytree_node=False, default=None)
@@ -55,20 +59,15 @@ class PriorData(Distinct):
         return len(self.batch.rewards)
 
 
-def empty(capacity: int, observation_dim: int, action_dim: int) -> ReplayBuffer:
-    """Returns an empty buffer for `capacity` transitions; all of its `num_bytes` are allocated at once."""
-    data = Batch(
-        observations=jnp.zeros((capacity, observation_dim)),
-        actions=jnp.zeros((capacity, action_dim)),
-        rewards=jnp.zeros(capacity),
-        masks=jnp.zeros(capacity),
-        next_observations=jnp.zeros((capacity, observation_dim)),
-    )
-    return ReplayBuffer(data, jnp.int32(0))
+def empty(capacity: int, observation_dim: int, action_dim: int, batch_type: Any = Batch) -> ReplayBuffer:
+    """Returns an empty buffer for `capacity` transitions, for all of which memory is allocated at once."""
+    sizes = {"observations": observation_dim, "next_observations": observation_dim, "actions": action_dim}
+    shapes = ((capacity, sizes[name]) if name in sizes else (capacity,) for name in batch_type._fields)
+    return ReplayBuffer(batch_type(*map(jnp.zeros, shapes)), jnp.int32(0))
 
 
 def num_bytes(capacity: int, observation_dim: int, action_dim: int) -> int:
-    """Returns the size of the buffer that `empty` makes: each of its numbers has 4 bytes."""
+    """Returns the size of a buffer of `Batch`: each of its numbers has 4 bytes."""
     return 4 * capacity * (2 * observation_dim + action_dim + 2) + 4
 
 
@@ -93,6 +92,23 @@ def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
 
     data = jax.tree.map(write, buffer.data, batch)
     return ReplayBuffer(data, buffer.inserted + count)
+
+
+def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
+    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with these returns-to-go.
+
+    Args:
+        known: for each of the m, pairs of a transition's number and its return-to-go. Those that have been
+            overwritten are passed over.
+    """
+    returns = np.array(buffers.data.returns_to_go)
+    for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
+        for number, value in pairs:
+            if number >= inserted - len(ring):
+                ring[number % len(ring)] = value
+    # A copy, because `device_put` may share NumPy's memory, which must not be donated.
+    placed = jnp.copy(jax.device_put(returns, buffers.data.rewards.sharding))
+    return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
 
 
 def size(buffer: ReplayBuffer) -> Array:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
+from xql_jax.data.returns import discounted_returns
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
-from xql_jax.types import Batch, SarsaBatch, Windows
+from xql_jax.types import Batch, CalibratedBatch, SarsaBatch, Windows
 
 
 def with_next_actions(dataset: Dataset) -> Dataset:
@@ -37,23 +38,21 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     return kept.part(np.flatnonzero(known))
 
 
+def with_returns_to_go(dataset: Dataset, discount: float) -> Dataset:
+    """Gives every transition its return-to-go; raises as `in_windows`."""
+    _trajectories(dataset)
+    batch = dataset.batch
+    returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount)
+    return dataclasses.replace(dataset, batch=CalibratedBatch(**batch._asdict(), returns_to_go=returns))
+
+
 def in_windows(dataset: Dataset, length: int) -> Dataset:
     """Gives every transition its return-to-go and its place in its trajectory, for windows of `length`.
 
     Raises:
         UserError: if the data do not tell where trajectories end.
     """
-    last = np.flatnonzero(dataset.ends)
-    lengths = np.diff(last, prepend=-1)
-    if lengths.max() == 1:
-        raise UserError(
-            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
-        )
-    if len(last) == 1 and dataset.batch.masks[-1] != 0:
-        raise UserError(
-            f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
-            "and the algorithm learns from returns"
-        )
+    last, lengths = _trajectories(dataset)
     rows = np.arange(dataset.size)
     rewards = np.asarray(dataset.batch.rewards, np.float64)
     sums = np.cumsum(rewards)
@@ -70,14 +69,31 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
     return dataclasses.replace(dataset, batch=Trajectories(**arrays, length=length))
 
 
-VIEWS: dict[type, Callable[..., Dataset]] = {
-    Batch: lambda dataset: dataset,
-    SarsaBatch: with_next_actions,
-    Windows: in_windows,
+def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the last rows of the trajectories and their lengths; UserError if the data do not tell them."""
+    last = np.flatnonzero(dataset.ends)
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max() == 1:
+        raise UserError(
+            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
+        )
+    if len(last) == 1 and dataset.batch.masks[-1] != 0:
+        raise UserError(
+            f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
+            "and the algorithm learns from returns"
+        )
+    return last, lengths
+
+
+# By the type of minibatches: the dataset's form, for a learner of them.
+VIEWS: dict[type, Callable[[Dataset, Any], Dataset]] = {
+    Batch: lambda dataset, learner: dataset,
+    SarsaBatch: lambda dataset, learner: with_next_actions(dataset),
+    CalibratedBatch: lambda dataset, learner: with_returns_to_go(dataset, learner.discount),
+    Windows: lambda dataset, learner: in_windows(dataset, learner.context_length),
 }
 
 
 def view_for(learner: Any, dataset: Dataset) -> Dataset:
-    """Returns the dataset in the form of the learner's `batch_type`; windows have its `context_length`."""
-    view = VIEWS[learner.batch_type]
-    return view(dataset, learner.context_length) if learner.batch_type is Windows else view(dataset)
+    """Returns the dataset in the form of the learner's `batch_type`."""
+    return VIEWS[learner.batch_type](dataset, learner)

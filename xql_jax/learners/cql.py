@@ -77,12 +77,17 @@ class ConservativeCritic(parts.Critic):
         return ConservativeState.create(critic.network, critic.params, True, log_multiplier=log_multiplier)
 
     def fit_conservatively(
-        self, critic: Any, policy: Any, batch: Batch, targets: Array, key: PRNGKey
+        self, critic: Any, policy: Any, batch: Batch, targets: Array, key: PRNGKey, least: Numeric
     ) -> tuple[ConservativeState, Metrics]:
-        """One step of every Q, and one of the multiplier with the gaps from before that step."""
+        """One step of every Q, and one of the multiplier with the gaps from before that step.
+
+        In the gaps Q(s, a) of the policy's actions counts as at least `least`, f32[B] or f32[].
+        """
         sampled, log_densities = self.proposals(policy, batch, key)
         actions = jnp.concatenate([batch.actions[None], sampled])  # f32[1 + K, B, A]
         observations = jnp.tile(batch.observations, (len(actions), 1))
+        is_uniform = jnp.arange(len(sampled))[:, None] < self.cql_actions
+        floor = jnp.where(is_uniform, -jnp.inf, least)  # f32[K, B]
         multiplier = jnp.minimum(jnp.exp(critic.log_multiplier.params), LARGEST_MULTIPLIER)
 
         def loss(params):
@@ -90,7 +95,9 @@ class ConservativeCritic(parts.Critic):
             rows = actions.reshape(-1, actions.shape[-1])
             qs = [critic.network.apply(p, observations, rows).reshape(actions.shape[:2]) for p in params]
             errors = sum(self.loss_of(q[0], targets).mean() for q in qs)
-            gaps = jnp.stack([conservative_gap(q[0], q[1:], log_densities).mean() for q in qs])
+            gaps = jnp.stack(
+                [conservative_gap(q[0], jnp.maximum(q[1:], floor), log_densities).mean() for q in qs]
+            )
             metrics = {"critic/loss": errors, "critic/q": qs[0][0].mean(), "critic/gap": gaps.mean()}
             return errors + multiplier * self.cql_alpha * gaps.sum(), metrics
 
@@ -129,14 +136,24 @@ class CQL(SoftActorCritic):
         """Updates Q and its target, then pi with the new Q, and its coefficient."""
         key_next, key_actor, key_critic = jax.random.split(key, 3)
         step, policy, critic = state.step + 1, state.policy, state.critic
-        q, cost = sampled_q(policy, critic, critic.target, batch.next_observations, key_next)
-        next_v = q if self.deterministic_backup else q - cost
+        next_v = self.next_values(state, batch.next_observations, key_next)
         targets = td_target(batch.rewards, batch.masks, next_v, discount=self.discount)
-        critic, critic_info = self.critic.fit_conservatively(critic, policy, batch, targets, key_critic)
+        critic, critic_info = self.critic.fit_conservatively(
+            critic, policy, batch, targets, key_critic, self.least_q(batch)
+        )
         q_of = functools.partial(parts.min_q, critic, critic.params)
         policy, info = self.improve(policy, step, q_of, batch.observations, key_actor)
         state = parts.LearnerState(step, policy, critic=self.follow(critic, step))
         return state, {**critic_info, **info}
+
+    def next_values(self, state: State, observations: Array, key: PRNGKey) -> Array:
+        """V(s') f32[B] of f32[B, O]: the target critics' min Q at an action of the policy."""
+        q, cost = sampled_q(state.policy, state.critic, state.critic.target, observations, key)
+        return q if self.deterministic_backup else q - cost
+
+    def least_q(self, batch: Any) -> Numeric:
+        """Returns what Q of the policy's actions at least counts as in the penalty, f32[] or f32[B]."""
+        return -jnp.inf
 
 
 METHOD = fields.Method(

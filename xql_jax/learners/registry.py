@@ -49,7 +49,8 @@ IN_SAMPLE = {
     "q_iteration": "deterministic_dynamics",
 }
 OTHERS = {
-    name: name for name in ("cql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd")
+    name: name
+    for name in ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd")
 }
 OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | OTHERS)
 ONLINE = Modules(

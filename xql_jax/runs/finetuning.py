@@ -31,7 +31,7 @@ from xql_jax.training.offline import strategy_for
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
-from xql_jax.types import Batch, State
+from xql_jax.types import Batch, CalibratedBatch, State
 
 LOG = logging.getLogger(__name__)
 # Settings that are those of --checkpoint's run, as are all hyperparameters.
@@ -47,7 +47,7 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
     identity = {"checkpoint": {"run": source.run, "step": source.step}} if source else {}
     job = make_job(settings, settings.num_pretraining_steps or math.inf, **identity)
-    if job.learner.batch_type is not Batch:
+    if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
             f"it learns from {job.learner.batch_type.__name__}"

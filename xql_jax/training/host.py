@@ -17,6 +17,7 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
+from xql_jax.data.returns import RunningReturns
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.training.checkpoints import Progress
@@ -26,7 +27,7 @@ from xql_jax.training.replay_files import BufferFiles, ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule, ramped
 from xql_jax.training.strategy import EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
 from xql_jax.training.updates import MemberState, update
-from xql_jax.types import Array, Batch, Environment, Learner, Metrics, Params, PRNGKey, State
+from xql_jax.types import Array, Batch, CalibratedBatch, Environment, Learner, Metrics, Params, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
 WORK = ("environment", "acting", "waiting for the learner")
@@ -38,6 +39,7 @@ class Actor:
     Attributes:
         bad_actions_at: the first step with actions that were not finite, if any.
         episode: means over the episodes that ended last.
+        known: the last round's `RunningReturns.known`, for a learner from `CalibratedBatch`.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Actor:
         """Begins the episodes of these numbers, one per environment."""
         self.seeds = EpisodeSeeds(self._seed, episodes)
         self._observations = self.environments.reset(self.seeds.running(), self.seeds)
+        self._returns = RunningReturns(self._schedule.num_environments)
 
-    def act(self, learner: Learner, params: Params, step: int, seconds: dict[str, float]) -> Batch:
+    def act(self, learner: Any, params: Params, step: int, seconds: dict[str, float]) -> Batch:
         """Acts for a round from `step` on; returns its transitions, NumPy f32[round_steps, ...]."""
         schedule, rows = self._schedule, []
         for first in range(step, step + schedule.round_steps, schedule.num_environments):
@@ -78,9 +81,13 @@ class Actor:
             if (ended := result.ended).any():
                 means = result.returns[ended].mean(), result.lengths[ended].mean()
                 self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
-            rows.append(self._preprocessing.online(transitions))
+            batch = self._preprocessing.online(transitions)
+            if learner.batch_type is CalibratedBatch:
+                batch = self._returns.step(first, batch, result.ended, learner.discount)
+            rows.append(batch)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted
+        self.known = self._returns.known()
         return jax.tree.map(lambda *fields: np.concatenate(fields), *rows)
 
     def _actions(self, learner: Learner, params: Params, step: int) -> np.ndarray:
@@ -143,8 +150,9 @@ class Host(Strategy):
         for member in population.members:
             environments = self._environments()
             self._actors.append(Actor(member, environments, self.schedule, self._preprocessing))
-        spaces = environments.observation_space, environments.action_space
-        self.set_sizes(self.schedule.buffer_size, *(space.shape[0] for space in spaces))
+        sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
+        batch_type = type(self._prior.batch) if self._prior else Batch
+        self.set_sizes(self.schedule.buffer_size, *sizes, batch_type)
 
     def begin(self, population: Population) -> None:
         self._start_policies(population)
@@ -170,7 +178,8 @@ class Host(Strategy):
             self._await_learner(population)
             self._settle(population)
             step = population.step
-            self._learning = self._thread.submit(self._learn, population, step, rows)
+            known = [actor.known for actor in self._actors]
+            self._learning = self._thread.submit(self._learn, population, step, rows, known)
             population.step += self.stride
             self._note_episodes()
         self._await_learner(population)
@@ -225,7 +234,7 @@ class Host(Strategy):
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
-    def _learn(self, population: Population, step: int, rows: Sequence[Batch]) -> None:
+    def _learn(self, population: Population, step: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
         """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
         begun, first = step - self.first_step, self.first_step
         start, stop = (first + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
@@ -233,6 +242,8 @@ class Host(Strategy):
             new = jax.tree.map(lambda *fields: np.stack(fields), *(rows[index] for index in group.indices))
             members = group.members
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
+            if any(known):
+                buffer = replay.with_returns(buffer, [known[index] for index in group.indices])
             learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
         if start < stop:

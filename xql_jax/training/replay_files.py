@@ -1,7 +1,7 @@
 """A replay buffer on the disk, saved incrementally: each checkpoint adds a file with the new transitions.
 
 replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1, counted over all ever inserted; the arrays
-                                are the fields of a `Batch`
+                                are the fields of the buffer's transitions
 replay/NAME.tmp                 a file that is being written
 
 A checkpoint itself only needs the number of transitions inserted so far. The name of each file contains a
@@ -145,8 +145,8 @@ class ReplayFiles:
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
         with np.load(io.BytesIO(content)) as arrays:
-            rows = Batch(**arrays)
-        for name, found, field in zip(Batch._fields, rows, like, strict=True):
+            rows = type(like)(**arrays)
+        for name, found, field in zip(like._fields, rows, like, strict=True):
             wanted = segment.stop - segment.first, *field.shape[1:]
             if (found.shape, found.dtype) != (wanted, field.dtype):
                 raise UserError(

@@ -13,7 +13,7 @@ from xql_jax.data import replay
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.updates import MemberState
-from xql_jax.types import Array, Metrics
+from xql_jax.types import Array, Batch, Metrics
 
 if TYPE_CHECKING:
     from xql_jax.training.population import Population
@@ -60,8 +60,8 @@ class Strategy:
         example: an observation and an action, f32[1, ...]; only their shapes matter.
         minibatch: shapes of one update's minibatch.
         shares_data: all members of a group get the same data from `pieces`, or each its own part [m, ...].
-        buffer_sizes: of a member's replay buffer: its capacity, and the lengths of an observation and an
-            action; None: there is none.
+        buffer_sizes: of a member's replay buffer: its capacity, the lengths of an observation and an action,
+            and the type of its transitions; None: there is none.
         seconds: spent so far on each kind of work.
     """
 
@@ -69,18 +69,20 @@ class Strategy:
     example: Any
     minibatch: Any
     shares_data = True
-    buffer_sizes: tuple[int, int, int] | None = None
+    buffer_sizes: tuple[int, int, int, Any] | None = None
     seconds: dict[str, float] = {}  # noqa: RUF012  # replaced by strategies that measure
 
     def open(self, population: "Population") -> None:
         """Prepares what needs the population's members; `example` and `minibatch` are known then."""
 
-    def set_sizes(self, capacity: int, observation_dim: int, action_dim: int) -> None:
-        """Sets what follows from the sizes of a replay buffer."""
-        self.buffer_sizes = capacity, observation_dim, action_dim
+    def set_sizes(
+        self, capacity: int, observation_dim: int, action_dim: int, batch_type: Any = Batch
+    ) -> None:
+        """Sets what follows from the sizes of a replay buffer and the type of its transitions."""
+        self.buffer_sizes = capacity, observation_dim, action_dim, batch_type
         self.example = jnp.zeros((1, observation_dim)), jnp.zeros((1, action_dim))
         # The metrics' shapes do not depend on the batch size.
-        self.minibatch = replay.empty(1, observation_dim, action_dim).data
+        self.minibatch = replay.empty(1, observation_dim, action_dim, batch_type).data
 
     def episodes(self, member: Member) -> Any:
         """Returns the member's first episodes, if they are in the compiled program."""

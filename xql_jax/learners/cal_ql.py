@@ -1,0 +1,58 @@
+"""Cal-QL (Nakamoto et al. 2023), for fine-tuning: CQL that lowers Q no further than to the data's returns.
+
+Source: Nakamoto et al. 2023, "Cal-QL: Calibrated Offline RL Pre-Training for Efficient Online Fine-Tuning",
+Eq. 5.1: in CQL's penalty Q at the policy's actions is max(Q, return-to-go); at uniform actions it stays Q.
+Code: nakamotoo/Cal-QL, JaxCQL/conservative_sac.py; returns: JaxCQL/replay_buffer.py, `calc_return_to_go`.
+Hyperparameters: conservative_sac.py, lines 28 to 40 (rates, number of actions, the best of 10 actions in the
+backup); scripts/run_antmaze.sh, run_adroit.sh and, in branch dev/add-kitchen, run_kitchen.sh (weights,
+networks, threshold 0.8 per weight, share of offline data 0.5, for kitchen 0.25). Others: CQL's here.
+
+Differs: what cql.py says of rates, initial networks and the order of updates. In kitchen the authors' penalty
+does not divide by the actions' densities (`cql_importance_sample=False`). Their multiplier begins at e, here
+at 1. After a time-out the last reward goes on forever, as theirs does in the kitchen and on trajectories of
+failures alone; on other sparse trajectories theirs ends. They train AntMaze on 10 * r - 5, Adroit on sparse
+tasks of their own (10 * r + 5), here both on the same rewards as all methods. The discount cannot be swept or
+changed online, because the returns are computed with it before training.
+"""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.struct
+import jax
+
+from xql_jax.learners import cql, fields
+from xql_jax.types import Array, CalibratedBatch, Numeric, PRNGKey, State
+
+
+@flax.struct.dataclass
+class CalQL(cql.CQL):
+    """CQL with lower bounds of Q in its penalty, and the best of several actions in Q's targets."""
+
+    discount: float = fields.static(0.99, fields.BELOW_ONE)
+    backup_actions: int = fields.static(10, fields.AT_LEAST_ONE)
+
+    batch_type: ClassVar[type] = CalibratedBatch
+
+    def next_values(self, state: State, observations: Array, key: PRNGKey) -> Array:
+        """V(s') f32[B] of f32[B, O]: the largest of CQL's over `backup_actions` actions of the policy."""
+        keys = jax.random.split(key, self.backup_actions)
+        return jax.vmap(functools.partial(super().next_values, state, observations))(keys).max(axis=0)
+
+    def least_q(self, batch: Any) -> Numeric:
+        return batch.returns_to_go
+
+
+METHOD = fields.Method(
+    CalQL,
+    {**cql.METHOD.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
+    by_suite={
+        "antmaze": {"cql_threshold": 4.0, "critic_hidden_dims": (256,) * 4},
+        "kitchen": dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (512,) * 3),
+        "adroit": {"cql_alpha": 1.0, "actor_hidden_dims": (512,) * 2, "critic_hidden_dims": (512,) * 3},
+        "pointmaze": cql.METHOD.by_suite["pointmaze"],
+    },
+    run=cql.METHOD.run,
+    finetune=fields.FinetuneDefaults(offline_fraction=0.5),
+)
+METHODS = {"cal_ql": METHOD}
