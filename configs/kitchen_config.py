@@ -31,5 +31,5 @@ def get_config(algorithm: str = "xql") -> ConfigDict:
         differences=DIFFERENCES,
         in_sample=IN_SAMPLE,
         tuned=TABLE_4,
-        finetune={"cal_ql": {"offline_fraction": 0.25}},
+        finetune={"cal_ql": {"num_pretraining_steps": 500_000, "offline_fraction": 0.25}},
     )

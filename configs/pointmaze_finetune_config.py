@@ -27,6 +27,7 @@ VALUES = {
 FINETUNE = {
     "xql": {"num_pretraining_steps": 20_000, "online": "beta=5:2 actor_lr=0.0003:0.00003"},
     "iql": {"num_pretraining_steps": 20_000, "online": "expectile=0.7 actor_lr=0.0003:0.00003"},
+    "cal_ql": {"num_pretraining_steps": 20_000},
     "rlpd": {"warmup_steps": 1_000, "updates_per_step": 1.0},
 }
 

@@ -199,8 +199,8 @@ def test_mistakes(data, tmp_path, changes, told):
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("method", ["iql", "awac", "cql", "rlpd"])
-def test_the_methods_of_table_2_and_rlpd_learn_in_both_phases(data, tmp_path, method):
+@pytest.mark.parametrize("method", ["iql", "awac", "cql", "rlpd", "cal_ql"])
+def test_the_methods_of_table_2_rlpd_and_cal_ql_learn_in_both_phases(data, tmp_path, method):
     """Every network's weights change from checkpoint to checkpoint, and stay finite."""
     settings = finetune_settings(
         data, method, save_dir=str(tmp_path), warmup_steps=0, updates_per_step=1.0, num_seeds=1
