@@ -6,14 +6,12 @@ program inserts before it samples. If it samples first, and the insertion does n
 copies the whole ring, which takes a thousand times as long.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import chex
 import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from xql_jax.data import sampling
 from xql_jax.pytrees import Distinct
@@ -92,23 +90,6 @@ def insert(buffer: ReplayBuffer, batch: Batch) -> ReplayBuffer:
 
     data = jax.tree.map(write, buffer.data, batch)
     return ReplayBuffer(data, buffer.inserted + count)
-
-
-def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
-    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with these returns-to-go.
-
-    Args:
-        known: for each of the m, pairs of a transition's number and its return-to-go. Those that have been
-            overwritten are passed over.
-    """
-    returns = np.array(buffers.data.returns_to_go)
-    for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
-        for number, value in pairs:
-            if number >= inserted - len(ring):
-                ring[number % len(ring)] = value
-    # A copy, because `device_put` may share NumPy's memory, which must not be donated.
-    placed = jnp.copy(jax.device_put(returns, buffers.data.rewards.sharding))
-    return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
 
 
 def size(buffer: ReplayBuffer) -> Array:

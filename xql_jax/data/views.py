@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from xql_jax.data.dataset import Dataset
-from xql_jax.data.returns import discounted_returns
 from xql_jax.data.sampling import Trajectories
 from xql_jax.errors import UserError
 from xql_jax.types import Batch, CalibratedBatch, SarsaBatch, Windows
@@ -44,6 +43,25 @@ def with_returns_to_go(dataset: Dataset, discount: float) -> Dataset:
     batch = dataset.batch
     returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount)
     return dataclasses.replace(dataset, batch=CalibratedBatch(**batch._asdict(), returns_to_go=returns))
+
+
+def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float) -> np.ndarray:
+    """Returns f32[N], the discounted returns from each transition of trajectories on, reward units.
+
+    Where a trajectory ends without a terminal, its last reward goes on forever.
+
+    Source: nakamotoo/Cal-QL, branch dev/add-kitchen, JaxCQL/replay_buffer.py, lines 268 to 300.
+    Args:
+        rewards, masks: f32[N].
+        ends: bool[N], each trajectory's last transition, the last of all included.
+        discount: below 1.
+    """
+    rewards = np.asarray(rewards, np.float64)
+    following = np.where(ends, np.asarray(masks) * rewards / (1.0 - discount), 0.0)
+    returns = rewards + discount * following
+    for row in reversed(np.flatnonzero(~np.asarray(ends)).tolist()):
+        returns[row] += discount * returns[row + 1]
+    return returns.astype(np.float32)
 
 
 def in_windows(dataset: Dataset, length: int) -> Dataset:

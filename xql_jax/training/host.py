@@ -17,13 +17,13 @@ import numpy as np
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.replay import PriorData
-from xql_jax.data.returns import RunningReturns
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import BufferFiles, ReplayFiles
+from xql_jax.training.returns import RunningReturns, with_returns
 from xql_jax.training.schedule import OnlineSchedule, ramped
 from xql_jax.training.strategy import EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
 from xql_jax.training.updates import MemberState, update
@@ -243,7 +243,7 @@ class Host(Strategy):
             members = group.members
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
             if any(known):
-                buffer = replay.with_returns(buffer, [known[index] for index in group.indices])
+                buffer = with_returns(buffer, [known[index] for index in group.indices])
             learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
         if start < stop:

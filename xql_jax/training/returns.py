@@ -1,29 +1,15 @@
-"""Discounted returns-to-go of trajectories, recorded ones and those that a policy is just making."""
+"""Returns-to-go of online episodes: unknown at first, and written into the replay buffer when they end."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from xql_jax.data.replay import ReplayBuffer
+from xql_jax.data.views import discounted_returns
 from xql_jax.types import CalibratedBatch
-
-
-def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float) -> np.ndarray:
-    """Returns f32[N], the discounted returns from each transition of trajectories on, reward units.
-
-    Where a trajectory ends without a terminal, its last reward goes on forever.
-
-    Source: nakamotoo/Cal-QL, branch dev/add-kitchen, JaxCQL/replay_buffer.py, lines 268 to 300.
-    Args:
-        rewards, masks: f32[N].
-        ends: bool[N], each trajectory's last transition, the last of all included.
-        discount: below 1.
-    """
-    rewards = np.asarray(rewards, np.float64)
-    following = np.where(ends, np.asarray(masks) * rewards / (1.0 - discount), 0.0)
-    returns = rewards + discount * following
-    for row in reversed(np.flatnonzero(~np.asarray(ends)).tolist()):
-        returns[row] += discount * returns[row + 1]
-    return returns.astype(np.float32)
 
 
 class RunningReturns:
@@ -60,3 +46,20 @@ class RunningReturns:
         """Returns (transition's number, return-to-go) of the episodes that have ended since the last call."""
         known, self._known = self._known, []
         return known
+
+
+def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, float]]]) -> ReplayBuffer:
+    """Returns buffers of a `CalibratedBatch` f32[m, capacity, ...] with these returns-to-go.
+
+    Args:
+        known: for each of the m, pairs of a transition's number and its return-to-go. Those that have been
+            overwritten are passed over.
+    """
+    returns = np.array(buffers.data.returns_to_go)
+    for ring, inserted, pairs in zip(returns, np.asarray(buffers.inserted), known, strict=True):
+        for number, value in pairs:
+            if number >= inserted - len(ring):
+                ring[number % len(ring)] = value
+    # A copy, because `device_put` may share NumPy's memory, which must not be donated.
+    placed = jnp.copy(jax.device_put(returns, buffers.data.rewards.sharding))
+    return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
