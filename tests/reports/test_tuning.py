@@ -17,21 +17,21 @@ def steady(scores, episodes=5):
 
 
 def test_one_policy_is_its_mean_after_any_episode():
-    means, half_widths = best_found(np.array([[10.0, 20.0, 60.0]]), pulls=30)
-    np.testing.assert_array_equal(means, np.full(30, 30.0))
-    np.testing.assert_array_equal(half_widths, np.zeros(30))
+    np.testing.assert_array_equal(
+        best_found(np.array([[10.0, 20.0, 60.0]]), pulls=30), np.full((3, 30), 30.0)
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 2.0])
 def test_the_first_episodes_go_to_one_policy_each(alpha):
     """After n of them the best of n drawn from six is found: its mean by enumeration. Four are searched."""
     searches = 40_000
-    means, _ = best_found(steady(POWERS), policies=4, pulls=12, alpha=alpha, searches=searches)
+    means, *_ = best_found(steady(POWERS), policies=4, pulls=12, alpha=alpha, searches=searches)
     for n in range(1, 5):
         best = np.array([max(drawn) for drawn in itertools.combinations(POWERS, n)])
         assert means[n - 1] == pytest.approx(best.mean(), abs=4 * best.std() / np.sqrt(searches))
     np.testing.assert_array_equal(means[4:], means[3])  # they are known by now
-    every, _ = best_found(steady(POWERS), policies=6, pulls=7, alpha=alpha)
+    every, *_ = best_found(steady(POWERS), policies=6, pulls=7, alpha=alpha)
     np.testing.assert_array_equal(every[5:], 32.0)
 
 
@@ -42,10 +42,10 @@ def test_two_policies_that_succeed_in_a_share_of_their_episodes():
     """
     episodes = np.array([[1, 1, 1, 1, 0], [1, 0, 0, 0, 0]], float)
     options = {"pulls": 1_000, "searches": 10_000}
-    means, _ = best_found(episodes, **options)
+    means, *_ = best_found(episodes, **options)
     np.testing.assert_allclose(means[:2], [0.5, 0.68], atol=4 * 0.3 / np.sqrt(options["searches"]))
     assert means[-1] > 0.799
-    greedy, _ = best_found(episodes, alpha=0.0, **options)
+    greedy, *_ = best_found(episodes, alpha=0.0, **options)
     assert greedy[-1] < 0.8 - 0.04 * 0.6 + 4 * 0.6 * np.sqrt(0.04 / options["searches"])
 
 
@@ -54,21 +54,17 @@ def test_the_unit_of_the_scores_changes_nothing_but_the_unit():
     scores = np.random.default_rng(0).normal(size=(10, 20))
     once, again = best_found(scores), best_found(scores)
     np.testing.assert_array_equal(once, again)
-    assert (best_found(scores, seed=1)[0] != once[0]).any()
-    means, half_widths = best_found(1e4 * scores - 500.0)
-    np.testing.assert_allclose(means, 1e4 * once[0] - 500.0, rtol=1e-9)
-    np.testing.assert_allclose(half_widths, 1e4 * once[1], rtol=1e-6)
+    assert (best_found(scores, seed=1) != once).any()
+    np.testing.assert_allclose(best_found(1e4 * scores - 500.0), 1e4 * once - 500.0, rtol=1e-9)
 
 
 def test_the_interval_is_that_of_the_mean_over_searches():
     """After one episode a search has one of six policies at random: 1.96 standard errors."""
-    _, half_widths = best_found(steady(POWERS), searches=4_000)
-    assert half_widths[0] == pytest.approx(1.96 * POWERS.std() / np.sqrt(4_000), rel=0.05)
-    inside = [
-        abs(means[0] - POWERS.mean()) <= half_widths[0]
-        for means, half_widths in (best_found(steady(POWERS), pulls=1, seed=seed) for seed in range(400))
-    ]
-    assert 0.92 < np.mean(inside) < 0.98
+    means, low, high = best_found(steady(POWERS), searches=4_000)
+    errors = 1.96 * POWERS.std() / np.sqrt(4_000)
+    np.testing.assert_allclose([high[0] - means[0], means[0] - low[0]], errors, rtol=0.05)
+    once = (best_found(steady(POWERS), pulls=1, seed=seed)[:, 0] for seed in range(400))
+    assert 0.92 < np.mean([low <= POWERS.mean() <= high for _, low, high in once]) < 0.98
 
 
 def of_episodes(seed, last, **settings):
@@ -91,6 +87,6 @@ def test_a_grid_has_a_curve_of_the_last_evaluations_episodes():
     ]  # fmt: skip
     assert [(one.settings, one.policies) for one in (xql, bc)] == [(2, 4), (1, 1)]
     worth = np.array([0.0, 20.0, 50.0, 4.0])
-    assert xql.means[0] == pytest.approx(worth.mean(), abs=4 * worth.std() / np.sqrt(1_000))
-    assert xql.means[-1] == 50.0
-    np.testing.assert_array_equal(bc.means, 8.0)
+    assert xql.found[0, 0] == pytest.approx(worth.mean(), abs=4 * worth.std() / np.sqrt(1_000))
+    assert xql.found[0, -1] == 50.0
+    np.testing.assert_array_equal(bc.found, 8.0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from xql_jax.reports.aggregates import Statistics
@@ -120,15 +121,10 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
 @styled()
 def profiles(statistics: Statistics) -> Picture:
     """Returns the picture of each method's share of seeds and datasets above each score."""
-    looks = looks_of(statistics.profiles)
-    figure, axes = single_axes(looks)
-    for method, (shares, low, high) in statistics.profiles.items():
-        axes.plot(statistics.thresholds, shares, **looks[method])
-        axes.fill_between(statistics.thresholds, low, high, color=looks[method]["color"], alpha=0.12)
+    figure, axes = _with_bands(statistics.thresholds, statistics.profiles)
     axes.set(xlabel="score", ylabel="share above it", ylim=(-0.02, 1.02))
-    legend_below(axes)
-    notes = [f"The {len(looks)} best methods."] if len(looks) < len(statistics.aggregates) else []
-    return _picture("Performance profiles", figure, notes)
+    shown, every = len(statistics.profiles), len(statistics.aggregates)
+    return _picture("Performance profiles", figure, [f"The {shown} best methods."] * (shown < every))
 
 
 @styled()
@@ -136,18 +132,23 @@ def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
     """Returns a picture per dataset and phase: the best policy found against evaluation episodes."""
     pictures = []
     for place, group in grouped(curves, lambda curve: _place(curve.run)).items():
-        looks = looks_of(curve.run.algorithm for curve in group)
-        figure, axes = single_axes(looks)
-        for curve in group:
-            look, pulls = looks[curve.run.algorithm], np.arange(1, len(curve.means) + 1)
-            axes.plot(pulls, curve.means, **look)
-            ends = curve.means - curve.half_widths, curve.means + curve.half_widths
-            axes.fill_between(pulls, *ends, color=look["color"], alpha=0.15)
+        episodes = np.arange(1, group[0].found.shape[1] + 1)
+        figure, axes = _with_bands(episodes, {curve.run.algorithm: curve.found for curve in group})
         axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
-        legend_below(axes)
         of_curve = (f"{c.run.algorithm} {c.policies} ({c.settings} settings)" for c in group)
         pictures.append(_picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
     return pictures
+
+
+def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure, Axes]:
+    """Draws lines with a legend; by name f64[3, N], the values f64[N] and the two ends of the band."""
+    looks = looks_of(curves)
+    figure, axes = single_axes(looks)
+    for name, (values, low, high) in curves.items():
+        axes.plot(x, values, **looks[name])
+        axes.fill_between(x, low, high, color=looks[name]["color"], alpha=0.12)
+    legend_below(axes)
+    return figure, axes
 
 
 def _picture(heading: str, figure: Figure, notes: Sequence[str]) -> Picture:

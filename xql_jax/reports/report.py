@@ -133,10 +133,9 @@ def _compared(scores: Sequence[Score], samples: int) -> tuple[Statistics | None,
 def _tuning_rows(curves: Sequence[TuningCurve]) -> Iterator[Sequence[Any]]:
     """Yields the header, and a row for each curve and number of episodes."""
     yield "dataset", "phase", "algorithm", "settings", "policies", "episodes", "score", "low_95", "high_95"
-    for run, *counts, means, half_widths in curves:
-        for number, (mean, half_width) in enumerate(zip(means, half_widths, strict=True), 1):
-            ends = map(plain_number, (mean, mean - half_width, mean + half_width))
-            yield run.dataset, run.phase, run.algorithm, *counts, number, *ends
+    for run, *counts, found in curves:
+        for number, with_ends in enumerate(found.T, start=1):
+            yield run.dataset, run.phase, run.algorithm, *counts, number, *map(plain_number, with_ends)
 
 
 def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:

@@ -17,8 +17,7 @@ class TuningCurve(NamedTuple):
     run: RunFacts  # of one of the policies
     settings: int  # that were tried
     policies: int  # of all settings and seeds
-    means: np.ndarray  # f64[pulls], after each evaluation episode, see `best_found`
-    half_widths: np.ndarray  # f64[pulls], of their 95% intervals
+    found: np.ndarray  # f64[3, pulls], after each evaluation episode, see `best_found`
 
 
 def tuning_curves(scores: Sequence[Score]) -> Iterator[TuningCurve]:
@@ -35,7 +34,7 @@ def tuning_curves(scores: Sequence[Score]) -> Iterator[TuningCurve]:
             members = [member for score in methods for member in score.members]
             episodes = [member.values[member.steps.index(member.steps[-1]) :] for member in members]
             found = best_found(score_matrix(episodes).T)
-            yield TuningCurve(methods[0].facts, len(methods), len(members), *found)
+            yield TuningCurve(methods[0].facts, len(methods), len(members), found)
 
 
 def best_found(
@@ -46,7 +45,7 @@ def best_found(
     alpha: float = 2.0,
     searches: int = 1_000,
     seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """Returns the mean score of the policy that looks best after each episode, over simulated searches.
 
     A search has some of the policies, drawn without replacement in random order. Each pull evaluates the one
@@ -63,8 +62,8 @@ def best_found(
         policies: of a search; all if there are fewer.
         alpha: weight of the bonus.
     Returns:
-        f64[pulls] each, in the scores' unit: the mean, and the half-width of its 95% interval. The interval
-        tells what more searches among the same policies would change, and nothing of other trainings.
+        f64[3, pulls], in the scores' unit: the mean, and the two ends of its 95% interval. The interval tells
+        what more searches among the same policies would change, and nothing of other trainings.
     """
     generator, every, worth = np.random.default_rng(seed), np.arange(searches), scores.mean(axis=1)
     scaled = (scores - scores.min()) / (np.ptp(scores) or 1.0)
@@ -79,4 +78,5 @@ def best_found(
         counts[pulled] += 1
         looks_best = np.where(counts, sums / np.maximum(counts, 1), -np.inf).argmax(axis=1)
         found[pull] = worth[arms[every, looks_best]]
-    return mean_and_interval(found)
+    means, half_widths = mean_and_interval(found)
+    return np.stack([means, means - half_widths, means + half_widths])
