@@ -12,40 +12,26 @@ SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
 MOST_PROFILED = 12  # methods with a performance profile: more lines could not be told apart
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
+AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
 
 
-class Estimate(NamedTuple):
-    """A number with its 95% bootstrap interval, which is NaN if each dataset has only one seed."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Aggregate(NamedTuple):
-    """Aggregate scores of a method over all datasets and seeds, in percent."""
-
-    method: str
-    seeds: int  # per dataset
-    interquartile_mean: Estimate  # the mean of the middle half of all scores
-    mean: Estimate
-    median: Estimate  # over datasets, of the mean over seeds
-    optimality_gap: Estimate  # 100 minus the mean score, in which scores above 100 count as 100
-
-
 class Statistics(NamedTuple):
-    """Statistics of the methods that have scores on all of these datasets."""
+    """Statistics of the methods that have scores on all of these datasets.
+
+    Along an array's first axis are a value and the two ends of its 95% bootstrap interval, which are NaN if
+    each dataset has only one seed.
+    """
 
     datasets: Sequence[str]
-    aggregates: Sequence[Aggregate]  # the best interquartile mean first
+    seeds: Mapping[str, int]  # per dataset, by method
+    aggregates: Mapping[str, np.ndarray]  # f64[3, 4], `AGGREGATES`; the best interquartile mean first
     thresholds: np.ndarray  # f64[T], scores
-    # The share of a method's seeds and datasets above each threshold, and the two ends of its 95% interval:
-    # f64[3, T], of the first `MOST_PROFILED` methods.
+    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_PROFILED`.
     profiles: Mapping[str, np.ndarray]
-    # The probability that a run of one method scores above one of the other, averaged over datasets: each
-    # pair of the first `MOST_COMPARED` methods once, the better one first.
-    improvements: Mapping[tuple[str, str], Estimate]
+    # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
+    # of each pair of the first `MOST_COMPARED` methods once, the better one first.
+    improvements: Mapping[tuple[str, str], np.ndarray]
 
 
 def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -97,19 +83,16 @@ def statistics_of(
     def interval(function: Callable[..., np.ndarray], *methods: str) -> np.ndarray:
         return with_interval(function, [matrices[method] for method in methods], samples)
 
-    aggregates = [
-        Aggregate(method, len(matrix), *(Estimate(*ends) for ends in interval(four_aggregates, method).T))
-        for method, matrix in matrices.items()
-    ]
-    aggregates.sort(key=lambda one: (-one.interquartile_mean.value, one.method))
-    order = [one.method for one in aggregates]
+    aggregates = {method: interval(four_aggregates, method) for method in matrices}
+    order = sorted(matrices, key=lambda method: (-aggregates[method][0, 0], method))
     return Statistics(
         datasets,
-        aggregates,
+        {method: len(matrix) for method, matrix in matrices.items()},
+        {method: aggregates[method] for method in order},
         thresholds,
         {m: interval(lambda scores: shares_above(scores, thresholds), m) for m in order[:MOST_PROFILED]},
         {
-            pair: Estimate(*interval(probability_of_improvement, *pair)[:, 0])
+            pair: interval(probability_of_improvement, *pair)[:, 0]
             for pair in itertools.combinations(order[:MOST_COMPARED], 2)
         },
     )
@@ -119,7 +102,11 @@ def statistics_of(
 
 
 def four_aggregates(scores: np.ndarray) -> np.ndarray:
-    """Returns the interquartile mean, mean, median and optimality gap of f64[seeds, datasets]."""
+    """Returns the `AGGREGATES` of scores f64[seeds, datasets], in percent.
+
+    The interquartile mean is that of the middle half of all scores. The median is over datasets, of the mean
+    over seeds. The optimality gap is 100 minus the mean score, in which scores above 100 count as 100.
+    """
     ordered = np.sort(scores, axis=None)
     cut = ordered.size // 4  # as in SciPy's trimmed mean: a whole number of scores, at either end
     middle, of_datasets = ordered[cut : ordered.size - cut], scores.mean(0)

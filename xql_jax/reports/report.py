@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
+import numpy as np
+
 from xql_jax.errors import needing
 from xql_jax.reports import pictures
 from xql_jax.reports.aggregates import (
+    AGGREGATES,
     SAMPLES,
-    Estimate,
     Statistics,
     common_block,
     score_matrix,
@@ -18,8 +20,6 @@ from xql_jax.reports.aggregates import (
 from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, score_table, scores_of
 from xql_jax.reports.score_table import csv_table, latex_table, markdown_table, plain_number
 from xql_jax.reports.tuning import TuningCurve, tuning_curves
-
-AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 
 
 def check_installed() -> None:
@@ -46,8 +46,8 @@ class Report:
         self.tuning = list(tuning_curves(scores_of(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
         self.aggregates = [["", *(name.replace("_", " ") for name in AGGREGATES)]]
-        for one in self.statistics.aggregates if self.statistics else ():
-            self.aggregates.append([one.method, *(_with_ends(getattr(one, name)) for name in AGGREGATES)])
+        for method, intervals in self.statistics.aggregates.items() if self.statistics else ():
+            self.aggregates.append([method, *map(_with_ends, intervals.T)])
 
     def files(self, built: str) -> dict[str, str]:
         """Returns the report's files: text by file name.
@@ -94,9 +94,10 @@ class Report:
         """Returns the aggregates and the probabilities of improvement, one row per number."""
         rows: list[Sequence[Any]] = [("statistic", "method", "other", "value", "low_95", "high_95", "seeds")]
         if self.statistics:
-            for one in self.statistics.aggregates:
-                for name in AGGREGATES:
-                    rows.append((name, one.method, "", *map(plain_number, getattr(one, name)), one.seeds))
+            for method, intervals in self.statistics.aggregates.items():
+                for name, with_ends in zip(AGGREGATES, intervals.T, strict=True):
+                    seeds = self.statistics.seeds[method]
+                    rows.append((name, method, "", *map(plain_number, with_ends), seeds))
             for pair, probability in self.statistics.improvements.items():
                 rows.append(("probability_of_improvement", *pair, *map(plain_number, probability), ""))
         return rows
@@ -150,9 +151,9 @@ def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
     return rows
 
 
-def _with_ends(estimate: Estimate, digits: int = 1) -> str:
-    value, low, high = (f"{number:.{digits}f}" for number in estimate)
-    return value if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
+def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:
+    value, low, high = (f"{number:.{digits}f}" for number in with_ends)
+    return value if low == "nan" else f"{value} [{low}, {high}]"
 
 
 def _one_decimal(value: float | None) -> str:

@@ -54,20 +54,12 @@ def parse_size(text: str, path: Path) -> Size:
     return size
 
 
-def picture_of(env: VectorEnv) -> np.ndarray:
-    """Returns a picture of environment 0, u8[height, width, 3]; UserError if it draws none."""
+def check_draws(env: VectorEnv) -> None:
+    """Raises UserError if the environment draws no pictures."""
     try:
-        return env.render()
+        env.render()
     except NotImplementedError:  # of `gymnasium.Env`
         raise UserError("--video: no pictures: the environment has no method `render`") from None
-
-
-def check_size(size: Size, drawn: np.ndarray) -> None:
-    """Raises UserError if the size is larger than the picture that the environment has drawn."""
-    height, width = drawn.shape[:2]
-    if size[0] > width or size[1] > height:
-        asked = f"--video_size={size[0]}x{size[1]}"
-        raise UserError(f"{asked}: the environment draws {width}x{height}, and no larger")
 
 
 def record_video(

@@ -15,14 +15,7 @@ from xql_jax.outputs import check_output, writing_output
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.policies import Act
 from xql_jax.rollout.scores import describe_episodes
-from xql_jax.rollout.video import (
-    SUFFIXES,
-    check_size,
-    parse_size,
-    picture_of,
-    prepare_to_draw,
-    record_video,
-)
+from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import EvaluationSettings
@@ -63,9 +56,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         if video:  # tried before the evaluation, because rendering may not work on this machine
             stage = held.enter_context(contextlib.closing(suite.vector_env(task, 1)))
             stage.reset([0])
-            drawn = picture_of(stage)
-            if size:
-                check_size(size, drawn)
+            check_draws(stage)
         LOG.info(f"{task.name}: {settings.episodes} episodes of {what}")
         number, at_once = len(members), settings.num_environments or suite.max_environments
         suite = dataclasses.replace(suite, max_environments=at_once)

@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xql_jax.errors import UserError, nearest
-from xql_jax.reports.results import (
-    LeftOut,
-    Member,
-    Results,
-    RunFacts,
-    as_text,
-    scores_of,
-)
+from xql_jax.reports.results import LeftOut, Member, Results, RunFacts, as_text, scores_of
 from xql_jax.reports.summary import LARGEST, grouped
 from xql_jax.runs.folder import HEARTBEAT
 from xql_jax.runs.load import SavedRun, load_run, run_folders

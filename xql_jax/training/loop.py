@@ -89,12 +89,8 @@ class TrainingLoop:
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
-        self.csv_files = [
-            files.metrics,
-            files.evaluations,
-            files.episodes,
-            *[files.bellman_errors] * bool(self._error_interval),
-        ]
+        self.csv_files = [files.metrics, files.evaluations, files.episodes]
+        self.csv_files += [files.bellman_errors] * bool(self._error_interval)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
@@ -132,9 +128,7 @@ class TrainingLoop:
                     start, stride = self.progress.step, self.population.strategy.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *others))
                     metrics, seconds = self._train(end)
-                    if (
-                        steps_per_call is None and metrics
-                    ):  # calls stay short until it learns, which takes longer
+                    if steps_per_call is None and metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
                     bar.update(end - start)
                     self._report_divergences()
