@@ -19,7 +19,7 @@ from xql_jax.runs.tool_settings import ExportSettings
 def main(settings: ExportSettings) -> int:
     report = export_policy(settings)
     for name, score in report["scores"].items():
-        print(f"  {name}: score {score:.1f}")
+        print(f"  {name}: {report['quantity']} {score:.1f}")
     print(f"{report['policy']}: {report['folder']}")
     return 0
 

@@ -8,7 +8,8 @@ Examples:
 
 The arguments are runs' folders, or folders that contain runs. Nothing in them is changed. A run is finished,
 running, interrupted (--resume goes on with it) or damaged. A score is the mean over the run's seeds at the
-last evaluation, with half the width of its 95% interval. For a sweep, it is the score of the best setting.
+last evaluation, with half the width of its 95% interval; a return, where a task has no scores. For a sweep,
+it is that of the best setting.
 """
 
 import csv
@@ -67,6 +68,7 @@ def main(settings: ListSettings) -> int:
 def cells(run: ListedRun) -> list[str]:
     spread = "" if math.isnan(run.interval) else f" ± {run.interval:.1f}"
     best_of = f" ({run.best_of})" if run.best_of else ""
+    best_of += " (return)" if run.quantity == "return" else ""
     return [
         run.state + run.how_far,
         "" if math.isnan(run.score) else f"{run.score:.1f}{spread}{best_of}",

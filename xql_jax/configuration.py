@@ -230,6 +230,7 @@ def resolve_online(
     fixed = {*given, *(name for name in config if name.endswith("_hidden_dims") and "hidden_dims" in given)}
     for values in (sizes[config.network], config.about.by_task.to_dict().get(env_name, {})):
         config.update({name: value for name, value in values.items() if name not in fixed})
+        config.about.base.update(values)  # what a run's name need not tell
     return config
 
 

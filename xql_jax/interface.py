@@ -4,6 +4,7 @@ Each function makes the same settings as the flags of its command, and the same 
 """
 
 import contextlib
+import inspect
 import logging
 import os
 import shutil
@@ -231,8 +232,9 @@ def _settings(
         _, values = choose_config(kind.config_kind, method, file, env_name=env_name, has_data=has_data)
     named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
     names = settings_of(kind).keys() - named.keys()
+    known = {*names, *inspect.signature(train).parameters, "checkpoint"}
     plain = {name: _plain(value) for name, value in given.items()}
-    values = with_fields(values, {name: plain[name] for name in plain if name not in names}, names)
+    values = with_fields(values, {name: plain[name] for name in plain if name not in names}, known)
     named |= {name: value for name, value in plain.items() if name in names}
     chosen = {"config"} if config or method else set()
     return kind(config=values, given=frozenset({*given, *chosen}), **named)

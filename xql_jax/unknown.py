@@ -26,6 +26,7 @@ _THEIRS = {
     "log_interval": "log_freq log_every",
     "checkpoint_interval": "save_freq save_interval checkpoint_freq",
     "num_seeds": "n_seeds seeds",
+    "progress": "verbose tqdm quiet",
     "method methods": "algo algorithm agent",
     "env_name datasets": "env env_id env_name env_names task tasks",
     "dataset datasets": "data file data_path dataset_path",
@@ -47,7 +48,7 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
     ours = [one for one in SYNONYMS.get(name, name).split() if one in known]
     words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}
     explained = [f"{one} ({word})" if word and len(ours) > 1 else one for one, word in words.items()]
-    hint = f"give {' or '.join(explained)}" if ours else f"nearest known: {nearest(name, known)}"
+    hint = f"; give {' or '.join(explained)}" if ours else f"; nearest known: {nearest(name, known)}"
     methods = (*OFFLINE, *ONLINE) if algorithm or "methods" in known else ()
     having = [method for method in methods if name in fields.hyperparameters(make_learner(method))]
     if having and not algorithm:
@@ -56,4 +57,4 @@ def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> U
         )
     what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}" if having else "unknown setting"
     what = f"no hyperparameter of {algorithm}" if name in known else what
-    return UserError(f"{name}: {what}; {hint}")
+    return UserError(f"{name}: {what}{'' if having and not ours else hint}")

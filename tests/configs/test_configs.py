@@ -20,6 +20,7 @@ from xql_jax.configuration import (
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import FinetuneDefaults, hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.runs.folder import run_label
 from xql_jax.tasks import TASKS, get_task
 from xql_jax.training.schedule import parse_ramps
 
@@ -92,6 +93,14 @@ def test_hidden_dims_are_those_of_every_network_but_explicit_ones():
     assert hyperparameters(learner_from_config(config, 1))["critic_hidden_dims"] == (8, 8)
     untouched, _ = resolve_offline(get_config("pointmaze"), None, False, given=())
     assert set(widths_of(untouched).values()) == {(128, 128)}
+
+
+def test_a_runs_name_tells_what_was_given_and_not_what_small_networks_imply():
+    given = {"network": "small", "hidden_dims": (8, 8)}
+    config = resolve_online(with_fields(online("xsac"), given), "cheetah-run", given=given).to_dict()
+    assert config["actor_lr"] != online("xsac").actor_lr
+    identity = {"sweep": "", "config": {name: config[name] for name in config if name != "about"}}
+    assert run_label(config, identity) == "hidden_dims=8,8_network=small"
 
 
 @pytest.mark.parametrize("name", FILES)

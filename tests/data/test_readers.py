@@ -333,7 +333,9 @@ def test_one_defect_is_one_line_that_names_file_and_key(folder, good_minari, whi
 def test_of_many_bad_rows_the_first_are_named(tmp_path):
     rows = rows_of(count=40, actions=np.zeros((40, 2)))
     rows["actions"][5:, 1] = np.nan
-    with pytest.raises(UserError, match=r"actions holds nan at row 5; .* 35, 5, 6, .*, 13, 14, \.\.\.$"):
+    with pytest.raises(
+        UserError, match=r"actions holds nan at row 5; 35 such rows: 5, 6, .*, 13, 14, \.\.\.$"
+    ):
         read(write(tmp_path / "a.npz", rows))
 
 
@@ -394,7 +396,7 @@ def test_a_damaged_file_gives_sound_data_or_one_line(tmp_path, whole, data):
         (lambda path: path.mkdir(), r"a directory|no \.npz file in this"),
         (lambda path: path.touch(), "not a readable"),
         (lambda path: path.write_text("observations"), "not a readable"),
-        (lambda path: np.save(path.open("wb"), np.zeros(3)), "a single NumPy array|not a readable"),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), "not a readable"),
     ],
 )
 def test_what_is_no_such_file_is_told(tmp_path, name, make, message):

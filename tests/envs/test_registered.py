@@ -7,10 +7,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
 from own_maze import Line
 
 from xql_jax.envs import action_bounds, make_environment
 from xql_jax.errors import UserError
+from xql_jax.runs.evaluation import evaluate
+from xql_jax.runs.tool_settings import EvaluationSettings
 from xql_jax.tasks import ONLINE_TASKS, References, get_task, referenced
 
 
@@ -51,7 +54,7 @@ def test_an_own_environments_spaces_and_steps():
         expected, their_reward, their_end, _, _ = theirs.step(np.array([own], np.float32))
         assert (reward, terminated, truncated) == (pytest.approx(their_reward), their_end, False)
         assert info == {"success": their_end}
-    with pytest.raises(UserError, match="not registered with render_mode='rgb_array'"):
+    with pytest.raises(UserError, match="no render_mode 'rgb_array'"):
         environment.render()
 
 
@@ -77,3 +80,35 @@ def test_mistakes(name, told):
     with pytest.raises(UserError) as raised:
         make_environment(get_task(name))
     assert told in str(raised.value)
+
+
+class Drawn(gymnasium.Env):
+    """Draws its step number, if it is made to draw."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012  # as Gymnasium has it
+    observation_space = action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        self.count = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.count += 1
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+    def render(self):
+        return np.full((64, 64, 3), self.count, np.uint8)
+
+
+def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path):
+    gymnasium.register("Drawn-v0", Drawn, max_episode_steps=3)
+    picture = make_environment(get_task("Drawn-v0"))
+    picture.reset(seed=0)
+    with pytest.raises(UserError, match="no render_mode 'rgb_array'"):
+        picture.render()  # training never asks for pictures
+    video = tmp_path / "drawn.mp4"
+    evaluate(EvaluationSettings(random_policy=True, env_name="Drawn-v0", episodes=1, video=str(video)))
+    assert video.stat().st_size > 0

@@ -103,13 +103,15 @@ def _print_plan(plan: Sequence[Cell]) -> None:
     for file in dict.fromkeys(cell.missing for cell in plan if cell.missing):
         print(f"  missing: {file}")
     print("; ".join(f"{state}: {STATES[state]}" for state in STATES if state in states))
-    if total := _total(plan, ABSENT, BEGUN):
+    totals = {"": _total(plan, ABSENT, BEGUN), " if the data were there,": _total(plan, NO_DATA)}
+    for condition, total in totals.items():
+        if total:
+            print(f"{total},{condition} one after the other on this machine alone")
+    if any(totals.values()):
         finished = states.count(FINISHED)
         source = f"corrected by {finished} finished" if finished else "corrected once a run has finished"
-        print(f"{total}, one after the other on this machine alone;")
-        print(f"  estimated from rates of methods at {gflops_per_second():.0f} GFLOP/s, {source}", flush=True)
-    if total := _total(plan, NO_DATA):
-        print(f"{total}, if the data were there", flush=True)
+        speed = f"{gflops_per_second():.0f} GFLOP/s, which is less than it can while it does other work"
+        print(f"estimated from rates of methods at {speed}; {source}", flush=True)
 
 
 def _total(plan: Sequence[Cell], *states: str) -> str:

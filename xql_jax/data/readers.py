@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,10 +160,9 @@ def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
 def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the arrays in a `.npz` that are among `keys`, all if there are none, and all arrays' names."""
     with reading(path, ".npz archive"):
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise UserError(f"{path}: a single NumPy array, not an archive of named arrays")
-        with archive:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: not a readable .npz archive of named arrays")
+        with np.load(path, allow_pickle=False) as archive:
             wanted = [key for key in archive.files if key in keys or not keys]
             members: Any = archive.zip
             check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
@@ -280,7 +280,7 @@ def _float32(array: np.ndarray, key: str, source: str) -> np.ndarray:
         rows = np.flatnonzero(~finite.reshape(len(array), -1).all(axis=1))
         listed = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
         raise UserError(
-            f"{source}: {key} holds {array[~finite][0]} at row {rows[0]}; such rows: {len(rows):,}, {listed}"
+            f"{source}: {key} holds {array[~finite][0]} at row {rows[0]}; {len(rows):,} such rows: {listed}"
         )
     return array
 

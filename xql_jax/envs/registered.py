@@ -21,12 +21,12 @@ class Registered(SimulatedEnv):
     registry's.
     """
 
-    def __init__(self, task: Task, simulation: Any = None):
-        """Makes the task's environment, or takes the one that is given."""
+    def __init__(self, task: Task, simulation: Any = None, **options: Any):
+        """Makes the task's environment with Gymnasium's options, or takes the one that is given."""
         name = self._name = task.name
         try:  # without the checker, which only costs time
             self.simulation = simulation = simulation or gymnasium.make(
-                name, max_episode_steps=task.episode_limit, disable_env_checker=True
+                name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
             )
         except Exception as error:  # it may be the user's code, and fail in any way
             raise UserError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
@@ -66,7 +66,9 @@ class Registered(SimulatedEnv):
         if self._robot:
             self.model, self.data = self._robot.model, self._robot.data
             return super().render()
-        picture = self.simulation.render() if self.simulation.render_mode == "rgb_array" else None
-        if picture is None:
-            raise UserError(f"{self._name}: no pictures: it was not registered with render_mode='rgb_array'")
-        return np.asarray(picture)
+        if self.simulation.render_mode != "rgb_array":
+            raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
+        try:
+            return np.asarray(self.simulation.render())
+        except Exception as error:  # the user's code, or a package that is missing
+            raise UserError(f"{self._name}: no pictures: {type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import EvaluationSettings
-from xql_jax.tasks import Task, get_task
+from xql_jax.tasks import OWN, Task, get_task
 from xql_jax.training.policies import finite_policy
 from xql_jax.training.progress import counted
 
@@ -54,7 +55,9 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             act, what = _random(task, suite, settings.seed), "the random policy"
         members = [str(member) for member in run.members] if run else ["random"]
         if video:  # tried before the evaluation, because rendering may not work on this machine
-            stage = held.enter_context(contextlib.closing(suite.vector_env(task, 1)))
+            make = functools.partial(suite.make, render_mode="rgb_array") if task.suite == OWN else suite.make
+            stage = dataclasses.replace(suite, make=make).vector_env(task, 1)
+            held.callback(stage.close)
             stage.reset([0])
             check_draws(stage)
         LOG.info(f"{task.name}: {settings.episodes} episodes of {what}")

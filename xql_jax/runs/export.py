@@ -109,6 +109,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         **bounds._asdict(),
         "largest_difference": differences,  # of an action's entry, from the run's own policy; bounds are ±1
         "scores": scores,
+        "quantity": task.quantity if task else None,
     }
     with writing_output("output", folder / REPORT) as unfinished:
         unfinished.write_text(as_json(report) + "\n")

@@ -168,6 +168,7 @@ class ListedRun:
     score: float = math.nan  # mean over the seeds at the last evaluation; in a sweep, the best setting's
     interval: float = math.nan  # half the width of the score's 95% interval
     best_of: str = ""  # in a sweep, the setting with that score
+    quantity: str = "score"  # or return, in a task without returns of scores 0 and 100
     written: float = 0.0  # when its files last changed, in seconds since the epoch
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -210,6 +211,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         score=best.mean if best else math.nan,
         interval=best.interval if best else math.nan,
         best_of=best.members[0].swept if best else "",
+        quantity="score" if run.is_normalised else "return",
         written=max(file.stat().st_mtime for file in files if file.exists()),
         settings={
             name: sweep.get(name.removeprefix("config."), value)

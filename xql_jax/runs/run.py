@@ -215,7 +215,9 @@ def _log_settings(job: Job) -> None:
     """Logs the swept hyperparameters, the leading ones, and those that the user gave."""
     settings = job.settings
     values = {**job.identity["config"], **job.identity}
-    names = (*LEADING, *sorted(settings.given & set(settings.config)))
+    widths = [name for name in settings.config if name.endswith("_hidden_dims")]
+    own = settings.given & set(settings.config) | set(widths if "hidden_dims" in settings.given else ())
+    names = (*LEADING, *sorted(own))
     told = {name: as_typed(values[name]) for name in names if values.get(name) is not None}
     swept = dict(fields_given(settings.sweep))
     shown = " ".join(f"{name}={value}" for name, value in {**swept, **told, **swept}.items())
