@@ -50,6 +50,15 @@ class ActingByRate(Counter):
         return jnp.full((len(observations), 1), self.rate / 10.0)
 
 
+@flax.struct.dataclass
+class Spread(Counter):
+    """Its action is 0.2, or drawn around it with a standard deviation of 0.1."""
+
+    def act(self, actor, observations, key, deterministic):
+        drawn = 0.0 if deterministic else 0.1 * jax.random.normal(key, (len(observations), 1))
+        return 0.2 + drawn * jnp.ones((len(observations), 1))
+
+
 def make_data(size=20):
     column = np.arange(size, dtype=np.float32)
     pair = np.stack([column, column], axis=1)
@@ -271,6 +280,18 @@ def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
     assert rates == [1.0, 2.0, 3.0, 3.0]
     expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]
     np.testing.assert_allclose(ring(population).actions[:, 0], expected, rtol=1e-6)
+
+
+def test_the_acting_temperature_scales_the_distance_from_the_policys_centre(tmp_path):
+    def distances(temperature):
+        population = online(tmp_path / str(temperature), learner=Spread(), acting_temperature=temperature)
+        population.advance(40)
+        return ring(population).actions[:40, 0] - 0.2
+
+    drawn = distances(1.0)
+    assert drawn.std() == pytest.approx(0.1, rel=0.4)
+    np.testing.assert_allclose(distances(0.5), 0.5 * drawn, atol=1e-6)
+    assert not distances(0.0).any()
 
 
 @pytest.mark.slow

@@ -200,9 +200,9 @@ class FinetuneDefaults:
     offline_fraction: float | None = None  # of every minibatch; None: all transitions are equally likely
     warmup_steps: int = 0  # of random actions
     updates_per_step: float = 1.0
-    online: str = (
-        ""  # hyperparameters that change for the online phase, see `parse_ramps` of `training/schedule.py`
-    )
+    acting_temperature: float = 1.0  # scale of the policy's own spread while it collects
+    # Hyperparameters that change for the online phase, see `parse_ramps` of `training/schedule.py`.
+    online: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The settings of trainings that act in environments: online, and fine-tuning."""
 
 import dataclasses
-from typing import Self
+from typing import Any, Self
 
 from xql_jax.config_files import FINETUNE, ONLINE
 from xql_jax.configuration import resolve_online
@@ -101,6 +101,14 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         most=1_000,
         optional=True,
     )
+    acting_temperature: float = setting(
+        None,
+        "Scale of the policy's own spread while it collects; 0: its centre, by which it is evaluated. "
+        "Default: the config's own, 1 for most.",
+        least=0,
+        most=10,
+        optional=True,
+    )
     exploration_noise: float = setting(
         0.0, "Standard deviation of Gaussian noise that is added to the policy's actions.", least=0, most=10
     )
@@ -119,6 +127,11 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         *("num_pretraining_steps", "replay_buffer_size", "init_dataset_size", "offline_fraction"),
         *("warmup_steps", "updates_per_step", "exploration_noise", "online", "num_environments"),
     )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        own = {} if self.acting_temperature == 1 else {"acting_temperature": self.acting_temperature}
+        return {**super().identity, **own}
 
     @property
     def schedule(self) -> Schedule:

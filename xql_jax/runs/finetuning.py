@@ -63,6 +63,7 @@ def finetune_job(settings: FinetuneSettings) -> Job:
         settings,
         settings.online_schedule,
         fields,
+        acting_temperature=settings.acting_temperature,
         exploration_noise=settings.exploration_noise,
         ramps=tuple(ramps),
     )

@@ -4,6 +4,7 @@ A round is a fixed number of environment steps, followed by the updates that the
 """
 
 import concurrent.futures
+import functools
 import logging
 import math
 import time
@@ -96,10 +97,8 @@ class Actor:
             shape = (self._schedule.num_environments, *self.environments.action_space.shape)
             return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
         observations = self._preprocessing.observations(self._observations)
-        arguments = learner, params, observations, self._key, np.int32(step)
-        if std := self._schedule.exploration_noise:
-            return np.asarray(_act_noisily(*arguments, np.float32(std)))
-        return np.asarray(_act(*arguments))
+        spread = self._schedule.acting_temperature, self._schedule.exploration_noise
+        return np.asarray(_act(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
 class Host(Strategy):
@@ -323,19 +322,29 @@ def _actors(learners: Any, states: State) -> list[Params]:
     return [jax.tree.map(lambda leaf, place=place: leaf[place], params) for place in range(number)]
 
 
-@jax.jit
-def _act(learner: Learner, params: Params, observations: Array, key: PRNGKey, step: Array) -> Array:
-    return learner.act(params, observations, jax.random.fold_in(key, step), False)
-
-
-@jax.jit
-def _act_noisily(
-    learner: Learner, params: Params, observations: Array, key: PRNGKey, step: Array, std: Array
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _act(
+    temperature: float,
+    noise: float,
+    learner: Learner,
+    params: Params,
+    observations: Array,
+    key: PRNGKey,
+    step: Array,
 ) -> Array:
-    """Like `_act`, but adds Gaussian noise and clips the actions to [-1, 1]."""
-    key_act, key_noise = jax.random.split(jax.random.fold_in(key, step))
+    """Samples actions f32[N, A], at a temperature other than 1 nearer to the policy's centre or farther.
+
+    Gaussian noise of that standard deviation is added, and the actions are clipped to [-1, 1].
+    """
+    key = jax.random.fold_in(key, step)
+    key_act, key_noise = jax.random.split(key) if noise else (key, key)
     actions = learner.act(params, observations, key_act, False)
-    return jnp.clip(actions + std * jax.random.normal(key_noise, actions.shape), -1.0, 1.0)
+    if temperature != 1:
+        centre = learner.act(params, observations, key_act, True)
+        actions = jnp.clip(centre + temperature * (actions - centre), -1.0, 1.0)
+    if noise:
+        actions = jnp.clip(actions + noise * jax.random.normal(key_noise, actions.shape), -1.0, 1.0)
+    return actions
 
 
 _insert = jax.jit(jax.vmap(replay.insert), donate_argnums=0)
