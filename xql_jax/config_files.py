@@ -57,8 +57,6 @@ def find_config(name: str) -> Path:
     Raises:
         UserError: if no such file exists; the message names similar ones.
     """
-    if not name:
-        raise UserError("--config is empty: give it a file, see configs/")
     path = Path(name)
     is_bare = path.parent in (Path(), Path("configs"))
     names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()

@@ -172,11 +172,11 @@ def with_fields(
 
             raise unknown_setting(name, {*settings, *field_names(config)}, config.algorithm)
     for name, value in _every_width(values, config).items():
-        changed[name] = _typed(name, value, config.get_type(name))
+        changed[name] = typed(name, value, config.get_type(name))
     return changed
 
 
-def _typed(name: str, value: Any, kind: type) -> Any:
+def typed(name: str, value: Any, kind: type) -> Any:
     """Returns the value as a `kind`: text is parsed, lists are tuples; UserError if that cannot be."""
     words = {bool: "true or false", int: "a whole number", float: "a number", tuple: "widths, as 256,256"}
     with contextlib.suppress(KeyError, OverflowError, TypeError, ValueError):

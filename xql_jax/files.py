@@ -20,8 +20,6 @@ from xql_jax.errors import Busy, Damaged, UserError
 LOG = logging.getLogger(__name__)
 BEAT = 15.0  # seconds between the heartbeats of a run
 
-# Errors of a disk that is full, read-only or broken: no mistakes of the program.
-REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EACCES, errno.EROFS)
 FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 # Errors of file systems that do not support locks, or cannot flush a folder to the disk.
 MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
@@ -49,15 +47,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path, unfinished: str) -> Iterator[Path]:
-    """Context manager that yields a temporary file beside `path`, and renames it to `path` if nothing fails.
-
-    The temporary file is new and empty. Anything that already has the name `unfinished`, such as a link, is
-    removed and never written to.
-    """
+    """Context manager that yields a temporary path beside `path`; it becomes `path` if nothing fails."""
     temporary = path.with_name(unfinished)
     try:
-        temporary.unlink(missing_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
         os.replace(temporary, path)
     finally:
@@ -78,10 +70,10 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         sync(path.parent)
 
 
-def set_aside(path: Path, word: str = "damaged") -> Path:
+def set_aside(path: Path) -> Path:
     """Renames a file or folder, so that its name is free and its content is kept; returns the new path."""
     for number in itertools.count(1):
-        aside = path.with_name(f"{word}-{path.name}" if number == 1 else f"{word}-{number}-{path.name}")
+        aside = path.with_name(f"damaged-{path.name}" if number == 1 else f"damaged-{number}-{path.name}")
         if not os.path.lexists(aside):
             with writing(aside):
                 os.rename(path, aside)

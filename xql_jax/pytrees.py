@@ -1,9 +1,11 @@
-"""A base for pytree dataclasses that makes JAX distinguish their classes."""
+"""A base for pytree dataclasses that makes JAX distinguish their classes; a choice between two pytrees."""
 
 import inspect
 from typing import Any
 
 import flax.struct
+import jax
+import jax.numpy as jnp
 
 
 class Distinct:
@@ -19,3 +21,12 @@ class Distinct:
         field = flax.struct.field(default=cls, pytree_node=False, repr=False, kw_only=True)
         cls.pytree_class = field  # type: ignore[attr-defined]
         super().__init_subclass__(**options)
+
+
+def chosen(mask: jax.Array, first: Any, second: Any) -> Any:
+    """Returns, per row, leaves [N, ...] of `first` where mask bool[N] is true, else of `second`."""
+
+    def pick(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, first, second)

@@ -1,11 +1,8 @@
 """Where a run lies, that only the run itself may lie there, and that damage to its files is noticed."""
 
 import dataclasses
-import errno
 import json
-import os
 import random
-import re
 import shutil
 
 import numpy as np
@@ -316,14 +313,3 @@ def test_one_flipped_bit_in_the_summary(tmp_path):
         changed[offset] ^= 1 << generator.randrange(8)
         folder.files.summary.write_bytes(changed)
         assert folder.finished_summary() in (None, summary)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_a_refusal_that_no_writer_tells(tmp_path, number):
-    folder = make_folder(tmp_path)
-    with pytest.raises(UserError) as error, folder.locked(resume=False):
-        raise OSError(number, os.strerror(number))
-    reason = rf"cannot write {folder.path}: {os.strerror(number)}; .* and go on with --resume"
-    assert re.fullmatch(reason, str(error.value))
-    with pytest.raises(FileNotFoundError), folder.locked(resume=True):  # a mistake of the program
-        (tmp_path / "nowhere").read_text()

@@ -81,9 +81,7 @@ def define_flags(kind: type) -> None:
 
 
 def run(
-    main: Callable[[S], int | None],
-    kind: type[S],
-    expanded: Callable[[Sequence[str]], list[str]] = list,
+    main: Callable[[S], int | None], kind: type[S], expanded: Callable[[Sequence[str]], list[str]] = list
 ) -> None:
     """Parses the command line to settings and runs main with them; its result is the exit code.
 

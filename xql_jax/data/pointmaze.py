@@ -18,8 +18,7 @@ import tqdm
 from xql_jax.data.rows import write_hdf5
 from xql_jax.envs.mazes import Cell, Maze, maze_of
 from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
-from xql_jax.errors import UserError
-from xql_jax.files import replacing
+from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
 
 NUM_STEPS = 200_000
@@ -137,22 +136,16 @@ def made_rare(arrays: Mapping[str, np.ndarray], maze: Maze) -> dict[str, np.ndar
 
 
 def write_generated(task: Task, path: Path) -> None:
-    """Generates the task's HDF5 file, unless it exists: the same bytes each time.
-
-    Raises:
-        UserError: if the folder or the file cannot be written.
-    """
+    """Generates the task's HDF5 file, unless it exists: the same bytes each time."""
     if path.exists():
         return
     arrays = generate(task, NUM_STEPS, SEED)
     if "-rare-" in task.name:
         arrays = made_rare(arrays, maze_of(task.name))
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, f"{path.name}.{os.getpid()}.tmp") as unfinished:
             write_hdf5(unfinished, arrays, {})
-    except OSError as error:
-        raise UserError(f"{path}: cannot write the dataset of {task.name}: {error}") from error
 
 
 def _cell_at(position: np.ndarray) -> Cell:

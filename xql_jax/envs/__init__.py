@@ -24,13 +24,6 @@ class Simulation(NamedTuple):
     env_backend: str = "mujoco"  # one of `BACKENDS`: this project's environments, or D4RL's own
     legacy_inertia: bool = False  # capsules have the masses of MuJoCo before 2.1.2, as in D4RL's data
 
-    def overridden(self, env_backend: str | None, legacy_inertia: bool | None) -> "Simulation":
-        """Returns it with the values that are not None."""
-        return Simulation(
-            self.env_backend if env_backend is None else env_backend,
-            self.legacy_inertia if legacy_inertia is None else legacy_inertia,
-        )
-
 
 OURS = Simulation()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xql_jax.envs.vector import UNTOLD, VectorEnv
 from xql_jax.errors import UserError
-from xql_jax.pytrees import Distinct
+from xql_jax.pytrees import Distinct, chosen
 from xql_jax.tasks import PLAYGROUND, Task, own_attribute
 from xql_jax.types import Array, Batch, PRNGKey
 
@@ -157,15 +157,6 @@ def step(
 
     episodes = jax.lax.cond(anywhere(now.any()), restarted, lambda going_on: going_on, going_on)
     return episodes, transitions, Ended(now, returns, lengths, failed)
-
-
-def chosen(mask: Array, first: Any, second: Any) -> Any:
-    """Returns, per row, leaves [N, ...] of `first` where mask bool[N] is true, else of `second`."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, first, second)
 
 
 def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from xql_jax.configuration import typed
 from xql_jax.data.dataset import Dataset, drawn_rows, spread_rows
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.sampling import fits_on_device
@@ -130,10 +131,7 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
         listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
         raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
     learner, text = FittedQEvaluation(saved.learner), settings.hidden_dims
-    try:
-        widths = tuple(int(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        raise UserError(f"--hidden_dims={text}: must be whole numbers, separated by commas") from None
+    widths = typed("--hidden_dims", text, tuple)
     check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
     discount = discounts.pop() if settings.discount is None else settings.discount
     names = ("critic_layer_norm", "critic_lr", "tau")

@@ -41,14 +41,8 @@ from xql_jax.training.replay_files import ReplayFiles
 LOG = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
 NOT_OF_THE_DATA = ("output", "append", "tqdm", "format")  # settings that do not change the rows
-SHARED = (
-    "env_name",
-    UNITS,
-    "environment",
-    "versions",
-    "random_return",
-    "expert_return",
-)  # metadata of a whole file
+# Metadata of a whole file.
+SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert_return")
 UNFIT = {  # settings that a source of rows does not use
     "policy": ("until",),
     "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),

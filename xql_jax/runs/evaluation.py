@@ -45,7 +45,8 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         run = _run_of(settings)
         task = run.task if run else get_task(settings.env_name or "")
         simulation = run.simulation if run else Simulation()
-        simulation = simulation.overridden(settings.env_backend, settings.legacy_inertia)
+        given = {name: getattr(settings, name) for name in Simulation._fields}
+        simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})
         suite = choose_suite(task, simulation)
         non_finite: set[int] = set()  # members whose actions were not finite, and were replaced by 0
         if run:
@@ -85,13 +86,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             with counted(len(seeds) * task.episode_limit, "step", settings.tqdm, "video") as count:
                 returns = record_video(
-                    stage,
-                    act,
-                    seeds,
-                    video,
-                    size=size,
-                    frames_per_second=settings.video_fps,
-                    on_step=count,
+                    stage, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
                 )
             report["video_returns"] = returns
             report["video_scores"] = task.normalized_score(np.array(returns)).tolist()

@@ -51,19 +51,8 @@ class Beginning(NamedTuple):
         folder.note_going_on({name: content[name] for name in OF_BEGINNING if name in content})
 
 
-def beginning_of(folder: RunFolder, job: Job) -> Beginning | None:
-    """Returns where a run without a checkpoint starts for --extend and --checkpoint; None: at update 0.
-
-    Raises:
-        UserError: if the run that these name does not fit.
-    """
-    if job.settings.extend:
-        return _end_of_shorter(folder, job)
-    return _members_of_another(job.settings.checkpoint, folder) if job.settings.checkpoint else None
-
-
-def _end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
-    """Reads the end of the longest shorter run with the same settings."""
+def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
+    """Reads the end of the longest shorter run with the same settings; UserError if none can be extended."""
     schedule = job.settings.schedule
     found = [
         run
@@ -103,10 +92,12 @@ def _due(rows: bytes, interval: int) -> bytes:
     return header + b"".join(line for line in lines if int(line.split(b",", 1)[0]) % interval == 0)
 
 
-def _members_of_another(source: str, folder: RunFolder) -> Beginning:
+def members_of_another(source: str, folder: RunFolder) -> Beginning:
     """Reads the members of a new run from the last checkpoint of another run that includes them.
 
     The progress is that of the new members: it has their share of the other run's seconds.
+    Raises:
+        UserError: if it has other settings or lacks a member, or if it has ended.
     """
     other = load_run(source)
     theirs = {name: value for name, value in other.settings.items() if name != "sweep"}

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +14,7 @@ from typing import Any
 from xql_jax.configuration import settings_by_name
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
-from xql_jax.files import (
-    REFUSALS,
-    as_json,
-    beating,
-    cannot_write,
-    digest,
-    locked,
-    read_record,
-    with_numbers,
-    write_record,
-)
+from xql_jax.files import as_json, beating, digest, locked, read_record, with_numbers, write_record
 from xql_jax.learners import registry
 from xql_jax.logs.csv_rows import Columns
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, ONLINE
@@ -116,8 +105,7 @@ class RunFolder:
 
         Raises:
             Busy: if another process uses the folder.
-            UserError: if the run exists and `resume` is false, if the folder cannot be created, or if any
-                file in it cannot be written while it is locked.
+            UserError: if the run exists and `resume` is false, or if the folder cannot be created.
         """
         with contextlib.ExitStack() as held:
             try:
@@ -127,13 +115,7 @@ class RunFolder:
             except OSError as error:
                 raise UserError(f"cannot write to --save_dir: {error}") from None
             self._note_start(resume)
-            try:
-                yield
-            except OSError as error:  # such as a picture's; most writers raise UserErrors themselves
-                if error.errno not in REFUSALS:
-                    raise
-                path = Path(error.filename or self.path)
-                raise cannot_write(path, os.strerror(error.errno)) from error
+            yield
 
     def _note_start(self, resume: bool) -> None:
         """Writes config.json, or adds to it that the run goes on."""

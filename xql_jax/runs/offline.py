@@ -71,7 +71,11 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
             if settings.extend and (missing := extension.with_missing_seeds(settings, folder)):
                 held.close()
                 return train_offline(missing, stop)
-            beginning = extension.beginning_of(folder, job)
+            beginning = (
+                extension.members_of_another(settings.checkpoint, folder)
+                if settings.checkpoint
+                else extension.end_of_shorter(folder, job)
+            )
         resume = settings.resume or (settings.extend and folder.has_begun)
         if resume and (finished := folder.finished_summary()):
             return Summary(folder.path, settings.unit, finished, had_ended=True)

@@ -11,7 +11,7 @@ from xql_jax.configuration import OnlineFields, online_fields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
-from xql_jax.envs import SUITES, action_bounds, choose_suite
+from xql_jax.envs import action_bounds, choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.envs.vector import Patience
 from xql_jax.errors import UserError
@@ -44,10 +44,6 @@ def online_job(settings: OnlineSettings) -> Job:
         bellman_error_interval=settings.bellman_error_interval,
         restarts=restarts,
     )
-    if task.suite not in SUITES:
-        raise UserError(
-            f"--env_name={task.name}: no environment here; there are some for: {', '.join(SUITES)}"
-        )
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"

@@ -57,8 +57,7 @@ class RunSettings(Settings):
     sweep: str = setting("", "Grid over numeric hyperparameters: 'beta=0.6,1,2 tau=0.005,0.01'.")
     eval_episodes: int = setting(10, "Episodes of each evaluation, per seed; 0: none.", most=1_000_000)
     random_return: float | None = setting(
-        None,
-        "Return of score 0, for a task that has none. Needs --expert_return, too.",
+        None, "Return of score 0, for a task that has none. Needs --expert_return, too."
     )
     expert_return: float | None = setting(None, "Return of score 100, see --random_return.")
     max_steps: int = setting(1_000_000, "Number of {steps}.", least=1)

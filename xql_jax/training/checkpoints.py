@@ -237,10 +237,7 @@ class Checkpoints(contextlib.AbstractContextManager):
         return content
 
     def _write(
-        self,
-        items: Mapping[str, Mapping[str, State]],
-        progress: Progress,
-        write_more: Callable[[Path], None],
+        self, items: Mapping[str, Mapping[str, State]], progress: Progress, write_more: Callable[[Path], None]
     ) -> None:
         """Writes a checkpoint, then deletes the oldest beyond `kept`; runs in the background thread.
 

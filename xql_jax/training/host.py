@@ -44,11 +44,7 @@ class Actor:
     """
 
     def __init__(
-        self,
-        member: Member,
-        environments: VectorEnv,
-        schedule: OnlineSchedule,
-        preprocessing: Preprocessing,
+        self, member: Member, environments: VectorEnv, schedule: OnlineSchedule, preprocessing: Preprocessing
     ):
         self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
         self.seeds: EpisodeSeeds

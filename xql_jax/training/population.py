@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
 from xql_jax.data import replay
+from xql_jax.pytrees import chosen
 from xql_jax.rollout.policies import Act
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member, learners_of, member_shapes, stacked, unstack
@@ -60,11 +61,7 @@ class Population:
     """
 
     def __init__(
-        self,
-        learner: Learner,
-        members: Sequence[Member],
-        strategy: Strategy,
-        together: bool | None = None,
+        self, learner: Learner, members: Sequence[Member], strategy: Strategy, together: bool | None = None
     ):
         self.members, self.strategy = list(members), strategy
         self.together = jax.default_backend() != "cpu" if together is None else together
@@ -327,11 +324,4 @@ def _at(tree: Any, place: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[place], tree)
 
 
-@jax.jit
-def _select(mask: Array, chosen: Any, others: Any) -> Any:
-    """Returns the members of `chosen` where mask bool[m] is true, and those of `others` elsewhere."""
-
-    def pick(a: Array, b: Array) -> Array:
-        return jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(pick, chosen, others)
+_select = jax.jit(chosen)
