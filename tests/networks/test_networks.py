@@ -85,7 +85,7 @@ def test_td3s_kernels_are_uniform_within_one_over_the_root_of_the_inputs():
 
 @pytest.mark.parametrize("name", [*OFFLINE, *ONLINE])
 def test_value_networks_begin_as_their_methods_references_do(name):
-    wanted = dict.fromkeys(("sac", "cql", "rlpd", "xsac", "td3", "xtd3"), sac_init)
+    wanted = dict.fromkeys(("sac", "cql", "cal_ql", "rlpd", "xsac", "td3", "xtd3"), sac_init)
     wanted |= {"td3_bc": td3_init, "rebrac": td3_init}
     state = jax.eval_shape(make_learner(name).init, jax.random.key(0), OBSERVATIONS, ACTIONS)
     for held in (state.value, state.critic):
