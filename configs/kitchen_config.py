@@ -3,9 +3,9 @@
 Two settings are not in Table 4 but in the authors' configuration: V's layer norm (`layer_norm`) and the
 actor's dropout (`dropout_rate`), which IQL has too.
 
-After a hand-over a method that clones collects by the centre of its policy and learns slowly. The policy
-clones demonstrations at nearly equal weights, so at the full rate of an offline phase that had decayed, and
-by imitation of its own random actions, it forgets them; docs/finetune.md has the measurements.
+After a hand-over a method that clones collects by the centre of its policy, and learns slowly and mostly from
+the data. It clones all transitions at nearly equal weights: at the full rate, and the more of its own actions
+it imitates, the sooner it forgets the demonstrations; docs/finetune.md has the measurements.
 """
 
 from ml_collections import ConfigDict
@@ -27,9 +27,10 @@ TABLE_4 = {
     "kitchen-mixed-v0": (8.0, 7.0, 1024, 1),
 }
 
+SLOWLY = {"online": "actor_lr=1e-5", "acting_temperature": 0.0, "offline_fraction": 0.9}
 CLONING = ("xql", "xql_bellman", "mxql", "iql", "bc")
 FINETUNE = {
-    **{method: {"online": "actor_lr=1e-5", "acting_temperature": 0.0} for method in CLONING},
+    **dict.fromkeys(CLONING, SLOWLY),
     "cal_ql": {"num_pretraining_steps": 500_000, "offline_fraction": 0.25},
 }
 
