@@ -95,6 +95,11 @@ def test_nothing_but_the_commands_prints():
                 assert "absl" not in ast.unparse(node), path
 
 
+def test_no_file_is_longer_than_350_lines():
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {path: length for path, length in lengths.items() if length > 350} == {}
+
+
 def test_the_graph_is_that_of_the_package(graph):
     # Were files not found or imports not seen, the tests above would pass for that.
     assert {"losses", "networks", "types"} <= graph["learners"]
@@ -147,11 +152,7 @@ MODULES_OF_LEARNERS = [
     ids=["package", "interface", "evaluation", "learners"],
 )
 def test_what_an_import_brings(code, brings, does_not_bring):
-    """In a process of its own."""
-    run = subprocess.run(
-        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
-        **PROCESS,
-    )
+    run = subprocess.run([sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], **PROCESS)
     loaded = set(run.stdout.split())
     assert set(brings.split()) <= loaded
     assert not set(does_not_bring.split()) & loaded
@@ -161,9 +162,3 @@ def test_a_misspelt_name_of_the_package():
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = xql_jax.trian
-
-
-def test_no_two_test_files_have_one_name():
-    """pytest imports them by name alone, and refuses the second."""
-    names = [path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py")]
-    assert len(names) == len(set(names))
