@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_formats import arrays_of, make_episode, write
 
-from xql_jax.data.dataset import ROWS_OF_SAMPLE, check_spaces, from_transitions, warn_of_actions
+from xql_jax.data.dataset import ROWS_OF_SAMPLE, from_transitions, warn_of_actions
 from xql_jax.data.loading import cached_file, load_dataset, stamps
 from xql_jax.errors import UserError
 from xql_jax.tasks import get_task
@@ -40,17 +40,9 @@ def test_trajectories_end_at_terminals_at_time_outs_at_jumps_and_at_the_last_row
     dataset = transitions([0, 1, 2], [1, 2, 3], [0, 0, 0], timeouts=np.array([0, 1, 0]))
     np.testing.assert_array_equal(dataset.ends, [False, True, True])
     np.testing.assert_array_equal(dataset.batch.masks, [1, 1, 1])
-
-
-@pytest.mark.parametrize("row", [0, 1, ROWS_OF_SAMPLE - 1, ROWS_OF_SAMPLE, ROWS_OF_SAMPLE + 3])
-@pytest.mark.parametrize(("gap", "is_end"), [(5e-7, False), (2e-6, True)])
-def test_a_jump_is_farther_than_1e_6_wherever_it_is(row, gap, is_end):
-    seen = np.zeros(ROWS_OF_SAMPLE + 5)
-    following = seen.copy()
-    following[row] += gap
-    dataset = transitions(seen, following, seen)
-    assert dataset.ends.sum() == 1 + is_end
-    assert dataset.ends[row] == is_end
+    # A jump is farther than 1e-6.
+    dataset = transitions([0, 0, 0, 0], [5e-7, 2e-6, 0, 1], [0, 0, 0, 0])
+    np.testing.assert_array_equal(dataset.ends, [False, True, False, True])
 
 
 def test_a_fingerprint_is_what_it_always_was_of_blocks_field_by_field_and_of_every_row():
@@ -122,7 +114,6 @@ def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder,
     [
         (None, ["data.csv"], None, r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
         (None, ["ogbench:no-such-file.npz"], None, r"no-such-file.npz: no such file"),
-        (None, ["minari:"], None, "minari: names no dataset: write ogbench:FILE.npz, minari:ID or"),
         (None, [], None, "name a D4RL task or give a dataset file"),
         ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with xql-train-online"),
         ("hopper-medium-v2", ["a.npz"], "http://mirror/a.hdf5", "--dataset replaces that"),
@@ -175,16 +166,10 @@ def test_data_larger_than_memory_are_one_line(folder, monkeypatch, name):
             load_dataset(None, [str(path)])
 
 
-def test_spaces_and_bounds_are_compared(caplog):
+def test_actions_beyond_the_bounds_are_told(caplog):
     actions = np.array([[0.5], [-1], [1.1], [1]])
-    dataset = transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions)
-    warn_of_actions(dataset)
+    warn_of_actions(transitions([0, 1, 7, 8], [1, 2, 8, 9], [0, 0, 1, 0], actions=actions))
     assert "25% of the actions' entries are beyond ±1" in caplog.text
-    check_spaces(dataset, 1, 1, "some-env")
-    with pytest.raises(UserError, match=r"file: observations have 1 entries, those of some-env have 11"):
-        check_spaces(dataset, 11, 1, "some-env")
-    with pytest.raises(UserError, match=r"file: actions have 1 entries, those of some-env have 3"):
-        check_spaces(dataset, 1, 3, "some-env")
 
 
 def test_stamps_change_with_any_file_that_is_read(tmp_path):

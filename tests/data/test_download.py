@@ -93,23 +93,15 @@ def test_what_is_not_the_file_is_refused(server, path, answer, message):
     fails(server.url, path, message)
 
 
-def test_no_server_at_all_and_no_password_in_the_message(path, monkeypatch):
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/data.hdf5", "file:///etc/passwd", "data.hdf5"])
+def test_an_address_without_a_server_is_told(path, url, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    fails("http://127.0.0.1:9/data.hdf5", path, "Connection refused")
-    with pytest.raises(UserError, match=r"no-such-host\.invalid") as error:
-        download_file("http://me:secret@no-such-host.invalid/data.hdf5", path)
-    assert "secret" not in str(error.value)
+    fails(url, path, "cannot be downloaded from")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "data.hdf5", "http:///a.hdf5", ""])
-def test_other_addresses_are_refused(path, url):
-    with pytest.raises(UserError, match="must begin with http:// or https://"):
-        download_file(url, path)
-    assert not path.parent.exists()
-
-
-def test_a_folder_that_cannot_be_written_is_named(server, path):
+def test_the_message_hides_the_password_and_names_the_folder(server, path):
     path.parent.parent.mkdir()
     path.parent.write_text("a file in its place")
-    with pytest.raises(UserError, match=f"{path}.*D4RL_DATASET_DIR"):
-        download_file(server.url, path)
+    with pytest.raises(UserError, match=f"{path}.*D4RL_DATASET_DIR") as error:
+        download_file(server.url.replace("//", "//me:secret@"), path)
+    assert "secret" not in str(error.value)

@@ -136,20 +136,19 @@ def transitions_of(dataset):
     return {**dataset.batch._asdict(), "terminals": dataset.batch.masks == 0}
 
 
-@settings(shared, max_examples=300)
+@settings(shared, max_examples=200)
 @given(rows=marked_rows(), limit=st.integers(1, 12))
-def test_transitions_are_those_of_d4rl(d4rl_package, rows, limit):
-    assert_theirs(d4rl_package, qlearning_dataset(rows, limit), rows, limit)
-
-
-@pytest.mark.parametrize("with_timeouts", [True, False])
-def test_a_file_gives_the_transitions_of_d4rl(d4rl_package, tmp_path, with_timeouts):
-    terminals, timeouts = np.random.default_rng(0).random((2, 3000)) < 0.02
-    rows = random_rows(1, terminals) | ({"timeouts": timeouts} if with_timeouts else {})
-    more = {"next_observations": np.zeros((3000, 3)), "infos/goal": np.zeros((7, 2))}  # D4RL reads neither
-    dataset = read_hdf5(write(tmp_path / "rows.hdf5", {**rows, **more}), episode_limit=25)
-    assert 2000 < dataset.size < 2999
-    assert_theirs(d4rl_package, transitions_of(dataset), rows, 25)
+def test_transitions_are_those_of_d4rl(d4rl_package, tmp_path, rows, limit):
+    """Also those of a file, of which D4RL reads neither next observations nor what else is in it."""
+    ours = qlearning_dataset(rows, limit)
+    assert_theirs(d4rl_package, ours, rows, limit)
+    more = {"next_observations": np.zeros((len(rows["rewards"]), 3)), "infos/goal": np.zeros((7, 2))}
+    path = write(tmp_path / "rows.hdf5", {**rows, **more})
+    if len(ours["rewards"]):
+        assert_theirs(d4rl_package, transitions_of(read_hdf5(path, limit)), rows, limit)
+        return
+    with pytest.raises(UserError, match="no transition is left"):
+        read_hdf5(path, limit)
 
 
 def test_the_kitchen_file_gives_the_transitions_of_d4rl(d4rl_package, kitchen_file):
@@ -218,7 +217,6 @@ def test_what_ogbench_returns_is_read_and_its_terminals_are_time_outs(tmp_path, 
     [
         ("a.npz", {"masks": np.array([1, 1, 0, 1, 1, 0])}, "masks holds 0.0 at row 2.*ogbench:FILE"),
         ("a.npz", {"masks": np.full(6, 0.5), "terminals": None}, "masks holds 0.5 at row 0, must be 0 or 1"),
-        ("a.npz", {"timeouts": np.ones(6), "next_observations": None}, "no transition is left"),
         ("a.npz", {"timeouts": None, "next_observations": None}, "no timeouts, and no task whose episode"),
         ("a.npz", {"terminals": None}, "no array terminals; the file holds observations, actions, "),
         # Another library's names; if next_obs were ignored, rows would be taken for steps.
@@ -319,24 +317,13 @@ def test_one_defect_is_one_line_that_names_file_and_key(folder, good_minari, whi
         if change:
             part[key] = change(good, row, number)
         write(path, arrays)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=rf"^[^\n]*{where}[^\n]*$") as error:
         read(path, name)
     message = str(error.value)
-    assert where in message
-    assert "\n" not in message
     if defect != "objects":  # NumPy's own message says that they are pickled
         assert key in message or "cannot be read" in message or defect in ("length", "rank", "no entries")
     if defect == "a number":
         assert f"{number if number != 1e39 else np.inf} at row" in message
-
-
-def test_of_many_bad_rows_the_first_are_named(tmp_path):
-    rows = rows_of(count=40, actions=np.zeros((40, 2)))
-    rows["actions"][5:, 1] = np.nan
-    with pytest.raises(
-        UserError, match=r"actions holds nan at row 5; 35 such rows: 5, 6, .*, 13, 14, \.\.\.$"
-    ):
-        read(write(tmp_path / "a.npz", rows))
 
 
 # A file that is damaged.

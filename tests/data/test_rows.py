@@ -177,10 +177,9 @@ def test_references_make_a_score_where_d4rl_has_none():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"expert_return": None}, r"metadata/random_return and metadata/expert_return must be two numbers"),
-        ({"expert_return": "3234"}, "must be two numbers"),
-        ({"random_return": [1.0, 2.0]}, "must be two numbers"),
-        ({"random_return": float("nan")}, "must be finite"),
+        ({"expert_return": None}, "give two finite numbers or none, not .-20.5, None"),
+        ({"expert_return": "3234"}, "two finite numbers"),
+        ({"random_return": float("nan")}, "two finite numbers"),
         ({"random_return": 4000.0}, "the expert's return, 3234.25, must be above the random policy's, 4000"),
     ],
 )

@@ -118,7 +118,7 @@ finetune-from --checkpoint={run} --config.beta=1 => the run of --checkpoint has 
 finetune-from --checkpoint={run} --member=3 => --member=3 | members 0 to 0
 finetune --online=betta=1 => 'betta' | beta
 finetune --online=beta=1:2:3 => FIELD=NUMBER:NUMBER
-finetune --random_return=1 => --random_return and --expert_return: give both or none
+finetune --random_return=1 => --random_return and --expert_return: give two finite numbers or none
 finetune --random_return=1 --expert_return=2 => pointmaze-umaze-v0 has references of its own
 finetune --env_name=nowhere:My-v0 => 'nowhere' does not import here
 # data

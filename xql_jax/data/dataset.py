@@ -158,42 +158,12 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
     observations, next_observations = arrays["observations"], arrays["next_observations"]
     ends = terminals | (arrays["timeouts"] != 0) if "timeouts" in arrays else terminals.copy()
     with np.errstate(over="ignore"):  # a difference that overflows is a jump
-        for start in range(0, len(ends) - 1, ROWS_OF_SAMPLE):  # in parts, to take little memory
-            part = slice(start, min(start + ROWS_OF_SAMPLE, len(ends) - 1))
-            jumps = next_observations[part] - observations[part.start + 1 : part.stop + 1]
-            ends[part] |= np.linalg.norm(jumps, axis=1) > JUMP
+        ends[:-1] |= np.linalg.norm(next_observations[:-1] - observations[1:], axis=1) > JUMP
     ends[-1] = True
     masks = 1.0 - terminals.astype(np.float32)
     # Any: a Batch is typed for arrays on the device, but these are NumPy's.
     fields: tuple[Any, ...] = (observations, arrays["actions"], arrays["rewards"], masks, next_observations)
     return Dataset(Batch(*fields), ends, source)
-
-
-def from_rows(
-    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, keeps_last: bool = False
-) -> Dataset:
-    """Builds a dataset from checked rows in D4RL's layout; see `qlearning_dataset`.
-
-    Warns if all rewards that are not 0 are in rows that are left out.
-
-    Raises:
-        UserError: if there are neither `timeouts` nor a limit, or if no transition is left.
-    """
-    if "timeouts" not in arrays and episode_limit is None:
-        raise UserError(
-            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
-            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
-            "elsewhere"
-        )
-    dataset = from_transitions(qlearning_dataset(arrays, episode_limit, keeps_last), source)
-    given = np.count_nonzero(arrays["rewards"])
-    if given and not np.any(dataset.batch.rewards):
-        LOG.warning(
-            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
-            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
-            "next_observations: then every row is kept"
-        )
-    return dataset
 
 
 def qlearning_dataset(
@@ -281,10 +251,19 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
-def checked_references(random_return: float, expert_return: float, source: str) -> References:
-    """Returns references given by `source`, a file or flags; UserError if they are not valid."""
-    if not math.isfinite(random_return) or not math.isfinite(expert_return):
-        raise UserError(f"{source}: reference returns {random_return} and {expert_return} must be finite")
+def checked_references(given: Sequence[Any], source: str) -> References | None:
+    """Returns a random policy's and an expert's return as `source`, a file or flags, gives them.
+
+    Returns:
+        None if both are None.
+    Raises:
+        UserError: if only one is there, or they are not finite numbers, the expert's above the other.
+    """
+    if list(given) == [None, None]:
+        return None
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in given):
+        raise UserError(f"{source}: give two finite numbers or none, not {list(given)}")
+    random_return, expert_return = map(float, given)
     if random_return >= expert_return:
         raise UserError(
             f"{source}: the expert's return, {expert_return:g}, must be above the random policy's, "

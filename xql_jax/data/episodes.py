@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from xql_jax.data.dataset import Dataset, from_transitions, joined
+from xql_jax.data.dataset import Dataset, checked_references, from_transitions, joined
 from xql_jax.data.readers import (
     UNITS,
     brief,
@@ -18,7 +18,6 @@ from xql_jax.data.readers import (
     check_names,
     opened,
     read_archive,
-    read_references,
     says_normalized,
     validated,
 )
@@ -107,7 +106,7 @@ def read_minari(name: str) -> Dataset:
     given = [metadata.get(key) for key in MINARI_REFERENCES]
     return dataclasses.replace(
         _in_turn(episodes(), source),
-        references=read_references(given, MINARI_REFERENCES, source),
+        references=checked_references(given, source),
         is_normalized=says_normalized(metadata.get(UNITS), source, is_collected="command" in metadata),
     )
 

@@ -1,5 +1,6 @@
 """Policies as plain arrays in a `.npz`: exported by this project, or Gaussian MLPs made by others."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -42,34 +43,22 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
             finite, or the policy is for observations or actions of other sizes.
     """
     arrays, names = read_archive(path)
-    is_exported = "shift" in names
-    layers = [f"_{number}" for number in range(sum(name.startswith("kernel_") for name in names))]
-    ends = ["action", *(["logits"] if "logits_kernel" in names else [])]
-    exported = [f"{kind}{layer}" for layer in layers for kind in ("kernel", "bias")]
-    exported += ["shift", "scale", "num_hidden", *(name for name in ("low", "high") if name in names)]
-    exported += [f"{end}_{kind}" for end in ends for kind in ("kernel", "bias")]
-    keys = exported if is_exported else GAUSSIAN_MLP
-    check_names(names, keys, str(path))
-    for key in keys:
-        if arrays[key].dtype.kind not in "biuf" or not np.isfinite(arrays[key]).all():
-            raise UserError(f"{path}: {key} holds NaN, infinity or no numbers")
-    if is_exported:
-        by_mode = acting(arrays)
-        policy = FilePolicy(
-            "exported policy",
-            True,
-            lambda observations, normal=None: by_mode(observations),
-            "low" not in names,
-        )
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} holds NaN or infinity")
+    if "shift" in names:
+        by_mode, is_normalized = acting(arrays), "low" not in names
+        policy = FilePolicy("exported policy", True, lambda seen, normal=None: by_mode(seen), is_normalized)
     else:
-        weights = {key: arrays[key].astype(np.float64) for key in keys}
-        policy = FilePolicy("Gaussian MLP", False, lambda *given: _gaussian_mlp(weights, *given))
+        check_names(names, GAUSSIAN_MLP, str(path))
+        weights = {name: arrays[name].astype(np.float64) for name in GAUSSIAN_MLP}
+        policy = FilePolicy("Gaussian MLP", False, functools.partial(_gaussian_mlp, weights))
     try:
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         raise UserError(
-            f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"
+            f"{path}: its arrays do not fit observations of {observation_dim} entries: {error!r}"
         ) from error
     if actions.shape != (1, action_dim) or not np.isfinite(actions).all():
         raise UserError(f"{path}: acts by {actions.tolist()}, not by {action_dim} finite numbers")

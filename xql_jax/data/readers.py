@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,11 @@ import h5py
 import numpy as np
 import psutil
 
-from xql_jax.data.dataset import Dataset, checked_references, from_rows, from_transitions
+from xql_jax.data.dataset import Dataset, checked_references, from_transitions, qlearning_dataset
 from xql_jax.errors import UserError, printable
 from xql_jax.tasks import References
+
+LOG = logging.getLogger(__name__)
 
 COPIES = 3  # of a file's arrays in memory: as they are read, as transitions, and as these are preprocessed
 LONGEST_QUOTE = 300  # characters
@@ -61,9 +64,11 @@ def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
         names = [f"metadata/{name}" for name in (*References._fields, UNITS)]
         *given, units = (np.asarray(file[name][()]).tolist() if name in file else None for name in names)
         normalized = says_normalized(units, str(path), is_collected="metadata/command" in file)
-    dataset = from_rows(validated(arrays, str(path)), episode_limit, str(path))
-    references = read_references(given, names[:-1], str(path))
-    return dataclasses.replace(dataset, references=references, is_normalized=normalized)
+    return dataclasses.replace(
+        _of_arrays(validated(arrays, str(path)), episode_limit, str(path), keeps_last=False),
+        references=checked_references(given, str(path)),
+        is_normalized=normalized,
+    )
 
 
 def read_npz(path: Path, episode_limit: int | None) -> Dataset:
@@ -103,13 +108,7 @@ def _from_named(
     )
     check_names(names, required, source, optional)
     checked = validated({key: array for key, array in arrays.items() if key != UNITS}, source)
-    checked["terminals"] = _terminals(checked, source)
-    if "ends" in checked and "timeouts" not in checked:
-        checked["timeouts"] = (checked["ends"] != 0) & ~checked["terminals"]
-    if "next_observations" in checked:
-        dataset = from_transitions(checked, source)
-    else:
-        dataset = from_rows(checked, episode_limit, source, keeps_last=True)
+    dataset = _of_arrays(checked, episode_limit, source, keeps_last=True)
     return dataclasses.replace(dataset, is_normalized=says_normalized(arrays.get(UNITS), source))
 
 
@@ -132,14 +131,43 @@ def read_ogbench(path: Path) -> Dataset:
         )
     check_names(names, REQUIRED, str(path))
     checked = validated(arrays, str(path))
-    checked["timeouts"] = checked.pop("terminals") != 0
-    if "masks" in checked:
-        checked["terminals"] = _terminals(checked, str(path))
-    else:
-        checked["terminals"] = np.zeros_like(checked["timeouts"])
-    if "next_observations" in checked:
-        return from_transitions(checked, str(path))
-    return from_rows(checked, None, str(path))
+    timeouts = checked.pop("terminals")
+    whole = {"masks": np.ones_like(timeouts), **checked, "timeouts": timeouts}
+    return _of_arrays(whole, None, str(path), keeps_last=False)
+
+
+def _of_arrays(
+    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, keeps_last: bool
+) -> Dataset:
+    """Builds a dataset from validated arrays with the keys of `RANKS`.
+
+    They are transitions if there are `next_observations`, else rows in D4RL's layout, see
+    `qlearning_dataset`. Warns if all rewards that are not 0 are in rows that are left out.
+
+    Raises:
+        UserError: if no transition is left, or rows have neither `timeouts` nor a limit.
+    """
+    terminals = _terminals(arrays, source)
+    known = {**arrays, "terminals": terminals}
+    if "ends" in arrays and "timeouts" not in arrays:
+        known["timeouts"] = (arrays["ends"] != 0) & ~terminals
+    if "next_observations" in known:
+        return from_transitions(known, source)
+    if "timeouts" not in known and episode_limit is None:
+        raise UserError(
+            f"{source}: no timeouts, and no task whose episode limit could stand in for them: give "
+            "--env_name, or add an array timeouts, 1 at the last step of each episode that was cut off and 0 "
+            "elsewhere"
+        )
+    dataset = from_transitions(qlearning_dataset(known, episode_limit, keeps_last), source)
+    given = np.count_nonzero(arrays["rewards"])
+    if given and not np.any(dataset.batch.rewards):
+        LOG.warning(
+            f"{source}: every reward that is not 0 ({given:,} rows) is in a row that is left out: D4RL's "
+            "layout leaves out time-outs and, in HDF5, the last row. Save transitions as .npz, with "
+            "next_observations: then every row is kept"
+        )
+    return dataset
 
 
 def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
@@ -300,17 +328,3 @@ def says_normalized(units: Any, source: str, is_collected: bool = False) -> bool
     if text not in (NORMALIZED, ENVIRONMENT):
         raise UserError(f"{source}: {UNITS} is {brief(text)!r}, must be {NORMALIZED} or {ENVIRONMENT}")
     return text == NORMALIZED
-
-
-def read_references(given: Sequence[Any], names: Sequence[str], source: str) -> References | None:
-    """Returns a random policy's and an expert's return as a file's metadata give them; None if both are None.
-
-    Raises:
-        UserError: if only one of the two is there, or they are not numbers or not valid references.
-    """
-    if list(given) == [None, None]:
-        return None
-    if not all(isinstance(value, int | float) for value in given):
-        raise UserError(f"{source}: {' and '.join(names)} must be two numbers, not {list(given)}")
-    random_return, expert_return = map(float, given)
-    return checked_references(random_return, expert_return, source)

@@ -192,7 +192,7 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
             raise UserError(f"--random_return={random:g} says nothing without --expert_return or --expert")
         return None
     if expert is not None and random is not None:
-        checked_references(random, expert, "--random_return and --expert_return")
+        checked_references((random, expert), "--random_return and --expert_return")
     task, episodes = source.task, settings.reference_episodes
     suite = choose_suite(task, source.simulation)
     how: dict[str, Any] = {"member": settings.member, "deterministic": True}
@@ -206,7 +206,7 @@ def _references(settings: CollectionSettings, source: Source) -> References | No
 
     low = mean_return(policies[0]) if random is None else random
     high = max(map(mean_return, policies[1:])) if expert is None else expert
-    return checked_references(low, high, "references")
+    return checked_references((low, high), "references")
 
 
 def _check_output(settings: CollectionSettings) -> Path:

@@ -83,17 +83,13 @@ def scored(settings: RunSettings, task: Task, of_data: References | None = None)
     """Returns the task with the user's returns of scores 0 and 100, else the data's, unless it has its own.
 
     Raises:
-        UserError: if the user gives references although the task has its own, gives only one, or gives some
-            that are not finite or not ascending.
+        UserError: if the user gives references although the task has its own; or as `checked_references`.
     """
-    random, expert = settings.random_return, settings.expert_return
-    if (random is None) != (expert is None):
-        raise UserError("--random_return and --expert_return: give both or none")
-    if random is not None and expert is not None:
-        of_data = checked_references(random, expert, "--random_return and --expert_return")
-        if referenced(task, of_data) is task:
-            raise UserError(f"--random_return: {task.name} has references of its own")
-    found = referenced(task, of_data)
+    given = settings.random_return, settings.expert_return
+    of_user = checked_references(given, "--random_return and --expert_return")
+    found = referenced(task, of_user or of_data)
+    if of_user and found is task:
+        raise UserError(f"--random_return: {task.name} has references of its own")
     if found is not task:
         LOG.info(f"score 0 is a return of {found.min_return:g}, 100 of {found.max_return:g}")
     return found
