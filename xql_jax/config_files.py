@@ -20,13 +20,12 @@ class Kind(NamedTuple):
     function: str  # of `xql_jax`, which does the same
     methods: Collection[str]
     default: str  # the method if none is named
-    entries: set[str]  # of `about`
+    entry: str  # of `about`, which all configs of the kind have
 
 
-_OF_SUITES = (registry.OFFLINE, "xql", {"suites", "tuned", "run", "finetune"})
-OFFLINE = Kind("xql-train-offline", "train", *_OF_SUITES)
-FINETUNE = Kind("xql-train-finetune", "train_finetune", *_OF_SUITES)
-ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac", {"small", "by_task"})
+OFFLINE = Kind("xql-train-offline", "train", registry.OFFLINE, "xql", "suites")
+FINETUNE = Kind("xql-train-finetune", "train_finetune", registry.OFFLINE, "xql", "suites")
+ONLINE = Kind("xql-train-online", "train_online", registry.ONLINE, "xsac", "small")
 
 ENDING = "_config"
 # The name in configs/NAME_config.py for each suite with another name. own: every method's own defaults.
@@ -48,20 +47,15 @@ def shipped(folder: str) -> Path:
 
 
 def find_config(name: str) -> Path:
-    """Returns the file that a user means by its path or its name.
+    """Returns the file that a user means by its path or its name; UserError if there is none.
 
     The path itself is tried first. For a bare name, or a name in `configs/`, the folder `configs` in the
-    current folder is tried next, then the configs that come with the package. `kitchen` is short for
-    `kitchen_config.py`.
-
-    Raises:
-        UserError: if no such file exists; the message names similar ones.
+    current folder is tried next, then the package's. `kitchen` is short for `kitchen_config.py`.
     """
-    path = Path(name)
+    path, folders = Path(name), (Path("configs"), shipped("configs"))
     is_bare = path.parent in (Path(), Path("configs"))
     names = (path.name, f"{path.stem}.py", f"{path.stem}{ENDING}.py") if is_bare else ()
-    places = [path, *(folder / each for folder in (Path("configs"), shipped("configs")) for each in names)]
-    for place in places:
+    for place in (path, *(folder / each for folder in folders for each in names)):
         if place.is_file():
             return place
     known = [file.stem.removesuffix(ENDING) for file in shipped("configs").glob(f"*{ENDING}.py")]
@@ -113,11 +107,11 @@ def choose_config(
         check_method(method, kind)
         if own and own != method:
             raise UserError(f"--method={method}: --config={config} names another method: leave out one")
-    if config is not None:
-        found = find_config(file)
-    else:
+    if config is None:
         method = method or kind.default
         found = _file_for(method_of(method), kind, env_name, has_data)
+    else:
+        found = find_config(file)
     return found, load_config(found, kind, own or method)
 
 
@@ -135,10 +129,8 @@ def _file_for(method: str, kind: Kind, env_name: str | None, has_data: bool) -> 
 
 
 def load_config(file: Path, kind: Kind, method: str | None = None) -> ConfigDict:
-    """Loads a config with the file's get_config.
+    """Returns what the file's get_config gives for the method, or for its default if None.
 
-    Args:
-        method: METHOD or METHOD+POLICY; None: the file's default.
     Raises:
         UserError: if the file does not load, or gives no config of that kind.
     """
@@ -148,10 +140,11 @@ def load_config(file: Path, kind: Kind, method: str | None = None) -> ConfigDict
         raise
     except (Exception, SystemExit) as error:  # it is the user's code, and may fail in any way
         raise UserError(f"--config: {file} does not load: {type(error).__name__}: {error}") from error
-    entries = set(getattr(config, "about", ()))
-    if not kind.entries <= entries:
+    about = getattr(config, "about", ())
+    if kind.entry not in about:
         other = OFFLINE if kind is ONLINE else ONLINE
-        is_others = other.entries <= entries
-        hint = f"that is for {other.command}" if is_others else "make it as the files in configs/ do"
+        hint = (
+            f"that is for {other.command}" if other.entry in about else "make it as the files in configs/ do"
+        )
         raise UserError(f"--config={file}: gives no config for {kind.command}: {hint}")
     return config

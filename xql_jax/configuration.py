@@ -60,14 +60,12 @@ def suite_config(
     tuned: Mapping[str, Sequence[float]] | None = None,
     finetune: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ml_collections.ConfigDict:
-    """Returns a locked config with every field of the algorithm; UserError if there is no such algorithm.
+    """Returns a locked config with every field of METHOD or METHOD+POLICY; UserError if there is none such.
 
-    Values come from these sources, and later ones win: the learner's defaults, `shared`, `in_sample`, the
-    method's own values for the first suite (`Method.by_suite`), `differences`. In each, `hidden_dims` sets
-    the widths of every network.
+    Later ones of these values win: the learner's defaults, `shared`, `in_sample`, the method's own for the
+    first suite (`Method.by_suite`), `differences`. In each, `hidden_dims` sets the widths of every network.
 
     Args:
-        algorithm: METHOD or METHOD+POLICY, see `registry.make_learner`.
         suites: the suites (see `Task.suite`) that the values are meant for.
         differences: by method, the fields that differ. A variant (see `VARIANT_OF`) also takes those of the
             algorithm that it varies. With +POLICY, fields that the policy lacks are ignored.
@@ -107,12 +105,12 @@ def online_config(
     algorithms: Sequence[str],
     differences: Mapping[str, Any],
     small: Mapping[str, Any],
-    by_task: Mapping[str, Mapping[str, Any]],
+    by_task: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> ml_collections.ConfigDict:
     """Returns a locked config with every field of an online algorithm and of `OnlineFields`.
 
     Args:
-        algorithm: one of `algorithms`, for which the values are meant.
+        algorithms: those for which the values are meant.
         differences: the fields that differ from the defaults; `hidden_dims` sets the widths of all networks.
         small: the fields that `--network=small` changes.
         by_task: by task, the fields that differ for it.
@@ -125,8 +123,7 @@ def online_config(
             "of its own in configs/"
         )
     known |= fields.hyperparameters(OnlineFields())
-    values_by_task = {task: dict(values) for task, values in by_task.items()}
-    about = {"small": _every_width(small, known), "by_task": values_by_task}
+    about = {"small": _every_width(small, known), "by_task": dict(by_task or {})}
     return _config(algorithm, known | {"network": "paper"}, _every_width(differences, known), about)
 
 
@@ -137,8 +134,9 @@ def _config(
     config = ml_collections.ConfigDict(known)
     config.update(values)
     base = config.to_dict()
-    about = {**about, "base": base}
-    return ml_collections.ConfigDict({"algorithm": algorithm, **base, "about": about}).lock()
+    return ml_collections.ConfigDict(
+        {"algorithm": algorithm, **base, "about": {**about, "base": base}}
+    ).lock()
 
 
 def _every_width(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
@@ -197,24 +195,22 @@ def typed(name: str, value: Any, kind: type) -> Any:
 def resolve_offline(
     config: ml_collections.ConfigDict, env_name: str | None, tuned: bool, given: Collection[str]
 ) -> tuple[ml_collections.ConfigDict, int | None]:
-    """Returns the config with Table 4's values for the dataset, if wanted.
+    """Returns the config, and with `tuned` Table 4's values for the dataset in it, and its batch size.
 
-    Args:
-        given: the fields that the user gave; they stay.
-    Returns:
-        The config, and the tuned batch size if there is one.
+    The fields that the user gave, `given`, stay.
     """
-    config, batch_size = config.copy_and_resolve_references(), None
-    if tuned:
-        if env_name is None:
-            raise UserError("--tuned needs --env_name: its values are those of a task")
-        rows = config.about.tuned
-        if env_name not in rows:
-            known = nearest(env_name, rows) if rows else "none in this config"
-            raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
-        values = dict(rows[env_name])
-        batch_size = values.pop("batch_size", None)
-        config.update({name: value for name, value in values.items() if name not in given})
+    config = config.copy_and_resolve_references()
+    if not tuned:
+        return config, None
+    if env_name is None:
+        raise UserError("--tuned needs --env_name: its values are those of a task")
+    rows = config.about.tuned
+    if env_name not in rows:
+        known = nearest(env_name, rows) if rows else "none in this config"
+        raise UserError(f"--tuned has no values for {env_name} with {config.algorithm}; it has: {known}")
+    values = dict(rows[env_name])
+    batch_size = values.pop("batch_size", None)
+    config.update({name: value for name, value in values.items() if name not in given})
     return config, batch_size
 
 
