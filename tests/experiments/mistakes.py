@@ -15,7 +15,7 @@ MAINS = {
     **{path.stem: path for path in EXPERIMENTS.glob("*.py")},
     "train": MAIN, "bare": MAIN, "online": EXPERIMENTS / "train_online.py",
     "finetune": EXPERIMENTS / "train_finetune.py", "finetune-from": EXPERIMENTS / "train_finetune.py",
-    "inspect": EXPERIMENTS / "inspect_dataset.py",
+    "inspect": EXPERIMENTS / "inspect_dataset.py", "collect-random": EXPERIMENTS / "collect.py",
 }  # fmt: skip
 TD3 = f"--config={ROOT / 'configs' / 'td3_config.py'}"
 ONLINE_ARGUMENTS = (  # of a good online run
@@ -73,6 +73,7 @@ class Place:
             "evaluate": (*added, "--episodes=1", "--notqdm"),
             "choose": (*added, "--max_steps=2", "--notqdm"),
             "collect": (*added, "--notqdm"),
+            "collect-random": ("--env_name=InvertedPendulum-v5", "--policy=random", *added, "--notqdm"),
             "sweep": (
                 *SWEEP_ARGUMENTS,
                 f"--save_dir={self.folder}/swept",

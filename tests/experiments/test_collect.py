@@ -1,4 +1,4 @@
-"""experiments/collect.py as it is used: bytes, plans, formats, scores of what is trained on, and mistakes."""
+"""experiments/collect.py as it is used: bytes, plans, formats, and scores of what is trained on."""
 
 import re
 
@@ -108,42 +108,3 @@ def test_the_ant_walks(main, folder):
             "xql-collect --env_name=antmaze-umaze-v2 --transitions=60 --waypoints"
         )
     assert load_dataset(None, [str(folder / "ant.hdf5")]).batch.rewards.sum() == 0
-
-
-MISTAKES = {
-    "nothing": ("collect", "--policy", "random", "--replay"),
-    "no environment": ("collect --policy=random --episodes=1 --output=x.hdf5", "--policy needs --env_name"),
-    "no amount": ("collect {random}", "--transitions", "--episodes"),
-    "an unknown policy": (
-        "collect {env} --episodes=1 --policy=moon", "policy moon: unknown", "random, FILE.npz"
-    ),
-    "a policy file that is none": ("collect {env} --episodes=1 --policy=good.npz", "good.npz: no array w0"),
-    "a run of another task": ("collect {env} --episodes=1 --policy={run}", "does not fit the run"),
-    "no output": ("collect {random} --episodes=1", "give --output"),
-    "an output that exists": ("collect {random} --episodes=1 --output=good.hdf5", "exists already"),
-    "a Minari folder to add to": (
-        "collect {random} --episodes=1 --append --format=minari --output=x", "--append", "HDF5"
-    ),
-    "half a reference": (
-        "collect {random} --episodes=1 --random_return=3 --output=x.hdf5", "--expert_return"
-    ),
-    "two experts' returns": (
-        "collect {random} --episodes=1 --expert=random --expert_return=2 --output=x.hdf5", "give one of them"
-    ),
-    "a replay buffer that there is none of": (
-        "collect --replay={run} --output=x.hdf5", "xql is no online learner"
-    ),
-    "a replay buffer and a policy": ("collect {random} --replay={run}", "--policy", "not with --replay"),
-    "--until without a buffer": ("collect {random} --episodes=1 --until=5", "--until: not with --policy"),
-    "waypoints and a policy": ("collect {random} --waypoints", "--policy: not with --waypoints"),
-    "waypoints outside a maze": (
-        "collect --waypoints --env_name=Hopper-v5 --transitions=9", "--waypoints is for antmaze-*"
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistakes_are_told(place, name):
-    np.savez(place.folder / "good.npz", a=np.zeros(3))
-    command, *words = MISTAKES[name]
-    place.check(command.replace("{random}", " ".join(RANDOM)).replace("{env}", RANDOM[0]), words)

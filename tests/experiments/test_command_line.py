@@ -3,7 +3,6 @@
 import pytest
 
 from xql_jax import config_files
-from xql_jax.commands import training
 from xql_jax.commands.command_line import Value, _without_fields
 from xql_jax.configuration import suite_config, with_fields
 from xql_jax.errors import UserError
@@ -97,13 +96,3 @@ def test_fields_are_parsed_to_the_type_of_their_default():
     assert (changed.beta, changed.num_critics, changed.layer_norm) == (0.1, 1, True)
     assert (changed.actor_hidden_dims, changed.value_hidden_dims, changed.loss) == ((8,), (256, 64), "plain")
     assert config.loss == "rescaled"  # the config that was passed in stays as it is
-
-
-@pytest.mark.parametrize(
-    ("interval", "words"), [(0.0, " ± 0.0 (95% interval of the mean over 2 seeds)"), (None, "")]
-)
-def test_an_interval_of_0_is_one(caplog, interval, words):
-    caplog.set_level("INFO")
-    scores = {"last_score": 60.0, "last_score_interval_95": interval, "last_score_by_seed": [60.0, 60.0]}
-    training.print_result({"hyperparameters": {}, "seeds": [0, 1], "diverged_seeds": [], **scores})
-    assert caplog.messages == [f"  last score 60.0{words}; by seed: 60.0, 60.0"]

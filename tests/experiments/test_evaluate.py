@@ -99,59 +99,19 @@ def test_the_environment_is_that_of_the_run(place, tmp_path):
     assert returns(reports[0]) == returns(reports[1]) != returns(reports[2])
 
 
-def test_what_is_done_to_the_data_is_recorded_and_done_to_observations_again(place, tmp_path):
-    config = json.loads((place.run / "config.json").read_text())
-    assert (config["normalize_observations"], config["top_returns"]) == (True, 0.7)
-    # 120 rows are three trajectories, of 39 transitions each: 0.7 of them holds two.
-    assert f"{TASK.name}: 78 transitions" in place.out
-    with np.load(place.data) as arrays:
-        rewards, observations = (
-            arrays[name].reshape(3, 40, -1)[:, :39] for name in ("rewards", "observations")
-        )
-    used = observations[rewards.sum((1, 2)).argsort()[1:]].reshape(78, 11)
-    recorded = read_record(place.run / "preprocessing.json")
-    np.testing.assert_allclose(recorded["observation_mean"], used.mean(0), atol=1e-6)
-    np.testing.assert_allclose(recorded["observation_std"], used.std(0), rtol=1e-5)
-    copy = tmp_path / "copy"
-    shutil.copytree(place.run, copy)
-    write_record(copy / "preprocessing.json", {**recorded, "observation_mean": [1.0] * 11})
-    changed = dataclasses.replace(place, run=copy)
-    assert returns(changed.report(tmp_path)) != returns(place.report(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def maze(place, tmp_path_factory):
-    """The folder of a run in a maze."""
-    folder = tmp_path_factory.mktemp("maze")
-    arguments = [
-        "--env_name=pointmaze-umaze-v0", f"--dataset={write_dataset(folder / 'maze.npz')}",
-        f"--save_dir={folder}", "--config.hidden_dims=(8,)", "--max_steps=40", "--eval_episodes=1",
-        "--notqdm",
-    ]  # fmt: skip
-    assert run_main(arguments).code == 0
-    (config,) = folder.rglob("config.json")
-    return config.parent
-
-
 @pytest.mark.draws
-@pytest.mark.parametrize(
-    ("suffix", "each", "shape"), [(".mp4", 151, (480, 640, 3)), (".gif", 76, (240, 320, 3))]
-)
-def test_a_video_shows_the_evaluated_episodes(place, maze, tmp_path, suffix, each, shape):
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_a_video_shows_the_evaluated_episodes(place, tmp_path, suffix):
     video, results = tmp_path / f"policy{suffix}", tmp_path / "results.json"
-    outputs = (f"--video={video}", "--video_episodes=2", f"--output={results}")
-    place.evaluate(maze, "--member=0", "--episodes=2", *outputs)
+    outputs = (f"--video={video}", "--video_episodes=2", "--video_size=64x48", f"--output={results}")
+    out = place.evaluate(place.run, "--member=0", "--episodes=2", *outputs)
     report = json.loads(results.read_text())
     assert np.mean(report["video_returns"]) == pytest.approx(report["members"][0]["return_mean"])
-    reader = imageio.get_reader(video)
-    frames = [np.asarray(frame, float)[..., :3] for frame in reader]
-    # Two episodes of 300 steps: a start each, and every second of 100 states a second, every fourth in a GIF.
-    assert len(frames) == 2 * each
-    assert frames[0].shape == shape
-    duration = reader.get_meta_data().get("duration")
-    assert duration == pytest.approx(302 / 50, abs=0.1) if suffix == ".mp4" else duration == 40  # ms a frame
-    moved = [np.abs(after - before).max() for before, after in zip(frames, frames[10:], strict=False)]
-    assert np.median(moved) > 30  # the ball goes somewhere
+    scores = ", ".join(f"{score:.1f}" for score in report["video_scores"])
+    assert f"video of seed 42, beta=0.3: {video}; scores {scores}\n" in out
+    frames = [np.asarray(frame, float)[..., :3] for frame in imageio.get_reader(video)]
+    assert frames[0].shape == (48, 64, 3)
+    assert np.abs(frames[len(frames) // 3] - frames[0]).max() > 30  # the hopper falls
     assert set(tmp_path.iterdir()) == {video, results}
 
 

@@ -145,6 +145,23 @@ choose => run's folder
 choose {run} --discount=1.5 => --discount must be within [0, 1]
 export => name a run's folder
 export {run} --formats=torch => --formats=torch | jax, onnx, npz
+# collection
+collect => --policy | random | --replay
+collect --policy=random --episodes=1 --output=x.hdf5 => --policy needs --env_name
+collect-random => --transitions | --episodes
+collect-random --episodes=1 --policy=moon => policy moon: unknown | random, FILE.npz
+collect-random --episodes=1 --policy=weights.npz => weights.npz: no array w0
+collect-random --episodes=1 --policy={run} => does not fit the run
+collect-random --episodes=1 => give --output
+collect-random --episodes=1 --output=good.hdf5 => exists already
+collect-random --episodes=1 --append --format=minari --output=x => --append | HDF5
+collect-random --episodes=1 --random_return=3 --output=x.hdf5 => --expert_return
+collect-random --episodes=1 --expert=random --expert_return=2 --output=x.hdf5 => give one of them
+collect --replay={run} --output=x.hdf5 => xql is no online learner
+collect-random --replay={run} => --policy | not with --replay
+collect-random --episodes=1 --until=5 => --until: not with --policy
+collect-random --waypoints => --policy: not with --waypoints
+collect --waypoints --env_name=Hopper-v5 --transitions=9 => --waypoints is for antmaze-*
 # reports and figures
 report => name folders of runs
 report copies => no runs there
@@ -256,6 +273,7 @@ def furnished(place):
     observations[77, 2] = np.nan
     write_dataset(place.folder / "nan.hdf5", observations=observations)
     write_dataset(place.folder / "five.hdf5", observations=np.zeros((120, 5)))
+    np.savez(place.folder / "weights.npz", a=np.zeros(3))
     for name in ("copies", "tables"):
         (place.folder / name).mkdir()
     return place

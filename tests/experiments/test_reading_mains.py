@@ -2,11 +2,9 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
-from main_runs import FIGURES, INSPECT, REPORT, contents, environment_of_processes, run_main, write_dataset
+from main_runs import FIGURES, INSPECT, REPORT, contents, run_main, write_dataset
 from written_runs import write_run
 
 TABLES = ("scores.csv", "statistics.csv", "tuning.csv", "runs.csv", "scores.md", "scores.tex")
@@ -70,18 +68,3 @@ def test_the_inspector_prints_and_writes_what_is_in_two_files(tmp_path):
     assert (tmp_path / "new" / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     numbers = json.loads((tmp_path / "a.json").read_text())
     assert (numbers["transitions"], numbers["lengths"]["most"]) == (195, 39)
-
-
-@pytest.mark.slow
-def test_a_full_disk_leaves_what_was_written_before(tmp_path):
-    write_dataset(tmp_path / "a.npz")
-    limited = 'ulimit -f 1; exec "$0" "$@"'  # no file beyond a block of 1,024 bytes
-    (tmp_path / "a.png").write_text("before")
-    command = ["bash", "-c", limited, sys.executable, str(INSPECT), "--dataset=a.npz", "--plot=a.png"]
-    run = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=environment_of_processes()
-    )
-    assert run.returncode == 2
-    assert run.stderr == "error: --plot=a.png: cannot be written: File too large; the old file is as it was\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "a.png"]
-    assert (tmp_path / "a.png").read_text() == "before"
