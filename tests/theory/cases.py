@@ -69,12 +69,3 @@ def observed_solution(mdp, noise, tolerance):
         dataclasses.replace(mdp, rewards=rewards, behavior=uniform, beta=noise.scale), tolerance
     )
     return dataclasses.replace(solution, v=solution.v + constant)
-
-
-def q_iteration(mdp, tolerance):
-    """Eq. 38: Q <- r + discount * E[L^beta_mu(Q(s', .))] from Q = 0, until it hardly changes."""
-    q, change = np.zeros(mdp.rewards.shape), np.inf
-    while change > tolerance:
-        before, q = q, mdp.backup(mdp.soft_value(q))
-        change = np.abs(q - before).max()
-    return q

@@ -52,7 +52,7 @@ class Loss(NamedTuple):
     """The loss of an estimator: for the descent in float32 and for its score in float64."""
 
     descended: DescendedLoss
-    exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N], finite
+    exact: Callable[[np.ndarray, float], np.ndarray]  # (y - values f64[N], shape) -> f64[N]
     constant: Callable[[np.ndarray, float], float]  # (y f64[N], shape) -> the best constant, in units of y
 
 
@@ -204,7 +204,7 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         """Returns D^2 = 1 - mean loss of the predictions / mean loss of the best constant of this y.
 
         For several shapes of the loss it is the mean over them. If y is constant, it is 1 for the exact
-        prediction and 0 otherwise. A score that would overflow is -1e300.
+        prediction and 0 otherwise.
         """
         values = self.predict(X)
         targets = arguments.samples("y", column_or_1d(y))
@@ -213,9 +213,8 @@ class StochasticRegressor(RegressorMixin, BaseEstimator):
         for row, shape in zip(values.T.reshape(-1, len(targets)), self.shapes_.ravel(), strict=True):
             loss = self._loss.exact(targets - row, shape).mean()
             constant = self._loss.exact(targets - self._loss.constant(targets, shape), shape).mean()
-            with np.errstate(over="ignore"):
-                scores.append(1.0 - loss / constant if constant > 0 else float(loss == 0.0))
-        return float(np.maximum(scores, -1e300).mean())
+            scores.append(1.0 - loss / constant if constant > 0 else float(loss == 0.0))
+        return float(np.mean(scores))
 
     @property
     def coef_(self) -> np.ndarray:
@@ -255,9 +254,9 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) 
 
 
 def exact_gumbel_loss(residuals: np.ndarray, beta: float) -> np.ndarray:
-    """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64; beyond exp(z) = 1e304 it no longer grows."""
+    """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64."""
     z = residuals / beta
-    return np.expm1(np.minimum(z, 700.0)) - z
+    return np.expm1(z) - z
 
 
 @dataclasses.dataclass(eq=False, repr=False)
