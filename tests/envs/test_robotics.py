@@ -80,9 +80,7 @@ def d4rl_env(robot, d4rl_package, monkeypatch, tmp_path):
     folder = Path(d4rl_package.__file__).parent / "hand_manipulation_suite"
     (tmp_path / "Adroit").symlink_to(folder / "Adroit")  # the meshes
     (tmp_path / "assets").mkdir()
-    for file in (folder / "assets").glob(
-        "*.xml"
-    ):  # today's MuJoCo knows all but this setting of a network port
+    for file in (folder / "assets").glob("*.xml"):  # today's MuJoCo does not know this network port
         (tmp_path / "assets" / file.name).write_text(file.read_text().replace('apirate="200"', ""))
     shutil.copy(folder / f"{robot}_v0.py", tmp_path)
     spec = importlib.util.spec_from_file_location(f"d4rl_{robot}", tmp_path / f"{robot}_v0.py")
@@ -107,9 +105,8 @@ def test_episodes_are_those_of_d4rl(robot, env, d4rl_env):
             action = rng.uniform(-1.2, 1.2, env.action_space.shape)
             observation, reward, terminated, truncated, _ = env.step(action)
             their_observation, their_reward, done, _ = d4rl_env.step(action)
-            np.testing.assert_allclose(
-                observation, their_observation, rtol=1e-6, atol=1e-7
-            )  # ours are float32
+            # Ours are float32.
+            np.testing.assert_allclose(observation, their_observation, rtol=1e-6, atol=1e-7)
             np.testing.assert_allclose(reward, their_reward, rtol=1e-12)
             assert (terminated, truncated) == (done, False)
             if done:

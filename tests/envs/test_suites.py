@@ -1,16 +1,21 @@
-"""What every suite's environments have in common: spaces, seeds, limits, ends, scores and pictures."""
+"""What every suite's environments have in common, and what the guide says of each."""
 
 import dataclasses
+import fnmatch
 import functools
+import importlib
 import itertools
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, Simulation, action_bounds, choose_suite, make_environment
+from xql_jax.envs import SUITES, Simulation, action_bounds, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.tasks import ONLINE_TASKS, TASKS, Task, get_task
+from xql_jax.tasks import COMPILED, ONLINE_TASKS, TASKS, Task, get_task
 
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 OF_EACH_SUITE = [
@@ -18,20 +23,46 @@ OF_EACH_SUITE = [
     slow("walker2d-medium-v2"), "antmaze-umaze-v2", slow("antmaze-large-play-v0"), "kitchen-mixed-v0",
     "pen-human-v1", "door-human-v1", slow("hammer-human-v1"), slow("relocate-human-v1"), "cheetah-run",
     "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5", "own_maze:Line-v0", "jax_point_mass:PointMass",
+    "bullet-maze2d-open-v0",
 ]  # fmt: skip
 EACH_SUITE = pytest.mark.parametrize("name", OF_EACH_SUITE)
+LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20, "bullet-maze2d-open-v0": 150}
+EACH_TASK = pytest.mark.parametrize(
+    "task",
+    [task for task in (TASKS | ONLINE_TASKS).values() if task.suite in (*SUITES, "bullet")],
+    ids=lambda task: task.name,
+)
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tasks.md").read_text()
+# The text of each section of the environments by its anchor.
+SECTIONS = {
+    heading.replace(" ", "-"): text
+    for heading, text in re.findall(r"^### (.+)\n((?:(?!#).*\n)*)", PAGE.split("## Environments")[1], re.M)
+}
 
 
 @pytest.fixture
-def vector_env():
+def suite_of(request):
+    """Returns the suite of a task; D4RL's own, where there is no other."""
+
+    def find(task, **options):
+        if task.suite in ("kitchen", "adroit"):
+            pytest.importorskip("gymnasium_robotics")
+        if task.suite == "bullet":
+            request.getfixturevalue("d4rl_package")
+            options = {"env_backend": "d4rl"}
+        return choose_suite(task, Simulation(**options))
+
+    return find
+
+
+@pytest.fixture
+def vector_env(suite_of):
     """Makes vector environments of a task, and closes them."""
     made = []
 
     def make(name, num_envs=1, limit=None):
-        if get_task(name).suite in ("kitchen", "adroit"):
-            pytest.importorskip("gymnasium_robotics")
         task = dataclasses.replace(get_task(name), **({"episode_limit": limit} if limit else {}))
-        made.append(choose_suite(task).vector_env(task, num_envs))
+        made.append(suite_of(task).vector_env(task, num_envs))
         return made[-1]
 
     yield make
@@ -39,30 +70,19 @@ def vector_env():
         env.close()
 
 
-def actions_of(env, steps):
-    shape = steps, env.num_envs, *env.action_space.shape
-    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-
-
 def episode(env, seed, steps=8, look=lambda: None):
     """Observations and rewards of an episode's first steps; `look` is called after each."""
     rows = [[*env.reset([seed])[0], 0.0]]
-    for action in actions_of(env, steps):
-        step = env.step(action)
+    for action in np.random.default_rng(0).uniform(-1, 1, (steps, 1, *env.action_space.shape)):
+        step = env.step(action.astype(np.float32))
         rows.append([*step.final_observations[0], step.rewards[0]])
         look()
     return np.array(rows)
 
 
-@pytest.mark.parametrize(
-    "task",
-    [task for task in (TASKS | ONLINE_TASKS).values() if task.suite in SUITES],
-    ids=lambda task: task.name,
-)
-def test_every_task_can_be_played(task):
-    if task.suite in ("kitchen", "adroit"):
-        pytest.importorskip("gymnasium_robotics")
-    env = make_environment(task)
+@EACH_TASK
+def test_every_task_can_be_played(suite_of, task):
+    env = suite_of(task).make(task)
     start, info = env.reset(seed=0)
     assert info == {}
     assert env.observation_space.contains(start)
@@ -73,6 +93,9 @@ def test_every_task_can_be_played(task):
     assert env.observation_space.contains(observation)
     assert np.isfinite(reward)
     assert (terminated, truncated) == (False, task.episode_limit == 1)
+    for row in rows_of(task):
+        assert env.observation_space.shape == (int(row["observation"].split(":")[0]),)
+        assert env.action_space.shape == (int(row["actions"]),)
     env.close()
 
 
@@ -85,13 +108,14 @@ def test_an_episode_depends_on_its_seed_alone(vector_env, name):
     np.testing.assert_array_equal(episode(fresh, seed=5), first)
 
 
-@pytest.mark.parametrize("name", OF_EACH_SUITE[:-1])  # the last one's limit is its class's
+@EACH_SUITE
 def test_an_episode_is_truncated_at_its_limit(vector_env, name):
-    env = vector_env(name, 2, limit=3)
+    limit = LIMIT_OF_ITS_OWN.get(name, 3)
+    env = vector_env(name, 2, limit)
     for _ in range(2):
         env.reset([0, 1])
-        steps = [env.step(np.zeros((2, *env.action_space.shape), np.float32)) for _ in range(3)]
-        assert [step.truncations.tolist() for step in steps] == [[False] * 2] * 2 + [[True] * 2]
+        steps = [env.step(np.zeros((2, *env.action_space.shape), np.float32)) for _ in range(limit)]
+        assert [step.truncations.tolist() for step in steps] == [[False] * 2] * (limit - 1) + [[True] * 2]
         assert not any(step.terminals.any() for step in steps)
 
 
@@ -112,7 +136,7 @@ def test_a_terminal_state_at_the_limit_is_terminal_only(vector_env, name):
 
 
 @pytest.mark.draws
-@pytest.mark.parametrize("name", OF_EACH_SUITE[:-2])
+@pytest.mark.parametrize("name", OF_EACH_SUITE[:-3])
 def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
     env, pictures = vector_env(name), []
     unseen = episode(env, 1)
@@ -122,9 +146,9 @@ def test_pictures_show_the_state_and_leave_it_alone(vector_env, name):
     assert all((before != after).any() for before, after in itertools.pairwise(pictures))
 
 
-# Task, D4RL's backend or legacy masses, episodes; what the mean return of random actions must be, and an
-# episode's standard deviation, both measured over 10000 episodes (halfcheetah: 1000); None: D4RL's reference,
-# and the deviation of these episodes. Hopper's reference, -20.27, is out of reach: survival alone gives 22.
+# Task, legacy masses, episodes; what the mean return of random actions must be, and an episode's standard
+# deviation, both measured over 10000 episodes (halfcheetah: 1000); None: D4RL's reference, and the deviation
+# of these episodes. Hopper's reference, -20.27, is out of reach: survival alone gives 22.
 RANDOM_POLICIES = [
     ("halfcheetah-medium-v2", {}, 30, -284.5, 81.0),
     ("halfcheetah-medium-v2", {"legacy_inertia": True}, 30, -281.4, 78.0),
@@ -136,17 +160,15 @@ RANDOM_POLICIES = [
     *((f"{robot}-human-v1", {}, 50, None, None) for robot in ("pen", "door", "hammer", "relocate")),
     # 0 by definition: here 5 of 100 episodes do one task by accident, which is a score of 1.25.
     ("kitchen-complete-v0", {}, 8, 0.05, 0.22),
-    ("bullet-hopper-medium-v0", {"env_backend": "d4rl"}, 100, None, None),
+    ("bullet-hopper-medium-v0", {}, 100, None, None),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "episodes", "mean", "deviation"), RANDOM_POLICIES)
-def test_random_actions_earn_the_reference_return(name, options, episodes, mean, deviation, request):
-    if "env_backend" in options:
-        request.getfixturevalue("d4rl_package")
+def test_random_actions_earn_the_reference_return(suite_of, name, options, episodes, mean, deviation):
     task, rng = get_task(name), np.random.default_rng(0)
-    suite = dataclasses.replace(choose_suite(task, Simulation(**options)), max_environments=4)
+    suite = dataclasses.replace(suite_of(task, **options), max_environments=4)
     evaluator = Evaluator(task, 1, episodes, seed=0, suite=suite)
     size = evaluator.sizes[1]
     returns = evaluator.run(lambda observations: rng.uniform(-1, 1, (*observations.shape[:2], size))).returns
@@ -159,4 +181,51 @@ def test_other_suites_say_what_to_do():
     task = Task("cave-v0", "caves", None, 0.0, 1.0, 10)
     words = r"cave-v0.*suite caves.*--eval_episodes=0.*there are environments for: .*kitchen"
     with pytest.raises(UserError, match=words):
-        make_environment(task)
+        choose_suite(task)
+
+
+# The guide, and the report's pointer into it.
+
+
+def rows_of(task):
+    """The task's rows of its section's table by the names of its columns."""
+    lines = [line for line in SECTIONS[task.suite].splitlines() if line.startswith("|")]
+    cells = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+    rows = [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
+    return [row for row in rows if fnmatch.fnmatchcase(task.name, row["tasks"])]
+
+
+def test_every_suite_has_its_section():
+    of_tasks = {task.suite for task in (TASKS | ONLINE_TASKS).values()}
+    assert set(SECTIONS) == of_tasks | {"backend-d4rl", "own"}
+    assert set(SUITES) - {COMPILED} | {"bullet"} <= set(SECTIONS)  # which has a guide of its own
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_every_task_has_one_row_that_says_what_it_does(task):
+    (row,) = rows_of(task)
+    assert int(row["steps"]) == task.episode_limit
+    assert row["return at 0"] == f"{task.min_return:.2f}".replace("-", "−")  # the typographic minus
+    assert row["return at 100"] == f"{task.max_return:.2f}"
+
+
+@pytest.mark.parametrize("suite", sorted(SECTIONS.keys() - {"backend-d4rl", "own"}))
+@pytest.mark.parametrize("backend", ["mujoco", "d4rl"])
+def test_reports_point_to_a_section(backend, suite):
+    task = next(task for task in (TASKS | ONLINE_TASKS).values() if task.suite == suite)
+    described = describe_environment(task, Simulation(backend))
+    assert json.loads(json.dumps(described)) == described
+    page, anchor = described["described_in"].split("#")
+    assert (page, described["simulator"]) == ("docs/tasks.md", next(iter(described["versions"])))
+    assert anchor == (suite if backend == "mujoco" or suite == "bullet" else "backend-d4rl")
+
+
+def test_a_report_worked_by_hand():
+    robotics = importlib.import_module("gymnasium_robotics").__version__
+    assert describe_environment(TASKS["pen-human-v1"], Simulation(legacy_inertia=True)) == {
+        "backend": "mujoco",
+        "simulator": "mujoco",
+        "versions": {"mujoco": importlib.import_module("mujoco").__version__, "gymnasium-robotics": robotics},
+        "legacy_inertia": True,
+        "described_in": "docs/tasks.md#adroit",
+    }
