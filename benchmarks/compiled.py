@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from xql_jax.envs import make_environment
+from xql_jax.envs import choose_suite
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import ONLINE, make_learner
@@ -72,7 +72,7 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     )
     rounds = OnlineSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(name_in_dm_control(task))
-    make, members = functools.partial(make_environment, host_task), [Member(0, {})]
+    make, members = functools.partial(choose_suite(host_task).make, host_task), [Member(0, {})]
     populations = {
         "compiled": Population(
             learner, members, Compiled(compiled_environment(task), schedule, ReplayFiles(folder))

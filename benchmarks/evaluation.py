@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from xql_jax.envs import SUITES, choose_suite, make_environment
+from xql_jax.envs import SUITES, choose_suite
 from xql_jax.learners.registry import make_learner
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import TASKS, Task, get_task
@@ -45,7 +45,7 @@ def main() -> int:
     results = {}
     for task in tasks:
         started = time.perf_counter()
-        environment = make_environment(task)
+        environment = choose_suite(task).make(task)
         make_seconds = time.perf_counter() - started
         alone = steps_alone(environment)
         environment.close()

@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from xql_jax.data import replay
-from xql_jax.envs import make_environment
+from xql_jax.envs import choose_suite
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import ONLINE, make_learner
 from xql_jax.tasks import get_task
@@ -47,7 +47,7 @@ def main(_: list[str]) -> None:
     learner = make_learner(FLAGS.algorithm)
     widths = {name: (256, 256) for name in hyperparameters(learner) if name.endswith("_hidden_dims")}
     learner = with_hyperparameters(learner, widths)
-    make = functools.partial(make_environment, task)
+    make = functools.partial(choose_suite(task).make, task)
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
         populations = {}

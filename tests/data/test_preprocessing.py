@@ -85,15 +85,11 @@ def test_what_iql_does_to_a_task(name, suite):
         assert fit_preprocessing(before, task, scale_rewards=False).reward_scale == 1.0
 
 
-@pytest.mark.parametrize(
-    ("ends", "message"),
-    [((0, 1, 0, 0, 1), "all 2 trajectories return 3"), ((0, 0, 0, 0, 1), "all 1 trajectories return 6")],
-)
-def test_equal_returns_cannot_be_scaled(ends, message):
-    data = dataset((1, 2, 3, 0, 0), ends)
-    with pytest.raises(UserError, match=f"file: .*{message}"):
+def test_equal_returns_cannot_be_scaled():
+    data = dataset((1, 2, 3, 0, 0))
+    with pytest.raises(UserError, match=r"file: .*all 2 trajectories return 3"):
         fit_preprocessing(data, HOPPER)
-    fit_preprocessing(data, None)
+    assert fit_preprocessing(data, None).reward_scale == 1.0
 
 
 def test_observations_have_mean_0_and_std_1():

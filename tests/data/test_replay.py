@@ -131,40 +131,6 @@ def test_one_transition_among_a_million_rows():
     assert set(np.asarray(replay.sample(buffer, jax.random.key(0), 10_000).rewards)) == {7.0}
 
 
-def add_and_draw(buffer, k):
-    """What a program does in each step: three transitions in, eight out."""
-    buffer = replay.insert(buffer, transitions(3 * k + jnp.arange(3)))
-    return buffer, replay.sample(buffer, jax.random.key(k), 8)
-
-
-@pytest.mark.slow
-def test_a_scan_does_what_single_steps_do_in_one_program():
-    step, buffer, batches = jax.jit(add_and_draw), replay.empty(7, O, A), []
-    for k in range(6):
-        buffer, batch = step(buffer, k)
-        batches.append(batch)
-    assert step._cache_size() == 1  # how full it is makes no other program
-    scanned, found = jax.jit(lambda start: jax.lax.scan(add_and_draw, start, jnp.arange(6)))(
-        replay.empty(7, O, A)
-    )
-    assert_same(scanned.data, buffer.data)
-    assert int(scanned.inserted) == 18
-    assert_same(found, jax.tree.map(lambda *fields: np.stack(fields), *batches))
-
-
-@pytest.mark.slow
-def test_members_do_what_each_does_alone():
-    """Also with buffers that are filled to different rows: one empty, one part full, one wrapped."""
-    alone = [filled(7, inserted) for inserted in (0, 5, 9)]
-    together = jax.tree.map(lambda *fields: jnp.stack(fields), *alone)
-    members, batches = jax.jit(jax.vmap(add_and_draw))(together, jnp.arange(3))
-    for i, buffer in enumerate(alone):
-        expected, batch = jax.jit(add_and_draw)(buffer, i)
-        assert_same(jax.tree.map(lambda field, i=i: field[i], members.data), expected.data)
-        assert_same(jax.tree.map(lambda field, i=i: field[i], batches), batch)
-        assert int(members.inserted[i]) == int(expected.inserted)
-
-
 @pytest.mark.parametrize("steps", [1, 100])
 @pytest.mark.parametrize("count", [1, 16])
 def test_no_copy_of_a_million_transitions(count, steps):

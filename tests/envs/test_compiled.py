@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax_point_mass import FRICTION, PUSH, Breaking, PointMass
 
-from xql_jax.envs import SUITES, Simulation, compiled, describe_environment, make_environment
+from xql_jax.envs import SUITES, Simulation, compiled, describe_environment
 from xql_jax.envs.compiled import compiled_environment
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED_TASKS, ONLINE_TASKS, get_task, name_in_dm_control
@@ -118,8 +118,6 @@ def test_what_one_program_cannot_give():
     np.testing.assert_array_equal(env.reset([7, None])[0], PointMass().reset(jax.random.key(7))[1])
     with pytest.raises(UserError, match="no method `render`"):
         env.render()
-    with pytest.raises(UserError, match="one program steps all"):
-        make_environment(task)
 
 
 @pytest.mark.parametrize(

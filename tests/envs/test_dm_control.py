@@ -11,7 +11,8 @@ from dm_control import suite
 from dm_control.rl import control
 from dm_control.rl.control import flatten_observation
 
-from xql_jax.envs import make_environment
+from xql_jax.envs.dm_control import DMControl
+from xql_jax.envs.point_maze import PointMaze
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.tasks import Task, get_task
 
@@ -25,7 +26,7 @@ SOME = [
 
 
 def wrapped(name, episode_limit=1000):
-    return make_environment(Task(name, "dm_control", None, 0.0, 1000.0, episode_limit))
+    return DMControl(Task(name, "dm_control", None, 0.0, 1000.0, episode_limit))
 
 
 @pytest.mark.parametrize("name", [name if name in SOME else slow(name) for name in NAMES])
@@ -111,7 +112,7 @@ def test_regulators_keep_their_springs():
 
 @pytest.mark.draws
 def test_pictures_are_of_their_own_environment_and_episode():
-    quadruped, maze = wrapped("quadruped-escape"), make_environment(get_task("pointmaze-umaze-v0"))
+    quadruped, maze = wrapped("quadruped-escape"), PointMaze(get_task("pointmaze-umaze-v0"))
     quadruped.reset(seed=1)
     first = quadruped.render()
     maze.reset(seed=0)

@@ -7,7 +7,7 @@ from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
 from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 
-from xql_jax.envs import make_environment
+from xql_jax.envs import Simulation, choose_suite
 from xql_jax.envs.locomotion import ROBOTS, Locomotion
 from xql_jax.tasks import get_task
 
@@ -109,8 +109,11 @@ HEAVY_ROBOTS = pytest.mark.parametrize("name", MASSES)
 
 def models(name: str) -> tuple[mujoco.MjModel, mujoco.MjModel]:
     """The model with today's masses, and with the old ones."""
-    today, old = (make_environment(get_task(name), legacy_inertia=legacy).model for legacy in (False, True))
-    return today, old
+    task = get_task(name)
+    today, old = (
+        choose_suite(task, Simulation(legacy_inertia=legacy)).make(task) for legacy in (False, True)
+    )
+    return today.model, old.model
 
 
 def test_hopper_torso_by_hand_and_as_quoted_of_gyms_v2():

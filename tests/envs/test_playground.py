@@ -4,9 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from xql_jax.envs import SUITES, make_environment
+from xql_jax.envs import SUITES
 from xql_jax.envs.compiled import compiled_environment
-from xql_jax.envs.dm_control import _flat
+from xql_jax.envs.dm_control import DMControl, _flat
 from xql_jax.tasks import COMPILED_TASKS, get_task, name_in_dm_control
 
 pytest.importorskip("mujoco_playground", reason="the extra `compiled` is not installed")
@@ -78,7 +78,7 @@ def test_every_task_has_the_sizes_and_times_of_dm_control():
         environment = compiled_environment(task)
         model = environment._environment.mj_model
         np.testing.assert_array_equal(model.actuator_ctrlrange, [[-1.0, 1.0]] * environment.action_size)
-        theirs = make_environment(get_task(name_in_dm_control(task)))
+        theirs = DMControl(get_task(name_in_dm_control(task)))
         assert environment.action_size == theirs.action_space.shape[0]
         assert environment.observation_size == theirs.observation_space.shape[0]
         assert environment.steps_per_second == pytest.approx(theirs.steps_per_second)
@@ -92,7 +92,7 @@ def test_an_episode_follows_dm_controls():
     Playground by semi-implicit Euler, which moves by the one after.
     """
     ours = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
-    theirs = make_environment(get_task("cartpole-swingup"))
+    theirs = DMControl(get_task("cartpole-swingup"))
     ours.reset([1])
     theirs.reset(seed=1)
     physics, random = theirs.physics.data, np.random.default_rng(0)

@@ -10,7 +10,8 @@ import pytest
 from gymnasium import spaces
 from own_maze import Line
 
-from xql_jax.envs import action_bounds, make_environment
+from xql_jax.envs import action_bounds
+from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
 from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.tool_settings import EvaluationSettings
@@ -19,7 +20,7 @@ from xql_jax.tasks import ONLINE_TASKS, References, get_task, referenced
 
 @pytest.mark.parametrize("name", [name for name, task in ONLINE_TASKS.items() if task.suite == "gymnasium"])
 def test_episodes_are_gymnasiums_bit_for_bit_whatever_came_before(name):
-    env, raw = make_environment(get_task(name)), gymnasium.make(name)
+    env, raw = Registered(get_task(name)), gymnasium.make(name)
     reach = raw.action_space.high  # their bounds are symmetric
     np.testing.assert_array_equal(raw.action_space.low, -reach)
     bounds = action_bounds(get_task(name))
@@ -43,7 +44,7 @@ def test_an_own_environments_spaces_and_steps():
     assert (task.suite, task.episode_limit, task.dataset_url) == ("own", 30, None)
     assert task.normalized_score(np.array([-7.0])) == [-7.0]
     assert referenced(task, References(-30.0, -10.0)).normalized_score(np.array([-15.0])) == [75.0]
-    environment, theirs = make_environment(task), Line()
+    environment, theirs = Registered(task), Line()
     assert environment.observation_space.shape == (2,)
     observation, _ = environment.reset(seed=3)
     expected, _ = theirs.reset(seed=3)
@@ -78,7 +79,7 @@ def test_a_module_in_the_current_folder(tmp_path, monkeypatch):
 )
 def test_mistakes(name, told):
     with pytest.raises(UserError) as raised:
-        make_environment(get_task(name))
+        Registered(get_task(name))
     assert told in str(raised.value)
 
 
@@ -105,7 +106,7 @@ class Drawn(gymnasium.Env):
 
 def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path):
     gymnasium.register("Drawn-v0", Drawn, max_episode_steps=3)
-    picture = make_environment(get_task("Drawn-v0"))
+    picture = Registered(get_task("Drawn-v0"))
     picture.reset(seed=0)
     with pytest.raises(UserError, match="no render_mode 'rgb_array'"):
         picture.render()  # training never asks for pictures

@@ -22,7 +22,8 @@ OF_EACH_SUITE = [
     "pointmaze-umaze-v0", "maze2d-large-dense-v1", "hopper-medium-v2", "halfcheetah-medium-v2",
     slow("walker2d-medium-v2"), "antmaze-umaze-v2", slow("antmaze-large-play-v0"), "kitchen-mixed-v0",
     "pen-human-v1", "door-human-v1", slow("hammer-human-v1"), slow("relocate-human-v1"), "cheetah-run",
-    "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5", "own_maze:Line-v0", "jax_point_mass:PointMass",
+    "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5",
+    "xql_jax.envs.ant_field:AntField-v0", "own_maze:Line-v0", "jax_point_mass:PointMass",
     "bullet-maze2d-open-v0",
 ]  # fmt: skip
 EACH_SUITE = pytest.mark.parametrize("name", OF_EACH_SUITE)

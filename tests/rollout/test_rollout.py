@@ -161,7 +161,7 @@ def jumpy(observations):
 
 def one_by_one(task, member, seed):
     """An episode's observations and rewards, by the environment alone."""
-    env, act = envs.make_environment(task), lambda seen: jumpy(np.tile(seen, (2, 1, 1)))[member, 0]
+    env, act = envs.choose_suite(task).make(task), lambda seen: jumpy(np.tile(seen, (2, 1, 1)))[member, 0]
     observation, _ = env.reset(seed=seed)
     path, rewards, over = [observation], [], False
     while not over:

@@ -44,9 +44,7 @@ def generate(
     off the walls. D4RL's ant stays at its target until the limit.
 
     Args:
-        task: an antmaze task.
-        num_steps: N, the number of rows.
-        seed: the only source of randomness.
+        num_steps: N.
         on_steps: called after each episode with its number of rows, for a progress bar.
     Returns:
         D4RL's arrays: observations and next_observations f32[N, 29], actions f32[N, 8], terminals, timeouts;

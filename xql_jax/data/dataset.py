@@ -108,10 +108,8 @@ def looks_discrete(dataset: Dataset) -> bool:
 def as_learners_see(dataset: Dataset, bounds: ActionBounds) -> Dataset:
     """Returns the dataset with actions within ±1, which were within the environment's bounds.
 
-    Warns if they lie within ±1 already, although the bounds are wider.
-
-    Raises:
-        UserError: if actions are beyond bounds that are not ±1, because then their units are not certain.
+    Warns if they lie within ±1 already, although the bounds are wider. Raises UserError if they are beyond
+    bounds that are not ±1, because then their units are not certain.
     """
     if bounds.are_unit or dataset.is_normalized:
         return dataset
@@ -147,10 +145,7 @@ def from_transitions(arrays: Mapping[str, np.ndarray], source: str) -> Dataset:
 
     Args:
         arrays: f32[N, O] observations and next_observations, f32[N, A] actions, f32[N] rewards; [N] terminals
-            and, optionally, timeouts, as bool or 0/1.
-        source: the file, for messages.
-    Raises:
-        UserError: if N is 0.
+            and, optionally, timeouts, as bool or 0/1. UserError if N is 0.
     """
     terminals = arrays["terminals"] != 0
     if len(terminals) == 0:
@@ -228,10 +223,8 @@ def check_spaces(dataset: Dataset, observation_dim: int, action_dim: int, name: 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """Concatenates the datasets in their order; no trajectory continues from one into the next.
 
-    References count if all datasets that bring some agree.
-
-    Raises:
-        UserError: if their observations or actions have different sizes, naming two that disagree.
+    References count if all datasets that bring some agree. Raises UserError if observations or actions have
+    different sizes, naming two datasets that disagree.
     """
     first = datasets[0]
     if len(datasets) == 1:

@@ -33,9 +33,6 @@ def read_npz_folder(folder: Path) -> Dataset:
 
     Each file holds observations [T + 1, O] or [T, O], actions [T, A], rewards [T] and, if the episode ends in
     a terminal state, `terminals` (or `terminations`, `terminated`): [T], or one value for the last step.
-
-    Raises:
-        UserError: if there is no file; or, naming the file, if one cannot be used.
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     if not paths:
@@ -67,8 +64,6 @@ def read_minari(name: str) -> Dataset:
     concatenated in the order of its sorted keys.
 
     Nothing is downloaded: Minari's own command does that, and says how much it will be.
-    Raises:
-        UserError: if there is no such dataset, or its spaces or arrays are unfit.
     """
     folder, source = _minari_folder(name), f"minari:{name}"
     with needing(source, "minari"):
@@ -138,9 +133,6 @@ def _episode(arrays: Mapping[str, Any], source: str) -> Dataset | None:
     Args:
         arrays: [T + 1, O] observations, [T, A] actions, [T] rewards and terminals. With [T, O] observations
             the last step has no next observation. It is kept if it is terminal, because its mask hides that.
-        source: the episode, for messages.
-    Raises:
-        UserError: if an array is unfit (see `validated`).
     """
     steps = {key: np.asarray(array) for key, array in arrays.items()}
     observations = following = steps["observations"]

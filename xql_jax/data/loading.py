@@ -28,16 +28,13 @@ def load_dataset(
     """Loads the given sources, or the task's own dataset if there are none; does no preprocessing.
 
     Args:
-        task: provides the dataset if `sources` is empty, and the episode limit for files without time-outs.
-            It may be None if there are sources.
+        task: also gives the episode limit for files without time-outs. It may be None if there are sources.
         sources: each a file (`.hdf5` or `.h5` in D4RL's layout, `.npz`), a folder of `.npz` episodes,
             `ogbench:FILE.npz`, `minari:ID` or `minari:FOLDER`; or a dataset that is in memory already.
-            Several are concatenated in the given order. If empty, the task's own data are used; they are
-            downloaded or generated if they are not on disk yet.
+            Several are concatenated in the given order.
         url: address to download the task's own file from, instead of D4RL's; only without `sources`.
-        bounds: of the environment, in whose units the actions are; they are scaled to ±1. A source whose
-            `action_units` are "normalized" has them so already, as have all by an earlier version's
-            collector. Unknown ones leave actions as they are.
+        bounds: of the environment, in whose units the actions are, unless the source says that they are
+            normalised; they are scaled to ±1. Unknown ones leave actions as they are.
     Raises:
         UserError: naming the source, if the data are not there, cannot be used, do not fit together or into
             memory, or an argument does not go with them.
@@ -77,10 +74,8 @@ def _read(source: str, episode_limit: int | None) -> Dataset:
 def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any]] | None:
     """Returns name, size in bytes and time of modification in ns of each file that `load_dataset` reads.
 
-    If they are equal, the data are taken to be the same without being read.
-
-    Returns:
-        None if a file is missing, or if it is not known which files they are (`minari:ID`, data in memory).
+    If they are equal, the data are taken to be the same without being read. None if a file is missing, or if
+    it is not known which files they are (`minari:ID`, data in memory).
     """
     found = []
     for source in sources or ([str(cached_file(task))] if task else []):
@@ -106,13 +101,7 @@ def cached_file(task: Task) -> Path:
 
 
 def task_file(task: Task, url: str | None = None) -> Path:
-    """Returns the path of the task's own dataset, which is downloaded or generated if it is not there.
-
-    Args:
-        url: where to download it from; None for D4RL's address.
-    Raises:
-        UserError: if the task has no dataset, or the download fails.
-    """
+    """Returns the path of the task's own dataset, which is downloaded or generated if it is not there."""
     if task.name in ONLINE_TASKS or task.suite == COMPILED:
         raise UserError(f"{task.name} has no dataset: learn it with xql-train-online, or give --dataset")
     path = cached_file(task)
@@ -129,11 +118,9 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path) -> None:
-    """Downloads an HDF5 file to `path`, unless it exists. It appears there only when it is whole.
+    """Downloads an HDF5 file to `path`, unless it exists; UserError if that fails.
 
-    Raises:
-        UserError: if the server cannot be reached or fails, what it sends is not the file, or the folder
-            cannot be written. The message says what the user can do.
+    It appears there only when it is whole.
     """
     if path.exists():
         return

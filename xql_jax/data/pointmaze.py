@@ -35,8 +35,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
 
     Args:
         task: names the maze; its episode limit bounds the steps to one target.
-        num_steps: N, the number of rows.
-        seed: the only source of randomness.
+        num_steps: N.
     Returns:
         D4RL's arrays. observations f32[N, 4]; actions f32[N, 2], about a third of the entries at ±1; rewards
         f32[N], 1 where `observations` (not the next one) are within 0.5 of the *evaluation* goal, which the

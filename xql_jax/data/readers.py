@@ -47,9 +47,7 @@ DONES = "rename dones to terminals if it marks final states, else to timeouts be
 
 
 def read_hdf5(path: Path, episode_limit: int | None) -> Dataset:
-    """Reads a file in D4RL's layout.
-
-    `next_observations` are ignored, as D4RL ignores them.
+    """Reads a file in D4RL's layout; `next_observations` are ignored, as D4RL ignores them.
 
     Args:
         episode_limit: steps, for a file without `timeouts`; None if no limit is known.
@@ -78,10 +76,7 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
     converted by `qlearning_dataset`, except that the last row stays if it is terminal. Ends of trajectories
     may be marked by `timeouts` (all ends but terminals) or `ends` (all).
 
-    Args:
-        episode_limit: steps, for rows in D4RL's layout without timeouts; None if no limit is known.
-    Raises:
-        UserError: as `read_hdf5`. Pickled objects are refused, not run.
+    Takes and raises what `read_hdf5` does. Pickled objects are refused, not run.
     """
     arrays, names = read_archive(path, (*RANKS, UNITS))
     if "qpos" in names and not {"next_observations", "timeouts", "ends"}.intersection(names):
@@ -120,8 +115,7 @@ def read_ogbench(path: Path) -> Dataset:
     trajectory has no next observation. With it, rows are transitions, as in what its `make_env_and_datasets`
     returns.
 
-    Raises:
-        UserError: as `read_hdf5`; also if there are no rewards, which OGBench's own files do not have.
+    Raises what `read_hdf5` does; also if there are no rewards, which OGBench's own files do not have.
     """
     arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks"))
     if "rewards" not in arrays:
@@ -201,9 +195,8 @@ def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.n
 def opened(path: Path) -> Iterator[h5py.File]:
     """Opens an HDF5 file for reading; until it is closed, errors of h5py are raised as UserError.
 
-    Raises:
-        UserError: if anything in it is a link, or has its numbers in other files. They can change while the
-            file does not, may be anything on this machine, and read as zeros if they are missing.
+    Refuses files in which anything is a link, or has its numbers in other files: these can change while the
+    file does not, may be anything on this machine, and read as zeros if they are missing.
     """
 
     def elsewhere(name: str, link: Any) -> str | None:
@@ -271,7 +264,6 @@ def validated(arrays: Mapping[str, np.ndarray], source: str, min_rows: int = 2) 
     Args:
         arrays: by key, at least `observations`; the keys are those of `RANKS`. If a vector [N] is expected, a
             column [N, 1] is accepted, too, as in D4RL.
-        source: the file, for messages.
         min_rows: 2 for a whole dataset, less for a part of one.
     Returns:
         f32 arrays, C-contiguous: [N, O], [N, A] and [N], all of the same N >= min_rows.

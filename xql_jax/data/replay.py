@@ -104,9 +104,7 @@ def sample(buffer: ReplayBuffer, key: PRNGKey, batch_size: int, prior: PriorData
 
     Args:
         buffer: not empty; with offline data its capacity is at most `prior.capacity`.
-        key: used once.
         batch_size: static under jit; it may exceed the number of transitions.
-        prior: the offline data; None to draw from the buffer alone.
     Returns:
         f32[batch_size, ...]; row i of every field is the same transition.
     """

@@ -94,10 +94,7 @@ def rows_of_replay(first: int, transitions: Batch, num_environments: int) -> Row
 
 
 def write_hdf5(path: Path, rows: Rows, metadata: Metadata) -> None:
-    """Writes rows in D4RL's layout: the same rows give the same bytes.
-
-    Metadata go under `metadata/`, one scalar or list per name.
-    """
+    """Writes rows in D4RL's layout, and metadata under `metadata/`: the same rows give the same bytes."""
     with h5py.File(path, "w") as file:
         for key, array in rows.items():
             # Times would change the bytes; checksums show when a file was damaged.
@@ -134,7 +131,6 @@ def write_minari(
         folder: an empty one.
         name: from which the dataset's ID is made, because Minari requires one.
         metadata: is added to Minari's own; `References` get Minari's names.
-        bounds: of the actions.
     """
     with needing("--format=minari", "minari"):
         import minari

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from xql_jax.envs.vector import Local, VectorEnv
 from xql_jax.errors import UserError
 from xql_jax.tasks import COMPILED, OWN, PLAYGROUND, Task
-from xql_jax.types import ActionBounds, Environment
+from xql_jax.types import ActionBounds
 
 CORES = os.cpu_count() or 1
 BACKENDS = ("mujoco", "d4rl")
@@ -28,20 +28,17 @@ class Simulation(NamedTuple):
 OURS = Simulation()
 
 
-def _by(name: str) -> Callable[..., Environment]:
+def _by(name: str) -> Callable[..., Any]:
     """Returns a function that makes environments of a class "module:Class", imported at the first call."""
     return lambda task, **options: pkgutil.resolve_name(f"{__name__}.{name}")(task, **options)
-
-
-def _never(task: Task) -> Environment:
-    raise UserError(f"{task.name}: one program steps all of its environments, see Suite.vector_env")
 
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
     """How to make a suite's environments, and how many are worth having."""
 
-    make: Callable[..., Environment]  # takes a Task, and `legacy_inertia` if the suite offers it
+    # Takes a Task, and `legacy_inertia` if the suite offers it. Of compiled environments it makes all.
+    make: Callable[..., Any]
     num_threads: int = 1  # in parallel; pays for steps of a millisecond, slows those of microseconds
     max_environments: int = 64  # at once, or one per evaluated policy if that is more: few if they are costly
     has_legacy_inertia: bool = False  # robots whose masses today's MuJoCo computes differently from D4RL's
@@ -50,9 +47,7 @@ class Suite:
     def vector_env(self, task: Task, num_envs: int) -> VectorEnv:
         """Returns N environments of the task in this process."""
         if task.suite == COMPILED:
-            from xql_jax.envs.compiled import CompiledEnv
-
-            return CompiledEnv(task, num_envs)
+            return self.make(task, num_envs=num_envs)
         return Local(functools.partial(self.make, task), num_envs, self.num_threads)
 
     def sizes(self, task: Task) -> tuple[int, int]:
@@ -78,16 +73,19 @@ SUITES = {
     "dm_control": Suite(_by("dm_control:DMControl"), packages=("mujoco", "dm_control")),
     "gymnasium": Suite(_by("registered:Registered"), packages=_GYMNASIUM),
     OWN: Suite(_by("registered:Registered"), packages=("gymnasium",)),
-    COMPILED: Suite(_never, max_environments=4096, packages=("mujoco-mjx", "playground", "mujoco", "jax")),
+    COMPILED: Suite(
+        _by("compiled:CompiledEnv"),
+        max_environments=4096,
+        packages=("mujoco-mjx", "playground", "mujoco", "jax"),
+    ),
 }
 
 
 def choose_suite(task: Task, simulation: Simulation = OURS) -> Suite:
     """Returns the suite of a task in a simulation; its `make` takes the task alone.
 
-    Raises:
-        UserError: if there is no environment for the suite, its robots have no such masses, or D4RL's own
-            environments are not available, see `d4rl_backend`.
+    Raises UserError if there is no environment for the suite, its robots have no such masses, or D4RL's own
+    environments are not available, see `d4rl_backend`.
     """
     if simulation.env_backend == "d4rl":
         if simulation.legacy_inertia:
@@ -120,15 +118,6 @@ def action_bounds(task: Task | None) -> ActionBounds:
         return ActionBounds()
     with contextlib.closing(SUITES[task.suite].vector_env(task, 1)) as env:
         return ActionBounds.of(env.action_space)
-
-
-def make_environment(task: Task, legacy_inertia: bool = False) -> Environment:
-    """Returns a new environment of the task; `reset(seed=...)` alone determines its episode.
-
-    Raises:
-        UserError: as `choose_suite`; or if the task's environments are part of the compiled program.
-    """
-    return choose_suite(task, Simulation(legacy_inertia=legacy_inertia)).make(task)
 
 
 def describe_environment(task: Task, simulation: Simulation) -> dict[str, Any]:
