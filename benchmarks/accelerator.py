@@ -53,8 +53,7 @@ from xql_jax.learners.registry import make_learner  # noqa: E402
 from xql_jax.outputs import check_output, writing_output  # noqa: E402
 from xql_jax.tasks import get_task  # noqa: E402
 from xql_jax.training.members import make_members  # noqa: E402
-from xql_jax.training.offline import strategy_for  # noqa: E402
-from xql_jax.training.population import Population  # noqa: E402
+from xql_jax.training.offline import offline_population  # noqa: E402
 
 OFFLINE, ONLINE = ("xql", "iql", "bc"), ("xsac", "xtd3")
 PAPER_SIZES = {"xsac": (1024, 1024), "xtd3": (256, 256)}  # Table 5: width of two hidden layers, batch size
@@ -182,8 +181,8 @@ def measure_products(size: int, chain: int) -> dict[str, Any]:
 
 def measure_training(algorithm: str, members: int, batch_size: int, where: str, data: Any) -> dict[str, Any]:
     started = time.perf_counter()
-    population = Population(
-        make_learner(algorithm, {}), make_members(range(members), {}), strategy_for(data, batch_size)
+    population = offline_population(
+        make_learner(algorithm, {}), make_members(range(members), {}), data, batch_size
     )
     population.compile()
     set_up = time.perf_counter() - started
@@ -215,7 +214,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     schedule = OnlineSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
-        population = Population(learner, make_members([0], {}), Host(make, schedule, files))
+        population = Host(learner, make_members([0], {}), make, schedule, files)
         population.compile()
         set_up = time.perf_counter() - started
         try:
@@ -224,7 +223,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
             population.close()
     row = {"algorithm": algorithm, "environment": name, "hidden_dims": [width, width], **sizes}
     # Times of the acting thread by activity. The rest of a step's time is the program's overhead.
-    parts = {kind: 1e3 * spent / population.step for kind, spent in population.strategy.seconds.items()}
+    parts = {kind: 1e3 * spent / population.step for kind, spent in population.seconds.items()}
     return row | {"steps_per_second": measured, "milliseconds_per_step": parts} | costs(population, set_up)
 
 

@@ -28,7 +28,6 @@ from xql_jax.tasks import COMPILED, get_task, name_in_dm_control
 from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
 
@@ -74,17 +73,15 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
     host_task = get_task(name_in_dm_control(task))
     make, members = functools.partial(choose_suite(host_task).make, host_task), [Member(0, {})]
     populations = {
-        "compiled": Population(
-            learner, members, Compiled(compiled_environment(task), schedule, ReplayFiles(folder))
-        ),
+        "compiled": Compiled(learner, members, compiled_environment(task), schedule, ReplayFiles(folder)),
     }
     if host_task.suite != COMPILED:  # an environment of one's own in JAX has no twin on the host
-        populations["host"] = Population(learner, members, Host(make, rounds, ReplayFiles(folder)))
+        populations["host"] = Host(learner, members, make, rounds, ReplayFiles(folder))
     steps = {}
     for name, population in populations.items():
-        population.advance(population.strategy.stride * 4)  # compiles
-        took = seconds(population, population.strategy.stride * 4)
-        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.strategy.stride
+        population.advance(population.stride * 4)  # compiles
+        took = seconds(population, population.stride * 4)
+        steps[name] = max(1, int(FLAGS.seconds * 4 / took)) * population.stride
     speeds: dict[str, list[float]] = {name: [] for name in populations}
     for _ in range(FLAGS.turns):
         for name, population in populations.items():

@@ -28,7 +28,7 @@ from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner, method_of
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 
 flags.DEFINE_list("methods", [], "Methods, or METHOD+POLICY, to compare with xql. Default: all.")
@@ -90,7 +90,7 @@ def make(name: str, data: Dataset) -> tuple[Population, float]:
     widths = [field for field in hyperparameters(learner) if field.endswith("_hidden_dims")]
     learner = with_hyperparameters(learner, dict.fromkeys(widths, WIDTHS))
     view = view_for(learner, data)
-    population = Population(learner, make_members([0], {}), strategy_for(view.batch, FLAGS.batch_size))
+    population = offline_population(learner, make_members([0], {}), view.batch, FLAGS.batch_size)
     population.compile()
     state = jax.tree.map(lambda leaf: leaf[0], population.states)
     batch = sample(jax.device_put(view.batch), jax.random.key(0), FLAGS.batch_size)

@@ -58,13 +58,13 @@ def main(_: list[str]) -> None:
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)
-            populations[name] = population = Population(learner, [Member(0, {})], Host(make, schedule, files))
+            populations[name] = population = Host(learner, [Member(0, {})], make, schedule, files)
             runs[name] = functools.partial(advance, population)
         runs["updates alone"] = updates_alone(learner, make)
         for run in runs.values():
             run(200)  # warm
         for population in populations.values():
-            population.strategy.seconds = dict.fromkeys(population.strategy.seconds, 0.0)
+            population.seconds = dict.fromkeys(population.seconds, 0.0)
         speeds = {name: [] for name in runs}
         for _ in range(FLAGS.turns):
             for name, run in runs.items():
@@ -78,7 +78,7 @@ def main(_: list[str]) -> None:
             print(f"{speed}  {ratio:.2f} of the first  {bound:.2f} of the bound")
         for name, population in populations.items():
             total = FLAGS.steps * FLAGS.turns
-            parts = {kind: 1000 * value / total for kind, value in population.strategy.seconds.items()}
+            parts = {kind: 1000 * value / total for kind, value in population.seconds.items()}
             print(f"{name}, ms a step: " + ", ".join(f"{kind} {value:.3f}" for kind, value in parts.items()))
             population.close()
         print(json.dumps(results))

@@ -29,7 +29,7 @@ from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner
 from xql_jax.sweeps import rates
 from xql_jax.tasks import get_task
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 
 BATCH_SIZES = {"dt": 64}  # its authors'; 256 for the others
@@ -81,7 +81,7 @@ def population(name: str, data: Dataset) -> tuple[Population, str, int, int]:
     learner = with_hyperparameters(learner, dict.fromkeys(fields, (WIDTH, WIDTH)))
     batch = view_for(learner, data).batch if name in OFFLINE else data.batch
     size = BATCH_SIZES.get(name, 256)
-    made = Population(learner, make_members([0], {}), strategy_for(batch, size))
+    made = offline_population(learner, make_members([0], {}), batch, size)
     began = time.process_time()
     made.compile()
     compiled = min(made.compile_seconds, time.process_time() - began)  # on a busy machine the latter is less

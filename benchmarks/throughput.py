@@ -31,7 +31,7 @@ from xql_jax.data.sampling import sample
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.types import Batch, Learner
 
@@ -59,7 +59,7 @@ def main() -> int:
     compile_seconds = {}
     for size in sizes:
         for where, data in (("resident", on_device), ("streamed", on_host)):
-            population = Population(learner, make_members(range(size), {}), strategy_for(data, BATCH_SIZE))
+            population = offline_population(learner, make_members(range(size), {}), data, BATCH_SIZE)
             population.compile()
             compile_seconds[f"{size} {where}"] = population.compile_seconds
             runs[f"{size} {where}"] = advance(population)

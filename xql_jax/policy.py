@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.errors import UserError
+from xql_jax.rollout.acting import Act, RecurrentPolicy, around
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.policies import Act, RecurrentPolicy, around
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import settings_of_jax

@@ -9,8 +9,8 @@ from gymnasium import spaces
 
 from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
+from xql_jax.rollout.acting import RecurrentPolicy, around, prepared
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
-from xql_jax.rollout.policies import RecurrentPolicy, around, prepared
 from xql_jax.rollout.video import record_video
 from xql_jax.tasks import Task, get_task
 

@@ -16,7 +16,7 @@ from tiny_runs import assert_same_bits, assert_same_rows, offline_settings, smal
 from xql_jax.errors import Damaged, UserError
 from xql_jax.runs.load import load_run
 from xql_jax.runs.offline import train_offline
-from xql_jax.training.population import Population
+from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.signals import StopSignals
 
 pytestmark = pytest.mark.slow
@@ -42,15 +42,15 @@ DAMAGE = {
 @contextlib.contextmanager
 def stopping_at(step):
     """Yields what stops a run after the call that ends at a step or later."""
-    stop, advance = StopSignals(), Population.advance
+    stop, train = StopSignals(), TrainingLoop._train
 
-    def watched(population, end):
-        metrics = advance(population, end)
-        if population.step >= step:
+    def watched(loop, end):
+        given = train(loop, end)
+        if loop.population.step >= step:
             stop.request()
-        return metrics
+        return given
 
-    with mock.patch.object(Population, "advance", watched):
+    with mock.patch.object(TrainingLoop, "_train", watched):
         yield stop
 
 

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
+from jax_point_mass import PointMass
 
 from xql_jax.learners import fields
 from xql_jax.training.checkpoints import Progress
+from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
 from xql_jax.training.members import Member
-from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.types import Batch
@@ -100,8 +101,18 @@ ONE = (Member(0, {}),)
 
 
 def make_population(tmp_path, members=ONE, environment=Counting, learner=None, together=None, **changes):
-    strategy = Host(environment, dataclasses.replace(SCHEDULE, **changes), ReplayFiles(tmp_path))
-    return Population(learner or Counter(), members, strategy, together)
+    """Members that act on the host, each in one environment unless the schedule has more."""
+    schedule = dataclasses.replace(SCHEDULE, **changes)
+    return Host(
+        learner or Counter(), members, environment, schedule, ReplayFiles(tmp_path), together=together
+    )
+
+
+def make_in_program(tmp_path, members=ONE, environment=PointMass, learner=None, together=False, **changes):
+    """Members that act in three compiled environments each."""
+    three = {"num_environments": 3, "round_steps": 3, "buffer_size": 256}
+    schedule, files = dataclasses.replace(SCHEDULE, **{**three, **changes}), ReplayFiles(tmp_path)
+    return Compiled(learner or Counter(), members, environment(), schedule, files, together)
 
 
 def save(population):
@@ -126,7 +137,7 @@ def transitions(population, index=0):
 
 def acting_updates(population):
     """How many updates the policy of each transition since the warm-up had."""
-    actions = transitions(population).actions[population.strategy.schedule.warmup_steps :, 0]
+    actions = transitions(population).actions[population.schedule.warmup_steps :, 0]
     return np.round(1000 * actions).astype(int)
 
 

@@ -16,14 +16,13 @@ from xql_jax.data.replay import PriorData
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.host import Host
 from xql_jax.training.loop import TrainingLoop
-from xql_jax.training.members import Member
-from xql_jax.training.population import Population
+from xql_jax.training.members import Divergence, Member
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import Ramp, Schedule
-from xql_jax.training.strategy import Divergence
 from xql_jax.types import Batch, CalibratedBatch
 
 HANDOVER = 8
+PLAIN = Preprocessing()
 TRANSFORMS = Preprocessing(
     action_bound=0.5,
     reward_scale=3.0,
@@ -68,18 +67,17 @@ def make_data(size=20):
 class Phases:
     """Two trainings, one after the other, as the training loop makes them."""
 
-    def __init__(self, path, members=ONE, learner=None, *, preprocessing=None, fraction=None, **changes):
+    def __init__(self, path, members=ONE, learner=None, *, preprocessing=PLAIN, fraction=None, **changes):
         """Updates by batches of 4, then rounds of two steps without a warm-up."""
         handover = changes.pop("handover", HANDOVER)
         learner, data = learner or Counter(), jax.device_put(make_data())
         schedule = dataclasses.replace(SCHEDULE, **{"warmup_steps": 0, **changes})
 
         def hand_over(offline):
-            strategy = Host(
-                Counting, schedule, ReplayFiles(path), first_step=handover,
+            online = Host(
+                learner, members, Counting, schedule, ReplayFiles(path), first_step=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
-            online = Population(learner, members, strategy)
             online.take_over(offline)
             return online
 
@@ -103,7 +101,7 @@ def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path, 
     phases.offline.advance(HANDOVER)
     before = phases.offline.states
     population = phases.begin_online()
-    assert (population.strategy.stride, population.step) == (2, HANDOVER)
+    assert (population.stride, population.step) == (2, HANDOVER)
     same(population.states, before)
     update, numbers = population.update, []
     monkeypatch.setattr(population, "update", lambda *of: numbers.append(of) or update(*of))
@@ -132,7 +130,7 @@ def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
     plain, seeing, large = (
         online(tmp_path / name, learner=learner, preprocessing=preprocessing)
         for name, learner, preprocessing in (
-            ("a", Counter(), None),
+            ("a", Counter(), PLAIN),
             ("b", Seeing(), TRANSFORMS),
             ("c", ActingByRate(rate=10.0), TRANSFORMS),
         )
@@ -160,8 +158,8 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
 
     def population():
         schedule = dataclasses.replace(SCHEDULE, num_environments=2, round_steps=4)
-        strategy = Host(Counting, schedule, ReplayFiles(tmp_path), prior_data=PriorData(data, 0.5))
-        return Population(Calibrated(), TWO, strategy)
+        files, prior = ReplayFiles(tmp_path), PriorData(data, 0.5)
+        return Host(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
 
     def expected(rewards, steps):
         """Of an environment's rewards, oldest first, of which the first was the episode's step `steps`."""
@@ -244,7 +242,7 @@ def test_resumed_in_the_second_phase_it_has_networks_and_buffer(tmp_path):
     for file in (tmp_path / "replay").rglob("*.npz"):
         file.write_bytes(b"damaged")
     early, _ = make_loop(tmp_path)
-    assert (early.population.step, early.population.strategy.stride) == (HANDOVER, 1)
+    assert (early.population.step, early.population.stride) == (HANDOVER, 1)
     with early:
         train(early)
     assert early.finished

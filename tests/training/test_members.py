@@ -1,7 +1,6 @@
 """Members: which a sweep and the seeds make, their names, and their parts of what is stacked."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,10 +10,7 @@ from xql_jax.training.members import (
     Member,
     learners_of,
     make_members,
-    member_shapes,
     parse_sweep,
-    stacked,
-    unstack,
 )
 
 
@@ -75,19 +71,3 @@ def test_each_member_has_its_hyperparameters():
     learners = learners_of(make_learner("xql"), make_members([0], {"beta": [0.5, 3.0], "tau": [0.25]}))
     assert [(float(x.value.regression.beta), float(x.tau)) for x in learners] == [(0.5, 0.25), (3.0, 0.25)]
     assert all(isinstance(leaf, jax.Array) and leaf.shape == () for leaf in jax.tree.leaves(learners))
-
-
-def test_unstack_undoes_stacked():
-    members = make_members([3, 4, 5], {})
-    trees = [{"x": jnp.full(2, seed, jnp.float32), "n": jnp.int32(seed)} for seed in (3, 4, 5)]
-    together = stacked(trees)
-    assert (together["x"].shape, together["n"].shape) == ((3, 2), (3,))
-    apart = unstack(together, members)
-    assert list(apart) == ["seed3", "seed4", "seed5"]
-    for seed, own in zip((3, 4, 5), apart.values(), strict=True):
-        assert (own["x"].tolist(), own["n"].tolist()) == ([seed, seed], seed)
-        assert all(isinstance(leaf, np.ndarray) and leaf.flags.owndata for leaf in own.values())
-    shapes = member_shapes(together)
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), apart["seed3"]
-    )

@@ -79,10 +79,6 @@ class Run:
             assert_same_bits(self.files.load(inserted, shapes(self.capacity)), buffer)
 
 
-def names(run):
-    return sorted(path.name[:21] for path in run.files.folder.iterdir())
-
-
 def three_checkpoints(folder):
     """A buffer of capacity 8: files of transitions 0 to 4, 5 to 7, 8 to 12, and checkpoints after each."""
     run = Run(folder, 8)
@@ -172,28 +168,6 @@ def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
         save(population)
     assert sorted(int(path.name.split("-")[1]) for path in tmp_path.rglob("*.npz")) == stops
     population.close()
-
-
-def test_another_past_is_forgotten(run):
-    """Appending after transition 8 removes what was once met after it, and what a kill left."""
-    (run.files.folder / "x.npz.tmp").write_bytes(b"half")
-    run.restore(age=1)
-    run.files.append(8, since(run.buffer, 8))  # nothing new
-    run.insert(2)
-    run.save()
-    assert names(run) == ["0000000000-0000000005", "0000000005-0000000008", "0000000008-0000000010"]
-    run.check()
-    assert_same_bits(run.files.load(0, shapes(8)), replay.empty(8, O, A))
-
-
-def test_rows_since(run):
-    """The last 8 of all 13 are there, also round the ring's end."""
-    everything = [noise(1, 5), noise(2, 3), noise(3, 5)]
-    for first in range(14):
-        expected = jax.tree.map(
-            lambda *fields, first=first: np.concatenate(fields)[max(first, 5) :], *everything
-        )
-        assert_same_bits(since(run.buffer, first), expected)
 
 
 DAMAGES = {

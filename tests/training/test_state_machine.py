@@ -75,8 +75,7 @@ class InProgram:
         )
         folder.mkdir(parents=True, exist_ok=True)
         files = TrainingFiles(folder)
-        strategy = Compiled(PointMass(), schedule, ReplayFiles(files.replay))
-        population = Population(Counter(), members, strategy)
+        population = Compiled(Counter(), members, PointMass(), schedule, ReplayFiles(files.replay))
         population._programs = self.programs  # compiled once
         population.compile()
         evaluator = OneStep(2, 2)

@@ -11,8 +11,7 @@ from xql_jax.tasks import get_task
 from xql_jax.training.checkpoints import TrainingFiles
 from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import make_members
-from xql_jax.training.offline import strategy_for
-from xql_jax.training.population import Population
+from xql_jax.training.offline import offline_population
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import Batch
@@ -75,10 +74,6 @@ def widths(*sizes):
 def make_growth(seeds=(0, 1), grid=None, **values):
     """A population of Growth; what neither the grid nor the values set does not grow."""
     return offline_population(Growth(**values), make_members(list(seeds), grid or {}), make_data(), 4)
-
-
-def offline_population(learner, members, data, batch_size, **options):
-    return Population(learner, members, strategy_for(data, batch_size), **options)
 
 
 def snapshot(tree):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xql_jax.envs.vector import Step, VectorEnv
-from xql_jax.rollout.policies import Act, RecurrentPolicy
+from xql_jax.rollout.acting import Act, RecurrentPolicy
 
 
 def rollout(

@@ -9,7 +9,7 @@ import numpy as np
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.envs.vector import UNTOLD, Step
 from xql_jax.rollout import rollout
-from xql_jax.rollout.policies import Act
+from xql_jax.rollout.acting import Act
 from xql_jax.tasks import Task
 
 

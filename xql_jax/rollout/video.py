@@ -21,7 +21,7 @@ from xql_jax.envs.vector import VectorEnv
 from xql_jax.errors import UserError, needing
 from xql_jax.outputs import writing_output
 from xql_jax.rollout import rollout
-from xql_jax.rollout.policies import Act
+from xql_jax.rollout.acting import Act
 
 SUFFIXES = (".mp4", ".gif")
 MAX_FRAMES_PER_SECOND = {".mp4": 50.0, ".gif": 25.0}  # if no other rate is asked for

@@ -31,7 +31,7 @@ from xql_jax.runs.machine import settings_of_jax
 from xql_jax.runs.tool_settings import ChoiceSettings
 from xql_jax.tasks import get_task
 from xql_jax.training.members import Member, learners_of
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.progress import counted
 from xql_jax.types import Array, State
@@ -194,8 +194,9 @@ def _trained(
     All have the same seed, so they start from the same networks and see the same minibatches. They differ
     only in the policy.
     """
-    data = strategy_for(dataset.batch if fits_on_device(dataset.batch) else dataset, settings.batch_size)
-    population = Population(evaluation, [Member(settings.seed, {}) for _ in saved.members], data)
+    data = dataset.batch if fits_on_device(dataset.batch) else dataset
+    members = [Member(settings.seed, {}) for _ in saved.members]
+    population = offline_population(evaluation, members, data, settings.batch_size)
     population.replace(
         state=[
             population.member(index)[1].replace(policy=saved.learner.actor(saved.states[member.name]))

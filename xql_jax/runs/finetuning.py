@@ -27,7 +27,7 @@ from xql_jax.runs.online import check_room, on_the_host, online_schedule
 from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
 from xql_jax.training.signals import StopSignals
@@ -95,26 +95,25 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         held.enter_context(folder.locked(settings.resume))
         data.preprocessing.save(folder.files.preprocessing, folder.run)
         batch = jax.device_put(place(data.dataset, job, folder))
-        population = Population(job.learner, job.members, strategy_for(batch, job.settings.batch_size))
+        population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
             population.replace(state=[pretrained[member.name] for member in job.members])
 
         def hand_over(first: Population) -> Population:
             """Returns the population of the second phase, with the states of the first phase's members."""
-            strategy = on_the_host(
+            online = on_the_host(
                 job,
+                job.learner.scheduled(math.inf),
                 folder,
                 stop,
                 first_step=job.settings.num_pretraining_steps,
                 prior_data=PriorData(batch, job.settings.offline_fraction, job.settings.replay_buffer_size),
                 preprocessing=data.preprocessing,
             )
-            online = Population(job.learner.scheduled(math.inf), job.members, strategy)
             online.take_over(first)
             return online
 
         def details(population: Population, rows: Sequence[Row]) -> Mapping[str, Any]:
-            seconds: Mapping[str, float] = population.strategy.seconds
             return {
                 "finetuning": summarize_finetuning(
                     rows,
@@ -122,7 +121,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
                     is_normalised=data.task is not None and data.task.is_normalised,
                 ),
                 "policy_lag": job.acting.policy_lag,
-                "seconds_by_work": {name: round(value, 3) for name, value in seconds.items()},
+                "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
             }
 
         return train(

@@ -22,12 +22,11 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.logs.csv_rows import Columns, Row, parse_rows
 from xql_jax.reports.summary import ONLINE
-from xql_jax.rollout.policies import Act, prepared
+from xql_jax.rollout.acting import Act, deterministic_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.members import Member, learners_of, make_members, parse_sweep, stacked
-from xql_jax.training.policies import deterministic_policy
 from xql_jax.types import Learner, State
 
 LOG = logging.getLogger(__name__)

@@ -18,13 +18,13 @@ from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
 from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
+from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.policies import prepared
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
-from xql_jax.training.offline import strategy_for
+from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import AnyBatch, Transitions
@@ -85,7 +85,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
         if beginning:
             beginning.save(folder)
         placed = place(data.dataset, job, folder)
-        population = Population(job.learner, job.members, strategy_for(placed, job.settings.batch_size))
+        population = offline_population(job.learner, job.members, placed, job.settings.batch_size)
         draw = functools.partial(draw_maze, evaluator, job, data, folder)
         preprocessing = data.preprocessing
         return train(

@@ -24,11 +24,11 @@ from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored,
 from xql_jax.tasks import COMPILED
 from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
+from xql_jax.training.online import Online
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule, Schedule
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.strategy import Strategy
 
 LOG = logging.getLogger(__name__)
 
@@ -80,10 +80,10 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         )
         if task.suite == COMPILED:
             files = ReplayFiles(folder.files.replay, folder.run)
-            strategy: Strategy = Compiled(compiled_environment(task), job.acting, files)
+            environment = compiled_environment(task)
+            population: Population = Compiled(job.learner, job.members, environment, job.acting, files)
         else:
-            strategy = on_the_host(job, folder, stop, preprocessing=preprocessing)
-        population = Population(job.learner, job.members, strategy)
+            population = on_the_host(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train(
             job,
             folder,
@@ -97,14 +97,16 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         )
 
 
-def on_the_host(job: Job, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
-    """Returns the strategy that steps simulators while the learner updates; for the options see `Host`."""
+def on_the_host(job: Job, learner: Any, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
+    """Returns the population that steps simulators while it learns; for the options see `Host`."""
     settings, schedule = job.settings, job.acting
     LOG.info(
         f"  rounds of {schedule.round_steps} step(s): the policy that acts is at most {schedule.policy_lag} "
         "updates behind"
     )
     return Host(
+        learner,
+        job.members,
         functools.partial(choose_suite(settings.task, settings.simulation).make, settings.task),
         schedule,
         ReplayFiles(folder.files.replay, folder.run),
@@ -115,17 +117,17 @@ def on_the_host(job: Job, folder: RunFolder, stop: StopSignals, **options: Any) 
 
 def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[str, Any]:
     """Returns the entries of summary.json that only online runs have."""
-    strategy: Any = population.strategy  # `Host` or `Compiled`
+    assert isinstance(population, Online)
     return {
         "restarts": [
             {"member": str(job.members[index]), **dataclasses.asdict(divergence)}
-            for index, divergences in strategy.restarts.items()
+            for index, divergences in population.restarts.items()
             for divergence in divergences
         ],
-        "seconds_by_work": {name: round(value, 3) for name, value in strategy.seconds.items()},
+        "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
         **(
-            {"policy_lag": 0, "failed_episodes": strategy.failures}
-            if isinstance(strategy, Compiled)
+            {"policy_lag": 0, "failed_episodes": population.failures}
+            if isinstance(population, Compiled)
             else {"policy_lag": job.acting.policy_lag}
         ),
     }

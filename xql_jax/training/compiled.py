@@ -1,8 +1,9 @@
 """Online training in environments that are part of the compiled program."""
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.struct
@@ -14,13 +15,14 @@ from xql_jax.data import replay
 from xql_jax.envs import compiled
 from xql_jax.envs.compiled import Ended, Episodes, JaxEnvironment
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member, member_shapes, unstack
-from xql_jax.training.population import Population
-from xql_jax.training.replay_files import BufferFiles, ReplayFiles
+from xql_jax.training.groups import AXIS, Group, Piece
+from xql_jax.training.members import Member, member_keys, member_shapes, unstack
+from xql_jax.training.online import Online
+from xql_jax.training.population import Saving, not_finite
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.schedule import OnlineSchedule
-from xql_jax.training.strategy import AXIS, EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
-from xql_jax.training.updates import STATE, MemberState, update
-from xql_jax.types import Array, Batch, Metrics, PRNGKey
+from xql_jax.training.updates import STATE, MemberState, run_updates
+from xql_jax.types import Array, Learner, Metrics, PRNGKey
 
 LOG = logging.getLogger(__name__)
 Tree = TypeVar("Tree")
@@ -40,7 +42,7 @@ class Running(flax.struct.PyTreeNode):
     diverged_at: Array  # i32[], the step at which the member diverged; -1: it has not
 
 
-class Compiled(Strategy):
+class Compiled(Online):
     """Each member acts in its own compiled environments and fills its own buffer.
 
     One program repeats three things: it acts in N environments, inserts N transitions, and does the updates
@@ -51,29 +53,28 @@ class Compiled(Strategy):
     Args:
         environment: each member has `schedule.num_environments` copies of it.
         schedule: `round_steps` must be N. Restarts, exploration noise, ramps and processes are not supported.
-        files: of the replay buffers; each member has its own folder in them.
     """
 
-    unit = "step"
-
-    def __init__(self, environment: JaxEnvironment, schedule: OnlineSchedule, files: ReplayFiles):
-        self.schedule, self.stride = schedule, schedule.num_environments
+    def __init__(
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        environment: JaxEnvironment,
+        schedule: OnlineSchedule,
+        files: ReplayFiles,
+        together: bool | None = None,
+    ):
+        sizes = environment.observation_size, environment.action_size
+        super().__init__(learner, members, schedule, files, sizes, together=together)
         self.seconds = {"acting and learning": 0.0}
-        self.restarts: dict[int, list[Divergence]] = {}  # always empty: a diverged member is frozen
         self.failures = 0  # episodes, over all members, that ended because their simulation failed
-        self._environment = environment
-        self._begin = jax.jit(lambda key: compiled.begin(environment, key, self.stride))
-        self._files = BufferFiles(files, schedule.keep_checkpoints, schedule.buffer_size)
-        self.set_sizes(schedule.buffer_size, environment.observation_size, environment.action_size)
-
-    def open(self, population: Population) -> None:
-        self._population = population
-        self._axis = AXIS if population.together else None
-
-    def episodes(self, member: Member) -> Running:
-        *_, key_acting, key = member_keys(member)
-        nan = jnp.float32(jnp.nan)
-        return Running(self._begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1))
+        self._environment, nan = environment, jnp.float32(jnp.nan)
+        begin = jax.jit(lambda key: compiled.begin(environment, key, self.stride))
+        running = []
+        for member in self.members:
+            *_, key_acting, key = member_keys(member)
+            running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
+        self.replace(episodes=running)
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         """Yields pieces with the number of updates due before each time of acting, and after the last."""
@@ -84,7 +85,7 @@ class Compiled(Strategy):
             updates = np.array([self.schedule.updates_by(int(step)) for step in times], np.int32)
             yield Piece(first, after, jax.device_put(updates, group.shared))
 
-    def train(
+    def train_member(
         self, member: MemberState, data: Array, start: Array, stop: Array
     ) -> tuple[MemberState, Metrics]:
         """Acts in all N environments, and does the due updates, each time from step `start` to `stop`.
@@ -106,10 +107,8 @@ class Compiled(Strategy):
             )
             member = member.replace(buffer=replay.insert(member.buffer, transitions))
 
-            def batch(key: PRNGKey, step: Array) -> Batch:
-                return replay.sample(member.buffer, key, self.schedule.batch_size)
-
-            updated, was_finite = update(member, due[turn], due[turn + 1], batch)
+            draw = functools.partial(self.draw, member, None)
+            updated, was_finite = run_updates(member, due[turn], due[turn + 1], draw)
             was_finite = {**was_finite, ACTIONS: jnp.isfinite(actions).all()}
             is_new = (running.diverged_at < 0) & ~jnp.stack(list(was_finite.values())).all()
             # Actions diverge at the step that they are for, everything else at the end of that step.
@@ -126,64 +125,61 @@ class Compiled(Strategy):
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
         return jax.lax.fori_loop(0, (stop - start) // number, act_and_learn, (member, finite))
 
-    def advance(self, population: Population, stop: int) -> None:
-        started, groups = time.perf_counter(), population.groups
+    def advance(self, stop: int) -> Metrics:
+        self.compile()
+        started = time.perf_counter()
         self._mark_diverged()
-        finite = population.run(groups, population.step, stop)
-        population.step = stop
-        for group, was_finite in zip(groups, finite, strict=True):
+        finite = self.run(self.groups, self.step, stop)
+        self.step = stop
+        for group, was_finite in zip(self.groups, finite, strict=True):
             at = np.asarray(group.members.episodes.diverged_at)
             for place, index in enumerate(group.indices):
-                if at[place] >= 0 and index not in population.diverged:
-                    broken = [name for name, of in was_finite.items() if not of[place]]
-                    # A metric names the cause better than the state.
-                    named = [name for name in broken if name != STATE] or broken
-                    population.diverge(index, int(at[place]), ", ".join(named))
+                if at[place] >= 0 and index not in self.diverged:
+                    found = {name: of[place] for name, of in was_finite.items()}
+                    self.diverge(index, int(at[place]), not_finite(found))
         self.seconds["acting and learning"] += time.perf_counter() - started
-        if (failures := int(population.gathered("episodes.failures").sum())) > self.failures:
+        if (failures := self._count_failures()) > self.failures:
             LOG.warning(
                 f"{failures:,} episode(s) so far ended because their simulation gave numbers that are not "
                 "finite"
             )
         self.failures = failures
+        return self.metrics()
 
-    def has_learned(self, step: int) -> bool:
-        return self.schedule.updates_by(step) > 0
+    def episode_means(self) -> tuple[Array, Array]:
+        return self.gathered("episodes.episode_return"), self.gathered("episodes.episode_length")
 
-    def own_metrics(self) -> Metrics:
-        names = "episodes.episode_return", "episodes.episode_length"
-        return dict(zip(EPISODE_METRICS, map(self._population.gathered, names), strict=True))
+    def saved_shapes(self) -> dict[str, Any]:
+        one = jax.eval_shape(_numbers, member_shapes(_rest(self.groups[0].members)))
+        return {**super().saved_shapes(), "episodes": {member.name: one for member in self.members}}
 
-    def saved_shapes(self, population: Population) -> dict[str, Any]:
-        one = jax.eval_shape(_numbers, member_shapes(_rest(population.groups[0].members)))
-        return {"episodes": {member.name: one for member in population.members}}
+    def saving(self) -> Saving:
+        saving = super().saving()
+        rests = self.joined([_numbers(_rest(group.members)) for group in self.groups])
+        return saving._replace(items={**saving.items, "episodes": unstack(rests, self.members)})
 
-    def saving(self, population: Population) -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
-        rests = population.joined([_numbers(_rest(group.members)) for group in population.groups])
-        files = self._files.saving(population.step, population)
-        return {"episodes": unstack(rests, population.members)}, {}, files
-
-    def resume(self, population: Population, items: Mapping[str, Any], progress: Progress) -> None:
+    def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
         """Continues bit for bit as if the run had not been interrupted."""
-        self.seconds = dict(progress.held["seconds"])
-        like = member_shapes(_rest(population.groups[0].members))
-        rests = [_with_keys(items["episodes"][member.name], like) for member in population.members]
-        population.replace(**{name: [rest[name] for rest in rests] for name in like})
-        self._files.load(progress.step, population)
-        self.failures = int(population.gathered("episodes.failures").sum())
+        super().resume(items, progress)
+        like = member_shapes(_rest(self.groups[0].members))
+        rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
+        self.replace(**{name: [rest[name] for rest in rests] for name in like})
+        self.failures = self._count_failures()
+
+    def _count_failures(self) -> int:
+        return int(self.gathered("episodes.failures").sum())
 
     def _mark_diverged(self) -> None:
         """Tells the program which members have diverged, in an evaluation, too."""
-        population = self._population
-        for group in population.groups:
-            found = [population.diverged.get(index) for index in group.indices]
+        for group in self.groups:
+            found = [self.diverged.get(index) for index in group.indices]
             at = np.array([divergence.step if divergence else -1 for divergence in found], np.int32)
             running = group.members.episodes.replace(diverged_at=jax.device_put(at, group.split))
             group.members = group.members.replace(episodes=running)
 
     def _anywhere(self, condition: Array) -> Array:
         """Whether a condition bool[] holds for any of the members that share the program's control flow."""
-        return condition if self._axis is None else jax.lax.psum(condition.astype(jnp.int32), self._axis) > 0
+        return jax.lax.psum(condition.astype(jnp.int32), AXIS) > 0 if self.together else condition
 
     def _act(self, member: MemberState, step: Array) -> Array:
         """Returns actions f32[N, A] at `step`: sampled from the policy, or uniform during the warm-up."""

@@ -8,7 +8,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,16 +21,16 @@ from xql_jax.data.replay import PriorData
 from xql_jax.envs.vector import PATIENT, EpisodeSeeds, Local, Patience, VectorEnv
 from xql_jax.errors import EnvironmentFailure
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member
-from xql_jax.training.population import Population
-from xql_jax.training.replay_files import BufferFiles, ReplayFiles
+from xql_jax.training.members import Divergence, Member, member_keys
+from xql_jax.training.online import EPISODE_METRICS, Online
+from xql_jax.training.population import Population, Saving
+from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
 from xql_jax.training.schedule import OnlineSchedule, ramped
-from xql_jax.training.strategy import EPISODE_METRICS, Divergence, Group, Piece, Strategy, member_keys
-from xql_jax.training.updates import MemberState, update
 from xql_jax.types import Array, Batch, CalibratedBatch, Environment, Learner, Metrics, Params, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
+UNCHANGED = Preprocessing()
 WORK = ("environment", "acting", "waiting for the learner")
 
 
@@ -97,7 +97,7 @@ class Actor:
         return np.asarray(_act(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
-class Host(Strategy):
+class Host(Online):
     """Each member acts in its own environments on the host, and fills its own replay buffer.
 
     The updates of a round run in a thread while the next round acts. Round j acts by the policy after the
@@ -107,19 +107,15 @@ class Host(Strategy):
     Args:
         make: makes one environment.
         schedule: `round_steps` must be a multiple of N.
-        files: of the replay buffers; each member has its own folder in them.
         patience: how long to wait for environments that run in their own processes.
-        first_step: the population's step before the first round; also the number of updates until then.
         prior_data: learned from besides the buffer.
         preprocessing: of the environments' transitions, and of the actions taken in them.
-    Attributes:
-        restarts: the divergences after which a member's networks were reinitialised, by index.
     """
-
-    unit = "step"
 
     def __init__(
         self,
+        learner: Learner,
+        members: Sequence[Member],
         make: Callable[[], Environment],
         schedule: OnlineSchedule,
         files: ReplayFiles,
@@ -127,113 +123,112 @@ class Host(Strategy):
         *,
         first_step: int = 0,
         prior_data: PriorData | None = None,
-        preprocessing: Preprocessing | None = None,
+        preprocessing: Preprocessing = UNCHANGED,
+        together: bool | None = None,
     ):
-        self.schedule, self.stride, self.first_step = schedule, schedule.round_steps, first_step
-        self.seconds = dict.fromkeys(WORK, 0.0)
-        self.restarts: dict[int, list[Divergence]] = {}
-        self._make, self._patience, self._prior = make, patience, prior_data
-        self._preprocessing = preprocessing or Preprocessing()
-        self._files = BufferFiles(files, schedule.keep_checkpoints, schedule.buffer_size)
+        self.data = prior_data
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
-        self._placed: dict[Any, Any] = {}
-        self._actors: list[Actor] = []
-        self._policies: tuple[list[Params], list[Params]] = [], []  # after the last round but one; the last
+        self._actors = [
+            Actor(member, _environments(make, schedule, patience), schedule, preprocessing)
+            for member in members
+        ]
+        environments = self._actors[0].environments
+        super().__init__(
+            learner,
+            members,
+            schedule,
+            files,
+            (environments.observation_space.shape[0], environments.action_space.shape[0]),
+            first_step=first_step,
+            batch_type=type(prior_data.batch) if prior_data else Batch,
+            together=together,
+        )
+        self.seconds = dict.fromkeys(WORK, 0.0)
+        self._policies: tuple[list[Params], list[Params]]  # after the last round but one; the last
+        self._begin()
 
-    def open(self, population: Population) -> None:
-        for member in population.members:
-            environments = self._environments()
-            self._actors.append(Actor(member, environments, self.schedule, self._preprocessing))
-        sizes = environments.observation_space.shape[0], environments.action_space.shape[0]
-        batch_type = type(self._prior.batch) if self._prior else Batch
-        self.set_sizes(self.schedule.buffer_size, *sizes, batch_type)
-
-    def begin(self, population: Population) -> None:
-        self._start_policies(population)
+    def _begin(self) -> None:
+        """Called when the members' states are made, restored or taken over."""
+        self._start_policies()
         self._note_episodes()
 
-    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
-        if group.shared not in self._placed:
-            self._placed[group.shared] = jax.device_put(self._prior, group.shared)
-        yield Piece(start, stop, self._placed[group.shared])
+    def take_over(self, other: Population) -> None:
+        """Continues from the members of another population, with their states and divergences."""
+        self.step, self.diverged = other.step, dict(other.diverged)
+        self.compile_seconds = other.compile_seconds
+        self.replace(state=[other.member(index)[1] for index in range(len(self.members))])
+        self._begin()
 
-    def train(
-        self, member: MemberState, data: PriorData | None, start: Array, stop: Array
-    ) -> tuple[MemberState, Metrics]:
-        def batch(key: PRNGKey, step: Array) -> Batch:
-            return replay.sample(member.buffer, key, self.schedule.batch_size, data)
+    def advance(self, stop: int) -> Metrics:
+        """Lets the members act and learn until step `stop`, in rounds.
 
-        return update(member, start, stop, batch)
-
-    def advance(self, population: Population, stop: int) -> None:
-        self._settle(population)
-        while population.step < stop:
-            rows = self._act(population)
-            self._await_learner(population)
-            self._settle(population)
-            step = population.step
+        Raises:
+            EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
+        """
+        self.compile()
+        self._settle()
+        while self.step < stop:
+            rows = self._act()
+            self._await_learner()
+            self._settle()
             known = [actor.known for actor in self._actors]
-            self._learning = self._thread.submit(self._learn, population, step, rows, known)
-            population.step += self.stride
+            self._learning = self._thread.submit(self._learn, self.acted, rows, known)
+            self.step += self.stride
             self._note_episodes()
-        self._await_learner(population)
+        self._await_learner()
+        return self.metrics()
 
-    def has_learned(self, step: int) -> bool:
-        return self.schedule.updates_by(step - self.first_step) > 0
+    def episode_means(self) -> tuple[Array, Array]:
+        means = [[actor.episode[name] for actor in self._actors] for name in EPISODE_METRICS]
+        return jnp.array(means[0], jnp.float32), jnp.array(means[1], jnp.float32)
 
-    def own_metrics(self) -> Metrics:
-        return {
-            name: jnp.array([actor.episode[name] for actor in self._actors], jnp.float32)
-            for name in EPISODE_METRICS
-        }
-
-    def saving(self, population: Population) -> tuple[dict[str, Any], dict[str, Any], Callable[[], None]]:
+    def saving(self) -> Saving:
+        saving = super().saving()
         own = {
             member.name: {
+                **saving.members[member.name],
                 "restarts": [divergence.__dict__ for divergence in self.restarts.get(index, [])],
                 "episodes": episodes,
             }
-            for index, (member, episodes) in enumerate(zip(population.members, self._episodes, strict=True))
+            for index, (member, episodes) in enumerate(zip(self.members, self._episodes, strict=True))
         }
-        return {}, own, self._files.saving(population.step - self.first_step, population)
+        return saving._replace(members=own)
 
-    def resume(self, population: Population, items: Mapping[str, Any], progress: Progress) -> None:
-        """Restores the buffers; new episodes start."""
-        self.seconds = dict(progress.held["seconds"])
-        self._files.load(progress.step - self.first_step, population)
-        for index, (member, actor) in enumerate(zip(population.members, self._actors, strict=True)):
+    def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+        """Restores states and buffers; new episodes start."""
+        super().resume(items, progress)
+        for index, (member, actor) in enumerate(zip(self.members, self._actors, strict=True)):
             held = progress.members[member.name]
             if held["restarts"]:
                 self.restarts[index] = [Divergence(**restart) for restart in held["restarts"]]
             actor.reset(held["episodes"])
-        self.begin(population)
+        self._begin()
 
     def close(self) -> None:
         self._thread.shutdown()
         for actor in self._actors:
             actor.environments.close()
 
-    def _act(self, population: Population) -> list[Batch]:
+    def _act(self) -> list[Batch]:
         """Acts for one round in all members' environments; returns one batch of transitions per member."""
-        acted, step = [], population.step - self.first_step
+        acted = []
         policies = self._policies[1 if self._learning else 0]  # a round that is being learned counts already
         for member, actor, learner, params in zip(
-            population.members, self._actors, self._learners, policies, strict=True
+            self.members, self._actors, self._learners, policies, strict=True
         ):
             try:
-                acted.append(actor.act(learner, params, step, self.seconds))
+                acted.append(actor.act(learner, params, self.acted, self.seconds))
             except EnvironmentFailure as error:
-                self._await_learner(population)
-                whose = f"{member}: " if len(population.members) > 1 else ""
+                self._await_learner()
+                whose = f"{member}: " if len(self.members) > 1 else ""
                 raise EnvironmentFailure(f"{whose}{error}") from error
         return acted
 
-    def _learn(self, population: Population, step: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
-        """Inserts the transitions of the round from `step` on, and does the due updates; in the thread."""
-        begun, first = step - self.first_step, self.first_step
-        start, stop = (first + self.schedule.updates_by(at) for at in (begun, begun + self.stride))
-        for group in population.groups:
+    def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
+        """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
+        first, ended = self.first_step, begun + self.stride
+        for group in self.groups:
             new = jax.tree.map(lambda *fields: np.stack(fields), *(rows[index] for index in group.indices))
             members = group.members
             buffer = _insert(members.buffer, jax.device_put(new, group.split))
@@ -241,57 +236,59 @@ class Host(Strategy):
                 buffer = with_returns(buffer, [known[index] for index in group.indices])
             learner = ramped(members.learner, self.schedule.ramps, begun, len(group.indices))
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
+        start, stop = (first + self.schedule.updates_by(step) for step in (begun, ended))
         if start < stop:
-            population.update(start, stop, step + self.stride)
-        jax.block_until_ready([group.members for group in population.groups])
+            self.update(start, stop, first + ended)
+        jax.block_until_ready([group.members for group in self.groups])
 
-    def _await_learner(self, population: Population) -> None:
+    def _await_learner(self) -> None:
         """Waits until the round being learned, if any, is done; its policy acts from the next round on."""
         if self._learning is None:
             return
         started = time.perf_counter()
         learning, self._learning = self._learning, None
         learning.result()
-        self._restart(population)
-        self._policies = self._policies[1], self._current_policies(population)
+        self._restart()
+        self._policies = self._policies[1], self._current_policies()
         self.seconds["waiting for the learner"] += time.perf_counter() - started
 
-    def _settle(self, population: Population) -> None:
+    def _settle(self) -> None:
         """Handles actions that were not finite, before the next round is learned; the learner is idle."""
         for index, actor in enumerate(self._actors):
             if actor.bad_actions_at is not None:
-                population.diverge(index, self.first_step + actor.bad_actions_at, "actions")
+                self.diverge(index, self.first_step + actor.bad_actions_at, "actions")
                 actor.bad_actions_at = None
-        if self._restart(population):
-            self._start_policies(population)
+        if self._restart():
+            self._start_policies()
 
-    def _restart(self, population: Population) -> bool:
+    def _restart(self) -> bool:
         """Reinitialises diverged members' networks if the schedule asks for it; returns whether it did."""
-        restarting = sorted(population.diverged) if self.schedule.restarts else []
+        restarting = sorted(self.diverged) if self.schedule.restarts else []
         for index in restarting:
-            divergence = population.diverged[index]
+            member, divergence = self.members[index], self.diverged.pop(index)
             LOG.info(
-                f"{population.members[index]} diverged at step {divergence.step} ({divergence.quantity} not "
-                "finite); its networks begin anew"
+                f"{member} diverged at step {divergence.step} ({divergence.quantity} not finite); its "
+                "networks begin anew"
             )
             self.restarts.setdefault(index, []).append(divergence)
-            population.restart(index, len(self.restarts[index]))
+            key = jax.random.fold_in(member_keys(member)[0], len(self.restarts[index]))
+            states = [self.member(other)[1] for other in range(len(self.members))]
+            states[index] = self._init(self.member(index)[0], key)
+            self.replace(state=states)
             self._actors[index].bad_actions_at = None  # they were the old networks'
         return bool(restarting)
 
-    def _start_policies(self, population: Population) -> None:
+    def _start_policies(self) -> None:
         """Uses the current policies as those after each of the two last rounds."""
-        self._learners = [
-            jax.device_put(population.member(index)[0], jax.devices("cpu")[0])
-            for index in range(len(self._actors))
-        ]
-        current = self._current_policies(population)
+        cpu = jax.devices("cpu")[0]
+        self._learners = [jax.device_put(self.member(index)[0], cpu) for index in range(len(self.members))]
+        current = self._current_policies()
         self._policies = current, current
 
-    def _current_policies(self, population: Population) -> list[Params]:
+    def _current_policies(self) -> list[Params]:
         """Returns the members' actors' parameters on the CPU, where acting takes place."""
         policies: list[Params] = []
-        for group in population.groups:
+        for group in self.groups:
             policies += _actors(group.members.learner, group.members.state)
         policies = policies[: len(self._actors)]
         cpu = jax.devices("cpu")[0]
@@ -302,12 +299,14 @@ class Host(Strategy):
         """Keeps the running episodes' numbers: a checkpoint needs them if an environment fails later."""
         self._episodes = [list(actor.seeds.episodes) for actor in self._actors]
 
-    def _environments(self) -> VectorEnv:
-        if not self.schedule.processes:
-            return Local(self._make, self.schedule.num_environments)
-        from xql_jax.envs.processes import Processes  # half a second of imports
 
-        return Processes(self._make, self.schedule.num_environments, self._patience)
+def _environments(make: Callable[[], Environment], schedule: OnlineSchedule, patience: Patience) -> VectorEnv:
+    """Returns one member's environments."""
+    if not schedule.processes:
+        return Local(make, schedule.num_environments)
+    from xql_jax.envs.processes import Processes  # half a second of imports
+
+    return Processes(make, schedule.num_environments, patience)
 
 
 @jax.jit

@@ -16,16 +16,16 @@ from tqdm import tqdm
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
+from xql_jax.rollout.acting import around, prepared
 from xql_jax.rollout.evaluation import Evaluator
-from xql_jax.rollout.policies import around, prepared
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
+from xql_jax.training.online import EPISODE_METRICS
 from xql_jax.training.population import Population
 from xql_jax.training.progress import Pace, progress_bar
-from xql_jax.training.rows import RowWriter, bellman_errors
+from xql_jax.training.rows import RowWriter
 from xql_jax.training.schedule import Schedule
 from xql_jax.training.signals import StopSignals
-from xql_jax.training.strategy import EPISODE_METRICS
 from xql_jax.types import Metrics
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class TrainingLoop:
         loggers: Sequence[Any] = (),
     ):
         self.population, self._first_phase, self._hand_over = population, population, hand_over
-        self.unit = "step" if hand_over else population.strategy.unit
+        self.unit = "step" if hand_over else population.unit
         self._evaluator, self._task, self._schedule = evaluator, task, schedule
         self._preprocessing, self._files, self._error_interval = preprocessing, files, bellman_error_interval
         self._checkpoints = Checkpoints(
@@ -125,7 +125,7 @@ class TrainingLoop:
                     self._compile(stop)
                     if stop.received:
                         break
-                    start, stride = self.progress.step, self.population.strategy.stride
+                    start, stride = self.progress.step, self.population.stride
                     end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *others))
                     metrics, seconds = self._train(end)
                     if steps_per_call is None and metrics:  # short until it learns, which takes longer
@@ -135,8 +135,8 @@ class TrainingLoop:
                     if schedule.is_due(end, schedule.log_interval):
                         self._log(metrics, stop)
                     if others and schedule.is_due(end, self._error_interval):
-                        errors = bellman_errors(self.population)
-                        columns, diverged = {"error": errors}, self.population.diverged
+                        population: Any = self.population  # of members that act
+                        columns, diverged = {"error": population.bellman_errors()}, population.diverged
                         self._rows.write_each(self._files.bellman_errors, self.progress, columns, diverged)
                     if self._evaluator and schedule.is_due(end, schedule.eval_interval):
                         self._evaluate(stop, bar)

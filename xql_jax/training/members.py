@@ -11,6 +11,7 @@ import numpy as np
 
 from xql_jax.errors import UserError, nearest
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
+from xql_jax.types import Array
 
 Tree = TypeVar("Tree")
 
@@ -31,6 +32,21 @@ class Member:
         """Its name in files and folders, such as seed3_beta=0.5; unique for each float32 value."""
         settings = (f"{name}={value:.9g}" for name, value in self.hyperparameters.items())
         return "_".join((f"seed{self.seed}", *settings))
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+    """The first step after which a member's metrics, state or actions were found not to be all finite."""
+
+    # Offline, the update, counted from 1 as in the logs. Online, the environment step that ends the round; if
+    # actions were not finite, the step that they were for.
+    step: int
+    quantity: str  # the metrics that were not finite, or "state", or "actions"
+
+
+def member_keys(member: Member) -> Array:
+    """Returns a member's keys [4]: for its initial state, its updates, its acting, and its episodes."""
+    return jax.random.split(jax.random.key(member.seed), 4)
 
 
 def fields_given(text: str) -> list[tuple[str, str]]:

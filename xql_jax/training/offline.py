@@ -4,39 +4,41 @@ Both draw update t's minibatch from the same key, so a run learns from the same 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Sharding
 
 from xql_jax.data.sampling import Trajectories, sample, sample_indices
-from xql_jax.training.strategy import Group, Piece, Strategy
-from xql_jax.training.updates import MemberState, update, update_keys
-from xql_jax.types import AnyBatch, Array, Metrics, Minibatch, PRNGKey, Transitions
+from xql_jax.training.groups import Group, Piece
+from xql_jax.training.members import Member
+from xql_jax.training.population import Population
+from xql_jax.training.updates import MemberState, update_keys
+from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
 
 
-class Resident(Strategy):
+class Resident(Population):
     """All transitions on every device, shared by all members; minibatches are drawn inside the program."""
 
-    def __init__(self, data: AnyBatch | Trajectories, batch_size: int):
-        self._data, self._batch_size = data, batch_size
-        self._placed: dict[Sharding, Any] = {}
-        self.example = data.observations[:1], data.actions[:1]
-        draw = functools.partial(sample, batch_size=batch_size)
-        self.minibatch = jax.eval_shape(draw, data, jax.random.key(0))
+    def __init__(
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        data: AnyBatch | Trajectories,
+        batch_size: int,
+        together: bool | None = None,
+    ):
+        self.data, self._batch_size = data, batch_size
+        minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
+        example = data.observations[:1], data.actions[:1]
+        super().__init__(learner, members, example, minibatch, together)
 
-    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
-        if group.shared not in self._placed:
-            self._placed[group.shared] = jax.device_put(self._data, group.shared)
-        yield Piece(start, stop, self._placed[group.shared])
-
-    def train(self, member: MemberState, data: Any, start: Array, stop: Array) -> tuple[MemberState, Metrics]:
-        return update(member, start, stop, lambda key, step: sample(data, key, self._batch_size))
+    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
+        return sample(data, key, self._batch_size)
 
 
 class Block(NamedTuple):
@@ -46,7 +48,7 @@ class Block(NamedTuple):
     batches: Minibatch  # fields [m, K, B, ...]
 
 
-class Streamed(Strategy):
+class Streamed(Population):
     """Minibatches sent from the host in blocks; the next block is gathered while the device works.
 
     Transitions are drawn uniformly from all of the data. A block is not a shuffled subset of the data, so the
@@ -55,15 +57,22 @@ class Streamed(Strategy):
 
     shares_data = False
 
-    def __init__(self, data: Transitions, batch_size: int):
+    def __init__(
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        data: Transitions,
+        batch_size: int,
+        together: bool | None = None,
+    ):
         self._data, self._batch_size = data, batch_size
-        first = data.take(np.zeros(1, int))
-        self.example = first.observations, first.actions
-        self.minibatch = data.take(np.zeros(batch_size, int))
+        self._minibatch: Any = data.take(np.zeros(batch_size, int))
+        example = self._minibatch.observations[:1], self._minibatch.actions[:1]
+        super().__init__(learner, members, example, self._minibatch, together)
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         keys = group.members.key
-        bytes_an_update = len(keys) * sum(field.nbytes for field in self.minibatch)
+        bytes_an_update = len(keys) * sum(field.nbytes for field in self._minibatch)
         length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call
         indices = self._indices(keys, start, length)
@@ -74,13 +83,8 @@ class Streamed(Strategy):
                 indices = self._indices(keys, after, length)
             yield Piece(first, after, jax.device_put(block, group.split))
 
-    def train(
-        self, member: MemberState, data: Block, start: Array, stop: Array
-    ) -> tuple[MemberState, Metrics]:
-        def batch(key: PRNGKey, step: Array) -> Minibatch:
-            return jax.tree.map(lambda field: field[step - data.first], data.batches)
-
-        return update(member, start, stop, batch)
+    def draw(self, member: MemberState, data: Block, key: PRNGKey, step: Array) -> Minibatch:
+        return jax.tree.map(lambda field: field[step - data.first], data.batches)
 
     def _indices(self, keys: PRNGKey, first: int, length: int) -> Array:
         """i32[m, K, B], the transitions' indices for updates first, ..., first + K - 1 of every member."""
@@ -109,8 +113,13 @@ def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: in
     return jax.vmap(lambda key: jax.vmap(functools.partial(of_update, key))(steps))(keys)
 
 
-def strategy_for(data: AnyBatch | Trajectories | Transitions, batch_size: int) -> Strategy:
-    """Returns the strategy for data on the device (a Batch or Trajectories), or on the host (Transitions)."""
-    if isinstance(data, AnyBatch | Trajectories):
-        return Resident(data, batch_size)
-    return Streamed(data, batch_size)
+def offline_population(
+    learner: Learner,
+    members: Sequence[Member],
+    data: AnyBatch | Trajectories | Transitions,
+    batch_size: int,
+    together: bool | None = None,
+) -> Population:
+    """Returns the population for data on the device (`Batch`, `Trajectories`) or the host (`Transitions`)."""
+    kind: Any = Resident if isinstance(data, AnyBatch | Trajectories) else Streamed
+    return kind(learner, members, data, batch_size, together)

@@ -3,14 +3,15 @@
 A *member* is one training: one seed with one setting of the swept hyperparameters. Members never exchange
 anything, so each can be on any device, and its numbers do not depend on the others.
 
-What members learn from is a `Strategy`: data (`offline.py`), environments on the host (`host.py`), or
+A subclass says what members learn from: data (`offline.py`), environments on the host (`host.py`), or
 environments inside the compiled program (`compiled.py`).
 """
 
 import dataclasses
+import functools
 import operator
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,15 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec, Sharding
 
-from xql_jax.data import replay
 from xql_jax.pytrees import chosen
-from xql_jax.rollout.policies import Act
+from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Member, learners_of, member_shapes, stacked, unstack
-from xql_jax.training.policies import deterministic_policy, finite_policy
-from xql_jax.training.strategy import AXIS, DEVICES, Divergence, Group, Strategy, make_groups, member_keys
-from xql_jax.training.updates import STATE, MemberState, Sums
-from xql_jax.types import Array, Learner, Metrics, State
+from xql_jax.training.groups import AXIS, DEVICES, Group, Piece, make_groups
+from xql_jax.training.members import (
+    Divergence,
+    Member,
+    learners_of,
+    member_keys,
+    member_shapes,
+    stacked,
+    unstack,
+)
+from xql_jax.training.updates import STATE, MemberState, Sums, run_updates
+from xql_jax.types import Array, Learner, Metrics, Minibatch, PRNGKey, State
 
 
 class Saving(NamedTuple):
@@ -48,65 +55,91 @@ class Population:
     t is drawn from `fold_in(key, t)`, and one program serves every start and stop. If a call ends with
     numbers that are not finite, the same updates are run again to find the member's last finite state.
 
+    A subclass has `draw`, where its minibatches come from. Online it has its own `advance`, too, which lets
+    the members act.
+
     Args:
         learner: its traced fields are overridden by each member's hyperparameters.
         members: M of them.
-        strategy: what they learn from.
+        example: an observation and an action, f32[1, ...]; only their shapes matter.
+        minibatch: shapes of one update's minibatch.
         together: run members under `vmap`; None: on accelerators only.
     Attributes:
+        unit: the name of one step.
+        stride: the fewest steps that can be advanced at once.
+        data: what `draw` gets, on every device; None: nothing.
+        shares_data: all members of a group get the same data from `pieces`, or each its own part [m, ...].
+        seconds: spent so far on each kind of work, if it is measured.
         step: steps done so far; if `advance` failed, fewer than it was asked for.
         diverged: the divergences, by the member's index. Such a member's state is frozen.
         groups: all members, with their states.
         compile_seconds: time that tracing and compiling took.
     """
 
+    unit, stride = "update", 1
+    data: Any = None
+    shares_data = True
+
     def __init__(
-        self, learner: Learner, members: Sequence[Member], strategy: Strategy, together: bool | None = None
+        self,
+        learner: Learner,
+        members: Sequence[Member],
+        example: tuple[Array, Array],
+        minibatch: Any,
+        together: bool | None = None,
     ):
-        self.members, self.strategy = list(members), strategy
+        self.members = list(members)
         self.together = jax.default_backend() != "cpu" if together is None else together
         self.step, self.compile_seconds = 0, 0.0
+        self.seconds: dict[str, float] = {}
         self.diverged: dict[int, Divergence] = {}
         self.groups = make_groups(len(members), self.together)
         self._programs: dict[Sharding, Any] = {}
-        strategy.open(self)
+        self._placed: dict[Sharding, Any] = {}
         # Members are initialised one at a time. In jaxlib 0.10.2 a batch of QR factorisations (orthogonal
         # initialisation) waits for the thread pool that runs it, and two at once on two cores deadlock.
-        self._init = jax.jit(lambda learner, key: learner.init(key, *strategy.example))
+        self._init = jax.jit(lambda learner, key: learner.init(key, *example))
         begun: list[MemberState] = []
         metrics: Any = None
         for own, member in zip(learners_of(learner, members), self.members, strict=True):
             key_init, key, *_ = member_keys(member)
             state = jax.block_until_ready(self._init(own, key_init))
-            metrics = metrics or jax.eval_shape(own.update, state, strategy.minibatch, key)[1]
+            metrics = metrics or jax.eval_shape(own.update, state, minibatch, key)[1]
             nan = jax.tree.map(lambda metric: jnp.full(metric.shape, jnp.nan, metric.dtype), metrics)
-            episodes = strategy.episodes(member)
-            begun.append(MemberState(own, state, key, Sums.none(metrics), nan, episodes=episodes))
-        empty = jax.vmap(lambda _: replay.empty(*strategy.buffer_sizes))  # type: ignore[misc]
-        empty_on = {group.split: jax.jit(empty, out_shardings=group.split) for group in self.groups}
+            begun.append(MemberState(own, state, key, Sums.none(metrics), nan))
         for group in self.groups:
             group.members = jax.device_put(stacked([begun[index] for index in group.indices]), group.split)
-            if strategy.buffer_sizes:
-                buffers = empty_on[group.split](jnp.arange(len(group.indices)))
-                group.members = group.members.replace(buffer=buffers)
-        strategy.begin(self)
+
+    def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
+        """Returns the minibatch of a member's update number `step`; a pure function inside the program."""
+        raise NotImplementedError
+
+    def train_member(
+        self, member: MemberState, data: Any, start: Array, stop: Array
+    ) -> tuple[MemberState, Metrics]:
+        """Trains one member; a pure function inside the program. Returns what `run_updates` does."""
+        return run_updates(member, start, stop, functools.partial(self.draw, member, data))
+
+    def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
+        """Divides the work from `start` to `stop` into calls of the program."""
+        if group.shared not in self._placed:
+            self._placed[group.shared] = jax.device_put(self.data, group.shared)
+        yield Piece(start, stop, self._placed[group.shared])
 
     @property
     def is_compiled(self) -> bool:
         return bool(self._programs)
 
     def compile(self) -> None:
-        """Compiles the program, if it is not compiled yet."""
+        """Compiles the program, once for each device or mesh."""
         if self.is_compiled:
             return
         started = time.perf_counter()
-        zero = np.int32(0)
         for group in self.groups:
             if group.split not in self._programs:
-                program = self._program(group)
-                piece = next(self.strategy.pieces(group, 0, 1))
-                arguments = *group.members.apart, piece.data, zero, zero
-                self._programs[group.split] = program.lower(*arguments).compile()
+                data = next(self.pieces(group, 0, 1)).data
+                arguments = *group.members.apart, data, np.int32(0), np.int32(0)
+                self._programs[group.split] = self._program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 
     def advance(self, stop: int) -> Metrics:
@@ -116,13 +149,12 @@ class Population:
             EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
-        self.strategy.advance(self, stop)
-        if not self.strategy.has_learned(self.step):
-            return {}
-        return {**self.gathered("metrics"), **self.strategy.own_metrics()}
+        self.update(self.step, stop)
+        self.step = stop
+        return self.gathered("metrics")
 
     def update(self, start: int, stop: int, ends_at: int | None = None) -> None:
-        """Runs the strategy's `train` from `start` to `stop` for all members that have not diverged.
+        """Trains all members that have not diverged from `start` to `stop`.
 
         Args:
             ends_at: the step at which a divergence is reported; None: the update after which it was found.
@@ -150,7 +182,6 @@ class Population:
         return self.gathered("sums").means()
 
     def begin_interval(self) -> None:
-        """Begins a new interval of `interval_means`."""
         for group in self.groups:
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
@@ -196,29 +227,13 @@ class Population:
             placed = jax.tree.map(jnp.copy, jax.device_put(new, group.split))
             group.members = group.members.replace(**placed)
 
-    def restart(self, index: int, count: int) -> None:
-        """Gives a diverged member new networks, the `count`-th time, and lets it train on."""
-        del self.diverged[index]
-        key = jax.random.fold_in(member_keys(self.members[index])[0], count)
-        states = [self.member(other)[1] for other in range(len(self.members))]
-        states[index] = self._init(self.member(index)[0], key)
-        self.replace(state=states)
-
-    def take_over(self, other: "Population") -> None:
-        """Continues from the members of another population, with their states and divergences."""
-        self.step, self.diverged = other.step, dict(other.diverged)
-        self.compile_seconds = other.compile_seconds
-        self.replace(state=[other.member(index)[1] for index in range(len(self.members))])
-        self.strategy.begin(self)
-
     def saved_shapes(self) -> dict[str, Any]:
         """Returns the shapes and types of a checkpoint's items."""
         one = member_shapes(self.groups[0].members.state)
-        return {"states": {member.name: one for member in self.members}, **self.strategy.saved_shapes(self)}
+        return {"states": {member.name: one for member in self.members}}
 
     def saving(self) -> Saving:
         """Returns the content of a checkpoint at the current step."""
-        items, own, write = self.strategy.saving(self)
         sums = unstack(self.gathered("sums"), self.members)
         members = {}
         for index, member in enumerate(self.members):
@@ -226,10 +241,9 @@ class Population:
             members[member.name] = {
                 "diverged": dataclasses.asdict(found) if found else None,
                 "sums": jax.tree.map(lambda leaf: leaf.item(), sums[member.name]._asdict()),
-                **own.get(member.name, {}),
             }
-        items = {"states": unstack(self.states, self.members), **items}
-        return Saving(items, members, {"seconds": dict(self.strategy.seconds)}, write)
+        items = {"states": unstack(self.states, self.members)}
+        return Saving(items, members, {"seconds": dict(self.seconds)})
 
     def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
         """Continues from a checkpoint's content."""
@@ -240,21 +254,19 @@ class Population:
         }
         states = [items["states"][member.name] for member in self.members]
         self.replace(state=states, sums=[Sums.restored(of["sums"]) for of in held])
-        self.strategy.resume(self, items, progress)
 
     def close(self) -> None:
-        """Closes environments and threads."""
-        self.strategy.close()
+        """Closes environments and threads, if there are any."""
 
     def _frozen(self, group: Group) -> np.ndarray:
         return np.isin(group.indices, list(self.diverged))
 
     def _program(self, group: Group) -> Any:
-        """Returns the jitted function that maps `Strategy.train` over the members of a group."""
-        own = None if self.strategy.shares_data else 0
+        """Returns the jitted function that maps `train_member` over the members of a group."""
+        own = None if self.shares_data else 0
 
         def one(member: MemberState, experience: Any, data: Any, start: Array, stop: Array) -> Any:
-            trained, finite = self.strategy.train(member.joined(experience), data, start, stop)
+            trained, finite = self.train_member(member.joined(experience), data, start, stop)
             return trained.replace(learner=(), key=()), finite
 
         def in_turn(members: Any, experience: Any, data: Any, start: Array, stop: Array) -> Any:
@@ -276,9 +288,9 @@ class Population:
         return jax.jit(program, donate_argnums=1)
 
     def run(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
-        """Runs `train` from `start` to `stop` for groups; returns by name whether all was finite, bool[m]."""
+        """Calls the program for groups; returns by name whether all was finite meanwhile, bool[m]."""
         outcomes: list[list[Metrics]] = [[] for _ in work]
-        for pieces in zip(*(self.strategy.pieces(group, start, stop) for group in work), strict=True):
+        for pieces in zip(*(self.pieces(group, start, stop) for group in work), strict=True):
             for group, piece, finite in zip(work, pieces, outcomes, strict=True):
                 numbers = np.int32(piece.first), np.int32(piece.after)
                 members, experience = group.members.apart
@@ -312,11 +324,15 @@ class Population:
             good, bad = (middle, bad) if all(run(before, start, middle).values()) else (good, middle)
         run(before, start, good)
         last_finite = group.members.apart[0]
-        broken = [name for name, was_finite in run(last_finite, good, bad).items() if not was_finite]
+        quantity = not_finite(run(last_finite, good, bad))
         group.members = after.joined(group.members.apart[1])
-        # A metric names the cause better than the state.
-        named = [name for name in broken if name != STATE] or [STATE]
-        return last_finite, bad, ", ".join(named)
+        return last_finite, bad, quantity
+
+
+def not_finite(finite: Mapping[str, Any]) -> str:
+    """Returns the names of what was not finite; the state only if nothing else names the cause."""
+    broken = [name for name, was_finite in finite.items() if not was_finite]
+    return ", ".join([name for name in broken if name != STATE] or broken)
 
 
 @jax.jit

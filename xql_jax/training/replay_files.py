@@ -14,17 +14,15 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from xql_jax.data.replay import ReplayBuffer
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_whole, write_atomically, writing
 from xql_jax.training.checkpoints import as_npz
-from xql_jax.training.members import member_shapes
 from xql_jax.types import Batch
 
 
@@ -167,55 +165,6 @@ class ReplayFiles:
                 path.unlink()
             for segment in filter(is_old, self._segments()):
                 segment.path.unlink()
-
-
-class BufferFiles:
-    """The files of all members' replay buffers, and the steps of the last checkpoints, which need them.
-
-    Args:
-        files: of all members; each has its own folder in them.
-        kept: the number of checkpoints that are kept; 0: all.
-        capacity: of a buffer.
-    """
-
-    def __init__(self, files: ReplayFiles, kept: int, capacity: int):
-        self._files, self._kept, self._capacity = files, kept, capacity
-        self._steps = [0]  # of the last checkpoints
-
-    def saving(self, step: int, population: Any) -> Callable[[], None]:
-        """Returns a function that writes the transitions since the last checkpoint.
-
-        The function also removes the files that no checkpoint needs any more.
-        """
-        rows = {}
-        for index, member in enumerate(population.members):
-            group, place = population.place_of(index)
-            rows[member.name] = rows_since(group.members.buffer, self._steps[-1], place)
-        # One more than the number to keep, because the newest is written before the oldest is removed.
-        # After a resumption there can be checkpoints that are not known here.
-        self._steps = [*self._steps, step][-self._kept - 1 if self._kept else 0 :]
-        oldest = self._steps[0] if 0 < self._kept < len(self._steps) else 0
-
-        def write() -> None:
-            for name, new in rows.items():
-                files = self._files.of(name)
-                files.append(step, new)
-                files.prune(oldest - self._capacity)
-
-        return write
-
-    def load(self, step: int, population: Any) -> None:
-        """Gives the members of a population the buffers that they had at a step."""
-        for group in population.groups:
-            shapes = member_shapes(group.members.buffer)
-            group.members = group.members.replace(buffer=())  # frees the old ones before reading
-            names = [population.members[index].name for index in group.indices]
-            rings = [self._files.of(name).load(step, shapes) for name in names]
-            stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
-            # A copy, because `device_put` may share NumPy's memory, which must not be donated.
-            placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
-            group.members = group.members.replace(buffer=placed)
-        self._steps = [step]
 
 
 def rows_since(buffers: ReplayBuffer, first: int, place: int) -> Batch:

@@ -5,19 +5,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from xql_jax.data import replay
 from xql_jax.learners.fields import hyperparameters
 from xql_jax.logs.csv_rows import CSVLogger
 from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.updates import MemberState
-from xql_jax.types import Array
-
-NUM_ERRORS = 1_024  # Bellman errors per member and measurement
 
 
 class RowWriter:
@@ -101,30 +95,3 @@ class RowWriter:
 
 def _start(member: Member, progress: Progress) -> dict[str, Any]:
     return {"step": progress.step, "seed": member.seed, **member.hyperparameters}
-
-
-def bellman_errors(population: Population) -> np.ndarray:
-    """Bellman errors of the members on transitions drawn from their buffers, f32[M, `NUM_ERRORS`].
-
-    The learner must have `bellman_errors`, as `Delayed` has. Before the first update the result is f32[M, 0],
-    because the errors of initial networks say nothing about the method.
-    """
-    number = len(population.members)
-    if not population.strategy.has_learned(population.step):
-        return np.empty((number, 0), np.float32)
-    step, errors = np.int32(population.step), []
-    for index in range(number):
-        group, place = population.place_of(index)
-        errors.append(np.asarray(_errors(group.members.apart[0], group.members.buffer, place, step)))
-    return np.stack(errors)
-
-
-@jax.jit
-def _errors(members: MemberState, buffers: replay.ReplayBuffer, place: Array, step: Array) -> Array:
-    """Bellman errors of one of the stacked members, on transitions drawn from its buffer.
-
-    The key is folded with -step, which no update uses, because updates are numbered from 0 on.
-    """
-    member, buffer = jax.tree.map(lambda leaf: leaf[place], (members, buffers))
-    batch = replay.sample(buffer, jax.random.fold_in(member.key, -step), NUM_ERRORS)
-    return member.learner.bellman_errors(member.state, batch)

@@ -69,7 +69,7 @@ def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
     return key_batch, key_update
 
 
-def update(
+def run_updates(
     member: MemberState, start: Array, stop: Array, batch: Callable[[PRNGKey, Array], Minibatch]
 ) -> tuple[MemberState, Metrics]:
     """Runs updates start, ..., stop - 1 of one member, each on the minibatch `batch(key, step)`.

@@ -1,26 +1,63 @@
-"""Policies of stacked learners (one per population member), in the form that an evaluation calls."""
+"""Policies as evaluations call them, with or without a memory of their episodes."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from xql_jax.learners.parts import TrainState
-from xql_jax.rollout.policies import Act, RecurrentPolicy, around
 from xql_jax.types import Array, Learner, Params, RememberingLearner, State
+
+Act = Callable[[np.ndarray], np.ndarray]  # observations f32[M, K, O] to actions f32[M, K, A]
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentPolicy:
+    """Policies that act by what they have seen of an episode; all episodes of a call begin together.
+
+    The caller calls `begin` before the first step, and `remember` after every step.
+    """
+
+    act: Act
+    begin: Callable[[], None]
+    remember: Callable[[np.ndarray], None]  # takes the rewards f64[M, K] of the step
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        return self.act(observations)
+
+
+def around(policy: Act, act: Act) -> Act:
+    """Returns `act`, a function that calls the policy, together with the policy's memory if it has one."""
+    return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
+
+
+def prepared(policy: Act, preprocessing: Any) -> Act:
+    """Returns the policy in an environment's own units, see `Preprocessing`."""
+    recurrent = policy if isinstance(policy, RecurrentPolicy) else None
+    latest = np.empty(0)  # the observations before the step whose rewards come next
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        nonlocal latest
+        if recurrent:
+            latest = np.array(observations)  # a copy: the caller may overwrite them
+        actions = policy(preprocessing.observations(observations))
+        return preprocessing.action_bounds.to_environment(actions)
+
+    if recurrent is None:
+        return act
+
+    def remember(rewards: np.ndarray) -> None:
+        recurrent.remember(preprocessing.rewards_met(latest, np.asarray(rewards, np.float32)))
+
+    return RecurrentPolicy(act, recurrent.begin, remember)
 
 
 def deterministic_policy(learners: Learner, states: State) -> Act:
     """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
-    policies = jax.device_put((learners, learners.actor(states)), jax.local_devices()[0])
-    if hasattr(learners, "act_remembering"):
-        return _remembering_policy(*policies)
-    return lambda observations: np.asarray(_act(*policies, observations))
-
-
-def _remembering_policy(learners: Any, actors: Params) -> RecurrentPolicy:
-    """Returns the policies of learners with a memory; the memory is kept here between steps."""
+    learners, actors = jax.device_put((learners, learners.actor(states)), jax.local_devices()[0])
+    if not hasattr(learners, "act_remembering"):
+        return lambda observations: np.asarray(_act(learners, actors, observations))
     memory: Any = None  # None: the next step is the first of the episodes
     rewards: Any = None  # of the previous step; None: not passed yet
 
@@ -64,8 +101,8 @@ def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
 
 
 @jax.jit
-def _act(learners: Learner, actors: TrainState, observations: Array) -> Array:
-    def act(learner: Learner, actor: TrainState, batch: Array) -> Array:
+def _act(learners: Learner, actors: Params, observations: Array) -> Array:
+    def act(learner: Learner, actor: Params, batch: Array) -> Array:
         return learner.act(actor, batch, jax.random.key(0), deterministic=True)
 
     return jax.vmap(act)(learners, actors, observations)

@@ -1,0 +1,188 @@
+"""What members that act on the host, and those that act in the compiled program, do alike."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from online_fakes import (
+    BadActor,
+    Counting,
+    Flickering,
+    Slow,
+    buffer_of,
+    make_in_program,
+    make_population,
+    same,
+    save,
+    transitions,
+)
+from slow_cases import slow_but
+
+from xql_jax.data import replay
+from xql_jax.training import compiled
+from xql_jax.training.members import Divergence, Member
+from xql_jax.training.online import NUM_ERRORS
+
+KINDS = {"host": make_population, "compiled": make_in_program}
+TWO = (Member(3, {"rate": 1.0}), Member(4, {"rate": 5.0}))
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def make(kind, tmp_path):
+    """Makes a population of the kind; those of one name share their files."""
+    return lambda name="run", *arguments, **options: KINDS[kind](tmp_path / name, *arguments, **options)
+
+
+def trained(population, *stops):
+    for stop in stops:
+        metrics = population.advance(stop) | population.interval_means()
+    return population, metrics
+
+
+def test_results_depend_neither_on_calls_nor_on_time(make, kind, monkeypatch):
+    ends = []
+    for number, stops in enumerate(((60,), (6, 18, 24, 60), (30, 60))):
+        if number == 2:
+            monkeypatch.setattr(compiled, "TIMES_PER_CALL", 4)
+            monkeypatch.setattr(Counting, "delay", Slow.delay)
+        population, metrics = trained(make(str(number), TWO), *stops)
+        ends.append((population.states, buffer_of(population, 0), buffer_of(population, 1), metrics))
+    same(ends[0], ends[1])
+    same(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.0, 2.0])
+def test_updates_per_step(make, ratio):
+    population = make(updates_per_step=ratio)
+    population.advance(30)
+    assert float(population.states["updates"][0]) == ratio * (30 - 6)  # six are random
+
+
+def test_members_do_not_know_of_each_other(make):
+    both, _ = trained(make("both", TWO), 30)
+    assert float(both.states["seen"][0]) != float(both.states["seen"][1])
+    for index, member in enumerate(TWO):
+        alone, _ = trained(make(str(index), [member]), 30)
+        same(both.member(index)[1], alone.member(0)[1])
+        same(transitions(both, index), transitions(alone))
+    assert both.policy()(np.zeros((2, 5, 2), np.float32)).shape == (2, 5, 1)
+
+
+def test_the_last_episodes_are_among_the_metrics(make, kind):
+    environments, length = {"host": (2, 7), "compiled": (3, 20)}[kind]
+    population = make(num_environments=environments, round_steps=environments)
+    assert population.advance(6) == {}  # nothing is learned yet
+    metrics = population.advance(environments * (length - 1))
+    assert np.isnan(metrics["episode/return"]).all()
+    metrics = population.advance(environments * (length + 2))
+    rewards = transitions(population).rewards[: environments * length].reshape(length, environments)
+    np.testing.assert_allclose(metrics["episode/return"], rewards.sum(0).mean(), rtol=1e-5)
+    np.testing.assert_array_equal(metrics["episode/length"], length)
+
+
+def test_means_over_an_interval_are_those_of_its_updates(make, kind):
+    """With an update each time that all act, the last metrics of each time are all there are."""
+    stride = {"host": 2, "compiled": 3}[kind]
+    population = make("run", TWO, updates_per_step=1 / stride)
+    population.advance(30)
+    population.begin_interval()
+    assert np.isnan(population.interval_means()["loss_mean"]).all()
+    lasts = [np.asarray(population.advance(stop)["loss"]) for stop in range(30 + stride, 61, stride)]
+    assert len(np.unique(lasts)) > 10
+    np.testing.assert_allclose(population.interval_means()["loss_mean"], np.mean(lasts, 0), rtol=1e-5)
+
+
+def test_bellman_errors_are_of_what_was_met(make):
+    """They are of a member's own transitions and state, drawn anew each time; measuring changes nothing."""
+    measured, untouched = make("a", TWO), make("b", TWO)
+    for stop in (24, 30):
+        measured.advance(stop)
+        errors = measured.bellman_errors()
+        assert errors.shape == (2, NUM_ERRORS)
+        for index in range(2):
+            own = transitions(measured, index).rewards + (stop - 6)  # updates
+            assert set(errors[index]) == set(own)  # over a thousand of 30 at most
+    untouched.advance(6)
+    assert untouched.bellman_errors().shape == (2, 0)  # nothing is learned yet
+    untouched.advance(30)
+    same(measured.states, untouched.states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True])
+def test_the_ring_is_written_in_place(make, together):
+    """The program needs no room for another one."""
+    population = make("run", TWO, together=together, buffer_size=1_000_000)
+    population.compile()
+    needed = population._programs[population.groups[0].split].memory_analysis().temp_size_in_bytes
+    assert needed < replay.num_bytes(1_000_000, 2, 1) / 10
+    population.close()
+
+
+def test_a_member_that_diverges_stays_where_it_was(make, kind):
+    members = [Member(0, {"breaks_at": 11.0}), Member(1, {})]
+    population = make("run", members)
+    population.advance(30)
+    # Updates 10 to 12 are those of steps 15 to 17. On the host a round has two updates, here three.
+    frozen = {"host": 10.0, "compiled": 9.0}[kind]
+    assert population.diverged == {0: Divergence(18, "loss")}
+    assert population.states["updates"].tolist() == [frozen, 24.0]
+    population.advance(42)
+    assert population.states["updates"].tolist() == [frozen, 36.0]
+    assert buffer_of(population).inserted == 42  # it inserts, and learns no more
+    again = make("run", members)
+    again.resume(*save(population))
+    assert again.diverged == population.diverged
+
+
+def test_one_update_that_is_not_finite_is_enough(make, kind):
+    population = make(learner=Flickering(breaks_at=9.0), **({"round_steps": 8} if kind == "host" else {}))
+    population.advance(24)  # on the host updates 3 to 10 are of one program
+    assert population.diverged == {0: Divergence({"host": 16, "compiled": 15}[kind], "loss")}
+    # At the last finite update of the round; in the program, at that of the last time that all acted.
+    assert float(population.states["updates"][0]) == {"host": 8.0, "compiled": 6.0}[kind]
+
+
+def test_a_member_that_never_learned_has_no_metrics_and_the_others_have(make):
+    members = [Member(0, {"breaks_at": 1.0}), Member(1, {})]
+    population, metrics = trained(make("run", members), 30)
+    assert np.isfinite(metrics["loss"]).tolist() == [False, True]
+    again = make("run", members)
+    again.resume(*save(population))
+    assert np.isfinite(again.advance(36)["loss"]).tolist() == [False, True]
+
+
+def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
+    """From 12 updates on the policy gives NaN, though parameters and metrics are finite."""
+    population = make(learner=BadActor())
+    population.advance(30)
+    actions = transitions(population).actions[:, 0]
+    assert np.isfinite(actions).all()
+    # 6 steps of warm-up and 12 updates end at step 18; on the host the round from 20 on acts by them.
+    at = {"host": 20, "compiled": 18}[kind]
+    assert (actions[10:at] != 0.0).all()
+    np.testing.assert_array_equal(actions[at : at + population.stride], 0.0)
+    assert population.diverged == {0: Divergence(at, "actions")}
+    assert float(population.states["updates"][0]) == at - 6.0
+
+
+@pytest.mark.parametrize("options", slow_but([{}, {"restarts": True}], {}), ids=str)
+def test_together_equals_in_turn(make, kind, options):
+    """One member diverges at its ninth update: it stays, or begins anew, and the other goes on."""
+    if options and kind == "compiled":
+        pytest.skip("members in the program do not begin anew")
+    members = [Member(3, {"breaks_at": 1e9}), Member(4, {"rate": 5.0, "breaks_at": 9.0})]
+    first, metrics = trained(make("a", members, together=True, **options), 6, 18, 24, 42)
+    second, others = trained(make("b", members, together=False, **options), 42)
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    for index in range(2):
+        jax.tree.map(close, transitions(first, index), transitions(second, index))
+    jax.tree.map(close, (first.states, metrics), (second.states, others))
+    assert (first.diverged, first.restarts) == (second.diverged, second.restarts)
+    assert (len(first.diverged), len(first.restarts)) == ((0, 1) if options else (1, 0))

@@ -1,0 +1,52 @@
+"""Groups of members: those that one call of the compiled program advances, and the devices they are on."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+AXIS = "members"  # of the members that share a program under `vmap`
+DEVICES = "devices"
+
+
+@dataclasses.dataclass
+class Group:
+    """The members that one call of the program advances."""
+
+    indices: list[int]  # of the population's members; the last may repeat, to fill all devices evenly
+    split: Sharding  # of arrays with a leading axis over the group
+    shared: Sharding  # of arrays that all its members share
+    members: Any = None  # their stacked `MemberState`
+
+
+class Piece(NamedTuple):
+    """A call of the program: it trains from `first` to `after` on the data."""
+
+    first: int
+    after: int
+    data: Any = ()
+
+
+def population_mesh(num_members: int) -> Mesh:
+    """Returns a mesh of the fewest devices on which the members finish soonest.
+
+    On 4 devices, 7 members use all 4 (two members per device, one on the last). 5 members use only 3 (two,
+    two and one), because a fourth device would not make the run finish earlier.
+    """
+    devices = jax.local_devices()
+    each = -(-num_members // len(devices))  # members on the fullest device
+    return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
+
+
+def make_groups(number: int, together: bool) -> list[Group]:
+    """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
+    mesh = population_mesh(number)
+    if together:
+        indices = [*range(number), *[number - 1] * (-number % mesh.size)]
+        split, shared = PartitionSpec(DEVICES), PartitionSpec()
+        return [Group(indices, NamedSharding(mesh, split), NamedSharding(mesh, shared))]
+    each = -(-number // mesh.size)
+    shardings = [SingleDeviceSharding(mesh.devices[index // each]) for index in range(number)]
+    return [Group([index], sharding, sharding) for index, sharding in enumerate(shardings)]
