@@ -100,7 +100,7 @@ def test_an_absent_dataset_is_downloaded_or_generated_under_its_name(monkeypatch
     assert calls == [(url or task.dataset_url) if task.dataset_url else task]
 
 
-@pytest.mark.parametrize("name", ["mine.hdf5", "mine.h5", "mine.HDF5", "mine.npz"])
+@pytest.mark.parametrize("name", ["mine.h5", "mine.HDF5", "mine.npz"])
 def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder, name):
     rows = {key: np.arange(24.0).reshape(12, 2) for key in ("observations", "actions")}
     write(folder / name, rows | {"rewards": np.arange(12), "terminals": np.zeros(12)})
@@ -112,7 +112,6 @@ def test_a_path_goes_before_the_task_whose_limit_stands_in_for_time_outs(folder,
 @pytest.mark.parametrize(
     ("task", "sources", "url", "message"),
     [
-        (None, ["data.csv"], None, r"data.csv: unknown suffix '.csv'.*known: .hdf5, .h5, .npz"),
         (None, ["ogbench:no-such-file.npz"], None, r"no-such-file.npz: no such file"),
         (None, [], None, "name a D4RL task or give a dataset file"),
         ("Hopper-v5", [], None, "Hopper-v5 has no dataset: learn it with xql-train-online"),

@@ -84,25 +84,24 @@ def read_npz(path: Path, episode_limit: int | None) -> Dataset:
             f"{path}: rows without timeouts beside qpos: if they are OGBench's, whose terminals mark "
             f"time-outs, give ogbench:{path}; if not, add timeouts"
         )
-    return _from_named(arrays, names, episode_limit, str(path))
+    return from_arrays(arrays, episode_limit, str(path), names)
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str) -> Dataset:
-    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`; others are ignored."""
-    known = {key: array for key, array in arrays.items() if key in RANKS or key == UNITS}
-    return _from_named(known, list(arrays), episode_limit, source)
-
-
-def _from_named(
-    arrays: Mapping[str, np.ndarray], names: Sequence[str], episode_limit: int | None, source: str
+def from_arrays(
+    arrays: Mapping[str, np.ndarray], episode_limit: int | None, source: str, names: Sequence[str] = ()
 ) -> Dataset:
+    """Builds a dataset from arrays with the keys of a `.npz`, see `read_npz`; others are ignored.
+
+    `names` are those of all arrays, if some were not read.
+    """
+    names = names or list(arrays)
     stand_ins = {"terminals": "masks", "timeouts": "ends"}
     required, optional = (
         [key for key in keys if stand_ins.get(key) not in names]
         for keys in (REQUIRED, ("next_observations", "timeouts"))
     )
     check_names(names, required, source, optional)
-    checked = validated({key: array for key, array in arrays.items() if key != UNITS}, source)
+    checked = validated({key: array for key, array in arrays.items() if key in RANKS}, source)
     dataset = _of_arrays(checked, episode_limit, source, keeps_last=True)
     return dataclasses.replace(dataset, is_normalized=says_normalized(arrays.get(UNITS), source))
 

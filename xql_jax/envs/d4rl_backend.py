@@ -7,12 +7,11 @@ import types
 import warnings
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs import Suite
-from xql_jax.envs.simulated import Start, Step
+from xql_jax.envs.simulated import SimulatedEnv, Start, Step
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
@@ -33,7 +32,7 @@ def d4rl_suite(task: Task) -> Suite:
     return Suite(D4RLEnvironment)
 
 
-class D4RLEnvironment(gymnasium.Env):
+class D4RLEnvironment(SimulatedEnv):
     """D4RL's environment of a task behind today's interface; rewards and rules are D4RL's.
 
     Observations are float32. The old interface's `done` is a truncation if D4RL's time limit says so, else a
@@ -41,42 +40,41 @@ class D4RLEnvironment(gymnasium.Env):
     same one here.
     """
 
-    observation_space: spaces.Box
-    action_space: spaces.Box
-
     def __init__(self, task: Task):
         gym, _ = _import_d4rl()
         np.random.seed(0)  # noqa: NPY002  (AntMaze draws its goals from the global generator)
         try:
-            self._env = gym.make(task.name, disable_env_checker=True)
+            self.simulation = env = gym.make(task.name, disable_env_checker=True)
         except gym.error.Error as error:
             raise UserError(f"D4RL has no environment {task.name} here: {error}") from error
-        self._env.reset()  # PyBullet's first episode has another first reward
-        self.steps_per_second = float(self._env.metadata.get("video.frames_per_second", 30))
-        old_observations, old_actions = self._env.observation_space, self._env.action_space
-        self.observation_space = spaces.Box(-np.inf, np.inf, old_observations.shape, np.float32)
-        self.action_space = spaces.Box(old_actions.low, old_actions.high, old_actions.shape, np.float32)
+        env.reset()  # PyBullet's first episode has another first reward
+        super().__init__(
+            *env.observation_space.shape,
+            *env.action_space.shape,
+            episode_limit=task.episode_limit,
+            steps_per_second=float(env.metadata.get("video.frames_per_second", 30)),
+            view={},
+        )
+        self.action_space = spaces.Box(env.action_space.low, env.action_space.high, dtype=np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
         """Starts an episode; `seed` seeds all generators that D4RL's environments draw from."""
+        env = self.simulation
         if seed is not None:
-            self._env.seed(seed)
-            innermost(self._env).seed(seed)
-            self._env.action_space.seed(seed)
+            env.seed(seed)
+            innermost(env).seed(seed)
+            env.action_space.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-        return self._env.reset().astype(np.float32), {}
+        return env.reset().astype(np.float32), {}
 
     def step(self, action: np.ndarray) -> Step:
-        observation, reward, done, info = self._env.step(action)
+        observation, reward, done, info = self.simulation.step(action)
         truncated = bool(info.get("TimeLimit.truncated", False))
         return observation.astype(np.float32), float(reward), bool(done) and not truncated, truncated, info
 
     def render(self) -> np.ndarray:
         """Returns D4RL's picture, u8[height, width, 3]."""
-        return self._env.render(mode="rgb_array")
-
-    def close(self) -> None:
-        self._env.close()
+        return self.simulation.render(mode="rgb_array")
 
 
 def innermost(env: Any) -> Any:
