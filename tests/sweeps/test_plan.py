@@ -7,7 +7,6 @@ from tiny_sweeps import TINY, states, sweep_settings, train_all
 
 from xql_jax.errors import UserError
 from xql_jax.sweeps.plan import make_plan
-from xql_jax.sweeps.settings import SweepSettings
 
 
 def cells(settings):
@@ -36,19 +35,19 @@ def test_what_a_method_wants_of_a_run_can_be_swept_and_seeds_be_split(tmp_path):
 
 
 def test_online_methods_have_their_own_configs(tmp_path):
-    settings = SweepSettings(
-        methods=("xsac:network=small", "xtd3_dq"),
-        datasets=("cartpole-swingup", "cheetah-run"),
-        sweep="beta=1,2",
-        num_seeds=2,
-        max_steps=100_000,
-        save_dir=str(tmp_path),
-    )
-    planned = make_plan(settings)
+    tasks, methods = ("cartpole-swingup", "cheetah-run"), ("xsac:network=small", "xtd3_dq")
+    changes = {"methods": methods, "datasets": tasks, "sweep": "beta=1,2", "max_steps": 100_000}
+    planned = make_plan(sweep_settings(tmp_path, **changes))
     assert [(cell.settings.config.algorithm, cell.settings.env_name, cell.members) for cell in planned] == [
-        (method, task, 4) for task in settings.datasets for method in ("xsac", "xtd3_dq")
+        (method, task, 4) for task in tasks for method in ("xsac", "xtd3_dq")
     ]
     assert planned[0].identity["config"]["actor_hidden_dims"] == [256, 256]  # the paper's is 1024
+
+
+def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
+    settings = sweep_settings(tmp_path, methods=("xql", "xql_t"), datasets=("kitchen-complete-v0",))
+    found = [cell.settings.resolved() for cell in make_plan(settings)]
+    assert [(one.config.beta, one.batch_size) for one in found] == [(5.0, 256), (2.0, 1024)]
 
 
 @pytest.mark.parametrize(

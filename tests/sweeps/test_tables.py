@@ -42,10 +42,6 @@ def asked(tmp_path, monkeypatch):
     return make
 
 
-def records(settings):
-    return [cell.record for cell in make_plan(settings)]
-
-
 def table_of(settings, name="1"):
     return tables.table_of(make_plan(settings), read_paper_table(name))
 
@@ -67,7 +63,7 @@ def test_missing_data_are_downloaded_once(asked, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_table_is_planned_trained_resumed_and_written(asked):
+def test_a_table_is_planned_trained_and_written(asked):
     settings = asked(HOPPER)
     planned = make_plan(settings)
     assert states(settings) == ["to do", "to do", "no data", "no data"]
@@ -76,17 +72,8 @@ def test_a_table_is_planned_trained_resumed_and_written(asked):
 
     train_all(asked(methods=("bc",)))
     assert states(settings) == ["finished", "to do", "no data", "no data"]
-    planned, run = make_plan(settings), records(settings)[0]
-    nothing, left, *_ = plan.seconds_left(planned)
-    assert not any(nothing.values())
-    for part, seconds in run.summary["seconds"].items():  # the other cells' parts as that of the only run
-        other = planned[1].expected[part] / planned[0].expected[part] * seconds
-        assert left[part] == pytest.approx(other)
-    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
-
     [(cell, outcome)] = train_all(settings)
     assert cell.method == "iql"
-    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
     table = table_of(settings)
     assert table.methods == ["bc", "iql"]
@@ -144,13 +131,6 @@ def test_runs_of_other_settings_or_data_are_no_part_of_the_table(asked):
     assert states(asked(methods=("bc",))) == ["to do"]
 
 
-def test_tuned_xql_is_xql_with_table_4s_values(tmp_path):
-    methods, datasets = ("xql", "xql_t"), ("kitchen-complete-v0",)
-    settings = ReproductionSettings(methods=methods, datasets=datasets, save_dir=str(tmp_path))
-    found = [cell.settings.resolved() for cell in make_plan(settings)]
-    assert [(one.config.beta, one.batch_size) for one in found] == [(5.0, 256), (2.0, 1024)]
-
-
 @pytest.mark.slow
 def test_sweeps_and_changed_fields_are_columns_of_their_own(asked):
     method = "iql:critic_loss=huber:tau=0.25"
@@ -158,7 +138,7 @@ def test_sweeps_and_changed_fields_are_columns_of_their_own(asked):
     unfinished = table_of(settings).methods
     train_all(settings)
     assert [cell.members for cell in make_plan(settings)] == [2, 4]  # cloning has no expectile
-    run = records(settings)[1]
+    run = make_plan(settings)[1].record
     assert [len(result["seeds"]) for result in run.summary["results"]] == [2, 2]
     assert (run.config["critic_loss"], run.config["tau"]) == ("huber", 0.25)
     columns = ["bc", f"{method} expectile=0.6", f"{method} expectile=0.9"]

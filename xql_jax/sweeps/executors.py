@@ -169,9 +169,9 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if address not in ("local", "auto"):  # where nothing listens, Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
-            socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
+            socket.create_connection((host, port), SECONDS_TO_CONNECT).close()
         ray.init(address, **options)
-    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--ray_address={address}: no cluster there: {reason}") from error
 
