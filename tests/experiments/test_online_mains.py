@@ -1,5 +1,6 @@
 """What online trainings leave, on the host and compiled, by the real main; stopped and broken ones go on."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,7 @@ def test_members_have_environments_of_their_own_in_processes(tmp_path):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 2 * MINUTE
+    deadline = time.monotonic() + 5 * MINUTE
     while not (found := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert found
@@ -113,6 +114,7 @@ def steps(folder):
     return sorted(int(path.name) for path in folder.rglob("checkpoints/*") if path.name.isdigit())
 
 
+@contextlib.contextmanager
 def started(folder, *arguments):
     """An online run in processes that would take hours."""
     command = [
@@ -120,7 +122,11 @@ def started(folder, *arguments):
         "--max_steps=1000000", "--checkpoint_interval=1000", f"--save_dir={folder}", *arguments,
     ]  # fmt: skip
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=environment_of_processes(), **pipes)
+    with subprocess.Popen(command, env=environment_of_processes(), **pipes) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
 
 
 def test_sigterm_ends_a_run_whose_worker_is_stopped_and_it_goes_on(tmp_path):

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import app, flags
@@ -181,35 +181,35 @@ def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Se
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Parses the flags; returns the other arguments, and the hyperparameters that are given, by name."""
-    arguments = flags.FLAGS.read_flags_from_files(["--help" if one == "-h" else one for one in arguments])
-    arguments, fields = _without_fields(arguments, {*flags.FLAGS, "undefok"})
     try:
-        return flags.FLAGS(arguments), fields
+        typed = ["--help" if one == "-h" else one for one in arguments]
+        return _without_fields(flags.FLAGS(typed, known_only=True))
     except SystemExit:  # absl ends with 1 after --help
         sys.exit(0)
     except flags.IllegalFlagValueError as error:  # absl checks none but those that are true or false
         given = str(error).removeprefix("flag ").partition(": ")[0]
         raise UserError(f"{given}: must be true or false") from None
+    except ValueError as error:  # --noFLAG=VALUE
+        raise UserError(str(error)) from None
 
 
-def _without_fields(arguments: Sequence[str], known: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes the hyperparameters out of the arguments: --config.NAME=VALUE, or --NAME=VALUE if no known
-    flag has the name. The value may be an argument of its own, or missing: --NAME is true, --noNAME false.
+def _without_fields(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes the hyperparameters out of the arguments that are no flags: --config.NAME=VALUE or --NAME=VALUE.
+
+    The value may be an argument of its own, or missing: --NAME is true, --noNAME false.
     """
     rest: list[str] = []
     fields: dict[str, str] = {}
     waiting = ""  # the field whose value may come next
     for argument in arguments:
-        typed, has_value, value = argument.lstrip("-").partition("=")
-        name = re.sub(r"^(no)?config\.", r"\1", typed)
-        is_flag = name == typed and not {name, name.removeprefix("no")}.isdisjoint(known)
         if waiting and not argument.startswith("--"):
             fields[waiting], waiting = argument, ""
-        elif re.match("--?[a-zA-Z]", argument) and not is_flag:
+        elif re.match("--?[a-zA-Z]", argument):
+            typed, has_value, value = argument.lstrip("-").partition("=")
+            name = re.sub(r"^(no)?config\.", r"\1", typed)
             fields[name], waiting = (value, "") if has_value else ("true", name)
-        else:
+        elif argument != "--":
             rest.append(argument)
-            waiting = ""
     for name in [name for name in fields if name.startswith("no") and fields[name] == "true"]:
         del fields[name]
         fields[name.removeprefix("no")] = "false"
