@@ -1,7 +1,5 @@
 """The policy of an .npz file against its formula, written out for one observation at a time."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,6 @@ from xql_jax.data.policy_files import read_policy
 from xql_jax.errors import UserError
 
 O, A, H, G = 5, 3, 4, 6
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "adroit_experts"
 
 
 def arrays(seed=0, **changes):
@@ -64,15 +61,3 @@ def test_actions_are_the_formulas(tmp_path):
 def test_unfit_files_are_told(tmp_path, changes, sizes, words):
     with pytest.raises(UserError, match=words):
         read_policy(write(tmp_path, **changes), *sizes)
-
-
-@pytest.mark.parametrize(
-    ("robot", "sizes"), [("pen", (45, 24)), ("hammer", (46, 26)), ("relocate", (39, 30))]
-)
-def test_the_demonstrators_of_adroit_are_read(robot, sizes):
-    if not SHARED.is_dir():
-        pytest.skip("the Adroit demonstrators' policies (adroit_experts/*.npz) are not on this machine")
-    policy = read_policy(SHARED / f"{robot}.npz", *sizes)
-    with np.load(SHARED / f"{robot}.npz") as weights:
-        expected = formula(dict(weights), np.zeros(sizes[0]), 0.0)[0]
-    np.testing.assert_allclose(policy.act(np.zeros((1, sizes[0]), np.float32))[0], expected, rtol=1e-10)

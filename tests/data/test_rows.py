@@ -15,7 +15,7 @@ from xql_jax.data.rows import (
     write_minari,
 )
 from xql_jax.errors import UserError
-from xql_jax.tasks import References, get_task, referenced
+from xql_jax.tasks import References
 from xql_jax.types import Batch
 
 LENGTHS = (3, 5, 1, 4, 2)  # of known episodes
@@ -159,19 +159,6 @@ def test_minari_gives_back_all_transitions(tmp_path, rows):
         np.testing.assert_array_equal(field, getattr(batch, name))
     np.testing.assert_array_equal(np.flatnonzero(dataset.ends), np.cumsum(LENGTHS) - 1)
     assert dataset.references == REFERENCES
-
-    import minari
-
-    stored = minari.MinariDataset(tmp_path / "set" / "data")
-    assert (stored.total_episodes, stored.total_steps) == (len(LENGTHS), sum(LENGTHS))
-    assert stored.storage.metadata["command"] == METADATA["command"]
-
-
-def test_references_make_a_score_where_d4rl_has_none():
-    task = referenced(get_task("Hopper-v5"), REFERENCES)
-    np.testing.assert_allclose(task.normalized_score(np.array([-20.5, 3234.25, 1606.875])), [0, 100, 50])
-    for name, references in (("hopper-medium-v2", REFERENCES), ("Hopper-v5", None)):
-        assert referenced(get_task(name), references) is get_task(name)
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_a_silent_process_is_not_waited_for(made, monkeypatch):
     assert not workers_now()
 
 
-# Ignores SIGTERM as all workers do; the program does not close them.
+# The program does not close its workers.
 PROGRAM = """
 import sys, psutil
 from test_vector import Clock, Processes

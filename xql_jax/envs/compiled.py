@@ -110,9 +110,16 @@ class Ended(NamedTuple):
 
 def begin(environment: JaxEnvironment, key: PRNGKey, num_environments: int) -> Episodes:
     """Starts episode 0 of each; episode e of environment i starts from a key made of (key, i, e)."""
-    numbers = jnp.zeros(num_environments, jnp.int32)
-    states, observations = jax.vmap(environment.reset)(_start_keys(key, numbers))
-    return Episodes(states, observations, numbers, numbers, jnp.zeros(num_environments))
+    return _starts(environment, key, jnp.zeros(num_environments, jnp.int32))
+
+
+def _starts(environment: JaxEnvironment, key: PRNGKey, numbers: Array) -> Episodes:
+    """Returns the starts of each environment's episode of these numbers i32[N]."""
+    fold = jax.random.fold_in
+    own = jax.vmap(lambda index, number: fold(fold(key, index), number))(jnp.arange(len(numbers)), numbers)
+    states, observations = jax.vmap(environment.reset)(own)
+    none = jnp.zeros_like(numbers)
+    return Episodes(states, observations, numbers, none, none.astype(jnp.float32))
 
 
 def step(
@@ -149,20 +156,10 @@ def step(
     going_on = Episodes(states, given.observation, episodes.numbers, lengths, returns)
 
     def restarted(going_on: Episodes) -> Episodes:
-        numbers = going_on.numbers + 1
-        states, observations = jax.vmap(environment.reset)(_start_keys(key, numbers))
-        none = jnp.zeros_like(lengths)
-        starts = Episodes(states, observations, numbers, none, none.astype(returns.dtype))
-        return chosen(now, starts, going_on)
+        return chosen(now, _starts(environment, key, going_on.numbers + 1), going_on)
 
     episodes = jax.lax.cond(anywhere(now.any()), restarted, lambda going_on: going_on, going_on)
     return episodes, transitions, Ended(now, returns, lengths, failed)
-
-
-def _start_keys(key: PRNGKey, numbers: Array) -> PRNGKey:
-    """Returns the key of each environment's episode, whose numbers are i32[N]."""
-    fold = jax.random.fold_in
-    return jax.vmap(lambda index, number: fold(fold(key, index), number))(jnp.arange(len(numbers)), numbers)
 
 
 class CompiledEnv(VectorEnv):
