@@ -129,16 +129,6 @@ def test_what_is_damaged_or_not_finite_is_left_out(tmp_path, caplog):
     render(FIGURES_OF_RUNS["3"].draw(found))
 
 
-def test_a_name_between_dollars_is_drawn(tmp_path):
-    name = r"$\foo$"
-    for beta in (1.0, name):
-        write_errors(write_run(tmp_path, name, "sac", {0: [1.0]}, beta=beta), gumbel_errors(0.0, 1.0))
-    for figure in ("3", "5"):
-        picture = FIGURES_OF_RUNS[figure].draw(tables(figure, tmp_path))
-        assert name in "".join(axes.get_title() for axes in picture.axes)
-        assert render(picture)[:4] == b"\x89PNG"
-
-
 @pytest.fixture
 def ablation(tmp_path):
     """Two seeds of two betas at two batch sizes; a score is 10 * beta + seed, doubled at the end."""
@@ -206,16 +196,15 @@ def test_errors_of_a_sweep_are_apart_and_a_steps_own_fit_is_of_its_errors_alone(
     generator = np.random.default_rng(0)
     rows = [(5, 0, tau, error) for tau in (1, 100) for error in generator.gumbel(0.0, 1.0, 4_000)]
     rows += [(9, 0, 1, error) for error in generator.gumbel(100.0, 1.0, 4_000)]
-    write_errors(folder, [*rows, (10, 0, 1, "nan"), (10, 0, 1, "inf"), (10, 0, 1, 3.0)], "tau")
+    write_errors(folder, [*rows, (10, 0, 1, "nan"), (10, 0, 1, 3.0)], "tau")
     found = tables("6", tmp_path)
     assert found["ranges"]["method"].tolist() == ["td3 tau=1", "td3 tau=100"]
-    assert "2 of 12003 Bellman errors are not finite, and left out" in caplog.messages
+    assert "1 of 12002 Bellman errors are not finite, and left out" in caplog.messages
     assert set(found["fits_by_step"]["step"].tolist()) == {5, 9}  # one error alone has no scale
     own = where(found["fits_by_step"], law="Gumbel (right-skewed)")["log_likelihood"]
     np.testing.assert_allclose(own, -np.euler_gamma - 1.0, atol=0.05)
-    assert (
-        where(found["fits"], law="Gaussian", method="td3 tau=1")["log_likelihood"][0] < -5.0
-    )  # of two heaps
+    of_two_heaps = where(found["fits"], law="Gaussian", method="td3 tau=1")
+    assert of_two_heaps["log_likelihood"][0] < -5.0
 
 
 def test_what_is_lacking_is_told(tmp_path):

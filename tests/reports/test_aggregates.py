@@ -58,42 +58,29 @@ def test_the_probability_of_improvement_by_hand():
     assert probability_of_improvement(others, others) == [0.5]
 
 
-def test_aggregates_are_rliables(matrices, statistics):
-    def function(scores):
-        return np.array(
-            [
-                metrics.aggregate_iqm(scores),
-                metrics.aggregate_mean(scores),
-                metrics.aggregate_median(scores),
-                metrics.aggregate_optimality_gap(scores, gamma=100),
-            ]
-        )
+def test_aggregates_profiles_and_probabilities_are_rliables(matrices, statistics):
+    def aggregates(scores):
+        functions = (metrics.aggregate_iqm, metrics.aggregate_mean, metrics.aggregate_median)
+        gap = metrics.aggregate_optimality_gap(scores, gamma=100)
+        return np.array([*(function(scores) for function in functions), gap])
 
-    assert list(statistics.aggregates) == ["three", "one", "two"]
-    assert statistics.seeds == {"one": 5, "two": 7, "three": 3}
-    for method, found in statistics.aggregates.items():
-        np.testing.assert_allclose(found, from_rliable(matrices[method], function), rtol=1e-12)
-        assert (found[1] < found[2]).all()
-
-
-def test_profiles_are_rliables(matrices, statistics):
-    for method, profile in statistics.profiles.items():
-        np.random.seed(SEED)  # noqa: NPY002
-        shares, ends = library.create_performance_profile(
-            {"": matrices[method]}, statistics.thresholds, reps=SAMPLES
-        )
-        np.testing.assert_allclose(profile, [shares[""], *ends[""]], atol=1e-12)
-        assert profile[0, -1] == 0.0
-        assert profile[0, 0] > 0.5
-
-
-def test_probabilities_of_improvement_are_rliables(matrices, statistics):
-    def function(scores, others):
+    def improvement(scores, others):
         return np.array([metrics.probability_of_improvement(scores, others)])
 
+    assert list(statistics.aggregates) == list(statistics.profiles) == ["three", "one", "two"]
+    assert statistics.seeds == {"one": 5, "two": 7, "three": 3}
+    for method, matrix in matrices.items():
+        expected = from_rliable(matrix, aggregates)
+        np.testing.assert_allclose(statistics.aggregates[method], expected, rtol=1e-12)
+        assert (expected[1] < expected[2]).all()
+        shares = from_rliable(
+            matrix, lambda scores: library.score_distributions(scores, statistics.thresholds)
+        )
+        np.testing.assert_allclose(statistics.profiles[method], shares, atol=1e-12)
+        assert shares[0, 0] > 0.5 > shares[0, -1] == 0.0
     assert list(statistics.improvements) == [("three", "one"), ("three", "two"), ("one", "two")]
     for (method, other), probability in statistics.improvements.items():
-        expected = from_rliable([matrices[method], matrices[other]], function)
+        expected = from_rliable([matrices[method], matrices[other]], improvement)
         np.testing.assert_allclose(probability, expected[:, 0], rtol=1e-12)
 
 
@@ -102,14 +89,6 @@ def test_with_one_seed_there_is_no_interval():
     assert np.isnan(statistics.aggregates["one"][1:]).all()
     assert not np.isnan(statistics.aggregates["two"]).any()
     assert np.isnan(statistics.improvements["one", "two"][1:]).all()
-
-
-def test_numpys_global_generator_is_as_it_was(matrices):
-    np.random.seed(7)  # noqa: NPY002
-    expected = np.random.random(3)  # noqa: NPY002
-    np.random.seed(7)  # noqa: NPY002
-    statistics_of(["a", "b", "c", "d"], {"new": matrices["one"] + 0.5}, SAMPLES)
-    np.testing.assert_array_equal(np.random.random(3), expected)  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

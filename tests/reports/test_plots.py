@@ -1,7 +1,5 @@
 """What the pictures show, read from the figures before they become pixels; and how they reach the disk."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -17,7 +15,7 @@ from xql_jax.reports.style import BLUE, VERMILION
 def figures(monkeypatch):
     """The figures saved while the test ran."""
     saved = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(style, "save", lambda figure, path: saved.append(figure))
     return saved
 
 
@@ -81,8 +79,11 @@ def test_an_axis_needs_no_offset(values):
 
 def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_path):
     maze = maze_of("pointmaze-medium-v0")
-    positions = plots.position_grid(maze)
+    positions = plots.position_grid(maze)  # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3]
     cells = np.floor(positions + 0.7).astype(int)
+    np.testing.assert_array_equal(
+        cells, np.indices(maze.walls.shape).transpose(1, 2, 0).repeat(24, 0).repeat(24, 1)
+    )
     in_wall = maze.walls[cells[..., 0], cells[..., 1]]
     values = np.where(in_wall, 1000.0, positions.sum(-1)).astype(np.float32)
     plots.plot_maze(maze, values, [np.zeros((2, 4))], "", tmp_path / "maze.png")
@@ -90,15 +91,6 @@ def test_values_inside_walls_are_not_drawn_and_stretch_no_colours(figures, tmp_p
     np.testing.assert_array_equal(np.ma.getmaskarray(image.get_array()), in_wall)
     assert image.get_clim() == (values[~in_wall].min(), values[~in_wall].max())
     np.testing.assert_array_equal(walls.get_array()[..., 3] == 1, maze.walls)
-
-
-def test_position_grid_is_in_the_cell_that_the_picture_puts_it_in():
-    # D4RL's free cell (r, c) spans [r - 0.7, r + 0.3], as the picture's extent does.
-    maze = maze_of("pointmaze-medium-v0")
-    grid = plots.position_grid(maze, points_per_cell=5)
-    cells = np.indices(maze.walls.shape).transpose(1, 2, 0)
-    np.testing.assert_array_equal(np.floor(grid + 0.7), cells.repeat(5, 0).repeat(5, 1))
-    np.testing.assert_allclose(np.diff(grid[:, 0, 0]), 0.2, rtol=1e-5)
 
 
 def test_names_between_dollars_are_no_mathematics():
@@ -119,20 +111,7 @@ def test_names_between_dollars_are_no_mathematics():
     assert powers == {True}  # at the axis, a power of ten still is one
 
 
-def test_a_picture_appears_whole(tmp_path, monkeypatch):
-    figure = Figure()
-    style.save(figure, tmp_path / "a.png")
+def test_a_picture_is_saved_as_png_and_svg(tmp_path):
+    style.save(Figure(), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]
-    before = (tmp_path / "a.png").read_bytes()
-
-    def fail(path, content):
-        with path.open("wb") as file:
-            file.write(content[:10])
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(KeyboardInterrupt):
-        style.save(figure, tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg"]

@@ -16,12 +16,6 @@ def steady(scores, episodes=5):
     return np.repeat(np.asarray(scores, float)[:, None], episodes, axis=1)
 
 
-def test_one_policy_is_its_mean_after_any_episode():
-    np.testing.assert_array_equal(
-        best_found(np.array([[10.0, 20.0, 60.0]]), pulls=30), np.full((3, 30), 30.0)
-    )
-
-
 @pytest.mark.parametrize("alpha", [0.0, 2.0])
 def test_the_first_episodes_go_to_one_policy_each(alpha):
     """After n of them the best of n drawn from six is found: its mean by enumeration. Four are searched."""

@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import pytest
 from cases import (
     DEVIATION,
     EULER,
@@ -83,23 +82,6 @@ def test_optimal_q_is_that_of_the_best_policy(seed, discount):
         dynamics = np.eye(3)[mdp.next_states[states, policy, 0]]
         values.append(np.linalg.solve(np.eye(3) - discount * dynamics, mdp.rewards[states, policy]))
     np.testing.assert_allclose(error_model.optimal_q(mdp), mdp.backup(np.max(values, axis=0)), atol=1e-11)
-
-
-@pytest.mark.slow
-@instances
-@given(seeds, scales, st.sampled_from([0.3, 0.6]))
-def test_the_process_collapses_to_the_optimum(seed, beta, discount):
-    """A.2.1: scale gamma^t beta; the location ends at Q* within gamma^t (|first error| + t beta log A)."""
-    mdp = random_mdp(seed, num_successors=1, discount=discount)
-    optimum = error_model.optimal_q(mdp)
-    location, scale = np.random.default_rng(seed).normal(size=mdp.rewards.shape), beta
-    first = np.abs(location - optimum).max()
-    for step in range(1, 71):
-        location, scale = error_model.evolve(mdp, location, scale)
-        bound = discount**step * (first + step * beta * np.log(3.0))
-        assert np.abs(location - optimum).max() <= bound + 1e-11
-        np.testing.assert_allclose(scale, discount**step * beta, rtol=1e-12)
-    assert np.abs(location - optimum).max() < 1e-10
 
 
 def test_the_bias_does_not_contract():

@@ -14,10 +14,6 @@ TWO = Maze(("####", "#GO#", "####"))
 THREE = Maze(("#####", "#GOO#", "#####"))
 
 
-def cells_of(maze):
-    return [tuple(cell) for cell in maze.free_cells.tolist()]
-
-
 def test_two_cells_by_hand():
     # Left of cell 1 is the goal, cell 0. Of the four equally likely actions one earns 1, three wait:
     # exp(V / beta) = (exp(1 / beta) + 3 exp(discount * V / beta)) / 4.
@@ -31,36 +27,19 @@ def test_two_cells_by_hand():
     assert v[0] == 0.0
 
 
-def test_the_goal_is_absorbing_and_pays_once():
-    mdp = gridworld(FIGURE_4)
-    goal = cells_of(FIGURE_4).index(FIGURE_4.goal)
-    enters = mdp.next_states[..., 0] == goal
-    assert enters[goal].all()
-    enters[goal] = False
-    np.testing.assert_array_equal(mdp.rewards, enters)
-    assert value_iteration(mdp).v[goal] == 0.0
-
-
 @pytest.mark.parametrize("maze", [FIGURE_4, *MAZES.values()], ids=["figure_4", *MAZES])
-def test_small_beta_discounts_by_the_shortest_path(maze):
+def test_a_small_beta_discounts_by_the_shortest_path_and_acts_along_one(maze):
     v = value_iteration(gridworld(maze, discount=0.9, beta=1e-9), 1e-12).v
-    for value, cell in zip(v, cells_of(maze), strict=True):
-        moves = len(maze.shortest_path(cell, maze.goal))
-        expected = 0.0 if cell == maze.goal else 0.9 ** (moves - 1)
-        np.testing.assert_allclose(value, expected, atol=1e-7, err_msg=str(cell))
-
-
-@pytest.mark.parametrize("maze", [FIGURE_4, *MAZES.values()], ids=["figure_4", *MAZES])
-def test_greedy_path_is_a_shortest_one(maze):
     q = value_iteration(gridworld(maze, beta=1e-3), 1e-12).q
-    for start in cells_of(maze):
-        if start != maze.goal:
-            path = greedy_path(maze, q, start)
-            assert path[0] == start
-            assert path[-1] == maze.goal
-            assert len(path) == 1 + len(maze.shortest_path(start, maze.goal))
-            steps = [(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(path)]
-            assert set(steps) <= set(MOVES)
+    for value, cell in zip(v, map(tuple, maze.free_cells.tolist()), strict=True):
+        if cell == maze.goal:
+            assert value == 0.0
+            continue
+        moves = len(maze.shortest_path(cell, maze.goal))
+        np.testing.assert_allclose(value, 0.9 ** (moves - 1), atol=1e-7, err_msg=str(cell))
+        path = greedy_path(maze, q, cell)
+        assert (path[0], path[-1], len(path)) == (cell, maze.goal, 1 + moves)
+        assert {(b[0] - a[0], b[1] - a[1]) for a, b in itertools.pairwise(path)} <= set(MOVES)
 
 
 def prefer(*actions):

@@ -1,6 +1,5 @@
 """Runs that figures show; their learning curves (Figures 3, 7, 10 to 12) and ablations (Figures 8 and 9)."""
 
-import collections
 import functools
 import logging
 import math
@@ -14,18 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from xql_jax.errors import UserError
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, unique, where
 from xql_jax.learners.registry import OFFLINE
+from xql_jax.reports import style
 from xql_jax.reports.results import Score, scores_of
-from xql_jax.reports.style import (
-    LEAST_FOR_BAND,
-    count_axis,
-    draw_curve,
-    draw_curves,
-    legend_below,
-    legend_height,
-    looks_of,
-    scale,
-    styled,
-)
 from xql_jax.reports.summary import FINE_TUNED, by_seed_and_step, grouped
 from xql_jax.rollout.scores import mean_and_interval
 from xql_jax.runs.reporting import read_runs
@@ -107,27 +96,24 @@ def read_curves(
     points = points_of(scores, f"{quantity}s")
     if not points:
         raise UserError(f"--runs={root}: nothing was evaluated in the runs there")
+    places = grouped(points, lambda point: point[:2])
     curves = []
-    for place, of_place in grouped(points, lambda point: point[:2]).items():
+    for place, of_place in places.items():
         # By step: a seed may have been evaluated at steps at which the seed before it was not.
         for step, at in sorted(grouped(of_place, lambda point: point[3]).items()):
             mean, half_width = _mean(at)
             diverged = sum(point[5] for point in at)
             curves.append((*place, step, mean, mean - half_width, mean + half_width, len(at), diverged))
-    restarts: collections.Counter[tuple[str, str]] = collections.Counter()
-    for score in scores:
-        for swept, run in {(member.swept, member.run.path): member.run for member in score.members}.items():
-            # A name is such as "seed 3, beta=0.5".
-            of_run = sum(name.partition(", ")[2] == swept[0] for name in run.restarted)
-            restarts[score.dataset, score.method] += of_run
+    restarts = [
+        (score.dataset, score.method, sum(m.run.restarted.count(m.name) for m in score.members))
+        for score in scores
+        if (score.dataset, score.method) in places
+    ]
     names = ("task", "method", "step", "mean", "low", "high", "seeds", "diverged")
-    places = dict.fromkeys(point[:2] for point in points)
     return {
         "curves": long_table(*names, rows=curves),
         "seeds": long_table(*POINT_COLUMNS, rows=points),
-        "restarts": long_table(
-            "task", "method", "restarts", rows=[(*place, restarts[place]) for place in places]
-        ),
+        "restarts": long_table("task", "method", "restarts", rows=restarts),
     }
 
 
@@ -137,7 +123,7 @@ def _mean(points: Sequence[tuple]) -> tuple[float, float]:
     return float(mean), float(half_width)
 
 
-@styled()
+@style.styled()
 def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str, quantity: str) -> Figure:
     """Draws one column per task and one row per family of algorithms; with one task, all panels in a row.
 
@@ -149,10 +135,10 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
     for family in families:
         of_task = {task: [m for m in ranked[task] if m.split()[0] in family] for task in tasks}
         if any(of_task.values()):
-            looks = looks_of(m for methods in of_task.values() for m in methods[:MOST_LINES])
+            looks = style.looks_of(m for methods in of_task.values() for m in methods[:MOST_LINES])
             rows.append((of_task, looks))
     shape = (len(rows), len(tasks)) if len(tasks) > 1 else (1, len(rows))
-    legends = [legend_height(looks, 1) for _, looks in rows]
+    legends = [style.legend_height(looks, 1) for _, looks in rows]
     heights = [PANEL[1] + legend for legend in (legends if len(tasks) > 1 else [max(legends)])]
     figure = Figure(figsize=(PANEL[0] * shape[1], sum(heights)))
     grid = figure.subplots(*shape, squeeze=False, height_ratios=heights).reshape(len(rows), len(tasks))
@@ -170,7 +156,7 @@ def draw_panels(tables: Tables, *, families: Sequence[Sequence[str]], unit: str,
                 steps, _, values = by_seed_and_step(zip(*columns, strict=True))
                 curves[method] = steps, values
                 marked[method] = looks[method] | {"label": looks[method]["label"] + _marks(of_method)}
-            draw_curves(axes, curves, marked, True, columns=1)
+            style.draw_curves(axes, curves, marked, True, columns=1)
     return figure
 
 
@@ -199,7 +185,7 @@ def ranking(tables: Tables) -> list[str]:
         lines.append(f"last on {task}, mean over seeds:")
         width = max(len(method) for method, *_ in rows)
         for rank, (method, mean, half_width, seeds) in enumerate(rows, start=1):
-            interval = f" ± {half_width:.1f}" if seeds >= LEAST_FOR_BAND else ""
+            interval = f" ± {half_width:.1f}" if seeds >= style.LEAST_FOR_BAND else ""
             of_seeds = f"({seeds} seed{'s' * (seeds > 1)})"
             lines.append(f"{rank:>4}. {method:<{width}} {mean:8.1f}{interval} {of_seeds}")
     return lines
@@ -242,7 +228,7 @@ def read_ablation(root: Path, *, field: str) -> Tables:
     }
 
 
-@styled()
+@style.styled()
 def draw_ablation(tables: Tables, *, field: str) -> Figure:
     """Draws one column per task: last scores, the share of members that diverged, and learning curves.
 
@@ -250,18 +236,18 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
     evaluation step.
     """
     last, curves = tables["last"], tables["curves"]
-    tasks, looks = unique(last["task"]), looks_of(last["method"].tolist())
+    tasks, looks = unique(last["task"]), style.looks_of(last["method"].tolist())
     values = sorted(set(last["value"].tolist()))
-    heights = [2.6, 0.9 + legend_height(looks)]
+    heights = [2.6, 0.9 + style.legend_height(looks)]
     if len(np.unique(curves["step"])) > 1:
-        heights.append(2.9 + legend_height(map(str, values), 4) + 0.19)
+        heights.append(2.9 + style.legend_height(map(str, values), 4) + 0.19)
     figure = Figure(figsize=(4.6 * len(tasks), 0.4 + sum(heights)))
     grid = figure.subplots(len(heights), len(tasks), squeeze=False, height_ratios=heights)
     for (scores, shares, *below), task in zip(grid.T, tasks, strict=True):
         for number, (method, look) in enumerate(looks.items()):
             rows = where(last, task=task, method=method)
             beside = rows["value"] * 1.03 ** (number - (len(looks) - 1) / 2)
-            interval = np.where(rows["seeds"] >= LEAST_FOR_BAND, rows["interval"], np.nan)
+            interval = np.where(rows["seeds"] >= style.LEAST_FOR_BAND, rows["interval"], np.nan)
             bars = {"capsize": 2, "elinewidth": 0.8, "marker": "o", **look}
             scores.errorbar(beside, rows["score"], interval, **bars)
             shares.plot(beside, rows["share_diverged"], marker="o", **look)
@@ -273,17 +259,17 @@ def draw_ablation(tables: Tables, *, field: str) -> Figure:
             axes.xaxis.set_minor_locator(NullLocator())
         shares.sharex(scores)
         scores.tick_params(labelbottom=False)
-        legend_below(shares)
+        style.legend_below(shares)
         for axes in below:
             first = where(last, task=task)["method"][0]
             axes.set(ylabel=f"score (percent): {first}", xlabel="updates (steps)")
-            for value, color in zip(values, scale(len(values)), strict=True):
+            for value, color in zip(values, style.scale(len(values)), strict=True):
                 rows = where(curves, task=task, method=first, value=value)
                 if steps := sorted(set(rows["step"].tolist())):  # else it is another task's value
                     means = np.array([[rows["score"][rows["step"] == step].mean() for step in steps]])
-                    draw_curve(axes, steps, means, False, color=color, label=f"{value:g}")
-            count_axis(axes.xaxis)
-            legend_below(axes, 4, field)
+                    style.draw_curve(axes, steps, means, False, color=color, label=f"{value:g}")
+            style.count_axis(axes.xaxis)
+            style.legend_below(axes, 4, field)
     return figure
 
 

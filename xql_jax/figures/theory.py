@@ -8,18 +8,7 @@ from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
 from xql_jax.figures.tables import PaperFigure, Table, Tables, long_table, where
-from xql_jax.reports.style import (
-    BLUE,
-    DASHES,
-    GREEN,
-    INK,
-    LINES,
-    ORANGE,
-    SOFT,
-    VERMILION,
-    legend_below,
-    styled,
-)
+from xql_jax.reports.style import BLUE, GREEN, INK, LINES, ORANGE, SOFT, VERMILION, legend_below, styled
 from xql_jax.theory import bounds
 from xql_jax.theory.gumbel import Gumbel
 from xql_jax.theory.log_partition import log_partition
@@ -77,7 +66,8 @@ def compute_2(seed: int) -> Tables:
 def draw_2(tables: Tables) -> Figure:
     figure = Figure(figsize=(9.6, 3.5))
     left, centre, right = figure.subplots(1, 3)
-    looks = [{"color": color, "linestyle": dashes} for color, dashes in zip(LINES, DASHES, strict=False)]
+    dashes = ("-", "--", "-.", ":")
+    looks = [{"color": color, "linestyle": dash} for color, dash in zip(LINES, dashes, strict=False)]
     for beta, look in zip(SCALES, looks, strict=True):
         for axes, name, x, y in ((left, "density", "x", "density"), (centre, "loss", "error", "loss")):
             rows = where(tables[name], beta=beta)
@@ -132,26 +122,22 @@ B2_LOOKS: dict[str, dict[str, Any]] = {
 def compute_b1(seed: int) -> Tables:
     """Simulates unbiased estimates that are either Q_MAX or -Q_MAX; mu is uniform over the actions."""
     generator = np.random.default_rng(seed)
-    tables: list[Table] = []
+    rows: list[tuple] = []
     for case, probability in CASES.items():
         # P(estimate = +Q_MAX) for each action; its mean is `probability`.
         chances = np.clip(probability + 0.2 * np.linspace(-1.0, 1.0, NUM_ACTIONS), 0.0, 1.0)
         expected = Q_MAX * (2.0 * chances - 1.0)
         estimates = np.where(generator.random((NUM_ESTIMATES, NUM_ACTIONS)) < chances, Q_MAX, -Q_MAX)
         mean_q = float(expected.mean())
-        simulated = np.array([log_partition(estimates, beta) for beta in B1_BETAS])  # [betas, estimates]
-        table = {
-            "case": np.full(len(B1_BETAS), case),
-            "beta": B1_BETAS,
-            "true_value": np.array([float(log_partition(expected, beta)) for beta in B1_BETAS]),
-            "estimated_value": simulated.mean(1),
-            "standard_error": simulated.std(1) / np.sqrt(NUM_ESTIMATES),
-            "printed_bound": bounds.printed_soft_value_upper_bound(mean_q, Q_MAX, B1_BETAS),
-            "corrected_bound": bounds.soft_value_upper_bound(mean_q, Q_MAX, B1_BETAS),
-            "mean": np.full(len(B1_BETAS), mean_q),
-        }
-        tables.append(table)
-    return {"values": {name: np.concatenate([table[name] for table in tables]) for name in table}}
+        for beta in B1_BETAS:
+            simulated = log_partition(estimates, beta)
+            error = simulated.std() / np.sqrt(NUM_ESTIMATES)
+            printed = bounds.printed_soft_value_upper_bound(mean_q, Q_MAX, beta)
+            corrected = bounds.soft_value_upper_bound(mean_q, Q_MAX, beta)
+            exact = log_partition(expected, beta)
+            rows.append((case, beta, exact, simulated.mean(), error, printed, corrected, mean_q))
+    names = ("true_value", "estimated_value", "standard_error", "printed_bound", "corrected_bound", "mean")
+    return {"values": long_table("case", "beta", *names, rows=rows)}
 
 
 @styled()

@@ -49,15 +49,17 @@ def common_block(cells: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]
     sets = {frozenset(datasets) for datasets in of_method.values()}
     sets |= {one & other for one, other in itertools.combinations(sets, 2)}
 
-    def methods_on(datasets: frozenset[str]) -> list[str]:
-        return sorted(method for method, has in of_method.items() if datasets <= has)
+    blocks = [
+        (sorted(datasets), sorted(method for method, has in of_method.items() if datasets <= has))
+        for datasets in sets
+        if datasets
+    ]
 
-    def size(datasets: frozenset[str]) -> tuple[bool, int, int, list[str]]:
-        methods = len(methods_on(datasets))
-        return min(len(datasets), methods) > 1, len(datasets) * methods, len(datasets), sorted(datasets)
+    def size(block: tuple[list[str], list[str]]) -> tuple[bool, int, int, list[str]]:
+        datasets, methods = map(len, block)
+        return min(datasets, methods) > 1, datasets * methods, datasets, block[0]
 
-    best = max((datasets for datasets in sets if datasets), key=size, default=frozenset())
-    return sorted(best), methods_on(best) if best else []
+    return max(blocks, key=size, default=([], []))
 
 
 def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
@@ -128,17 +130,12 @@ def probability_of_improvement(scores: np.ndarray, others: np.ndarray) -> np.nda
 def with_interval(
     function: Callable[..., np.ndarray], matrices: Sequence[np.ndarray], samples: int
 ) -> np.ndarray:
-    """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap: f."""
+    """Returns the function's value, and the two ends of its 95% interval by rliable's bootstrap."""
     value = function(*matrices)
     if any(len(matrix) < 2 for matrix in matrices):  # nothing to resample
         return np.stack([value, *np.full((2, *value.shape), math.nan)])
     from rliable import library  # takes a second or more to import
 
-    scores = matrices[0] if len(matrices) == 1 else list(matrices)
-    before = np.random.get_state()  # noqa: NPY002
     np.random.seed(SEED)  # noqa: NPY002  rliable draws from NumPy's global generator
-    try:
-        _, intervals = library.get_interval_estimates({"": scores}, function, reps=samples)
-    finally:
-        np.random.set_state(before)  # noqa: NPY002
+    _, intervals = library.get_interval_estimates({"": list(matrices)}, function, reps=samples)
     return np.stack([value, *intervals[""]])

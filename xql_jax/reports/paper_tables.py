@@ -6,18 +6,16 @@ import functools
 from collections.abc import Mapping
 from importlib import resources
 
-# The paper's column names and this project's names; xql_t is XQL with Table 4's values for each dataset.
-NAMES = {
-    "BC": "bc", "10%BC": "bc10", "DT": "dt", "AWAC": "awac", "Onestep RL": "onestep", "TD3+BC": "td3_bc",
-    "BRAC-p": "brac_p", "BEAR": "bear", "CQL": "cql", "IQL": "iql", "XQL": "xql", "XQL-T": "xql_t",
-}  # fmt: skip
 TABLES = ("1", "2", "3")
 FINETUNING = "2"  # the table with the scores before and after fine-tuning
+OFFLINE = "_offline"  # ends the name of a column with the scores before
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
     """Normalised scores by dataset and method, without the cells that the paper leaves blank.
+
+    Methods have this project's names; xql_t is XQL with Table 4's values for each dataset.
 
     Source: Garg et al. 2023, Table 1 (Gym, AntMaze, Kitchen), Table 2 (AntMaze, fine-tuned) and Table 3
     (Adroit).
@@ -33,18 +31,13 @@ class PaperTable:
 def read_paper_table(name: str) -> PaperTable:
     """Returns the paper's table with that number, one of `TABLES`."""
     text = (resources.files("xql_jax.reports") / "paper" / f"table_{name}.csv").read_text()
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["dataset"] != "runtime"]
-    after = "_finetuned" if name == FINETUNING else ""
-    columns = [column.removesuffix(after) for column in rows[0] if column.endswith(after)]
-    methods = {column: NAMES[column] for column in columns if column in NAMES}
-
-    def scores(ending: str) -> dict[tuple[str, str], float]:
-        return {
-            (row["dataset"], method): float(row[column + ending])
-            for row in rows
-            for column, method in methods.items()
-            if row[column + ending] != "-"
-        }
-
-    datasets = tuple(row["dataset"] for row in rows)
-    return PaperTable(datasets, tuple(methods.values()), scores(after), scores("_offline") if after else {})
+    (_, *columns), *rows = csv.reader(text.splitlines())
+    scores: dict[tuple[str, str], float] = {}
+    before: dict[tuple[str, str], float] = {}
+    for dataset, *cells in rows:
+        for column, cell in zip(columns, cells, strict=True):
+            if cell != "-":
+                of_phase = before if column.endswith(OFFLINE) else scores
+                of_phase[dataset, column.removesuffix(OFFLINE)] = float(cell)
+    methods = tuple(column for column in columns if not column.endswith(OFFLINE))
+    return PaperTable(tuple(dataset for dataset, *_ in rows), methods, scores, before)

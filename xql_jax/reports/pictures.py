@@ -1,8 +1,6 @@
 """The pictures of a report: learning curves, sensitivity to settings, tuning budgets, profiles."""
 
-import base64
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,18 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from xql_jax.reports import style
 from xql_jax.reports.aggregates import Statistics
 from xql_jax.reports.results import NO_METHOD, Member, RunFacts, Score, setting
-from xql_jax.reports.style import (
-    MOST_WITH_SEEDS,
-    draw_curves,
-    legend_below,
-    looks_of,
-    number_order,
-    render,
-    single_axes,
-    styled,
-)
 from xql_jax.reports.summary import OFFLINE, by_seed_and_step, grouped, varying_names
 from xql_jax.reports.tuning import TuningCurve
 
@@ -33,18 +22,18 @@ class Picture(NamedTuple):
     """A picture with its heading and notes."""
 
     heading: str
-    png: str  # as base64
+    figure: Figure
     notes: Sequence[str]
 
 
-@styled()
+@style.styled()
 def learning_curves(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset and phase, see `draw_curves`."""
-    pictures, every = [], looks_of(score.method for score in scores)
+    pictures, every = [], style.looks_of(score.method for score in scores)
     for place, group in grouped(scores, lambda score: _place(score.facts)).items():
-        best = sorted(group, key=lambda score: -_or_least(score.mean))[:MOST_METHODS]
+        best = sorted(group, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))[:MOST_METHODS]
         # A method looks the same in all pictures, unless there are too many to be told apart.
-        known = every if len(every) <= MOST_METHODS else looks_of(score.method for score in best)
+        known = every if len(every) <= MOST_METHODS else style.looks_of(score.method for score in best)
         looks, curves = {}, {}
         for score in best:
             mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
@@ -57,16 +46,16 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
             curves[score.method] = steps, values
         run = best[0].facts
         handovers = {run.handover for score in best for run in score.runs}
-        figure, axes = single_axes(look["label"] for look in looks.values())
         handover = run.handover if len(handovers) == 1 else None
-        draw_curves(axes, curves, looks, len(best) <= MOST_WITH_SEEDS, handover)
+        figure, axes = style.single_axes(look["label"] for look in looks.values())
+        style.draw_curves(axes, curves, looks, len(best) <= style.MOST_WITH_SEEDS, handover)
         axes.set(xlabel=f"updates, then {run.unit}s" if run.handover else f"{run.unit}s", ylabel=_unit(run))
         notes = [f"The {len(best)} best of {len(group)} methods."] if len(best) < len(group) else []
-        pictures.append(_picture(place, figure, notes))
+        pictures.append(Picture(place, figure, notes))
     return pictures
 
 
-@styled()
+@style.styled()
 def sensitivity(scores: Sequence[Score]) -> list[Picture]:
     """Returns a picture per dataset, algorithm and varied field: last scores, as crosses if diverged."""
     pictures = []
@@ -92,10 +81,10 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
     name = field.removeprefix("config.")
     every = [member for alike in by_rest.values() for member in alike]
     with_value = grouped(every, lambda member: member.settings.get(field, "-"))
-    values = sorted(with_value, key=number_order)
-    best = sorted(by_rest, key=lambda rest: -max(_or_least(member.last) for member in by_rest[rest]))
-    looks = looks_of(best[:MOST_METHODS])
-    figure, axes = single_axes(looks)
+    values = sorted(with_value, key=style.number_order)
+    best = sorted(by_rest, key=lambda rest: -np.nanmax([-np.inf, *(member.last for member in by_rest[rest])]))
+    looks = style.looks_of(best[:MOST_METHODS])
+    figure, axes = style.single_axes(looks)
     for number, (rest, look) in enumerate(looks.items()):
         shift = 0.5 * ((number + 0.5) / len(looks) - 0.5)
         by_value = grouped(by_rest[rest], lambda member: values.index(member.settings.get(field, "-")))
@@ -107,7 +96,7 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
     axes.set(xlabel=name, ylabel=_unit(every[0].run), xticks=range(len(values)))
     axes.set_xticklabels([value if len(value) < 12 else f"{value[:10]}…" for value in values])
     if any(looks):  # without other settings, the only line has no name
-        legend_below(axes)
+        style.legend_below(axes)
     counts = {value: sum(member.has_diverged for member in with_value[value]) for value in values}
     diverged = [f"{value}: {count} of {len(with_value[value])}" for value, count in counts.items() if count]
     notes = [f"Diverged (crosses), by {name}: {'; '.join(diverged)}." if diverged else "None diverged."]
@@ -115,19 +104,19 @@ def _sensitivity(where: str, field: str, by_rest: Mapping[str, Sequence[Member]]
         notes.append(f"{unfinished} of {len(every)} members were not trained to the end.")
     if len(looks) < len(by_rest):
         notes.append(f"The {len(looks)} best of {len(by_rest)} combinations of the other settings.")
-    return _picture(f"{where}: {name}", figure, notes)
+    return Picture(f"{where}: {name}", figure, notes)
 
 
-@styled()
+@style.styled()
 def profiles(statistics: Statistics) -> Picture:
     """Returns the picture of each method's share of seeds and datasets above each score."""
     figure, axes = _with_bands(statistics.thresholds, statistics.profiles)
     axes.set(xlabel="score", ylabel="share above it", ylim=(-0.02, 1.02))
     shown, every = len(statistics.profiles), len(statistics.aggregates)
-    return _picture("Performance profiles", figure, [f"The {shown} best methods."] * (shown < every))
+    return Picture("Performance profiles", figure, [f"The {shown} best methods."] * (shown < every))
 
 
-@styled()
+@style.styled()
 def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
     """Returns a picture per dataset and phase: the best policy found against evaluation episodes."""
     pictures = []
@@ -136,23 +125,19 @@ def tuning(curves: Sequence[TuningCurve]) -> list[Picture]:
         figure, axes = _with_bands(episodes, {curve.run.algorithm: curve.found for curve in group})
         axes.set(xlabel="evaluation episodes", ylabel=_unit(group[0].run))
         of_curve = (f"{c.run.algorithm} {c.policies} ({c.settings} settings)" for c in group)
-        pictures.append(_picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
+        pictures.append(Picture(place, figure, [f"Policies: {', '.join(of_curve)}."]))
     return pictures
 
 
 def _with_bands(x: np.ndarray, curves: Mapping[str, np.ndarray]) -> tuple[Figure, Axes]:
     """Draws lines with a legend; by name f64[3, N], the values f64[N] and the two ends of the band."""
-    looks = looks_of(curves)
-    figure, axes = single_axes(looks)
+    looks = style.looks_of(curves)
+    figure, axes = style.single_axes(looks)
     for name, (values, low, high) in curves.items():
         axes.plot(x, values, **looks[name])
         axes.fill_between(x, low, high, color=looks[name]["color"], alpha=0.12)
-    legend_below(axes)
+    style.legend_below(axes)
     return figure, axes
-
-
-def _picture(heading: str, figure: Figure, notes: Sequence[str]) -> Picture:
-    return Picture(heading, base64.b64encode(render(figure, dpi=120)).decode(), notes)
 
 
 def _place(run: RunFacts) -> str:
@@ -161,7 +146,3 @@ def _place(run: RunFacts) -> str:
 
 def _unit(run: RunFacts) -> str:
     return "normalised score" if run.is_normalised else "return"
-
-
-def _or_least(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

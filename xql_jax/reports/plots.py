@@ -13,25 +13,11 @@ from matplotlib.patheffects import Normal, Stroke
 
 from xql_jax.envs.mazes import Cell, Maze
 from xql_jax.logs.csv_rows import Row
-from xql_jax.reports.style import (
-    BLUE,
-    INK,
-    LEAST_FOR_BAND,
-    MOST_WITH_SEEDS,
-    ORANGE,
-    VERMILION,
-    WALL,
-    draw_curves,
-    legend_below,
-    looks_of,
-    save,
-    single_axes,
-    styled,
-)
-from xql_jax.reports.summary import by_setting, scores_by_seed
+from xql_jax.reports import style
+from xql_jax.reports.summary import scores_by_setting
 
 
-@styled()
+@style.styled()
 def plot_learning_curve(
     rows: Sequence[Row],
     title: str,
@@ -50,22 +36,22 @@ def plot_learning_curve(
         quantity: what the score is: of a task without references, the return.
     """
     groups = {
-        " ".join(f"{name}={value:g}" for name, value in setting): scores_by_seed(group)
-        for setting, group in by_setting(rows).items()
+        " ".join(f"{name}={value:g}" for name, value in setting): scores
+        for setting, scores in scores_by_setting(rows).items()
     }
-    looks = looks_of(groups)
+    looks = style.looks_of(groups)
     if len(groups) == 1:
         ((name, (_, seeds, _)),) = groups.items()
-        band = ", 95% interval" if len(seeds) >= LEAST_FOR_BAND else ""
+        band = ", 95% interval" if len(seeds) >= style.LEAST_FOR_BAND else ""
         looks[name]["label"] = f"mean of {len(seeds)} seeds{band}" if len(seeds) > 1 else f"seed {seeds[0]}"
-    figure, axes = single_axes([look["label"] for look in looks.values()])
+    figure, axes = style.single_axes([look["label"] for look in looks.values()])
     curves = {name: (steps, scores) for name, (steps, _, scores) in groups.items()}
-    draw_curves(axes, curves, looks, len(groups) <= MOST_WITH_SEEDS, handover)
+    style.draw_curves(axes, curves, looks, len(groups) <= style.MOST_WITH_SEEDS, handover)
     axes.set(title=title, xlabel=f"updates, then {unit}" if handover else unit, ylabel=quantity)
-    save(figure, path)
+    style.save(figure, path)
 
 
-@styled()
+@style.styled()
 def plot_maze(
     maze: Maze, values: np.ndarray | None, paths: Sequence[np.ndarray], title: str, path: Path
 ) -> None:
@@ -84,16 +70,16 @@ def plot_maze(
     figure = Figure(figsize=(inch * columns + 0.8 * (values is not None), inch * rows + 0.7))
     axes = figure.add_subplot()
     axes.grid(False)
-    color, edge = BLUE, []
+    color, edge = style.BLUE, []
     if values is not None:
-        color, edge = "white", [Stroke(linewidth=1.6, foreground=INK), Normal()]
+        color, edge = "white", [Stroke(linewidth=1.6, foreground=style.INK), Normal()]
         points = len(values) // rows  # in a cell, each way
         free = np.ma.masked_where(np.kron(maze.walls, np.ones((points, points))) > 0, values)
         image = axes.imshow(free, extent=extent, interpolation="nearest")
         bar = figure.colorbar(image, ax=axes, label="V(s) at rest (reward units)", shrink=0.8)
         bar.outline.set_visible(False)  # type: ignore[operator]
     walls = np.zeros((rows, columns, 4))
-    walls[maze.walls] = to_rgba(WALL)
+    walls[maze.walls] = to_rgba(style.WALL)
     axes.imshow(walls, extent=extent, interpolation="nearest")
     for number, positions in enumerate(paths):
         x, y = positions[:, :2].T
@@ -105,17 +91,17 @@ def plot_maze(
     axes.set(xticks=range(1, columns - 1), yticks=range(1, rows - 1))
     axes.spines[:].set_visible(False)
     handles, _ = axes.get_legend_handles_labels()
-    legend_below(axes, 4, handles=[*handles, Patch(color=WALL, label="wall")])
-    save(figure, path)
+    style.legend_below(axes, 4, handles=[*handles, Patch(color=style.WALL, label="wall")])
+    style.save(figure, path)
 
 
 def mark_ends(axes: Axes, starts: Sequence[np.ndarray | Cell], goal: Cell, size: float) -> None:
     """Marks the starts with dots of that size, and the goal with a star; all are (row, column)."""
     rows, columns = np.array(starts).reshape(-1, 2).T
-    look: dict[str, Any] = {"color": ORANGE, "markeredgecolor": INK, "markeredgewidth": 0.6, "zorder": 3}
-    axes.plot(columns, rows, "o", linestyle="none", markersize=size, label="start", **look)
-    look = {"color": VERMILION, "markeredgecolor": "white", "linestyle": "none", "zorder": 4}
-    axes.plot(goal[1], goal[0], "*", markersize=15, label="goal", **look)
+    edge: dict[str, Any] = {"markeredgecolor": style.INK, "markeredgewidth": 0.6}
+    axes.plot(columns, rows, "o", color=style.ORANGE, markersize=size, label="start", zorder=3, **edge)
+    edge = {"markeredgecolor": "white"}
+    axes.plot(goal[1], goal[0], "*", color=style.VERMILION, markersize=15, label="goal", zorder=4, **edge)
 
 
 def position_grid(maze: Maze, points_per_cell: int = 24) -> np.ndarray:

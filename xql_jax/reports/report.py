@@ -1,11 +1,13 @@
 """A report of runs: one self-contained HTML page, and the same numbers as CSV, Markdown and LaTeX."""
 
+import base64
 import math
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from xql_jax.errors import needing
 from xql_jax.reports import pictures
@@ -17,8 +19,9 @@ from xql_jax.reports.aggregates import (
     score_matrix,
     statistics_of,
 )
-from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, score_table, scores_of
-from xql_jax.reports.score_table import csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.results import LeftOut, Results, RunFacts, Score, scores_of
+from xql_jax.reports.score_table import ScoreTable, csv_table, latex_table, markdown_table, plain_number
+from xql_jax.reports.style import render
 from xql_jax.reports.tuning import TuningCurve, tuning_curves
 
 
@@ -41,7 +44,9 @@ class Report:
     def __init__(self, results: Results, episodes: Results, title: str, samples: int = SAMPLES):
         self.title, self.samples, self.runs = title, samples, results.runs
         self.scores, doubled = scores_of(results.members)
-        self.table = score_table(self.scores)
+        entries = {(score.dataset, score.method): score for score in self.scores}
+        methods = sorted({score.method for score in self.scores})
+        self.table = ScoreTable(sorted({score.dataset for score in self.scores}), methods, entries)
         self.left_out = list(dict.fromkeys([*results.left_out, *episodes.left_out, *doubled]))
         self.tuning = list(tuning_curves(scores_of(episodes.members)[0]))
         self.statistics, self.not_compared = _compared(self.scores, samples)
@@ -79,7 +84,7 @@ class Report:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        environment.filters |= {"score": _one_decimal, "interval": _with_ends}
+        environment.filters |= {"score": _one_decimal, "interval": _with_ends, "png": _png}
         template = (resources.files("xql_jax.reports") / "report.html").read_text("utf-8")
         return environment.from_string(template).render(
             report=self,
@@ -154,6 +159,10 @@ def _run_rows(runs: Sequence[RunFacts]) -> list[list[Any]]:
 def _with_ends(with_ends: np.ndarray, digits: int = 1) -> str:
     value, low, high = (f"{number:.{digits}f}" for number in with_ends)
     return value if low == "nan" else f"{value} [{low}, {high}]"
+
+
+def _png(figure: Figure) -> str:
+    return base64.b64encode(render(figure, dpi=120)).decode()
 
 
 def _one_decimal(value: float | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xql_jax.reports.paper_tables import FINETUNING, TABLES, read_paper_table
-from xql_jax.reports.score_table import Entry, ScoreTable
+from xql_jax.reports.score_table import Entry
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
 FINGERPRINT = "dataset_fingerprint"
@@ -52,6 +52,11 @@ class Member:
     values: Sequence[float]  # NaN if not finite
     diverged: Sequence[bool]  # whether it had diverged by then
     is_finished: bool  # whether it was trained to the end
+
+    @property
+    def name(self) -> str:
+        """Its name in its run, such as "seed 3, beta=0.5"."""
+        return ", ".join(filter(None, (f"seed {self.seed}", self.swept)))
 
     @property
     def last(self) -> float:
@@ -185,13 +190,6 @@ def scores_of(members: Iterable[Member], but: str = "") -> tuple[list[Score], li
 def setting(member: Member, names: Iterable[str]) -> str:
     """Returns the member's values of these settings, such as `beta=0.5 tau=0.1`."""
     return " ".join(f"{name.removeprefix('config.')}={member.settings.get(name, '-')}" for name in names)
-
-
-def score_table(scores: Sequence[Score]) -> ScoreTable:
-    """Returns the scores as a table that can be written as text, CSV and LaTeX."""
-    datasets = list(dict.fromkeys(score.dataset for score in scores))
-    methods = sorted({score.method for score in scores})
-    return ScoreTable(datasets, methods, {(score.dataset, score.method): score for score in scores})
 
 
 def _names(members: Iterable[Member], but: str) -> list[str]:

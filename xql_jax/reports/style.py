@@ -80,13 +80,9 @@ def number_order(text: str) -> list[tuple[float, str]]:
 def legend_below(
     axes: Axes, columns: int | None = None, title: str | None = None, handles: Sequence[Artist] = ()
 ) -> None:
-    """Puts the legend below the axes and their label, where it covers nothing.
+    """Puts the legend below the axes and their label; the figure should be higher by `legend_height`.
 
-    Constrained layout makes room for it. The figure should be higher by `legend_height`.
-
-    Args:
-        columns: None: as many as fit below axes of the usual width.
-        handles: None given: the axes' lines that have a label.
+    Without `columns` there are as many as fit; without handles, those of the axes that have a label.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -135,15 +131,10 @@ def draw_curves(
     handover: int | None = None,
     columns: int | None = None,
 ) -> None:
-    """Draws the curves that have a look, see `draw_curve`, and a legend below.
+    """Draws the curves that have a look, see `draw_curve`, the hand-over if there is one, and a legend below.
 
     The axis spans the lines, with a margin; a wider band is cut off. It has a least height, so that rounding
     errors of almost equal values are not magnified.
-
-    Args:
-        with_seeds: whether single seeds and bands are drawn.
-        handover: the step at which fine-tuning begins, which is marked; None: there is none.
-        columns: of the legend, as in `legend_below`.
     """
     for name, look in looks.items():
         draw_curve(axes, *curves[name], with_seeds, **look)

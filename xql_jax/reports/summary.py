@@ -12,6 +12,7 @@ from xql_jax.rollout.scores import mean_and_interval
 OFFLINE, ONLINE, FINE_TUNED = "offline", "online", "finetune"  # the kinds of training
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
+BySeed = tuple[list[int], list[int], np.ndarray]  # steps, seeds, and values f64[seeds, steps]
 LARGEST = float(np.finfo(np.float32).max)  # larger values, such as infinity, cannot be drawn
 
 
@@ -23,24 +24,21 @@ def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     return groups
 
 
-def by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], list[Row]]:
-    """Groups rows by the values of the swept hyperparameters; without a sweep, the only key is empty."""
-    return grouped(rows, lambda row: row.setting)
-
-
 def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Returns the names whose values differ among these settings, in the order of first appearance."""
     names = dict.fromkeys(name for values in settings for name in values)
     return [name for name in names if len({values.get(name) for values in settings}) > 1]
 
 
-def scores_by_seed(rows: Sequence[Row]) -> tuple[list[int], list[int], np.ndarray]:
-    """Returns the steps, the seeds and the scores f64[seeds, steps] of one setting's rows."""
-    return by_seed_and_step((row.seed, row.step, row.results["score"]) for row in rows)
+def scores_by_setting(rows: Sequence[Row]) -> dict[tuple[tuple[str, float], ...], BySeed]:
+    """Returns the scores by the swept values; without a sweep, the only key is empty."""
+    groups = grouped(rows, lambda row: row.setting)
+    of_rows = {key: ((row.seed, row.step, row.results["score"]) for row in groups[key]) for key in groups}
+    return {key: by_seed_and_step(points) for key, points in of_rows.items()}
 
 
-def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> tuple[list[int], list[int], np.ndarray]:
-    """Returns the steps, the seeds and the values f64[seeds, steps], NaN where a seed has none."""
+def by_seed_and_step(points: Iterable[tuple[int, int, float]]) -> BySeed:
+    """Arranges triples of a seed, a step and a value; the value is NaN where a seed has none."""
     value_at = {(seed, step): value for seed, step, value in points}
     seeds, steps = (sorted(set(names)) for names in zip(*value_at, strict=True))
     values = [[value_at.get((seed, step), math.nan) for step in steps] for seed in seeds]
@@ -52,22 +50,21 @@ def summarize(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     A best score is selected by the evaluation itself, so it is biased upwards and no result.
     """
-    results = []
-    for setting, group in by_setting(rows).items():
-        steps, seeds, scores = scores_by_seed(group)
-        diverged = (row for row in group if not math.isnan(row.results["diverged_at"]))
-        results.append(
-            {
-                "hyperparameters": dict(setting),
-                "seeds": seeds,
-                "last_step": steps[-1],
-                **_over_seeds("last_score", scores[:, -1]),
-                "best_score_by_seed": scores.max(axis=1).tolist(),
-                "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
-                "diverged_seeds": sorted(row.seed for row in diverged if row.step == steps[-1]),
-            }
-        )
-    return results
+    diverged = [row for row in rows if not math.isnan(row.results["diverged_at"])]
+    return [
+        {
+            "hyperparameters": dict(setting),
+            "seeds": seeds,
+            "last_step": steps[-1],
+            **_over_seeds("last_score", scores[:, -1]),
+            "best_score_by_seed": scores.max(axis=1).tolist(),
+            "best_step_by_seed": [steps[i] for i in scores.argmax(axis=1)],
+            "diverged_seeds": sorted(
+                row.seed for row in diverged if (row.setting, row.step) == (setting, steps[-1])
+            ),
+        }
+        for setting, (steps, seeds, scores) in scores_by_setting(rows).items()
+    ]
 
 
 def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool) -> list[dict[str, Any]]:
@@ -77,8 +74,7 @@ def summarize_finetuning(rows: Sequence[Row], handover: int, is_normalised: bool
     al. 2023, "Cal-QL"). An expert has 0, a random policy 1. There is none if scores are plain returns.
     """
     results = []
-    for setting, group in by_setting(rows).items():
-        steps, seeds, scores = scores_by_seed(group)
+    for setting, (steps, seeds, scores) in scores_by_setting(rows).items():
         if handover in steps and steps[-1] != handover:
             regrets = 1.0 - scores[:, np.array(steps) > handover].mean(axis=1) / 100.0
             results.append(

@@ -253,12 +253,6 @@ def tangent_gumbel_loss(values: Array, targets: Array, beta: Array, count: int) 
     return inner + (steepest - 1.0) * jnp.maximum(edge - values, 0.0)
 
 
-def exact_gumbel_loss(residuals: np.ndarray, beta: float) -> np.ndarray:
-    """exp(z) - z - 1 of Eq. 7 with z = residuals / beta, f64."""
-    z = residuals / beta
-    return np.expm1(z) - z
-
-
 @dataclasses.dataclass(eq=False, repr=False)
 class GumbelRegressor(StochasticRegressor):
     """Gumbel regression: fits L^beta(Y|x) = beta * log E[exp(Y / beta) | x] without computing it.
@@ -287,7 +281,11 @@ class GumbelRegressor(StochasticRegressor):
         loss_curve_: mean of beta times the loss in each epoch, standardised, f32[n_iter_] or f32[n_iter_, K].
     """
 
-    _loss = Loss(tangent_gumbel_loss, exact_gumbel_loss, lambda y, beta: float(log_partition(y, beta)))
+    _loss = Loss(
+        tangent_gumbel_loss,
+        lambda residuals, beta: np.expm1(residuals / beta) - residuals / beta,
+        lambda y, beta: float(log_partition(y, beta)),
+    )
 
     beta: float | ArrayLike = 1.0
 
