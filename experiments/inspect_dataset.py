@@ -54,7 +54,7 @@ def main(settings: InspectionSettings) -> int:
         figure = draw_dataset(dataset, f"{task.name}: {dataset.source}" if task else dataset.source)
         write("plot", plot, render(figure, plot.suffix.lower()[1:]))
     if numbers:
-        write("json", numbers, json.dumps(dataclasses.asdict(report), indent=2).encode() + b"\n")
+        write("json", numbers, json.dumps(report, indent=2, default=vars).encode() + b"\n")
     return 0
 
 

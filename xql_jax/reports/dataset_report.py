@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,34 +29,8 @@ class Summary:
         return f"{self.least:g} to {self.most:g}, mean {self.mean:g}, median {self.median:g}"
 
 
-@dataclasses.dataclass(frozen=True)
-class DatasetReport:
-    """The statistics of a dataset, see `describe_dataset`."""
-
-    source: str
-    transitions: int
-    observation_dim: int
-    action_dim: int
-    trajectories: int  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
-    terminals: int
-    cut_off: int  # trajectories that end without a terminal: at a time-out, a jump, or the end of the data
-    lengths: Summary  # steps
-    returns: Summary  # undiscounted, reward units
-    scores: Summary | None  # the returns, D4RL-normalised; None if the task is not known
-    rewards: Summary
-    zero_rewards: float  # share of the transitions
-    actions: Summary  # over all entries
-    actions_at_bound: float  # share of the entries of size AT_BOUND and more
-    actions_beyond_bound: float  # share of the entries beyond ±1
-    observation_ranges: list[tuple[float, float]]  # least and most, by entry
-    constant_observations: list[int]  # entries
-    constant_actions: list[int]
-    duplicates: int  # transitions that repeat an earlier one bit for bit
-    warnings: list[str]
-
-
-def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> DatasetReport:
-    """Computes the statistics and warnings for a dataset before any preprocessing.
+def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds = UNKNOWN) -> SimpleNamespace:
+    """Returns the statistics of a dataset before any preprocessing, and warnings.
 
     Args:
         task: gives the episode limit and the scores; None if it is not known.
@@ -69,29 +44,28 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
     size = np.abs(as_learners_see(dataset, bounds).batch.actions)
     ranges = np.stack([observations.min(0), observations.max(0)], axis=1)
     bits = np.concatenate([field.reshape(dataset.size, -1).view(np.uint32) for field in fields], axis=1)
-    report = DatasetReport(
+    report = SimpleNamespace(
         source=dataset.source,
         transitions=dataset.size,
         observation_dim=dataset.observation_dim,
         action_dim=dataset.action_dim,
-        trajectories=len(lengths),
+        trajectories=len(lengths),  # they end where `Dataset.ends` is true: at terminals, time-outs and jumps
         terminals=int((masks == 0).sum()),
-        cut_off=int((dataset.ends & (masks != 0)).sum()),
-        lengths=_summary(lengths),
-        returns=_summary(returns),
+        cut_off=int((dataset.ends & (masks != 0)).sum()),  # trajectories that end without a terminal
+        lengths=_summary(lengths),  # steps
+        returns=_summary(returns),  # undiscounted, reward units
         scores=_summary(task.normalized_score(returns)) if task and task.is_normalised else None,
         rewards=_summary(rewards),
-        zero_rewards=float((rewards == 0).mean()),
-        actions=_summary(actions),
-        actions_at_bound=float((size >= AT_BOUND).mean()),
-        actions_beyond_bound=float((size > 1).mean()),
-        observation_ranges=[(float(least), float(most)) for least, most in ranges],
-        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),
+        zero_rewards=float((rewards == 0).mean()),  # share of the transitions
+        actions=_summary(actions),  # over all entries
+        actions_at_bound=float((size >= AT_BOUND).mean()),  # share of the entries
+        actions_beyond_bound=float((size > 1).mean()),  # share of the entries
+        observation_ranges=[(float(least), float(most)) for least, most in ranges],  # by entry
+        constant_observations=np.flatnonzero(ranges[:, 0] == ranges[:, 1]).tolist(),  # entries
         constant_actions=np.flatnonzero(actions.min(0) == actions.max(0)).tolist(),
-        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),
-        warnings=[],
+        duplicates=dataset.size - len({hash(row.tobytes()) for row in bits}),  # bit for bit
     )
-    report.warnings.extend(_warnings(dataset, report, task))
+    report.warnings = _warnings(dataset, report, task)
     return report
 
 
@@ -105,7 +79,7 @@ def trajectory_lengths(dataset: Dataset) -> np.ndarray:
     return np.diff(np.flatnonzero(dataset.ends), prepend=-1)
 
 
-def _warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> list[str]:
+def _warnings(dataset: Dataset, report: SimpleNamespace, task: Task | None) -> list[str]:
     """Returns those of all warnings that apply."""
     observations, _, rewards, masks, following = (np.asarray(field) for field in dataset.batch)
     lengths, last, terminals = trajectory_lengths(dataset), np.flatnonzero(dataset.ends), masks == 0
@@ -170,7 +144,7 @@ def _warnings(dataset: Dataset, report: DatasetReport, task: Task | None) -> lis
     return [warning for warning, does_apply in applies.items() if does_apply]
 
 
-def report_lines(report: DatasetReport) -> list[str]:
+def report_lines(report: SimpleNamespace) -> list[str]:
     """Returns the report as text, one line per fact, with the warnings last."""
     lows, highs = zip(*report.observation_ranges, strict=True)
     low, high = min(lows), max(highs)
