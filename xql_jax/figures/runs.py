@@ -170,11 +170,10 @@ def _marks(tables: Tables) -> str:
 
 def _ranked(curves: Table) -> list[tuple[str, float, float, int]]:
     """Returns (method, last mean, half-width of its interval, number of seeds) on a task, the best first."""
-    last = []
-    for method in unique(curves["method"]):
-        mean, high, seeds = (where(curves, method=method)[name][-1] for name in ("mean", "high", "seeds"))
-        last.append((method, float(mean), float(high - mean), int(seeds)))
-    return sorted(last, key=lambda row: -row[1])
+    columns = (curves[name].tolist() for name in ("method", "mean", "high", "seeds"))
+    last = {row[0]: row for row in zip(*columns, strict=True)}  # of each method's rows the last step's
+    rows = [(method, mean, high - mean, seeds) for method, mean, high, seeds in last.values()]
+    return sorted(rows, key=lambda row: -row[1])
 
 
 def ranking(tables: Tables) -> list[str]:
