@@ -118,17 +118,3 @@ def _of_physics(environment):
     """Positions and velocities."""
     data = environment._states.data
     return np.asarray(data.qpos[0], np.float64), np.asarray(data.qvel[0], np.float64)
-
-
-@pytest.mark.draws
-@slow
-def test_a_picture_shows_the_state():
-    environment = SUITES["compiled"].vector_env(get_task("playground:CartpoleSwingup"), 1)
-    environment.reset([0])
-    first = environment.render()
-    for _ in range(30):
-        environment.step(np.ones((1, 1), np.float32))
-    last = environment.render()
-    assert first.shape == last.shape == (480, 640, 3)
-    assert (first != last).any()
-    assert first.std() > 10

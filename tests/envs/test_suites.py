@@ -23,10 +23,11 @@ OF_EACH_SUITE = [
     slow("walker2d-medium-v2"), "antmaze-umaze-v2", slow("antmaze-large-play-v0"), "kitchen-mixed-v0",
     "pen-human-v1", "door-human-v1", slow("hammer-human-v1"), slow("relocate-human-v1"), "cheetah-run",
     "lqr-lqr_2_1", slow("quadruped-escape"), "HalfCheetah-v5",
-    "xql_jax.envs.ant_field:AntField-v0", "own_maze:Line-v0", "jax_point_mass:PointMass",
-    "bullet-maze2d-open-v0",
+    "xql_jax.envs.ant_field:AntField-v0", slow("playground:CartpoleSwingup"), "own_maze:Line-v0",
+    "jax_point_mass:PointMass", "bullet-maze2d-open-v0",
 ]  # fmt: skip
 EACH_SUITE = pytest.mark.parametrize("name", OF_EACH_SUITE)
+NEEDED = {"kitchen": "gymnasium_robotics", "adroit": "gymnasium_robotics", "playground": "mujoco_playground"}
 LIMIT_OF_ITS_OWN = {"jax_point_mass:PointMass": 20, "bullet-maze2d-open-v0": 150}
 EACH_TASK = pytest.mark.parametrize(
     "task",
@@ -46,8 +47,8 @@ def suite_of(request):
     """Returns the suite of a task; D4RL's own, where there is no other."""
 
     def find(task, **options):
-        if task.suite in ("kitchen", "adroit"):
-            pytest.importorskip("gymnasium_robotics")
+        if needed := NEEDED.get(task.suite) or NEEDED.get(task.name.partition(":")[0]):
+            pytest.importorskip(needed)
         if task.suite == "bullet":
             request.getfixturevalue("d4rl_package")
             options = {"env_backend": "d4rl"}

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -180,14 +179,11 @@ def _terminals(arrays: Mapping[str, np.ndarray], source: str) -> np.ndarray:
 
 def read_archive(path: Path, keys: Collection[str] = ()) -> tuple[dict[str, np.ndarray], list[str]]:
     """Returns the arrays in a `.npz` that are among `keys`, all if there are none, and all arrays' names."""
-    with reading(path, ".npz archive"):
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise UserError(f"{path}: not a readable .npz archive of named arrays")
-        with np.load(path, allow_pickle=False) as archive:
-            wanted = [key for key in archive.files if key in keys or not keys]
-            members: Any = archive.zip
-            check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
-            return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
+    with reading(path, ".npz archive"), np.load(path, allow_pickle=False) as archive:
+        wanted = [key for key in archive.files if key in keys or not keys]
+        members: Any = archive.zip
+        check_memory(sum(members.getinfo(f"{key}.npy").file_size for key in wanted), str(path))
+        return {key: np.asarray(archive[key]) for key in wanted}, list(archive.files)
 
 
 @contextlib.contextmanager
