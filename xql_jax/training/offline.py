@@ -5,7 +5,7 @@ Both draw update t's minibatch from the same key, so a run learns from the same 
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ from xql_jax.data.sampling import Trajectories, sample, sample_indices
 from xql_jax.training.groups import Group, Piece
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
-from xql_jax.training.updates import MemberState, update_keys
-from xql_jax.types import AnyBatch, Array, Learner, Minibatch, PRNGKey, Transitions
+from xql_jax.training.updates import MemberState, run_updates, update_keys
+from xql_jax.types import AnyBatch, Array, Learner, Metrics, Minibatch, PRNGKey, Transitions
 
 BLOCK_BYTES = 32 * 2**20  # a few hundred updates of one member; large enough to amortise each transfer
 
@@ -39,13 +39,6 @@ class Resident(Population):
 
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)
-
-
-class Block(NamedTuple):
-    """Minibatches of K successive updates, for the members of a group [m] or, in the program, for one."""
-
-    first: Any  # i32[m], the first update
-    batches: Minibatch  # fields [m, K, B, ...]
 
 
 class Streamed(Population):
@@ -74,38 +67,43 @@ class Streamed(Population):
         keys = group.members.key
         bytes_an_update = len(keys) * sum(field.nbytes for field in self._minibatch)
         length = int(np.clip(BLOCK_BYTES // bytes_an_update, 1, 512))
+        sizes = {"length": length, "size": self._data.size, "batch_size": self._batch_size}
         firsts = range(start, max(stop, start + 1), length)  # zero updates also make one call
-        indices = self._indices(keys, start, length)
+        indices = _indices(keys, np.int32(start), **sizes)
         for first in firsts:
             after = min(first + length, stop)
-            block = self._block(np.asarray(indices), first, after)
+            block = self._block(np.asarray(indices), after - first)
             if first != firsts[-1]:  # before `yield`: the device runs what it is given in order
-                indices = self._indices(keys, after, length)
+                indices = _indices(keys, np.int32(after), **sizes)
             yield Piece(first, after, jax.device_put(block, group.split))
 
-    def draw(self, member: MemberState, data: Block, key: PRNGKey, step: Array) -> Minibatch:
-        return jax.tree.map(lambda field: field[step - data.first], data.batches)
+    def train_member(
+        self, member: MemberState, data: Minibatch, start: Array, stop: Array
+    ) -> tuple[MemberState, Metrics]:
+        """Trains one member; `data` are the minibatches [K, B, ...] from update `start` on."""
 
-    def _indices(self, keys: PRNGKey, first: int, length: int) -> Array:
-        """i32[m, K, B], the transitions' indices for updates first, ..., first + K - 1 of every member."""
-        return _indices(keys, np.int32(first), length, self._data.size, self._batch_size)
+        def batch(key: PRNGKey, step: Array) -> Minibatch:
+            return jax.tree.map(lambda field: field[step - start], data)
 
-    def _block(self, indices: np.ndarray, first: int, after: int) -> Block:
-        num_members, length, _ = indices.shape
-        used = indices[:, : after - first]
-        taken = self._data.take(used.reshape(-1))
+        return run_updates(member, start, stop, batch)
+
+    def _block(self, indices: np.ndarray, number: int) -> Minibatch:
+        """Returns minibatches of indices i32[m, K, B]; those after the first `number` are zeros."""
+        taken = self._data.take(indices[:, :number].reshape(-1))
 
         def shape(field: np.ndarray) -> np.ndarray:
-            """Shapes a field to [m, K, B, ...]; pads a short block so that one program serves all calls."""
-            by_update = field.reshape(*used.shape, *field.shape[1:])
-            padding = [(0, 0), (0, length - (after - first)), *[(0, 0)] * (by_update.ndim - 2)]
-            return np.pad(by_update, padding) if after - first < length else by_update
+            """Shapes a field to [m, K, B, ...], always K, so that one program serves all calls."""
+            by_update = field.reshape(len(indices), number, *indices.shape[2:], *field.shape[1:])
+            padding = [(0, 0), (0, indices.shape[1] - number), *[(0, 0)] * (by_update.ndim - 2)]
+            return np.pad(by_update, padding) if number < indices.shape[1] else by_update
 
-        return Block(np.full(num_members, first, np.int32), jax.tree.map(shape, taken))
+        return jax.tree.map(shape, taken)
 
 
 @functools.partial(jax.jit, static_argnames=("length", "size", "batch_size"))
-def _indices(keys: PRNGKey, first: Array, length: int, size: int, batch_size: int) -> Array:
+def _indices(keys: PRNGKey, first: Array, *, length: int, size: int, batch_size: int) -> Array:
+    """i32[m, K, B], the transitions' indices for updates first, ..., first + K - 1 of every member."""
+
     def of_update(key: PRNGKey, step: Array) -> Array:
         return sample_indices(update_keys(key, step)[0], size, batch_size)
 
