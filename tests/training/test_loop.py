@@ -155,7 +155,8 @@ def test_bellman_errors_have_a_row_each(start, tmp_path, monkeypatch):
         return population.step + np.array([[0.5, 1.5, 2.5], [10.0, 20.0, 30.0]], np.float32)
 
     monkeypatch.setattr(population, "bellman_errors", measure, raising=False)
-    with TrainingLoop(population, None, None, Schedule(10, 5, 10, 6), files, 4) as training:
+    schedule = Schedule(10, 5, 10, 6, bellman_error_interval=4)
+    with TrainingLoop(population, None, None, schedule, files) as training:
         train(training)
     header, *rows = files.bellman_errors.read_text().splitlines()
     assert header == "step,seed,growth,error"

@@ -37,13 +37,8 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    schedule = online_schedule(
-        settings,
-        settings.schedule,
-        online_fields(settings.config),
-        bellman_error_interval=settings.bellman_error_interval,
-        restarts=restarts,
-    )
+    fields = online_fields(settings.config)
+    schedule = online_schedule(settings, settings.schedule, fields, restarts=restarts)
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -92,7 +87,6 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             task,
             stop,
             details=functools.partial(details_of, job),
-            bellman_error_interval=settings.bellman_error_interval,
             preprocessing=preprocessing,
         )
 
@@ -134,12 +128,7 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
 
 
 def online_schedule(
-    settings: ActingSettings,
-    schedule: Schedule,
-    fields: OnlineFields,
-    *,
-    bellman_error_interval: int = 0,
-    **others: Any,
+    settings: ActingSettings, schedule: Schedule, fields: OnlineFields, **others: Any
 ) -> OnlineSchedule:
     """Chooses the schedule of acting and learning.
 
@@ -147,15 +136,13 @@ def online_schedule(
 
     Args:
         schedule: in environment steps.
-        bellman_error_interval: in steps; 0: none.
         others: further fields of the `OnlineSchedule`.
     Raises:
         UserError: if the settings contradict each other, or if nothing would be learned.
     """
     number = settings.num_environments
-    names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval")
-    intervals = {name: getattr(schedule, name) for name in names}
-    intervals["bellman_error_interval"] = bellman_error_interval  # 0 is a multiple of everything
+    names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
+    intervals = {name: getattr(schedule, name) for name in names}  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
     for name, least in (("--batch_size", fields.batch_size), ("--num_environments", number)):

@@ -50,7 +50,6 @@ class TrainingLoop:
 
     Args:
         evaluator, task: None for no evaluation.
-        bellman_error_interval: steps between rows of Bellman errors; 0: none.
         preprocessing: applied to observations and rewards before the policies see them.
         hand_over: returns the population of the second phase, with the states of the first one's members.
         loggers: get the numbers of the rows as TensorBoard does, perhaps a `WandbLogger`; closed at the end.
@@ -67,7 +66,6 @@ class TrainingLoop:
         task: Task | None,
         schedule: Schedule,
         files: TrainingFiles,
-        bellman_error_interval: int = 0,
         preprocessing: Preprocessing = UNCHANGED,
         hand_over: Callable[[Population], Population] | None = None,
         loggers: Sequence[Any] = (),
@@ -75,7 +73,7 @@ class TrainingLoop:
         self.population, self._first_phase, self._hand_over = population, population, hand_over
         self.unit = "step" if hand_over else population.unit
         self._evaluator, self._task, self._schedule = evaluator, task, schedule
-        self._preprocessing, self._files, self._error_interval = preprocessing, files, bellman_error_interval
+        self._preprocessing, self._files = preprocessing, files
         self._checkpoints = Checkpoints(
             files.checkpoints, files.run, schedule.keep_checkpoints, schedule.handover
         )
@@ -90,7 +88,7 @@ class TrainingLoop:
         self._reported = set(self.population.diverged)
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
         self.csv_files = [files.metrics, files.evaluations, files.episodes]
-        self.csv_files += [files.bellman_errors] * bool(self._error_interval)
+        self.csv_files += [files.bellman_errors] * bool(schedule.bellman_error_interval)
         names = [member.name for member in population.members]
         tensorboard = TensorBoardLogger(files.events, names, self.progress.step)
         self._rows = RowWriter(self.population, self.csv_files, [tensorboard, *loggers], saved)
@@ -112,7 +110,6 @@ class TrainingLoop:
                 was requested as well, the failure is only logged.
         """
         schedule, last, call = self._schedule, self._schedule.max_steps, steps_per_call or 1
-        others = [self._error_interval] * bool(self._error_interval)
         self._saved_at = time.monotonic()
         self._pace = Pace(self.progress.step, last, self.unit, time.monotonic)
         with progress_bar(last, self.unit, show_progress, self.progress.step) as bar:
@@ -126,7 +123,7 @@ class TrainingLoop:
                     if stop.received:
                         break
                     start, stride = self.progress.step, self.population.stride
-                    end = min(start + max(1, call // stride) * stride, schedule.next_stop(start, *others))
+                    end = min(start + max(1, call // stride) * stride, schedule.next_stop(start))
                     metrics, seconds = self._train(end)
                     if steps_per_call is None and metrics:  # short until it learns, which takes longer
                         call = int((end - start) * SECONDS_PER_CALL / seconds)
@@ -134,7 +131,7 @@ class TrainingLoop:
                     self._report_divergences()
                     if schedule.is_due(end, schedule.log_interval):
                         self._log(metrics, stop)
-                    if others and schedule.is_due(end, self._error_interval):
+                    if schedule.is_due(end, schedule.bellman_error_interval):
                         population: Any = self.population  # of members that act
                         columns, diverged = {"error": population.bellman_errors()}, population.diverged
                         self._rows.write_each(self._files.bellman_errors, self.progress, columns, diverged)

@@ -71,19 +71,27 @@ class Schedule:
     keep_checkpoints: int = KEPT  # number to keep, the latest ones and the hand-over's; 0 keeps all
     eval_at_start: bool = False  # evaluate before the first step, too
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
+    bellman_error_interval: int = 0  # of members that act; 0: none are recorded
 
     def is_due(self, step: int, interval: int) -> bool:
-        return self.is_multiple(step, interval) or step == self.max_steps
+        return interval > 0 and (self.is_multiple(step, interval) or step == self.max_steps)
 
     def is_multiple(self, step: int, interval: int) -> bool:
         """Whether something is due at `step` also in a longer run."""
         return (step - (self.handover or 0)) % interval == 0
 
-    def next_stop(self, step: int, *others: int) -> int:
-        """Returns the next step at which something is due, by the schedule's intervals or by `others`."""
-        intervals = (self.log_interval, self.eval_interval, self.checkpoint_interval, *others)
+    def next_stop(self, step: int) -> int:
+        """Returns the next step at which something is due."""
+        intervals = (
+            self.log_interval,
+            self.eval_interval,
+            self.checkpoint_interval,
+            self.bellman_error_interval,
+        )
         first = self.handover or 0
-        stops = ((step - first) // interval * interval + interval + first for interval in intervals)
+        stops = (
+            (step - first) // interval * interval + interval + first for interval in intervals if interval
+        )
         return min(self.max_steps, *stops)
 
 
