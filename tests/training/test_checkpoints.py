@@ -111,16 +111,6 @@ def test_some_members_go_on_alone(tmp_path):
         checkpoints.restore({"seed6": LIKE["seed0"]})
 
 
-def test_a_write_cut_short_is_no_checkpoint(tmp_path):
-    save(tmp_path, 3)
-    for name in ("6.tmp", "1.tmp"):  # what a kill leaves: one in the making and one that was being deleted
-        (tmp_path / name).mkdir()
-        shutil.copy(tmp_path / "3" / "states.npz", tmp_path / name)
-    assert resume_last_good(Checkpoints(tmp_path))[0] == number(3)
-    save(tmp_path, 6)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6"]
-
-
 def test_training_on_at_once_does_not_change_what_is_written(tmp_path):
     """The updates after `save` take the states' own memory while the thread has hardly begun."""
     population = make_growth(seeds=(0, 1), grid={"growth": [2.0]})
