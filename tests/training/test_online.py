@@ -17,7 +17,6 @@ from online_fakes import (
     save,
     transitions,
 )
-from slow_cases import slow_but
 
 from xql_jax.data import replay
 from xql_jax.training import compiled
@@ -172,11 +171,16 @@ def test_actions_that_are_not_finite_are_told_and_replaced(make, kind):
     assert float(population.states["updates"][0]) == at - 6.0
 
 
-@pytest.mark.parametrize("options", slow_but([{}, {"restarts": True}], {}), ids=str)
-def test_together_equals_in_turn(make, kind, options):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("host", {}),
+        ("compiled", {}),
+        pytest.param("host", {"restarts": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_together_equals_in_turn(make, options):
     """One member diverges at its ninth update: it stays, or begins anew, and the other goes on."""
-    if options and kind == "compiled":
-        pytest.skip("members in the program do not begin anew")
     members = [Member(3, {"breaks_at": 1e9}), Member(4, {"rate": 5.0, "breaks_at": 9.0})]
     first, metrics = trained(make("a", members, together=True, **options), 6, 18, 24, 42)
     second, others = trained(make("b", members, together=False, **options), 42)
