@@ -19,6 +19,7 @@ from online_fakes import (
 )
 
 from xql_jax.data import replay
+from xql_jax.errors import Damaged
 from xql_jax.training import compiled
 from xql_jax.training.members import Divergence, Member
 from xql_jax.training.online import NUM_ERRORS
@@ -122,6 +123,21 @@ def test_the_ring_is_written_in_place(make, together):
     needed = population._programs[population.groups[0].split].memory_analysis().temp_size_in_bytes
     assert needed < replay.num_bytes(1_000_000, 2, 1) / 10
     population.close()
+
+
+def test_damage_of_a_buffer_leads_back_to_the_checkpoint_before(make, tmp_path):
+    population, saved = make("run", TWO), []
+    for stop in (30, 60):
+        population.advance(stop)
+        saved.append((save(population), buffer_of(population, 1)))
+    newest = max((tmp_path / "run").rglob("*.npz"), key=lambda path: path.name)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    again = make("run", TWO)
+    with pytest.raises(Damaged):
+        again.resume(*saved[1][0])
+    again.resume(*saved[0][0])
+    assert again.step == 30
+    same(buffer_of(again, 1), saved[0][1])
 
 
 def test_a_member_that_diverges_stays_where_it_was(make, kind):

@@ -9,7 +9,7 @@ import numpy as np
 
 from xql_jax.data import replay
 from xql_jax.training.checkpoints import Progress
-from xql_jax.training.members import Divergence, Member, member_shapes
+from xql_jax.training.members import Divergence, Member
 from xql_jax.training.population import Population, Saving
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.schedule import OnlineSchedule
@@ -55,9 +55,10 @@ class Online(Population):
         # The metrics' shapes do not depend on the batch size.
         super().__init__(learner, members, example, replay.empty(1, *sizes, batch_type).data, together)
 
-        def empty(_: Array) -> replay.ReplayBuffer:
+        def empty(_: Any = None) -> replay.ReplayBuffer:
             return replay.empty(schedule.buffer_size, *sizes, batch_type)
 
+        self._buffer_shapes = jax.eval_shape(empty)
         for group in self.groups:
             buffers = jax.jit(jax.vmap(empty), out_shardings=group.split)(jnp.arange(len(group.indices)))
             group.members = group.members.replace(buffer=buffers)
@@ -119,10 +120,9 @@ class Online(Population):
         super().resume(items, progress)
         self.seconds = dict(progress.held["seconds"])
         for group in self.groups:
-            shapes = member_shapes(group.members.buffer)
             group.members = group.members.replace(buffer=())  # frees the old ones before reading
             names = [self.members[index].name for index in group.indices]
-            rings = [self._files.of(name).load(self.acted, shapes) for name in names]
+            rings = [self._files.of(name).load(self.acted, self._buffer_shapes) for name in names]
             stack = jax.tree.map(lambda *fields: np.stack(fields), *rings)
             # A copy, because `device_put` may share NumPy's memory, which must not be donated.
             placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
