@@ -1,13 +1,14 @@
 """Files whole or not at all, on the disk before they take their name, and the line where they cannot be."""
 
 import errno
+import fcntl
 import json
 import os
 
 import pytest
 
 from xql_jax.errors import UserError
-from xql_jax.files import as_json, with_numbers, write_atomically, writing
+from xql_jax.files import as_json, locked, with_numbers, write_atomically
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path, monkeypatch):
@@ -59,14 +60,14 @@ def test_a_refusal_leaves_the_old_file_and_takes_no_space(tmp_path, monkeypatch,
     assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_a_folder_that_is_gone(tmp_path):
-    with pytest.raises(UserError, match=r"cannot write .*nowhere/a: No such file or directory"):
-        write_atomically(tmp_path / "nowhere" / "a", "text")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, caplog, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
 
-
-def test_other_errors_pass(tmp_path):
-    with pytest.raises(KeyError), writing(tmp_path):
-        {}["a"]
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / ".lock"):
+        assert "this file system has no locks: see that no other process writes there" in caplog.text
 
 
 def test_json_has_no_infinity(tmp_path):

@@ -20,15 +20,9 @@ from xql_jax.errors import Busy, Damaged, UserError
 LOG = logging.getLogger(__name__)
 BEAT = 15.0  # seconds between the heartbeats of a run
 
-FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Errors of file systems that do not support locks, or cannot flush a folder to the disk.
 MISSING = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY)
-
-
-def cannot_write(path: Path, reason: str) -> UserError:
-    """Returns the error with which a run stops if it cannot write to the disk."""
-    remedy = "free space outside the run's folder" if reason in FULL else "mend that"
-    return UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume")
 
 
 def cannot_read(path: Path, error: OSError) -> UserError:
@@ -42,7 +36,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise cannot_write(path, error.strerror or str(error)) from error
+        reason = error.strerror or str(error)
+        remedy = "free space outside the run's folder" if error.errno in FULL else "mend that"
+        raise UserError(f"cannot write {path}: {reason}; {remedy} and go on with --resume") from error
 
 
 @contextlib.contextmanager
@@ -72,14 +68,13 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
 
 def set_aside(path: Path) -> Path:
     """Renames a file or folder, so that its name is free and its content is kept; returns the new path."""
-    for number in itertools.count(1):
-        aside = path.with_name(f"damaged-{path.name}" if number == 1 else f"damaged-{number}-{path.name}")
-        if not os.path.lexists(aside):
-            with writing(aside):
-                os.rename(path, aside)
-                sync(path.parent)
-            return aside
-    raise AssertionError("unreachable")
+    names = itertools.chain(["damaged"], (f"damaged-{number}" for number in itertools.count(2)))
+    paths = (path.with_name(f"{name}-{path.name}") for name in names)
+    aside = next(path for path in paths if not os.path.lexists(path))
+    with writing(aside):
+        os.rename(path, aside)
+        sync(path.parent)
+    return aside
 
 
 def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,10 +109,10 @@ def read_record(path: Path, defining: Callable[[dict[str, Any]], bool] | None = 
         content = json.loads(read_whole(path))
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path}: damaged: it is not JSON") from error
-    is_dict = isinstance(content, dict)
-    if not is_dict or (
-        content.pop("digest", None) != digest(content) and not (defining and defining(content))
-    ):
+    is_whole = isinstance(content, dict) and (
+        content.pop("digest", None) == digest(content) or (defining and defining(content))
+    )
+    if not is_whole:
         raise Damaged(f"{path}: damaged: it is not as it was written")
     return content
 

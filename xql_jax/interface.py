@@ -81,10 +81,7 @@ def train(
         UserError: if a setting or the data cannot be used. Its one line says what, where, and what to do.
         KeyboardInterrupt: on Ctrl-C, once the run is saved; on another one at once.
     """
-    return _trained(
-        OfflineSettings, settings, env_name=env_name, max_steps=max_steps, dataset=dataset, method=method,
-        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
-    )  # fmt: skip
+    return _trained(OfflineSettings, **locals())
 
 
 def train_finetune(
@@ -119,11 +116,7 @@ def train_finetune(
         if len(checkpoint.members) < len(checkpoint.run.members):
             settings["member"] = checkpoint.run.members.index(checkpoint.member)
         checkpoint = checkpoint.path / "checkpoints" / str(checkpoint.step)
-    return _trained(
-        FinetuneSettings, settings, env_name=env_name, max_steps=max_steps, dataset=dataset, method=method,
-        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
-        checkpoint=checkpoint and str(checkpoint),
-    )  # fmt: skip
+    return _trained(FinetuneSettings, **locals())
 
 
 def train_online(
@@ -151,35 +144,28 @@ def train_online(
     Raises:
         UserError, KeyboardInterrupt: as `train`.
     """
-    return _trained(
-        OnlineSettings, settings, env_name=env_name, max_steps=max_steps, method=method,
-        config=config, save_dir=save_dir, resume=resume, progress=progress, callbacks=callbacks,
-    )  # fmt: skip
+    return _trained(OnlineSettings, **locals())
 
 
 def _trained(
     kind: type[RunSettings],
-    given: Mapping[str, Any],
     *,
     save_dir: str | Path | None,
     progress: bool,
     callbacks: Sequence[Callback],
-    **named: Any,
+    **arguments: Any,
 ) -> Policy:
-    """Trains a run with settings of class `kind`, and returns its policy.
+    """Trains a run with settings of class `kind`, from the arguments of `train` and the like.
 
     Without `save_dir` the run's folder is a temporary one. It is deleted with the policy, but stays if a
     signal or a failure ends the run.
-
-    Args:
-        given, named: as for `_settings`.
     """
     place = Path(save_dir or tempfile.mkdtemp(prefix="xql_jax-")).expanduser()
     saved = f"saved in {place}; the same call with save_dir={str(place)!r} goes on"
     stop = _Stop(callbacks)
     try:
         with stop, _printed_lines(progress):
-            summary = train_run(_settings(kind, given, save_dir=str(place), tqdm=progress, **named), stop)
+            summary = train_run(_settings(kind, save_dir=str(place), tqdm=progress, **arguments), stop)
         if stop.received and not stop.by_callback:  # also if it came when nothing was left to do
             if stop.received != signal.SIGINT:
                 signal.raise_signal(stop.received)
@@ -199,20 +185,18 @@ def _trained(
 
 def _settings(
     kind: type[RunSettings],
-    given: Mapping[str, Any],
     *,
     env_name: str | None,
     max_steps: int | None,
     method: str | None,
     config: Config | None,
+    settings: Mapping[str, Any],
     **named: Any,
 ) -> RunSettings:
-    """Makes settings of class `kind`.
+    """Makes settings of class `kind`; UserError if a name is unknown, or a value is invalid.
 
     Args:
-        given: hyperparameters of the config, and settings besides those that are `named`.
-    Raises:
-        UserError: if a name is unknown, or a value is invalid.
+        settings: hyperparameters of the config, and settings besides those that are `named`.
     """
     if max_steps is None:
         raise UserError(
@@ -233,11 +217,11 @@ def _settings(
     named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
     names = settings_of(kind).keys() - named.keys()
     known = {*names, *inspect.signature(train).parameters, "checkpoint"}
-    plain = {name: _plain(value) for name, value in given.items()}
+    plain = {name: _plain(value) for name, value in settings.items()}
     values = with_fields(values, {name: plain[name] for name in plain if name not in names}, known)
     named |= {name: value for name, value in plain.items() if name in names}
     chosen = {"config"} if config or method else set()
-    return kind(config=values, given=frozenset({*given, *chosen}), **named)
+    return kind(config=values, given=frozenset({*settings, *chosen}), **named)
 
 
 class _Stop(StopSignals):
@@ -255,9 +239,8 @@ class _Stop(StopSignals):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         super()._note(number, frame)
-        line = (
-            f"{signal.Signals(number).name}: ends after this piece of work, and at once if it comes again\n"
-        )
+        name = signal.Signals(number).name
+        line = f"{name}: ends after this piece of work, and at once if it comes again\n"
         os.write(2, line.encode())  # print may be in the midst of another line
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
@@ -287,13 +270,13 @@ def _printed_lines(show: bool) -> Iterator[None]:
 
 def _plain(value: Any) -> Any:
     """Returns a setting as the flags have it: arrays as numbers or lists, a sweep's dict of lists as text."""
-    if isinstance(value, Mapping):
-        numbers = {name: np.ravel(each).tolist() for name, each in value.items()}
-        texts = {
-            name: [x if isinstance(x, str) else f"{x:.9g}" for x in each] for name, each in numbers.items()
-        }
-        return " ".join(f"{name}={','.join(each)}" for name, each in texts.items())
-    return value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, Mapping):
+        return value.tolist() if hasattr(value, "tolist") else value
+    parts = []
+    for name, each in value.items():
+        texts = [x if isinstance(x, str) else f"{x:.9g}" for x in np.ravel(each).tolist()]
+        parts.append(f"{name}={','.join(texts)}")
+    return " ".join(parts)
 
 
 def _source(source: Source, episode_limit: int | None) -> str | Dataset:

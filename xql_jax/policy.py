@@ -72,15 +72,16 @@ class Policy:
             UserError: if there is no such member.
         """
         known = self.members[0].hyperparameters
-        for name in hyperparameters:
-            if name not in known:
-                varied = ", ".join(known) or "only its seeds"
-                raise UserError(f"{self.path}: the run does not vary {name}: it varies {varied}")
-        chosen = []
-        for member in self.members:
-            own = [(member.hyperparameters[name], value) for name, value in hyperparameters.items()]
-            if seed in (None, member.seed) and all(np.isclose(x, value, 1e-6, 0.0) for x, value in own):
-                chosen.append(member)
+        if unknown := [name for name in hyperparameters if name not in known]:
+            varied = ", ".join(known) or "only its seeds"
+            raise UserError(f"{self.path}: the run does not vary {unknown[0]}: it varies {varied}")
+        wanted = [*hyperparameters.values()]
+        chosen = [
+            member
+            for member in self.members
+            if seed in (None, member.seed)
+            and np.allclose([member.hyperparameters[name] for name in hyperparameters], wanted, 1e-6, 0.0)
+        ]
         if not chosen:
             raise UserError(f"{self.path}: no such member; there are {self._listed()}")
         return Policy(self.run, chosen)
@@ -97,8 +98,8 @@ class Policy:
         Returns:
             f32[A] or f32[B, A].
         Raises:
-            UserError: if the observations have the wrong size, there is more than one member, or a key is
-                given to a policy with a memory, which cannot draw actions.
+            UserError: if the observations do not fit, there are several members, or a key is given to a
+                policy with a memory.
         """
         seen = _rows("observations", observations, self.observation_dim)
         batch = seen.reshape(-1, self.observation_dim)
@@ -112,7 +113,7 @@ class Policy:
         the environment's reward units, with one exception: AntMaze's rewards are learned less 1.
 
         Raises:
-            UserError: if the method learns no V, as bc, dt and td3, or as for `policy(observations)`.
+            UserError: if the method learns no V, as bc, dt and td3.
         """
         return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
 
@@ -222,9 +223,9 @@ class Policy:
     @property
     def member(self) -> Member:
         """The only member; UserError if there are several."""
-        if len(self.members) > 1:
-            number, listed = len(self.members), self._listed()
-            raise UserError(f"the run has {number} members: choose one with policy.select(...): {listed}")
+        if (number := len(self.members)) > 1:
+            choose = f"choose one with policy.select(...): {self._listed()}"
+            raise UserError(f"the run has {number} members: {choose}")
         return self.members[0]
 
     def _listed(self) -> str:

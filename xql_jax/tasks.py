@@ -17,11 +17,7 @@ RETURN_ITSELF = (0.0, 100.0)  # the references of tasks that have none; they lea
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A task: where its data is, how long an episode is, and how a return becomes a score.
-
-    It is one of D4RL's tasks, an embedded `pointmaze-*` task (which has maze2d's rules and references), a
-    task without a dataset for online learning, or a user's own.
-    """
+    """A task of D4RL or for online learning, an embedded `pointmaze-*` (maze2d's rules), or a user's own."""
 
     name: str
     # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, dm_control, gymnasium, compiled or own
@@ -195,15 +191,10 @@ def _bullet_tasks() -> Iterator[Task]:
         yield Task(f"bullet-maze2d-{maze}-v0", "bullet", url, *reference)
 
 
-def _dm_control_tasks() -> Iterator[Task]:
-    # A reward is between 0 and 1, and an episode has 1,000 steps: a score is a tenth of the return.
+def _online_tasks() -> Iterator[Task]:
     for domain, *names in map(str.split, _DM_CONTROL.strip().splitlines()):
-        for name in names:
+        for name in names:  # a step's reward is at most 1: a score is a tenth of the return
             yield Task(f"{domain}-{name}", "dm_control", None, 0.0, 1000.0, episode_limit=1000)
-
-
-def _gymnasium_tasks() -> Iterator[Task]:
-    # There are no reference returns: a score is the return itself.
     for name in _GYMNASIUM.split():
         yield Task(f"{name}-v5", "gymnasium", None, *RETURN_ITSELF, _SHORTER.get(name, 1000))
 
@@ -213,11 +204,9 @@ COMPILED = "compiled"  # the suite of environments in JAX, Playground's and user
 PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
 
 _OFFLINE = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
-_ONLINE = (_dm_control_tasks, _gymnasium_tasks)
-
 TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in tasks()}
 # Tasks without a dataset, for online learning.
-ONLINE_TASKS: dict[str, Task] = {task.name: task for tasks in _ONLINE for task in tasks()}
+ONLINE_TASKS: dict[str, Task] = {task.name: task for task in _online_tasks()}
 # Tasks for online learning in JAX environments, which are compiled into the same program as the learner.
 _DM_CONTROL_NAMES = {
     f"{PLAYGROUND}:{_SHORTENED.get(name) or ''.join(map(str.capitalize, re.split('[-_]', name)))}": name
@@ -240,8 +229,7 @@ def get_task(name: str) -> Task:
     """Returns the task of that name. MODULE:NAME is a user's own environment, and so is any of Gymnasium's.
 
     Raises:
-        UserError: if there is no such task; the message names similar ones, or says why the user's own
-            environment cannot be found.
+        UserError: if there is no such task, naming similar ones; or why a user's environment is not found.
     """
     known = TASKS | ONLINE_TASKS | COMPILED_TASKS
     if name in known:
@@ -262,11 +250,7 @@ def name_in_dm_control(task: Task) -> str:
 
 
 def own_attribute(name: str) -> Any:
-    """Imports the module of MODULE:NAME; returns its attribute NAME, None if it has none.
-
-    Raises:
-        UserError: if the module does not import.
-    """
+    """Returns the attribute NAME of MODULE:NAME, None if it has none; UserError if MODULE does not import."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:  # sys.path has the script's folder, not the current one
         sys.path.append(os.getcwd())
@@ -279,11 +263,7 @@ def own_attribute(name: str) -> Any:
 
 
 def _own_task(name: str) -> Task:
-    """Returns the task for MODULE:NAME: an environment that MODULE registers with Gymnasium as NAME, or the
-    JAX environment class NAME in MODULE.
-
-    A score is the return itself.
-    """
+    """Returns the task for MODULE:NAME, which MODULE registers with Gymnasium, or a JAX environment in it."""
     gymnasium: Any = importlib.import_module("gymnasium")
     attribute = own_attribute(name)
     module, _, registered = name.partition(":")

@@ -44,12 +44,12 @@ SUITE = Suite(lambda task: Counting())
 RANDOM = Behaviour("random", "", lambda _, draws: 2 * draws.uniform - 1)
 
 
-def constant(value, noise=0.0):
-    return Behaviour(f"{value}", "", lambda seen, draws: np.full(draws.normal.shape, value), noise)
+def constant(value):
+    return Behaviour(f"{value}", "", lambda seen, draws: np.full(draws.normal.shape, value))
 
 
-def rows_of(behaviour=RANDOM, seed=3, suite=SUITE, **amount):
-    return episodes_of(behaviour, TASK, suite, seed, **amount)
+def rows_of(behaviour=RANDOM, seed=3, suite=SUITE, **options):
+    return episodes_of(behaviour, TASK, suite, seed, **options)
 
 
 def assert_same(rows, others):
@@ -105,14 +105,14 @@ def test_a_number_of_transitions_is_the_first_of_the_same_episodes(count):
 
 @pytest.mark.parametrize("std", [0.05, 0.2])
 def test_noise_has_its_standard_deviation(std):
-    actions = rows_of(constant(0.0, std), episodes=3_000)["actions"]
+    actions = rows_of(constant(0.0), noise=std, episodes=3_000)["actions"]
     assert np.std(actions) == pytest.approx(std, rel=4 / np.sqrt(2 * actions.size))
     assert abs(np.mean(actions)) < 4 * std / np.sqrt(actions.size)
     assert abs(np.corrcoef(actions.T)[0, 1]) < 4 / np.sqrt(len(actions))
 
 
 def test_actions_are_clipped_before_they_are_taken():
-    rows = rows_of(constant(0.9, 0.5), episodes=50)
+    rows = rows_of(constant(0.9), noise=0.5, episodes=50)
     assert rows["actions"].max() == 1.0
     np.testing.assert_array_equal(rows["rewards"], rows["actions"][:, 0])
 

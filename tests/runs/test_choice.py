@@ -200,7 +200,7 @@ def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     ("changes", "message"),
     [
         ({"hidden_dims": "8,x"}, "--hidden_dims=8,x: must be whole numbers"),
-        ({"tau": 1.5}, r"--tau must be within \(0, 1\], not 1.5"),
+        ({"tau": 1.5}, r"^tau must be within \(0, 1\], not 1.5"),
         ({"output": "choice.txt"}, "--output=choice.txt: unknown suffix"),
         ({"dataset": ("none.npz",)}, "none.npz: no such file"),
     ],
@@ -227,7 +227,7 @@ def test_policies_that_no_q_judges_are_refused(data, tmp_path):
     with pytest.raises(UserError, match="dt acts by what it remembers"):
         choose(run.path)
     run = train_online(online_settings(tmp_path, eval_episodes=0))
-    with pytest.raises(UserError, match="td3 learned online: there is no dataset"):
+    with pytest.raises(UserError, match="td3 learned online: no dataset"):
         choose(run.path)
 
 

@@ -135,9 +135,8 @@ def test_a_damaged_archive_is_refused(change, told, tmp_path):
         read_policy(tmp_path / "policy.npz", O, A)
 
 
-@pytest.mark.parametrize("way", ["script", "guide"])
-def test_files_act_without_jax(tmp_path, way):
-    """The script beside the .npz; and docs/finetune.md's example by ONNX, as it stands there."""
+def test_the_guides_example_by_onnx_acts_without_jax(tmp_path):
+    """As it stands in docs/finetune.md."""
     generator = np.random.default_rng(0)
     weights = {
         "shift": np.ones(4, np.float32),
@@ -151,10 +150,8 @@ def test_files_act_without_jax(tmp_path, way):
         "high": np.float32([2.0, 0.5]),
     }
     write_onnx(weights, tmp_path / "policy.onnx")
-    np.savez(tmp_path / "policy.npz", **weights)
     [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
-    script = inspect.getsource(act_script)
-    (tmp_path / "act.py").write_text(script if way == "script" else example + "print(actions)\n")
+    (tmp_path / "act.py").write_text(example + "print(actions)\n")
     for name in ("jax", "flax", "onnx", "xql_jax"):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
     run = subprocess.run([sys.executable, "act.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)

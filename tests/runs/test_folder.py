@@ -2,19 +2,17 @@
 
 import dataclasses
 import json
-import random
 import shutil
 
 import numpy as np
 import pytest
 
-import xql_jax
 from xql_jax.config_files import OFFLINE, find_config, load_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import read_record, write_record
 from xql_jax.runs import machine
-from xql_jax.runs.folder import RunFolder, read_summary, run_label
+from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.load import load_run
 from xql_jax.training.members import make_members
 
@@ -23,6 +21,8 @@ IDENTITY = {
     "seeds": [4, 4],
     "max_steps": 10,
 }
+
+WIDTHS = ("actor_hidden_dims", "critic_hidden_dims", "value_hidden_dims")
 
 
 def make_folder(path, seeds=(4,), grid=None, label="", env_name="pen-human-v1", **identity):
@@ -55,7 +55,6 @@ def told(caplog):
 def test_its_name_is_derived_from_the_settings(tmp_path):
     path = make_folder(tmp_path).path
     assert path.parent == tmp_path / "pen-human-v1" / "xql"
-    assert path.name.startswith("seed4_")
     assert make_folder(tmp_path, seeds=(4, 5, 6)).path.name.startswith("seeds4-6_")
     changes = ({}, {"max_steps": 11}, {"config": {**IDENTITY["config"], "beta": 0.5000001}}, {"extra": None})
     assert len({make_folder(tmp_path, **change).path for change in changes}) == 4
@@ -71,7 +70,7 @@ def test_it_is_found_whatever_its_label(tmp_path):
     assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
 
 
-@pytest.mark.parametrize("name", ["seed4_{}", "seed4_beta=1_{}", "seed4_offline_beta=1_{}"])
+@pytest.mark.parametrize("name", ["seed4_{}", "seed4_offline_beta=1_{}"])
 def test_a_run_of_the_version_before_is_found(tmp_path, name):
     """It had no kind in its name, and colons in its task's folder."""
     new = make_folder(tmp_path, env_name="mine:Maze-v0")
@@ -96,14 +95,9 @@ def test_the_kind_of_training_is_in_the_name(tmp_path, algorithm, identity, kind
     [
         ("", {}, ""),
         ("", {"beta": 0.2}, ""),  # typed, and the file's own
-        ("", {"beta": 0.5, "tau": 0.1}, "batch_size=64_beta=0.5_tau=0.1"),
         ("beta=1,2 clip=5,7", {"layer_norm": True}, "beta=1,2_clip=5,7_batch_size=64_layer_norm=true"),
         ("", {"value_hidden_dims": (8, 16)}, "batch_size=64_value_hidden_dims=8,16"),
-        (
-            "",
-            {f"{network}_hidden_dims": (8,) for network in ("actor", "critic", "value")},
-            "batch_size=64_hidden_dims=8",
-        ),
+        ("", dict.fromkeys(WIDTHS, (8,)), "batch_size=64_hidden_dims=8"),
     ],
 )
 def test_the_label_has_what_differs_from_the_file(sweep, fields, expected):
@@ -121,7 +115,6 @@ def test_config_says_what_ran(tmp_path):
     assert config["config"] == {"algorithm": "xql", "beta": 0.5, "hidden_dims": [8, 8]}
     assert (config["seeds"], config["max_steps"]) == ([4, 4], 10)
     assert config["versions"]["numpy"] == np.__version__
-    assert config["versions"]["xql_jax"] == xql_jax.__version__
     assert config["resumed"] == []
     assert config["columns"] == {"times": ["step", "seconds"], "settings": ["seed", "beta", "tau"]}
     assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "config.json"]
@@ -200,8 +193,6 @@ def test_one_process_at_a_time(tmp_path):
     folder = make_folder(tmp_path)
     with folder.locked(True), pytest.raises(UserError, match="another process"), folder.locked(True):
         pass
-    with pytest.raises(KeyboardInterrupt), folder.locked(True):
-        raise KeyboardInterrupt
     with folder.locked(True), make_folder(tmp_path, max_steps=11).locked(resume=False):
         pass
 
@@ -220,23 +211,15 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         begun(tmp_path / "file")
 
 
-def test_only_a_finished_run_has_a_finished_summary(tmp_path):
+def test_only_a_finished_run_has_a_finished_summary_whose_scores_are_numbers(tmp_path):
     folder = begun(tmp_path)
     assert folder.finished_summary() is None
     folder.write_summary({"status": "interrupted", "step": 5})
     assert folder.finished_summary() is None
-    written = folder.write_summary({"status": "finished", "step": 10})
-    assert written == {"status": "finished", "step": 10, "logs": {}, "run": folder.run}
-    assert folder.finished_summary() == written
-
-
-def test_scores_that_are_not_finite_are_numbers(tmp_path):
-    folder = begun(tmp_path)
     entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
-    summary = {"results": [entry], "finetuning": [{"regret": np.inf}]}
-    written = folder.write_summary(summary)
-    assert written == read_summary(folder.files.summary, folder.run)
-    assert written == {**summary, "logs": {}, "run": folder.run}
+    written = folder.write_summary({"status": "finished", "results": [entry]})
+    assert written == {"status": "finished", "results": [entry], "logs": {}, "run": folder.run}
+    assert folder.finished_summary() == written
     assert '"clip": "inf"' in folder.files.summary.read_text()
 
 
@@ -253,11 +236,9 @@ def copy_another(folder):
 
 DAMAGE = {
     "no rows": lambda folder: folder.files.evaluations.unlink(),
-    "fewer rows": lambda folder: folder.files.evaluations.write_bytes(b"step,seed,score\n"),
     "another row": lambda folder: folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,2.5\n"),
     "no config": lambda folder: (folder.path / "config.json").unlink(),
     "another config": lambda folder: flip(folder.path / "config.json"),
-    "no preprocessing": lambda folder: folder.files.preprocessing.unlink(),
     "another preprocessing": lambda folder: flip(folder.files.preprocessing),
     "a short summary": lambda folder: folder.files.summary.write_bytes(b'{"status": '),
     "another run's summary": copy_another,
@@ -299,17 +280,3 @@ def test_a_damaged_config_is_written_anew(tmp_path, told, content):
     assert config.pop("note")
     here = {name: whole[name] for name in ("versions", "machine", "commit", "code")}
     assert config == {**whole, "resumed": [{**here, "after_step": 0}]}
-
-
-def test_one_flipped_bit_in_the_summary(tmp_path):
-    """Its numbers come back as they were or not at all."""
-    folder = begun(tmp_path)
-    (folder.files.checkpoints / "10").mkdir(parents=True)
-    summary = {"status": "finished", "step": 10, "results": [{"seeds": [1, 2], "score": 45.5}]}
-    summary = folder.write_summary(summary)
-    content, generator = folder.files.summary.read_bytes(), random.Random(0)
-    for offset in range(0, len(content), 5):
-        changed = bytearray(content)
-        changed[offset] ^= 1 << generator.randrange(8)
-        folder.files.summary.write_bytes(changed)
-        assert folder.finished_summary() in (None, summary)

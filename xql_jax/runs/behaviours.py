@@ -31,45 +31,34 @@ class Chance(NamedTuple):
 
     uniform: np.ndarray  # f64[K, A], in [0, 1)
     normal: np.ndarray  # f64[K, A]
-    noise: np.ndarray  # f64[K, A], standard normal; `Behaviour.noise` scales it
+    noise: np.ndarray  # f64[K, A], standard normal
     keys: np.ndarray  # u32[K, 2], data of JAX keys
 
 
-@dataclasses.dataclass(frozen=True)
-class Behaviour:
+class Behaviour(NamedTuple):
     """A policy that data are collected with."""
 
     name: str  # as the user gave it
     what: str  # a description
     act: Callable[[np.ndarray, Chance], np.ndarray]  # pure: observations f32[K, O] to actions [K, A]
-    noise: float = 0.0  # standard deviation of the noise on its actions; 1 is half of their range
 
 
 def open_behaviour(
-    name: str,
-    task: Task,
-    suite: Suite,
-    *,
-    member: int | None = None,
-    deterministic: bool = False,
-    noise: float = 0.0,
+    name: str, task: Task, suite: Suite, *, member: int | None, deterministic: bool = False
 ) -> Behaviour:
-    """Opens a policy by its name.
+    """Opens a policy by its name; UserError if there is none, or it does not fit the task.
 
     Args:
         name: `random`, FILE.npz (a Gaussian MLP, or an exported policy, which always acts by its mode), a
             run's folder or one of its checkpoints.
         member: index of the run's member (one seed and hyperparameter setting); needed if it has several.
         deterministic: act by the mean or mode instead of a sample; does not affect random actions.
-        noise: standard deviation of noise that is added to the actions, in halves of their range.
-    Raises:
-        UserError: if there is no such policy, or it does not fit the task.
     """
     path, sizes = Path(name).expanduser(), suite.sizes(task)
     to_environment = action_bounds(task).to_environment
     if name == RANDOM:
         what = "uniformly random actions"
-        return Behaviour(name, what, lambda _, chance: to_environment(2 * chance.uniform - 1), noise)
+        return Behaviour(name, what, lambda _, chance: to_environment(2 * chance.uniform - 1))
     if path.suffix.lower() == ".npz":
         policy = read_policy(path, *sizes)
         is_drawn, digest = not (deterministic or policy.is_deterministic), hashlib.sha256(path.read_bytes())
@@ -80,7 +69,7 @@ def open_behaviour(
             actions = policy.act(seen, chance.normal if is_drawn else None)
             return to_environment(actions) if policy.is_normalized else actions
 
-        return Behaviour(name, what, act_by_file, noise)
+        return Behaviour(name, what, act_by_file)
     if not path.is_dir():
         raise UserError(
             f"policy {name}: unknown; give {RANDOM}, FILE.npz, a run's folder or one of its checkpoints"
@@ -101,7 +90,7 @@ def open_behaviour(
 
     how = "deterministic" if deterministic else "sampled"
     what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}"
-    return Behaviour(name, what, act, noise)
+    return Behaviour(name, what, act)
 
 
 @functools.partial(jax.jit, static_argnames="deterministic")
@@ -132,6 +121,7 @@ def episodes_of(
     *,
     transitions: int | None = None,
     episodes: int | None = None,
+    noise: float = 0.0,
     stream: int = 0,
     count: Callable[[int], object] = lambda number: None,
 ) -> Rows:
@@ -142,6 +132,7 @@ def episodes_of(
     Args:
         transitions: how many to collect; the last episode is cut off there by a time-out.
         episodes: how many to collect, if `transitions` is None.
+        noise: standard deviation of Gaussian noise on the actions, in halves of their range.
         stream: a number from 0; another stream has other episodes.
         count: called after each step with how many transitions, or episodes, are new.
     Raises:
@@ -170,8 +161,8 @@ def episodes_of(
         actions = np.asarray(behaviour.act(observations[0], chance))
         if not np.isfinite(actions[list(running)]).all():
             raise UserError(f"policy {behaviour.name}: gave an action that is not finite")
-        noise = behaviour.noise * chance.noise * (env.action_space.high - env.action_space.low) / 2
-        return (actions + noise).astype(np.float32)[None]
+        added = noise * chance.noise * (env.action_space.high - env.action_space.low) / 2
+        return (actions + added).astype(np.float32)[None]
 
     with contextlib.closing(suite.vector_env(task, min(AT_ONCE, suite.max_environments))) as env:
         start = env.reset([begin(place) for place in range(env.num_envs)], begin)

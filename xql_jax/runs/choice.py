@@ -7,7 +7,7 @@ as well, and the scores of the run's evaluations if there are any.
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from xql_jax.data.sampling import fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
-from xql_jax.learners.fields import check_value, hyperparameters, with_hyperparameters
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.fitted_q_evaluation import FittedQEvaluation, root_mean_square, value_statistics
 from xql_jax.outputs import check_output, writing_output
 from xql_jax.reports.score_table import csv_table
@@ -60,23 +60,16 @@ STATISTICS = {
 
 
 def choose(settings: ChoiceSettings) -> dict[str, Any]:
-    """Evaluates a run's members on its data.
+    """Evaluates a run's members on its data; UserError if a setting or the data are invalid, before that.
 
     Returns:
-        The content of --output: the members, best by FQE first, and how well each statistic agrees with the
-        scores.
-    Raises:
-        UserError: if a setting or the data are invalid, before anything is trained.
+        The content of --output: the members, best by FQE first, and how each statistic agrees with scores.
     """
     with settings_of_jax():
-        output = None
-        if settings.output:
-            output = check_output("output", settings.output, (".csv", ".json"))
+        output = check_output("output", settings.output, (".csv", ".json")) if settings.output else None
         saved = load_run(settings.checkpoint)
         if saved.is_online:
-            raise UserError(
-                f"{saved.path}: {saved.algorithm} learned online: there is no dataset to judge by"
-            )
+            raise UserError(f"{saved.path}: {saved.algorithm} learned online: no dataset to judge by")
         if hasattr(saved.learner, "act_remembering"):
             raise UserError(f"{saved.path}: {saved.algorithm} acts by what it remembers, which no Q judges")
         evaluation = _evaluation(settings, saved)
@@ -90,15 +83,13 @@ def choose(settings: ChoiceSettings) -> dict[str, Any]:
         population = _trained(settings, saved, evaluation, dataset)
         statistics = _statistics(saved, population, dataset, starts)
         diverged = {entry["member"] for entry in saved.summary.get("diverged", [])}
-        members = best_first(
-            [
-                {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
-                | {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
-                for index, member in enumerate(saved.members)
-            ]
-        )
-        swept = list(saved.members[0].hyperparameters)
-        by_sweep = by_setting(members, swept)
+        entries = [
+            {"index": index, "member": str(member), "seed": member.seed, **member.hyperparameters}
+            | {**statistics[index], "score": scores[index], "diverged": str(member) in diverged}
+            for index, member in enumerate(saved.members)
+        ]
+        members = best_first(entries)
+        by_sweep = by_setting(members, list(saved.members[0].hyperparameters))
         report = {
             "run": str(saved.path),
             "env_name": saved.env_name,
@@ -130,21 +121,17 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     if settings.discount is None and len(discounts) > 1:
         listed = ", ".join(f"{discount:g}" for discount in sorted(discounts))
         raise UserError(f"{saved.path}: its discounts differ, {listed}: give one for all by --discount")
-    learner, text = FittedQEvaluation(saved.learner), settings.hidden_dims
-    widths = typed("--hidden_dims", text, tuple)
-    check_value(learner, "--hidden_dims", "critic_hidden_dims", widths)
+    widths = typed("--hidden_dims", settings.hidden_dims, tuple)
     discount = discounts.pop() if settings.discount is None else settings.discount
-    names = ("critic_layer_norm", "critic_lr", "tau")
-    values = {name: getattr(settings, name) for name in names} | {"discount": discount}
-    for name, value in values.items():
-        check_value(learner, f"--{name}", name, value)
+    values = {"discount": discount, "critic_hidden_dims": widths, "num_critics": 1}
+    values |= {name: getattr(settings, name) for name in ("critic_layer_norm", "critic_lr", "tau")}
     needed = 1.0 / (settings.tau * (1.0 - discount)) if discount < 1.0 else math.inf
     if settings.max_steps < needed:
         LOG.warning(
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
         )
-    return with_hyperparameters(learner, {**values, "critic_hidden_dims": widths, "num_critics": 1})
+    return with_hyperparameters(FittedQEvaluation(saved.learner), values)
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
@@ -174,26 +161,19 @@ def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.nda
 
 def _scores(saved: SavedRun) -> list[float | None]:
     """Returns each member's score in the run's own evaluation at this step; None if there is none."""
-
-    def key(seed: int, setting: Iterable[tuple[str, float]]) -> tuple[int, frozenset[tuple[str, float]]]:
-        return seed, frozenset((name, float(f"{value:.9g}")) for name, value in setting)  # as rows have them
-
     rows = saved.rows(saved.files.evaluations)
-    at_step = {key(row.seed, row.setting): row.results["score"] for row in rows if row.step == saved.step}
-    if not at_step:
+    now = [row for row in rows if row.step == saved.step]
+    score = {Member(row.seed, dict(row.setting)).name: row.results["score"] for row in now}
+    if not now:
         others = f" of {saved.unit} {saved.step:,}, but of {rows[-1].step:,}" if rows else ""
         LOG.info(f"the run has no evaluation{others}: nothing to compare with")
-    return [at_step.get(key(member.seed, member.hyperparameters.items())) for member in saved.members]
+    return [score.get(member.name) for member in saved.members]
 
 
 def _trained(
     settings: ChoiceSettings, saved: SavedRun, evaluation: FittedQEvaluation, dataset: Dataset
 ) -> Population:
-    """Returns the trained evaluations of the members' policies.
-
-    All have the same seed, so they start from the same networks and see the same minibatches. They differ
-    only in the policy.
-    """
+    """Returns the trained evaluations of the members' policies: of the same networks and minibatches."""
     data = dataset.batch if fits_on_device(dataset.batch) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
@@ -247,8 +227,6 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
     Seeds for which a number is unknown are left out of its mean.
     """
     entries: list[Entry] = []
-    if not names:
-        return entries
     for values, group in grouped(members, lambda member: tuple(member[name] for name in names)).items():
         setting = dict(zip(names, values, strict=True))
         label = ", ".join(f"{name}={value:g}" for name, value in setting.items())
@@ -258,7 +236,7 @@ def by_setting(members: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
             known = numbers[np.isfinite(numbers)]
             means[name] = float(known.mean()) if len(known) else None
         entries.append({"setting": label, "seeds": len(group), **setting, **means})
-    return best_first(entries)
+    return best_first(entries) if names else []
 
 
 def agreement_of(entries: Sequence[Entry]) -> dict[str, Any]:

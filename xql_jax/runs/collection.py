@@ -63,10 +63,8 @@ class Source:
 
 
 def collect(settings: CollectionSettings) -> dict[str, Any]:
-    """Makes one dataset, or adds to it.
+    """Makes one dataset, or adds to it, and returns a summary of the new rows.
 
-    Returns:
-        A summary of the new rows.
     Raises:
         UserError: if a setting is invalid, before anything is collected.
     """
@@ -119,16 +117,16 @@ def _policy(settings: CollectionSettings) -> Source:
         raise UserError("give one of --transitions and --episodes: how much to collect")
     task, seed = get_task(settings.env_name), settings.seed
     suite = choose_suite(task, settings.simulation)
-    how = {name: getattr(settings, name) for name in ("member", "deterministic", "noise")}
-    by = open_behaviour(settings.policy, task, suite, **how)
+    how: dict[str, Any] = {"member": settings.member, "deterministic": settings.deterministic}
+    by, noise = open_behaviour(settings.policy, task, suite, **how), settings.noise
     unit = "transitions" if settings.transitions else "episodes"
     number = getattr(settings, unit)
 
     def rows() -> Rows:
         with counted(number, unit[:-1], settings.tqdm) as count:
-            return episodes_of(by, task, suite, seed, **{unit: number}, count=count)
+            return episodes_of(by, task, suite, seed, **{unit: number}, noise=noise, count=count)
 
-    about = {"seed": seed, "policy": by.name, "policy_is": by.what, "noise": by.noise}
+    about = {"seed": seed, "policy": by.name, "policy_is": by.what, "noise": noise}
     return Source(task, settings.simulation, rows, about)
 
 
@@ -167,9 +165,8 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     def rows() -> Rows:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
 
-    whose = f"{run.algorithm}, {member}"
     about = {
-        "replay_of": f"{whose}, run {run.run}",
+        "replay_of": f"{run.algorithm}, {member}, run {run.run}",
         "first_transition": first,
         "stop_transition": stop,
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "

@@ -29,10 +29,7 @@ LOG = logging.getLogger(__name__)
 def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
     """Evaluates the policies that the settings name, and records a video if they ask for one.
 
-    Returns:
-        The content of --output: the task, the policies, and each member's results.
-    Raises:
-        UserError: if a setting is invalid, before anything is evaluated.
+    Returns the content of --output. Raises UserError if a setting is invalid, before anything is evaluated.
     """
     video = check_output("video", settings.video, SUFFIXES) if settings.video else None
     output = check_output("output", settings.output) if settings.output else None

@@ -47,8 +47,8 @@ Policy = Callable[[np.ndarray], np.ndarray]  # observations f32[B, O] to actions
 def export_policy(settings: ExportSettings) -> dict[str, Any]:
     """Writes the policy in every format, reads each file back and compares it with the original.
 
-    Returns:
-        The content of policy.json: the largest difference per format, and the scores if requested.
+    Returns the content of policy.json: the largest difference per format, and the scores if requested.
+
     Raises:
         UserError: if the policy cannot be exported, or a file's actions differ from the original's.
     """
@@ -91,15 +91,11 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
     scores = {}
     if task:
-
-        def score(policy: Policy) -> float:
-            results = evaluator.run(lambda observations: policy(observations[0])[None])
-            return float(task.normalized_score(results.returns).mean())
-
-        with contextlib.closing(
-            Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
-        ) as evaluator:
-            scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes
+        evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
+        with contextlib.closing(evaluator):
+            for name, policy in policies.items():  # all in the same episodes
+                results = evaluator.run(lambda observations, policy=policy: policy(observations[0])[None])
+                scores[name] = float(task.normalized_score(results.returns).mean())
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run,

@@ -54,48 +54,39 @@ class Beginning(NamedTuple):
 def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
     """Reads the end of the longest shorter run with the same settings; UserError if none can be extended."""
     schedule = job.settings.schedule
-    found = [
-        run
-        for run in _runs_that_differ_in(folder, "max_steps")
-        if run.steps and run.steps[-1] < schedule.max_steps
-    ]
+    others = _runs_that_differ_in(folder, "max_steps")
+    found = [run for run in others if run.steps and run.steps[-1] < schedule.max_steps]
     if not found:
         raise UserError(
             f"--extend: below {folder.path.parent} there is no run with fewer updates or other seeds and "
-            "otherwise these settings (see xql-runs --compare); for more updates and more seeds, "
-            "extend twice"
+            "otherwise these settings (see xql-runs --compare); for more of both, extend twice"
         )
     shorter = max(found, key=lambda run: run.steps[-1])
     rates = jax.tree.leaves(learner_from_config(job.settings.config, shorter.content["max_steps"]))
     if not all(np.array_equal(a, b) for a, b in zip(rates, jax.tree.leaves(job.learner), strict=True)):
         raise UserError(
             f"--extend: {shorter.path} cannot be extended: its actor's learning rate falls to 0 at update "
-            f"{shorter.content['max_steps']:,} (decay_actor_lr), and a longer run's rate would differ from "
-            "the first update on. Train a new run without --extend; runs with "
-            "--decay_actor_lr=false can be extended"
+            f"{shorter.content['max_steps']:,} (decay_actor_lr), and a longer run's differs from the first "
+            "update on. Train a new run without --extend; --decay_actor_lr=false can be extended"
         )
-    progress, files = shorter.progress, folder.files
+    progress = shorter.progress
     with Checkpoints(shorter.files.checkpoints, shorter.run) as checkpoints:
         logs = checkpoints.logs(shorter.step)
     # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
     if shorter.step % schedule.eval_interval:
         progress = dataclasses.replace(progress, evaluation_due=False)
     LOG.info(f"extending {shorter.path}, from update {shorter.step:,} to {schedule.max_steps:,}")
-    intervals = dict.fromkeys(logs, schedule.eval_interval) | {files.metrics.name: schedule.log_interval}
-    due = {name: _due(rows, intervals[name]) for name, rows in logs.items()}
+    due = {}  # the rows that the longer run has, too
+    for name, rows in logs.items():
+        interval = schedule.log_interval if name == folder.files.metrics.name else schedule.eval_interval
+        header, *lines = rows.splitlines(keepends=True) or [b""]
+        due[name] = header + b"".join(row for row in lines if int(row.split(b",", 1)[0]) % interval == 0)
     return Beginning(shorter.states, progress, shorter, due)
 
 
-def _due(rows: bytes, interval: int) -> bytes:
-    """Returns the header and the rows at steps that are multiples of the interval."""
-    header, *lines = rows.splitlines(keepends=True) or [b""]
-    return header + b"".join(line for line in lines if int(line.split(b",", 1)[0]) % interval == 0)
-
-
 def members_of_another(source: str, folder: RunFolder) -> Beginning:
-    """Reads the members of a new run from the last checkpoint of another run that includes them.
+    """Reads a new run's members, with their share of the seconds, from the last checkpoint of another run.
 
-    The progress is that of the new members: it has their share of the other run's seconds.
     Raises:
         UserError: if it has other settings or lacks a member, or if it has ended.
     """
@@ -130,12 +121,9 @@ def members_of_another(source: str, folder: RunFolder) -> Beginning:
 def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineSettings | None:
     """Returns the settings with the seeds that no run with otherwise the same settings has.
 
-    If there are none, but a run of some of them has not ended, returns the settings of that run.
+    If there are none, returns those of a run of some seeds that has not ended. None if the run with all
+    seeds, that of `folder`, exists, or if no other run has any of them.
 
-    Args:
-        folder: of the run with all seeds.
-    Returns:
-        None if the run itself exists, or if no other run has any of its seeds.
     Raises:
         UserError: if other runs have all seeds, or if those missing are not successive.
     """
@@ -150,7 +138,7 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
         for run in there.values()
         if run.summary.get("status") != "finished" and set(_seeds_of(run)) <= set(folder.seeds)
     ]
-    seeds = missing or [seed for run in unfinished[:1] for seed in run]
+    seeds = missing or [*next(iter(unfinished), ())]
     if not seeds:
         raise UserError(f"--extend: runs with these settings have these seeds: {paths}; ask for more seeds")
     if seeds[-1] - seeds[0] + 1 != len(seeds):

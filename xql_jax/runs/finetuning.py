@@ -1,7 +1,6 @@
 """Fine-tuning run: members trained offline, here or by another run, continue to learn online."""
 
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import OnlineFields
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
@@ -22,7 +20,7 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import RunData, data_folder, draw_maze, load_data, place
+from xql_jax.runs.offline import RunData, data_folder, load_data, place
 from xql_jax.runs.online import check_room, on_the_host, online_schedule
 from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
@@ -52,17 +50,14 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"{settings.config.algorithm} cannot be fine-tuned: a replay buffer has single transitions, and "
             f"it learns from {job.learner.batch_type.__name__}"
         )
-    fields = OnlineFields(
-        batch_size=settings.batch_size,
-        buffer_size=min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size)),
-        warmup_steps=settings.warmup_steps,
-        updates_per_step=settings.updates_per_step,
-    )
     ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
     schedule = online_schedule(
         settings,
         settings.online_schedule,
-        fields,
+        batch_size=settings.batch_size,
+        buffer_size=min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size)),
+        warmup_steps=settings.warmup_steps,
+        updates_per_step=settings.updates_per_step,
         acting_temperature=settings.acting_temperature,
         exploration_noise=settings.exploration_noise,
         ramps=tuple(ramps),
@@ -114,28 +109,17 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
             return online
 
         def details(population: Population, rows: Sequence[Row]) -> Mapping[str, Any]:
+            is_normalised = data.task is not None and data.task.is_normalised
             return {
-                "finetuning": summarize_finetuning(
-                    rows,
-                    job.settings.num_pretraining_steps,
-                    is_normalised=data.task is not None and data.task.is_normalised,
-                ),
+                "finetuning": summarize_finetuning(rows, job.settings.num_pretraining_steps, is_normalised),
                 "policy_lag": job.acting.policy_lag,
                 "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
             }
 
         return train(
-            job,
-            folder,
-            population,
-            evaluator,
-            data.task,
-            stop,
-            draw=functools.partial(draw_maze, evaluator, job, data, folder),
-            details=details,
-            preprocessing=data.preprocessing,
-            hand_over=hand_over,
-        )
+            job, folder, population, evaluator, data.task, stop, data.preprocessing,
+            details=details, hand_over=hand_over,
+        )  # fmt: skip
 
 
 def finetuning_data(job: Job, evaluator: Evaluator | None) -> RunData:

@@ -68,9 +68,8 @@ class RunFolder:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
         there = [path for parent in self.parents for path in sorted(parent.glob(f"{seeds}_*{self.run[:8]}"))]
-        kind = kind_of(self.algorithm, self.identity)
-        name = "_".join(filter(None, (seeds, kind, self.label, self.run[:8])))
-        return there[0] if there else self.parents[0] / name
+        parts = (seeds, kind_of(self.algorithm, self.identity), self.label, self.run[:8])
+        return there[0] if there else self.parents[0] / "_".join(filter(None, parts))
 
     @property
     def files(self) -> TrainingFiles:
@@ -176,10 +175,8 @@ class RunFolder:
             )
 
     def finished_summary(self) -> dict[str, Any] | None:
-        """Returns the summary if the run has finished and its files are undamaged.
+        """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
 
-        Returns:
-            None if the run must continue, or must write damaged files again.
         Raises:
             Damaged: if a file has changed and there is no checkpoint to restore it from.
         """
@@ -213,11 +210,7 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
 
     Swept settings come first, then the others by name, as many as fit into LONGEST_LABEL characters. The
     label depends only on the settings, not on how they were typed. Characters that some file systems do not
-    allow are left out.
-
-    Args:
-        config: resolved, with its entry `about` (the defaults to compare with).
-        identity: of the run, see `RunFolder`.
+    allow are left out. `config` is resolved and has its entry `about`, the defaults to compare with.
     """
     swept = dict(fields_given(identity["sweep"]))
     base, of_run = config["about"].get("base", {}), config["about"].get("run", {})
@@ -230,8 +223,8 @@ def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
     }
     widths = [name for name in base if name.endswith("_hidden_dims")]
     if all(name in changed for name in widths) and len({changed[name] for name in widths}) == 1:
-        width = changed[widths[0]]
-        changed = {name: changed[name] for name in changed if name not in widths} | {"hidden_dims": width}
+        [width] = {changed.pop(name) for name in widths}
+        changed["hidden_dims"] = width
     told: list[str] = []
     for name, value in [*swept.items(), *sorted(changed.items())]:
         part = re.sub(r"[^\w=.,+-]", "", f"{name}={value}", flags=re.ASCII)

@@ -69,36 +69,25 @@ class SavedRun:
 
     A member is one seed with one setting of the swept hyperparameters. `states`, `progress` and `policy` are
     of the checkpoint at `step`.
-
-    Attributes:
-        content: of config.json.
-        identity: the entries of it that define the run.
-        run: the digest of its identity; all files of the run contain it.
-        config: algorithm and hyperparameters.
-        env_name: the task's name; None for a run on data without a task.
-        name: the task's name, or the data's if there was no task.
-        references: the returns of score 0 and 100, if the data or the user gave them.
-        kind: of its training, see `kind_of`.
-        is_online: whether it learned only from its own replay buffer.
-        handover: the number of updates before the first step; None if it was not fine-tuned.
-        unit: the name of one step, "update" or "step".
     """
 
     def __init__(self, path: Path, content: Mapping[str, Any], *wanted: Any):
-        self.path, self.content = path, content
+        self.path, self.content = path, content  # of config.json
         self._wanted_step, self._wanted_member, env_name = wanted
         self.identity = defining(content)
-        self.run: str = content["run"]
+        self.run: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run)
-        self.config: Mapping[str, Any] = content["config"]
+        self.config: Mapping[str, Any] = content["config"]  # algorithm and hyperparameters
         self.algorithm: str = self.config["algorithm"]
-        self.env_name: str | None = content["env_name"]
-        self.name: str = self.env_name or content.get("name") or path.absolute().parents[1].name
+        self.env_name: str | None = content["env_name"]  # None for a run on data without a task
+        self.name: str = (
+            self.env_name or content.get("name") or path.absolute().parents[1].name
+        )  # or its data's
         self._acts_in: str | None = env_name or self.env_name
         self.references = References(*content["references"]) if "references" in content else None
         self.kind = kind_of(self.algorithm, self.identity)
-        self.is_online = self.kind == ONLINE
-        self.handover: int | None = content.get("num_pretraining_steps")
+        self.is_online = self.kind == ONLINE  # it learned from its own replay buffer alone
+        self.handover: int | None = content.get("num_pretraining_steps")  # updates before the first step
         self.unit = "step" if self.is_online or self.handover is not None else "update"
 
     @property
@@ -194,18 +183,16 @@ class SavedRun:
 
     def one_member(self, flag: str = "") -> Member:
         """Returns the only member; raises UserError if there are several and none was chosen."""
-        if len(self.members) > 1:
-            raise UserError(
-                f"{flag}{self.path}: the run has {len(self.members)} members: choose one with --member"
-            )
+        if (number := len(self.members)) > 1:
+            raise UserError(f"{flag}{self.path}: the run has {number} members: choose one with --member")
         return self.members[0]
 
     @functools.cached_property
     def preprocessing(self) -> Preprocessing:
         """Its transforms. Bounds of actions that it did not record are those of the task to act in."""
-        saved, file = Preprocessing(), self.files.preprocessing
-        if not self.is_online or file.exists():  # an earlier version's online runs have none
-            saved = Preprocessing.load(file, self.run)
+        file = self.files.preprocessing
+        has_none = self.is_online and not file.exists()  # an earlier version's online runs
+        saved = Preprocessing() if has_none else Preprocessing.load(file, self.run)
         if saved.action_bounds.low or not self._acts_in:
             return saved
         return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
@@ -255,11 +242,7 @@ class SavedRun:
         return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
 
     def policy(self, members: Sequence[Member] | None = None) -> Act:
-        """Returns the deterministic policies of some members, f32[M, K, O] to f32[M, K, A].
-
-        Args:
-            members: None for all.
-        """
+        """Returns the deterministic policies of some members, or of all: f32[M, K, O] to f32[M, K, A]."""
         members = self.members if members is None else members
         states = stacked([self.states[member.name] for member in members])
         act = deterministic_policy(stacked(learners_of(self.learner, members)), states)

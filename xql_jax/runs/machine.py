@@ -64,30 +64,23 @@ def code_digest() -> str:
 def commit() -> str | None:
     """Returns the commit of the running source tree; None for an installed package or without git."""
     root = Path(xql_jax.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        if (root / ".git").exists():
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     return None
 
 
 def surroundings() -> dict[str, Any]:
     """Returns what config.json records of the program and the machine at each start of a run."""
-    return {"versions": versions(), "machine": machine(), "commit": commit(), "code": code_digest()}
-
-
-def machine() -> dict[str, Any]:
-    """Returns the properties of the machine that affect XLA's programs."""
-    device = jax.devices()[0]
-    return {
-        "device": device.device_kind,
+    machine = {  # what affects XLA's programs
+        "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "cores": _cores(),
         "processor": _processor(),
-        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
-        "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
+        **{name: os.environ.get(name, "") for name in ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE")},
     }
+    return {"versions": versions(), "machine": machine, "commit": commit(), "code": code_digest()}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -113,20 +106,16 @@ def _cores() -> int:
 def _processor() -> str:
     """Returns the processor's model; its architecture on systems other than Linux."""
     with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return found[1].strip() if found else platform.machine()
+        if found := re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return found[1].strip()
     return platform.machine()
 
 
 def prepare_acting() -> None:
     """Configures JAX for runs that act on the CPU while they learn.
 
-    It turns off asynchronous dispatch on the CPU, because otherwise the thread that acts would wait for the
-    learner's program, which runs in another thread. It also adds the CPU to JAX_PLATFORMS if that names only
-    other platforms.
-
-    Raises:
-        UserError: if those other platforms are not available; JAX would silently learn on the CPU.
+    With asynchronous dispatch the thread that acts would wait for the learner's program. If JAX_PLATFORMS
+    lacks the CPU, adds it; UserError if the other platforms are not there, where JAX would say nothing.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     platforms: str | None = jax.config.jax_platforms  # type: ignore[attr-defined]

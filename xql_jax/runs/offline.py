@@ -1,13 +1,10 @@
 """Offline run: trains a population on a dataset."""
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from xql_jax.data.dataset import PREFIXES, SUFFIXES, check_spaces, name_of, warn_of_actions
 from xql_jax.data.loading import load_dataset, stamps
@@ -16,16 +13,13 @@ from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
-from xql_jax.files import writing
 from xql_jax.learners.fields import first_phases, hyperparameters
-from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
 from xql_jax.training.offline import offline_population
-from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import AnyBatch, Transitions
 
@@ -86,11 +80,7 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
             beginning.save(folder)
         placed = place(data.dataset, job, folder)
         population = offline_population(job.learner, job.members, placed, job.settings.batch_size)
-        draw = functools.partial(draw_maze, evaluator, job, data, folder)
-        preprocessing = data.preprocessing
-        return train(
-            job, folder, population, evaluator, data.task, stop, draw=draw, preprocessing=preprocessing
-        )
+        return train(job, folder, population, evaluator, data.task, stop, data.preprocessing)
 
 
 def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
@@ -119,11 +109,8 @@ def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
         # If the kitchen's data have D4RL's rewards, which are not the environment's, online rewards become
         # those of the data. Those of --checkpoint's run may be other data.
         counts = counts_kitchen_tasks(dataset, task)
-        LOG.info(
-            "online rewards: the number of tasks that are done, as in the data"
-            if counts
-            else "online rewards: the environment's; those of the data are not the number of tasks done"
-        )
+        whose = "the number of tasks that are done, as in the data" if counts else "the environment's"
+        LOG.info(f"online rewards: {whose}")
         preprocessing = dataclasses.replace(preprocessing, counts_kitchen_tasks=counts)
     dataset = preprocessing.dataset(dataset)
     view = view_for(job.learner, dataset)
@@ -157,42 +144,16 @@ def place(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories 
     return dataset if on_host else dataset.batch
 
 
-def draw_maze(
-    evaluator: Evaluator | None, job: Job, data: RunData, folder: RunFolder, population: Population
-) -> None:
-    """Draws maze.png, for mazes: V over the maze, if the method has one, and the first policy's paths."""
-    task = data.task
-    if task is None or evaluator is None or task.suite not in ("pointmaze", "maze2d"):
-        return
-    from xql_jax.envs.mazes import maze_of
-    from xql_jax.reports.plots import plot_maze, position_grid
-
-    maze = maze_of(task.name)
-    state = population.member(0)[1]
-    values = None
-    if state.value is not None:
-        positions = position_grid(maze)
-        at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1).reshape(-1, 4)
-        values = state.value(data.preprocessing.observations(at_rest)).reshape(positions.shape[:2])
-    paths = evaluator.run(prepared(population.policy(), data.preprocessing), record_paths=True).paths
-    assert paths is not None  # they were asked for
-    picture = folder.path / "maze.png"
-    with writing(picture):
-        title = f"{job.settings.config.algorithm} on {task.name}, {job.members[0]}"
-        plot_maze(maze, values, paths[0], title, picture)
-
-
 def _warn_of_first_phases(job: Job) -> None:
     """Warns if the run, or its offline phase, ends before a first phase of learning does."""
-    handover = job.settings.schedule.handover
-    updates, of = (handover, "the offline phase") if handover else (job.settings.max_steps, "the run")
+    updates = job.settings.schedule.handover or job.settings.max_steps
     base = hyperparameters(job.learner)
     for name in first_phases(job.learner):
         longest = max(float(member.hyperparameters.get(name, base[name])) for member in job.members)
         if longest >= updates:
             LOG.warning(
-                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates of {of}: "
-                f"shorten it by --{name}=N, or train for longer"
+                f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
+                f"by --{name}=N, or train for longer"
             )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from xql_jax.configuration import OnlineFields, online_fields
+from xql_jax.configuration import online_fields
 from xql_jax.data import replay
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.data.sampling import room_on_device
@@ -37,8 +37,8 @@ def online_job(settings: OnlineSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
-    fields = online_fields(settings.config)
-    schedule = online_schedule(settings, settings.schedule, fields, restarts=restarts)
+    fields = hyperparameters(online_fields(settings.config))
+    schedule = online_schedule(settings, settings.schedule, restarts=restarts, **fields)
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -80,15 +80,9 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
         else:
             population = on_the_host(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train(
-            job,
-            folder,
-            population,
-            evaluator,
-            task,
-            stop,
+            job, folder, population, evaluator, task, stop, preprocessing,
             details=functools.partial(details_of, job),
-            preprocessing=preprocessing,
-        )
+        )  # fmt: skip
 
 
 def on_the_host(job: Job, learner: Any, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
@@ -127,16 +121,14 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
     }
 
 
-def online_schedule(
-    settings: ActingSettings, schedule: Schedule, fields: OnlineFields, **others: Any
-) -> OnlineSchedule:
-    """Chooses the schedule of acting and learning.
+def online_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any) -> OnlineSchedule:
+    """Chooses how acting and learning alternate.
 
     The rounds are as long as --max_policy_lag allows, and every interval of `schedule` is a multiple of them.
 
     Args:
         schedule: in environment steps.
-        others: further fields of the `OnlineSchedule`.
+        fields: of the `OnlineSchedule`.
     Raises:
         UserError: if the settings contradict each other, or if nothing would be learned.
     """
@@ -145,24 +137,23 @@ def online_schedule(
     intervals = {name: getattr(schedule, name) for name in names}  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    for name, least in (("--batch_size", fields.batch_size), ("--num_environments", number)):
-        if fields.buffer_size < least:
-            raise UserError(f"--buffer_size={fields.buffer_size}: smaller than {name}={least}")
     shortest = OnlineSchedule(
         num_environments=number,
         processes=settings.processes,
         keep_checkpoints=schedule.keep_checkpoints,
         round_steps=number,
-        **hyperparameters(fields),
-        **others,
+        **fields,
     )
+    for name, least in (("--batch_size", shortest.batch_size), ("--num_environments", number)):
+        if shortest.buffer_size < least:
+            raise UserError(f"--buffer_size={shortest.buffer_size}: smaller than {name}={least}")
     if not shortest.updates_by(schedule.max_steps):
         raise UserError(
             f"--max_steps={schedule.max_steps}: nothing is learned in so few: --warmup_steps="
-            f"{fields.warmup_steps} are random, and --updates_per_step={fields.updates_per_step:g}"
+            f"{shortest.warmup_steps} are random, and --updates_per_step={shortest.updates_per_step:g}"
         )
     strides = math.gcd(*intervals.values()) // number
-    for length in range(min(strides, fields.buffer_size // number), 0, -1):
+    for length in range(min(strides, shortest.buffer_size // number), 0, -1):
         if strides % length == 0:
             chosen = dataclasses.replace(shortest, round_steps=number * length)
             if chosen.policy_lag <= settings.max_policy_lag:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,13 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
 def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
     run = load_run(folder)
     content, summary, rows = run.content, run.summary, run.rows(run.path / file_name, column)
-    first_seed, last_seed = content["seeds"]
     last = max((row.step for row in rows), default=0)
     seconds, environment = summary.get("seconds"), summary.get("environment") or {}
-    task = (TASKS | ONLINE_TASKS | COMPILED_TASKS).get(
-        run.name
-    )  # no user's own: that would import their code
+    known = TASKS | ONLINE_TASKS | COMPILED_TASKS  # no task of a user's own: that would import their code
+    if run.references or run.name in known:
+        is_normalised = bool(run.references) or known[run.name].is_normalised
+    else:
+        is_normalised = any(row.results.get("score") != row.results.get("return") for row in rows)
     facts = RunFacts(
         path=run.path,
         name=name,
@@ -75,7 +77,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
         step=int(summary.get("step", last)),
         max_steps=int(content["max_steps"]),
         unit=run.unit,
-        seeds=(int(first_seed), int(last_seed)),
+        seeds=(content["seeds"][0], content["seeds"][-1]),
         seconds=sum(seconds.values()) if seconds else math.nan,
         rate=float(summary.get("updates_per_second") or summary.get("steps_per_second") or math.nan),
         made_by={
@@ -87,11 +89,7 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
             "resumed": len(content["resumed"]),
         },
         settings={setting: as_text(value) for setting, value in run.settings.items()},
-        is_normalised=(
-            run.references is not None
-            or (task and task.is_normalised)
-            or (task is None and any(row.results.get("score") != row.results.get("return") for row in rows))
-        ),
+        is_normalised=is_normalised,
         has_own_data=bool(content.get("dataset")),
         handover=run.handover,
         restarted=tuple(str(restart.get("member", "")) for restart in summary.get("restarts", ())),
@@ -100,13 +98,12 @@ def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFact
     members = []
     for (swept, seed), of_member in grouped(rows, lambda row: (row.setting, row.seed)).items():
         of_member.sort(key=lambda row: row.step)
-        values = [row.results[column] for row in of_member]
-        own = {
-            f"config.{name}" if f"config.{name}" in facts.settings else name: value for name, value in swept
-        }
+        values, settings = [row.results[column] for row in of_member], dict(facts.settings)
+        for name, value in swept:
+            settings[f"config.{name}" if f"config.{name}" in settings else name] = as_text(value)
         member = Member(
             run=facts,
-            settings={**facts.settings, **{name: as_text(value) for name, value in own.items()}},
+            settings=settings,
             swept=", ".join(f"{name}={value:g}" for name, value in swept),
             seed=seed,
             steps=[row.step for row in of_member],
@@ -124,13 +121,11 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _status_of_unfinished(folder: Path) -> str:
     """Returns the status of a run without a summary. A run that ends by an error removes its heartbeat."""
-    file = folder / HEARTBEAT
-    if not file.exists():
+    if not (folder / HEARTBEAT).exists():
         return "interrupted"
-    seen = file.stat().st_mtime
-    if time.time() - seen < ALIVE:
-        return "running"
-    return f"interrupted since {local_time(seen)} or running elsewhere"
+    seen = (folder / HEARTBEAT).stat().st_mtime
+    is_alive = time.time() - seen < ALIVE
+    return "running" if is_alive else f"interrupted since {local_time(seen)} or running elsewhere"
 
 
 def local_time(seconds: float) -> str:
@@ -197,9 +192,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
     best = max(finite, default=None, key=lambda score: score.mean)
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
     files = [run.path / name for name in ("evaluations.csv", "config.json", HEARTBEAT)]
-    step = max(
-        [run.step, *(int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit())]
-    )
+    saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
     return ListedRun(
         name=run.name,
         state=state,
@@ -207,7 +200,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         task=run.dataset,
         method=run.algorithm,
         seeds=run.seeds,
-        how_far="" if state == "finished" else f" at {step:,} of {run.max_steps:,}",
+        how_far="" if state == "finished" else f" at {max(run.step, *saved, 0):,} of {run.max_steps:,}",
         score=best.mean if best else math.nan,
         interval=best.interval if best else math.nan,
         best_of=best.members[0].swept if best else "",
@@ -253,8 +246,5 @@ def _equal(value: str | None, wanted: str) -> bool:
 
 def differing(runs: Iterable[ListedRun]) -> list[str]:
     """Returns the names of the settings with several values; that a method lacks one is no difference."""
-    values: dict[str, set[str]] = {}
-    for run in runs:
-        for name, value in run.settings.items():
-            values.setdefault(name, set()).add(value)
-    return sorted(name for name in values if len(values[name]) > 1)
+    pairs = {pair for run in runs for pair in run.settings.items()}
+    return sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)

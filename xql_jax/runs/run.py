@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from xql_jax.config_files import ONLINE
 from xql_jax.configuration import learner_from_config
 from xql_jax.data.dataset import checked_references
+from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import choose_suite, describe_environment
 from xql_jax.errors import UserError, needing
 from xql_jax.files import writing
 from xql_jax.learners.registry import LEADING
 from xql_jax.logs.csv_rows import Row, parse_rows
 from xql_jax.reports.summary import summarize
+from xql_jax.rollout.acting import prepared
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder, run_label
 from xql_jax.runs.machine import settings_of_jax
@@ -30,6 +34,7 @@ from xql_jax.training.population import Population
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
+MAZES = ("pointmaze", "maze2d")  # suites whose policies are drawn
 
 
 class Job(NamedTuple):
@@ -161,8 +166,8 @@ def train(
     evaluator: Evaluator | None,
     task: Task | None,
     stop: StopSignals,
+    preprocessing: Preprocessing,
     *,
-    draw: Callable[[Population], None] = lambda population: None,
     details: Callable[[Population, Sequence[Row]], Mapping[str, Any]] = lambda population, rows: {},
     **of_loop: Any,
 ) -> Summary:
@@ -170,7 +175,6 @@ def train(
 
     Args:
         task: scored as the run scores it.
-        draw: draws the pictures of this kind of training besides the learning curve.
         details: returns entries of summary.json, given the rows of evaluations.csv.
         of_loop: further arguments of the `TrainingLoop`.
     """
@@ -180,13 +184,12 @@ def train(
         if settings.wandb:
             from xql_jax.logs.wandb import WandbLogger  # which few runs need
 
-            names, config = (
-                [member.name for member in job.members],
-                {**job.identity, **job.identity["config"]},
-            )
-            group, place = settings.wandb_group, files.folder
-            of_loop["loggers"] = [WandbLogger(place, names, settings.wandb_project, group, config)]
-        loop = TrainingLoop(population, evaluator, task, settings.schedule, files, **of_loop)
+            names, place = [member.name for member in job.members], settings.wandb_project
+            config = {**job.identity, **job.identity["config"]}
+            of_loop["loggers"] = [WandbLogger(files.folder, names, place, settings.wandb_group, config)]
+        loop = TrainingLoop(
+            population, evaluator, task, settings.schedule, files, preprocessing=preprocessing, **of_loop
+        )
         held.enter_context(loop)
         _log_settings(job)
         if step := loop.progress.step:
@@ -198,7 +201,8 @@ def train(
         if loop.finished:  # an interrupted run skips the pictures
             if task and rows:
                 _draw_curve(rows, settings, task, folder)
-            draw(loop.population)
+            if task and evaluator and task.suite in MAZES and settings.config_kind is not ONLINE:
+                _draw_maze(job, loop.population, evaluator, task, preprocessing, folder)
         content = {**_results(loop, rows, job, folder), **details(loop.population, rows)}
         content["quantity"] = task.quantity if task else None
         summary = folder.write_summary(content, loop.csv_files)  # last: "finished" means that all else exists
@@ -228,6 +232,31 @@ def _draw_curve(rows: Sequence[Row], settings: Any, task: Task, folder: RunFolde
     quantity = "normalised score" if task.is_normalised else "return"
     with writing(picture):
         plot_learning_curve(rows, title, picture, f"{settings.unit}s", settings.schedule.handover, quantity)
+
+
+def _draw_maze(
+    job: Job,
+    population: Population,
+    evaluator: Evaluator,
+    task: Task,
+    preprocessing: Preprocessing,
+    folder: RunFolder,
+) -> None:
+    """Draws maze.png: V over the maze, if the method has one, and the paths of the first member's policy."""
+    from xql_jax.envs.mazes import maze_of
+    from xql_jax.reports.plots import plot_maze, position_grid
+
+    maze, state, values = maze_of(task.name), population.member(0)[1], None
+    if state.value is not None:
+        positions = position_grid(maze)
+        at_rest = np.concatenate([positions, np.zeros_like(positions)], axis=-1).reshape(-1, 4)
+        values = state.value(preprocessing.observations(at_rest)).reshape(positions.shape[:2])
+    paths = evaluator.run(prepared(population.policy(), preprocessing), record_paths=True).paths
+    assert paths is not None  # they were asked for
+    picture = folder.path / "maze.png"
+    title = f"{job.settings.config.algorithm} on {task.name}, {job.members[0]}"
+    with writing(picture):
+        plot_maze(maze, values, paths[0], title, picture)
 
 
 def _results(loop: TrainingLoop, rows: Sequence[Row], job: Job, folder: RunFolder) -> dict[str, Any]:

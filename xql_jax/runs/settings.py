@@ -100,11 +100,7 @@ class RunSettings(Settings):
         raise NotImplementedError
 
     def resolved(self) -> Self:
-        """Returns the settings with all decided that they leave open to the task, Table 4 and the method.
-
-        Raises:
-            UserError: if a value is impossible, or settings contradict each other.
-        """
+        """Returns the settings with all decided that they leave open; UserError for contradictions."""
         raise NotImplementedError
 
     @property
