@@ -85,12 +85,7 @@ def write_record(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_whole(path: Path) -> bytes:
-    """Returns a file's bytes.
-
-    Raises:
-        Damaged: if it is missing.
-        UserError: if the system does not let it be read, which is no damage.
-    """
+    """Returns a file's bytes; Damaged if it is missing, UserError if the system refuses to read it."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -189,11 +184,9 @@ def beating(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Context manager that holds the lock file of a run. On a file system without locks it warns and goes on.
+    """Context manager that holds the lock file of a run; Busy if another process does.
 
-    Raises:
-        Busy: if another process holds the lock.
-        OSError: if the file cannot be created.
+    On a file system without locks it warns and goes on.
     """
     lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
     try:

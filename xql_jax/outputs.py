@@ -11,14 +11,9 @@ from xql_jax.files import sync
 
 
 def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
-    """Checks that an output file can be written; returns its path, and changes nothing.
+    """Returns the path of an output file, which the flag names; UserError if it could not be written.
 
-    Args:
-        flag: the flag's name, for messages.
-        name: the file's name. The file may exist; the folders above it need not exist.
-        suffixes: the allowed suffixes; empty: any.
-    Raises:
-        UserError: if the file cannot be written.
+    It may exist; the folders above it need not. Without `suffixes` any suffix is allowed.
     """
     path = Path(name).expanduser()
     where = f"--{flag}={path}"
@@ -39,9 +34,7 @@ def check_output(flag: str, name: str, suffixes: Collection[str] = ()) -> Path:
 def writing_output(flag: str, path: Path) -> Iterator[Path]:
     """Context manager that yields a path to write a file or folder to, which becomes `path` if nothing fails.
 
-    Missing folders above it are made.
-    Raises:
-        UserError: if the system refuses something; the message names flag and file. An older file is kept.
+    Missing folders above it are made. UserError, with flag and file, if the system refuses something.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

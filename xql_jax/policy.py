@@ -66,11 +66,7 @@ class Policy:
         return self.run.summary
 
     def select(self, *, seed: int | None = None, **hyperparameters: float) -> "Policy":
-        """Returns the policy of the members with this seed and these hyperparameters.
-
-        Raises:
-            UserError: if there is no such member.
-        """
+        """Returns the policy of the members with this seed and these values; UserError if there is none."""
         known = self.members[0].hyperparameters
         if unknown := [name for name in hyperparameters if name not in known]:
             varied = ", ".join(known) or "only its seeds"
@@ -111,9 +107,7 @@ class Policy:
 
         V and Q are the learner's own: XQL's V is a soft maximum of Q, SAC's contains the entropy. Both are in
         the environment's reward units, with one exception: AntMaze's rewards are learned less 1.
-
-        Raises:
-            UserError: if the method learns no V, as bc, dt and td3.
+        UserError if the method learns none, as bc and dt; td3 learns no V.
         """
         return self._estimates("V(s)", "value", _rows("observations", observations, self.observation_dim))
 
@@ -123,8 +117,6 @@ class Policy:
         Args:
             observations: f32[O] or f32[B, O], the environment's own.
             actions: f32[A] or f32[B, A], in the units of the actions that the policy returns.
-        Raises:
-            UserError: if the method learns no Q, as bc and dt, or as for `value`.
         """
         seen = _rows("observations", observations, self.observation_dim)
         taken = _rows("actions", actions, self.action_dim)

@@ -226,11 +226,7 @@ def referenced(task: Task, references: References | None) -> Task:
 
 
 def get_task(name: str) -> Task:
-    """Returns the task of that name. MODULE:NAME is a user's own environment, and so is any of Gymnasium's.
-
-    Raises:
-        UserError: if there is no such task, naming similar ones; or why a user's environment is not found.
-    """
+    """Returns the task of that name; MODULE:NAME and Gymnasium's are users' own. UserError if unknown."""
     known = TASKS | ONLINE_TASKS | COMPILED_TASKS
     if name in known:
         return known[name]

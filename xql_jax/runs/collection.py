@@ -63,11 +63,7 @@ class Source:
 
 
 def collect(settings: CollectionSettings) -> dict[str, Any]:
-    """Makes one dataset, or adds to it, and returns a summary of the new rows.
-
-    Raises:
-        UserError: if a setting is invalid, before anything is collected.
-    """
+    """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
     with settings_of_jax():
         kind = "waypoints" if settings.waypoints else "replay" if settings.replay else "policy"
         if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:

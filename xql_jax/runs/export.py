@@ -48,9 +48,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     """Writes the policy in every format, reads each file back and compares it with the original.
 
     Returns the content of policy.json: the largest difference per format, and the scores if requested.
-
-    Raises:
-        UserError: if the policy cannot be exported, or a file's actions differ from the original's.
+    UserError if the policy cannot be exported, or a file's actions differ from the original's.
     """
     unknown = [name for name in settings.formats if name not in EXPORT_FORMATS]
     if unknown or not settings.formats:

@@ -85,11 +85,7 @@ def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
 
 
 def members_of_another(source: str, folder: RunFolder) -> Beginning:
-    """Reads a new run's members, with their share of the seconds, from the last checkpoint of another run.
-
-    Raises:
-        UserError: if it has other settings or lacks a member, or if it has ended.
-    """
+    """Reads a new run's members, with their share of the seconds, from another run's last checkpoint."""
     other = load_run(source)
     theirs = {name: value for name, value in other.settings.items() if name != "sweep"}
     ours = {
@@ -123,9 +119,7 @@ def with_missing_seeds(settings: OfflineSettings, folder: RunFolder) -> OfflineS
 
     If there are none, returns those of a run of some seeds that has not ended. None if the run with all
     seeds, that of `folder`, exists, or if no other run has any of them.
-
-    Raises:
-        UserError: if other runs have all seeds, or if those missing are not successive.
+    UserError if other runs have all seeds, or if those missing are not successive.
     """
     others = [] if folder.has_begun else _runs_that_differ_in(folder, "seeds")
     there = {seed: run for run in others for seed in _seeds_of(run) if seed in folder.seeds}

@@ -70,12 +70,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
     """Trains a population on a dataset, or takes that of another run, and then trains it online.
 
     Observations and rewards of the environments pass through the preprocessing of the data. The optimisers'
-    states are kept. Learning rates do not decay in the online phase.
-
-    Args:
-        stop: as for `train_offline`.
-    Raises:
-        UserError: if a setting or the data are invalid; earlier runs are not changed then.
+    states are kept. Learning rates do not decay in the online phase. See `train_offline`.
     """
     prepare_acting()
     job, stop = finetune_job(settings), stop or StopSignals()

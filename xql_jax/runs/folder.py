@@ -177,8 +177,7 @@ class RunFolder:
     def finished_summary(self) -> dict[str, Any] | None:
         """Returns the summary if the run has finished; None if it must go on, or write damaged files again.
 
-        Raises:
-            Damaged: if a file has changed and there is no checkpoint to restore it from.
+        Damaged if there is no checkpoint to restore them from.
         """
         if not self.files.summary.exists():
             return None

@@ -98,11 +98,7 @@ class SavedRun:
 
     @property
     def sources(self) -> list[str]:
-        """What its data were read from; none for the task's own.
-
-        Raises:
-            UserError: if they were arrays in memory, which only the program that had them can give again.
-        """
+        """What its data were read from, none for the task's own; UserError if they were arrays in memory."""
         sources, stamps = self.content.get("dataset", []), self.content.get("data_files", ())
         if sources and stamps is None and not any(source.startswith(PREFIXES) for source in sources):
             raise UserError(f"{self.path}: its data were arrays in memory: give them as files, by --dataset")
@@ -119,11 +115,7 @@ class SavedRun:
         return read_summary(self.files.summary, self.run) if self.files.summary.exists() else {}
 
     def rows(self, file: Path, column: str = "") -> list[Row]:
-        """Returns the rows of one of its CSV files.
-
-        Raises:
-            Damaged: if they changed after the run ended, or have no column of that name.
-        """
+        """Returns the rows of a CSV file; Damaged if they changed after the end, or lack the column."""
         text = file.read_bytes() if file.is_file() else b""
         if self.summary.get("logs", {}).get(file.name) not in (None, hashlib.sha256(text).hexdigest()):
             raise Damaged(f"{file}: damaged: it is not as the run wrote it; --resume of the run restores it")
@@ -134,11 +126,7 @@ class SavedRun:
 
     @property
     def task(self) -> Task:
-        """The task to act in, scored as in the run if it is the run's own.
-
-        Raises:
-            UserError: if there is no such task, or none was given and the run was trained without one.
-        """
+        """The task to act in, scored as in the run if it is the run's own; UserError if there is none."""
         name = self._acts_in
         if name is None:
             raise UserError(f"{self.path}: the run was trained without an environment: give --env_name")

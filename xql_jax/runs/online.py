@@ -49,13 +49,7 @@ def online_job(settings: OnlineSettings) -> Job:
 
 
 def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> Summary:
-    """Trains a population online; each member has its own environments and replay buffer.
-
-    Args:
-        stop: as for `train_offline`.
-    Raises:
-        UserError: if a setting is invalid; earlier runs are not changed then.
-    """
+    """Trains a population whose members have their own environments and buffers; see `train_offline`."""
     prepare_acting()
     job, stop = online_job(settings), stop or StopSignals()
     task = scored(job.settings, job.settings.task)
@@ -122,15 +116,13 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
 
 
 def online_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any) -> OnlineSchedule:
-    """Chooses how acting and learning alternate.
+    """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
 
     The rounds are as long as --max_policy_lag allows, and every interval of `schedule` is a multiple of them.
 
     Args:
         schedule: in environment steps.
         fields: of the `OnlineSchedule`.
-    Raises:
-        UserError: if the settings contradict each other, or if nothing would be learned.
     """
     number = settings.num_environments
     names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
@@ -165,11 +157,9 @@ def online_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any)
 
 
 def check_room(job: Job, sizes: tuple[int, int], flag: str) -> None:
-    """Raises UserError if the members' replay buffers do not fit into the device's memory.
+    """Raises UserError if the members' replay buffers, whose size the flag sets, do not fit into memory.
 
-    Args:
-        sizes: the lengths of an observation and of an action.
-        flag: the flag that sets the buffer's size, for the message.
+    `sizes` are the lengths of an observation and of an action.
     """
     buffer_size, num_members = job.acting.buffer_size, len(job.members)
     wanted, room = (num_members + 1) * replay.num_bytes(buffer_size, *sizes), room_on_device()

@@ -23,14 +23,14 @@ NO_DIFFERENCE = ("config.algorithm", "dataset_fingerprint", "sweep")  # shown ot
 
 
 def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column: str = "score") -> Results:
-    """Reads all runs below some folders, ordered by name. Damaged runs are left out, with the reason.
+    """Reads all runs below some folders, ordered by name; UserError if there is no such folder.
+
+    Damaged runs are left out, with the reason.
 
     Args:
         folders: folders of runs, or folders that contain runs.
         file_name: the CSV file that the members' numbers are read from.
         column: of these numbers.
-    Raises:
-        UserError: if a folder does not exist.
     """
     named: dict[Path, tuple[str, Path]] = {}
     for root in (Path(given).expanduser() for given in folders):
@@ -174,11 +174,7 @@ class ListedRun:
 
 
 def list_runs(folders: Sequence[str]) -> list[ListedRun]:
-    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason.
-
-    Raises:
-        UserError: if a folder does not exist.
-    """
+    """Reads all runs below the folders, sorted by task, method and name; damaged ones with the reason."""
     results = read_runs(folders)
     members = grouped(results.members, lambda member: member.run.path)
     listed = [ListedRun(name, "damaged", reason) for name, reason in results.left_out]
@@ -215,13 +211,10 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
 
 
 def filtered(runs: Sequence[ListedRun], text: str) -> list[ListedRun]:
-    """Returns the runs that match every condition of the text, such as 'method=xql beta=1'.
+    """Returns the runs that match every NAME=VALUE of the text, such as 'method=xql beta=1'.
 
-    Args:
-        text: NAME=VALUE pairs; a name is a column of the list or a setting. Spaces within brackets belong to
-            a value, such as [256, 256].
-    Raises:
-        UserError: if the text has another form, or if no run has a column or setting of that name.
+    A name is a column of the list or a setting; UserError if no run has it. Spaces within brackets belong to
+    a value, such as [256, 256].
     """
     chosen = list(runs)
     for part in re.sub(r",\s+(?=[^[]*\])", ",", text).split():

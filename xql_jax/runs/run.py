@@ -85,11 +85,7 @@ def request(settings: RunSettings) -> str:
 
 
 def scored(settings: RunSettings, task: Task, of_data: References | None = None) -> Task:
-    """Returns the task with the user's returns of scores 0 and 100, else the data's, unless it has its own.
-
-    Raises:
-        UserError: if the user gives references although the task has its own; or as `checked_references`.
-    """
+    """Returns the task with the user's returns of scores 0 and 100, else the data's, if it has none."""
     given = settings.random_return, settings.expert_return
     of_user = checked_references(given, "--random_return and --expert_return")
     found = referenced(task, of_user or of_data)
