@@ -90,10 +90,13 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
     scores = {}
     if task:
         evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
+
+        def score(policy: Policy) -> float:
+            results = evaluator.run(lambda observations: policy(observations[0])[None])
+            return float(task.normalized_score(results.returns).mean())
+
         with contextlib.closing(evaluator):
-            for name, policy in policies.items():  # all in the same episodes
-                results = evaluator.run(lambda observations, policy=policy: policy(observations[0])[None])
-                scores[name] = float(task.normalized_score(results.returns).mean())
+            scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes
     report = {
         "policy": f"{run.what}, {member}",
         "run": run.run,
