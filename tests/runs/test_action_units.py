@@ -11,7 +11,6 @@ from gymnasium import spaces
 from slow_cases import slow_but
 from tiny_runs import SCHEDULE, online_settings, small
 
-from xql_jax.configuration import suite_config
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.readers import from_arrays
 from xql_jax.data.rows import read_rows, write_hdf5
@@ -164,11 +163,7 @@ def test_every_way_of_acting_has_the_same_score(made):
 @pytest.mark.slow
 def test_a_policy_that_remembers_its_actions(made):
     name, folder, _ = made
-    config = suite_config(
-        "dt",
-        suites=("pointmaze",),
-        differences={"dt": {"embed_dim": 8, "num_layers": 1, "context_length": 4}},
-    )
+    config = small("dt", embed_dim=8, num_layers=1, context_length=4)
     run = trained(folder / "dt", name, folder / "set.hdf5", config=config)
     assert score_by_hand(name, load_policy(run)) == same(evaluated(run))
 

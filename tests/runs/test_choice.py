@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny_runs import contents, finetune_settings, offline_settings, online_settings, small
 
-from xql_jax.configuration import suite_config
 from xql_jax.data.readers import from_arrays
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
@@ -119,7 +118,7 @@ def test_scores_of_a_sweep_over_values_with_more_digits_than_its_rows_have(data,
 @pytest.fixture(scope="module")
 def swept(data, tmp_path_factory):
     """A run of XQL without an environment: two seeds, two betas."""
-    config = suite_config("xql", suites=(), differences={"xql": {"hidden_dims": (8,), "discount": 0.95}})
+    config = small("xql", discount=0.95)
     changes = {"env_name": None, "normalize_observations": False, "top_returns": 1.0, "num_seeds": 2}
     folder = tmp_path_factory.mktemp("swept")
     settings = offline_settings(data, config=config, save_dir=str(folder), sweep="beta=1,2", **changes)
@@ -221,8 +220,7 @@ def test_members_of_different_discounts_need_one_to_be_judged_by(data, tmp_path)
 
 
 def test_policies_that_no_q_judges_are_refused(data, tmp_path):
-    tiny = {"embed_dim": 8, "num_layers": 1, "num_heads": 2, "context_length": 3, "max_timesteps": 30}
-    config = suite_config("dt", suites=(), differences={"dt": tiny})
+    config = small("dt", embed_dim=4, num_layers=1, context_length=3)
     run = train_offline(offline_settings(data, config=config, save_dir=str(tmp_path), env_name=None))
     with pytest.raises(UserError, match="dt acts by what it remembers"):
         choose(run.path)

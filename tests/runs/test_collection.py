@@ -6,14 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from tiny_runs import online_settings
 
 from xql_jax import tasks
-from xql_jax.configuration import online_config
 from xql_jax.data.loading import load_dataset
 from xql_jax.data.rows import read_rows, returns_of
 from xql_jax.envs.registered import Registered
 from xql_jax.errors import UserError
-from xql_jax.runs.acting_settings import OnlineSettings
 from xql_jax.runs.collection import collect
 from xql_jax.runs.evaluation import evaluate
 from xql_jax.runs.load import load_run
@@ -37,21 +36,11 @@ def _short_episodes():
         yield
 
 
-def online_run(folder, *, keep=0, buffer_size=1000, seed=0, **changes):
-    values = {"hidden_dims": (8,), "batch_size": 4, "buffer_size": buffer_size, "warmup_steps": 20}
-    config = online_config("td3", algorithms=("td3",), differences=values, small={}, by_task={})
-    settings = {
-        "config": config,
-        **SCHEDULE,
-        "keep_checkpoints": keep,
-        "save_dir": str(folder),
-        "env_name": ENV_NAME,
-        "eval_episodes": 2,
-        "bellman_error_interval": 0,
-        "seed": seed,
-    }
-    run = train_online(OnlineSettings(**(settings | changes)))
-    return run.path
+def online_run(folder, *, keep=0, buffer_size=1000, **changes):
+    of_run = {"env_name": ENV_NAME, "keep_checkpoints": keep, "save_dir": str(folder), "seed": 0}
+    settings = online_settings(folder, **of_run, **SCHEDULE, bellman_error_interval=0, **changes)
+    settings.config.update({"buffer_size": buffer_size, "warmup_steps": 20})
+    return train_online(settings).path
 
 
 @pytest.fixture(scope="module")

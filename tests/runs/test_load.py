@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from tiny_runs import evaluations_of, offline_settings
+from tiny_runs import evaluations_of, offline_settings, small
 
-from xql_jax.configuration import suite_config
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_record
@@ -103,8 +102,7 @@ def test_what_cannot_be_read_is_told(unbroken, tmp_path):
 
 @pytest.fixture(scope="module")
 def remembering(data, tmp_path_factory):
-    sizes = {"embed_dim": 4, "num_layers": 1, "context_length": 3}
-    config = suite_config("dt", suites=("pointmaze",), differences={"dt": sizes})
+    config = small("dt", embed_dim=4, num_layers=1, context_length=3)
     folder = str(tmp_path_factory.mktemp("dt"))
     return train_offline(offline_settings(data, config=config, save_dir=folder, num_seeds=2))
 

@@ -14,12 +14,12 @@ from tiny_runs import (
     evaluations_of,
     offline_settings,
     online_settings,
+    small,
     states_of,
     stopped_at,
     untimed,
 )
 
-from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
@@ -44,10 +44,12 @@ def without_times(content):
 
 
 def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_path, caplog):
-    config = suite_config(
-        "bear", suites=("pointmaze",), differences={"bear": {"hidden_dims": (8,), "warm_start": 3.0}}
-    )
-    changes = {"config": config, "max_steps": 3, "eval_episodes": 0, "save_dir": str(tmp_path)}
+    changes = {
+        "config": small("bear", warm_start=3.0),
+        "max_steps": 3,
+        "eval_episodes": 0,
+        "save_dir": str(tmp_path),
+    }
     train_offline(offline_settings(data, **changes))
     told = [record.message for record in caplog.records if "warm_start" in record.message]
     assert told[0].startswith("warm_start=3: this first phase of learning takes all 3 updates")
@@ -72,8 +74,7 @@ def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys):
     """Bit for bit: states, rows and results; and nothing is printed."""
-    sizes = {"embed_dim": 4, "num_layers": 1, "context_length": 3}
-    config = suite_config("dt", suites=("pointmaze",), differences={"dt": sizes})
+    config = small("dt", embed_dim=4, num_layers=1, context_length=3)
     settings = offline_settings(data, config=config, save_dir=str(tmp_path / "unbroken"), num_seeds=2)
     whole = train_offline(settings)
     broken = dataclasses.replace(settings, save_dir=str(tmp_path / "broken"), resume=True)
