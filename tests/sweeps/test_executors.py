@@ -204,14 +204,10 @@ def slurm(tmp_path, monkeypatch):
 
 
 def test_jobs_on_this_machine_have_gpus_of_their_own(tmp_path, monkeypatch):
-    class Job:  # local, so that it is pickled whole: a process that imports JAX takes seconds
-        def __init__(self, settings):
-            pass
+    def seen(*_):  # local, so that it is pickled whole: a process that imports JAX takes seconds
+        return os.environ["CUDA_VISIBLE_DEVICES"]
 
-        def __call__(self):
-            return os.environ["CUDA_VISIBLE_DEVICES"]
-
-    monkeypatch.setattr(slurm_executor, "Job", Job)
+    monkeypatch.setattr(slurm_executor, "Job", lambda work, *arguments: seen)
     settings = sweep_settings(tmp_path, task_gpus=2, slurm_cluster="local")
     ended = Slurm(settings)(make_plan(settings), StopSignals())
     assert [told for _, told in ended] == ["0,1", "0,1"]  # one after the other

@@ -27,8 +27,7 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
         job_of: returns the job of such a run, with its settings resolved.
         train_run: trains it.
     """
-    path = Path(flags.FLAGS.config)
-    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    path = str(flags.FLAGS.config).removeprefix(f"{Path.cwd()}/")
     source = getattr(settings, "checkpoint", None) if settings.config_kind is FINETUNE else None
     if flags.FLAGS.print_config:
         resolved = job_of(settings).settings
@@ -42,12 +41,9 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
         for name, value, origin, meaning in described(resolved):
             print(f"--{name}={as_typed(value)} ({origin}): {meaning}")
         return 0
-    line = (
-        f"fine-tuning of {source}: {settings.max_steps:,} steps"
-        if source
-        else f"{request(settings)}; values of {path}"
-    )
-    print(line, flush=True)  # before training, so that a full disk is not found out after hours
+    of_source = f"fine-tuning of {source}: {settings.max_steps:,} steps"
+    # Before training, so that a full disk is not found out after hours.
+    print(of_source if source else f"{request(settings)}; values of {path}", flush=True)
     summary = train_run(settings)
     _print_end(summary)
     return 128 + summary.stopped_by if summary.stopped_by else 0
@@ -101,7 +97,11 @@ def _print_end(summary: Summary) -> None:
     for result in ranked(results):
         print_result(result, quantity)
     for entry in content.get("finetuning", []):
-        _print_finetuning(entry)
+        regret = (
+            f"; cumulative regret {entry['cumulative_regret']:.2f}" if "cumulative_regret" in entry else ""
+        )
+        before, after = entry["offline_score"], entry["online_score"]
+        LOG.info(f"  {_setting(entry)}before → after: {before:.1f} → {after:.1f}{regret}")
     for divergence in content["diverged"]:
         where = f"{unit} {divergence['step']} ({divergence['quantity']})"
         LOG.info(f"  diverged: {divergence['member']} at {where}")
@@ -110,7 +110,6 @@ def _print_end(summary: Summary) -> None:
 
 def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
     """Prints a setting's last score or return: averaged over seeds with its interval, and each seed's."""
-    setting = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
     interval, seeds = result["last_score_interval_95"], result["seeds"]
     words = f"(95% interval of the mean over {len(seeds)} seeds)"
     spread = f" ± {interval:.1f} {words}" if interval is not None else ""  # 0.0 if all seeds agree
@@ -118,16 +117,10 @@ def print_result(result: Mapping[str, Any], quantity: str = "score") -> None:
         f"{score:.1f}" + (" (diverged)" if seed in result["diverged_seeds"] else "")
         for seed, score in zip(seeds, result["last_score_by_seed"], strict=True)
     )
-    LOG.info(
-        f"  {setting + ': ' if setting else ''}last {quantity} {result['last_score']:.1f}{spread}; "
-        f"by seed: {by_seed}"
-    )
+    LOG.info(f"  {_setting(result)}last {quantity} {result['last_score']:.1f}{spread}; by seed: {by_seed}")
 
 
-def _print_finetuning(entry: dict[str, Any]) -> None:
-    setting = ", ".join(f"{name}={float(value):g}" for name, value in entry["hyperparameters"].items())
-    regret = f"; cumulative regret {entry['cumulative_regret']:.2f}" if "cumulative_regret" in entry else ""
-    LOG.info(
-        f"  {setting + ': ' if setting else ''}before → after: {entry['offline_score']:.1f} → "
-        f"{entry['online_score']:.1f}{regret}"
-    )
+def _setting(result: Mapping[str, Any]) -> str:
+    """Returns what begins the line of a setting of a sweep."""
+    named = ", ".join(f"{name}={float(value):g}" for name, value in result["hyperparameters"].items())
+    return f"{named}: " if named else ""

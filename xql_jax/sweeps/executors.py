@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import xql_jax
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
 from xql_jax.runs.machine import prepare_acting
@@ -26,7 +25,6 @@ from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
-VERSION = xql_jax.__version__
 SECONDS_PER_LOOK = 1.0  # between two checks whether another process has released the run, or has ended
 SECONDS_TO_CONNECT = 10.0  # to a Ray cluster
 SECONDS_TO_STOP = 60.0  # time for running tasks of Ray to save their state
@@ -68,20 +66,15 @@ def train(
         plan = refreshed(plan, settings.save_dir)
 
 
-def work(
-    settings: RunSettings, version: str = VERSION, folder: str = ".", stop: StopSignals | None = None
-) -> Outcome:
+def work(settings: RunSettings, folder: str = ".", stop: StopSignals | None = None) -> Outcome:
     """Trains the run with these settings, or goes on with it if it was begun before.
 
     If another process is training the run, waits for it: it may be a worker whose driver was killed.
 
     Args:
-        version: of xql_jax where the sweep was started; it must be the same here.
         folder: where the sweep was started: relative paths begin there.
         stop: checked while waiting. The run itself has its own signal handlers.
     """
-    if version != VERSION:
-        return Outcome(failure=f"xql_jax is {VERSION} here, and {version} where the sweep was started")
     is_told = False
     try:
         os.chdir(folder)
@@ -125,8 +118,8 @@ def ray_tasks(settings: SweepSettings) -> Executor:
     os.environ.setdefault("RAY_task_oom_retries", str(settings.retries))
     with needing("--executor=ray", "sweep"):
         import ray
-    of_task: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus}
-    task: Any = ray.remote(**of_task, max_calls=1, max_retries=settings.retries)(work)
+    needs: Any = {"num_cpus": settings.task_cpus, "num_gpus": settings.task_gpus}
+    task: Any = ray.remote(**needs, max_calls=1, max_retries=settings.retries)(work)
 
     def outcome(ended: Any) -> Outcome:
         try:
@@ -142,7 +135,7 @@ def ray_tasks(settings: SweepSettings) -> Executor:
         _connect(ray, settings.ray_address or os.environ.get("RAY_ADDRESS") or "local")
         try:
             _check_room(ray, {"CPU": settings.task_cpus, "GPU": settings.task_gpus})
-            pending = {task.remote(cell.settings, VERSION, os.getcwd()): cell for cell in cells}
+            pending = {task.remote(cell.settings, os.getcwd()): cell for cell in cells}
             while pending and not stop.received:
                 for ended in ray.wait(list(pending), timeout=SECONDS_PER_LOOK)[0]:
                     yield pending.pop(ended), outcome(ended)
@@ -160,17 +153,13 @@ def ray_tasks(settings: SweepSettings) -> Executor:
 def _connect(ray: Any, address: str) -> None:
     """Connects to the cluster, or starts one here for the address `local`."""
     variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    options |= {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": {"env_vars": variables},
-    }
+    options: Any = {"include_dashboard": False} if address == "local" else {}
+    options |= {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address not in ("local", "auto"):  # where nothing listens, Ray itself would try for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")
             socket.create_connection((host, port), SECONDS_TO_CONNECT).close()
-        ray.init(address, **options)
+        ray.init(address, runtime_env={"env_vars": variables}, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"--ray_address={address}: no cluster there: {reason}") from error

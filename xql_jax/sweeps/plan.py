@@ -97,15 +97,12 @@ def seconds_left(cells: Sequence[Cell]) -> list[dict[str, float]]:
 
     What was expected is multiplied by the time that the finished cells took, over what was expected of them.
     """
-    spent = [
-        (cell.record.summary["seconds"], cell.expected)
-        for cell in cells
-        if cell.state == FINISHED and cell.record
-    ]
+    finished = [cell for cell in cells if cell.state == FINISHED]
     factor = dict.fromkeys(PARTS, 1.0)
     for part in PARTS:
-        if expected := sum(one[part] for _, one in spent):
-            factor[part] = sum(one[part] for one, _ in spent) / expected
+        if expected := sum(cell.expected[part] for cell in finished):
+            spent = (cell.record.summary["seconds"][part] for cell in finished if cell.record)
+            factor[part] = sum(spent) / expected
     shares = [0.0 if cell.state == FINISHED else 1 - cell.step / cell.steps for cell in cells]
     return [
         {part: share * factor[part] * cell.expected[part] for part in PARTS}
@@ -208,24 +205,24 @@ def _as_it_is(cell: Cell, records: Sequence[SavedRun]) -> Cell:
 
 
 def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
-    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others."""
-    settings = cell.settings
-    same = [record for record in records if _identity(record) == cell.identity]
+    """Returns the cell's run; reads data whose files have changed since, to tell whether they are others.
+
+    A run to which the user gave references of its own is no cell's.
+    """
+
+    def identity(record: SavedRun) -> dict[str, Any]:
+        return {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
+
+    known = [record for record in records if not record.content.get("given_references")]
+    same, settings = [record for record in known if identity(record) == cell.identity], cell.settings
     now = stamps(settings.task, settings.dataset) if isinstance(settings, OfflineSettings) else None
-    if not same or now is None:
-        return same[0] if same else None
-    for record in same:
-        if record.content.get("data_files") == now:
-            return record
-    run = data_run_folder(settings).run
-    return next((record for record in same if record.run == run), None)
-
-
-def _identity(record: SavedRun) -> dict[str, Any] | None:
-    """Returns the identity of a run as a cell has it; None if the user gave it references of its own."""
-    if record.content.get("given_references"):
-        return None
-    return {name: value for name, value in record.identity.items() if name not in OF_THE_DATA}
+    if same and now is not None:
+        unchanged = [record for record in same if record.content.get("data_files") == now]
+        if not unchanged:
+            run = data_run_folder(settings).run
+            unchanged = [record for record in same if record.run == run]
+        same = unchanged
+    return same[0] if same else None
 
 
 def _missing(settings: RunSettings) -> str:

@@ -76,6 +76,5 @@ def numbers_in_state(learner: Any) -> int:
 def _table(name: str) -> dict[str, dict[str, float]]:
     """Returns the table's rows by their first column."""
     text = (importlib.resources.files(__package__) / f"{name}.csv").read_text("utf-8")
-    _, *columns = (head := text.splitlines())[0].split(",")
-    rows = csv.reader(head[1:])
+    (_, *columns), *rows = csv.reader(text.splitlines())
     return {first: dict(zip(columns, map(float, rest), strict=True)) for first, *rest in rows}

@@ -1,5 +1,6 @@
 """The executor of SLURM: through submitit each cell (run) of a sweep is a job, or a process here."""
 
+import functools
 import json
 import math
 import os
@@ -10,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import xql_jax
 from xql_jax.errors import UserError, nearest, needing
 from xql_jax.files import as_json, digest, write_atomically
-from xql_jax.runs.settings import RunSettings
 from xql_jax.sweeps.executors import SECONDS_PER_LOOK, Outcome, work
 from xql_jax.sweeps.plan import Cell
 from xql_jax.sweeps.settings import SweepSettings
@@ -23,14 +22,8 @@ MINUTES = 24 * 60  # of a job, unless --slurm_options has a time
 PATIENCE = 600.0  # seconds after its submission from which on a job that SLURM does not know is lost
 
 
-class Job:
-    """The function that a job runs. Near its time limit submitit queues it again, and the run goes on."""
-
-    def __init__(self, settings: RunSettings):
-        self.settings, self.version, self.folder = settings, xql_jax.__version__, os.getcwd()
-
-    def __call__(self) -> Outcome:
-        return work(self.settings, self.version, self.folder)
+class Job(functools.partial[Outcome]):
+    """The call that a job makes. Near its time limit submitit queues it again, and the run goes on."""
 
     def checkpoint(self) -> Any:
         import submitit
@@ -50,16 +43,16 @@ class Slurm:
         with needing("--executor=slurm", "sweep"):
             import submitit
         self._submitit, self._settings = submitit, settings
-        self._is_local, gpus = settings.slurm_cluster == "local", settings.task_gpus
-        self._parallel = (1 if gpus else 2) if self._is_local else math.inf
+        self._is_local, self._gpus = settings.slurm_cluster == "local", int(settings.task_gpus)
+        self._parallel = (1 if self._gpus else 2) if self._is_local else math.inf
         self.folder = Path(settings.save_dir).expanduser().absolute() / "slurm"
-        if gpus != int(gpus):
-            raise UserError(f"--task_gpus={gpus:g}: with SLURM it must be a whole number")
+        if self._gpus != settings.task_gpus:
+            raise UserError(f"--task_gpus={settings.task_gpus:g}: with SLURM it must be a whole number")
         self._parameters = {
             "job_name": "xql_jax",
             "time": MINUTES,
             "cpus_per_task": settings.task_cpus,
-            **({"gpus_per_node": int(gpus)} if gpus else {}),
+            **({"gpus_per_node": self._gpus} if self._gpus else {}),
             **dict(map(_option, settings.slurm_options)),
         }
         known = submitit.SlurmExecutor._valid_parameters()
@@ -118,10 +111,9 @@ class Slurm:
     def _executor(self) -> Any:
         retries = self._settings.retries
         if self._is_local:
-            gpus = int(self._settings.task_gpus)  # one job at a time has them
-            here = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries)
+            here, gpus = self._submitit.LocalExecutor(self.folder, max_num_timeout=retries), self._gpus
             here.update_parameters(timeout_min=MINUTES, gpus_per_node=gpus, visible_gpus=range(gpus))
-            return here
+            return here  # one job at a time has the GPUs
         if not shutil.which("sbatch"):
             advice = "run it on the cluster, or give --slurm_cluster=local"
             raise UserError(f"--executor=slurm: no sbatch here: {advice}")
@@ -130,7 +122,7 @@ class Slurm:
         return executor
 
     def _submit(self, executor: Any, cell: Cell) -> Any:
-        job = executor.submit(Job(cell.settings))
+        job = executor.submit(Job(work, cell.settings, os.getcwd()))
         write_atomically(self.job_file(cell), job.job_id)
         return job
 
