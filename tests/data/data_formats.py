@@ -16,6 +16,7 @@ ALL = ("observations", "actions", "rewards", "terminals", "timeouts", "next_obse
 KEYS = {
     "rows.hdf5": ALL[:5],
     "rows.npz": ALL[:5],
+    "rows_with_ends.npz": (*ALL[:4], "ends"),
     "transitions.npz": ALL,
     "masks.npz": ("observations", "actions", "rewards", "masks", "ends", "next_observations"),
     "episodes": ALL[:4],
@@ -89,7 +90,7 @@ def arrays_of(name, episodes):
             for episode, part in zip(episodes, parts, strict=True)
         ]
     whole = joined(parts)
-    if name == "masks.npz":
+    if name != "ogbench.npz":
         whole |= {"masks": ~whole["terminals"], "ends": whole["terminals"] | whole["timeouts"]}
     return {key: whole[key] for key in KEYS[name]}
 
