@@ -21,6 +21,21 @@ def gradient(train_state):
     return jax.tree.map(lambda moment: 10.0 * np.asarray(moment), train_state.optimizer_state.mu)
 
 
+def slopes_of(train_state):
+    """The gradient by the kernel of a linear network; of critics, a list."""
+    by_network = gradient(train_state)
+    several = by_network if isinstance(by_network, tuple) else (by_network,)
+    kernels = [network["params"]["Dense_0"]["kernel"] for network in several]
+    return kernels if several is by_network else kernels[0]
+
+
+def with_critics(state, critics, targets=None):
+    """The state with these linear critics, see `linear_critics`, and targets: by default the same."""
+    params = linear_critics(*critics)
+    target = state.critic.target and linear_critics(*(targets or critics))
+    return state.replace(critic=state.critic.replace(params=params, target=target))
+
+
 def one_hot_states(num_states, repeats, num_actions=1):
     """A batch that holds every state `repeats` times; its actions and rewards are 0, its masks 1."""
     observations = jnp.tile(jnp.eye(num_states), (repeats, 1))
@@ -49,11 +64,8 @@ def train_alone(learner, state, batch, rate, stages=((3e-2, 500), (3e-3, 300), (
 
 def prepared(learner, batch):
     """A soft actor-critic's first state with these networks; without V, the critics are the targets, too."""
-    state = init(learner, batch)
-    critic = state.critic.replace(params=linear_critics(STATE_TERMS, SLOPES))
-    if critic.target is not None:
-        critic = critic.replace(target=critic.params)
-    return state.replace(policy=state.policy.replace(params=linear_actor(MEANS, STDS)), critic=critic)
+    state = with_critics(init(learner, batch), (STATE_TERMS, SLOPES))
+    return state.replace(policy=state.policy.replace(params=linear_actor(MEANS, STDS)))
 
 
 def min_q(state_index, actions):
@@ -102,17 +114,11 @@ def one_update(name, batch, actions, critics, target_critics=None, **changes):
     """
     settings = {"critic_lr": FROZEN, "actor_period": 1, "target_noise": 0.0, "num_critics": len(critics[0])}
     learner = make(name, (), **{**settings, **changes})
-    state = init(learner, batch)
+    state = with_critics(init(learner, batch), critics, target_critics)
     actor = linear(np.arctanh(actions))
-    state = state.replace(
-        policy=state.policy.replace(params=actor, target=actor),
-        critic=state.critic.replace(
-            params=linear_critics(*critics), target=linear_critics(*(target_critics or critics))
-        ),
-    )
+    state = state.replace(policy=state.policy.replace(params=actor, target=actor))
     after, metrics = update(learner, state, batch, jax.random.key(0))
-    slopes = gradient(after.policy)["params"]["Dense_0"]["kernel"]
-    return slopes, [slope["params"]["Dense_0"]["kernel"] for slope in gradient(after.critic)], metrics
+    return slopes_of(after.policy), slopes_of(after.critic), metrics
 
 
 class Adam:

@@ -16,11 +16,10 @@ SETTINGS = {"hidden_dims": (), "behavior_lr": FROZEN, "critic_lr": FROZEN}
 
 def prepared(learner, batch, clone=(CLONE_MEANS, CLONE_STDS), actor=(MEANS, STDS)):
     """The first state with these linear networks; the target critics are the critics."""
-    state = init(learner, batch)
-    params = runs.linear_critics(STATE_TERMS, SLOPES)
+    state = runs.with_critics(init(learner, batch), (STATE_TERMS, SLOPES))
     behavior = state.policy.behavior.replace(params=runs.linear_actor(*clone))
     policy = state.policy.replace(params=runs.linear_actor(*actor), behavior=behavior)
-    return state.replace(policy=policy, critic=state.critic.replace(params=params, target=params))
+    return state.replace(policy=policy)
 
 
 def after_one_update(name, repeats=4096, clone=(CLONE_MEANS, CLONE_STDS), actor=(MEANS, STDS), **changes):
@@ -31,8 +30,7 @@ def after_one_update(name, repeats=4096, clone=(CLONE_MEANS, CLONE_STDS), actor=
 
 def policy_slopes(state):
     """The slope of pi's step by mean and by log-std, f32[3, 2], for every state alone."""
-    kernel = 3 * gradient(state.policy)["params"]["Dense_0"]["kernel"]
-    return kernel / np.stack([np.ones(3), LOG_STD_SLOPE], axis=-1)
+    return 3 * runs.slopes_of(state.policy) / np.stack([np.ones(3), LOG_STD_SLOPE], axis=-1)
 
 
 def mean_q(shift=0.0, scale=1.0):

@@ -34,7 +34,7 @@ def test_gradient_norm_is_bounded_jointly(max_norm, factor):
 
 
 def test_a_target_begins_as_a_copy_and_follows():
-    state = TrainState.create(None, START, with_target=True)
+    state = TrainState.create(None, START).with_target()
     for param, target in zip(*map(jax.tree.leaves, (state.params, state.target)), strict=True):
         np.testing.assert_array_equal(param, target)
         assert param.unsafe_buffer_pointer() != target.unsafe_buffer_pointer()  # or it could not be donated

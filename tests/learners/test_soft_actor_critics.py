@@ -8,7 +8,7 @@ import linear_runs as runs
 import numpy as np
 import pytest
 from learner_runs import FROZEN, flat, init, make, make_batch, update
-from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, linear_critics, mean_of, prepared
+from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, prepared, slopes_of
 
 from xql_jax.learners.fields import with_hyperparameters
 
@@ -40,13 +40,12 @@ def test_q_without_v_learns_from_the_soft_value_of_the_next_state(mask):
     state = prepared(learner, batch)
     assert state.value is None
     # The critics themselves lie 1 above their targets.
-    state = state.replace(critic=state.critic.replace(params=linear_critics(STATE_TERMS + 1, SLOPES)))
+    state = runs.with_critics(state, (STATE_TERMS + 1, SLOPES), (STATE_TERMS, SLOPES))
     state, metrics = update(learner, state, batch, jax.random.key(0))
     targets = TERMINAL_REWARD + 0.9 * mask * soft_values()
-    for critic, kernel in enumerate(gradient(state.critic)):
+    for critic, slope in enumerate(slopes_of(state.critic)):
         # The actions are 0. A state's weight has the slope 2 (Q - target), shared by the three states.
-        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]
-        np.testing.assert_allclose(slope, 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.02)
+        np.testing.assert_allclose(slope[:3, 0], 2 * (STATE_TERMS[critic] + 1 - targets) / 3, atol=0.02)
     assert not any(name.startswith("value/") for name in metrics)
 
 
@@ -60,10 +59,8 @@ def test_q_with_v_learns_from_the_target_v():
     state, metrics = update(learner, state, batch, jax.random.key(0))
     targets = TERMINAL_REWARD + 0.9 * np.array([1.5, 2.5, 0.0])
     errors = STATE_TERMS - targets
-    for kernel, error in zip(gradient(state.critic), errors, strict=True):
-        np.testing.assert_allclose(
-            kernel["params"]["Dense_0"]["kernel"][:3, 0], 2 * error / 3, rtol=1e-4, atol=1e-6
-        )
+    for slope, error in zip(slopes_of(state.critic), errors, strict=True):
+        np.testing.assert_allclose(slope[:3, 0], 2 * error / 3, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(metrics["critic/loss"], (errors**2).mean(axis=1).sum(), rtol=1e-5)  # the sum
 
 
@@ -85,15 +82,13 @@ def test_the_actor_climbs_the_soft_value(uses_value_network):
     learner = make("sac", critic_lr=FROZEN, uses_value_network=uses_value_network, **LINEAR)
     batch = runs.one_hot_states(3, repeats=8192)
     state, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    slope = gradient(state.policy)["params"]["Dense_0"]["kernel"]
-
     step = 1e-4
     by_mean = (soft_values(means=MEANS + step) - soft_values(means=MEANS - step)) / (2 * step)
     up, down = (STDS * np.exp(sign * step) for sign in (1, -1))
     by_log_std = (soft_values(spread=up) - soft_values(spread=down)) / (2 * step)
     tanh = (np.log(STDS[:, 0]) + 1.5) / 3.5
     expected = np.stack([by_mean, by_log_std * 3.5 * (1 - tanh**2)], axis=-1)
-    np.testing.assert_allclose(-3 * slope, expected, atol=0.05 * np.abs(expected).max())
+    np.testing.assert_allclose(-3 * slopes_of(state.policy), expected, atol=0.05 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(("std", "sign"), [(0.01, 1.0), (0.8, -1.0)])
@@ -132,11 +127,8 @@ WITHOUT_V = {"hidden_dims": (), "initial_entropy_coef": COEFFICIENT, "actor_peri
 
 def critics_above(state, terms):
     """The state with Q_i(s, a) = terms[i] in the target critics and 10 more in the critics themselves."""
-    params, target = (
-        linear_critics(np.repeat(np.array(terms)[:, None] + more, 3, axis=1), np.zeros((len(terms), 1)))
-        for more in (10.0, 0.0)
-    )
-    return state.replace(critic=state.critic.replace(params=params, target=target))
+    terms, slopes = np.repeat(np.array(terms)[:, None], 3, axis=1), np.zeros((len(terms), 1))
+    return runs.with_critics(state, (terms + 10.0, slopes), (terms, slopes))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -160,10 +152,8 @@ def test_of_all_critics_it_is_sacs_target(backup_entropy):
     state = prepared(learner, batch)
     after, _ = update(learner, state, batch, jax.random.key(0))
     expected = soft_values(backup_entropy * COEFFICIENT)
-    for critic, kernel in enumerate(gradient(after.critic)):
-        slope = kernel["params"]["Dense_0"]["kernel"][:3, 0]
-        error = STATE_TERMS[critic] - 0.9 * expected
-        np.testing.assert_allclose(slope, 2 * error / 3, atol=0.03)
+    for critic, slope in enumerate(slopes_of(after.critic)):
+        np.testing.assert_allclose(slope[:3, 0], 2 * (STATE_TERMS[critic] - 0.9 * expected) / 3, atol=0.03)
 
 
 def test_the_policy_climbs_the_mean_of_the_critics():
@@ -171,6 +161,5 @@ def test_the_policy_climbs_the_mean_of_the_critics():
     learner = make("rlpd", num_critics=2, critic_lr=FROZEN, **{**WITHOUT_V, "initial_entropy_coef": 1e-6})
     batch = runs.one_hot_states(3, repeats=8192)
     after, _ = update(learner, prepared(learner, batch), batch, jax.random.key(0))
-    slope = gradient(after.policy)["params"]["Dense_0"]["kernel"][:, 0]
     expected = SLOPES.mean() * mean_of(lambda s, a, _: 1.0 - a**2)  # d tanh(u) / d mean
-    np.testing.assert_allclose(-3 * slope, expected, rtol=0.05)
+    np.testing.assert_allclose(-3 * slopes_of(after.policy)[:, 0], expected, rtol=0.05)

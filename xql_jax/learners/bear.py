@@ -14,12 +14,10 @@ likelihood; use `bear+mixture` if the data's policy has several modes. Two sampl
 wide a policy are far apart: the MMD of the clone to itself is about 0.26 in the point maze, above their
 threshold of 0.05. Then the multiplier only rises, and pi stays the clone: give an `mmd_threshold` above the
 `actor/divergence` of the first updates. In the D4RL code pi's loss is computed before the critic's step, here
-and in the first code after it. Their last layers begin near 0 and their deviation at 1 (a log-std clipped to
-[-5, 2]); here kernels are orthogonal and it begins at 0.2 (a tanh into [-5, 2]). In evaluation they take the
-action with the largest Q among 10 (first code) or 100 (D4RL) samples of pi; here among 10. One of their MMD's
-samples of pi is also the action for Q; here a sample of its own. They learn from D4RL's rewards in AntMaze,
-too, from which this one subtracts 1. Their 40,000 updates without Q are of 3,000,000: shorten them
-(`--warm_start=N`) with the run.
+and in the first code after it. In evaluation they take the action with the largest Q among 10 (first code) or
+100 (D4RL) samples of pi; here among 10. One of their MMD's samples of pi is also the action for Q; here a
+sample of its own. Their 40,000 updates without Q are of 3,000,000: shorten them (`--warm_start=N`) with the
+run.
 """
 
 from collections.abc import Callable
@@ -31,8 +29,8 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import at_each
-from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, repeated_draws, sampled_actions
-from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel, mmd_squared
+from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, mmd_to_clone, sampled_actions
+from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel
 from xql_jax.networks.policies import Distribution, TanhGaussian
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
@@ -96,13 +94,9 @@ class BEAR(BehaviorRegularized):
         return state, {**info, **actor_info, **multiplier}
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
-        """The MMD of pi and the clone in each state, f32[B]."""
-        key_policy, key_behavior = jax.random.split(key)
-        draws = repeated_draws(_unsquashed(distribution), key_policy, self.divergence_samples)
-        actions = sampled_actions(_unsquashed(behavior), key_behavior, self.divergence_samples)
-        squared = mmd_squared(
-            draws.actions, actions, kernel=self.kernel, sigma=self.mmd_sigma, first_weights=draws.weights
-        )
+        """The MMD of pi and the clone in each state, f32[B], before the tanh."""
+        both = (x.gaussian if isinstance(x, TanhGaussian) else x for x in (distribution, behavior))
+        squared = mmd_to_clone(*both, key, self.divergence_samples, self.kernel, self.mmd_sigma)
         return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
     def actor(self, state: State) -> Chooser:
@@ -119,10 +113,6 @@ class BEAR(BehaviorRegularized):
         actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
         best = actor.critic(at_each(observations, actions), actions).argmax(0)
         return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
-
-
-def _unsquashed(distribution: Distribution) -> Distribution:
-    return distribution.gaussian if isinstance(distribution, TanhGaussian) else distribution
 
 
 METHOD = fields.Method(

@@ -13,10 +13,9 @@ program that can be resumed anywhere. As in their code, pi ignores Q for the fir
 log-std stays below 0, here below 2. They clip actions to +-0.999 in log densities, here to +-0.99999, so
 actions at the bounds widen the clone more. On D4RL they drop terminal transitions and take the next row's
 terminal as the mask (train_eval_offline.py, lines 56 to 77); here each row has its own. Their divergences
-that need a critic of their own (dual KL, Wasserstein) are left out. AntMaze's rewards are D4RL's there, here
-1 less. Their target critics start from weights of their own, here from the critics'; in their code Q counts
-from update 20,002, here from 20,001. They evaluate the policy's mean and the best of 10 samples by the first
-Q; here only the mean.
+that need a critic of their own (dual KL, Wasserstein) are left out. Their target critics start from weights
+of their own, here from the critics'; in their code Q counts from update 20,002, here from 20,001. They
+evaluate the policy's mean and the best of 10 samples by the first Q; here only the mean.
 """
 
 import dataclasses
@@ -57,7 +56,7 @@ class RegularizedPolicy(parts.Trained):
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     behavior_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of the clone.")
     behavior_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Hidden layers of the clone.")
-    warm_start: Numeric = fields.traced(20000.0, fields.NOT_NEGATIVE, first_updates=True)
+    warm_start: Numeric = fields.traced(20000.0, fields.NOT_NEGATIVE)
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> RegularizedState:
         key_actor, key_behavior = jax.random.split(key)
@@ -158,14 +157,15 @@ def kl_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey
     return sampled_kl(draws.log_probs, behavior.log_prob(draws.actions), draws.weights)
 
 
-def mmd_to_clone(distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int) -> Array:
-    """Squared MMD with a Laplacian kernel."""
+def mmd_to_clone(
+    distribution: Distribution, behavior: Distribution, key: PRNGKey, count: int,
+    kernel: Callable[..., Array] = laplacian_kernel, sigma: Numeric = SIGMA,
+) -> Array:  # fmt: skip
+    """Squared MMD of pi and the clone."""
     key_policy, key_behavior = jax.random.split(key)
     draws = repeated_draws(distribution, key_policy, count)
     actions = sampled_actions(behavior, key_behavior, count)
-    return mmd_squared(
-        draws.actions, actions, kernel=laplacian_kernel, sigma=SIGMA, first_weights=draws.weights
-    )
+    return mmd_squared(draws.actions, actions, kernel=kernel, sigma=sigma, first_weights=draws.weights)
 
 
 @flax.struct.dataclass

@@ -7,12 +7,11 @@ Hyperparameters: conservative_sac.py, lines 28 to 40 (rates, number of actions, 
 backup); scripts/run_antmaze.sh, run_adroit.sh and, in branch dev/add-kitchen, run_kitchen.sh (weights,
 networks, threshold 0.8 per weight, share of offline data 0.5, for kitchen 0.25). Others: CQL's here.
 
-Differs: what cql.py says of rates, initial networks and the order of updates. In kitchen the authors' penalty
+Differs: what cql.py says of rates and the order of updates. In kitchen the authors' penalty
 does not divide by the actions' densities (`cql_importance_sample=False`). Their multiplier begins at e, here
 at 1. After a time-out the last reward goes on forever, as theirs does in the kitchen and on trajectories of
-failures alone; on other sparse trajectories theirs ends. They train AntMaze on 10 * r - 5, Adroit on sparse
-tasks of their own (10 * r + 5), here both on the same rewards as all methods. The discount cannot be swept or
-changed online, because the returns are computed with it before training.
+failures alone; on other sparse trajectories theirs ends. The discount cannot be swept or changed online,
+because the returns are computed with it before training.
 """
 
 import functools

@@ -10,11 +10,7 @@ Differs: like the authors' code and unlike the paper, this file has a weight in 
 multiplier, has no 1/2 before the Bellman error, and also samples actions from the policy at s'. In their code
 the policy clones the data for the first 40,000 updates (without much effect, says a comment there), and its
 loss is computed before the critic's step; here neither. They step the entropy coefficient on log alpha *
-(...) before pi's loss; here on alpha * (...) after it. Their last layers begin near 0, biases at 0.1 and the
-deviation at 1 (a log-std clipped to [-5, 2]); here kernels are orthogonal, biases 0, and it begins at 0.2 (a
-tanh into [-5, 2]). Their entropy coefficient has the policy's rate; here its own, `entropy_coef_lr`, also
-where a suite or a user changes `actor_lr`. They train AntMaze on the rewards 4 * (r - 0.5); here on the same
-rewards as all methods.
+(...) before pi's loss; here on alpha * (...) after it, at a rate of its own (theirs is the policy's).
 """
 
 import functools
@@ -71,10 +67,10 @@ class ConservativeCritic(parts.Critic):
     cql_threshold: Numeric = fields.traced(jnp.inf, fields.POSITIVE_OR_OFF)  # inf: none
     cql_actions: int = fields.static(10, fields.AT_LEAST_ONE)  # of each kind, see `proposals`
 
-    def init(self, *args: Any, **options: Any) -> ConservativeState:
-        log_multiplier = parts.TrainState.create(None, jnp.zeros(()))
-        critic = super().init(*args, **options)
-        return ConservativeState.create(critic.network, critic.params, True, log_multiplier=log_multiplier)
+    def init(self, *args: Any) -> ConservativeState:
+        critic, multiplier = super().init(*args), parts.TrainState.create(None, jnp.zeros(()))
+        state = ConservativeState.create(critic.network, critic.params, log_multiplier=multiplier)
+        return state.with_target()
 
     def fit_conservatively(
         self, critic: Any, policy: Any, batch: Batch, targets: Array, key: PRNGKey, least: Numeric

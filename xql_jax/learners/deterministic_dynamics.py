@@ -35,7 +35,7 @@ class ValueIteration(parts.PolicyLearner):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
         key_policy, key_value = jax.random.split(key)
         policy = self.policy.init(key_policy, observations, actions)
-        value = self.value.init(key_value, observations, with_target=True)
+        value = self.value.init(key_value, observations).with_target()
         return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value)
 
     def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:

@@ -14,7 +14,7 @@ as in GPT-2, normal with deviation 0.02. The authors leave the layers outside GP
 embeddings of timesteps that were never seen are as large as all others. The last step before a time-out is
 not learned from, because D4RL's own `qlearning_dataset` drops it. If the data end within a trajectory, the
 authors leave it out; here it counts as complete, with the return that it has. They train for 100,000 updates
-(--max_steps=100000). They divide observations by the deviation plus 1e-6, here by at least 1e-3.
+(--max_steps=100000).
 """
 
 from typing import Any, ClassVar
@@ -54,7 +54,7 @@ class DecisionTransformer(Trained):
     target_return: Numeric = fields.traced(jnp.inf, A_RETURN, "Return asked for; inf: the data's highest.")
     return_scale: Numeric = fields.traced(1000.0, fields.POSITIVE, "Returns-to-go are divided by this.")
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
-    actor_warmup_steps: Numeric = fields.traced(10_000.0, fields.AT_LEAST_ONE, first_updates=True)
+    actor_warmup_steps: Numeric = fields.traced(10_000.0, fields.AT_LEAST_ONE)
     weight_decay: Numeric = fields.traced(1e-4, fields.NOT_NEGATIVE, "Weight decay of AdamW.")
     max_grad_norm: Numeric = fields.traced(0.25, fields.POSITIVE_OR_OFF)  # inf: not clipped
     context_length: int = fields.static(20, fields.AT_LEAST_ONE, "Latest steps that the transformer sees.")

@@ -53,11 +53,10 @@ OPEN_UNIT_INTERVAL = Domain("within (0, 1)", lambda x: 0 < x < 1)
 EITHER = Domain("true or false", lambda x: x in (0, 1))
 
 
-def traced(default: float, domain: Domain, meaning: str = "", *, first_updates: bool = False) -> Any:
+def traced(default: float, domain: Domain, meaning: str = "") -> Any:
     """Declares a number that is a pytree leaf: sweeping it never recompiles.
 
-    Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`. If `first_updates`, it is a
-    number of updates at a run's start in which a part learns in another way.
+    Its meaning is one sentence; if it is empty, that of `registry.MEANINGS`.
     """
 
     def check(name: str, value: Any) -> Any:
@@ -66,8 +65,8 @@ def traced(default: float, domain: Domain, meaning: str = "", *, first_updates: 
         with np.errstate(over="ignore", under="ignore"):
             return np.float32(domain.check(name, value))
 
-    metadata = {"check": check, "domain": domain.in_words(float), "first_updates": first_updates}
-    return flax.struct.field(default=default, metadata={**metadata, "meaning": meaning})
+    metadata = {"check": check, "domain": domain.in_words(float), "meaning": meaning}
+    return flax.struct.field(default=default, metadata=metadata)
 
 
 def static(default: Any, domain: Domain, meaning: str = "") -> Any:
@@ -155,11 +154,6 @@ def traced_names(learner: Part) -> list[str]:
     """Returns the names of the hyperparameters that a sweep may vary."""
     traced = [field.name for _, field in declared(learner) if field.metadata.get("pytree_node", True)]
     return list(dict.fromkeys(traced))
-
-
-def first_phases(learner: Part) -> list[str]:
-    """Returns the names of the hyperparameters that say how many updates a first phase of learning takes."""
-    return [field.name for _, field in declared(learner) if field.metadata.get("first_updates")]
 
 
 def check_value(learner: Part, where: str, name: str, value: Any) -> None:

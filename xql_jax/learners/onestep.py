@@ -13,8 +13,7 @@ Differs: their code trains the clone (500,000 updates), then Q (2,000,000), then
 clone's network, so that it is a Gaussian although exp_weight.yaml names a truncated one); here every update
 trains all three. Neither the clone nor Q depends on what is trained after it, so the fixed points are the
 same; only the way there differs. Their target of Q moves by 0.005 every second update, here by half of that
-in each update. They clamp actions to +-(1 - 1e-4), here all methods to +-(1 - 1e-5). They learn from D4RL's
-rewards in AntMaze, too, from which this one subtracts 1.
+in each update.
 """
 
 import functools

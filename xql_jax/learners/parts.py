@@ -28,9 +28,12 @@ class TrainState(Distinct, flax.struct.PyTreeNode):
     target: Params = None
 
     @classmethod
-    def create(cls, network: Any, params: Params, with_target: bool = False, **own: Any) -> Self:
-        target = jax.tree.map(jnp.copy, params) if with_target else None  # a shared buffer cannot be donated
-        return cls(network, params, ADAM.init(params), target, **own)
+    def create(cls, network: Any, params: Params, **own: Any) -> Self:
+        return cls(network, params, ADAM.init(params), **own)
+
+    def with_target(self) -> Self:
+        """With a target that begins as a copy of the parameters: a shared buffer cannot be donated."""
+        return self.replace(target=jax.tree.map(jnp.copy, self.params))
 
     def __call__(self, *inputs: Array, **options: Any) -> Any:
         return self.network.apply(self.params, *inputs, **options)
@@ -80,9 +83,9 @@ class ValueFit(Trained):
         """The method's loss of V(s) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> Any:
+    def init(self, key: PRNGKey, observations: Array) -> Any:
         network = Value(self.value_hidden_dims, self.layer_norm, self.value_init)
-        return TrainState.create(network, network.init(key, observations), with_target)
+        return TrainState.create(network, network.init(key, observations))
 
     def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         """Takes `v_updates` gradient steps of V(s) on the mean of `loss_of` against the targets f32[B]."""
@@ -117,11 +120,11 @@ class Critic(Trained):
         """The loss of Q(s, a) f32[B] against its targets f32[B]; the caller takes the mean."""
         return mse_loss(values, targets)
 
-    def init(self, keys: Any, observations: Array, actions: Array, with_target: bool = True) -> Any:
-        """The first train state; its params are a tuple with one network's per key."""
+    def init(self, keys: Any, observations: Array, actions: Array) -> Any:
+        """The first train state, with a target; its params are a tuple with one network's per key."""
         network = Value(self.critic_hidden_dims, self.critic_layer_norm, self.critic_init)
         params = tuple(network.init(key, observations, actions) for key in keys)
-        return TrainState.create(network, params, with_target)
+        return TrainState.create(network, params).with_target()
 
     def fit(self, critic: Any, batch: Batch, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         """One step of every Q(s, a) towards the targets f32[B], on the sum of their mean losses."""

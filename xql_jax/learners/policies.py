@@ -96,7 +96,7 @@ class TrustRegion(ReverseKL):
     The first `cloning_updates` updates only clone the data, because there is no earlier policy to stay near.
     """
 
-    cloning_updates: Numeric = fields.traced(5000.0, fields.NOT_NEGATIVE, first_updates=True)
+    cloning_updates: Numeric = fields.traced(5000.0, fields.NOT_NEGATIVE)
     anchor_tau: Numeric = fields.traced(0.001, fields.ABOVE_ZERO, "Polyak rate of the policy's slow copy.")
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> AnchoredState:

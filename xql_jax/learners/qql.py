@@ -6,12 +6,11 @@ beta(s).
 
 Source: arXiv 2511.11973; w = 0.5772, one setting for all tasks. Code: yunqianevergarden/QQL, qql.py, with a
 least scale of 0.1 for all tasks (`beta` of config.yaml).
-Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out. In
-the point mazes the least scale is this project's choice. The authors normalise observations, leave
-locomotion's rewards as they are, and have no layer norm in V; here it is the other way round in all three, so
-in locomotion the least scale of 0.1 has another meaning. They read V, Q and the advantages before V's step,
-here after it. Where the two networks cross, beta(s) is 0 here; the paper has |V_upper - V| / w in the scale
-of advantages, and the negative difference in Q's target.
+Differs: the paper's second part, pinball losses on imagined actions ("value regularisation"), is left out.
+The authors normalise observations, leave locomotion's rewards as they are, and have no layer norm in V; here
+it is the other way round in all three, so in locomotion the least scale of 0.1 has another meaning. They read
+V, Q and the advantages before V's step, here after it. Where the two networks cross, beta(s) is 0 here; the
+paper has |V_upper - V| / w in the scale of advantages, and the negative difference in Q's target.
 """
 
 import functools
@@ -51,10 +50,10 @@ class Quantiles(parts.ValueFit):
         0.1, fields.POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
     )
 
-    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> QuantileState:
+    def init(self, key: PRNGKey, observations: Array) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)
         lower, upper = super().init(key_lower, observations), super().init(key_upper, observations)
-        return QuantileState.create(lower.network, lower.params, with_target, upper=upper)
+        return QuantileState.create(lower.network, lower.params, upper=upper)
 
     def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         of_lower, of_upper = (functools.partial(pinball_loss, quantile=q) for q in (LOWER, UPPER))

@@ -9,9 +9,8 @@ locomotion they use batches of 256: pass --batch_size=256. Point mazes: corl-tea
 configs/offline/rebrac/maze2d/.
 Differs: that code, the authors' later one, bounds the target from below by the data's return (line 147).
 Their first (tinkoff-ai/ReBRAC), the paper, CORL's rebrac.py (line 504) and this file do not. In their code
-layer norm follows the ReLU, last layers begin near 0 and biases at 0.1, and the policy's target follows the
-policy from before its step. Here layer norm precedes the ReLU, and the rest is as in the project's TD3. Their
-AntMaze has rewards 0 and 100, here -1 and 0; their coefficients are not rescaled to these.
+layer norm follows the ReLU, and the policy's target follows the policy from before its step. Here layer norm
+precedes the ReLU, and the target is as in the project's TD3.
 """
 
 import functools

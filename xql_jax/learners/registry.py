@@ -113,9 +113,11 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
-    known = _policies_of(learner)
-    if not known:
+    """The learner with that head or policy objective. All need a head; objectives need V, most of them Q."""
+    if not hasattr(getattr(learner, "policy", None), "head"):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
+    objectives = POLICIES if hasattr(learner, "critic") else ["forward_kl"]
+    known = [*(objectives if hasattr(learner, "value") else ()), *HEADS]
     if name not in known:
         raise UserError(f"{method} has no policy {name!r}; known: {nearest(name, known)}")
     if name in HEADS:
@@ -123,15 +125,6 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     else:
         policy = POLICIES[name](head=learner.policy.head)
     return dataclasses.replace(learner, policy=policy)
-
-
-def _policies_of(learner: Any) -> list[str]:
-    """Policies that the learner can take. All need a head; policy objectives need V, and most of them Q."""
-    if not hasattr(getattr(learner, "policy", None), "head"):
-        return []
-    if not hasattr(learner, "value"):
-        return [*HEADS]
-    return [*POLICIES, *HEADS] if hasattr(learner, "critic") else ["forward_kl", *HEADS]
 
 
 # Meanings of the hyperparameters whose fields do not say it themselves.
@@ -189,6 +182,9 @@ LEADING = (
     "mmd_threshold", "target_return", "discount", "actor_lr", "num_critics", "network",
     "batch_size", "warmup_steps", "updates_per_step",
 )  # fmt: skip
+
+# Hyperparameters that count the updates of a first phase, in which a part learns in another way.
+FIRST_PHASES = ("warm_start", "cloning_updates", "actor_warmup_steps")
 
 
 @dataclasses.dataclass(frozen=True)

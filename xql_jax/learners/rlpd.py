@@ -6,8 +6,7 @@ updates of Q per step of the environment and of the policy.
 Hyperparameters: ikostrikov/rlpd, configs/rlpd_config.py and sac_config.py, the commands in README.md, and
 rlpd/agents/sac/sac_learner.py lines 78 and 79 (target entropy). That code has no values for kitchen or point
 mazes, and Adroit's are for AWAC's sparse tasks (pen-binary-v0).
-Differs: their log-std is clipped to [-20, 2] and their kernels are Glorot's; here both are as in the
-project's SAC. They average the critics' errors over the ensemble. Here the errors are summed, which makes no
+Differs: they average the critics' errors over the ensemble. Here the errors are summed, which makes no
 difference with Adam. They act by the newest policy; here it lacks up to `--max_policy_lag` updates of Q.
 """
 

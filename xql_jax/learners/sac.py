@@ -87,9 +87,9 @@ class SoftActorCritic(Delayed):
         """The state before all updates; with `value`, V has a target network instead of Q."""
         key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
         policy = self.policy.init(key_policy, observations, actions)
-        critic = self.critic.init(keys_critic, observations, actions, with_target=value is None)
+        critic = self.critic.init(keys_critic, observations, actions)
         if value is not None:
-            value = value.init(key_value, observations, with_target=True)
+            value, critic = value.init(key_value, observations).with_target(), critic.replace(target=None)
         return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
 
     def improve(

@@ -44,7 +44,9 @@ class DeterministicActor(parts.Trained):
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> DeterministicState:
         network = DeterministicPolicy(actions.shape[-1], self.actor_hidden_dims, self.actor_init)
         metrics = {"actor/loss": jnp.zeros(())}
-        return DeterministicState.create(network, network.init(key, observations), True, metrics=metrics)
+        return DeterministicState.create(
+            network, network.init(key, observations), metrics=metrics
+        ).with_target()
 
     def update(self, policy: Any, observations: Array, loss_of: Callable[[Array], Array]) -> Any:
         """One step on loss_of(actions), a scalar, at the policy's actions f32[B, A]."""

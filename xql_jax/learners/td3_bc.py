@@ -4,9 +4,7 @@ Source: Fujimoto & Gu 2021, "A Minimalist Approach to Offline Reinforcement Lear
 maximises lambda * Q(s, pi(s)) - (pi(s) - a)^2 with lambda = q_weight / mean |Q|; observations are normalised.
 Hyperparameters: sfujim/TD3_BC, TD3_BC.py lines 71 to 85, main.py lines 48 to 57; the paper has the same.
 Differs: in lambda the paper averages |Q(s, a)| over the data's actions. The authors' code averages |Q(s,
-pi(s))|, and it also averages the squared error over the action's components. This file follows the code. But
-their code learns from D4RL's rewards in AntMaze, too, from which this one subtracts 1, as IQL does.
-Observations are divided by the deviation, but by no less than 0.001; theirs by the deviation plus 0.001.
+pi(s))|, and it also averages the squared error over the action's components. This file follows the code.
 """
 
 import flax.struct

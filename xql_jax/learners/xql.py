@@ -1,9 +1,7 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
-Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned.
-Differs: the authors' code (Div99/XQL, offline) clips z from above only, and fits Q by a Huber loss. Here z is
-clipped on both sides and Q is fitted by least squares, as in the paper; `clip_rule=above` and
-`critic_loss=huber` are theirs. docs/differences.md has the whole list.
+Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned. Where the authors' code
+(Div99/XQL, offline) differs from the paper is in docs/differences.md.
 """
 
 import functools
@@ -22,10 +20,9 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 @flax.struct.dataclass
 class TemporalDifference(parts.Critic):
-    """Critics fitted to r + discount * V(s') (Eq. 14).
+    """Critics fitted to r + discount * V(s') (Eq. 14), by Huber losses as in the authors' offline code.
 
-    Squared errors are averaged over the networks; Huber losses are summed, as in the authors' offline code.
-    Near 0 the Huber loss is half the squared error, so with two networks both give the same loss there.
+    Squared errors are averaged over the networks, Huber losses summed: two networks' are the same near 0.
     """
 
     critic_loss: Callable[[Array, Array], Array] = fields.choice(mse=mse_loss, huber=huber_loss)

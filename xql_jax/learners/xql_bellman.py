@@ -44,10 +44,10 @@ class BellmanScale(parts.ValueFit):
     initial_beta: Numeric = fields.traced(1.0, fields.POSITIVE, "Beta before the first update, reward units.")
     least_beta: Numeric = fields.traced(0.001, fields.POSITIVE, "Beta is never below this, in reward units.")
 
-    def init(self, key: PRNGKey, observations: Array, with_target: bool = False) -> ScaledState:
+    def init(self, key: PRNGKey, observations: Array) -> ScaledState:
         log_beta = jnp.log(jnp.asarray(self.initial_beta, jnp.float32))
         value = super().init(key, observations)
-        return ScaledState.create(value.network, value.params, with_target, log_beta=log_beta)
+        return ScaledState.create(value.network, value.params, log_beta=log_beta)
 
     def fit(self, value: Any, states: Array, targets: Array, loss_of: Any = None) -> tuple[Any, Metrics]:
         beta = jnp.exp(value.log_beta)

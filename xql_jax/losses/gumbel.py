@@ -33,8 +33,7 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
 def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
     """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None), Eq. 1.
 
-    It goes from the maximum (beta -> 0) to the mean (beta -> inf), Lemma 3.1, and minimises `gumbel_loss`
-    over constants, Lemma 3.2.
+    From the maximum (beta -> 0) to the mean (beta -> inf), Lemma 3.1; it minimises `gumbel_loss`, Lemma 3.2.
     """
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
@@ -45,12 +44,11 @@ def gumbel_loss(
 ) -> Array:
     """Gumbel regression (LINEX) loss exp(z) - z - 1 of each example, z = (targets - values) / beta.
 
-    Over targets x (constants) the minimiser is beta * log E[exp(x / beta)]: the mean as beta grows, the
-    maximum as it goes to 0. All is f32[B]; values, targets and beta in reward units. The clip bounds z.
+    Over targets x (constants) the minimiser is `log_mean_exp`. All is f32[B]; values, targets and beta in
+    reward units. The clip bounds z; a finite one is lowered to the largest exponent with a finite gradient in
+    float32 (about 87 for beta >= 1), but the mean may overflow.
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
-    Differs: the authors' offline code caps z from above only, see `clip_above`. A finite clip is lowered to
-    the largest exponent with a finite gradient in float32 (about 87 for beta >= 1); the mean may overflow.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
@@ -62,8 +60,7 @@ def gumbel_rescaled_loss(
 ) -> Array:
     """`gumbel_loss` times exp(-m), with m = max(-1, largest z of the batch) held constant (App. D.3).
 
-    The gradient is exp(-m) times the plain one; m couples the examples of the batch. Even without a clip the
-    loss stays finite where exp(z) overflows.
+    m couples the examples of the batch. Even without a clip the loss stays finite where exp(z) overflows.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), -1.0))
@@ -76,8 +73,7 @@ def gumbel_log_loss(
     """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
     Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
-    Differs: their code caps z at 7 for any clip and within an analytic gradient, so an entry beyond the cap
-    pulls V up like one at the cap. Here such an entry has zero gradient, unless the rule is `saturate`.
+    Differs: there z is capped at 7 within an analytic gradient, so an entry beyond it still pulls V up.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))

@@ -38,8 +38,7 @@ def huber_loss(values: Array, targets: Array, *, delta: Numeric = 20.0) -> Array
 def advantage_weight(advantages: Array, *, awr_temperature: Numeric, max_weight: Numeric = 100.0) -> Array:
     """AWR weight min(exp(awr_temperature * advantage), max_weight), f32[B], constant for gradients.
 
-    Source: Garg et al. 2023, Eq. 12, where the weight is exp((Q - V) / beta).
-    Differs: as in the authors' code (and IQL's) the inverse temperature (1 / reward units) is a parameter of
-    its own instead of 1 / beta, and the weight is capped; inf turns the cap off.
+    Source: Garg et al. 2023, Eq. 12, there with 1 / beta. Differs: as in the authors' code (and IQL's) the
+    inverse temperature is a parameter of its own, and the weight is capped (inf: it is not).
     """
     return jax.lax.stop_gradient(jnp.minimum(jnp.exp(awr_temperature * advantages), max_weight))

@@ -13,7 +13,8 @@ from xql_jax.data.sampling import Trajectories, fits_on_device
 from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
-from xql_jax.learners.fields import first_phases, hyperparameters
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import FIRST_PHASES
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
@@ -148,7 +149,7 @@ def _warn_of_first_phases(job: Job) -> None:
     """Warns if the run, or its offline phase, ends before a first phase of learning does."""
     updates = job.settings.schedule.handover or job.settings.max_steps
     base = hyperparameters(job.learner)
-    for name in first_phases(job.learner):
+    for name in (name for name in FIRST_PHASES if name in base):
         longest = max(float(member.hyperparameters.get(name, base[name])) for member in job.members)
         if longest >= updates:
             LOG.warning(
