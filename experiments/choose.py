@@ -34,8 +34,9 @@ def main(settings: ChoiceSettings) -> int:
 def print_ranking(entries: list[dict[str, Any]], title: str, number: str, found: dict[str, Any]) -> None:
     """Prints a line per entry and, if scores are known, a line per statistic."""
     known = [name for name in STATISTICS if any(entry[name] is not None for entry in entries)]
-    titles = [STATISTICS[name].title for name in known] + ["score"] * bool(found)
-    known += ["score"] * bool(found)
+    titles = [STATISTICS[name].title for name in known]
+    if found:
+        known, titles = [*known, "score"], [*titles, "score"]
     rows = []
     for entry in entries:
         cells = ["" if entry[name] is None else f"{entry[name]:.4g}" for name in known]
@@ -44,10 +45,8 @@ def print_ranking(entries: list[dict[str, Any]], title: str, number: str, found:
     print(text_table([[title, number, *titles, ""], *rows]))
     if not found:
         return
-    print(
-        f"\nSpearman's rank correlation with the scores of the {title}s (95% interval), and what is lost by"
-    )
-    print("choosing the first (regret@1):")
+    what = "(95% interval), and what is lost by\nchoosing the first (regret@1):"
+    print(f"\nSpearman's rank correlation with the scores of the {title}s {what}")
     rows = []
     for name, one in found["statistics"].items():
         best = "most" if STATISTICS[name].sign > 0 else "least"

@@ -14,7 +14,6 @@ first.
 """
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,8 +57,7 @@ def main(settings: FigureSettings) -> int:
     for name in settings.figure:
         if name.strip().lower() not in known:
             raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
-    asked = (known[name.strip().lower()] for name in settings.figure)
-    names = list(dict.fromkeys(itertools.chain.from_iterable(asked)))
+    names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))
     root = Path(settings.runs).expanduser()
     of_runs = {name: ALL[name].compute(root) for name in names if name in FIGURES_OF_RUNS}
     folder = make_folder("output", settings.output)

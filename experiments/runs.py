@@ -37,17 +37,14 @@ def main(settings: ListSettings) -> int:
     if settings.sort in order:
         runs.sort(key=order[settings.sort])
     names = differing(runs) if settings.compare else []
-    titles, values = (
-        [name.removeprefix("config.") for name in names],
-        [[run.settings.get(name, "-") for name in names] for run in runs],
-    )
+    titles = [name.removeprefix("config.") for name in names]
+    values = [[run.settings.get(name, "-") for name in names] for run in runs]
     if settings.csv:
-        table = [
-            [run.name, run.task, run.method, "-".join(map(str, run.seeds)), *cells(run), *of_run, run.note]
-            for run, of_run in zip(runs, values, strict=True)
-        ]
-        header = ["run", "task", "method", "seeds", *CELLS, *titles, "note"]
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *table])
+        rows = [["run", "task", "method", "seeds", *CELLS, *titles, "note"]]
+        for run, of_run in zip(runs, values, strict=True):
+            whose = [run.name, run.task, run.method, "-".join(map(str, run.seeds))]
+            rows.append([*whose, *cells(run), *of_run, run.note])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return 0
     # Of settings and runs, the fewer are the columns. The name, which may be long, is the last one.
     is_below = len(names) > len(runs)

@@ -5,7 +5,6 @@ which it cannot import: it is what `pip install WHEEL` makes, without the downlo
 """
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,8 +13,8 @@ import venv
 from pathlib import Path
 
 import pytest
-import setuptools
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "xql_jax", "experiments", "configs")
 OF_EXTRAS = (
@@ -66,48 +65,15 @@ def typed(commands, tmp_path):
 
     def run(line):
         command, *arguments = line.split()
+        where = {"cwd": tmp_path, "env": ENVIRONMENT}
         ended = subprocess.run(
-            [commands / command, *arguments],
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=170,
+            [commands / command, *arguments], capture_output=True, text=True, timeout=170, **where
         )
         return ended.returncode, ended.stdout, ended.stderr
 
     return run
 
 
-def test_every_main_has_a_command(monkeypatch):
-    monkeypatch.setattr(setuptools, "setup", lambda **arguments: None)
-    monkeypatch.chdir(ROOT)
-    mains = {path.stem for path in (ROOT / "experiments").glob("*.py")}
-    assert set(runpy.run_path("setup.py")["MAINS"].values()) == mains
-
-
-@pytest.mark.parametrize(("there", "found"), [(["python3"], "python3 -m venv"), ([], "needs a Python")])
-def test_make_finds_a_python_that_fits_or_says_which(there, found, tmp_path):
-    for name in ("Makefile", "setup.py", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sh").symlink_to("/bin/sh")
-    for name in there:
-        (tmp_path / "bin" / name).symlink_to(Path(sys.executable).resolve())
-    (tmp_path / "bin" / "python3.11").write_text("#!/bin/sh\nexit 1\n")  # one without venv
-    (tmp_path / "bin" / "python3.11").chmod(0o755)
-    told = subprocess.run(
-        [shutil.which("make"), "--dry-run", "install"],
-        cwd=tmp_path,
-        env={"PATH": str(tmp_path / "bin")},
-        capture_output=True,
-        text=True,
-    )
-    assert found in told.stdout + told.stderr
-    assert len(told.stderr.splitlines()) == (0 if there else 1)
-
-
-@pytest.mark.slow
 def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
     code, out, err = typed("xql-train-offline -h")
     assert (code, err) == (0, "")
@@ -120,7 +86,6 @@ def test_a_command_teaches_itself_and_finds_configs_anywhere(typed):
     assert "--cql_alpha=" in out
 
 
-@pytest.mark.slow
 def test_the_mazes_need_no_extra(typed):
     code, out, err = typed("xql-train-offline --max_steps=20 --eval_episodes=1 --notqdm")
     assert code == 0, err
@@ -129,7 +94,6 @@ def test_the_mazes_need_no_extra(typed):
     assert code == 0, err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "package", "extra"),
     [

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 from guides import PAGES, ROOT, blocks
-from main_runs import run_main
+from main_runs import EXPERIMENTS, run_main
 
 EXTRA = "NOT-A-FLAG"  # arguments more than any main takes: it parses its flags, refuses these, and ends
 SETUP = (ROOT / "setup.py").read_text("utf-8")
@@ -44,6 +44,7 @@ def test_there_are_as_many_as_one_sees():
     assert len(OF_MAINS) > 40
     assert "README.md" in {place.split(":")[0] for place, _ in OF_MAINS}
     assert {words[0] for _, words in OF_MAINS} == INSTALLED.keys()
+    assert {*INSTALLED.values()} == {path.stem for path in EXPERIMENTS.glob("*.py")}
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def outcome_of(tmp_path):
     """Runs a command in a folder that has the sweep's file of the guide."""
     (tmp_path / "sweep.yaml").write_text(blocks("docs/sweeps.md", "yaml")[0].code)
     return lambda words, *others: run_main(
-        [*words[1:], *others], tmp_path, ROOT / "experiments" / f"{INSTALLED[words[0]]}.py"
+        [*words[1:], *others], tmp_path, EXPERIMENTS / f"{INSTALLED[words[0]]}.py"
     )
 
 

@@ -32,7 +32,6 @@ inspect --resume => resume
 train hopper-medium-v2 => 'hopper-medium-v2' | --name=value
 train --seed --tuned => --seed='--tuned': must be a whole number
 train --flagfile=nowhere => nowhere | No such file
-train --seed=many => --seed='many': must be a whole number, at least 0
 train --num_seeds=0 => --num_seeds=0 | at least 1, at most 100,000
 train --tuned=maybe => --tuned=maybe: must be true or false
 train --data_on=moon => --data_on='moon': must be one of auto, device, host
@@ -46,7 +45,6 @@ train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
 bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta
-train --sweep=hidden_dims=8 => --sweep | 'hidden_dims' | beta
 train --sweep=beta=low,high => --sweep | 'beta=low,high' | NUMBER
 train --sweep=beta=1,1.0 => --sweep | same value | beta
 train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
@@ -75,13 +73,11 @@ online --config={configs}/pointmaze_config.py => that is for xql-train-offline
 online --config=neither_config.py => neither_config.py | configs/
 train --config=betta_config.py => unknown config field 'betta' for xql
 train --config=text_config.py => text_config.py | beta | high
-train --config={configs}/pointmaze_config.py:xqll => 'xqll' | nearest known: xql
 train --method=xqll => 'xqll' | nearest known: xql
 train --method=sac => 'sac' | xql-train-online trains it
 train --config=iql => --method=iql
 train --config={configs}/pointmaze_config.py:iql --method=bc => --method=bc | leave out one
 finetune-from --method=xql --checkpoint={run} => --method: the run of --checkpoint has its own
-train --config={configs}/pointmaze_config.py:sac => 'sac' | xql-train-online
 train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'forward' | forward_kl
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --config.betta=1 => --betta: unknown setting | beta
@@ -90,13 +86,10 @@ train --config.max_steps=3 => --max_steps: no hyperparameter of xql; give max_st
 train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
 train --beta high => --beta='high': must be a number
 train --lr=1 => --lr: unknown setting | actor_lr (Learning rate of the policy) | value_lr
-train --gamma=1 => give discount
 train --temperature=1 => awr_temperature (Multiplies | beta (
 evaluate {run} --beta=1 => --beta: unknown
 online --steps=3 => give max_steps
-online --lr=1 => actor_lr | critic_lr
 train --config.about.suites=kitchen => about.suites
-train --config.beta => --beta='true': must be a number
 train --config.hidden_dims=wide => hidden_dims='wide' | widths
 train '--config.hidden_dims=(8,0)' => hidden_dims | positive whole numbers | (8, 0)
 train --config.num_critics=1.5 => num_critics='1.5': must be a whole number
@@ -140,8 +133,8 @@ evaluate {run} --random_policy => --random_policy | leave out
 evaluate --random_policy => --random_policy | --env_name
 evaluate {run} --video_size=320x240 => --video_size: only used for a video
 evaluate {run} --video=a.avi => --video=a.avi | '.avi' | .mp4, .gif
-choose => run's folder
 choose {run} --discount=1.5 => --discount must be within [0, 1]
+choose {run} --tau=0 => --tau must be within (0, 1]
 export => name a run's folder
 export {run} --formats=torch => --formats=torch | jax, onnx, npz
 # collection

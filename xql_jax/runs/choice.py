@@ -125,13 +125,17 @@ def _evaluation(settings: ChoiceSettings, saved: SavedRun) -> FittedQEvaluation:
     discount = discounts.pop() if settings.discount is None else settings.discount
     values = {"discount": discount, "critic_hidden_dims": widths, "num_critics": 1}
     values |= {name: getattr(settings, name) for name in ("critic_layer_norm", "critic_lr", "tau")}
+    try:
+        evaluation = with_hyperparameters(FittedQEvaluation(saved.learner), values)
+    except UserError as error:
+        raise UserError(f"--{error}".replace("--critic_hidden", "--hidden")) from None
     needed = 1.0 / (settings.tau * (1.0 - discount)) if discount < 1.0 else math.inf
     if settings.max_steps < needed:
         LOG.warning(
             f"--max_steps={settings.max_steps}: fewer than 1 / (tau * (1 - discount)) = {needed:,.0f}: "
             "rewards that are far away will not be known yet"
         )
-    return with_hyperparameters(FittedQEvaluation(saved.learner), values)
+    return evaluation
 
 
 def _dataset(settings: ChoiceSettings, saved: SavedRun) -> tuple[Dataset, np.ndarray]:
