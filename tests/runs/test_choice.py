@@ -199,7 +199,7 @@ def test_an_evaluation_that_diverges_has_no_value(swept, caplog):
     ("changes", "message"),
     [
         ({"hidden_dims": "8,x"}, "--hidden_dims='8,x': must be widths"),
-        ({"tau": 1.5}, r"^tau must be within \(0, 1\], not 1.5"),
+        ({"tau": 1.5}, r"^--tau must be within \(0, 1\], not 1.5"),
         ({"output": "choice.txt"}, "--output=choice.txt: unknown suffix"),
         ({"dataset": ("none.npz",)}, "none.npz: no such file"),
     ],
