@@ -57,8 +57,10 @@ def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
     train = offline.train
 
-    def told(*arguments, draw, **options):
-        return train(*arguments, draw=lambda population: arguments[-1].request(), **options)
+    def told(*arguments):
+        summary = train(*arguments)
+        next(one for one in arguments if isinstance(one, StopSignals)).request()
+        return summary
 
     monkeypatch.setattr(offline, "train", told)
     settings = sweep_settings(tmp_path)
