@@ -95,8 +95,8 @@ class BEAR(BehaviorRegularized):
 
     def mmd(self, distribution: Distribution, behavior: Distribution, key: PRNGKey) -> Array:
         """The MMD of pi and the clone in each state, f32[B], before the tanh."""
-        both = (x.gaussian if isinstance(x, TanhGaussian) else x for x in (distribution, behavior))
-        squared = mmd_to_clone(*both, key, self.divergence_samples, self.kernel, self.mmd_sigma)
+        pi, clone = (x.gaussian if isinstance(x, TanhGaussian) else x for x in (distribution, behavior))
+        squared = mmd_to_clone(pi, clone, key, self.divergence_samples, self.kernel, self.mmd_sigma)
         return jnp.sqrt(squared + 1e-6)  # the gradient of a root is unbounded at 0
 
     def actor(self, state: State) -> Chooser:
