@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.xql import Gumbel, InSample
+from xql_jax.learners.xql import GumbelFit, InSample
 from xql_jax.losses.regression import td_target
 from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, SarsaBatch, State
 
@@ -27,7 +27,7 @@ class ValueIteration(parts.PolicyLearner):
     Differs: V(s') comes from a target network; the paper uses the current network (`tau=1`).
     """
 
-    value: parts.ValueFit = fields.part(Gumbel)
+    value: parts.ValueFit = fields.part(GumbelFit)
     policy: Any = fields.part(parts.ForwardKL)
     discount: Numeric = fields.traced(0.99, fields.UNIT_INTERVAL)
     tau: Numeric = fields.traced(0.005, fields.ABOVE_ZERO)  # Polyak rate of the target network, per update
@@ -60,7 +60,7 @@ class QIteration(InSample):
     Differs: Q(s', a') is the minimum of the target critics, as everywhere in the authors' code.
     """
 
-    value: Gumbel = fields.part(Gumbel)
+    value: GumbelFit = fields.part(GumbelFit)
     critic: parts.Critic = fields.part(parts.Critic)
     discount: Numeric = fields.traced(0.99, fields.ABOVE_ZERO)  # not 0, as it scales beta
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from xql_jax.learners import fields, parts
 from xql_jax.learners.xql import InSample
 from xql_jax.losses.regression import check_pairs
-from xql_jax.types import Array, Batch, Numeric, PRNGKey
+from xql_jax.types import Array, Numeric
 
 ABOVE_HALF = fields.Domain("above 0.5, below 1", lambda x: 0.5 < x < 1)
 
@@ -55,16 +55,6 @@ class TotalVariation(parts.ValueFit):
         check_pairs(values, targets)
         y = jax.lax.stop_gradient(targets) - values
         return self.tradeoff * jnp.maximum(y, 0.0) + (1.0 - self.tradeoff) * values
-
-
-def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:
-    """States and actions: the data's actions with clipped Gaussian noise, then uniform ones."""
-    key_noise, key_uniform = jax.random.split(key)
-    noise = action_noise * jax.random.normal(key_noise, batch.actions.shape)
-    noisy = jnp.clip(batch.actions + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)  # 0.5: the authors' code
-    shape = (uniform_actions * batch.actions.shape[0], batch.actions.shape[1])
-    uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
-    return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
 
 
 ANTMAZE = {"antmaze": {"decay_actor_lr": False}}

@@ -79,7 +79,7 @@ def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -
     `initial_v`: V(s0). `initial_q`: Q(s0, pi(s0)) with the deterministic policy. `advantage`: Q(s, a) - V(s)
     at the data's actions. `td_error`: the root mean square of r + discount * mask * V(s') - Q(s, a); without
     V, Q(s', pi(s')) takes the place of V(s'). Only those that the method can compute are returned. Q is the
-    minimum of the critics. V and Q's targets are those that the method learns from (see `ValueTargets`).
+    minimum of the critics. V and Q's targets are the method's own (`ValueFit.v_and_q_targets`).
     """
     found: dict[str, Array] = {}
     value, critic = state.value, state.critic
@@ -95,7 +95,7 @@ def value_statistics(learner: Any, state: State, initial: Array, batch: Batch) -
         next_q = q_of(batch.next_observations, act(batch.next_observations))
         targets = td_target(batch.rewards, batch.masks, next_q, discount=learner.discount)
     else:
-        v, targets, _ = learner.value.read(value, batch, learner.discount)
+        v, targets, _ = learner.value.v_and_q_targets(value, batch, learner.discount)
         found["advantage"] = (q - v).mean()
     return {**found, "td_error": root_mean_square(targets - q)}
 

@@ -77,8 +77,8 @@ class Exponential(parts.ValueFit):
         m = jax.lax.stop_gradient(jnp.maximum(held.max(), -1.0))
         return jnp.exp(held - m) * (1.0 + z - held) + jnp.exp(-m) * values / self.alpha
 
-    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
-        v, targets, _ = super().read(value, batch, discount)
+    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+        v, targets, _ = super().v_and_q_targets(value, batch, discount)
         return v, targets, self.alpha
 
 

@@ -99,7 +99,7 @@ class ValueFit(Trained):
             value, info = self.minimize(value, loss, self.value_lr)
         return value, info
 
-    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         """V(s), Q's targets r + discount * V(s'), both f32[B], and what advantages are divided by."""
         # One pass over s and s': two of half the size are slower on a CPU.
         v, next_v = jnp.split(value(jnp.concatenate([batch.observations, batch.next_observations])), 2)

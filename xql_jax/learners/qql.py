@@ -61,7 +61,7 @@ class Quantiles(parts.ValueFit):
         lower, info = super().fit(value, states, targets, of_lower)
         return lower.replace(upper=upper), info
 
-    def read(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
+    def v_and_q_targets(self, value: Any, batch: Batch, discount: Numeric) -> tuple[Array, Array, Numeric]:
         """The advantage is the mean of those over V and the upper quantile; the paper weights by both."""
         both = jnp.concatenate([batch.observations, batch.next_observations])
         v, _ = jnp.split(value(both), 2)

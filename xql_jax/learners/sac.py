@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
 from xql_jax.learners.actor_critic import Delayed, every
-from xql_jax.learners.xql import Gumbel
+from xql_jax.learners.xql import GumbelFit
 from xql_jax.networks.policies import TanhGaussianPolicy, sac_init
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey, State
 
@@ -165,7 +165,7 @@ class XSAC(SoftActorCritic):
     a target network V (Eq. 14).
     """
 
-    value: parts.ValueFit = fields.part(functools.partial(Gumbel, value_init=sac_init))
+    value: parts.ValueFit = fields.part(functools.partial(GumbelFit, value_init=sac_init))
 
     def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
         return super().init(key, observations, actions, self.value)

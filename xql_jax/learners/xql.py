@@ -1,5 +1,7 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
+XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. Its kin are `InSample` with other parts.
+
 Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned. Where the authors' code
 (Div99/XQL, offline) differs from the paper is in docs/differences.md.
 """
@@ -58,17 +60,25 @@ class InSample(parts.PolicyLearner):
         observations, q = batch.observations, q_of(batch.observations, batch.actions)
         value_targets = q
         if self.uniform_actions or self.action_noise:
-            from xql_jax.learners.f_dvl import smoothed
-
             observations, actions = smoothed(batch, key_value, self.uniform_actions, self.action_noise)
             value_targets = q_of(observations, actions)
         value, value_info = self.value.fit(state.value, observations, value_targets)
-        v, targets, scale = self.value.read(value, batch, self.discount)
+        v, q_targets, scale = self.value.v_and_q_targets(value, batch, self.discount)
         estimates = parts.Estimates(q, v, scale, q_of)
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
-        critic, critic_info = self.critic.fit(state.critic, batch, targets)
+        critic, critic_info = self.critic.fit(state.critic, batch, q_targets)
         state = parts.LearnerState(state.step + 1, policy, value, critic.polyak_update(self.tau))
         return state, {**value_info, **policy_info, **critic_info}
+
+
+def smoothed(batch: Batch, key: PRNGKey, uniform_actions: int, action_noise: float) -> tuple[Array, Array]:
+    """States and actions: the data's actions with clipped Gaussian noise, then uniform ones."""
+    key_noise, key_uniform = jax.random.split(key)
+    noise = action_noise * jax.random.normal(key_noise, batch.actions.shape)
+    noisy = jnp.clip(batch.actions + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)  # 0.5: the authors' code
+    shape = (uniform_actions * batch.actions.shape[0], batch.actions.shape[1])
+    uniform = jax.random.uniform(key_uniform, shape, minval=-1.0, maxval=1.0)
+    return jnp.tile(batch.observations, (1 + uniform_actions, 1)), jnp.concatenate([noisy, uniform])
 
 
 @flax.struct.dataclass
@@ -88,7 +98,7 @@ class GumbelRegression(fields.Part):
 
 
 @flax.struct.dataclass
-class Gumbel(parts.ValueFit):
+class GumbelFit(parts.ValueFit):
     """Fits V to beta * log E[exp(Q / beta)], the soft maximum of Q (Eq. 11)."""
 
     regression: GumbelRegression = fields.part(GumbelRegression)
@@ -97,4 +107,4 @@ class Gumbel(parts.ValueFit):
         return self.regression(values, targets)
 
 
-METHODS = {"xql": fields.Method(InSample, value=Gumbel)}
+METHODS = {"xql": fields.Method(InSample, value=GumbelFit)}

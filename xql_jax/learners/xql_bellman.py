@@ -71,7 +71,7 @@ class XQLBellman(InSample):
 
     def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
         after, info = super().update(state, batch, key)
-        _, targets, _ = self.value.read(after.value, batch, self.discount)
+        _, targets, _ = self.value.v_and_q_targets(after.value, batch, self.discount)
         critic = state.critic
         qs = [critic.network.apply(p, batch.observations, batch.actions) for p in critic.params]
         return after.replace(value=self.value.followed(after.value, qs, targets)), info

@@ -30,23 +30,14 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
     return clipped, z - clipped
 
 
-def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
-    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None), Eq. 1.
-
-    From the maximum (beta -> 0) to the mean (beta -> inf), Lemma 3.1; it minimises `gumbel_loss`, Lemma 3.2.
-    """
-    log_sum = jax.nn.logsumexp(x / beta, axis=axis)
-    return beta * (log_sum - jnp.log(x.size // log_sum.size))
-
-
 def gumbel_loss(
     values: Array, targets: Array, *, beta: Numeric, clip: Numeric = jnp.inf, clip_rule: ClipRule = clip_both
 ) -> Array:
     """Gumbel regression (LINEX) loss exp(z) - z - 1 of each example, z = (targets - values) / beta.
 
-    Over targets x (constants) the minimiser is `log_mean_exp`. All is f32[B]; values, targets and beta in
-    reward units. The clip bounds z; a finite one is lowered to the largest exponent with a finite gradient in
-    float32 (about 87 for beta >= 1), but the mean may overflow.
+    Over targets x (constants) the minimiser is beta * log mean exp(x / beta) (Lemma 3.2). All is f32[B];
+    values, targets and beta in reward units. The clip bounds z; a finite one is lowered to the largest
+    exponent with a finite gradient in float32 (about 87 for beta >= 1), but the mean may overflow.
 
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
     """
