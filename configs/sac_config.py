@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import online_config
 
-TABLE_5 = {"batch_size": 1024, "warmup_steps": 5_000}
+DIFFERENCES = {"batch_size": 1024, "warmup_steps": 5_000}
 # For a laptop's CPU.
 SMALL = {
     **dict.fromkeys(("actor_lr", "critic_lr", "value_lr", "entropy_coef_lr"), 1e-3),
@@ -19,4 +19,4 @@ SMALL = {
 
 
 def get_config(algorithm: str = "sac") -> ConfigDict:
-    return online_config(algorithm, algorithms=("sac",), differences=TABLE_5, small=SMALL)
+    return online_config(algorithm, algorithms=("sac",), differences=DIFFERENCES, small=SMALL)

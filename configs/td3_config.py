@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from xql_jax.configuration import online_config
 
-TABLE_5 = {"warmup_steps": 25_000}
+DIFFERENCES = {"warmup_steps": 25_000}
 BY_TASK = {"hopper-hop": {"exploration_noise": 0.05}}
 SMALL = {"warmup_steps": 1_000}  # the paper's networks are small already
 
 
 def get_config(algorithm: str = "td3") -> ConfigDict:
-    values = {"differences": TABLE_5, "small": SMALL, "by_task": BY_TASK}
+    values = {"differences": DIFFERENCES, "small": SMALL, "by_task": BY_TASK}
     return online_config(algorithm, algorithms=("td3", "td3_dq"), **values)

@@ -13,5 +13,5 @@ TABLE_6 = {"cheetah-run": 2.0, "walker-run": 1.0, "hopper-hop": 2.0, "quadruped-
 
 def get_config(algorithm: str = "xsac") -> ConfigDict:
     by_task = {task: {"beta": beta} for task, beta in TABLE_6.items()}
-    values = {"differences": SAC["TABLE_5"], "small": SAC["SMALL"], "by_task": by_task}
+    values = {"differences": SAC["DIFFERENCES"], "small": SAC["SMALL"], "by_task": by_task}
     return online_config(algorithm, algorithms=("xsac",), **values)

@@ -18,6 +18,6 @@ OTHERS = {"xtd3": 2.0, "xtd3_dq": 4.0}  # on other tasks: the middle of the valu
 def get_config(algorithm: str = "xtd3") -> ConfigDict:
     betas = TABLE_6.get(algorithm, {})
     by_task = {task: {"beta": beta, **TD3["BY_TASK"].get(task, {})} for task, beta in betas.items()}
-    differences = {**TD3["TABLE_5"], "beta": OTHERS.get(algorithm, 2.0)}
+    differences = {**TD3["DIFFERENCES"], "beta": OTHERS.get(algorithm, 2.0)}
     values = {"differences": differences, "small": TD3["SMALL"], "by_task": by_task}
     return online_config(algorithm, algorithms=tuple(TABLE_6), **values)

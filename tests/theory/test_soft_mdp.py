@@ -84,7 +84,7 @@ def test_the_discount_moves_into_the_scale(seed, beta, percent):
 @instances
 @given(seeds, betas, discounts)
 def test_policy_is_optimal_for_the_regularised_return(seed, beta, discount):
-    """Sec. 2.1, the handout's Eq. 3: with -beta log(pi / mu) paid, Eq. 2's policy earns V*, others less."""
+    """Sec. 2.1: with -beta log(pi / mu) paid, Eq. 2's policy earns V*, others less."""
     mdp = random_mdp(seed, beta=beta, discount=discount)
     solution = value_iteration(mdp, 1e-12)
 

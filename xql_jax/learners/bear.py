@@ -1,6 +1,6 @@
 """BEAR (Kumar et al. 2019): pi maximises Q while its MMD to the data's policy stays below a threshold.
 
-Source: Algorithm 1 of the paper. Code: rail-berkeley/d4rl_evaluations, bear (the authors' later code, which
+Source: Algorithm 1 of Kumar et al. Code: rail-berkeley/d4rl_evaluations, bear (the authors' later code, which
 has these hyperparameters) and aviralkumar2907/BEAR.
 Hyperparameters: bear/examples/bear_hdf5_d4rl.py, lines 133, 134 and 137 (rates, threshold), 145 (networks)
 and 84 (the clone's); bear/rlkit/torch/sac/bear.py, lines 42 (4 actions), 76 and 84 (rates), 172 and 180 (10

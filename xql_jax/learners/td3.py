@@ -129,7 +129,7 @@ class TD3(DelayedDeterministic):
 
 @flax.struct.dataclass
 class GumbelCritic(parts.Critic):
-    """X-TD3's critics, fitted to L^beta of their targets, Eq. 42; all else is TD3's."""
+    """X-TD3's critics, fitted to L^beta of their targets (Eq. 9, 42); all else is TD3's."""
 
     regression: GumbelRegression = fields.part(GumbelRegression)
 

@@ -22,7 +22,7 @@ from xql_jax.types import Array, Batch, Metrics, Numeric, PRNGKey, State
 
 @flax.struct.dataclass
 class TemporalDifference(parts.Critic):
-    """Critics fitted to r + discount * V(s') (Eq. 14), by Huber losses as in the authors' offline code.
+    """Critics fitted to r + discount * V(s') (Eq. 14) by squared errors or, as in their code, Huber losses.
 
     Squared errors are averaged over the networks, Huber losses summed: two networks' are the same near 0.
     """

@@ -23,7 +23,7 @@ class SoftMDP:
     Transitions are lists of K successors per state-action pair. They take S * A * K numbers, while a dense
     matrix takes S * A * S. All real arrays are float64.
 
-    Source: Garg et al. 2023, Sec. 2.1; the handout's Eq. 3.
+    Source: Garg et al. 2023, Sec. 2.1.
     """
 
     next_states: np.ndarray  # i32[S, A, K], in any order; duplicates are allowed
@@ -126,13 +126,13 @@ class SoftMDP:
         return self.rewards + self.discount * (self.probabilities * values[self.next_states]).sum(-1)
 
     def soft_value(self, q: ArrayLike) -> np.ndarray:
-        """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34; the handout's 25)."""
+        """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34)."""
         return weighted_log_partition(np.asarray(q, np.float64), self.behavior, self.beta)
 
     def policy(self, q: ArrayLike, v: ArrayLike) -> np.ndarray:
-        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2; the handout's Eq. 24).
+        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2).
 
-        Its rows sum to 1 if V is the soft value of Q; that makes it the handout's Eq. 23.
+        Its rows sum to 1 if V is the soft value of Q.
         """
         advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
         return self.behavior * np.exp(advantages / self.beta)
