@@ -63,7 +63,11 @@ def print_members(members: list[dict[str, Any]], quantity: str) -> None:
             + ("" if rate is None else _SUCCESS_RATE.format(rate, *entry["success_interval_95"]))
             + (f"return {entry['return_mean']:.4g}, " if quantity == "score" else "")
             + f"length {entry['length_mean']:.1f}"
-            + (" (diverged: actions that were not finite were 0)" if entry["non_finite_actions"] else "")
+            + (
+                " (diverged: actions that were not finite became the centre)"
+                if entry["non_finite_actions"]
+                else ""
+            )
         )
         _, _, setting = entry["member"].partition(", ")
         settings.setdefault(setting, []).append(entry["score_mean"])

@@ -187,6 +187,21 @@ def test_fine_tuned_and_online_runs_act_in_the_same_units(made):
     np.testing.assert_allclose(moved, rows["next_observations"][:, :-1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("action", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_becomes_the_centre_of_the_bounds(made, monkeypatch, action):
+    name, _, path = made
+    low, high = (np.array(bound, np.float32) for bound in BOUNDS[name])
+
+    def act(observations):
+        return np.full((*observations.shape[:2], len(low)), action, np.float32)
+
+    monkeypatch.setattr("xql_jax.runs.load.deterministic_policy", lambda *stacked: act)
+    settings = EvaluationSettings(checkpoint=str(path), episodes=EPISODES, seed=0)
+    [member] = evaluate(settings)["members"]
+    assert member["non_finite_actions"]
+    assert member["return_mean"] == same(score_by_hand(name, lambda seen: (low + high) / 2))
+
+
 def test_an_earlier_versions_run_takes_its_environments_bounds(made, tmp_path):
     name, folder, path = made
     old = tmp_path / "environment" / "method" / "run"

@@ -80,11 +80,11 @@ def deterministic_policy(learners: Learner, states: State) -> Act:
     return RecurrentPolicy(act, begin, remember)
 
 
-def finite_policy(act: Act, report: Callable[[int], None]) -> Act:
-    """Returns the policies with every NaN or infinite action entry replaced by 0.
+def finite_policy(act: Act, report: Callable[[int], object]) -> Act:
+    """Returns the policies with every NaN or infinite action entry replaced by 0, the centre of its bounds.
 
     So the other members' episodes can continue. Parameters can be finite and yet so large that an action is
-    not.
+    not. This comes before `prepared`, whose clipping to the environment's bounds would hide infinity.
 
     Args:
         report: called with a member's index each time one of its actions is not finite.

@@ -13,7 +13,7 @@ from xql_jax.envs import Simulation, Suite, choose_suite, describe_environment
 from xql_jax.errors import UserError
 from xql_jax.files import as_json
 from xql_jax.outputs import check_output, writing_output
-from xql_jax.rollout.acting import Act, finite_policy
+from xql_jax.rollout.acting import Act
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.rollout.video import SUFFIXES, check_draws, parse_size, prepare_to_draw, record_video
@@ -44,10 +44,10 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         given = {name: getattr(settings, name) for name in Simulation._fields}
         simulation = simulation._replace(**{name: x for name, x in given.items() if x is not None})
         suite = choose_suite(task, simulation)
-        non_finite: set[int] = set()  # members whose actions were not finite, and were replaced by 0
+        non_finite: set[int] = set()  # members whose actions were not finite: see `finite_policy`
         if run:
             run.check_fits(task, *suite.sizes(task))
-            act, what = finite_policy(run.policy(), non_finite.add), run.what
+            act, what = run.policy(report=non_finite.add), run.what
         else:
             act, what = _random(task, suite, settings.seed), "the random policy"
         members = [str(member) for member in run.members] if run else ["random"]
@@ -78,7 +78,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         }
         _write(report, output)  # before the video, which may fail: the results must not be lost
         if video:
-            act = finite_policy(run.policy(run.members[:1]), lambda index: None) if run else act
+            act = run.policy(run.members[:1], non_finite.add) if run else act
             seeds = [episode_seed(settings.seed, episode) for episode in range(settings.video_episodes)]
             with counted(len(seeds) * task.episode_limit, "step", settings.tqdm, "video") as count:
                 returns = record_video(

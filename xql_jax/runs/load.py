@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
 from xql_jax.logs.csv_rows import Columns, Row, parse_rows
 from xql_jax.reports.summary import ONLINE
-from xql_jax.rollout.acting import Act, deterministic_policy, prepared
+from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
 from xql_jax.runs.folder import defining, kind_of, read_config, read_summary
 from xql_jax.tasks import References, Task, get_task, referenced
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -229,12 +229,17 @@ class SavedRun:
         """A description of the policies, for messages."""
         return f"{self.algorithm}, {self.step:,} {self.unit}s, {self.path}"
 
-    def policy(self, members: Sequence[Member] | None = None) -> Act:
-        """Returns the deterministic policies of some members, or of all: f32[M, K, O] to f32[M, K, A]."""
+    def policy(
+        self, members: Sequence[Member] | None = None, report: Callable[[int], object] | None = None
+    ) -> Act:
+        """Returns the deterministic policies of some members, or of all: f32[M, K, O] to f32[M, K, A].
+
+        With `report` their actions are finite, as in training's evaluations: see `finite_policy`.
+        """
         members = self.members if members is None else members
         states = stacked([self.states[member.name] for member in members])
         act = deterministic_policy(stacked(learners_of(self.learner, members)), states)
-        return prepared(act, self.preprocessing)
+        return prepared(finite_policy(act, report) if report else act, self.preprocessing)
 
 
 def all_runs(root: Path) -> Iterator[SavedRun]:
