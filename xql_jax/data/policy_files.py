@@ -56,9 +56,11 @@ def read_policy(path: Path, observation_dim: int, action_dim: int) -> FilePolicy
     try:
         with np.errstate(all="ignore"):
             actions = policy.act(np.ones((1, observation_dim), np.float32))
-    except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+    except KeyError as error:
+        raise UserError(f"{path}: no array {error.args[0]}") from error
+    except (ValueError, TypeError, ZeroDivisionError) as error:
         raise UserError(
-            f"{path}: its arrays do not fit observations of {observation_dim} entries: {error!r}"
+            f"{path}: its arrays do not fit observations of {observation_dim} entries: {error}"
         ) from error
     if actions.shape != (1, action_dim) or not np.isfinite(actions).all():
         raise UserError(f"{path}: acts by {actions.tolist()}, not by {action_dim} finite numbers")

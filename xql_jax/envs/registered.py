@@ -21,11 +21,11 @@ class Registered(SimulatedEnv):
     registry's.
     """
 
-    def __init__(self, task: Task, **options: Any):
-        """Makes the task's environment with Gymnasium's options."""
+    def __init__(self, task: Task, simulation: Any = None, **options: Any):
+        """Makes the task's environment with Gymnasium's options, or takes the one that is given."""
         name = self._name = task.name
         try:  # without the checker, which only costs time
-            self.simulation = simulation = gymnasium.make(
+            self.simulation = simulation = simulation or gymnasium.make(
                 name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
             )
         except Exception as error:  # it may be the user's code, and fail in any way
