@@ -171,7 +171,9 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
         return found
 
     first = population()
-    first.advance(100)
+    for step in (32, 64, 100):  # episodes are running at each
+        first.advance(step)
+        saved = save(first)
     for index in range(2):
         rows = buffer_of(first, index).data
         oldest_first = np.roll(np.arange(64), -100 % 64)
@@ -182,8 +184,16 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
             assert np.isinf(found).sum() == 50 % EPISODE  # of the running episode
             assert np.ptp(found[np.isfinite(found)]) > 1e-3
     again = population()
-    again.resume(*save(first))
-    same(buffer_of(again, 1), buffer_of(first, 1))
+    again.resume(*saved)
+    for index in range(2):
+        same(buffer_of(again, index), buffer_of(first, index))
+    # The episodes that ran at a resumption have no returns-to-go, and their rows are written once.
+    again.advance(140)
+    resumed = population()
+    resumed.resume(*save(again))
+    same(buffer_of(resumed), buffer_of(again))
+    lengths = [len(np.load(file)["rewards"]) for file in sorted(tmp_path.rglob("*-0000000140-*.npz"))]
+    assert lengths == [40, 40]
 
 
 class Killed(BaseException):

@@ -191,7 +191,7 @@ def test_files_of_another_run_member_or_shape_are_refused(run):
     for files in (ReplayFiles(run.files.folder, "other"), ReplayFiles(run.files.folder.parent).of("replay")):
         with pytest.raises(Damaged, match="damaged, or another run's or member's"):
             files.load(13, shapes(8))
-    with pytest.raises(UserError, match=r"observations is float32\[5, 3\], not float32\[5, 4\]"):
+    with pytest.raises(UserError, match=r"observations is float32\[3, 3\], not float32\[3, 4\]"):
         run.files.load(13, jax.eval_shape(lambda: replay.empty(8, 4, A)))
 
 

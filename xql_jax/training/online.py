@@ -12,6 +12,7 @@ from xql_jax.training.checkpoints import Progress
 from xql_jax.training.members import Divergence, Member
 from xql_jax.training.population import Population, Saving
 from xql_jax.training.replay_files import ReplayFiles, rows_since
+from xql_jax.training.returns import first_unknown
 from xql_jax.training.schedule import OnlineSchedule
 from xql_jax.training.updates import MemberState
 from xql_jax.types import Array, Batch, Learner, Metrics, Minibatch, PRNGKey
@@ -51,6 +52,7 @@ class Online(Population):
         self.restarts: dict[int, list[Divergence]] = {}
         self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
+        self._changing: dict[str, int] = {}  # by member: the first transition that had no return-to-go there
         example = jnp.zeros((1, sizes[0])), jnp.zeros((1, sizes[1]))
         # The metrics' shapes do not depend on the batch size.
         super().__init__(learner, members, example, replay.empty(1, *sizes, batch_type).data, together)
@@ -97,12 +99,16 @@ class Online(Population):
     def saving(self) -> Saving:
         """Returns the content of a checkpoint; its `write` writes the transitions since the last one.
 
-        It also removes the files that no checkpoint needs any more.
+        It writes those again of the episodes that were running then, because their returns-to-go may have
+        become known. It also removes the files that no checkpoint needs any more.
         """
         rows, step, kept = {}, self.acted, self.schedule.keep_checkpoints
+        saved = self._saved_at[-1]
         for index, member in enumerate(self.members):
             group, place = self.place_of(index)
-            rows[member.name] = rows_since(group.members.buffer, self._saved_at[-1], place)
+            first = self._changing.get(member.name, saved)
+            rows[member.name] = rows_since(group.members.buffer, first, place)
+            self._changing[member.name] = first_unknown(rows[member.name], step)
         # One more than the number to keep, because the newest is written before the oldest is removed.
         # After a resumption there can be checkpoints that are not known here.
         self._saved_at = [*self._saved_at, step][-kept - 1 if kept else 0 :]
@@ -111,7 +117,7 @@ class Online(Population):
         def write() -> None:
             for name, new in rows.items():
                 files = self._files.of(name)
-                files.append(step, new)
+                files.append(step, new, saved)
                 files.prune(oldest - self.schedule.buffer_size)
 
         return super().saving()._replace(write=write)
@@ -127,7 +133,7 @@ class Online(Population):
             # A copy, because `device_put` may share NumPy's memory, which must not be donated.
             placed = jax.tree.map(jnp.copy, jax.device_put(stack, group.split))
             group.members = group.members.replace(buffer=placed)
-        self._saved_at = [self.acted]
+        self._saved_at, self._changing = [self.acted], {}  # episodes that ran then will never end
 
 
 @jax.jit

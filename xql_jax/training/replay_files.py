@@ -1,7 +1,8 @@
 """A replay buffer on the disk, saved incrementally: each checkpoint adds a file with the new transitions.
 
 replay/FIRST-STOP-DIGEST.npz    transitions FIRST, ..., STOP - 1, counted over all ever inserted; the arrays
-                                are the fields of the buffer's transitions
+                                are the fields of the buffer's transitions. Before them there can be earlier
+                                transitions that have changed since the file before
 replay/NAME.tmp                 a file that is being written
 
 A checkpoint itself only needs the number of transitions inserted so far. The name of each file contains a
@@ -49,7 +50,7 @@ class ReplayFiles:
         """Returns the files of one member (seed and setting) of the run, which are in a subfolder."""
         return ReplayFiles(self.folder / member, f"{self.owner} {member}")
 
-    def append(self, inserted: int, rows: Batch) -> None:
+    def append(self, inserted: int, rows: Batch, saved: int = 0) -> None:
         """Writes the latest transitions; they are on the disk when this returns.
 
         Files with transitions of the same or later numbers are removed first, because a run that was resumed
@@ -57,11 +58,13 @@ class ReplayFiles:
 
         Args:
             inserted: number of transitions ever inserted, these included.
-            rows: NumPy f32[n, ...], the last n of them; nothing is written if n is 0.
+            rows: NumPy f32[n, ...], the last n of them.
+            saved: `inserted` of the call before; rows before it replace those in older files. Nothing is
+                written if there are no rows after it.
         Raises:
             UserError: if they cannot be written.
         """
-        first = inserted - len(rows.rewards)
+        first = max(saved, inserted - len(rows.rewards))
         self._remove(lambda segment: segment.stop > first)
         if first == inserted:
             return
@@ -88,20 +91,22 @@ class ReplayFiles:
         """
         capacity = len(like.data.rewards)
         ring = jax.tree.map(lambda field: np.zeros(field.shape, field.dtype), like.data)
-        needed, stop = max(0, inserted - capacity), inserted
-        for segment in self._chain(inserted):  # from the newest file to the oldest
-            if stop <= needed:
-                break
-            first = max(segment.first, needed)
-            for place, rows in zip(ring, self._read(segment, ring), strict=True):
-                place[np.arange(first, stop) % capacity] = rows[first - segment.first :]
-            stop = first
-        if stop > needed:
-            raise Damaged(f"{self.folder}: the file of the transitions up to {stop:,} is missing")
+        needed = max(0, inserted - capacity)
+        chain = [segment for segment in self._chain(inserted) if segment.stop > needed]
+        reached = chain[-1].first if chain else inserted
+        if reached > needed:
+            raise Damaged(f"{self.folder}: the file of the transitions up to {reached:,} is missing")
+        for segment in reversed(chain):  # from the oldest file to the newest, which can change earlier rows
+            found = self._read(segment, ring)
+            numbers = np.arange(max(needed, segment.stop - len(found.rewards)), segment.stop)
+            for place, rows in zip(ring, found, strict=True):
+                place[numbers % capacity] = rows[len(rows) - len(numbers) :]
         return ReplayBuffer(ring, np.int32(inserted))  # type: ignore[arg-type]
 
     def read(self, stop: int | None, like: Batch) -> tuple[int, Batch]:
         """Returns the longest sequence of transitions on the disk, without a gap, that ends before `stop`.
+
+        It is for transitions that do not change once they are there.
 
         Args:
             stop: a transition's number; None for all transitions.
@@ -138,14 +143,15 @@ class ReplayFiles:
         return digest.hexdigest()[:32]
 
     def _read(self, segment: _Segment, like: Batch) -> Batch:
-        """Returns a file's transitions, NumPy f32[stop - first, ...]; checks its digest and shapes."""
+        """Returns a file's transitions, NumPy f32[n, ...], n >= stop - first; checks digest and shapes."""
         content = read_whole(segment.path)
         if self._digest(content) != segment.digest:
             raise Damaged(f"{segment.path}: damaged, or another run's or member's")
         with np.load(io.BytesIO(content)) as arrays:
             rows = type(like)(**arrays)
+        number = max(segment.stop - segment.first, len(rows.rewards))
         for name, found, field in zip(like._fields, rows, like, strict=True):
-            wanted = segment.stop - segment.first, *field.shape[1:]
+            wanted = number, *field.shape[1:]
             if (found.shape, found.dtype) != (wanted, field.dtype):
                 raise UserError(
                     f"{segment.path}: written for another task: {name} is {found.dtype}{list(found.shape)}, "

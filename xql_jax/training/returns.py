@@ -63,3 +63,13 @@ def with_returns(buffers: ReplayBuffer, known: Sequence[Sequence[tuple[int, floa
     # A copy, because `device_put` may share NumPy's memory, which must not be donated.
     placed = jnp.copy(jax.device_put(returns, buffers.data.rewards.sharding))
     return ReplayBuffer(buffers.data._replace(returns_to_go=placed), buffers.inserted)
+
+
+def first_unknown(rows: Any, stop: int) -> int:
+    """Returns the number of the first transition without a return-to-go; `stop` if there is none.
+
+    Args:
+        rows: NumPy f32[n, ...], transitions stop - n, ..., stop - 1; of any kind of batch.
+    """
+    unknown = np.isneginf(rows.returns_to_go) if isinstance(rows, CalibratedBatch) else np.zeros(0, bool)
+    return stop - len(unknown) + int(np.argmax(unknown)) if unknown.any() else stop
