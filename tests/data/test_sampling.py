@@ -117,17 +117,18 @@ def test_shuffled_rows_whose_next_actions_are_mostly_unknown_are_refused(rows, l
 # Discounted returns.
 
 
-def test_discounted_returns_end_at_terminals_and_go_on_with_the_last_reward_after_time_outs():
-    """By hand, with discount 1/2: after a time-out the last reward r is worth 2 r from its own step on."""
-    batch = with_returns_to_go(trajectories(), 0.5).batch
+def test_discounted_returns_end_at_terminals_and_if_asked_go_on_after_time_outs():
+    """By hand, with discount 1/2: an endless reward r is worth 2 r from its own step on."""
+    batch = with_returns_to_go(trajectories(), 0.5, endless=True).batch
     np.testing.assert_array_equal(batch.returns_to_go, [1 + 3, 2 + 4, 2 * 4, 8 + 8, 16, 2 * 20])
     np.testing.assert_array_equal(batch.rewards, trajectories().batch.rewards)
     # Failures alone, as in the authors' code: r / (1 - discount) in each row.
-    failed = with_returns_to_go(trajectories([-1] * 6), 0.75).batch.returns_to_go
+    failed = with_returns_to_go(trajectories([-1] * 6), 0.75, endless=True).batch.returns_to_go
     np.testing.assert_array_equal(failed, [-4, -4, -4, -1.75, -1, -4])
-    view = view_for(make_learner("cal_ql", {"discount": 0.5}), trajectories()).batch
-    assert isinstance(view, CalibratedBatch)
-    np.testing.assert_array_equal(view.returns_to_go, batch.returns_to_go)
+    for endless, returns in ((True, batch.returns_to_go), (False, [1 + 2, 2 + 2, 4, 8 + 8, 16, 20])):
+        view = view_for(make_learner("cal_ql", {"discount": 0.5, "endless": endless}), trajectories()).batch
+        assert isinstance(view, CalibratedBatch)
+        np.testing.assert_array_equal(view.returns_to_go, returns)
 
 
 # Windows of trajectories.
@@ -185,9 +186,10 @@ def test_the_fingerprint_is_of_the_data():
 
 def test_data_without_trajectories_are_refused():
     dataset = trajectories()
-    for view in (in_windows, with_returns_to_go):
-        with pytest.raises(UserError, match=r"six\.hdf5.*no two rows"):
-            view(dataclasses.replace(dataset, ends=np.ones(6, bool)), 0.5)
+    mostly = dataclasses.replace(dataset, ends=np.array([1, 0, 1, 1, 1, 1], bool))
+    for view in (lambda data: in_windows(data, 2), lambda data: with_returns_to_go(data, 0.5, True)):
+        with pytest.raises(UserError, match=r"six\.hdf5: 4 of 6 transitions do not lead"):
+            view(mostly)
     one = dataclasses.replace(dataset, ends=np.arange(6) == 5)
     with pytest.raises(UserError, match=r"six\.hdf5.*does not end \(no terminals, no timeouts\)"):
         in_windows(one, 2)

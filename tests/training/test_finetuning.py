@@ -148,7 +148,7 @@ def test_what_is_met_is_preprocessed_as_the_data_is(tmp_path):
 
 @flax.struct.dataclass
 class Calibrated(Counter):
-    discount = 0.5
+    discount, endless = 0.5, True
     batch_type = CalibratedBatch
 
 

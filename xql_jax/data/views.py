@@ -21,14 +21,7 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     Raises:
         UserError: if more than half of the transitions would be left out.
     """
-    batch = dataset.batch
-    known = ~dataset.ends | (np.asarray(batch.masks) == 0)
-    if 2 * np.count_nonzero(known) < dataset.size:
-        raise UserError(
-            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not "
-            "lead to the next row's observation, so the next action, which the algorithm needs, is unknown: "
-            "are the rows shuffled? Give them in the order in which they were recorded"
-        )
+    batch, known = dataset.batch, _known(dataset)
     following = np.minimum(np.arange(dataset.size) + 1, dataset.size - 1)
     fields: tuple[Any, ...] = (*batch, np.asarray(batch.actions)[following])
     # A trajectory that loses its last row ends one row earlier.
@@ -37,27 +30,26 @@ def with_next_actions(dataset: Dataset) -> Dataset:
     return kept.part(np.flatnonzero(known))
 
 
-def with_returns_to_go(dataset: Dataset, discount: float) -> Dataset:
-    """Gives every transition its return-to-go; raises as `in_windows`."""
+def with_returns_to_go(dataset: Dataset, discount: float, endless: bool) -> Dataset:
+    """Gives every transition its return-to-go, as `discounted_returns`; raises as `in_windows`."""
     _trajectories(dataset)
     batch = dataset.batch
-    returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount)
+    returns: Any = discounted_returns(batch.rewards, batch.masks, dataset.ends, discount, endless)
     return dataclasses.replace(dataset, batch=CalibratedBatch(**batch._asdict(), returns_to_go=returns))
 
 
-def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float) -> np.ndarray:
+def discounted_returns(rewards: Any, masks: Any, ends: Any, discount: float, endless: bool) -> np.ndarray:
     """Returns f32[N], the discounted returns from each transition of trajectories on, reward units.
-
-    Where a trajectory ends without a terminal, its last reward goes on forever.
 
     Source: nakamotoo/Cal-QL, branch dev/add-kitchen, JaxCQL/replay_buffer.py, lines 268 to 300.
     Args:
         rewards, masks: f32[N].
         ends: bool[N], each trajectory's last transition, the last of all included.
         discount: below 1.
+        endless: where a trajectory ends without a terminal, its last reward goes on forever, not 0.
     """
     rewards = np.asarray(rewards, np.float64)
-    following = np.where(ends, np.asarray(masks) * rewards / (1.0 - discount), 0.0)
+    following = np.where(ends, endless * np.asarray(masks) * rewards / (1.0 - discount), 0.0)
     returns = rewards + discount * following
     for row in reversed(np.flatnonzero(~np.asarray(ends)).tolist()):
         returns[row] += discount * returns[row + 1]
@@ -87,14 +79,23 @@ def in_windows(dataset: Dataset, length: int) -> Dataset:
     return dataclasses.replace(dataset, batch=Trajectories(**arrays, length=length))
 
 
+def _known(dataset: Dataset) -> np.ndarray:
+    """Returns bool[N], where the next row goes on or a terminal ends; UserError if for less than half."""
+    known = ~dataset.ends | (np.asarray(dataset.batch.masks) == 0)
+    if 2 * np.count_nonzero(known) < dataset.size:
+        raise UserError(
+            f"{dataset.source}: {np.count_nonzero(~known):,} of {dataset.size:,} transitions do not "
+            "lead to the next row's observation, but the algorithm learns from sequences: are the rows "
+            "shuffled, or a part of the data? Give all in the order in which they were recorded"
+        )
+    return known
+
+
 def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the last rows of the trajectories and their lengths; UserError if the data do not tell them."""
+    _known(dataset)
     last = np.flatnonzero(dataset.ends)
     lengths = np.diff(last, prepend=-1)
-    if lengths.max() == 1:
-        raise UserError(
-            f"{dataset.source}: no two rows belong to one trajectory, but the algorithm learns from sequences"
-        )
     if len(last) == 1 and dataset.batch.masks[-1] != 0:
         raise UserError(
             f"{dataset.source}: all rows are one trajectory that does not end (no terminals, no timeouts), "
@@ -107,7 +108,7 @@ def _trajectories(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 VIEWS: dict[type, Callable[[Dataset, Any], Dataset]] = {
     Batch: lambda dataset, learner: dataset,
     SarsaBatch: lambda dataset, learner: with_next_actions(dataset),
-    CalibratedBatch: lambda dataset, learner: with_returns_to_go(dataset, learner.discount),
+    CalibratedBatch: lambda dataset, learner: with_returns_to_go(dataset, learner.discount, learner.endless),
     Windows: lambda dataset, learner: in_windows(dataset, learner.context_length),
 }
 

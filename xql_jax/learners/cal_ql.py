@@ -9,9 +9,12 @@ networks, threshold 0.8 per weight, share of offline data 0.5, for kitchen 0.25)
 
 Differs: what cql.py says of rates and the order of updates. In kitchen the authors' penalty
 does not divide by the actions' densities (`cql_importance_sample=False`). Their multiplier begins at e, here
-at 1. After a time-out the last reward goes on forever, as theirs does in the kitchen and on trajectories of
-failures alone; on other sparse trajectories theirs ends. The discount cannot be swept or changed online,
-because the returns are computed with it before training.
+at 1. With entropy in Q's targets, the best action there is that of Q - alpha * log pi, theirs that of Q.
+run_adroit.sh trains for 20,000 updates offline; here the default (--num_pretraining_steps) is 1,000,000.
+On AntMaze the last reward goes on forever after each time-out, theirs on trajectories of failures alone.
+Online transitions are learned from at once, with CQL's penalty until their episode ends; theirs wait until
+then. So for the first episode after the hand-over the online part of a minibatch has no lower bounds. The
+discount and `endless` cannot be swept or changed online, because returns are computed with them before.
 """
 
 import functools
@@ -30,6 +33,7 @@ class CalQL(cql.CQL):
 
     discount: float = fields.static(0.99, fields.BELOW_ONE)
     backup_actions: int = fields.static(10, fields.AT_LEAST_ONE)
+    endless: bool = fields.static(False, fields.EITHER, "After a time-out the last reward goes on forever.")
 
     batch_type: ClassVar[type] = CalibratedBatch
 
@@ -46,8 +50,11 @@ METHOD = fields.Method(
     CalQL,
     {**cql.METHOD.defaults, **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (256, 256))},
     by_suite={
-        "antmaze": {"cql_threshold": 4.0, "critic_hidden_dims": (256,) * 4},
-        "kitchen": dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (512,) * 3),
+        "antmaze": {"cql_threshold": 4.0, "critic_hidden_dims": (256,) * 4, "endless": True},
+        "kitchen": {
+            **dict.fromkeys(("actor_hidden_dims", "critic_hidden_dims"), (512,) * 3),
+            "endless": True,
+        },
         "adroit": {"cql_alpha": 1.0, "actor_hidden_dims": (512,) * 2, "critic_hidden_dims": (512,) * 3},
         "pointmaze": cql.METHOD.by_suite["pointmaze"],
     },

@@ -80,7 +80,7 @@ class Actor:
                 self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
             batch = self._preprocessing.online(transitions)
             if learner.batch_type is CalibratedBatch:
-                batch = self._returns.step(first, batch, result.ended, learner.discount)
+                batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)
             seconds["acting"] += acted - started
             seconds["environment"] += time.perf_counter() - acted

@@ -23,20 +23,21 @@ class RunningReturns:
         self._rows: list[list[tuple[int, float, float]]] = [[] for _ in range(number)]
         self._known: list[tuple[int, float]] = []
 
-    def step(self, first: int, batch: Any, ended: np.ndarray, discount: float) -> CalibratedBatch:
+    def step(self, first: int, batch: Any, ended: np.ndarray, learner: Any) -> CalibratedBatch:
         """Returns a transition of each environment with an unknown return-to-go, -inf.
 
         Args:
             first: the number of the first environment's transition; the others' follow.
             batch: NumPy f32[N, ...].
             ended: bool[N], where an episode ends, by a terminal or a time-out.
+            learner: has `discount` and `endless`, as in `discounted_returns`.
         """
         for index, rows in enumerate(self._rows):
             rows.append((first + index, float(batch.rewards[index]), float(batch.masks[index])))
             if ended[index]:
                 numbers, rewards, masks = zip(*rows, strict=True)
                 is_last = np.arange(len(rows)) == len(rows) - 1
-                returns = discounted_returns(rewards, masks, is_last, discount)
+                returns = discounted_returns(rewards, masks, is_last, learner.discount, learner.endless)
                 self._known += zip(numbers, returns.tolist(), strict=True)
                 rows.clear()
         unknown: Any = np.full(len(ended), -np.inf, np.float32)
