@@ -202,7 +202,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
         importlib.import_module("dm_control")  # so that a missing package counts as skipped, not as failed
     from xql_jax.training.host import Host
     from xql_jax.training.replay_files import ReplayFiles
-    from xql_jax.training.schedule import OnlineSchedule
+    from xql_jax.training.schedule import ActingSchedule
 
     started = time.perf_counter()
     networks = ("actor", "critic", "value") if algorithm == "xsac" else ("actor", "critic")
@@ -211,7 +211,7 @@ def measure_online(algorithm: str, width: int, batch_size: int, name: str) -> di
     make: Any = functools.partial(choose_suite(task).make, task) if task else StandIn
     sizes = {"buffer_size": FLAGS.transitions, "batch_size": batch_size}
     # As in experiments/train_online.py, except that there are no random steps at the start.
-    schedule = OnlineSchedule(warmup_steps=0, round_steps=50, **sizes)
+    schedule = ActingSchedule(warmup_steps=0, round_steps=50, **sizes)
     with tempfile.TemporaryDirectory() as folder:
         files = ReplayFiles(Path(folder))
         population = Host(learner, make_members([0], {}), make, schedule, files)

@@ -29,7 +29,7 @@ from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.schedule import ActingSchedule
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
 flags.DEFINE_string("env_name", "playground:CartpoleSwingup", "A task in JAX.")
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def measured(learner, task, number: int, updates_per_step: float, folder: Path) -> dict:
-    schedule = OnlineSchedule(
+    schedule = ActingSchedule(
         num_environments=number,
         round_steps=number,
         buffer_size=CAPACITY,
@@ -69,7 +69,7 @@ def measured(learner, task, number: int, updates_per_step: float, folder: Path) 
         warmup_steps=0,
         updates_per_step=updates_per_step,
     )
-    rounds = OnlineSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
+    rounds = ActingSchedule(**{**vars(schedule), "round_steps": number * max(1, ROUND // number)})
     host_task = get_task(name_in_dm_control(task))
     make, members = functools.partial(choose_suite(host_task).make, host_task), [Member(0, {})]
     populations = {

@@ -29,7 +29,7 @@ from xql_jax.training.host import Host
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Batch
 
 flags.DEFINE_enum("algorithm", "xsac", ONLINE, "Learner.")
@@ -52,9 +52,9 @@ def main(_: list[str]) -> None:
         runs: dict[str, Callable[[int], float]] = {"straightforward": straightforward_loop(learner, make)}
         populations = {}
         schedules = {
-            "overlapped": OnlineSchedule(warmup_steps=0, round_steps=ROUND),
-            "no updates": OnlineSchedule(warmup_steps=0, updates_per_step=0),
-            "no updates, rounds": OnlineSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
+            "overlapped": ActingSchedule(warmup_steps=0, round_steps=ROUND),
+            "no updates": ActingSchedule(warmup_steps=0, updates_per_step=0),
+            "no updates, rounds": ActingSchedule(warmup_steps=0, updates_per_step=0, round_steps=ROUND),
         }
         for name, schedule in schedules.items():
             files = ReplayFiles(Path(folder) / name)

@@ -18,7 +18,7 @@ from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
 from xql_jax.training.members import Member
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.types import Batch
 
 EPISODE = 7  # steps
@@ -96,7 +96,7 @@ class BadActor(Counter):
         return jnp.where(actor >= 12, jnp.nan, actions)
 
 
-SCHEDULE = OnlineSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
+SCHEDULE = ActingSchedule(buffer_size=64, batch_size=4, warmup_steps=6, round_steps=2)
 ONE = (Member(0, {}),)
 
 

@@ -75,7 +75,7 @@ class Phases:
 
         def hand_over(offline):
             online = Host(
-                learner, members, Counting, schedule, ReplayFiles(path), first_step=handover,
+                learner, members, Counting, schedule, ReplayFiles(path), handover=handover,
                 prior_data=PriorData(data, fraction), preprocessing=preprocessing,
             )  # fmt: skip
             online.take_over(offline)
@@ -103,8 +103,8 @@ def test_the_second_phase_goes_on_with_state_and_numbers_of_the_first(tmp_path, 
     population = phases.begin_online()
     assert (population.stride, population.step) == (2, HANDOVER)
     same(population.states, before)
-    update, numbers = population.update, []
-    monkeypatch.setattr(population, "update", lambda *of: numbers.append(of) or update(*of))
+    update, numbers = population.train_members, []
+    monkeypatch.setattr(population, "train_members", lambda *of: numbers.append(of) or update(*of))
     population.advance(HANDOVER + 20)
     assert population.step == HANDOVER + 20
     assert float(population.states["updates"][0]) == HANDOVER + 20
@@ -277,13 +277,13 @@ def test_who_diverges_online_is_told_by_the_runs_steps(tmp_path):
 
 def test_acting_and_learning_follow_the_ramps(tmp_path, monkeypatch):
     population = online(tmp_path, learner=ActingByRate(), ramps=(Ramp("rate", 1.0, 3.0, 4),))
-    update, rates = population.update, []
+    update, rates = population.train_members, []
 
     def note(*arguments):
         rates.append(float(population.groups[0].members.learner.rate[0]))
         update(*arguments)
 
-    monkeypatch.setattr(population, "update", note)
+    monkeypatch.setattr(population, "train_members", note)
     population.advance(8)
     assert rates == [1.0, 2.0, 3.0, 3.0]
     expected = [0.1, 0.15, 0.2, 0.25, 0.3, 0.3, 0.3, 0.3]

@@ -43,7 +43,7 @@ from xql_jax.training.loop import TrainingLoop
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule, Schedule
+from xql_jax.training.schedule import ActingSchedule, Schedule
 
 # Steps, and those between logs, evaluations and checkpoints.
 SCHEDULE = 42, 4, 10, 6
@@ -70,7 +70,7 @@ class InProgram:
 
     def open(self, folder):
         members = [Member(0, {"breaks_at": 1e9}), Member(1, {"breaks_at": 25.0})]
-        schedule = OnlineSchedule(
+        schedule = ActingSchedule(
             num_environments=2, round_steps=2, buffer_size=16, batch_size=4, warmup_steps=6
         )
         folder.mkdir(parents=True, exist_ok=True)

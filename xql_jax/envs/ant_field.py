@@ -11,7 +11,7 @@ import numpy as np
 
 from xql_jax.envs.ant_maze import FRAME_SKIP, ant_maze_spec
 from xql_jax.envs.mazes import Maze
-from xql_jax.envs.simulated import MujocoRobot, Outcome
+from xql_jax.envs.simulated import ActResult, MujocoRobot
 
 EPISODE_LIMIT = 300
 NEAREST, FARTHEST = 2.0, 8.0  # metres from the ant to a new target
@@ -50,7 +50,7 @@ class AntField(MujocoRobot):
         self._draw_target()
         return self.observe()
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Walks for 0.1 s; see the class for the reward."""
         before = math.dist(self.data.qpos[:2], self.target)
         self.advance(action)

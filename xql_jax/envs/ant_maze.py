@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import MAZES, Cell, Maze
-from xql_jax.envs.simulated import ASSETS, MujocoRobot, Outcome
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
 from xql_jax.tasks import Task
 
 CELL_SIZE = 4.0  # metres
@@ -60,7 +60,7 @@ class AntMaze(MujocoRobot):
             self.goal = draw_goal(self.goal_cell, self.np_random)
         return super().start(seed)
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Walks for 0.1 s; see the class for the reward."""
         self.advance(action)
         reached = math.dist(self.data.qpos[:2].tolist(), self.goal.tolist()) <= GOAL_RADIUS

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from xql_jax.envs import Suite
-from xql_jax.envs.simulated import SimulatedEnv, Start, Step
+from xql_jax.envs.simulated import GymStep, SimulatedEnv, Start
 from xql_jax.errors import UserError, needing
 from xql_jax.tasks import Task
 
@@ -67,7 +67,7 @@ class D4RLEnvironment(SimulatedEnv):
             np.random.seed(seed)  # noqa: NPY002
         return env.reset().astype(np.float32), {}
 
-    def step(self, action: np.ndarray) -> Step:
+    def step(self, action: np.ndarray) -> GymStep:
         observation, reward, done, info = self.simulation.step(action)
         truncated = bool(info.get("TimeLimit.truncated", False))
         return observation.astype(np.float32), float(reward), bool(done) and not truncated, truncated, info

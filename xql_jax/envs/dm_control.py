@@ -8,7 +8,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import Outcome, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.errors import EnvironmentFailure, needing
 from xql_jax.tasks import Task
 
@@ -65,7 +65,7 @@ class DMControl(SimulatedEnv):
             self.close()  # the camera still shows the last episode's terrain
         return _flat(self._environment.reset().observation)
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Acts for one control step; EnvironmentFailure if the action is NaN, or the simulation diverges."""
         control = self._middle + self._reach * np.minimum(np.maximum(action, -1.0), 1.0)
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from xql_jax.envs.simulated import ASSETS, MujocoRobot, Outcome
+from xql_jax.envs.simulated import ASSETS, ActResult, MujocoRobot
 from xql_jax.tasks import Task
 
 
@@ -66,7 +66,7 @@ class Locomotion(MujocoRobot):
         )
         self._seconds = self.model.opt.timestep * robot.frame_skip
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Moves for 0.05 s (halfcheetah) or 0.008 s; see the class for the reward."""
         robot, qpos = self.robot, self.data.qpos
         before = qpos[0]

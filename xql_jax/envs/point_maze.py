@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from xql_jax.envs.mazes import Maze, maze_of
-from xql_jax.envs.simulated import Outcome, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.tasks import Task
 
 GOAL_RADIUS = 0.5
@@ -56,7 +56,7 @@ class PointMaze(SimulatedEnv):
         self._steps, self._success = 0, False
         return self._observation()
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Pushes for 0.01 s; see the class for the reward."""
         push(self.model, self.data, action)
         distance = math.dist(self.data.qpos.tolist(), self._goal)

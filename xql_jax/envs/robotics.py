@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xql_jax.envs.simulated import Outcome, SimulatedEnv
+from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 
@@ -65,7 +65,7 @@ class Kitchen(SimulatedEnv):
         """Starts in D4RL's only initial pose; `seed` determines all of the episode's noise."""
         return self._observation(self.simulation.reset(seed=seed)[0])
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Moves for 0.08 s towards the last *noisy* joint positions + velocity * 0.08 s, as D4RL does."""
         observation, reward, terminated, _, info = self.simulation.step(action)
         return self._observation(observation), reward, terminated, {**info, "success": terminated}
@@ -130,7 +130,7 @@ class Adroit(SimulatedEnv):
         self._goal_steps = 0
         return self.simulation.reset(seed=seed)[0]
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         """Moves the joints towards these positions for 0.01 s."""
         observation, reward, _, _, info = self.simulation.step(action)
         reward -= 0.2 * np.linalg.norm(self._reach(observation))  # from +0.1 to D4RL's -0.1

@@ -14,9 +14,9 @@ INERTIAL_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 # What an environment's `reset` returns, and its `step`: the observation; reward, terminated, truncated; info.
 Start = tuple[np.ndarray, dict[str, Any]]
-Step = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+GymStep = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
 # What its `act` returns: the observation [O], the reward, whether the state is terminal, and `info`.
-Outcome = tuple[np.ndarray, float, bool, dict[str, Any]]
+ActResult = tuple[np.ndarray, float, bool, dict[str, Any]]
 
 
 class SimulatedEnv(gymnasium.Env):
@@ -49,7 +49,7 @@ class SimulatedEnv(gymnasium.Env):
         """Starts an episode, determined by `seed`; returns the observation [O]."""
         raise NotImplementedError
 
-    def act(self, action: np.ndarray) -> Outcome:
+    def act(self, action: np.ndarray) -> ActResult:
         raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
@@ -57,7 +57,7 @@ class SimulatedEnv(gymnasium.Env):
         self._steps = 0
         return np.asarray(self.start(seed), np.float32), {}
 
-    def step(self, action: np.ndarray) -> Step:
+    def step(self, action: np.ndarray) -> GymStep:
         """Acts once; the episode is truncated at its limit."""
         observation, reward, terminated, info = self.act(np.asarray(action))
         self._steps += 1

@@ -138,11 +138,11 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         """The schedule of both phases."""
         handover = self.num_pretraining_steps or 0
         return dataclasses.replace(
-            self.online_schedule, max_steps=handover + self.max_steps, handover=handover
+            self.schedule_after_handover, max_steps=handover + self.max_steps, handover=handover
         )
 
     @property
-    def online_schedule(self) -> Schedule:
+    def schedule_after_handover(self) -> Schedule:
         return super().schedule
 
     def resolved(self) -> Self:

@@ -181,7 +181,7 @@ def _trained(
     data = dataset.batch if fits_on_device(dataset.batch) else dataset
     members = [Member(settings.seed, {}) for _ in saved.members]
     population = offline_population(evaluation, members, data, settings.batch_size)
-    population.replace(
+    population.set_in_members(
         state=[
             population.member(index)[1].replace(policy=saved.learner.actor(saved.states[member.name]))
             for index, member in enumerate(saved.members)

@@ -21,7 +21,7 @@ from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.offline import RunData, data_folder, load_data, place
-from xql_jax.runs.online import check_room, on_the_host, online_schedule
+from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Job, Summary, make_job, running, train
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
@@ -51,9 +51,9 @@ def finetune_job(settings: FinetuneSettings) -> Job:
             f"it learns from {job.learner.batch_type.__name__}"
         )
     ramps = parse_ramps(settings.online, job.learner, settings.max_steps, job.members[0].hyperparameters)
-    schedule = online_schedule(
+    schedule = acting_schedule(
         settings,
-        settings.online_schedule,
+        settings.schedule_after_handover,
         batch_size=settings.batch_size,
         buffer_size=min(settings.replay_buffer_size, max(settings.max_steps, settings.batch_size)),
         warmup_steps=settings.warmup_steps,
@@ -87,16 +87,16 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         batch = jax.device_put(place(data.dataset, job, folder))
         population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
-            population.replace(state=[pretrained[member.name] for member in job.members])
+            population.set_in_members(state=[pretrained[member.name] for member in job.members])
 
         def hand_over(first: Population) -> Population:
             """Returns the population of the second phase, with the states of the first phase's members."""
-            online = on_the_host(
+            online = host_population(
                 job,
                 job.learner.scheduled(math.inf),
                 folder,
                 stop,
-                first_step=job.settings.num_pretraining_steps,
+                handover=job.settings.num_pretraining_steps,
                 prior_data=PriorData(batch, job.settings.offline_fraction, job.settings.replay_buffer_size),
                 preprocessing=data.preprocessing,
             )

@@ -27,7 +27,7 @@ from xql_jax.training.host import Host
 from xql_jax.training.online import Online
 from xql_jax.training.population import Population
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule, Schedule
+from xql_jax.training.schedule import ActingSchedule, Schedule
 from xql_jax.training.signals import StopSignals
 
 LOG = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def online_job(settings: OnlineSettings) -> Job:
     settings = settings.resolved()
     task, restarts = settings.task, settings.on_divergence == "restart"
     fields = hyperparameters(online_fields(settings.config))
-    schedule = online_schedule(settings, settings.schedule, restarts=restarts, **fields)
+    schedule = acting_schedule(settings, settings.schedule, restarts=restarts, **fields)
     if task.suite == COMPILED:
         if settings.processes or restarts:
             flag = "--processes" if settings.processes else "--on_divergence=restart"
@@ -72,14 +72,14 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
             environment = compiled_environment(task)
             population: Population = Compiled(job.learner, job.members, environment, job.acting, files)
         else:
-            population = on_the_host(job, job.learner, folder, stop, preprocessing=preprocessing)
+            population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
         return train(
             job, folder, population, evaluator, task, stop, preprocessing,
             details=functools.partial(details_of, job),
         )  # fmt: skip
 
 
-def on_the_host(job: Job, learner: Any, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
+def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals, **options: Any) -> Host:
     """Returns the population that steps simulators while it learns; for the options see `Host`."""
     settings, schedule = job.settings, job.acting
     LOG.info(
@@ -115,21 +115,21 @@ def details_of(job: Job, population: Population, rows: Sequence[Row]) -> dict[st
     }
 
 
-def online_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any) -> OnlineSchedule:
+def acting_schedule(settings: ActingSettings, schedule: Schedule, **fields: Any) -> ActingSchedule:
     """Chooses how acting and learning alternate; UserError if settings contradict, or nothing is learned.
 
     The rounds are as long as --max_policy_lag allows, and every interval of `schedule` is a multiple of them.
 
     Args:
         schedule: in environment steps.
-        fields: of the `OnlineSchedule`.
+        fields: of the `ActingSchedule`.
     """
     number = settings.num_environments
     names = ("max_steps", "log_interval", "eval_interval", "checkpoint_interval", "bellman_error_interval")
     intervals = {name: getattr(schedule, name) for name in names}  # 0 is a multiple of everything
     if unfit := [f"--{name}={interval}" for name, interval in intervals.items() if interval % number]:
         raise UserError(f"{', '.join(unfit)}: must be a multiple of --num_environments={number}")
-    shortest = OnlineSchedule(
+    shortest = ActingSchedule(
         num_environments=number,
         processes=settings.processes,
         keep_checkpoints=schedule.keep_checkpoints,

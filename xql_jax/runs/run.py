@@ -44,7 +44,7 @@ class Job(NamedTuple):
     learner: Any
     members: list[Member]  # one per seed and setting of the swept hyperparameters
     identity: Mapping[str, Any]  # what its numbers depend on, except the data's content
-    acting: Any = None  # the `OnlineSchedule`, how acting and learning alternate, if it acts
+    acting: Any = None  # the `ActingSchedule`, how acting and learning alternate, if it acts
     source: Any = None  # the `SavedRun` of --checkpoint, of whose members it is the fine-tuning
 
 

@@ -20,7 +20,7 @@ from xql_jax.training.members import Member, member_keys, member_shapes, unstack
 from xql_jax.training.online import Online
 from xql_jax.training.population import Saving, not_finite
 from xql_jax.training.replay_files import ReplayFiles
-from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.updates import STATE, MemberState, run_updates
 from xql_jax.types import Array, Learner, Metrics, PRNGKey
 
@@ -60,7 +60,7 @@ class Compiled(Online):
         learner: Learner,
         members: Sequence[Member],
         environment: JaxEnvironment,
-        schedule: OnlineSchedule,
+        schedule: ActingSchedule,
         files: ReplayFiles,
         together: bool | None = None,
     ):
@@ -74,7 +74,7 @@ class Compiled(Online):
         for member in self.members:
             *_, key_acting, key = member_keys(member)
             running.append(Running(begin(key), key_acting, key, nan, nan, jnp.int32(0), jnp.int32(-1)))
-        self.replace(episodes=running)
+        self.set_in_members(running=running)
 
     def pieces(self, group: Group, start: int, stop: int) -> Iterator[Piece]:
         """Yields pieces with the number of updates due before each time of acting, and after the last."""
@@ -99,7 +99,7 @@ class Compiled(Online):
 
         def act_and_learn(turn: Array, carry: tuple[MemberState, Metrics]) -> tuple[MemberState, Metrics]:
             member, finite = carry
-            running, step = member.episodes, start + turn * number
+            running, step = member.running, start + turn * number
             actions = self._act(member, step)
             usable = jnp.where(jnp.isfinite(actions), actions, 0.0)
             episodes, transitions, ended = compiled.step(
@@ -119,7 +119,7 @@ class Compiled(Online):
             stays = running.diverged_at >= 0
             learned = {name: getattr(updated, name) for name in ("state", "sums", "metrics")}
             kept = {name: getattr(member, name) for name in learned}
-            member = member.replace(episodes=running, **_select(stays, kept, learned))
+            member = member.replace(running=running, **_select(stays, kept, learned))
             return member, _select(is_new, was_finite, finite)
 
         finite = dict.fromkeys((*member.metrics, STATE, ACTIONS), jnp.bool_(True))
@@ -129,10 +129,10 @@ class Compiled(Online):
         self.compile()
         started = time.perf_counter()
         self._mark_diverged()
-        finite = self.run(self.groups, self.step, stop)
+        finite = self.call_program(self.groups, self.step, stop)
         self.step = stop
         for group, was_finite in zip(self.groups, finite, strict=True):
-            at = np.asarray(group.members.episodes.diverged_at)
+            at = np.asarray(group.members.running.diverged_at)
             for place, index in enumerate(group.indices):
                 if at[place] >= 0 and index not in self.diverged:
                     found = {name: of[place] for name, of in was_finite.items()}
@@ -147,7 +147,7 @@ class Compiled(Online):
         return self.metrics()
 
     def episode_means(self) -> tuple[Array, Array]:
-        return self.gathered("episodes.episode_return"), self.gathered("episodes.episode_length")
+        return self.gathered("running.episode_return"), self.gathered("running.episode_length")
 
     def saved_shapes(self) -> dict[str, Any]:
         one = jax.eval_shape(_numbers, member_shapes(_rest(self.groups[0].members)))
@@ -155,7 +155,7 @@ class Compiled(Online):
 
     def saving(self) -> Saving:
         saving = super().saving()
-        rests = self.joined([_numbers(_rest(group.members)) for group in self.groups])
+        rests = self.of_all_members([_numbers(_rest(group.members)) for group in self.groups])
         return saving._replace(items={**saving.items, "episodes": unstack(rests, self.members)})
 
     def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
@@ -163,19 +163,21 @@ class Compiled(Online):
         super().resume(items, progress)
         like = member_shapes(_rest(self.groups[0].members))
         rests = [_with_keys(items["episodes"][member.name], like) for member in self.members]
-        self.replace(**{name: [rest[name] for rest in rests] for name in like})
+        self.set_in_members(
+            running=[rest["episodes"] for rest in rests], metrics=[rest["metrics"] for rest in rests]
+        )
         self.failures = self._count_failures()
 
     def _count_failures(self) -> int:
-        return int(self.gathered("episodes.failures").sum())
+        return int(self.gathered("running.failures").sum())
 
     def _mark_diverged(self) -> None:
         """Tells the program which members have diverged, in an evaluation, too."""
         for group in self.groups:
             found = [self.diverged.get(index) for index in group.indices]
             at = np.array([divergence.step if divergence else -1 for divergence in found], np.int32)
-            running = group.members.episodes.replace(diverged_at=jax.device_put(at, group.split))
-            group.members = group.members.replace(episodes=running)
+            running = group.members.running.replace(diverged_at=jax.device_put(at, group.split))
+            group.members = group.members.replace(running=running)
 
     def _anywhere(self, condition: Array) -> Array:
         """Whether a condition bool[] holds for any of the members that share the program's control flow."""
@@ -183,14 +185,14 @@ class Compiled(Online):
 
     def _act(self, member: MemberState, step: Array) -> Array:
         """Returns actions f32[N, A] at `step`: sampled from the policy, or uniform during the warm-up."""
-        key = jax.random.fold_in(member.episodes.key_acting, step)
+        key = jax.random.fold_in(member.running.key_acting, step)
         shape = self.stride, self._environment.action_size
 
         def random(key: PRNGKey) -> Array:
             return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
 
         def by_policy(key: PRNGKey) -> Array:
-            learner, observations = member.learner, member.episodes.episodes.observations
+            learner, observations = member.learner, member.running.episodes.observations
             return learner.act(learner.actor(member.state), observations, key, False)
 
         return jax.lax.cond(step < self.schedule.warmup_steps, random, by_policy, key)
@@ -217,7 +219,7 @@ def _select(condition: Array, first: Tree, second: Tree) -> Tree:
 
 def _rest(members: MemberState) -> dict[str, Any]:
     """What a checkpoint holds of members besides their states, sums and buffers."""
-    return {"episodes": members.episodes, "metrics": members.metrics}
+    return {"episodes": members.running, "metrics": members.metrics}
 
 
 def _is_key(leaf: Any) -> bool:

@@ -26,7 +26,7 @@ from xql_jax.training.online import EPISODE_METRICS, Online
 from xql_jax.training.population import Population, Saving
 from xql_jax.training.replay_files import ReplayFiles
 from xql_jax.training.returns import RunningReturns, with_returns
-from xql_jax.training.schedule import OnlineSchedule, ramped
+from xql_jax.training.schedule import ActingSchedule, ramped
 from xql_jax.types import Array, Batch, CalibratedBatch, Environment, Learner, Metrics, Params, PRNGKey, State
 
 LOG = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ UNCHANGED = Preprocessing()
 WORK = ("environment", "acting", "waiting for the learner")
 
 
-class Actor:
+class Collector:
     """One member's environments, and how it acts in them.
 
     Attributes:
@@ -44,7 +44,7 @@ class Actor:
     """
 
     def __init__(
-        self, member: Member, environments: VectorEnv, schedule: OnlineSchedule, preprocessing: Preprocessing
+        self, member: Member, environments: VectorEnv, schedule: ActingSchedule, preprocessing: Preprocessing
     ):
         self.environments, self._schedule, self._preprocessing = environments, schedule, preprocessing
         self.seeds: EpisodeSeeds
@@ -94,7 +94,7 @@ class Actor:
             return np.random.default_rng((self._seed, step)).uniform(-1.0, 1.0, shape).astype(np.float32)
         observations = self._preprocessing.observations(self._observations)
         spread = self._schedule.acting_temperature, self._schedule.exploration_noise
-        return np.asarray(_act(*spread, learner, params, observations, self._key, np.int32(step)))
+        return np.asarray(_sampled_actions(*spread, learner, params, observations, self._key, np.int32(step)))
 
 
 class Host(Online):
@@ -117,11 +117,11 @@ class Host(Online):
         learner: Learner,
         members: Sequence[Member],
         make: Callable[[], Environment],
-        schedule: OnlineSchedule,
+        schedule: ActingSchedule,
         files: ReplayFiles,
         patience: Patience = PATIENT,
         *,
-        first_step: int = 0,
+        handover: int = 0,
         prior_data: PriorData | None = None,
         preprocessing: Preprocessing = UNCHANGED,
         together: bool | None = None,
@@ -129,23 +129,24 @@ class Host(Online):
         self.data = prior_data
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._learning: concurrent.futures.Future | None = None  # of the round before
-        self._actors = [
-            Actor(member, _environments(make, schedule, patience), schedule, preprocessing)
+        self._collectors = [
+            Collector(member, _environments(make, schedule, patience), schedule, preprocessing)
             for member in members
         ]
-        environments = self._actors[0].environments
+        environments = self._collectors[0].environments
         super().__init__(
             learner,
             members,
             schedule,
             files,
             (environments.observation_space.shape[0], environments.action_space.shape[0]),
-            first_step=first_step,
+            handover=handover,
             batch_type=type(prior_data.batch) if prior_data else Batch,
             together=together,
         )
         self.seconds = dict.fromkeys(WORK, 0.0)
-        self._policies: tuple[list[Params], list[Params]]  # after the last round but one; the last
+        self._policy_before: list[Params]  # after the last round but one
+        self._policy_newest: list[Params]  # after the last round
         self._begin()
 
     def _begin(self) -> None:
@@ -157,7 +158,7 @@ class Host(Online):
         """Continues from the members of another population, with their states and divergences."""
         self.step, self.diverged = other.step, dict(other.diverged)
         self.compile_seconds = other.compile_seconds
-        self.replace(state=[other.member(index)[1] for index in range(len(self.members))])
+        self.set_in_members(state=[other.member(index)[1] for index in range(len(self.members))])
         self._begin()
 
     def advance(self, stop: int) -> Metrics:
@@ -169,10 +170,10 @@ class Host(Online):
         self.compile()
         self._settle()
         while self.step < stop:
-            rows = self._act()
+            rows = self._act_for_a_round()
             self._await_learner()
             self._settle()
-            known = [actor.known for actor in self._actors]
+            known = [collector.known for collector in self._collectors]
             self._learning = self._thread.submit(self._learn, self.acted, rows, known)
             self.step += self.stride
             self._note_episodes()
@@ -180,7 +181,7 @@ class Host(Online):
         return self.metrics()
 
     def episode_means(self) -> tuple[Array, Array]:
-        means = [[actor.episode[name] for actor in self._actors] for name in EPISODE_METRICS]
+        means = [[collector.episode[name] for collector in self._collectors] for name in EPISODE_METRICS]
         return jnp.array(means[0], jnp.float32), jnp.array(means[1], jnp.float32)
 
     def saving(self) -> Saving:
@@ -198,27 +199,31 @@ class Host(Online):
     def resume(self, items: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
         """Restores states and buffers; new episodes start."""
         super().resume(items, progress)
-        for index, (member, actor) in enumerate(zip(self.members, self._actors, strict=True)):
+        for index, (member, collector) in enumerate(zip(self.members, self._collectors, strict=True)):
             held = progress.members[member.name]
             if held["restarts"]:
                 self.restarts[index] = [Divergence(**restart) for restart in held["restarts"]]
-            actor.reset(held["episodes"])
+            collector.reset(held["episodes"])
         self._begin()
 
     def close(self) -> None:
         self._thread.shutdown()
-        for actor in self._actors:
-            actor.environments.close()
+        for collector in self._collectors:
+            collector.environments.close()
 
-    def _act(self) -> list[Batch]:
-        """Acts for one round in all members' environments; returns one batch of transitions per member."""
+    def _act_for_a_round(self) -> list[Batch]:
+        """Acts for one round in all members' environments; returns one batch of transitions per member.
+
+        Round j acts by the policy after round j - 2: the newest while round j - 1 is still learned, else the
+        one before.
+        """
         acted = []
-        policies = self._policies[1 if self._learning else 0]  # a round that is being learned counts already
-        for member, actor, learner, params in zip(
-            self.members, self._actors, self._learners, policies, strict=True
+        policies = self._policy_newest if self._learning else self._policy_before
+        for member, collector, learner, params in zip(
+            self.members, self._collectors, self._learners, policies, strict=True
         ):
             try:
-                acted.append(actor.act(learner, params, self.acted, self.seconds))
+                acted.append(collector.act(learner, params, self.acted, self.seconds))
             except EnvironmentFailure as error:
                 self._await_learner()
                 whose = f"{member}: " if len(self.members) > 1 else ""
@@ -227,7 +232,7 @@ class Host(Online):
 
     def _learn(self, begun: int, rows: Sequence[Batch], known: Sequence[Any]) -> None:
         """Inserts the transitions of the round from `begun` on, and does the due updates; in the thread."""
-        first, ended = self.first_step, begun + self.stride
+        first, ended = self.handover, begun + self.stride
         for group in self.groups:
             new = jax.tree.map(lambda *fields: np.stack(fields), *(rows[index] for index in group.indices))
             members = group.members
@@ -238,7 +243,7 @@ class Host(Online):
             group.members = members.replace(buffer=buffer, learner=jax.device_put(learner, group.split))
         start, stop = (first + self.schedule.updates_by(step) for step in (begun, ended))
         if start < stop:
-            self.update(start, stop, first + ended)
+            self.train_members(start, stop, first + ended)
         jax.block_until_ready([group.members for group in self.groups])
 
     def _await_learner(self) -> None:
@@ -249,15 +254,15 @@ class Host(Online):
         learning, self._learning = self._learning, None
         learning.result()
         self._restart()
-        self._policies = self._policies[1], self._current_policies()
+        self._policy_before, self._policy_newest = self._policy_newest, self._current_policies()
         self.seconds["waiting for the learner"] += time.perf_counter() - started
 
     def _settle(self) -> None:
         """Handles actions that were not finite, before the next round is learned; the learner is idle."""
-        for index, actor in enumerate(self._actors):
-            if actor.bad_actions_at is not None:
-                self.diverge(index, self.first_step + actor.bad_actions_at, "actions")
-                actor.bad_actions_at = None
+        for index, collector in enumerate(self._collectors):
+            if collector.bad_actions_at is not None:
+                self.diverge(index, self.handover + collector.bad_actions_at, "actions")
+                collector.bad_actions_at = None
         if self._restart():
             self._start_policies()
 
@@ -274,33 +279,32 @@ class Host(Online):
             key = jax.random.fold_in(member_keys(member)[0], len(self.restarts[index]))
             states = [self.member(other)[1] for other in range(len(self.members))]
             states[index] = self._init(self.member(index)[0], key)
-            self.replace(state=states)
-            self._actors[index].bad_actions_at = None  # they were the old networks'
+            self.set_in_members(state=states)
+            self._collectors[index].bad_actions_at = None  # they were the old networks'
         return bool(restarting)
 
     def _start_policies(self) -> None:
         """Uses the current policies as those after each of the two last rounds."""
         cpu = jax.devices("cpu")[0]
         self._learners = [jax.device_put(self.member(index)[0], cpu) for index in range(len(self.members))]
-        current = self._current_policies()
-        self._policies = current, current
+        self._policy_before = self._policy_newest = self._current_policies()
 
     def _current_policies(self) -> list[Params]:
         """Returns the members' actors' parameters on the CPU, where acting takes place."""
         policies: list[Params] = []
         for group in self.groups:
-            policies += _actors(group.members.learner, group.members.state)
-        policies = policies[: len(self._actors)]
+            policies += _acting_params(group.members.learner, group.members.state)
+        policies = policies[: len(self._collectors)]
         cpu = jax.devices("cpu")[0]
         there = all(leaf.devices() == {cpu} for leaf in jax.tree.leaves(policies))
         return policies if there else jax.device_put(policies, cpu)  # 0.2 ms
 
     def _note_episodes(self) -> None:
         """Keeps the running episodes' numbers: a checkpoint needs them if an environment fails later."""
-        self._episodes = [list(actor.seeds.episodes) for actor in self._actors]
+        self._episodes = [list(collector.seeds.episodes) for collector in self._collectors]
 
 
-def _environments(make: Callable[[], Environment], schedule: OnlineSchedule, patience: Patience) -> VectorEnv:
+def _environments(make: Callable[[], Environment], schedule: ActingSchedule, patience: Patience) -> VectorEnv:
     """Returns one member's environments."""
     if not schedule.processes:
         return Local(make, schedule.num_environments)
@@ -310,7 +314,7 @@ def _environments(make: Callable[[], Environment], schedule: OnlineSchedule, pat
 
 
 @jax.jit
-def _actors(learners: Any, states: State) -> list[Params]:
+def _acting_params(learners: Any, states: State) -> list[Params]:
     """Returns one tree of parameters a member, from stacked learners and states."""
     params = jax.vmap(lambda learner, state: learner.actor(state))(learners, states)
     number = len(jax.tree.leaves(params)[0])
@@ -318,7 +322,7 @@ def _actors(learners: Any, states: State) -> list[Params]:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _act(
+def _sampled_actions(
     temperature: float,
     noise: float,
     learner: Learner,

@@ -45,6 +45,8 @@ class TrainingLoop:
     writes the same rows as an uninterrupted one. The exception is online training with simulators outside the
     compiled program, where episodes start again.
 
+    Making one continues from the last good checkpoint in `files`, if there is one.
+
     Fine-tuning is two trainings, one after the other: at the schedule's hand-over, the population is replaced
     by the one that `hand_over` makes of it.
 

@@ -82,10 +82,10 @@ class Streamed(Population):
     ) -> tuple[MemberState, Metrics]:
         """Trains one member; `data` are the minibatches [K, B, ...] from update `start` on."""
 
-        def batch(key: PRNGKey, step: Array) -> Minibatch:
+        def draw(key: PRNGKey, step: Array) -> Minibatch:
             return jax.tree.map(lambda field: field[step - start], data)
 
-        return run_updates(member, start, stop, batch)
+        return run_updates(member, start, stop, draw)
 
     def _block(self, indices: np.ndarray, number: int) -> Minibatch:
         """Returns minibatches of indices i32[m, K, B]; those after the first `number` are zeros."""

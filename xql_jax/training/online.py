@@ -13,7 +13,7 @@ from xql_jax.training.members import Divergence, Member
 from xql_jax.training.population import Population, Saving
 from xql_jax.training.replay_files import ReplayFiles, rows_since
 from xql_jax.training.returns import first_unknown
-from xql_jax.training.schedule import OnlineSchedule
+from xql_jax.training.schedule import ActingSchedule
 from xql_jax.training.updates import MemberState
 from xql_jax.types import Array, Batch, Learner, Metrics, Minibatch, PRNGKey
 
@@ -28,7 +28,7 @@ class Online(Population):
         schedule: how acting and learning alternate.
         files: of the replay buffers; each member has its own folder in them.
         sizes: the lengths of an observation and of an action.
-        first_step: the step before the first that acts; also the number of updates until then.
+        handover: the step before the first that acts; also the number of updates until then.
         batch_type: of the buffer's transitions.
     Attributes:
         restarts: the divergences after which a member's networks were reinitialised, by index.
@@ -40,15 +40,15 @@ class Online(Population):
         self,
         learner: Learner,
         members: Sequence[Member],
-        schedule: OnlineSchedule,
+        schedule: ActingSchedule,
         files: ReplayFiles,
         sizes: tuple[int, int],
         *,
-        first_step: int = 0,
+        handover: int = 0,
         batch_type: Any = Batch,
         together: bool | None = None,
     ):
-        self.schedule, self.stride, self.first_step = schedule, schedule.round_steps, first_step
+        self.schedule, self.stride, self.handover = schedule, schedule.round_steps, handover
         self.restarts: dict[int, list[Divergence]] = {}
         self._files = files
         self._saved_at = [0]  # acting steps of the last checkpoints
@@ -71,7 +71,7 @@ class Online(Population):
     @property
     def acted(self) -> int:
         """The number of steps of acting so far."""
-        return self.step - self.first_step
+        return self.step - self.handover
 
     def episode_means(self) -> tuple[Array, Array]:
         """Returns the mean return and the mean length of the episodes that ended last, each f32[M]."""

@@ -149,25 +149,25 @@ class Population:
             EnvironmentFailure: if an environment fails; `step` is then the last that can be saved.
         """
         self.compile()
-        self.update(self.step, stop)
+        self.train_members(self.step, stop)
         self.step = stop
         return self.gathered("metrics")
 
-    def update(self, start: int, stop: int, ends_at: int | None = None) -> None:
+    def train_members(self, start: int, stop: int, reported_at: int | None = None) -> None:
         """Trains all members that have not diverged from `start` to `stop`.
 
         Args:
-            ends_at: the step at which a divergence is reported; None: the update after which it was found.
+            reported_at: the step reported for a divergence; None: the update after which it was found.
         """
         work = [group for group in self.groups if not self._frozen(group).all()]
         before = [group.members.apart[0] for group in work]
-        finite = self.run(work, start, stop)
+        finite = self.call_program(work, start, stop)
         for group, old, was_finite in zip(work, before, finite, strict=True):
             broken = ~np.stack(list(was_finite.values())).all(0) & ~self._frozen(group)
             for place in np.flatnonzero(broken).tolist():
                 if group.indices[place] not in self.diverged:
                     last_finite, step, quantity = self._find_divergence(group, old, place, start, stop)
-                    self.diverged[group.indices[place]] = Divergence(ends_at or step, quantity)
+                    self.diverged[group.indices[place]] = Divergence(reported_at or step, quantity)
                     old = _select(np.arange(len(group.indices)) == place, last_finite, old)
             if (frozen := self._frozen(group)).any():
                 new, experience = group.members.apart
@@ -203,9 +203,9 @@ class Population:
     def gathered(self, name: str) -> Any:
         """Returns what all members have at `name`, without keys, stacked on the first device."""
         parts = [operator.attrgetter(name)(group.members) for group in self.groups]
-        return jax.device_put(self.joined(parts), jax.local_devices()[0])
+        return jax.device_put(self.of_all_members(parts), jax.local_devices()[0])
 
-    def joined(self, parts: Sequence[Any]) -> Any:
+    def of_all_members(self, parts: Sequence[Any]) -> Any:
         """Joins the groups' trees to one of all members, by NumPy: hundreds are joined in milliseconds."""
         whole = jax.tree.map(lambda *leaves: np.concatenate(leaves), *jax.device_get(parts))
         return jax.tree.map(lambda leaf: leaf[: len(self.members)], whole)
@@ -219,7 +219,7 @@ class Population:
         group, place = self.place_of(index)
         return _at((group.members.learner, group.members.state), place)
 
-    def replace(self, **fields: Sequence[Any]) -> None:
+    def set_in_members(self, **fields: Sequence[Any]) -> None:
         """Replaces fields of the members' states, each given as a list over the members."""
         for group in self.groups:
             new = {name: stacked([of[index] for index in group.indices]) for name, of in fields.items()}
@@ -253,7 +253,7 @@ class Population:
             index: Divergence(**of["diverged"]) for index, of in enumerate(held) if of["diverged"]
         }
         states = [items["states"][member.name] for member in self.members]
-        self.replace(state=states, sums=[Sums.restored(of["sums"]) for of in held])
+        self.set_in_members(state=states, sums=[Sums.restored(of["sums"]) for of in held])
 
     def close(self) -> None:
         """Closes environments and threads, if there are any."""
@@ -287,7 +287,7 @@ class Population:
         )
         return jax.jit(program, donate_argnums=1)
 
-    def run(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
+    def call_program(self, work: Sequence[Group], start: int, stop: int) -> list[dict[str, np.ndarray]]:
         """Calls the program for groups; returns by name whether all was finite meanwhile, bool[m]."""
         outcomes: list[list[Metrics]] = [[] for _ in work]
         for pieces in zip(*(self.pieces(group, start, stop) for group in work), strict=True):
@@ -315,7 +315,7 @@ class Population:
 
         def run(members: MemberState, first: int, last: int) -> dict[str, np.ndarray]:
             group.members = members.joined(group.members.apart[1])
-            [finite] = self.run([group], first, last)
+            [finite] = self.call_program([group], first, last)
             return {name: of[place] for name, of in finite.items()}
 
         good, bad = start, stop

@@ -96,7 +96,7 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class OnlineSchedule:
+class ActingSchedule:
     """How acting and learning alternate. A step of any of the N environments counts as one step."""
 
     num_environments: int = 1  # N, per member

@@ -38,7 +38,7 @@ class StopSignals:
         self.received = signal.SIGINT
 
     def tell(self, step: int, columns: Mapping[str, Sequence[float]]) -> None:
-        """Hears what was measured of the members at a step, by name; here nothing is done with it."""
+        """Called after each row and evaluation; `interface._Stop` passes it to the user's callbacks."""
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or signal.Signals(number)

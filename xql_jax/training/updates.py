@@ -51,16 +51,20 @@ class MemberState(flax.struct.PyTreeNode):
     sums: Sums  # since the last row of the log
     metrics: Metrics  # of the last update; NaN before the first
     buffer: Any = ()  # its replay buffer, if it acts
-    episodes: Any = ()  # its running episodes, if its environments are in the compiled program
+    running: Any = ()  # its `Running` episodes, if its environments are in the compiled program
 
     @property
     def apart(self) -> tuple[Self, tuple[Any, Any]]:
-        """The member without its experience, and that: its buffer and its episodes."""
-        return self.replace(buffer=(), episodes=()), (self.buffer, self.episodes)
+        """The member without its experience, and that: its buffer and its running episodes.
+
+        The compiled program gets these apart. Experience is donated, so that buffers are written in place.
+        States are kept, because `_find_divergence` goes back to them.
+        """
+        return self.replace(buffer=(), running=()), (self.buffer, self.running)
 
     def joined(self, experience: tuple[Any, Any]) -> Self:
         """Undoes `apart`."""
-        return self.replace(buffer=experience[0], episodes=experience[1])
+        return self.replace(buffer=experience[0], running=experience[1])
 
 
 def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
@@ -70,9 +74,9 @@ def update_keys(key: PRNGKey, step: Array) -> tuple[PRNGKey, PRNGKey]:
 
 
 def run_updates(
-    member: MemberState, start: Array, stop: Array, batch: Callable[[PRNGKey, Array], Minibatch]
+    member: MemberState, start: Array, stop: Array, draw: Callable[[PRNGKey, Array], Minibatch]
 ) -> tuple[MemberState, Metrics]:
-    """Runs updates start, ..., stop - 1 of one member, each on the minibatch `batch(key, step)`.
+    """Runs updates start, ..., stop - 1 of one member, each on the minibatch `draw(key, step)`.
 
     Returns:
         The member; and bool[] by name: whether the metric was finite in all of these updates, and whether
@@ -84,7 +88,7 @@ def run_updates(
     ) -> tuple[State, Sums, Metrics, Metrics]:
         state, sums, _, finite = carry
         key_batch, key_update = update_keys(member.key, step)
-        state, metrics = member.learner.update(state, batch(key_batch, step), key_update)
+        state, metrics = member.learner.update(state, draw(key_batch, step), key_update)
         finite = {name: finite[name] & jnp.isfinite(metrics[name]) for name in metrics}
         return state, sums.plus(metrics), metrics, finite
 
