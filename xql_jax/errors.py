@@ -67,8 +67,8 @@ def printable(text: str, longest: int) -> str:
     return shown[:first] + gap + shown[len(shown) - (longest - first - len(gap)) :]
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the known names closest to `name`, as text; if there are at most 40 and none is close, all."""
     known = sorted(known)
     cutoff = 0.5 if len(known) <= 40 else 0.0  # of many names, show the closest, however distant
-    return ", ".join(difflib.get_close_matches(name, known, n=count, cutoff=cutoff) or known)
+    return ", ".join(difflib.get_close_matches(name, known, cutoff=cutoff) or known)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from xql_jax.envs import Suite, choose_suite
 from xql_jax.errors import UserError
-from xql_jax.rollout.acting import Act, RecurrentPolicy, around
+from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.rollout.scores import describe_episodes
 from xql_jax.runs.load import SavedRun, load_run
@@ -156,7 +156,7 @@ class Policy:
             run.check_fits(task, *evaluator.sizes)
             if not named and not run.preprocessing.action_bounds.low:  # then 1 is any environment's bound
                 bounds = ActionBounds.of(simulation.action_space)
-                act = around(policy, lambda seen: bounds.to_environment(policy(seen)))
+                act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
             results = evaluator.run(act)
         [statistics] = describe_episodes(results, task)
         successes = None if results.successes is None else results.successes[0]

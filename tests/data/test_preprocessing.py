@@ -227,13 +227,13 @@ def test_learners_see_them_online_in_place_of_the_environments():
     normalising = Preprocessing(observation_mean=(3.0,) * 60, observation_std=(2.0,) * 60)
     for others in (Preprocessing(), normalising):
         counting = Preprocessing(**{**vars(others), "counts_kitchen_tasks": True})
-        online = counting.online(batch)
+        online = counting.of_environment(batch)
         np.testing.assert_array_equal(online.rewards, [0.0, 1.0])
         np.testing.assert_array_equal(online.masks, [1.0, 1.0])  # in the data, reward goes on
         np.testing.assert_array_equal(counting.rewards_met(rows, batch.rewards), [0.0, 1.0])
         for field, expected in zip(counting.batch(batch), others.batch(batch), strict=True):
             np.testing.assert_array_equal(field, expected)
-        for field, expected in zip(others.online(batch), others.batch(batch), strict=True):
+        for field, expected in zip(others.of_environment(batch), others.batch(batch), strict=True):
             np.testing.assert_array_equal(field, expected)
 
 

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from xql_jax import envs
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.rollout.acting import RecurrentPolicy, around, prepared
+from xql_jax.rollout.acting import RecurrentPolicy, prepared, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator, episode_seed
 from xql_jax.rollout.video import record_video
 from xql_jax.tasks import Task, get_task
@@ -187,7 +187,7 @@ def test_real_episodes_equal_lone_ones_to_the_bit(num_threads):
 def test_policies_know_observations_and_rewards_transformed():
     told = Told()
     units = {"observation_mean": (1.0,), "observation_std": (1.0,), "reward_scale": 0.5, "reward_shift": -1.0}
-    policy = prepared(around(told.policy, told.act), Preprocessing(**units))
+    policy = prepared(with_memory_of(told.policy, told.act), Preprocessing(**units))
     policy.begin()
     policy(np.full((1, 2, 2), 3.0, np.float32))
     policy.remember(np.array([[4.0, 8.0]]))

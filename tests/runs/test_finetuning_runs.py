@@ -256,7 +256,7 @@ def test_kitchens_online_rewards_are_those_of_its_data(data, monkeypatch, env_na
     monkeypatch.setattr(offline, "load_dataset", lambda *_: Dataset(batch, np.ones(5, bool), "file"))
     preprocessing: Preprocessing = finetuning_data(finetune_job(settings), None).preprocessing
     collected = batch._replace(rewards=np.full(5, 9.0, np.float32))
-    assert preprocessing.online(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
+    assert preprocessing.of_environment(collected).rewards.tolist() == [1.0 if counts else 9.0] * 5
     assert preprocessing.batch(batch).rewards.tolist() == [reward] * 5
 
 

@@ -37,13 +37,13 @@ KITCHEN_OBJECTS = {
 class Preprocessing:
     """Numbers fitted to a dataset, and the transforms that use them. The defaults change nothing."""
 
-    action_bound: float = np.inf  # every action entry is clipped to [-bound, bound]
+    action_bound: float = np.inf  # of the data: each action entry is clipped to ±this
     reward_scale: float = 1.0  # applied before the shift
     reward_shift: float = 0.0  # reward units
     observation_mean: tuple[float, ...] = ()  # one per entry; (): observations are not changed
     observation_std: tuple[float, ...] = ()
     most_rows: float = np.inf  # of the trajectories with the highest returns; at least one of these is kept
-    counts_kitchen_tasks: bool = False  # of an environment's transitions, as D4RL's data do, see `online`
+    counts_kitchen_tasks: bool = False  # of an environment's rows, as D4RL's data do, see `of_environment`
     action_bounds: ActionBounds = UNKNOWN  # of the environment: learners see -1 and 1
 
     def dataset(self, dataset: Dataset) -> Dataset:
@@ -68,7 +68,7 @@ class Preprocessing:
             fields["next_observations"] = self.observations(batch.next_observations)
         return batch._replace(**fields)
 
-    def online(self, batch: AnyBatch) -> AnyBatch:
+    def of_environment(self, batch: AnyBatch) -> AnyBatch:
         """Returns an environment's transitions f32[..., ], with a learner's actions, as a learner sees them.
 
         With `counts_kitchen_tasks` their rewards are those of D4RL's kitchen data. There the tasks' reward
@@ -96,7 +96,7 @@ class Preprocessing:
         return rewards
 
     def rewards_met(self, observations: Any, rewards: Any) -> Any:
-        """Returns an environment's rewards f32[...] as a learner sees them, see `online`.
+        """Returns an environment's rewards f32[...] as a learner sees them, see `of_environment`.
 
         Args:
             observations: f32[..., O] before the steps, unnormalised.

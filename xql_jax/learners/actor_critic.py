@@ -49,9 +49,9 @@ class Delayed(ActorCritic):
     actor_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the policy.")
     target_period: int = fields.static(2, fields.AT_LEAST_ONE, "Updates of Q per update of the targets.")
 
-    def follow(self, state: Any, step: Array) -> Any:
-        """The train state after update `step`, with its target moved if that is due."""
-        return every(self.target_period, step, lambda held: held.polyak_update(self.tau), state)
+    def follow(self, train_state: Any, step: Array) -> Any:
+        """A network's train state after update `step`, with its target moved if that is due."""
+        return every(self.target_period, step, lambda held: held.polyak_update(self.tau), train_state)
 
     def bellman_errors(self, state: State, batch: Batch) -> Array:
         """Returns r + discount * mask * Q(s', pi(s')) - Q(s, a), f32[B], reward units.

@@ -83,14 +83,11 @@ class SoftActorCritic(Delayed):
     policy: MaximumEntropy = fields.part(MaximumEntropy)
     critic: parts.Critic = fields.part(functools.partial(parts.Critic, critic_init=sac_init))
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
-        """The state before all updates; with `value`, V has a target network instead of Q."""
-        key_policy, key_value, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        key_policy, _, *keys_critic = jax.random.split(key, 2 + self.critic.num_critics)  # the second is V's
         policy = self.policy.init(key_policy, observations, actions)
         critic = self.critic.init(keys_critic, observations, actions)
-        if value is not None:
-            value, critic = value.init(key_value, observations).with_target(), critic.replace(target=None)
-        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, value, critic)
+        return parts.LearnerState(jnp.zeros((), jnp.int32), policy, critic=critic)
 
     def improve(
         self,
@@ -119,71 +116,72 @@ def sampled_q(
 
 
 @flax.struct.dataclass
-class SAC(SoftActorCritic):
+class WithValue(SoftActorCritic):
+    """Fits V to the policy, and Q to r + discount * V(s'); V has a target network instead of Q."""
+
+    value: parts.ValueFit = fields.part(functools.partial(parts.ValueFit, value_init=sac_init))
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        state = super().init(key, observations, actions)
+        key_value = jax.random.split(key, 2 + self.critic.num_critics)[1]
+        value = self.value.init(key_value, observations).with_target()
+        return state.replace(value=value, critic=state.critic.replace(target=None))
+
+    def value_targets(self, q: Array, cost: Array) -> Array:
+        """What V is fitted to, f32[B], of `sampled_q`'s two results."""
+        return q - cost
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates Q (Eq. 14); V with the new Q, and its target; pi with the new Q, and its coefficient."""
+        _, key_actions, _ = jax.random.split(key, 3)
+        step = state.step + 1
+        next_v = state.value.network.apply(state.value.target, batch.next_observations)
+        critic, critic_info = self.fit_critic(state, batch, next_v)
+
+        # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
+        # compiler notices and computes these actions and their Q only once.
+        q, cost = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
+        value, value_info = self.value.fit(state.value, batch.observations, self.value_targets(q, cost))
+        q_of = functools.partial(parts.min_q, critic, critic.params)
+        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
+        state = parts.LearnerState(step, policy, self.follow(value, step), critic)
+        return state, {**critic_info, **value_info, **info}
+
+
+@flax.struct.dataclass
+class SAC(WithValue):
     """Fits V by least squares to min Q - entropy_coef * log pi, the soft value of the policy.
 
     Without V, the usual form of SAC, Q's targets use that soft value directly, at one sampled action in s'
     and with target networks of the critics.
     """
 
-    value: parts.ValueFit = fields.part(functools.partial(parts.ValueFit, value_init=sac_init))
     uses_value_network: bool = fields.static(True, fields.EITHER)
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
-        return super().init(key, observations, actions, self.value if self.uses_value_network else None)
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> State:
+        owner = WithValue if self.uses_value_network else SoftActorCritic
+        return owner.init(self, key, observations, actions)
 
     def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
-        """Updates Q; then V with the new Q, and the target; then pi with the new Q, and its coefficient."""
+        if self.uses_value_network:
+            return super().update(state, batch, key)
         key_next, key_actions, _ = jax.random.split(key, 3)
-        step, value, critic = state.step + 1, state.value, state.critic
-        value_info: Metrics = {}
-        if self.uses_value_network:
-            next_v = value.network.apply(value.target, batch.next_observations)
-        else:
-            q, cost = sampled_q(state.policy, critic, critic.target, batch.next_observations, key_next)
-            next_v = q - cost
-        critic, critic_info = self.fit_critic(state, batch, next_v)
-
-        # V and pi use the same actions, sampled before pi's step. If both are updated every time, the
-        # compiler notices and computes these actions and their Q only once.
-        if self.uses_value_network:
-            q, cost = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
-            value, value_info = self.value.fit(value, batch.observations, q - cost)
-            value = self.follow(value, step)
-        else:
-            critic = self.follow(critic, step)
+        step, critic = state.step + 1, state.critic
+        q, cost = sampled_q(state.policy, critic, critic.target, batch.next_observations, key_next)
+        critic, critic_info = self.fit_critic(state, batch, q - cost)
         q_of = functools.partial(parts.min_q, critic, critic.params)
         policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
-        return parts.LearnerState(step, policy, value, critic), {**critic_info, **value_info, **info}
+        return parts.LearnerState(step, policy, critic=self.follow(critic, step)), {**critic_info, **info}
 
 
 @flax.struct.dataclass
-class XSAC(SoftActorCritic):
-    """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions by Gumbel regression.
-
-    V is Eq. 11's; the log probabilities of the actions do not enter. Q is fitted to r + discount * V(s') with
-    a target network V (Eq. 14).
-    """
+class XSAC(WithValue):
+    """SAC with V fitted to beta * log E[exp(min Q / beta)] over the policy's actions (Eq. 11); no log pi."""
 
     value: parts.ValueFit = fields.part(functools.partial(GumbelFit, value_init=sac_init))
 
-    def init(self, key: PRNGKey, observations: Array, actions: Array, value: Any = None) -> State:
-        return super().init(key, observations, actions, self.value)
-
-    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
-        """Updates Q (Eq. 14); V with the new Q (Eq. 11); pi with the new Q, its coefficient; V's target."""
-        _, key_actions, _ = jax.random.split(key, 3)
-        step = state.step + 1
-        next_v = state.value.network.apply(state.value.target, batch.next_observations)
-        critic, critic_info = self.fit_critic(state, batch, next_v)
-
-        # V and pi use the same actions, as in SAC; V has no use for their log pi.
-        q, _ = sampled_q(state.policy, critic, critic.params, batch.observations, key_actions)
-        value, value_info = self.value.fit(state.value, batch.observations, q)
-        q_of = functools.partial(parts.min_q, critic, critic.params)
-        policy, info = self.improve(state.policy, step, q_of, batch.observations, key_actions)
-        state = parts.LearnerState(step, policy, self.follow(value, step), critic)
-        return state, {**critic_info, **value_info, **info}
+    def value_targets(self, q: Array, cost: Array) -> Array:
+        return q
 
 
 # From Table 5; what it does not list is from the authors' code.

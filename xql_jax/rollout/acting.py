@@ -27,7 +27,7 @@ class RecurrentPolicy:
         return self.act(observations)
 
 
-def around(policy: Act, act: Act) -> Act:
+def with_memory_of(policy: Act, act: Act) -> Act:
     """Returns `act`, a function that calls the policy, together with the policy's memory if it has one."""
     return dataclasses.replace(policy, act=act) if isinstance(policy, RecurrentPolicy) else act
 
@@ -97,7 +97,7 @@ def finite_policy(act: Act, report: Callable[[int], object]) -> Act:
             report(index)
         return np.where(finite, actions, np.float32(0.0))
 
-    return around(act, act_finite)
+    return with_memory_of(act, act_finite)
 
 
 @jax.jit

@@ -78,7 +78,7 @@ class Collector:
             if (ended := result.ended).any():
                 means = result.returns[ended].mean(), result.lengths[ended].mean()
                 self.episode = dict(zip(EPISODE_METRICS, means, strict=True))
-            batch = self._preprocessing.online(transitions)
+            batch = self._preprocessing.of_environment(transitions)
             if learner.batch_type is CalibratedBatch:
                 batch = self._returns.step(first, batch, result.ended, learner)
             rows.append(batch)

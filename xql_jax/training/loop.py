@@ -16,7 +16,7 @@ from tqdm import tqdm
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
-from xql_jax.rollout.acting import around, prepared
+from xql_jax.rollout.acting import prepared, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
@@ -267,7 +267,7 @@ class TrainingLoop:
             return policy(observations)
 
         try:
-            results = self._evaluator.run(around(policy, act))
+            results = self._evaluator.run(with_memory_of(policy, act))
         except _Interrupted:
             return
         except EnvironmentFailure as error:
