@@ -46,9 +46,7 @@ class Quantiles(parts.ValueFit):
     so this lowers Q by w * beta(s) in every state and changes no advantage.
     """
 
-    least_scale: Numeric = fields.traced(
-        0.1, fields.POSITIVE, "Constant, in reward units, added to beta(s) in the scale of advantages."
-    )
+    least_scale: Numeric = fields.traced(0.1, fields.POSITIVE)
 
     def init(self, key: PRNGKey, observations: Array) -> QuantileState:
         key_lower, key_upper = jax.random.split(key)

@@ -127,10 +127,12 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     return dataclasses.replace(learner, policy=policy)
 
 
-# Meanings of the hyperparameters whose fields do not say it themselves.
+# Meanings of hyperparameters that several classes declare, or that do not fit in the line of their field.
 MEANINGS = {
     "alpha": "Scale of the soft maximum of Q that V is fitted to, reward units: if small the maximum.",
     "tradeoff": "Lambda of f-DVL. The larger it is, the nearer V is to the maximum of Q.",
+    "expectile": "Expectile of Q that V is fitted to: 0.5: the mean, near 1: the maximum.",
+    "least_scale": "Constant, in reward units, added to beta(s) in the scale of advantages.",
     "awr_temperature": "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the"
     " data, a large value follows only the best actions.",
     "max_weight": "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
@@ -157,6 +159,7 @@ MEANINGS = {
     "kernel_init": "Initial kernels of TD3's networks: orthogonal of gain 1, or uniform (1 / sqrt(inputs)).",
     "actor_bc_coef": "Weight of the policy's squared distance from the data: ReBRAC's beta_1.",
     "critic_bc_coef": "Penalty in Q's targets per squared distance, in reward units: ReBRAC's beta_2.",
+    "entropy_coef_lr": "Learning rate of the entropy coefficient.",
     "initial_entropy_coef": "Entropy coefficient before the first update, in reward units per nat.",
     "uses_value_network": "Learn Q's targets with a network for V; if false, with the policy's actions.",
     "target_entropy_share": "Target entropy of the policy in units of SAC's, -1 nat per action dimension.",

@@ -37,9 +37,7 @@ class MaximumEntropy(parts.Trained):
 
     actor_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     actor_hidden_dims: tuple[int, ...] = fields.widths(1024, 1024)
-    entropy_coef_lr: Numeric = fields.traced(
-        1e-4, fields.POSITIVE, "Learning rate of the entropy coefficient."
-    )
+    entropy_coef_lr: Numeric = fields.traced(1e-4, fields.POSITIVE)
     initial_entropy_coef: Numeric = fields.traced(0.1, fields.POSITIVE)  # reward units per nat
 
     def init(self, key: PRNGKey, observations: Array, actions: Array) -> EntropyState:

@@ -42,8 +42,7 @@ def gumbel_loss(
     Source: Garg et al. 2023, Eq. 7 (Gumbel regression) and Eq. 11 (ExtremeV); clip: Appendix D.3.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
-    loss = jnp.expm1(z) - z  # expm1 keeps precision near z = 0
-    return _continued(loss, beyond, jnp.expm1(z))
+    return _continued(jnp.expm1(z) - z, beyond, jnp.expm1(z))  # expm1 keeps precision near z = 0
 
 
 def gumbel_rescaled_loss(
