@@ -18,7 +18,7 @@ from xql_jax.runs.finetuning import finetune_job, train_finetuned
 
 
 def main(settings: FinetuneSettings) -> int:
-    return training.train(settings, finetune_job, train_finetuned)
+    return training.train_or_print(settings, finetune_job, train_finetuned)
 
 
 if __name__ == "__main__":

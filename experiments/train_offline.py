@@ -17,7 +17,7 @@ from xql_jax.runs.settings import OfflineSettings
 
 
 def main(settings: OfflineSettings) -> int:
-    return training.train(settings, offline_job, train_offline)
+    return training.train_or_print(settings, offline_job, train_offline)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from xql_jax.runs.online import online_job, train_online
 
 
 def main(settings: OnlineSettings) -> int:
-    return training.train(settings, online_job, train_online)
+    return training.train_or_print(settings, online_job, train_online)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_settings_are_ranked_as_a_summary_holds_them(tmp_path):
     folder.path.mkdir(parents=True)
     scores = (-math.inf, 3.0, math.nan)
     written = folder.write_summary({"results": [{"last_score": score} for score in scores]})
-    for summary in (written, read_summary(folder.files.summary, folder.run)):
+    for summary in (written, read_summary(folder.files.summary, folder.run_id)):
         *finite, last = (result["last_score"] for result in ranked(summary["results"]))
         assert finite == [3.0, -math.inf]
         assert math.isnan(last)

@@ -128,7 +128,7 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     (entry,) = summary.content["finetuning"]
     assert entry["offline_score_by_seed"] == scores_of(source, 12)
     content = json.loads((summary.path / "config.json").read_text())
-    assert content["checkpoint"] == {"run": load_run(source.path).run, "step": 12}
+    assert content["checkpoint"] == {"run": load_run(source.path).run_id, "step": 12}
     assert (content["seeds"], content["num_pretraining_steps"]) == ([3, 8], 0)
 
 

@@ -64,7 +64,7 @@ def test_its_name_is_derived_from_the_settings(tmp_path):
 
 def test_it_is_found_whatever_its_label(tmp_path):
     new = make_folder(tmp_path, label="beta=1")
-    assert new.path.name == f"seed4_offline_beta=1_{new.run[:8]}"
+    assert new.path.name == f"seed4_offline_beta=1_{new.run_id[:8]}"
     old = begun(tmp_path)
     assert make_folder(tmp_path, label="beta=1").path == old.path
     assert make_folder(tmp_path, label="beta=1", seeds=(4, 5)).path != old.path
@@ -75,7 +75,7 @@ def test_a_run_of_the_version_before_is_found(tmp_path, name):
     """It had no kind in its name, and colons in its task's folder."""
     new = make_folder(tmp_path, env_name="mine:Maze-v0")
     assert new.path.parent == tmp_path / "mine.Maze-v0" / "xql"
-    old = tmp_path / "mine:Maze-v0" / "xql" / name.format(new.run[:8])
+    old = tmp_path / "mine:Maze-v0" / "xql" / name.format(new.run_id[:8])
     old.mkdir(parents=True)
     assert begun(tmp_path, env_name="mine:Maze-v0").path == old
     assert load_run(old).name == "mine:Maze-v0"
@@ -218,7 +218,7 @@ def test_only_a_finished_run_has_a_finished_summary_whose_scores_are_numbers(tmp
     assert folder.finished_summary() is None
     entry = {"hyperparameters": {"clip": np.inf}, "last_score_by_seed": [-np.inf, 1.5]}
     written = folder.write_summary({"status": "finished", "results": [entry]})
-    assert written == {"status": "finished", "results": [entry], "logs": {}, "run": folder.run}
+    assert written == {"status": "finished", "results": [entry], "logs": {}, "run": folder.run_id}
     assert folder.finished_summary() == written
     assert '"clip": "inf"' in folder.files.summary.read_text()
 
@@ -248,7 +248,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_a_finished_runs_files_is_noticed(tmp_path, told, damage):
     folder = begun(tmp_path, normalize_observations=False)
-    Preprocessing().save(folder.files.preprocessing, folder.run)
+    Preprocessing().save(folder.files.preprocessing, folder.run_id)
     folder.files.evaluations.write_bytes(b"step,seed,score\n10,4,1.5\n")
     folder.write_summary({"status": "finished"}, [folder.files.evaluations])
     assert folder.finished_summary()["status"] == "finished"

@@ -55,14 +55,14 @@ def test_a_failure_is_the_cells_alone(tmp_path, monkeypatch):
 
 
 def test_a_signal_at_a_runs_very_end_still_stops_the_sweep(tmp_path, monkeypatch):
-    train = offline.train
+    train = offline.train_and_summarize
 
     def told(*arguments):
         summary = train(*arguments)
         next(one for one in arguments if isinstance(one, StopSignals)).request()
         return summary
 
-    monkeypatch.setattr(offline, "train", told)
+    monkeypatch.setattr(offline, "train_and_summarize", told)
     settings = sweep_settings(tmp_path)
     [(_, outcome)] = train_all(settings)
     assert (outcome.summary["status"], outcome.stopped) == ("finished", signal.SIGINT)

@@ -13,7 +13,7 @@ from xql_jax.commands import sweeping
 from xql_jax.configuration import suite_config
 from xql_jax.data.loading import cached_file
 from xql_jax.reports.paper_tables import read_paper_table
-from xql_jax.runs.train import train_run
+from xql_jax.runs.kinds import train_run
 from xql_jax.sweeps import plan, tables
 from xql_jax.sweeps.plan import make_plan
 from xql_jax.sweeps.settings import ReproductionSettings

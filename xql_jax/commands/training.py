@@ -17,20 +17,22 @@ from xql_jax.settings import as_typed, settings_of
 
 LOG = logging.getLogger(__name__)
 NETWORK = 'Size of the networks: "paper", or "small" for a laptop.'  # a field of online configs only
-NO_SETTINGS = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
+NOT_PRINTED = ("resume", "tqdm", "extend")  # they say what the program does, or what it shows
 
 
-def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callable[[Any], Summary]) -> int:
+def train_or_print(
+    settings: RunSettings, to_job: Callable[[Any], Job], train: Callable[[Any], Summary]
+) -> int:
     """Trains with the settings, or prints them for `--print_config`; returns the exit code.
 
     Args:
-        job_of: returns the job of such a run, with its settings resolved.
-        train_run: trains it.
+        to_job: returns the job of such a run, with its settings resolved.
+        train: trains it.
     """
     path = str(flags.FLAGS.config).removeprefix(f"{Path.cwd()}/")
     source = getattr(settings, "checkpoint", None) if settings.config_kind is FINETUNE else None
     if flags.FLAGS.print_config:
-        resolved = job_of(settings).settings
+        resolved = to_job(settings).settings
         print(f"{request(resolved)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
         origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
         origin = "run of --checkpoint" if source else "flag" if origins else "default"
@@ -44,7 +46,7 @@ def train(settings: RunSettings, job_of: Callable[[Any], Job], train_run: Callab
     of_source = f"fine-tuning of {source}: {settings.max_steps:,} steps"
     # Before training, so that a full disk is not found out after hours.
     print(of_source if source else f"{request(settings)}; values of {path}", flush=True)
-    summary = train_run(settings)
+    summary = train(settings)
     _print_end(summary)
     return 128 + summary.stopped_by if summary.stopped_by else 0
 
@@ -75,7 +77,7 @@ def described(settings: RunSettings) -> Iterator[tuple[str, Any, str, str]]:
         return "default" if is_default else others
 
     for name, one in settings_of(type(settings)).items():
-        if name not in NO_SETTINGS:
+        if name not in NOT_PRINTED:
             value = getattr(settings, name)
             is_usual = one.default is None and name in usual and value == usual[name] and name not in given
             yield name, value, "default of the method" if is_usual else source(name, value), one.meaning

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs import Suite
 from xql_jax.envs.vector import UNTOLD, Step
 from xql_jax.rollout import rollout
 from xql_jax.rollout.acting import Act
@@ -42,19 +42,11 @@ class Evaluator:
     Args:
         num_members: M, policies.
         num_episodes: E, of each member, at least 1.
-        suite: makes the environments; None: `choose_suite(task)`. At most `max_environments` exist at once,
-            or one per member if that is more.
+        suite: makes the environments. At most `max_environments` exist at once, or one per member if that is
+            more.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        num_members: int,
-        num_episodes: int,
-        seed: int,
-        suite: Suite | None = None,
-    ):
-        suite = suite or choose_suite(task)
+    def __init__(self, task: Task, num_members: int, num_episodes: int, seed: int, suite: Suite):
         self._num_members = num_members
         self._seeds = [episode_seed(seed, episode) for episode in range(num_episodes)]
         affordable = max(1, suite.max_environments // num_members)

@@ -89,7 +89,7 @@ def open_behaviour(
         return transform.action_bounds.to_environment(actions)
 
     how = "deterministic" if deterministic else "sampled"
-    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run}"
+    what = f"{run.algorithm}, {one}, {run.step:,} {run.unit}s, {how}, run {run.run_id}"
     return Behaviour(name, what, act)
 
 

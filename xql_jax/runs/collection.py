@@ -151,7 +151,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
     if settings.env_name not in (None, run.env_name):
         raise UserError(f"--env_name={settings.env_name}: the run {run.path} is of {run.env_name}")
     member = run.one_member("--replay=")
-    files = ReplayFiles(run.files.replay / member.name, f"{run.run} {member.name}")
+    files = ReplayFiles(run.files.replay / member.name, f"{run.run_id} {member.name}")
     begin, found = files.read(settings.until, empty(1, *run.sizes).data)
     stop = begin + len(found.rewards)
     first = max(begin, stop - int(run.config["buffer_size"]))  # older ones were overwritten
@@ -162,7 +162,7 @@ def _replay_buffer(settings: CollectionSettings) -> Source:
         return rows_of_replay(first, transitions, int(run.content.get("num_environments", 1)))
 
     about = {
-        "replay_of": f"{run.algorithm}, {member}, run {run.run}",
+        "replay_of": f"{run.algorithm}, {member}, run {run.run_id}",
         "first_transition": first,
         "stop_transition": stop,
         "episode_ends": "terminals are the buffer's; time-outs, which it does not know, were recovered: "

@@ -88,7 +88,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
             raise UserError(f"{folder / FILES[name]}: its actions differ from the run's by {difference:.2g}")
         LOG.info(f"{folder / FILES[name]}: differs by at most {difference:.1e}")
     scores = {}
-    if task:
+    if task and suite:
         evaluator = Evaluator(task, 1, settings.episodes, settings.seed, suite=suite)
 
         def score(policy: Policy) -> float:
@@ -99,7 +99,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
             scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes
     report = {
         "policy": f"{run.what}, {member}",
-        "run": run.run,
+        "run": run.run_id,
         "env_name": run.env_name,
         "observations": f"float32[B, {run.sizes[0]}], as the environment gives them",
         "actions": f"float32[B, {run.sizes[1]}], from low to high, as the environment takes them",

@@ -45,7 +45,7 @@ class Beginning(NamedTuple):
             for name, rows in self.logs.items():
                 (checkpoint / "logs" / name).write_bytes(rows)
 
-        with Checkpoints(folder.files.checkpoints, folder.run) as checkpoints:
+        with Checkpoints(folder.files.checkpoints, folder.run_id) as checkpoints:
             checkpoints.save({"states": self.states}, self.progress, write_logs)
         content = self.source.content
         folder.note_going_on({name: content[name] for name in OF_BEGINNING if name in content})
@@ -70,7 +70,7 @@ def end_of_shorter(folder: RunFolder, job: Job) -> Beginning:
             "update on. Train a new run without --extend; --decay_actor_lr=false can be extended"
         )
     progress = shorter.progress
-    with Checkpoints(shorter.files.checkpoints, shorter.run) as checkpoints:
+    with Checkpoints(shorter.files.checkpoints, shorter.run_id) as checkpoints:
         logs = checkpoints.logs(shorter.step)
     # An evaluation of the shorter run that was interrupted at its end is not due: the longer run has none.
     if shorter.step % schedule.eval_interval:

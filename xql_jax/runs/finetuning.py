@@ -20,9 +20,9 @@ from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.acting_settings import FinetuneSettings
 from xql_jax.runs.load import SavedRun, load_run
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.offline import RunData, data_folder, load_data, place
+from xql_jax.runs.offline import RunData, data_folder, for_population, load_data
 from xql_jax.runs.online import acting_schedule, check_room, host_population
-from xql_jax.runs.run import Job, Summary, make_job, running, train
+from xql_jax.runs.run import Job, Summary, make_job, running, train_and_summarize
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
 from xql_jax.training.offline import offline_population
@@ -43,7 +43,7 @@ def finetune_job(settings: FinetuneSettings) -> Job:
     """Returns the run's job; raises UserError for mistakes in the settings."""
     source = _source(settings)
     settings = (_settings_of_source(settings, source) if source else settings).resolved()
-    identity = {"checkpoint": {"run": source.run, "step": source.step}} if source else {}
+    identity = {"checkpoint": {"run": source.run_id, "step": source.step}} if source else {}
     job = make_job(settings, settings.num_pretraining_steps or math.inf, **identity)
     if job.learner.batch_type not in (Batch, CalibratedBatch):
         raise UserError(
@@ -83,8 +83,8 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
         pretrained = None if folder.has_checkpoints else _pretrained(job, data)
 
         held.enter_context(folder.locked(settings.resume))
-        data.preprocessing.save(folder.files.preprocessing, folder.run)
-        batch = jax.device_put(place(data.dataset, job, folder))
+        data.preprocessing.save(folder.files.preprocessing, folder.run_id)
+        batch = jax.device_put(for_population(data.dataset, job, folder))
         population = offline_population(job.learner, job.members, batch, job.settings.batch_size)
         if pretrained:
             population.set_in_members(state=[pretrained[member.name] for member in job.members])
@@ -111,7 +111,7 @@ def train_finetuned(settings: FinetuneSettings, stop: StopSignals | None = None)
                 "seconds_by_work": {name: round(value, 3) for name, value in population.seconds.items()},
             }
 
-        return train(
+        return train_and_summarize(
             job, folder, population, evaluator, data.task, stop, data.preprocessing,
             details=details, hand_over=hand_over,
         )  # fmt: skip

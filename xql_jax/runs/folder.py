@@ -53,7 +53,7 @@ class RunFolder:
     about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # entries of config.json beside it
 
     @property
-    def run(self) -> str:
+    def run_id(self) -> str:
         """A digest of the identity; all files of the run contain it."""
         return digest(self.recorded)[:16]
 
@@ -67,13 +67,14 @@ class RunFolder:
     def path(self) -> Path:
         """The run's existing folder, whatever its label; if there is none, the path of the new folder."""
         seeds = f"seed{self.seeds[0]}" if len(self.seeds) == 1 else f"seeds{self.seeds[0]}-{self.seeds[-1]}"
-        there = [path for parent in self.parents for path in sorted(parent.glob(f"{seeds}_*{self.run[:8]}"))]
-        parts = (seeds, kind_of(self.algorithm, self.identity), self.label, self.run[:8])
+        short_id = self.run_id[:8]
+        there = [path for parent in self.parents for path in sorted(parent.glob(f"{seeds}_*{short_id}"))]
+        parts = (seeds, kind_of(self.algorithm, self.identity), self.label, short_id)
         return there[0] if there else self.parents[0] / "_".join(filter(None, parts))
 
     @property
     def files(self) -> TrainingFiles:
-        return TrainingFiles(self.path, self.run)
+        return TrainingFiles(self.path, self.run_id)
 
     @property
     def columns(self) -> Columns:
@@ -153,7 +154,7 @@ class RunFolder:
             **self.recorded,
             **self.about,
             "name": self.env_name,
-            "run": self.run,
+            "run": self.run_id,
             "defining": list(self.recorded),
             "columns": self.columns._asdict(),
             "resumed": resumed,
@@ -182,12 +183,12 @@ class RunFolder:
         if not self.files.summary.exists():
             return None
         try:
-            summary = read_summary(self.files.summary, self.run)
+            summary = read_summary(self.files.summary, self.run_id)
             if summary["status"] != "finished":
                 return None
             read_config(self.path / "config.json")
             if "normalize_observations" in self.recorded:
-                Preprocessing.load(self.files.preprocessing, self.run)
+                Preprocessing.load(self.files.preprocessing, self.run_id)
             for name, written in summary.get("logs", {}).items():
                 if rows_digest(self.path / name) != written:
                     raise Damaged(f"{self.path / name}: damaged: it is not as it was written")
@@ -200,8 +201,8 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any], logs: Iterable[Path] = ()) -> dict[str, Any]:
         """Writes summary.json, with digests of the CSV files; returns its content as `read_summary` does."""
-        digests = {path.name: rows_digest(path) for path in logs}
-        return with_numbers(write_record(self.files.summary, {**summary, "logs": digests, "run": self.run}))
+        own = {"logs": {path.name: rows_digest(path) for path in logs}, "run": self.run_id}
+        return with_numbers(write_record(self.files.summary, {**summary, **own}))
 
 
 def run_label(config: Mapping[str, Any], identity: Mapping[str, Any]) -> str:

@@ -75,8 +75,8 @@ class SavedRun:
         self.path, self.content = path, content  # of config.json
         self._wanted_step, self._wanted_member, env_name = wanted
         self.identity = defining(content)
-        self.run: str = content["run"]  # the digest of its identity, which all files of the run contain
-        self.files = TrainingFiles(path, self.run)
+        self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
+        self.files = TrainingFiles(path, self.run_id)
         self.config: Mapping[str, Any] = content["config"]  # algorithm and hyperparameters
         self.algorithm: str = self.config["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
@@ -112,7 +112,7 @@ class SavedRun:
     @property
     def summary(self) -> dict[str, Any]:
         """The content of summary.json, {} if there is none; raises Damaged if the file has changed."""
-        return read_summary(self.files.summary, self.run) if self.files.summary.exists() else {}
+        return read_summary(self.files.summary, self.run_id) if self.files.summary.exists() else {}
 
     def rows(self, file: Path, column: str = "") -> list[Row]:
         """Returns the rows of a CSV file; Damaged if they changed after the end, or lack the column."""
@@ -180,7 +180,7 @@ class SavedRun:
         """Its transforms. Bounds of actions that it did not record are those of the task to act in."""
         file = self.files.preprocessing
         has_none = self.is_online and not file.exists()  # an earlier version's online runs
-        saved = Preprocessing() if has_none else Preprocessing.load(file, self.run)
+        saved = Preprocessing() if has_none else Preprocessing.load(file, self.run_id)
         if saved.action_bounds.low or not self._acts_in:
             return saved
         return dataclasses.replace(saved, action_bounds=action_bounds(get_task(self._acts_in)))
@@ -195,7 +195,7 @@ class SavedRun:
     @property
     def steps(self) -> list[int]:
         """The steps of its checkpoints, ascending."""
-        with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
+        with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
             return checkpoints.steps
 
     @functools.cached_property
@@ -211,7 +211,7 @@ class SavedRun:
     def _checkpoint(self) -> tuple[dict[str, State], Progress]:
         example = [jnp.zeros((1, size)) for size in self.sizes]
         shapes = jax.eval_shape(self.learner.init, jax.random.key(0), *example)
-        with Checkpoints(self.files.checkpoints, self.run) as checkpoints:
+        with Checkpoints(self.files.checkpoints, self.run_id) as checkpoints:
             return checkpoints.restore({member.name: shapes for member in self.members}, self.step)
 
     @property

@@ -17,7 +17,7 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
-from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
+from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
 from xql_jax.training.offline import offline_population
@@ -76,12 +76,12 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
             return Summary(folder.path, settings.unit, finished, had_ended=True)
 
         held.enter_context(folder.locked(resume))
-        data.preprocessing.save(folder.files.preprocessing, folder.run)
+        data.preprocessing.save(folder.files.preprocessing, folder.run_id)
         if beginning:
             beginning.save(folder)
-        placed = place(data.dataset, job, folder)
+        placed = for_population(data.dataset, job, folder)
         population = offline_population(job.learner, job.members, placed, job.settings.batch_size)
-        return train(job, folder, population, evaluator, data.task, stop, data.preprocessing)
+        return train_and_summarize(job, folder, population, evaluator, data.task, stop, data.preprocessing)
 
 
 def load_data(job: Job, evaluator: Evaluator | None) -> RunData:
@@ -130,8 +130,8 @@ def data_folder(job: Job, data: RunData) -> RunFolder:
     return folder_of(job, name, task, data.sizes, about, dataset_fingerprint=data.dataset.fingerprint())
 
 
-def place(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories | Transitions:
-    """Returns the data in the form that a population takes, on the device or on the host, and logs both."""
+def for_population(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Trajectories | Transitions:
+    """Returns NumPy arrays to put on the device, or the dataset to stream from; logs which, and warns."""
     settings = job.settings
     on_host = settings.data_on == "host" or (settings.data_on == "auto" and not fits_on_device(dataset.batch))
     where = "in the host's memory, streamed in blocks" if on_host else "on the device"

@@ -20,7 +20,7 @@ from xql_jax.logs.csv_rows import Row
 from xql_jax.runs.acting_settings import ActingSettings, OnlineSettings
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
-from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train
+from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
 from xql_jax.tasks import COMPILED
 from xql_jax.training.compiled import Compiled
 from xql_jax.training.host import Host
@@ -62,18 +62,18 @@ def train_online(settings: OnlineSettings, stop: StopSignals | None = None) -> S
 
         held.enter_context(folder.locked(settings.resume))
         preprocessing = Preprocessing(action_bounds=action_bounds(task))
-        preprocessing.save(folder.files.preprocessing, folder.run)
+        preprocessing.save(folder.files.preprocessing, folder.run_id)
         LOG.info(
             f"{task.name}, {settings.config.algorithm}: {len(job.members)} member(s), "
             f"{settings.max_steps:,} steps; files in {folder.path}"
         )
         if task.suite == COMPILED:
-            files = ReplayFiles(folder.files.replay, folder.run)
+            files = ReplayFiles(folder.files.replay, folder.run_id)
             environment = compiled_environment(task)
             population: Population = Compiled(job.learner, job.members, environment, job.acting, files)
         else:
             population = host_population(job, job.learner, folder, stop, preprocessing=preprocessing)
-        return train(
+        return train_and_summarize(
             job, folder, population, evaluator, task, stop, preprocessing,
             details=functools.partial(details_of, job),
         )  # fmt: skip
@@ -91,7 +91,7 @@ def host_population(job: Job, learner: Any, folder: RunFolder, stop: StopSignals
         job.members,
         functools.partial(choose_suite(settings.task, settings.simulation).make, settings.task),
         schedule,
-        ReplayFiles(folder.files.replay, folder.run),
+        ReplayFiles(folder.files.replay, folder.run_id),
         Patience(settings.environment_timeout, lambda: stop.received is not None),
         **options,
     )

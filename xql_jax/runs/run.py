@@ -155,7 +155,7 @@ def folder_of(
     )
 
 
-def train(
+def train_and_summarize(
     job: Job,
     folder: RunFolder,
     population: Population,
@@ -165,16 +165,16 @@ def train(
     preprocessing: Preprocessing,
     *,
     details: Callable[[Population, Sequence[Row]], Mapping[str, Any]] = lambda population, rows: {},
-    **of_loop: Any,
+    hand_over: Callable[[Population], Population] | None = None,
 ) -> Summary:
     """Trains to the end, or until a signal, then draws the learning curve and writes the summary.
 
     Args:
         task: scored as the run scores it.
         details: returns entries of summary.json, given the rows of evaluations.csv.
-        of_loop: further arguments of the `TrainingLoop`.
+        hand_over: see `TrainingLoop`.
     """
-    settings, files = job.settings, folder.files
+    settings, files, loggers = job.settings, folder.files, []
     with contextlib.ExitStack() as held:
         held.callback(population.close)
         if settings.wandb:
@@ -182,9 +182,9 @@ def train(
 
             names, place = [member.name for member in job.members], settings.wandb_project
             config = {**job.identity, **job.identity["config"]}
-            of_loop["loggers"] = [WandbLogger(files.folder, names, place, settings.wandb_group, config)]
+            loggers = [WandbLogger(files.folder, names, place, settings.wandb_group, config)]
         loop = TrainingLoop(
-            population, evaluator, task, settings.schedule, files, preprocessing=preprocessing, **of_loop
+            population, evaluator, task, settings.schedule, files, preprocessing, hand_over, loggers
         )
         held.enter_context(loop)
         _log_settings(job)

@@ -17,9 +17,9 @@ from typing import Any
 
 from xql_jax.errors import Busy, UserError, needing
 from xql_jax.runs.acting_settings import ActingSettings
+from xql_jax.runs.kinds import train_run
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.settings import RunSettings
-from xql_jax.runs.train import train_run
 from xql_jax.sweeps.plan import ABSENT, BEGUN, Cell, refreshed
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.training.signals import StopSignals

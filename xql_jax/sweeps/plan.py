@@ -18,9 +18,9 @@ from xql_jax.files import as_json
 from xql_jax.learners.fields import traced_names
 from xql_jax.learners.registry import OFFLINE, ONLINE, make_learner, method_of
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.kinds import data_run_folder, job_of
 from xql_jax.runs.load import SavedRun, all_runs
 from xql_jax.runs.settings import OfflineSettings, RunSettings
-from xql_jax.runs.train import data_run_folder, job_of
 from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task
@@ -219,8 +219,8 @@ def _record_of(cell: Cell, records: Sequence[SavedRun]) -> SavedRun | None:
     if same and now is not None:
         unchanged = [record for record in same if record.content.get("data_files") == now]
         if not unchanged:
-            run = data_run_folder(settings).run
-            unchanged = [record for record in same if record.run == run]
+            run_id = data_run_folder(settings).run_id
+            unchanged = [record for record in same if record.run_id == run_id]
         same = unchanged
     return same[0] if same else None
 

@@ -38,9 +38,9 @@ MANIFEST = "checkpoint.json"
 class TrainingFiles:
     """Paths of a training's files in its folder."""
 
-    def __init__(self, folder: Path, run: str = ""):
+    def __init__(self, folder: Path, run_id: str = ""):
         self.folder = folder
-        self.run = run  # the digest of the run's identity; tells its files from another run's
+        self.run_id = run_id  # the digest of the run's identity; tells its files from another run's
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.csv"
         self.evaluations = folder / "evaluations.csv"

@@ -77,7 +77,7 @@ class TrainingLoop:
         self._evaluator, self._task, self._schedule = evaluator, task, schedule
         self._preprocessing, self._files = preprocessing, files
         self._checkpoints = Checkpoints(
-            files.checkpoints, files.run, schedule.keep_checkpoints, schedule.handover
+            files.checkpoints, files.run_id, schedule.keep_checkpoints, schedule.handover
         )
         try:
             resumed = self._checkpoints.resume_last_good(population.saved_shapes(), self._resume)
