@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.special import logsumexp
 
 from xql_jax.losses import gumbel
+from xql_jax.losses.gumbel import log_mean_exp
 
 
 def test_plain_is_precise_near_a_perfect_fit():
@@ -97,3 +99,16 @@ def test_gradients_beyond_a_tangents_beginning_are_finite(pairs, beta, clip):
 def saturated_gradients(values, targets, beta, clip):
     options = {"beta": beta, "clip": clip, "clip_rule": gumbel.saturate}
     return [jax.grad(lambda v, f=loss: f(v, targets, **options).mean())(values) for loss in PLAIN_LOSSES]
+
+
+X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("axis", [None, 0, 1, -1, (0, 2), (0, 1, 2)])
+def test_axes(beta, axis):
+    count = X.size if axis is None else np.prod(np.array(X.shape)[list(np.atleast_1d(axis))])
+    expected = beta * (logsumexp(np.float64(X) / beta, axis=axis) - np.log(count))
+    result = log_mean_exp(X, beta=beta, axis=axis)
+    assert result.shape == np.shape(expected)
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)

@@ -12,6 +12,8 @@ from xql_jax.theory import arguments
 def log_partition(x: ArrayLike, beta: float, probabilities: ArrayLike | None = None) -> np.ndarray:
     """Returns L^beta(X) = beta * log E[exp(X / beta)] along the last axis, without overflow at any beta.
 
+    `losses.gumbel.log_mean_exp` is its float32 counterpart for programs on the device.
+
     Args:
         x: f64[..., N], values of X in reward units; those with probability 0 are ignored.
         beta: positive, reward units.
