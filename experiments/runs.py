@@ -46,7 +46,7 @@ def main(settings: ListSettings) -> int:
             rows.append([*whose, *cells(run), *of_run, run.note])
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
         return 0
-    # Of settings and runs, the fewer are the columns. The name, which may be long, is the last one.
+    # The fewer of settings and runs are the columns. The name, which may be long, is the last one.
     is_below = len(names) > len(runs)
     beside = [[str(number)] for number in range(1, len(runs) + 1)] if is_below else values
     lines = [[*cells(run), *more, run.name] for run, more in zip(runs, beside, strict=True)]

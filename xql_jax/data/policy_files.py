@@ -18,7 +18,7 @@ from xql_jax.errors import UserError
 # [A], kernels [N, M], biases [M]; the action's have K * A columns. `act.py` acts by them.
 Weights = dict[str, np.ndarray]
 
-# Of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
+# The arrays of a Gaussian MLP's file: W0 [H, O], W1 [G, H], W2 [A, G], the others vectors.
 GAUSSIAN_MLP = (
     "w0", "b0", "w1", "b1", "w2", "b2", "in_shift", "in_scale", "out_shift", "out_scale", "log_std",
 )  # fmt: skip

@@ -31,11 +31,7 @@ def saturate(z: Array, clip: Numeric) -> tuple[Array, Array]:
 
 
 def log_mean_exp(x: Array, *, beta: Numeric, axis: int | tuple[int, ...] | None = None) -> Array:
-    """The operator L^beta(x) = beta * log mean exp(x / beta) along `axis` (all axes if None), Eq. 1.
-
-    It goes from the maximum (beta -> 0) to the mean (beta -> inf), Lemma 3.1, and minimises `gumbel_loss`
-    over constants, Lemma 3.2.
-    """
+    """Returns L^beta(x) = beta * log mean exp(x / beta) along `axis` (Eq. 1): it minimises `gumbel_loss`."""
     log_sum = jax.nn.logsumexp(x / beta, axis=axis)
     return beta * (log_sum - jnp.log(x.size // log_sum.size))
 
@@ -73,8 +69,7 @@ def gumbel_log_loss(
     """log(1 + mean of `gumbel_loss`) over the batch, f32[]: the same minimiser with bounded gradients.
 
     Source: the authors' offline code (`log_loss`, which cannot run there: its function rejects an argument).
-    Differs: there z is capped at 7 within an analytic gradient, so an entry beyond it still pulls V up. Here
-    it has zero gradient, unless the rule is `saturate`.
+    Differs: there z is capped at 7, and an entry beyond still pulls V up; here only if `clip_rule` saturates.
     """
     z, beyond = _clipped_error(values, targets, beta, clip, clip_rule)
     m = jax.lax.stop_gradient(jnp.maximum(z.max(), 0.0))
