@@ -124,6 +124,7 @@ def test_a_terminal_that_closes(bench, unbroken, way):
         assert bench.finish(process) == 0
         assert_same_run(run_folder(save_dir), unbroken)
         return
+    wait_for(process, save_dir, 50)  # before the first update there is nothing to save
     for _ in range(2):
         process.send_signal(signal.SIGHUP)
         time.sleep(0.05)
