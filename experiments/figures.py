@@ -54,7 +54,7 @@ def main(settings: FigureSettings) -> int:
     if not settings.formats or set(settings.formats) - set(FORMATS):
         raise UserError(f"--formats={','.join(settings.formats)}: known: {', '.join(FORMATS)}")
     known = {name.lower(): [name] for name in ALL} | {"all": list(FIGURES)}
-    for name in settings.figure:
+    for name in settings.figure or [""]:
         if name.strip().lower() not in known:
             raise UserError(f"--figure={name}: must be one of {', '.join([*ALL, 'all'])}")
     names = list(dict.fromkeys(one for name in settings.figure for one in known[name.strip().lower()]))

@@ -168,6 +168,9 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
     assert results["return_mean"] == results["score_mean"] == pytest.approx(results["returns"].mean())
     assert results["successes"].tolist() == (results["returns"] > 0).tolist()
     assert policy.evaluate(env, episodes=3, seed=1)["returns"].tolist() == results["returns"].tolist()
+    assert policy.evaluate(env, episodes=1, max_steps=10)["lengths"] == 10
+    with pytest.raises(UserError, match=r"an episode goes on after 9 steps: end it by .*TimeLimit"):
+        policy.evaluate(env, episodes=1, max_steps=9)
     with pytest.raises(UserError, match="does not fit the run"):
         policy.evaluate("pointmaze-umaze-v0")
 

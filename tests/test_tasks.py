@@ -124,6 +124,7 @@ def test_gymnasiums_own_tasks_need_no_module():
         ("cartpole-swing", "cartpole-swingup"),
         ("ball-in-cup-catch", "ball_in_cup-catch"),
         ("HalfCheetah-v2", "HalfCheetah-v5"),
+        ("Pendulm-v1", "Pendulum-v1"),
     ],
 )
 def test_a_misspelt_task_names_the_nearest(name, near):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xql_jax.envs import Suite, choose_suite
+from xql_jax.envs.vector import Step
 from xql_jax.errors import UserError
 from xql_jax.rollout.acting import Act, RecurrentPolicy, with_memory_of
 from xql_jax.rollout.evaluation import Evaluator
@@ -125,7 +126,12 @@ class Policy:
         return self._estimates("Q(s, a)", "critic", seen, taken)
 
     def evaluate(
-        self, env: "str | gymnasium.Env | None" = None, *, episodes: int = 10, seed: int = INITIAL_STATES
+        self,
+        env: "str | gymnasium.Env | None" = None,
+        *,
+        episodes: int = 10,
+        seed: int = INITIAL_STATES,
+        max_steps: int = 10_000,
     ) -> dict[str, Any]:
         """Runs episodes with the policy's likeliest actions, the same episodes as `xql-evaluate`.
 
@@ -133,12 +139,14 @@ class Policy:
             env: a task's name, or an environment of Gymnasium, whose episodes must end; it stays open. None:
                 the run's own task.
             seed: episode e depends on (seed, e) alone.
+            max_steps: of an episode; a longer one is an error, because it might never end.
         Returns:
             `returns`, `lengths` and `successes` (None if the task does not tell), each [episodes]; and the
             statistics that `xql-evaluate` writes: `return_mean`, `score_mean`, `score_interval_95` (the
             half-width of the mean's interval), ... Without reference returns a score is the return itself.
         Raises:
-            UserError: if there is no such task, or it does not fit; or if there are several members.
+            UserError: if there is no such task, or it does not fit; if there are several members; or if an
+                episode does not end.
         """
         simulation: Any = env
         named = env is None or isinstance(env, str)
@@ -151,13 +159,21 @@ class Policy:
 
             task = Task(str(env), OWN, None, *RETURN_ITSELF, episode_limit=0)  # the environment has its own
             suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
+
+        def check_length(step: Step) -> None:
+            if step.lengths.max() > max_steps:
+                raise UserError(
+                    f"{env}: an episode goes on after {max_steps:,} steps: end it by "
+                    "gymnasium.wrappers.TimeLimit, or give a larger max_steps"
+                )
+
         held: Any = contextlib.closing if named else contextlib.nullcontext
         with settings_of_jax(), held(Evaluator(task, 1, episodes, seed, suite=suite)) as evaluator:
             run.check_fits(task, *evaluator.sizes)
             if not named and not run.preprocessing.action_bounds.low:  # then 1 is any environment's bound
                 bounds = ActionBounds.of(simulation.action_space)
                 act = with_memory_of(policy, lambda seen: bounds.to_environment(policy(seen)))
-            results = evaluator.run(act)
+            results = evaluator.run(act, on_step=check_length)
         [statistics] = describe_episodes(results, task)
         successes = None if results.successes is None else results.successes[0]
         own = {"returns": results.returns[0], "lengths": results.lengths[0], "successes": successes}

@@ -236,8 +236,9 @@ def get_task(name: str) -> Task:
     gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which known tasks can save
     if name in gymnasium.registry and f"{name[:-1]}5" not in known:  # HalfCheetah-v2 does not run any more
         return _own_task(f"gymnasium:{name}")
-    near = nearest(name, COMPILED_TASKS if colon else known)
-    raise UserError(f"unknown environment {name!r}; nearest known: {near}")
+    newest = {one for one in gymnasium.registry if f"{one[:-1]}5" not in known and "/" not in one}
+    near = nearest(name, COMPILED_TASKS if colon else {*known, *newest})
+    raise UserError(f"unknown environment {name!r}; nearest known: {near}; one of your own is MODULE:NAME")
 
 
 def name_in_dm_control(task: Task) -> str:

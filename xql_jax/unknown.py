@@ -35,26 +35,41 @@ _THEIRS = {
 SYNONYMS = {theirs: ours for ours, names in _THEIRS.items() for theirs in names.split()}
 
 
+def ours_of(name: str, known: Collection[str]) -> list[str]:
+    """Returns our names, of those known, for what another program calls `name`; also `name` if it is ours."""
+    return [one for one in SYNONYMS.get(name, name).split() if one in known]
+
+
+def advice(name: str, known: Collection[str]) -> str:
+    """Returns which of the known names to give instead, or the nearest."""
+    ours = ours_of(name, known)
+    return f"give {' or '.join(ours)}" if ours else f"nearest known: {nearest(name, known)}"
+
+
 def unknown_setting(name: str, known: Collection[str], algorithm: str = "") -> UserError:
     """Returns the error for a name that is none of the known settings and hyperparameters.
 
-    Its line says what is meant, if that is known: another program's name for one of ours (see `SYNONYMS`), or
-    a hyperparameter of other methods. Else it names the nearest.
+    Its line says what is meant, if that is known: another program's name for one of ours, or a hyperparameter
+    of other methods. Else it names the nearest.
 
     Args:
         algorithm: what is trained; empty: nothing.
     """
     meanings = {row.name: row.meaning for row in describe_fields(algorithm)} if algorithm else {}
-    ours = [one for one in SYNONYMS.get(name, name).split() if one in known]
+    ours = ours_of(name, known)
     words = {one: re.split("[,:.;]", meanings.get(one, ""))[0] for one in ours}
     explained = [f"{one} ({word})" if word and len(ours) > 1 else one for one, word in words.items()]
     hint = f"; give {' or '.join(explained)}" if ours else f"; nearest known: {nearest(name, known)}"
     methods = (*OFFLINE, *ONLINE) if algorithm or "methods" in known else ()
-    having = [method for method in methods if name in fields.hyperparameters(make_learner(method))]
+    named = {method: fields.hyperparameters(make_learner(method)) for method in methods}
+    possible = [name] if ours else [name, *SYNONYMS.get(name, "").split()]
+    meant = next((one for one in possible if any(one in of_method for of_method in named.values())), "")
+    having = [method for method, of_method in named.items() if meant in of_method]
     if having and not algorithm:
         return UserError(
-            f"{name}: a hyperparameter: give --sweep={name}=VALUES or --methods=METHOD:{name}=VALUE"
+            f"{name}: a hyperparameter: give --sweep={meant}=VALUES or --methods=METHOD:{meant}=VALUE"
         )
     what = f"no hyperparameter of {algorithm}, but of {', '.join(having)}" if having else "unknown setting"
+    what += f", as {meant}" if having and meant != name else ""
     what = f"no hyperparameter of {algorithm}" if name in known else what
     return UserError(f"{name}: {what}{'' if having and not ours else hint}")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import gymnasium
@@ -104,12 +105,22 @@ class Drawn(gymnasium.Env):
         return np.full((64, 64, 3), self.count, np.uint8)
 
 
-def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path):
+def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path, monkeypatch):
     gymnasium.register("Drawn-v0", Drawn, max_episode_steps=3)
     picture = Registered(get_task("Drawn-v0"))
     picture.reset(seed=0)
     with pytest.raises(UserError, match="no render_mode 'rgb_array'"):
         picture.render()  # training never asks for pictures
     video = tmp_path / "drawn.mp4"
-    evaluate(EvaluationSettings(random_policy=True, env_name="Drawn-v0", episodes=1, video=str(video)))
+    settings = EvaluationSettings(random_policy=True, env_name="Drawn-v0", episodes=1, video=str(video))
+    evaluate(settings)
     assert video.stat().st_size > 0
+    monkeypatch.delattr(Drawn, "render")
+    with pytest.raises(UserError, match="Drawn-v0: no pictures: the environment has no method `render`"):
+        evaluate(settings)
+    monkeypatch.delattr(Drawn, "__init__")
+    monkeypatch.delattr(Drawn, "metadata")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserError, match="cannot be made with render_mode='rgb_array'"):
+            evaluate(settings)

@@ -36,8 +36,10 @@ train --num_seeds=0 => --num_seeds=0 | at least 1, at most 100,000
 train --tuned=maybe => --tuned=maybe: must be true or false
 train --data_on=moon => --data_on='moon': must be one of auto, device, host
 train --save_dir= => --save_dir='': must be text, not empty
+figures --figure= => --figure=: must be one of 2, 4
 figures --out=a => --out: unknown setting; give output
 # environments
+train --env_name=Swing-v0 => 'Swing-v0' | one of your own is MODULE:NAME
 train --env_name=pointmaze-umaz-v0 => 'pointmaze-umaz-v0' | umaze-v0
 train --env_name=bullet-hopper-medium-v0 --config={configs}/mujoco_config.py => --eval_episodes=0
 train --env_backend=d4rl => pointmaze-umaze-v0 | D4RL's
@@ -45,6 +47,7 @@ train --legacy_inertia => --legacy_inertia | pointmaze | locomotion
 bare --env_name=Hopper-v5 => Hopper-v5 | xql-train-online | --dataset
 # sweeps of hyperparameters
 train --sweep=betta=1,2 => --sweep | 'betta' | beta
+train --sweep=lr=1,2 => --sweep cannot vary 'lr'; give actor_lr or critic_lr or value_lr
 train --sweep=beta=low,high => --sweep | 'beta=low,high' | NUMBER
 train --sweep=beta=1,1.0 => --sweep | same value | beta
 train --sweep=beta=1,2 --beta=3 => --beta: | --sweep
@@ -82,6 +85,7 @@ train --config={configs}/pointmaze_config.py:xql+forward => xql has no policy 'f
 train --env_name=kitchen-mixed-v0 --config={configs}/mujoco_config.py => /kitchen_config.py
 train --config.betta=1 => --betta: unknown setting | beta
 train --config.expectile=0.8 => --expectile: no hyperparameter of xql | iql
+train --quantile=0.8 => --quantile: no hyperparameter of xql | of iql, as expectile
 train --config.max_steps=3 => --max_steps: no hyperparameter of xql; give max_steps
 train --method=iql --beta=1 => --beta: no hyperparameter of iql, but of | xsac | awr_temperature
 train --beta high => --beta='high': must be a number

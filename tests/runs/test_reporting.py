@@ -220,7 +220,39 @@ def test_a_run_whose_heart_beats_is_running_wherever_that_is(tmp_path, monkeypat
     assert re.fullmatch(r"interrupted since 2001-09-0\d .* or running elsewhere", note)
 
 
-def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
+def test_widths_that_agree_are_one_setting(tmp_path):
+    def write(method, *widths):
+        named = zip(("actor_hidden_dims", "critic_hidden_dims"), widths, strict=False)
+        write_run(tmp_path / "of" / method, "maze", method, {0: [1.0]}, **dict(named))
+
+    write("xql", [8, 8], [8, 8])
+    write("xql", [16], [16])
+    write("iql", [8], [16])
+    write("iql", [16], [16])
+    write("bc", [8])
+    found = found_in(tmp_path)
+    assert {score.method for score in scores_of(found.members)[0]} == {
+        "xql hidden_dims=[16]",
+        "xql hidden_dims=[8, 8]",
+        "bc",
+        "iql actor_hidden_dims=[16]",
+        "iql actor_hidden_dims=[8]",
+    }
+    assert differing([run for run in list_runs([str(tmp_path)]) if run.method == "xql"]) == [
+        "config.hidden_dims"
+    ]
+
+
+def test_when_a_run_was_written_is_no_matter_of_its_config(tmp_path):
+    folder = write_run(tmp_path, "maze", "xql", {0: [1.0]})
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    (folder / "config.json").touch()  # as a note of the user's does
+    (run,) = list_runs([str(tmp_path)])
+    assert run.written == 1e9
+
+
+def test_runs_behind_links_are_found_once_and_loops_end(tmp_path, caplog):
     results, scratch = tmp_path / "results", tmp_path / "scratch"
     write_run(results, "maze", "xql", {0: [1.0]})
     elsewhere = write_run(scratch, "maze", "xql", {1: [2.0]})
@@ -229,6 +261,8 @@ def test_runs_behind_links_are_found_once_and_loops_end(tmp_path):
     (results / "maze" / "loop").symlink_to(results)
     (results / "nowhere").symlink_to(tmp_path / "gone")
     found = found_in(results)
+    (told,) = caplog.messages
+    assert told == f"{results / 'nowhere'}: a link to {tmp_path / 'gone'}, which is not there; it is left out"
     assert sorted(run.seeds for run in found.runs) == [(0, 0), (1, 1)]
     assert found.left_out == []
     assert [run.dataset for run in found_in(results / "maze" / "xql" / "linked").runs] == ["maze"]

@@ -48,10 +48,10 @@ def sweep(settings: SweepSettings, paper: PaperTable | None = None) -> int:
     plan = make_plan(settings)
     if settings.download and not settings.dry_run:
         plan = downloaded(plan, settings)
-    _print_plan(plan)
     executor: Executor = in_process
     if settings.executor != "in_process":
         executor = ray_tasks(settings) if settings.executor == "ray" else Slurm(settings)
+    _print_plan(plan)
     if settings.dry_run:
         print(_table_text(table_of(plan, paper).rows()))
         if isinstance(executor, Slurm):

@@ -31,8 +31,8 @@ def train_or_print(
     """
     path = str(flags.FLAGS.config).removeprefix(f"{Path.cwd()}/")
     source = getattr(settings, "checkpoint", None) if settings.config_kind is FINETUNE else None
+    resolved = to_job(settings).settings  # mistakes in the settings come before the first line
     if flags.FLAGS.print_config:
-        resolved = to_job(settings).settings
         print(f"{request(resolved)}; nothing is trained: the settings, as --NAME=VALUE (where it is from)")
         origins = [name for name in ("method", "config") if flags.FLAGS[name].present]
         origin = "run of --checkpoint" if source else "flag" if origins else "default"
@@ -45,7 +45,7 @@ def train_or_print(
         return 0
     of_source = f"fine-tuning of {source}: {settings.max_steps:,} steps"
     # Before training, so that a full disk is not found out after hours.
-    print(of_source if source else f"{request(settings)}; values of {path}", flush=True)
+    print(of_source if source else f"{request(resolved)}; values of {path}", flush=True)
     summary = train(settings)
     _print_end(summary)
     return 128 + summary.stopped_by if summary.stopped_by else 0

@@ -1,5 +1,6 @@
 """Environments of Gymnasium's registry: its own MuJoCo tasks, such as HalfCheetah-v5, and those of users."""
 
+import warnings
 from typing import Any
 
 import gymnasium
@@ -25,11 +26,14 @@ class Registered(SimulatedEnv):
         """Makes the task's environment with Gymnasium's options, or takes the one that is given."""
         name = self._name = task.name
         try:  # without the checker, which only costs time
-            self.simulation = simulation = simulation or gymnasium.make(
-                name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*initialised with render_mode")  # `render` tells it
+                self.simulation = simulation = simulation or gymnasium.make(
+                    name, max_episode_steps=task.episode_limit, disable_env_checker=True, **options
+                )
         except Exception as error:  # it may be the user's code, and fail in any way
-            raise UserError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
+            what = " ".join(["cannot be made", *(f"with {key}={value!r}" for key, value in options.items())])
+            raise UserError(f"{name}: {what}: {type(error).__name__}: {error}") from error
         observed, acted = simulation.observation_space, simulation.action_space
         if not isinstance(observed, spaces.Box):
             raise UserError(f"{name}: its observations are {observed}, and must be a Box")
@@ -70,5 +74,7 @@ class Registered(SimulatedEnv):
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
         try:
             return np.asarray(self.simulation.render())
+        except NotImplementedError:
+            raise UserError(f"{self._name}: no pictures: the environment has no method `render`") from None
         except Exception as error:  # the user's code, or a package that is missing
             raise UserError(f"{self._name}: no pictures: {type(error).__name__}: {error}") from error

@@ -37,7 +37,7 @@ def learning_curves(scores: Sequence[Score]) -> list[Picture]:
         looks, curves = {}, {}
         for score in best:
             mark = f" ({score.diverged} of {len(score.members)} diverged)" if score.diverged else ""
-            looks[score.method] = known[score.method] | {"label": score.method + mark}
+            looks[score.method] = known[score.method] | {"label": style.wrapped(score.method + mark)}
             steps, _, values = by_seed_and_step(
                 (member.seed, step, value)
                 for member in score.members

@@ -12,7 +12,12 @@ from xql_jax.reports.score_table import Entry
 from xql_jax.reports.summary import FINE_TUNED, OFFLINE, grouped, varying_names
 
 FINGERPRINT = "dataset_fingerprint"
-NO_METHOD = ("sweep", "log_interval", "eval_interval")  # settings that do not distinguish methods
+NO_METHOD = (
+    "sweep",
+    "log_interval",
+    "eval_interval",
+    "eval_episodes",
+)  # settings that distinguish no methods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class RunFacts:
     seconds: float  # of compiling, training and evaluating; NaN if unknown
     rate: float  # steps per second of all members together; NaN if unknown
     made_by: Mapping[str, Any]  # commit, versions, machine and the like, for readers
-    settings: Mapping[str, str]  # all settings as text, by their names on the command line
+    settings: dict[str, str]  # all settings as text, by their names on the command line
     is_normalised: bool  # whether 100 is an expert's score; else a score is the return itself
     has_own_data: bool  # whether it learned from files of the user instead of the task's dataset
     handover: int | None = None  # in fine-tuning, the step up to which steps are updates
@@ -45,7 +50,7 @@ class Member:
     """The numbers of one seed with one setting, from a column of one of its run's CSV files."""
 
     run: RunFacts
-    settings: Mapping[str, str]  # as text, swept values included
+    settings: dict[str, str]  # as text, swept values included
     swept: str  # the sweep's values, such as "beta=0.5, tau=0.1"
     seed: int
     steps: Sequence[int]  # ascending, at least one; several numbers may be of one step

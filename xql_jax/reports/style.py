@@ -63,12 +63,17 @@ def looks_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     colors = scale(len(ordered)) if is_many else LINES
     return {
         name: {
-            "label": textwrap.fill(name, 50, break_on_hyphens=False),
+            "label": wrapped(name),
             "color": colors[number],
             "linestyle": DASHES[number % len(DASHES)] if is_many else "-",
         }
         for number, name in enumerate(ordered)
     }
+
+
+def wrapped(label: str) -> str:
+    """Returns a line's label in lines of at most 50 characters, which fit below axes."""
+    return textwrap.fill(label, 50, break_on_hyphens=False)
 
 
 def number_order(text: str) -> list[tuple[float, str]]:
@@ -101,14 +106,15 @@ def legend_below(
 
 def legend_height(labels: Iterable[str], columns: int | None = None) -> float:
     """Returns the height of a legend in inches; columns as in `legend_below`."""
-    texts = list(labels)
+    texts = list(map(wrapped, labels))
     lines = sum(1 + text.count("\n") for text in texts)
     return 0.19 * -(-lines // (columns or _columns(texts)))
 
 
 def _columns(labels: Iterable[str]) -> int:
     """Returns how many columns of these labels fit below axes of 4.3 inches, at most four."""
-    return max(1, min(4, 58 // (max(map(len, labels), default=0) + 6)))
+    widest = max((len(line) for label in labels for line in label.splitlines()), default=0)
+    return max(1, min(4, 58 // (widest + 6)))
 
 
 def single_axes(labels: Iterable[str]) -> tuple[Figure, Axes]:

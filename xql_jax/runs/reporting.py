@@ -54,7 +54,20 @@ def read_runs(folders: Sequence[str], file_name: str = "evaluations.csv", column
         except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
             reason = f"of another version ({type(error).__name__}: {error})"
             left_out.append(LeftOut(name, reason))
+    of_runs = [(facts.algorithm, facts.settings) for facts in found]
+    of_members = [(member.run.algorithm, member.settings) for member in members]
+    for kind in (of_runs, of_members):
+        for alike in grouped(kind, lambda pair: pair[0]).values():
+            _join_widths([settings for _, settings in alike])
     return Results(found, members, left_out)
+
+
+def _join_widths(settings: Sequence[dict[str, str]]) -> None:
+    """Puts `hidden_dims` in place of the networks' widths, if all networks have the same in each of these."""
+    names = sorted({name for of_run in settings for name in of_run if name.endswith("_hidden_dims")})
+    if len(names) > 1 and all(len({of_run.get(name) for name in names}) == 1 for of_run in settings):
+        for of_run in settings:
+            [of_run["config.hidden_dims"]] = {of_run.pop(name) for name in names}
 
 
 def _read(name: str, folder: Path, file_name: str, column: str) -> tuple[RunFacts, list[Member]]:
@@ -187,7 +200,8 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
     finite = [score for score in scores_of(members)[0] if math.isfinite(score.mean)]
     best = max(finite, default=None, key=lambda score: score.mean)
     sweep = dict(re.findall(r"(\S+?)=(\S+)", run.settings.get("sweep", "")))
-    files = [run.path / name for name in ("evaluations.csv", "config.json", HEARTBEAT)]
+    files = [run.path / name for name in ("summary.json", "evaluations.csv", "metrics.csv", HEARTBEAT)]
+    files = [file for file in files if file.exists()] or [run.path / "config.json"]  # users may write in this
     saved = [int(path.name) for path in run.path.glob("checkpoints/*") if path.name.isdigit()]
     return ListedRun(
         name=run.name,
@@ -201,7 +215,7 @@ def _listed(run: RunFacts, members: Sequence[Member]) -> ListedRun:
         interval=best.interval if best else math.nan,
         best_of=best.members[0].swept if best else "",
         quantity="score" if run.is_normalised else "return",
-        written=max(file.stat().st_mtime for file in files if file.exists()),
+        written=max(file.stat().st_mtime for file in files),
         settings={
             name: sweep.get(name.removeprefix("config."), value)
             for name, value in run.settings.items()

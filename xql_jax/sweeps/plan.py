@@ -25,6 +25,7 @@ from xql_jax.sweeps.rates import PARTS, expected_seconds
 from xql_jax.sweeps.settings import SweepSettings
 from xql_jax.tasks import Task, get_task
 from xql_jax.training.members import fields_given
+from xql_jax.unknown import advice
 
 TUNED = "xql_t"  # XQL with the values of Table 4 for each dataset
 EPISODES = {"antmaze": 100}  # episodes per evaluation, by suite; 10 for all others
@@ -144,7 +145,7 @@ def run_settings(dataset: str, method: str, grid: str, seeds: range, settings: S
                 config.about.run = with_fields(config.about.run, of_run)
     except UserError as error:
         raise UserError(f"--methods: {error}") from None
-    same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm")
+    same = ("max_steps", "checkpoint_interval", "save_dir", "tqdm", "wandb", "wandb_project", "wandb_group")
     shared: dict[str, Any] = {one: getattr(settings, one) for one in same}
     shared |= {"config": config, "given": frozenset(given), "sweep": grid, "env_name": name, "resume": True}
     shared |= {
@@ -176,7 +177,7 @@ def _check_swept(settings: SweepSettings, datasets: Sequence[str], methods: Sequ
         if len(set(values.split(","))) <= values.count(","):
             raise UserError(f"--sweep gives {name} the same value twice: '{name}={values}'")
         if name not in known:
-            raise UserError(f"--sweep: no method asked for has {name!r}; nearest: {nearest(name, known)}")
+            raise UserError(f"--sweep: no method asked for has {name!r}; {advice(name, known)}")
 
 
 def _variants(method: str, dataset: str, settings: SweepSettings) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,9 @@ class SweepSettings(Settings):
     dry_run: bool = setting(False, "Print the plan and the current table. Train and write nothing.")
     download: bool = setting(False, "Download D4RL's datasets that are missing, then train.")
     tqdm: bool = setting(True, "Show the progress, if stderr is a terminal.")
+    wandb: bool = setting(False, "Also log each run to Weights & Biases.")
+    wandb_project: str = setting("xql_jax", "Project on Weights & Biases.")
+    wandb_group: str = setting("", "Group of the runs there.")
     executor: str = setting(
         "in_process",
         "Runs are trained here in turn, by Ray or by SLURM.",

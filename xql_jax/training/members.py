@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.errors import UserError, nearest
+from xql_jax.errors import UserError
 from xql_jax.learners.fields import check_value, traced_names, with_hyperparameters
 from xql_jax.types import Array
 
@@ -68,7 +68,9 @@ def numbers_given(
     for name, values in fields_given(text):
         given = f"{name}={values}"
         if name not in known:
-            raise UserError(f"{flag} cannot {verb} {name!r}; nearest of what it can: {nearest(name, known)}")
+            from xql_jax.unknown import advice  # whose table only a mistake needs
+
+            raise UserError(f"{flag} cannot {verb} {name!r}; {advice(name, known)}")
         if name in seen:
             raise UserError(f"{flag} gives {name} twice")
         try:
