@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,8 +136,9 @@ def test_a_damaged_archive_is_refused(change, told, tmp_path):
         read_policy(tmp_path / "policy.npz", O, A)
 
 
-def test_the_guides_example_by_onnx_acts_without_jax(tmp_path):
-    """As it stands in docs/finetune.md."""
+@pytest.mark.parametrize("number", [0, 1], ids=["onnx", "numpy"])
+def test_the_guides_examples_act_without_jax(tmp_path, number):
+    """As they stand in docs/finetune.md."""
     generator = np.random.default_rng(0)
     weights = {
         "shift": np.ones(4, np.float32),
@@ -150,11 +152,15 @@ def test_the_guides_example_by_onnx_acts_without_jax(tmp_path):
         "high": np.float32([2.0, 0.5]),
     }
     write_onnx(weights, tmp_path / "policy.onnx")
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
-    (tmp_path / "act.py").write_text(example + "print(actions)\n")
+    np.savez(tmp_path / "policy.npz", **weights)
+    shutil.copy(act_script.__file__, tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "finetune.md").read_text(), re.DOTALL)
+    (tmp_path / "example.py").write_text(examples[number] + "print(actions)\n")
     for name in ("jax", "flax", "onnx", "xql_jax"):
         (tmp_path / f"{name}.py").write_text("raise ImportError")
-    run = subprocess.run([sys.executable, "act.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stderr
     printed = np.array(run.stdout.replace("[", " ").replace("]", " ").split(), float)
     np.testing.assert_allclose(printed, acting(weights)(np.zeros((1, 4), np.float32))[0], atol=1e-5)

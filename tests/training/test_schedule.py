@@ -33,7 +33,7 @@ def test_ramps_go_evenly_and_stay():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("betta=1", "cannot change 'betta'; nearest of what it can: beta"),
+        ("betta=1", "cannot change 'betta'; nearest known: beta"),
         ("num_critics=3", "cannot change 'num_critics'"),
         ("beta=1 beta=2", "gives beta twice"),
         ("beta=1:2:3", "wants FIELD=NUMBER or FIELD=NUMBER:NUMBER, not 'beta=1:2:3'"),
