@@ -63,6 +63,7 @@ def test_every_format_gives_back_the_episodes(folder, episodes):
         dataset = read(path)
         assert_is(dataset, rows, ends)
         assert dataset.source == str(path)
+        assert not dataset.is_normalized  # nothing says that the actions are in other units
         if name in ("rows.npz", "transitions.npz", "masks.npz"):
             more = {**arrays, "obs": np.zeros(1), "terminated": np.zeros(1)}  # not needed, so not looked at
             assert from_arrays(more, None, "arrays").fingerprint() == dataset.fingerprint()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import linear_runs as runs
 import numpy as np
 import pytest
-from learner_runs import FROZEN, act, init, make, update
+from learner_runs import FROZEN, act, init, make, make_batch, update
 from linear_runs import MEANS, SLOPES, STATE_TERMS, STDS, gradient, mean_of, one_hot_states
 
 NAMES = pytest.mark.parametrize("name", ["brac_p", "bear"])
@@ -140,3 +140,12 @@ def test_bear_is_evaluated_by_the_best_of_its_actions():
     np.testing.assert_allclose(best.mean(axis=0), actions.max(axis=0).mean(axis=0), atol=0.01)
     sampled = act(learner, state, batch.observations, jax.random.key(0), deterministic=False).reshape(-1, 3)
     np.testing.assert_allclose(sampled.mean(axis=0), actions.mean(axis=(0, 1)), atol=0.02)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_bears_actions_are_within_bounds_whatever_its_policy(deterministic):
+    """A normal policy's samples are not: with a standard deviation of 1 a third lie beyond."""
+    batch = make_batch(size=256)
+    learner = make("bear+state_gaussian")
+    actions = act(learner, init(learner, batch), batch.observations, jax.random.key(0), deterministic)
+    assert (actions.min(), actions.max()) == (-1.0, 1.0)
