@@ -175,6 +175,15 @@ def test_it_is_evaluated_in_an_environment_that_is_given(of_several):
         policy.evaluate("pointmaze-umaze-v0")
 
 
+def test_fine_tuning_goes_on_with_the_members_that_a_policy_has(of_several, monkeypatch):
+    monkeypatch.setattr(xql_jax.interface, "_trained", lambda kind, **arguments: arguments)
+    of_all = xql_jax.train_finetune(checkpoint=of_several, max_steps=3)
+    assert of_all["checkpoint"] == of_several.path / "checkpoints" / "100"
+    assert of_all["settings"] == {}
+    second = xql_jax.train_finetune(checkpoint=of_several.select(seed=43, beta=0.5), max_steps=3)
+    assert str(of_several.members[second["settings"]["member"]]) == "seed 43, beta=0.5"
+
+
 def test_a_method_without_q_says_so():
     policy = xql_jax.train(dataset=bandit(), max_steps=3, method="bc", **SMALL)
     for ask in (lambda: policy.value([0.0]), lambda: policy.q([0.0], [0.0])):
