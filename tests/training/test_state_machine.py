@@ -112,6 +112,7 @@ def machine(kind):
         with training:
             train(training, steps_per_call=2)
         expected = outcome(training, files)
+        assert list(training.population.diverged) == [1]
 
     class Machine(RuleBasedStateMachine):
         @initialize(linked=st.booleans())
