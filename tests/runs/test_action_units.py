@@ -230,8 +230,12 @@ def test_a_run_on_data_alone_takes_the_bounds_of_the_task_it_acts_in(made, tmp_p
     assert evaluated(alone, env_name=env_name_of(name)) == same(evaluated(path))
 
 
-def test_statistics_of_a_run_are_of_its_own_data(made, caplog):
-    choose(ChoiceSettings(checkpoint=str(made[2]), max_steps=3, hidden_dims="4", tqdm=False))
+def test_statistics_of_a_run_are_of_its_own_data(made, caplog, tmp_path):
+    output = tmp_path / "of one member.csv"
+    choose(
+        ChoiceSettings(checkpoint=str(made[2]), max_steps=3, hidden_dims="4", tqdm=False, output=str(output))
+    )
+    assert len(output.read_text().splitlines()) == 2  # the header, and the member
     assert "not the data that the run learned from" not in caplog.text
 
 
