@@ -139,14 +139,14 @@ class Policy:
             env: a task's name, or an environment of Gymnasium, whose episodes must end; it stays open. None:
                 the run's own task.
             seed: episode e depends on (seed, e) alone.
-            max_steps: of an episode; a longer one is an error, because it might never end.
+            max_steps: of an episode of an environment that is given; a longer one might never end.
         Returns:
             `returns`, `lengths` and `successes` (None if the task does not tell), each [episodes]; and the
             statistics that `xql-evaluate` writes: `return_mean`, `score_mean`, `score_interval_95` (the
             half-width of the mean's interval), ... Without reference returns a score is the return itself.
         Raises:
             UserError: if there is no such task, or it does not fit; if there are several members; or if an
-                episode does not end.
+                episode is longer than `max_steps`.
         """
         simulation: Any = env
         named = env is None or isinstance(env, str)
@@ -161,7 +161,7 @@ class Policy:
             suite = Suite(functools.partial(Registered, simulation=env), max_environments=1)
 
         def check_length(step: Step) -> None:
-            if step.lengths.max() > max_steps:
+            if not named and step.lengths.max() > max_steps:
                 raise UserError(
                     f"{env}: an episode goes on after {max_steps:,} steps: end it by "
                     "gymnasium.wrappers.TimeLimit, or give a larger max_steps"

@@ -234,10 +234,12 @@ def get_task(name: str) -> Task:
     if colon and module != PLAYGROUND:
         return _own_task(name)
     gymnasium: Any = importlib.import_module("gymnasium")  # takes half a second, which known tasks can save
-    if name in gymnasium.registry and f"{name[:-1]}5" not in known:  # HalfCheetah-v2 does not run any more
+    others = {
+        one for one in gymnasium.registry if f"{one[:-1]}5" not in known
+    }  # no HalfCheetah-v2: it is gone
+    if name in others:
         return _own_task(f"gymnasium:{name}")
-    newest = {one for one in gymnasium.registry if f"{one[:-1]}5" not in known and "/" not in one}
-    near = nearest(name, COMPILED_TASKS if colon else {*known, *newest})
+    near = nearest(name, COMPILED_TASKS if colon else {*known, *others})
     raise UserError(f"unknown environment {name!r}; nearest known: {near}; one of your own is MODULE:NAME")
 
 

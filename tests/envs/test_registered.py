@@ -116,7 +116,7 @@ def test_a_video_of_an_own_environment_asks_it_to_draw(tmp_path, monkeypatch):
     evaluate(settings)
     assert video.stat().st_size > 0
     monkeypatch.delattr(Drawn, "render")
-    with pytest.raises(UserError, match="Drawn-v0: no pictures: the environment has no method `render`"):
+    with pytest.raises(UserError, match="no pictures: the environment has no method `render`"):
         evaluate(settings)
     monkeypatch.delattr(Drawn, "__init__")
     monkeypatch.delattr(Drawn, "metadata")

@@ -61,7 +61,7 @@ class Reference:
 
 
 def slope_of(config):
-    """Of V's loss, XQL's or IQL's, by targets - V."""
+    """The slope of V's loss, XQL's or IQL's, by targets - V."""
     if "beta" in config:
         return gumbel_slope(config["beta"], config["clip"])
     tail = config["expectile"]

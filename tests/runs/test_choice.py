@@ -151,7 +151,7 @@ def test_without_an_environment_all_that_the_data_tell(data, swept, tmp_path):
 
 
 def test_data_that_are_given(unbroken, data, tmp_path, caplog):
-    """Of six trajectories the better two thirds are four, though the run kept two of three."""
+    """The better two thirds of six trajectories are four, though the run kept two of three."""
     twice, arrays = tmp_path / "twice.npz", dict(np.load(data / "data.npz"))
     np.savez(twice, **{key: np.concatenate([array] * 2) for key, array in arrays.items()})
     report = choose(unbroken.path, dataset=(str(twice),), max_steps=3)

@@ -161,7 +161,7 @@ def test_a_kill_at_every_point(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("kept", "stops"), [(1, [30, 40]), (2, [20, 30, 40]), (0, [10, 20, 30, 40])])
 def test_the_files_that_kept_checkpoints_need_stay(tmp_path, kept, stops):
-    """Of a ring of 8; the checkpoint before is removed only after the new one is written."""
+    """In a ring of 8; the checkpoint before is removed only after the new one is written."""
     population = make_population(tmp_path, buffer_size=8, keep_checkpoints=kept)
     for stop in (10, 20, 30, 40):
         population.advance(stop)

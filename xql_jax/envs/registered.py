@@ -74,7 +74,7 @@ class Registered(SimulatedEnv):
             raise UserError(f"{self._name}: no pictures: it has no render_mode 'rgb_array'")
         try:
             return np.asarray(self.simulation.render())
-        except NotImplementedError:
-            raise UserError(f"{self._name}: no pictures: the environment has no method `render`") from None
+        except NotImplementedError:  # `check_draws` tells it
+            raise
         except Exception as error:  # the user's code, or a package that is missing
             raise UserError(f"{self._name}: no pictures: {type(error).__name__}: {error}") from error

@@ -271,5 +271,5 @@ def run_folders(root: Path) -> Iterator[Path]:
             below.clear()  # there are no runs inside a run
             yield Path(folder)
         for path in () if "config.json" in files else map(Path(folder).joinpath, sorted(files)):
-            if not path.exists():
+            if path.is_symlink() and not path.exists():
                 LOG.warning(f"{path}: a link to {path.readlink()}, which is not there; it is left out")
