@@ -162,3 +162,25 @@ def test_a_misspelt_name_of_the_package():
     assert {"train", "load_policy"} <= set(dir(xql_jax))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = xql_jax.trian
+
+
+MADE = """
+from jax._src import xla_bridge
+from xql_jax.config_files import FINETUNE, ONLINE, choose_config
+from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
+from xql_jax.runs.finetuning import finetune_job
+from xql_jax.runs.online import online_job
+for kind, settings, job, task in (
+    (ONLINE, OnlineSettings, online_job, "cheetah-run"),
+    (FINETUNE, FinetuneSettings, finetune_job, "pointmaze-umaze-v0"),
+):
+    config = choose_config(kind, env_name=task)[1]
+    job(settings(config=config, env_name=task, max_steps=20_000, sweep="tau=0.1,0.2", num_seeds=2))
+assert not xla_bridge.backends_are_initialized()
+"""
+
+
+def test_a_job_is_made_before_jax_begins():
+    """The mains make it before `prepare_acting`, which has no effect after JAX's start."""
+    run = subprocess.run([sys.executable, "-c", MADE], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

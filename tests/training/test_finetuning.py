@@ -162,7 +162,7 @@ def test_returns_to_go_are_known_when_the_episode_ends(tmp_path):
         return Host(Calibrated(), TWO, Counting, schedule, files, prior_data=prior)
 
     def expected(rewards, steps):
-        """The returns-to-go of one environment's rewards, oldest first; the first was the episode's step `steps`."""
+        """The returns-to-go of one environment's rewards, oldest first; the first is of step `steps`."""
         found = np.full(len(rewards), -np.inf)
         for start in range(-steps, len(rewards) - EPISODE + 1, EPISODE):
             following = rewards[start + EPISODE - 1] / (1 - 0.5)
