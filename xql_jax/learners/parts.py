@@ -68,6 +68,10 @@ class Trained(fields.Part):
         params = jax.tree.map(lambda param, step: param - learning_rate * step, state.params, directions)
         return state.replace(params=params, optimizer_state=optimizer_state), metrics
 
+    def actor(self, state: Any) -> Any:
+        """A policy's function from states to distributions over actions, out of its learner's state."""
+        return TrainState(state.policy.network, state.policy.params)
+
 
 @flax.struct.dataclass
 class ValueFit(Trained):
@@ -189,8 +193,8 @@ class PolicyObjective(Trained):
         return self.minimize(actor, loss, self.rate(actor))
 
     def scheduled(self, steps: float) -> Any:
-        decay_steps = np.float32(steps if self.decay_actor_lr else np.inf)
-        return dataclasses.replace(self, actor_decay_steps=decay_steps)
+        end = np.float32(steps if self.decay_actor_lr else np.inf)
+        return dataclasses.replace(self, actor_decay_steps=end)
 
     def rate(self, actor: TrainState) -> Array:
         """The learning rate of the actor's next step, f32[]: it falls along a half cosine, if it decays."""
@@ -209,22 +213,20 @@ class ForwardKL(PolicyObjective):
     awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)  # 1 / (reward units / scale)
 
     def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
-        advantages = (estimates.q - estimates.v) / estimates.scale
-        temperature, largest = self.awr_temperature, self.max_weight
-        weights = advantage_weight(advantages, awr_temperature=temperature, max_weight=largest)
+        gain, largest = (estimates.q - estimates.v) / estimates.scale, self.max_weight
+        weights = advantage_weight(gain, awr_temperature=self.awr_temperature, max_weight=largest)
         actor, info = self.regress(actor, weights, batch, key)
-        return actor, {**info, "actor/advantage": advantages.mean(), "actor/weight": weights.mean()}
+        return actor, {**info, "actor/advantage": gain.mean(), "actor/weight": weights.mean()}
 
 
 @flax.struct.dataclass
 class PolicyLearner(fields.Part):
-    """A learner whose policy gives a distribution over actions."""
+    """A learner whose part `policy` gives a distribution over actions."""
 
     batch_type: ClassVar[type] = Batch  # what it learns from
 
     def actor(self, state: Any) -> Any:
-        """All of the state that `act` needs."""
-        return TrainState(state.policy.network, state.policy.params)
+        return self.policy.actor(state)
 
     def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a clipped sample, or the centre."""

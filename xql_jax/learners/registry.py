@@ -50,18 +50,32 @@ IN_SAMPLE = {
 }
 OTHERS = {
     name: name
-    for name in ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd")
+    for name in (
+        "cql",
+        "cal_ql",
+        "brac_p",
+        "bear",
+        "td3_bc",
+        "rebrac",
+        "awac",
+        "onestep",
+        "dt",
+        "rlpd",
+        "fql",
+    )
 }
 OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | OTHERS)
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )
+FLOWS = {"flow": "flow:Flow", "weighted_flow": "flow:WeightedFlow", "one_step_flow": "flow:OneStepFlow"}
 POLICIES = Modules(
     {
         "forward_kl": "parts:ForwardKL",
         "reverse_kl": "policies:ReverseKL",
         "trust_region": "policies:TrustRegion",
         "max_q": "policies:MaxQ",
+        **FLOWS,
     }
 )
 HEADS = Modules(
@@ -105,6 +119,8 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
     method, *replaced = str(name).split("+")  # a config may hold anything
     made = method_named(method)
     learner = made()
+    if len(replaced) > 1 and FLOWS.keys() & {*replaced}:
+        raise UserError(f"{name}: a flow has a network of its own, and takes no head: leave it out")
     for policy in replaced:
         learner = _with_policy(learner, policy, method)
     known = hyperparameters(learner)
@@ -114,7 +130,8 @@ def make_learner(name: str, config: Mapping[str, Any] | None = None) -> Any:
 
 def _with_policy(learner: Any, name: str, method: str) -> Any:
     """The learner with that head or policy objective. All need a head; objectives need V, most of them Q."""
-    if not hasattr(getattr(learner, "policy", None), "head"):
+    head = getattr(getattr(learner, "policy", None), "head", None)
+    if not isinstance(head, HEADS["gaussian"]):
         raise UserError(f"{method} has a policy of its own, and takes no other: leave out +{name}")
     objectives = POLICIES if hasattr(learner, "critic") else ["forward_kl"]
     known = [*(objectives if hasattr(learner, "value") else ()), *HEADS]
@@ -123,7 +140,7 @@ def _with_policy(learner: Any, name: str, method: str) -> Any:
     if name in HEADS:
         policy = dataclasses.replace(learner.policy, head=HEADS[name]())
     else:
-        policy = POLICIES[name](head=learner.policy.head)
+        policy = POLICIES[name]() if name in FLOWS else POLICIES[name](head=head)
     return dataclasses.replace(learner, policy=policy)
 
 
@@ -136,6 +153,11 @@ MEANINGS = {
     "awr_temperature": "Multiplies the advantage in the policy's objective, in 1 / reward units: 0 clones the"
     " data, a large value follows only the best actions.",
     "max_weight": "Largest weight that an action of the data may have in the policy's loss; inf: no bound.",
+    "candidates": "Flows among which the deterministic action is the one with the largest Q; `flow` draws its"
+    " sampled actions among as many.",
+    "flow_alpha": "Weight of the one-step policy's squared distance from the flow: FQL's alpha.",
+    "normalize_q": "In the one-step policy's loss, divide Q by its mean size over the batch.",
+    "target_q": "What Q's targets take over the critics: mean or min.",
     "actor_lr": "Learning rate of the policy.",
     "actor_hidden_dims": "Widths of the hidden layers of the policy.",
     "dropout_rate": "Dropout rate of the policy's hidden layers in training.",

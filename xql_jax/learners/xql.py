@@ -1,8 +1,7 @@
 """Extreme Q-learning (Garg et al. 2023): Algorithm 1, with V fitted to Q by Gumbel regression.
 
 XQL is `InSample` with V fitted by `GumbelFit`: METHODS, at the end. Its kin are `InSample` with other parts.
-Hyperparameters: the paper's Table 4, by suite in configs/, by dataset with --tuned. Where the authors' code
-(Div99/XQL, offline) differs from the paper is in docs/differences.md.
+Hyperparameters: the paper's Table 4, in configs/. Where the authors' code differs: docs/differences.md.
 """
 
 import functools

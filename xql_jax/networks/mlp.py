@@ -14,9 +14,8 @@ Initializer = Callable[..., Array]  # of all kernels, including the last layer's
 LOG_STD_RANGE = (-5.0, 2.0)
 
 
-# A module-level function, so that objects that hold a network can be pickled.
 def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2)."""
+    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2); a function, so that it can be pickled."""
     return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
 
 

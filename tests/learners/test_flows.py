@@ -1,0 +1,189 @@
+"""Flow policies: the best velocity of a Gaussian, noise carried to data, draws from pi*, FQL's optimum."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from xql_jax.errors import UserError
+from xql_jax.learners.flow import Flow, FlowHead, OneStepFlow, WeightedFlow, fixed_noise
+from xql_jax.learners.parts import Estimates, LearnerState, TrainState
+from xql_jax.learners.registry import make_learner
+from xql_jax.networks.flow import Velocity, integrate
+from xql_jax.types import Batch
+
+MEAN, STD = 0.2, 0.4
+MODES, SHARES, Q = np.array([-0.5, 0.5]), np.array([0.7, 0.3]), np.array([0.0, 0.6])
+TEMPERATURE = 2.0  # 1 / beta
+HEAD = FlowHead(actor_hidden_dims=(64, 64))
+FINE = FlowHead(actor_hidden_dims=(64, 64), flow_steps=30)  # 10 steps blur modes that are this narrow
+SOFT_OPTIMAL = SHARES * np.exp(TEMPERATURE * Q) / (SHARES * np.exp(TEMPERATURE * Q)).sum()
+
+
+def batch_of(actions):
+    states = jnp.zeros((len(actions), 1))
+    ones = jnp.ones(len(actions))
+    return Batch(states, actions, ones, ones, states)
+
+
+def q_of_nearest_mode(observations, actions):
+    """Q of the nearest of the MODES, f32[...]."""
+    del observations
+    return jnp.asarray(Q, jnp.float32)[jnp.abs(actions - MODES).argmin(-1)]
+
+
+def trained(policy, sample, updates=4_000, q_of=q_of_nearest_mode):
+    """The policy's train state after updates on actions f32[B, 1] that `sample(key, shape)` draws."""
+    policy = policy.scheduled(updates)
+
+    @jax.jit
+    def train(actor):
+        def step(actor, key):
+            key_batch, key_update = jax.random.split(key)
+            batch = batch_of(sample(key_batch, (512, 1)))
+            q = q_of(batch.observations, batch.actions)
+            v = jnp.full_like(q, np.log((SHARES * np.exp(TEMPERATURE * Q)).sum()) / TEMPERATURE)
+            return policy.update(actor, Estimates(q, v, q_of=q_of), batch, key_update)[0], None
+
+        return jax.lax.scan(step, actor, jax.random.split(jax.random.key(1), updates))[0]
+
+    first = policy.init(jax.random.key(0), jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+    return train(first)
+
+
+def around_modes(key, shape):
+    """Actions near the MODES, as often as their SHARES."""
+    key_mode, key_noise = jax.random.split(key)
+    modes = jax.random.choice(key_mode, jnp.asarray(MODES, jnp.float32), shape, p=jnp.asarray(SHARES))
+    return modes + 0.06 * jax.random.normal(key_noise, shape)
+
+
+@functools.cache
+def flow_of_modes():
+    """A clone of the actions around the modes."""
+    policy = Flow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True)
+    return trained(policy, around_modes)
+
+
+def acting(policy, actor, q_of, size, key=0):
+    """The distribution of the policy over `size` equal states, its critic replaced by the function."""
+
+    class Known:
+        def apply(self, params, observations, actions):
+            return q_of(observations, actions)
+
+    state = LearnerState(0, actor, critic=TrainState(Known(), ({},)))
+    return policy.actor(state)(jnp.zeros((size, 1)))
+
+
+def shares(actions):
+    """How often each mode is the nearest."""
+    return np.bincount(np.abs(np.asarray(actions) - MODES).argmin(-1), minlength=len(MODES)) / len(actions)
+
+
+def test_the_best_velocity_of_a_gaussian():
+    """Of N(m, s^2) it is E[a - x_0 | x_t] = m + (t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) (x_t - t m)."""
+    policy = Flow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True)
+    actor = trained(policy, lambda key, shape: MEAN + STD * jax.random.normal(key, shape))
+    x, t = (axis.reshape(-1, 1) for axis in np.meshgrid(np.linspace(-1.5, 1.5, 13), np.linspace(0, 1, 11)))
+    spread = np.sqrt(t**2 * STD**2 + (1 - t) ** 2)
+    likely = (np.abs(x - t * MEAN) < 1.5 * spread)[:, 0]  # where batches have points
+    best = MEAN + (t * STD**2 - (1 - t)) / spread**2 * (x - t * MEAN)
+    found = actor(jnp.zeros_like(x, jnp.float32), jnp.asarray(x, jnp.float32), jnp.asarray(t, jnp.float32))
+    np.testing.assert_allclose(found[likely], best[likely], atol=0.1)
+
+
+def test_euler_carries_noise_to_the_data():
+    """With the exact velocity of a Gaussian, whose flow is x_0 -> m + s x_0; with few steps it is not."""
+
+    class Exact:
+        def apply(self, params, observations, x, t):
+            spread = t**2 * STD**2 + (1 - t) ** 2
+            return MEAN + (t * STD**2 - (1 - t)) / spread * (x - t * MEAN)
+
+    noise = jax.random.normal(jax.random.key(0), (4_000, 1))
+    carried = {steps: integrate(Exact(), {}, noise, noise, steps) for steps in (3, 10, 300)}
+    exact = jnp.clip(MEAN + STD * noise, -1, 1)
+    np.testing.assert_allclose(carried[300], exact, atol=0.01)
+    data = MEAN + STD * np.random.default_rng(0).normal(size=4_000)
+    assert scipy.stats.ks_2samp(np.asarray(carried[300])[:, 0], data).pvalue > 0.05
+    errors = {steps: float(jnp.abs(actions - exact).max()) for steps, actions in carried.items()}
+    assert errors[3] > errors[10] > 10 * errors[300]
+
+
+def test_a_trained_flow_has_the_modes_of_the_data():
+    network, actor = Velocity(1, (64, 64)), flow_of_modes()
+    noise = jax.random.normal(jax.random.key(5), (20_000, 1))
+    actions = np.asarray(integrate(network, actor.params, jnp.zeros_like(noise), noise, 100))
+    np.testing.assert_allclose(shares(actions), SHARES, atol=0.03)
+    assert np.mean(np.abs(actions - MODES).min(-1) < 0.2) > 0.9  # few lie between the modes
+
+
+@pytest.mark.parametrize("count", [1, 4, 32])
+def test_actions_of_a_flow_are_drawn_from_pi_star(count):
+    """With one candidate from mu; the frequency with N, of which k ~ Bin(N, mu_1) are at mode 1, is exact."""
+    policy = Flow(head=FINE, candidates=count, awr_temperature=TEMPERATURE)
+    distribution = acting(policy, flow_of_modes(), q_of_nearest_mode, 4_000)
+    found = shares(distribution.sample(jax.random.key(7)))
+    k, weight = np.arange(count + 1), np.exp(TEMPERATURE * (Q[1] - Q[0]))
+    expected = scipy.stats.binom.pmf(k, count, SHARES[1]) @ (k * weight / (k * weight + count - k))
+    np.testing.assert_allclose(found[1], expected, atol=0.03)
+    if count == 32:  # enough candidates for pi*
+        np.testing.assert_allclose(found, SOFT_OPTIMAL, atol=0.03)
+
+
+def test_a_weighted_flow_is_pi_star():
+    policy = WeightedFlow(head=FINE, actor_lr=1e-2, decay_actor_lr=True, awr_temperature=TEMPERATURE)
+    actor = trained(policy, around_modes)
+    drawn = acting(policy, actor, q_of_nearest_mode, 20_000).sample(jax.random.key(3))
+    np.testing.assert_allclose(shares(drawn), SOFT_OPTIMAL, atol=0.03)
+
+
+def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
+    actor = flow_of_modes()
+    for count, mode in ((32, 1), (1, None)):
+        policy = Flow(head=HEAD, candidates=count)
+        central = acting(policy, actor, q_of_nearest_mode, 3).central_action()
+        noise = fixed_noise(count, 1)
+        every = integrate(Velocity(1, (64, 64)), actor.params, jnp.zeros_like(noise), noise, 10)
+        if mode is not None:
+            best = q_of_nearest_mode(None, every).argmax()
+            assert np.abs(central - MODES[mode]).max() < 0.15
+        else:
+            best = 0
+            assert noise.tolist() == [[0.0]]
+        np.testing.assert_allclose(central, jnp.full((3, 1), every[best, 0]), atol=1e-6)
+
+
+def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
+    """Of Q = c * a the best is flow(z) + c / (2 flow_alpha)."""
+    slope, weight = 0.4, 2.0
+    policy = OneStepFlow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True, flow_alpha=weight, normalize_q=False)
+    actor = trained(
+        policy,
+        lambda key, shape: MEAN + STD * jax.random.normal(key, shape),
+        1_500,
+        lambda observations, actions: slope * actions[..., 0],
+    )
+    noise = jnp.linspace(-1.5, 1.5, 31)[:, None]
+    flow = integrate(Velocity(1, (64, 64)), actor.params[0], jnp.zeros_like(noise), noise, 10)
+    moved = policy.carry(actor, jnp.zeros_like(noise), noise)
+    np.testing.assert_allclose(moved, jnp.clip(flow + slope / (2 * weight), -1, 1), atol=0.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("xql+flow+mixture", "a flow has a network of its own, and takes no head"),
+        ("xql+mixture+weighted_flow", "a flow has a network of its own, and takes no head"),
+        ("fql+squashed", "fql has a policy of its own, and takes no other"),
+        ("bc+flow", "bc has no policy 'flow'"),  # it has no Q to choose by
+        ("value_iteration+one_step_flow", "value_iteration has no policy"),
+    ],
+)
+def test_flows_take_no_head_and_need_q(name, message):
+    with pytest.raises(UserError, match=message):
+        make_learner(name)

@@ -1,0 +1,196 @@
+"""Flow policies, which hold pi* = mu * exp(Q / beta) / Z for any mu, also one with several modes.
+
+A velocity v(s, x, t) is fitted by flow matching to a - x_0 at x_t = (1 - t) x_0 + t a, with x_0 standard
+normal, t uniform and a from the data; the ODE dx/dt = v carries noise to actions.
+Source: Lipman et al. 2023, "Flow Matching for Generative Modeling"; Park et al. 2025, "Flow Q-Learning".
+Hyperparameters: seohongpark/fql, agents/fql.py, lines 252 to 267 (10 steps, no decay of the rate; the loss of
+the one-step policy: lines 46 to 83), and agents/ifql.py, lines 60 to 74 and 123 to 155 (the best of 32
+samples by min Q), which is `iql+flow`. Their `alpha` is 10 with Q in reward units; for new tasks they advise
+(README.md, "Tips") Q in units of its mean size and 0.03 to 10, as here by default.
+Differs: a deterministic action is chosen among flows of the same noise vectors in all states, the first of
+them 0; theirs draws noise anew. So it is a function of the state alone, and can be exported.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from xql_jax.learners import fields, parts
+from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.td3_bc import normalized_mean
+from xql_jax.networks.flow import Velocity, integrate
+from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
+
+
+@flax.struct.dataclass
+class FlowHead(fields.Part):
+    """The velocity network, and how its ODE is solved."""
+
+    actor_hidden_dims: tuple[int, ...] = fields.widths(256, 256)
+    actor_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of the policy.")
+    flow_steps: int = fields.static(10, fields.AT_LEAST_ONE, "Euler's steps from noise to an action.")
+
+    def network(self, action_dim: int) -> Velocity:
+        return Velocity(action_dim, self.actor_hidden_dims, self.actor_layer_norm)
+
+
+class FlowActor(parts.TrainState):
+    """A flow, the critics that choose among its actions, and the policy's hyperparameters."""
+
+    critic: Any = None
+    policy: Any = None
+
+    def __call__(self, observations: Array) -> "FlowActions":
+        return FlowActions(self, observations)
+
+
+class FlowActions(NamedTuple):
+    """The actions of a flow policy in some states, as a `Distribution` without a density."""
+
+    actor: FlowActor
+    observations: Array
+
+    def central_action(self) -> Array:
+        """The best by the critics of the actions to which `fixed_noise` is carried."""
+        count = self.actor.policy.candidates
+        fixed = fixed_noise(count, self.actor.network.action_dim)
+        noise = jnp.broadcast_to(fixed[:, None], (count, len(self.observations), fixed.shape[-1]))
+        if count == 1:
+            return self.carried(noise[0])
+        actions, q = self.judged(noise)
+        return chosen(actions, q.argmax(0))
+
+    def sample(self, key: PRNGKey) -> Array:
+        return self.actor.policy.sample(self, key)
+
+    def carried(self, noise: Array) -> Array:
+        """The actions f32[..., B, A] to which noise f32[..., B, A] is carried."""
+        observations = jnp.broadcast_to(self.observations, (*noise.shape[:-1], self.observations.shape[-1]))
+        return self.actor.policy.carry(self.actor, observations, noise)
+
+    def judged(self, noise: Array) -> tuple[Array, Array]:
+        """The actions of noise f32[N, B, A], and the minimum of their Q, f32[N, B]."""
+        actions, critic = self.carried(noise), self.actor.critic
+        return actions, parts.min_q(critic, critic.params, at_each(self.observations, actions), actions)
+
+    def noise(self, key: PRNGKey, *count: int) -> Array:
+        return jax.random.normal(key, (*count, len(self.observations), self.actor.network.action_dim))
+
+
+@flax.struct.dataclass
+class FlowPolicy(parts.PolicyObjective):
+    """A policy that carries noise to actions; `update` is the subclass's.
+
+    The deterministic action is the best of several by the minimum of the critics.
+    """
+
+    head: FlowHead = fields.part(FlowHead)  # type: ignore[assignment]
+    decay_actor_lr: bool = fields.static(False, fields.EITHER, "Let actor_lr fall to 0 over --max_steps.")
+    candidates: int = fields.static(32, fields.AT_LEAST_ONE)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> parts.TrainState:
+        network = self.head.network(actions.shape[-1])
+        return parts.TrainState.create(network, network.init(key, observations, actions, actions[..., :1]))
+
+    def actor(self, state: Any) -> FlowActor:
+        critic = parts.TrainState(state.critic.network, state.critic.params)
+        return FlowActor(state.policy.network, state.policy.params, critic=critic, policy=self)
+
+    def carry(self, actor: Any, observations: Array, noise: Array) -> Array:
+        """The actions f32[..., A] to which noise f32[..., A] is carried in the states f32[..., O]."""
+        return integrate(actor.network, actor.params, observations, noise, self.head.flow_steps)
+
+    def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
+        """Actions drawn from the policy, f32[B, A]."""
+        return distribution.carried(distribution.noise(key))
+
+    def regress(self, actor: Any, weights: Array, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        """One step of flow matching, the batch's actions weighted by f32[B]."""
+
+        def loss(params):
+            actor_loss = matching_loss(actor.network, params, weights, batch, key)
+            return actor_loss, {"actor/loss": actor_loss}
+
+        return self.minimize(actor, loss, self.rate(actor))
+
+
+def matching_loss(network: Velocity, params: Params, weights: Array, batch: Batch, key: PRNGKey) -> Array:
+    """The mean over the batch and the actions' entries of weight * (v(s, x_t, t) - (a - x_0))^2."""
+    key_noise, key_time = jax.random.split(key)
+    noise = jax.random.normal(key_noise, batch.actions.shape)
+    t = jax.random.uniform(key_time, (len(noise), 1))
+    velocity = network.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)
+    return (weights * jnp.square(velocity - (batch.actions - noise)).mean(-1)).mean()
+
+
+def fixed_noise(count: int, action_dim: int) -> Array:
+    """Noise vectors f32[N, A] that never change: 0, then draws of a standard normal distribution."""
+    return jax.random.normal(jax.random.key(0), (count, action_dim)).at[0].set(0.0)
+
+
+def chosen(actions: Array, index: Array) -> Array:
+    """Selects in each state one of the actions f32[N, B, A] by its index i32[B]; returns f32[B, A]."""
+    return jnp.take_along_axis(actions, index[None, :, None], axis=0)[0]
+
+
+@flax.struct.dataclass
+class Flow(FlowPolicy):
+    """A flow that clones the data. Actions are drawn among several in proportion to exp(awr_temperature * Q).
+
+    With many candidates that is a draw from mu * exp(awr_temperature * Q) / Z.
+    """
+
+    awr_temperature: Numeric = fields.traced(3.0, fields.NOT_NEGATIVE)
+
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        return self.regress(actor, jnp.ones_like(batch.rewards), batch, key)
+
+    def sample(self, distribution: FlowActions, key: PRNGKey) -> Array:
+        key_noise, key_choice = jax.random.split(key)
+        actions, q = distribution.judged(distribution.noise(key_noise, self.candidates))
+        return chosen(actions, jax.random.categorical(key_choice, self.awr_temperature * q, axis=0))
+
+
+@flax.struct.dataclass
+class WeightedFlow(FlowPolicy, parts.ForwardKL):
+    """`ForwardKL` for flows: flow matching weighted by min(exp(awr_temperature * A / scale), max_weight)."""
+
+
+@flax.struct.dataclass
+class OneStepFlow(FlowPolicy):
+    """FQL's policy mu(s, z): it maximises Q, and stays near the actions of a flow that clones the data.
+
+    It minimises flow_alpha * (mu(s, z) - flow(s, z))^2 - Q(s, mu(s, z)), averaged over noise z.
+    """
+
+    candidates: int = fields.static(1, fields.AT_LEAST_ONE)
+    flow_alpha: Numeric = fields.traced(1.0, fields.NOT_NEGATIVE)
+    normalize_q: bool = fields.static(True, fields.EITHER)
+
+    def init(self, key: PRNGKey, observations: Array, actions: Array) -> parts.TrainState:
+        key_flow, key_one_step = jax.random.split(key)
+        network = self.head.network(actions.shape[-1])
+        flow = network.init(key_flow, observations, actions, actions[..., :1])
+        return parts.TrainState.create(network, (flow, network.init(key_one_step, observations, actions)))
+
+    def carry(self, actor: Any, observations: Array, noise: Array) -> Array:
+        return jnp.clip(actor.network.apply(actor.params[1], observations, noise), -1.0, 1.0)
+
+    def update(self, actor: Any, estimates: Any, batch: Batch, key: PRNGKey) -> tuple[Any, Metrics]:
+        key_match, key_noise = jax.random.split(key)
+        noise, equally = jax.random.normal(key_noise, batch.actions.shape), jnp.ones_like(batch.rewards)
+        carried = integrate(actor.network, actor.params[0], batch.observations, noise, self.head.flow_steps)
+
+        def loss(params):
+            flow, one_step = params
+            matching = matching_loss(actor.network, flow, equally, batch, key_match)
+            actions = actor.network.apply(one_step, batch.observations, noise)
+            distance = jnp.square(actions - carried).mean()
+            q = estimates.q_of(batch.observations, jnp.clip(actions, -1.0, 1.0)) / estimates.scale
+            gain = normalized_mean(q) if self.normalize_q else q.mean()
+            info = {"actor/loss": matching, "actor/distance": distance, "actor/q": q.mean()}
+            return matching + self.flow_alpha * distance - gain, info
+
+        return self.minimize(actor, loss, self.rate(actor))

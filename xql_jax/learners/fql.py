@@ -1,0 +1,55 @@
+"""FQL, flow Q-learning (Park et al. 2025): TD3-like Q, and a one-step policy kept near a flow of the data.
+
+Source: Park et al. 2025, "Flow Q-Learning"; seohongpark/fql, agents/fql.py.
+Hyperparameters: lines 252 to 267 of that file, with the widths of this project's suites but on OGBench's
+tasks. There `flow_alpha` is the authors' per task, with Q in reward units (README.md, "Exact commands").
+Differs: their critics' target follows the critics from before the step, here those after it. Their critics'
+loss is the mean over both, here the sum, with the same steps of Adam; they have GELU and then layer norm,
+here layer norm and then ReLU, as all critics here. But for these, 30 updates equal theirs to 1e-6.
+"""
+
+import functools
+from collections.abc import Callable
+
+import flax.struct
+import jax
+
+from xql_jax.learners import fields
+from xql_jax.learners.actor_critic import ActorCritic, NormalizedCritic, all_q
+from xql_jax.learners.flow import OneStepFlow
+from xql_jax.learners.parts import Estimates
+from xql_jax.types import Array, Batch, Metrics, PRNGKey, State
+
+
+def mean_over_critics(q: Array) -> Array:
+    """The mean of f32[N, B] over the critics."""
+    return q.mean(0)
+
+
+def least_of_critics(q: Array) -> Array:
+    """The minimum of f32[N, B] over the critics."""
+    return q.min(0)
+
+
+@flax.struct.dataclass
+class FQL(ActorCritic):
+    """Q by temporal differences at the one-step policy's actions; that policy by `OneStepFlow`."""
+
+    policy: OneStepFlow = fields.part(OneStepFlow)
+    critic: NormalizedCritic = fields.part(NormalizedCritic)
+    target_q: Callable[[Array], Array] = fields.choice(mean=mean_over_critics, min=least_of_critics)
+
+    def update(self, state: State, batch: Batch, key: PRNGKey) -> tuple[State, Metrics]:
+        """Updates Q, then pi with the Q from before, then Q's target: the authors update both at once."""
+        key_next, key_policy = jax.random.split(key)
+        next_actions = self.policy.actor(state)(batch.next_observations).sample(key_next)
+        next_q = all_q(state.critic, state.critic.target, batch.next_observations, next_actions)
+        critic, critic_info = self.fit_critic(state, batch, self.target_q(next_q))
+        q_of = functools.partial(all_q, state.critic, state.critic.params)
+        estimates = Estimates(None, None, q_of=lambda states, actions: q_of(states, actions).mean(0))
+        policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
+        state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
+        return state, {**critic_info, **policy_info}
+
+
+METHODS = {"fql": fields.Method(FQL, run=fields.RunDefaults(scale_rewards=False))}
