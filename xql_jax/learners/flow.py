@@ -42,8 +42,8 @@ class FlowActor(parts.TrainState):
     critic: Any = None
     policy: Any = None
 
-    def __call__(self, observations: Array) -> "FlowActions":
-        return FlowActions(self, observations)
+    def __call__(self, *inputs: Array, **options: Any) -> "FlowActions":
+        return FlowActions(self, *inputs)
 
 
 class FlowActions(NamedTuple):
@@ -56,7 +56,7 @@ class FlowActions(NamedTuple):
         """The best by the critics of the actions to which `fixed_noise` is carried."""
         count = self.actor.policy.candidates
         fixed = fixed_noise(count, self.actor.network.action_dim)
-        noise = jnp.broadcast_to(fixed[:, None], (count, len(self.observations), fixed.shape[-1]))
+        noise = jnp.broadcast_to(fixed[:, None], (count, self.observations.shape[0], fixed.shape[-1]))
         if count == 1:
             return self.carried(noise[0])
         actions, q = self.judged(noise)
@@ -76,7 +76,7 @@ class FlowActions(NamedTuple):
         return actions, parts.min_q(critic, critic.params, at_each(self.observations, actions), actions)
 
     def noise(self, key: PRNGKey, *count: int) -> Array:
-        return jax.random.normal(key, (*count, len(self.observations), self.actor.network.action_dim))
+        return jax.random.normal(key, (*count, self.observations.shape[0], self.actor.network.action_dim))
 
 
 @flax.struct.dataclass
@@ -121,7 +121,7 @@ def matching_loss(network: Velocity, params: Params, weights: Array, batch: Batc
     key_noise, key_time = jax.random.split(key)
     noise = jax.random.normal(key_noise, batch.actions.shape)
     t = jax.random.uniform(key_time, (len(noise), 1))
-    velocity = network.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)
+    velocity: Array = network.apply(params, batch.observations, (1.0 - t) * noise + t * batch.actions, t)  # type: ignore[assignment]
     return (weights * jnp.square(velocity - (batch.actions - noise)).mean(-1)).mean()
 
 

@@ -8,7 +8,6 @@ loss is the mean over both, here the sum, with the same steps of Adam; they have
 here layer norm and then ReLU, as all critics here. But for these, 30 updates equal theirs to 1e-6.
 """
 
-import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -45,8 +44,11 @@ class FQL(ActorCritic):
         next_actions = self.policy.actor(state)(batch.next_observations).sample(key_next)
         next_q = all_q(state.critic, state.critic.target, batch.next_observations, next_actions)
         critic, critic_info = self.fit_critic(state, batch, self.target_q(next_q))
-        q_of = functools.partial(all_q, state.critic, state.critic.params)
-        estimates = Estimates(None, None, q_of=lambda states, actions: q_of(states, actions).mean(0))
+
+        def mean_q(states: Array, actions: Array) -> Array:
+            return all_q(state.critic, state.critic.params, states, actions).mean(0)
+
+        estimates = Estimates(batch.rewards, batch.rewards, q_of=mean_q)  # of which it uses q_of alone
         policy, policy_info = self.policy.update(state.policy, estimates, batch, key_policy)
         state = state.replace(step=state.step + 1, policy=policy, critic=critic.polyak_update(self.tau))
         return state, {**critic_info, **policy_info}

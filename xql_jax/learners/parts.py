@@ -226,7 +226,7 @@ class PolicyLearner(fields.Part):
     batch_type: ClassVar[type] = Batch  # what it learns from
 
     def actor(self, state: Any) -> Any:
-        return self.policy.actor(state)
+        return self.policy.actor(state)  # type: ignore[attr-defined]  # every subclass has one
 
     def act(self, actor: Any, observations: Array, key: PRNGKey, deterministic: bool) -> Array:
         """Actions f32[B, A] within [-1, 1] for observations f32[B, O]: a clipped sample, or the centre."""

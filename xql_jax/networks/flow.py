@@ -1,10 +1,12 @@
 """Velocity networks, and the flows that they make: Gaussian noise carried to actions along an ODE."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from xql_jax.networks.mlp import Initializer
-from xql_jax.types import Array
+from xql_jax.types import Array, Params
 
 flow_init: Initializer = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")  # seohongpark/fql's
 
@@ -29,8 +31,8 @@ class Velocity(nn.Module):
         return nn.Dense(self.action_dim, kernel_init=flow_init)(x)
 
 
-def integrate(velocity: Velocity, params: object, observations: Array, noise: Array, steps: int) -> Array:
-    """Euler's steps from the noise f32[..., A] at t = 0 to the actions at t = 1, which are clipped to ±1."""
+def integrate(velocity: Any, params: Params, observations: Array, noise: Array, steps: int) -> Array:
+    """Takes Euler's steps from the noise f32[..., A] at t = 0 to the actions at t = 1, which are clipped to ±1."""
     x = noise
     for step in range(steps):
         t = jnp.full((*noise.shape[:-1], 1), step / steps)

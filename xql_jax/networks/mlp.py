@@ -15,7 +15,7 @@ LOG_STD_RANGE = (-5.0, 2.0)
 
 
 def iql_init(key: PRNGKey, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2); a function, so that it can be pickled."""
+    """Kernel initialisation of IQL and XQL: orthogonal, gain sqrt(2). A function can be pickled."""
     return nn.initializers.orthogonal(math.sqrt(2.0))(key, shape, dtype)
 
 
