@@ -1,4 +1,4 @@
-"""Makes datasets: from a policy, an ant walking to waypoints, or a replay buffer.
+"""Makes datasets: from a policy, an ant walking to waypoints, OGBench's oracles, or a replay buffer.
 
 Examples:
   xql-collect --env_name=Hopper-v5 --policy=random --episodes=100 --output=random.hdf5
@@ -9,11 +9,12 @@ Examples:
       --transitions=100000 --expert=RUN --output=medium.hdf5
   xql-collect --waypoints --env_name=antmaze-umaze-v2 --transitions=200000 \\
       --output=umaze.hdf5
+  xql-collect --oracle --env_name=cube-single-play-singletask-v0 --transitions=300000
   xql-collect --replay=RUN --until=50000 --output=replay.hdf5
 
 RUN is a run's folder, such as results/Hopper-v5/sac/seed0_1a2b3c4d. Files are in D4RL's layout, and can be
 used with `xql-train-offline --env_name=TASK --dataset=FILE`. The group metadata/ in a file says how it was
-made. The same command makes the same bytes.
+made. Those of --oracle are in OGBench's layout. The same command makes the same bytes.
 """
 
 from xql_jax.commands import command_line
@@ -24,9 +25,10 @@ from xql_jax.runs.tool_settings import CollectionSettings
 def main(settings: CollectionSettings) -> int:
     made = collect(settings)
     score = "" if made["mean_score"] is None else f", score {made['mean_score']:.1f}"
+    gained = "" if made["mean_return"] is None else f"; mean return {made['mean_return']:.4g}{score}"
     print(
         f"{made['output']}: {made['transitions']:,} transitions, {made['episodes']:,} episodes, "
-        f"{made['terminals']:,} terminal; mean return {made['mean_return']:.4g}{score}"
+        f"{made['terminals']:,} terminal{gained}"
     )
     return 0
 

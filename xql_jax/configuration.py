@@ -59,6 +59,7 @@ def suite_config(
     in_sample: Mapping[str, Any] | None = None,
     tuned: Mapping[str, Sequence[float]] | None = None,
     finetune: Mapping[str, Mapping[str, Any]] | None = None,
+    by_environment: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> ml_collections.ConfigDict:
     """Returns a locked config with every field of METHOD or METHOD+POLICY; UserError if there is none such.
 
@@ -73,6 +74,8 @@ def suite_config(
         in_sample: those that differ for XQL, IQL and similar methods, unless a method has its own default.
         tuned: by dataset, the row of Table 4 (beta, clip, batch size, v_updates) for XQL with `--tuned`.
         finetune: by method, the fields of `FinetuneDefaults` that differ from the method's own.
+        by_environment: by the beginning of a task's name and by method ("": every one that has them), fields
+            that differ for it.
     """
     method, policy = method_of(algorithm), algorithm.partition("+")[2]
     check_method(algorithm, config_files.OFFLINE)
@@ -95,6 +98,10 @@ def suite_config(
         "tuned": {dataset: dict(zip(TABLE_4_COLUMNS, row, strict=True)) for dataset, row in rows.items()},
         "run": dataclasses.asdict(recipe.run),
         "finetune": {**dataclasses.asdict(recipe.finetune), **(finetune or {}).get(method, {})},
+        "by_environment": {
+            start: {k: v for k, v in {**of.get("", {}), **of.get(method, {})}.items() if k in known}
+            for start, of in (by_environment or {}).items()
+        },
     }
     return _config(algorithm, known, values, about)
 
@@ -195,11 +202,15 @@ def typed(name: str, value: Any, kind: type) -> Any:
 def resolve_offline(
     config: ml_collections.ConfigDict, env_name: str | None, tuned: bool, given: Collection[str]
 ) -> tuple[ml_collections.ConfigDict, int | None]:
-    """Returns the config, and with `tuned` Table 4's values for the dataset in it, and its batch size.
+    """Returns the config with the task's own values, with `tuned` also Table 4's for it, and its batch size.
 
     The fields that the user gave, `given`, stay.
     """
     config = config.copy_and_resolve_references()
+    for start, values in config.about.get("by_environment", {}).items():
+        if (env_name or "").startswith(start):
+            config.update({name: value for name, value in values.items() if name not in given})
+            config.about.base.update(values)  # what a run's name need not tell
     if not tuned:
         return config, None
     if env_name is None:

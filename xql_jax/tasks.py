@@ -20,16 +20,23 @@ class Task:
     """A task of D4RL or for online learning, an embedded `pointmaze-*` (maze2d's rules), or a user's own."""
 
     name: str
-    # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, dm_control, gymnasium, compiled or own
+    # locomotion, antmaze, kitchen, adroit, maze2d, bullet, pointmaze, ogbench, dm_control, gymnasium,
+    # compiled or own
     suite: str
-    dataset_url: str | None  # D4RL's address of the file; None if the data is generated, or there is none
+    dataset_url: str | None  # address of D4RL's or OGBench's file; None: the data are generated, or none
     min_return: float  # D4RL's reference returns: random policy ...
     max_return: float  # ... and expert; see `ONLINE_TASKS` for those of the tasks without a dataset
     episode_limit: int  # steps
+    by_success: bool = False  # whether an episode's score is 100 if it succeeds, else 0, as on OGBench
 
     @property
     def is_normalised(self) -> bool:
-        """Whether it has reference returns; if not, a score is the return itself."""
+        """Whether a score is not the return itself: it has reference returns, or is scored by success."""
+        return self.by_success or self.scores_returns
+
+    @property
+    def scores_returns(self) -> bool:
+        """Whether it has reference returns, between which a return is a score."""
         return (self.min_return, self.max_return) != RETURN_ITSELF
 
     @property
@@ -37,8 +44,10 @@ class Task:
         """What its scores are called."""
         return "score" if self.is_normalised else "return"
 
-    def normalized_score(self, returns: np.ndarray) -> np.ndarray:
-        """D4RL's score of undiscounted returns: 0 at `min_return`, 100 at `max_return`."""
+    def normalized_score(self, returns: np.ndarray, successes: np.ndarray | None = None) -> np.ndarray:
+        """D4RL's score of undiscounted returns, 0 at `min_return`, 100 at `max_return`; or by success."""
+        if self.by_success:
+            return 100.0 * np.asarray(successes, float)
         return 100.0 * (returns - self.min_return) / (self.max_return - self.min_return)
 
 
@@ -82,6 +91,20 @@ _BULLET_MAZE2D = {
     "medium": (14.87, 238.05, 600),
     "large": (1.82, 285.92, 800),
 }
+
+# OGBench's environments, their datasets, and the episodes' limits; `ogbench` 1.2.2, without pictures.
+_OGBENCH_SERVER = "https://rail.eecs.berkeley.edu/datasets/ogbench"
+_OGBENCH = (
+    ("pointmaze-medium pointmaze-large pointmaze-giant pointmaze-teleport", "navigate stitch", 1000),
+    ("antmaze-medium antmaze-large antmaze-teleport", "navigate stitch explore", 1000),
+    ("antmaze-giant antsoccer-arena antsoccer-medium", "navigate stitch", 1000),
+    ("humanoidmaze-medium humanoidmaze-large", "navigate stitch", 2000),
+    ("humanoidmaze-giant", "navigate stitch", 4000),
+    ("cube-single", "play noisy", 200),
+    ("cube-double puzzle-3x3 puzzle-4x4", "play noisy", 500),
+    ("scene", "play noisy", 750),
+    ("cube-triple cube-quadruple puzzle-4x5 puzzle-4x6", "play noisy", 1000),
+)
 
 # The DeepMind Control Suite's tasks by domain. They are listed here because importing it takes a second.
 _DM_CONTROL = """
@@ -191,6 +214,16 @@ def _bullet_tasks() -> Iterator[Task]:
         yield Task(f"bullet-maze2d-{maze}-v0", "bullet", url, *reference)
 
 
+def _ogbench_tasks() -> Iterator[Task]:
+    for environments, datasets, limit in _OGBENCH:
+        for environment in environments.split():
+            for dataset in datasets.split():
+                url = f"{_OGBENCH_SERVER}/{environment}-{dataset}-v0.npz"
+                for number in ("", *(f"-task{number}" for number in range(1, 6))):
+                    name = f"{environment}-{dataset}-singletask{number}-v0"
+                    yield Task(name, "ogbench", url, *RETURN_ITSELF, limit, by_success=True)
+
+
 def _online_tasks() -> Iterator[Task]:
     for domain, *names in map(str.split, _DM_CONTROL.strip().splitlines()):
         for name in names:  # a step's reward is at most 1: a score is a tenth of the return
@@ -203,8 +236,8 @@ OWN = "own"  # the suite of users' environments that Gymnasium makes
 COMPILED = "compiled"  # the suite of environments in JAX, Playground's and users' own
 PLAYGROUND = "playground"  # module in the names of Playground's tasks, playground:NAME
 
-_OFFLINE = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
-TASKS: dict[str, Task] = {task.name: task for tasks in _OFFLINE for task in tasks()}
+_D4RL = (_locomotion_tasks, _antmaze_tasks, _kitchen_tasks, _adroit_tasks, _maze_tasks, _bullet_tasks)
+TASKS: dict[str, Task] = {task.name: task for tasks in (*_D4RL, _ogbench_tasks) for task in tasks()}
 # Tasks without a dataset, for online learning.
 ONLINE_TASKS: dict[str, Task] = {task.name: task for task in _online_tasks()}
 # Tasks for online learning in JAX environments, which are compiled into the same program as the learner.

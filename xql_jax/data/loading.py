@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from xql_jax.types import UNKNOWN, ActionBounds
 
 TIMEOUT = (10.0, 60.0)  # seconds: to connect, and without a byte
 ATTEMPTS = 3
+# Where the tasks' own files lie, and the variable that names another folder.
+D4RL_FOLDER = "D4RL_DATASET_DIR", "~/.d4rl/datasets"
+OGBENCH_FOLDER = "OGBENCH_DATASET_DIR", "~/.ogbench/data"
 
 
 def load_dataset(
@@ -42,21 +46,21 @@ def load_dataset(
     if not sources:
         if task is None:
             raise UserError("no data: name a D4RL task or give a dataset file")
-        sources = [str(task_file(task, url))]
+        sources = [f"{'ogbench:' * (task.suite == 'ogbench')}{task_file(task, url)}"]
     elif url is not None:
         raise UserError(
             "--dataset_url is where a task's own dataset is downloaded from; --dataset replaces that"
         )
     limit = task.episode_limit if task else None
-    parts = [source if isinstance(source, Dataset) else _read(source, limit) for source in sources]
+    parts = [source if isinstance(source, Dataset) else _read(source, limit, task) for source in sources]
     return joined([as_learners_see(part, bounds) for part in parts])
 
 
-def _read(source: str, episode_limit: int | None) -> Dataset:
+def _read(source: str, episode_limit: int | None, task: Task | None) -> Dataset:
     """Reads one source of `load_dataset` into memory."""
     kind, _, place = source.partition(":")
     if kind == "ogbench":
-        return read_ogbench(Path(place).expanduser())
+        return read_ogbench(Path(place).expanduser(), task)
     path = Path(source).expanduser()
     if kind == "minari" or path.is_dir():
         from xql_jax.data.episodes import read_minari, read_npz_folder  # which few runs need
@@ -94,9 +98,11 @@ def stamps(task: Task | None, sources: Sequence[str | Dataset]) -> list[list[Any
 def cached_file(task: Task) -> Path:
     """Returns the path of the task's dataset, under D4RL's file name or that of a generated file.
 
-    It lies in `$D4RL_DATASET_DIR`, else in `~/.d4rl/datasets`, and need not exist.
+    It lies in `$D4RL_DATASET_DIR`, else in `~/.d4rl/datasets`, OGBench's in `$OGBENCH_DATASET_DIR`, else in
+    `~/.ogbench/data`, and need not exist.
     """
-    folder = Path(os.environ.get("D4RL_DATASET_DIR") or "~/.d4rl/datasets").expanduser()
+    variable, place = OGBENCH_FOLDER if task.suite == "ogbench" else D4RL_FOLDER
+    folder = Path(os.environ.get(variable) or place).expanduser()
     return folder / (task.dataset_url.rsplit("/", 1)[1] if task.dataset_url else f"{task.name}.hdf5")
 
 
@@ -118,7 +124,7 @@ def task_file(task: Task, url: str | None = None) -> Path:
 
 
 def download_file(url: str, path: Path) -> None:
-    """Downloads an HDF5 file to `path`, unless it exists; UserError if that fails.
+    """Downloads an HDF5 or NumPy file to `path`, unless it exists; UserError if that fails.
 
     It appears there only when it is whole.
     """
@@ -126,10 +132,14 @@ def download_file(url: str, path: Path) -> None:
         return
     import pooch  # not at the top, because most runs find their data on disk
 
+    is_numpy = path.suffix == ".npz"
+    variable, _ = OGBENCH_FOLDER if is_numpy else D4RL_FOLDER
+
     def fetch(address: str, unfinished: str, pup: object) -> None:
         receive = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
         receive(address, unfinished, pup)
-        h5py.File(unfinished, "r").close()  # fails if it is not HDF5, or cut off
+        opened = zipfile.ZipFile if is_numpy else h5py.File
+        opened(unfinished, "r").close()  # fails if it is not of that kind, or cut off
 
     pooch.get_logger().setLevel("WARNING")
     names, addresses = {path.name: None}, {path.name: url}  # no checksum: D4RL publishes none
@@ -137,9 +147,9 @@ def download_file(url: str, path: Path) -> None:
     try:
         server.fetch(path.name, downloader=fetch)
         path.chmod(0o644)  # it was a temporary file, which is private
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         said = re.sub(r"//[^/@\s]*@", "//***@", f"{url}: {brief(error)}")
         raise UserError(
             f"{path} cannot be downloaded from {said}; put the file there by hand, name a mirror with "
-            "--dataset_url=ADDRESS, or another folder with D4RL_DATASET_DIR"
+            f"--dataset_url=ADDRESS, or another folder with {variable}"
         ) from error

@@ -13,7 +13,7 @@ import psutil
 
 from xql_jax.data.dataset import Dataset, checked_references, from_transitions, qlearning_dataset
 from xql_jax.errors import UserError, printable
-from xql_jax.tasks import References
+from xql_jax.tasks import References, Task
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ RANKS = {
     "timeouts": 1,
     "ends": 1,
 }
+STATES = ("qpos", "button_states")  # of OGBench's simulators
 UNITS = "action_units"  # beside the arrays: whether actions are in the environment's units or within ±1
 NORMALIZED, ENVIRONMENT = "normalized", "environment"
 # The names that other libraries give to the arrays.
@@ -105,7 +106,7 @@ def from_arrays(
     return dataclasses.replace(dataset, is_normalized=says_normalized(arrays.get(UNITS), source))
 
 
-def read_ogbench(path: Path) -> Dataset:
+def read_ogbench(path: Path, task: Task | None = None) -> Dataset:
     """Reads a `.npz` in OGBench's layout: `terminals` mark the last row of each trajectory, a time-out.
 
     Terminal states, if there are any, are those with masks = 0: in OGBench's single-task data, where the goal
@@ -113,14 +114,22 @@ def read_ogbench(path: Path) -> Dataset:
     trajectory has no next observation. With it, rows are transitions, as in what its `make_env_and_datasets`
     returns.
 
-    Raises what `read_hdf5` does; also if there are no rewards, which OGBench's own files do not have.
+    OGBench's own files have no rewards: a single-task task gives them, from the states in `qpos`.
+
+    Raises what `read_hdf5` does; also if there are no rewards, and the task cannot give them.
     """
-    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks"))
+    arrays, names = read_archive(path, (*REQUIRED, "next_observations", "masks", *STATES))
+    if "rewards" not in arrays and "qpos" in arrays and task and task.suite == "ogbench":
+        from xql_jax.envs.ogbench import rewarded  # which imports a simulator
+
+        arrays = rewarded(task, arrays)
+        names = [*names, "rewards", "masks"]
     if "rewards" not in arrays:
         raise UserError(
-            f"{path}: no array rewards; OGBench's own files have none, its single-task environments add "
-            "them: save what ogbench.make_env_and_datasets('...-singletask-v0') returns with np.savez"
+            f"{path}: no array rewards; OGBench's own files have none: give the task whose rewards are "
+            "meant, as --env_name=cube-single-play-singletask-v0"
         )
+    arrays = {name: array for name, array in arrays.items() if name not in STATES}
     check_names(names, REQUIRED, str(path))
     checked = validated(arrays, str(path))
     timeouts = checked.pop("terminals")

@@ -70,6 +70,8 @@ SUITES = {
     ),
     # Steps of 0.25 ms, of which a tenth holds the GIL: a second thread gains three quarters.
     "antmaze": Suite(_by("ant_maze:AntMaze"), min(CORES, 8), has_legacy_inertia=True, packages=_GYMNASIUM),
+    # Steps of 1 to 9 ms, mostly Python.
+    "ogbench": Suite(_by("ogbench:OGBench"), max_environments=16, packages=("mujoco", "ogbench")),
     "dm_control": Suite(_by("dm_control:DMControl"), packages=("mujoco", "dm_control")),
     "gymnasium": Suite(_by("registered:Registered"), packages=_GYMNASIUM),
     OWN: Suite(_by("registered:Registered"), packages=("gymnasium",)),

@@ -117,7 +117,7 @@ class Critic(Trained):
     critic_lr: Numeric = fields.traced(3e-4, fields.POSITIVE, "Learning rate of Q.")
     critic_hidden_dims: tuple[int, ...] = fields.widths(256, 256, meaning="Widths of the hidden layers of Q.")
     num_critics: int = fields.static(2, fields.AT_LEAST_ONE, "Number of critics. Their minimum is used.")
-    critic_layer_norm: bool = fields.internal(False)
+    critic_layer_norm: bool = fields.static(False, fields.EITHER, "Normalise the hidden layers of Q.")
     critic_init: Initializer = fields.internal(iql_init)
 
     def loss_of(self, values: Array, targets: Array) -> Array:

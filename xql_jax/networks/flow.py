@@ -32,7 +32,7 @@ class Velocity(nn.Module):
 
 
 def integrate(velocity: Any, params: Params, observations: Array, noise: Array, steps: int) -> Array:
-    """Takes Euler's steps from the noise f32[..., A] at t = 0 to the actions at t = 1, which are clipped to ±1."""
+    """Takes Euler's steps from noise f32[..., A] at t = 0 to the actions at t = 1, clipped to ±1."""
     x = noise
     for step in range(steps):
         t = jnp.full((*noise.shape[:-1], 1), step / steps)

@@ -54,7 +54,7 @@ def describe_dataset(dataset: Dataset, task: Task | None, bounds: ActionBounds =
         cut_off=int((dataset.ends & (masks != 0)).sum()),  # trajectories that end without a terminal
         lengths=_summary(lengths),  # steps
         returns=_summary(returns),  # undiscounted, reward units
-        scores=_summary(task.normalized_score(returns)) if task and task.is_normalised else None,
+        scores=_summary(task.normalized_score(returns)) if task and task.scores_returns else None,
         rewards=_summary(rewards),
         zero_rewards=float((rewards == 0).mean()),  # share of the transitions
         actions=_summary(actions),  # over all entries

@@ -27,7 +27,7 @@ class EpisodeResults:
         columns = {
             "episode": np.indices(self.returns.shape)[1],
             "return": self.returns,
-            "score": task.normalized_score(self.returns),
+            "score": task.normalized_score(self.returns, self.successes),
             "length": self.lengths,
         }
         return columns if self.successes is None else {**columns, "success": self.successes.astype(int)}

@@ -37,7 +37,7 @@ def describe_episodes(results: EpisodeResults, task: Task) -> list[dict[str, Any
     `success_interval_95` has both ends of Wilson's binomial interval of `success_rate`; they and `successes`
     are None if the task does not define success.
     """
-    scores = task.normalized_score(results.returns)
+    scores = task.normalized_score(results.returns, results.successes)
     means, half_widths = mean_and_interval(scores)
     described = []
     for member, returns in enumerate(results.returns):

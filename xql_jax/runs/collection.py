@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from xql_jax.data.dataset import checked_references
+from xql_jax.data.loading import cached_file
 from xql_jax.data.readers import ENVIRONMENT, UNITS, says_normalized
 from xql_jax.data.replay import empty
 from xql_jax.data.rows import (
@@ -46,6 +47,7 @@ SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert
 UNFIT = {  # settings that a source of rows does not use
     "policy": ("until",),
     "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),
+    "oracle": ("policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append"),
     "waypoints": ("policy", "noise", "deterministic", "until", "replay", "episodes"),
 }
 REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
@@ -66,8 +68,11 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
     """Makes a dataset, or adds to it; returns a summary of the new rows. UserError comes before these."""
     with settings_of_jax():
         kind = "waypoints" if settings.waypoints else "replay" if settings.replay else "policy"
+        kind = "oracle" if settings.oracle else kind
         if unfit := [name for name in UNFIT[kind] if getattr(settings, name)]:
             raise UserError(f"--{', --'.join(unfit)}: not with --{kind}")
+        if settings.oracle:
+            return _by_oracle(settings)
         source = {"policy": _policy, "replay": _replay_buffer, "waypoints": _waypoints}[kind](settings)
         output = _check_output(settings)
         before = _rows_before(settings, output, source.task)
@@ -91,7 +96,7 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             **(references._asdict() if references else {}),
         }
         terminals = int(rows["terminals"].sum())
-        score = float(task.normalized_score(returns).mean()) if task.is_normalised else None
+        score = float(task.normalized_score(returns).mean()) if task.scores_returns else None
         if before:
             rows, metadata = joined_rows([before[0], rows]), _joined_metadata(before[1], metadata)
         with writing_output("output", output) as unfinished:
@@ -101,6 +106,27 @@ def collect(settings: CollectionSettings) -> dict[str, Any]:
             else:
                 write_hdf5(unfinished, rows, metadata)
         return {**summary, "output": str(output), "terminals": terminals, "mean_score": score}
+
+
+def _by_oracle(settings: CollectionSettings) -> dict[str, Any]:
+    """Writes OGBench's kind of data, a file in its layout."""
+    if not settings.env_name or settings.transitions is None:
+        raise UserError("--oracle needs --env_name and --transitions")
+    task, number = get_task(settings.env_name), settings.transitions
+    if task.suite != "ogbench":
+        raise UserError(f"--env_name={task.name}: --oracle is for OGBench's tasks")
+    output = check_output("output", settings.output or str(cached_file(task)), (".npz",))
+    if os.path.lexists(output):
+        raise UserError(f"--output={output}: exists already: give another name")
+    from xql_jax.data import oracles  # imports MuJoCo
+
+    with counted(number, "transition", settings.tqdm) as count:
+        rows = oracles.generate(task, number, settings.seed, count)
+    with writing_output("output", output) as unfinished, unfinished.open("wb") as archive:
+        np.savez_compressed(archive, **rows)  # type: ignore[arg-type]
+    episodes = int(rows["terminals"].sum())
+    made = {"transitions": len(rows["terminals"]) - episodes, "episodes": episodes, "output": str(output)}
+    return {**made, "terminals": 0, "mean_score": None, "mean_return": None}
 
 
 def _policy(settings: CollectionSettings) -> Source:

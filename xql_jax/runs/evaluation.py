@@ -85,7 +85,8 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
                     stage, act, seeds, video, size=size, frames_per_second=settings.video_fps, on_step=count
                 )
             report["video_returns"] = returns
-            report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
+            if not task.by_success:
+                report["video_scores"] = task.normalized_score(np.array(returns)).tolist()
             _write(report, output)
         return report
 

@@ -95,7 +95,7 @@ def export_policy(settings: ExportSettings) -> dict[str, Any]:
 
         def score(policy: Policy) -> float:
             results = evaluator.run(lambda observations: policy(observations[0])[None])
-            return float(task.normalized_score(results.returns).mean())
+            return float(task.normalized_score(results.returns, results.successes).mean())
 
         with contextlib.closing(evaluator):
             scores = {name: score(policy) for name, policy in policies.items()}  # all in the same episodes

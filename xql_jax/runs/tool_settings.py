@@ -163,6 +163,11 @@ class CollectionSettings(SimulationSettings):
         False,
         "Make antmaze-* data as D4RL does: an ant walks between waypoints, with a policy that is included.",
     )
+    oracle: bool = setting(
+        False,
+        "Make OGBench data with its scripted oracles: for cube-*, scene-*, puzzle-*, pointmaze-*-navigate. "
+        "Default of --output: where the task's data are looked for.",
+    )
     replay: str | None = setting(None, "Folder of an online run whose replay buffer is written.")
     until: int | None = setting(
         None, "With --replay, write the buffer as it was after so many transitions. Default: all.", least=2

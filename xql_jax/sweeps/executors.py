@@ -29,7 +29,7 @@ SECONDS_PER_LOOK = 1.0  # between two checks whether another process has release
 SECONDS_TO_CONNECT = 10.0  # to a Ray cluster
 SECONDS_TO_STOP = 60.0  # time for running tasks of Ray to save their state
 # Beginnings of the environment variables that Ray's workers get.
-PASSED_ON = ("D4RL_DATASET_DIR", "MINARI_DATASETS_PATH", "JAX_", "XLA_")
+PASSED_ON = ("D4RL_DATASET_DIR", "OGBENCH_DATASET_DIR", "MINARI_DATASETS_PATH", "JAX_", "XLA_")
 
 
 @dataclasses.dataclass(frozen=True)

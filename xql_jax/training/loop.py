@@ -280,10 +280,11 @@ class TrainingLoop:
         self._note(evaluation_seconds=seconds, evaluation_due=False)
         self._report_divergences()
         returns = results.returns.mean(axis=1)
-        scores = np.asarray(self._task.normalized_score(returns))
+        rates = None if results.successes is None else results.successes.mean(axis=1)
+        scores = np.asarray(self._task.normalized_score(returns, rates))
         columns = {"return": returns, "score": scores, "length": results.lengths.mean(axis=1)}
-        if results.successes is not None:
-            columns["success_rate"] = results.successes.mean(axis=1)
+        if rates is not None:
+            columns["success_rate"] = rates
         found = (population.diverged.get(index) for index in range(len(scores)))
         at = [divergence.step if divergence else "" for divergence in found]
         columns = {name: column.tolist() for name, column in columns.items()}

@@ -1,0 +1,45 @@
+"""OGBench's single tasks: widths, rates, discounts and layer norm of seohongpark/fql (agents/, README.md).
+
+IQL's and IFQL's expectile and temperature are those of its iql.py; FQL's `flow_alpha`, with Q in reward
+units, is by environment. It has ReBRAC's coefficients for humanoidmaze alone; they are taken everywhere.
+XQL's values are AntMaze's, where the rewards are alike: they were not tuned here.
+"""
+
+from ml_collections import ConfigDict
+
+from xql_jax.configuration import suite_config
+
+SHARED = {
+    "hidden_dims": (512, 512, 512, 512),
+    **dict.fromkeys(("actor_lr", "value_lr", "critic_lr"), 3e-4),
+    **dict.fromkeys(("layer_norm", "critic_layer_norm"), True),
+    "decay_actor_lr": False,
+}
+IN_SAMPLE = {"awr_temperature": 10.0}
+DIFFERENCES = {
+    "xql": {"beta": 0.6, "clip": 7.0},
+    "iql": {"expectile": 0.9},
+    "fql": {"normalize_q": False, "flow_alpha": 10.0},
+    "rebrac": {"actor_bc_coef": 0.01, "critic_bc_coef": 0.01},
+}
+LONG = {"discount": 0.995}
+BY_ENVIRONMENT = {  # by the beginning of the task's name
+    "antmaze-large": {"fql": {"target_q": "min"}},
+    "antmaze-giant": {"": LONG, "fql": {"target_q": "min"}},
+    "humanoidmaze": {"": LONG, "fql": {"flow_alpha": 30.0}},
+    "antsoccer": {"": LONG},
+    "cube": {"fql": {"flow_alpha": 300.0}},
+    "scene": {"fql": {"flow_alpha": 300.0}},
+    "puzzle": {"fql": {"flow_alpha": 1000.0}},
+}
+
+
+def get_config(algorithm: str = "xql") -> ConfigDict:
+    return suite_config(
+        algorithm,
+        suites=("ogbench",),
+        differences=DIFFERENCES,
+        shared=SHARED,
+        in_sample=IN_SAMPLE,
+        by_environment=BY_ENVIRONMENT,
+    )

@@ -1,0 +1,104 @@
+"""OGBench: environments and rewards against the package itself, its oracles' data, scores by success."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+ogbench = pytest.importorskip("ogbench")
+
+import gymnasium  # noqa: E402
+
+from xql_jax.data.loading import load_dataset  # noqa: E402
+from xql_jax.data.oracles import EPISODE, generate  # noqa: E402
+from xql_jax.envs import SUITES  # noqa: E402
+from xql_jax.envs.ogbench import OGBench, environment_of, rewarded  # noqa: E402
+from xql_jax.errors import UserError  # noqa: E402
+from xql_jax.rollout.evaluation import EpisodeResults  # noqa: E402
+from xql_jax.rollout.scores import describe_episodes  # noqa: E402
+from xql_jax.tasks import TASKS, get_task  # noqa: E402
+
+OURS = {name: task for name, task in TASKS.items() if task.suite == "ogbench"}
+POINT = "pointmaze-medium-navigate-singletask-task3-v0"
+CUBE = "cube-single-play-singletask-v0"
+
+
+def test_every_task_is_the_package_s_with_its_limit():
+    specs = {environment_of(task): gymnasium.spec(environment_of(task)) for task in OURS.values()}
+    limits = {environment_of(task): task.episode_limit for task in OURS.values()}
+    assert {name: spec.max_episode_steps for name, spec in specs.items()} == limits
+    assert len(OURS) == 6 * 47
+
+
+@pytest.mark.parametrize("name", [POINT, CUBE])
+def test_episodes_are_the_package_s(name):
+    """The same starts, observations, rewards and ends, from the seed alone, whoever else draws numbers."""
+    task = dataclasses.replace(get_task(name), episode_limit=30)
+    ours, theirs = OGBench(task), gymnasium.make(environment_of(task), max_episode_steps=30)
+    generator = np.random.default_rng(0)
+    for seed in (5, 6):
+        np.random.seed(seed)  # noqa: NPY002
+        expected, _ = theirs.reset(seed=seed)
+        np.random.seed(0)  # noqa: NPY002
+        observation, _ = ours.reset(seed=seed)
+        np.testing.assert_array_equal(observation, expected.astype(np.float32))
+        for step in range(1, 31):
+            action = generator.uniform(-1, 1, ours.action_space.shape).astype(np.float32)
+            expected, reward, ends, truncates, info = theirs.step(action)
+            observation, *outcome, about = ours.step(action)
+            np.testing.assert_array_equal(observation, expected.astype(np.float32))
+            assert outcome == [reward, ends, truncates]
+            assert about["success"] == info["success"]
+            assert truncates == (step == 30)
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize("name", [POINT, CUBE, "scene-noisy-singletask-v0", "puzzle-3x3-play-singletask-v0"])
+def test_data_by_oracles_are_read_as_the_package_reads_them(name, tmp_path):
+    task = get_task(name)
+    rows = generate(task, EPISODE - 1, 3, count=lambda number: None)
+    again = generate(task, EPISODE - 1, 3, count=lambda number: None)
+    assert all(np.array_equal(again[key], value) for key, value in rows.items())
+    assert rows["terminals"].nonzero()[0].tolist() == [EPISODE - 1]
+    assert np.abs(rows["actions"]).max() <= 1
+    for path in (tmp_path / "set.npz", tmp_path / "set-val.npz"):
+        np.savez(path, **rows)
+    _, theirs, _ = ogbench.make_env_and_datasets(name, dataset_path=str(tmp_path / "set.npz"))
+    batch = load_dataset(task, [f"ogbench:{tmp_path / 'set.npz'}"]).batch
+    for ours in ("observations", "actions", "rewards", "masks", "next_observations"):
+        np.testing.assert_array_equal(getattr(batch, ours), theirs[ours], err_msg=ours)
+    assert (batch.rewards < 0).all() or (batch.masks == 0).any()
+
+
+def test_oracles_reach_the_tasks_goals():
+    """In a point's episode some cell of the task's goal is visited, and its rows end the return."""
+    rows = generate(get_task(POINT), 4 * (EPISODE - 1), 0, count=lambda number: None)
+    labelled = rewarded(get_task(POINT), rows)
+    assert 0 < (labelled["rewards"] == 0).sum() < len(rows["actions"]) / 10
+    np.testing.assert_array_equal(labelled["masks"] == 0, labelled["rewards"] == 0)
+
+
+def test_oracles_are_told_for_what_they_are():
+    with pytest.raises(UserError, match="antmaze-medium-navigate.*--oracle is for cube-"):
+        generate(get_task("antmaze-medium-navigate-singletask-v0"), 1, 0, count=lambda number: None)
+
+
+def test_scores_are_successes():
+    results = EpisodeResults(
+        np.array([[-7.0, -200.0, -3.0, -200.0]]),
+        np.array([[7, 200, 3, 200]]),
+        np.array([[1, 0, 1, 0]]) == 1,
+        None,
+    )
+    task = get_task(CUBE)
+    assert results.columns(task)["score"].tolist() == [[100.0, 0.0, 100.0, 0.0]]
+    assert describe_episodes(results, task)[0]["score_mean"] == 50.0
+    assert task.is_normalised
+    assert task.quantity == "score"
+
+
+def test_the_suite_evaluates_a_policy():
+    env = SUITES["ogbench"].vector_env(dataclasses.replace(get_task(POINT), episode_limit=5), 2)
+    assert env.observation_space.shape == (2,)
+    env.close()
