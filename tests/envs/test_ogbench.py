@@ -80,7 +80,7 @@ def test_oracles_reach_the_tasks_goals():
 
 
 def test_oracles_are_told_for_what_they_are():
-    with pytest.raises(UserError, match="antmaze-medium-navigate.*--oracle is for cube-"):
+    with pytest.raises(UserError, match=r"antmaze-medium-navigate.*--oracle is for cube-"):
         generate(get_task("antmaze-medium-navigate-singletask-v0"), 1, 0, count=lambda number: None)
 
 

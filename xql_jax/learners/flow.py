@@ -157,6 +157,8 @@ class Flow(FlowPolicy):
 class WeightedFlow(FlowPolicy, parts.ForwardKL):
     """`ForwardKL` for flows: flow matching weighted by min(exp(awr_temperature * A / scale), max_weight)."""
 
+    candidates: int = fields.static(1, fields.AT_LEAST_ONE)
+
 
 @flax.struct.dataclass
 class OneStepFlow(FlowPolicy):
