@@ -202,7 +202,6 @@ def _maze_tasks() -> Iterator[Task]:
         yield Task(f"pointmaze-{maze}-v0", "pointmaze", None, *sparse, limit)
     sparse, _, limit = _MAZE2D["large"]
     yield Task("pointmaze-large-rare-v0", "pointmaze", None, *sparse, limit)
-    yield Task("pointmaze-twoways-v0", "pointmaze", None, 0.0, 200.0, 300)
 
 
 def _bullet_tasks() -> Iterator[Task]:

@@ -90,6 +90,15 @@ def tuned() -> Iterator[str]:
     columns = next(iter(by_dataset.values())).keys()
     rows = ((f"`{dataset}`", *(shown(row[name]) for name in columns)) for dataset, row in by_dataset.items())
     yield from table(("dataset", *(f"`{name}`" for name in columns)), rows)
+    yield "`configs/ogbench_config.py` changes these values where a task's name begins so.\n"
+    by_start: dict[str, dict[str, str]] = {}
+    for method in OFFLINE:
+        about = files()["ogbench"]["get_config"](method).about
+        for start, values in about.by_environment.items():
+            for name, value in values.items():
+                by_start.setdefault(start, {})[f"`{name}`"] = shown(value)
+    rows = [(f"`{start}`", *values) for start, each in by_start.items() for values in each.items()]
+    yield from table(("task", "hyperparameter", "value"), rows)
     yield "Online, a config's values are changed for these tasks.\n"
     yield from table(
         ("file", "task", "values"),

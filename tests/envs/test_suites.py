@@ -207,6 +207,8 @@ def test_every_suite_has_its_section():
 def test_every_task_has_one_row_that_says_what_it_does(task):
     (row,) = rows_of(task)
     assert int(row["steps"]) == task.episode_limit
+    if task.by_success:
+        return
     assert row["return at 0"] == f"{task.min_return:.2f}".replace("-", "−")  # the typographic minus
     assert row["return at 100"] == f"{task.max_return:.2f}"
 

@@ -3,8 +3,7 @@
 Source: D4RL's generate_maze2d_datasets.py (with its noise switched on, as the released data seem to be), its
 waypoint controller and its relabelling of rewards. Differs: when a target is reached, the script repeats one
 observation in the next row; here each row holds its own. Arrivals are stored as `timeouts`, as in the
-released files. In `pointmaze-large-rare-v0` trajectories that come near the goal are rare. In
-`pointmaze-twoways-v0` the controller goes from the start to the goal and back, each time one of two ways.
+released files. In `pointmaze-large-rare-v0` trajectories that come near the goal are rare.
 """
 
 import math
@@ -17,8 +16,8 @@ import numpy as np
 import tqdm
 
 from xql_jax.data.rows import write_hdf5
-from xql_jax.envs.mazes import MOVES, Cell, Maze, maze_of
-from xql_jax.envs.point_maze import GOAL_RADIUS, near, point_mass_model, push, random_start, random_target
+from xql_jax.envs.mazes import Cell, Maze, maze_of
+from xql_jax.envs.point_maze import GOAL_RADIUS, point_mass_model, push, random_start, random_target
 from xql_jax.files import replacing, writing
 from xql_jax.tasks import Task
 
@@ -54,7 +53,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     model = point_mass_model(maze)
     data = mujoco.MjData(model)
     data.qpos[:], data.qvel[:] = random_start(maze, rng)
-    target = _next_target(maze, data.qpos, rng)
+    target = random_target(maze, rng)
     waypoints = _waypoints(maze, data.qpos, target, rng)
     steps_to_target = 0
     progress = tqdm.tqdm(noise.tolist(), desc=f"making {task.name}", disable=None)  # none without a terminal
@@ -68,7 +67,7 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
         push(model, data, actions[t])  # the rounded action, so that the stored one explains the next row
         steps_to_target += 1
         if done:
-            reached, target = target, _next_target(maze, target, rng)
+            reached, target = target, random_target(maze, rng)
             if _cell_at(target) != _cell_at(reached):
                 waypoints = _waypoints(maze, data.qpos, target, rng)
             steps_to_target = 0
@@ -87,13 +86,6 @@ def generate(task: Task, num_steps: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def _next_target(maze: Maze, reached: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws f64[2], near any free cell; in a maze with a start the goal, or at the goal the start."""
-    if maze.start is None:
-        return random_target(maze, rng)
-    return near(maze.start if _cell_at(reached) == maze.goal else maze.goal, rng)
-
-
 def _waypoints(
     maze: Maze, position: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> list[list[float]]:
@@ -103,8 +95,7 @@ def _waypoints(
     Source: D4RL's controller. Its rounding of the position to find the start cell is left out: near a cell's
     lower edge it gives the neighbouring cell.
     """
-    moves = MOVES if maze.start is None else tuple(rng.permutation(MOVES).tolist())
-    path = np.array(maze.shortest_path(_cell_at(position), _cell_at(target), moves), dtype=float)
+    path = np.array(maze.shortest_path(_cell_at(position), _cell_at(target)), dtype=float)
     path[:-1] -= WAYPOINT_NOISE * rng.uniform(size=path[:-1].shape)
     return path.tolist()
 

@@ -1,4 +1,4 @@
-"""D4RL's three mazes and one with two ways to the goal: walls, shortest paths, in D4RL's coordinates.
+"""D4RL's three mazes: walls, goals and shortest paths, in D4RL's coordinates.
 
 The first coordinate x grows with the row and y with the column. D4RL shifts the walls relative to the point
 mass: the free cell (r, c) spans [r - 0.7, r + 0.3] x [c - 0.7, c + 0.3] in positions. Starts, goals and
@@ -19,10 +19,7 @@ MOVES: tuple[Cell, ...] = ((0, -1), (0, 1), (-1, 0), (1, 0))
 
 @dataclasses.dataclass(frozen=True)
 class Maze:
-    """A maze as D4RL draws it: one string per row, `#` a wall, `G` the goal cell, anything else free.
-
-    If there is an `S`, episodes start in that cell.
-    """
+    """A maze as D4RL draws it: one string per row, `#` a wall, `G` the goal cell, anything else free."""
 
     rows: tuple[str, ...]
 
@@ -37,19 +34,12 @@ class Maze:
         return next((r, row.index("G")) for r, row in enumerate(self.rows) if "G" in row)
 
     @functools.cached_property
-    def start(self) -> Cell | None:
-        """The only cell in which episodes start; None if they may start in any."""
-        return next(((r, row.index("S")) for r, row in enumerate(self.rows) if "S" in row), None)
-
-    @functools.cached_property
     def free_cells(self) -> np.ndarray:
         """Returns i64[N, 2], the cells without a wall, including the goal, row by row."""
         return np.argwhere(~self.walls)
 
-    def shortest_path(self, start: Cell, target: Cell, moves: tuple[Cell, ...] = MOVES) -> list[Cell]:
+    def shortest_path(self, start: Cell, target: Cell) -> list[Cell]:
         """Returns the cells from `start` (not included) to `target` (included); ValueError if there is none.
-
-        Of equally good moves it takes the first of `moves`.
 
         It is the greedy path of D4RL's tabular Q-iteration (reward 1 at the target, discount 0.99): there, a
         value is the discount to the power of the distance, and ties go to the first move, as here. A path
@@ -61,7 +51,7 @@ class Maze:
         path = [start]
         while path[-1] != target:
             r, c = path[-1]
-            path.append(min(((r + dr, c + dc) for dr, dc in moves), key=lambda cell: distances[cell]))
+            path.append(min(((r + dr, c + dc) for dr, dc in MOVES), key=lambda cell: distances[cell]))
         return path[1:] or [target]
 
     @functools.cache  # noqa: B019  (a handful of mazes live as long as the program)
@@ -97,10 +87,9 @@ _LARGE = """
 ############
 """
 _UMAZE = "##### #GOO# ###O# #OOO# #####"
-_TWOWAYS = "##### #OOO# #S#G# #OOO# #####"
 MAZES = {
     name: Maze(tuple(drawn.split()))
-    for name, drawn in {"umaze": _UMAZE, "medium": _MEDIUM, "large": _LARGE, "twoways": _TWOWAYS}.items()
+    for name, drawn in {"umaze": _UMAZE, "medium": _MEDIUM, "large": _LARGE}.items()
 }
 
 

@@ -5,7 +5,7 @@ import math
 import mujoco
 import numpy as np
 
-from xql_jax.envs.mazes import Cell, Maze, maze_of
+from xql_jax.envs.mazes import Maze, maze_of
 from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.tasks import Task
 
@@ -45,7 +45,7 @@ class PointMaze(SimulatedEnv):
         self._dense = "-dense" in task.name
 
     def start(self, seed: int | None) -> np.ndarray:
-        """Starts at any free cell, the goal's included, or the maze's start, ±0.1, moving at 0.1 N(0, 1)."""
+        """Starts at any free cell, the goal's included, ±0.1, with a velocity of 0.1 N(0, 1), by `seed`."""
         return self.set_state(*random_start(self.maze, self.np_random))
 
     def set_state(self, position: np.ndarray, velocity: np.ndarray) -> np.ndarray:
@@ -78,19 +78,13 @@ def push(model: mujoco.MjModel, data: mujoco.MjData, action: np.ndarray | tuple[
 
 
 def random_start(maze: Maze, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws a start as D4RL does, or in the maze's own start; returns position and velocity, f64[2] each."""
-    position = random_target(maze, rng) if maze.start is None else near(maze.start, rng)
-    return position, RESET_NOISE * rng.standard_normal(2)
+    """Draws a start as D4RL does; returns position and velocity, f64[2] each."""
+    return random_target(maze, rng), RESET_NOISE * rng.standard_normal(2)
 
 
 def random_target(maze: Maze, rng: np.random.Generator) -> np.ndarray:
     """Draws f64[2], within ±0.1 of a free cell's integer position; all free cells are equally likely."""
-    return near(maze.free_cells[rng.integers(len(maze.free_cells))], rng)
-
-
-def near(cell: Cell | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws f64[2], within ±0.1 of the cell's integer position."""
-    return cell + rng.uniform(-RESET_NOISE, RESET_NOISE, 2)
+    return maze.free_cells[rng.integers(len(maze.free_cells))] + rng.uniform(-RESET_NOISE, RESET_NOISE, 2)
 
 
 def point_mass_model(maze: Maze) -> mujoco.MjModel:

@@ -124,9 +124,8 @@ class OfflineSettings(SimulationSettings, RunSettings):
 
     env_name: str | None = setting(
         None,
-        "Task: a name of D4RL or OGBench, or pointmaze-{umaze,medium,large,large-rare,twoways}-v0. If "
-        f"neither it nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is "
-        "evaluated.",
+        "Task: a name of D4RL or OGBench, or pointmaze-{umaze,medium,large,large-rare}-v0. If neither this "
+        f"flag nor --dataset is given, uses {DEFAULT_ENV_NAME}. With --dataset alone, nothing is evaluated.",
     )
     dataset: Sequence[str | Dataset] = setting(
         (),
