@@ -9,8 +9,9 @@ from tiny_runs import evaluations_of, offline_settings, small
 from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import write_record
+from xql_jax.learners.fields import hyperparameters
 from xql_jax.runs.evaluation import evaluate
-from xql_jax.runs.load import all_runs, load_run
+from xql_jax.runs.load import OF_EARLIER_RUNS, SavedRun, all_runs, load_run
 from xql_jax.runs.offline import train_offline
 from xql_jax.runs.settings import EVALUATION_SEED
 from xql_jax.runs.tool_settings import EvaluationSettings
@@ -50,6 +51,15 @@ def test_policies_come_to_what_they_came_to_in_training(unbroken):
     ):
         every = np.concatenate([entry[several] for entry in report["members"]])
         np.testing.assert_allclose(every, [episode[one] for episode in episodes], rtol=1e-8)
+
+
+def test_runs_from_before_a_hyperparameter_open_as_they_were(unbroken):
+    run, config = load_run(unbroken.path), small("iql").to_dict()
+    for name in ("about", *OF_EARLIER_RUNS):
+        del config[name]
+    earlier = SavedRun(run.path, {**run.content, "config": config}, None, None, None)
+    assert OF_EARLIER_RUNS.items() <= hyperparameters(earlier.learner).items()
+    assert config.items() <= {"algorithm": "iql", **hyperparameters(earlier.learner)}.items()
 
 
 def test_policies_normalise_observations(data, unbroken):

@@ -14,6 +14,9 @@ from xql_jax.envs.simulated import ActResult, SimulatedEnv
 from xql_jax.errors import needing
 from xql_jax.tasks import Task
 
+# It rounds the bounds of its actions anew whenever it is asked for them.
+warnings.filterwarnings("ignore", ".*precision lowered", module="gymnasium")
+
 
 def make_simulation(name: str, **options: Any) -> Any:
     """Makes one of OGBench's environments; UserError if the package is missing."""
@@ -21,7 +24,6 @@ def make_simulation(name: str, **options: Any) -> Any:
         importlib.import_module("ogbench")  # registers them
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
-        warnings.filterwarnings("ignore", ".*precision lowered")  # of the actions' bounds
         return gymnasium.make(name, disable_env_checker=True, **options)
 
 

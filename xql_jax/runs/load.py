@@ -20,6 +20,8 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.envs import Simulation, action_bounds
 from xql_jax.errors import Damaged, UserError
 from xql_jax.files import with_numbers
+from xql_jax.learners.fields import hyperparameters
+from xql_jax.learners.registry import make_learner
 from xql_jax.logs.csv_rows import Columns, Row, parse_rows
 from xql_jax.reports.summary import ONLINE
 from xql_jax.rollout.acting import Act, deterministic_policy, finite_policy, prepared
@@ -30,6 +32,8 @@ from xql_jax.training.members import Member, learners_of, make_members, parse_sw
 from xql_jax.types import Learner, State
 
 LOG = logging.getLogger(__name__)
+# Hyperparameters that runs of earlier versions do not record, and what they were there.
+OF_EARLIER_RUNS = {"critic_layer_norm": False}
 MOST_NAMED = 3  # runs that a message names
 NO_SETTINGS = ("env_name", "seeds")  # that are not settings of the method
 
@@ -153,7 +157,10 @@ class SavedRun:
     @functools.cached_property
     def learner(self) -> Learner:
         try:
-            return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
+            known = hyperparameters(make_learner(self.algorithm))
+            earlier = {name: value for name, value in OF_EARLIER_RUNS.items() if name in known}
+            config = ConfigDict(with_numbers({**earlier, **self.config}))
+            return learner_from_config(config, self.content["max_steps"])
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
 
