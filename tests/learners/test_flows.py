@@ -85,7 +85,7 @@ def shares(actions):
 
 
 def test_the_best_velocity_of_a_gaussian():
-    """Of N(m, s^2) it is E[a - x_0 | x_t] = m + (t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) (x_t - t m)."""
+    """For N(m, s^2) it is E[a - x_0 | x_t] = m + (t s^2 - (1 - t)) / (t^2 s^2 + (1 - t)^2) (x_t - t m)."""
     policy = Flow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True)
     actor = trained(policy, lambda key, shape: MEAN + STD * jax.random.normal(key, shape))
     x, t = (axis.reshape(-1, 1) for axis in np.meshgrid(np.linspace(-1.5, 1.5, 13), np.linspace(0, 1, 11)))
@@ -159,7 +159,7 @@ def test_the_deterministic_action_is_the_best_of_the_same_noise_in_all_states():
 
 
 def test_a_one_step_policy_is_the_flow_moved_up_the_slope_of_q():
-    """Of Q = c * a the best is flow(z) + c / (2 flow_alpha)."""
+    """For Q = c * a the best is flow(z) + c / (2 flow_alpha)."""
     slope, weight = 0.4, 2.0
     policy = OneStepFlow(head=HEAD, actor_lr=1e-2, decay_actor_lr=True, flow_alpha=weight, normalize_q=False)
     actor = trained(

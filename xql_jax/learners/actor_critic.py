@@ -85,3 +85,8 @@ def all_q(critic: parts.TrainState, params: Params, observations: Array, actions
 def at_each(observations: Array, actions: Array) -> Array:
     """Repeats observations f32[B, O] for N actions per state, f32[N, B, A]; returns f32[N, B, O]."""
     return jnp.broadcast_to(observations, (len(actions), *observations.shape))
+
+
+def chosen(actions: Array, index: Array) -> Array:
+    """Selects in each state one of the actions f32[N, B, A] by its index i32[B]; returns f32[B, A]."""
+    return jnp.take_along_axis(actions, index[None, :, None], axis=0)[0]

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.actor_critic import at_each, chosen
 from xql_jax.learners.brac_p import BehaviorRegularized, RegularizedPolicy, mmd_to_clone, sampled_actions
 from xql_jax.losses.divergence import gaussian_kernel, laplacian_kernel
 from xql_jax.networks.policies import Distribution, TanhGaussian
@@ -111,8 +111,7 @@ class BEAR(BehaviorRegularized):
         seen = jax.lax.bitcast_convert_type(observations, jnp.uint32).sum()
         key = jax.random.fold_in(key, seen)
         actions = jnp.clip(sampled_actions(actor(observations), key, self.evaluation_actions), -1.0, 1.0)
-        best = actor.critic(at_each(observations, actions), actions).argmax(0)
-        return jnp.take_along_axis(actions, best[None, :, None], axis=0)[0]
+        return chosen(actions, actor.critic(at_each(observations, actions), actions).argmax(0))
 
 
 METHOD = fields.Method(

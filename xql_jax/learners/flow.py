@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from xql_jax.learners import fields, parts
-from xql_jax.learners.actor_critic import at_each
+from xql_jax.learners.actor_critic import at_each, chosen
 from xql_jax.learners.td3_bc import normalized_mean
 from xql_jax.networks.flow import Velocity, integrate
 from xql_jax.types import Array, Batch, Metrics, Numeric, Params, PRNGKey
@@ -128,11 +128,6 @@ def matching_loss(network: Velocity, params: Params, weights: Array, batch: Batc
 def fixed_noise(count: int, action_dim: int) -> Array:
     """Noise vectors f32[N, A] that never change: 0, then draws of a standard normal distribution."""
     return jax.random.normal(jax.random.key(0), (count, action_dim)).at[0].set(0.0)
-
-
-def chosen(actions: Array, index: Array) -> Array:
-    """Selects in each state one of the actions f32[N, B, A] by its index i32[B]; returns f32[B, A]."""
-    return jnp.take_along_axis(actions, index[None, :, None], axis=0)[0]
 
 
 @flax.struct.dataclass

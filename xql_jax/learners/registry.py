@@ -48,23 +48,9 @@ IN_SAMPLE = {
     "value_iteration": "deterministic_dynamics",
     "q_iteration": "deterministic_dynamics",
 }
-OTHERS = {
-    name: name
-    for name in (
-        "cql",
-        "cal_ql",
-        "brac_p",
-        "bear",
-        "td3_bc",
-        "rebrac",
-        "awac",
-        "onestep",
-        "dt",
-        "rlpd",
-        "fql",
-    )
-}
-OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | OTHERS)
+# Each in its own file.
+OTHERS = ("cql", "cal_ql", "brac_p", "bear", "td3_bc", "rebrac", "awac", "onestep", "dt", "rlpd", "fql")
+OFFLINE = Modules(IN_SAMPLE | {"bc": "bc", "bc10": "bc"} | {name: name for name in OTHERS})
 ONLINE = Modules(
     {"xsac": "sac", "sac": "sac", "xtd3": "td3", "xtd3_dq": "td3", "td3": "td3", "td3_dq": "td3"}
 )

@@ -47,7 +47,10 @@ SHARED = ("env_name", UNITS, "environment", "versions", "random_return", "expert
 UNFIT = {  # settings that a source of rows does not use
     "policy": ("until",),
     "replay": ("policy", "noise", "deterministic", "transitions", "episodes"),
-    "oracle": ("policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append"),
+    "oracle": (
+        *("policy", "noise", "deterministic", "until", "replay", "episodes", "waypoints", "append"),
+        *("member", "expert", "random_return", "expert_return"),
+    ),
     "waypoints": ("policy", "noise", "deterministic", "until", "replay", "episodes"),
 }
 REFERENCES = 1  # the stream of random numbers of the episodes that measure reference returns
