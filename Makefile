@@ -25,7 +25,7 @@ help:
 
 # What the mazes do without: the other simulators, videos, Minari's data, the regressors of scikit-learn.
 install: $(VENV)/run.stamp
-	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,video,minari,theory]'
+	$(BIN)/pip install --quiet --constraint requirements.txt --editable '.[simulators,ogbench,video,minari,theory]'
 
 demo: $(VENV)/run.stamp
 	$(TRAIN) --method=bc --max_steps=10000 --eval_interval=5000

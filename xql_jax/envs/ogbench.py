@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", ".*precision lowered", module="gymnasium")
 
 def make_simulation(name: str, **options: Any) -> Any:
     """Makes one of OGBench's environments; UserError if the package is missing."""
-    with needing("OGBench's tasks", "ogbench"):
+    with needing("the simulation of OGBench's tasks", "ogbench"):
         importlib.import_module("ogbench")  # registers them
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="glfw")  # no screen: other backends are tried then
