@@ -81,3 +81,17 @@ def test_beta_leads_from_imitation_to_greed():
     # Ends: beta 10 is next to mu, beta 0.001 is greedy.
     assert kl[1] < 1e-3
     assert kl[-2] > np.log(4.0) - 1e-3
+
+
+def test_a_gaussian_runs_into_the_wall_and_a_flow_does_not():
+    """Eq. 2: of two equally good ways XQL's policy has both; a Gaussian has their mean, which is neither."""
+    (data,) = rows("two_ways.py", "the data")
+    np.testing.assert_allclose(data, [0.9, 0.45], atol=0.03)  # as drawn
+    bc, xql, *others = rows("two_ways.py", "(?:bc|xql[^ ]*)(?=  )")
+    assert max(bc[0], xql[0]) < 0.01  # by the centre, all hit the wall
+    mixture, weighted, best = others
+    assert min(mixture[0], best[0]) > 0.99
+    # The samples have both modes: half above the wall, and fewer in the wall than of the data.
+    for _, arrive, above in (mixture, weighted, best):
+        assert arrive > 0.9
+        assert 0.4 < above < 0.6
