@@ -24,6 +24,7 @@ DOCS = [
     *["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings-python>=2,<3", "ruff"],
     *["nbconvert>=7.16,<8", "nbclient>=0.10,<1", "ipykernel>=6.29,<8", *EXTRAS["theory"]],
 ]
+TPU_COMPILER = ["libtpu>=0.0.40,<0.1; platform_machine == 'x86_64'"]
 ALL = [requirement for requirements in EXTRAS.values() for requirement in requirements]
 
 # The mains and their configs, which are edited at the top of a clone, are within the package where it is
@@ -42,6 +43,7 @@ MAINS = {
     "xql-collect": "collect",
     "xql-export": "export",
     "xql-runs": "runs",
+    "xql-compile": "compile",
 }
 
 setup(
@@ -88,6 +90,7 @@ setup(
     extras_require={
         "cuda": ["jax[cuda13]>=0.10.2,<0.12"],
         "tpu": ["jax[tpu]>=0.10.2,<0.12"],
+        "tpu-compiler": TPU_COMPILER,  # xql-compile --topology; needs no TPU
         "d4rl": ["d4rl==1.1", "gym==0.24.1"],
         **EXTRAS,
         "docs": DOCS,
@@ -103,6 +106,7 @@ setup(
             "hypothesis",
             *DOCS,
             *ALL,
+            *TPU_COMPILER,
         ],
     },
 )

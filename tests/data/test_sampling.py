@@ -10,7 +10,7 @@ import scipy.stats
 
 from xql_jax.data.dataset import Dataset
 from xql_jax.data.preprocessing import Preprocessing
-from xql_jax.data.sampling import sample, sample_indices
+from xql_jax.data.sampling import Packed, sample, sample_indices
 from xql_jax.data.views import in_windows, view_for, with_next_actions, with_returns_to_go
 from xql_jax.errors import UserError
 from xql_jax.learners.registry import make_learner
@@ -43,6 +43,16 @@ def test_every_transition_is_equally_likely_and_whole():
     np.testing.assert_array_equal(batch.rewards, of_numpy.rewards)
     few = sample(DATA, jax.random.key(0), 500, jnp.int32(5))  # none but the first rows
     assert set(np.asarray(few.rewards)) == set(range(5))
+
+
+@pytest.mark.parametrize("kind", [Batch, SarsaBatch, CalibratedBatch])
+def test_packed_rows_are_the_same_draws(kind):
+    more = {SarsaBatch: {"next_actions": DATA.actions + 1}, CalibratedBatch: {"returns_to_go": INDEX - 5}}
+    data = kind(**DATA._asdict(), **more.get(kind, {}))
+    for given in (data, jax.tree.map(np.asarray, data)):
+        drawn = draw(Packed.of(given), jax.random.key(3), batch_size=100)
+        assert type(drawn) is kind
+        jax.tree.map(np.testing.assert_array_equal, drawn, draw(data, jax.random.key(3), batch_size=100))
 
 
 KNOWN = [2**24 + 1, 70_851_063, 3 * 2**29, 2**31 - 1]

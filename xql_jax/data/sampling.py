@@ -54,6 +54,36 @@ class Trajectories(Distinct):
         )
 
 
+@flax.struct.dataclass
+class Packed(Distinct):
+    """Transitions with all their fields in one row: a minibatch is one gather, not one for each field.
+
+    Compiled for a TPU v5e, an update of XQL then reads and writes 74 MB instead of 334 (docs/scaling.md).
+    """
+
+    rows: Array  # f32[N, W]
+    fields: Any = flax.struct.field(pytree_node=False)  # a batch of the fields' widths; None: no axis
+
+    @classmethod
+    def of(cls, batch: Any) -> "Packed":
+        """Packs the fields f32[N, ...] of a batch, of NumPy or JAX."""
+        widths = [field.shape[1] if field.ndim > 1 else None for field in batch]
+        xp = np if isinstance(batch[0], np.ndarray) else jnp
+        return cls(
+            xp.concatenate([field.reshape(len(field), -1) for field in batch], 1), type(batch)(*widths)
+        )
+
+    def take(self, indices: Array) -> Any:
+        """Returns the batch of the rows i32[B]."""
+        taken, start = jnp.take(self.rows, indices, axis=0, mode="clip"), 0
+        fields = []
+        for width in self.fields:
+            part = taken[:, start] if width is None else taken[:, start : start + width]
+            fields.append(part)
+            start += 1 if width is None else width
+        return type(self.fields)(*fields)
+
+
 def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) -> Any:
     """Draws transitions uniformly, with replacement; from `Trajectories`, the windows that start there.
 
@@ -65,6 +95,8 @@ def sample(data: Any, key: PRNGKey, batch_size: int, size: Array | None = None) 
     Returns:
         fields [batch_size, ...]; row i of every field is the same transition, or window.
     """
+    if isinstance(data, Packed):
+        return data.take(sample_indices(key, len(data.rows), batch_size))
     indices = sample_indices(key, len(data.observations) if size is None else size, batch_size)
     if isinstance(data, Trajectories):
         return data.windows(indices)

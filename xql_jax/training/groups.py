@@ -1,6 +1,7 @@
 """Groups of members: those that one call of the compiled program advances, and the devices they are on."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,20 +30,20 @@ class Piece(NamedTuple):
     data: Any = ()
 
 
-def population_mesh(num_members: int) -> Mesh:
-    """Returns a mesh of the fewest devices on which the members finish soonest.
+def population_mesh(num_members: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """Returns a mesh of the fewest of the devices (None: this machine's) on which members finish soonest.
 
     On 4 devices, 7 members use all 4 (two members per device, one on the last). 5 members use only 3 (two,
     two and one), because a fourth device would not make the run finish earlier.
     """
-    devices = jax.local_devices()
+    devices = devices or jax.local_devices()
     each = -(-num_members // len(devices))  # members on the fullest device
     return Mesh(np.array(devices[: -(-num_members // each)]), (DEVICES,))
 
 
-def make_groups(number: int, together: bool) -> list[Group]:
+def make_groups(number: int, together: bool, devices: Sequence[Any] | None = None) -> list[Group]:
     """Returns one group of all members, followed by copies of the last one; or in turn a group for each."""
-    mesh = population_mesh(number)
+    mesh = population_mesh(number, devices)
     if together:
         indices = [*range(number), *[number - 1] * (-number % mesh.size)]
         split, shared = PartitionSpec(DEVICES), PartitionSpec()

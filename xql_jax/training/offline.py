@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from xql_jax.data.sampling import Trajectories, sample, sample_indices
+from xql_jax.data.sampling import Packed, Trajectories, sample, sample_indices
 from xql_jax.training.groups import Group, Piece
 from xql_jax.training.members import Member
 from xql_jax.training.population import Population
@@ -32,10 +32,12 @@ class Resident(Population):
         batch_size: int,
         together: bool | None = None,
     ):
-        self.data, self._batch_size = data, batch_size
+        self._batch_size = batch_size
         minibatch = jax.eval_shape(functools.partial(sample, batch_size=batch_size), data, jax.random.key(0))
         example = data.observations[:1], data.actions[:1]
         super().__init__(learner, members, example, minibatch, together)
+        # Packed only where members share a program: a CPU would gain nothing, and lose 9% with ant's rows.
+        self.data = Packed.of(data) if self.together and not isinstance(data, Trajectories) else data
 
     def draw(self, member: MemberState, data: Any, key: PRNGKey, step: Array) -> Minibatch:
         return sample(data, key, self._batch_size)

@@ -139,7 +139,7 @@ class Population:
             if group.split not in self._programs:
                 data = next(self.pieces(group, 0, 1)).data
                 arguments = *group.members.apart, data, np.int32(0), np.int32(0)
-                self._programs[group.split] = self._program(group).lower(*arguments).compile()
+                self._programs[group.split] = self.program(group).lower(*arguments).compile()
         self.compile_seconds += time.perf_counter() - started
 
     def advance(self, stop: int) -> Metrics:
@@ -261,7 +261,7 @@ class Population:
     def _frozen(self, group: Group) -> np.ndarray:
         return np.isin(group.indices, list(self.diverged))
 
-    def _program(self, group: Group) -> Any:
+    def program(self, group: Group) -> Any:
         """Returns the jitted function that maps `train_member` over the members of a group."""
         own = None if self.shares_data else 0
 

@@ -1,0 +1,61 @@
+"""Compiles the program of an offline run for TPUs that need not be there: what it takes, and whether it fits.
+
+Examples:
+  xql-compile --env_name=hopper-medium-v2 --num_seeds=64 --topology=v5e:2x2
+  xql-compile --dataset=mine.npz --method=iql --sweep='expectile=0.7,0.9' --topology=v6e:2x4 --json
+  xql-compile --env_name=antmaze-large-diverse-v2 --num_seeds=6  # for the accelerators of this machine
+
+It takes the flags of xql-train-offline. Nothing is trained, and no data are downloaded: without --dataset the
+data are --transitions rows of the task's size. TPUs need the compiler: pip install 'xql_jax[tpu-compiler]'.
+"""
+
+import json
+from typing import Any
+
+from absl import flags
+
+from xql_jax.commands import command_line, training
+from xql_jax.runs.offline import offline_job, train_offline
+from xql_jax.runs.projection import GIB, MIB, ProjectionSettings, project
+
+
+def main(settings: ProjectionSettings) -> int:
+    if flags.FLAGS.print_config:
+        return training.train_or_print(settings, offline_job, train_offline)
+    report = project(settings)
+    if settings.json:
+        print(json.dumps(report))
+    else:
+        print_projection(report)
+    return 0
+
+
+def print_projection(report: dict[str, Any]) -> None:
+    used, each, taken = report["devices_used"], report["members_per_device"], report["bytes"]
+    print(
+        f"{report['algorithm']}: {report['members']} member(s), batches of {report['batch_size']}, "
+        f"{report['transitions']:,} transitions of {report['sizes'][0]} and {report['sizes'][1]} numbers\n"
+        f"  for {report['topology']}: {used} of {report['devices']} device(s), {report['device_kind']}, "
+        f"at most {each} member(s) each\n"
+        f"  compiled in {report['compile_seconds']} s; exchanged between devices: "
+        f"{', '.join(report['collectives']) or 'nothing'}"
+    )
+    parts = ("data", "members", "temporaries", "program")
+    listed = ", ".join(f"{name} {taken[name] / MIB:,.0f} MiB" for name in parts)
+    room = f" of {taken['of_device'] / GIB:g}" if taken["of_device"] else ""
+    print(f"  memory of a device: {listed}: {taken['together'] / GIB:.2f}{room} GiB")
+    if report["members_that_fit"]:
+        more = taken["a_member_more"] / MIB
+        print(f"  a member more takes {more:.1f} MiB: some {report['members_that_fit']:,} fit")
+    print(
+        f"  an update of {each} member(s): {report['operations_per_update'] / 1e9:.2f} GFLOP, "
+        f"{report['bytes_per_update'] / 1e6:,.0f} MB read and written, {report['kernels']} kernels"
+    )
+    if report["bounds"]:
+        least = min(report["bounds"], key=report["bounds"].get)
+        rates = ", ".join(f"{rate:,.0f} by {name}" for name, rate in report["bounds"].items())
+        print(f"  updates/s of all members by the data sheet: at most {rates}; {least} bounds it")
+
+
+if __name__ == "__main__":
+    command_line.run(main, ProjectionSettings)

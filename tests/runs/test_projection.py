@@ -1,0 +1,123 @@
+"""The projection of a run onto devices that are not there: what TPU's compiler says, beside what is known.
+
+`bytes` are beside the exact sizes of arrays, operations beside those of the networks' matrix products.
+"""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from main_runs import ROOT, run_main
+
+from xql_jax.data.dataset import Dataset
+from xql_jax.data.views import view_for
+from xql_jax.errors import UserError
+from xql_jax.learners.fields import hyperparameters, with_hyperparameters
+from xql_jax.learners.registry import OFFLINE, make_learner
+from xql_jax.runs.projection import FEW, compile_population, devices_of
+from xql_jax.training.members import make_members
+from xql_jax.training.offline import offline_population
+from xql_jax.types import Batch
+
+MAIN = ROOT / "experiments" / "compile.py"
+HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
+MIB = 2**20
+
+
+def test_without_an_accelerator_a_topology_is_asked_for():
+    if jax.default_backend() != "cpu":
+        pytest.skip("this machine has an accelerator")
+    with pytest.raises(
+        UserError, match="--topology: this machine has no accelerator: name TPUs, such as v5e"
+    ):
+        devices_of("")
+
+
+def printed(*flags):
+    """The numbers of the main."""
+    pytest.importorskip("libtpu")
+    outcome = run_main([*HOPPER, "--json", *flags], main=MAIN)
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_xql_on_a_tpu_beside_what_is_known():
+    found = printed("--num_seeds=64", "--transitions=1_000_000")
+    assert (found["devices_used"], found["members_per_device"], found["collectives"]) == (4, 16, [])
+    # Data: 27 numbers a row. The compiler pads them to a multiple of 8: 32.
+    np.testing.assert_allclose(found["bytes"]["data"], 32 * 4e6, rtol=0.05)
+    # Members: the networks with two layers of 256, 2 critics and their targets, V, the policy; three have
+    # Adam's two moments. A program returns new states beside the old.
+    layers = {"critic": (14, 1), "value": (11, 1), "actor": (11, 3)}
+    sizes = {name: (i + 1) * 256 + 257 * 256 + 257 * o for name, (i, o) in layers.items()}
+    numbers = 2 * sizes["critic"] * 4 + (sizes["value"] + sizes["actor"]) * 3
+    np.testing.assert_allclose(found["bytes"]["members"], 16 * 2 * 4 * numbers, rtol=0.1)
+    # Operations: two for each weight and transition. Forward: Q of the targets twice (V's fit and the
+    # policy's weights share it), V three times (its own, the weights', the target's), the policy. Backward
+    # costs twice the forward of the critics, V and the policy, less the gradient of the inputs.
+    products = {name: i * 256 + 256 * 256 + 256 * o for name, (i, o) in layers.items()}
+    q, v, policy = (products[name] for name in ("critic", "value", "actor"))
+    inputs = 2 * 14 * 256 + 2 * 11 * 256
+    known = 2 * 256 * (2 * q + 3 * v + policy + 2 * q + 2 * (2 * q + v + policy) - inputs)
+    np.testing.assert_allclose(found["operations_per_update"], 16 * known, rtol=0.1)
+    assert found["bounds"]["arithmetic"] == pytest.approx(64 * 197e12 / found["operations_per_update"])
+
+
+@pytest.mark.slow
+def test_too_many_members_are_told_how_many_fit():
+    pytest.importorskip("libtpu")
+    outcome = run_main([*HOPPER, "--num_seeds=9000", "--hidden_dims=256,256"], main=MAIN)
+    assert outcome.code == 2
+    assert "error: --num_seeds=9000: 9000 member(s) do not fit: on 4 device(s) they take" in outcome.err
+    outcome = run_main([*HOPPER, "--transitions=1_000_000_000"], main=MAIN)
+    assert outcome.code == 2
+    assert (
+        "1,000,000,000 transitions and 1 member(s) do not fit into the memory of TPU v5 lite" in outcome.err
+    )
+
+
+def population(name):
+    ends, rng = np.arange(FEW) % 2 == 1, np.random.default_rng(0)
+    observations, actions = rng.normal(size=(FEW, 5)), rng.uniform(-1, 1, (FEW, 2))
+    columns = (observations, actions, np.zeros(FEW), 1.0 - ends, observations)
+    dataset = Dataset(Batch(*(column.astype(np.float32) for column in columns)), ends, "random")
+    learner = make_learner(name)
+    small = {field: (16, 16) for field in hyperparameters(learner) if field.endswith("_hidden_dims")}
+    small |= {"embed_dim": 8, "num_layers": 1, "context_length": 4} if name == "dt" else {}
+    learner = with_hyperparameters(learner, small)
+    return offline_population(
+        learner, make_members([0], {}), view_for(learner, dataset).batch, 32, together=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*OFFLINE, "xql+flow", "xql+one_step_flow", "xql+reverse_kl+mixture"])
+def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
+    pytest.importorskip("libtpu")
+    made = population(name)
+    four = compile_population(made, FEW, devices_of("v5e:2x2"), 2, FEW)
+    assert four.collectives == []
+    assert four.kernels > 0
+
+
+@pytest.mark.slow
+def test_memory_grows_with_members_and_data_and_not_with_devices():
+    pytest.importorskip("libtpu")
+    made, memory = population("xql"), {}
+    for topology, members, rows in (
+        ("v5e:2x2", 1, FEW),
+        ("v5e:2x2", 4, FEW),
+        ("v5e:2x2", 16, FEW),
+        ("v5e:4x4", 4, FEW),
+        ("v5e:2x2", 4, 1_000_000),
+    ):
+        found = compile_population(made, FEW, devices_of(topology), members, rows)
+        assert found.collectives == []
+        memory[topology, members, rows] = found.arguments + found.results
+    assert memory["v5e:4x4", 4, FEW] == memory["v5e:2x2", 4, FEW]
+    one, four, sixteen = (memory["v5e:2x2", members, FEW] for members in (1, 4, 16))
+    np.testing.assert_allclose((sixteen - four) / (four - one), 4, rtol=0.1)  # a line
+    more = memory["v5e:2x2", 4, 1_000_000] - four
+    np.testing.assert_allclose(more, 4 * 16 * 1e6, rtol=0.05)  # 14 numbers a row, padded to 16; once
