@@ -83,14 +83,15 @@ class History(RuleBasedStateMachine):
         self.is_damaged = self.is_damaged and summary.had_ended  # then it read no checkpoint
         return summary
 
-    @rule(step=st.sampled_from([2, 4, 6, 8, 10]))
-    def stop(self, step):
+    @rule(step=st.sampled_from([2, 4, 6, 8, 10]), in_background=st.booleans())
+    def stop(self, step, in_background):
         with stopping_at(step) as stop:
-            self.train(stop)
+            self.train(stop, background_evaluation=in_background)
 
-    @rule()
-    def finish(self):
-        summary, expected = self.train(), self.whole[self.length]
+    @rule(in_background=st.booleans())
+    def finish(self, in_background=False):
+        summary = self.train(background_evaluation=in_background)
+        expected = self.whole[self.length]
         assert summary.content["status"] == "finished"
         with contextlib.suppress(*[Damaged] * self.is_damaged):
             assert_same_bits(states_of(summary, self.length), states_of(expected, self.length))

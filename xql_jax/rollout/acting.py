@@ -53,9 +53,12 @@ def prepared(policy: Act, preprocessing: Any) -> Act:
     return RecurrentPolicy(act, recurrent.begin, remember)
 
 
-def deterministic_policy(learners: Learner, states: State) -> Act:
-    """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A]."""
-    learners, actors = jax.device_put((learners, learners.actor(states)), jax.local_devices()[0])
+def deterministic_policy(learners: Learner, states: State, device: Any = None) -> Act:
+    """Returns the deterministic policies of stacked learners and states: f32[M, K, O] to f32[M, K, A].
+
+    They act on the device, by default JAX's first.
+    """
+    learners, actors = jax.device_put((learners, learners.actor(states)), device or jax.local_devices()[0])
     if not hasattr(learners, "act_remembering"):
         return lambda observations: np.asarray(_act(learners, actors, observations))
     memory: Any = None  # None: the next step is the first of the episodes

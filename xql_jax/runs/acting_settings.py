@@ -67,6 +67,7 @@ class FinetuneSettings(OfflineSettings, ActingSettings):
         "A run of xql-train-offline, or RUN/checkpoints/STEP of it, to go on from: its learner, "
         "hyperparameters, members, data and preprocessing.",
     )
+    background_evaluation: bool = False  # no setting here: the members act on these cores
     extend: bool = False  # no setting here
     member: int | None = setting(None, "With --checkpoint, its member, counted from 0. Default: all.")
     num_pretraining_steps: int = setting(

@@ -17,6 +17,7 @@ from xql_jax.learners.fields import hyperparameters
 from xql_jax.learners.registry import FIRST_PHASES
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
+from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
 from xql_jax.runs.settings import OfflineSettings
 from xql_jax.tasks import Task
@@ -55,6 +56,8 @@ def train_offline(settings: OfflineSettings, stop: StopSignals | None = None) ->
     Raises:
         UserError: if a setting or the data are invalid; earlier runs are not changed then.
     """
+    if settings.background_evaluation:
+        prepare_acting()
     job, stop = offline_job(settings), stop or StopSignals()
     with running(job) as (held, evaluator):
         data = load_data(job, evaluator)

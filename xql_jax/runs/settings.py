@@ -155,6 +155,11 @@ class OfflineSettings(SimulationSettings, RunSettings):
     checkpoint: str | None = setting(
         None, "Folder of a run. The new run starts from its members with the same seeds and hyperparameters."
     )
+    background_evaluation: bool = setting(
+        False,
+        "Evaluate on the host's cores while training goes on: for accelerators. The numbers are the same; a "
+        "stop goes back to the step of an evaluation that is not over.",
+    )
     extend: bool = setting(
         False,
         "Go on from a run with the same settings and fewer updates, if that gives the numbers of an unbroken "

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from xql_jax.data.preprocessing import Preprocessing
 from xql_jax.errors import EnvironmentFailure, UserError
 from xql_jax.logs.tensorboard import TensorBoardLogger
 from xql_jax.rollout.acting import prepared, with_memory_of
-from xql_jax.rollout.evaluation import Evaluator
+from xql_jax.rollout.evaluation import EpisodeResults, Evaluator
 from xql_jax.tasks import Task
 from xql_jax.training.checkpoints import Checkpoints, Progress, TrainingFiles
 from xql_jax.training.online import EPISODE_METRICS
@@ -36,6 +37,20 @@ SECONDS_PER_CALL = 1.0  # of one compiled call; the progress bar and signals wai
 
 class _Interrupted(Exception):
     """A signal came during an evaluation."""
+
+
+Snapshot = tuple[
+    dict[str, dict[str, Any]], Progress, Callable[[Path], None]
+]  # as `Checkpoints.save` takes it
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """An evaluation that has begun, or that begins when its results are asked for."""
+
+    step: int
+    results: Callable[[], EpisodeResults]
+    snapshot: Snapshot | None  # of its step, to which training goes back if it is abandoned
 
 
 class TrainingLoop:
@@ -88,6 +103,9 @@ class TrainingLoop:
         evaluates_first = schedule.handover == 0 or schedule.eval_at_start
         self.progress = resumed or Progress(evaluation_due=evaluator is not None and evaluates_first)
         self._reported = set(self.population.diverged)
+        self._evaluation: _Evaluation | None = None  # whose rows are not written yet
+        self._background = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="evaluation")
+        self._closing = False
         saved = self._checkpoints.logs(resumed.step) if resumed else {}
         self.csv_files = [files.metrics, files.evaluations, files.episodes]
         self.csv_files += [files.bellman_errors] * bool(schedule.bellman_error_interval)
@@ -144,10 +162,10 @@ class TrainingLoop:
                     minutes = (time.monotonic() - self._saved_at) / 60
                     is_late = 0 < schedule.checkpoint_minutes <= minutes
                     if stop.received or is_late or schedule.is_due(end, schedule.checkpoint_interval):
-                        self._save()
+                        self._save(stop, bar)
             except EnvironmentFailure as error:
                 if self.progress.step:
-                    self._save()
+                    self._save(stop, bar)
                 if not stop.received:
                     raise
                 LOG.warning(str(error))
@@ -165,8 +183,10 @@ class TrainingLoop:
                 raise  # else the reason why the training ended matters more than an error while closing files
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:  # closes the checkpoints first, and the others if one fails
-            for close in (self.population.close, self._rows.close, self._checkpoints.close):
+        self._closing = True
+        with contextlib.ExitStack() as stack:  # closes the last first, and the others if one fails
+            closes = self.population.close, self._rows.close, self._checkpoints.close
+            for close in (*closes, self._background.shutdown):
                 stack.callback(close)
 
     def _resume(self, items: dict[str, dict[str, Any]], progress: Progress) -> None:
@@ -205,16 +225,23 @@ class TrainingLoop:
             metrics = self.population.advance(end)
         finally:  # if an environment failed, population.step is less than `end`
             seconds = time.perf_counter() - began
-            self._note(step=self.population.step, update_seconds=self.progress.update_seconds + seconds)
+            seconds_of_all = self.progress.update_seconds + seconds
+            self._note(step=self.population.step, update_seconds=seconds_of_all, evaluation_due=False)
         return metrics, seconds
 
     def _note(self, **changes: Any) -> None:
         self.progress = dataclasses.replace(self.progress, **changes)
 
-    def _save(self) -> None:
+    def _save(self, stop: StopSignals, bar: tqdm) -> None:
         self._saved_at = time.monotonic()
+        if self._evaluation and self._evaluation.step < self.progress.step:
+            self._settle(stop, bar)  # because its rows belong to the checkpoint
         if not self._evaluator and self.progress.step == self._schedule.max_steps:
             LOG.info(self._pace.line(self.progress.step))  # no evaluation logs the last step
+        self._note(evaluation_due=self.progress.evaluation_due or self._evaluation is not None)
+        self._checkpoints.save(*self._snapshot())
+
+    def _snapshot(self) -> Snapshot:
         saving, write_rows = self.population.saving(), self._rows.saving()
         self._note(members=saving.members, held=saving.held)
 
@@ -222,7 +249,7 @@ class TrainingLoop:
             saving.write()
             write_rows(folder)
 
-        self._checkpoints.save(saving.items, self.progress, write_more)
+        return saving.items, self.progress, write_more
 
     def _report_divergences(self) -> None:
         for index in sorted(set(self.population.diverged) - self._reported):
@@ -247,33 +274,54 @@ class TrainingLoop:
             self.population.begin_interval()
 
     def _evaluate(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
-        """Evaluates the policies and writes one row per member.
+        """Evaluates the policies and writes one row per member, at once or while training goes on.
 
         At a signal the evaluation is abandoned, and the resumed run repeats it. The same holds if an
-        environment fails, but only once, because the same initial states may fail every time.
+        environment fails, but only once, because the same initial states may fail every time. If training
+        has gone on meanwhile, it goes back to the evaluation's step.
 
         Args:
             again: this repeats an abandoned evaluation.
         """
+        self._settle(stop, bar)
         assert self._evaluator is not None
-        assert self._task is not None
-        began, population = time.perf_counter(), self.population
-        self._note(evaluation_due=True)
-        policy = prepared(population.policy(), self._preprocessing)
+        in_background = self._schedule.background_evaluation and not again
+        in_background &= self.progress.step < self._schedule.max_steps
+        policy = prepared(self.population.policy(on_host=in_background), self._preprocessing)
 
         def act(observations: np.ndarray) -> np.ndarray:
-            if stop.received:
+            if stop.received or self._closing:
                 raise _Interrupted
             return policy(observations)
 
-        try:
-            results = self._evaluator.run(with_memory_of(policy, act))
-        except _Interrupted:
+        self._note(evaluation_due=True)
+        run = functools.partial(self._evaluator.run, with_memory_of(policy, act))
+        if in_background:
+            results = self._background.submit(run).result
+            self._evaluation = _Evaluation(self.progress.step, results, self._snapshot())
+        else:
+            self._evaluation = _Evaluation(self.progress.step, run, None)
+            self._settle(stop, bar, again)
+
+    def _settle(self, stop: StopSignals, bar: tqdm, again: bool = False) -> None:
+        """Waits for the evaluation that has begun, if any, and writes its rows; see `_evaluate`."""
+        evaluation, self._evaluation = self._evaluation, None
+        if evaluation is None:
             return
-        except EnvironmentFailure as error:
+        assert self._task is not None
+        began, step = time.perf_counter(), evaluation.step
+        try:
+            results = evaluation.results()
+        except (_Interrupted, EnvironmentFailure) as error:
+            if evaluation.snapshot and step < self.progress.step:
+                items, self.progress, _ = evaluation.snapshot
+                self.population.resume(items, self.progress)
+                self._checkpoints.save(*evaluation.snapshot)
+            if isinstance(error, _Interrupted):
+                return
             if again and self.progress.step < self._schedule.max_steps and not stop.received:
                 self._note(evaluation_due=False)
-                LOG.warning(f"{error}; the evaluation of step {self.progress.step:,} failed twice, left out")
+                LOG.warning(f"{error}; the evaluation of step {step:,} failed twice, left out")
                 return
             raise
         seconds = self.progress.evaluation_seconds + time.perf_counter() - began
@@ -285,14 +333,14 @@ class TrainingLoop:
         columns = {"return": returns, "score": scores, "length": results.lengths.mean(axis=1)}
         if rates is not None:
             columns["success_rate"] = rates
-        found = (population.diverged.get(index) for index in range(len(scores)))
-        at = [divergence.step if divergence else "" for divergence in found]
+        found = (self.population.diverged.get(index) for index in range(len(scores)))
+        at = [divergence.step if divergence and divergence.step <= step else "" for divergence in found]
         columns = {name: column.tolist() for name, column in columns.items()}
-        rows = {**columns, "diverged_at": at}
-        self._rows.write_each(self._files.episodes, self.progress, results.columns(self._task))
-        self._rows.write(self._files.evaluations, self.progress, rows, prefix="evaluation/")
+        rows, progress = {**columns, "diverged_at": at}, dataclasses.replace(self.progress, step=step)
+        self._rows.write_each(self._files.episodes, progress, results.columns(self._task))
+        self._rows.write(self._files.evaluations, progress, rows, prefix="evaluation/")
         spread = f" ({scores.min():.1f} to {scores.max():.1f})" if len(scores) > 1 else ""
         told = f"{self._task.quantity} {scores.mean():.1f}{spread}"
         bar.set_postfix_str(told)
-        LOG.info(self._pace.line(self.progress.step, told))
-        stop.tell(self.progress.step, columns)
+        LOG.info(self._pace.line(step, told, self.progress.step))
+        stop.tell(step, columns)

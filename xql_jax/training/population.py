@@ -186,13 +186,16 @@ class Population:
             none = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), group.members.sums)
             group.members = group.members.replace(sums=jax.device_put(none, group.split))
 
-    def policy(self) -> Act:
+    def policy(self, on_host: bool = False) -> Act:
         """Returns the members' deterministic policies as they are now: f32[M, K, O] to f32[M, K, A].
 
         A member with an action that is not finite counts as diverged from then on; see `finite_policy`.
+
+        Args:
+            on_host: act on the CPU, where no program that trains is in the way.
         """
-        step = self.step
-        policies = deterministic_policy(self.gathered("learner"), self.states)
+        step, device = self.step, jax.local_devices(backend="cpu" if on_host else None)[0]
+        policies = deterministic_policy(self.gathered("learner"), self.states, device)
         return finite_policy(policies, lambda index: self.diverge(index, step, "actions"))
 
     @property

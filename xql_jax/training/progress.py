@@ -38,11 +38,17 @@ class Pace:
         """Whether the last line was logged at least SECONDS_PER_LINE ago."""
         return self._clock() - self._said_at >= SECONDS_PER_LINE
 
-    def line(self, step: int, news: str = "") -> str:
-        """Returns a line for the log: the news or else the progress, then the speed and the time left."""
+    def line(self, step: int, news: str = "", reached: int = 0) -> str:
+        """Returns a line for the log: the news or else the progress, then the speed and the time left.
+
+        Args:
+            step: to which the news belong.
+            reached: the current step, if it is a later one.
+        """
         self._said_at = self._clock()
         seconds = self._said_at - self._began
         said = [f"{self._unit} {step:,}" + (f": {news}" if news else f" of {self._last:,}")]
+        step = max(step, reached)
         if self._first < step < self._last and seconds > 0:
             speed = (step - self._first) / seconds
             left = tqdm.format_interval((self._last - step) / speed)

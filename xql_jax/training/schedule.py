@@ -72,6 +72,7 @@ class Schedule:
     eval_at_start: bool = False  # evaluate before the first step, too
     handover: int | None = None  # the step from which intervals are counted; None: there is no hand-over
     bellman_error_interval: int = 0  # of members that act; 0: none are recorded
+    background_evaluation: bool = False  # while training goes on
 
     def is_due(self, step: int, interval: int) -> bool:
         return interval > 0 and (self.is_multiple(step, interval) or step == self.max_steps)
