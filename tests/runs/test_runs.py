@@ -72,9 +72,18 @@ def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("method", "sizes"),
+    [
+        ("dt", {"embed_dim": 4, "num_layers": 1, "context_length": 3}),
+        ("xql+flow", {}),
+        ("xql+weighted_flow", {}),
+        ("fql", {}),
+    ],
+)
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, tmp_path, capsys, method, sizes):
     """Bit for bit: states, rows and results; and nothing is printed."""
-    config = small("dt", embed_dim=4, num_layers=1, context_length=3)
+    config = small(method, **sizes)
     settings = offline_settings(data, config=config, save_dir=str(tmp_path / "unbroken"), num_seeds=2)
     whole = train_offline(settings)
     broken = dataclasses.replace(settings, save_dir=str(tmp_path / "broken"), resume=True)
