@@ -53,7 +53,7 @@ setup(
     long_description=Path("README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.13",  # tested with 3.11.7, and 3.12.1 without d4rl; JAX 0.11 needs 3.12
+    python_requires=">=3.11,<3.13",  # tested with 3.11.7, and 3.12.1 without d4rl, there with JAX 0.11.2, too
     packages=[*find_packages(include=["xql_jax", "xql_jax.*"]), "xql_jax.experiments", "xql_jax.configs"],
     package_dir={"xql_jax.experiments": "experiments", "xql_jax.configs": "configs"},
     entry_points={
