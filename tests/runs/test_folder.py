@@ -135,7 +135,12 @@ def test_a_resumed_run_keeps_what_began_it_and_says_what_is_another(tmp_path, mo
     assert resumed == {**began, "resumed": [{**here, "after_step": 500}]}
     ((level, line),) = told()
     assert level == "WARNING"
-    for part in ("after step 500", f"code {began['code']}, here edited", f"jax {jax.__version__}, here 0.0", "NPROC=7"):
+    for part in (
+        "after step 500",
+        f"code {began['code']}, here edited",
+        f"jax {jax.__version__}, here 0.0",
+        "NPROC=7",
+    ):
         assert part in line
 
 
