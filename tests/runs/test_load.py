@@ -59,6 +59,7 @@ def test_runs_from_before_a_hyperparameter_open_as_they_were(unbroken):
         del config[name]
     earlier = SavedRun(run.path, {**run.content, "config": config}, None, None, None)
     assert OF_EARLIER_RUNS.items() <= hyperparameters(earlier.learner).items()
+    assert OF_EARLIER_RUNS.items() <= earlier.config.items()  # with which fine-tuning goes on
     assert config.items() <= {"algorithm": "iql", **hyperparameters(earlier.learner)}.items()
 
 

@@ -81,8 +81,7 @@ class SavedRun:
         self.identity = defining(content)
         self.run_id: str = content["run"]  # the digest of its identity, which all files of the run contain
         self.files = TrainingFiles(path, self.run_id)
-        self.config: Mapping[str, Any] = content["config"]  # algorithm and hyperparameters
-        self.algorithm: str = self.config["algorithm"]
+        self.algorithm: str = content["config"]["algorithm"]
         self.env_name: str | None = content["env_name"]  # None for a run on data without a task
         self.name: str = (
             self.env_name or content.get("name") or path.absolute().parents[1].name
@@ -154,13 +153,17 @@ class SavedRun:
         observation_dim, action_dim = self.content["sizes"]
         return observation_dim, action_dim
 
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The algorithm and its hyperparameters, with those that an earlier version did not have."""
+        known = hyperparameters(make_learner(self.algorithm))
+        earlier = {name: value for name, value in OF_EARLIER_RUNS.items() if name in known}
+        return {**earlier, **self.content["config"]}
+
     @functools.cached_property
     def learner(self) -> Learner:
         try:
-            known = hyperparameters(make_learner(self.algorithm))
-            earlier = {name: value for name, value in OF_EARLIER_RUNS.items() if name in known}
-            config = ConfigDict(with_numbers({**earlier, **self.config}))
-            return learner_from_config(config, self.content["max_steps"])
+            return learner_from_config(ConfigDict(with_numbers(self.config)), self.content["max_steps"])
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: of another version ({error})") from error
 
