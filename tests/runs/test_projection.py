@@ -15,7 +15,7 @@ from xql_jax.data.views import view_for
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters, with_hyperparameters
 from xql_jax.learners.registry import OFFLINE, make_learner
-from xql_jax.runs.projection import FEW, compile_population, devices_of
+from xql_jax.runs.projection import FEW, collectives_in, compile_population, devices_of
 from xql_jax.training.members import make_members
 from xql_jax.training.offline import offline_population
 from xql_jax.types import Batch
@@ -23,6 +23,12 @@ from xql_jax.types import Batch
 MAIN = ROOT / "experiments" / "compile.py"
 HOPPER = ("--env_name=hopper-medium-v2", "--topology=v5e:2x2")
 MIB = 2**20
+
+
+def test_streamed_data_are_not_projected():
+    outcome = run_main([*HOPPER, "--data_on=host"], main=MAIN)
+    assert outcome.code == 2
+    assert "error: --data_on=host: what is compiled has its data on the device" in outcome.err
 
 
 def test_without_an_accelerator_a_topology_is_asked_for():
@@ -96,10 +102,20 @@ def population(name):
 @pytest.mark.parametrize("name", [*OFFLINE, "xql+flow", "xql+one_step_flow", "xql+reverse_kl+mixture"])
 def test_every_method_compiles_for_tpus_and_exchanges_nothing(name):
     pytest.importorskip("libtpu")
-    made = population(name)
-    four = compile_population(made, FEW, devices_of("v5e:2x2"), 2, FEW)
+    four = compile_population(population(name), FEW, devices_of("v5e:2x2"), 2, FEW)
     assert four.collectives == []
     assert four.kernels > 0
+
+
+@pytest.mark.slow
+def test_what_devices_exchange_is_seen():
+    """Else no program would be found to exchange anything."""
+    pytest.importorskip("libtpu")
+    mesh = jax.sharding.Mesh(np.array(devices_of("v5e:2x2")), ("devices",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("devices"))
+    shape = jax.ShapeDtypeStruct((4, 1_000), np.float32, sharding=split)
+    program = jax.jit(lambda x: x.sum(0)).lower(shape).compile()
+    assert "all-reduce" in collectives_in(program.as_text())
 
 
 @pytest.mark.slow

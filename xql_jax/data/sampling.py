@@ -78,9 +78,8 @@ class Packed(Distinct):
         taken, start = jnp.take(self.rows, indices, axis=0, mode="clip"), 0
         fields = []
         for width in self.fields:
-            part = taken[:, start] if width is None else taken[:, start : start + width]
-            fields.append(part)
-            start += 1 if width is None else width
+            fields.append(taken[:, start] if width is None else taken[:, start : start + width])
+            start += width or 1
         return type(self.fields)(*fields)
 
 

@@ -90,8 +90,16 @@ class Compiled(NamedTuple):
     collectives: list[str]
 
     @property
+    def states(self) -> int:
+        return self.arguments + self.results
+
+    @property
     def memory(self) -> int:
-        return self.arguments + self.results + self.temporaries + self.code
+        return self.states + self.temporaries + self.code
+
+    def difference(self, other: "Compiled", name: str) -> float:
+        """Returns by how much the bytes of that name grow with a member."""
+        return (getattr(self, name) - getattr(other, name)) / (self.members - other.members)
 
 
 def project(settings: ProjectionSettings) -> dict[str, Any]:
@@ -100,6 +108,8 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
     Raises:
         UserError: if a setting is invalid, or the members do not fit; then it says how many do.
     """
+    if settings.data_on == "host":
+        raise UserError("--data_on=host: what is compiled has its data on the device: leave it out")
     job = offline_job(settings)
     devices = devices_of(settings.topology)
     with settings_of_jax():
@@ -123,7 +133,8 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
                 _check_is_memory(error)
                 at //= 2
         other = compiled(at // 2 or 2, FEW)
-        of_member = (few.memory - other.memory) / (few.members - other.members)
+        # Temporaries and code may shrink with more members; their states do not.
+        of_member = max(few.difference(other, "memory"), few.difference(other, "states"))
         of_data = alone.arguments - (few if at == 1 else compiled(1, FEW)).arguments
         fitting = None
         if sheet:
@@ -159,7 +170,7 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
         "kernels": full.kernels,
         "bytes": {
             "data": of_data,
-            "members": full.arguments + full.results - of_data,
+            "members": full.states - of_data,
             "temporaries": full.temporaries,
             "program": full.code,
             "together": full.memory,
@@ -167,7 +178,7 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
             "a_member_more": round(of_member),
         },
         "members_that_fit": fitting,
-        # Of all members of a device. The bytes are counted with few rows of data, because the compiler counts
+        # What all members of a device do. Bytes are counted with few rows of data, because the compiler counts
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": few.operations,
         "bytes_per_update": few.traffic,
@@ -245,14 +256,19 @@ def compile_population(
         memory.generated_code_size_in_bytes,
         costs["flops"],
         costs["bytes accessed"],
-        max(
-            sum(
-                f" {call}(" in body for call in ("fusion", "copy", "custom-call") for body in part.split("\n")
-            )
-            for part in text.split("\n}\n")
-        ),
-        [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text],
+        max(_kernels(body) for body in text.split("\n}\n")),
+        collectives_in(text),
     )
+
+
+def _kernels(body: str) -> int:
+    """Returns how many kernels a computation of XLA's text calls."""
+    return sum(body.count(f" {call}(") for call in ("fusion", "copy", "custom-call"))
+
+
+def collectives_in(text: str) -> list[str]:
+    """Returns the collective operations in XLA's text of a program."""
+    return [name for name in COLLECTIVES if f" {name}(" in text or f" {name}-start(" in text]
 
 
 def _check_is_memory(error: jax.errors.JaxRuntimeError) -> None:
