@@ -178,7 +178,7 @@ def project(settings: ProjectionSettings) -> dict[str, Any]:
             "a_member_more": round(of_member),
         },
         "members_that_fit": fitting,
-        # What all members of a device do. Bytes are counted with few rows of data, because the compiler counts
+        # What all members of a device do. Bytes are counted with few rows of data: the compiler counts
         # all rows as read when a minibatch is taken from them.
         "operations_per_update": few.operations,
         "bytes_per_update": few.traffic,
