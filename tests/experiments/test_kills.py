@@ -115,7 +115,11 @@ def test_a_terminal_that_closes(bench, unbroken, way):
     terminal, its_end = pty.openpty()
     with os.fdopen(its_end, "w") as file:
         longer = ["--max_steps=100000"] if way == "hung up" else []
-        process = bench.start(save_dir, "--tqdm", *longer, log=file, start_new_session=True)
+        # Tests may themselves run under nohup, which their processes would inherit.
+        process = bench.start(
+            save_dir, "--tqdm", *longer, log=file, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )  # fmt: skip
     seen = b""
     while b"compiled in" not in seen:
         seen += os.read(terminal, 1_000)
