@@ -6,8 +6,8 @@ of our evaluations, wandb collects the scores, and omegaconf gives the settings.
 widths, learning rates, hyperparameters and number of updates (`PEERS`).
 
 What stays different: JAX-CORL draws the first parameters of its targets anew instead of copying those of Q,
-and its Gaussians' means are not squashed. Its XQL takes an end by a time limit for a terminal. Its TD3+BC
-normalises the hidden layers of Q.
+and its Gaussians' means are not squashed. Its XQL and TD3+BC take an end by a time limit for a terminal. Its
+TD3+BC has layer norm in Q, so ours has it here, too.
 
 Example:
   git clone https://github.com/nissymori/JAX-CORL
@@ -41,7 +41,7 @@ RATES = {"actor_lr": 3e-4, "critic_lr": 3e-4}
 PEERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "iql": ("iql.py", {**IQL, **RATES}, {"expectile": 0.7, "awr_temperature": 3.0}),
     "xql": ("xql.py", {**XQL, **RATES}, {"beta": 2.0, "awr_temperature": 3.0, "clip": 7.0}),
-    "td3_bc": ("td3bc.py", {"alpha": 2.5, **RATES}, {"q_weight": 2.5, **RATES}),
+    "td3_bc": ("td3bc.py", {"alpha": 2.5, **RATES}, {"q_weight": 2.5, "critic_layer_norm": True, **RATES}),
 }
 UNROLLED = 8  # updates in a call of the peer's
 

@@ -2,15 +2,11 @@
 
 Two settings are not in Table 4 but in the authors' configuration: V's layer norm (`layer_norm`) and the
 actor's dropout (`dropout_rate`), which IQL has too.
-
-After a hand-over a method that clones collects by the centre of its policy, and learns slowly and mostly from
-the data. It clones all transitions at nearly equal weights: at the full rate, and the more of its own actions
-it imitates, the sooner it forgets the demonstrations; docs/finetune.md has the measurements.
 """
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import CLONE_SLOWLY, suite_config
 
 IN_SAMPLE = {"awr_temperature": 0.5, "dropout_rate": 0.1}
 DIFFERENCES = {
@@ -27,10 +23,8 @@ TABLE_4 = {
     "kitchen-mixed-v0": (8.0, 7.0, 1024, 1),
 }
 
-SLOWLY = {"online": "actor_lr=1e-5", "acting_temperature": 0.0, "offline_fraction": 0.9}
-CLONING = ("xql", "xql_bellman", "mxql", "iql", "bc")
 FINETUNE = {
-    **dict.fromkeys(CLONING, SLOWLY),
+    **CLONE_SLOWLY,
     "cal_ql": {"num_pretraining_steps": 500_000, "offline_fraction": 0.25},
 }
 

@@ -7,7 +7,7 @@ not in Table 4 but in the authors' scripts and configuration: the untuned clip a
 
 from ml_collections import ConfigDict
 
-from xql_jax.configuration import suite_config
+from xql_jax.configuration import CLONE_SLOWLY, suite_config
 
 SUITES = ("locomotion", "bullet", "gymnasium")
 IN_SAMPLE = {"awr_temperature": 3.0}
@@ -32,4 +32,11 @@ TABLE_4 = {
 
 
 def get_config(algorithm: str = "xql") -> ConfigDict:
-    return suite_config(algorithm, suites=SUITES, differences=DIFFERENCES, in_sample=IN_SAMPLE, tuned=TABLE_4)
+    return suite_config(
+        algorithm,
+        suites=SUITES,
+        differences=DIFFERENCES,
+        in_sample=IN_SAMPLE,
+        tuned=TABLE_4,
+        finetune=CLONE_SLOWLY,
+    )

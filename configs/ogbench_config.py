@@ -1,8 +1,9 @@
 """OGBench's single tasks: widths, rates, discounts and layer norm of seohongpark/fql (agents/, README.md).
 
 IQL's and IFQL's expectile and temperature are those of its iql.py; FQL's `flow_alpha`, with Q in reward
-units, is by environment. It has ReBRAC's coefficients for humanoidmaze alone; they are taken everywhere.
-XQL's values are AntMaze's, where the rewards are alike: they were not tuned here.
+units, is by environment. Its README has ReBRAC's coefficients and IQL's temperature for humanoidmaze and,
+seen by cameras, the cube; the cube's are taken for all cubes, the maze's elsewhere. ReBRAC there has batches
+of 256: pass --batch_size=256. XQL's values are AntMaze's, where the rewards are alike: they were not tuned.
 """
 
 from ml_collections import ConfigDict
@@ -28,7 +29,11 @@ BY_ENVIRONMENT = {  # by the beginning of the task's name
     "antmaze-giant": {"": LONG, "fql": {"target_q": "min"}},
     "humanoidmaze": {"": LONG, "fql": {"flow_alpha": 30.0}},
     "antsoccer": {"": LONG},
-    "cube": {"fql": {"flow_alpha": 300.0}},
+    "cube": {
+        "fql": {"flow_alpha": 300.0},
+        "iql": {"awr_temperature": 1.0},
+        "rebrac": {"actor_bc_coef": 1.0, "critic_bc_coef": 0.0},
+    },
     "scene": {"fql": {"flow_alpha": 300.0}},
     "puzzle": {"fql": {"flow_alpha": 1000.0}},
 }

@@ -69,7 +69,8 @@ def test_every_file_gives_every_algorithm(name, algorithm):
     if "decay_actor_lr" in config:
         assert float(learner.policy.actor_decay_steps) == (500.0 if config.decay_actor_lr else float("inf"))
     changes = parse_ramps(config.about.finetune.online, learner, 10, {})  # raises for a field that it lacks
-    changing = {"pointmaze_finetune": ("xql", "iql"), "kitchen": ("xql", "xql_bellman", "mxql", "iql", "bc")}
+    cloning = "xql", "xql_bellman", "mxql", "iql", "bc"
+    changing = {"pointmaze_finetune": ("xql", "iql"), "kitchen": cloning, "mujoco": cloning}
     assert bool(changes) == (algorithm in changing.get(name, ()))
     assert set(config.about.finetune) == {field.name for field in dataclasses.fields(FinetuneDefaults)}
 

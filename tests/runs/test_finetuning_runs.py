@@ -15,6 +15,7 @@ from tiny_runs import (
     evaluations_of,
     finetune_settings,
     offline_settings,
+    small,
     states_of,
     stopped_at,
     untimed,
@@ -130,6 +131,14 @@ def test_a_checkpoint_is_where_the_online_phase_begins(data, source, tmp_path):
     content = json.loads((summary.path / "config.json").read_text())
     assert content["checkpoint"] == {"run": load_run(source.path).run_id, "step": 12}
     assert (content["seeds"], content["num_pretraining_steps"]) == ([3, 8], 0)
+
+
+def test_a_checkpoints_hyperparameters_change_as_the_tasks_config_says(data, tmp_path):
+    source = train_offline(offline_settings(data, config=small("xql"), save_dir=str(tmp_path)))
+    job = finetune_job(finetune_settings(data, checkpoint=str(source.path)))
+    assert job.identity["online"] == "beta=5:2 actor_lr=0.0003:0.00003"  # pointmaze_finetune_config.py
+    own = finetune_job(finetune_settings(data, checkpoint=str(source.path), online=""))
+    assert own.identity["online"] == ""
 
 
 @pytest.mark.parametrize("step", [None, 6])

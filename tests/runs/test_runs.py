@@ -20,6 +20,7 @@ from tiny_runs import (
     untimed,
 )
 
+from xql_jax.configuration import suite_config
 from xql_jax.errors import UserError
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.load import load_run
@@ -53,6 +54,16 @@ def test_a_first_phase_of_learning_that_is_the_whole_run_is_told_of(data, tmp_pa
     train_offline(offline_settings(data, **changes))
     told = [record.message for record in caplog.records if "warm_start" in record.message]
     assert told[0].startswith("warm_start=3: this first phase of learning takes all 3 updates")
+
+
+@pytest.mark.parametrize("given", [{}, {"sweep": "beta=1,2"}, {"given": frozenset({"beta"})}])
+def test_own_data_without_a_beta_are_told_that_it_is_a_guess(data, tmp_path, caplog, given):
+    config = suite_config("xql", suites=("own",), differences={"xql": {"hidden_dims": (8,)}})
+    changes = {"config": config, "env_name": None, "max_steps": 3, "save_dir": str(tmp_path), **given}
+    with caplog.at_level("INFO"):
+        train_offline(offline_settings(data, **changes))
+    told = [record.message for record in caplog.records if "--method=xql_bellman finds it" in record.message]
+    assert [line.startswith("beta=2 is a guess") for line in told] == ([] if given else [True])
 
 
 def test_a_summary_is_a_value_and_what_the_file_holds(unbroken):

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from xql_jax.config_files import FINETUNE, choose_config
 from xql_jax.data.dataset import drawn_rows
 from xql_jax.data.replay import PriorData
 from xql_jax.errors import UserError
 from xql_jax.files import with_numbers
-from xql_jax.learners.registry import OFFLINE, method_of
 from xql_jax.logs.csv_rows import Row
 from xql_jax.reports.summary import summarize_finetuning
 from xql_jax.rollout.evaluation import Evaluator
@@ -24,7 +24,6 @@ from xql_jax.runs.offline import RunData, data_folder, for_population, load_data
 from xql_jax.runs.online import acting_schedule, check_room, host_population
 from xql_jax.runs.run import Job, Summary, make_job, running, train_and_summarize
 from xql_jax.settings import settings_of
-from xql_jax.tasks import get_task
 from xql_jax.training.offline import offline_population
 from xql_jax.training.population import Population
 from xql_jax.training.schedule import parse_ramps
@@ -169,14 +168,8 @@ def _settings_of_source(settings: FinetuneSettings, source: SavedRun) -> Finetun
     references = settings.random_return, settings.expert_return
     if references == (None, None) and source.references and env_name == source.env_name:
         references = source.references  # another task is not scored by them
-    method = OFFLINE[method_of(source.algorithm)]
-    about = {
-        "suites": (get_task(env_name).suite,) if env_name else (),
-        "run": dataclasses.asdict(method.run),
-        "finetune": dataclasses.asdict(method.finetune),
-        "base": {},
-        "tuned": {},
-    }
+    _, of_task = choose_config(FINETUNE, source.algorithm, env_name=env_name, has_data=True)
+    about = {**of_task.about, "base": {}, "tuned": {}, "by_environment": {}}  # no hyperparameters
     return dataclasses.replace(
         settings,
         config=ConfigDict({**with_numbers(source.config), "about": about}),

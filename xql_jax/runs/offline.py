@@ -14,13 +14,13 @@ from xql_jax.data.views import view_for
 from xql_jax.envs import action_bounds
 from xql_jax.errors import UserError
 from xql_jax.learners.fields import hyperparameters
-from xql_jax.learners.registry import FIRST_PHASES
+from xql_jax.learners.registry import FIRST_PHASES, method_of
 from xql_jax.rollout.evaluation import Evaluator
 from xql_jax.runs.folder import RunFolder
 from xql_jax.runs.machine import prepare_acting
 from xql_jax.runs.run import Job, Summary, folder_of, make_job, running, scored, train_and_summarize
 from xql_jax.runs.settings import OfflineSettings
-from xql_jax.tasks import Task
+from xql_jax.tasks import OWN, Task
 from xql_jax.training.offline import offline_population
 from xql_jax.training.signals import StopSignals
 from xql_jax.types import AnyBatch, Transitions
@@ -145,6 +145,7 @@ def for_population(dataset: Any, job: Job, folder: RunFolder) -> AnyBatch | Traj
     )
     if not settings.checkpoint:  # else the phase began in another run
         _warn_of_first_phases(job)
+        _warn_of_a_guessed_beta(job)
     return dataset if on_host else dataset.batch
 
 
@@ -159,6 +160,17 @@ def _warn_of_first_phases(job: Job) -> None:
                 f"{name}={longest:g}: this first phase of learning takes all {updates:,} updates: shorten it "
                 f"by --{name}=N, or train for longer"
             )
+
+
+def _warn_of_a_guessed_beta(job: Job) -> None:
+    """Tells users of data of their own that XQL's default `beta`, in their reward units, is a guess."""
+    settings, config = job.settings, job.settings.config
+    chosen = {"beta", "config"} & {*settings.given, *job.members[0].hyperparameters}
+    if method_of(config.algorithm) == "xql" and OWN in config.about.suites and not chosen:
+        LOG.info(
+            f"beta={config.beta:g} is a guess, for the rewards' scale is unknown: --method=xql_bellman finds "
+            "it from the data, --sweep='beta=0.1,0.3,1,3' tries several"
+        )
 
 
 def _name_of(sources: Sequence[str]) -> str:
