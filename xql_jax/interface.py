@@ -28,6 +28,7 @@ from xql_jax.errors import UserError
 from xql_jax.policy import Policy, load_policy
 from xql_jax.runs.acting_settings import FinetuneSettings, OnlineSettings
 from xql_jax.runs.kinds import train_run
+from xql_jax.runs.load import load_run
 from xql_jax.runs.settings import DEFAULT_ENV_NAME, OfflineSettings, RunSettings
 from xql_jax.settings import settings_of
 from xql_jax.tasks import get_task
@@ -213,7 +214,9 @@ def _settings(
         values = config
     else:
         file, has_data = None if config is None else str(config), bool(named.get("dataset"))
-        _, values = choose_config(kind.config_kind, method, file, env_name=env_name, has_data=has_data)
+        is_source = kind is FinetuneSettings and named["checkpoint"] and not method
+        meant = load_run(named["checkpoint"]).algorithm if is_source else method
+        _, values = choose_config(kind.config_kind, meant, file, env_name=env_name, has_data=has_data)
     named |= {"env_name": env_name, "max_steps": _plain(max_steps)}
     names = settings_of(kind).keys() - named.keys()
     known = {*names, *inspect.signature(train).parameters, "checkpoint"}

@@ -101,6 +101,9 @@ def test_data_without_a_task_are_trained_on_and_not_evaluated(folder):
     assert not rows(run / "evaluations.csv")
 
 
+ITS_OWN = "the run of --checkpoint has its own; what may change is given by --online"
+
+
 @slow
 def test_from_an_environment_of_ones_own_to_a_policy_elsewhere(tmp_path):
     """Data of it are learned from, then the environment itself; the files' policies score as the run's."""
@@ -111,9 +114,11 @@ def test_from_an_environment_of_ones_own_to_a_policy_elsewhere(tmp_path):
     write_dataset(tmp_path / "data.npz", 300, observations=observations, actions=actions, rewards=rewards)
     shared = ("--batch_size=8", "--eval_interval=50", "--checkpoint_interval=50", "--log_interval=50")
     own = ("--env_name=own_maze:Line-v0", "--random_return=-60", "--expert_return=-5", "--dataset=data.npz")
-    train(tmp_path, *own, *shared, "--num_seeds=2", "--max_steps=50")
+    train(tmp_path, *own, *shared, "--method=iql", "--num_seeds=2", "--max_steps=50")
     run = run_folder(tmp_path)
     arguments = (f"--checkpoint={run}", "--member=1", "--save_dir=tuned", *shared, "--max_steps=100")
+    mistaken = run_main([*arguments, "--expectile=0.9"], tmp_path, FINETUNE)
+    assert (mistaken.code, mistaken.err.splitlines()) == (2, [f"error: --expectile: {ITS_OWN}"])
     tuned = run_main([*arguments, "--eval_episodes=1", "--notqdm"], tmp_path, FINETUNE)
     assert (tuned.code, tuned.err) == (0, "")
     finetuned = run_folder(tmp_path / "tuned")

@@ -14,7 +14,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from xql_jax.config_files import choose_config
+from xql_jax.config_files import FINETUNE, choose_config
 from xql_jax.configuration import with_fields
 from xql_jax.errors import UserError
 from xql_jax.runs.settings import RunSettings
@@ -167,10 +167,14 @@ def settings_from(kind: type[S], positional: Sequence[str], fields: Mapping[str,
 
 def _chosen_config(kind: type[RunSettings], fields: Mapping[str, str], names: Sequence[str]) -> ConfigDict:
     """Returns the config that the flags ask for; its file's path is afterwards the value of --config."""
-    values = flags.FLAGS
+    values, method = flags.FLAGS, flags.FLAGS.method
     has_data = "dataset" in values and bool(values.dataset)
+    if fields and kind.config_kind is FINETUNE and values.checkpoint and not method:
+        from xql_jax.runs.load import load_run  # imports JAX
+
+        method = load_run(values.checkpoint).algorithm  # so that a line about `fields` is about this one
     file, config = choose_config(
-        kind.config_kind, values.method, values.config, env_name=values.env_name, has_data=has_data
+        kind.config_kind, method, values.config, env_name=values.env_name, has_data=has_data
     )
     values["config"].value = str(file)
     try:
