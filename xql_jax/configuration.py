@@ -25,10 +25,10 @@ VARIANT_OF = {"value_iteration": "xql", "q_iteration": "xql"}
 # After a hand-over methods that clone collect by the centre of their policy, and learn slowly and mostly from
 # the data. At the full rate, and the more of their own actions they imitate, the sooner they forget what the
 # data show: docs/finetune.md has the measurements. The values of `finetune` in `suite_config`.
-CLONE_SLOWLY = dict.fromkeys(
-    ("xql", "xql_bellman", "mxql", "iql", "bc"),
-    {"online": "actor_lr=1e-5", "acting_temperature": 0.0, "offline_fraction": 0.9},
-)
+CLONE_SLOWLY = {
+    method: {"online": "actor_lr=1e-5", "acting_temperature": 0.0, "offline_fraction": 0.9}
+    for method in ("xql", "xql_bellman", "mxql", "iql", "bc")
+}
 TABLE_4_COLUMNS = ("beta", "clip", "batch_size", "v_updates")  # the columns of the paper's table
 NO_FIELDS = ("algorithm", "about")  # entries of a config that are no hyperparameters
 
