@@ -3,7 +3,8 @@
 IQL's and IFQL's expectile and temperature are those of its iql.py; FQL's `flow_alpha`, with Q in reward
 units, is by environment. Its README has ReBRAC's coefficients and IQL's temperature for humanoidmaze and,
 seen by cameras, the cube; the cube's are taken for all cubes, the maze's elsewhere. ReBRAC there has batches
-of 256: pass --batch_size=256. XQL's values are AntMaze's, where the rewards are alike: they were not tuned.
+of 256: pass --batch_size=256. XQL's values are AntMaze's, where the rewards are alike, with IQL's temperature:
+they were not tuned.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +32,7 @@ BY_ENVIRONMENT = {  # by the beginning of the task's name
     "antsoccer": {"": LONG},
     "cube": {
         "fql": {"flow_alpha": 300.0},
-        "iql": {"awr_temperature": 1.0},
+        **{method: {"awr_temperature": 1.0} for method in ("iql", "xql", "xql_bellman", "mxql")},
         "rebrac": {"actor_bc_coef": 1.0, "critic_bc_coef": 0.0},
     },
     "scene": {"fql": {"flow_alpha": 300.0}},
