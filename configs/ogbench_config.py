@@ -3,8 +3,8 @@
 IQL's and IFQL's expectile and temperature are those of its iql.py; FQL's `flow_alpha`, with Q in reward
 units, is by environment. Its README has ReBRAC's coefficients and IQL's temperature for humanoidmaze and,
 seen by cameras, the cube; the cube's are taken for all cubes, the maze's elsewhere. ReBRAC there has batches
-of 256: pass --batch_size=256. XQL's values are AntMaze's, where the rewards are alike, with IQL's temperature:
-they were not tuned.
+of 256: pass --batch_size=256. XQL's values are AntMaze's, where the rewards are alike, with IQL's
+temperature: they were not tuned.
 """
 
 from ml_collections import ConfigDict
