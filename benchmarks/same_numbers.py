@@ -33,6 +33,7 @@ from pathlib import Path
 import numbers_of_learners
 import numbers_of_runs
 import numpy as np
+import workshop
 
 BASELINE = Path(os.environ.get("SAME_NUMBERS", "../same_numbers")).resolve()
 CACHE = BASELINE / "cache"
@@ -67,7 +68,7 @@ def collect(part, root, only, out):
         try:
             folder = Path(out) / "runs" / file_name(name)
             folder.mkdir(parents=True)
-            shop = numbers_of_runs.Workshop(root, folder)
+            shop = workshop.Workshop(root, folder)
             values = getattr(module, f"collect_{part}")(case, shop)
             np.savez_compressed(
                 stem.with_name(stem.name + ".npz"), **{k: np.asarray(v) for k, v in values.items()}
@@ -158,8 +159,8 @@ def compare_case(part, name, out):
     if not (out / f"{stem}.npz").exists():
         return ["was not reached"], []
     old, new = (
-        numbers_of_runs.load(BASELINE / part / f"{stem}.npz"),
-        numbers_of_runs.load(out / f"{stem}.npz"),
+        workshop.load(BASELINE / part / f"{stem}.npz"),
+        workshop.load(out / f"{stem}.npz"),
     )
     lines, notes = [], []
     for key in old:
