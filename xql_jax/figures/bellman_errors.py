@@ -63,10 +63,10 @@ def fit_errors(errors: ArrayLike) -> dict[str, Fit]:
         statistic = stats.kstest(x, law.cdf, method="asymp").statistic
         return Fit(law, float(law.logpdf(x).mean()), float(statistic))
 
-    right, left = fit_gumbel(x, 1), fit_gumbel(x, -1)
+    right, mirrored = fit_gumbel(x), fit_gumbel(-x)
     gumbels = {
-        "Gumbel (right-skewed)": judged(stats.gumbel_r(right.location, right.scale)),
-        "Gumbel (left-skewed)": judged(stats.gumbel_l(left.location, left.scale)),
+        "Gumbel (right-skewed)": judged(stats.gumbel_r(*right)),
+        "Gumbel (left-skewed)": judged(stats.gumbel_l(-mirrored[0], mirrored[1])),
     }
     likelier = max(gumbels, key=lambda name: gumbels[name].log_likelihood)
     return {

@@ -89,15 +89,13 @@ def error_wave(
     Source: Garg et al. 2023, App. A.2.1, Eq. 25 and 26. The paper calls the parents "child states".
     Args:
         mdp: with a positive discount; its mu and beta are ignored.
-        noise: the law of the noise of each action in that state, independent, with sign 1.
+        noise: the law of the noise of each action in that state, independent.
         state: the index of the erroneous state.
         steps: T.
         num_samples: how many draws, N; the simulation takes N * S * A numbers.
     Returns:
         The standard deviations of V_t in every state, f64[T + 1, S] each, reward units: simulated, and exact.
     """
-    if noise.sign != 1:
-        raise ValueError(f"noise must have sign 1, for its maximum to be Gumbel, not {noise.sign}")
     optimum = optimal_q(mdp)
     samples = np.tile(optimum, (num_samples, 1, 1))
     samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))

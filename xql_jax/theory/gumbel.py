@@ -13,57 +13,46 @@ from xql_jax.theory.log_partition import log_partition
 
 @dataclasses.dataclass(frozen=True)
 class Gumbel:
-    """The Gumbel distribution G(location, scale) of Section 2.2, or its mirror image.
+    """The Gumbel distribution G(location, scale) of Section 2.2, the law of maxima: SciPy's `gumbel_r`."""
 
-    With sign +1 its long tail is on the right. This is the law of maxima, SciPy's `gumbel_r`. With sign -1 it
-    is the law of location - G(0, scale), the noise of Section 3.2. Its long tail is on the left: SciPy's
-    `gumbel_l`. The location is the mode of both.
-    """
-
-    location: float  # reward units
+    location: float  # the mode, reward units
     scale: float  # beta of the paper, positive, reward units
-    sign: int = 1  # of the skewness, 1 or -1
 
     def __post_init__(self):
         arguments.positive("scale", self.scale)
 
-    def log_density(self, x: ArrayLike) -> np.ndarray:
-        """Returns log p(x) = -(z + exp(-z)) - log(scale), z = sign * (x - location) / scale, of x's shape.
+    def density(self, x: ArrayLike) -> np.ndarray:
+        """Returns p(x) = exp(-(z + exp(-z))) / scale, z = (x - location) / scale, in 1 / reward units.
 
-        Section 2.2 prints p(x) = exp(-(z + exp(-z))), which integrates to the scale: the factor 1 / scale is
+        Section 2.2 prints exp(-(z + exp(-z))), which integrates to the scale: the factor 1 / scale is
         missing. Eq. 6 leaves the term out too; there it is a constant.
         """
-        z = self.sign * (np.asarray(x, np.float64) - self.location) / self.scale
-        with np.errstate(over="ignore", invalid="ignore"):
-            exponent = np.where(z == -np.inf, -np.inf, -(z + np.exp(-z)))  # inf - inf has this limit
-        return exponent - math.log(self.scale)
-
-    def density(self, x: ArrayLike) -> np.ndarray:
-        """Returns p(x), of x's shape, in 1 / reward units."""
-        return np.exp(self.log_density(x))
+        z = (np.asarray(x, np.float64) - self.location) / self.scale
+        with np.errstate(over="ignore"):  # far below the location the density is 0
+            return np.exp(-(z + np.exp(-z)) - math.log(self.scale))
 
     def sample(self, generator: np.random.Generator, shape: int | tuple[int, ...]) -> np.ndarray:
         """Returns independent samples of the shape, reward units."""
-        return self.location + self.sign * generator.gumbel(0.0, self.scale, shape)
+        return self.location + generator.gumbel(0.0, self.scale, shape)
 
     @property
     def mean(self) -> float:
-        """location + sign * scale * 0.577..., reward units."""
-        return self.location + self.sign * self.scale * float(np.euler_gamma)
+        """location + scale * 0.577..., reward units."""
+        return self.location + self.scale * float(np.euler_gamma)
 
 
-def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
-    """Fits the Gumbel distribution of that sign to the samples by maximum likelihood.
+def fit_gumbel(samples: ArrayLike) -> tuple[float, float]:
+    """Returns location and scale of the likeliest Gumbel distribution of samples.
 
-    The likelihood equation for sign +1 is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its
-    right side falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows
-    as -L^scale(-x); with sign -1 it is L^scale(x), the minimiser of Gumbel regression (Eq. 7).
+    The likelihood equation is scale = mean(x) - sum(x w) / sum(w) with w = exp(-x / scale). Its right side
+    falls as the scale grows, so there is one root, at most mean(x) - min(x). The location follows as
+    -L^scale(-x). For the fit of the mirror image to -x, minus the location is L^scale(x), the minimiser of
+    Gumbel regression (Eq. 7).
 
     Args:
         samples: f64[...], at least two different ones, reward units.
-        sign: 1 or -1, that of the skewness.
     """
-    x = sign * _varied(samples)
+    x = _varied(samples)
     least = x.min()
     # Excess over the least sample, in units of its mean, so that neither offset nor unit costs precision.
     excess = (x - least).ravel()
@@ -77,7 +66,7 @@ def fit_gumbel(samples: ArrayLike, sign: int) -> Gumbel:
     # The root is at least 1 / (1 + N / e): y exp(-y / scale) <= scale / e, and the least sample weighs 1.
     scale = brentq(imbalance, 1.0 / (1.0 + excess.size), 1.0, xtol=1e-15, rtol=1e-14)
     location = least - unit * float(log_partition(-excess, scale))
-    return Gumbel(sign * float(location), unit * scale, sign)
+    return float(location), unit * scale
 
 
 def fit_gaussian(samples: ArrayLike) -> tuple[float, float]:
