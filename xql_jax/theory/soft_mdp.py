@@ -172,7 +172,6 @@ class Solution:
     policy: np.ndarray  # f64[S, A], pi(a|s), Eq. 2
     residual: float  # the Bellman residual: largest change in the last sweep, reward units
     error_bound: float  # residual * discount / (1 - discount), by contraction
-    sweeps: int
 
 
 def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
@@ -194,19 +193,19 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
             np.float64(mdp.discount),
             np.float64(mdp.beta),
         )
-        final, sweeps = _sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance))
-    last = np.asarray(final)  # the last sweep's argument, which it changed by at most the tolerance
+        last = np.asarray(_sweeps(tables, np.zeros(len(mdp.behavior)), np.float64(tolerance)))
     q = mdp.backup(last)
     v = mdp.soft_value(q)
     residual = float(np.abs(v - last).max())
     policy = mdp.policy(q, v)
     policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
     bound = residual * mdp.discount / (1.0 - mdp.discount)
-    return Solution(v, q, policy, residual, bound, int(sweeps))
+    return Solution(v, q, policy, residual, bound)
 
 
 @jax.jit
-def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> tuple[Array, Array]:
+def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> Array:
+    """Returns the argument of the last sweep, which changed it by at most the tolerance."""
     next_states, probabilities, rewards, behavior, discount, beta = tables
 
     def sweep(v: Array) -> Array:
@@ -232,5 +231,5 @@ def _sweeps(tables: tuple[Array, ...], start: Array, tolerance: Array) -> tuple[
         following = sweep(current)
         return current, following, jnp.abs(following - current).max(), count + 1
 
-    last, _, _, count = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
-    return last, count
+    last, *_ = jax.lax.while_loop(unfinished, step, (start, first, change, jnp.ones(())))
+    return last
