@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xql_jax.reports.style import MOST_LINES
+
 SAMPLES = 2_000  # bootstrap samples, rliable's default for profiles
 SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
-MOST_PROFILED = 12  # methods with a performance profile: more lines could not be told apart
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
 AGGREGATES = ("interquartile_mean", "mean", "median", "optimality_gap")
 EXPERT = 100.0  # an expert's score, from which the optimality gap counts; see `Task.normalized_score`
@@ -27,7 +28,7 @@ class Statistics(NamedTuple):
     seeds: Mapping[str, int]  # per dataset, by method
     aggregates: Mapping[str, np.ndarray]  # f64[3, 4], `AGGREGATES`; the best interquartile mean first
     thresholds: np.ndarray  # f64[T], scores
-    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_PROFILED`.
+    # The share of a method's seeds and datasets above each threshold, f64[3, T]: the first `MOST_LINES`.
     profiles: Mapping[str, np.ndarray]
     # The probability that a run of one method scores above one of the other, averaged over datasets: f64[3],
     # of each pair of the first `MOST_COMPARED` methods once, the better one first.
@@ -77,7 +78,7 @@ def statistics_of(
         datasets: the names of the matrices' columns.
         matrices: by method f64[seeds, datasets], normalised scores in percent, all finite. Methods may differ
             in seeds.
-        samples: number of bootstrap samples.
+        samples: of the bootstrap.
     """
     every = np.concatenate([matrix.ravel() for matrix in matrices.values()])
     thresholds = np.linspace(min(0.0, every.min()), max(EXPERT, every.max()), THRESHOLDS)
@@ -105,7 +106,7 @@ def statistics_of(
         {method: len(matrix) for method, matrix in matrices.items()},
         {method: aggregates[method] for method in order},
         thresholds,
-        {method: interval(shares_above, method) for method in order[:MOST_PROFILED]},
+        {method: interval(shares_above, method) for method in order[:MOST_LINES]},
         {
             pair: interval(probability_of_improvement, *pair)[:, 0]
             for pair in itertools.combinations(order[:MOST_COMPARED], 2)
