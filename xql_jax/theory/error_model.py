@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from xql_jax.theory import arguments
 from xql_jax.theory.gumbel import Gumbel, gumbel_max_law
 from xql_jax.theory.log_partition import log_partition
 from xql_jax.theory.soft_mdp import SoftMDP
 
+TOLERANCE = 1e-12  # of the optimal Q, reward units
 TAIL = 1e-17  # omitted at either end of the quadrature
 # Quadrature from the kink of an integrand upwards. Across the kink the trapezoidal rule would be slow.
 LEGENDRE_NODES, LEGENDRE_WEIGHTS = np.polynomial.legendre.leggauss(100)
@@ -52,17 +52,14 @@ def evolve_samples(mdp: SoftMDP, samples: np.ndarray) -> np.ndarray:
     return mdp.rewards + mdp.discount * samples.max(-1)[:, sole_successors(mdp)]
 
 
-def optimal_q(mdp: SoftMDP, tolerance: float = 1e-12) -> np.ndarray:
+def optimal_q(mdp: SoftMDP) -> np.ndarray:
     """Returns the optimal Q without regularisation, f64[S, A], to which the process of A.2.1 converges.
 
-    Args:
-        mdp: its mu and beta are ignored.
-        tolerance: largest error of an entry apart from rounding, positive, reward units.
+    Its mu and beta are ignored. Apart from rounding, an entry is within `TOLERANCE` of the optimum.
     """
-    arguments.positive("tolerance", tolerance)
     q = np.zeros((1, *mdp.rewards.shape))
     bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
-    while bound > tolerance:
+    while bound > TOLERANCE:
         q = evolve_samples(mdp, q)
         bound *= mdp.discount
     return q[0]
