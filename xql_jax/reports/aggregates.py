@@ -9,7 +9,6 @@ import numpy as np
 
 from xql_jax.reports.style import MOST_LINES
 
-SAMPLES = 2_000  # bootstrap samples, rliable's default for profiles
 SEED = 0  # of the bootstrap: the same scores have the same intervals
 THRESHOLDS = 51  # of a performance profile
 MOST_COMPARED = 8  # methods that are compared in pairs, which makes 28 pairs
@@ -69,9 +68,7 @@ def score_matrix(by_dataset: Sequence[Sequence[float]]) -> np.ndarray:
     return np.array([scores[:seeds] for scores in by_dataset], np.float64).T
 
 
-def statistics_of(
-    datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int = SAMPLES
-) -> Statistics:
+def statistics_of(datasets: Sequence[str], matrices: Mapping[str, np.ndarray], samples: int) -> Statistics:
     """Computes the aggregates, performance profiles and probabilities of improvement.
 
     Args:

@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from xql_jax.theory import arguments
+from xql_jax.theory.conservatism import soft_policy
 from xql_jax.theory.log_partition import weighted_log_partition
 from xql_jax.types import Array
 
@@ -127,14 +128,6 @@ class SoftMDP:
         """Returns V = L^beta_mu(Q) = beta * log E_mu[exp(Q / beta)], f64[S] (Eq. 1, 34)."""
         return weighted_log_partition(np.asarray(q, np.float64), self.behavior, self.beta)
 
-    def policy(self, q: ArrayLike, v: ArrayLike) -> np.ndarray:
-        """Returns pi(a|s) = mu(a|s) exp((Q - V) / beta), f64[S, A] (Eq. 2).
-
-        Its rows sum to 1 if V is the soft value of Q.
-        """
-        advantages = np.where(self.behavior > 0, np.asarray(q) - np.asarray(v)[:, None], 0.0)
-        return self.behavior * np.exp(advantages / self.beta)
-
     def expected_returns(self, policy: ArrayLike) -> np.ndarray:
         """Returns the expected discounted return of a policy from every state, f64[S], reward units.
 
@@ -195,10 +188,8 @@ def value_iteration(mdp: SoftMDP, tolerance: float = 1e-9) -> Solution:
     q = mdp.backup(last)
     v = mdp.soft_value(q)
     residual = float(np.abs(v - last).max())
-    policy = mdp.policy(q, v)
-    policy /= policy.sum(-1, keepdims=True)  # 1 except for rounding, which a tiny beta amplifies
     bound = residual * mdp.discount / (1.0 - mdp.discount)
-    return Solution(v, q, policy, residual, bound)
+    return Solution(v, q, soft_policy(q, mdp.behavior, mdp.beta), residual, bound)
 
 
 @jax.jit
