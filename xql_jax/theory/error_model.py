@@ -57,12 +57,12 @@ def optimal_q(mdp: SoftMDP) -> np.ndarray:
 
     Its mu and beta are ignored. Apart from rounding, an entry is within `TOLERANCE` of the optimum.
     """
-    q = np.zeros((1, *mdp.rewards.shape))
+    q = np.zeros(mdp.rewards.shape)
     bound = float(np.abs(mdp.rewards).max()) / (1.0 - mdp.discount)
     while bound > TOLERANCE:
-        q = evolve_samples(mdp, q)
+        q = mdp.backup(q.max(-1))
         bound *= mdp.discount
-    return q[0]
+    return q
 
 
 def sole_successors(mdp: SoftMDP) -> np.ndarray:
@@ -97,6 +97,7 @@ def error_wave(
     samples = np.tile(optimum, (num_samples, 1, 1))
     samples[:, state] += noise.sample(generator, (num_samples, optimum.shape[1]))
     first, _ = gumbel_max_law(optimum[state] + noise.location, noise.scale)
+    # -inf marks states without such a path.
     elsewhere, through = optimum.max(-1), np.full(len(optimum), -np.inf)
     elsewhere[state], through[state] = -np.inf, first.location
     simulated, exact = [], []
@@ -104,7 +105,7 @@ def error_wave(
         simulated.append(samples.max(-1).std(0))
         exact.append(_maximum_deviation(elsewhere, through, noise.scale * mdp.discount**step))
         samples = evolve_samples(mdp, samples)
-        elsewhere, through = _path_backup(mdp, elsewhere), _path_backup(mdp, through)
+        elsewhere, through = mdp.backup(elsewhere).max(-1), mdp.backup(through).max(-1)
     return np.array(simulated), np.array(exact)
 
 
@@ -119,8 +120,3 @@ def _maximum_deviation(floor: np.ndarray, location: np.ndarray, scale: float) ->
     masses = half * LEGENDRE_WEIGHTS * np.exp(-z - np.exp(-z))
     first, second = (masses * excess).sum(-1), (masses * excess**2).sum(-1)
     return scale * np.sqrt(np.maximum(second - first**2, 0.0))
-
-
-def _path_backup(mdp: SoftMDP, v: np.ndarray) -> np.ndarray:
-    """One step of the hard Bellman equation; -inf marks states without a path."""
-    return (mdp.rewards + mdp.discount * v[sole_successors(mdp)]).max(-1)
